@@ -1,0 +1,267 @@
+"""Every setting of a run, with its only default; YAML files and overrides say just what differs."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import yaml
+
+from yolo_lite.errors import InputError
+
+
+def _between(default: Any, minimum: float, maximum: float = float("inf")) -> Any:
+    return field(default=default, metadata={"minimum": minimum, "maximum": maximum})
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network: one backbone, neck and head, each chosen by name (see models/build.py)."""
+
+    backbone: str = "csp"
+    stem_width: int = _between(16, 1)
+    widths: tuple[int, ...] = _between((32, 64, 128, 256), 1)  # channels of the stages at stride 4, 8, 16, 32
+    depths: tuple[int, ...] = _between((1, 2, 2, 1), 1)  # bottlenecks in each stage
+    neck: str = "pan"
+    neck_width: int = _between(96, 1)
+    head: str = "anchor_free"
+    head_width: int = _between(64, 1)
+    head_depth: int = _between(2, 1)  # depthwise-separable layers in each branch
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """How a picture becomes the network's input."""
+
+    image_size: tuple[int, int] = _between((320, 320), 32)  # height, width; multiples of 32
+    resize: str = "letterbox"  # or stretch
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # R, G, B, of pixels 0..255 (ImageNet)
+    std: tuple[float, float, float] = _between((58.395, 57.12, 57.375), 1e-6)
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Random changes to training pictures; `augment: none` switches every one of them off."""
+
+    mosaic: float = _between(0.5, 0, 1)  # probability of four pictures in one
+    scale: tuple[float, float] = _between((0.5, 1.5), 0.01)  # factor on the size of everything in the picture
+    translate: float = _between(0.1, 0, 1)  # largest shift, as a share of the picture
+    flip: float = _between(0.5, 0, 1)  # probability of left and right swapped
+    hue: float = _between(0.015, 0, 0.5)  # largest shift, as a share of the colour circle
+    saturation: float = _between(0.25, 0, 1)  # largest shift, as a share of the full range
+    value: float = _between(0.2, 0, 1)  # largest shift of brightness, as a share of the full range
+    min_visibility: float = _between(0.15, 0, 1)  # a box of which less stays in the picture is dropped
+    off_last: float = _between(0.1, 0, 1)  # share of the epochs, at the end, without mosaic and strong scaling
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Which points answer for which box, and what their error costs."""
+
+    assigner: str = "task_aligned"  # or static
+    static_share: float = _between(0.1, 0, 1)  # share of the steps, at the start, with the static assigner
+    top_k: int = _between(10, 1)
+    alpha: float = _between(1.0, 0)  # exponent of the class score in the alignment
+    beta: float = _between(6.0, 0)  # exponent of the IoU in the alignment
+    box: str = "ciou"  # or giou, diou, iou
+    class_weight: float = _between(1.0, 0)
+    box_weight: float = _between(5.0, 0)
+    l1_weight: float = _between(1.0, 0)  # on distances in strides
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The training loop."""
+
+    epochs: int = _between(100, 1)
+    batch_size: int = _between(16, 1)
+    optimizer: str = "adamw"  # or sgd
+    lr: float = _between(0.001, 0)
+    weight_decay: float = _between(0.05, 0)  # on convolution and linear weights only
+    schedule: str = "flat_cosine"  # or constant
+    warmup_steps: int = _between(500, 0)  # at most...
+    warmup_share: float = _between(0.05, 0, 1)  # ...this share of all steps
+    flat_share: float = _between(0.4, 0, 1)  # share of the steps, warm-up included, before the cosine begins
+    final_lr: float = _between(0.05, 0, 1)  # the cosine's end, as a share of lr
+    clip_norm: float = _between(10.0, 0)  # 0 means no clipping
+    ema_decay: float = _between(0.9998, 0, 1)
+    ema_share: float = _between(0.02, 0, 1)  # the average's horizon is at most this share of all steps
+    precision: str = "auto"  # bf16 where the machine computes in it, else fp32; or fp32, bf16
+    evaluate_every: int = _between(1, 1)  # epochs
+    workers: int = _between(2, 0)  # processes that load pictures
+    seed: int = _between(0, 0)
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run. `name` is what the network is called in file names and cards."""
+
+    name: str = "yolo_lite-n"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    input: InputConfig = field(default_factory=InputConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+NO_AUGMENTATION: Mapping[str, Any] = MappingProxyType(
+    {"mosaic": 0, "scale": (1, 1), "translate": 0, "flip": 0, "hue": 0, "saturation": 0, "value": 0, "off_last": 0}
+)
+
+
+def read_config(path: Path | None, overrides: Iterable[str] = ()) -> Config:
+    """Read a YAML file over the defaults, then apply overrides such as "train.lr=0.002".
+
+    Raises:
+        InputError: for a file that is missing or not YAML, a key that does not exist (the nearest one is named) or a
+            value of the wrong type or range.
+    """
+    values = {} if path is None else read_yaml(path)
+    return override_config(config_from_dict(values, str(path or "the configuration")), overrides)
+
+
+def override_config(config: Config, overrides: Iterable[str]) -> Config:
+    """Return the configuration with overrides such as "train.lr=0.002" applied.
+
+    Raises:
+        InputError: as read_config does.
+    """
+    values = config_to_dict(config)
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--set expects KEY=VALUE such as train.lr=0.002, got {text!r}")
+        *sections, last = key.strip().split(".")
+        target = values
+        for section in sections:
+            inner = target.setdefault(section, {})
+            if not isinstance(inner, dict):
+                raise InputError(f"--set {text}: {section!r} is a single value, not a section")
+            target = inner
+        try:
+            target[last] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InputError(f"--set {text}: {value!r} is not a YAML value") from error
+    return config_from_dict(values, "--set")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping; an empty file is an empty mapping.
+
+    Raises:
+        InputError: where the file is missing, is not YAML or holds something else.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        raise InputError(f"{path} is not valid YAML" + (f" (line {where.line + 1})" if where else "")) from error
+    if values is not None and not isinstance(values, dict):
+        raise InputError(f"{path} must hold 'key: value' lines, got {type(values).__name__}")
+    return values or {}
+
+
+def config_from_dict(values: Mapping[str, Any], source: str) -> Config:
+    """Build a configuration from nested plain values; what is absent takes its default.
+
+    Raises:
+        InputError: naming `source` and the key, for an unknown key or a value of the wrong type or range.
+    """
+    values = dict(values)
+    if values.get("augment") in ("none", None) and "augment" in values:
+        values["augment"] = NO_AUGMENTATION
+    config = _build(Config, values, "", source)
+    assert isinstance(config, Config)
+    check_image_size(config.input.image_size)
+    return config
+
+
+def config_to_dict(config: Config) -> dict[str, Any]:
+    """Return nested dictionaries of plain values that config_from_dict turns back into the same configuration."""
+    return _plain(dataclasses.asdict(config))  # type: ignore[no-any-return]
+
+
+def check_image_size(image_size: tuple[int, int]) -> None:
+    """Raise InputError unless height and width are positive multiples of 32, the coarsest stride."""
+    if any(side <= 0 or side % 32 for side in image_size):
+        near = " ".join(str(max(32, round(side / 32) * 32)) for side in image_size)
+        raise InputError(
+            f"image size must be multiples of 32, got {image_size[0]} x {image_size[1]} (height x width); try {near}"
+        )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _build(cls: type, values: Any, prefix: str, source: str) -> Any:
+    if not isinstance(values, Mapping):
+        raise InputError(f"{source}: {prefix.rstrip('.') or 'the file'!r} must be a section of keys, got {values!r}")
+    fields = {item.name: item for item in dataclasses.fields(cls)}
+    types = typing.get_type_hints(cls)
+    arguments = {}
+    for key, value in values.items():
+        if key not in fields:
+            raise InputError(f"{source}: unknown key '{prefix}{key}'{_suggestion(str(key), prefix)}")
+        if dataclasses.is_dataclass(types[key]):
+            arguments[key] = _build(typing.cast(type, types[key]), value, f"{prefix}{key}.", source)
+        else:
+            arguments[key] = _convert(value, types[key], f"{prefix}{key}", source)
+            _check_range(arguments[key], fields[key], f"{prefix}{key}", source)
+    return cls(**arguments)
+
+
+def _suggestion(key: str, prefix: str) -> str:
+    names = [f"{item.name}" for item in dataclasses.fields(Config)]
+    for section in dataclasses.fields(Config):
+        if dataclasses.is_dataclass(section.default_factory):
+            names += [f"{section.name}.{item.name}" for item in dataclasses.fields(section.default_factory)]
+    near = difflib.get_close_matches(f"{prefix}{key}", names, n=1, cutoff=0.6)
+    near = near or [name for name in names if name.split(".")[-1] == key][:1]
+    siblings = [name for name in names if name.rpartition(".")[0] == prefix.rstrip(".")]
+    return f"; did you mean '{near[0]}'?" if near else f"; it knows {', '.join(siblings)}"
+
+
+def _convert(value: Any, expected: Any, key: str, source: str) -> Any:
+    origin, inner = typing.get_origin(expected), typing.get_args(expected)
+    if origin is tuple:
+        if key == "input.image_size" and isinstance(value, int):
+            value = (value, value)
+        if not isinstance(value, list | tuple) or (inner[-1] is not ... and len(value) != len(inner)):
+            count = "several" if inner[-1] is ... else str(len(inner))
+            raise InputError(f"{source}: '{key}' must be a list of {count} {inner[0].__name__}s, got {value!r}")
+        return tuple(_convert(item, inner[0], key, source) for item in value)
+    if expected is float and isinstance(value, int | float | str) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML reads 1e-3 as text
+        except ValueError:
+            pass
+    if expected is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if expected is str and value is None:
+        return "none"
+    if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
+        raise InputError(f"{source}: '{key}' must be {expected.__name__}, got {value!r}")
+    return value
+
+
+def _check_range(value: Any, item: dataclasses.Field[Any], key: str, source: str) -> None:
+    if "minimum" not in item.metadata:
+        return
+    low, high = item.metadata["minimum"], item.metadata["maximum"]
+    for number in value if isinstance(value, tuple) else (value,):
+        if not low <= number <= high:
+            bounds = f"at least {low:g}" if high == float("inf") else f"from {low:g} to {high:g}"
+            raise InputError(f"{source}: '{key}' must be {bounds}, got {number}")

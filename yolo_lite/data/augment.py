@@ -1,0 +1,158 @@
+"""Random changes to training pictures: mosaic by hand, the rest by albumentations.
+
+Every change draws from a generator that belongs to the sample, so a picture looks the same whichever process makes it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from yolo_lite.config import AugmentConfig
+from yolo_lite.structures import PAD_VALUE, Image, Letterbox
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or its import asks the network for a newer version
+import albumentations as A  # noqa: E402
+
+_GREY = (PAD_VALUE, PAD_VALUE, PAD_VALUE)
+_FINE_SCALE = (0.9, 1.1)  # of the last epochs: near to what the network will see in use
+
+
+class Labelled(NamedTuple):
+    """A picture and its objects in one frame."""
+
+    image: Image  # uint8 [H, W, 3] RGB
+    boxes: npt.NDArray[np.float32]  # [N, 4] xyxy, pixels of the image
+    labels: npt.NDArray[np.int64]  # [N]
+
+
+class Augmenter:
+    """Make training inputs; see AugmentConfig for every setting.
+
+    Args:
+        config: `augment` of the configuration.
+        input_hw: height and width of the network's input.
+        resize: "letterbox" or "stretch".
+    """
+
+    def __init__(self, config: AugmentConfig, input_hw: tuple[int, int], resize: str) -> None:
+        self.config, self.input_hw, self.resize = config, input_hw, resize
+        self._after_mosaic = _pipeline(config, None)  # which has scaled and shifted each of its pictures already
+        self._strong = _pipeline(config, config.scale)
+        low, high = config.scale
+        self._fine = _pipeline(config, (max(low, min(_FINE_SCALE[0], high)), min(high, max(_FINE_SCALE[1], low))))
+
+    def __call__(
+        self, load: Callable[[int], Labelled], index: int, total: int, generator: np.random.Generator, strong: bool
+    ) -> Labelled:
+        """Make the input of one sample.
+
+        Args:
+            load: returns a picture of the set, original pixels.
+            index: which picture; total: how many there are, from which a mosaic draws three more.
+            generator: the only source of chance.
+            strong: with mosaic and the full range of scales, or, near the end of training, without.
+
+        Returns:
+            Image of size `input_hw`, boxes in input pixels, clipped; those mostly outside are dropped.
+        """
+        if strong and generator.random() < self.config.mosaic:
+            others = generator.integers(0, total, 3).tolist()
+            sample = mosaic([load(i) for i in (index, *others)], self.input_hw, self.config.scale, generator)
+            pipeline = self._after_mosaic
+        else:
+            sample = fit(load(index), self.input_hw, self.resize)
+            pipeline = self._strong if strong else self._fine
+        pipeline.set_random_seed(int(generator.integers(2**31)))
+        result = pipeline(image=sample.image, bboxes=sample.boxes, labels=sample.labels)
+        return Labelled(
+            result["image"],
+            np.asarray(result["bboxes"], np.float32).reshape(-1, 4),
+            np.asarray(result["labels"], np.int64).reshape(-1),
+        )
+
+    def describe(self) -> str:
+        """Say the whole pipeline in one line."""
+        c = self.config
+        steps = [f"{self.resize} to {self.input_hw[0]} x {self.input_hw[1]}"]
+        if c.mosaic:
+            steps.insert(0, f"mosaic of four (p {c.mosaic:g})")
+        if c.scale != (1, 1) or c.translate:
+            steps.append(f"scale {c.scale[0]:g} to {c.scale[1]:g}, shift up to {c.translate:g}")
+        if c.hue or c.saturation or c.value:
+            steps.append(f"hue ±{c.hue:g}, saturation ±{c.saturation:g}, value ±{c.value:g}")
+        if c.flip:
+            steps.append(f"flip (p {c.flip:g})")
+        if c.off_last and (c.mosaic or c.scale != (1, 1)):
+            steps.append(f"no mosaic and little scaling in the last {c.off_last:.0%} of epochs")
+        return "; ".join(steps) if len(steps) > 1 else f"none ({steps[0]})"
+
+
+def fit(sample: Labelled, input_hw: tuple[int, int], resize: str) -> Labelled:
+    """Bring a picture and its boxes from original pixels to input pixels; boxes are clipped to the picture."""
+    letterbox = Letterbox.fit(sample.image.shape[:2], input_hw, resize)
+    height, width = sample.image.shape[:2]
+    boxes = letterbox.boxes_to_input(np.clip(sample.boxes, 0, [width, height, width, height]))
+    return Labelled(letterbox.apply(sample.image), boxes, sample.labels)
+
+
+def mosaic(
+    samples: list[Labelled], input_hw: tuple[int, int], scale: tuple[float, float], generator: np.random.Generator
+) -> Labelled:
+    """Lay four pictures around a random point (Bochkovskiy et al. 2020).
+
+    The point lies in the middle half of the input. Each picture, fitted to the input and scaled by a factor of its own,
+    touches it with a corner; what does not fit its quarter is cut off, and boxes are clipped. Boxes left with less than
+    a tenth of their area are dropped.
+    """
+    height, width = input_hw
+    x, y = (int(generator.uniform(0.25, 0.75) * side) for side in (width, height))
+    canvas: Image = np.full((height, width, 3), PAD_VALUE, np.uint8)
+    all_boxes, all_labels = [], []
+    quarters = ((0, 0, x, y), (x, 0, width, y), (0, y, x, height), (x, y, width, height))
+    for sample, (left, top, right, bottom) in zip(samples, quarters):
+        tile = _scaled(sample, input_hw, generator.uniform(*scale))
+        h, w = tile.image.shape[:2]
+        dx = right - w if left == 0 else left  # of the tile's upper left corner on the canvas
+        dy = bottom - h if top == 0 else top
+        x1, y1, x2, y2 = max(left, dx), max(top, dy), min(right, dx + w), min(bottom, dy + h)
+        canvas[y1:y2, x1:x2] = tile.image[y1 - dy : y2 - dy, x1 - dx : x2 - dx]
+        moved = tile.boxes + np.array([dx, dy, dx, dy], np.float32)
+        clipped = np.clip(moved, [x1, y1, x1, y1], [x2, y2, x2, y2]).astype(np.float32)
+        keep = _areas(clipped) > 0.1 * _areas(moved)
+        all_boxes.append(clipped[keep])
+        all_labels.append(sample.labels[keep])
+    return Labelled(canvas, np.concatenate(all_boxes), np.concatenate(all_labels))
+
+
+def _scaled(sample: Labelled, input_hw: tuple[int, int], factor: float) -> Labelled:
+    """Fit a picture to the input, without a border, times a factor."""
+    hw = sample.image.shape[:2]
+    height, width = (max(1, round(side * factor)) for side in Letterbox.fit(hw, input_hw).content_hw)
+    mapping = Letterbox(hw, (height, width), (height, width), (0, 0))
+    return Labelled(mapping.apply(sample.image), mapping.boxes_to_input(sample.boxes), sample.labels)
+
+
+def _areas(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])  # type: ignore[no-any-return]
+
+
+def _pipeline(config: AugmentConfig, scale: tuple[float, float] | None) -> A.Compose:
+    """Build albumentations' part; scale None leaves the geometry alone but for the flip."""
+    steps = []
+    if scale is not None and (scale != (1, 1) or config.translate):
+        shift = (-config.translate, config.translate)
+        steps.append(A.Affine(scale=scale, translate_percent={"x": shift, "y": shift}, fill=_GREY, p=1))
+    if config.hue or config.saturation or config.value:
+        limits = config.hue * 180, config.saturation * 255, config.value * 255  # OpenCV's hue circle has 180 steps
+        steps.append(A.HueSaturationValue(*((-limit, limit) for limit in limits), p=1))
+    if config.flip:
+        steps.append(A.HorizontalFlip(p=config.flip))
+    boxes = A.BboxParams(
+        format="pascal_voc", clip=True, min_visibility=config.min_visibility, filter_invalid_bboxes=True, label_fields=["labels"]
+    )
+    return A.Compose(steps, bbox_params=boxes)

@@ -1,0 +1,351 @@
+"""Recognise what a data folder or YAML file holds, and read its splits.
+
+A folder is, in this order: COCO JSON (`annotations/instances_<split>.json`, or `<split>/_annotations.coco.json`), or
+YOLO txt (`images/` and `labels/`, class names in `data.yaml`). A YAML file with `names` describes YOLO txt; any other
+names sets of its own:
+
+    classes: [person, car]            # optional: only these
+    train: [voc5, coco_mini]          # folders (their split of that name is meant), JSON files, or {json:, images:}
+    val: voc5                         # several sets are merged by class name
+
+Paths are relative to the YAML file, then to the working folder; $VARIABLES in them are expanded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from yolo_lite.config import read_yaml
+from yolo_lite.data.coco import read_coco
+from yolo_lite.data.yolo_txt import read_yolo_txt
+from yolo_lite.errors import InputError
+from yolo_lite.structures import DetectionSet
+
+Splits = dict[str, Callable[[], DetectionSet]]
+_SYNONYMS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
+_LAYOUTS = (
+    "annotations/instances_*.json (COCO), <split>/_annotations.coco.json (COCO), or images/ and labels/ with class names "
+    "in data.yaml (YOLO txt)"
+)
+_HELD_OUT = 0.1
+
+
+def read_split(data: str | Path, split: str, classes: Sequence[str] | None = None) -> DetectionSet:
+    """Read one split of a folder or YAML file.
+
+    Raises:
+        InputError: where nothing is recognised, the split does not exist or is empty, or an annotation is bad.
+    """
+    splits = find_splits(Path(data))
+    if canonical_split(split) not in splits:
+        raise InputError(f"{data} has no split {split!r}; found {', '.join(splits)}")
+    return _read(splits, canonical_split(split), classes)
+
+
+def read_train_and_val(
+    data: str | Path, classes: Sequence[str] | None = None, fraction: float = 1.0, seed: int = 0
+) -> tuple[DetectionSet, DetectionSet, list[str]]:
+    """Read what training needs.
+
+    Without a validation split a tenth of the training pictures is set aside by the seed. Of the rest, `fraction`
+    is drawn by the seed.
+
+    Returns:
+        The training set, the validation set with the same classes, and lines that say what was found and done.
+    """
+    if not 0 < fraction <= 1:
+        raise InputError(f"--fraction must be above 0 and at most 1, got {fraction}")
+    splits = find_splits(Path(data))
+    if "train" not in splits:
+        raise InputError(f"{data} has no training split; found {', '.join(splits)}")
+    train = _read(splits, "train", classes)
+    if not any(len(record.boxes) for record in train.records):
+        raise InputError(f"{train.source}: none of {len(train.records):,} pictures shows an object of {_some(train.class_names)}")
+    notes = [f"train: {train.summary()} ({train.source})"]
+    if "val" in splits:
+        val = align_classes(_read(splits, "val", classes), train.class_names, train.category_ids)
+        notes.append(f"val: {val.summary()} ({val.source})")
+        if not any(len(record.boxes) for record in val.records):
+            raise InputError(f"{val.source}: no object of the training classes to validate on")
+    else:
+        train, val = _hold_out(train, seed)
+        notes.append(f"val: no such split, so {len(val.records):,} training pictures are set aside by seed {seed}: {val.summary()}")
+    if fraction < 1:
+        train = _part(train, max(1, round(fraction * len(train.records))), seed)
+        notes.append(f"train: {fraction:g} of it, drawn by seed {seed}: {train.summary()}")
+    return train, val, notes
+
+
+def find_splits(data: Path) -> Splits:
+    """Return the splits of a folder or YAML file by canonical name (train, val, test), each ready to be read.
+
+    Raises:
+        InputError: saying what was looked for and what was found.
+    """
+    if not data.exists():
+        raise InputError(f"{data} does not exist; --data takes a folder or a YAML file")
+    if data.is_file():
+        if data.suffix not in (".yaml", ".yml"):
+            raise InputError(f"{data} is neither a folder nor a YAML file; --data takes one of these")
+        return _yaml_splits(data)
+    splits = _coco_splits(data) or _roboflow_splits(data) or _yolo_splits(data)
+    if not splits:
+        content = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in data.iterdir())
+        raise InputError(f"{data} is no data set: looked for {_LAYOUTS}; found {_some(content) or 'nothing'}")
+    return splits
+
+
+def canonical_split(name: str) -> str:
+    """Return train, val or test for the many names these go by, such as valid, validation or val2017."""
+    plain = re.sub(r"[_-]?\d{4}$", "", name.lower())
+    return _SYNONYMS.get(plain, plain)
+
+
+def select_classes(data: DetectionSet, classes: Sequence[str]) -> DetectionSet:
+    """Keep only some classes, in the order given; pictures without them stay as background.
+
+    Raises:
+        InputError: for a class the set lacks, naming the nearest.
+    """
+    for name in classes:
+        if name not in data.class_names:
+            near = difflib.get_close_matches(name, data.class_names, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {_some(data.class_names)}"
+            raise InputError(f"{data.source} has no class {name!r}; {hint}")
+    if len(set(classes)) != len(classes):
+        raise InputError(f"--classes names a class twice: {', '.join(classes)}")
+    ids = [data.category_ids[data.class_names.index(name)] for name in classes]
+    return align_classes(data, tuple(classes), tuple(ids))
+
+
+def align_classes(data: DetectionSet, class_names: Sequence[str], category_ids: Sequence[int]) -> DetectionSet:
+    """Renumber labels to `class_names`, matched by name; objects of other classes are left out."""
+    if data.class_names == tuple(class_names):
+        return dataclasses.replace(data, category_ids=tuple(category_ids))
+    new = {name: label for label, name in enumerate(class_names)}
+    table = np.array([new.get(name, -1) for name in data.class_names], np.int64)
+    records = []
+    for record in data.records:
+        labels = table[record.labels]
+        keep = labels >= 0
+        records.append(
+            dataclasses.replace(
+                record,
+                boxes=record.boxes[keep],
+                labels=labels[keep],
+                crowd=record.crowd[keep],
+                areas=record.areas[keep],
+            )
+        )
+    return dataclasses.replace(
+        data, records=tuple(records), class_names=tuple(class_names), category_ids=tuple(category_ids)
+    )
+
+
+def merge_sets(sets: Sequence[DetectionSet]) -> DetectionSet:
+    """Join sets by class name; ids of pictures and categories are kept where no two clash, else counted from 1."""
+    if len(sets) == 1:
+        return sets[0]
+    ids: dict[str, int] = {}
+    for data in sets:
+        for name, category_id in zip(data.class_names, data.category_ids):
+            ids.setdefault(name, category_id)
+    if len(set(ids.values())) < len(ids):
+        ids = {name: number for number, name in enumerate(ids, 1)}
+    names, category_ids = tuple(ids), tuple(ids.values())
+    records = [record for data in sets for record in align_classes(data, names, category_ids).records]
+    if len({record.image_id for record in records}) < len(records):
+        records = [dataclasses.replace(record, image_id=number) for number, record in enumerate(records, 1)]
+    source = " + ".join(data.source for data in sets)
+    return DetectionSet(tuple(records), names, category_ids, source, sum(data.dropped for data in sets))
+
+
+def fingerprint(data: DetectionSet) -> str:
+    """Return a sha256 of file names, sizes, boxes and class names: equal for equal labels, wherever they lie."""
+    digest = hashlib.sha256("\n".join(data.class_names).encode())
+    for record in data.records:
+        digest.update(f"\n{record.path.name} {record.hw} {record.labels.tolist()} {record.boxes.tolist()}".encode())
+    return digest.hexdigest()
+
+
+def _read(splits: Splits, split: str, classes: Sequence[str] | None) -> DetectionSet:
+    data = splits[split]()
+    if not data.records:
+        raise InputError(f"{data.source} lists no pictures")
+    return select_classes(data, classes) if classes else data
+
+
+def _hold_out(train: DetectionSet, seed: int) -> tuple[DetectionSet, DetectionSet]:
+    count = max(1, round(_HELD_OUT * len(train.records)))
+    with_objects = [i for i, record in enumerate(train.records) if len(record.boxes)]
+    if len(train.records) < 2:
+        raise InputError(f"{train.source} has {len(train.records)} picture and no validation split: nothing to validate on")
+    order = np.random.default_rng([seed, 1]).permutation(len(train.records)).tolist()
+    held = order[:count] if set(order[:count]) & set(with_objects) else [*order[: count - 1], with_objects[0]]
+    rest = [i for i in range(len(train.records)) if i not in set(held)]
+    pick = lambda which: dataclasses.replace(train, records=tuple(train.records[i] for i in sorted(which)))  # noqa: E731
+    return pick(rest), pick(held)
+
+
+def _part(train: DetectionSet, count: int, seed: int) -> DetectionSet:
+    chosen = np.random.default_rng([seed, 2]).permutation(len(train.records))[:count]
+    return dataclasses.replace(train, records=tuple(train.records[i] for i in sorted(chosen.tolist())))
+
+
+def _coco_splits(root: Path) -> Splits:
+    files = {file.stem.removeprefix("instances_"): file for file in sorted(root.glob("annotations/instances_*.json"))}
+    splits: Splits = {}
+    for name, file in files.items():
+        folders = [root / "images" / name, root / name, root / "images" / canonical_split(name), root / "images", root]
+        split = "train" if len(files) == 1 and canonical_split(name) not in ("train", "val", "test") else canonical_split(name)
+        if split in splits:
+            raise InputError(f"{root}/annotations has two files for the split {split!r}: {', '.join(files)}")
+        splits[split] = _coco_reader(file, folders)
+    return splits
+
+
+def _roboflow_splits(root: Path) -> Splits:
+    files = {canonical_split(file.parent.name): file for file in sorted(root.glob("*/_annotations.coco.json"))}
+    if not files and (root / "_annotations.coco.json").is_file():
+        files = {"train": root / "_annotations.coco.json"}
+    return {split: _coco_reader(file, [file.parent]) for split, file in files.items()}
+
+
+def _coco_reader(file: Path, folders: Sequence[Path]) -> Callable[[], DetectionSet]:
+    existing = [folder for folder in folders if folder.is_dir()]
+    return lambda: read_coco(file, existing)
+
+
+def _yolo_splits(root: Path) -> Splits:
+    for name in ("data.yaml", "data.yml", "dataset.yaml"):
+        if (root / name).is_file():
+            return _yaml_splits(root / name)
+    if not (root / "images").is_dir() or not (root / "labels").is_dir():
+        return {}
+    names_file = root / "classes.txt"
+    if not names_file.is_file():
+        raise InputError(f"{root} holds images/ and labels/ but no class names; write 'names: [first, second]' to {root}/data.yaml")
+    names = [line.strip() for line in names_file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return _yolo_folder_splits(root, names)
+
+
+def _yolo_folder_splits(root: Path, names: Sequence[str]) -> Splits:
+    folders = {canonical_split(folder.name): folder for folder in sorted((root / "images").glob("*/"))}
+    folders = {split: folder for split, folder in folders.items() if split in ("train", "val", "test")}
+    folders = folders or {
+        canonical_split(folder.parent.name): folder for folder in sorted(root.glob("*/images/")) if folder.is_dir()
+    }
+    folders = folders or {"train": root / "images"}
+    return {split: _yolo_reader([folder], names) for split, folder in folders.items()}
+
+
+def _yolo_reader(images: Sequence[Path], names: Sequence[str]) -> Callable[[], DetectionSet]:
+    return lambda: read_yolo_txt(images, names)
+
+
+def _yaml_splits(file: Path) -> Splits:
+    values = read_yaml(file)
+    if "names" in values:
+        return _yolo_yaml_splits(file, values)
+    unknown = [key for key in values if canonical_split(str(key)) not in ("train", "val", "test") and key != "classes"]
+    if unknown or not values:
+        raise InputError(
+            f"{file}: unknown key {unknown[0]!r}; expected train, val, test, classes, or names for YOLO txt"
+            if unknown
+            else f"{file} is empty; expected train:, val: and folders or JSON files"
+        )
+    classes = values.pop("classes", None)
+    if classes is not None and not isinstance(classes, list):
+        raise InputError(f"{file}: classes must be a list of names, got {classes!r}")
+    return {
+        canonical_split(str(split)): _merged_reader(file, canonical_split(str(split)), entries, classes)
+        for split, entries in values.items()
+    }
+
+
+def _merged_reader(file: Path, split: str, entries: Any, classes: list[str] | None) -> Callable[[], DetectionSet]:
+    def read() -> DetectionSet:
+        sets = [_read_entry(file, split, entry) for entry in (entries if isinstance(entries, list) else [entries])]
+        if classes:
+            known = [align_classes(data, *_pairs(data, classes)) for data in sets]
+            return select_classes(merge_sets(known), [str(name) for name in classes])
+        return merge_sets(sets)
+
+    return read
+
+
+def _pairs(data: DetectionSet, classes: Sequence[str]) -> tuple[list[str], list[int]]:
+    kept = [(name, i) for name, i in zip(data.class_names, data.category_ids) if name in classes]
+    return [name for name, _ in kept], [i for _, i in kept]
+
+
+def _read_entry(file: Path, split: str, entry: Any) -> DetectionSet:
+    if isinstance(entry, Mapping):
+        if set(entry) - {"json", "images"} or "json" not in entry:
+            raise InputError(f"{file}: a set in {split!r} is a path or {{json:, images:}}, got {dict(entry)!r}")
+        json_path = _locate(file, str(entry["json"]))
+        folders = [_locate(file, str(entry["images"]))] if "images" in entry else _beside(json_path)
+        return read_coco(json_path, folders)
+    path = _locate(file, str(entry))
+    if path.suffix == ".json":
+        return read_coco(path, _beside(path))
+    return read_split(path, split)
+
+
+def _beside(json_path: Path) -> list[Path]:
+    name = json_path.stem.removeprefix("instances_")
+    root = json_path.parent.parent if json_path.parent.name == "annotations" else json_path.parent
+    folders = [root / "images" / name, root / name, root / "images", root]
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def _locate(file: Path, text: str) -> Path:
+    expanded = os.path.expandvars(os.path.expanduser(text))
+    if "$" in expanded:
+        raise InputError(f"{file}: {text!r} uses a variable that is not set in the environment")
+    tried = [file.parent / expanded, Path(expanded)]
+    for path in tried:
+        if path.exists():
+            return path
+    raise InputError(f"{file}: {text!r} does not exist; tried {tried[0]} and {tried[1].absolute()}")
+
+
+def _yolo_yaml_splits(file: Path, values: Mapping[str, Any]) -> Splits:
+    names = values["names"]
+    if isinstance(names, Mapping):
+        if sorted(names) != list(range(len(names))):
+            raise InputError(f"{file}: names must be numbered 0..{len(names) - 1} without gaps, got {sorted(names)}")
+        names = [names[i] for i in range(len(names))]
+    if not isinstance(names, list) or not names:
+        raise InputError(f"{file}: names must be a list of class names, got {names!r}")
+    names = [str(name) for name in names]
+    base = _locate(file, str(values["path"])) if values.get("path") else file.parent
+    splits: Splits = {}
+    for key in values:
+        split = canonical_split(str(key))
+        if split in ("train", "val", "test") and values[key]:
+            entries = values[key] if isinstance(values[key], list) else [values[key]]
+            splits[split] = _yolo_reader([_locate_yolo(base, file, str(entry)) for entry in entries], names)
+    return splits or _yolo_folder_splits(base, names)
+
+
+def _locate_yolo(base: Path, file: Path, text: str) -> Path:
+    """Find a path of data.yaml; exporters often write ../train/images for train/images, so that is tried too."""
+    tried = [base / text, Path(text), base / re.sub(r"^(\.\./)+", "", text)]
+    for path in tried:
+        if path.exists():
+            return path
+    raise InputError(f"{file}: {text!r} does not exist; tried {tried[0]} and {tried[1].absolute()}")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -1,0 +1,89 @@
+"""Read any picture file as 8-bit RGB, by one rule for each kind."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as PillowImage
+from PIL import ImageOps, UnidentifiedImageError
+
+from yolo_lite.errors import InputError
+from yolo_lite.structures import Image
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+MAX_PIXELS = 178_956_970  # 512 MiB of RGB; more than any camera gives, and where Pillow too refuses
+_DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error)
+
+
+def read_image(path: Path) -> Image:
+    """Read a picture as uint8 [H, W, 3] RGB, turned upright as its EXIF orientation says.
+
+    Grey is repeated three times; of 16 bits the upper 8 are kept; transparency is dropped, not blended; CMYK and
+    palettes are converted; of an animation the first frame is taken.
+
+    Raises:
+        InputError: naming the file, where it is missing, empty, truncated, no picture, or larger than MAX_PIXELS.
+    """
+    with _open(path) as picture:
+        try:
+            upright = ImageOps.exif_transpose(picture)
+            return _to_rgb(upright, path)
+        except _DECODER_ERRORS as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{path} is damaged or cut short and cannot be decoded ({_one_line(error)})") from error
+
+
+def read_image_size(path: Path) -> tuple[int, int]:
+    """Read (height, width) of the upright picture from the file's header; raises as read_image does."""
+    with _open(path) as picture:
+        width, height = picture.size
+        turned = picture.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 swap the sides
+    return (width, height) if turned else (height, width)
+
+
+def _open(path: Path) -> PillowImage.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PillowImage.DecompressionBombWarning)
+            picture = PillowImage.open(path)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path} is a folder, expected a picture") from error
+    except PillowImage.DecompressionBombError as error:
+        raise _too_large(path) from error
+    except (UnidentifiedImageError, *_DECODER_ERRORS) as error:
+        if path.is_file() and path.stat().st_size == 0:
+            raise InputError(f"{path} is empty (0 bytes)") from error
+        raise InputError(f"{path} is not a picture that can be read (looked for JPEG, PNG, WebP, TIFF ...)") from error
+    if picture.width * picture.height > MAX_PIXELS:
+        picture.close()
+        raise _too_large(path)
+    return picture
+
+
+def _too_large(path: Path) -> InputError:
+    return InputError(
+        f"{path} says it has more than {MAX_PIXELS:,} pixels and is not opened, since small files can unpack to fill "
+        "the memory; scale the picture down first"
+    )
+
+
+def _to_rgb(picture: PillowImage.Image, path: Path) -> Image:
+    if picture.mode.startswith("I"):  # 16-bit grey, which Pillow also hands out as 32-bit integers
+        grey = (np.asarray(picture).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, -1)
+    if picture.mode == "F":
+        raise InputError(f"{path} holds floating-point pixels; save it with 8 or 16 bits a channel")
+    if picture.mode == "P":
+        picture = picture.convert("RGBA")
+    return np.array(picture.convert("RGB"))
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,75 @@
+"""Batches: in which order, by which processes, and how samples become tensors."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from yolo_lite.structures import Batch, Sample
+
+
+class EpochSampler(Sampler[list[tuple[int, int]]]):
+    """Batches of (epoch, index); the order depends on (seed, epoch) alone.
+
+    Set `epoch` before each pass. Shuffled passes leave out an incomplete last batch, unless it is the only one.
+    """
+
+    def __init__(self, total: int, batch_size: int, shuffle: bool, seed: int = 0) -> None:
+        self.total, self.batch_size, self.shuffle, self.seed = total, batch_size, shuffle, seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        if self.shuffle and self.total >= self.batch_size:
+            return self.total // self.batch_size
+        return -(-self.total // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = list(range(self.total))
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, self.epoch, 3]).permutation(self.total).tolist()
+        for i in range(len(self)):
+            yield [(self.epoch, index) for index in order[i * self.batch_size : (i + 1) * self.batch_size]]
+
+
+def build_loader(
+    dataset: Dataset[Sample], sampler: EpochSampler, workers: int, device: torch.device
+) -> DataLoader[Batch]:
+    """Load batches with `workers` processes (0: in this one)."""
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=device.type == "cuda",
+        worker_init_fn=_start_worker if workers else None,
+        persistent_workers=workers > 0,
+    )
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack samples of one size; boxes are padded to the longest list, labels in the padding are -1."""
+    most = max(len(sample.boxes) for sample in samples)
+    boxes = torch.zeros(len(samples), most, 4)
+    labels = torch.full((len(samples), most), -1, dtype=torch.int64)
+    for i, sample in enumerate(samples):
+        boxes[i, : len(sample.boxes)] = sample.boxes
+        labels[i, : len(sample.labels)] = sample.labels
+    return Batch(
+        torch.stack([sample.image for sample in samples]),
+        boxes,
+        labels,
+        torch.tensor([sample.image_id for sample in samples]),
+        torch.tensor([sample.index for sample in samples]),
+    )
+
+
+def _start_worker(worker: int) -> None:
+    import cv2
+
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle; it then ends the workers

@@ -1,0 +1,1 @@
+"""Where data meets model meets loss: training, evaluation, prediction, checkpoints."""

@@ -1,0 +1,118 @@
+"""Checkpoints: tensors and plain values in one file, written whole or not at all, loaded without running anything."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from yolo_lite.config import Config, config_from_dict, config_to_dict
+from yolo_lite.errors import InputError
+from yolo_lite.models.build import build_detector
+from yolo_lite.models.yolo import Yolo
+
+FORMAT = "yolo_lite checkpoint"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a weights file says.
+
+    Attributes:
+        config: of the run that made it; detection and evaluation take input size and resizing from here.
+        class_names: by label.
+        category_ids: what each class was called in the annotations it was trained on.
+        weights: the network's state, float32 or float16.
+        about: the birth certificate: data, fingerprint, epochs, metrics, hardware, versions; plain values.
+        training: what `--resume` needs; empty in a file to ship.
+    """
+
+    config: Config
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    weights: Mapping[str, torch.Tensor]
+    about: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write the file under a temporary name, then rename it: a reader finds the old one or the new one, never half."""
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "config": config_to_dict(checkpoint.config),
+        "class_names": list(checkpoint.class_names),
+        "category_ids": list(checkpoint.category_ids),
+        "weights": dict(checkpoint.weights),
+        "about": dict(checkpoint.about),
+        "training": dict(checkpoint.training),
+    }
+    write_atomically(path, lambda part: torch.save(content, part))
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a file that save_checkpoint wrote; only tensors and plain values are ever loaded (weights_only=True).
+
+    Raises:
+        InputError: where it is missing, damaged or something else.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist" if not path.exists() else f"{path} is a folder, expected a weights file")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError, OSError) as error:
+        raise InputError(
+            f"{path} is not a yolo_lite checkpoint, or is damaged (files that could run code are never loaded)"
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise InputError(f"{path} holds weights, but not of yolo_lite; train with yolo_lite or use a shipped file")
+    if content["version"] > VERSION:
+        raise InputError(f"{path} was written by a newer yolo_lite (format {content['version']}); this one reads {VERSION}")
+    try:
+        config = config_from_dict(content["config"], str(path))
+        names, ids = tuple(content["class_names"]), tuple(content["category_ids"])
+        return Checkpoint(config, names, ids, content["weights"], content["about"], content["training"])
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path} lacks a part of a yolo_lite checkpoint: {error}") from error
+
+
+def build_from_checkpoint(checkpoint: Checkpoint, source: Path) -> Yolo:
+    """Build the network with its weights, in evaluation mode.
+
+    Raises:
+        InputError: where weights and configuration do not fit each other.
+    """
+    model = build_detector(checkpoint.config, len(checkpoint.class_names))
+    try:
+        model.load_state_dict({name: value.float() for name, value in checkpoint.weights.items()}, strict=True)
+    except RuntimeError as error:
+        raise InputError(f"{source}: the weights do not fit the network that the file describes") from error
+    return model.eval()
+
+
+def half(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the weights with floats as float16, to ship; on the CPU."""
+    return {name: value.cpu().half() if value.is_floating_point() else value.cpu() for name, value in weights.items()}
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then rename it; on any failure nothing is left.
+
+    Raises:
+        InputError: where the folder cannot be written to.
+    """
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        write(part)
+        os.replace(part, path)
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
+        raise InputError(f"cannot write {path}: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)

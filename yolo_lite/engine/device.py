@@ -1,0 +1,85 @@
+"""Which device computes, in which precision, and what to say when its memory is full."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from collections.abc import Iterator
+
+import torch
+
+from yolo_lite.errors import InputError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of that name; auto is the first of cuda, mps and cpu that is there.
+
+    Raises:
+        InputError: where the device is not there, saying why as far as torch tells.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    kind = name.partition(":")[0]
+    if kind not in DEVICES:
+        raise InputError(f"--device must be one of {', '.join(DEVICES)} (or cuda:1 ...), got {name!r}")
+    if kind == "cuda" and not torch.cuda.is_available():
+        built = torch.version.cuda or "none: this is a CPU-only torch"
+        raise InputError(f"--device {name}: no CUDA device is available (torch is built for CUDA {built}); use --device cpu")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise InputError(f"--device {name}: no Apple GPU is available to torch; use --device cpu")
+    device = torch.device(name)
+    if kind == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices, counted from 0")
+    return device
+
+
+def pick_precision(name: str, device: torch.device) -> str:
+    """Return "fp32" or "bf16"; auto is bf16 on a device that computes in it (a GPU or a CPU with avx512_bf16).
+
+    Raises:
+        InputError: for another name.
+    """
+    if name not in ("auto", "fp32", "bf16"):
+        raise InputError(f"train.precision must be auto, fp32 or bf16, got {name!r}")
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if device.type == "cpu" and _cpu_has_bf16() else "fp32"
+
+
+@contextlib.contextmanager
+def explain_out_of_memory(remedy: str) -> Iterator[None]:
+    """Turn torch's out-of-memory error into an InputError that says what to do."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise InputError(f"the device ran out of memory; {remedy}") from error
+
+
+def describe_hardware(device: torch.device) -> str:
+    """Name the processor or GPU, for checkpoints and reports."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_cpu_name()}, {torch.get_num_threads()} threads"
+
+
+def _cpu_has_bf16() -> bool:
+    return "avx512_bf16" in _cpu_info().get("flags", "").split()
+
+
+def _cpu_name() -> str:
+    return _cpu_info().get("model name") or platform.processor() or platform.machine()
+
+
+def _cpu_info() -> dict[str, str]:
+    """Return the first processor's entries of Linux' /proc/cpuinfo; elsewhere nothing."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            text = file.read().split("\n\n")[0]
+    except OSError:
+        return {}
+    pairs = (line.split(":", 1) for line in text.splitlines() if ":" in line)
+    return {key.strip(): value.strip() for key, value in pairs}

@@ -1,0 +1,232 @@
+"""Score a detector, or a file of detections, on a data set."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from yolo_lite.config import check_image_size
+from yolo_lite.data.coco import read_json
+from yolo_lite.data.datasets import DetectionDataset, check_pictures
+from yolo_lite.data.discover import read_split
+from yolo_lite.data.loader import EpochSampler, build_loader
+from yolo_lite.engine.checkpoint import build_from_checkpoint, load_checkpoint
+from yolo_lite.engine.device import explain_out_of_memory, pick_device
+from yolo_lite.engine.weights import find_weights
+from yolo_lite.errors import InputError
+from yolo_lite.metrics.coco import CocoMetrics, check_rows, evaluate_coco, to_rows
+from yolo_lite.models.yolo import Yolo
+from yolo_lite.postprocess import postprocess, to_detections
+from yolo_lite.structures import DetectionSet, Letterbox
+
+Progress = Callable[[int, int], None]  # (batches done, batches in all)
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How detections are chosen and batched for scoring."""
+
+    score_threshold: float = 0.001
+    iou_threshold: float = 0.7
+    max_detections: int = 300
+    batch_size: int = 16
+    workers: int = 2
+
+
+@dataclass
+class Timing:
+    """Seconds spent on each part of an evaluation."""
+
+    images: int = 0
+    load: float = 0.0
+    forward: float = 0.0
+    postprocess: float = 0.0
+
+    def rates(self) -> dict[str, float]:
+        """Return images a second, for each part alone and for all together."""
+        parts = {"load": self.load, "forward": self.forward, "postprocess": self.postprocess}
+        parts["all"] = sum(parts.values())
+        return {name: self.images / seconds if seconds else math.inf for name, seconds in parts.items()}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found: metrics, COCO result rows, times, and the settings that belong beside the numbers."""
+
+    metrics: CocoMetrics
+    rows: list[dict[str, Any]]
+    settings: Mapping[str, Any]
+    timing: Timing | None = None
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for metrics.json; what could not be measured is null."""
+        numbers = {name: None if math.isnan(value) else value for name, value in self.metrics.numbers.items()}
+        per_class = {
+            name: {"AP": None if math.isnan(ap) else ap, "AP50": None if math.isnan(ap50) else ap50, "boxes": boxes}
+            for name, (ap, ap50, boxes) in self.metrics.per_class.items()
+        }
+        rates = self.timing.rates() if self.timing else None
+        return {
+            "metrics": numbers,
+            "per_class": per_class,
+            "settings": dict(self.settings),
+            "images_per_second": rates,
+            "notes": list(self.notes),
+        }
+
+
+def evaluate(
+    weights: str | Path,
+    data: str | Path,
+    split: str = "val",
+    image_size: tuple[int, int] | None = None,
+    device: str = "auto",
+    classes: Sequence[str] | None = None,
+    settings: EvaluationSettings = EvaluationSettings(),  # noqa: B008 - frozen
+    on_progress: Progress | None = None,
+) -> Evaluation:
+    """Score a checkpoint on one split of a data set with pycocotools.
+
+    Classes are matched by name. Those of the weights that the data lacks are left out before candidates are ranked;
+    those of the data that the weights lack have AP 0, and a note says so.
+
+    Args:
+        weights: a file or the bare name of a shipped one.
+        data: a folder or YAML file; see data/discover.py.
+        image_size: (height, width) of the input; None for what the checkpoint was trained at.
+        device: auto, cpu, cuda or mps.
+        classes: score only these classes of the data.
+
+    Raises:
+        InputError: where anything given cannot be used.
+    """
+    source = find_weights(str(weights))
+    checkpoint = load_checkpoint(source)
+    place = pick_device(device)
+    model = build_from_checkpoint(checkpoint, source).to(place, memory_format=torch.channels_last)
+    truth = read_split(data, split, classes)
+    check_pictures(truth.records)
+    input_hw = image_size or checkpoint.config.input.image_size
+    check_image_size(input_hw)
+    notes = class_notes(checkpoint.class_names, truth.class_names)
+    rows, timing = detect_split(
+        model, checkpoint.class_names, truth, input_hw, checkpoint.config.input.resize, place, settings, on_progress
+    )
+    told = {
+        "weights": str(source),
+        "data": str(data),
+        "split": split,
+        "image_size": list(input_hw),
+        "resize": checkpoint.config.input.resize,
+        "score_threshold": settings.score_threshold,
+        "iou_threshold": settings.iou_threshold,
+        "max_detections": settings.max_detections,
+        "device": str(place),
+    }
+    return Evaluation(evaluate_coco(truth, rows), rows, told, timing, tuple(notes))
+
+
+def evaluate_detections(
+    detections: Path, data: str | Path, split: str = "val", classes: Sequence[str] | None = None
+) -> Evaluation:
+    """Score a COCO result file from any detector; with `classes`, only its rows of these classes.
+
+    Raises:
+        InputError: where the file, or a row of it, is not a detection of this data set.
+    """
+    whole = read_split(data, split)
+    rows = check_rows(read_json(detections), whole, detections)
+    truth = read_split(data, split, classes) if classes else whole
+    rows = [row for row in rows if row["category_id"] in truth.category_ids]
+    settings = {"detections": str(detections), "data": str(data), "split": split}
+    return Evaluation(evaluate_coco(truth, rows), rows, settings)
+
+
+def detect_split(
+    model: Yolo,
+    class_names: Sequence[str],
+    truth: DetectionSet,
+    input_hw: tuple[int, int],
+    resize: str,
+    device: torch.device,
+    settings: EvaluationSettings,
+    on_progress: Progress | None = None,
+) -> tuple[list[dict[str, Any]], Timing]:
+    """Run a model over a split and return COCO rows with the category ids of the data, and where the time went."""
+    dataset = DetectionDataset(truth.records, input_hw, resize)
+    sampler = EpochSampler(len(dataset), settings.batch_size, shuffle=False)
+    loader = build_loader(dataset, sampler, settings.workers, device)
+    allowed = torch.tensor([name in truth.class_names for name in class_names])
+    ids = category_ids_for(class_names, truth)
+    timing, rows = Timing(), []
+    started = time.perf_counter()
+    for number, batch in enumerate(loader, 1):
+        timing.load += time.perf_counter() - started
+        with _timed(timing, "forward", device), torch.inference_mode(), _memory(settings, input_hw):
+            images = batch.images.to(device).contiguous(memory_format=torch.channels_last)
+            raw = model(images)
+        with _timed(timing, "postprocess", device), torch.inference_mode():
+            found = postprocess(
+                raw, model.decode, settings.score_threshold, settings.iou_threshold, settings.max_detections, allowed
+            )
+            for index, detections in zip(batch.indices.tolist(), to_detections(*found, class_names)):
+                record = truth.records[index]
+                original = Letterbox.fit(record.hw, input_hw, resize).undo(detections)
+                rows += to_rows(original, record.image_id, ids)
+        timing.images += len(batch.images)
+        if on_progress:
+            on_progress(number, len(sampler))
+        started = time.perf_counter()
+    return rows, timing
+
+
+def category_ids_for(class_names: Sequence[str], truth: DetectionSet) -> list[int]:
+    """Return, for each class of the weights, the data's id of that name; -1 where the data lacks it."""
+    known = dict(zip(truth.class_names, truth.category_ids))
+    return [known.get(name, -1) for name in class_names]
+
+
+def class_notes(of_weights: Sequence[str], of_data: Sequence[str]) -> list[str]:
+    """Say which classes only one side has.
+
+    Raises:
+        InputError: where no class is on both sides.
+    """
+    lacking = [name for name in of_data if name not in of_weights]
+    masked = [name for name in of_weights if name not in of_data]
+    if len(lacking) == len(of_data):
+        raise InputError(f"weights and data share no class: the weights know {_few(of_weights)}; the data has {_few(of_data)}")
+    notes = []
+    if lacking:
+        notes.append(f"{len(lacking)} of {len(of_data)} classes of the data are unknown to the weights and count as AP 0: {_few(lacking)}")
+    if masked:
+        notes.append(f"{len(masked)} of {len(of_weights)} classes of the weights are not in the data and are left out: {_few(masked)}")
+    return notes
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+@contextmanager
+def _timed(timing: Timing, part: str, device: torch.device) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)  # or the time would be booked where the result is first read
+    setattr(timing, part, getattr(timing, part) + time.perf_counter() - started)
+
+
+@contextmanager
+def _memory(settings: EvaluationSettings, input_hw: tuple[int, int]) -> Iterator[None]:
+    size = " x ".join(str(side) for side in input_hw)
+    with explain_out_of_memory(f"use a smaller --batch-size (now {settings.batch_size}) or --image-size (now {size})"):
+        yield

@@ -1,0 +1,198 @@
+"""The training loop: it knows models, batches and numbers, and nothing of boxes.
+
+What is trained comes in as a `Task`; a classifier is another one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from yolo_lite.config import TrainConfig
+from yolo_lite.data.loader import EpochSampler
+from yolo_lite.engine.ema import EMA
+from yolo_lite.engine.schedule import SCHEDULES, build_optimizer
+from yolo_lite.errors import InputError
+
+
+class Task(Protocol):
+    """What the loop asks of the thing that is trained."""
+
+    metric: str  # the name, among those that `evaluate` returns, by which the best epoch is chosen: higher is better
+
+    def loss(self, model: nn.Module, batch: Any, progress: float) -> dict[str, Tensor]:
+        """Return the weighted parts of the loss, whose sum is minimised; progress is the share of steps done."""
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Return named numbers of a model in evaluation mode."""
+
+    def name_samples(self, batch: Any) -> list[str]:
+        """Name the samples of a batch, for error messages."""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What a progress bar shows after each step; epochs are counted from 0."""
+
+    epoch: int
+    step: int
+    steps: int  # of an epoch
+    losses: Mapping[str, float]  # means over the epoch so far
+    images_per_second: float
+
+
+@dataclass
+class State:
+    """Everything that changes during training; what `--resume` restores."""
+
+    model: nn.Module
+    ema: EMA
+    optimizer: torch.optim.Optimizer
+    epoch: int = 0  # the next one to run
+    rows: list[dict[str, float]] = field(default_factory=list)  # one for each finished epoch
+    best: float = -math.inf
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return tensors and plain values for a checkpoint."""
+        return {
+            "model": self.model.state_dict(),
+            "ema": self.ema.model.state_dict(),
+            "ema_updates": self.ema.updates,
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch,
+            "rows": self.rows,
+            "best": self.best,
+        }
+
+    def restore(self, plain: Mapping[str, Any]) -> None:
+        """Go back to what `to_plain` returned."""
+        self.model.load_state_dict(plain["model"])
+        self.ema.model.load_state_dict(plain["ema"])
+        self.ema.updates = plain["ema_updates"]
+        self.optimizer.load_state_dict(plain["optimizer"])
+        self.epoch, self.rows, self.best = plain["epoch"], list(plain["rows"]), plain["best"]
+
+
+def new_state(model: nn.Module, config: TrainConfig, steps: int) -> State:
+    """Return the state at the start of a run of so many steps."""
+    return State(model, EMA(model, config.ema_decay, steps, config.ema_share), build_optimizer(model, config))
+
+
+def run(
+    task: Task,
+    state: State,
+    loader: DataLoader[Any],
+    sampler: EpochSampler,
+    config: TrainConfig,
+    device: torch.device,
+    precision: str,
+    on_step: Callable[[StepReport], None],
+    on_epoch: Callable[[State, bool], None],
+) -> None:
+    """Train from `state.epoch` to the end.
+
+    Args:
+        loader: batches in the order of `sampler`, whose epoch is set here.
+        precision: "fp32" or "bf16".
+        on_step: called after every step.
+        on_epoch: called after every epoch with the state and whether it is the best so far; saves checkpoints.
+
+    Raises:
+        InputError: if the loss is not finite, naming the pictures of the batch.
+    """
+    if config.schedule not in SCHEDULES:
+        raise InputError(f"train.schedule must be one of {', '.join(SCHEDULES)}, got {config.schedule!r}")
+    steps = len(sampler)
+    while state.epoch < config.epochs:
+        torch.manual_seed(config.seed * 1_000_003 + state.epoch)  # dropout and the like, so that resuming repeats them
+        losses = _run_epoch(task, state, loader, sampler, config, device, precision, on_step)
+        state.epoch += 1
+        row = {"epoch": float(state.epoch), "lr": _lr(state, config, steps * state.epoch - 1, steps), **losses}
+        best = False
+        if state.epoch % config.evaluate_every == 0 or state.epoch == config.epochs:
+            numbers = task.evaluate(state.ema.model)
+            row.update(numbers)
+            value = numbers[task.metric]
+            best = value > state.best or state.best == -math.inf
+            state.best = max(state.best, 0.0 if math.isnan(value) else value)
+        state.rows.append(row)
+        on_epoch(state, best)
+
+
+def _run_epoch(
+    task: Task,
+    state: State,
+    loader: DataLoader[Any],
+    sampler: EpochSampler,
+    config: TrainConfig,
+    device: torch.device,
+    precision: str,
+    on_step: Callable[[StepReport], None],
+) -> dict[str, float]:
+    sampler.epoch = state.epoch
+    steps, total = len(sampler), len(sampler) * config.epochs
+    sums: dict[str, float] = {}
+    state.model.train()
+    started, images = time.perf_counter(), 0
+    for step, batch in enumerate(loader):
+        done = state.epoch * steps + step
+        for group in state.optimizer.param_groups:
+            group["lr"] = _lr(state, config, done, steps)
+        batch = to_device(batch, device)
+        parts = train_step(task, state, batch, config.clip_norm, done / total, precision)
+        for name, value in parts.items():
+            sums[name] = sums.get(name, 0.0) + value
+        images += len(batch[0])
+        rate = images / (time.perf_counter() - started)
+        means = {name: value / (step + 1) for name, value in sums.items()}
+        on_step(StepReport(state.epoch, step + 1, steps, means, rate))
+    return {f"loss_{name}": value / steps for name, value in sums.items()}
+
+
+def train_step(
+    task: Task, state: State, batch: Any, clip_norm: float, progress: float, precision: str
+) -> dict[str, float]:
+    """Take one step and return the parts of the loss, with their sum as "total"."""
+    device = next(state.model.parameters()).device
+    with autocast(device, precision):
+        parts = task.loss(state.model, batch, progress)
+    total = torch.stack(list(parts.values())).sum()
+    values = torch.stack([*parts.values(), total.detach()]).tolist()  # waits for the device, once a step
+    if not math.isfinite(values[-1]):
+        told = ", ".join(f"{name} {value:g}" for name, value in zip(parts, values))
+        names = task.name_samples(batch)
+        raise InputError(
+            f"the loss is not finite ({told}) in step {int(state.ema.updates) + 1}, on {', '.join(names)}; look at "
+            "these pictures and their boxes, or lower the learning rate (--set train.lr=...)"
+        )
+    state.optimizer.zero_grad(set_to_none=True)
+    total.backward()  # type: ignore[no-untyped-call]
+    if clip_norm > 0:
+        nn.utils.clip_grad_norm_(state.model.parameters(), clip_norm)
+    state.optimizer.step()
+    state.ema.update(state.model)
+    return dict(zip([*parts, "total"], values))
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """Return the context in which the network computes in bf16, or one that changes nothing."""
+    if precision == "bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """Return a NamedTuple of tensors on the device."""
+    return type(batch)(*(tensor.to(device, non_blocking=True) for tensor in batch))
+
+
+def _lr(state: State, config: TrainConfig, step: int, steps: int) -> float:
+    return config.lr * SCHEDULES[config.schedule](step, steps * config.epochs, config)

@@ -1,0 +1,289 @@
+"""Train a detector: data, network, loss and evaluation brought together and handed to the loop."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import platform
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import yolo_lite
+from yolo_lite.config import Config, check_image_size
+from yolo_lite.data.augment import Augmenter
+from yolo_lite.data.datasets import DetectionDataset, check_pictures
+from yolo_lite.data.discover import fingerprint, read_train_and_val
+from yolo_lite.data.loader import EpochSampler, build_loader
+from yolo_lite.engine import loop
+from yolo_lite.engine.checkpoint import Checkpoint, half, load_checkpoint, save_checkpoint, write_atomically
+from yolo_lite.engine.device import describe_hardware, explain_out_of_memory, pick_device, pick_precision
+from yolo_lite.engine.evaluate import EvaluationSettings, detect_split
+from yolo_lite.engine.weights import find_weights
+from yolo_lite.errors import InputError
+from yolo_lite.losses.assign import ASSIGNERS
+from yolo_lite.losses.detection import detection_loss
+from yolo_lite.metrics.coco import evaluate_coco
+from yolo_lite.models.build import build_detector
+from yolo_lite.models.yolo import Yolo
+from yolo_lite.ops.iou import KINDS
+from yolo_lite.structures import Batch, DetectionSet
+from yolo_lite.visualize import plot_results
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run as it was asked for; kept in last.pt, so that `--resume` needs nothing more.
+
+    Attributes:
+        data: a folder or YAML file; see data/discover.py.
+        config: every setting.
+        weights: start from these (a file or the bare name of a shipped one); None starts from scratch.
+        classes: train on these classes of the data only.
+        fraction: train on this part of the training pictures, drawn by the seed.
+    """
+
+    data: str
+    config: Config = Config()  # noqa: RUF009 - frozen
+    weights: str | None = None
+    classes: tuple[str, ...] | None = None
+    fraction: float = 1.0
+
+
+@dataclass(frozen=True)
+class Listener:
+    """How a run tells of itself: lines of text, and a report after each step and each epoch."""
+
+    say: Callable[[str], None] = lambda line: None
+    on_step: Callable[[loop.StepReport], None] = lambda report: None
+    on_epoch: Callable[[Mapping[str, float], bool], None] = lambda row, best: None
+
+
+class DetectionTask:
+    """What the loop needs to know of detection."""
+
+    metric = "AP"
+
+    def __init__(self, config: Config, train: DetectionSet, val: DetectionSet, device: torch.device) -> None:
+        if config.loss.assigner not in ASSIGNERS:
+            raise InputError(f"loss.assigner must be one of {', '.join(ASSIGNERS)}, got {config.loss.assigner!r}")
+        if config.loss.box not in KINDS:
+            raise InputError(f"loss.box must be one of {', '.join(KINDS)}, got {config.loss.box!r}")
+        self.config, self.train, self.val, self.device = config, train, val, device
+        settings = config.loss
+        self.weights = {"class": settings.class_weight, "box": settings.box_weight, "l1": settings.l1_weight}
+        self.assign = functools.partial(
+            ASSIGNERS[settings.assigner], top_k=settings.top_k, alpha=settings.alpha, beta=settings.beta
+        )
+
+    def loss(self, model: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Return the weighted parts; a dynamic assigner judges badly while the network knows nothing, so it waits."""
+        assert isinstance(model, Yolo)
+        assign = ASSIGNERS["static"] if progress < self.config.loss.static_share else self.assign
+        raw = model(batch.images.contiguous(memory_format=torch.channels_last))
+        parts = detection_loss(raw, batch, model.decode, assign, self.config.loss.box)
+        return {name: self.weights[name] * value for name, value in parts.items()}
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Return pycocotools' twelve numbers on the validation set."""
+        assert isinstance(model, Yolo)
+        settings = EvaluationSettings(batch_size=self.config.train.batch_size, workers=self.config.train.workers)
+        size, resize = self.config.input.image_size, self.config.input.resize
+        rows, _ = detect_split(model, self.train.class_names, self.val, size, resize, self.device, settings)
+        return dict(evaluate_coco(self.val, rows).numbers)
+
+    def name_samples(self, batch: Batch) -> list[str]:
+        """Return the file names of a batch's pictures."""
+        return [self.train.records[index].path.name for index in batch.indices.tolist()]
+
+
+def train(
+    run: Run, out: str | Path | None = None, device: str = "auto", listener: Listener = Listener()  # noqa: B008 - frozen
+) -> Path:
+    """Train a detector and return the folder with last.pt, best.pt, results.csv and results.png.
+
+    Args:
+        run: what to train on what.
+        out: a folder that holds no run yet; None for the next free runs/train-N.
+        device: auto, cpu, cuda or mps.
+
+    Raises:
+        InputError: where anything given cannot be used, or the loss is no longer finite.
+    """
+    folder = new_run_folder(out)
+    return _run(run, folder, pick_device(device), listener, None)
+
+
+def resume(out: str | Path | None = None, device: str = "auto", listener: Listener = Listener()) -> Path:  # noqa: B008
+    """Go on with a run from its last finished epoch; `out` None means the newest runs/train-N.
+
+    On the same processor with as many threads the end is bit for bit that of a run which was never stopped.
+
+    Raises:
+        InputError: where there is no such run, it is finished, or its data is no longer the same.
+    """
+    folder = Path(out) if out else _newest_run()
+    checkpoint = load_checkpoint(folder / "last.pt")
+    if not checkpoint.training:
+        raise InputError(f"{folder / 'last.pt'} holds weights only and cannot be resumed; fine-tune it with --weights")
+    plain = checkpoint.training["run"]
+    classes = tuple(plain["classes"]) if plain["classes"] else None
+    run = Run(plain["data"], checkpoint.config, plain["weights"], classes, plain["fraction"])
+    if checkpoint.training["epoch"] >= run.config.train.epochs:
+        raise InputError(f"the run in {folder} has finished its {run.config.train.epochs} epochs; nothing to resume")
+    return _run(run, folder, pick_device(device), listener, checkpoint)
+
+
+def start_from(run: Run) -> tuple[Run, Checkpoint | None]:
+    """Return the run with the network that its weights fix, and their checkpoint."""
+    if run.weights is None:
+        return run, None
+    checkpoint = load_checkpoint(find_weights(run.weights))
+    theirs = checkpoint.config
+    mine = dataclasses.replace(run.config.input, mean=theirs.input.mean, std=theirs.input.std, resize=theirs.input.resize)
+    config = dataclasses.replace(run.config, name=theirs.name, model=theirs.model, input=mine)
+    return dataclasses.replace(run, config=config), checkpoint
+
+
+def transfer(model: Yolo, class_names: Sequence[str], checkpoint: Checkpoint) -> str:
+    """Copy weights into a network of the same configuration; class rows are matched by name, new ones stay random.
+
+    Returns:
+        A line that says which classes were kept and which are new.
+    """
+    mine = model.state_dict()
+    rows = {id(tensor) for layer in model.head.class_layers() for tensor in (layer.weight, layer.bias)}  # type: ignore[operator]
+    by_class = {name for name, tensor in model.named_parameters() if id(tensor) in rows}
+    kept = [name for name in class_names if name in checkpoint.class_names]
+    for name, tensor in mine.items():
+        theirs = checkpoint.weights[name].to(tensor.dtype)
+        if name not in by_class:
+            tensor.copy_(theirs)
+            continue
+        for class_name in kept:
+            tensor[class_names.index(class_name)] = theirs[checkpoint.class_names.index(class_name)]
+    new = [name for name in class_names if name not in kept]
+    told = [f"kept {', '.join(kept)}"] if kept else []
+    told += [f"new: {', '.join(new)}"] if new else []
+    return "; ".join(told)
+
+
+def new_run_folder(out: str | Path | None) -> Path:
+    """Create the folder of a new run.
+
+    Raises:
+        InputError: where it holds a run already or cannot be created.
+    """
+    if out is None:
+        numbers = [int(match[1]) for match in (re.fullmatch(r"train-(\d+)", p.name) for p in Path("runs").glob("*")) if match]
+        folder = Path("runs") / f"train-{max(numbers, default=0) + 1}"
+    else:
+        folder = Path(out)
+    if (folder / "last.pt").exists() or (folder / "best.pt").exists():
+        raise InputError(f"{folder} already holds a run; add --resume to go on with it, or choose another --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot create {folder}: {error.strerror}") from error
+    return folder
+
+
+def _newest_run() -> Path:
+    runs = [(int(m[1]), p) for p in Path("runs").glob("train-*/") if (m := re.fullmatch(r"train-(\d+)", p.name))]
+    if not runs:
+        raise InputError("no run to resume in runs/; name its folder with --out")
+    return max(runs)[1]
+
+
+def _run(run: Run, folder: Path, device: torch.device, listener: Listener, resumed: Checkpoint | None) -> Path:
+    run, start = start_from(run)
+    config = run.config
+    check_image_size(config.input.image_size)
+    precision = pick_precision(config.train.precision, device)
+    train_set, val_set, notes = read_train_and_val(run.data, run.classes, run.fraction, config.train.seed)
+    for note in notes:
+        listener.say(note)
+    check_pictures([*train_set.records, *val_set.records])
+    about = _about(run, train_set, val_set, device, precision)
+    model = build_detector(config, len(train_set.class_names), config.train.seed)
+    if start:
+        listener.say(f"starting from {run.weights}: {transfer(model, train_set.class_names, start)}")
+    model.to(device, memory_format=torch.channels_last)
+    dataset, sampler = _training_data(config, train_set, listener)
+    loader = build_loader(dataset, sampler, config.train.workers, device)
+    state = loop.new_state(model, config.train, len(sampler) * config.train.epochs)
+    if resumed:
+        if resumed.about["fingerprint"] != about["fingerprint"]:
+            raise InputError(f"{run.data} is not what the run in {folder} was started on: pictures or boxes have changed")
+        state.restore(resumed.training)
+        listener.say(f"going on in {folder} after epoch {state.epoch} of {config.train.epochs}")
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    listener.say(f"{config.name}: {parameters:,} parameters, {describe_hardware(device)}, {precision}; writing to {folder}")
+
+    def on_epoch(state: loop.State, best: bool) -> None:
+        _save(folder, run, train_set, {**about, "epoch": state.epoch}, state, best)
+        listener.on_epoch(state.rows[-1], best)
+
+    task = DetectionTask(config, train_set, val_set, device)
+    size = " x ".join(str(side) for side in config.input.image_size)
+    remedy = f"use a smaller --batch-size (now {config.train.batch_size}) or --image-size (now {size})"
+    with explain_out_of_memory(remedy):
+        loop.run(task, state, loader, sampler, config.train, device, precision, listener.on_step, on_epoch)
+    return folder
+
+
+def _training_data(config: Config, data: DetectionSet, listener: Listener) -> tuple[DetectionDataset, EpochSampler]:
+    augmenter = Augmenter(config.augment, config.input.image_size, config.input.resize)
+    listener.say(f"augmentation: {augmenter.describe()}")
+    epochs, seed = config.train.epochs, config.train.seed
+    strong = round(epochs * (1 - config.augment.off_last))
+    dataset = DetectionDataset(data.records, config.input.image_size, config.input.resize, augmenter, strong, seed)
+    return dataset, EpochSampler(len(dataset), config.train.batch_size, shuffle=True, seed=seed)
+
+
+def _about(
+    run: Run, train_set: DetectionSet, val_set: DetectionSet, device: torch.device, precision: str
+) -> dict[str, Any]:
+    return {
+        "data": run.data,
+        "train": train_set.summary(),
+        "val": val_set.summary(),
+        "fingerprint": fingerprint(train_set),
+        "fraction": run.fraction,
+        "started_from": run.weights,
+        "hardware": describe_hardware(device),
+        "precision": precision,
+        "versions": {
+            "yolo_lite": yolo_lite.__version__,
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _save(
+    folder: Path, run: Run, data: DetectionSet, about: dict[str, Any], state: loop.State, best: bool
+) -> None:
+    about = {**about, "metrics": dict(state.rows[-1])}
+    common = (run.config, data.class_names, data.category_ids)
+    if best:
+        save_checkpoint(folder / "best.pt", Checkpoint(*common, half(state.ema.model.state_dict()), about))
+    plain = {"data": run.data, "weights": run.weights, "classes": list(run.classes or ()), "fraction": run.fraction}
+    training = {**state.to_plain(), "run": plain}
+    save_checkpoint(folder / "last.pt", Checkpoint(*common, state.ema.model.state_dict(), about, training))
+    write_atomically(folder / "results.csv", lambda part: _write_csv(part, state.rows))
+    write_atomically(folder / "results.png", lambda part: plot_results(state.rows, part))
+
+
+def _write_csv(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)

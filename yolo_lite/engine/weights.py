@@ -1,0 +1,40 @@
+"""Find weights and configurations by path or by the bare name of a shipped file."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from yolo_lite.errors import InputError
+
+DEFAULT_WEIGHTS = "yolo_lite-n-voc5"
+_PACKAGE = Path(__file__).parent.parent
+
+
+def find_weights(name: str) -> Path:
+    """Return the file that a path or bare name (yolo_lite-n-voc5) means; raise InputError naming those that exist."""
+    return _find(name, "weights", ".pt")
+
+
+def find_config(name: str) -> Path:
+    """Return the file that a path or bare name (nano) means; raise InputError naming those that exist."""
+    return _find(name, "configs", ".yaml")
+
+
+def shipped(kind: str, suffix: str) -> dict[str, Path]:
+    """Return the files of a folder that travels with the package ("weights", "configs"), by bare name."""
+    folders = (_PACKAGE / kind, _PACKAGE.parent / kind)  # inside a wheel, or at the top of the repository
+    folder = next((folder for folder in folders if folder.is_dir()), folders[0])
+    return {file.stem: file for file in sorted(folder.glob(f"*{suffix}"))}
+
+
+def _find(name: str, kind: str, suffix: str) -> Path:
+    path = Path(name)
+    if path.exists():
+        return path
+    files = shipped(kind, suffix)
+    if name.removesuffix(suffix) in files:
+        return files[name.removesuffix(suffix)]
+    near = difflib.get_close_matches(name, files, 1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise InputError(f"{name} does not exist; shipped {kind}: {', '.join(files) or 'none'}{hint}")

@@ -1,0 +1,1 @@
+"""Losses: which point answers for which box, and what its error costs."""

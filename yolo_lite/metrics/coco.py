@@ -1,0 +1,138 @@
+"""COCO's average precision by pycocotools, and the rows of COCO result files."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from yolo_lite.errors import InputError
+from yolo_lite.structures import Detections, DetectionSet
+
+NAMES = (
+    "AP", "AP50", "AP75", "APsmall", "APmedium", "APlarge", "AR1", "AR10", "AR100", "ARsmall", "ARmedium", "ARlarge",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CocoMetrics:
+    """pycocotools' twelve numbers, and the AP of each class.
+
+    Attributes:
+        numbers: by the names in NAMES, in 0..1; NaN where there is nothing to measure (pycocotools gives -1).
+        per_class: class name to (AP, AP50, number of ground-truth boxes), crowd boxes not counted.
+    """
+
+    numbers: Mapping[str, float]
+    per_class: Mapping[str, tuple[float, float, int]]
+
+
+def to_rows(detections: Detections, image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Return COCO result rows (image_id, category_id, bbox as xywh in original pixels, score)."""
+    boxes = detections.boxes.astype(np.float64)
+    sizes = boxes[:, 2:] - boxes[:, :2]
+    return [
+        {
+            "image_id": image_id,
+            "category_id": category_ids[label],
+            "bbox": [float(value) for value in (*box[:2], *size)],
+            "score": float(score),
+        }
+        for box, size, label, score in zip(boxes, sizes, detections.labels, detections.scores)
+    ]
+
+
+def evaluate_coco(data: DetectionSet, rows: Sequence[Mapping[str, Any]]) -> CocoMetrics:
+    """Score result rows against a set.
+
+    Args:
+        data: the ground truth.
+        rows: as `to_rows` makes them; category ids are those of `data`.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints tables as it goes
+        truth = _ground_truth(data)
+        found = truth.loadRes(list(rows)) if rows else COCO()
+        if not rows:
+            found.dataset = {**truth.dataset, "annotations": []}
+            found.createIndex()
+        evaluation = COCOeval(truth, found, "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    numbers = {name: _or_nan(float(value)) for name, value in zip(NAMES, evaluation.stats)}
+    precision = evaluation.eval["precision"]  # [IoU thresholds, recalls, classes, areas, most detections]
+    order = {category_id: position for position, category_id in enumerate(evaluation.params.catIds)}
+    per_class = {}
+    for label, (name, category_id) in enumerate(zip(data.class_names, data.category_ids)):
+        mine = precision[:, :, order[category_id], 0, -1]
+        count = sum(int(((record.labels == label) & ~record.crowd).sum()) for record in data.records)
+        per_class[name] = (_mean(mine), _mean(mine[0]), count)
+    return CocoMetrics(numbers, per_class)
+
+
+def check_rows(content: Any, data: DetectionSet, source: Path) -> list[dict[str, Any]]:
+    """Check result rows that came from a file.
+
+    Raises:
+        InputError: naming the file and the row, where a row is not a detection or belongs to no picture or class.
+    """
+    if not isinstance(content, list):
+        raise InputError(f"{source} is not a COCO result file: expected a list of detections")
+    images, categories = {record.image_id for record in data.records}, set(data.category_ids)
+    for number, row in enumerate(content):
+        where = f"{source}: row {number}"
+        if not isinstance(row, dict) or not {"image_id", "category_id", "bbox", "score"} <= row.keys():
+            raise InputError(f"{where} needs image_id, category_id, bbox and score, got {row!r:.80}")
+        if row["image_id"] not in images:
+            raise InputError(f"{where} is for image {row['image_id']!r}, which {data.source} does not list")
+        if row["category_id"] not in categories:
+            raise InputError(f"{where} has category {row['category_id']!r}, which {data.source} does not list")
+        numbers = [*row["bbox"], row["score"]] if isinstance(row["bbox"], list) else []
+        good = len(numbers) == 5 and all(isinstance(value, int | float) and math.isfinite(value) for value in numbers)
+        if not good or min(numbers[2:4]) < 0:
+            raise InputError(
+                f"{where} must have a box of four finite numbers x, y, width, height and a score, got {row['bbox']!r} and "
+                f"{row['score']!r}"
+            )
+    return content
+
+
+def _ground_truth(data: DetectionSet) -> COCO:
+    truth = COCO()
+    annotations = []
+    for record in data.records:
+        for box, label, crowd, area in zip(record.boxes, record.labels, record.crowd, record.areas):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": record.image_id,
+                    "category_id": data.category_ids[label],
+                    "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
+                    "area": float(area),
+                    "iscrowd": int(crowd),
+                }
+            )
+    truth.dataset = {
+        "images": [{"id": record.image_id} for record in data.records],
+        "annotations": annotations,
+        "categories": [{"id": i, "name": name} for i, name in zip(data.category_ids, data.class_names)],
+    }
+    truth.createIndex()
+    return truth
+
+
+def _mean(precision: Any) -> float:
+    valid = precision[precision > -1]
+    return float(valid.mean()) if valid.size else math.nan
+
+
+def _or_nan(value: float) -> float:
+    return math.nan if value < 0 else value

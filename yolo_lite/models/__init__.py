@@ -1,0 +1,1 @@
+"""Networks: blocks, backbones, necks, heads, and the detector they make."""

@@ -1,0 +1,42 @@
+"""Backbones: a picture in, feature maps of falling resolution out. Each names the channels and strides it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from yolo_lite.models.blocks import SPPF, ConvBlock, CSPBlock
+
+
+class CSPBackbone(nn.Module):
+    """A stem at stride 2, then four stages that halve the resolution: 3x3 convolution of stride 2 and a CSP block.
+
+    Args:
+        stem_width: channels at stride 2.
+        widths: channels of the stages at strides 4, 8, 16, 32.
+        depths: bottlenecks in each stage.
+    """
+
+    def __init__(self, stem_width: int, widths: Sequence[int], depths: Sequence[int]) -> None:
+        super().__init__()
+        if len(widths) != 4 or len(depths) != 4:
+            raise ValueError(f"widths and depths must have 4 entries, got {list(widths)} and {list(depths)}")
+        self.stem = ConvBlock(3, stem_width, 3, 2)
+        inputs = (stem_width, *widths[:-1])
+        self.stages = nn.ModuleList(
+            nn.Sequential(ConvBlock(before, width, 3, 2), CSPBlock(width, width, depth))
+            for before, width, depth in zip(inputs, widths, depths)
+        )
+        self.stages[-1].append(SPPF(widths[-1]))  # type: ignore[operator]
+        self.channels = tuple(widths[1:])
+        self.strides = (8, 16, 32)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Map [B, 3, H, W] to p3, p4, p5: [B, channels, H / stride, W / stride] for strides 8, 16, 32."""
+        x = self.stem(x)
+        levels = []
+        for stage in self.stages:
+            x = stage(x)
+            levels.append(x)
+        return levels[1:]

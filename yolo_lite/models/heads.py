@@ -1,0 +1,86 @@
+"""Detection heads: feature maps in, RawPredictions out. Each head owns its points and how its outputs become boxes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from yolo_lite.models.blocks import DepthwiseSeparable
+from yolo_lite.structures import RawPredictions
+
+CLASS_PRIOR = 0.01  # score of every class before training, so that the many empty cells do not swamp it (Lin et al. 2017)
+
+
+class AnchorFreeHead(nn.Module):
+    """Class logits and the distances to a box's four sides, from the centre of every cell (Tian et al. 2019).
+
+    Decoupled (Ge et al. 2021): on every level one branch for the classes and one for the box, of 5x5
+    depthwise-separable layers. A distance is softplus(output) * stride: positive, and unbounded above.
+
+    Args:
+        channels: of each incoming level.
+        strides: of each level, input pixels.
+        classes: C.
+        width: channels of the branches.
+        depth: layers of the branches.
+    """
+
+    def __init__(
+        self, channels: Sequence[int], strides: Sequence[int], classes: int, width: int, depth: int
+    ) -> None:
+        super().__init__()
+        self.strides = tuple(strides)
+        self.class_branches = nn.ModuleList(_branch(count, width, depth, classes) for count in channels)
+        self.box_branches = nn.ModuleList(_branch(count, width, depth, 4) for count in channels)
+        for class_branch, box_branch in zip(self.class_branches, self.box_branches):
+            nn.init.constant_(class_branch[-1].bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))  # type: ignore[index]
+            nn.init.constant_(box_branch[-1].bias, 2.0)  # type: ignore[index]
+
+    def forward(self, levels: Sequence[Tensor]) -> RawPredictions:
+        """Map feature maps [B, channels, H, W] to RawPredictions with D = 4; points level by level, row by row."""
+        logits, outputs, points, strides = [], [], [], []
+        for level, stride, class_branch, box_branch in zip(
+            levels, self.strides, self.class_branches, self.box_branches
+        ):
+            logits.append(class_branch(level).flatten(2).transpose(1, 2))
+            outputs.append(box_branch(level).flatten(2).transpose(1, 2))
+            centres = cell_centres(level.shape[-2], level.shape[-1], stride, level.device)
+            points.append(centres)
+            strides.append(centres.new_full((len(centres),), stride))
+        return RawPredictions(torch.cat(outputs, 1), torch.cat(logits, 1), torch.cat(points), torch.cat(strides))
+
+    def class_layers(self) -> list[nn.Conv2d]:
+        """Return the last layers of the class branches, whose output channels are the classes in order."""
+        return [branch[-1] for branch in self.class_branches]  # type: ignore[index, misc]
+
+    @staticmethod
+    def decode(raw: RawPredictions, indices: Tensor) -> Tensor:
+        """Return the boxes of some points.
+
+        Args:
+            raw: of B pictures.
+            indices: int64 [B, K], positions among the A points.
+
+        Returns:
+            float32 [B, K, 4] xyxy, input pixels, not clipped to the picture.
+        """
+        outputs = raw.box_outputs.gather(1, indices.unsqueeze(-1).expand(-1, -1, 4)).float()
+        distances = F.softplus(outputs) * raw.strides[indices].unsqueeze(-1)
+        points = raw.points[indices]
+        return torch.cat([points - distances[..., :2], points + distances[..., 2:]], -1)
+
+
+def cell_centres(height: int, width: int, stride: int, device: torch.device) -> Tensor:
+    """Return the centres of a grid's cells, row by row: float32 [height * width, 2] x, y in input pixels."""
+    y = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) * stride
+    x = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) * stride
+    return torch.stack([x.repeat(height), y.repeat_interleave(width)], -1)
+
+
+def _branch(inputs: int, width: int, depth: int, outputs: int) -> nn.Sequential:
+    layers = [DepthwiseSeparable(inputs if i == 0 else width, width) for i in range(depth)]
+    return nn.Sequential(*layers, nn.Conv2d(width, outputs, 1))

@@ -1,0 +1,59 @@
+"""Box formats and areas. Formats: xyxy (two corners), xywh (upper left corner and size), cxcywh (centre and size)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def box_area(boxes: Tensor) -> Tensor:
+    """Return the areas [...] of xyxy boxes [..., 4], (x2 - x1) * (y2 - y1), in the dtype of the boxes."""
+    check_boxes(boxes, "boxes")
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def xyxy_to_xywh(boxes: Tensor) -> Tensor:
+    """Return boxes [..., 4] as corner and size."""
+    check_boxes(boxes, "boxes")
+    return torch.cat([boxes[..., :2], boxes[..., 2:] - boxes[..., :2]], -1)
+
+
+def xywh_to_xyxy(boxes: Tensor) -> Tensor:
+    """Return boxes [..., 4] as two corners."""
+    check_boxes(boxes, "boxes")
+    return torch.cat([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], -1)
+
+
+def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
+    """Return boxes [..., 4] as centre and size."""
+    check_boxes(boxes, "boxes")
+    return torch.cat([(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], -1)
+
+
+def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
+    """Return boxes [..., 4] given as centre and size as two corners."""
+    check_boxes(boxes, "boxes")
+    half = boxes[..., 2:] / 2
+    return torch.cat([boxes[..., :2] - half, boxes[..., :2] + half], -1)
+
+
+def points_in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
+    """Tell which points lie strictly inside which boxes.
+
+    Args:
+        points: [A, 2] x, y.
+        boxes: [..., N, 4] xyxy in the same unit.
+
+    Returns:
+        bool [..., N, A].
+    """
+    check_boxes(boxes, "boxes")
+    x, y = points[:, 0], points[:, 1]
+    x1, y1, x2, y2 = boxes.unsqueeze(-1).unbind(-2)  # each [..., N, 1]
+    return (x > x1) & (x < x2) & (y > y1) & (y < y2)
+
+
+def check_boxes(boxes: Tensor, name: str) -> None:
+    """Raise ValueError naming the argument unless its shape is [..., 4]."""
+    if boxes.ndim < 1 or boxes.shape[-1] != 4:
+        raise ValueError(f"{name} must be [..., 4], got {list(boxes.shape)}")

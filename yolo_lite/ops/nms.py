@@ -1,0 +1,104 @@
+"""Non-maximum suppression: exact, greedy, class-aware, over a whole batch, with an output of fixed size.
+
+The meaning, the same on every device:
+
+- A box takes part if its score is greater than `score_threshold`; NaN and -inf scores never do.
+- Boxes are taken by descending score, the lower index first on equal scores (-0.0 equals 0.0).
+- A box is suppressed if an earlier kept box of the same label overlaps it with IoU strictly greater than
+  `iou_threshold`. Both thresholds are meant as real numbers: IoU 3/5 against threshold 0.6 is not greater, whatever
+  float32 makes of 0.6. (The threshold is rounded down to float32 once; the IoU is float32 arithmetic.)
+- Coordinates may be negative. A box with NaN is kept, suppresses nothing and harms no other; so does every pair whose
+  union is empty.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from yolo_lite.ops.torch_nms import nms_padded_torch
+
+
+def nms_padded(
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor | None,
+    iou_threshold: float,
+    score_threshold: float = -math.inf,
+    max_detections: int = 300,
+) -> tuple[Tensor, Tensor]:
+    """Keep the best boxes of each picture in a batch (meaning: see the module).
+
+    Args:
+        boxes: [B, N, 4] xyxy in any one unit; computed in float32 whatever the dtype.
+        scores: [B, N].
+        labels: integer [B, N], or None where all boxes compete.
+        iou_threshold: in 0..1.
+        score_threshold: boxes at or below it are left out.
+        max_detections: K, the most boxes kept for a picture.
+
+    Returns:
+        indices: int64 [B, K], positions in N by descending score, then -1.
+        counts: int32 [B], how many are not -1.
+
+    Raises:
+        ValueError: naming the argument whose shape, dtype or device does not fit.
+    """
+    _check(boxes, scores, labels, max_detections)
+    if not 0 <= iou_threshold <= 1:
+        raise ValueError(f"iou_threshold must be from 0 to 1, got {iou_threshold}")
+    batch, total = scores.shape
+    if batch == 0 or total == 0 or max_detections == 0:
+        indices = torch.full((batch, max_detections), -1, dtype=torch.int64, device=boxes.device)
+        return indices, torch.zeros(batch, dtype=torch.int32, device=boxes.device)
+    if labels is None:
+        labels = torch.zeros(1, 1, dtype=torch.int64, device=boxes.device).expand(batch, total)
+    thresholds = _float32_floor(iou_threshold), _float32_floor(score_threshold)
+    return nms_padded_torch(boxes.float(), scores.float(), labels, *thresholds, max_detections)
+
+
+def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
+    """Suppress within each label; same signature as torchvision.ops.batched_nms.
+
+    Args:
+        boxes: [N, 4] xyxy; scores: [N]; idxs: integer [N], the label of each box; iou_threshold: in 0..1.
+
+    Returns:
+        int64 [K], positions of the kept boxes by descending score; empty for N = 0.
+    """
+    if boxes.ndim != 2 or scores.ndim != 1 or idxs.ndim != 1:
+        raise ValueError(
+            f"boxes, scores and idxs must be [N, 4], [N] and [N], got {list(boxes.shape)}, {list(scores.shape)} and "
+            f"{list(idxs.shape)}"
+        )
+    indices, counts = nms_padded(boxes[None], scores[None], idxs[None], iou_threshold, max_detections=len(boxes))
+    return indices[0, : int(counts[0])]
+
+
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """Suppress among all boxes, whatever they show; same signature as torchvision.ops.nms. See batched_nms."""
+    return batched_nms(boxes, scores, torch.zeros(scores.shape, dtype=torch.int64, device=boxes.device), iou_threshold)
+
+
+def _check(boxes: Tensor, scores: Tensor, labels: Tensor | None, max_detections: int) -> None:
+    if boxes.ndim != 3 or boxes.shape[-1] != 4:
+        raise ValueError(f"boxes must be [B, N, 4], got {list(boxes.shape)}")
+    for name, tensor in (("scores", scores), ("labels", labels)):
+        if tensor is not None and tensor.shape != boxes.shape[:2]:
+            raise ValueError(f"{name} must be {list(boxes.shape[:2])} like boxes, got {list(tensor.shape)}")
+        if tensor is not None and tensor.device != boxes.device:
+            raise ValueError(f"{name} must be on {boxes.device} like boxes, got {tensor.device}")
+    if labels is not None and (labels.is_floating_point() or labels.dtype == torch.bool):
+        raise ValueError(f"labels must be integers, got {labels.dtype}")
+    if max_detections < 0:
+        raise ValueError(f"max_detections must not be negative, got {max_detections}")
+
+
+def _float32_floor(value: float) -> float:
+    """Return the largest float32 that is not above `value`: x > value and x > floor agree for every float32 x."""
+    single = torch.tensor(value, dtype=torch.float32)
+    if float(single) > value:
+        single = torch.nextafter(single, torch.tensor(-math.inf))
+    return float(single)

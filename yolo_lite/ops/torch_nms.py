@@ -1,0 +1,74 @@
+"""Exact greedy non-maximum suppression in plain torch: the definition that every faster backend must equal.
+
+The boxes are walked in order of score, 64 at a time. A block is first tested against the boxes kept so far; inside
+the block, "kept unless an earlier kept one overlaps" is iterated from "all kept" until nothing changes. Each round
+settles at least one more box in order, so at most 64 rounds give exactly the greedy answer.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+BLOCK = 64
+
+
+def nms_padded_torch(
+    boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, score_threshold: float, max_detections: int
+) -> tuple[Tensor, Tensor]:
+    """Suppress over a batch; arguments checked and thresholds rounded down to float32 by ops.nms.nms_padded.
+
+    Args:
+        boxes: float32 [B, N, 4]; scores: float32 [B, N]; labels: integer [B, N].
+
+    Returns:
+        indices int64 [B, max_detections] padded with -1, counts int32 [B].
+    """
+    batch, total = scores.shape
+    keys = torch.where(scores > score_threshold, scores, float("-inf"))  # NaN compares false
+    keys, order = torch.sort(keys + 0.0, dim=1, descending=True, stable=True)  # + 0.0 makes -0.0 equal 0.0
+    order_boxes = boxes.gather(1, order.unsqueeze(-1).expand(-1, -1, 4))
+    order_labels = labels.gather(1, order)
+    candidate = keys > float("-inf")
+    kept_boxes = boxes.new_zeros(batch, max_detections + 1, 4)  # the last slot takes what does not fit
+    kept_labels = labels.new_zeros(batch, max_detections + 1)
+    indices = order.new_full((batch, max_detections + 1), -1)
+    counts = torch.zeros(batch, dtype=torch.int64, device=boxes.device)
+    for start in range(0, total, BLOCK):
+        block = slice(start, start + BLOCK)
+        alive = candidate[:, block] & (counts < max_detections).unsqueeze(1)
+        if not alive.any():  # waits for the device; the CUDA kernel needs no such question
+            break
+        most = int(counts.max())
+        now_boxes, now_labels = order_boxes[:, block], order_labels[:, block]
+        slots = torch.arange(most, device=boxes.device) < counts.unsqueeze(1)  # [B, K]
+        by_kept = _suppresses(kept_boxes[:, :most], kept_labels[:, :most], now_boxes, now_labels, iou_threshold)
+        alive &= ~(by_kept & slots.unsqueeze(-1)).any(1)
+        inside = _suppresses(now_boxes, now_labels, now_boxes, now_labels, iou_threshold).triu(1)
+        keep = alive
+        while True:
+            settled = alive & ~(inside & keep.unsqueeze(-1)).any(1)
+            if torch.equal(settled, keep):
+                break
+            keep = settled
+        position = counts.unsqueeze(1) + keep.cumsum(1) - 1
+        position = torch.where(keep & (position < max_detections), position, max_detections)
+        indices.scatter_(1, position, order[:, block])
+        kept_boxes.scatter_(1, position.unsqueeze(-1).expand(-1, -1, 4), now_boxes)
+        kept_labels.scatter_(1, position, now_labels)
+        counts = (counts + keep.sum(1)).clamp(max=max_detections)
+    return indices[:, :max_detections], counts.int()
+
+
+def _suppresses(a: Tensor, a_labels: Tensor, b: Tensor, b_labels: Tensor, iou_threshold: float) -> Tensor:
+    """Tell whether a[i] rules out b[j]: same label and fl32(intersection / union) > threshold. Returns bool [B, I, J].
+
+    No guard against an empty or NaN union: NaN compares false, which is the meaning wanted.
+    """
+    a_x1, a_y1, a_x2, a_y2 = a.unsqueeze(2).unbind(-1)  # [B, I, 1]
+    b_x1, b_y1, b_x2, b_y2 = b.unsqueeze(1).unbind(-1)  # [B, 1, J]
+    width = (torch.minimum(a_x2, b_x2) - torch.maximum(a_x1, b_x1)).clamp(min=0)
+    height = (torch.minimum(a_y2, b_y2) - torch.maximum(a_y1, b_y1)).clamp(min=0)
+    intersection = width * height
+    union = (a_x2 - a_x1) * (a_y2 - a_y1) + (b_x2 - b_x1) * (b_y2 - b_y1) - intersection
+    return (intersection / union > iou_threshold) & (a_labels.unsqueeze(2) == b_labels.unsqueeze(1))

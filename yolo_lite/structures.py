@@ -1,0 +1,266 @@
+"""Every type that crosses a module border.
+
+Two coordinate frames exist, and no third: **original pixels** (of the picture as a person sees it, EXIF rotation
+applied) and **input pixels** (of the resized, padded array that enters the network). Coordinates are continuous: a
+picture of width W spans 0..W, and boxes are x1, y1, x2, y2 ("xyxy") unless a name says otherwise.
+
+Nothing here imports torch: what a person holds works without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Image = npt.NDArray[np.uint8]  # [H, W, 3] RGB
+PAD_VALUE = 114  # grey of the letterbox's border, and of what an augmentation uncovers
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """The mapping between one picture's original pixels and its input pixels.
+
+    `fit` works it out, `apply` resizes the picture by it, `boxes_to_input` and `boxes_to_original` carry boxes across.
+    It is the only place where either is done: training, evaluation, detection and exports all use this one rule.
+
+    - "letterbox" keeps the shape: one factor for both sides, the rest of the input is a grey border (114, 114, 114)
+      shared between both ends, the odd pixel going to the right or bottom.
+    - "stretch" fills the input, with a factor for each side.
+    - Pixels are interpolated by area where the picture shrinks and bilinearly where it grows (OpenCV INTER_AREA and
+      INTER_LINEAR, half-pixel centres).
+    """
+
+    original_hw: tuple[int, int]
+    input_hw: tuple[int, int]
+    content_hw: tuple[int, int]  # of the resized picture inside the input
+    offset_xy: tuple[int, int]  # of its upper left corner, input pixels
+
+    @classmethod
+    def fit(cls, original_hw: tuple[int, int], input_hw: tuple[int, int], resize: str = "letterbox") -> Letterbox:
+        """Fit a picture of size (height, width) into an input of size (height, width).
+
+        Raises:
+            ValueError: if resize is neither "letterbox" nor "stretch", or a size is not positive.
+        """
+        if min(*original_hw, *input_hw) <= 0:
+            raise ValueError(f"sizes must be positive, got {original_hw} and {input_hw} (height, width)")
+        if resize == "stretch":
+            return cls(original_hw, input_hw, input_hw, (0, 0))
+        if resize != "letterbox":
+            raise ValueError(f"resize must be 'letterbox' or 'stretch', got {resize!r}")
+        scale = min(input_hw[0] / original_hw[0], input_hw[1] / original_hw[1])
+        height, width = (max(1, min(side, round(scale * old))) for side, old in zip(input_hw, original_hw))
+        return cls(original_hw, input_hw, (height, width), ((input_hw[1] - width) // 2, (input_hw[0] - height) // 2))
+
+    @property
+    def scale_xy(self) -> tuple[float, float]:
+        """Input pixels per original pixel along x and y (they differ by rounding even where the shape is kept)."""
+        return self.content_hw[1] / self.original_hw[1], self.content_hw[0] / self.original_hw[0]
+
+    def apply(self, image: Image) -> Image:
+        """Return the input picture, uint8 [H, W, 3], of an original picture of size `original_hw`."""
+        if image.shape[:2] != self.original_hw:
+            raise ValueError(f"image must be {self.original_hw} (height, width), got {image.shape[:2]}")
+        content = resize_image(image, self.content_hw)
+        if self.content_hw == self.input_hw:
+            return content
+        result: Image = np.full((*self.input_hw, 3), PAD_VALUE, np.uint8)
+        x, y = self.offset_xy
+        result[y : y + self.content_hw[0], x : x + self.content_hw[1]] = content
+        return result
+
+    def boxes_to_input(self, boxes: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Map xyxy boxes [N, 4] from original pixels to input pixels, float32."""
+        return (np.asarray(boxes, np.float64).reshape(-1, 4) * self._scale4 + self._offset4).astype(np.float32)
+
+    def boxes_to_original(self, boxes: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Map xyxy boxes [N, 4] from input pixels to original pixels, float32, clipped to the picture."""
+        mapped = (np.asarray(boxes, np.float64).reshape(-1, 4) - self._offset4) / self._scale4
+        height, width = self.original_hw
+        return np.clip(mapped, 0, [width, height, width, height]).astype(np.float32)
+
+    def undo(self, detections: Detections) -> Detections:
+        """Return detections in original pixels from detections in input pixels."""
+        return Detections(
+            self.boxes_to_original(detections.boxes), detections.scores, detections.labels, detections.class_names
+        )
+
+    @property
+    def _scale4(self) -> npt.NDArray[np.float64]:
+        return np.array(self.scale_xy * 2)
+
+    @property
+    def _offset4(self) -> npt.NDArray[np.float64]:
+        return np.array(self.offset_xy * 2, np.float64)
+
+
+def resize_image(image: Image, hw: tuple[int, int]) -> Image:
+    """Resize a picture uint8 [H, W, 3] to (height, width): by area where it shrinks, bilinearly where it grows."""
+    import cv2
+
+    if image.shape[:2] == hw:
+        return image
+    shrinks = hw[0] <= image.shape[0] and hw[1] <= image.shape[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(image, (hw[1], hw[0]), interpolation=method)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """What was found in one picture, the highest score first.
+
+    Attributes:
+        boxes: float32 [N, 4] xyxy, original pixels unless the function that returns it says input pixels.
+        scores: float32 [N] in 0..1, descending.
+        labels: int64 [N], positions in `class_names`.
+        class_names: the names that the labels stand for.
+
+    No objects are arrays of length 0, never None. `len`, iteration (one-box Detections), and indexing by a number,
+    a slice, a boolean array or an array of positions work; an index of positions must keep the order of scores.
+
+    Raises:
+        ValueError: if shapes, order or ranges are not as above.
+    """
+
+    boxes: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+    class_names: tuple[str, ...] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        boxes = np.asarray(self.boxes, np.float32)
+        object.__setattr__(self, "boxes", boxes.reshape(0, 4) if boxes.size == 0 else boxes)
+        object.__setattr__(self, "scores", np.asarray(self.scores, np.float32))
+        object.__setattr__(self, "labels", np.asarray(self.labels, np.int64))
+        object.__setattr__(self, "class_names", tuple(self.class_names))
+        count = len(self.boxes)
+        if self.boxes.shape != (count, 4):
+            raise ValueError(f"boxes must be [N, 4], got {list(self.boxes.shape)}")
+        if self.scores.shape != (count,) or self.labels.shape != (count,):
+            raise ValueError(
+                f"scores and labels must be [{count}] like boxes, got {list(self.scores.shape)} and "
+                f"{list(self.labels.shape)}"
+            )
+        if not (np.isfinite(self.boxes).all() and np.isfinite(self.scores).all()):
+            raise ValueError("boxes and scores must be finite")
+        if (np.diff(self.scores) > 0).any():
+            raise ValueError("scores must be descending: sort boxes, scores and labels by score first")
+        if count and not (self.labels.min() >= 0 and self.labels.max() < len(self.class_names)):
+            raise ValueError(
+                f"labels must be in 0..{len(self.class_names) - 1}, got {self.labels.min()}..{self.labels.max()}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __iter__(self) -> Iterator[Detections]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index: int | slice | npt.NDArray[Any] | list[int]) -> Detections:
+        if isinstance(index, int | np.integer):
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"detection {index} of {len(self)}")
+            index = [int(index) % len(self)]
+        return Detections(self.boxes[index], self.scores[index], self.labels[index], self.class_names)
+
+    @property
+    def names(self) -> list[str]:
+        """The class name of every detection."""
+        return [self.class_names[label] for label in self.labels]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return one plain dictionary per detection: class_name, label, score, box (xyxy)."""
+        return [
+            {"class_name": name, "label": int(label), "score": float(score), "box": [float(side) for side in box]}
+            for name, label, score, box in zip(self.names, self.labels, self.scores, self.boxes)
+        ]
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One labelled picture as its annotations describe it.
+
+    Attributes:
+        path: the picture's file.
+        image_id: the data set's own number for it, unique in the set.
+        hw: (height, width) in original pixels.
+        boxes: float64 [N, 4] xyxy, original pixels.
+        labels: int64 [N].
+        crowd: bool [N]; a crowd box marks a region of uncounted objects: no training target, ignored in evaluation.
+        areas: float64 [N], the annotated areas (of the mask, where there is one), by which COCO sorts sizes.
+    """
+
+    path: Path
+    image_id: int
+    hw: tuple[int, int]
+    boxes: npt.NDArray[np.float64]
+    labels: npt.NDArray[np.int64]
+    crowd: npt.NDArray[np.bool_]
+    areas: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class DetectionSet:
+    """One split of a data set: records, class names by label, and the category id that each class had originally."""
+
+    records: tuple[ImageRecord, ...]
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    source: str  # where it was read from
+    dropped: int = 0  # annotations without area, left out
+
+    def summary(self) -> str:
+        """Say in one line what was found."""
+        boxes = sum(len(record.boxes) for record in self.records)
+        empty = sum(not len(record.boxes) for record in self.records)
+        crowd = sum(int(record.crowd.sum()) for record in self.records)
+        text = f"{_count(len(self.records), 'image')}, {_count(boxes, 'box')}, {_count(len(self.class_names), 'class')}"
+        if empty:
+            text += f"; {_count(empty, 'image')} without objects kept as background"
+        if crowd:
+            text += f"; {_count(crowd, 'crowd box')} ignored in training"
+        if self.dropped:
+            text += f"; {_count(self.dropped, 'box')} without area dropped"
+        return text
+
+
+def _count(number: int, noun: str) -> str:
+    plural = noun if number == 1 else noun + ("es" if noun.endswith(("x", "ss")) else "s")
+    return f"{number:,} {plural}"
+
+
+class Sample(NamedTuple):
+    """One picture ready for the network, in input pixels."""
+
+    image: Tensor  # uint8 [3, H, W] RGB
+    boxes: Tensor  # float32 [N, 4] xyxy
+    labels: Tensor  # int64 [N]
+    image_id: int
+    index: int  # position in the data set
+
+
+class Batch(NamedTuple):
+    """Samples stacked, in input pixels; each picture's boxes are padded to the same count N."""
+
+    images: Tensor  # uint8 [B, 3, H, W] RGB
+    boxes: Tensor  # float32 [B, N, 4] xyxy, zeros in the padding
+    labels: Tensor  # int64 [B, N], -1 in the padding
+    image_ids: Tensor  # int64 [B]
+    indices: Tensor  # int64 [B]
+
+
+class RawPredictions(NamedTuple):
+    """What every detection head returns for its A points, before anything is chosen; points in input pixels."""
+
+    box_outputs: Tensor  # [B, A, D], the head's own; its `decode` turns them into boxes
+    class_logits: Tensor  # [B, A, C]; the sigmoid is the final score
+    points: Tensor  # float32 [A, 2] x, y
+    strides: Tensor  # float32 [A], input pixels between neighbouring points

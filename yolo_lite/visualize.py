@@ -1,0 +1,89 @@
+"""Draw detections on pictures, and the curves of a training run."""
+
+from __future__ import annotations
+
+import colorsys
+import functools
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as PillowImage
+from PIL import ImageDraw, ImageFont
+
+from yolo_lite.structures import Detections, Image
+
+
+def draw_detections(image: Image, detections: Detections) -> Image:
+    """Return a copy of a picture (uint8 [H, W, 3] RGB) with a box, name and score for each detection.
+
+    Boxes are in the picture's pixels. Lines and letters grow with the picture; each class keeps its colour; the best
+    scores are drawn last, on top.
+    """
+    canvas = PillowImage.fromarray(image)
+    draw = ImageDraw.Draw(canvas)
+    short = min(image.shape[:2])
+    width = max(2, round(short / 200))
+    font = _font(max(11, round(short / 28)))
+    for one in list(detections)[::-1]:
+        colour = class_colour(int(one.labels[0]))
+        left, top, right, bottom = (float(value) for value in one.boxes[0])
+        draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour, width=width)
+        _draw_label(draw, f"{one.names[0]} {one.scores[0]:.0%}", (left, top), colour, font, image.shape[1])
+    return np.array(canvas)
+
+
+def class_colour(label: int) -> tuple[int, int, int]:
+    """Return a class's colour: hues a golden angle apart, so that neighbours differ."""
+    red, green, blue = colorsys.hsv_to_rgb((0.33 + label * 0.618034) % 1, 0.85, 0.95)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def plot_results(rows: Sequence[Mapping[str, float]], path: Path) -> None:
+    """Draw a run's losses, metrics and learning rate by epoch into a PNG."""
+    from matplotlib.figure import Figure
+
+    epochs = [row["epoch"] for row in rows]
+    losses = [name for name in rows[-1] if name.startswith("loss_")]
+    metrics = [name for name in ("AP", "AP50", "AP75", "accuracy") if any(name in row for row in rows)]
+    panels = (("training loss", losses), ("validation", metrics), ("learning rate", ["lr"]))
+    figure = Figure(figsize=(13, 4), layout="constrained")
+    for axes, (title, names) in zip(figure.subplots(1, 3), panels):
+        for name in names:
+            points = [(epoch, row[name]) for epoch, row in zip(epochs, rows) if name in row]
+            axes.plot(*zip(*points), marker="o", markersize=3, label=name.removeprefix("loss_"))
+        axes.set(title=title, xlabel="epoch")
+        axes.grid(alpha=0.3)
+        if len(names) > 1:
+            axes.legend()
+    figure.savefig(path, dpi=100)
+
+
+def _draw_label(
+    draw: ImageDraw.ImageDraw,
+    text: str,
+    corner: tuple[float, float],
+    colour: tuple[int, int, int],
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    image_width: int,
+) -> None:
+    """Write on a plate above the box, or inside it where there is no room above."""
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    width, height = right - left + 6, bottom - top + 6
+    x = max(0.0, min(corner[0], image_width - width))
+    y = corner[1] - height if corner[1] >= height else corner[1]
+    draw.rectangle((x, y, x + width, y + height), fill=colour)
+    dark = (0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]) < 140
+    draw.text((x + 3 - left, y + 3 - top), text, fill="white" if dark else "black", font=font)
+
+
+@functools.cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return DejaVu Sans, which matplotlib carries and which knows most alphabets; else Pillow's own."""
+    package = importlib.util.find_spec("matplotlib")
+    if package and package.origin:
+        file = Path(package.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+        if file.is_file():
+            return ImageFont.truetype(str(file), size)
+    return ImageFont.load_default(size)
