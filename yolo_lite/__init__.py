@@ -22,7 +22,7 @@ _HOMES = {
     "evaluate": "yolo_lite.engine.evaluate",
     "train": "yolo_lite.engine.train",
 }
-__all__ = ["Detections", "Detector", "evaluate", "train"]  # noqa: F822 - found by __getattr__
+__all__ = ["Detections", "Detector", "evaluate", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -39,7 +39,7 @@ def postprocess(
         detections: float32 [B, K, 6]: x1, y1, x2, y2 in input pixels, score, label; by descending score, then zeros.
         counts: int32 [B].
     """
-    batch, points, classes = raw.class_logits.shape
+    points, classes = raw.class_logits.shape[1:]
     logits = raw.class_logits.float()
     if allowed is not None:
         logits = logits.masked_fill(~allowed.to(logits.device), float("-inf"))

@@ -244,7 +244,7 @@ class Sample(NamedTuple):
     boxes: Tensor  # float32 [N, 4] xyxy
     labels: Tensor  # int64 [N]
     image_id: int
-    index: int  # position in the data set
+    position: int  # in the data set
 
 
 class Batch(NamedTuple):
@@ -254,7 +254,7 @@ class Batch(NamedTuple):
     boxes: Tensor  # float32 [B, N, 4] xyxy, zeros in the padding
     labels: Tensor  # int64 [B, N], -1 in the padding
     image_ids: Tensor  # int64 [B]
-    indices: Tensor  # int64 [B]
+    positions: Tensor  # int64 [B], in the data set
 
 
 class RawPredictions(NamedTuple):

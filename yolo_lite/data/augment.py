@@ -16,7 +16,7 @@ from yolo_lite.config import AugmentConfig
 from yolo_lite.structures import PAD_VALUE, Image, Letterbox
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or its import asks the network for a newer version
-import albumentations as A  # noqa: E402
+import albumentations as A
 
 _GREY = (PAD_VALUE, PAD_VALUE, PAD_VALUE)
 _FINE_SCALE = (0.9, 1.1)  # of the last epochs: near to what the network will see in use
@@ -138,7 +138,7 @@ def _scaled(sample: Labelled, input_hw: tuple[int, int], factor: float) -> Label
 
 
 def _areas(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])  # type: ignore[no-any-return]
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
 def _pipeline(config: AugmentConfig, scale: tuple[float, float] | None) -> A.Compose:
@@ -153,6 +153,10 @@ def _pipeline(config: AugmentConfig, scale: tuple[float, float] | None) -> A.Com
     if config.flip:
         steps.append(A.HorizontalFlip(p=config.flip))
     boxes = A.BboxParams(
-        format="pascal_voc", clip=True, min_visibility=config.min_visibility, filter_invalid_bboxes=True, label_fields=["labels"]
+        format="pascal_voc",
+        clip=True,
+        min_visibility=config.min_visibility,
+        filter_invalid_bboxes=True,
+        label_fields=["labels"],
     )
     return A.Compose(steps, bbox_params=boxes)

@@ -23,11 +23,12 @@ def read_coco(json_path: Path, image_folders: Sequence[Path]) -> DetectionSet:
 
     Args:
         json_path: with `images`, `annotations` and `categories`.
-        image_folders: where file names are looked up, the first that has the file wins.
+        image_folders: where file names are looked up, the first that has the file wins. That every picture is there is
+            not asked here: scoring a result file needs none (see data.datasets.check_pictures).
 
     Raises:
         InputError: naming file and annotation, for anything that cannot be what was meant: NaN or negative sizes,
-            unknown ids, missing pictures.
+            unknown ids.
     """
     content = read_json(json_path)
     if not isinstance(content, Mapping) or any(
@@ -52,8 +53,10 @@ def read_coco(json_path: Path, image_folders: Sequence[Path]) -> DetectionSet:
         area = annotation.get("area")
         area = float(area) if _is_number(area) else (box[2] - box[0]) * (box[3] - box[1])
         boxes[image_id].append((box, labels[category], bool(annotation.get("iscrowd", 0)), area))
-    paths = _find_images(images, image_folders, json_path)
-    records = [_record(image_id, images[image_id], paths[image_id], boxes[image_id]) for image_id in images]
+    records = []
+    for image_id, image in images.items():
+        path = _find_image(str(image["file_name"]), image_folders, json_path)
+        records.append(_record(image_id, image, path, boxes[image_id]))
     names = tuple(str(category["name"]) for category in content["categories"])
     return DetectionSet(tuple(records), names, tuple(labels), str(json_path), dropped)
 
@@ -122,23 +125,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _find_images(
-    images: Mapping[int, Mapping[str, Any]], folders: Sequence[Path], source: Path
-) -> dict[int, Path]:
-    found, missing = {}, []
-    for image_id, image in images.items():
-        name = str(image["file_name"])
-        path = next((folder / name for folder in folders if (folder / name).is_file()), None)
-        if path is None:
-            missing.append(name)
-        else:
-            found[image_id] = path
-    if missing:
-        raise InputError(
-            f"{source} lists {len(images):,} pictures, of which {len(missing):,} are missing (the first: {missing[0]}); "
-            f"looked in {', '.join(str(folder) for folder in folders)}"
-        )
-    return found
+def _find_image(name: str, folders: Sequence[Path], source: Path) -> Path:
+    """Return the first folder's file of that name; where none has it, the place where it should be."""
+    places = [folder / name for folder in folders] or [source.parent / name]
+    return next((place for place in places if place.is_file()), places[0])
 
 
 def _record(

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from yolo_lite.data.augment import Augmenter, Labelled, fit
 from yolo_lite.data.images import read_image, read_image_size
 from yolo_lite.errors import InputError
-from yolo_lite.structures import ImageRecord, Sample
+from yolo_lite.structures import DetectionSet, ImageRecord, Sample
 
 
 class DetectionDataset(Dataset[Sample]):
@@ -70,13 +70,20 @@ class DetectionDataset(Dataset[Sample]):
         return Labelled(image, record.boxes[keep].astype(np.float32), record.labels[keep])
 
 
-def check_pictures(records: Sequence[ImageRecord]) -> None:
+def check_pictures(data: DetectionSet) -> None:
     """Read every picture's header, so that a bad file stops a run at its start and not hours later.
 
     Raises:
-        InputError: naming the first file that is no picture or not of the size that its annotations are for.
+        InputError: counting missing pictures, or naming the first that is no picture or not of the size that its
+            annotations are for.
     """
-    for record in records:
+    missing = [record.path for record in data.records if not record.path.is_file()]
+    if missing:
+        raise InputError(
+            f"{data.source} lists {len(data.records):,} pictures, of which {len(missing):,} are missing; the first was "
+            f"looked for at {missing[0]}"
+        )
+    for record in data.records:
         hw = read_image_size(record.path)
         if hw != record.hw:
             raise size_error(record, hw)

@@ -8,6 +8,7 @@ names sets of its own:
     train: [voc5, coco_mini]          # folders (their split of that name is meant), JSON files, or {json:, images:}
     val: voc5                         # several sets are merged by class name
 
+An annotation file by itself (JSON) will do too.
 Paths are relative to the YAML file, then to the working folder; $VARIABLES in them are expanded.
 """
 
@@ -46,6 +47,8 @@ def read_split(data: str | Path, split: str, classes: Sequence[str] | None = Non
         InputError: where nothing is recognised, the split does not exist or is empty, or an annotation is bad.
     """
     splits = find_splits(Path(data))
+    if Path(data).suffix == ".json":
+        return _read(splits, "train", classes)  # one annotation file is whatever split is asked for
     if canonical_split(split) not in splits:
         raise InputError(f"{data} has no split {split!r}; found {', '.join(splits)}")
     return _read(splits, canonical_split(split), classes)
@@ -69,7 +72,9 @@ def read_train_and_val(
         raise InputError(f"{data} has no training split; found {', '.join(splits)}")
     train = _read(splits, "train", classes)
     if not any(len(record.boxes) for record in train.records):
-        raise InputError(f"{train.source}: none of {len(train.records):,} pictures shows an object of {_some(train.class_names)}")
+        raise InputError(
+            f"{train.source}: none of {len(train.records):,} pictures shows an object of {_some(train.class_names)}"
+        )
     notes = [f"train: {train.summary()} ({train.source})"]
     if "val" in splits:
         val = align_classes(_read(splits, "val", classes), train.class_names, train.category_ids)
@@ -78,7 +83,9 @@ def read_train_and_val(
             raise InputError(f"{val.source}: no object of the training classes to validate on")
     else:
         train, val = _hold_out(train, seed)
-        notes.append(f"val: no such split, so {len(val.records):,} training pictures are set aside by seed {seed}: {val.summary()}")
+        notes.append(
+            f"val: no such split, so {len(val.records):,} training pictures are set aside by seed {seed}: {val.summary()}"
+        )
     if fraction < 1:
         train = _part(train, max(1, round(fraction * len(train.records))), seed)
         notes.append(f"train: {fraction:g} of it, drawn by seed {seed}: {train.summary()}")
@@ -94,8 +101,10 @@ def find_splits(data: Path) -> Splits:
     if not data.exists():
         raise InputError(f"{data} does not exist; --data takes a folder or a YAML file")
     if data.is_file():
+        if data.suffix == ".json":
+            return {"train": _coco_reader(data, _beside(data))}
         if data.suffix not in (".yaml", ".yml"):
-            raise InputError(f"{data} is neither a folder nor a YAML file; --data takes one of these")
+            raise InputError(f"{data} is neither a folder nor a YAML or JSON file; --data takes one of these")
         return _yaml_splits(data)
     splits = _coco_splits(data) or _roboflow_splits(data) or _yolo_splits(data)
     if not splits:
@@ -188,17 +197,21 @@ def _hold_out(train: DetectionSet, seed: int) -> tuple[DetectionSet, DetectionSe
     count = max(1, round(_HELD_OUT * len(train.records)))
     with_objects = [i for i, record in enumerate(train.records) if len(record.boxes)]
     if len(train.records) < 2:
-        raise InputError(f"{train.source} has {len(train.records)} picture and no validation split: nothing to validate on")
+        raise InputError(
+            f"{train.source} has {len(train.records)} picture and no validation split: nothing to validate on"
+        )
     order = np.random.default_rng([seed, 1]).permutation(len(train.records)).tolist()
     held = order[:count] if set(order[:count]) & set(with_objects) else [*order[: count - 1], with_objects[0]]
     rest = [i for i in range(len(train.records)) if i not in set(held)]
-    pick = lambda which: dataclasses.replace(train, records=tuple(train.records[i] for i in sorted(which)))  # noqa: E731
-    return pick(rest), pick(held)
+    return _pick(train, rest), _pick(train, held)
 
 
 def _part(train: DetectionSet, count: int, seed: int) -> DetectionSet:
-    chosen = np.random.default_rng([seed, 2]).permutation(len(train.records))[:count]
-    return dataclasses.replace(train, records=tuple(train.records[i] for i in sorted(chosen.tolist())))
+    return _pick(train, np.random.default_rng([seed, 2]).permutation(len(train.records))[:count].tolist())
+
+
+def _pick(data: DetectionSet, positions: Sequence[int]) -> DetectionSet:
+    return dataclasses.replace(data, records=tuple(data.records[i] for i in sorted(positions)))
 
 
 def _coco_splits(root: Path) -> Splits:
@@ -206,7 +219,11 @@ def _coco_splits(root: Path) -> Splits:
     splits: Splits = {}
     for name, file in files.items():
         folders = [root / "images" / name, root / name, root / "images" / canonical_split(name), root / "images", root]
-        split = "train" if len(files) == 1 and canonical_split(name) not in ("train", "val", "test") else canonical_split(name)
+        split = (
+            "train"
+            if len(files) == 1 and canonical_split(name) not in ("train", "val", "test")
+            else canonical_split(name)
+        )
         if split in splits:
             raise InputError(f"{root}/annotations has two files for the split {split!r}: {', '.join(files)}")
         splits[split] = _coco_reader(file, folders)
@@ -233,7 +250,9 @@ def _yolo_splits(root: Path) -> Splits:
         return {}
     names_file = root / "classes.txt"
     if not names_file.is_file():
-        raise InputError(f"{root} holds images/ and labels/ but no class names; write 'names: [first, second]' to {root}/data.yaml")
+        raise InputError(
+            f"{root} holds images/ and labels/ but no class names; write 'names: [first, second]' to {root}/data.yaml"
+        )
     names = [line.strip() for line in names_file.read_text(encoding="utf-8").splitlines() if line.strip()]
     return _yolo_folder_splits(root, names)
 

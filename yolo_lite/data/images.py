@@ -30,8 +30,7 @@ def read_image(path: Path) -> Image:
     """
     with _open(path) as picture:
         try:
-            upright = ImageOps.exif_transpose(picture)
-            return _to_rgb(upright, path)
+            return pillow_to_rgb(picture, str(path))
         except _DECODER_ERRORS as error:
             if isinstance(error, InputError):
                 raise
@@ -44,6 +43,19 @@ def read_image_size(path: Path) -> tuple[int, int]:
         width, height = picture.size
         turned = picture.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 swap the sides
     return (width, height) if turned else (height, width)
+
+
+def pillow_to_rgb(picture: PillowImage.Image, name: str = "the picture") -> Image:
+    """Convert an open Pillow image by the same rules."""
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I"):  # 16-bit grey, which Pillow also hands out as 32-bit integers
+        grey = (np.asarray(picture).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, -1)
+    if picture.mode == "F":
+        raise InputError(f"{name} holds floating-point pixels; save it with 8 or 16 bits a channel")
+    if picture.mode == "P":
+        picture = picture.convert("RGBA")
+    return np.array(picture.convert("RGB"))
 
 
 def _open(path: Path) -> PillowImage.Image:
@@ -72,17 +84,6 @@ def _too_large(path: Path) -> InputError:
         f"{path} says it has more than {MAX_PIXELS:,} pixels and is not opened, since small files can unpack to fill "
         "the memory; scale the picture down first"
     )
-
-
-def _to_rgb(picture: PillowImage.Image, path: Path) -> Image:
-    if picture.mode.startswith("I"):  # 16-bit grey, which Pillow also hands out as 32-bit integers
-        grey = (np.asarray(picture).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, -1)
-    if picture.mode == "F":
-        raise InputError(f"{path} holds floating-point pixels; save it with 8 or 16 bits a channel")
-    if picture.mode == "P":
-        picture = picture.convert("RGBA")
-    return np.array(picture.convert("RGB"))
 
 
 def _one_line(error: BaseException) -> str:

@@ -40,7 +40,7 @@ def build_loader(
 ) -> DataLoader[Batch]:
     """Load batches with `workers` processes (0: in this one)."""
     return DataLoader(
-        dataset,
+        dataset,  # type: ignore[arg-type]  # batches are what collate makes of samples
         batch_sampler=sampler,
         num_workers=workers,
         collate_fn=collate,
@@ -63,7 +63,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         boxes,
         labels,
         torch.tensor([sample.image_id for sample in samples]),
-        torch.tensor([sample.index for sample in samples]),
+        torch.tensor([sample.position for sample in samples]),
     )
 
 

@@ -94,7 +94,9 @@ def _parse(words: list[str], classes: int, where: str) -> tuple[int, list[float]
     try:
         label, numbers = int(words[0]), [float(word) for word in words[1:]]
     except ValueError:
-        raise InputError(f"{where} must be a class number and shares of the picture's size, got {' '.join(words)!r}") from None
+        raise InputError(
+            f"{where} must be a class number and shares of the picture's size, got {' '.join(words)!r}"
+        ) from None
     if not 0 <= label < classes:
         raise InputError(f"{where} has class {label}, but the names given are for 0..{classes - 1}")
     if not all(math.isfinite(number) for number in numbers):
@@ -108,4 +110,6 @@ def _parse(words: list[str], classes: int, where: str) -> tuple[int, list[float]
         return label, [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
     if len(numbers) >= 6 and len(numbers) % 2 == 0:
         return label, [min(numbers[::2]), min(numbers[1::2]), max(numbers[::2]), max(numbers[1::2])]
-    raise InputError(f"{where} must have 4 numbers (a box) or 6 and more (a polygon) after the class, got {len(numbers)}")
+    raise InputError(
+        f"{where} must have 4 numbers (a box) or 6 and more (a polygon) after the class, got {len(numbers)}"
+    )

@@ -64,7 +64,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         InputError: where it is missing, damaged or something else.
     """
     if not path.is_file():
-        raise InputError(f"{path} does not exist" if not path.exists() else f"{path} is a folder, expected a weights file")
+        raise InputError(
+            f"{path} does not exist" if not path.exists() else f"{path} is a folder, expected a weights file"
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError, OSError) as error:
@@ -74,7 +76,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path} holds weights, but not of yolo_lite; train with yolo_lite or use a shipped file")
     if content["version"] > VERSION:
-        raise InputError(f"{path} was written by a newer yolo_lite (format {content['version']}); this one reads {VERSION}")
+        raise InputError(
+            f"{path} was written by a newer yolo_lite (format {content['version']}); this one reads {VERSION}"
+        )
     try:
         config = config_from_dict(content["config"], str(path))
         names, ids = tuple(content["class_names"]), tuple(content["category_ids"])

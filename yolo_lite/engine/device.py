@@ -26,7 +26,9 @@ def pick_device(name: str) -> torch.device:
         raise InputError(f"--device must be one of {', '.join(DEVICES)} (or cuda:1 ...), got {name!r}")
     if kind == "cuda" and not torch.cuda.is_available():
         built = torch.version.cuda or "none: this is a CPU-only torch"
-        raise InputError(f"--device {name}: no CUDA device is available (torch is built for CUDA {built}); use --device cpu")
+        raise InputError(
+            f"--device {name}: no CUDA device is available (torch is built for CUDA {built}); use --device cpu"
+        )
     if kind == "mps" and not torch.backends.mps.is_available():
         raise InputError(f"--device {name}: no Apple GPU is available to torch; use --device cpu")
     device = torch.device(name)

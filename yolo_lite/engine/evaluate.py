@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,7 @@ def evaluate(
     image_size: tuple[int, int] | None = None,
     device: str = "auto",
     classes: Sequence[str] | None = None,
-    settings: EvaluationSettings = EvaluationSettings(),  # noqa: B008 - frozen
+    settings: EvaluationSettings = EvaluationSettings(),
     on_progress: Progress | None = None,
 ) -> Evaluation:
     """Score a checkpoint on one split of a data set with pycocotools.
@@ -111,9 +111,9 @@ def evaluate(
     source = find_weights(str(weights))
     checkpoint = load_checkpoint(source)
     place = pick_device(device)
-    model = build_from_checkpoint(checkpoint, source).to(place, memory_format=torch.channels_last)
+    model = build_from_checkpoint(checkpoint, source).to(place).to(memory_format=torch.channels_last)
     truth = read_split(data, split, classes)
-    check_pictures(truth.records)
+    check_pictures(truth)
     input_hw = image_size or checkpoint.config.input.image_size
     check_image_size(input_hw)
     notes = class_notes(checkpoint.class_names, truth.class_names)
@@ -177,7 +177,7 @@ def detect_split(
             found = postprocess(
                 raw, model.decode, settings.score_threshold, settings.iou_threshold, settings.max_detections, allowed
             )
-            for index, detections in zip(batch.indices.tolist(), to_detections(*found, class_names)):
+            for index, detections in zip(batch.positions.tolist(), to_detections(*found, class_names)):
                 record = truth.records[index]
                 original = Letterbox.fit(record.hw, input_hw, resize).undo(detections)
                 rows += to_rows(original, record.image_id, ids)
@@ -203,12 +203,18 @@ def class_notes(of_weights: Sequence[str], of_data: Sequence[str]) -> list[str]:
     lacking = [name for name in of_data if name not in of_weights]
     masked = [name for name in of_weights if name not in of_data]
     if len(lacking) == len(of_data):
-        raise InputError(f"weights and data share no class: the weights know {_few(of_weights)}; the data has {_few(of_data)}")
+        raise InputError(
+            f"weights and data share no class: the weights know {_few(of_weights)}; the data has {_few(of_data)}"
+        )
     notes = []
     if lacking:
-        notes.append(f"{len(lacking)} of {len(of_data)} classes of the data are unknown to the weights and count as AP 0: {_few(lacking)}")
+        notes.append(
+            f"{len(lacking)} of {len(of_data)} classes of the data are unknown to the weights and count as AP 0: {_few(lacking)}"
+        )
     if masked:
-        notes.append(f"{len(masked)} of {len(of_weights)} classes of the weights are not in the data and are left out: {_few(masked)}")
+        notes.append(
+            f"{len(masked)} of {len(of_weights)} classes of the weights are not in the data and are left out: {_few(masked)}"
+        )
     return notes
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 
 from yolo_lite.config import TrainConfig
 from yolo_lite.errors import InputError
+
+Factory = Callable[[list[dict[str, Any]], float], torch.optim.Optimizer]
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
@@ -23,7 +27,7 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
     return OPTIMIZERS[config.optimizer](groups, config.lr)
 
 
-OPTIMIZERS = {
+OPTIMIZERS: dict[str, Factory] = {
     "adamw": lambda groups, lr: torch.optim.AdamW(groups, lr=lr),
     "sgd": lambda groups, lr: torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True),
 }

@@ -100,12 +100,10 @@ class DetectionTask:
 
     def name_samples(self, batch: Batch) -> list[str]:
         """Return the file names of a batch's pictures."""
-        return [self.train.records[index].path.name for index in batch.indices.tolist()]
+        return [self.train.records[index].path.name for index in batch.positions.tolist()]
 
 
-def train(
-    run: Run, out: str | Path | None = None, device: str = "auto", listener: Listener = Listener()  # noqa: B008 - frozen
-) -> Path:
+def train(run: Run, out: str | Path | None = None, device: str = "auto", listener: Listener = Listener()) -> Path:
     """Train a detector and return the folder with last.pt, best.pt, results.csv and results.png.
 
     Args:
@@ -120,7 +118,7 @@ def train(
     return _run(run, folder, pick_device(device), listener, None)
 
 
-def resume(out: str | Path | None = None, device: str = "auto", listener: Listener = Listener()) -> Path:  # noqa: B008
+def resume(out: str | Path | None = None, device: str = "auto", listener: Listener = Listener()) -> Path:
     """Go on with a run from its last finished epoch; `out` None means the newest runs/train-N.
 
     On the same processor with as many threads the end is bit for bit that of a run which was never stopped.
@@ -146,7 +144,9 @@ def start_from(run: Run) -> tuple[Run, Checkpoint | None]:
         return run, None
     checkpoint = load_checkpoint(find_weights(run.weights))
     theirs = checkpoint.config
-    mine = dataclasses.replace(run.config.input, mean=theirs.input.mean, std=theirs.input.std, resize=theirs.input.resize)
+    mine = dataclasses.replace(
+        run.config.input, mean=theirs.input.mean, std=theirs.input.std, resize=theirs.input.resize
+    )
     config = dataclasses.replace(run.config, name=theirs.name, model=theirs.model, input=mine)
     return dataclasses.replace(run, config=config), checkpoint
 
@@ -181,7 +181,9 @@ def new_run_folder(out: str | Path | None) -> Path:
         InputError: where it holds a run already or cannot be created.
     """
     if out is None:
-        numbers = [int(match[1]) for match in (re.fullmatch(r"train-(\d+)", p.name) for p in Path("runs").glob("*")) if match]
+        numbers = [
+            int(match[1]) for match in (re.fullmatch(r"train-(\d+)", p.name) for p in Path("runs").glob("*")) if match
+        ]
         folder = Path("runs") / f"train-{max(numbers, default=0) + 1}"
     else:
         folder = Path(out)
@@ -209,22 +211,27 @@ def _run(run: Run, folder: Path, device: torch.device, listener: Listener, resum
     train_set, val_set, notes = read_train_and_val(run.data, run.classes, run.fraction, config.train.seed)
     for note in notes:
         listener.say(note)
-    check_pictures([*train_set.records, *val_set.records])
+    check_pictures(train_set)
+    check_pictures(val_set)
     about = _about(run, train_set, val_set, device, precision)
     model = build_detector(config, len(train_set.class_names), config.train.seed)
     if start:
         listener.say(f"starting from {run.weights}: {transfer(model, train_set.class_names, start)}")
-    model.to(device, memory_format=torch.channels_last)
+    model.to(device).to(memory_format=torch.channels_last)
     dataset, sampler = _training_data(config, train_set, listener)
     loader = build_loader(dataset, sampler, config.train.workers, device)
     state = loop.new_state(model, config.train, len(sampler) * config.train.epochs)
     if resumed:
         if resumed.about["fingerprint"] != about["fingerprint"]:
-            raise InputError(f"{run.data} is not what the run in {folder} was started on: pictures or boxes have changed")
+            raise InputError(
+                f"{run.data} is not what the run in {folder} was started on: pictures or boxes have changed"
+            )
         state.restore(resumed.training)
         listener.say(f"going on in {folder} after epoch {state.epoch} of {config.train.epochs}")
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    listener.say(f"{config.name}: {parameters:,} parameters, {describe_hardware(device)}, {precision}; writing to {folder}")
+    listener.say(
+        f"{config.name}: {parameters:,} parameters, {describe_hardware(device)}, {precision}; writing to {folder}"
+    )
 
     def on_epoch(state: loop.State, best: bool) -> None:
         _save(folder, run, train_set, {**about, "epoch": state.epoch}, state, best)
@@ -267,9 +274,7 @@ def _about(
     }
 
 
-def _save(
-    folder: Path, run: Run, data: DetectionSet, about: dict[str, Any], state: loop.State, best: bool
-) -> None:
+def _save(folder: Path, run: Run, data: DetectionSet, about: dict[str, Any], state: loop.State, best: bool) -> None:
     about = {**about, "metrics": dict(state.rows[-1])}
     common = (run.config, data.class_names, data.category_ids)
     if best:

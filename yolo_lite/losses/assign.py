@@ -100,7 +100,9 @@ def static(
     centres = (targets.boxes[..., :2] + targets.boxes[..., 2:]) / 2
     nearness = -(centres.unsqueeze(-2) - points).square().sum(-1)
     nearest = torch.zeros_like(inside)
-    for stride in strides.unique().tolist():  # three or four levels; waits for the device once, in the warm-up phase
+    for stride in torch.unique(
+        strides
+    ).tolist():  # three or four levels; waits for the device once, in the warm-up phase
         level = strides == stride
         nearest[..., level] = _top(nearness[..., level], top_k)
     count = nearest.sum(-1, keepdim=True)
@@ -124,7 +126,7 @@ def _background(scores: Tensor) -> Assignment:
 
 def _grown(boxes: Tensor, strides: Tensor) -> Tensor:
     """Return boxes [B, N, 4] with every side at least the second smallest stride, about the same centres."""
-    levels = strides.unique()  # sorted
+    levels = torch.unique(strides)  # sorted
     least = levels[min(1, len(levels) - 1)]
     centres, sizes = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
     half = torch.maximum(sizes, least) / 2

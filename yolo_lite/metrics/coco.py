@@ -107,7 +107,7 @@ def check_rows(content: Any, data: DetectionSet, source: Path) -> list[dict[str,
 
 def _ground_truth(data: DetectionSet) -> COCO:
     truth = COCO()
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for record in data.records:
         for box, label, crowd, area in zip(record.boxes, record.labels, record.crowd, record.areas):
             annotations.append(

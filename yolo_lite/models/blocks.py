@@ -60,9 +60,7 @@ class CSPBlock(nn.Module):
     Cross-stage partial network (Wang et al. 2019) with the aggregation of all stages of ELAN (Wang et al. 2022).
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, depth: int, depthwise: bool = False, shortcut: bool = True
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, depth: int, depthwise: bool = False, shortcut: bool = True) -> None:
         super().__init__()
         hidden = outputs // 2
         self.split = ConvBlock(inputs, 2 * hidden)

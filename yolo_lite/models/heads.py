@@ -12,7 +12,9 @@ from torch.nn import functional as F
 from yolo_lite.models.blocks import DepthwiseSeparable
 from yolo_lite.structures import RawPredictions
 
-CLASS_PRIOR = 0.01  # score of every class before training, so that the many empty cells do not swamp it (Lin et al. 2017)
+CLASS_PRIOR = (
+    0.01  # score of every class before training, so that the many empty cells do not swamp it (Lin et al. 2017)
+)
 
 
 class AnchorFreeHead(nn.Module):
@@ -29,9 +31,7 @@ class AnchorFreeHead(nn.Module):
         depth: layers of the branches.
     """
 
-    def __init__(
-        self, channels: Sequence[int], strides: Sequence[int], classes: int, width: int, depth: int
-    ) -> None:
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], classes: int, width: int, depth: int) -> None:
         super().__init__()
         self.strides = tuple(strides)
         self.class_branches = nn.ModuleList(_branch(count, width, depth, classes) for count in channels)
@@ -55,7 +55,7 @@ class AnchorFreeHead(nn.Module):
 
     def class_layers(self) -> list[nn.Conv2d]:
         """Return the last layers of the class branches, whose output channels are the classes in order."""
-        return [branch[-1] for branch in self.class_branches]  # type: ignore[index, misc]
+        return [branch[-1] for branch in self.class_branches]  # type: ignore[index]
 
     @staticmethod
     def decode(raw: RawPredictions, indices: Tensor) -> Tensor:

@@ -1,0 +1,98 @@
+"""What several tests share: drawn data sets, the place of the real ones, and a closed network."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+SHAPES = ("disc", "square")
+_FILL = {"disc": (220, 40, 40), "square": (40, 80, 220)}
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test open a connection; local pairs of sockets, which processes talk through, stay open."""
+
+    def refuse(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX:
+            raise AssertionError(f"a test tried to reach the network: {address}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    """Compute with as many threads on every machine, since sums depend on how they are split."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Return the folder of real data sets; skip where there is none."""
+    named = os.environ.get("YOLO_LITE_DATA")
+    folder = Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
+    if not (folder / "voc5").is_dir():
+        pytest.skip("no real data: set YOLO_LITE_DATA")
+    return folder
+
+
+def draw_picture(generator: np.random.Generator, hw: tuple[int, int], count: int) -> tuple[Image.Image, list[Any]]:
+    """Draw discs and squares on grey noise; return the picture and (class, x, y, width, height) of each, in pixels."""
+    height, width = hw
+    noise = generator.integers(90, 150, (height, width, 3)).astype(np.uint8)
+    picture = Image.fromarray(noise)
+    draw = ImageDraw.Draw(picture)
+    objects: list[Any] = []
+    while len(objects) < count:
+        side = int(generator.integers(min(hw) // 4, min(hw) // 2))
+        x, y = int(generator.integers(0, width - side)), int(generator.integers(0, height - side))
+        if any(abs(x - ox) < max(side, s) and abs(y - oy) < max(side, s) for _, ox, oy, s, _ in objects):
+            continue
+        name = SHAPES[int(generator.integers(2))]
+        shape = draw.ellipse if name == "disc" else draw.rectangle
+        shape((x, y, x + side - 1, y + side - 1), fill=_FILL[name])
+        objects.append((name, x, y, side, side))
+    return picture, objects
+
+
+def write_coco_set(
+    root: Path, sizes: dict[str, int], seed: int = 0, hw: tuple[int, int] = (96, 128), objects: int = 2
+) -> Path:
+    """Write a drawn data set with COCO annotations; category ids are 7 and 3, so that ids and labels differ."""
+    generator = np.random.default_rng(seed)
+    (root / "images").mkdir(parents=True)
+    (root / "annotations").mkdir()
+    image_id = 0
+    for split, count in sizes.items():
+        images, annotations = [], []
+        for _ in range(count):
+            image_id += 1
+            picture, found = draw_picture(generator, hw, objects)
+            picture.save(root / "images" / f"{image_id:04d}.png")
+            images.append({"id": image_id, "file_name": f"{image_id:04d}.png", "height": hw[0], "width": hw[1]})
+            for name, x, y, width, height in found:
+                category = {"disc": 7, "square": 3}[name]
+                row = {"id": len(annotations) + 1, "image_id": image_id, "category_id": category, "iscrowd": 0}
+                annotations.append({**row, "bbox": [x, y, width, height], "area": width * height})
+        categories = [{"id": 7, "name": "disc"}, {"id": 3, "name": "square"}]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+    return root
+
+
+@pytest.fixture
+def coco_set(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes a drawn data set into a folder of this test."""
+    return lambda sizes=None, **options: write_coco_set(tmp_path / "set", sizes or {"train": 8, "val": 4}, **options)

@@ -1,0 +1,12 @@
+"""Train a detector on your own labelled pictures, or go on with a run.
+
+python tools/train.py --data my_pictures --weights yolo_lite-n-voc5 --epochs 50
+python tools/train.py --resume
+"""
+
+import sys
+
+from yolo_lite.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main(["train", *sys.argv[1:]]))

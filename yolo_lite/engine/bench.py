@@ -1,0 +1,94 @@
+"""Measure a model on this machine: parameters, operations, latency, training speed."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from yolo_lite.config import Config
+from yolo_lite.data.loader import collate
+from yolo_lite.engine import loop
+from yolo_lite.engine.device import pick_precision
+from yolo_lite.engine.train import DetectionTask
+from yolo_lite.models.build import build_detector
+from yolo_lite.models.yolo import Yolo
+from yolo_lite.postprocess import postprocess
+from yolo_lite.structures import DetectionSet, Sample
+
+
+@dataclass(frozen=True)
+class SizeReport:
+    """One input size: GFLOPs (two for each multiply-add) and median milliseconds for one picture."""
+
+    image_size: int
+    gflops: float
+    forward_ms: float
+    with_nms_ms: float
+
+
+@dataclass(frozen=True)
+class ModelReport:
+    """What `bench model` prints."""
+
+    parameters: int
+    sizes: tuple[SizeReport, ...]
+    training_images_per_second: float
+    precision: str
+
+
+def bench_model(
+    config: Config, classes: int, device: torch.device, sizes: Sequence[int] = (320, 416, 640), repeats: int = 20
+) -> ModelReport:
+    """Measure a network with random weights and random pictures; each figure is a median after a warm-up."""
+    model = build_detector(config, classes).eval().to(device).to(memory_format=torch.channels_last)
+    reports = tuple(_bench_size(model, size, device, repeats) for size in sizes)
+    precision = pick_precision(config.train.precision, device)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return ModelReport(parameters, reports, _training_rate(config, classes, device, precision), precision)
+
+
+@torch.inference_mode()
+def _bench_size(model: Yolo, size: int, device: torch.device, repeats: int) -> SizeReport:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (1, 3, size, size), dtype=torch.uint8, generator=generator).to(device)
+    with FlopCounterMode(display=False) as counter:
+        model(image)
+    forward = _median_ms(lambda: model(image), device, repeats)
+    whole = _median_ms(lambda: postprocess(model(image), model.decode, 0.25, 0.6), device, repeats)
+    return SizeReport(size, counter.get_total_flops() / 1e9, forward, whole)
+
+
+def _training_rate(config: Config, classes: int, device: torch.device, precision: str, steps: int = 8) -> float:
+    """Return images a second of forward, loss, backward and optimiser, without loading; six boxes a picture."""
+    generator = torch.Generator().manual_seed(0)
+    height, width = config.input.image_size
+    samples = []
+    for index in range(config.train.batch_size):
+        image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=generator)
+        corners = torch.rand(6, 2, generator=generator) * torch.tensor([width * 0.7, height * 0.7])
+        sizes = (0.1 + 0.2 * torch.rand(6, 2, generator=generator)) * torch.tensor([width, height])
+        labels = torch.randint(0, classes, (6,), generator=generator)
+        samples.append(Sample(image, torch.cat([corners, corners + sizes], 1), labels, index, index))
+    batch = loop.to_device(collate(samples), device)
+    model = build_detector(config, classes).train().to(device).to(memory_format=torch.channels_last)
+    nothing = DetectionSet((), (), (), "random pictures")
+    task = DetectionTask(config, nothing, nothing, device)
+    state = loop.new_state(model, config.train, 1000)
+    milliseconds = _median_ms(lambda: loop.train_step(task, state, batch, 10.0, 0.5, precision), device, steps)
+    return 1000 * len(samples) / milliseconds
+
+
+def _median_ms(work: Callable[[], object], device: torch.device, repeats: int) -> float:
+    times = []
+    for _ in range(repeats + 3):  # the first three warm up
+        started = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(1000 * (time.perf_counter() - started))
+    return statistics.median(times[3:])

@@ -1,0 +1,166 @@
+"""Detect: a picture in, Detections out."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import torch
+
+from yolo_lite.config import check_image_size
+from yolo_lite.data.images import pillow_to_rgb, read_image
+from yolo_lite.data.sources import open_video, read_frames
+from yolo_lite.engine.checkpoint import build_from_checkpoint, load_checkpoint
+from yolo_lite.engine.device import explain_out_of_memory, pick_device
+from yolo_lite.engine.weights import DEFAULT_WEIGHTS, find_weights
+from yolo_lite.errors import InputError
+from yolo_lite.postprocess import postprocess, to_detections
+from yolo_lite.structures import Detections, Image, Letterbox
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
+    Picture = str | os.PathLike[str] | Image | PillowImage
+
+
+class Detector:
+    """A trained detector, ready for pictures.
+
+    Args:
+        weights: a file or the bare name of a shipped one.
+        device: auto, cpu, cuda or mps.
+        image_size: (height, width) of the input; None for what the weights were trained at.
+        score_threshold: detections score above it.
+        iou_threshold: of two detections of one class that overlap more, the lower score goes.
+        max_detections: the most for one picture.
+        classes: report only these.
+        batch_size: so many pictures of a list are looked at together.
+
+    Raises:
+        InputError: where weights, device or a setting cannot be used.
+    """
+
+    def __init__(
+        self,
+        weights: str | os.PathLike[str] = DEFAULT_WEIGHTS,
+        device: str = "auto",
+        image_size: tuple[int, int] | None = None,
+        score_threshold: float = 0.25,
+        iou_threshold: float = 0.6,
+        max_detections: int = 300,
+        classes: Sequence[str] | None = None,
+        batch_size: int = 8,
+    ) -> None:
+        self.weights = find_weights(os.fspath(weights))
+        checkpoint = load_checkpoint(self.weights)
+        self.class_names, self.category_ids = checkpoint.class_names, checkpoint.category_ids
+        self.image_size = image_size or checkpoint.config.input.image_size
+        check_image_size(self.image_size)
+        self.resize = checkpoint.config.input.resize
+        self.device = pick_device(device)
+        self.model = build_from_checkpoint(checkpoint, self.weights)
+        self.model.to(self.device).to(memory_format=torch.channels_last)
+        self.score_threshold = check_share(score_threshold, "score_threshold")
+        self.iou_threshold = check_share(iou_threshold, "iou_threshold")
+        self.max_detections = max_detections
+        self.batch_size = batch_size
+        self._allowed = self._mask(classes)
+
+    @overload
+    def __call__(self, pictures: Picture) -> Detections: ...
+
+    @overload
+    def __call__(self, pictures: list[Picture] | tuple[Picture, ...]) -> list[Detections]: ...
+
+    def __call__(self, pictures: Picture | list[Picture] | tuple[Picture, ...]) -> Detections | list[Detections]:
+        """Find the objects in one picture or in each of a list.
+
+        Args:
+            pictures: a path; a NumPy array uint8 [H, W, 3] in RGB order (OpenCV reads BGR: pass `image[..., ::-1]`);
+                a PIL image (turned upright by its EXIF orientation, as a file is); or a list of these.
+
+        Returns:
+            Detections in original pixels, clipped to the picture; for a list one each.
+
+        Raises:
+            InputError: naming the file that cannot be read, or saying what an array should be.
+        """
+        if isinstance(pictures, list | tuple):
+            found: list[Detections] = []
+            for start in range(0, len(pictures), self.batch_size):
+                found += self._detect([to_rgb(picture) for picture in pictures[start : start + self.batch_size]])
+            return found
+        return self._detect([to_rgb(pictures)])[0]
+
+    def stream(self, video: str | os.PathLike[str]) -> Iterator[tuple[Image, Detections]]:
+        """Yield each frame of a video, uint8 [H, W, 3] RGB, with what was found in it; memory stays flat.
+
+        Raises:
+            InputError: where it is no video, or at the end if it ends early.
+        """
+        for frame in read_frames(open_video(Path(video))):
+            yield frame, self._detect([frame])[0]
+
+    @torch.inference_mode()
+    def _detect(self, images: Sequence[Image]) -> list[Detections]:
+        if not images:
+            return []
+        letterboxes = [
+            Letterbox.fit((image.shape[0], image.shape[1]), self.image_size, self.resize) for image in images
+        ]
+        inputs = np.stack([letterbox.apply(image) for letterbox, image in zip(letterboxes, images)])
+        batch = torch.from_numpy(inputs).to(self.device).permute(0, 3, 1, 2)  # channels last in memory as it is
+        size = " x ".join(str(side) for side in self.image_size)
+        with explain_out_of_memory(f"use a smaller batch size (now {len(images)}) or image size (now {size})"):
+            raw = self.model(batch)
+            rows, counts = postprocess(
+                raw, self.model.decode, self.score_threshold, self.iou_threshold, self.max_detections, self._allowed
+            )
+        found = to_detections(rows, counts, self.class_names)
+        return [_inside(letterbox.undo(one)) for letterbox, one in zip(letterboxes, found)]
+
+    def _mask(self, classes: Sequence[str] | None) -> torch.Tensor | None:
+        if classes is None:
+            return None
+        for name in classes:
+            if name not in self.class_names:
+                near = difflib.get_close_matches(name, self.class_names, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; they know {', '.join(self.class_names[:8])} ..."
+                raise InputError(f"the weights {self.weights.name} know no class {name!r}{hint}")
+        return torch.tensor([name in classes for name in self.class_names])
+
+
+def to_rgb(picture: Any) -> Image:
+    """Return any accepted picture as uint8 [H, W, 3] RGB.
+
+    Raises:
+        InputError: saying what it should have been.
+    """
+    if isinstance(picture, str | os.PathLike):
+        return read_image(Path(picture))
+    if isinstance(picture, np.ndarray):
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
+            raise InputError(
+                f"an array must be uint8 [height, width, 3] in RGB order, got {picture.dtype} {list(picture.shape)}"
+            )
+        return picture
+    if hasattr(picture, "convert") and hasattr(picture, "getexif"):
+        return pillow_to_rgb(picture)
+    raise InputError(f"a picture must be a path, a NumPy array or a PIL image, got {type(picture).__name__}")
+
+
+def check_share(value: float, name: str) -> float:
+    """Return a threshold; raise InputError unless it is from 0 to 1."""
+    if not 0 <= value <= 1:
+        raise InputError(f"{name} must be from 0 to 1, got {value}")
+    return value
+
+
+def _inside(detections: Detections) -> Detections:
+    """Leave out boxes that lie wholly outside the picture, of which clipping leaves nothing."""
+    sizes = detections.boxes[:, 2:] - detections.boxes[:, :2]
+    return detections[np.flatnonzero((sizes > 0).all(1))]
