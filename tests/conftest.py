@@ -22,9 +22,12 @@ _FILL = {"disc": (220, 40, 40), "square": (40, 80, 220)}
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no test open a connection; local pairs of sockets, which processes talk through, stay open."""
 
+    connect = socket.socket.connect
+
     def refuse(self: socket.socket, address: Any) -> None:
         if self.family != socket.AF_UNIX:
             raise AssertionError(f"a test tried to reach the network: {address}")
+        connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
@@ -96,3 +99,31 @@ def write_coco_set(
 def coco_set(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes a drawn data set into a folder of this test."""
     return lambda sizes=None, **options: write_coco_set(tmp_path / "set", sizes or {"train": 8, "val": 4}, **options)
+
+
+SMALL = (
+    "input.image_size=[96, 128]",
+    "model.stem_width=8",
+    "model.widths=[16, 32, 64, 96]",
+    "model.neck_width=48",
+    "model.head_width=32",
+    "augment=none",
+    "train.workers=0",
+    "train.batch_size=8",
+    "train.precision=fp32",
+)  # a network and settings with which a test trains in seconds
+
+
+@pytest.fixture(scope="session")
+def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Train once on eight drawn pictures until they are known by heart; return (run folder, data folder)."""
+    from yolo_lite.config import override_config, read_config
+    from yolo_lite.engine.train import Run, train
+
+    root = write_coco_set(tmp_path_factory.mktemp("learnt") / "set", {"train": 8})
+    annotations = root / "annotations"
+    (annotations / "instances_val.json").write_text((annotations / "instances_train.json").read_text())
+    overrides = (*SMALL, "train.epochs=60", "train.evaluate_every=60", "train.lr=0.006", "loss.static_share=0.2")
+    config = override_config(read_config(None), overrides)
+    torch.set_num_threads(2)
+    return train(Run(str(root), config), root.parent / "run", "cpu"), root

@@ -137,13 +137,13 @@ def _train(args: argparse.Namespace) -> int:
                     say(f"training {run.config.name} from scratch (start from weights with --weights)")
                 folder = train(run, args.out, args.device, listener)
         except KeyboardInterrupt:
-            say("\ninterrupted; finished epochs are saved, go on with the same --out and --resume")
+            same = f" --out {args.out}" if args.out else ""
+            say(f"\ninterrupted; finished epochs are saved, go on with: yolo-lite train --resume{same}")
             return 130
     data = data or _data_of(folder)
-    say = print
-    say(f"\ndone: {folder / 'best.pt'} holds the best weights, {folder / 'results.png'} the curves. Next:")
-    say(f"  yolo-lite eval --weights {folder / 'best.pt'} --data {data}")
-    say(f"  yolo-lite detect --weights {folder / 'best.pt'} --source your_picture.jpg")
+    print(f"\ndone: {folder / 'best.pt'} holds the best weights, {folder / 'results.png'} the curves. Next:")
+    print(f"  yolo-lite eval --weights {folder / 'best.pt'} --data {data}")
+    print(f"  yolo-lite detect --weights {folder / 'best.pt'} --source your_picture.jpg")
     return 0
 
 
@@ -359,8 +359,8 @@ def _eval(args: argparse.Namespace) -> int:
     """Score a checkpoint, or a COCO result file of any detector, with pycocotools."""
     from tqdm import tqdm
 
-    from yolo_lite.engine.checkpoint import write_atomically
-    from yolo_lite.engine.detect import JsonRows, make_folder
+    from yolo_lite.engine.checkpoint import make_folder, write_atomically
+    from yolo_lite.engine.detect import JsonRows
     from yolo_lite.engine.evaluate import EvaluationSettings, evaluate, evaluate_detections
     from yolo_lite.engine.weights import DEFAULT_WEIGHTS
 

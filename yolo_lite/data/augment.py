@@ -67,6 +67,8 @@ class Augmenter:
         else:
             sample = fit(load(index), self.input_hw, self.resize)
             pipeline = self._strong if strong else self._fine
+        if pipeline is None:
+            return sample
         pipeline.set_random_seed(int(generator.integers(2**31)))
         result = pipeline(image=sample.image, bboxes=sample.boxes, labels=sample.labels)
         return Labelled(
@@ -141,8 +143,8 @@ def _areas(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
-def _pipeline(config: AugmentConfig, scale: tuple[float, float] | None) -> A.Compose:
-    """Build albumentations' part; scale None leaves the geometry alone but for the flip."""
+def _pipeline(config: AugmentConfig, scale: tuple[float, float] | None) -> A.Compose | None:
+    """Build albumentations' part, None for nothing; scale None leaves the geometry alone but for the flip."""
     steps = []
     if scale is not None and (scale != (1, 1) or config.translate):
         shift = (-config.translate, config.translate)
@@ -152,6 +154,8 @@ def _pipeline(config: AugmentConfig, scale: tuple[float, float] | None) -> A.Com
         steps.append(A.HueSaturationValue(*((-limit, limit) for limit in limits), p=1))
     if config.flip:
         steps.append(A.HorizontalFlip(p=config.flip))
+    if not steps:
+        return None
     boxes = A.BboxParams(
         format="pascal_voc",
         clip=True,

@@ -16,7 +16,7 @@ from PIL import Image as PillowImage
 
 from yolo_lite.data.images import read_image
 from yolo_lite.data.sources import Video, VideoWriter, read_frames
-from yolo_lite.engine.checkpoint import write_atomically
+from yolo_lite.engine.checkpoint import make_folder, write_atomically
 from yolo_lite.engine.predict import Detector
 from yolo_lite.errors import InputError
 from yolo_lite.metrics.coco import to_rows
@@ -145,14 +145,6 @@ def sample_picture() -> Path:
 def write_picture(path: Path, image: Image) -> None:
     """Write a picture, uint8 [H, W, 3] RGB, as its suffix says."""
     write_atomically(path, lambda part: PillowImage.fromarray(image).save(part, quality=92))
-
-
-def make_folder(folder: Path) -> None:
-    """Create a folder and those above it; raise InputError where that cannot be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot create the folder {folder}: {error.strerror}; choose another output path") from error
 
 
 class JsonRows:

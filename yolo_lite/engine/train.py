@@ -22,7 +22,14 @@ from yolo_lite.data.datasets import DetectionDataset, check_pictures
 from yolo_lite.data.discover import fingerprint, read_train_and_val
 from yolo_lite.data.loader import EpochSampler, build_loader
 from yolo_lite.engine import loop
-from yolo_lite.engine.checkpoint import Checkpoint, half, load_checkpoint, save_checkpoint, write_atomically
+from yolo_lite.engine.checkpoint import (
+    Checkpoint,
+    half,
+    load_checkpoint,
+    make_folder,
+    save_checkpoint,
+    write_atomically,
+)
 from yolo_lite.engine.device import describe_hardware, explain_out_of_memory, pick_device, pick_precision
 from yolo_lite.engine.evaluate import EvaluationSettings, detect_split
 from yolo_lite.engine.weights import find_weights
@@ -114,7 +121,7 @@ def train(run: Run, out: str | Path | None = None, device: str = "auto", listene
     Raises:
         InputError: where anything given cannot be used, or the loss is no longer finite.
     """
-    folder = new_run_folder(out)
+    folder = choose_run_folder(out)
     return _run(run, folder, pick_device(device), listener, None)
 
 
@@ -174,33 +181,31 @@ def transfer(model: Yolo, class_names: Sequence[str], checkpoint: Checkpoint) ->
     return "; ".join(told)
 
 
-def new_run_folder(out: str | Path | None) -> Path:
-    """Create the folder of a new run.
+def choose_run_folder(out: str | Path | None) -> Path:
+    """Return the folder of a new run, not yet created: `out`, or the next free runs/train-N.
 
     Raises:
-        InputError: where it holds a run already or cannot be created.
+        InputError: where it holds a run already.
     """
     if out is None:
-        numbers = [
-            int(match[1]) for match in (re.fullmatch(r"train-(\d+)", p.name) for p in Path("runs").glob("*")) if match
-        ]
-        folder = Path("runs") / f"train-{max(numbers, default=0) + 1}"
+        folder = Path("runs") / f"train-{max(_numbered_runs(), default=0) + 1}"
     else:
         folder = Path(out)
     if (folder / "last.pt").exists() or (folder / "best.pt").exists():
         raise InputError(f"{folder} already holds a run; add --resume to go on with it, or choose another --out")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot create {folder}: {error.strerror}") from error
     return folder
 
 
+def _numbered_runs() -> dict[int, Path]:
+    matches = ((re.fullmatch(r"train-(\d+)", path.name), path) for path in Path("runs").glob("train-*"))
+    return {int(match[1]): path for match, path in matches if match}
+
+
 def _newest_run() -> Path:
-    runs = [(int(m[1]), p) for p in Path("runs").glob("train-*/") if (m := re.fullmatch(r"train-(\d+)", p.name))]
+    runs = _numbered_runs()
     if not runs:
         raise InputError("no run to resume in runs/; name its folder with --out")
-    return max(runs)[1]
+    return runs[max(runs)]
 
 
 def _run(run: Run, folder: Path, device: torch.device, listener: Listener, resumed: Checkpoint | None) -> Path:
@@ -238,6 +243,7 @@ def _run(run: Run, folder: Path, device: torch.device, listener: Listener, resum
         listener.on_epoch(state.rows[-1], best)
 
     task = DetectionTask(config, train_set, val_set, device)
+    make_folder(folder)
     size = " x ".join(str(side) for side in config.input.image_size)
     remedy = f"use a smaller --batch-size (now {config.train.batch_size}) or --image-size (now {size})"
     with explain_out_of_memory(remedy):
@@ -283,7 +289,8 @@ def _save(folder: Path, run: Run, data: DetectionSet, about: dict[str, Any], sta
     training = {**state.to_plain(), "run": plain}
     save_checkpoint(folder / "last.pt", Checkpoint(*common, state.ema.model.state_dict(), about, training))
     write_atomically(folder / "results.csv", lambda part: _write_csv(part, state.rows))
-    write_atomically(folder / "results.png", lambda part: plot_results(state.rows, part))
+    if DetectionTask.metric in state.rows[-1]:
+        write_atomically(folder / "results.png", lambda part: plot_results(state.rows, part))
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, float]]) -> None:

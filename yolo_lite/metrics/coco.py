@@ -8,14 +8,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from yolo_lite.errors import InputError
 from yolo_lite.structures import Detections, DetectionSet
+
+if TYPE_CHECKING:
+    from pycocotools.coco import COCO
 
 NAMES = (
     "AP", "AP50", "AP75", "APsmall", "APmedium", "APlarge", "AR1", "AR10", "AR100", "ARsmall", "ARmedium", "ARlarge",
@@ -57,6 +58,9 @@ def evaluate_coco(data: DetectionSet, rows: Sequence[Mapping[str, Any]]) -> Coco
         data: the ground truth.
         rows: as `to_rows` makes them; category ids are those of `data`.
     """
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints tables as it goes
         truth = _ground_truth(data)
         found = truth.loadRes(list(rows)) if rows else COCO()
@@ -106,6 +110,8 @@ def check_rows(content: Any, data: DetectionSet, source: Path) -> list[dict[str,
 
 
 def _ground_truth(data: DetectionSet) -> COCO:
+    from pycocotools.coco import COCO
+
     truth = COCO()
     annotations: list[dict[str, Any]] = []
     for record in data.records:

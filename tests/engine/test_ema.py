@@ -1,0 +1,45 @@
+"""The moving average against its recurrence written out."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from yolo_lite.engine.ema import EMA
+
+
+def test_ema_follows_its_recurrence() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        model.weight.fill_(0.0)
+    ema = EMA(model, decay=0.9, steps=10_000, share=0.02)  # share 0.02 of 10,000 is longer than the horizon of 0.9
+    expected = 0.0
+    for step in range(1, 30):
+        with torch.no_grad():
+            model.weight.fill_(float(step))
+        ema.update(model)
+        decay = 0.9 * (1 - math.exp(-step / 10))  # the horizon 1 / (1 - 0.9) is 10 steps
+        expected = decay * expected + (1 - decay) * step
+        assert math.isclose(float(ema.model.weight), expected, rel_tol=1e-5)
+
+
+def test_a_short_run_gets_a_short_horizon() -> None:
+    assert EMA(nn.Linear(1, 1), decay=0.9998, steps=1000, share=0.02).decay == 1 - 1 / 20
+
+
+def test_counters_are_copied_and_buffers_averaged() -> None:
+    model = nn.BatchNorm1d(2).train()
+    ema = EMA(model, 0.9, 1000, 0.1)
+    model(torch.randn(8, 2, generator=torch.Generator().manual_seed(0)) + 5)
+    ema.update(model)
+    assert ema.model.num_batches_tracked == model.num_batches_tracked == 1
+    assert (ema.model.running_mean > 0).all()
+    assert (ema.model.running_mean < model.running_mean).all()
+
+
+def test_the_average_is_in_evaluation_mode_and_never_trained() -> None:
+    ema = EMA(nn.Sequential(nn.Linear(1, 1), nn.Dropout()).train(), 0.9, 100, 0.1)
+    assert not ema.model.training
+    assert not any(parameter.requires_grad for parameter in ema.model.parameters())

@@ -1,0 +1,243 @@
+"""Training end to end on drawn pictures: it learns, stops and resumes bit for bit, and refuses what it cannot use."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import SMALL
+from yolo_lite.config import Config, override_config, read_config
+from yolo_lite.engine import loop
+from yolo_lite.engine.checkpoint import Checkpoint, load_checkpoint
+from yolo_lite.engine.train import Listener, Run, choose_run_folder, resume, train, transfer
+from yolo_lite.errors import InputError
+from yolo_lite.models.build import build_detector
+
+MakeSet = Callable[..., Path]
+
+
+def config_with(*overrides: str) -> Config:
+    return override_config(read_config(None), [*SMALL, "train.epochs=3", *overrides])
+
+
+def weights_of(path: Path) -> dict[str, torch.Tensor]:
+    return dict(load_checkpoint(path).weights)
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_eight_pictures_are_learnt_by_heart(learnt: tuple[Path, Path]) -> None:
+    metrics = load_checkpoint(learnt[0] / "best.pt").about["metrics"]
+    assert metrics["AP50"] >= 0.9
+
+
+def test_a_run_leaves_checkpoints_and_results(learnt: tuple[Path, Path]) -> None:
+    folder, data = learnt
+    assert sorted(file.name for file in folder.iterdir()) == ["best.pt", "last.pt", "results.csv", "results.png"]
+    best, last = load_checkpoint(folder / "best.pt"), load_checkpoint(folder / "last.pt")
+    assert best.class_names == ("disc", "square")
+    assert best.category_ids == (7, 3)
+    assert not best.training
+    assert last.training["epoch"] == 60
+    assert {value.dtype for value in best.weights.values()} == {torch.float16, torch.int64}
+    assert best.about["data"] == str(data)
+    assert "8 images, 16 boxes, 2 classes" in best.about["train"]
+    rows = list(csv.DictReader((folder / "results.csv").open()))
+    assert len(rows) == 60
+    assert float(rows[-1]["loss_total"]) < float(rows[0]["loss_total"]) / 3
+    assert rows[0]["AP"] == ""
+    assert float(rows[-1]["AP50"]) == pytest.approx(best.about["metrics"]["AP50"], abs=1e-5)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resume_ends_bit_for_bit_as_an_unbroken_run(coco_set: MakeSet, tmp_path: Path, workers: int) -> None:
+    augmented = [
+        "augment={}",
+        f"train.workers={workers}",
+        "train.epochs=4",
+        "train.batch_size=4",
+        "train.precision=auto",
+    ]
+    run = Run(str(coco_set()), config_with(*augmented))
+
+    def stop(row: object, best: bool) -> None:
+        if row["epoch"] == 2:  # type: ignore[index]
+            raise KeyboardInterrupt
+
+    whole = train(run, tmp_path / "whole", "cpu")
+    with pytest.raises(KeyboardInterrupt):
+        train(run, tmp_path / "broken", "cpu", Listener(on_epoch=stop))
+    assert load_checkpoint(tmp_path / "broken" / "last.pt").training["epoch"] == 2
+    broken = resume(tmp_path / "broken", "cpu")
+    for name in ("last.pt", "best.pt"):
+        assert same(weights_of(whole / name), weights_of(broken / name))
+    assert (whole / "results.csv").read_text() == (broken / "results.csv").read_text()
+    one, other = (load_checkpoint(folder / "last.pt").training for folder in (whole, broken))
+    assert same(one["model"], other["model"])
+    assert one["optimizer"]["state"].keys() == other["optimizer"]["state"].keys()
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(coco_set: MakeSet, tmp_path: Path) -> None:
+    data = str(coco_set())
+    runs = [
+        train(Run(data, config_with("train.epochs=1", f"train.seed={seed}")), tmp_path / name, "cpu")
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    ]
+    a, b, c = (weights_of(folder / "last.pt") for folder in runs)
+    assert same(a, b)
+    assert not same(a, c)
+
+
+@pytest.mark.slow
+def test_kill_leaves_checkpoints_that_load_and_resume(coco_set: MakeSet, tmp_path: Path) -> None:
+    data, out = coco_set(), tmp_path / "run"
+    settings = [part for item in (*SMALL, "train.epochs=400") for part in ("--set", item)]
+    command = [sys.executable, "-m", "yolo_lite.cli", "train", "--data", str(data), "--out", str(out), *settings]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (out / "last.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1.0)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    epoch = load_checkpoint(out / "last.pt").training["epoch"]
+    load_checkpoint(out / "best.pt")
+    assert 1 <= epoch < 400
+
+    def stop(row: object, best: bool) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        resume(out, "cpu", Listener(on_epoch=stop))
+    assert load_checkpoint(out / "last.pt").training["epoch"] == epoch + 1
+
+
+def test_fine_tuning_keeps_known_classes_by_name(learnt: tuple[Path, Path]) -> None:
+    checkpoint = load_checkpoint(learnt[0] / "best.pt")
+    model = build_detector(checkpoint.config, 3, seed=9)
+    random = {name: value.clone() for name, value in model.state_dict().items()}
+    told = transfer(model, ["square", "star", "disc"], checkpoint)
+    assert told == "kept square, disc; new: star"
+    for level in range(3):
+        name = f"head.class_branches.{level}.2.weight"
+        mine, theirs = model.state_dict()[name], checkpoint.weights[name].float()
+        assert torch.equal(mine[0], theirs[1])
+        assert torch.equal(mine[2], theirs[0])
+        assert torch.equal(mine[1], random[name][1])
+    assert torch.equal(
+        model.state_dict()["neck.lateral.0.0.weight"], checkpoint.weights["neck.lateral.0.0.weight"].float()
+    )
+
+
+def test_fine_tuning_starts_where_the_weights_ended(learnt: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, data = learnt
+    lines: list[str] = []
+    config = config_with("train.epochs=1", "train.lr=1e-9", "model.neck_width=64")
+    run = Run(str(data), config, weights=str(folder / "best.pt"))
+    out = train(run, tmp_path / "tuned", "cpu", Listener(say=lines.append))
+    tuned = load_checkpoint(out / "best.pt")
+    assert tuned.about["metrics"]["AP50"] >= 0.9  # with hardly any learning rate it knows what it knew
+    assert tuned.config.model.neck_width == 48  # the weights fix the network
+    assert any("kept disc, square" in line for line in lines)
+
+
+def test_a_folder_that_holds_a_run_is_refused(learnt: tuple[Path, Path]) -> None:
+    with pytest.raises(InputError, match="already holds a run; add --resume"):
+        choose_run_folder(learnt[0])
+
+
+def test_runs_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "train-7").mkdir(parents=True)
+    assert choose_run_folder(None) == Path("runs/train-8")
+
+
+def test_an_output_path_under_a_file_is_refused(coco_set: MakeSet, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot create .*file/run"):
+        train(Run(str(coco_set()), config_with()), tmp_path / "file" / "run", "cpu")
+
+
+def test_resume_refuses_a_finished_run_and_shipped_weights(learnt: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has finished its 60 epochs"):
+        resume(learnt[0])
+    shutil.copy(learnt[0] / "best.pt", tmp_path / "last.pt")
+    with pytest.raises(InputError, match="holds weights only"):
+        resume(tmp_path)
+
+
+def test_resume_refuses_data_that_has_changed(coco_set: MakeSet, tmp_path: Path) -> None:
+    data = coco_set()
+
+    def stop(row: object, best: bool) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Run(str(data), config_with()), tmp_path / "run", "cpu", Listener(on_epoch=stop))
+    file = data / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["bbox"][0] += 1
+    file.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="pictures or boxes have changed"):
+        resume(tmp_path / "run", "cpu")
+
+
+def test_a_loss_that_is_not_finite_names_the_pictures(coco_set: MakeSet, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"loss is not finite .*000\d\.png.*lower the learning rate"):
+        train(Run(str(coco_set()), config_with("train.epochs=30", "train.lr=1e30")), tmp_path / "run", "cpu")
+
+
+def test_full_memory_says_what_to_do(coco_set: MakeSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **options: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(loop, "train_step", full)
+    with pytest.raises(InputError, match=r"ran out of memory; use a smaller --batch-size \(now 8\)"):
+        train(Run(str(coco_set()), config_with()), tmp_path / "run", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("loss.assigner=simota", "loss.assigner must be one of static, task_aligned"),
+        ("loss.box=siou", "loss.box must be one of iou, giou, diou, ciou"),
+        ("train.precision=int8", "train.precision must be auto, fp32 or bf16"),
+        ("model.backbone=vgg", "model.backbone must be one of csp"),
+        ("train.schedule=step", "train.schedule must be one of"),
+    ],
+)
+def test_an_unknown_choice_names_those_that_exist(
+    coco_set: MakeSet, tmp_path: Path, override: str, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        train(Run(str(coco_set()), config_with(override)), tmp_path / "run", "cpu")
+
+
+def test_the_pipeline_and_the_data_are_told_once(coco_set: MakeSet, tmp_path: Path) -> None:
+    lines: list[str] = []
+    run = Run(str(coco_set({"train": 20})), config_with("train.epochs=1"), fraction=0.5)
+    train(run, tmp_path / "run", "cpu", Listener(say=lines.append))
+    text = "\n".join(lines)
+    assert "2 training pictures are set aside by seed 0" in text
+    assert "9 images" in text  # half of the eighteen that are left
+    assert text.count("augmentation: none (letterbox to 96 x 128)") == 1
+
+
+def test_transfer_reads_half_precision(learnt: tuple[Path, Path]) -> None:
+    checkpoint: Checkpoint = load_checkpoint(learnt[0] / "best.pt")
+    model = build_detector(checkpoint.config, 2)
+    assert transfer(model, list(checkpoint.class_names), checkpoint) == "kept disc, square"
+    assert all(torch.equal(v, checkpoint.weights[k].to(v.dtype)) for k, v in model.state_dict().items())

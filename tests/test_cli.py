@@ -1,0 +1,357 @@
+"""The command line: the whole way from labelled pictures to boxes, and one clear line for everything that is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import yolo_lite
+from tests.conftest import SMALL
+from yolo_lite.cli import main
+
+MakeSet = Callable[..., Path]
+SET = [part for item in SMALL for part in ("--set", item)]
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let runs/ land in the test's own folder."""
+    monkeypatch.chdir(tmp_path)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Run a command that must fail with one line on stderr; return the line."""
+    capsys.readouterr()
+    assert main(arguments) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def test_train_eval_detect(coco_set: MakeSet, capsys: pytest.CaptureFixture[str]) -> None:
+    data = coco_set({"train": 10, "val": 4})
+    assert main(["train", "--data", str(data), "--epochs", "2", "--fraction", "0.8", "--out", "run", *SET]) == 0
+    told = capsys.readouterr().out
+    assert "10 images, 20 boxes, 2 classes" in told
+    assert "epoch 2: loss" in told
+    assert f"yolo-lite eval --weights run/best.pt --data {data}" in told
+    assert (
+        main(["eval", "--weights", "run/best.pt", "--data", str(data), "--save-json", "rows.json", "--out", "e"]) == 0
+    )
+    told = capsys.readouterr().out
+    assert "score threshold 0.001, iou threshold 0.7, max detections 300" in told
+    assert "images/s:" in told
+    metrics = json.loads(Path("e/metrics.json").read_text())
+    assert set(metrics["per_class"]) == {"disc", "square"}
+    assert main(["eval", "--detections", "rows.json", "--data", str(data), "--out", "again"]) == 0
+    assert json.loads(Path("again/metrics.json").read_text())["metrics"] == metrics["metrics"]
+    capsys.readouterr()
+    source = str(data / "images" / "*.png")
+    command = [
+        "detect",
+        "--weights",
+        "run/best.pt",
+        "--source",
+        source,
+        "--score-threshold",
+        "0",
+        "--max-detections",
+        "3",
+    ]
+    assert main([*command, "--save-json", "found.json"]) == 0
+    told = capsys.readouterr().out
+    assert "42 objects in 14 pictures; annotated: runs/detect-1/" in told  # three of each, at threshold 0
+    assert len(list(Path("runs/detect-1").glob("*.png"))) == 14
+    assert len(json.loads(Path("found.json").read_text())) == 42
+
+
+def test_detect_prints_a_line_for_each_object(learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    picture = learnt[1] / "images" / "0002.png"
+    assert main(["detect", "--weights", str(learnt[0] / "best.pt"), "--source", str(picture), "--out", "out"]) == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("0002.png: ") for line in lines[:2])
+    assert lines[2] == "2 objects in 1 picture; annotated: out/0002.png"
+
+
+def test_a_folder_run_skips_a_bad_picture_and_counts_it(
+    learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(learnt[1] / "images", "in")
+    Path("in/0003.png").write_text("not a picture")
+    assert main(["detect", "--weights", str(learnt[0] / "best.pt"), "--source", "in", "--out", "out"]) == 0
+    captured = capsys.readouterr()
+    assert "7 pictures, 1 skipped" in captured.out
+    assert captured.err.startswith("skipped: in/0003.png is not a picture")
+
+
+def test_a_folder_of_nothing_readable_fails(learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in").mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        Path("in", name).write_bytes(b"")
+    assert main(["detect", "--weights", str(learnt[0] / "best.pt"), "--source", "in"]) == 2
+    assert "error: none of 2 pictures could be read" in capsys.readouterr().err
+
+
+def test_interrupted_training_resumes_from_the_command_line(
+    coco_set: MakeSet, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import yolo_lite.cli as cli
+
+    data = coco_set()
+    whole_line = cli._epoch_line
+
+    def interrupt(row: dict[str, float], best: bool) -> str:
+        if row["epoch"] == 1:
+            raise KeyboardInterrupt
+        return whole_line(row, best)
+
+    monkeypatch.setattr(cli, "_epoch_line", interrupt)
+    assert main(["train", "--data", str(data), "--epochs", "2", *SET]) == 130
+    assert "finished epochs are saved" in capsys.readouterr().out
+    monkeypatch.setattr(cli, "_epoch_line", whole_line)
+    assert main(["train", "--resume"]) == 0  # the newest of runs/
+    told = capsys.readouterr().out
+    assert "going on in runs/train-1 after epoch 1 of 2" in told
+    assert "done: runs/train-1/best.pt" in told
+
+
+def png_header(width: int, height: int) -> bytes:
+    """Make the start of a PNG that claims a size it does not have."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = b"IDAT" + zlib.compress(b"\0" * 100)
+    chunks = [
+        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in (head, data)
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def write_bad_pictures(folder: Path) -> None:
+    folder.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(folder / "whole.jpg", quality=95)
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "text.jpg").write_text("I am not a picture\n" * 20)
+    (folder / "cut.jpg").write_bytes((folder / "whole.jpg").read_bytes()[:2000])
+    (folder / "bomb.png").write_bytes(png_header(60_000, 60_000))
+    (folder / "film.mp4").write_bytes(b"\x00\x00\x00\x18ftypmp42" + b"\x00" * 400)
+    (folder / "void").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("bad/none.jpg", "bad/none.jpg does not exist"),
+        ("bad/empty.jpg", "bad/empty.jpg is empty (0 bytes)"),
+        ("bad/text.jpg", "bad/text.jpg is not a picture that can be read"),
+        ("bad/cut.jpg", "bad/cut.jpg is damaged or cut short"),
+        ("bad/bomb.png", "bad/bomb.png says it has more than 178,956,970 pixels"),
+        ("bad/film.mp4", "bad/film.mp4 cannot be read as a video"),
+        ("bad/void", "no pictures in the folder bad/void"),
+        ("bad/*.tiff", "no pictures match bad/*.tiff"),
+    ],
+)
+def test_bad_sources_get_one_line(
+    learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str], source: str, message: str
+) -> None:
+    write_bad_pictures(Path("bad"))
+    weights = str(learnt[0] / "best.pt")
+    assert message in refused(capsys, "detect", "--weights", weights, "--source", source, "--out", "out")
+    assert not list(Path("out").glob("*"))
+
+
+def test_a_video_that_ends_early_is_annotated_and_fails(
+    learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import yolo_lite.data.sources as sources
+
+    writer = sources.VideoWriter(Path("film.mp4"), 10.0, (96, 128))
+    for value in range(30):
+        writer.write(np.full((96, 128, 3), value * 8, np.uint8))
+    writer.close()
+    video = sources.open_video(Path("film.mp4"))
+    longer = sources.Video(video.path, video.fps, video.hw, 100)
+    monkeypatch.setattr(sources, "open_video", lambda path: longer)
+    assert main(["detect", "--weights", str(learnt[0] / "best.pt"), "--source", "film.mp4", "--out", "out"]) == 1
+    captured = capsys.readouterr()
+    assert "film.mp4 ends early: 30 of 100 frames could be read" in captured.err
+    assert "30 frames; annotated: out/film.mp4" in captured.out
+    assert sum(1 for _ in sources.read_frames(video)) == 30
+
+
+BOX = [10, 10, 20, 20]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bbox": [float("nan"), 0, 5, 5]}, "annotation 1 has the box [nan, 0, 5, 5]"),
+        ({"bbox": [float("inf"), 0, 5, 5]}, "annotation 1 has the box [inf, 0, 5, 5]"),
+        ({"bbox": [10, 10, -5, 5]}, "annotation 1 has a box of negative size: width -5, height 5"),
+        ({"category_id": 99}, "annotation 1 has category 99"),
+    ],
+    ids=["nan", "inf", "inverted", "category"],
+)
+def test_a_bad_annotation_names_file_and_id(
+    coco_set: MakeSet, capsys: pytest.CaptureFixture[str], change: dict[str, object], message: str
+) -> None:
+    data = coco_set()
+    file = data / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0].update(change)
+    file.write_text(json.dumps(content))
+    line = refused(capsys, "train", "--data", str(data), "--out", "run", *SET)
+    assert f"{file}: {message}" in line
+
+
+def test_data_that_is_none_is_refused_before_training(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("empty").mkdir()
+    line = refused(capsys, "train", "--data", "empty")
+    assert "empty is no data set: looked for" in line
+    assert line.endswith("found nothing")
+    Path("txt/images").mkdir(parents=True)
+    Path("txt/labels").mkdir()
+    Path("txt/data.yaml").write_text("names: [a]\n")
+    Image.new("RGB", (8, 8)).save("txt/images/a.png")
+    assert "0 of 1 pictures in txt/images have labels" in refused(capsys, "train", "--data", "txt")
+    assert "train needs --data" in refused(capsys, "train")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "train.lrr=1"], "unknown key 'train.lrr'; did you mean 'train.lr'?"),
+        (["--image-size", "100"], "image size must be multiples of 32, got 100 x 100 (height x width); try 96 96"),
+        (["--image-size", "64", "64", "64"], "--image-size takes one side, or height and width"),
+        (["--classes", "disk"], "did you mean 'disc'?"),
+        (["--fraction", "2"], "--fraction must be above 0 and at most 1"),
+        (["--weights", "nothing.pt"], "nothing.pt does not exist; shipped weights:"),
+        (["--config", "huge"], "huge does not exist; shipped configs:"),
+        (["--epochs", "0"], "'train.epochs' must be at least 1, got 0"),
+        (["--out", "file/run"], "cannot create the folder file/run"),
+        (["--device", "gpu"], "--device must be one of auto, cpu, cuda, mps"),
+        (
+            ["--resume", "--epochs", "9"],
+            "--resume takes every setting from the run's last.pt; leave out --data, --epochs",
+        ),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else " ".join(value),
+)
+def test_bad_settings_get_one_line(
+    coco_set: MakeSet, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    Path("file").write_text("")
+    assert message in refused(capsys, "train", "--data", str(coco_set()), *arguments)
+    assert not Path("runs").exists()
+
+
+def test_an_unknown_key_in_a_file_is_named(coco_set: MakeSet, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("my.yaml").write_text("train:\n  lrr: 0.1\n")
+    line = refused(capsys, "train", "--data", str(coco_set()), "--config", "my.yaml")
+    assert line == "error: my.yaml: unknown key 'train.lrr'; did you mean 'train.lr'?"
+
+
+def test_weights_that_are_not_ours_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"model": {"a": torch.zeros(2)}}, "foreign.pt")
+    line = refused(capsys, "detect", "--weights", "foreign.pt")
+    assert "foreign.pt holds weights, but not of yolo_lite" in line
+
+
+def test_an_output_under_a_regular_file_is_refused(
+    learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("file").write_text("")
+    weights, picture = str(learnt[0] / "best.pt"), str(learnt[1] / "images" / "0001.png")
+    command = ("detect", "--weights", weights, "--source", picture)
+    assert "cannot create the folder file/out" in refused(capsys, *command, "--out", "file/out")
+    assert "cannot create the folder file" in refused(capsys, *command, "--save-json", "file/rows.json")
+    assert Path("file").read_text() == ""
+
+
+def test_broken_result_files_are_refused(coco_set: MakeSet, capsys: pytest.CaptureFixture[str]) -> None:
+    data = str(coco_set())
+    Path("rows.json").write_text("[{]")
+    assert "rows.json is not valid JSON (line 1" in refused(capsys, "eval", "--detections", "rows.json", "--data", data)
+    row = {"image_id": 9, "category_id": 7, "bbox": [0, 0, float("inf"), 1], "score": 0.5}
+    Path("rows.json").write_text(json.dumps([row]))
+    line = refused(capsys, "eval", "--detections", "rows.json", "--data", data)
+    assert "rows.json: row 0 must have a box of four finite numbers" in line
+    Path("rows.json").write_text(json.dumps([{**row, "image_id": 999}]))
+    assert "is for image 999" in refused(capsys, "eval", "--detections", "rows.json", "--data", data)
+
+
+def test_full_memory_is_one_line(
+    learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from yolo_lite.models.yolo import Yolo
+
+    def full(self: Yolo, images: torch.Tensor) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(Yolo, "forward", full)
+    line = refused(capsys, "eval", "--weights", str(learnt[0] / "best.pt"), "--data", str(learnt[1]))
+    assert "ran out of memory; use a smaller --batch-size (now 16) or --image-size (now 96 x 128)" in line
+
+
+def test_show_without_windows_says_how_to_get_them(
+    learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import cv2
+
+    def headless(*arguments: object) -> None:
+        raise cv2.error("The function is not implemented")
+
+    monkeypatch.setattr(cv2, "imshow", headless)
+    picture = str(learnt[1] / "images" / "0001.png")
+    line = refused(capsys, "detect", "--weights", str(learnt[0] / "best.pt"), "--source", picture, "--show")
+    assert "pip install opencv-python" in line
+
+
+def test_version_prints_the_environment(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"yolo-lite {yolo_lite.__version__}\npython ")
+    assert f"torch {torch.__version__.split('+')[0]}" in told
+
+
+def test_no_command_prints_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "train" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["train", "detect", "eval"])
+def test_tools_run_as_scripts_and_help_loads_no_torch(name: str) -> None:
+    tool = Path(__file__).parents[1] / "tools" / f"{name}.py"
+    code = f"import sys, runpy; sys.argv = ['{name}.py', '--help']\ntry: runpy.run_path({str(tool)!r}, run_name='__main__')\n"
+    code += "except SystemExit as stop: assert stop.code == 0, stop.code\nassert 'torch' not in sys.modules"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "--weights" in result.stdout
+
+
+def test_bench_prints_a_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    import yolo_lite.engine.bench as bench
+
+    settings = ["model.widths=[8, 8, 16, 16]", "model.neck_width=16", "model.head_width=8", "input.image_size=64"]
+    from yolo_lite.config import config_to_dict, override_config, read_config
+
+    plain = config_to_dict(override_config(read_config(None), [*settings, "train.batch_size=2"]))
+    Path("tiny.yaml").write_text(json.dumps(plain))  # JSON is YAML
+    real = bench.bench_model
+    monkeypatch.setattr(bench, "bench_model", lambda *a: real(*a, sizes=(64,), repeats=2))
+    assert main(["bench", "model", "--config", "tiny.yaml", "--classes", "3", "--device", "cpu"]) == 0
+    told = capsys.readouterr().out
+    assert "64 x 64" in told
+    assert "training, 64 x 64, batch 2" in told

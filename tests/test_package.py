@@ -1,0 +1,92 @@
+"""What importing costs, what is public, and that neither needs the network or a working torchvision."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import yolo_lite
+from yolo_lite.engine.checkpoint import load_checkpoint
+from yolo_lite.engine.weights import find_config, shipped
+
+
+def python(code: str, *folders: Path) -> subprocess.CompletedProcess[str]:
+    path = "".join(f"sys.path.insert(0, {str(folder)!r})\n" for folder in folders)
+    return subprocess.run([sys.executable, "-c", f"import sys\n{path}{code}"], capture_output=True, text=True)
+
+
+def test_public_names_are_these() -> None:
+    assert sorted(yolo_lite.__all__) == ["Detections", "Detector", "evaluate", "train"]
+    assert all(getattr(yolo_lite, name).__name__ == name for name in yolo_lite.__all__)
+    with pytest.raises(AttributeError, match="offers Detections, Detector, evaluate, train"):
+        yolo_lite.Detektor  # noqa: B018
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    result = python("import yolo_lite; print([m for m in ('torch', 'numpy', 'cv2', 'PIL') if m in sys.modules])")
+    assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_importing_the_detector_imports_no_library_but_torch() -> None:
+    heavy = ("torchvision", "albumentations", "matplotlib", "pycocotools", "cv2", "scipy")
+    result = python(f"from yolo_lite import Detector; print([m for m in {heavy} if m in sys.modules])")
+    assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_a_broken_torchvision_does_not_stop_detection(tmp_path: Path) -> None:
+    (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    code = "from yolo_lite.cli import main; sys.exit(main(['detect', '--device', 'cpu', '--out', 'out']))"
+    result = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {code}"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "annotated:" in result.stdout
+
+
+def test_training_opens_no_socket(tmp_path: Path) -> None:
+    """albumentations asks for its newest version when it is imported, unless it is told not to."""
+    code = """
+import socket
+def refuse(*arguments, **options):
+    raise SystemExit("reached for the network")
+socket.socket.connect = refuse
+socket.getaddrinfo = refuse
+import yolo_lite.data.augment, yolo_lite.engine.train
+print("quiet")
+"""
+    result = python(code)
+    assert result.stdout.strip() == "quiet", result.stderr
+    assert "Warning" not in result.stderr
+
+
+def test_shipped_weights_say_what_they_are() -> None:
+    for name, path in shipped("weights", ".pt").items():
+        checkpoint = load_checkpoint(path)
+        assert path.stat().st_size < 8_000_000
+        assert checkpoint.config.name in name
+        assert {"data", "train", "fingerprint", "metrics", "hardware", "versions"} <= checkpoint.about.keys()
+        assert "/" not in checkpoint.about["data"].removeprefix(
+            "configs/data/"
+        )  # no path of the machine it was made on
+
+
+def test_the_readme_of_the_weights_names_every_file_with_its_sum() -> None:
+    import hashlib
+
+    files = shipped("weights", ".pt")
+    text = (next(iter(files.values())).parent / "README.md").read_text(encoding="utf-8")
+    for name, path in files.items():
+        assert f"{name}.pt" in text
+        assert hashlib.sha256(path.read_bytes()).hexdigest() in text
+
+
+def test_shipped_configs_can_be_read() -> None:
+    from yolo_lite.config import Config, read_config
+
+    assert read_config(find_config("nano")) == Config()
