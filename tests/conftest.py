@@ -33,10 +33,10 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def two_threads() -> Iterator[None]:
-    """Compute with as many threads on every machine, since sums depend on how they are split."""
+def one_thread() -> Iterator[None]:
+    """Compute with one thread: sums depend on how they are split, and small networks gain nothing from more."""
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
 
@@ -118,12 +118,12 @@ SMALL = (
 def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Train once on eight drawn pictures until they are known by heart; return (run folder, data folder)."""
     from yolo_lite.config import override_config, read_config
-    from yolo_lite.engine.train import Run, train
+    from yolo_lite.engine.train import train
 
     root = write_coco_set(tmp_path_factory.mktemp("learnt") / "set", {"train": 8})
     annotations = root / "annotations"
     (annotations / "instances_val.json").write_text((annotations / "instances_train.json").read_text())
     overrides = (*SMALL, "train.epochs=60", "train.evaluate_every=60", "train.lr=0.006", "loss.static_share=0.2")
     config = override_config(read_config(None), overrides)
-    torch.set_num_threads(2)
-    return train(Run(str(root), config), root.parent / "run", "cpu"), root
+    torch.set_num_threads(1)
+    return train(root, config=config, out=root.parent / "run", device="cpu"), root

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import math
 import os
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from yolo_lite.engine.evaluate import Evaluation
     from yolo_lite.engine.loop import StepReport
     from yolo_lite.engine.predict import Detector
-    from yolo_lite.engine.train import Run
     from yolo_lite.structures import Detections
 
 _DEVICE_HELP = "auto (default: cuda, then mps, then cpu), cpu, cuda, cuda:1 or mps"
@@ -129,18 +127,15 @@ def _train(args: argparse.Namespace) -> int:
         try:
             if args.resume:
                 folder = resume(args.out, args.device, listener)
-                data = None
             else:
-                run = _run_from(args)
-                data = run.data
-                if run.weights is None:
-                    say(f"training {run.config.name} from scratch (start from weights with --weights)")
-                folder = train(run, args.out, args.device, listener)
+                weights = None if args.weights == "none" else args.weights
+                chosen = (args.config, _settings(args), args.classes, args.fraction)
+                folder = train(args.data, weights, *chosen, args.out, args.device, listener)
         except KeyboardInterrupt:
             same = f" --out {args.out}" if args.out else ""
             say(f"\ninterrupted; finished epochs are saved, go on with: yolo-lite train --resume{same}")
             return 130
-    data = data or _data_of(folder)
+    data = args.data or _data_of(folder)
     print(f"\ndone: {folder / 'best.pt'} holds the best weights, {folder / 'results.png'} the curves. Next:")
     print(f"  yolo-lite eval --weights {folder / 'best.pt'} --data {data}")
     print(f"  yolo-lite detect --weights {folder / 'best.pt'} --source your_picture.jpg")
@@ -155,24 +150,19 @@ def _refuse_with_resume(args: argparse.Namespace) -> None:
         raise InputError(f"--resume takes every setting from the run's last.pt; leave out {', '.join(named)}")
 
 
-def _run_from(args: argparse.Namespace) -> Run:
-    from yolo_lite.config import override_config, read_config
-    from yolo_lite.engine.checkpoint import load_checkpoint
-    from yolo_lite.engine.train import Run
-    from yolo_lite.engine.weights import find_config, find_weights
-
-    config = read_config(find_config(args.config) if args.config else None)
-    weights = None if args.weights in (None, "none") else args.weights
-    if weights:
-        trained_at = load_checkpoint(find_weights(weights)).config.input.image_size
-        config = dataclasses.replace(config, input=dataclasses.replace(config.input, image_size=trained_at))
-    overrides = list(args.set)
+def _settings(args: argparse.Namespace) -> dict[str, object]:
+    """Return what --set and the flags say, by key; a flag wins."""
+    settings: dict[str, object] = {}
+    for text in args.set:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--set expects KEY=VALUE such as train.lr=0.002, got {text!r}")
+        settings[key.strip()] = value
     flags = {"train.epochs": args.epochs, "train.batch_size": args.batch_size, "train.seed": args.seed}
-    overrides += [f"{key}={value}" for key, value in flags.items() if value is not None]
+    settings.update({key: value for key, value in flags.items() if value is not None})
     if args.image_size:
-        overrides.append(f"input.image_size={list(_image_size(args.image_size) or ())}")
-    classes = tuple(args.classes) if args.classes else None
-    return Run(args.data, override_config(config, overrides), weights, classes, args.fraction)
+        settings["input.image_size"] = list(_image_size(args.image_size) or ())
+    return settings
 
 
 def _data_of(folder: Path) -> str:

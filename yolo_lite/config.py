@@ -136,7 +136,7 @@ def override_config(config: Config, overrides: Iterable[str]) -> Config:
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals:
-            raise InputError(f"--set expects KEY=VALUE such as train.lr=0.002, got {text!r}")
+            raise InputError(f"an override is KEY=VALUE such as train.lr=0.002, got {text!r}")
         *sections, last = key.strip().split(".")
         target = values
         for section in sections:
@@ -181,6 +181,8 @@ def config_from_dict(values: Mapping[str, Any], source: str) -> Config:
     config = _build(Config, values, "", source)
     assert isinstance(config, Config)
     check_image_size(config.input.image_size)
+    if config.input.resize not in ("letterbox", "stretch"):
+        raise InputError(f"{source}: 'input.resize' must be letterbox or stretch, got {config.input.resize!r}")
     return config
 
 

@@ -20,7 +20,7 @@ from tests.conftest import SMALL
 from yolo_lite.config import Config, override_config, read_config
 from yolo_lite.engine import loop
 from yolo_lite.engine.checkpoint import Checkpoint, load_checkpoint
-from yolo_lite.engine.train import Listener, Run, choose_run_folder, resume, train, transfer
+from yolo_lite.engine.train import Listener, choose_run_folder, plan, resume, train, transfer
 from yolo_lite.errors import InputError
 from yolo_lite.models.build import build_detector
 
@@ -71,15 +71,15 @@ def test_resume_ends_bit_for_bit_as_an_unbroken_run(coco_set: MakeSet, tmp_path:
         "train.batch_size=4",
         "train.precision=auto",
     ]
-    run = Run(str(coco_set()), config_with(*augmented))
+    data, config = coco_set(), config_with(*augmented)
 
     def stop(row: object, best: bool) -> None:
         if row["epoch"] == 2:  # type: ignore[index]
             raise KeyboardInterrupt
 
-    whole = train(run, tmp_path / "whole", "cpu")
+    whole = train(data, config=config, out=tmp_path / "whole", device="cpu")
     with pytest.raises(KeyboardInterrupt):
-        train(run, tmp_path / "broken", "cpu", Listener(on_epoch=stop))
+        train(data, config=config, out=tmp_path / "broken", device="cpu", listener=Listener(on_epoch=stop))
     assert load_checkpoint(tmp_path / "broken" / "last.pt").training["epoch"] == 2
     broken = resume(tmp_path / "broken", "cpu")
     for name in ("last.pt", "best.pt"):
@@ -93,7 +93,7 @@ def test_resume_ends_bit_for_bit_as_an_unbroken_run(coco_set: MakeSet, tmp_path:
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(coco_set: MakeSet, tmp_path: Path) -> None:
     data = str(coco_set())
     runs = [
-        train(Run(data, config_with("train.epochs=1", f"train.seed={seed}")), tmp_path / name, "cpu")
+        train(data, config=config_with("train.epochs=1", f"train.seed={seed}"), out=tmp_path / name, device="cpu")
         for name, seed in (("a", 1), ("b", 1), ("c", 2))
     ]
     a, b, c = (weights_of(folder / "last.pt") for folder in runs)
@@ -146,8 +146,8 @@ def test_fine_tuning_starts_where_the_weights_ended(learnt: tuple[Path, Path], t
     folder, data = learnt
     lines: list[str] = []
     config = config_with("train.epochs=1", "train.lr=1e-9", "model.neck_width=64")
-    run = Run(str(data), config, weights=str(folder / "best.pt"))
-    out = train(run, tmp_path / "tuned", "cpu", Listener(say=lines.append))
+    listener = Listener(say=lines.append)
+    out = train(data, folder / "best.pt", config, out=tmp_path / "tuned", device="cpu", listener=listener)
     tuned = load_checkpoint(out / "best.pt")
     assert tuned.about["metrics"]["AP50"] >= 0.9  # with hardly any learning rate it knows what it knew
     assert tuned.config.model.neck_width == 48  # the weights fix the network
@@ -168,7 +168,7 @@ def test_runs_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_an_output_path_under_a_file_is_refused(coco_set: MakeSet, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot create .*file/run"):
-        train(Run(str(coco_set()), config_with()), tmp_path / "file" / "run", "cpu")
+        train(coco_set(), config=config_with(), out=tmp_path / "file" / "run", device="cpu")
 
 
 def test_resume_refuses_a_finished_run_and_shipped_weights(learnt: tuple[Path, Path], tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_resume_refuses_data_that_has_changed(coco_set: MakeSet, tmp_path: Path)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(Run(str(data), config_with()), tmp_path / "run", "cpu", Listener(on_epoch=stop))
+        train(data, config=config_with(), out=tmp_path / "run", device="cpu", listener=Listener(on_epoch=stop))
     file = data / "annotations" / "instances_train.json"
     content = json.loads(file.read_text())
     content["annotations"][0]["bbox"][0] += 1
@@ -197,7 +197,7 @@ def test_resume_refuses_data_that_has_changed(coco_set: MakeSet, tmp_path: Path)
 
 def test_a_loss_that_is_not_finite_names_the_pictures(coco_set: MakeSet, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"loss is not finite .*000\d\.png.*lower the learning rate"):
-        train(Run(str(coco_set()), config_with("train.epochs=30", "train.lr=1e30")), tmp_path / "run", "cpu")
+        train(coco_set(), config=config_with("train.epochs=30", "train.lr=1e30"), out=tmp_path / "run", device="cpu")
 
 
 def test_full_memory_says_what_to_do(coco_set: MakeSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +206,7 @@ def test_full_memory_says_what_to_do(coco_set: MakeSet, tmp_path: Path, monkeypa
 
     monkeypatch.setattr(loop, "train_step", full)
     with pytest.raises(InputError, match=r"ran out of memory; use a smaller --batch-size \(now 8\)"):
-        train(Run(str(coco_set()), config_with()), tmp_path / "run", "cpu")
+        train(coco_set(), config=config_with(), out=tmp_path / "run", device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -223,17 +223,25 @@ def test_an_unknown_choice_names_those_that_exist(
     coco_set: MakeSet, tmp_path: Path, override: str, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        train(Run(str(coco_set()), config_with(override)), tmp_path / "run", "cpu")
+        train(coco_set(), config=config_with(override), out=tmp_path / "run", device="cpu")
 
 
 def test_the_pipeline_and_the_data_are_told_once(coco_set: MakeSet, tmp_path: Path) -> None:
     lines: list[str] = []
-    run = Run(str(coco_set({"train": 20})), config_with("train.epochs=1"), fraction=0.5)
-    train(run, tmp_path / "run", "cpu", Listener(say=lines.append))
+    data, config, listener = coco_set({"train": 20}), config_with("train.epochs=1"), Listener(say=lines.append)
+    train(data, config=config, fraction=0.5, out=tmp_path / "run", device="cpu", listener=listener)
     text = "\n".join(lines)
     assert "2 training pictures are set aside by seed 0" in text
     assert "9 images" in text  # half of the eighteen that are left
     assert text.count("augmentation: none (letterbox to 96 x 128)") == 1
+
+
+def test_weights_bring_their_image_size_unless_it_is_set(learnt: tuple[Path, Path]) -> None:
+    best = learnt[0] / "best.pt"
+    assert plan("data", best).config.input.image_size == (96, 128)
+    assert plan("data", best, settings={"input.image_size": 64}).config.input.image_size == (64, 64)
+    assert plan("data").config.input.image_size == (320, 320)
+    assert plan("data", best, "nano").config.model.neck_width == 48  # of the weights, not of nano.yaml
 
 
 def test_transfer_reads_half_precision(learnt: tuple[Path, Path]) -> None:

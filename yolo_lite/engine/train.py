@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import yolo_lite
-from yolo_lite.config import Config, check_image_size
+from yolo_lite.config import Config, override_config, read_config
 from yolo_lite.data.augment import Augmenter
 from yolo_lite.data.datasets import DetectionDataset, check_pictures
 from yolo_lite.data.discover import fingerprint, read_train_and_val
@@ -32,7 +32,7 @@ from yolo_lite.engine.checkpoint import (
 )
 from yolo_lite.engine.device import describe_hardware, explain_out_of_memory, pick_device, pick_precision
 from yolo_lite.engine.evaluate import EvaluationSettings, detect_split
-from yolo_lite.engine.weights import find_weights
+from yolo_lite.engine.weights import find_config, find_weights
 from yolo_lite.errors import InputError
 from yolo_lite.losses.assign import ASSIGNERS
 from yolo_lite.losses.detection import detection_loss
@@ -46,14 +46,9 @@ from yolo_lite.visualize import plot_results
 
 @dataclass(frozen=True)
 class Run:
-    """A training run as it was asked for; kept in last.pt, so that `--resume` needs nothing more.
+    """A training run with every setting worked out; kept in last.pt, so that `--resume` needs nothing more.
 
-    Attributes:
-        data: a folder or YAML file; see data/discover.py.
-        config: every setting.
-        weights: start from these (a file or the bare name of a shipped one); None starts from scratch.
-        classes: train on these classes of the data only.
-        fraction: train on this part of the training pictures, drawn by the seed.
+    The attributes are arguments of `train`.
     """
 
     data: str
@@ -110,19 +105,36 @@ class DetectionTask:
         return [self.train.records[index].path.name for index in batch.positions.tolist()]
 
 
-def train(run: Run, out: str | Path | None = None, device: str = "auto", listener: Listener = Listener()) -> Path:
+def train(
+    data: str | Path,
+    weights: str | Path | None = None,
+    config: str | Path | Config | None = None,
+    settings: Mapping[str, object] | None = None,
+    classes: Sequence[str] | None = None,
+    fraction: float = 1.0,
+    out: str | Path | None = None,
+    device: str = "auto",
+    listener: Listener = Listener(),
+) -> Path:
     """Train a detector and return the folder with last.pt, best.pt, results.csv and results.png.
 
     Args:
-        run: what to train on what.
+        data: a folder or YAML file; see data/discover.py.
+        weights: start from these (a file or the bare name of a shipped one), which fixes the network and, unless it is
+            set, the image size; None starts from scratch.
+        config: a YAML file, the bare name of a shipped one, or a Config; None for the defaults, yolo_lite-n.
+        settings: on top of it, such as {"train.epochs": 50, "input.image_size": [320, 416]}.
+        classes: train on these classes of the data only.
+        fraction: train on this part of the training pictures, drawn by the seed.
         out: a folder that holds no run yet; None for the next free runs/train-N.
         device: auto, cpu, cuda or mps.
+        listener: what to call with news of the run.
 
     Raises:
         InputError: where anything given cannot be used, or the loss is no longer finite.
     """
-    folder = choose_run_folder(out)
-    return _run(run, folder, pick_device(device), listener, None)
+    run = plan(data, weights, config, settings, classes, fraction)
+    return _run(run, choose_run_folder(out), pick_device(device), listener, None)
 
 
 def resume(out: str | Path | None = None, device: str = "auto", listener: Listener = Listener()) -> Path:
@@ -145,17 +157,27 @@ def resume(out: str | Path | None = None, device: str = "auto", listener: Listen
     return _run(run, folder, pick_device(device), listener, checkpoint)
 
 
-def start_from(run: Run) -> tuple[Run, Checkpoint | None]:
-    """Return the run with the network that its weights fix, and their checkpoint."""
-    if run.weights is None:
-        return run, None
-    checkpoint = load_checkpoint(find_weights(run.weights))
-    theirs = checkpoint.config
-    mine = dataclasses.replace(
-        run.config.input, mean=theirs.input.mean, std=theirs.input.std, resize=theirs.input.resize
-    )
-    config = dataclasses.replace(run.config, name=theirs.name, model=theirs.model, input=mine)
-    return dataclasses.replace(run, config=config), checkpoint
+def plan(
+    data: str | Path,
+    weights: str | Path | None = None,
+    config: str | Path | Config | None = None,
+    settings: Mapping[str, object] | None = None,
+    classes: Sequence[str] | None = None,
+    fraction: float = 1.0,
+) -> Run:
+    """Work out the run that the arguments of `train` ask for."""
+    base = config if isinstance(config, Config) else read_config(find_config(str(config)) if config else None)
+    chosen = [f"{key}={value}" for key, value in (settings or {}).items()]
+    names = tuple(classes) if classes else None
+    if weights is None:
+        return Run(str(data), override_config(base, chosen), None, names, fraction)
+    theirs = load_checkpoint(find_weights(str(weights))).config
+    if config is None:
+        base = dataclasses.replace(base, input=theirs.input)
+    base = override_config(base, chosen)
+    mine = dataclasses.replace(base.input, mean=theirs.input.mean, std=theirs.input.std, resize=theirs.input.resize)
+    fixed = dataclasses.replace(base, name=theirs.name, model=theirs.model, input=mine)
+    return Run(str(data), fixed, str(weights), names, fraction)
 
 
 def transfer(model: Yolo, class_names: Sequence[str], checkpoint: Checkpoint) -> str:
@@ -209,9 +231,8 @@ def _newest_run() -> Path:
 
 
 def _run(run: Run, folder: Path, device: torch.device, listener: Listener, resumed: Checkpoint | None) -> Path:
-    run, start = start_from(run)
     config = run.config
-    check_image_size(config.input.image_size)
+    start = None if resumed or run.weights is None else load_checkpoint(find_weights(run.weights))
     precision = pick_precision(config.train.precision, device)
     train_set, val_set, notes = read_train_and_val(run.data, run.classes, run.fraction, config.train.seed)
     for note in notes:
@@ -220,6 +241,8 @@ def _run(run: Run, folder: Path, device: torch.device, listener: Listener, resum
     check_pictures(val_set)
     about = _about(run, train_set, val_set, device, precision)
     model = build_detector(config, len(train_set.class_names), config.train.seed)
+    if not run.weights:
+        listener.say(f"training {config.name} from scratch")
     if start:
         listener.say(f"starting from {run.weights}: {transfer(model, train_set.class_names, start)}")
     model.to(device).to(memory_format=torch.channels_last)
