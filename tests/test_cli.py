@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import struct
 import subprocess
@@ -105,6 +106,34 @@ def test_a_folder_of_nothing_readable_fails(learnt: tuple[Path, Path], capsys: p
     assert "error: none of 2 pictures could be read" in capsys.readouterr().err
 
 
+def test_the_suggested_eval_works_without_a_validation_split(
+    coco_set: MakeSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = coco_set({"train": 20})
+    command = [
+        "train",
+        "--data",
+        str(data),
+        "--epochs",
+        "1",
+        "--seed",
+        "3",
+        "--classes",
+        "square",
+        "--out",
+        "my run",
+        *SET,
+    ]
+    assert main(command) == 0
+    suggested = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("  yolo-lite eval"))
+    assert suggested == f"  yolo-lite eval --weights 'my run/best.pt' --data {data} --classes square"
+    assert main([*shlex.split(suggested)[1:], "--out", "e"]) == 0
+    told = capsys.readouterr().out
+    assert "has no split 'val': scored on the 2 pictures set aside by seed 3" in told
+    scored = json.loads(Path("e/metrics.json").read_text())
+    assert list(scored["per_class"]) == ["square"]
+
+
 def test_interrupted_training_resumes_from_the_command_line(
     coco_set: MakeSet, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,7 +151,11 @@ def test_interrupted_training_resumes_from_the_command_line(
     assert main(["train", "--data", str(data), "--epochs", "2", *SET]) == 130
     assert "finished epochs are saved" in capsys.readouterr().out
     monkeypatch.setattr(cli, "_epoch_line", whole_line)
-    assert main(["train", "--resume"]) == 0  # the newest of runs/
+    Path("runs/train-9").mkdir()  # newer, but nothing to resume
+    assert "was started with another train.epochs than 9" in refused(capsys, "train", "--resume", "--epochs", "9")
+    assert "was started with --data" in refused(capsys, "train", "--resume", "--data", "elsewhere")
+    again = ["train", "--data", str(data), "--epochs", "2", *SET, "--resume"]  # the same line once more, and --resume
+    assert main(again) == 0
     told = capsys.readouterr().out
     assert "going on in runs/train-1 after epoch 1 of 2" in told
     assert "done: runs/train-1/best.pt" in told
@@ -169,7 +202,7 @@ def test_bad_sources_get_one_line(
     write_bad_pictures(Path("bad"))
     weights = str(learnt[0] / "best.pt")
     assert message in refused(capsys, "detect", "--weights", weights, "--source", source, "--out", "out")
-    assert not list(Path("out").glob("*"))
+    assert not Path("out").exists()
 
 
 def test_a_video_that_ends_early_is_annotated_and_fails(
@@ -242,10 +275,7 @@ def test_data_that_is_none_is_refused_before_training(capsys: pytest.CaptureFixt
         (["--epochs", "0"], "'train.epochs' must be at least 1, got 0"),
         (["--out", "file/run"], "cannot create the folder file/run"),
         (["--device", "gpu"], "--device must be one of auto, cpu, cuda, mps"),
-        (
-            ["--resume", "--epochs", "9"],
-            "--resume takes every setting from the run's last.pt; leave out --data, --epochs",
-        ),
+        (["--resume", "--out", "none"], "none/last.pt does not exist"),
     ],
     ids=lambda value: "" if isinstance(value, str) else " ".join(value),
 )
@@ -267,6 +297,8 @@ def test_weights_that_are_not_ours_are_refused(capsys: pytest.CaptureFixture[str
     torch.save({"model": {"a": torch.zeros(2)}}, "foreign.pt")
     line = refused(capsys, "detect", "--weights", "foreign.pt")
     assert "foreign.pt holds weights, but not of yolo_lite" in line
+    Path("text.yaml").write_text("augment: none\n")
+    assert "text.yaml is not a yolo_lite checkpoint" in refused(capsys, "detect", "--weights", "text.yaml")
 
 
 def test_an_output_under_a_regular_file_is_refused(

@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from yolo_lite.engine.evaluate import Evaluation
     from yolo_lite.engine.loop import StepReport
     from yolo_lite.engine.predict import Detector
+    from yolo_lite.engine.train import Run
     from yolo_lite.structures import Detections
 
 _DEVICE_HELP = "auto (default: cuda, then mps, then cpu), cpu, cuda, cuda:1 or mps"
@@ -116,10 +118,11 @@ def _train(args: argparse.Namespace) -> int:
 
     Without --config and --weights it trains yolo_lite-n from scratch.
     """
-    from yolo_lite.engine.train import Listener, resume, train
+    from yolo_lite.engine.checkpoint import load_checkpoint
+    from yolo_lite.engine.train import Listener, resume, stored_run, train
 
     if args.resume:
-        _refuse_with_resume(args)
+        _check_resumed(args, stored_run(args.out)[2])
     elif not args.data:
         raise InputError("train needs --data: a folder of labelled pictures or a YAML file (or --resume)")
     with _train_progress() as (say, on_step, on_epoch):
@@ -129,46 +132,50 @@ def _train(args: argparse.Namespace) -> int:
                 folder = resume(args.out, args.device, listener)
             else:
                 weights = None if args.weights == "none" else args.weights
-                chosen = (args.config, _settings(args), args.classes, args.fraction)
+                chosen = (args.config, _settings(args), args.classes, 1.0 if args.fraction is None else args.fraction)
                 folder = train(args.data, weights, *chosen, args.out, args.device, listener)
         except KeyboardInterrupt:
-            same = f" --out {args.out}" if args.out else ""
+            same = f" --out {shlex.quote(args.out)}" if args.out else ""
             say(f"\ninterrupted; finished epochs are saved, go on with: yolo-lite train --resume{same}")
             return 130
-    data = args.data or _data_of(folder)
+    best = load_checkpoint(folder / "best.pt")
+    where = shlex.quote(str(folder / "best.pt"))
+    only = f" --classes {shlex.quote(','.join(best.about['classes']))}" if best.about["classes"] else ""
     print(f"\ndone: {folder / 'best.pt'} holds the best weights, {folder / 'results.png'} the curves. Next:")
-    print(f"  yolo-lite eval --weights {folder / 'best.pt'} --data {data}")
-    print(f"  yolo-lite detect --weights {folder / 'best.pt'} --source your_picture.jpg")
+    print(f"  yolo-lite eval --weights {where} --data {shlex.quote(best.about['data'])}{only}")
+    print(f"  yolo-lite detect --weights {where} --source your_picture.jpg")
     return 0
 
 
-def _refuse_with_resume(args: argparse.Namespace) -> None:
-    given = ("data", "config", "weights", "classes", "epochs", "image_size", "batch_size", "seed")
-    named = [f"--{name.replace('_', '-')}" for name in given if getattr(args, name) is not None]
-    named += ["--set"] * bool(args.set) + ["--fraction"] * (args.fraction != 1)
-    if named:
-        raise InputError(f"--resume takes every setting from the run's last.pt; leave out {', '.join(named)}")
+def _check_resumed(args: argparse.Namespace, run: Run) -> None:
+    """Refuse flags that ask for something else than the run that is resumed."""
+    from yolo_lite.config import override_config
+
+    if args.data and Path(args.data).resolve() != Path(run.data).resolve():
+        raise InputError(f"--resume: this run was started with --data {run.data}, not {args.data}")
+    for name, given, stored in (
+        ("weights", args.weights, run.weights or "none"),
+        ("classes", args.classes and tuple(args.classes), run.classes),
+        ("fraction", args.fraction, run.fraction),
+    ):
+        if given is not None and given != stored:
+            raise InputError(f"--resume: this run was started with --{name} {stored}, not {given}")
+    settings = _settings(args)
+    for key in settings:
+        if override_config(run.config, {key: settings[key]}) != run.config:
+            raise InputError(f"--resume: this run was started with another {key} than {settings[key]}; leave it out")
 
 
 def _settings(args: argparse.Namespace) -> dict[str, object]:
     """Return what --set and the flags say, by key; a flag wins."""
-    settings: dict[str, object] = {}
-    for text in args.set:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise InputError(f"--set expects KEY=VALUE such as train.lr=0.002, got {text!r}")
-        settings[key.strip()] = value
+    from yolo_lite.config import parse_setting
+
+    settings = dict(parse_setting(text) for text in args.set)
     flags = {"train.epochs": args.epochs, "train.batch_size": args.batch_size, "train.seed": args.seed}
     settings.update({key: value for key, value in flags.items() if value is not None})
     if args.image_size:
-        settings["input.image_size"] = list(_image_size(args.image_size) or ())
+        settings["input.image_size"] = _image_size(args.image_size)
     return settings
-
-
-def _data_of(folder: Path) -> str:
-    from yolo_lite.engine.checkpoint import load_checkpoint
-
-    return str(load_checkpoint(folder / "best.pt").about["data"])
 
 
 @contextmanager
@@ -238,7 +245,7 @@ def _detect(args: argparse.Namespace) -> int:
         args.classes,
         args.batch_size,
     )
-    show = _window() if args.show else None
+    show = _window(hold=not isinstance(source, Video)) if args.show else None
     out = Path(args.out) if args.out else _next_free("detect")
     with JsonRows(args.save_json) if args.save_json else nullcontext() as json_file:
         if isinstance(source, Video):
@@ -279,6 +286,7 @@ def _detect_in_pictures(detector: Detector, pictures: list[Path], out: Path, jso
 def _detect_in_video(detector: Detector, video: Any, target: Path, json_file: Any, show: Show | None) -> int:
     from tqdm import tqdm
 
+    from yolo_lite.data.sources import EndsEarlyError
     from yolo_lite.engine.detect import detect_video
 
     found: dict[str, int] = {}
@@ -292,9 +300,7 @@ def _detect_in_video(detector: Detector, video: Any, target: Path, json_file: An
             frames += 1
             for name in detections.names:
                 found[name] = found.get(name, 0) + 1
-    except InputError as error:
-        if not target.exists() or not frames:
-            raise
+    except EndsEarlyError as error:
         early = error
     for name, count in sorted(found.items(), key=lambda item: -item[1]):
         print(f"{video.path.name}: {name} {count} times, {count / frames:.2f} a frame")
@@ -309,13 +315,14 @@ def _object_line(one: Detections) -> str:
     return f"{one.names[0]} {one.scores[0]:.2f} at x {x1:.0f}-{x2:.0f}, y {y1:.0f}-{y2:.0f}"
 
 
-def _window() -> Show:
+def _window(hold: bool) -> Show:
+    """Return what shows a picture in a window: until a key is pressed, or, for frames of a video, until the next."""
     import cv2
 
     def show(image: Any) -> None:
         try:
             cv2.imshow("yolo-lite", image[..., ::-1])
-            cv2.waitKey(1)
+            cv2.waitKey(0 if hold else 1)
         except cv2.error as error:
             raise InputError(
                 "--show needs an OpenCV with windows: pip uninstall -y opencv-python-headless && pip install opencv-python"
@@ -349,12 +356,15 @@ def _eval(args: argparse.Namespace) -> int:
     """Score a checkpoint, or a COCO result file of any detector, with pycocotools."""
     from tqdm import tqdm
 
-    from yolo_lite.engine.checkpoint import make_folder, write_atomically
     from yolo_lite.engine.detect import JsonRows
     from yolo_lite.engine.evaluate import EvaluationSettings, evaluate, evaluate_detections
     from yolo_lite.engine.weights import DEFAULT_WEIGHTS
+    from yolo_lite.files import check_can_create, make_folder, write_atomically
 
     out = Path(args.out) if args.out else _next_free("eval")
+    check_can_create(out)
+    if args.save_json:
+        check_can_create(args.save_json.parent)
     if args.detections:
         if args.weights:
             raise InputError("eval takes --weights or --detections, not both")

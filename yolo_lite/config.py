@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -95,7 +96,7 @@ class TrainConfig:
     precision: str = "auto"  # bf16 where the machine computes in it, else fp32; or fp32, bf16
     evaluate_every: int = _between(1, 1)  # epochs
     workers: int = _between(2, 0)  # processes that load pictures
-    seed: int = _between(0, 0)
+    seed: int = _between(0, 0, 2**53)
 
 
 @dataclass(frozen=True)
@@ -115,40 +116,44 @@ NO_AUGMENTATION: Mapping[str, Any] = MappingProxyType(
 )
 
 
-def read_config(path: Path | None, overrides: Iterable[str] = ()) -> Config:
-    """Read a YAML file over the defaults, then apply overrides such as "train.lr=0.002".
+def read_config(path: Path | None) -> Config:
+    """Read a YAML file over the defaults; None gives these.
 
     Raises:
         InputError: for a file that is missing or not YAML, a key that does not exist (the nearest one is named) or a
             value of the wrong type or range.
     """
-    values = {} if path is None else read_yaml(path)
-    return override_config(config_from_dict(values, str(path or "the configuration")), overrides)
+    return Config() if path is None else config_from_dict(read_yaml(path), str(path))
 
 
-def override_config(config: Config, overrides: Iterable[str]) -> Config:
-    """Return the configuration with overrides such as "train.lr=0.002" applied.
+def override_config(config: Config, settings: Mapping[str, object] | Iterable[str]) -> Config:
+    """Return the configuration with other values: {"train.lr": 0.002}, or texts such as "train.lr=0.002".
 
     Raises:
         InputError: as read_config does.
     """
+    pairs = settings.items() if isinstance(settings, Mapping) else [parse_setting(text) for text in settings]
     values = config_to_dict(config)
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise InputError(f"an override is KEY=VALUE such as train.lr=0.002, got {text!r}")
-        *sections, last = key.strip().split(".")
+    for key, value in pairs:
+        *sections, last = key.split(".")
         target = values
         for section in sections:
-            inner = target.setdefault(section, {})
-            if not isinstance(inner, dict):
-                raise InputError(f"--set {text}: {section!r} is a single value, not a section")
-            target = inner
-        try:
-            target[last] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise InputError(f"--set {text}: {value!r} is not a YAML value") from error
+            target = target.setdefault(section, {})
+            if not isinstance(target, dict):
+                raise InputError(f"--set {key}: {section!r} is a single value, not a section")
+        target[last] = value
     return config_from_dict(values, "--set")
+
+
+def parse_setting(text: str) -> tuple[str, object]:
+    """Split a text such as "train.lr=0.002" into a key and a value, which is read as YAML."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise InputError(f"--set expects KEY=VALUE such as train.lr=0.002, got {text!r}")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"--set {text}: {value!r} is not a YAML value") from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -161,7 +166,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or a date as 2020-13-45
         where = getattr(error, "problem_mark", None)
         raise InputError(f"{path} is not valid YAML" + (f" (line {where.line + 1})" if where else "")) from error
     if values is not None and not isinstance(values, dict):
@@ -183,6 +188,9 @@ def config_from_dict(values: Mapping[str, Any], source: str) -> Config:
     check_image_size(config.input.image_size)
     if config.input.resize not in ("letterbox", "stretch"):
         raise InputError(f"{source}: 'input.resize' must be letterbox or stretch, got {config.input.resize!r}")
+    low, high = config.augment.scale
+    if low > high:
+        raise InputError(f"{source}: 'augment.scale' must be lowest and highest factor, got {low:g} and {high:g}")
     return config
 
 
@@ -260,10 +268,12 @@ def _convert(value: Any, expected: Any, key: str, source: str) -> Any:
 
 
 def _check_range(value: Any, item: dataclasses.Field[Any], key: str, source: str) -> None:
-    if "minimum" not in item.metadata:
-        return
-    low, high = item.metadata["minimum"], item.metadata["maximum"]
+    low, high = item.metadata.get("minimum", -math.inf), item.metadata.get("maximum", math.inf)
     for number in value if isinstance(value, tuple) else (value,):
+        if not isinstance(number, int | float):
+            continue
         if not low <= number <= high:
-            bounds = f"at least {low:g}" if high == float("inf") else f"from {low:g} to {high:g}"
+            bounds = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
             raise InputError(f"{source}: '{key}' must be {bounds}, got {number}")
+        if math.isinf(number):
+            raise InputError(f"{source}: '{key}' must be finite, got {number}")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from yolo_lite.ops import nms_padded
 from yolo_lite.structures import Detections, RawPredictions
@@ -44,12 +45,14 @@ def postprocess(
     if allowed is not None:
         logits = logits.masked_fill(~allowed.to(logits.device), float("-inf"))
     logits, flat = logits.flatten(1).topk(min(CANDIDATES, points * classes), dim=1)
-    boxes = decode(raw, flat // classes).float()
-    scores, labels = logits.sigmoid(), flat % classes
+    boxes = decode(raw, flat // max(classes, 1)).float()
+    labels = flat % max(classes, 1)
+    scores = logits.sigmoid().masked_fill(logits == float("-inf"), float("-inf"))  # masked even below threshold 0
     indices, counts = nms_padded(boxes, scores, labels, iou_threshold, score_threshold, max_detections)
     rows = torch.cat([boxes, scores.unsqueeze(-1), labels.unsqueeze(-1).float()], -1)
-    chosen = rows.gather(1, indices.clamp(min=0).unsqueeze(-1).expand(-1, -1, 6))
-    return chosen * (indices >= 0).unsqueeze(-1), counts
+    rows = F.pad(rows, (0, 0, 0, 1))  # a last row of zeros, for the places that stay empty
+    places = torch.where(indices < 0, rows.shape[1] - 1, indices)
+    return rows.gather(1, places.unsqueeze(-1).expand(-1, -1, 6)), counts
 
 
 def to_detections(rows: Tensor, counts: Tensor, class_names: Sequence[str]) -> list[Detections]:

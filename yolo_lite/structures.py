@@ -103,11 +103,11 @@ class Letterbox:
 
 
 def resize_image(image: Image, hw: tuple[int, int]) -> Image:
-    """Resize a picture uint8 [H, W, 3] to (height, width): by area where it shrinks, bilinearly where it grows."""
+    """Return a new picture of size (height, width): by area where it shrinks, bilinearly where it grows."""
     import cv2
 
     if image.shape[:2] == hw:
-        return image
+        return np.array(image)
     shrinks = hw[0] <= image.shape[0] and hw[1] <= image.shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return cv2.resize(image, (hw[1], hw[0]), interpolation=method)  # type: ignore[no-any-return]
@@ -151,6 +151,8 @@ class Detections:
             )
         if not (np.isfinite(self.boxes).all() and np.isfinite(self.scores).all()):
             raise ValueError("boxes and scores must be finite")
+        if count and not (self.scores.min() >= 0 and self.scores.max() <= 1):
+            raise ValueError(f"scores must be from 0 to 1, got {self.scores.min():g}..{self.scores.max():g}")
         if (np.diff(self.scores) > 0).any():
             raise ValueError("scores must be descending: sort boxes, scores and labels by score first")
         if count and not (self.labels.min() >= 0 and self.labels.max() < len(self.class_names)):
@@ -243,7 +245,6 @@ class Sample(NamedTuple):
     image: Tensor  # uint8 [3, H, W] RGB
     boxes: Tensor  # float32 [N, 4] xyxy
     labels: Tensor  # int64 [N]
-    image_id: int
     position: int  # in the data set
 
 
@@ -253,7 +254,6 @@ class Batch(NamedTuple):
     images: Tensor  # uint8 [B, 3, H, W] RGB
     boxes: Tensor  # float32 [B, N, 4] xyxy, zeros in the padding
     labels: Tensor  # int64 [B, N], -1 in the padding
-    image_ids: Tensor  # int64 [B]
     positions: Tensor  # int64 [B], in the data set
 
 

@@ -30,7 +30,7 @@ def draw_detections(image: Image, detections: Detections) -> Image:
         colour = class_colour(int(one.labels[0]))
         left, top, right, bottom = (float(value) for value in one.boxes[0])
         draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour, width=width)
-        _draw_label(draw, f"{one.names[0]} {one.scores[0]:.0%}", (left, top), colour, font, image.shape[1])
+        _draw_label(draw, f"{one.names[0]} {one.scores[0]:.0%}", (left, top), colour, font, image.shape[:2])
     return np.array(canvas)
 
 
@@ -66,13 +66,13 @@ def _draw_label(
     corner: tuple[float, float],
     colour: tuple[int, int, int],
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    image_width: int,
+    image_hw: tuple[int, ...],
 ) -> None:
     """Write on a plate above the box, or inside it where there is no room above."""
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     width, height = right - left + 6, bottom - top + 6
-    x = max(0.0, min(corner[0], image_width - width))
-    y = corner[1] - height if corner[1] >= height else corner[1]
+    x = max(0.0, min(corner[0], image_hw[1] - width))
+    y = corner[1] - height if corner[1] >= height else max(0.0, min(corner[1], image_hw[0] - height))
     draw.rectangle((x, y, x + width, y + height), fill=colour)
     dark = (0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]) < 140
     draw.text((x + 3 - left, y + 3 - top), text, fill="white" if dark else "black", font=font)

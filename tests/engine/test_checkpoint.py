@@ -74,6 +74,7 @@ def test_foreign_files_are_refused_with_a_line(tmp_path: Path) -> None:
     good = tmp_path / "good.pt"
     save_checkpoint(good, example())
     cases: dict[str, bytes] = {"empty.pt": b"", "text.pt": b"hello", "short.pt": good.read_bytes()[:2000]}
+    cases["yaml.pt"] = b"augment: none\ntrain: 1\n"
     for name, content in cases.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match=f"{name} is not a yolo_lite checkpoint, or is damaged"):
@@ -95,7 +96,7 @@ def test_a_newer_format_and_a_lacking_part_are_named(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "new.pt")
     del content["class_names"]
     torch.save(content, tmp_path / "less.pt")
-    with pytest.raises(InputError, match=r"lacks a part .*class_names"):
+    with pytest.raises(InputError, match=r"lacks a part of a yolo_lite checkpoint: class_names"):
         load_checkpoint(tmp_path / "less.pt")
 
 

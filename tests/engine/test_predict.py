@@ -149,7 +149,7 @@ def test_full_memory_says_what_to_do(detector: Detector, picture: Path, monkeypa
 
 
 def test_unknown_weights_name_the_shipped_ones() -> None:
-    with pytest.raises(InputError, match=r"yolo_lite-n-voc6 does not exist.*did you mean yolo_lite-n-voc5\?"):
+    with pytest.raises(InputError, match=r"yolo_lite-n-voc6 does not exist.*did you mean 'yolo_lite-n-voc5'\?"):
         find_weights("yolo_lite-n-voc6")
 
 

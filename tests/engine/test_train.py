@@ -20,7 +20,7 @@ from tests.conftest import SMALL
 from yolo_lite.config import Config, override_config, read_config
 from yolo_lite.engine import loop
 from yolo_lite.engine.checkpoint import Checkpoint, load_checkpoint
-from yolo_lite.engine.train import Listener, choose_run_folder, plan, resume, train, transfer
+from yolo_lite.engine.train import Listener, check_run_folder, new_run_folder, plan, resume, train, transfer
 from yolo_lite.errors import InputError
 from yolo_lite.models.build import build_detector
 
@@ -156,18 +156,54 @@ def test_fine_tuning_starts_where_the_weights_ended(learnt: tuple[Path, Path], t
 
 def test_a_folder_that_holds_a_run_is_refused(learnt: tuple[Path, Path]) -> None:
     with pytest.raises(InputError, match="already holds a run; add --resume"):
-        choose_run_folder(learnt[0])
+        check_run_folder(learnt[0])
 
 
 def test_runs_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "train-7").mkdir(parents=True)
-    assert choose_run_folder(None) == Path("runs/train-8")
+    assert new_run_folder(None) == Path("runs/train-8")
+    assert new_run_folder(None) == Path("runs/train-9")  # taken at once, so that two runs never share one
+
+
+def test_a_run_stopped_before_its_first_epoch_leaves_no_folder(coco_set: MakeSet, tmp_path: Path) -> None:
+    def stop(report: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(coco_set(), config=config_with(), out=tmp_path / "run", device="cpu", listener=Listener(on_step=stop))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_truncated_picture_stops_the_run_with_one_line(coco_set: MakeSet, tmp_path: Path) -> None:
+    """Its header is whole, so it is found out only by a loading process."""
+    data = coco_set()
+    file = data / "images" / "0003.png"
+    file.write_bytes(file.read_bytes()[:-3000])
+    with pytest.raises(InputError, match=r"^\S*0003.png is damaged or cut short[^\n]*$"):
+        train(data, config=config_with("train.workers=2"), out=tmp_path / "run", device="cpu")
+
+
+def test_a_setting_that_the_weights_fix_is_refused(learnt: tuple[Path, Path]) -> None:
+    with pytest.raises(InputError, match="model.neck_width is fixed by --weights"):
+        plan("data", learnt[0] / "best.pt", settings={"model.neck_width": 64})
+
+
+def test_a_gradient_that_is_not_finite_spoils_nothing(
+    coco_set: MakeSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def poison(module: torch.nn.Module, *others: object) -> None:
+        for parameter in module.parameters():
+            parameter.register_hook(lambda gradient: gradient * float("nan"))
+
+    monkeypatch.setattr("yolo_lite.engine.train.place", lambda model, device: (poison(model), model)[1])
+    with pytest.raises(InputError, match=r"gradient is not finite on the pictures .*000\d\.png"):
+        train(coco_set(), config=config_with(), out=tmp_path / "run", device="cpu")
 
 
 def test_an_output_path_under_a_file_is_refused(coco_set: MakeSet, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot create .*file/run"):
+    with pytest.raises(InputError, match=r"cannot create the folder .*file/run: .*file is a file"):
         train(coco_set(), config=config_with(), out=tmp_path / "file" / "run", device="cpu")
 
 
@@ -196,7 +232,7 @@ def test_resume_refuses_data_that_has_changed(coco_set: MakeSet, tmp_path: Path)
 
 
 def test_a_loss_that_is_not_finite_names_the_pictures(coco_set: MakeSet, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"loss is not finite .*000\d\.png.*lower the learning rate"):
+    with pytest.raises(InputError, match=r"(loss|gradient) is not finite.*000\d\.png.*lower the learning rate"):
         train(coco_set(), config=config_with("train.epochs=30", "train.lr=1e30"), out=tmp_path / "run", device="cpu")
 
 

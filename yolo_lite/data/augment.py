@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from yolo_lite.config import AugmentConfig
+from yolo_lite.data.labelled import Labelled, fit
 from yolo_lite.structures import PAD_VALUE, Image, Letterbox
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or its import asks the network for a newer version
@@ -20,14 +20,6 @@ import albumentations as A
 
 _GREY = (PAD_VALUE, PAD_VALUE, PAD_VALUE)
 _FINE_SCALE = (0.9, 1.1)  # of the last epochs: near to what the network will see in use
-
-
-class Labelled(NamedTuple):
-    """A picture and its objects in one frame."""
-
-    image: Image  # uint8 [H, W, 3] RGB
-    boxes: npt.NDArray[np.float32]  # [N, 4] xyxy, pixels of the image
-    labels: npt.NDArray[np.int64]  # [N]
 
 
 class Augmenter:
@@ -62,7 +54,9 @@ class Augmenter:
         """
         if strong and generator.random() < self.config.mosaic:
             others = generator.integers(0, total, 3).tolist()
-            sample = mosaic([load(i) for i in (index, *others)], self.input_hw, self.config.scale, generator)
+            sample = mosaic(
+                [load(i) for i in (index, *others)], self.input_hw, self.config.scale, generator, self.resize
+            )
             pipeline = self._after_mosaic
         else:
             sample = fit(load(index), self.input_hw, self.resize)
@@ -94,16 +88,12 @@ class Augmenter:
         return "; ".join(steps) if len(steps) > 1 else f"none ({steps[0]})"
 
 
-def fit(sample: Labelled, input_hw: tuple[int, int], resize: str) -> Labelled:
-    """Bring a picture and its boxes from original pixels to input pixels; boxes are clipped to the picture."""
-    letterbox = Letterbox.fit(sample.image.shape[:2], input_hw, resize)
-    height, width = sample.image.shape[:2]
-    boxes = letterbox.boxes_to_input(np.clip(sample.boxes, 0, [width, height, width, height]))
-    return Labelled(letterbox.apply(sample.image), boxes, sample.labels)
-
-
 def mosaic(
-    samples: list[Labelled], input_hw: tuple[int, int], scale: tuple[float, float], generator: np.random.Generator
+    samples: list[Labelled],
+    input_hw: tuple[int, int],
+    scale: tuple[float, float],
+    generator: np.random.Generator,
+    resize: str = "letterbox",
 ) -> Labelled:
     """Lay four pictures around a random point (Bochkovskiy et al. 2020).
 
@@ -117,7 +107,7 @@ def mosaic(
     all_boxes, all_labels = [], []
     quarters = ((0, 0, x, y), (x, 0, width, y), (0, y, x, height), (x, y, width, height))
     for sample, (left, top, right, bottom) in zip(samples, quarters):
-        tile = _scaled(sample, input_hw, generator.uniform(*scale))
+        tile = _scaled(sample, input_hw, resize, generator.uniform(*scale))
         h, w = tile.image.shape[:2]
         dx = right - w if left == 0 else left  # of the tile's upper left corner on the canvas
         dy = bottom - h if top == 0 else top
@@ -131,10 +121,10 @@ def mosaic(
     return Labelled(canvas, np.concatenate(all_boxes), np.concatenate(all_labels))
 
 
-def _scaled(sample: Labelled, input_hw: tuple[int, int], factor: float) -> Labelled:
+def _scaled(sample: Labelled, input_hw: tuple[int, int], resize: str, factor: float) -> Labelled:
     """Fit a picture to the input, without a border, times a factor."""
     hw = sample.image.shape[:2]
-    height, width = (max(1, round(side * factor)) for side in Letterbox.fit(hw, input_hw).content_hw)
+    height, width = (max(1, round(side * factor)) for side in Letterbox.fit(hw, input_hw, resize).content_hw)
     mapping = Letterbox(hw, (height, width), (height, width), (0, 0))
     return Labelled(mapping.apply(sample.image), mapping.boxes_to_input(sample.boxes), sample.labels)
 
@@ -148,7 +138,9 @@ def _pipeline(config: AugmentConfig, scale: tuple[float, float] | None) -> A.Com
     steps = []
     if scale is not None and (scale != (1, 1) or config.translate):
         shift = (-config.translate, config.translate)
-        steps.append(A.Affine(scale=scale, translate_percent={"x": shift, "y": shift}, fill=_GREY, p=1))
+        steps.append(
+            A.Affine(scale=scale, keep_ratio=True, translate_percent={"x": shift, "y": shift}, fill=_GREY, p=1)
+        )
     if config.hue or config.saturation or config.value:
         limits = config.hue * 180, config.saturation * 255, config.value * 255  # OpenCV's hue circle has 180 steps
         steps.append(A.HueSaturationValue(*((-limit, limit) for limit in limits), p=1))

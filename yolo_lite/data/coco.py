@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ import numpy as np
 from yolo_lite.data.images import read_image_size
 from yolo_lite.errors import InputError
 from yolo_lite.structures import DetectionSet, ImageRecord
+
+_FAR = 1e9  # pixels
 
 
 def read_coco(json_path: Path, image_folders: Sequence[Path]) -> DetectionSet:
@@ -39,19 +40,21 @@ def read_coco(json_path: Path, image_folders: Sequence[Path]) -> DetectionSet:
     images = _by_id(content["images"], json_path)
     boxes: dict[int, list[tuple[list[float], int, bool, float]]] = {image_id: [] for image_id in images}
     dropped = 0
-    for annotation in content["annotations"]:
+    for number, annotation in enumerate(content["annotations"]):
+        if not isinstance(annotation, Mapping):
+            raise InputError(f"{json_path}: entry {number} of annotations is not a mapping, got {annotation!r}")
         where = f"{json_path}: annotation {annotation.get('id', '(without id)')}"
         image_id, category = annotation.get("image_id"), annotation.get("category_id")
-        if image_id not in boxes:
+        if not isinstance(image_id, int) or image_id not in boxes:
             raise InputError(f"{where} belongs to image {image_id!r}, which the file does not list")
-        if category not in labels:
+        if not isinstance(category, int) or category not in labels:
             raise InputError(f"{where} has category {category!r}, which the file does not list")
         box = _box(annotation, where)
         if box[2] <= box[0] or box[3] <= box[1]:
             dropped += 1
             continue
         area = annotation.get("area")
-        area = float(area) if _is_number(area) else (box[2] - box[0]) * (box[3] - box[1])
+        area = float(area) if area is not None and _is_number(area) else (box[2] - box[0]) * (box[3] - box[1])
         boxes[image_id].append((box, labels[category], bool(annotation.get("iscrowd", 0)), area))
     records = []
     for image_id, image in images.items():
@@ -122,7 +125,8 @@ def _polygon_box(segmentation: Any, where: str) -> list[float]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Tell whether a value is a number that may be a coordinate: finite, and not beyond all pictures."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -_FAR < value < _FAR
 
 
 def _find_image(name: str, folders: Sequence[Path], source: Path) -> Path:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from yolo_lite.data.augment import Augmenter, Labelled, fit
 from yolo_lite.data.images import read_image, read_image_size
+from yolo_lite.data.labelled import Labelled, fit
 from yolo_lite.errors import InputError
 from yolo_lite.structures import DetectionSet, ImageRecord, Sample
+
+if TYPE_CHECKING:
+    from yolo_lite.data.augment import Augmenter
 
 
 class DetectionDataset(Dataset[Sample]):
@@ -52,7 +56,6 @@ class DetectionDataset(Dataset[Sample]):
             torch.from_numpy(np.ascontiguousarray(made.image.transpose(2, 0, 1))),
             torch.from_numpy(made.boxes),
             torch.from_numpy(made.labels),
-            self.records[index].image_id,
             index,
         )
 

@@ -15,11 +15,10 @@ Paths are relative to the YAML file, then to the working folder; $VARIABLES in t
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,8 @@ import numpy as np
 
 from yolo_lite.config import read_yaml
 from yolo_lite.data.coco import read_coco
-from yolo_lite.data.yolo_txt import read_yolo_txt
-from yolo_lite.errors import InputError
+from yolo_lite.data.yolo_txt import read_text, read_yolo_txt
+from yolo_lite.errors import InputError, some, suggest
 from yolo_lite.structures import DetectionSet
 
 Splits = dict[str, Callable[[], DetectionSet]]
@@ -54,6 +53,21 @@ def read_split(data: str | Path, split: str, classes: Sequence[str] | None = Non
     return _read(splits, canonical_split(split), classes)
 
 
+def read_split_or_held_out(
+    data: str | Path, split: str, classes: Sequence[str] | None, seed: int
+) -> tuple[DetectionSet, list[str]]:
+    """Read a split, or, where val is asked for and there is none, the pictures that training with this seed sets aside.
+
+    Returns:
+        The set, and a line that says so in the second case.
+    """
+    splits = find_splits(Path(data))
+    if canonical_split(split) != "val" or "val" in splits or "train" not in splits or Path(data).suffix == ".json":
+        return read_split(data, split, classes), []
+    _, held = _hold_out(_read(splits, "train", classes), seed)
+    return held, [f"{data} has no split 'val': scored on the {len(held.records):,} pictures set aside by seed {seed}"]
+
+
 def read_train_and_val(
     data: str | Path, classes: Sequence[str] | None = None, fraction: float = 1.0, seed: int = 0
 ) -> tuple[DetectionSet, DetectionSet, list[str]]:
@@ -71,16 +85,15 @@ def read_train_and_val(
     if "train" not in splits:
         raise InputError(f"{data} has no training split; found {', '.join(splits)}")
     train = _read(splits, "train", classes)
-    if not any(len(record.boxes) for record in train.records):
-        raise InputError(
-            f"{train.source}: none of {len(train.records):,} pictures shows an object of {_some(train.class_names)}"
-        )
+    _refuse_without_objects(train)
     notes = [f"train: {train.summary()} ({train.source})"]
     if "val" in splits:
-        val = align_classes(_read(splits, "val", classes), train.class_names, train.category_ids)
+        val = _read(splits, "val", None)
+        other = [name for name in val.class_names if name not in train.class_names and not classes]
+        val = align_classes(val, train.class_names, train.category_ids)
         notes.append(f"val: {val.summary()} ({val.source})")
-        if not any(len(record.boxes) for record in val.records):
-            raise InputError(f"{val.source}: no object of the training classes to validate on")
+        if other:
+            notes.append(f"val: its classes {some(other)} are not in train and are left out")
     else:
         train, val = _hold_out(train, seed)
         notes.append(
@@ -89,6 +102,8 @@ def read_train_and_val(
     if fraction < 1:
         train = _part(train, max(1, round(fraction * len(train.records))), seed)
         notes.append(f"train: {fraction:g} of it, drawn by seed {seed}: {train.summary()}")
+    _refuse_without_objects(train)
+    _refuse_without_objects(val)
     return train, val, notes
 
 
@@ -109,7 +124,7 @@ def find_splits(data: Path) -> Splits:
     splits = _coco_splits(data) or _roboflow_splits(data) or _yolo_splits(data)
     if not splits:
         content = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in data.iterdir())
-        raise InputError(f"{data} is no data set: looked for {_LAYOUTS}; found {_some(content) or 'nothing'}")
+        raise InputError(f"{data} is no data set: looked for {_LAYOUTS}; found {some(content) or 'nothing'}")
     return splits
 
 
@@ -127,9 +142,7 @@ def select_classes(data: DetectionSet, classes: Sequence[str]) -> DetectionSet:
     """
     for name in classes:
         if name not in data.class_names:
-            near = difflib.get_close_matches(name, data.class_names, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {_some(data.class_names)}"
-            raise InputError(f"{data.source} has no class {name!r}; {hint}")
+            raise InputError(f"{data.source} has no class {name!r}; {suggest(name, data.class_names)}")
     if len(set(classes)) != len(classes):
         raise InputError(f"--classes names a class twice: {', '.join(classes)}")
     ids = [data.category_ids[data.class_names.index(name)] for name in classes]
@@ -193,6 +206,13 @@ def _read(splits: Splits, split: str, classes: Sequence[str] | None) -> Detectio
     return select_classes(data, classes) if classes else data
 
 
+def _refuse_without_objects(data: DetectionSet) -> None:
+    if not any(len(record.boxes) for record in data.records):
+        raise InputError(
+            f"{data.source}: none of {len(data.records):,} pictures shows an object of {some(data.class_names)}"
+        )
+
+
 def _hold_out(train: DetectionSet, seed: int) -> tuple[DetectionSet, DetectionSet]:
     count = max(1, round(_HELD_OUT * len(train.records)))
     with_objects = [i for i, record in enumerate(train.records) if len(record.boxes)]
@@ -202,7 +222,7 @@ def _hold_out(train: DetectionSet, seed: int) -> tuple[DetectionSet, DetectionSe
         )
     order = np.random.default_rng([seed, 1]).permutation(len(train.records)).tolist()
     held = order[:count] if set(order[:count]) & set(with_objects) else [*order[: count - 1], with_objects[0]]
-    rest = [i for i in range(len(train.records)) if i not in set(held)]
+    rest = set(range(len(train.records))) - set(held)
     return _pick(train, rest), _pick(train, held)
 
 
@@ -210,7 +230,7 @@ def _part(train: DetectionSet, count: int, seed: int) -> DetectionSet:
     return _pick(train, np.random.default_rng([seed, 2]).permutation(len(train.records))[:count].tolist())
 
 
-def _pick(data: DetectionSet, positions: Sequence[int]) -> DetectionSet:
+def _pick(data: DetectionSet, positions: Iterable[int]) -> DetectionSet:
     return dataclasses.replace(data, records=tuple(data.records[i] for i in sorted(positions)))
 
 
@@ -218,7 +238,6 @@ def _coco_splits(root: Path) -> Splits:
     files = {file.stem.removeprefix("instances_"): file for file in sorted(root.glob("annotations/instances_*.json"))}
     splits: Splits = {}
     for name, file in files.items():
-        folders = [root / "images" / name, root / name, root / "images" / canonical_split(name), root / "images", root]
         split = (
             "train"
             if len(files) == 1 and canonical_split(name) not in ("train", "val", "test")
@@ -226,20 +245,31 @@ def _coco_splits(root: Path) -> Splits:
         )
         if split in splits:
             raise InputError(f"{root}/annotations has two files for the split {split!r}: {', '.join(files)}")
-        splits[split] = _coco_reader(file, folders)
+        splits[split] = _coco_reader(file, _picture_folders(root, name))
     return splits
 
 
+def _picture_folders(root: Path, name: str) -> list[Path]:
+    """Return where a split's pictures may be: folders of its very name, of a synonym, then those for all splits."""
+    beside = [folder for parent in (root / "images", root) for folder in sorted(parent.glob("*/"))]
+    exact = [folder for folder in beside if folder.name == name]
+    synonyms = [folder for folder in beside if canonical_split(folder.name) == canonical_split(name)]
+    return [folder for folder in (*exact, *synonyms, root / "images", root) if folder.is_dir()]
+
+
 def _roboflow_splits(root: Path) -> Splits:
-    files = {canonical_split(file.parent.name): file for file in sorted(root.glob("*/_annotations.coco.json"))}
+    files = sorted(root.glob("*/_annotations.coco.json"))
+    splits = {canonical_split(file.parent.name): file for file in files}
+    if len(splits) < len(files):
+        names = ", ".join(file.parent.name for file in files)
+        raise InputError(f"{root} has two folders for one split: {names}")
     if not files and (root / "_annotations.coco.json").is_file():
-        files = {"train": root / "_annotations.coco.json"}
-    return {split: _coco_reader(file, [file.parent]) for split, file in files.items()}
+        splits = {"train": root / "_annotations.coco.json"}
+    return {split: _coco_reader(file, [file.parent]) for split, file in splits.items()}
 
 
 def _coco_reader(file: Path, folders: Sequence[Path]) -> Callable[[], DetectionSet]:
-    existing = [folder for folder in folders if folder.is_dir()]
-    return lambda: read_coco(file, existing)
+    return lambda: read_coco(file, folders)
 
 
 def _yolo_splits(root: Path) -> Splits:
@@ -253,7 +283,7 @@ def _yolo_splits(root: Path) -> Splits:
         raise InputError(
             f"{root} holds images/ and labels/ but no class names; write 'names: [first, second]' to {root}/data.yaml"
         )
-    names = [line.strip() for line in names_file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    names = [line.strip() for line in read_text(names_file).splitlines() if line.strip()]
     return _yolo_folder_splits(root, names)
 
 
@@ -285,10 +315,13 @@ def _yaml_splits(file: Path) -> Splits:
     classes = values.pop("classes", None)
     if classes is not None and not isinstance(classes, list):
         raise InputError(f"{file}: classes must be a list of names, got {classes!r}")
-    return {
-        canonical_split(str(split)): _merged_reader(file, canonical_split(str(split)), entries, classes)
-        for split, entries in values.items()
-    }
+    splits: Splits = {}
+    for key, entries in values.items():
+        split = canonical_split(str(key))
+        if split in splits:
+            raise InputError(f"{file} has two entries for the split {split!r}: {', '.join(map(str, values))}")
+        splits[split] = _merged_reader(file, split, entries, classes)
+    return splits
 
 
 def _merged_reader(file: Path, split: str, entries: Any, classes: list[str] | None) -> Callable[[], DetectionSet]:
@@ -317,14 +350,14 @@ def _read_entry(file: Path, split: str, entry: Any) -> DetectionSet:
     path = _locate(file, str(entry))
     if path.suffix == ".json":
         return read_coco(path, _beside(path))
+    if path.is_file() and "names" not in read_yaml(path):
+        raise InputError(f"{file}: {entry!r} is itself a list of sets; name folders or JSON files")
     return read_split(path, split)
 
 
 def _beside(json_path: Path) -> list[Path]:
-    name = json_path.stem.removeprefix("instances_")
     root = json_path.parent.parent if json_path.parent.name == "annotations" else json_path.parent
-    folders = [root / "images" / name, root / name, root / "images", root]
-    return [folder for folder in folders if folder.is_dir()]
+    return _picture_folders(root, json_path.stem.removeprefix("instances_"))
 
 
 def _locate(file: Path, text: str) -> Path:
@@ -341,12 +374,14 @@ def _locate(file: Path, text: str) -> Path:
 def _yolo_yaml_splits(file: Path, values: Mapping[str, Any]) -> Splits:
     names = values["names"]
     if isinstance(names, Mapping):
-        if sorted(names) != list(range(len(names))):
-            raise InputError(f"{file}: names must be numbered 0..{len(names) - 1} without gaps, got {sorted(names)}")
+        if set(names) != set(range(len(names))):
+            raise InputError(f"{file}: names must be numbered 0..{len(names) - 1} without gaps, got {list(names)}")
         names = [names[i] for i in range(len(names))]
     if not isinstance(names, list) or not names:
         raise InputError(f"{file}: names must be a list of class names, got {names!r}")
     names = [str(name) for name in names]
+    if len(set(names)) < len(names):
+        raise InputError(f"{file}: names must differ, got {some(names)}")
     base = _locate(file, str(values["path"])) if values.get("path") else file.parent
     splits: Splits = {}
     for key in values:
@@ -364,7 +399,3 @@ def _locate_yolo(base: Path, file: Path, text: str) -> Path:
         if path.exists():
             return path
     raise InputError(f"{file}: {text!r} does not exist; tried {tried[0]} and {tried[1].absolute()}")
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

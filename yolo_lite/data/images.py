@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from yolo_lite.errors import InputError
 from yolo_lite.structures import Image
@@ -41,7 +42,13 @@ def read_image_size(path: Path) -> tuple[int, int]:
     """Read (height, width) of the upright picture from the file's header; raises as read_image does."""
     with _open(path) as picture:
         width, height = picture.size
-        turned = picture.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 swap the sides
+        if isinstance(picture, TiffImageFile):  # whether Pillow has swapped its sides by now depends on its version
+            width, height = picture.tag_v2[256], picture.tag_v2[257]  # the tags ImageWidth and ImageLength
+        try:
+            exif = PillowImage.Image.getexif(picture)  # of the header: PNG's own getexif would decode all pixels first
+            turned = exif.get(0x0112, 1) in (5, 6, 7, 8)  # these EXIF orientations swap the sides
+        except _DECODER_ERRORS as error:
+            raise InputError(f"{path} has damaged EXIF data ({_one_line(error)})") from error
     return (width, height) if turned else (height, width)
 
 

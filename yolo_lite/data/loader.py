@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from yolo_lite.errors import InputError
 from yolo_lite.structures import Batch, Sample
 
 
@@ -50,6 +51,17 @@ def build_loader(
     )
 
 
+def each_batch(loader: DataLoader[Batch]) -> Iterator[Batch]:
+    """Yield batches; an InputError of a loading process comes out as it was, without that process' traceback."""
+    try:
+        yield from loader
+    except InputError as error:
+        text = str(error)
+        if not text.startswith("Caught InputError"):
+            raise
+        raise InputError(text.rpartition("InputError: ")[2].strip()) from None
+
+
 def collate(samples: Sequence[Sample]) -> Batch:
     """Stack samples of one size; boxes are padded to the longest list, labels in the padding are -1."""
     most = max(len(sample.boxes) for sample in samples)
@@ -62,7 +74,6 @@ def collate(samples: Sequence[Sample]) -> Batch:
         torch.stack([sample.image for sample in samples]),
         boxes,
         labels,
-        torch.tensor([sample.image_id for sample in samples]),
         torch.tensor([sample.position for sample in samples]),
     )
 

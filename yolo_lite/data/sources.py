@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import math
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from yolo_lite.data.images import IMAGE_SUFFIXES
 from yolo_lite.errors import InputError
+from yolo_lite.files import temporary
 from yolo_lite.structures import Image
 
 VIDEO_SUFFIXES = (".mp4", ".webm", ".avi", ".mov", ".mkv", ".m4v", ".mpg", ".mpeg", ".wmv")
@@ -45,7 +49,9 @@ def find_source(source: str) -> list[Path] | Video:
     if path.is_dir():
         pictures = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
         if not pictures:
-            raise InputError(f"no pictures in the folder {path}; looked for {', '.join(IMAGE_SUFFIXES)}")
+            raise InputError(
+                f"no pictures in the folder {path}; looked for {', '.join(IMAGE_SUFFIXES)} (videos are taken one at a time)"
+            )
         return pictures
     if path.exists():
         return open_video(path) if path.suffix.lower() in VIDEO_SUFFIXES else [path]
@@ -53,7 +59,9 @@ def find_source(source: str) -> list[Path] | Video:
         found = sorted(Path(name) for name in glob.glob(source, recursive=True))
         pictures = [file for file in found if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
         if not pictures:
-            raise InputError(f"no pictures match {source}; looked for {', '.join(IMAGE_SUFFIXES)}")
+            raise InputError(
+                f"no pictures match {source}; looked for {', '.join(IMAGE_SUFFIXES)} (videos are taken one at a time)"
+            )
         return pictures
     raise InputError(f"{source} does not exist; --source takes a picture, folder, pattern or video")
 
@@ -78,7 +86,7 @@ def read_frames(video: Video) -> Iterator[Image]:
     """Decode one frame after another, uint8 [H, W, 3] RGB; never more than one is held.
 
     Raises:
-        InputError: at the end, if clearly fewer frames came than the file says it has.
+        EndsEarlyError: at the end, if clearly fewer frames came than the file says it has.
     """
     capture = _capture(video.path)
     cv2 = _quiet_cv2()
@@ -93,13 +101,39 @@ def read_frames(video: Video) -> Iterator[Image]:
     finally:
         capture.release()
     if count < video.frames - max(2, video.frames // 50):  # headers count a frame or two that decoders never give
-        raise InputError(
+        raise EndsEarlyError(
             f"{video.path} ends early: {count} of {video.frames} frames could be read; is the file complete?"
         )
 
 
+class EndsEarlyError(InputError):
+    """A video has fewer frames than it says; those that it has were read."""
+
+
+def batches(frames: Iterator[Image], size: int) -> Iterator[list[Image]]:
+    """Gather frames into lists of `size`; a last, shorter one comes before the error of a video that ends early."""
+    gathered: list[Image] = []
+    early = None
+    while True:
+        try:
+            frame = next(frames, None)
+        except EndsEarlyError as error:
+            frame, early = None, error
+        if frame is not None:
+            gathered.append(frame)
+        if gathered and (frame is None or len(gathered) == size):
+            yield gathered
+            gathered = []
+        if frame is None:
+            break
+    if early:
+        raise early
+
+
 class VideoWriter:
-    """Write an annotated video under a temporary name; `close` gives it its own, `discard` removes it.
+    """Write an annotated video under a temporary name, in a `with` block; it gets its own name at the end of it.
+
+    Any error but the early end of the video that is read removes it.
 
     Args:
         path: its suffix chooses the codec; see VIDEO_CODECS.
@@ -109,9 +143,10 @@ class VideoWriter:
 
     def __init__(self, path: Path, fps: float, hw: tuple[int, int]) -> None:
         cv2 = _quiet_cv2()
-        self.path, self.part = path, path.with_name(f".{path.stem}.part{path.suffix}")
+        self.path, self.part = path, temporary(path)
         codec = cv2.VideoWriter.fourcc(*VIDEO_CODECS[path.suffix])
-        self._writer = cv2.VideoWriter(str(self.part), codec, fps, (hw[1], hw[0]))
+        with _silent_stderr():  # FFmpeg remarks there that WebM has no such tag, and then does what was asked
+            self._writer = cv2.VideoWriter(str(self.part), codec, fps, (hw[1], hw[0]))
         if not self._writer.isOpened():
             self.discard()
             raise InputError(
@@ -122,8 +157,19 @@ class VideoWriter:
         """Append a frame, uint8 [H, W, 3] RGB."""
         self._writer.write(frame[..., ::-1].copy())
 
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None or issubclass(kind, EndsEarlyError):
+            self.close()
+        else:
+            self.discard()
+
     def close(self) -> None:
-        """Finish the file."""
+        """Finish the file and give it its name."""
         self._writer.release()
         os.replace(self.part, self.path)
 
@@ -142,6 +188,21 @@ def _capture(path: Path) -> Any:
         capture.release()
         raise InputError(f"{path} cannot be read as a video: damaged, cut short, or a codec that OpenCV lacks")
     return capture
+
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Send what native code writes to stderr to nowhere, for a moment."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
 
 
 def _quiet_cv2() -> Any:

@@ -53,11 +53,21 @@ def label_path(picture: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
+def read_text(path: Path) -> str:
+    """Read a text file; raise InputError naming it where it is not UTF-8 or cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text (byte {error.start})") from error
+
+
 def _pictures(path: Path) -> list[Path]:
     if path.is_dir():
         return sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
     if path.suffix == ".txt" and path.is_file():
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
         return [path.parent / line for line in lines]
     return [path] if path.is_file() else []
 
@@ -65,7 +75,7 @@ def _pictures(path: Path) -> list[Path]:
 def _record(picture: Path, number: int, classes: int) -> tuple[ImageRecord, int]:
     height, width = read_image_size(picture)
     file = label_path(picture)
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    lines = read_text(file).splitlines() if file.is_file() else []
     labels, boxes = [], []
     for line_number, line in enumerate(lines, 1):
         if line.strip():
@@ -92,7 +102,7 @@ def _record(picture: Path, number: int, classes: int) -> tuple[ImageRecord, int]
 def _parse(words: list[str], classes: int, where: str) -> tuple[int, list[float]]:
     """Return the label and the box as xyxy shares of the picture."""
     try:
-        label, numbers = int(words[0]), [float(word) for word in words[1:]]
+        label, numbers = int(words[0].removesuffix(".0")), [float(word) for word in words[1:]]  # some tools write 3.0
     except ValueError:
         raise InputError(
             f"{where} must be a class number and shares of the picture's size, got {' '.join(words)!r}"

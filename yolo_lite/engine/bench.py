@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from yolo_lite.config import Config
 from yolo_lite.data.loader import collate
 from yolo_lite.engine import loop
-from yolo_lite.engine.device import pick_precision
+from yolo_lite.engine.device import pick_precision, place
 from yolo_lite.engine.train import DetectionTask
 from yolo_lite.models.build import build_detector
 from yolo_lite.models.yolo import Yolo
@@ -45,7 +45,7 @@ def bench_model(
     config: Config, classes: int, device: torch.device, sizes: Sequence[int] = (320, 416, 640), repeats: int = 20
 ) -> ModelReport:
     """Measure a network with random weights and random pictures; each figure is a median after a warm-up."""
-    model = build_detector(config, classes).eval().to(device).to(memory_format=torch.channels_last)
+    model = place(build_detector(config, classes).eval(), device)
     reports = tuple(_bench_size(model, size, device, repeats) for size in sizes)
     precision = pick_precision(config.train.precision, device)
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -73,9 +73,9 @@ def _training_rate(config: Config, classes: int, device: torch.device, precision
         corners = torch.rand(6, 2, generator=generator) * torch.tensor([width * 0.7, height * 0.7])
         sizes = (0.1 + 0.2 * torch.rand(6, 2, generator=generator)) * torch.tensor([width, height])
         labels = torch.randint(0, classes, (6,), generator=generator)
-        samples.append(Sample(image, torch.cat([corners, corners + sizes], 1), labels, index, index))
+        samples.append(Sample(image, torch.cat([corners, corners + sizes], 1), labels, index))
     batch = loop.to_device(collate(samples), device)
-    model = build_detector(config, classes).train().to(device).to(memory_format=torch.channels_last)
+    model = place(build_detector(config, classes).train(), device)
     nothing = DetectionSet((), (), (), "random pictures")
     task = DetectionTask(config, nothing, nothing, device)
     state = loop.new_state(model, config.train, 1000)

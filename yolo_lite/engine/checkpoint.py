@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import pickle
+import struct
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,24 @@ import torch
 
 from yolo_lite.config import Config, config_from_dict, config_to_dict
 from yolo_lite.errors import InputError
+from yolo_lite.files import write_atomically
 from yolo_lite.models.build import build_detector
 from yolo_lite.models.yolo import Yolo
 
 FORMAT = "yolo_lite checkpoint"
 VERSION = 1
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    struct.error,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)  # what torch.load raises, depending on where a foreign file ceases to make sense
 
 
 @dataclass(frozen=True)
@@ -69,22 +82,29 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError, OSError) as error:
+    except _UNREADABLE as error:
         raise InputError(
             f"{path} is not a yolo_lite checkpoint, or is damaged (files that could run code are never loaded)"
         ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path} holds weights, but not of yolo_lite; train with yolo_lite or use a shipped file")
-    if content["version"] > VERSION:
-        raise InputError(
-            f"{path} was written by a newer yolo_lite (format {content['version']}); this one reads {VERSION}"
-        )
-    try:
-        config = config_from_dict(content["config"], str(path))
-        names, ids = tuple(content["class_names"]), tuple(content["category_ids"])
-        return Checkpoint(config, names, ids, content["weights"], content["about"], content["training"])
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{path} lacks a part of a yolo_lite checkpoint: {error}") from error
+    version = content.get("version")
+    if isinstance(version, int) and version > VERSION:
+        raise InputError(f"{path} was written by a newer yolo_lite (format {version}); this one reads {VERSION}")
+    parts = {
+        "config": dict,
+        "class_names": list,
+        "category_ids": list,
+        "weights": dict,
+        "about": dict,
+        "training": dict,
+    }
+    for name, kind in parts.items():
+        if not isinstance(content.get(name), kind):
+            raise InputError(f"{path} lacks a part of a yolo_lite checkpoint: {name}")
+    config = config_from_dict(content["config"], str(path))
+    names, ids = tuple(content["class_names"]), tuple(content["category_ids"])
+    return Checkpoint(config, names, ids, content["weights"], content["about"], content["training"])
 
 
 def build_from_checkpoint(checkpoint: Checkpoint, source: Path) -> Yolo:
@@ -96,7 +116,7 @@ def build_from_checkpoint(checkpoint: Checkpoint, source: Path) -> Yolo:
     model = build_detector(checkpoint.config, len(checkpoint.class_names))
     try:
         model.load_state_dict({name: value.float() for name, value in checkpoint.weights.items()}, strict=True)
-    except RuntimeError as error:
+    except (RuntimeError, AttributeError) as error:
         raise InputError(f"{source}: the weights do not fit the network that the file describes") from error
     return model.eval()
 
@@ -104,27 +124,3 @@ def build_from_checkpoint(checkpoint: Checkpoint, source: Path) -> Yolo:
 def half(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the weights with floats as float16, to ship; on the CPU."""
     return {name: value.cpu().half() if value.is_floating_point() else value.cpu() for name, value in weights.items()}
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it; on any failure nothing is left.
-
-    Raises:
-        InputError: where the folder cannot be written to.
-    """
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
-        write(part)
-        os.replace(part, path)
-    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
-        raise InputError(f"cannot write {path}: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def make_folder(folder: Path) -> None:
-    """Create a folder and those above it; raise InputError where that cannot be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot create the folder {folder}: {error.strerror}; choose another output path") from error

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 from PIL import Image as PillowImage
 
 from yolo_lite.data.images import read_image
-from yolo_lite.data.sources import Video, VideoWriter, read_frames
-from yolo_lite.engine.checkpoint import make_folder, write_atomically
+from yolo_lite.data.sources import EndsEarlyError, Video, VideoWriter
 from yolo_lite.engine.predict import Detector
 from yolo_lite.errors import InputError
+from yolo_lite.files import make_folder, temporary, write_atomically
 from yolo_lite.metrics.coco import to_rows
 from yolo_lite.structures import Detections, Image
 from yolo_lite.visualize import draw_detections
@@ -50,7 +50,6 @@ def detect_pictures(
     Raises:
         InputError: where the folder cannot be written to, or an output would take the place of a source.
     """
-    make_folder(out)
     targets = _output_names(pictures, out)
     ids = image_ids(pictures)
     for start in range(0, len(pictures), detector.batch_size):
@@ -62,6 +61,7 @@ def detect_pictures(
                 yield DetectedPicture(path, error=error)
         for (path, image), detections in zip(read.items(), detector(list(read.values()))):
             annotated = draw_detections(image, detections)
+            make_folder(out)
             write_picture(targets[path], annotated)
             if json_file:
                 rows = to_rows(detections, ids[path], detector.category_ids)
@@ -85,23 +85,14 @@ def detect_video(
         it holds the frames that could be read.
 
     Raises:
-        InputError: where the output cannot be written or would replace the source, or the video ends early.
+        InputError: where the output cannot be written or would replace the source.
+        EndsEarlyError: where the video ends early.
     """
     make_folder(target.parent)
     if target.exists() and target.samefile(video.path):
         raise InputError(f"the annotated video would replace {video.path}; choose another --out")
-    writer = VideoWriter(target, video.fps, video.hw)
-    try:
-        frames, early = read_frames(video), None
-        for number in itertools.count():
-            try:
-                frame = next(frames, None)
-            except InputError as error:
-                early = error
-                break
-            if frame is None:
-                break
-            detections = detector(frame)
+    with VideoWriter(target, video.fps, video.hw) as writer:
+        for number, (frame, detections) in enumerate(detector.stream(video)):
             annotated = draw_detections(frame, detections)
             writer.write(annotated)
             if json_file:
@@ -110,12 +101,6 @@ def detect_video(
             if show:
                 show(annotated)
             yield detections
-        writer.close()
-    except BaseException:
-        writer.discard()
-        raise
-    if early:
-        raise early
 
 
 def image_ids(pictures: Sequence[Path]) -> dict[Path, int]:
@@ -154,7 +139,7 @@ class JsonRows:
         make_folder(path.parent)
         if path.is_dir():
             raise InputError(f"{path} is a folder; --save-json takes a file name")
-        self.path, self.part = path, path.with_name(f".{path.stem}.part{path.suffix}")
+        self.path, self.part = path, temporary(path)
         try:
             self._file = self.part.open("w", encoding="utf-8")
         except OSError as error:
@@ -173,11 +158,12 @@ class JsonRows:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.write("[]\n" if self._separator == "[\n" else "\n]\n")
-        self._file.close()
-        if kind is None:
-            os.replace(self.part, self.path)
-        else:
+        try:
+            with self._file:
+                self._file.write("[]\n" if self._separator == "[\n" else "\n]\n")
+            if kind is None or issubclass(kind, EndsEarlyError):
+                os.replace(self.part, self.path)
+        finally:
             self.part.unlink(missing_ok=True)
 
 

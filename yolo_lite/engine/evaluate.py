@@ -15,12 +15,12 @@ import torch
 from yolo_lite.config import check_image_size
 from yolo_lite.data.coco import read_json
 from yolo_lite.data.datasets import DetectionDataset, check_pictures
-from yolo_lite.data.discover import read_split
-from yolo_lite.data.loader import EpochSampler, build_loader
+from yolo_lite.data.discover import read_split, read_split_or_held_out
+from yolo_lite.data.loader import EpochSampler, build_loader, each_batch
 from yolo_lite.engine.checkpoint import build_from_checkpoint, load_checkpoint
-from yolo_lite.engine.device import explain_out_of_memory, pick_device
+from yolo_lite.engine.device import explain_out_of_memory, pick_device, place
 from yolo_lite.engine.weights import find_weights
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, some
 from yolo_lite.metrics.coco import CocoMetrics, check_rows, evaluate_coco, to_rows
 from yolo_lite.models.yolo import Yolo
 from yolo_lite.postprocess import postprocess, to_detections
@@ -98,6 +98,8 @@ def evaluate(
     Classes are matched by name. Those of the weights that the data lacks are left out before candidates are ranked;
     those of the data that the weights lack have AP 0, and a note says so.
 
+    Where the data has no validation split, the pictures that training sets aside by the seed of the weights are scored.
+
     Args:
         weights: a file or the bare name of a shipped one.
         data: a folder or YAML file; see data/discover.py.
@@ -110,15 +112,15 @@ def evaluate(
     """
     source = find_weights(str(weights))
     checkpoint = load_checkpoint(source)
-    place = pick_device(device)
-    model = build_from_checkpoint(checkpoint, source).to(place).to(memory_format=torch.channels_last)
-    truth = read_split(data, split, classes)
+    where = pick_device(device)
+    model = place(build_from_checkpoint(checkpoint, source), where)
+    truth, held_out = read_split_or_held_out(data, split, classes, int(checkpoint.about.get("seed", 0)))
     check_pictures(truth)
     input_hw = image_size or checkpoint.config.input.image_size
     check_image_size(input_hw)
-    notes = class_notes(checkpoint.class_names, truth.class_names)
+    notes = [*held_out, *class_notes(checkpoint.class_names, truth.class_names)]
     rows, timing = detect_split(
-        model, checkpoint.class_names, truth, input_hw, checkpoint.config.input.resize, place, settings, on_progress
+        model, checkpoint.class_names, truth, input_hw, checkpoint.config.input.resize, where, settings, on_progress
     )
     told = {
         "weights": str(source),
@@ -129,7 +131,7 @@ def evaluate(
         "score_threshold": settings.score_threshold,
         "iou_threshold": settings.iou_threshold,
         "max_detections": settings.max_detections,
-        "device": str(place),
+        "device": str(where),
     }
     return Evaluation(evaluate_coco(truth, rows), rows, told, timing, tuple(notes))
 
@@ -168,12 +170,12 @@ def detect_split(
     ids = category_ids_for(class_names, truth)
     timing, rows = Timing(), []
     started = time.perf_counter()
-    for number, batch in enumerate(loader, 1):
+    for number, batch in enumerate(each_batch(loader), 1):
         timing.load += time.perf_counter() - started
         with _timed(timing, "forward", device), torch.inference_mode(), _memory(settings, input_hw):
             images = batch.images.to(device).contiguous(memory_format=torch.channels_last)
             raw = model(images)
-        with _timed(timing, "postprocess", device), torch.inference_mode():
+        with _timed(timing, "postprocess", device), torch.inference_mode(), _memory(settings, input_hw):
             found = postprocess(
                 raw, model.decode, settings.score_threshold, settings.iou_threshold, settings.max_detections, allowed
             )
@@ -204,22 +206,18 @@ def class_notes(of_weights: Sequence[str], of_data: Sequence[str]) -> list[str]:
     masked = [name for name in of_weights if name not in of_data]
     if len(lacking) == len(of_data):
         raise InputError(
-            f"weights and data share no class: the weights know {_few(of_weights)}; the data has {_few(of_data)}"
+            f"weights and data share no class: the weights know {some(of_weights)}; the data has {some(of_data)}"
         )
     notes = []
     if lacking:
         notes.append(
-            f"{len(lacking)} of {len(of_data)} classes of the data are unknown to the weights and count as AP 0: {_few(lacking)}"
+            f"{len(lacking)} of {len(of_data)} classes of the data are unknown to the weights and count as AP 0: {some(lacking)}"
         )
     if masked:
         notes.append(
-            f"{len(masked)} of {len(of_weights)} classes of the weights are not in the data and are left out: {_few(masked)}"
+            f"{len(masked)} of {len(of_weights)} classes of the weights are not in the data and are left out: {some(masked)}"
         )
     return notes
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 @contextmanager

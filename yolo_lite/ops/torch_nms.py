@@ -41,9 +41,8 @@ def nms_padded_torch(
             break
         most = int(counts.max())
         now_boxes, now_labels = order_boxes[:, block], order_labels[:, block]
-        slots = torch.arange(most, device=boxes.device) < counts.unsqueeze(1)  # [B, K]
         by_kept = _suppresses(kept_boxes[:, :most], kept_labels[:, :most], now_boxes, now_labels, iou_threshold)
-        alive &= ~(by_kept & slots.unsqueeze(-1)).any(1)
+        alive &= ~by_kept.any(1)  # slots not yet taken hold boxes of no area, which rule out nothing
         inside = _suppresses(now_boxes, now_labels, now_boxes, now_labels, iou_threshold).triu(1)
         keep = alive
         while True:

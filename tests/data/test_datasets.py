@@ -1,0 +1,177 @@
+"""Samples made from records: their boxes worked from the annotations, and files that do not fit them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from yolo_lite.config import AugmentConfig
+from yolo_lite.data.augment import Augmenter
+from yolo_lite.data.datasets import DetectionDataset, check_pictures, size_error
+from yolo_lite.data.discover import read_split
+from yolo_lite.errors import InputError
+from yolo_lite.structures import DetectionSet, Sample
+
+CocoSet = Callable[..., Path]
+
+
+@pytest.fixture
+def data(coco_set: CocoSet) -> DetectionSet:
+    """Six drawn pictures, 96 high and 128 wide."""
+    return read_split(coco_set({"train": 6}), "train")
+
+
+def _same(one: Sample, other: Sample) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one[:3], other[:3])) and one.position == other.position
+
+
+def test_samples_are_in_input_pixels_as_the_annotations_say(coco_set: CocoSet) -> None:
+    """96 x 128 into 64 x 64: factor 64 / 128 = 0.5, content 48 x 64, (64 - 48) / 2 = 8 rows of grey above."""
+    root = coco_set({"train": 6})
+    content = json.loads((root / "annotations" / "instances_train.json").read_text())
+    dataset = DetectionDataset(read_split(root, "train").records, (64, 64), "letterbox")
+    assert len(dataset) == 6
+    for index, image in enumerate(content["images"]):
+        sample = dataset[0, index]
+        mine = [row for row in content["annotations"] if row["image_id"] == image["id"]]
+        expected = [[x / 2, y / 2 + 8, (x + w) / 2, (y + h) / 2 + 8] for x, y, w, h in (row["bbox"] for row in mine)]
+        np.testing.assert_allclose(sample.boxes.numpy(), expected, atol=1e-4)
+        assert sample.labels.tolist() == [{7: 0, 3: 1}[row["category_id"]] for row in mine]
+        assert sample.position == index
+        assert (sample.image.shape, sample.image.dtype) == ((3, 64, 64), torch.uint8)
+        assert (sample.boxes.dtype, sample.labels.dtype) == (torch.float32, torch.int64)
+        assert (sample.image[:, :8] == 114).all()
+        assert (sample.image[:, 56:] == 114).all()
+        for (x1, y1, x2, y2), label in zip(sample.boxes.tolist(), sample.labels.tolist()):
+            centre = sample.image[:, int((y1 + y2) / 2), int((x1 + x2) / 2)]
+            assert int(centre.argmax()) == (0, 2)[label]  # discs are painted red, squares blue
+
+
+def test_a_sample_is_the_same_whenever_it_is_asked_for(data: DetectionSet) -> None:
+    def build(seed: int) -> DetectionDataset:
+        augmenter = Augmenter(AugmentConfig(), (64, 96), "letterbox")
+        return DetectionDataset(data.records, (64, 96), "letterbox", augmenter, strong_epochs=2, seed=seed)
+
+    one, other = build(0), build(0)
+    keys = [(epoch, index) for epoch in range(3) for index in range(3)]
+    first = {key: one[key] for key in keys}
+    for key in reversed(keys):
+        assert _same(first[key], other[key])
+    assert len({sample.image.numpy().tobytes() for sample in first.values()}) == len(keys)
+    assert not _same(first[0, 0], build(1)[0, 0])
+
+
+def test_strong_augmentation_ends_after_its_epochs(data: DetectionSet) -> None:
+    seen: list[bool] = []
+
+    class Spy(Augmenter):
+        def __call__(self, *arguments: object, strong: bool) -> object:  # type: ignore[override]
+            seen.append(strong)
+            return super().__call__(*arguments, strong=strong)  # type: ignore[arg-type]
+
+    augmenter = Spy(AugmentConfig(), (64, 64), "letterbox")
+    dataset = DetectionDataset(data.records, (64, 64), "letterbox", augmenter, strong_epochs=2)
+    for epoch in range(4):
+        dataset[epoch, 0]
+    assert seen == [True, True, False, False]
+
+
+def test_without_an_augmenter_every_epoch_is_alike(data: DetectionSet) -> None:
+    dataset = DetectionDataset(data.records, (64, 64), "stretch", seed=3)
+    assert _same(dataset[0, 1], dataset[9, 1])
+
+
+def test_crowd_boxes_are_no_targets(data: DetectionSet) -> None:
+    record = dataclasses.replace(data.records[0], crowd=np.array([True, False]))
+    dataset = DetectionDataset([record], (96, 128), "letterbox")
+    sample = dataset[0, 0]
+    np.testing.assert_allclose(sample.boxes.numpy(), record.boxes[1:], atol=1e-4)
+    assert sample.labels.tolist() == record.labels[1:].tolist()
+    assert len(record.boxes) == 2
+
+
+def test_a_picture_without_objects_has_boxes_of_length_0(data: DetectionSet) -> None:
+    record = dataclasses.replace(data.records[0], crowd=np.array([True, True]))
+    for augmenter in (None, Augmenter(AugmentConfig(mosaic=0), (64, 64), "letterbox")):
+        sample = DetectionDataset([record], (64, 64), "letterbox", augmenter, strong_epochs=1)[0, 0]
+        assert sample.boxes.shape == (0, 4)
+        assert sample.labels.shape == (0,)
+
+
+def test_load_gives_original_pixels(data: DetectionSet) -> None:
+    made = DetectionDataset(data.records, (64, 64), "letterbox").load(2)
+    with Image.open(data.records[2].path) as picture:
+        np.testing.assert_array_equal(made.image, np.asarray(picture))
+    np.testing.assert_array_equal(made.boxes, data.records[2].boxes)
+    assert made.boxes.dtype == np.float32
+
+
+# Files that do not fit
+
+
+def _resave(path: Path, size: tuple[int, int], orientation: int = 1) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", size).save(path, exif=exif)
+
+
+def test_a_picture_of_another_size_is_refused(data: DetectionSet) -> None:
+    """The annotations are for 128 x 96 (width x height)."""
+    path = data.records[1].path
+    _resave(path, (64, 48))
+    expected = f"{path} is 64 x 48 (upright, as its EXIF says), but its annotations are for 128 x 96"
+    with pytest.raises(InputError) as caught:
+        DetectionDataset(data.records, (64, 64), "letterbox")[0, 1]
+    assert expected in str(caught.value)
+    with pytest.raises(InputError) as caught:
+        check_pictures(data)
+    assert expected in str(caught.value)
+    assert str(size_error(data.records[1], (48, 64))) == str(caught.value)
+
+
+def test_sizes_are_compared_upright(data: DetectionSet) -> None:
+    """Stored 96 wide and 128 high, and turned by a quarter: 128 wide and 96 high. Turned the other way round: not."""
+    _resave(data.records[1].path, (96, 128), orientation=6)
+    check_pictures(data)
+    assert DetectionDataset(data.records, (64, 64), "letterbox")[0, 1].image.shape == (3, 64, 64)
+    _resave(data.records[1].path, (128, 96), orientation=6)
+    with pytest.raises(InputError, match="is 96 x 128"):
+        check_pictures(data)
+
+
+def test_check_pictures_counts_the_missing(data: DetectionSet) -> None:
+    check_pictures(data)
+    data.records[1].path.unlink()
+    data.records[4].path.unlink()
+    with pytest.raises(InputError) as caught:
+        check_pictures(data)
+    message = str(caught.value)
+    assert message.startswith(f"{data.source} lists 6 pictures, of which 2 are missing")
+    assert message.endswith(str(data.records[1].path))
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"", "is empty (0 bytes)"), (b"words", "is not a picture")], ids=["empty", "text"]
+)
+def test_check_pictures_names_the_first_that_is_no_picture(data: DetectionSet, content: bytes, message: str) -> None:
+    data.records[3].path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        check_pictures(data)
+    assert f"{data.records[3].path} {message}" in str(caught.value)
+
+
+def test_a_damaged_picture_is_named_when_it_is_loaded(data: DetectionSet) -> None:
+    path = data.records[3].path
+    path.write_bytes(path.read_bytes()[:2000])
+    dataset = DetectionDataset(data.records, (64, 64), "letterbox")
+    with pytest.raises(InputError) as caught:
+        dataset[0, 3]
+    assert str(path) in str(caught.value)

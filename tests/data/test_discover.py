@@ -1,0 +1,695 @@
+"""Every layout a data set comes in, merged sets, and the pictures set aside."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from yolo_lite.data.discover import (
+    align_classes,
+    canonical_split,
+    find_splits,
+    fingerprint,
+    merge_sets,
+    read_split,
+    read_split_or_held_out,
+    read_train_and_val,
+    select_classes,
+)
+from yolo_lite.errors import InputError
+from yolo_lite.structures import DetectionSet, ImageRecord
+
+CocoSet = Callable[..., Path]
+
+
+def _yolo(images: Path, labels: Path, count: int, label: int = 0) -> None:
+    """Write pictures of 40 x 20 and, for each, one box over its middle half: (10, 5, 30, 15) in pixels."""
+    images.mkdir(parents=True)
+    labels.mkdir(parents=True)
+    for number in range(count):
+        Image.new("RGB", (40, 20)).save(images / f"{number}.png")
+        (labels / f"{number}.txt").write_text(f"{label} 0.5 0.5 0.5 0.5\n")
+
+
+def _coco_file(path: Path, names: dict[int, str], boxes: list[tuple[int, int]], folder: Path | None = None) -> None:
+    """Write an annotation file for boxes of (image id, category id), 10 x 20 each, and empty pictures beside it."""
+    ids = sorted({image_id for image_id, _ in boxes})
+    images = [{"id": i, "file_name": f"{i}.png", "height": 100, "width": 100} for i in ids]
+    rows = [{"id": n, "image_id": i, "category_id": c, "bbox": [1, 2, 10, 20]} for n, (i, c) in enumerate(boxes, 1)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    categories = [{"id": i, "name": name} for i, name in names.items()]
+    path.write_text(json.dumps({"images": images, "annotations": rows, "categories": categories}))
+    for i in ids:
+        ((folder or path.parent) / f"{i}.png").touch()
+
+
+def _message(call: Callable[..., object], *arguments: Any, **options: Any) -> str:
+    with pytest.raises(InputError) as caught:
+        call(*arguments, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def _names(data: DetectionSet) -> Counter[str]:
+    return Counter(data.class_names[label] for record in data.records for label in record.labels)
+
+
+# COCO layouts
+
+
+def test_coco_with_one_images_folder(coco_set: CocoSet) -> None:
+    root = coco_set({"train": 3, "val": 2})
+    assert sorted(find_splits(root)) == ["train", "val"]
+    train, val = read_split(root, "train"), read_split(root, "val")
+    assert (len(train.records), len(val.records)) == (3, 2)
+    for data in (train, val):
+        assert data.class_names == ("disc", "square")
+        assert data.category_ids == (7, 3)
+        assert all(record.path.is_file() for record in data.records)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param("{name}", id="train2017/"),
+        pytest.param("images/{name}", id="images/train2017/"),
+        pytest.param("images/{split}", id="images/train/"),
+        pytest.param("images", id="images/"),
+        pytest.param(".", id="beside annotations/"),
+    ],
+)
+def test_coco_with_split_folders_and_years(coco_set: CocoSet, place: str) -> None:
+    root = coco_set({"train2017": 3, "val2017": 2})
+    pictures = root / "pictures"
+    (root / "images").rename(pictures)
+    for name in ("train2017", "val2017"):
+        folder = root / place.format(name=name, split=name[:-4])
+        folder.mkdir(parents=True, exist_ok=True)
+        for image in json.loads((root / "annotations" / f"instances_{name}.json").read_text())["images"]:
+            (pictures / image["file_name"]).rename(folder / image["file_name"])
+    assert sorted(find_splits(root)) == ["train", "val"]
+    for split, count in (("train", 3), ("val", 2)):
+        data = read_split(root, split)
+        assert len(data.records) == count
+        assert all(record.path.is_file() for record in data.records)
+
+
+def test_coco_files_of_other_kinds_are_left_alone(coco_set: CocoSet) -> None:
+    root = coco_set({"train": 3})
+    (root / "annotations" / "captions_train.json").write_text("{}")
+    (root / "annotations" / "person_keypoints_val.json").write_text("{}")
+    assert list(find_splits(root)) == ["train"]
+
+
+def test_a_single_annotation_file_of_any_name_is_for_training(coco_set: CocoSet) -> None:
+    root = coco_set({"default": 3})
+    assert list(find_splits(root)) == ["train"]
+    assert len(read_split(root, "train").records) == 3
+
+
+def test_a_single_file_of_a_known_split_stays_that_split(coco_set: CocoSet) -> None:
+    root = coco_set({"val": 3})
+    assert list(find_splits(root)) == ["val"]
+    assert _message(read_train_and_val, root) == f"{root} has no training split; found val"
+
+
+def test_two_files_for_one_split_are_refused(coco_set: CocoSet) -> None:
+    root = coco_set({"train2014": 2, "train2017": 2})
+    assert "two files for the split 'train': train2014, train2017" in _message(find_splits, root)
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test", "anything"])
+def test_an_annotation_file_by_itself_is_whatever_split_is_asked_for(coco_set: CocoSet, split: str) -> None:
+    data = read_split(coco_set({"val": 3}) / "annotations" / "instances_val.json", split)
+    assert len(data.records) == 3
+    assert all(record.path.is_file() for record in data.records)
+
+
+def test_roboflow_coco_folders(coco_set: CocoSet) -> None:
+    root = coco_set({"train": 3, "valid": 2, "test": 1})
+    for split in ("train", "valid", "test"):
+        (root / split).mkdir()
+        annotations = root / "annotations" / f"instances_{split}.json"
+        for image in json.loads(annotations.read_text())["images"]:
+            (root / "images" / image["file_name"]).rename(root / split / image["file_name"])
+        annotations.rename(root / split / "_annotations.coco.json")
+    (root / "annotations").rmdir()
+    (root / "images").rmdir()
+    assert sorted(find_splits(root)) == ["test", "train", "val"]
+    for split, count in (("train", 3), ("val", 2), ("test", 1)):
+        data = read_split(root, split)
+        assert len(data.records) == count
+        assert all(record.path.is_file() for record in data.records)
+
+
+def test_roboflow_coco_in_one_folder(tmp_path: Path) -> None:
+    _coco_file(tmp_path / "_annotations.coco.json", {1: "cat"}, [(1, 1), (2, 1)])
+    assert list(find_splits(tmp_path)) == ["train"]
+    assert all(record.path.is_file() for record in read_split(tmp_path, "train").records)
+
+
+# YOLO layouts
+
+
+def _check_yolo(data: Path, splits: dict[str, int], names: tuple[str, ...] = ("cat", "dog")) -> None:
+    assert sorted(find_splits(data)) == sorted(splits)
+    for split, count in splits.items():
+        found = read_split(data, split)
+        assert found.class_names == names
+        assert len(found.records) == count
+        for record in found.records:
+            assert record.boxes.tolist() == [[10, 5, 30, 15]]  # the middle half of 40 x 20
+
+
+@pytest.mark.parametrize("by", ["folder", "file"])
+@pytest.mark.parametrize(
+    ("layout", "entries"),
+    [
+        pytest.param("{kind}/{split}", "train: images/train\nval: images/val\n", id="images/train"),
+        pytest.param("{kind}/{split}", "path: .\ntrain: images/train\nval: images/val\n", id="images/train, path"),
+        pytest.param("{kind}/{split}", "train: [images/train]\nval: [images/val]\n", id="images/train, lists"),
+        pytest.param("{kind}/{split}", "", id="images/train, names only"),
+        pytest.param("{split}/{kind}", "train: train/images\nval: valid/images\n", id="train/images"),
+        pytest.param("{split}/{kind}", "train: ../train/images\nval: ../valid/images\n", id="../train/images"),
+        pytest.param("{split}/{kind}", "", id="train/images, names only"),
+    ],
+)
+def test_yolo_folders_with_data_yaml(tmp_path: Path, layout: str, entries: str, by: str) -> None:
+    root = tmp_path / "set"
+    valid = "val" if layout.startswith("{kind}") else "valid"
+    for split, count in (("train", 3), (valid, 2)):
+        places = [root / layout.format(kind=kind, split=split) for kind in ("images", "labels")]
+        _yolo(places[0], places[1], count)
+    (root / "data.yaml").write_text(f"{entries}nc: 2\nnames: [cat, dog]\n")
+    _check_yolo(root if by == "folder" else root / "data.yaml", {"train": 3, "val": 2})
+
+
+@pytest.mark.parametrize("names", ["names: [cat, dog]", "names: {0: cat, 1: dog}", "names: {1: dog, 0: cat}"])
+def test_yolo_names_are_a_list_or_numbered(tmp_path: Path, names: str) -> None:
+    _yolo(tmp_path / "images", tmp_path / "labels", 2)
+    (tmp_path / "data.yaml").write_text(f"train: images\n{names}\n")
+    _check_yolo(tmp_path, {"train": 2})
+
+
+def test_yolo_flat_folders_with_classes_txt(tmp_path: Path) -> None:
+    _yolo(tmp_path / "images", tmp_path / "labels", 2)
+    (tmp_path / "classes.txt").write_text("cat\n\n dog \n")
+    _check_yolo(tmp_path, {"train": 2})
+
+
+def test_yolo_flat_folders_with_data_yaml(tmp_path: Path) -> None:
+    _yolo(tmp_path / "images", tmp_path / "labels", 2)
+    (tmp_path / "data.yaml").write_text("names: [cat, dog]\n")
+    _check_yolo(tmp_path, {"train": 2})
+
+
+@pytest.mark.parametrize("name", ["data.yaml", "data.yml", "dataset.yaml"])
+def test_yolo_yaml_files_of_three_names_are_found(tmp_path: Path, name: str) -> None:
+    _yolo(tmp_path / "images" / "train", tmp_path / "labels" / "train", 2)
+    (tmp_path / name).write_text("train: images/train\nval: \nnames: [cat, dog]\n")
+    _check_yolo(tmp_path, {"train": 2})
+
+
+def test_yolo_lists_of_pictures(tmp_path: Path) -> None:
+    _yolo(tmp_path / "images", tmp_path / "labels", 4)
+    (tmp_path / "train.txt").write_text("images/0.png\nimages/1.png\nimages/2.png\n")
+    (tmp_path / "val.txt").write_text("./images/3.png\n")
+    (tmp_path / "data.yaml").write_text("train: train.txt\nval: val.txt\nnames: [cat, dog]\n")
+    _check_yolo(tmp_path, {"train": 3, "val": 1})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param("names: 5\n", "names must be a list of class names, got 5", id="number"),
+        pytest.param("names: []\n", "names must be a list of class names", id="empty"),
+        pytest.param("names: {0: a, 2: b}\n", "names must be numbered 0..1 without gaps, got [0, 2]", id="a gap"),
+        pytest.param("names: {0: a, x: b}\n", "names must be numbered 0..1 without gaps", id="number and text"),
+        pytest.param("train: absent\nnames: [a]\n", "'absent' does not exist; tried", id="no such folder"),
+        pytest.param("path: absent\nnames: [a]\n", "'absent' does not exist; tried", id="no such path"),
+    ],
+)
+def test_yolo_yaml_is_refused_with_its_file(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "data.yaml").write_text(content)
+    said = _message(find_splits, tmp_path / "data.yaml")
+    assert said.startswith(f"{tmp_path / 'data.yaml'}: ")
+    assert message in said
+
+
+def test_yolo_folders_without_names_say_what_to_write(tmp_path: Path) -> None:
+    _yolo(tmp_path / "images", tmp_path / "labels", 1)
+    message = _message(find_splits, tmp_path)
+    assert "no class names; write 'names: [first, second]' to" in message
+    assert f"{tmp_path}/data.yaml" in message
+
+
+# Names of splits
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        *((name, "train") for name in ("train", "training", "Train", "train2017", "train_2014", "train-2014")),
+        *((name, "val") for name in ("val", "valid", "validation", "VAL", "val2017", "validation_2012")),
+        *((name, "test") for name in ("test", "testing", "test2017")),
+        ("2017", ""),
+        ("minitrain", "minitrain"),
+    ],
+)
+def test_canonical_split(name: str, split: str) -> None:
+    assert canonical_split(name) == split
+
+
+@pytest.mark.parametrize("written", ["val", "valid", "validation", "val2017"])
+@pytest.mark.parametrize("asked", ["val", "valid", "validation", "val2017"])
+def test_the_names_of_validation_are_one_split(coco_set: CocoSet, written: str, asked: str) -> None:
+    root = coco_set({"train": 1, written: 2})
+    assert len(read_split(root, asked).records) == 2
+
+
+def test_a_split_that_does_not_exist_says_which_do(coco_set: CocoSet) -> None:
+    root = coco_set({"train": 1, "val": 1})
+    assert _message(read_split, root, "test") == f"{root} has no split 'test'; found train, val"
+
+
+# Nothing recognised
+
+
+def test_an_empty_folder_says_what_was_looked_for_and_found(tmp_path: Path) -> None:
+    message = _message(find_splits, tmp_path)
+    assert message.startswith(f"{tmp_path} is no data set: looked for annotations/instances_*.json (COCO)")
+    for part in ("<split>/_annotations.coco.json", "images/ and labels/", "data.yaml", "found nothing"):
+        assert part in message
+
+
+def test_a_folder_of_other_things_lists_them(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "notes.txt").touch()
+    assert _message(find_splits, tmp_path).endswith("found notes.txt, photos/")
+    for number in range(10):
+        (tmp_path / f"a{number}.txt").touch()
+    # twelve entries, of which the first eight by name are shown
+    assert _message(find_splits, tmp_path).endswith(
+        "a0.txt, a1.txt, a2.txt, a3.txt, a4.txt, a5.txt, a6.txt, a7.txt and 4 more"
+    )
+
+
+def test_what_is_not_there_or_of_another_kind_is_refused(tmp_path: Path) -> None:
+    assert "does not exist; --data takes a folder or a YAML file" in _message(find_splits, tmp_path / "absent")
+    (tmp_path / "a.csv").touch()
+    assert "neither a folder nor a YAML or JSON file" in _message(find_splits, tmp_path / "a.csv")
+
+
+def test_a_split_that_lists_no_pictures_is_refused(tmp_path: Path) -> None:
+    _coco_file(tmp_path / "a.json", {1: "cat"}, [])
+    assert "a.json lists no pictures" in _message(read_split, tmp_path / "a.json", "train")
+
+
+# Sets of one's own, merged
+
+
+@pytest.fixture
+def two_sets(tmp_path: Path) -> Path:
+    """Two COCO sets whose ids clash: category 1 and pictures 1 and 2 mean different things in each."""
+    one, two = ({1: "cat", 2: "dog"}, [(1, 1), (2, 2), (2, 1)]), ({1: "dog", 2: "owl"}, [(1, 1), (2, 2), (5, 2)])
+    for name, (names, boxes) in (("one", one), ("two", two)):
+        folder = tmp_path / name / "images"
+        folder.mkdir(parents=True)
+        for split in ("train", "val"):
+            _coco_file(tmp_path / name / "annotations" / f"instances_{split}.json", names, boxes, folder)
+    return tmp_path
+
+
+def test_merged_sets_are_matched_by_class_name_and_renumbered_where_ids_clash(two_sets: Path) -> None:
+    (two_sets / "both.yaml").write_text("train: [one, two]\nval: one\n")
+    data = read_split(two_sets / "both.yaml", "train")
+    assert data.class_names == ("cat", "dog", "owl")
+    # cat is 1 and dog 2 in the first set, owl 2 in the second: dog and owl clash, so all are counted from 1
+    assert data.category_ids == (1, 2, 3)
+    # pictures 1 and 2 are in both: counted from 1
+    assert [record.image_id for record in data.records] == [1, 2, 3, 4, 5]
+    places = [(record.path.parent.parent.name, record.path.name) for record in data.records]
+    assert places == [("one", "1.png"), ("one", "2.png"), ("two", "1.png"), ("two", "2.png"), ("two", "5.png")]
+    # by hand: one has cat | dog, cat; two has dog | owl | owl
+    assert [record.labels.tolist() for record in data.records] == [[0], [1, 0], [1], [2], [2]]
+    assert data.source.count(" + ") == 1
+    assert [r.image_id for r in read_split(two_sets / "both.yaml", "valid").records] == [1, 2]
+
+
+def test_ids_are_kept_where_none_clash(tmp_path: Path) -> None:
+    _coco_file(tmp_path / "a" / "a.json", {10: "cat"}, [(7, 10)])
+    _coco_file(tmp_path / "b" / "b.json", {3: "dog", 10: "cat"}, [(9, 3), (8, 10)])
+    (tmp_path / "both.yaml").write_text("train: [a/a.json, b/b.json]\n")
+    data = read_split(tmp_path / "both.yaml", "train")
+    assert data.class_names == ("cat", "dog")
+    assert data.category_ids == (10, 3)
+    assert [record.image_id for record in data.records] == [7, 8, 9]
+    assert _names(data) == {"cat": 2, "dog": 1}
+    assert all(record.path.is_file() for record in data.records)
+
+
+def test_classes_of_a_yaml_file_select_and_order(two_sets: Path) -> None:
+    (two_sets / "some.yaml").write_text("classes: [owl, cat]\ntrain: [one, two]\n")
+    data = read_split(two_sets / "some.yaml", "train")
+    assert data.class_names == ("owl", "cat")
+    assert len(data.records) == 5  # pictures of dogs stay as background
+    assert _names(data) == {"owl": 2, "cat": 2}
+
+
+def test_entries_may_be_json_with_a_folder_of_pictures(two_sets: Path) -> None:
+    text = "train:\n  - {json: one/annotations/instances_val.json, images: two/images}\nval: one\n"
+    (two_sets / "a.yaml").write_text(text)
+    data = read_split(two_sets / "a.yaml", "train")
+    assert {record.path.parent for record in data.records} == {two_sets / "two" / "images"}
+
+
+@pytest.mark.parametrize("text", ["$MY_SETS/one", "${MY_SETS}/one", "~/one"])
+def test_variables_in_paths_are_expanded(
+    two_sets: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("MY_SETS", str(two_sets))
+    monkeypatch.setenv("HOME", str(two_sets))
+    file = tmp_path_factory.mktemp("elsewhere") / "a.yaml"
+    file.write_text(f"train: {text}\n")
+    assert len(read_split(file, "train").records) == 2
+
+
+def test_a_variable_that_is_not_set_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MY_SETS", raising=False)
+    (tmp_path / "a.yaml").write_text("train: $MY_SETS/one\n")
+    message = _message(read_split, tmp_path / "a.yaml", "train")
+    assert "'$MY_SETS/one' uses a variable that is not set" in message
+    assert str(tmp_path / "a.yaml") in message
+
+
+def test_paths_are_relative_to_the_file_and_then_to_the_working_folder(
+    two_sets: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path_factory.mktemp("elsewhere") / "a.yaml"
+    file.write_text("train: one\n")
+    assert "'one' does not exist; tried" in _message(read_split, file, "train")
+    monkeypatch.chdir(two_sets)
+    assert len(read_split(file, "train").records) == 2
+    shutil.copytree(two_sets / "two", file.parent / "one")
+    assert len(read_split(file, "train").records) == 3  # the one beside the file comes first
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param("", "is empty; expected train:, val:", id="empty"),
+        pytest.param("trian: one\n", "unknown key 'trian'; expected train, val, test, classes", id="unknown key"),
+        pytest.param("classes: cat\ntrain: one\n", "classes must be a list of names, got 'cat'", id="one class"),
+        pytest.param("train: {images: one}\n", "a set in 'train' is a path or {json:, images:}", id="no json"),
+        pytest.param("train: {json: a, x: b}\n", "a set in 'train' is a path or {json:, images:}", id="unknown part"),
+        pytest.param("train: absent\n", "'absent' does not exist; tried", id="missing"),
+        pytest.param("classes: [cow]\ntrain: one\n", "has no class 'cow'", id="unknown class"),
+    ],
+)
+def test_a_yaml_of_sets_is_refused(two_sets: Path, content: str, message: str) -> None:
+    (two_sets / "a.yaml").write_text(content)
+    assert message in _message(read_split, two_sets / "a.yaml", "train")
+
+
+def test_a_yaml_file_that_names_itself_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("train: a.yaml\n")
+    assert "a.yaml" in _message(read_split, tmp_path / "a.yaml", "train")
+
+
+def test_a_split_named_twice_in_a_yaml_file_is_refused(two_sets: Path) -> None:
+    """Otherwise the first set would silently be left out."""
+    (two_sets / "a.yaml").write_text("train: one\nval: one\nvalid: two\n")
+    assert "val" in _message(find_splits, two_sets / "a.yaml")
+
+
+# Training and validation
+
+
+def test_train_and_val_are_the_two_splits_and_the_notes_say_so(coco_set: CocoSet) -> None:
+    root = coco_set({"train": 8, "val": 4})
+    train, val, notes = read_train_and_val(root)
+    assert (len(train.records), len(val.records)) == (8, 4)
+    assert train.class_names == val.class_names
+    assert [note.split(":")[0] for note in notes] == ["train", "val"]
+    assert "8 images, 16 boxes, 2 classes" in notes[0]
+    assert "4 images, 8 boxes, 2 classes" in notes[1]
+    assert str(root) in notes[0]
+
+
+def test_without_a_validation_split_a_tenth_is_set_aside_by_the_seed(coco_set: CocoSet) -> None:
+    root = coco_set({"train": 40}, hw=(24, 32), objects=1)
+    held = []
+    for seed in (0, 0, 1, 2, 3):
+        train, val, notes = read_train_and_val(root, seed=seed)
+        assert (len(train.records), len(val.records)) == (36, 4)  # a tenth of 40
+        ids = {record.image_id for record in train.records}, {record.image_id for record in val.records}
+        assert ids[0] | ids[1] == set(range(1, 41))
+        assert not ids[0] & ids[1]
+        assert any("4 training pictures are set aside" in note and f"seed {seed}" in note for note in notes)
+        held.append(frozenset(ids[1]))
+    assert held[0] == held[1]
+    assert len(set(held)) > 2
+
+
+def test_the_pictures_set_aside_in_training_are_those_that_are_scored_later(coco_set: CocoSet) -> None:
+    root = coco_set({"train": 20}, hw=(24, 32), objects=1)
+    for seed in (0, 1):
+        _, val, _ = read_train_and_val(root, seed=seed)
+        held, notes = read_split_or_held_out(root, "validation", None, seed)
+        assert [record.path for record in held.records] == [record.path for record in val.records]
+        assert "scored on the 2 pictures set aside" in notes[0]
+        assert f"seed {seed}" in notes[0]
+
+
+def test_a_split_that_exists_is_read_as_it_is(coco_set: CocoSet) -> None:
+    root = coco_set({"train": 5, "val": 3})
+    for split, count in (("train", 5), ("val", 3)):
+        data, notes = read_split_or_held_out(root, split, None, 0)
+        assert len(data.records) == count
+        assert notes == []
+    assert "has no split 'test'" in _message(read_split_or_held_out, root, "test", None, 0)
+
+
+def test_at_least_one_picture_with_an_object_is_set_aside(tmp_path: Path) -> None:
+    """Two of twelve pictures show an object: one must be validated on, the other trains."""
+    images = [{"id": i, "file_name": f"{i}.png", "height": 10, "width": 10} for i in range(1, 13)]
+    rows = [{"id": i, "image_id": i, "category_id": 1, "bbox": [1, 1, 2, 2]} for i in (4, 9)]
+    content = {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "cat"}]}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    for seed in range(10):
+        train, val, _ = read_train_and_val(tmp_path / "a.json", seed=seed)
+        assert len(val.records) == 1  # 1.2 rounded
+        assert _names(val) == {"cat": 1}
+        assert _names(train) == {"cat": 1}
+
+
+def test_setting_aside_never_takes_the_only_picture_with_objects_from_training(tmp_path: Path) -> None:
+    """There is then nothing to train on or nothing to validate on: an error, or all of it in training."""
+    images = [{"id": i, "file_name": f"{i}.png", "height": 10, "width": 10} for i in (1, 2)]
+    rows = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 2, 2]}]
+    content = {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "cat"}]}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    for seed in range(4):
+        try:
+            train, _, _ = read_train_and_val(tmp_path / "a.json", seed=seed)
+        except InputError:
+            continue
+        assert _names(train) == {"cat": 1}
+
+
+def test_one_picture_is_too_few_to_set_any_aside(coco_set: CocoSet) -> None:
+    assert "has 1 picture and no validation split" in _message(read_train_and_val, coco_set({"train": 1}))
+
+
+@pytest.mark.parametrize(
+    ("fraction", "count"),
+    [(1.0, 40), (0.5, 20), (0.25, 10), (0.01, 1)],
+    ids=["all", "half", "quarter", "at least one"],
+)
+def test_fraction_draws_from_the_training_pictures_only(coco_set: CocoSet, fraction: float, count: int) -> None:
+    root = coco_set({"train": 40, "val": 3}, hw=(24, 32), objects=1)
+    train, val, notes = read_train_and_val(root, fraction=fraction, seed=5)
+    assert (len(train.records), len(val.records)) == (count, 3)
+    assert len({record.image_id for record in train.records}) == count
+    again, _, _ = read_train_and_val(root, fraction=fraction, seed=5)
+    assert [record.image_id for record in again.records] == [record.image_id for record in train.records]
+    if fraction < 1:
+        assert any(f"{fraction:g} of it, drawn by seed 5" in note for note in notes)
+        other, _, _ = read_train_and_val(root, fraction=fraction, seed=6)
+        assert [record.image_id for record in other.records] != [record.image_id for record in train.records]
+
+
+@pytest.mark.parametrize("fraction", [0, -0.5, 1.5, float("nan")])
+def test_a_fraction_outside_its_range_is_refused(coco_set: CocoSet, fraction: float) -> None:
+    message = _message(read_train_and_val, coco_set({"train": 2}), fraction=fraction)
+    assert "--fraction must be above 0 and at most 1" in message
+
+
+def test_classes_select_for_both_splits(coco_set: CocoSet) -> None:
+    root = coco_set({"train": 8, "val": 4})
+    both, both_val, _ = read_train_and_val(root)
+    train, val, _ = read_train_and_val(root, classes=["square"])
+    for part, whole in ((train, both), (val, both_val)):
+        assert part.class_names == ("square",)
+        assert part.category_ids == (3,)
+        assert len(part.records) == len(whole.records)
+        assert _names(part) == {"square": _names(whole)["square"]}
+
+
+def test_labels_of_validation_are_those_of_training_whatever_the_order_of_their_files(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    _coco_file(tmp_path / "annotations" / "instances_train.json", {1: "cat", 2: "dog"}, [(1, 1), (2, 2)], images)
+    names = {5: "dog", 6: "owl", 7: "cat"}
+    _coco_file(tmp_path / "annotations" / "instances_val.json", names, [(1, 5), (2, 6), (3, 7)], images)
+    _, val, _ = read_train_and_val(tmp_path)
+    assert val.class_names == ("cat", "dog")
+    assert val.category_ids == (1, 2)
+    assert [record.labels.tolist() for record in val.records] == [[1], [], [0]]  # dog, owl (left out), cat
+
+
+def test_nothing_to_validate_on_is_refused(tmp_path: Path) -> None:
+    _coco_file(tmp_path / "annotations" / "instances_train.json", {1: "cat"}, [(1, 1)])
+    _coco_file(tmp_path / "annotations" / "instances_val.json", {1: "dog"}, [(1, 1)])
+    message = _message(read_train_and_val, tmp_path)
+    assert "instances_val.json" in message
+    assert "object" in message
+
+
+def test_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
+    _coco_file(tmp_path / "annotations" / "instances_train.json", {1: "cat", 2: "dog"}, [(1, 1)])
+    message = _message(read_train_and_val, tmp_path, classes=["dog"])
+    assert "none of 1 pictures shows an object of dog" in message
+
+
+# Classes
+
+
+def _set(
+    *labels: list[int], names: tuple[str, ...] = ("cat", "dog", "owl"), ids: tuple[int, ...] = (4, 8, 6)
+) -> DetectionSet:
+    records = []
+    for number, mine in enumerate(labels, 1):
+        count = len(mine)
+        boxes = np.arange(4.0 * count).reshape(count, 4)
+        crowd = np.arange(count) % 2 == 1
+        record = ImageRecord(
+            Path(f"/somewhere/{number}.jpg"),
+            number,
+            (10, 20),
+            boxes,
+            np.array(mine, np.int64),
+            crowd,
+            np.arange(count) + 0.5,
+        )
+        records.append(record)
+    return DetectionSet(tuple(records), names, ids, "here", 0)
+
+
+def test_select_classes_keeps_boxes_crowd_and_areas_together() -> None:
+    data = _set([0, 2, 1, 2], [1], [])
+    picked = select_classes(data, ["owl", "cat"])
+    assert picked.class_names == ("owl", "cat")
+    assert picked.category_ids == (6, 4)
+    assert [record.labels.tolist() for record in picked.records] == [[1, 0, 0], [], []]
+    first = picked.records[0]
+    assert first.boxes[:, 0].tolist() == [0, 4, 12]  # rows 0, 1 and 3 of 0, 4, 8, 12
+    assert first.crowd.tolist() == [False, True, True]
+    assert first.areas.tolist() == [0.5, 1.5, 3.5]
+    assert data.records[0].labels.tolist() == [0, 2, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        pytest.param(["cta"], "here has no class 'cta'; did you mean 'cat'?", id="misspelt"),
+        pytest.param(["zebra"], "here has no class 'zebra'; known: cat, dog, owl", id="nothing near"),
+        pytest.param(["cat", "cat"], "--classes names a class twice: cat, cat", id="twice"),
+    ],
+)
+def test_select_classes_refuses(classes: list[str], message: str) -> None:
+    assert _message(select_classes, _set([0]), classes) == message
+
+
+def test_align_classes_matches_by_name() -> None:
+    aligned = align_classes(_set([0, 1, 2]), ("owl", "cow", "cat"), (1, 2, 3))
+    assert aligned.class_names == ("owl", "cow", "cat")
+    assert aligned.category_ids == (1, 2, 3)
+    assert aligned.records[0].labels.tolist() == [2, 0]  # cat is third, dog is left out, owl is first
+
+
+def test_merging_one_set_returns_it() -> None:
+    data = _set([0])
+    assert merge_sets([data]) is data
+
+
+def test_merging_counts_what_was_dropped() -> None:
+    parts = [DetectionSet(_set([0]).records, ("cat",), (1,), name, dropped) for name, dropped in (("a", 2), ("b", 3))]
+    merged = merge_sets(parts)
+    assert merged.dropped == 5
+    assert merged.source == "a + b"
+
+
+# Fingerprint
+
+
+def test_the_fingerprint_does_not_depend_on_the_place(coco_set: CocoSet, tmp_path: Path) -> None:
+    root = coco_set({"train": 3})
+    before = fingerprint(read_split(root, "train"))
+    shutil.move(root, tmp_path / "other")
+    assert fingerprint(read_split(tmp_path / "other", "train")) == before
+    assert len(before) == 64
+    assert set(before) <= set("0123456789abcdef")
+
+
+@pytest.mark.parametrize("change", ["box", "label", "size", "file name", "class name", "one picture fewer"])
+def test_the_fingerprint_changes_with(coco_set: CocoSet, change: str) -> None:
+    file = coco_set({"train": 3}) / "annotations" / "instances_train.json"
+    before = fingerprint(read_split(file, "train"))
+    content = json.loads(file.read_text())
+    row = content["annotations"][0]
+    if change == "box":
+        row["bbox"][2] += 0.5
+    elif change == "label":
+        row["category_id"] = 10 - row["category_id"]  # 7 and 3
+    elif change == "size":
+        content["images"][0]["height"] += 1
+    elif change == "file name":
+        content["images"][0]["file_name"] = "other.png"
+    elif change == "class name":
+        content["categories"][0]["name"] = "circle"
+    else:
+        gone = content["images"].pop()["id"]
+        content["annotations"] = [row for row in content["annotations"] if row["image_id"] != gone]
+    file.write_text(json.dumps(content))
+    assert fingerprint(read_split(file, "train")) != before
+
+
+# Real sets
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize(
+    ("name", "train", "val", "classes"),
+    [  # images and boxes as shared/data/README.md counts them
+        pytest.param("voc5", (1526, 3836), (191, 451), 5, id="voc5"),
+        pytest.param("coco_mini", (343, 2974), (357, 3003), 80, id="coco_mini"),
+        pytest.param("raccoon", (160, 173), (40, 44), 1, id="raccoon"),
+    ],
+)
+def test_real_sets_are_recognised(
+    shared_data: Path, name: str, train: tuple[int, int], val: tuple[int, int], classes: int
+) -> None:
+    for data, (images, boxes) in zip(read_train_and_val(shared_data / name)[:2], (train, val)):
+        assert len(data.records) == images
+        assert sum(len(record.boxes) for record in data.records) + data.dropped == boxes
+        assert len(data.class_names) == classes
+        assert all(record.path.is_file() for record in data.records)

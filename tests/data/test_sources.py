@@ -1,0 +1,379 @@
+"""What a source can be, and videos: written, read back, cut short."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+import yolo_lite
+from yolo_lite.data.sources import (
+    VIDEO_CODECS,
+    EndsEarlyError,
+    Video,
+    VideoWriter,
+    batches,
+    find_source,
+    open_video,
+    read_frames,
+)
+from yolo_lite.errors import InputError
+
+HW = (48, 64)
+
+
+def _frame(number: int) -> npt.NDArray[np.uint8]:
+    """Red rises and blue falls with the number; the right half is green."""
+    frame = np.full((*HW, 3), (4 * number, 0, 240 - 4 * number), np.uint8)
+    frame[:, 32:] = (0, 200, 0)
+    return frame
+
+
+def _by_opencv(path: Path, count: int = 40, codec: str = "mp4v") -> Path:
+    """Write a video by OpenCV alone."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), 10, (HW[1], HW[0]))
+    assert writer.isOpened()
+    for number in range(count):
+        writer.write(_frame(number)[..., ::-1].copy())
+    writer.release()
+    return path
+
+
+def _by_writer(path: Path, count: int = 40, fps: float = 10) -> Path:
+    with VideoWriter(path, fps, HW) as writer:
+        for number in range(count):
+            writer.write(_frame(number))
+    return path
+
+
+def _picture(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (4, 4)).save(path)
+    return path
+
+
+def _message(source: Path | str) -> str:
+    with pytest.raises(InputError) as caught:
+        found = find_source(str(source))
+        if isinstance(found, Video):
+            list(read_frames(found))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# Pictures
+
+
+def test_a_folder_gives_its_pictures_sorted_and_not_those_of_its_subfolders(tmp_path: Path) -> None:
+    for name in ("b.png", "a.JPG", "c.webp", "sub/d.png"):
+        _picture(tmp_path / name)
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "clip.mp4").touch()
+    assert find_source(str(tmp_path)) == [tmp_path / name for name in ("a.JPG", "b.png", "c.webp")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        pytest.param("*.png", ["a.png", "b.png"], id="star"),
+        pytest.param("?.png", ["a.png", "b.png"], id="question mark"),
+        pytest.param("[b-z].*", ["b.png", "c.jpg"], id="range, other files left out"),
+        pytest.param("*", ["a.png", "b.png", "c.jpg"], id="everything"),
+        pytest.param("**/*.png", ["a.png", "b.png", "sub/a.png"], id="subfolders"),
+    ],
+)
+def test_a_pattern_gives_the_pictures_that_match(tmp_path: Path, pattern: str, names: list[str]) -> None:
+    for name in ("b.png", "a.png", "c.jpg", "sub/a.png"):
+        _picture(tmp_path / name)
+    (tmp_path / "d.txt").touch()
+    assert find_source(str(tmp_path / pattern)) == [tmp_path / name for name in names]
+
+
+def test_a_single_file_is_taken_whatever_its_suffix(tmp_path: Path) -> None:
+    for name in ("a.png", "a.xyz", "what[1].png"):
+        (tmp_path / name).touch()
+        assert find_source(str(tmp_path / name)) == [tmp_path / name]
+
+
+def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+    assert _message(tmp_path / "absent.jpg") == (
+        f"{tmp_path / 'absent.jpg'} does not exist; --source takes a picture, folder, pattern or video"
+    )
+    assert _message(tmp_path).startswith(f"no pictures in the folder {tmp_path}; looked for .jpg, ")
+    assert _message(tmp_path / "*.jpg").startswith(f"no pictures match {tmp_path / '*.jpg'}; looked for .jpg, ")
+
+
+# Videos that are read
+
+
+def test_a_video_is_opened_and_its_frames_read_in_order(tmp_path: Path) -> None:
+    path = _by_opencv(tmp_path / "clip.mp4")
+    video = find_source(str(path))
+    assert video == Video(path, 10.0, HW, 40)
+    frames = list(read_frames(open_video(path)))
+    assert len(frames) == 40
+    for number, frame in enumerate(frames):
+        assert (frame.shape, frame.dtype) == ((*HW, 3), np.uint8)
+        np.testing.assert_allclose(frame[24, 10], (4 * number, 0, 240 - 4 * number), atol=25)  # RGB, and lossy
+        np.testing.assert_allclose(frame[24, 54], (0, 200, 0), atol=25)
+
+
+def test_read_frames_holds_one_frame_at_a_time(tmp_path: Path) -> None:
+    frames = read_frames(open_video(_by_opencv(tmp_path / "clip.mp4")))
+    assert isinstance(frames, Iterator)
+    assert isinstance(frames, types.GeneratorType)
+    next(frames)
+    frames.close()  # leaving early is no error
+
+
+def test_a_suffix_in_capitals_is_a_video_too(tmp_path: Path) -> None:
+    _by_opencv(tmp_path / "clip.mp4").rename(tmp_path / "CLIP.MP4")
+    assert isinstance(find_source(str(tmp_path / "CLIP.MP4")), Video)
+
+
+@pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf"), 90000.0])
+def test_a_rate_that_cannot_be_is_taken_as_25(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fps: float) -> None:
+    path = _by_opencv(tmp_path / "clip.mp4", count=3)
+    real = cv2.VideoCapture
+
+    class Odd:
+        def __init__(self, name: str) -> None:
+            self.inner = real(name)
+
+        def get(self, key: int) -> float:
+            return fps if key == cv2.CAP_PROP_FPS else float(self.inner.get(key))
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.inner, name)
+
+    monkeypatch.setattr(cv2, "VideoCapture", Odd)
+    assert open_video(path).fps == 25.0
+
+
+# Videos that cannot be read
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.85])
+@pytest.mark.parametrize(("suffix", "codec"), [(".mp4", "mp4v"), (".webm", "VP90"), (".avi", "MJPG")])
+def test_a_truncated_video_is_refused_at_its_opening_or_at_its_end(
+    tmp_path: Path, suffix: str, codec: str, share: float
+) -> None:
+    data = _by_opencv(tmp_path / f"whole{suffix}", 60, codec).read_bytes()
+    path = tmp_path / f"cut{suffix}"
+    path.write_bytes(data[: int(share * len(data))])
+    assert str(path) in _message(path)
+
+
+def test_a_video_that_ends_early_counts_its_frames(tmp_path: Path) -> None:
+    path = _by_opencv(tmp_path / "clip.mp4", 40)
+    with pytest.raises(EndsEarlyError) as caught:
+        list(read_frames(Video(path, 10, HW, 60)))
+    assert f"{path} ends early: 40 of 60 frames could be read" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        pytest.param(0, False, id="the file does not say"),
+        pytest.param(30, False, id="more than it says"),
+        pytest.param(42, False, id="two fewer: headers count so"),
+        pytest.param(43, True, id="three fewer"),
+    ],
+)
+def test_a_frame_or_two_too_few_is_no_error(tmp_path: Path, said: int, error: bool) -> None:
+    """The margin is the larger of 2 and a fiftieth, which is 0 here."""
+    video = Video(_by_opencv(tmp_path / "clip.mp4", 40), 10, HW, said)
+    count = 0
+    try:
+        for _ in read_frames(video):
+            count += 1
+    except InputError:
+        assert error
+    else:
+        assert not error
+    assert count == 40
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".avi", ".mkv", ".mov"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(b"", "is empty (0 bytes)", id="zero bytes"),
+        pytest.param(b"these are only words\n" * 100, "cannot be read as a video", id="text"),
+        pytest.param(bytes(1000), "", id="zeros"),
+    ],
+)
+def test_what_is_no_video_is_named_in_one_line(tmp_path: Path, suffix: str, content: bytes, message: str) -> None:
+    path = tmp_path / f"clip{suffix}"
+    path.write_bytes(content)
+    said = _message(path)
+    assert str(path) in said
+    assert message in said
+
+
+def _printed(code: str, *arguments: str) -> str:
+    """Run code in a fresh process, since OpenCV reads how much it should say only once; return all that it printed."""
+    root = Path(yolo_lite.__file__).parents[1]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("OPENCV")}
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_decoders_add_no_lines_to_an_error_that_is_explained(tmp_path: Path) -> None:
+    code = """
+import sys
+from yolo_lite.data.sources import find_source, read_frames
+for name in sys.argv[1:]:
+    try:
+        list(read_frames(find_source(name)))
+    except ValueError:
+        continue
+    print("no error for", name)
+"""
+    files = []
+    for suffix in (".mp4", ".webm", ".avi", ".mkv"):
+        for number, content in enumerate((b"these are only words\n" * 100, bytes(1000))):
+            files.append(tmp_path / f"{number}{suffix}")
+            files[-1].write_bytes(content)
+    for suffix, codec in ((".mp4", "mp4v"), (".webm", "VP90")):
+        data = _by_opencv(tmp_path / f"whole{suffix}", 60, codec).read_bytes()
+        files.append(tmp_path / f"cut{suffix}")
+        files[-1].write_bytes(data[: len(data) // 2])
+    assert _printed(code, *map(str, files)) == ""
+
+
+@pytest.mark.parametrize("suffix", VIDEO_CODECS)
+def test_encoders_print_nothing(tmp_path: Path, suffix: str) -> None:
+    code = """
+import sys
+from pathlib import Path
+import numpy as np
+from yolo_lite.data.sources import VideoWriter
+with VideoWriter(Path(sys.argv[1]), 10, (48, 64)) as writer:
+    writer.write(np.zeros((48, 64, 3), np.uint8))
+"""
+    assert _printed(code, str(tmp_path / f"clip{suffix}")) == ""
+
+
+def test_a_video_that_vanished_is_an_error(tmp_path: Path) -> None:
+    video = Video(tmp_path / "gone.mp4", 10, HW, 5)
+    with pytest.raises(InputError, match=r"gone\.mp4"):
+        list(read_frames(video))
+
+
+# Videos that are written
+
+
+@pytest.mark.parametrize("suffix", VIDEO_CODECS)
+def test_a_written_video_can_be_read_back(tmp_path: Path, suffix: str) -> None:
+    path = _by_writer(tmp_path / f"clip{suffix}", fps=12.5)
+    assert sorted(tmp_path.iterdir()) == [path]
+    video = open_video(path)
+    assert video.fps == pytest.approx(12.5, rel=0.01)
+    assert video.hw == HW
+    assert abs(video.frames - 40) <= 1
+    frames = list(read_frames(video))
+    assert len(frames) == 40
+    for number in (0, 20, 39):
+        np.testing.assert_allclose(frames[number][24, 10], (4 * number, 0, 240 - 4 * number), atol=25)
+
+
+def test_both_formats_can_be_written() -> None:
+    assert set(VIDEO_CODECS) == {".mp4", ".webm"}
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, InputError])
+@pytest.mark.parametrize("suffix", VIDEO_CODECS)
+@pytest.mark.parametrize("frames", [0, 5])
+def test_a_video_that_an_error_broke_off_leaves_nothing(
+    tmp_path: Path, suffix: str, frames: int, error: type[BaseException]
+) -> None:
+    path = tmp_path / f"clip{suffix}"
+    with pytest.raises(error), VideoWriter(path, 10, HW) as writer:
+        for number in range(frames):
+            writer.write(_frame(number))
+        raise error("broken off")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_read_of_a_video_that_ends_early_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    with pytest.raises(EndsEarlyError), VideoWriter(path, 10, HW) as writer:
+        for number in range(5):
+            writer.write(_frame(number))
+        raise EndsEarlyError("early")
+    assert list(tmp_path.iterdir()) == [path]
+    assert len(list(read_frames(open_video(path)))) == 5
+
+
+@pytest.mark.parametrize("suffix", VIDEO_CODECS)
+def test_an_unfinished_video_has_not_its_own_name(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"clip{suffix}"
+    path.write_bytes(b"the last one")
+    with pytest.raises(RuntimeError), VideoWriter(path, 10, HW) as writer:
+        writer.write(_frame(0))
+        assert path.read_bytes() == b"the last one"
+        raise RuntimeError
+    assert path.read_bytes() == b"the last one"
+
+
+def test_write_does_not_modify_the_frame(tmp_path: Path) -> None:
+    frame = _frame(3)
+    frame.flags.writeable = False
+    with VideoWriter(tmp_path / "clip.mp4", 10, HW) as writer:
+        writer.write(frame)
+    np.testing.assert_array_equal(frame, _frame(3))
+
+
+# Frames gathered
+
+
+@pytest.mark.parametrize(
+    ("total", "sizes"), [(0, []), (1, [1]), (3, [3]), (4, [3, 1]), (6, [3, 3]), (7, [3, 3, 1])], ids=str
+)
+@pytest.mark.parametrize("early", [False, True])
+def test_batches_gather_all_frames_in_order_and_raise_last(total: int, sizes: list[int], early: bool) -> None:
+    def frames() -> Iterator[npt.NDArray[np.uint8]]:
+        for number in range(total):
+            yield np.full((1, 1, 3), number, np.uint8)
+        if early:
+            raise EndsEarlyError("early")
+
+    seen: list[list[int]] = []
+    with pytest.raises(EndsEarlyError) if early else contextlib.nullcontext():
+        for batch in batches(frames(), 3):
+            seen.append([int(frame[0, 0, 0]) for frame in batch])
+    assert [len(batch) for batch in seen] == sizes
+    assert [number for batch in seen for number in batch] == list(range(total))
+
+
+def test_a_folder_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "absent" / "clip.mp4"
+    with pytest.raises(InputError) as caught:
+        VideoWriter(path, 10, HW)
+    assert f"cannot write {path}" in str(caught.value)
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize(
+    ("name", "video"),
+    [  # as shared/data/README.md describes them
+        ("car-detection.mp4", (12.5, (432, 768), 377)),
+        ("one-by-one-person-detection.mp4", (10, (432, 768), 1394)),
+    ],
+)
+def test_real_videos_open(shared_data: Path, name: str, video: tuple[float, tuple[int, int], int]) -> None:
+    found = open_video(shared_data / "videos" / name)
+    assert (found.fps, found.hw, found.frames) == (pytest.approx(video[0], rel=0.01), video[1], video[2])

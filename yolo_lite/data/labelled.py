@@ -1,0 +1,26 @@
+"""A picture with its objects, and how both are brought to the network's input."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from yolo_lite.structures import Image, Letterbox
+
+
+class Labelled(NamedTuple):
+    """A picture and its objects in one frame."""
+
+    image: Image  # uint8 [H, W, 3] RGB
+    boxes: npt.NDArray[np.float32]  # [N, 4] xyxy, pixels of the image
+    labels: npt.NDArray[np.int64]  # [N]
+
+
+def fit(sample: Labelled, input_hw: tuple[int, int], resize: str) -> Labelled:
+    """Bring a picture and its boxes from original pixels to input pixels; boxes are clipped to the picture."""
+    letterbox = Letterbox.fit(sample.image.shape[:2], input_hw, resize)
+    height, width = sample.image.shape[:2]
+    boxes = letterbox.boxes_to_input(np.clip(sample.boxes, 0, [width, height, width, height]))
+    return Labelled(letterbox.apply(sample.image), boxes, sample.labels)
