@@ -134,8 +134,21 @@ def test_the_suggested_eval_works_without_a_validation_split(
     assert list(scored["per_class"]) == ["square"]
 
 
-def test_interrupted_training_resumes_from_the_command_line(
+def test_training_interrupted_at_once_keeps_nothing_and_says_so(
     coco_set: MakeSet, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("yolo_lite.engine.loop.train_step", interrupt)
+    assert main(["train", "--data", str(coco_set()), *SET]) == 130
+    assert "no epoch was finished, nothing is kept" in capsys.readouterr().out
+    assert not list(Path("runs").iterdir())
+
+
+@pytest.mark.parametrize("repeat", [True, False], ids=["the same line and --resume", "--resume alone"])
+def test_interrupted_training_resumes_from_the_command_line(
+    coco_set: MakeSet, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, repeat: bool
 ) -> None:
     import yolo_lite.cli as cli
 
@@ -148,14 +161,16 @@ def test_interrupted_training_resumes_from_the_command_line(
         return whole_line(row, best)
 
     monkeypatch.setattr(cli, "_epoch_line", interrupt)
-    assert main(["train", "--data", str(data), "--epochs", "2", *SET]) == 130
-    assert "finished epochs are saved" in capsys.readouterr().out
+    command = ["train", "--data", str(data), "--epochs", "2", "--fraction", "0.5", *SET]
+    assert main(command) == 130
+    assert "finished epochs are saved; go on with: yolo-lite train --resume" in capsys.readouterr().out
     monkeypatch.setattr(cli, "_epoch_line", whole_line)
     Path("runs/train-9").mkdir()  # newer, but nothing to resume
     assert "was started with another train.epochs than 9" in refused(capsys, "train", "--resume", "--epochs", "9")
     assert "was started with --data" in refused(capsys, "train", "--resume", "--data", "elsewhere")
-    again = ["train", "--data", str(data), "--epochs", "2", *SET, "--resume"]  # the same line once more, and --resume
-    assert main(again) == 0
+    assert "started with --fraction 0.5, not 0.7" in refused(capsys, "train", "--resume", "--fraction", "0.7")
+    same = [*command, "--resume"] if repeat else ["train", "--resume"]
+    assert main(same) == 0
     told = capsys.readouterr().out
     assert "going on in runs/train-1 after epoch 1 of 2" in told
     assert "done: runs/train-1/best.pt" in told

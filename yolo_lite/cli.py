@@ -98,13 +98,13 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", help=f"start from {_WEIGHTS_HELP}, which fixes the network; none: from scratch")
     parser.add_argument("--classes", type=_names, help="train on these classes only: person,car")
     parser.add_argument(
-        "--fraction", type=float, default=1.0, help="train on this part of the pictures, drawn by the seed"
+        "--fraction", type=float, help="train on this part of the pictures, drawn by the seed; default 1"
     )
-    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--epochs", type=int, help="default 100")
     parser.add_argument(
         "--image-size", type=int, nargs="+", metavar="N", help="side, or height and width; multiples of 32"
     )
-    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--batch-size", type=int, help="default 16")
     parser.add_argument("--device", default="auto", help=_DEVICE_HELP)
     parser.add_argument("--out", help="folder of the run; default: the next free runs/train-N")
     parser.add_argument("--seed", type=int, help="of weights, order and augmentation; default 0")
@@ -125,7 +125,8 @@ def _train(args: argparse.Namespace) -> int:
         _check_resumed(args, stored_run(args.out)[2])
     elif not args.data:
         raise InputError("train needs --data: a folder of labelled pictures or a YAML file (or --resume)")
-    with _train_progress() as (say, on_step, on_epoch):
+    finished: list[float] = []
+    with _train_progress(finished) as (say, on_step, on_epoch):
         listener = Listener(say, on_step, on_epoch)
         try:
             if args.resume:
@@ -136,7 +137,8 @@ def _train(args: argparse.Namespace) -> int:
                 folder = train(args.data, weights, *chosen, args.out, args.device, listener)
         except KeyboardInterrupt:
             same = f" --out {shlex.quote(args.out)}" if args.out else ""
-            say(f"\ninterrupted; finished epochs are saved, go on with: yolo-lite train --resume{same}")
+            saved = f"finished epochs are saved; go on with: yolo-lite train --resume{same}"
+            say("\ninterrupted; " + (saved if finished or args.resume else "no epoch was finished, nothing is kept"))
             return 130
     best = load_checkpoint(folder / "best.pt")
     where = shlex.quote(str(folder / "best.pt"))
@@ -179,8 +181,8 @@ def _settings(args: argparse.Namespace) -> dict[str, object]:
 
 
 @contextmanager
-def _train_progress() -> Iterator[tuple[Any, Any, Any]]:
-    """Show a bar for the epoch in progress, and a line for each that is finished."""
+def _train_progress(finished: list[float]) -> Iterator[tuple[Any, Any, Any]]:
+    """Show a bar for the epoch in progress, and a line for each that is finished, whose number goes into the list."""
     from tqdm import tqdm
 
     bars: list[tqdm[Any]] = []
@@ -200,6 +202,7 @@ def _train_progress() -> Iterator[tuple[Any, Any, Any]]:
             bars.pop().close()
 
     def on_epoch(row: Mapping[str, float], best: bool) -> None:
+        finished.append(row["epoch"])
         tqdm.write(_epoch_line(row, best))
 
     try:
