@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from yolo_lite.models.backbone import CSPBackbone
-from yolo_lite.models.blocks import SPPF, Bottleneck, ConvBlock, CSPBlock, DepthwiseConv2d, DepthwiseSeparable
+from yolo_lite.models.blocks import SPPF, Bottleneck, ConvBlock, CSPBlock, DepthwiseConv2d, DepthwiseSeparable, fuse
 from yolo_lite.models.neck import PAN
 
 
@@ -172,3 +172,22 @@ def test_every_level_of_the_neck_is_informed_by_all_others() -> None:
     for level in neck(levels):
         gradients = torch.autograd.grad(level.square().sum(), levels, retain_graph=True)
         assert all(float(gradient.abs().sum()) > 0 for gradient in gradients)
+
+
+def test_fusing_changes_nothing_but_the_number_of_layers() -> None:
+    """Norms with drawn statistics, so that folding them has something to do."""
+    generator = torch.Generator().manual_seed(0)
+    model = nn.Sequential(ConvBlock(3, 8, 3, 2), DepthwiseSeparable(8, 8), CSPBlock(8, 16, 2), SPPF(16)).eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight.data, module.bias.data, module.running_mean, module.running_var):
+                assert tensor is not None
+                tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+    images = torch.rand(2, 3, 32, 48, generator=generator)
+    with torch.no_grad():
+        before = model(images)
+        fuse(model)
+        after = model(images)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
+    assert len(model.state_dict()) == len(fuse(model).state_dict())  # a second time does nothing

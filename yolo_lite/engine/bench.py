@@ -15,6 +15,7 @@ from yolo_lite.data.loader import collate
 from yolo_lite.engine import loop
 from yolo_lite.engine.device import pick_precision, place
 from yolo_lite.engine.train import DetectionTask
+from yolo_lite.models.blocks import fuse
 from yolo_lite.models.build import build_detector
 from yolo_lite.models.yolo import Yolo
 from yolo_lite.postprocess import postprocess
@@ -45,10 +46,12 @@ def bench_model(
     config: Config, classes: int, device: torch.device, sizes: Sequence[int] = (320, 416, 640), repeats: int = 20
 ) -> ModelReport:
     """Measure a network with random weights and random pictures; each figure is a median after a warm-up."""
-    model = place(build_detector(config, classes).eval(), device)
+    model = build_detector(config, classes).eval()
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    model = place(model, device)
+    fuse(model)
     reports = tuple(_bench_size(model, size, device, repeats) for size in sizes)
     precision = pick_precision(config.train.precision, device)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
     return ModelReport(parameters, reports, _training_rate(config, classes, device, precision), precision)
 
 

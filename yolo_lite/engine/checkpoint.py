@@ -15,6 +15,7 @@ import torch
 from yolo_lite.config import Config, config_from_dict, config_to_dict
 from yolo_lite.errors import InputError
 from yolo_lite.files import write_atomically
+from yolo_lite.models.blocks import fuse
 from yolo_lite.models.build import build_detector
 from yolo_lite.models.yolo import Yolo
 
@@ -108,7 +109,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def build_from_checkpoint(checkpoint: Checkpoint, source: Path) -> Yolo:
-    """Build the network with its weights, in evaluation mode.
+    """Build the network with its weights, in evaluation mode and fused: to look with, not to train further.
 
     Raises:
         InputError: where weights and configuration do not fit each other.
@@ -118,7 +119,8 @@ def build_from_checkpoint(checkpoint: Checkpoint, source: Path) -> Yolo:
         model.load_state_dict({name: value.float() for name, value in checkpoint.weights.items()}, strict=True)
     except (RuntimeError, AttributeError) as error:
         raise InputError(f"{source}: the weights do not fit the network that the file describes") from error
-    return model.eval()
+    fuse(model.eval())
+    return model
 
 
 def half(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

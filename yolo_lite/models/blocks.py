@@ -96,3 +96,19 @@ class SPPF(nn.Module):
             parts.append(self.pool(parts[-1]))
         merged: Tensor = self.merge(torch.cat(parts, 1))
         return merged
+
+
+def fuse(model: nn.Module) -> nn.Module:
+    """Fold every batch normalisation into the convolution before it, in place, and return the model.
+
+    For a network in evaluation mode that will not be trained again: the results stay the same up to rounding, with a
+    third fewer operations to start.
+    """
+    for module in model.modules():
+        if isinstance(module, ConvBlock) and len(module) == 3:
+            convolution, normalisation = module[0], module[1]
+            assert isinstance(convolution, nn.Conv2d)
+            assert isinstance(normalisation, nn.BatchNorm2d)
+            module[0] = nn.utils.fusion.fuse_conv_bn_eval(convolution, normalisation)
+            del module[1]
+    return model
