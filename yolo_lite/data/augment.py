@@ -6,6 +6,7 @@ Every change draws from a generator that belongs to the sample, so a picture loo
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -155,4 +156,6 @@ def _pipeline(config: AugmentConfig, scale: tuple[float, float] | None) -> A.Com
         filter_invalid_bboxes=True,
         label_fields=["labels"],
     )
-    return A.Compose(steps, bbox_params=boxes)
+    with warnings.catch_warnings():  # it warns where no step moves boxes, though there is nothing wrong with that
+        warnings.simplefilter("ignore", UserWarning)
+        return A.Compose(steps, bbox_params=boxes)
