@@ -276,7 +276,7 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path, name: str) -> Non
 @pytest.mark.shared_data
 @pytest.mark.parametrize(
     ("file", "folder", "images", "boxes", "classes"),
-    [  # counts as shared/data/README.md says them
+    [  # counts as $YOLO_LITE_DATA/README.md says them
         pytest.param(
             "coco_mini/annotations/instances_train2017.json", "train2017", 343, 2974, 80, id="coco_mini train"
         ),

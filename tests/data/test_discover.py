@@ -679,7 +679,7 @@ def test_the_fingerprint_changes_with(coco_set: CocoSet, change: str) -> None:
 @pytest.mark.shared_data
 @pytest.mark.parametrize(
     ("name", "train", "val", "classes"),
-    [  # images and boxes as shared/data/README.md counts them
+    [  # images and boxes as $YOLO_LITE_DATA/README.md counts them
         pytest.param("voc5", (1526, 3836), (191, 451), 5, id="voc5"),
         pytest.param("coco_mini", (343, 2974), (357, 3003), 80, id="coco_mini"),
         pytest.param("raccoon", (160, 173), (40, 44), 1, id="raccoon"),

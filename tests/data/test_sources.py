@@ -369,7 +369,7 @@ def test_a_folder_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.shared_data
 @pytest.mark.parametrize(
     ("name", "video"),
-    [  # as shared/data/README.md describes them
+    [  # as $YOLO_LITE_DATA/README.md describes them
         ("car-detection.mp4", (12.5, (432, 768), 377)),
         ("one-by-one-person-detection.mp4", (10, (432, 768), 1394)),
     ],

@@ -135,7 +135,7 @@ def test_recorded_numbers_of_pycocotools_are_reproduced(shared_data: Path) -> No
     rows = check_rows(json.loads((folder / "detections.json").read_text()), data, folder / "detections.json")
     expected = json.loads((folder / "pycocotools_reference.json").read_text())
     made = evaluate_coco(data, rows).numbers
-    assert len(rows) == 734  # as shared/data/README.md counts them
+    assert len(rows) == 734  # as $YOLO_LITE_DATA/README.md counts them
     for name in STATS:
         assert abs(made[name] - expected[name]) <= 1e-9, name
 
