@@ -182,7 +182,7 @@ def _settings(args: argparse.Namespace) -> dict[str, object]:
 
 @contextmanager
 def _train_progress(finished: list[float]) -> Iterator[tuple[Any, Any, Any]]:
-    """Show a bar for the epoch in progress, and a line for each that is finished, whose number goes into the list."""
+    """Show a bar for the run, and a line for each epoch that is finished, whose number goes into the list."""
     from tqdm import tqdm
 
     bars: list[tqdm[Any]] = []
@@ -191,15 +191,13 @@ def _train_progress(finished: list[float]) -> Iterator[tuple[Any, Any, Any]]:
         tqdm.write(line)
 
     def on_step(report: StepReport) -> None:
-        if report.step == 1:
-            bars.append(
-                tqdm(total=report.steps, leave=False, unit="step", disable=None, desc=f"epoch {report.epoch + 1}")
-            )
+        if not bars:  # one bar for the whole run, so that the time left is that of the run
+            total, done = report.steps * report.epochs, report.steps * report.epoch
+            bars.append(tqdm(total=total, initial=done, leave=False, unit="step", disable=None))
         losses = " ".join(f"{name} {value:.3f}" for name, value in report.losses.items())
-        bars[-1].set_postfix_str(f"{losses}, {report.images_per_second:.0f} images/s", refresh=False)
-        bars[-1].update()
-        if report.step == report.steps:
-            bars.pop().close()
+        bars[0].set_description(f"epoch {report.epoch + 1}/{report.epochs}", refresh=False)
+        bars[0].set_postfix_str(f"{losses}, {report.images_per_second:.0f} images/s", refresh=False)
+        bars[0].update()
 
     def on_epoch(row: Mapping[str, float], best: bool) -> None:
         finished.append(row["epoch"])

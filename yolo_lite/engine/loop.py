@@ -43,6 +43,7 @@ class StepReport:
     """What a progress bar shows after each step; epochs are counted from 0."""
 
     epoch: int
+    epochs: int
     step: int
     steps: int  # of an epoch
     losses: Mapping[str, float]  # means over the epoch so far
@@ -155,7 +156,7 @@ def _run_epoch(
         images += len(batch[0])
         rate = images / (time.perf_counter() - started)
         means = {name: value / (step + 1) for name, value in sums.items()}
-        on_step(StepReport(state.epoch, step + 1, steps, means, rate))
+        on_step(StepReport(state.epoch, config.epochs, step + 1, steps, means, rate))
     return {f"loss_{name}": value / steps for name, value in sums.items()}
 
 
