@@ -327,6 +327,48 @@ def test_an_output_under_a_regular_file_is_refused(
     assert Path("file").read_text() == ""
 
 
+def test_rows_never_replace_anything_but_rows(learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    weights, data = str(learnt[0] / "best.pt"), learnt[1]
+    picture = data / "images" / "0001.png"
+    before = picture.read_bytes()
+    command = ("detect", "--weights", weights, "--source", str(picture), "--out", "out")
+    assert "takes a file name that ends in .json" in refused(capsys, *command, "--save-json", str(picture))
+    assert picture.read_bytes() == before
+    truth = data / "annotations" / "instances_val.json"
+    command = ("eval", "--weights", weights, "--data", str(data), "--out", "e")
+    assert "holds no list of result rows" in refused(capsys, *command, "--save-json", str(truth))
+    assert json.loads(truth.read_text())["images"]
+
+
+def test_an_annotated_picture_never_replaces_a_neighbour_of_its_source(
+    learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("in").mkdir()
+    Image.new("RGB", (64, 64)).save("in/p.bmp")
+    Image.new("RGB", (64, 64), "red").save("in/p.jpg")
+    before = Path("in/p.jpg").read_bytes()
+    command = ("detect", "--weights", str(learnt[0] / "best.pt"), "--source", "in/p.bmp", "--out", "in")
+    assert "would replace in/p.jpg; choose another --out" in refused(capsys, *command)
+    assert Path("in/p.jpg").read_bytes() == before
+
+
+def test_an_annotation_file_trained_on_is_scored_on_what_was_held_out(
+    coco_set: MakeSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(coco_set({"train": 20}) / "annotations" / "instances_train.json")
+    assert main(["train", "--data", file, "--epochs", "1", "--out", "run", *SET]) == 0
+    capsys.readouterr()
+    assert main(["eval", "--weights", "run/best.pt", "--data", file, "--out", "e"]) == 0
+    assert "scored on the 2 pictures set aside by seed 0" in capsys.readouterr().out
+
+
+def test_an_empty_value_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["detect", "--source", ""])
+    assert stop.value.code == 2
+    assert "got an empty text" in capsys.readouterr().err
+
+
 def test_broken_result_files_are_refused(coco_set: MakeSet, capsys: pytest.CaptureFixture[str]) -> None:
     data = str(coco_set())
     Path("rows.json").write_text("[{]")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
 import os
@@ -33,7 +34,10 @@ _WEIGHTS_HELP = "a checkpoint, or the bare name of a shipped one"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0 done, 1 partly failed, 2 refused with a line, 130 interrupted."""
+    """Run one command and return its exit status: 0 done, 1 a video ended early, 2 refused with a line, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names may hold what the terminal cannot show
     parser = build_parser()
     args = parser.parse_args(arguments)
     if args.version:
@@ -93,9 +97,13 @@ def environment() -> str:
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", help=_DATA_HELP)
-    parser.add_argument("--config", help="a YAML file or shipped name (nano): what differs from the defaults")
-    parser.add_argument("--weights", help=f"start from {_WEIGHTS_HELP}, which fixes the network; none: from scratch")
+    parser.add_argument("--data", type=_text, help=_DATA_HELP)
+    parser.add_argument(
+        "--config", type=_text, help="a YAML file or shipped name (nano): what differs from the defaults"
+    )
+    parser.add_argument(
+        "--weights", type=_text, help=f"start from {_WEIGHTS_HELP}, which fixes the network; none: from scratch"
+    )
     parser.add_argument("--classes", type=_names, help="train on these classes only: person,car")
     parser.add_argument(
         "--fraction", type=float, help="train on this part of the pictures, drawn by the seed; default 1"
@@ -106,7 +114,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch-size", type=int, help="default 16")
     parser.add_argument("--device", default="auto", help=_DEVICE_HELP)
-    parser.add_argument("--out", help="folder of the run; default: the next free runs/train-N")
+    parser.add_argument("--out", type=_text, help="folder of the run; default: the next free runs/train-N")
     parser.add_argument("--seed", type=int, help="of weights, order and augmentation; default 0")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out (default: the newest)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting: train.lr=0.002")
@@ -217,11 +225,15 @@ def _epoch_line(row: Mapping[str, float], best: bool) -> str:
 
 
 def _add_detect(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--source", help="picture, folder, pattern such as 'shots/*.jpg', or video; default: a sample")
+    parser.add_argument(
+        "--source", type=_text, help="picture, folder, pattern such as 'shots/*.jpg', or video; default: a sample"
+    )
     _add_weights(parser)
     _add_model_settings(parser, score=0.25, iou=0.6, batch=8)
     parser.add_argument("--classes", type=_names, help="report these classes only: person,car")
-    parser.add_argument("--out", help="folder of the annotated pictures or video; default: the next free runs/detect-N")
+    parser.add_argument(
+        "--out", type=_text, help="folder of the annotated pictures or video; default: the next free runs/detect-N"
+    )
     parser.add_argument("--video-format", choices=("mp4", "webm"), default="mp4", help="webm (VP9) plays in browsers")
     parser.add_argument("--save-json", type=Path, metavar="FILE", help="write COCO result rows in original pixels")
     parser.add_argument("--show", action="store_true", help="also open a window (needs opencv-python, see README)")
@@ -344,12 +356,12 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--detections", type=Path, metavar="FILE", help="score this COCO result file, no weights needed"
     )
-    parser.add_argument("--data", required=True, help=_DATA_HELP)
+    parser.add_argument("--data", type=_text, required=True, help=_DATA_HELP)
     parser.add_argument("--split", default="val", help="val (default), train or test")
     parser.add_argument("--classes", type=_names, help="score these classes of the data only: person,car")
     _add_model_settings(parser, score=0.001, iou=0.7, batch=16)
     parser.add_argument("--save-json", type=Path, metavar="FILE", help="write the detections as COCO result rows")
-    parser.add_argument("--out", help="folder of metrics.json; default: the next free runs/eval-N")
+    parser.add_argument("--out", type=_text, help="folder of metrics.json; default: the next free runs/eval-N")
     parser.set_defaults(run=_eval)
 
 
@@ -357,7 +369,7 @@ def _eval(args: argparse.Namespace) -> int:
     """Score a checkpoint, or a COCO result file of any detector, with pycocotools."""
     from tqdm import tqdm
 
-    from yolo_lite.engine.detect import JsonRows
+    from yolo_lite.engine.detect import JsonRows, check_rows_path
     from yolo_lite.engine.evaluate import EvaluationSettings, evaluate, evaluate_detections
     from yolo_lite.engine.weights import DEFAULT_WEIGHTS
     from yolo_lite.files import check_can_create, make_folder, write_atomically
@@ -365,7 +377,7 @@ def _eval(args: argparse.Namespace) -> int:
     out = Path(args.out) if args.out else _next_free("eval")
     check_can_create(out)
     if args.save_json:
-        check_can_create(args.save_json.parent)
+        check_rows_path(args.save_json)
     if args.detections:
         if args.weights:
             raise InputError("eval takes --weights or --detections, not both")
@@ -447,7 +459,7 @@ def _bench(args: argparse.Namespace) -> int:
 
 
 def _add_weights(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--weights", help=f"{_WEIGHTS_HELP}; default: the shipped yolo_lite-n-voc5")
+    parser.add_argument("--weights", type=_text, help=f"{_WEIGHTS_HELP}; default: the shipped yolo_lite-n-voc5")
 
 
 def _add_model_settings(parser: argparse.ArgumentParser, score: float, iou: float, batch: int) -> None:
@@ -469,6 +481,12 @@ def _image_size(sides: Sequence[int] | None) -> tuple[int, int] | None:
     if len(sides) > 2:
         raise InputError(f"--image-size takes one side, or height and width, got {len(sides)} numbers")
     return sides[0], sides[-1]
+
+
+def _text(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("expected a value, got an empty text (a variable that is not set?)")
+    return text
 
 
 def _names(text: str) -> list[str]:

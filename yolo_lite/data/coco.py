@@ -54,7 +54,9 @@ def read_coco(json_path: Path, image_folders: Sequence[Path]) -> DetectionSet:
             dropped += 1
             continue
         area = annotation.get("area")
-        area = float(area) if area is not None and _is_number(area) else (box[2] - box[0]) * (box[3] - box[1])
+        area = (
+            float(area) if area is not None and _is_number(area) and area > 0 else (box[2] - box[0]) * (box[3] - box[1])
+        )
         boxes[image_id].append((box, labels[category], bool(annotation.get("iscrowd", 0)), area))
     records = []
     for image_id, image in images.items():
@@ -67,7 +69,7 @@ def read_coco(json_path: Path, image_folders: Sequence[Path]) -> DetectionSet:
 def read_json(path: Path) -> Any:
     """Read a JSON file; raise InputError naming it, and the line where it breaks."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except json.JSONDecodeError as error:

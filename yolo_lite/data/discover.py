@@ -54,15 +54,19 @@ def read_split(data: str | Path, split: str, classes: Sequence[str] | None = Non
 
 
 def read_split_or_held_out(
-    data: str | Path, split: str, classes: Sequence[str] | None, seed: int
+    data: str | Path, split: str, classes: Sequence[str] | None, seed: int, trained_on: str = ""
 ) -> tuple[DetectionSet, list[str]]:
     """Read a split, or, where val is asked for and there is none, the pictures that training with this seed sets aside.
+
+    An annotation file by itself is scored whole, unless it is what the weights were trained on.
 
     Returns:
         The set, and a line that says so in the second case.
     """
     splits = find_splits(Path(data))
-    if canonical_split(split) != "val" or "val" in splits or "train" not in splits or Path(data).suffix == ".json":
+    if canonical_split(split) != "val" or "val" in splits or "train" not in splits:
+        return read_split(data, split, classes), []
+    if Path(data).suffix == ".json" and str(data) != trained_on:
         return read_split(data, split, classes), []
     _, held = _hold_out(_read(splits, "train", classes), seed)
     return held, [f"{data} has no split 'val': scored on the {len(held.records):,} pictures set aside by seed {seed}"]
@@ -195,7 +199,11 @@ def fingerprint(data: DetectionSet) -> str:
     """Return a sha256 of file names, sizes, boxes and class names: equal for equal labels, wherever they lie."""
     digest = hashlib.sha256("\n".join(data.class_names).encode())
     for record in data.records:
-        digest.update(f"\n{record.path.name} {record.hw} {record.labels.tolist()} {record.boxes.tolist()}".encode())
+        digest.update(
+            f"\n{record.path.name} {record.hw} {record.labels.tolist()} {record.boxes.tolist()}".encode(
+                errors="surrogateescape"
+            )
+        )
     return digest.hexdigest()
 
 

@@ -47,7 +47,9 @@ def find_source(source: str) -> list[Path] | Video:
     """
     path = Path(source)
     if path.is_dir():
-        pictures = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        pictures = sorted(
+            file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "."
+        )
         if not pictures:
             raise InputError(
                 f"no pictures in the folder {path}; looked for {', '.join(IMAGE_SUFFIXES)} (videos are taken one at a time)"
@@ -181,6 +183,8 @@ class VideoWriter:
 
 def _capture(path: Path) -> Any:
     cv2 = _quiet_cv2()
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
     if path.is_file() and path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes)")
     capture = cv2.VideoCapture(str(path))

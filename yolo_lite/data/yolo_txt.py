@@ -56,7 +56,7 @@ def label_path(picture: Path) -> Path:
 def read_text(path: Path) -> str:
     """Read a text file; raise InputError naming it where it is not UTF-8 or cannot be read."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -65,7 +65,7 @@ def read_text(path: Path) -> str:
 
 def _pictures(path: Path) -> list[Path]:
     if path.is_dir():
-        return sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+        return sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != ".")
     if path.suffix == ".txt" and path.is_file():
         lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
         return [path.parent / line for line in lines]

@@ -18,7 +18,7 @@ from yolo_lite.data.images import read_image
 from yolo_lite.data.sources import EndsEarlyError, Video, VideoWriter
 from yolo_lite.engine.predict import Detector
 from yolo_lite.errors import InputError
-from yolo_lite.files import make_folder, temporary, write_atomically
+from yolo_lite.files import check_can_create, make_folder, temporary, write_atomically
 from yolo_lite.metrics.coco import to_rows
 from yolo_lite.structures import Detections, Image
 from yolo_lite.visualize import draw_detections
@@ -89,8 +89,8 @@ def detect_video(
         EndsEarlyError: where the video ends early.
     """
     make_folder(target.parent)
-    if target.exists() and target.samefile(video.path):
-        raise InputError(f"the annotated video would replace {video.path}; choose another --out")
+    if target.exists() and target.parent.samefile(video.path.parent):
+        raise InputError(f"the annotated video would replace {target}; choose another --out")
     with VideoWriter(target, video.fps, video.hw) as writer:
         for number, (frame, detections) in enumerate(detector.stream(video)):
             annotated = draw_detections(frame, detections)
@@ -132,13 +132,21 @@ def write_picture(path: Path, image: Image) -> None:
     write_atomically(path, lambda part: PillowImage.fromarray(image).save(part, quality=92))
 
 
+def check_rows_path(path: Path) -> None:
+    """Raise InputError where result rows would replace something else than result rows, or have no place."""
+    check_can_create(path.parent)
+    if path.suffix.lower() != ".json" or path.is_dir():
+        raise InputError(f"--save-json takes a file name that ends in .json, got {path}")
+    if path.is_file() and not path.read_bytes()[:64].lstrip().startswith(b"["):
+        raise InputError(f"{path} is there and holds no list of result rows; choose another file for --save-json")
+
+
 class JsonRows:
     """A JSON list that is written row by row, so that memory stays flat, and gets its name when it is complete."""
 
     def __init__(self, path: Path) -> None:
+        check_rows_path(path)
         make_folder(path.parent)
-        if path.is_dir():
-            raise InputError(f"{path} is a folder; --save-json takes a file name")
         self.path, self.part = path, temporary(path)
         try:
             self._file = self.part.open("w", encoding="utf-8")
@@ -172,12 +180,14 @@ def _output_names(pictures: Sequence[Path], out: Path) -> dict[Path, Path]:
     targets: dict[Path, Path] = {}
     taken: set[str] = set()
     sources = {path.resolve() for path in pictures}
+    folders = {path.parent for path in sources}
     for path in pictures:
         suffix = ".png" if path.suffix.lower() == ".png" else ".jpg"
         names = itertools.chain([path.stem], (f"{path.stem}-{number}" for number in itertools.count(2)))
         name = next(name for name in names if (name + suffix).lower() not in taken)
         taken.add((name + suffix).lower())
         targets[path] = out / (name + suffix)
-        if targets[path].resolve() in sources:
-            raise InputError(f"the annotated picture would replace {path}; choose another --out")
+        beside = targets[path].exists() and out.resolve() in folders  # somebody's picture, not a result of before
+        if beside or targets[path].resolve() in sources:
+            raise InputError(f"the annotated picture would replace {targets[path]}; choose another --out")
     return targets

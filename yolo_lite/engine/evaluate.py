@@ -114,7 +114,9 @@ def evaluate(
     checkpoint = load_checkpoint(source)
     where = pick_device(device)
     model = place(build_from_checkpoint(checkpoint, source), where)
-    truth, held_out = read_split_or_held_out(data, split, classes, int(checkpoint.about.get("seed", 0)))
+    truth, held_out = read_split_or_held_out(
+        data, split, classes, int(checkpoint.about.get("seed", 0)), checkpoint.about["data"]
+    )
     check_pictures(truth)
     input_hw = image_size or checkpoint.config.input.image_size
     check_image_size(input_hw)

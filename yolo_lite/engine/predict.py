@@ -57,7 +57,7 @@ class Detector:
         self.weights = find_weights(os.fspath(weights))
         checkpoint = load_checkpoint(self.weights)
         self.class_names, self.category_ids = checkpoint.class_names, checkpoint.category_ids
-        size = image_size or checkpoint.config.input.image_size
+        size = checkpoint.config.input.image_size if image_size is None else image_size
         self.image_size = (size, size) if isinstance(size, int) else size
         check_image_size(self.image_size)
         self.resize = checkpoint.config.input.resize
@@ -65,6 +65,9 @@ class Detector:
         self.model = place(build_from_checkpoint(checkpoint, self.weights), self.device)
         self.score_threshold = check_share(score_threshold, "score_threshold")
         self.iou_threshold = check_share(iou_threshold, "iou_threshold")
+        for name, count in (("max_detections", max_detections), ("batch_size", batch_size)):
+            if count < 1:
+                raise InputError(f"{name} must be at least 1, got {count}")
         self.max_detections = max_detections
         self.batch_size = batch_size
         self._allowed = self._mask(classes)
