@@ -310,10 +310,7 @@ def test_the_size_is_read_without_decoding_the_pixels(
     Image.fromarray(_noise()).save(path)
     decoded = []
     monkeypatch.setattr(ImageFile.ImageFile, "load_prepare", lambda picture: decoded.append(picture))
-    try:
-        read_image_size(path)
-    except Exception:
-        assert decoded, "another error than that of a load that was stopped"
+    read_image_size(path)
     assert decoded == []
 
 

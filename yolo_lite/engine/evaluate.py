@@ -115,7 +115,7 @@ def evaluate(
     where = pick_device(device)
     model = place(build_from_checkpoint(checkpoint, source), where)
     truth, held_out = read_split_or_held_out(
-        data, split, classes, int(checkpoint.about.get("seed", 0)), checkpoint.about["data"]
+        data, split, classes, int(checkpoint.about.get("seed", 0)), checkpoint.about.get("data", "")
     )
     check_pictures(truth)
     input_hw = image_size or checkpoint.config.input.image_size
