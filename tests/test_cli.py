@@ -444,3 +444,29 @@ def test_bench_prints_a_table(capsys: pytest.CaptureFixture[str], monkeypatch: p
     told = capsys.readouterr().out
     assert "64 x 64" in told
     assert "training, 64 x 64, batch 2" in told
+
+
+def test_bench_ops_compares_with_torchvision(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import yolo_lite.engine.bench_ops as bench
+    from yolo_lite.ops import backend
+
+    monkeypatch.setattr(bench, "TOTALS", (40,))
+    monkeypatch.setattr(bench, "ASSIGNMENTS", ((2, 3, 64),))
+    assert main(["bench", "ops", "--device", "cpu", "--classes", "3"]) == 0
+    told = capsys.readouterr().out
+    assert f"backend {backend('cpu')}" in told
+    rows = [line.split() for line in told.splitlines() if line.split()[1:2] == ["40"]]
+    assert [row[0] for row in rows] == ["1", "8"]
+    assert ("plain torch" in told) == (backend("cpu") == "native")
+
+
+def test_bench_ops_measures_nothing_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    import yolo_lite.engine.bench_ops as bench
+
+    real = bench.nms_padded
+    monkeypatch.setattr(bench, "TOTALS", (40,))
+    monkeypatch.setattr(bench, "nms_padded", lambda *a, **k: [part.clone().fill_(1) for part in real(*a, **k)])
+    with pytest.raises(RuntimeError, match="keeps other boxes than torchvision in picture 0"):
+        main(["bench", "ops", "--device", "cpu"])

@@ -71,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_train(commands.add_parser("train", help="train a detector on labelled pictures", description=_train.__doc__))
     _add_detect(commands.add_parser("detect", help="find objects in pictures or a video", description=_detect.__doc__))
     _add_eval(commands.add_parser("eval", help="score a checkpoint or a result file", description=_eval.__doc__))
-    _add_bench(commands.add_parser("bench", help="measure speed on this machine", description=_bench.__doc__))
+    _add_bench(commands.add_parser("bench", help="measure speed on this machine"))
     return parser
 
 
@@ -93,6 +93,8 @@ def environment() -> str:
         except PackageNotFoundError:
             if name != "opencv-python":
                 lines.append(f"{name} is not installed")
+    built = any(Path(yolo_lite.__file__).parent.glob("ops/_native*.*[od]"))  # .so or .pyd
+    lines.append(f"C extension of the ops {'built' if built else 'not built: no compiler at installation?'}")
     return "\n".join(lines)
 
 
@@ -429,14 +431,20 @@ def _figure(value: float) -> str:
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:
     what = parser.add_subparsers(dest="what", metavar="what", required=True)
-    model = what.add_parser("model", help="parameters, GFLOPs, latency and training speed", description=_bench.__doc__)
+    model = what.add_parser(
+        "model", help="parameters, GFLOPs, latency and training speed", description=_bench_model.__doc__
+    )
     model.add_argument("--config", default="nano", help="a YAML file or shipped name")
     model.add_argument("--classes", type=int, default=80, help="how many classes; default 80")
     model.add_argument("--device", default="auto", help=_DEVICE_HELP)
-    parser.set_defaults(run=_bench)
+    model.set_defaults(run=_bench_model)
+    ops = what.add_parser("ops", help="suppression beside torchvision's", description=_bench_ops.__doc__)
+    ops.add_argument("--classes", type=_positive, default=80, help="classes among the boxes; default 80")
+    ops.add_argument("--device", default="auto", help=_DEVICE_HELP)
+    ops.set_defaults(run=_bench_ops)
 
 
-def _bench(args: argparse.Namespace) -> int:
+def _bench_model(args: argparse.Namespace) -> int:
     """Measure a network on this machine with random weights; every figure is a median after a warm-up."""
     from yolo_lite.config import read_config
     from yolo_lite.engine.bench import bench_model
@@ -455,6 +463,36 @@ def _bench(args: argparse.Namespace) -> int:
     batch = config.train.batch_size
     rate = report.training_images_per_second
     print(f"training, {height} x {width}, batch {batch}, {report.precision}: {rate:.1f} images/s (without loading)")
+    return 0
+
+
+def _bench_ops(args: argparse.Namespace) -> int:
+    """Check suppression against torchvision's and time both by turns; on the CPU also assignment against plain torch."""
+    from yolo_lite.engine.bench_ops import IOU_THRESHOLD, MAX_DETECTIONS, bench_assign, bench_nms
+    from yolo_lite.engine.device import describe_hardware, pick_device
+    from yolo_lite.ops import warmup
+
+    device = pick_device(args.device)
+    used = warmup(device)
+    print(
+        f"backend {used}; {describe_hardware(device)}; torch {version('torch')}, torchvision {version('torchvision')}"
+    )
+    print(
+        f"nms_padded, IoU {IOU_THRESHOLD}, {args.classes} classes; ms for the batch; K: max_detections; answers equal"
+    )
+    print(f"{'':10} {'torchvision':>12} {f'K = {MAX_DETECTIONS}':>19} {'K = N, no cap':>20}   graph replay")
+    print("   B     N      ms/batch    kept      ms  ratio   kept      ms  ratio      ms  ratio")
+    for row in bench_nms(device, args.classes):
+        capped = f"{row.kept:>7} {row.ours_ms:>7.3f} {row.torchvision_ms / row.ours_ms:>5.1f}x"
+        free = f"{row.kept_uncapped:>6} {row.uncapped_ms:>7.3f} {row.torchvision_ms / row.uncapped_ms:>5.1f}x"
+        replay = f"{row.graph_ms:>7.3f} {row.torchvision_ms / row.graph_ms:>5.1f}x" if row.graph_ms else "      -"
+        print(f"{row.batch:>4} {row.total:>5} {row.torchvision_ms:>13.3f} {capped} {free} {replay}", flush=True)
+    if used == "native":
+        print("\ntask-aligned assignment, ms for the batch; answers equal")
+        print("   B  objects  side  plain torch  C extension  ratio")
+        for one in bench_assign():
+            times = f"{one.torch_ms:>12.2f} {one.native_ms:>12.2f} {one.torch_ms / one.native_ms:>5.0f}x"
+            print(f"{one.batch:>4} {one.objects:>8} {one.side:>5} {times}", flush=True)
     return 0
 
 

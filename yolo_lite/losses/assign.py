@@ -12,7 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from yolo_lite.ops import box_iou, points_in_boxes
+from yolo_lite.ops import backend, box_iou, points_in_boxes
+from yolo_lite.ops.native import task_aligned_native
 
 
 class Assignment(NamedTuple):
@@ -45,7 +46,8 @@ def task_aligned(
     A box claims the `top_k` points of highest positive alignment, the lower index on ties, among the points inside it.
     A box with a side below the second stride is grown to that, about its centre, when it is asked which points are
     inside, so that a tiny box still has candidates. The target score is the alignment scaled so that the best point
-    of the box has the highest IoU of the box (equation 3 ff.).
+    of the box has the highest IoU of the box (equation 3 ff.). On the CPU the C extension, where it was built, does the
+    work for whole exponents, with the same result bit for bit.
 
     Args:
         scores: [B, A, C] in 0..1, without gradient.
@@ -58,18 +60,37 @@ def task_aligned(
     """
     if targets.boxes.shape[1] == 0:
         return _background(scores)
+    if backend(scores.device) == "native" and alpha == int(alpha) and beta == int(beta):
+        grown = _grown(targets.boxes, strides).float()
+        tensors = (scores.float(), boxes.float(), points.float(), grown, targets.boxes.float(), targets.labels)
+        return Assignment(*task_aligned_native(*tensors, top_k, int(alpha), int(beta)))
+    return task_aligned_torch(scores, boxes, points, strides, targets, top_k, alpha, beta)
+
+
+def task_aligned_torch(
+    scores: Tensor,
+    boxes: Tensor,
+    points: Tensor,
+    strides: Tensor,
+    targets: Targets,
+    top_k: int,
+    alpha: float,
+    beta: float,
+) -> Assignment:
+    """Compute `task_aligned` for every pair of box and point, on any device: the definition, for at least one box."""
+    grown = _grown(targets.boxes, strides)
     real = targets.labels >= 0  # [B, N]
-    inside = points_in_boxes(points, _grown(targets.boxes, strides)) & real.unsqueeze(-1)  # [B, N, A]
+    inside = points_in_boxes(points, grown) & real.unsqueeze(-1)  # [B, N, A]
     iou = box_iou(targets.boxes, boxes)
     class_scores = scores.transpose(1, 2).gather(
         1, targets.labels.clamp(min=0).unsqueeze(-1).expand(-1, -1, scores.shape[1])
     )
-    alignment = (class_scores.pow(alpha) * iou.pow(beta)).masked_fill(~inside, 0)
+    alignment = _power(class_scores, alpha) * _power(iou, beta)
+    alignment = torch.where(inside & (alignment > 0), alignment, 0.0)  # NaN compares false
     claimed = _top(alignment, top_k) & (alignment > 0)
     box_index = _resolve(claimed, iou)
-    alignment = alignment * claimed
-    best_alignment = alignment.amax(-1, keepdim=True)
-    best_iou = (iou * claimed).amax(-1, keepdim=True)
+    best_alignment = (alignment * claimed).amax(-1, keepdim=True)
+    best_iou = torch.where(claimed, iou, 0.0).amax(-1, keepdim=True)
     scaled = alignment / best_alignment.clamp(min=torch.finfo(alignment.dtype).tiny) * best_iou
     return Assignment(box_index, _of_own_box(scaled, box_index))
 
@@ -134,6 +155,20 @@ def _grown(boxes: Tensor, strides: Tensor) -> Tensor:
     half = torch.maximum(sizes, least) / 2
     small = (sizes < least).repeat(1, 1, 2)
     return torch.where(small, torch.cat([centres - half, centres + half], -1), boxes)
+
+
+def _power(values: Tensor, exponent: float) -> Tensor:
+    """Raise to a power, a whole one by repeated squaring: each step of that is rounded alike on every device."""
+    if exponent != int(exponent):
+        return values.pow(exponent)
+    result = torch.ones_like(values)
+    first, rest = True, int(exponent)
+    while rest:
+        if rest & 1:
+            result, first = (values if first else result * values), False
+        rest >>= 1
+        values = values * values
+    return result
 
 
 def _top(values: Tensor, k: int) -> Tensor:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from yolo_lite.ops.backends import backend
 from yolo_lite.ops.boxes import box_area, check_boxes
+from yolo_lite.ops.cuda import box_iou_cuda
 
 KINDS = ("iou", "giou", "diou", "ciou")
 
@@ -31,6 +34,14 @@ def box_iou(boxes1: Tensor, boxes2: Tensor, kind: str = "iou", eps: float = 1e-7
     """
     check_boxes(boxes1, "boxes1")
     check_boxes(boxes2, "boxes2")
+    _check_kind(kind)
+    # torch.compile fuses the definition by itself, and gradients flow through it alone
+    needs_gradient = torch.is_grad_enabled() and (boxes1.requires_grad or boxes2.requires_grad)
+    if boxes1.is_cuda and not needs_gradient and not torch.compiler.is_compiling():
+        if boxes2.device != boxes1.device:
+            raise ValueError(f"boxes2 must be on {boxes1.device} like boxes1, got {boxes2.device}")
+        overlaps: Tensor = _op(boxes1, boxes2, kind, eps)
+        return overlaps
     return _iou(boxes1.unsqueeze(-2), boxes2.unsqueeze(-3), kind, eps)
 
 
@@ -41,12 +52,16 @@ def paired_iou(boxes1: Tensor, boxes2: Tensor, kind: str = "iou", eps: float = 1
     """
     check_boxes(boxes1, "boxes1")
     check_boxes(boxes2, "boxes2")
+    _check_kind(kind)
     return _iou(boxes1, boxes2, kind, eps)
 
 
-def _iou(a: Tensor, b: Tensor, kind: str, eps: float) -> Tensor:
+def _check_kind(kind: str) -> None:
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+
+
+def _iou(a: Tensor, b: Tensor, kind: str, eps: float) -> Tensor:
     a, b = a.float(), b.float()
     size = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
     intersection = size[..., 0] * size[..., 1]
@@ -75,3 +90,49 @@ def _iou(a: Tensor, b: Tensor, kind: str, eps: float) -> Tensor:
 def _aspect_angle(boxes: Tensor) -> Tensor:
     """arctan(w / h) as atan2, which is finite, with a finite gradient, where the height is 0."""
     return torch.atan2(boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1])
+
+
+def _box_iou(boxes1: Tensor, boxes2: Tensor, kind: str, eps: float) -> Tensor:
+    """Compute the op where the boxes are; what torch.library calls."""
+    if not boxes1.is_cuda or backend(boxes1.device) != "cuda":
+        return _iou(boxes1.unsqueeze(-2), boxes2.unsqueeze(-3), kind, eps)
+    shape = _pairs_shape(boxes1, boxes2)
+    # the kernel has one leading dimension
+    a, b = (boxes.float().expand(*shape[:-2], -1, -1).reshape(-1, boxes.shape[-2], 4) for boxes in (boxes1, boxes2))
+    angles = (_aspect_angle(a), _aspect_angle(b)) if kind == "ciou" else (None, None)
+    return box_iou_cuda(a, b, angles[0], angles[1], KINDS.index(kind), eps).view(shape)
+
+
+def _pairs_shape(boxes1: Tensor, boxes2: Tensor) -> tuple[int, ...]:
+    leading = torch.broadcast_shapes(boxes1.shape[:-2], boxes2.shape[:-2])  # type: ignore[no-untyped-call]
+    return (*leading, boxes1.shape[-2], boxes2.shape[-2])
+
+
+def _shapes(boxes1: Tensor, boxes2: Tensor, kind: str, eps: float) -> Tensor:
+    """Describe the result to torch.compile and torch.export."""
+    return boxes1.new_empty(_pairs_shape(boxes1, boxes2), dtype=torch.float32)
+
+
+def _mapped(
+    info: Any, in_dims: tuple[int | None, ...], boxes1: Tensor, boxes2: Tensor, kind: str, eps: float
+) -> tuple[Tensor, int]:
+    """Make the dimension that torch.vmap maps over the first one."""
+    rank = max(tensor.ndim - (dim is not None) for tensor, dim in zip((boxes1, boxes2), in_dims))
+    folded = []
+    for tensor, dim in zip((boxes1, boxes2), in_dims):
+        if dim is not None:
+            tensor = tensor.movedim(dim, 0)
+            while tensor.ndim <= rank:  # as broadcasting would
+                tensor = tensor.unsqueeze(1)
+        folded.append(tensor)
+    return _op(*folded, kind, eps), 0
+
+
+_library = torch.library.Library("yolo_lite", "FRAGMENT")  # type: ignore[no-untyped-call]
+_library.define(  # type: ignore[no-untyped-call]
+    "box_iou(Tensor boxes1, Tensor boxes2, str kind, float eps) -> Tensor", tags=(torch.Tag.pt2_compliant_tag,)
+)
+_library.impl("box_iou", _box_iou, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+torch.library.register_fake("yolo_lite::box_iou", _shapes, lib=_library)
+torch.library.register_vmap("yolo_lite::box_iou", _mapped, lib=_library)
+_op = torch.ops.yolo_lite.box_iou.default

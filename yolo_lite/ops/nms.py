@@ -14,10 +14,15 @@ The meaning, the same on every device:
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from yolo_lite.ops.backends import backend
+from yolo_lite.ops.cuda import nms_padded_cuda
+from yolo_lite.ops.native import nms_padded_native
 from yolo_lite.ops.torch_nms import nms_padded_torch
 
 
@@ -49,14 +54,10 @@ def nms_padded(
     _check(boxes, scores, labels, max_detections)
     if not 0 <= iou_threshold <= 1:
         raise ValueError(f"iou_threshold must be from 0 to 1, got {iou_threshold}")
-    batch, total = scores.shape
-    if batch == 0 or total == 0 or max_detections == 0:
-        indices = torch.full((batch, max_detections), -1, dtype=torch.int64, device=boxes.device)
-        return indices, torch.zeros(batch, dtype=torch.int32, device=boxes.device)
-    if labels is None:
-        labels = torch.zeros(1, 1, dtype=torch.int64, device=boxes.device).expand(batch, total)
-    thresholds = _float32_floor(iou_threshold), _float32_floor(score_threshold)
-    return nms_padded_torch(boxes.float(), scores.float(), labels, *thresholds, max_detections)
+    if math.isnan(score_threshold):
+        raise ValueError("score_threshold must be a number, got nan")
+    chosen: tuple[Tensor, Tensor] = _op(boxes, scores, labels, iou_threshold, score_threshold, max_detections)
+    return chosen
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
@@ -96,9 +97,72 @@ def _check(boxes: Tensor, scores: Tensor, labels: Tensor | None, max_detections:
         raise ValueError(f"max_detections must not be negative, got {max_detections}")
 
 
+def _nms_padded(
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor | None,
+    iou_threshold: float,
+    score_threshold: float,
+    max_detections: int,
+) -> tuple[Tensor, Tensor]:
+    """Compute the op where the tensors are. It is what torch.library calls, on every device."""
+    batch, total = scores.shape
+    if batch == 0 or total == 0 or max_detections == 0:
+        indices = torch.full((batch, max_detections), -1, dtype=torch.int64, device=boxes.device)
+        return indices, torch.zeros(batch, dtype=torch.int32, device=boxes.device)
+    compute = _BACKENDS[backend(boxes.device)]
+    labels = None if labels is None else labels.long()
+    thresholds = _float32_floor(iou_threshold), _float32_floor(score_threshold)
+    return compute(boxes.float(), scores.float(), labels, *thresholds, max_detections)
+
+
+@lru_cache
 def _float32_floor(value: float) -> float:
     """Return the largest float32 that is not above `value`: x > value and x > floor agree for every float32 x."""
     single = torch.tensor(value, dtype=torch.float32)
     if float(single) > value:
         single = torch.nextafter(single, torch.tensor(-math.inf))
     return float(single)
+
+
+def _shapes(
+    boxes: Tensor, scores: Tensor, labels: Tensor | None, iou: float, score: float, max_detections: int
+) -> tuple[Tensor, Tensor]:
+    """Describe the result to torch.compile and torch.export."""
+    indices = boxes.new_empty((boxes.shape[0], max_detections), dtype=torch.int64)
+    return indices, boxes.new_empty((boxes.shape[0],), dtype=torch.int32)
+
+
+def _mapped(
+    info: Any,
+    in_dims: tuple[int | None, ...],
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor | None,
+    iou_threshold: float,
+    score_threshold: float,
+    max_detections: int,
+) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+    """Fold the dimension that torch.vmap maps over into the batch, which the pictures share nothing across."""
+    size = info.batch_size
+
+    def fold(tensor: Tensor, dim: int | None) -> Tensor:
+        whole = tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+        return whole.flatten(0, 1)
+
+    folded = [None if tensor is None else fold(tensor, dim) for tensor, dim in zip((boxes, scores, labels), in_dims)]
+    indices, counts = _op(*folded, iou_threshold, score_threshold, max_detections)
+    return (indices.unflatten(0, (size, -1)), counts.unflatten(0, (size, -1))), (0, 0)
+
+
+_BACKENDS = {"cuda": nms_padded_cuda, "native": nms_padded_native, "torch": nms_padded_torch}
+_library = torch.library.Library("yolo_lite", "FRAGMENT")  # type: ignore[no-untyped-call]
+_library.define(  # type: ignore[no-untyped-call]
+    "nms_padded(Tensor boxes, Tensor scores, Tensor? labels, float iou_threshold, float score_threshold, "
+    "SymInt max_detections) -> (Tensor, Tensor)",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+_library.impl("nms_padded", _nms_padded, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+torch.library.register_fake("yolo_lite::nms_padded", _shapes, lib=_library)
+torch.library.register_vmap("yolo_lite::nms_padded", _mapped, lib=_library)
+_op = torch.ops.yolo_lite.nms_padded.default

@@ -14,17 +14,24 @@ BLOCK = 64
 
 
 def nms_padded_torch(
-    boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float, score_threshold: float, max_detections: int
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor | None,
+    iou_threshold: float,
+    score_threshold: float,
+    max_detections: int,
 ) -> tuple[Tensor, Tensor]:
     """Suppress over a batch; arguments checked and thresholds rounded down to float32 by ops.nms.nms_padded.
 
     Args:
-        boxes: float32 [B, N, 4]; scores: float32 [B, N]; labels: integer [B, N].
+        boxes: float32 [B, N, 4]; scores: float32 [B, N]; labels: integer [B, N], or None where all boxes compete.
 
     Returns:
         indices int64 [B, max_detections] padded with -1, counts int32 [B].
     """
     batch, total = scores.shape
+    if labels is None:
+        labels = torch.zeros(1, 1, dtype=torch.int64, device=boxes.device).expand(batch, total)
     keys = torch.where(scores > score_threshold, scores, float("-inf"))  # NaN compares false
     keys, order = torch.sort(keys + 0.0, dim=1, descending=True, stable=True)  # + 0.0 makes -0.0 equal 0.0
     order_boxes = boxes.gather(1, order.unsqueeze(-1).expand(-1, -1, 4))
@@ -56,7 +63,7 @@ def nms_padded_torch(
         kept_boxes.scatter_(1, position.unsqueeze(-1).expand(-1, -1, 4), now_boxes)
         kept_labels.scatter_(1, position, now_labels)
         counts = (counts + keep.sum(1)).clamp(max=max_detections)
-    return indices[:, :max_detections], counts.int()
+    return indices[:, :max_detections].contiguous(), counts.int()
 
 
 def _suppresses(a: Tensor, a_labels: Tensor, b: Tensor, b_labels: Tensor, iou_threshold: float) -> Tensor:

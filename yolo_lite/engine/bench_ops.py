@@ -1,0 +1,172 @@
+"""Measure suppression and assignment beside torchvision's and plain torch's, and compare their answers first."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from yolo_lite.errors import InputError
+from yolo_lite.losses.assign import Targets, task_aligned, task_aligned_torch
+from yolo_lite.ops import nms_padded, warmup
+
+IOU_THRESHOLD = 0.5
+MAX_DETECTIONS = 300
+TOTALS = (100, 300, 1000, 4096, 8400)
+ASSIGNMENTS = ((16, 20, 320), (16, 20, 640), (32, 60, 640))  # pictures, objects a picture, side in pixels
+
+
+@dataclass(frozen=True)
+class NmsReport:
+    """One batch size and number of boxes: median milliseconds for the whole batch."""
+
+    batch: int
+    total: int
+    kept: int  # of the first picture, by nms_padded with MAX_DETECTIONS
+    kept_uncapped: int
+    torchvision_ms: float  # torchvision.ops.batched_nms, picture by picture
+    ours_ms: float
+    uncapped_ms: float  # with room for every box
+    graph_ms: float | None  # replay of a CUDA graph; None on the CPU and for plain torch, which waits for the device
+
+
+@dataclass(frozen=True)
+class AssignReport:
+    """One batch size, number of objects and side: median milliseconds of the task-aligned assignment."""
+
+    batch: int
+    objects: int
+    side: int
+    torch_ms: float
+    native_ms: float
+
+
+def bench_nms(device: torch.device, classes: int = 80, repeats: int = 15) -> Iterator[NmsReport]:
+    """Yield a report for each batch size and number of boxes; what is compared runs by turns.
+
+    Raises:
+        InputError: if torchvision cannot be imported.
+        RuntimeError: if the answers differ from torchvision's, taken class by class on the CPU.
+    """
+    try:
+        from torchvision.ops import batched_nms, nms
+    except (ImportError, RuntimeError) as error:
+        raise InputError(f"bench ops compares with torchvision, which cannot be imported: {error}") from error
+    for batch in (1, 32) if device.type == "cuda" else (1, 8):
+        for total in TOTALS:
+            boxes, scores, labels = _scene(batch, total, classes)
+            _compare(boxes, scores, labels, device, nms)
+            yield _bench_scene(boxes.to(device), scores.to(device), labels.to(device), batched_nms, repeats)
+
+
+def bench_assign(repeats: int = 7) -> Iterator[AssignReport]:
+    """Yield a report for each scene of ASSIGNMENTS: plain torch against the C extension, on the CPU.
+
+    Raises:
+        RuntimeError: if the two differ in a bit.
+    """
+    for batch, objects, side in ASSIGNMENTS:
+        scene = _assign_scene(batch, objects, side)
+        slow = partial(task_aligned_torch, *scene, top_k=10, alpha=1.0, beta=6.0)
+        fast = partial(task_aligned, *scene)
+        if not all(torch.equal(a, b) for a, b in zip(slow(), fast())):
+            raise RuntimeError("the C extension's assignment differs from plain torch's")
+        yield AssignReport(batch, objects, side, *_medians_ms((slow, fast), torch.device("cpu"), repeats))
+
+
+def _bench_scene(boxes: Tensor, scores: Tensor, labels: Tensor, batched_nms: Any, repeats: int) -> NmsReport:
+    def theirs() -> list[Tensor]:
+        return [batched_nms(*picture, IOU_THRESHOLD) for picture in zip(boxes, scores, labels)]
+
+    batch, total = scores.shape
+    ours = partial(nms_padded, boxes, scores, labels, IOU_THRESHOLD, max_detections=MAX_DETECTIONS)
+    uncapped = partial(nms_padded, boxes, scores, labels, IOU_THRESHOLD, max_detections=total)
+    calls: list[Callable[[], object]] = [theirs, ours, uncapped]
+    if warmup(boxes.device) == "cuda":
+        calls.append(_captured(ours).replay)
+    theirs_ms, ours_ms, uncapped_ms, *graph_ms = _medians_ms(calls, boxes.device, repeats)
+    kept = int(ours()[1][0]), int(uncapped()[1][0])
+    return NmsReport(batch, total, *kept, theirs_ms, ours_ms, uncapped_ms, graph_ms[0] if graph_ms else None)
+
+
+def _scene(batch: int, total: int, classes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw boxes [B, N, 4], half of them in clusters of ten of one class about one place, scores and labels [B, N]."""
+    generator = torch.Generator().manual_seed(0)
+    clustered = total // 20 * 10
+    centres = torch.rand(batch, total - clustered + clustered // 10, 2, generator=generator) * 640
+    sizes = torch.rand(centres.shape, generator=generator) * 80 + 10
+    labels = torch.randint(0, classes, centres.shape[:2], generator=generator)
+    source = torch.arange(total).clamp(max=total - clustered - 1)
+    source[total - clustered :] = total - clustered + torch.arange(clustered) // 10
+    jitter = torch.randn(batch, total, 4, generator=generator) * 3
+    boxes = torch.cat([centres - sizes / 2, centres + sizes / 2], -1)[:, source] + jitter
+    return boxes, torch.rand(batch, total, generator=generator), labels[:, source].contiguous()
+
+
+def _assign_scene(batch: int, objects: int, side: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Targets]:
+    """Draw what task_aligned takes: predictions about their points on strides 8, 16, 32, and objects of 80 classes."""
+    generator = torch.Generator().manual_seed(0)
+    grids, strides = [], []
+    for stride in (8, 16, 32):
+        axis = (torch.arange(side // stride) + 0.5) * stride
+        grids.append(torch.cartesian_prod(axis, axis).flip(-1))
+        strides.append(torch.full((len(grids[-1]),), float(stride)))
+    points, step = torch.cat(grids), torch.cat(strides)
+    shape = (batch, len(points), 2)
+    centres = points + torch.randn(shape, generator=generator) * step[:, None]
+    half = (torch.rand(shape, generator=generator) * 3 + 1) * step[:, None]
+    corners = torch.rand(batch, objects, 2, generator=generator) * side * 0.8
+    sizes = torch.rand(batch, objects, 2, generator=generator) ** 2 * side * 0.4 + 4
+    labels = torch.randint(0, 80, (batch, objects), generator=generator)
+    scores = torch.rand(batch, len(points), 80, generator=generator)
+    targets = Targets(torch.cat([corners, corners + sizes], -1), labels)
+    return scores, torch.cat([centres - half, centres + half], -1), points, step, targets
+
+
+def _compare(boxes: Tensor, scores: Tensor, labels: Tensor, device: torch.device, nms: Any) -> None:
+    """Raise RuntimeError unless nms_padded keeps on the device what torchvision does on the CPU, class by class."""
+    arguments = (boxes.to(device), scores.to(device), labels.to(device))
+    indices, counts = (tensor.cpu() for tensor in nms_padded(*arguments, IOU_THRESHOLD, max_detections=scores.shape[1]))
+    for picture, count in enumerate(counts.tolist()):
+        kept = []
+        for label in set(labels[picture].tolist()):
+            own = (labels[picture] == label).nonzero()[:, 0]
+            kept.append(own[nms(boxes[picture, own], scores[picture, own], IOU_THRESHOLD)])
+        wanted = torch.cat(kept)
+        wanted = wanted[scores[picture, wanted].argsort(descending=True, stable=True)]
+        if not torch.equal(scores[picture, wanted], scores[picture, indices[picture, :count]]):
+            raise RuntimeError(f"nms_padded keeps other boxes than torchvision in picture {picture} of {len(counts)}")
+
+
+def _captured(work: Callable[[], object]) -> torch.cuda.CUDAGraph:
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        work()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+    return graph
+
+
+def _medians_ms(calls: Sequence[Callable[[], object]], device: torch.device, repeats: int) -> list[float]:
+    """Time the calls by turns, each long enough for the clock, and return the median milliseconds of one."""
+
+    def seconds(call: Callable[[], object], times: int) -> float:
+        started = time.perf_counter()
+        for _ in range(times):
+            call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return (time.perf_counter() - started) / times
+
+    rounds = [max(1, round(0.005 / max(min(seconds(call, 3) for _ in range(3)), 1e-6))) for call in calls]
+    taken = [[seconds(call, times) for call, times in zip(calls, rounds)] for _ in range(repeats)]
+    return [1000 * statistics.median(column) for column in zip(*taken)]

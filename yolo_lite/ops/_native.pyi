@@ -1,0 +1,33 @@
+"""The compiled module kernels/native.c, which is there where a compiler was at hand at installation."""
+
+import numpy as np
+import numpy.typing as npt
+
+_Float32 = npt.NDArray[np.float32]
+_Int32 = npt.NDArray[np.int32]
+_Int64 = npt.NDArray[np.int64]
+
+def nms_padded(
+    boxes: _Float32,
+    scores: _Float32,
+    labels: _Int64 | None,
+    iou_threshold: float,
+    score_threshold: float,
+    indices: _Int64,
+    counts: _Int32,
+    /,
+) -> None: ...
+def task_aligned(
+    scores: _Float32,
+    boxes: _Float32,
+    points: _Float32,
+    grown: _Float32,
+    targets: _Float32,
+    labels: _Int64,
+    top_k: int,
+    alpha: int,
+    beta: int,
+    box_index: _Int64,
+    target_score: _Float32,
+    /,
+) -> None: ...

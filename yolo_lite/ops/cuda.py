@@ -1,0 +1,216 @@
+"""The CUDA kernels: compiled by NVRTC when first used, for the device's own architecture, launched on torch's stream.
+
+NVRTC and `cuda.bindings` come with torch's CUDA wheels on Linux, so nothing has to be built or installed. Importing this
+module touches neither.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import threading
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+FOLDER = Path(__file__).parent / "kernels"
+SOURCES = {"nms.cu": ("nms_keys", "nms_shared", "nms_global"), "box_iou.cu": ("box_iou",)}
+NMS_THREADS = 256
+IOU_THREADS, IOU_ROWS = 128, 16
+KEPT_BYTES = 28  # a kept box in shared memory: five float32 and an int64 label
+SHARED_BYTES = 40 * 1024  # of the 48 KiB that every device grants a block; the rest is for the 64 boxes at hand
+
+_Pointer, _Int, _Long, _Float = ctypes.c_void_p, ctypes.c_int, ctypes.c_longlong, ctypes.c_float
+_devices: dict[int, Kernels | Exception] = {}
+_lock = threading.Lock()
+
+
+class Kernels(NamedTuple):
+    """What one device has loaded."""
+
+    driver: Any  # cuda.bindings.driver, or what stands in for it in a test
+    context: Any
+    functions: dict[str, Any]
+
+
+class Compiled(NamedTuple):
+    """A cubin and what the compiler said: with -v, registers and spilled bytes of each kernel."""
+
+    cubin: bytes
+    log: str
+
+
+def why_not(device: torch.device) -> str:
+    """Compile and load the kernels for a CUDA device unless that is done; return why they cannot run, or "".
+
+    Raises:
+        RuntimeError: while a CUDA graph is captured, when nothing may be loaded.
+    """
+    index = torch.cuda.current_device() if device.index is None else device.index
+    if index not in _devices and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError("a CUDA graph is being captured: call yolo_lite.ops.warmup(device) before")
+    with _lock:
+        if index not in _devices:
+            try:
+                _devices[index] = _load(index)
+            except Exception as error:  # whatever a driver, a compiler or an import may raise: it is passed on in words
+                _devices[index] = error
+    loaded = _devices[index]
+    return f"{type(loaded).__name__}: {loaded}" if isinstance(loaded, Exception) else ""
+
+
+def nms_padded_cuda(
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor | None,
+    iou_threshold: float,
+    score_threshold: float,
+    max_detections: int,
+) -> tuple[Tensor, Tensor]:
+    """Suppress over a batch on a GPU, without waiting for it: one kernel for the keys, one sort, one for the rest.
+
+    Arguments and result as for torch_nms.nms_padded_torch; labels are int64 or None.
+    """
+    batch, total = scores.shape
+    boxes, scores = boxes.contiguous(), scores.contiguous()
+    labels = None if labels is None else labels.contiguous()
+    keys = torch.empty_like(scores)
+    count = batch * total
+    arguments: list[tuple[Any, Any]] = [
+        (scores, _Pointer),
+        (keys, _Pointer),
+        (count, _Long),
+        (score_threshold, _Float),
+    ]
+    _launch("nms_keys", (-(-count // NMS_THREADS), 1, 1), NMS_THREADS, 0, arguments, scores.device)
+    keys, order = torch.sort(keys, dim=1, descending=True, stable=True)
+    indices = torch.empty(batch, max_detections, dtype=torch.int64, device=boxes.device)
+    counts = torch.empty(batch, dtype=torch.int32, device=boxes.device)
+    room = min(max_detections, total)
+    arguments = [(tensor, _Pointer) for tensor in (boxes, labels, keys, order, indices, counts)]
+    arguments += [(total, _Int), (max_detections, _Int), (iou_threshold, _Float), (room, _Int)]
+    if KEPT_BYTES * room <= SHARED_BYTES:
+        _launch("nms_shared", (batch, 1, 1), NMS_THREADS, KEPT_BYTES * room, arguments, boxes.device)
+    else:
+        scratch = torch.empty(batch, room, 4, dtype=torch.int64, device=boxes.device)
+        _launch("nms_global", (batch, 1, 1), NMS_THREADS, 0, [*arguments, (scratch, _Pointer)], boxes.device)
+    return indices, counts
+
+
+def box_iou_cuda(
+    boxes1: Tensor, boxes2: Tensor, angles1: Tensor | None, angles2: Tensor | None, kind: int, eps: float
+) -> Tensor:
+    """Return the overlap of every pair on a GPU.
+
+    Args:
+        boxes1: float32 [B, N, 4]; boxes2: float32 [B, M, 4].
+        angles1: float32 [B, N], atan2(w, h) of each box, and angles2: [B, M]; needed for ciou alone.
+        kind: the position in ops.iou.KINDS.
+        eps: as for ops.iou.box_iou.
+
+    Returns:
+        float32 [B, N, M].
+    """
+    batch, rows, columns = len(boxes1), boxes1.shape[1], boxes2.shape[1]
+    result = torch.empty(batch, rows, columns, device=boxes1.device)
+    if result.numel() == 0:
+        return result
+    tensors = [None if tensor is None else tensor.contiguous() for tensor in (boxes1, boxes2, angles1, angles2)]
+    arguments: list[tuple[Any, Any]] = [(tensor, _Pointer) for tensor in (*tensors, result)]
+    arguments += [(batch, _Int), (rows, _Int), (columns, _Int), (kind, _Int), (eps, _Float)]
+    grid = (-(-columns // IOU_THREADS), min(-(-rows // IOU_ROWS), 65535), min(batch, 65535))
+    _launch("box_iou", grid, IOU_THREADS, 0, arguments, boxes1.device)
+    return result
+
+
+@lru_cache
+def compile_source(name: str, architecture: str, verbose: bool = False) -> Compiled:
+    """Compile one of SOURCES with NVRTC; needs no GPU.
+
+    Args:
+        name: of the file in kernels/.
+        architecture: sm_75, sm_90 ...
+        verbose: let the assembler report registers and spills in the log.
+
+    Raises:
+        RuntimeError: with the compiler's log.
+        ImportError: if cuda.bindings is not installed.
+    """
+    from cuda.bindings import nvrtc
+
+    header = (FOLDER / "overlap.h").read_bytes()
+    program = _checked(
+        nvrtc.nvrtcCreateProgram((FOLDER / name).read_bytes(), name.encode(), 1, [header], [b"overlap.h"])
+    )
+    options = [f"--gpu-architecture={architecture}", "--std=c++17", "--fmad=false"]
+    options += ["--ptxas-options=-v"] if verbose else []
+    (status,) = nvrtc.nvrtcCompileProgram(program, len(options), [option.encode() for option in options])
+    log = b" " * _checked(nvrtc.nvrtcGetProgramLogSize(program))
+    _checked(nvrtc.nvrtcGetProgramLog(program, log))
+    text = log.decode(errors="replace").strip("\0 \n")
+    if int(status):
+        raise RuntimeError(f"NVRTC could not compile {name} for {architecture}: {text}")
+    cubin = b" " * _checked(nvrtc.nvrtcGetCUBINSize(program))
+    _checked(nvrtc.nvrtcGetCUBIN(program, cubin))
+    _checked(nvrtc.nvrtcDestroyProgram(program))
+    return Compiled(cubin, text)
+
+
+def _load(index: int) -> Kernels:
+    from cuda.bindings import driver
+
+    torch.cuda.init()  # type: ignore[no-untyped-call]
+    major, minor = torch.cuda.get_device_capability(index)
+    context = _checked(
+        driver.cuDevicePrimaryCtxRetain(_checked(driver.cuDeviceGet(index)))
+    )  # torch's own, kept for good
+    functions: dict[str, Any] = {}
+    with _current(driver, context):
+        for source, names in SOURCES.items():
+            module = _checked(driver.cuModuleLoadData(compile_source(source, f"sm_{major}{minor}").cubin))
+            functions |= {name: _checked(driver.cuModuleGetFunction(module, name.encode())) for name in names}
+    return Kernels(driver, context, functions)
+
+
+def _launch(
+    name: str,
+    grid: tuple[int, int, int],
+    threads: int,
+    shared_bytes: int,
+    arguments: Sequence[tuple[Any, Any]],
+    device: torch.device,
+) -> None:
+    """Launch a kernel on torch's current stream of the device; of a tensor the address is passed, of None a null."""
+    kernels = _devices[torch.cuda.current_device() if device.index is None else device.index]
+    if isinstance(kernels, Exception):
+        raise RuntimeError(f"the CUDA kernels could not be loaded: {kernels}") from kernels
+    values = tuple(value.data_ptr() if isinstance(value, Tensor) else value or 0 for value, _ in arguments)
+    types = tuple(kind for _, kind in arguments)
+    stream = torch.cuda.current_stream(device).cuda_stream
+    function = kernels.functions[name]
+    with _current(kernels.driver, kernels.context):
+        _checked(
+            kernels.driver.cuLaunchKernel(function, *grid, threads, 1, 1, shared_bytes, stream, (values, types), 0)
+        )
+
+
+@contextlib.contextmanager
+def _current(driver: Any, context: Any) -> Iterator[None]:
+    """Make a device's context the current one of this thread."""
+    _checked(driver.cuCtxPushCurrent(context))
+    try:
+        yield
+    finally:
+        _checked(driver.cuCtxPopCurrent())
+
+
+def _checked(answer: tuple[Any, ...]) -> Any:
+    """Return the value of a cuda.bindings call, raising RuntimeError on its status."""
+    status, *values = answer
+    if int(status):
+        raise RuntimeError(f"CUDA error {status!r}")
+    return values[0] if values else None

@@ -1,0 +1,431 @@
+/* The CPU's fast path: suppression and task-aligned assignment, without torch, over buffers that NumPy shares.
+
+   Results equal the definitions in torch_nms.py and losses/assign.py bit for bit. Everything that comes from outside is
+   checked (dtype, shape, contiguity) before it is read; the interpreter's lock is released while computing. */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "overlap.h"
+
+#ifdef _MSC_VER
+#pragma fp_contract(off)
+#endif
+
+/* One function, compiled for several instruction sets and chosen when the library is loaded: only where the compiler
+   and the C library are known to do that. */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && !defined(NO_CLONES)
+#define CLONES __attribute__((target_clones("default", "avx2", "avx512f")))
+#else
+#define CLONES
+#endif
+
+#define CHUNK 16 /* kept boxes that are tested together: as many float32 as the widest registers hold */
+
+/* Suppression --------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    uint32_t key, index;
+} Candidate; /* keys ascend as scores descend */
+
+/* Kept boxes of one label; slots not yet used hold boxes without area, which rule out nothing. */
+typedef struct {
+    float x1[CHUNK], y1[CHUNK], x2[CHUNK], y2[CHUNK], area[CHUNK];
+    int32_t used, next; /* next: the chunk of the same label before this one, or -1 */
+} Chunk;
+
+typedef struct {
+    int64_t label;
+    int32_t chunk; /* the newest of this label, or -1 where the slot is free */
+} Slot;
+
+/* The boxes kept of one picture: chunks, found by label through a table of open addressing. */
+typedef struct {
+    Chunk *chunks;
+    Slot *slots;
+    int slots_log2;
+} Kept;
+
+/* Sort by key, keeping the order of equals: four passes of eight bits. Returns where the result is: a or b. */
+static Candidate *sort_candidates(Candidate *a, Candidate *b, size_t count) {
+    uint32_t counts[4][256];
+    memset(counts, 0, sizeof counts);
+    for (size_t i = 0; i < count; i++)
+        for (int pass = 0; pass < 4; pass++) counts[pass][a[i].key >> 8 * pass & 255]++;
+    for (int pass = 0; pass < 4; pass++) {
+        if (count && counts[pass][a[0].key >> 8 * pass & 255] == count) continue; /* all alike */
+        uint32_t sum = 0;
+        for (int digit = 0; digit < 256; digit++) {
+            uint32_t here = counts[pass][digit];
+            counts[pass][digit] = sum;
+            sum += here;
+        }
+        for (size_t i = 0; i < count; i++) b[counts[pass][a[i].key >> 8 * pass & 255]++] = a[i];
+        Candidate *swap = a;
+        a = b;
+        b = swap;
+    }
+    return a;
+}
+
+static size_t collect_candidates(const float *scores, int64_t total, float score_threshold, Candidate *candidates) {
+    size_t count = 0;
+    for (int64_t i = 0; i < total; i++) {
+        float score = scores[i] + 0.0f; /* makes -0 equal 0 */
+        uint32_t bits;
+        memcpy(&bits, &score, sizeof bits);
+        candidates[count].key = bits >> 31 ? bits : bits ^ 0x7fffffffu;
+        candidates[count].index = (uint32_t)i;
+        count += score > score_threshold; /* false for NaN */
+    }
+    return count;
+}
+
+/* Return the slot of a label, or the free one where it belongs. */
+static inline Slot *find_slot(const Kept *kept, int64_t label) {
+    const uint64_t last = ((uint64_t)1 << kept->slots_log2) - 1;
+    uint64_t place = (uint64_t)label * 0x9e3779b97f4a7c15u >> (64 - kept->slots_log2);
+    while (kept->slots[place].chunk >= 0 && kept->slots[place].label != label) place = (place + 1) & last;
+    return &kept->slots[place];
+}
+
+INLINE Box box_in(const Chunk *chunk, int i) {
+    Box box = {chunk->x1[i], chunk->y1[i], chunk->x2[i], chunk->y2[i], chunk->area[i]};
+    return box;
+}
+
+/* Whether a box of the chunk rules out this box. The loop without a division runs on vectors and seldom says yes. */
+INLINE int chunk_rules_out(const Chunk *chunk, Box box, float threshold) {
+    int any = 0;
+    for (int i = 0; i < CHUNK; i++) {
+        const float intersection = intersection_of(box_in(chunk, i), box);
+        any |= may_exceed(intersection, union_of(box_in(chunk, i), box, intersection), threshold);
+    }
+    for (int i = 0; any && i < chunk->used; i++)
+        if (rules_out(box_in(chunk, i), box, threshold)) return 1;
+    return 0;
+}
+
+/* Walk the candidates in order and write the places of those kept; return how many. */
+CLONES static int64_t suppress(const float *boxes, const int64_t *labels, const Candidate *candidates, size_t count,
+                               float threshold, int64_t most, const Kept *kept, int64_t *indices) {
+    int64_t found = 0;
+    int32_t chunks = 0;
+    for (size_t c = 0; c < count && found < most; c++) {
+        const int64_t place = candidates[c].index;
+        const int64_t label = labels ? labels[place] : 0;
+        const Box box = read_box(boxes + 4 * place);
+        Slot *slot = find_slot(kept, label);
+        int ruled_out = 0;
+        for (int32_t k = slot->chunk; k >= 0 && !ruled_out; k = kept->chunks[k].next)
+            ruled_out = chunk_rules_out(&kept->chunks[k], box, threshold);
+        if (ruled_out) continue;
+        if (slot->chunk < 0 || kept->chunks[slot->chunk].used == CHUNK) {
+            Chunk *fresh = &kept->chunks[chunks];
+            memset(fresh, 0, sizeof *fresh);
+            fresh->next = slot->chunk;
+            slot->label = label;
+            slot->chunk = chunks++;
+        }
+        Chunk *chunk = &kept->chunks[slot->chunk];
+        const int i = chunk->used++;
+        chunk->x1[i] = box.x1;
+        chunk->y1[i] = box.y1;
+        chunk->x2[i] = box.x2;
+        chunk->y2[i] = box.y2;
+        chunk->area[i] = box.area;
+        indices[found++] = place;
+    }
+    return found;
+}
+
+/* Returns 0, or -1 where memory is lacking. */
+static int suppress_batch(const float *boxes, const float *scores, const int64_t *labels, int64_t batch, int64_t total,
+                          float iou_threshold, float score_threshold, int64_t most, int64_t *indices, int32_t *counts) {
+    const size_t room = (size_t)(most < total ? most : total); /* at most so many labels and chunks */
+    Kept kept = {NULL, NULL, 1};
+    while ((size_t)1 << kept.slots_log2 < 2 * room) kept.slots_log2++;
+    const size_t slots = (size_t)1 << kept.slots_log2;
+    Candidate *candidates = malloc(2 * (size_t)(total + 1) * sizeof *candidates);
+    kept.chunks = malloc((room + 1) * sizeof *kept.chunks);
+    kept.slots = malloc(slots * sizeof *kept.slots);
+    const int complete = candidates && kept.chunks && kept.slots;
+    for (int64_t picture = 0; complete && picture < batch; picture++) {
+        const size_t count = collect_candidates(scores + picture * total, total, score_threshold, candidates);
+        const Candidate *sorted = sort_candidates(candidates, candidates + total + 1, count);
+        for (size_t i = 0; i < slots; i++) kept.slots[i].chunk = -1;
+        int64_t *own = indices + picture * most;
+        const int64_t found = suppress(boxes + picture * total * 4, labels ? labels + picture * total : NULL, sorted,
+                                       count, iou_threshold, most, &kept, own);
+        for (int64_t i = found; i < most; i++) own[i] = -1;
+        counts[picture] = (int32_t)found;
+    }
+    free(candidates);
+    free(kept.chunks);
+    free(kept.slots);
+    return complete ? 0 : -1;
+}
+
+/* Task-aligned assignment ------------------------------------------------------------------------------------------ */
+
+typedef struct {
+    float alignment, iou;
+    int64_t point;
+} Claim;
+
+typedef struct {
+    const float *scores, *boxes, *grown, *targets; /* of one picture */
+    const int64_t *labels;
+    const float *points_x, *points_y; /* NaN up to the next multiple of WIDTH */
+    int64_t points, classes, objects, top_k;
+    int alpha, beta;
+} Scene;
+
+/* x to a whole power by squaring, in the same order as losses/assign.py. */
+INLINE float power(float x, int exponent) {
+    float result = 1.0f;
+    for (int first = 1; exponent; exponent >>= 1) {
+        if (exponent & 1) {
+            result = first ? x : MUL(result, x);
+            first = 0;
+        }
+        x = MUL(x, x);
+    }
+    return result;
+}
+
+/* The points are taken in rows of WIDTH; mark those rows of which a point lies inside the box. */
+#define WIDTH 16
+
+CLONES static void mark_rows(const float *x, const float *y, int64_t rows, const float *box, uint8_t *marks) {
+    const float x1 = box[0], y1 = box[1], x2 = box[2], y2 = box[3];
+    for (int64_t row = 0; row < rows; row++, x += WIDTH, y += WIDTH) {
+        int32_t any = 0;
+        for (int i = 0; i < WIDTH; i++) any |= (x[i] > x1) & (x[i] < x2) & (y[i] > y1) & (y[i] < y2);
+        marks[row] = (uint8_t)any;
+    }
+}
+
+/* Put the points that one object claims into claims, the best aligned first; return how many. */
+static int64_t claim_points(const Scene *scene, int64_t object, const uint8_t *marks, Claim *claims) {
+    const float *grown = scene->grown + 4 * object;
+    const Box target = read_box(scene->targets + 4 * object);
+    const int64_t label = scene->labels[object];
+    int64_t count = 0;
+    for (int64_t a = 0; a < scene->points; a++) {
+        if (!marks[a / WIDTH]) {
+            a += WIDTH - 1 - a % WIDTH;
+            continue;
+        }
+        const float x = scene->points_x[a], y = scene->points_y[a];
+        if (!(x > grown[0] && x < grown[2] && y > grown[1] && y < grown[3])) continue;
+        const Box predicted = read_box(scene->boxes + 4 * a);
+        const float intersection = intersection_of(target, predicted);
+        const float iou = iou_of(intersection, union_of(target, predicted, intersection));
+        const float score = scene->scores[a * scene->classes + label];
+        const float alignment = MUL(power(score, scene->alpha), power(iou, scene->beta));
+        if (!(alignment > 0.0f) || (count == scene->top_k && !(alignment > claims[count - 1].alignment))) continue;
+        int64_t slot = count < scene->top_k ? count++ : count - 1;
+        for (; slot > 0 && alignment > claims[slot - 1].alignment; slot--) claims[slot] = claims[slot - 1];
+        claims[slot] = (Claim){alignment, iou, a};
+    }
+    return count;
+}
+
+static void assign_picture(const Scene *scene, uint8_t *marks, Claim *claims, float *own_iou, int64_t *box_index,
+                           float *target_score) {
+    for (int64_t a = 0; a < scene->points; a++) {
+        own_iou[a] = -1.0f;
+        box_index[a] = -1;
+        target_score[a] = 0.0f;
+    }
+    for (int64_t object = 0; object < scene->objects; object++) {
+        if (scene->labels[object] < 0) continue; /* padding */
+        const int64_t rows = (scene->points + WIDTH - 1) / WIDTH;
+        mark_rows(scene->points_x, scene->points_y, rows, scene->grown + 4 * object, marks);
+        const int64_t count = claim_points(scene, object, marks, claims);
+        float best_iou = 0.0f;
+        for (int64_t i = 0; i < count; i++) best_iou = larger(best_iou, claims[i].iou);
+        for (int64_t i = 0; i < count; i++) {
+            const int64_t a = claims[i].point;
+            if (!(claims[i].iou > own_iou[a])) continue; /* an earlier object overlaps it as much or more */
+            own_iou[a] = claims[i].iou;
+            box_index[a] = object;
+            target_score[a] = MUL(DIV(claims[i].alignment, larger(claims[0].alignment, 1.17549435e-38f)), best_iou);
+        }
+    }
+}
+
+/* Returns 0, or -1 where memory is lacking. */
+static int assign_batch(Scene scene, int64_t batch, const float *points, int64_t *box_index, float *target_score) {
+    const size_t count = (size_t)scene.points, padded = (count / WIDTH + 1) * WIDTH;
+    float *x = malloc(padded * sizeof *x), *y = malloc(padded * sizeof *y);
+    float *own_iou = malloc(padded * sizeof *own_iou);
+    uint8_t *marks = malloc(padded / WIDTH);
+    Claim *claims = malloc((size_t)(scene.top_k + 1) * sizeof *claims);
+    const int complete = x && y && own_iou && marks && claims;
+    for (size_t a = 0; complete && a < padded; a++) {
+        x[a] = a < count ? points[2 * a] : NAN;
+        y[a] = a < count ? points[2 * a + 1] : NAN;
+    }
+    scene.points_x = x;
+    scene.points_y = y;
+    for (int64_t picture = 0; complete && picture < batch; picture++) {
+        assign_picture(&scene, marks, claims, own_iou, box_index, target_score);
+        scene.scores += scene.points * scene.classes;
+        scene.boxes += scene.points * 4;
+        scene.grown += scene.objects * 4;
+        scene.targets += scene.objects * 4;
+        scene.labels += scene.objects;
+        box_index += scene.points;
+        target_score += scene.points;
+    }
+    free(x);
+    free(y);
+    free(own_iou);
+    free(marks);
+    free(claims);
+    return complete ? 0 : -1;
+}
+
+/* Python ----------------------------------------------------------------------------------------------------------- */
+
+#define MOST_BUFFERS 8
+
+/* The buffers that a call holds. */
+typedef struct {
+    Py_buffer views[MOST_BUFFERS];
+    int count;
+} Buffers;
+
+static void release(Buffers *buffers) {
+    while (buffers->count) PyBuffer_Release(&buffers->views[--buffers->count]);
+}
+
+/* Take a C-contiguous buffer of float32 ('f'), int32 ('i') or int64 ('q') of the given shape, in which -1 means any length.
+   Returns NULL with an exception set that names the argument. */
+static Py_buffer *take(Buffers *buffers, PyObject *object, const char *name, char type, int ndim,
+                       const Py_ssize_t *shape, int writable) {
+    Py_buffer *view = &buffers->views[buffers->count];
+    int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0);
+    if (PyObject_GetBuffer(object, view, flags)) {
+        PyErr_Format(PyExc_ValueError, "%s must be a C-contiguous%s array", name, writable ? ", writable" : "");
+        return NULL;
+    }
+    buffers->count++;
+    const char *format = view->format ? view->format : "B";
+    const size_t size = type == 'q' ? 8 : 4;
+    const char *formats = type == 'f' ? "f" : type == 'i' ? "il" : "ql";
+    if (strlen(format) != 1 || !strchr(formats, format[0]) || (size_t)view->itemsize != size) {
+        const char *wanted = type == 'f' ? "float32" : type == 'i' ? "int32" : "int64";
+        PyErr_Format(PyExc_ValueError, "%s must be %s, got format '%s'", name, wanted, format);
+        return NULL;
+    }
+    if (view->ndim != ndim) {
+        PyErr_Format(PyExc_ValueError, "%s must have %d dimensions, got %d", name, ndim, view->ndim);
+        return NULL;
+    }
+    for (int i = 0; i < ndim; i++) {
+        if (shape[i] < 0 || view->shape[i] == shape[i]) continue;
+        PyErr_Format(PyExc_ValueError, "%s must have length %zd in dimension %d, got %zd", name, shape[i], i, view->shape[i]);
+        return NULL;
+    }
+    return view;
+}
+
+#define SHAPE(...) ((Py_ssize_t[]){__VA_ARGS__})
+
+static PyObject *finish(Buffers *buffers, int failed) {
+    release(buffers);
+    if (PyErr_Occurred()) return NULL;
+    if (failed) return PyErr_NoMemory();
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_nms_padded(PyObject *self, PyObject *args) {
+    (void)self;
+    PyObject *boxes, *scores, *labels, *indices, *counts;
+    double iou_threshold, score_threshold;
+    if (!PyArg_ParseTuple(args, "OOOddOO:nms_padded", &boxes, &scores, &labels, &iou_threshold, &score_threshold,
+                          &indices, &counts))
+        return NULL;
+    Buffers buffers = {.count = 0};
+    int failed = 0;
+    Py_buffer *score, *box, *label = NULL, *index, *count;
+    if ((score = take(&buffers, scores, "scores", 'f', 2, SHAPE(-1, -1), 0)) &&
+        (box = take(&buffers, boxes, "boxes", 'f', 3, SHAPE(score->shape[0], score->shape[1], 4), 0)) &&
+        (labels == Py_None ||
+         (label = take(&buffers, labels, "labels", 'q', 2, SHAPE(score->shape[0], score->shape[1]), 0))) &&
+        (index = take(&buffers, indices, "indices", 'q', 2, SHAPE(score->shape[0], -1), 1)) &&
+        (count = take(&buffers, counts, "counts", 'i', 1, SHAPE(score->shape[0]), 1))) {
+        if (score->shape[1] > INT32_MAX || index->shape[1] > INT32_MAX) {
+            PyErr_SetString(PyExc_ValueError, "more than 2147483647 boxes a picture");
+            return finish(&buffers, 0);
+        }
+        Py_BEGIN_ALLOW_THREADS;
+        failed = suppress_batch(box->buf, score->buf, label ? label->buf : NULL, score->shape[0], score->shape[1],
+                                (float)iou_threshold, (float)score_threshold, index->shape[1], index->buf, count->buf);
+        Py_END_ALLOW_THREADS;
+    }
+    return finish(&buffers, failed);
+}
+
+static PyObject *py_task_aligned(PyObject *self, PyObject *args) {
+    (void)self;
+    PyObject *scores, *boxes, *points, *grown, *targets, *labels, *box_index, *target_score;
+    Py_ssize_t top_k;
+    int alpha, beta;
+    if (!PyArg_ParseTuple(args, "OOOOOOniiOO:task_aligned", &scores, &boxes, &points, &grown, &targets, &labels, &top_k,
+                          &alpha, &beta, &box_index, &target_score))
+        return NULL;
+    Buffers buffers = {.count = 0};
+    int failed = 0;
+    Py_buffer *score, *box, *point, *wide, *target, *label, *index, *result;
+    if ((score = take(&buffers, scores, "scores", 'f', 3, SHAPE(-1, -1, -1), 0)) &&
+        (box = take(&buffers, boxes, "boxes", 'f', 3, SHAPE(score->shape[0], score->shape[1], 4), 0)) &&
+        (point = take(&buffers, points, "points", 'f', 2, SHAPE(score->shape[1], 2), 0)) &&
+        (label = take(&buffers, labels, "labels", 'q', 2, SHAPE(score->shape[0], -1), 0)) &&
+        (wide = take(&buffers, grown, "grown", 'f', 3, SHAPE(score->shape[0], label->shape[1], 4), 0)) &&
+        (target = take(&buffers, targets, "targets", 'f', 3, SHAPE(score->shape[0], label->shape[1], 4), 0)) &&
+        (index = take(&buffers, box_index, "box_index", 'q', 2, SHAPE(score->shape[0], score->shape[1]), 1)) &&
+        (result = take(&buffers, target_score, "target_score", 'f', 2, SHAPE(score->shape[0], score->shape[1]), 1))) {
+        const int64_t batch = score->shape[0], points_count = score->shape[1], classes = score->shape[2];
+        const int64_t *all_labels = label->buf;
+        if (top_k < 1 || alpha < 0 || beta < 0) {
+            PyErr_SetString(PyExc_ValueError, "top_k must be at least 1, alpha and beta at least 0");
+            return finish(&buffers, 0);
+        }
+        for (int64_t i = 0; i < batch * label->shape[1]; i++)
+            if (all_labels[i] >= classes) {
+                PyErr_Format(PyExc_ValueError, "labels must be below %zd, got %lld", score->shape[2],
+                             (long long)all_labels[i]);
+                return finish(&buffers, 0);
+            }
+        Scene scene = {score->buf, box->buf, wide->buf, target->buf, all_labels, NULL, NULL, points_count, classes,
+                       label->shape[1], top_k < points_count ? top_k : points_count, alpha, beta};
+        Py_BEGIN_ALLOW_THREADS;
+        failed = assign_batch(scene, batch, point->buf, index->buf, result->buf);
+        Py_END_ALLOW_THREADS;
+    }
+    return finish(&buffers, failed);
+}
+
+static PyMethodDef methods[] = {
+    {"nms_padded", py_nms_padded, METH_VARARGS,
+     "nms_padded(boxes, scores, labels, iou_threshold, score_threshold, indices, counts)\n--\n\n"
+     "Suppress over a batch into indices and counts; thresholds are rounded down to float32 by the caller."},
+    {"task_aligned", py_task_aligned, METH_VARARGS,
+     "task_aligned(scores, boxes, points, grown, targets, labels, top_k, alpha, beta, box_index, target_score)\n--\n\n"
+     "Assign points to the targets of a batch into box_index and target_score."},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native", "Compiled ops for the CPU.", -1, methods,
+                                        NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__native(void) { return PyModule_Create(&definition); }
