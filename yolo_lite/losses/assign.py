@@ -78,6 +78,7 @@ def task_aligned_torch(
     beta: float,
 ) -> Assignment:
     """Compute `task_aligned` for every pair of box and point, on any device: the definition, for at least one box."""
+    scores, boxes = scores.float(), boxes.float()
     grown = _grown(targets.boxes, strides)
     real = targets.labels >= 0  # [B, N]
     inside = points_in_boxes(points, grown) & real.unsqueeze(-1)  # [B, N, A]
@@ -86,7 +87,7 @@ def task_aligned_torch(
         1, targets.labels.clamp(min=0).unsqueeze(-1).expand(-1, -1, scores.shape[1])
     )
     alignment = _power(class_scores, alpha) * _power(iou, beta)
-    alignment = torch.where(inside & (alignment > 0), alignment, 0.0)  # NaN compares false
+    alignment = torch.where(inside & (alignment > 0) & (iou >= 0), alignment, 0.0)  # NaN compares false
     claimed = _top(alignment, top_k) & (alignment > 0)
     box_index = _resolve(claimed, iou)
     best_alignment = (alignment * claimed).amax(-1, keepdim=True)

@@ -116,7 +116,7 @@ def box_iou_cuda(
         float32 [B, N, M].
     """
     batch, rows, columns = len(boxes1), boxes1.shape[1], boxes2.shape[1]
-    result = torch.empty(batch, rows, columns, device=boxes1.device)
+    result = torch.empty(batch, rows, columns, dtype=torch.float32, device=boxes1.device)
     if result.numel() == 0:
         return result
     tensors = [None if tensor is None else tensor.contiguous() for tensor in (boxes1, boxes2, angles1, angles2)]
@@ -148,16 +148,18 @@ def compile_source(name: str, architecture: str, verbose: bool = False) -> Compi
     )
     options = [f"--gpu-architecture={architecture}", "--std=c++17", "--fmad=false"]
     options += ["--ptxas-options=-v"] if verbose else []
-    (status,) = nvrtc.nvrtcCompileProgram(program, len(options), [option.encode() for option in options])
-    log = b" " * _checked(nvrtc.nvrtcGetProgramLogSize(program))
-    _checked(nvrtc.nvrtcGetProgramLog(program, log))
-    text = log.decode(errors="replace").strip("\0 \n")
-    if int(status):
-        raise RuntimeError(f"NVRTC could not compile {name} for {architecture}: {text}")
-    cubin = b" " * _checked(nvrtc.nvrtcGetCUBINSize(program))
-    _checked(nvrtc.nvrtcGetCUBIN(program, cubin))
-    _checked(nvrtc.nvrtcDestroyProgram(program))
-    return Compiled(cubin, text)
+    try:
+        (status,) = nvrtc.nvrtcCompileProgram(program, len(options), [option.encode() for option in options])
+        log = b" " * _checked(nvrtc.nvrtcGetProgramLogSize(program))
+        _checked(nvrtc.nvrtcGetProgramLog(program, log))
+        text = log.decode(errors="replace").strip("\0 \n")
+        if int(status):
+            raise RuntimeError(f"NVRTC could not compile {name} for {architecture}: {text}")
+        cubin = b" " * _checked(nvrtc.nvrtcGetCUBINSize(program))
+        _checked(nvrtc.nvrtcGetCUBIN(program, cubin))
+        return Compiled(cubin, text)
+    finally:
+        _checked(nvrtc.nvrtcDestroyProgram(program))
 
 
 def _load(index: int) -> Kernels:

@@ -98,7 +98,8 @@ def _box_iou(boxes1: Tensor, boxes2: Tensor, kind: str, eps: float) -> Tensor:
         return _iou(boxes1.unsqueeze(-2), boxes2.unsqueeze(-3), kind, eps)
     shape = _pairs_shape(boxes1, boxes2)
     # the kernel has one leading dimension
-    a, b = (boxes.float().expand(*shape[:-2], -1, -1).reshape(-1, boxes.shape[-2], 4) for boxes in (boxes1, boxes2))
+    leading, batch = shape[:-2], math.prod(shape[:-2])
+    a, b = (boxes.float().expand(*leading, -1, -1).reshape(batch, boxes.shape[-2], 4) for boxes in (boxes1, boxes2))
     angles = (_aspect_angle(a), _aspect_angle(b)) if kind == "ciou" else (None, None)
     return box_iou_cuda(a, b, angles[0], angles[1], KINDS.index(kind), eps).view(shape)
 

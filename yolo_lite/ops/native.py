@@ -23,8 +23,8 @@ def nms_padded_native(
     max_detections: int,
 ) -> tuple[Tensor, Tensor]:
     """Suppress over a batch on the CPU; arguments and result as for torch_nms.nms_padded_torch, labels int64 or None."""
-    indices = torch.empty(len(scores), max_detections, dtype=torch.int64)
-    counts = torch.empty(len(scores), dtype=torch.int32)
+    indices = torch.empty(len(scores), max_detections, dtype=torch.int64, device="cpu")
+    counts = torch.empty(len(scores), dtype=torch.int32, device="cpu")
     _native.nms_padded(
         _array(boxes),
         _array(scores),
@@ -59,8 +59,8 @@ def task_aligned_native(
     Returns:
         box_index int64 [B, A], -1 for background, and target_score float32 [B, A].
     """
-    box_index = torch.empty(scores.shape[:2], dtype=torch.int64)
-    target_score = torch.empty(scores.shape[:2])
+    box_index = torch.empty(scores.shape[:2], dtype=torch.int64, device="cpu")
+    target_score = torch.empty(scores.shape[:2], dtype=torch.float32, device="cpu")
     _native.task_aligned(
         _array(scores),
         _array(boxes),

@@ -119,9 +119,9 @@ def _nms_padded(
 @lru_cache
 def _float32_floor(value: float) -> float:
     """Return the largest float32 that is not above `value`: x > value and x > floor agree for every float32 x."""
-    single = torch.tensor(value, dtype=torch.float32)
+    single = torch.tensor(value, dtype=torch.float32, device="cpu")
     if float(single) > value:
-        single = torch.nextafter(single, torch.tensor(-math.inf))
+        single = torch.nextafter(single, torch.full_like(single, -math.inf))
     return float(single)
 
 

@@ -229,7 +229,8 @@ static int64_t claim_points(const Scene *scene, int64_t object, const uint8_t *m
         const float iou = iou_of(intersection, union_of(target, predicted, intersection));
         const float score = scene->scores[a * scene->classes + label];
         const float alignment = MUL(power(score, scene->alpha), power(iou, scene->beta));
-        if (!(alignment > 0.0f) || (count == scene->top_k && !(alignment > claims[count - 1].alignment))) continue;
+        if (!(alignment > 0.0f && iou >= 0.0f)) continue; /* NaN as well */
+        if (count == scene->top_k && !(alignment > claims[count - 1].alignment)) continue;
         int64_t slot = count < scene->top_k ? count++ : count - 1;
         for (; slot > 0 && alignment > claims[slot - 1].alignment; slot--) claims[slot] = claims[slot - 1];
         claims[slot] = (Claim){alignment, iou, a};
