@@ -1,4 +1,7 @@
-"""Assigners, against slow loops in plain Python and hand-worked pictures."""
+"""Assigners, against slow loops in plain Python and hand-worked pictures.
+
+Every test of task_aligned runs with each implementation for the CPU: plain torch and, where it was built, the C extension.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,20 @@ import torch
 from torch import Tensor
 
 from yolo_lite.losses.assign import ASSIGNERS, Assignment, Targets, static, task_aligned
+from yolo_lite.ops import backend, native
 
 Row = list[float]
 Picture = tuple[list[int], list[float]]  # box index and target score of every point
 Assign = Callable[..., Assignment]
 both = pytest.mark.parametrize("assign", [task_aligned, static], ids=["task_aligned", "static"])
+
+
+@pytest.fixture(autouse=True, params=["torch", "native"])
+def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "native" and native.MISSING:
+        pytest.skip(native.MISSING)
+    monkeypatch.setenv("YOLO_LITE_OPS", request.param)
+    assert backend("cpu") == request.param
 
 
 def grid(height: int, width: int, strides: tuple[int, ...] = (8, 16, 32)) -> tuple[Tensor, Tensor]:
@@ -166,6 +178,9 @@ OPTIONS = [
     pytest.param({}, id="defaults"),
     pytest.param({"top_k": 1}, id="top 1"),
     pytest.param({"top_k": 3, "alpha": 0.5, "beta": 2.0}, id="top 3, other exponents"),
+    pytest.param({"top_k": 5, "alpha": 3.0, "beta": 5.0}, id="top 5, other whole exponents"),
+    pytest.param({"alpha": 0.0, "beta": 1.0}, id="place alone"),
+    pytest.param({"alpha": 2.0, "beta": 0.0}, id="class alone"),
     pytest.param({"top_k": 1000}, id="top_k above the points"),
 ]
 

@@ -1,8 +1,12 @@
-"""Non-maximum suppression, against a plain greedy loop, torchvision class by class, and hand-worked cases."""
+"""Non-maximum suppression, against a plain greedy loop, torchvision class by class, and hand-worked cases.
+
+Every test runs with each implementation for the CPU: plain torch and, where it was built, the C extension.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -11,9 +15,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from yolo_lite.ops import batched_nms, nms, nms_padded
+from yolo_lite.ops import backend, batched_nms, native, nms, nms_padded
 
 NAN, INF = float("nan"), float("inf")
+
+
+@pytest.fixture(autouse=True, params=["torch", "native"])
+def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "native" and native.MISSING:
+        pytest.skip(native.MISSING)
+    monkeypatch.setenv("YOLO_LITE_OPS", request.param)
+    assert backend("cpu") == request.param
 
 
 class Case(NamedTuple):
@@ -29,27 +41,25 @@ def greedy(
 ) -> list[int]:
     """Walk the boxes by descending score; the overlap is float32, compared with the threshold as a real number."""
     with np.errstate(all="ignore"):
-        boxes, scores = case.boxes.numpy(), [float(score) for score in case.scores]
+        boxes, scores, labels = case.boxes.numpy(), [float(score) for score in case.scores], case.labels.tolist()
         candidates = [i for i, score in enumerate(scores) if score > score_threshold]
         kept: list[int] = []
         for j in sorted(candidates, key=lambda i: (-scores[i], i)):
             if len(kept) == most:
                 break
-            rivals = [i for i in kept if not use_labels or case.labels[i] == case.labels[j]]
-            if not any(overlap(boxes[i], boxes[j]) > iou_threshold for i in rivals):
+            rivals = [i for i in kept if not use_labels or labels[i] == labels[j]]
+            if not (overlap(boxes[rivals], boxes[j]) > iou_threshold).any():
                 kept.append(j)
         return kept
 
 
-def overlap(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
-    """Return the float32 intersection over union of two float32 boxes as a real number."""
-    if np.isnan(a).any() or np.isnan(b).any():
-        return NAN
-    x1, y1, x2, y2 = max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])
-    width, height = (np.float32(0) if size < 0 else size for size in (x2 - x1, y2 - y1))
-    both = width * height
-    area_a, area_b = (a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1])
-    return float(both / (area_a + area_b - both))
+def overlap(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Return the float32 intersection over union of float32 boxes as real numbers: [...] of [..., 4] and [..., 4]."""
+    size = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    size = np.where(size < 0, np.float32(0), size)
+    both = size[..., 0] * size[..., 1]
+    area_a, area_b = ((box[..., 2] - box[..., 0]) * (box[..., 3] - box[..., 1]) for box in (a, b))
+    return np.asarray(both / (area_a + area_b - both), np.float64)
 
 
 def by_torchvision(case: Case, iou_threshold: float, score_threshold: float, most: int, use_labels: bool) -> list[int]:
@@ -158,6 +168,12 @@ def negative(count: int, generator: torch.Generator) -> Case:
     return case._replace(boxes=case.boxes - 300)
 
 
+def batch_of(make: Callable[[int, torch.Generator], Case], batch: int, count: int, generator: torch.Generator) -> Case:
+    """Make several pictures of one kind: [B, N, 4], [B, N] and [B, N]."""
+    made = [make(count, generator) for _ in range(batch)]
+    return Case(*(torch.stack(list(part)) for part in zip(*made)))
+
+
 MAKERS: list[Callable[[int, torch.Generator], Case]] = [
     random_case,
     clustered,
@@ -184,14 +200,33 @@ SETTINGS = [
 ]
 
 
-def cases(make: Callable[[int, torch.Generator], Case]) -> list[tuple[Case, tuple[float, float, int, bool]]]:
-    """Return every size with settings that rotate, seeded by the size."""
+# a case, (iou_threshold, score_threshold, max_detections, with labels), and what is to be kept
+Answer = tuple[Case, tuple[float, float, int, bool], list[int]]
+
+
+@cache
+def by_loop(make: Callable[[int, torch.Generator], Case]) -> list[Answer]:
+    """Answer every size with settings that rotate, seeded by the size."""
     found = []
     for number, count in enumerate(COUNTS):
         case = make(count, torch.Generator().manual_seed(count))
         for turn in range(3):
             place = 3 * number + turn
-            found.append((case, (THRESHOLDS[place % 5], *SETTINGS[place % 6])))
+            settings = (THRESHOLDS[place % 5], *SETTINGS[place % 6])
+            found.append((case, settings, greedy(case, *settings)))
+    return found
+
+
+@cache
+def class_by_class(make: Callable[[int, torch.Generator], Case]) -> list[Answer]:
+    """Answer every size and threshold with two settings each."""
+    found = []
+    for count in COUNTS:
+        case = make(count, torch.Generator().manual_seed(1000 + count))
+        for turn, iou_threshold in enumerate((*THRESHOLDS, 0.0, 1.0)):
+            for setting in (SETTINGS[turn % 6], SETTINGS[(turn + count) % 6]):
+                settings = (iou_threshold, *setting)
+                found.append((case, settings, by_torchvision(case, *settings)))
     return found
 
 
@@ -200,18 +235,14 @@ every_maker = pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__na
 
 @every_maker
 def test_nms_agrees_with_a_greedy_loop(make: Callable[[int, torch.Generator], Case]) -> None:
-    for case, settings in cases(make):
-        assert ours(case, *settings) == greedy(case, *settings), (len(case.scores), settings)
+    for case, settings, wanted in by_loop(make):
+        assert ours(case, *settings) == wanted, (len(case.scores), settings)
 
 
 @every_maker
 def test_nms_agrees_with_torchvision_class_by_class(make: Callable[[int, torch.Generator], Case]) -> None:
-    for count in COUNTS:
-        case = make(count, torch.Generator().manual_seed(1000 + count))
-        for turn, iou_threshold in enumerate((*THRESHOLDS, 0.0, 1.0)):
-            for settings in (SETTINGS[turn % 6], SETTINGS[(turn + count) % 6]):
-                wanted = by_torchvision(case, iou_threshold, *settings)
-                assert ours(case, iou_threshold, *settings) == wanted, (count, iou_threshold, settings)
+    for case, settings, wanted in class_by_class(make):
+        assert ours(case, *settings) == wanted, (len(case.scores), settings)
 
 
 def test_the_cases_are_hard() -> None:
@@ -226,7 +257,7 @@ def test_the_cases_are_hard() -> None:
     assert made["odd_scores"].scores.isnan().any()
     assert bool((made["degenerate"].boxes[:, 2] < made["degenerate"].boxes[:, 0]).any())
     whole = made["whole_pixels"].boxes.numpy()
-    ratios = {overlap(whole[i], whole[j]) for i in range(300) for j in range(i)}
+    ratios = set(overlap(whole[:, None], whole).flatten().tolist())
     for numerator, denominator in ((3, 10), (6, 10), (1, 3), (1, 2), (7, 10)):
         assert float(np.float32(numerator) / np.float32(denominator)) in ratios, (numerator, denominator)
 
@@ -509,6 +540,7 @@ def test_nms_padded_keeps_300_unless_told() -> None:
         pytest.param({"iou_threshold": 1.5}, "iou_threshold must be from 0 to 1, got 1.5", id="iou above 1"),
         pytest.param({"iou_threshold": -0.1}, "iou_threshold must be from 0 to 1, got -0.1", id="iou below 0"),
         pytest.param({"iou_threshold": NAN}, "iou_threshold must be from 0 to 1, got nan", id="iou NaN"),
+        pytest.param({"score_threshold": NAN}, "score_threshold must be a number, got nan", id="score NaN"),
         pytest.param({"max_detections": -1}, "max_detections must not be negative, got -1", id="max_detections"),
     ],
 )

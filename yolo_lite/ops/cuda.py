@@ -50,8 +50,12 @@ def why_not(device: torch.device) -> str:
     Raises:
         RuntimeError: while a CUDA graph is captured, when nothing may be loaded.
     """
-    index = torch.cuda.current_device() if device.index is None else device.index
-    if index not in _devices and torch.cuda.is_current_stream_capturing():
+    try:
+        index = torch.cuda.current_device() if device.index is None else device.index
+        capturing = index not in _devices and torch.cuda.is_current_stream_capturing()
+    except (AssertionError, RuntimeError) as error:  # no driver, or torch built without CUDA
+        return _in_words(error)
+    if capturing:
         raise RuntimeError("a CUDA graph is being captured: call yolo_lite.ops.warmup(device) before")
     with _lock:
         if index not in _devices:
@@ -60,7 +64,11 @@ def why_not(device: torch.device) -> str:
             except Exception as error:  # whatever a driver, a compiler or an import may raise: it is passed on in words
                 _devices[index] = error
     loaded = _devices[index]
-    return f"{type(loaded).__name__}: {loaded}" if isinstance(loaded, Exception) else ""
+    return _in_words(loaded) if isinstance(loaded, Exception) else ""
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def nms_padded_cuda(
