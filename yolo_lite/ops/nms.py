@@ -54,7 +54,7 @@ def nms_padded(
     _check(boxes, scores, labels, max_detections)
     if not 0 <= iou_threshold <= 1:
         raise ValueError(f"iou_threshold must be from 0 to 1, got {iou_threshold}")
-    if math.isnan(score_threshold):
+    if not score_threshold <= math.inf:  # torch.compile cannot follow math.isnan
         raise ValueError("score_threshold must be a number, got nan")
     chosen: tuple[Tensor, Tensor] = _op(boxes, scores, labels, iou_threshold, score_threshold, max_detections)
     return chosen
@@ -146,13 +146,15 @@ def _mapped(
     """Fold the dimension that torch.vmap maps over into the batch, which the pictures share nothing across."""
     size = info.batch_size
 
-    def fold(tensor: Tensor, dim: int | None) -> Tensor:
-        whole = tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-        return whole.flatten(0, 1)
+    def first(tensor: Tensor, dim: int | None) -> Tensor:
+        return tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
 
-    folded = [None if tensor is None else fold(tensor, dim) for tensor, dim in zip((boxes, scores, labels), in_dims)]
+    mapped = [None if tensor is None else first(tensor, dim) for tensor, dim in zip((boxes, scores, labels), in_dims)]
+    assert mapped[0] is not None
+    batch = mapped[0].shape[1]
+    folded = [None if tensor is None else tensor.flatten(0, 1) for tensor in mapped]
     indices, counts = _op(*folded, iou_threshold, score_threshold, max_detections)
-    return (indices.unflatten(0, (size, -1)), counts.unflatten(0, (size, -1))), (0, 0)
+    return (indices.view(size, batch, max_detections), counts.view(size, batch)), (0, 0)
 
 
 _BACKENDS = {"cuda": nms_padded_cuda, "native": nms_padded_native, "torch": nms_padded_torch}
