@@ -14,7 +14,9 @@ class BuildOps(build_ext):
     def build_extensions(self) -> None:
         msvc = self.compiler.compiler_type == "msvc"
         for extension in self.extensions:
-            extension.extra_compile_args = ["/O2", "/fp:precise"] if msvc else ["-O3", "-ffp-contract=off"]
+            extension.extra_compile_args = (
+                ["/O2", "/fp:precise"] if msvc else ["-O3", "-ffp-contract=off", "-fno-math-errno"]
+            )
         super().build_extensions()
 
 
@@ -26,6 +28,7 @@ setup(
             depends=["yolo_lite/ops/kernels/overlap.h"],
             define_macros=[("Py_LIMITED_API", "0x030B0000")] if STABLE else [],
             py_limited_api=STABLE,
+            libraries=[] if sys.platform == "win32" else ["m"],
             optional=True,
         )
     ],

@@ -1,6 +1,6 @@
 """Train a detector on your own labelled pictures, or go on with a run.
 
-python tools/train.py --data my_pictures --weights yolo_lite-n-voc5 --epochs 50
+python tools/train.py --data my_pictures --image-size 320
 python tools/train.py --resume
 """
 

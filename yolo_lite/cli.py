@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _DEVICE_HELP = "auto (default: cuda, then mps, then cpu), cpu, cuda, cuda:1 or mps"
 _DATA_HELP = "a folder (COCO JSON or YOLO txt, recognised by what it holds), a YAML file or a COCO JSON file"
+_DEFAULT = "yolo_lite-shuffle-coco"
 _WEIGHTS_HELP = "a checkpoint, or the bare name of a shipped one"
 
 
@@ -71,6 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_train(commands.add_parser("train", help="train a detector on labelled pictures", description=_train.__doc__))
     _add_detect(commands.add_parser("detect", help="find objects in pictures or a video", description=_detect.__doc__))
     _add_eval(commands.add_parser("eval", help="score a checkpoint or a result file", description=_eval.__doc__))
+    _add_convert(commands.add_parser("convert", help="turn other projects' weights into checkpoints"))
     _add_bench(commands.add_parser("bench", help="measure speed on this machine"))
     return parser
 
@@ -104,13 +106,16 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "--config", type=_text, help="a YAML file or shipped name (nano): what differs from the defaults"
     )
     parser.add_argument(
-        "--weights", type=_text, help=f"start from {_WEIGHTS_HELP}, which fixes the network; none: from scratch"
+        "--weights",
+        type=_text,
+        help=f"start from {_WEIGHTS_HELP}, which fixes the network; default: the shipped {_DEFAULT}, or, where "
+        "--config is given, none: from scratch",
     )
     parser.add_argument("--classes", type=_names, help="train on these classes only: person,car")
     parser.add_argument(
         "--fraction", type=float, help="train on this part of the pictures, drawn by the seed; default 1"
     )
-    parser.add_argument("--epochs", type=int, help="default 100")
+    parser.add_argument("--epochs", type=int, help="default 30 from weights, 100 from scratch")
     parser.add_argument(
         "--image-size", type=int, nargs="+", metavar="N", help="side, or height and width; multiples of 32"
     )
@@ -126,7 +131,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 def _train(args: argparse.Namespace) -> int:
     """Train a detector. Leaves last.pt (to resume), best.pt (to use), results.csv and results.png in its folder.
 
-    Without --config and --weights it trains yolo_lite-n from scratch.
+    Without --config and --weights it goes on from the shipped weights with the settings of configs/finetune.yaml.
     """
     from yolo_lite.engine.checkpoint import load_checkpoint
     from yolo_lite.engine.train import Listener, resume, stored_run, train
@@ -142,9 +147,8 @@ def _train(args: argparse.Namespace) -> int:
             if args.resume:
                 folder = resume(args.out, args.device, listener)
             else:
-                weights = None if args.weights == "none" else args.weights
                 chosen = (args.config, _settings(args), args.classes, 1.0 if args.fraction is None else args.fraction)
-                folder = train(args.data, weights, *chosen, args.out, args.device, listener)
+                folder = train(args.data, args.weights, *chosen, args.out, args.device, listener)
         except KeyboardInterrupt:
             same = f" --out {shlex.quote(args.out)}" if args.out else ""
             saved = f"finished epochs are saved; go on with: yolo-lite train --resume{same}"
@@ -429,6 +433,27 @@ def _figure(value: float) -> str:
     return "     -" if math.isnan(value) else f"{value:6.3f}"
 
 
+def _add_convert(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_subparsers(dest="what", metavar="what", required=True)
+    nanodet = what.add_parser("nanodet", help="NanoDet-Plus-m in ncnn's format", description=_convert_nanodet.__doc__)
+    nanodet.add_argument("--param", type=Path, required=True, metavar="FILE", help="the .param file")
+    nanodet.add_argument("--bin", type=Path, required=True, metavar="FILE", help="the .bin file")
+    nanodet.add_argument("--out", type=Path, required=True, metavar="FILE", help="the checkpoint to write")
+    nanodet.add_argument("--image-size", type=_positive, default=416, help="side that the weights are for; default 416")
+    nanodet.add_argument("--resize", default="stretch", choices=("stretch", "letterbox"), help="default stretch")
+    nanodet.set_defaults(run=_convert_nanodet)
+
+
+def _convert_nanodet(args: argparse.Namespace) -> int:
+    """Write NanoDet-Plus-m, as ncnn's two files hold it, as a checkpoint of yolo_lite-shuffle: same weights, our names."""
+    from yolo_lite.engine.convert import convert_nanodet
+
+    checkpoint = convert_nanodet(args.param, args.bin, args.out, args.image_size, args.resize)
+    parameters = sum(tensor.numel() for name, tensor in checkpoint.weights.items() if name not in ("mean", "std"))
+    print(f"{args.out}: {checkpoint.config.name}, {parameters:,} parameters, {len(checkpoint.class_names)} classes")
+    return 0
+
+
 def _add_bench(parser: argparse.ArgumentParser) -> None:
     what = parser.add_subparsers(dest="what", metavar="what", required=True)
     model = what.add_parser(
@@ -497,7 +522,7 @@ def _bench_ops(args: argparse.Namespace) -> int:
 
 
 def _add_weights(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--weights", type=_text, help=f"{_WEIGHTS_HELP}; default: the shipped yolo_lite-n-voc5")
+    parser.add_argument("--weights", type=_text, help=f"{_WEIGHTS_HELP}; default: the shipped {_DEFAULT}")
 
 
 def _add_model_settings(parser: argparse.ArgumentParser, score: float, iou: float, batch: int) -> None:

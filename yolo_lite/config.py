@@ -25,15 +25,16 @@ def _between(default: Any, minimum: float, maximum: float = float("inf")) -> Any
 class ModelConfig:
     """The network: one backbone, neck and head, each chosen by name (see models/build.py)."""
 
-    backbone: str = "csp"
+    backbone: str = "csp"  # or shuffle
     stem_width: int = _between(16, 1)
-    widths: tuple[int, ...] = _between((32, 64, 128, 256), 1)  # channels of the stages at stride 4, 8, 16, 32
-    depths: tuple[int, ...] = _between((1, 2, 2, 1), 1)  # bottlenecks in each stage
-    neck: str = "pan"
+    widths: tuple[int, ...] = _between((32, 64, 128, 256), 1)  # channels of the stages at stride (4,) 8, 16, 32
+    depths: tuple[int, ...] = _between((1, 2, 2, 1), 1)  # bottlenecks or units in each stage
+    neck: str = "pan"  # or ghost_pan
     neck_width: int = _between(96, 1)
-    head: str = "anchor_free"
-    head_width: int = _between(64, 1)
+    head: str = "anchor_free"  # or distribution
+    head_width: int = _between(64, 1)  # of anchor_free; the other keeps the neck's
     head_depth: int = _between(2, 1)  # depthwise-separable layers in each branch
+    norm: str = "batch"  # or none: folded into the convolutions, which then have biases
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,10 @@ class LossConfig:
     beta: float = _between(6.0, 0)  # exponent of the IoU in the alignment
     box: str = "ciou"  # or giou, diou, iou
     class_weight: float = _between(1.0, 0)
+    gamma: float = _between(0.0, 0)  # of the class part: 0 is cross-entropy, 2 quality focal loss
     box_weight: float = _between(5.0, 0)
     l1_weight: float = _between(1.0, 0)  # on distances in strides
+    dfl_weight: float = _between(0.25, 0)  # distribution focal loss, where the head has distance bins
 
 
 @dataclass(frozen=True)

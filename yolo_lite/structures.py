@@ -198,6 +198,8 @@ class ImageRecord:
         labels: int64 [N].
         crowd: bool [N]; a crowd box marks a region of uncounted objects: no training target, ignored in evaluation.
         areas: float64 [N], the annotated areas (of the mask, where there is one), by which COCO sorts sizes.
+        unlabelled: classes whose objects are not all marked, so that absence means nothing: training asks nothing of them
+            here beyond the boxes given, evaluation leaves them out.
     """
 
     path: Path
@@ -207,6 +209,7 @@ class ImageRecord:
     labels: npt.NDArray[np.int64]
     crowd: npt.NDArray[np.bool_]
     areas: npt.NDArray[np.float64]
+    unlabelled: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -224,11 +227,14 @@ class DetectionSet:
         boxes = sum(len(record.boxes) for record in self.records)
         empty = sum(not len(record.boxes) for record in self.records)
         crowd = sum(int(record.crowd.sum()) for record in self.records)
+        partly = sum(bool(record.unlabelled) for record in self.records)
         text = f"{_count(len(self.records), 'image')}, {_count(boxes, 'box')}, {_count(len(self.class_names), 'class')}"
         if empty:
             text += f"; {_count(empty, 'image')} without objects kept as background"
         if crowd:
             text += f"; {_count(crowd, 'crowd box')} ignored in training"
+        if partly:
+            text += f"; {_count(partly, 'image')} labelled for some classes only"
         if self.dropped:
             text += f"; {_count(self.dropped, 'box')} without area dropped"
         return text
@@ -246,6 +252,7 @@ class Sample(NamedTuple):
     boxes: Tensor  # float32 [N, 4] xyxy
     labels: Tensor  # int64 [N]
     position: int  # in the data set
+    unlabelled: tuple[int, ...] = ()  # classes whose absence means nothing here
 
 
 class Batch(NamedTuple):
@@ -255,6 +262,7 @@ class Batch(NamedTuple):
     boxes: Tensor  # float32 [B, N, 4] xyxy, zeros in the padding
     labels: Tensor  # int64 [B, N], -1 in the padding
     positions: Tensor  # int64 [B], in the data set
+    unlabelled: Tensor | None = None  # int64 [K, 2]: (picture, class) pairs where absence means nothing
 
 
 class RawPredictions(NamedTuple):

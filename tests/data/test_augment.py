@@ -306,7 +306,7 @@ def test_mosaic_does_not_modify_its_pictures_and_accepts_pictures_without_object
     generator = np.random.default_rng(0)
     samples = [_random(generator, colour, label) for label, colour in enumerate(COLOURS)]
     samples[2] = Labelled(samples[2].image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
-    before = [Labelled(*(part.copy() for part in sample)) for sample in samples]
+    before = [Labelled(*(part.copy() for part in sample[:3])) for sample in samples]
     made = mosaic(samples, INPUT, (1, 1), generator)
     assert 2 not in made.labels
     for sample, copy in zip(samples, before):
@@ -437,7 +437,7 @@ def test_global_chance_plays_no_part() -> None:
 
 def test_augmentation_does_not_modify_the_picture_it_is_given() -> None:
     sample = _random(np.random.default_rng(0), 200)
-    before = Labelled(*(part.copy() for part in sample))
+    before = Labelled(*(part.copy() for part in sample[:3]))
     resized = Labelled(np.full((*INPUT, 3), 99, np.uint8), sample.boxes / 4, sample.labels)  # needs no resizing
     augmenter = Augmenter(AugmentConfig(), INPUT, "letterbox")
     for seed in range(10):
@@ -501,3 +501,17 @@ print(os.environ["NO_ALBUMENTATIONS_UPDATE"], "albumentations" in sys.modules, o
     done = subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == "1 True []", done.stderr
     assert done.stderr == ""
+
+
+def test_a_mosaic_is_unlabelled_for_what_any_of_its_pictures_is() -> None:
+    generator = np.random.default_rng(0)
+    samples = [_random(generator)._replace(unlabelled=labels) for labels in ((), (2,), (0, 2), ())]
+    assert mosaic(samples, INPUT, (1, 1), generator).unlabelled == (0, 2)
+
+
+@pytest.mark.parametrize("strong", [False, True])
+def test_what_a_picture_is_not_labelled_for_stays_with_it(strong: bool) -> None:
+    sample = _random(np.random.default_rng(1))._replace(unlabelled=(1,))
+    augmenter = Augmenter(_config(), INPUT, "letterbox")
+    made = augmenter(lambda index: sample, 0, 1, np.random.default_rng(2), strong)
+    assert made.unlabelled == (1,)

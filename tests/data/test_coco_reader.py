@@ -306,3 +306,20 @@ def test_real_files_hold_what_their_description_says(
         assert record.boxes[place].tolist() == [x, y, x + width, y + height]
         assert data.class_names[record.labels[place]] == names[row["category_id"]]
         assert bool(record.crowd[place]) == bool(row.get("iscrowd", 0))
+
+
+def _partly(folder: Path, labelled: Any) -> DetectionSet:
+    images = [{**IMAGES[0], "labelled_classes": labelled}, IMAGES[1]]
+    return read_coco(_write(folder, (_annotation(),), images), [folder])
+
+
+def test_a_picture_may_be_labelled_for_some_classes_only(tmp_path: Path) -> None:
+    data = _partly(tmp_path, ["cat"])
+    assert [record.unlabelled for record in data.records] == [(0, 2), ()]
+    assert "1 image labelled for some classes only" in data.summary()
+
+
+@pytest.mark.parametrize("labelled", ["cat", ["cat", "bird"], [3], 7], ids=str)
+def test_labelled_classes_must_be_categories(tmp_path: Path, labelled: Any) -> None:
+    with pytest.raises(InputError, match=r"labels\.json: image 900: labelled_classes must be a list"):
+        _partly(tmp_path, labelled)

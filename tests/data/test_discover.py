@@ -341,6 +341,10 @@ def test_merged_sets_are_matched_by_class_name_and_renumbered_where_ids_clash(tw
     # by hand: one has cat | dog, cat; two has dog | owl | owl
     assert [record.labels.tolist() for record in data.records] == [[0], [1, 0], [1], [2], [2]]
     assert data.source.count(" + ") == 1
+    # the first set knows no owl, the second no cat: there, absence means nothing
+    assert [record.unlabelled for record in data.records] == [(2,), (2,), (0,), (0,), (0,)]
+    only = read_split(two_sets / "both.yaml", "train", ["owl", "dog"])
+    assert [record.unlabelled for record in only.records] == [(0,), (0,), (), (), ()]
     assert [r.image_id for r in read_split(two_sets / "both.yaml", "valid").records] == [1, 2]
 
 

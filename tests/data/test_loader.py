@@ -44,8 +44,17 @@ def test_collate_pads_boxes_with_zeros_and_labels_with_minus_one() -> None:
 def test_collate_keeps_dtypes() -> None:
     batch = collate([_sample(1)])
     dtypes = [part.dtype for part in batch]
-    assert dtypes == [torch.uint8, torch.float32, torch.int64, torch.int64]
+    assert dtypes == [torch.uint8, torch.float32, torch.int64, torch.int64, torch.int64]
     assert isinstance(batch, Batch)
+
+
+def test_collate_lists_what_pictures_are_not_labelled_for() -> None:
+    batch = collate([_sample(1, 0), _sample(1, 1)._replace(unlabelled=(0, 2)), _sample(0, 2)._replace(unlabelled=(1,))])
+    assert batch.unlabelled is not None
+    assert batch.unlabelled.tolist() == [[1, 0], [1, 2], [2, 1]]
+    nothing = collate([_sample(1)]).unlabelled
+    assert nothing is not None
+    assert nothing.shape == (0, 2)
 
 
 def test_collate_of_pictures_without_objects_pads_to_nothing() -> None:

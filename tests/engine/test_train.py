@@ -19,10 +19,10 @@ import torch
 from tests.conftest import SMALL
 from yolo_lite.config import Config, override_config, read_config
 from yolo_lite.engine import loop
-from yolo_lite.engine.checkpoint import Checkpoint, load_checkpoint
-from yolo_lite.engine.train import Listener, check_run_folder, new_run_folder, plan, resume, train, transfer
+from yolo_lite.engine.checkpoint import load_checkpoint
+from yolo_lite.engine.train import Listener, check_run_folder, new_run_folder, plan, resume, train
+from yolo_lite.engine.weights import DEFAULT_WEIGHTS, find_config, find_weights
 from yolo_lite.errors import InputError
-from yolo_lite.models.build import build_detector
 
 MakeSet = Callable[..., Path]
 
@@ -123,23 +123,6 @@ def test_kill_leaves_checkpoints_that_load_and_resume(coco_set: MakeSet, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         resume(out, "cpu", Listener(on_epoch=stop))
     assert load_checkpoint(out / "last.pt").training["epoch"] == epoch + 1
-
-
-def test_fine_tuning_keeps_known_classes_by_name(learnt: tuple[Path, Path]) -> None:
-    checkpoint = load_checkpoint(learnt[0] / "best.pt")
-    model = build_detector(checkpoint.config, 3, seed=9)
-    random = {name: value.clone() for name, value in model.state_dict().items()}
-    told = transfer(model, ["square", "star", "disc"], checkpoint)
-    assert told == "kept square, disc; new: star"
-    for level in range(3):
-        name = f"head.class_branches.{level}.2.weight"
-        mine, theirs = model.state_dict()[name], checkpoint.weights[name].float()
-        assert torch.equal(mine[0], theirs[1])
-        assert torch.equal(mine[2], theirs[0])
-        assert torch.equal(mine[1], random[name][1])
-    assert torch.equal(
-        model.state_dict()["neck.lateral.0.0.weight"], checkpoint.weights["neck.lateral.0.0.weight"].float()
-    )
 
 
 def test_fine_tuning_starts_where_the_weights_ended(learnt: tuple[Path, Path], tmp_path: Path) -> None:
@@ -276,12 +259,54 @@ def test_weights_bring_their_image_size_unless_it_is_set(learnt: tuple[Path, Pat
     best = learnt[0] / "best.pt"
     assert plan("data", best).config.input.image_size == (96, 128)
     assert plan("data", best, settings={"input.image_size": 64}).config.input.image_size == (64, 64)
-    assert plan("data").config.input.image_size == (320, 320)
+    assert plan("data", "none").config.input.image_size == (320, 320)
     assert plan("data", best, "nano").config.model.neck_width == 48  # of the weights, not of nano.yaml
 
 
-def test_transfer_reads_half_precision(learnt: tuple[Path, Path]) -> None:
-    checkpoint: Checkpoint = load_checkpoint(learnt[0] / "best.pt")
-    model = build_detector(checkpoint.config, 2)
-    assert transfer(model, list(checkpoint.class_names), checkpoint) == "kept disc, square"
-    assert all(torch.equal(v, checkpoint.weights[k].to(v.dtype)) for k, v in model.state_dict().items())
+def test_training_starts_from_the_shipped_weights_unless_told_otherwise() -> None:
+    run = plan("data")
+    assert run.weights == DEFAULT_WEIGHTS
+    assert run.config.name == "yolo_lite-shuffle"
+    assert run.config.model.norm == "none"
+    assert run.config.train == read_config(find_config("finetune")).train
+    assert plan("data", "none").weights is None
+    assert plan("data", "none").config.name == "yolo_lite-n"
+    assert plan("data", config="shuffle").weights is None
+    assert plan("data", config="shuffle").config.model.norm == "batch"
+    both = plan("data", DEFAULT_WEIGHTS, "nano", {"train.lr": 0.5})
+    assert (both.config.name, both.config.train.epochs, both.config.train.lr) == ("yolo_lite-shuffle", 100, 0.5)
+
+
+def test_the_default_is_fine_tuned_on_a_new_class(coco_set: MakeSet, tmp_path: Path) -> None:
+    data = coco_set({"train": 8, "val": 4}, hw=(128, 128))
+    lines: list[str] = []
+    settings = {"input.image_size": 128, "train.epochs": 2, "train.workers": 0, "train.batch_size": 4}
+    out = train(data, settings=settings, out=tmp_path / "run", device="cpu", listener=Listener(say=lines.append))
+    told = next(line for line in lines if line.startswith("starting from"))
+    assert told.startswith("starting from yolo_lite-shuffle-coco: new: disc")
+    assert told.endswith("from scratch: --config nano --weights none")
+    checkpoint = load_checkpoint(out / "best.pt")
+    assert checkpoint.class_names == ("disc", "square")
+    assert checkpoint.config.model.norm == "none"
+    before = load_checkpoint(find_weights(DEFAULT_WEIGHTS)).weights
+    moved = [name for name, value in checkpoint.weights.items() if not torch.equal(value, before[name].to(value.dtype))]
+    assert len(moved) > 200  # biases as well: nothing but mean and deviation stands still
+    assert not {"mean", "std"} & set(moved)
+
+
+def test_the_shuffle_network_learns_eight_pictures_by_heart(coco_set: MakeSet, tmp_path: Path) -> None:
+    data = coco_set({"train": 8}, hw=(128, 128))
+    annotations = data / "annotations"
+    (annotations / "instances_val.json").write_text((annotations / "instances_train.json").read_text())
+    settings = {
+        "input.image_size": 128,
+        "train.epochs": 25,
+        "train.evaluate_every": 25,
+        "train.workers": 0,
+        "train.batch_size": 8,
+        "train.precision": "fp32",
+        "train.lr": 2e-3,
+        "augment": "none",
+    }
+    out = train(data, settings=settings, out=tmp_path / "run", device="cpu")
+    assert load_checkpoint(out / "best.pt").about["metrics"]["AP50"] > 0.9

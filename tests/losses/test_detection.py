@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from yolo_lite.losses.assign import ASSIGNERS, Assignment, Targets
-from yolo_lite.losses.detection import Assign, detection_loss
-from yolo_lite.models.heads import AnchorFreeHead
+from yolo_lite.losses.detection import Assign, detection_loss, distribution_focal_loss
+from yolo_lite.models.heads import AnchorFreeHead, DistributionHead
 from yolo_lite.structures import Batch, RawPredictions
 
 PARTS = ("class", "box", "l1")
@@ -323,3 +323,101 @@ def test_half_precision_logits_are_summed_in_float32() -> None:
         for part in PARTS:
             assert found[part].dtype == torch.float32
             assert torch.equal(found[part], wanted[part])
+
+
+def dfl_by_loop(logits: list[float], distance: float) -> float:
+    """Equation 6 of Li et al. 2020 for one side: -((y_i+1 - y) log S_i + (y - y_i) log S_i+1)."""
+    last = len(logits) - 1
+    distance = min(max(distance, 0.0), float(last))
+    low = min(int(distance), last - 1)
+    total = sum(math.exp(value) for value in logits)
+    share = [math.exp(value) / total for value in logits]
+    return -((low + 1 - distance) * math.log(share[low]) + (distance - low) * math.log(share[low + 1]))
+
+
+@pytest.mark.parametrize("distance", [0.0, 0.25, 1.0, 3.7, 6.0, 6.99, 7.0, 9.0, -2.0])
+def test_distribution_focal_loss_agrees_with_a_loop(distance: float) -> None:
+    logits = torch.randn(5, 8, generator=torch.Generator().manual_seed(3))
+    found = distribution_focal_loss(logits, torch.full((5,), distance))
+    wanted = [dfl_by_loop(row, distance) for row in logits.tolist()]
+    assert found.tolist() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_distribution_focal_loss_is_least_where_the_mean_is_the_distance() -> None:
+    logits = torch.zeros(1, 8, requires_grad=True)
+    for _ in range(300):
+        loss = distribution_focal_loss(logits, torch.tensor([2.3])).sum()
+        (gradient,) = torch.autograd.grad(loss, logits)
+        logits = (logits - 2 * gradient).detach().requires_grad_()
+    mean = (logits.softmax(-1) * torch.arange(8.0)).sum()
+    assert float(mean) == pytest.approx(2.3, abs=0.05)
+
+
+def make_binned(seed: int) -> RawPredictions:
+    """As make_raw, with 8 bins a side."""
+    raw = make_raw(seed)
+    generator = torch.Generator().manual_seed(seed + 100)
+    return raw._replace(box_outputs=torch.randn(2, len(raw.points), 32, generator=generator).requires_grad_())
+
+
+def test_a_head_with_bins_adds_the_focal_part() -> None:
+    raw, targets = make_binned(4), two_pictures()
+    assignment = make_assignment(4, raw, targets)
+    batch = make_batch(targets.boxes, targets.labels)
+    parts = detection_loss(raw, batch, DistributionHead.decode, given(assignment), bins=8)
+    assert set(parts) == {*PARTS, "dfl"}
+    total, score = 0.0, 0.0
+    for picture in range(2):
+        for place, index in enumerate(assignment.box_index[picture].tolist()):
+            if index < 0:
+                continue
+            weight = float(assignment.target_score[picture, place])
+            x, y = raw.points[place].tolist()
+            stride = float(raw.strides[place])
+            x1, y1, x2, y2 = targets.boxes[picture, index].tolist()
+            sides = raw.box_outputs[picture, place].view(4, 8).tolist()
+            distances = ((x - x1) / stride, (y - y1) / stride, (x2 - x) / stride, (y2 - y) / stride)
+            total += weight * sum(dfl_by_loop(*pair) for pair in zip(sides, distances)) / 4
+            score += weight
+    assert float(parts["dfl"]) == pytest.approx(total / max(score, 1), rel=1e-4)
+    (gradient,) = torch.autograd.grad(parts["dfl"], raw.box_outputs)
+    assert (gradient.abs().sum(-1) > 0).equal(assignment.box_index >= 0)
+
+
+def test_what_a_picture_is_not_labelled_for_costs_nothing() -> None:
+    raw, targets = make_raw(5), two_pictures()
+    assignment = make_assignment(5, raw, targets)
+    own = int(targets.labels[0, 0])
+    other = (own + 1) % 3
+    batch = make_batch(targets.boxes, targets.labels)
+    partly = batch._replace(unlabelled=torch.tensor([[0, own], [0, other]]))
+    (asked,) = torch.autograd.grad(
+        detection_loss(raw, batch, AnchorFreeHead.decode, given(assignment))["class"], raw.class_logits
+    )
+    (partial,) = torch.autograd.grad(
+        detection_loss(raw, partly, AnchorFreeHead.decode, given(assignment))["class"], raw.class_logits
+    )
+    assert asked.abs().min() > 0
+    label = targets.labels[0][assignment.box_index[0].clamp(min=0)]
+    silent = torch.zeros(partial.shape, dtype=torch.bool)
+    for name in (own, other):
+        silent[0, :, name] = ~((assignment.target_score[0] > 0) & (label == name))  # given boxes still teach
+    assert torch.equal(partial == 0, silent)
+    assert torch.equal(partial[~silent], asked[~silent])
+
+
+def test_quality_focal_loss_agrees_with_equation_5() -> None:
+    raw, targets = make_raw(6), two_pictures()
+    assignment = make_assignment(6, raw, targets)
+    batch = make_batch(targets.boxes, targets.labels)
+    found = detection_loss(raw, batch, AnchorFreeHead.decode, given(assignment), gamma=2)["class"]
+    total = 0.0
+    for picture in range(2):
+        for place, logits in enumerate(raw.class_logits[picture].tolist()):
+            index = int(assignment.box_index[picture, place])
+            for label, logit in enumerate(logits):
+                sigma = 1 / (1 + math.exp(-logit))
+                hit = index >= 0 and int(targets.labels[picture, index]) == label
+                y = float(assignment.target_score[picture, place]) if hit else 0.0
+                total -= abs(y - sigma) ** 2 * ((1 - y) * math.log(1 - sigma) + y * math.log(sigma))
+    assert float(found) == pytest.approx(total / max(float(assignment.target_score.sum()), 1), rel=1e-4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import io
 import json
 import math
@@ -303,3 +304,16 @@ def test_check_rows_names_file_and_row(row: Any, message: str) -> None:
 def test_check_rows_refuses_what_is_no_list(content: Any) -> None:
     with pytest.raises(InputError, match=r"rows\.json is not a COCO result file: expected a list"):
         check_rows(content, _set(_record(1, [], [])), Path("rows.json"))
+
+
+def test_a_class_that_a_picture_is_not_labelled_for_is_left_out_there() -> None:
+    here, there = [10.0, 10, 50, 50], [60.0, 60, 90, 90]
+    whole = _record(1, [here, there], [0, 1])
+    rows = [_row(here), _row(there, category_id=3), _row([100, 100, 150, 150], 0.95, category_id=3)]
+    assert evaluate_coco(_set(whole), rows).per_class["dog"][0] == pytest.approx(0.5)
+    blind = dataclasses.replace(whole, image_id=2, boxes=whole.boxes[:1], labels=whole.labels[:1], unlabelled=(1,))
+    blind = dataclasses.replace(blind, crowd=whole.crowd[:1], areas=whole.areas[:1])
+    more = [_row(here, image_id=2), _row([100, 100, 150, 150], 0.99, 2, 3)]
+    both = evaluate_coco(_set(whole, blind), [*rows, *more])
+    assert both.per_class["dog"] == evaluate_coco(_set(whole), rows).per_class["dog"]
+    assert both.per_class["cat"] == (pytest.approx(1.0), pytest.approx(1.0), 2)

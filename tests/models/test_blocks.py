@@ -153,7 +153,7 @@ def test_the_backbone_needs_four_stages(widths: tuple[int, ...], depths: tuple[i
 
 
 def test_the_neck_keeps_sizes_and_brings_levels_to_one_width() -> None:
-    neck = PAN((8, 10, 12), 6)
+    neck = PAN((8, 10, 12), (8, 16, 32), 6)
     assert neck.channels == (6, 6, 6)
     levels = [torch.randn(2, 8, 8, 12), torch.randn(2, 10, 4, 6), torch.randn(2, 12, 2, 3)]
     assert [tuple(level.shape) for level in neck(levels)] == [(2, 6, 8, 12), (2, 6, 4, 6), (2, 6, 2, 3)]
@@ -162,12 +162,12 @@ def test_the_neck_keeps_sizes_and_brings_levels_to_one_width() -> None:
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_the_neck_takes_any_number_of_levels(count: int) -> None:
     levels = [torch.randn(2, 5 + i, 2 ** (4 - i), 2 ** (4 - i)) for i in range(count)]
-    shapes = [tuple(level.shape) for level in PAN([5 + i for i in range(count)], 6)(levels)]
+    shapes = [tuple(level.shape) for level in PAN([5 + i for i in range(count)], range(count), 6)(levels)]
     assert shapes == [(2, 6, 2 ** (4 - i), 2 ** (4 - i)) for i in range(count)]
 
 
 def test_every_level_of_the_neck_is_informed_by_all_others() -> None:
-    neck = PAN((4, 4, 4), 6).eval()
+    neck = PAN((4, 4, 4), (8, 16, 32), 6).eval()
     levels = [torch.randn(1, 4, size, size, requires_grad=True) for size in (8, 4, 2)]
     for level in neck(levels):
         gradients = torch.autograd.grad(level.square().sum(), levels, retain_graph=True)

@@ -8,10 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from yolo_lite.models.heads import AnchorFreeHead, cell_centres
+from yolo_lite.models.heads import AnchorFreeHead, grid_points
 from yolo_lite.structures import RawPredictions
-
-CPU = torch.device("cpu")
 
 
 def make_head(classes: int = 3) -> AnchorFreeHead:
@@ -65,10 +63,11 @@ def test_the_head_answers_once_a_cell(hw: tuple[int, int]) -> None:
     assert len(raw.points) == len(raw.strides) == cells
 
 
-def test_cell_centres_agrees_with_a_loop() -> None:
-    wanted = [[(column + 0.5) * 4, (row + 0.5) * 4] for row in range(3) for column in range(5)]
-    assert cell_centres(3, 5, 4, CPU).tolist() == wanted
-    assert cell_centres(0, 5, 4, CPU).shape == (0, 2)
+@pytest.mark.parametrize("offset", [0.0, 0.5])
+def test_grid_points_agrees_with_a_loop(offset: float) -> None:
+    wanted = [[(column + offset) * 4, (row + offset) * 4] for row in range(3) for column in range(5)]
+    assert grid_points(torch.zeros(1, 2, 3, 5), 4, offset).tolist() == wanted
+    assert grid_points(torch.zeros(1, 2, 0, 5), 4, offset).shape == (0, 2)
 
 
 def test_an_answer_belongs_to_its_own_cell() -> None:

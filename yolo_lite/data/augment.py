@@ -70,6 +70,7 @@ class Augmenter:
             result["image"],
             np.asarray(result["bboxes"], np.float32).reshape(-1, 4),
             np.asarray(result["labels"], np.int64).reshape(-1),
+            sample.unlabelled,
         )
 
     def describe(self) -> str:
@@ -119,7 +120,8 @@ def mosaic(
         keep = _areas(clipped) > 0.1 * _areas(moved)
         all_boxes.append(clipped[keep])
         all_labels.append(sample.labels[keep])
-    return Labelled(canvas, np.concatenate(all_boxes), np.concatenate(all_labels))
+    unlabelled = tuple(sorted({label for sample in samples for label in sample.unlabelled}))
+    return Labelled(canvas, np.concatenate(all_boxes), np.concatenate(all_labels), unlabelled)
 
 
 def _scaled(sample: Labelled, input_hw: tuple[int, int], resize: str, factor: float) -> Labelled:

@@ -19,7 +19,8 @@ _FAR = 1e9  # pixels
 def read_coco(json_path: Path, image_folders: Sequence[Path]) -> DetectionSet:
     """Read an annotation file.
 
-    Labels follow the order of the file's category list. A polygon without a box becomes its box. Boxes without area
+    Labels follow the order of the file's category list. An image may name its `labelled_classes`: of all others, absence
+    means nothing there. A polygon without a box becomes its box. Boxes without area
     are dropped and counted.
 
     Args:
@@ -37,6 +38,7 @@ def read_coco(json_path: Path, image_folders: Sequence[Path]) -> DetectionSet:
     ):
         raise InputError(f"{json_path} is not a COCO annotation file: it needs lists images, annotations, categories")
     labels = _labels(content["categories"], json_path)
+    names = tuple(str(category["name"]) for category in content["categories"])
     images = _by_id(content["images"], json_path)
     boxes: dict[int, list[tuple[list[float], int, bool, float]]] = {image_id: [] for image_id in images}
     dropped = 0
@@ -61,8 +63,8 @@ def read_coco(json_path: Path, image_folders: Sequence[Path]) -> DetectionSet:
     records = []
     for image_id, image in images.items():
         path = _find_image(str(image["file_name"]), image_folders, json_path)
-        records.append(_record(image_id, image, path, boxes[image_id]))
-    names = tuple(str(category["name"]) for category in content["categories"])
+        unlabelled = _unlabelled(image, names, f"{json_path}: image {image_id}")
+        records.append(_record(image_id, image, path, boxes[image_id], unlabelled))
     return DetectionSet(tuple(records), names, tuple(labels), str(json_path), dropped)
 
 
@@ -137,8 +139,21 @@ def _find_image(name: str, folders: Sequence[Path], source: Path) -> Path:
     return next((place for place in places if place.is_file()), places[0])
 
 
+def _unlabelled(image: Mapping[str, Any], names: Sequence[str], where: str) -> tuple[int, ...]:
+    labelled = image.get("labelled_classes")
+    if labelled is None:
+        return ()
+    if not isinstance(labelled, list) or not set(map(str, labelled)) <= set(names):
+        raise InputError(f"{where}: labelled_classes must be a list of the file's categories, got {labelled!r}")
+    return tuple(label for label, name in enumerate(names) if name not in labelled)
+
+
 def _record(
-    image_id: int, image: Mapping[str, Any], path: Path, boxes: list[tuple[list[float], int, bool, float]]
+    image_id: int,
+    image: Mapping[str, Any],
+    path: Path,
+    boxes: list[tuple[list[float], int, bool, float]],
+    unlabelled: tuple[int, ...],
 ) -> ImageRecord:
     height, width = image.get("height"), image.get("width")
     hw = (height, width) if isinstance(height, int) and isinstance(width, int) else read_image_size(path)
@@ -150,4 +165,5 @@ def _record(
         np.array([label for _, label, _, _ in boxes], np.int64),
         np.array([crowd for _, _, crowd, _ in boxes], np.bool_),
         np.array([area for _, _, _, area in boxes], np.float64),
+        unlabelled,
     )

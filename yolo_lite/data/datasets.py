@@ -57,6 +57,7 @@ class DetectionDataset(Dataset[Sample]):
             torch.from_numpy(made.boxes),
             torch.from_numpy(made.labels),
             index,
+            made.unlabelled,
         )
 
     def load(self, index: int) -> Labelled:
@@ -70,7 +71,7 @@ class DetectionDataset(Dataset[Sample]):
         if image.shape[:2] != record.hw:
             raise size_error(record, (image.shape[0], image.shape[1]))
         keep = ~record.crowd
-        return Labelled(image, record.boxes[keep].astype(np.float32), record.labels[keep])
+        return Labelled(image, record.boxes[keep].astype(np.float32), record.labels[keep], record.unlabelled)
 
 
 def check_pictures(data: DetectionSet) -> None:

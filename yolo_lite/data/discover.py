@@ -28,7 +28,7 @@ from yolo_lite.config import read_yaml
 from yolo_lite.data.coco import read_coco
 from yolo_lite.data.yolo_txt import read_text, read_yolo_txt
 from yolo_lite.errors import InputError, some, suggest
-from yolo_lite.structures import DetectionSet
+from yolo_lite.structures import DetectionSet, ImageRecord
 
 Splits = dict[str, Callable[[], DetectionSet]]
 _SYNONYMS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
@@ -170,6 +170,7 @@ def align_classes(data: DetectionSet, class_names: Sequence[str], category_ids: 
                 labels=labels[keep],
                 crowd=record.crowd[keep],
                 areas=record.areas[keep],
+                unlabelled=tuple(int(table[label]) for label in record.unlabelled if table[label] >= 0),
             )
         )
     return dataclasses.replace(
@@ -178,7 +179,10 @@ def align_classes(data: DetectionSet, class_names: Sequence[str], category_ids: 
 
 
 def merge_sets(sets: Sequence[DetectionSet]) -> DetectionSet:
-    """Join sets by class name; ids of pictures and categories are kept where no two clash, else counted from 1."""
+    """Join sets by class name; ids of pictures and categories are kept where no two clash, else counted from 1.
+
+    In the pictures of a set that does not know a class, the absence of that class means nothing.
+    """
     if len(sets) == 1:
         return sets[0]
     ids: dict[str, int] = {}
@@ -188,7 +192,11 @@ def merge_sets(sets: Sequence[DetectionSet]) -> DetectionSet:
     if len(set(ids.values())) < len(ids):
         ids = {name: number for number, name in enumerate(ids, 1)}
     names, category_ids = tuple(ids), tuple(ids.values())
-    records = [record for data in sets for record in align_classes(data, names, category_ids).records]
+    records: list[ImageRecord] = []
+    for data in sets:
+        unknown = tuple(label for label, name in enumerate(names) if name not in data.class_names)
+        for record in align_classes(data, names, category_ids).records:
+            records.append(dataclasses.replace(record, unlabelled=(*record.unlabelled, *unknown)))
     if len({record.image_id for record in records}) < len(records):
         records = [dataclasses.replace(record, image_id=number) for number, record in enumerate(records, 1)]
     source = " + ".join(data.source for data in sets)
@@ -204,6 +212,8 @@ def fingerprint(data: DetectionSet) -> str:
                 errors="surrogateescape"
             )
         )
+        if record.unlabelled:
+            digest.update(f" {record.unlabelled}".encode())
     return digest.hexdigest()
 
 

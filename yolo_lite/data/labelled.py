@@ -16,6 +16,7 @@ class Labelled(NamedTuple):
     image: Image  # uint8 [H, W, 3] RGB
     boxes: npt.NDArray[np.float32]  # [N, 4] xyxy, pixels of the image
     labels: npt.NDArray[np.int64]  # [N]
+    unlabelled: tuple[int, ...] = ()  # classes whose absence means nothing here
 
 
 def fit(sample: Labelled, input_hw: tuple[int, int], resize: str) -> Labelled:
@@ -23,4 +24,4 @@ def fit(sample: Labelled, input_hw: tuple[int, int], resize: str) -> Labelled:
     letterbox = Letterbox.fit(sample.image.shape[:2], input_hw, resize)
     height, width = sample.image.shape[:2]
     boxes = letterbox.boxes_to_input(np.clip(sample.boxes, 0, [width, height, width, height]))
-    return Labelled(letterbox.apply(sample.image), boxes, sample.labels)
+    return Labelled(letterbox.apply(sample.image), boxes, sample.labels, sample.unlabelled)

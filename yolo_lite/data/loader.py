@@ -70,11 +70,13 @@ def collate(samples: Sequence[Sample]) -> Batch:
     for i, sample in enumerate(samples):
         boxes[i, : len(sample.boxes)] = sample.boxes
         labels[i, : len(sample.labels)] = sample.labels
+    pairs = [(i, label) for i, sample in enumerate(samples) for label in sample.unlabelled]
     return Batch(
         torch.stack([sample.image for sample in samples]),
         boxes,
         labels,
         torch.tensor([sample.position for sample in samples]),
+        torch.tensor(pairs, dtype=torch.int64).view(-1, 2),
     )
 
 

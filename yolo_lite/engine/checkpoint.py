@@ -124,5 +124,7 @@ def build_from_checkpoint(checkpoint: Checkpoint, source: Path) -> Yolo:
 
 
 def half(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the weights with floats as float16, to ship; on the CPU."""
-    return {name: value.cpu().half() if value.is_floating_point() else value.cpu() for name, value in weights.items()}
+    """Return the weights to ship, on the CPU: kernels as float16; biases, norms, mean and deviation, which are few, as they are."""
+    kernels = {name for name, value in weights.items() if value.is_floating_point() and value.ndim > 1}
+    kernels -= {"mean", "std"}
+    return {name: value.cpu().half() if name in kernels else value.cpu() for name, value in weights.items()}

@@ -198,7 +198,7 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
 
 def to_device(batch: Any, device: torch.device) -> Any:
     """Return a NamedTuple of tensors on the device."""
-    return type(batch)(*(tensor.to(device, non_blocking=True) for tensor in batch))
+    return type(batch)(*(None if part is None else part.to(device, non_blocking=True) for part in batch))
 
 
 def _lr(state: State, config: TrainConfig, step: int, steps: int) -> float:

@@ -30,7 +30,8 @@ from yolo_lite.engine.checkpoint import (
 )
 from yolo_lite.engine.device import describe_hardware, explain_out_of_memory, pick_device, pick_precision, place
 from yolo_lite.engine.evaluate import EvaluationSettings, detect_split
-from yolo_lite.engine.weights import find_config, find_weights
+from yolo_lite.engine.transfer import most_alike, transfer
+from yolo_lite.engine.weights import DEFAULT_WEIGHTS, find_config, find_weights
 from yolo_lite.errors import InputError
 from yolo_lite.files import check_can_create, make_folder, write_atomically
 from yolo_lite.losses.assign import ASSIGNERS, static
@@ -78,7 +79,12 @@ class DetectionTask:
             raise InputError(f"loss.box must be one of {', '.join(KINDS)}, got {config.loss.box!r}")
         self.config, self.train, self.val, self.device = config, train, val, device
         settings = config.loss
-        self.weights = {"class": settings.class_weight, "box": settings.box_weight, "l1": settings.l1_weight}
+        self.weights = {
+            "class": settings.class_weight,
+            "box": settings.box_weight,
+            "l1": settings.l1_weight,
+            "dfl": settings.dfl_weight,
+        }
         self.assign = ASSIGNERS[settings.assigner]
         if self.assign is not static:
             self.assign = functools.partial(self.assign, top_k=settings.top_k, alpha=settings.alpha, beta=settings.beta)
@@ -88,7 +94,8 @@ class DetectionTask:
         assert isinstance(model, Yolo)
         assign = static if progress < self.config.loss.static_share else self.assign
         raw = model(batch.images.contiguous(memory_format=torch.channels_last))
-        parts = detection_loss(raw, batch, model.decode, assign, self.config.loss.box)
+        bins: int = model.head.BINS  # type: ignore[assignment]
+        parts = detection_loss(raw, batch, model.decode, assign, self.config.loss.box, bins, self.config.loss.gamma)
         return {name: self.weights[name] * value for name, value in parts.items()}
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
@@ -120,8 +127,10 @@ def train(
     Args:
         data: a folder or YAML file; see data/discover.py.
         weights: start from these (a file or the bare name of a shipped one), which fixes the network and, unless it is
-            set, the image size; None starts from scratch.
-        config: a YAML file, the bare name of a shipped one, or a Config; None for the defaults, yolo_lite-n.
+            set, the image size; "none" starts from scratch; None starts from the shipped yolo_lite-shuffle-coco, or,
+            where a config is named, from scratch.
+        config: a YAML file, the bare name of a shipped one, or a Config; None for configs/finetune.yaml where training
+            starts from weights, else for the defaults, yolo_lite-n.
         settings: on top of it, such as {"train.epochs": 50, "input.image_size": [320, 416]}.
         classes: train on these classes of the data only.
         fraction: train on this part of the training pictures, drawn by the seed.
@@ -180,10 +189,13 @@ def plan(
     Raises:
         InputError: for a setting that the weights fix, besides what `train` raises.
     """
-    base = config if isinstance(config, Config) else read_config(find_config(str(config)) if config else None)
+    if weights is None:
+        weights = DEFAULT_WEIGHTS if config is None else "none"
+    preset = None if weights == "none" else "finetune"
+    base = config if isinstance(config, Config) else _read_named(str(config) if config else preset)
     chosen = dict(settings or {})
     names = tuple(classes) if classes else None
-    if weights is None:
+    if weights == "none":
         return Run(str(data), override_config(base, chosen), None, names, fraction)
     theirs = load_checkpoint(find_weights(str(weights))).config
     for key in chosen:
@@ -197,27 +209,8 @@ def plan(
     return Run(str(data), fixed, str(weights), names, fraction)
 
 
-def transfer(model: Yolo, class_names: Sequence[str], checkpoint: Checkpoint) -> str:
-    """Copy weights into a network of the same configuration; class rows are matched by name, new ones stay random.
-
-    Returns:
-        A line that says which classes were kept and which are new.
-    """
-    mine = model.state_dict()
-    rows = {id(tensor) for layer in model.head.class_layers() for tensor in (layer.weight, layer.bias)}  # type: ignore[operator]
-    by_class = {name for name, tensor in model.named_parameters() if id(tensor) in rows}
-    kept = [name for name in class_names if name in checkpoint.class_names]
-    for name, tensor in mine.items():
-        theirs = checkpoint.weights[name].to(tensor.dtype)
-        if name not in by_class:
-            tensor.copy_(theirs)
-            continue
-        for class_name in kept:
-            tensor[class_names.index(class_name)] = theirs[checkpoint.class_names.index(class_name)]
-    new = [name for name in class_names if name not in kept]
-    told = [f"kept {', '.join(kept)}"] if kept else []
-    told += [f"new: {', '.join(new)}"] if new else []
-    return "; ".join(told)
+def _read_named(config: str | None) -> Config:
+    return read_config(find_config(config) if config else None)
 
 
 def check_run_folder(out: Path) -> None:
@@ -269,7 +262,9 @@ def _run(run: Run, out: Path | None, device: torch.device, listener: Listener, r
     if not run.weights and not resumed:
         listener.say(f"training {config.name} from scratch")
     if start:
-        listener.say(f"starting from {run.weights}: {transfer(model, train_set.class_names, start)}")
+        likeness = most_alike(start, train_set, config.input)
+        told = transfer(model, train_set.class_names, start, likeness)
+        listener.say(f"starting from {run.weights}: {told}; from scratch: --config nano --weights none")
     model = place(model, device)
     dataset, sampler = _training_data(config, train_set, listener)
     loader = build_loader(dataset, sampler, config.train.workers, device)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from yolo_lite.errors import InputError, suggest
 
-DEFAULT_WEIGHTS = "yolo_lite-n-voc5"
+DEFAULT_WEIGHTS = "yolo_lite-shuffle-coco"
 _PACKAGE = Path(__file__).parent.parent
 
 
 def find_weights(name: str) -> Path:
-    """Return the file that a path or bare name (yolo_lite-n-voc5) means; raise InputError naming those that exist."""
+    """Return the file that a path or bare name (yolo_lite-shuffle-coco) means; raise InputError naming those that exist."""
     return _find(name, "weights", ".pt")
 
 

@@ -47,7 +47,7 @@ def task_aligned(
     A box with a side below the second stride is grown to that, about its centre, when it is asked which points are
     inside, so that a tiny box still has candidates. The target score is the alignment scaled so that the best point
     of the box has the highest IoU of the box (equation 3 ff.). On the CPU the C extension, where it was built, does the
-    work for whole exponents, with the same result bit for bit.
+    work for exponents in halves, with the same result bit for bit.
 
     Args:
         scores: [B, A, C] in 0..1, without gradient.
@@ -60,10 +60,10 @@ def task_aligned(
     """
     if targets.boxes.shape[1] == 0:
         return _background(scores)
-    if backend(scores.device) == "native" and alpha == int(alpha) and beta == int(beta):
+    if backend(scores.device) == "native" and _in_halves(alpha) and _in_halves(beta):
         grown = _grown(targets.boxes, strides).float()
         tensors = (scores.float(), boxes.float(), points.float(), grown, targets.boxes.float(), targets.labels)
-        return Assignment(*task_aligned_native(*tensors, top_k, int(alpha), int(beta)))
+        return Assignment(*task_aligned_native(*tensors, top_k, alpha, beta))
     return task_aligned_torch(scores, boxes, points, strides, targets, top_k, alpha, beta)
 
 
@@ -158,12 +158,17 @@ def _grown(boxes: Tensor, strides: Tensor) -> Tensor:
     return torch.where(small, torch.cat([centres - half, centres + half], -1), boxes)
 
 
+def _in_halves(exponent: float) -> bool:
+    return 2 * exponent == int(2 * exponent)
+
+
 def _power(values: Tensor, exponent: float) -> Tensor:
-    """Raise to a power, a whole one by repeated squaring: each step of that is rounded alike on every device."""
-    if exponent != int(exponent):
+    """Raise to a power, a multiple of 1/2 by a root and squaring, of which each step is rounded alike on every device."""
+    if not _in_halves(exponent):
         return values.pow(exponent)
-    result = torch.ones_like(values)
-    first, rest = True, int(exponent)
+    whole = exponent == int(exponent)
+    result = torch.ones_like(values) if whole else values.double().sqrt().float()  # in float32 MKL may be off by a bit
+    first, rest = whole, int(exponent)
     while rest:
         if rest & 1:
             result, first = (values if first else result * values), False

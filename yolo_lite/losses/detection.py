@@ -1,4 +1,4 @@
-"""The detector's loss: soft-target cross-entropy for classes, CIoU and L1 for boxes."""
+"""The detector's loss: soft-target cross-entropy for classes, CIoU and L1 (and distribution focal loss) for boxes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,21 @@ Assign = Callable[[Tensor, Tensor, Tensor, Tensor, Targets], Assignment]
 
 
 def detection_loss(
-    raw: RawPredictions, batch: Batch, decode: Decode, assign: Assign, box_kind: str = "ciou"
+    raw: RawPredictions,
+    batch: Batch,
+    decode: Decode,
+    assign: Assign,
+    box_kind: str = "ciou",
+    bins: int = 0,
+    gamma: float = 0.0,
 ) -> dict[str, Tensor]:
     """Return the unweighted parts of the loss, each a scalar divided by the sum of target scores (at least 1).
 
     - "class": binary cross-entropy of every class at every point, with the assigner's score as soft target (TOOD, Feng
-      et al. 2021).
+      et al. 2021), times |score - target|^gamma (quality focal loss, Li et al. 2020, equation 5).
     - "box": target score * (1 - CIoU) at the assigned points (Zheng et al. 2020).
     - "l1": target score * mean absolute difference of the four sides, in strides of the point.
+    - "dfl", for a head with distance bins: target score * distribution focal loss (Li et al. 2020, equation 6).
 
     Args:
         raw: of the batch's B pictures, with gradient.
@@ -32,6 +39,8 @@ def detection_loss(
         decode: the head's own.
         assign: one of losses/assign.py, its settings bound.
         box_kind: a kind of ops.box_iou.
+        gamma: 0 for plain cross-entropy; 2 lets points that are nearly right count for little.
+        bins: how many the head has for each side of a box; 0 for a head that predicts distances themselves.
     """
     every = torch.arange(len(raw.points), device=raw.points.device).expand(len(batch.images), -1)
     boxes = decode(raw, every)  # [B, A, 4]
@@ -41,7 +50,10 @@ def detection_loss(
         assignment = assign(logits.sigmoid(), boxes, raw.points, raw.strides, targets)
         class_targets = _class_targets(assignment, targets, logits)
         total = assignment.target_score.sum().clamp(min=1)
-    classes = F.binary_cross_entropy_with_logits(logits, class_targets, reduction="sum")
+        asked = _asked(batch, class_targets)
+    classes = F.binary_cross_entropy_with_logits(logits, class_targets, asked, reduction="none")
+    if gamma:
+        classes = classes * (logits.sigmoid() - class_targets).abs() ** gamma
     # How many points are assigned decides the shape below: on CUDA this waits for the device, once a step.
     picture, point = (assignment.box_index >= 0).nonzero(as_tuple=True)
     weight = assignment.target_score[picture, point]
@@ -49,11 +61,36 @@ def detection_loss(
     wanted = targets.boxes[picture, assignment.box_index[picture, point]]
     overlap = paired_iou(predicted, wanted, box_kind)
     difference = (predicted - wanted).abs().mean(-1) / raw.strides[point]
-    return {
-        "class": classes / total,
+    parts = {
+        "class": classes.sum() / total,
         "box": (weight * (1 - overlap)).sum() / total,
         "l1": (weight * difference).sum() / total,
     }
+    if bins:
+        outputs = raw.box_outputs[picture, point].float().view(-1, 4, bins)
+        origin, stride = raw.points[point], raw.strides[point].unsqueeze(-1)
+        distances = torch.cat([origin - wanted[:, :2], wanted[:, 2:] - origin], -1) / stride
+        parts["dfl"] = (weight * distribution_focal_loss(outputs, distances).mean(-1)).sum() / total
+    return parts
+
+
+def distribution_focal_loss(logits: Tensor, distances: Tensor) -> Tensor:
+    """Return the cross-entropy against the two bins next to a distance, weighed by nearness (Li et al. 2020, equation 6).
+
+    Args:
+        logits: [..., bins]; bin i stands for distance i.
+        distances: [...], in the same unit; what is beyond the bins counts as the nearest of them.
+
+    Returns:
+        float32 [...].
+    """
+    bins = logits.shape[-1]
+    distances = distances.clamp(0, bins - 1)
+    lower = distances.floor().clamp(max=bins - 2)
+    share = (distances - lower).unsqueeze(-1)  # of the upper bin
+    place = lower.long().unsqueeze(-1)
+    surprise = -logits.log_softmax(-1)
+    return (surprise.gather(-1, place) * (1 - share) + surprise.gather(-1, place + 1) * share).squeeze(-1)
 
 
 def _class_targets(assignment: Assignment, targets: Targets, logits: Tensor) -> Tensor:
@@ -63,3 +100,12 @@ def _class_targets(assignment: Assignment, targets: Targets, logits: Tensor) -> 
         return result
     label = targets.labels.gather(1, assignment.box_index.clamp(min=0)).clamp(min=0)  # [B, A]
     return result.scatter_(2, label.unsqueeze(-1), assignment.target_score.unsqueeze(-1))
+
+
+def _asked(batch: Batch, class_targets: Tensor) -> Tensor | None:
+    """Return 0 where a class that a picture is not labelled for has no object, else 1: float32 [B, A, C], or None for all 1."""
+    if batch.unlabelled is None or not len(batch.unlabelled):
+        return None
+    unlabelled = class_targets.new_zeros(len(batch.images), 1, class_targets.shape[-1])
+    unlabelled[batch.unlabelled[:, 0], 0, batch.unlabelled[:, 1]] = 1
+    return 1 - unlabelled * (class_targets == 0)

@@ -55,12 +55,14 @@ def evaluate_coco(data: DetectionSet, rows: Sequence[Mapping[str, Any]]) -> Coco
     """Score result rows against a set.
 
     Args:
-        data: the ground truth.
+        data: the ground truth; a class that a picture is not labelled for is left out there.
         rows: as `to_rows` makes them; category ids are those of `data`.
     """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
+    left_out = {(record.image_id, data.category_ids[i]) for record in data.records for i in record.unlabelled}
+    rows = [row for row in rows if (row["image_id"], row["category_id"]) not in left_out]
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints tables as it goes
         truth = _ground_truth(data)
         found = truth.loadRes([dict(row) for row in rows]) if rows else COCO()
@@ -116,6 +118,8 @@ def _ground_truth(data: DetectionSet) -> COCO:
     annotations: list[dict[str, Any]] = []
     for record in data.records:
         for box, label, crowd, area in zip(record.boxes, record.labels, record.crowd, record.areas):
+            if label in record.unlabelled:
+                continue
             annotations.append(
                 {
                     "id": len(annotations) + 1,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from yolo_lite.models.blocks import SPPF, ConvBlock, CSPBlock
+from yolo_lite.models.blocks import LEAKY, SPPF, ConvBlock, CSPBlock, ShuffleUnit
 
 
 class CSPBackbone(nn.Module):
@@ -40,3 +40,35 @@ class CSPBackbone(nn.Module):
             x = stage(x)
             levels.append(x)
         return levels[1:]
+
+
+class ShuffleBackbone(nn.Module):
+    """ShuffleNetV2 (Ma et al. 2018) with leaky ReLU: stem and max-pooling to stride 4, then three stages.
+
+    Args:
+        stem_width: channels at strides 2 and 4.
+        widths: channels of the stages at strides 8, 16, 32, even numbers.
+        depths: units in each stage, of which the first halves the resolution.
+    """
+
+    def __init__(self, stem_width: int, widths: Sequence[int], depths: Sequence[int]) -> None:
+        super().__init__()
+        if len(widths) != 3 or len(depths) != 3 or any(width % 2 for width in widths):
+            raise ValueError(f"widths and depths must have 3 entries, widths even, got {list(widths)}, {list(depths)}")
+        self.stem = ConvBlock(3, stem_width, 3, 2, activation=LEAKY)
+        self.pool = nn.MaxPool2d(3, 2, 1)
+        self.stages = nn.ModuleList(
+            nn.Sequential(ShuffleUnit(before, width, 2), *(ShuffleUnit(width, width) for _ in range(depth - 1)))
+            for before, width, depth in zip((stem_width, *widths), widths, depths)
+        )
+        self.channels = tuple(widths)
+        self.strides = (8, 16, 32)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Map [B, 3, H, W] to p3, p4, p5: [B, channels, H / stride, W / stride] for strides 8, 16, 32."""
+        x = self.pool(self.stem(x))
+        levels = []
+        for stage in self.stages:
+            x = stage(x)
+            levels.append(x)
+        return levels

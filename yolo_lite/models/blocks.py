@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
+
+Activation = Callable[[], nn.Module]
+SILU: Activation = partial(nn.SiLU, inplace=True)
+LEAKY: Activation = partial(nn.LeakyReLU, 0.1, inplace=True)
 
 
 class DepthwiseConv2d(nn.Conv2d):
@@ -21,22 +28,35 @@ class DepthwiseConv2d(nn.Conv2d):
 
 
 class ConvBlock(nn.Sequential):
-    """Convolution, batch normalisation, SiLU: [B, in, H, W] -> [B, out, ceil(H / stride), ceil(W / stride)]."""
+    """Convolution, batch normalisation, activation: [B, in, H, W] -> [B, out, ceil(H / stride), ceil(W / stride)]."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        activation: Activation | None = SILU,
+    ) -> None:
         convolution = DepthwiseConv2d if groups == inputs == outputs else nn.Conv2d
-        super().__init__(
+        layers = [
             convolution(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
             nn.BatchNorm2d(outputs),
-            nn.SiLU(inplace=True),
-        )
+        ]
+        super().__init__(*layers, *([activation()] if activation else []))
 
 
 class DepthwiseSeparable(nn.Sequential):
     """A k x k convolution on each channel by itself, then a 1x1 across channels (Howard et al. 2017)."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int = 5, stride: int = 1) -> None:
-        super().__init__(ConvBlock(inputs, inputs, kernel, stride, groups=inputs), ConvBlock(inputs, outputs))
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 5, stride: int = 1, activation: Activation | None = SILU
+    ) -> None:
+        super().__init__(
+            ConvBlock(inputs, inputs, kernel, stride, groups=inputs, activation=activation),
+            ConvBlock(inputs, outputs, activation=activation),
+        )
 
 
 class Bottleneck(nn.Module):
@@ -98,17 +118,84 @@ class SPPF(nn.Module):
         return merged
 
 
+class ShuffleUnit(nn.Module):
+    """Half of the channels pass by, the others through 1x1, 3x3 depthwise, 1x1; then both are interleaved.
+
+    ShuffleNetV2 (Ma et al. 2018, figure 3 c and d). With stride 2 nothing passes by: both ways see all channels.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        half = outputs // 2
+        before = half if stride == 1 else inputs
+        self.main = nn.Sequential(
+            ConvBlock(before, half, activation=LEAKY),
+            ConvBlock(half, half, 3, stride, groups=half, activation=None),
+            ConvBlock(half, half, activation=LEAKY),
+        )
+        self.side = None
+        if stride != 1:
+            self.side = nn.Sequential(
+                ConvBlock(inputs, inputs, 3, stride, groups=inputs, activation=None),
+                ConvBlock(inputs, half, activation=LEAKY),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, inputs, H, W] to [B, outputs, ceil(H / stride), ceil(W / stride)]."""
+        passing, used = x.chunk(2, 1) if self.side is None else (self.side(x), x)
+        return interleave(passing, self.main(used))
+
+
+def interleave(a: Tensor, b: Tensor) -> Tensor:
+    """Return channels a0, b0, a1, b1 ... of two [B, C, H, W], in one copy and channels last in memory."""
+    return torch.stack([a.permute(0, 2, 3, 1), b.permute(0, 2, 3, 1)], -1).flatten(-2).permute(0, 3, 1, 2)
+
+
+class GhostModule(nn.Module):
+    """A 1x1 makes half of the output, a 3x3 depthwise layer the other half from it (Han et al. 2020)."""
+
+    def __init__(self, inputs: int, outputs: int, activation: Activation | None) -> None:
+        super().__init__()
+        half = outputs // 2
+        self.primary = ConvBlock(inputs, half, activation=activation)
+        self.cheap = ConvBlock(half, half, 3, groups=half, activation=activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, inputs, H, W] to [B, outputs, H, W]."""
+        primary = self.primary(x)
+        return torch.cat([primary, self.cheap(primary)], 1)
+
+
+class GhostBottleneck(nn.Module):
+    """Two ghost modules, the second without activation, beside a 5x5 depthwise-separable short cut."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first = GhostModule(inputs, outputs, LEAKY)
+        self.second = GhostModule(outputs, outputs, None)
+        self.shortcut = DepthwiseSeparable(inputs, outputs, activation=None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, inputs, H, W] to [B, outputs, H, W]."""
+        y: Tensor = self.second(self.first(x)) + self.shortcut(x)
+        return y
+
+
 def fuse(model: nn.Module) -> nn.Module:
     """Fold every batch normalisation into the convolution before it, in place, and return the model.
 
-    For a network in evaluation mode that will not be trained again: the results stay the same up to rounding, with a
-    third fewer operations to start.
+    In evaluation mode the results stay the same up to rounding, with a third fewer operations to start.
     """
     for module in model.modules():
-        if isinstance(module, ConvBlock) and len(module) == 3:
-            convolution, normalisation = module[0], module[1]
+        if isinstance(module, ConvBlock) and len(module) > 1 and isinstance(module[1], nn.BatchNorm2d):
+            convolution = module[0]
             assert isinstance(convolution, nn.Conv2d)
-            assert isinstance(normalisation, nn.BatchNorm2d)
-            module[0] = nn.utils.fusion.fuse_conv_bn_eval(convolution, normalisation)
+            module[0] = _folded(convolution, module[1])
             del module[1]
     return model
+
+
+def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
+    training = convolution.training
+    fused: nn.Conv2d = nn.utils.fusion.fuse_conv_bn_eval(convolution.eval(), norm.eval())
+    return fused.train(training).requires_grad_()  # torch leaves the new bias without

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import nn
 
 from yolo_lite.config import Config, ModelConfig
 from yolo_lite.errors import InputError
-from yolo_lite.models.backbone import CSPBackbone
-from yolo_lite.models.heads import AnchorFreeHead
-from yolo_lite.models.neck import PAN
+from yolo_lite.models.backbone import CSPBackbone, ShuffleBackbone
+from yolo_lite.models.blocks import fuse
+from yolo_lite.models.heads import AnchorFreeHead, DistributionHead
+from yolo_lite.models.neck import PAN, GhostPAN
 from yolo_lite.models.yolo import Yolo
 
-BACKBONES = {"csp": lambda model: CSPBackbone(model.stem_width, model.widths, model.depths)}
-NECKS = {"pan": lambda model, channels: PAN(channels, model.neck_width)}
-HEADS = {
+BACKBONES: dict[str, Callable[[ModelConfig], Any]] = {
+    "csp": lambda model: CSPBackbone(model.stem_width, model.widths, model.depths),
+    "shuffle": lambda model: ShuffleBackbone(model.stem_width, model.widths, model.depths),
+}
+NECKS: dict[str, Callable[..., Any]] = {
+    "pan": lambda model, channels, strides: PAN(channels, strides, model.neck_width),
+    "ghost_pan": lambda model, channels, strides: GhostPAN(channels, strides, model.neck_width),
+}
+HEADS: dict[str, Callable[..., Any]] = {
     "anchor_free": lambda model, channels, strides, classes: AnchorFreeHead(
         channels, strides, classes, model.head_width, model.head_depth
-    )
+    ),
+    "distribution": lambda model, channels, strides, classes: DistributionHead(
+        channels, strides, classes, model.head_depth
+    ),
 }
+NORMS = ("batch", "none")
 
 
 def build_detector(config: Config, classes: int, seed: int = 0) -> Yolo:
@@ -34,6 +48,8 @@ def build_detector(config: Config, classes: int, seed: int = 0) -> Yolo:
         name = getattr(model, kind)
         if name not in parts:
             raise InputError(f"model.{kind} must be one of {', '.join(sorted(parts))}, got {name!r}")
+    if model.norm not in NORMS:
+        raise InputError(f"model.norm must be one of {', '.join(NORMS)}, got {model.norm!r}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return _assemble(config, model, classes)
@@ -44,10 +60,12 @@ def _assemble(config: Config, model: ModelConfig, classes: int) -> Yolo:
         backbone = BACKBONES[model.backbone](model)
     except ValueError as error:
         raise InputError(f"model.{error}") from error
-    neck = NECKS[model.neck](model, backbone.channels)
-    head = HEADS[model.head](model, neck.channels, backbone.strides, classes)
+    neck = NECKS[model.neck](model, backbone.channels, backbone.strides)
+    head = HEADS[model.head](model, neck.channels, neck.strides, classes)
     detector = Yolo(backbone, neck, head, config.input.mean, config.input.std)
     for module in detector.modules():
         if isinstance(module, nn.Conv2d) and module.bias is None:
             nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")  # He et al. 2015
+    if model.norm == "none":
+        fuse(detector)
     return detector

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from yolo_lite.models.blocks import ConvBlock, CSPBlock, DepthwiseSeparable
+from yolo_lite.models.blocks import LEAKY, ConvBlock, CSPBlock, DepthwiseSeparable, GhostBottleneck
 
 
 class PAN(nn.Module):
@@ -17,8 +17,9 @@ class PAN(nn.Module):
     Every level is first brought to one width by a 1x1; merging is by CSP blocks of 5x5 depthwise layers.
     """
 
-    def __init__(self, channels: Sequence[int], width: int) -> None:
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int) -> None:
         super().__init__()
+        self.strides = tuple(strides)
         self.lateral = nn.ModuleList(ConvBlock(count, width) for count in channels)
         steps = len(channels) - 1
         self.down_path = nn.ModuleList(CSPBlock(2 * width, width, 1, depthwise=True) for _ in range(steps))
@@ -40,3 +41,39 @@ class PAN(nn.Module):
             fine = merge(torch.cat([shrink(fine), level], 1))
             results.append(fine)
         return results
+
+
+class GhostPAN(nn.Module):
+    """Path aggregation by ghost bottlenecks (Han et al. 2020), with one coarser level than the backbone has.
+
+    Coarse to fine by bilinear enlargement, then back by 5x5 depthwise-separable layers of stride 2; the extra level
+    is the sum of two such layers, of the backbone's coarsest level and of the neck's.
+    """
+
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int) -> None:
+        super().__init__()
+        steps = len(channels) - 1
+        self.lateral = nn.ModuleList(ConvBlock(count, width, activation=LEAKY) for count in channels)
+        self.down_path = nn.ModuleList(GhostBottleneck(2 * width, width) for _ in range(steps))
+        self.shrink = nn.ModuleList(DepthwiseSeparable(width, width, stride=2, activation=LEAKY) for _ in range(steps))
+        self.up_path = nn.ModuleList(GhostBottleneck(2 * width, width) for _ in range(steps))
+        self.extra_in = DepthwiseSeparable(width, width, stride=2, activation=LEAKY)
+        self.extra_out = DepthwiseSeparable(width, width, stride=2, activation=LEAKY)
+        self.channels = (width,) * (len(channels) + 1)
+        self.strides = (*strides, 2 * strides[-1])
+
+    def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        """Map feature maps, fine to coarse, to one more: [B, width, H, W], the last of ceil(H / 2), ceil(W / 2)."""
+        levels = [lateral(level) for lateral, level in zip(self.lateral, levels)]
+        coarse = levels[-1]
+        informed = [coarse]  # coarse to fine
+        for merge, level in zip(self.down_path, levels[-2::-1]):
+            large = F.interpolate(coarse, level.shape[-2:], mode="bilinear", align_corners=False)
+            coarse = merge(torch.cat([large, level], 1))
+            informed.append(coarse)
+        fine = informed.pop()
+        results = [fine]
+        for shrink, merge, level in zip(self.shrink, self.up_path, informed[::-1]):
+            fine = merge(torch.cat([shrink(fine), level], 1))
+            results.append(fine)
+        return [*results, self.extra_in(levels[-1]) + self.extra_out(fine)]

@@ -45,8 +45,8 @@ def task_aligned_native(
     targets: Tensor,
     labels: Tensor,
     top_k: int,
-    alpha: int,
-    beta: int,
+    alpha: float,
+    beta: float,
 ) -> tuple[Tensor, Tensor]:
     """Assign points to boxes on the CPU, touching only the points inside a box.
 
@@ -54,7 +54,7 @@ def task_aligned_native(
         scores: float32 [B, A, C]; boxes: predicted, float32 [B, A, 4]; points: float32 [A, 2].
         grown: float32 [B, N, 4], inside which a target's candidates lie; targets: float32 [B, N, 4].
         labels: int64 [B, N], negative in the padding.
-        top_k, alpha, beta: as for losses.assign.task_aligned.
+        top_k, alpha, beta: as for losses.assign.task_aligned, the exponents in multiples of 1/2.
 
     Returns:
         box_index int64 [B, A], -1 for background, and target_score float32 [B, A].
@@ -69,8 +69,8 @@ def task_aligned_native(
         _array(targets),
         _array(labels),
         top_k,
-        alpha,
-        beta,
+        round(2 * alpha),
+        round(2 * beta),
         box_index.numpy(),
         target_score.numpy(),
     )

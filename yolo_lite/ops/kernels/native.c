@@ -183,13 +183,14 @@ typedef struct {
     const int64_t *labels;
     const float *points_x, *points_y; /* NaN up to the next multiple of WIDTH */
     int64_t points, classes, objects, top_k;
-    int alpha, beta;
+    int alpha, beta; /* in halves */
 } Scene;
 
-/* x to a whole power by squaring, in the same order as losses/assign.py. */
-INLINE float power(float x, int exponent) {
-    float result = 1.0f;
-    for (int first = 1; exponent; exponent >>= 1) {
+/* x to the power of halves / 2: a square root, then squaring, in the same order as losses/assign.py. */
+INLINE float power(float x, int halves) {
+    float result = halves & 1 ? sqrtf(x) : 1.0f;
+    int first = !(halves & 1);
+    for (int exponent = halves >> 1; exponent; exponent >>= 1) {
         if (exponent & 1) {
             result = first ? x : MUL(result, x);
             first = 0;
@@ -422,7 +423,7 @@ static PyMethodDef methods[] = {
      "Suppress over a batch into indices and counts; thresholds are rounded down to float32 by the caller."},
     {"task_aligned", py_task_aligned, METH_VARARGS,
      "task_aligned(scores, boxes, points, grown, targets, labels, top_k, alpha, beta, box_index, target_score)\n--\n\n"
-     "Assign points to the targets of a batch into box_index and target_score."},
+     "Assign points to the targets of a batch into box_index and target_score; alpha and beta are in halves."},
     {NULL, NULL, 0, NULL},
 };
 
