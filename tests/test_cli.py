@@ -22,7 +22,7 @@ from tests.conftest import SMALL
 from yolo_lite.cli import main
 
 MakeSet = Callable[..., Path]
-SET = [part for item in SMALL for part in ("--set", item)]
+SET = ["--weights", "none", *(part for item in SMALL for part in ("--set", item))]
 
 
 @pytest.fixture(autouse=True)

@@ -503,3 +503,13 @@ def test_static_gives_a_lonely_box_a_point(box: tuple[float, ...]) -> None:
 
 def test_assigners_are_named() -> None:
     assert {"static": static, "task_aligned": task_aligned} == ASSIGNERS
+
+
+@pytest.mark.parametrize("exponent", [-1.0, math.inf, math.nan], ids=str)
+@pytest.mark.parametrize("name", ["alpha", "beta"])
+def test_an_exponent_that_makes_no_sense_is_refused(name: str, exponent: float) -> None:
+    targets = Targets(torch.zeros(1, 1, 4), torch.zeros(1, 1, dtype=torch.int64))
+    with pytest.raises(ValueError, match="alpha and beta must be at least 0 and finite"):
+        task_aligned(
+            torch.zeros(1, 2, 1), torch.zeros(1, 2, 4), torch.zeros(2, 2), torch.ones(2), targets, **{name: exponent}
+        )

@@ -823,3 +823,19 @@ def test_the_sanitizers_see_a_planted_mistake(good: str, bad: str, complaint: st
         pytest.skip("LeakSanitizer cannot run here")
     assert complaint in result.stderr
     assert "native.c:" in result.stderr
+
+
+def test_buffers_that_are_not_aligned_are_refused() -> None:
+    crooked = memoryview(bytearray(161))[1:].cast("f", shape=[2, 5, 4])
+    scores, indices = np.zeros((2, 5), np.float32), np.zeros((2, 3), np.int64)
+    with pytest.raises(ValueError, match="boxes must be aligned to 4 bytes"):
+        native._native.nms_padded(crooked, scores, None, 0.5, 0.0, indices, np.zeros(2, np.int32))
+
+
+def test_labels_that_the_result_overwrites_do_no_harm() -> None:
+    flat = np.zeros(2 * 6, np.int64)
+    labels, box_index = flat[:2].reshape(1, 2), flat[1:6].reshape(1, 5)
+    scores, boxes = np.ones((1, 5, 1), np.float32), np.tile(np.array([0, 0, 9, 9], np.float32), (1, 5, 1))
+    points, targets = np.full((5, 2), 4, np.float32), np.tile(np.array([0, 0, 9, 9], np.float32), (1, 2, 1))
+    target_score = np.zeros((1, 5), np.float32)
+    native._native.task_aligned(scores, boxes, points, targets, targets, labels, 3, 2, 12, box_index, target_score)

@@ -380,3 +380,20 @@ def test_vmap_of_the_op_of_box_iou_equals_a_loop(
     for number in range(3):
         a, b = (part if dim is None else part.select(dim, number) for part, dim in zip(boxes, in_dims))
         assert torch.equal(found[number], box_iou(a, b, "diou"))
+
+
+@pytest.mark.parametrize("kind", ["iou", "giou", "diou", "ciou"])
+def test_the_box_iou_op_has_the_gradient_of_the_definition(kind: str) -> None:
+    generator = torch.Generator().manual_seed(8)
+    corners = torch.rand(2, 5, 2, generator=generator) * 10
+    a, b = torch.cat([corners, corners + 3 + torch.rand(2, 5, 2, generator=generator) * 8], -1).unbind()
+    weight = torch.rand(5, 5, generator=generator)
+
+    def gradients(function: Any) -> tuple[Tensor, ...]:
+        leaves = a.clone().requires_grad_(), b.clone().requires_grad_()
+        return torch.autograd.grad((function(*leaves) * weight).sum(), leaves)
+
+    wanted = gradients(lambda x, y: box_iou(x, y, kind))
+    found = gradients(lambda x, y: torch.ops.yolo_lite.box_iou(x, y, kind, 1e-7))
+    assert all(torch.equal(x, y) for x, y in zip(wanted, found))
+    assert all(x.abs().sum() > 0 for x in wanted)

@@ -6,6 +6,7 @@ the lowest index on ties.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -57,12 +58,17 @@ def task_aligned(
 
     Returns:
         The assignment; with N = 0 everything is background.
+
+    Raises:
+        ValueError: if an exponent is negative or not finite.
     """
+    if not (0 <= alpha < math.inf and 0 <= beta < math.inf):
+        raise ValueError(f"alpha and beta must be at least 0 and finite, got {alpha} and {beta}")
     if targets.boxes.shape[1] == 0:
         return _background(scores)
     if backend(scores.device) == "native" and _in_halves(alpha) and _in_halves(beta):
         grown = _grown(targets.boxes, strides).float()
-        tensors = (scores.float(), boxes.float(), points.float(), grown, targets.boxes.float(), targets.labels)
+        tensors = (scores.float(), boxes.float(), points.float(), grown, targets.boxes.float(), targets.labels.long())
         return Assignment(*task_aligned_native(*tensors, top_k, alpha, beta))
     return task_aligned_torch(scores, boxes, points, strides, targets, top_k, alpha, beta)
 

@@ -35,9 +35,7 @@ def box_iou(boxes1: Tensor, boxes2: Tensor, kind: str = "iou", eps: float = 1e-7
     check_boxes(boxes1, "boxes1")
     check_boxes(boxes2, "boxes2")
     _check_kind(kind)
-    # torch.compile fuses the definition by itself, and gradients flow through it alone
-    needs_gradient = torch.is_grad_enabled() and (boxes1.requires_grad or boxes2.requires_grad)
-    if boxes1.is_cuda and not needs_gradient and not torch.compiler.is_compiling():
+    if boxes1.is_cuda and not torch.compiler.is_compiling():  # which fuses the definition by itself
         if boxes2.device != boxes1.device:
             raise ValueError(f"boxes2 must be on {boxes1.device} like boxes1, got {boxes2.device}")
         overlaps: Tensor = _op(boxes1, boxes2, kind, eps)
@@ -114,6 +112,20 @@ def _shapes(boxes1: Tensor, boxes2: Tensor, kind: str, eps: float) -> Tensor:
     return boxes1.new_empty(_pairs_shape(boxes1, boxes2), dtype=torch.float32)
 
 
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:2])
+    ctx.settings = inputs[2:]
+
+
+def _gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    """Compute the definition once more, through which gradients flow."""
+    with torch.enable_grad():
+        boxes1, boxes2 = (tensor.detach().requires_grad_() for tensor in ctx.saved_tensors)
+        overlaps = _iou(boxes1.unsqueeze(-2), boxes2.unsqueeze(-3), *ctx.settings)
+        first, second = torch.autograd.grad(overlaps, (boxes1, boxes2), gradient)
+    return first, second, None, None
+
+
 def _mapped(
     info: Any, in_dims: tuple[int | None, ...], boxes1: Tensor, boxes2: Tensor, kind: str, eps: float
 ) -> tuple[Tensor, int]:
@@ -135,5 +147,6 @@ _library.define(  # type: ignore[no-untyped-call]
 )
 _library.impl("box_iou", _box_iou, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
 torch.library.register_fake("yolo_lite::box_iou", _shapes, lib=_library)
+torch.library.register_autograd("yolo_lite::box_iou", _gradient, setup_context=_remember, lib=_library)
 torch.library.register_vmap("yolo_lite::box_iou", _mapped, lib=_library)
 _op = torch.ops.yolo_lite.box_iou.default

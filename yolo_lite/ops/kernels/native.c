@@ -247,7 +247,7 @@ static void assign_picture(const Scene *scene, uint8_t *marks, Claim *claims, fl
         target_score[a] = 0.0f;
     }
     for (int64_t object = 0; object < scene->objects; object++) {
-        if (scene->labels[object] < 0) continue; /* padding */
+        if (scene->labels[object] < 0 || scene->labels[object] >= scene->classes) continue; /* padding */
         const int64_t rows = (scene->points + WIDTH - 1) / WIDTH;
         mark_rows(scene->points_x, scene->points_y, rows, scene->grown + 4 * object, marks);
         const int64_t count = claim_points(scene, object, marks, claims);
@@ -326,6 +326,10 @@ static Py_buffer *take(Buffers *buffers, PyObject *object, const char *name, cha
     if (strlen(format) != 1 || !strchr(formats, format[0]) || (size_t)view->itemsize != size) {
         const char *wanted = type == 'f' ? "float32" : type == 'i' ? "int32" : "int64";
         PyErr_Format(PyExc_ValueError, "%s must be %s, got format '%s'", name, wanted, format);
+        return NULL;
+    }
+    if ((uintptr_t)view->buf % size) {
+        PyErr_Format(PyExc_ValueError, "%s must be aligned to %zu bytes", name, size);
         return NULL;
     }
     if (view->ndim != ndim) {
