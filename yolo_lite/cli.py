@@ -21,6 +21,8 @@ from yolo_lite.errors import InputError
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from yolo_lite.config import Config
+    from yolo_lite.engine.bench import ModelReport
     from yolo_lite.engine.detect import Show
     from yolo_lite.engine.evaluate import Evaluation
     from yolo_lite.engine.loop import StepReport
@@ -459,7 +461,7 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
     model = what.add_parser(
         "model", help="parameters, GFLOPs, latency and training speed", description=_bench_model.__doc__
     )
-    model.add_argument("--config", default="nano", help="a YAML file or shipped name")
+    model.add_argument("--config", help="a YAML file or shipped name; default: shuffle and nano, one after the other")
     model.add_argument("--classes", type=int, default=80, help="how many classes; default 80")
     model.add_argument("--device", default="auto", help=_DEVICE_HELP)
     model.set_defaults(run=_bench_model)
@@ -477,9 +479,14 @@ def _bench_model(args: argparse.Namespace) -> int:
     from yolo_lite.engine.weights import find_config
 
     device = pick_device(args.device)
-    config = read_config(find_config(args.config))
-    report = bench_model(config, args.classes, device)
-    print(f"{config.name}, {args.classes} classes: {report.parameters:,} parameters; {describe_hardware(device)}")
+    for name in [args.config] if args.config else ["shuffle", "nano"]:
+        config = read_config(find_config(name))
+        _print_model_report(config, args.classes, bench_model(config, args.classes, device), describe_hardware(device))
+    return 0
+
+
+def _print_model_report(config: Config, classes: int, report: ModelReport, hardware: str) -> None:
+    print(f"{config.name}, {classes} classes: {report.parameters:,} parameters; {hardware}")
     print("input       GFLOPs  forward ms  with NMS ms   (one picture, fp32)")
     for size in report.sizes:
         side = f"{size.image_size} x {size.image_size}"
@@ -488,7 +495,6 @@ def _bench_model(args: argparse.Namespace) -> int:
     batch = config.train.batch_size
     rate = report.training_images_per_second
     print(f"training, {height} x {width}, batch {batch}, {report.precision}: {rate:.1f} images/s (without loading)")
-    return 0
 
 
 def _bench_ops(args: argparse.Namespace) -> int:

@@ -785,3 +785,9 @@ def test_nothing_is_loaded_while_a_graph_is_captured(monkeypatch: pytest.MonkeyP
     assert cuda._devices == {}
     cuda._devices[0] = cuda.Kernels(None, None, {})
     assert cuda.why_not(torch.device("cuda", 0)) == ""
+
+
+def test_compiling_leaves_the_bytes_that_python_shares_alone() -> None:
+    pytest.importorskip("cuda.bindings")
+    assert cuda.compile_source("box_iou.cu", "sm_80").log == ""  # a log of nothing but its closing zero
+    assert [bytes([value])[0] for value in range(256)] == list(range(256))

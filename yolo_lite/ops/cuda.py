@@ -158,14 +158,16 @@ def compile_source(name: str, architecture: str, verbose: bool = False) -> Compi
     options += ["--ptxas-options=-v"] if verbose else []
     try:
         (status,) = nvrtc.nvrtcCompileProgram(program, len(options), [option.encode() for option in options])
-        log = b" " * _checked(nvrtc.nvrtcGetProgramLogSize(program))
+        # NVRTC writes into these: never fewer than two bytes, as Python shares its objects of one byte
+        log = bytes(_checked(nvrtc.nvrtcGetProgramLogSize(program)) + 1)
         _checked(nvrtc.nvrtcGetProgramLog(program, log))
         text = log.decode(errors="replace").strip("\0 \n")
         if int(status):
             raise RuntimeError(f"NVRTC could not compile {name} for {architecture}: {text}")
-        cubin = b" " * _checked(nvrtc.nvrtcGetCUBINSize(program))
+        size = _checked(nvrtc.nvrtcGetCUBINSize(program))
+        cubin = bytes(size + 1)
         _checked(nvrtc.nvrtcGetCUBIN(program, cubin))
-        return Compiled(cubin, text)
+        return Compiled(cubin[:size], text)
     finally:
         _checked(nvrtc.nvrtcDestroyProgram(program))
 
