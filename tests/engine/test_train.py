@@ -106,7 +106,8 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(coco_set: Mak
 def test_kill_leaves_checkpoints_that_load_and_resume(coco_set: MakeSet, tmp_path: Path) -> None:
     data, out = coco_set(), tmp_path / "run"
     settings = [part for item in (*SMALL, "train.epochs=400") for part in ("--set", item)]
-    command = [sys.executable, "-m", "yolo_lite.cli", "train", "--data", str(data), "--out", str(out), *settings]
+    command = [sys.executable, "-m", "yolo_lite.cli", "train", "--data", str(data), "--out", str(out)]
+    command += ["--weights", "none", *settings]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not (out / "last.pt").exists() and time.monotonic() < deadline:

@@ -350,7 +350,7 @@ def test_distribution_focal_loss_is_least_where_the_mean_is_the_distance() -> No
         (gradient,) = torch.autograd.grad(loss, logits)
         logits = (logits - 2 * gradient).detach().requires_grad_()
     mean = (logits.softmax(-1) * torch.arange(8.0)).sum()
-    assert float(mean) == pytest.approx(2.3, abs=0.05)
+    assert mean.item() == pytest.approx(2.3, abs=0.05)
 
 
 def make_binned(seed: int) -> RawPredictions:
