@@ -153,6 +153,19 @@ def test_another_network_is_refused(
     assert not out.exists()
 
 
+def test_a_file_is_never_replaced_and_sizes_are_checked(
+    files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "mine.pt"
+    kept.write_text("mine")
+    base = ["convert", "nanodet", "--param", str(files[0]), "--bin", str(files[1])]
+    assert main([*base, "--out", str(kept)]) == 2
+    assert "mine.pt already exists; choose another file" in capsys.readouterr().err
+    assert kept.read_text() == "mine"
+    assert main([*base, "--out", str(tmp_path / "new.pt"), "--image-size", "100"]) == 2
+    assert "must be multiples of 32, got 100 x 100" in capsys.readouterr().err
+
+
 def test_a_layer_that_does_not_fit_is_named() -> None:
     config = read_config(find_config("shuffle"))
     wrong = Convolution("convrelu_0", 2, 1, 1, 0.1, np.zeros((23, 3, 3, 3), np.float32), np.zeros(23, np.float32))

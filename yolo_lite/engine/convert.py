@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 import yolo_lite
-from yolo_lite.config import Config, read_config
+from yolo_lite.config import Config, check_image_size, read_config
 from yolo_lite.engine.checkpoint import Checkpoint, half, save_checkpoint
 from yolo_lite.engine.ncnn import Convolution, read_convolutions
 from yolo_lite.engine.weights import find_config
 from yolo_lite.errors import InputError
-from yolo_lite.files import check_can_create
+from yolo_lite.files import check_can_create, make_folder
 from yolo_lite.models.blocks import ConvBlock
 from yolo_lite.models.build import build_detector
 from yolo_lite.models.yolo import Yolo
@@ -44,9 +44,13 @@ def convert_nanodet(
         resize: how pictures are brought to that size: letterbox or stretch.
 
     Raises:
-        InputError: where a file is missing, damaged or of another network, naming layer and byte.
+        InputError: where a file is missing, damaged or of another network, naming layer and byte; where `out` is there
+            already, or image_size is no multiple of 32.
     """
-    check_can_create(out)
+    if out.exists():
+        raise InputError(f"{out} already exists; choose another file for the checkpoint")
+    check_can_create(out.parent)
+    check_image_size((image_size, image_size))
     base = read_config(find_config("shuffle"))
     config = dataclasses.replace(
         base,
@@ -66,6 +70,7 @@ def convert_nanodet(
         "yolo_lite": yolo_lite.__version__,
     }
     checkpoint = Checkpoint(config, names, ids, half(model.state_dict()), about)
+    make_folder(out.parent)
     save_checkpoint(out, checkpoint)
     return checkpoint
 

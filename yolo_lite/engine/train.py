@@ -262,6 +262,8 @@ def _run(run: Run, out: Path | None, device: torch.device, listener: Listener, r
     if not run.weights and not resumed:
         listener.say(f"training {config.name} from scratch")
     if start:
+        if set(train_set.class_names) - set(start.class_names):
+            listener.say("looking for the known class that each new one resembles")
         likeness = most_alike(start, train_set, config.input)
         told = transfer(model, train_set.class_names, start, likeness)
         listener.say(f"starting from {run.weights}: {told}; from scratch: --config nano --weights none")
