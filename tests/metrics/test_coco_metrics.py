@@ -317,3 +317,5 @@ def test_a_class_that_a_picture_is_not_labelled_for_is_left_out_there() -> None:
     both = evaluate_coco(_set(whole, blind), [*rows, *more])
     assert both.per_class["dog"] == evaluate_coco(_set(whole), rows).per_class["dog"]
     assert both.per_class["cat"] == (pytest.approx(1.0), pytest.approx(1.0), 2)
+    given = dataclasses.replace(whole, image_id=2, unlabelled=(1,))  # some of its dogs are marked, but not all
+    assert evaluate_coco(_set(whole, given), [*rows, *more]).per_class == both.per_class

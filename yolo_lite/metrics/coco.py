@@ -79,7 +79,8 @@ def evaluate_coco(data: DetectionSet, rows: Sequence[Mapping[str, Any]]) -> Coco
     per_class = {}
     for label, (name, category_id) in enumerate(zip(data.class_names, data.category_ids)):
         mine = precision[:, :, order[category_id], 0, -1]
-        count = sum(int(((record.labels == label) & ~record.crowd).sum()) for record in data.records)
+        asked = (record for record in data.records if label not in record.unlabelled)
+        count = sum(int(((record.labels == label) & ~record.crowd).sum()) for record in asked)
         per_class[name] = (_mean(mine), _mean(mine[0]), count)
     return CocoMetrics(numbers, per_class)
 
