@@ -20,9 +20,11 @@ from tests.conftest import SMALL
 from yolo_lite.config import Config, override_config, read_config
 from yolo_lite.engine import loop
 from yolo_lite.engine.checkpoint import load_checkpoint
-from yolo_lite.engine.train import Listener, check_run_folder, new_run_folder, plan, resume, train
+from yolo_lite.engine.train import DetectionTask, Listener, check_run_folder, new_run_folder, plan, resume, train
 from yolo_lite.engine.weights import DEFAULT_WEIGHTS, find_config, find_weights
 from yolo_lite.errors import InputError
+from yolo_lite.models.build import build_detector
+from yolo_lite.structures import Batch, DetectionSet
 
 MakeSet = Callable[..., Path]
 
@@ -312,3 +314,18 @@ def test_the_shuffle_network_learns_eight_pictures_by_heart(coco_set: MakeSet, t
     }
     out = train(data, settings=settings, out=tmp_path / "run", device="cpu")
     assert load_checkpoint(out / "best.pt").about["metrics"]["AP50"] > 0.9
+
+
+@pytest.mark.parametrize(("setting", "part"), [("loss.gamma", "class"), ("loss.dfl_weight", "dfl")])
+def test_the_loss_heeds_its_settings(setting: str, part: str) -> None:
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    boxes, labels = torch.tensor([[[4.0, 4, 40, 40]]]), torch.tensor([[1]])
+    batch = Batch(images, boxes, labels, torch.tensor([0]))
+    nothing = DetectionSet((), ("a", "b"), (1, 2), "nothing")
+    found = []
+    for value in (0.0, 2.0):
+        config = override_config(read_config(find_config("shuffle")), {setting: value, "model.norm": "none"})
+        task = DetectionTask(config, nothing, nothing, torch.device("cpu"))
+        found.append(float(task.loss(build_detector(config, 2), batch, progress=0.5)[part].detach()))
+    assert found[1] > 0
+    assert found[1] < 0.95 * found[0] if part == "class" else found[0] == 0
