@@ -150,7 +150,7 @@ def test_training_interrupted_at_once_keeps_nothing_and_says_so(
 def test_interrupted_training_resumes_from_the_command_line(
     coco_set: MakeSet, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, repeat: bool
 ) -> None:
-    import yolo_lite.cli as cli
+    import yolo_lite.cli.train as cli
 
     data = coco_set()
     whole_line = cli._epoch_line

@@ -96,6 +96,7 @@ class TrainConfig:
     clip_norm: float = _between(10.0, 0)  # 0 means no clipping
     ema_decay: float = _between(0.9998, 0, 1)
     ema_share: float = _between(0.02, 0, 1)  # the average's horizon is at most this share of all steps
+    keep_start: float = _between(0.0, 0, 0.99)  # share of the weights it started from in what is evaluated and shipped
     precision: str = "auto"  # bf16 where the machine computes in it, else fp32; or fp32, bf16
     evaluate_every: int = _between(1, 1)  # epochs
     workers: int = _between(2, 0)  # processes that load pictures

@@ -25,6 +25,26 @@ def test_ema_follows_its_recurrence() -> None:
         assert math.isclose(float(ema.model.weight), expected, rel_tol=1e-5)
 
 
+def test_a_share_of_the_start_stays_in_the_average() -> None:
+    """With keep k the average is k times the start plus (1 - k) times the average without it."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3))
+    plain, kept = EMA(model, 0.9, 1000, 0.1), EMA(model, 0.9, 1000, 0.1, keep=0.3)
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    for _ in range(12):
+        model(torch.randn(4, 2, 5, 5))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += torch.randn_like(parameter)
+        plain.update(model)
+        kept.update(model)
+    for name, value in kept.model.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, 0.3 * start[name] + 0.7 * plain.model.state_dict()[name])
+    assert kept.model[1].num_batches_tracked == 12
+    assert not torch.equal(start["0.weight"], model[0].weight)
+
+
 def test_a_short_run_gets_a_short_horizon() -> None:
     assert EMA(nn.Linear(1, 1), decay=0.9998, steps=1000, share=0.02).decay == 1 - 1 / 20
 

@@ -91,8 +91,9 @@ def test_total_is_the_sum_of_the_parts() -> None:
     assert row["loss_total"] == pytest.approx(row["loss_square"] + row["loss_small"])
 
 
-def test_resuming_ends_bit_for_bit_as_an_unbroken_run() -> None:
-    config = TrainConfig(epochs=6, lr=0.01)
+@pytest.mark.parametrize("keep_start", [0.0, 0.4])
+def test_resuming_ends_bit_for_bit_as_an_unbroken_run(keep_start: float) -> None:
+    config = TrainConfig(epochs=6, lr=0.01, keep_start=keep_start)
     whole, _ = run(config, Line())
     part, _ = run(config, Line(), stop_after=2)
     rest, _ = run(config, Line(), start=part.to_plain())

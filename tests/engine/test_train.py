@@ -274,6 +274,7 @@ def test_training_starts_from_the_shipped_weights_unless_told_otherwise() -> Non
     assert run.config.model.norm == "none"
     assert run.config.train == read_config(find_config("finetune")).train
     assert plan("data", "none").weights is None
+    assert plan("data", "none", "finetune").config.train.keep_start == 0  # random weights are not worth keeping
     assert plan("data", "none").config.name == "yolo_lite-n"
     assert plan("data", config="shuffle").weights is None
     assert plan("data", config="shuffle").config.model.norm == "batch"

@@ -17,11 +17,15 @@ class EMA:
         decay: how much of the average stays at each step, once it has warmed up.
         steps: of the whole run; the horizon 1 / (1 - decay) is cut to `share` of it.
         share: see above.
+        keep: the average follows (1 - keep) times the model plus keep times the weights it starts with. Weights halfway
+            between pretrained and fine-tuned ones are often better than either (Wortsman et al. 2022).
     """
 
-    def __init__(self, model: nn.Module, decay: float, steps: int, share: float) -> None:
+    def __init__(self, model: nn.Module, decay: float, steps: int, share: float, keep: float = 0.0) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay = min(decay, 1 - 1 / max(2.0, share * steps))
+        self.keep = keep
+        self.start = {name: value.clone() for name, value in model.state_dict().items()} if keep else {}
         self.updates = 0
 
     @torch.no_grad()
@@ -29,9 +33,11 @@ class EMA:
         """Move a little towards the model; the first updates move more, so that the random start is soon forgotten."""
         self.updates += 1
         decay = self.decay * (1 - math.exp(-self.updates / max(1.0, 1 / (1 - self.decay))))
-        pairs = list(zip(self.model.state_dict().values(), model.state_dict().values()))
-        floats = [pair for pair in pairs if pair[0].is_floating_point()]
-        torch._foreach_lerp_([mine for mine, _ in floats], [theirs for _, theirs in floats], 1 - decay)
-        for mine, theirs in pairs:
-            if not mine.is_floating_point():
-                mine.copy_(theirs)
+        average, current = self.model.state_dict(), model.state_dict()
+        floats = [name for name, value in average.items() if value.is_floating_point()]
+        goal = [current[name] for name in floats]
+        if self.keep:
+            goal = list(torch._foreach_lerp(goal, [self.start[name] for name in floats], self.keep))
+        torch._foreach_lerp_([average[name] for name in floats], goal, 1 - decay)
+        for name in average.keys() - set(floats):
+            average[name].copy_(current[name])

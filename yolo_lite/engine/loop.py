@@ -67,6 +67,7 @@ class State:
             "model": self.model.state_dict(),
             "ema": self.ema.model.state_dict(),
             "ema_updates": self.ema.updates,
+            "ema_start": self.ema.start,
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
             "rows": self.rows,
@@ -78,13 +79,15 @@ class State:
         self.model.load_state_dict(plain["model"])
         self.ema.model.load_state_dict(plain["ema"])
         self.ema.updates = plain["ema_updates"]
+        self.ema.start = {name: plain["ema_start"][name].to(value.device) for name, value in self.ema.start.items()}
         self.optimizer.load_state_dict(plain["optimizer"])
         self.epoch, self.rows, self.best = plain["epoch"], list(plain["rows"]), plain["best"]
 
 
 def new_state(model: nn.Module, config: TrainConfig, steps: int) -> State:
     """Return the state at the start of a run of so many steps."""
-    return State(model, EMA(model, config.ema_decay, steps, config.ema_share), build_optimizer(model, config))
+    ema = EMA(model, config.ema_decay, steps, config.ema_share, config.keep_start)
+    return State(model, ema, build_optimizer(model, config))
 
 
 def run(

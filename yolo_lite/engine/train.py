@@ -196,6 +196,7 @@ def plan(
     chosen = dict(settings or {})
     names = tuple(classes) if classes else None
     if weights == "none":
+        chosen["train.keep_start"] = 0  # of random weights nothing is worth keeping
         return Run(str(data), override_config(base, chosen), None, names, fraction)
     theirs = load_checkpoint(find_weights(str(weights))).config
     for key in chosen:

@@ -1,0 +1,83 @@
+"""What several commands share: kinds of arguments, and the flags that choose weights, device and thresholds."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from yolo_lite.errors import InputError
+
+DEVICE_HELP = "auto (default: cuda, then mps, then cpu), cpu, cuda, cuda:1 or mps"
+DATA_HELP = "a folder (COCO JSON or YOLO txt, recognised by what it holds), a YAML file or a COCO JSON file"
+DEFAULT = "yolo_lite-shuffle-coco"
+WEIGHTS_HELP = "a checkpoint, or the bare name of a shipped one"
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Add --weights."""
+    parser.add_argument("--weights", type=text, help=f"{WEIGHTS_HELP}; default: the shipped {DEFAULT}")
+
+
+def add_model_settings(parser: argparse.ArgumentParser, score: float, iou: float, batch: int) -> None:
+    """Add what chooses input, device and detections, with these defaults."""
+    size_help = "side, or height and width, multiples of 32; default: what the weights were trained at"
+    parser.add_argument("--image-size", type=int, nargs="+", metavar="N", help=size_help)
+    parser.add_argument("--batch-size", type=positive, default=batch, help=f"default {batch}")
+    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
+    parser.add_argument(
+        "--score-threshold", type=share, default=score, help=f"detections score above it; default {score}"
+    )
+    parser.add_argument("--iou-threshold", type=share, default=iou, help=f"of the suppression; default {iou}")
+    parser.add_argument("--max-detections", type=positive, default=300, help="the most for one picture; default 300")
+
+
+def image_size(sides: Sequence[int] | None) -> tuple[int, int] | None:
+    """Return (height, width) from the one or two numbers of --image-size."""
+    if sides is None:
+        return None
+    if len(sides) > 2:
+        raise InputError(f"--image-size takes one side, or height and width, got {len(sides)} numbers")
+    return sides[0], sides[-1]
+
+
+def text(text: str) -> str:
+    """Return a text that is not empty."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a value, got an empty text (a variable that is not set?)")
+    return text
+
+
+def names(text: str) -> list[str]:
+    """Return names from a text such as person,car."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise argparse.ArgumentTypeError("expected class names with commas between them")
+    return names
+
+
+def positive(text: str) -> int:
+    """Return a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def share(text: str) -> float:
+    """Return a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
+    return value
+
+
+def next_free(kind: str) -> Path:
+    """Return the first of runs/KIND-1, runs/KIND-2 ... that does not exist."""
+    number = 1
+    while (Path("runs") / f"{kind}-{number}").exists():
+        number += 1
+    return Path("runs") / f"{kind}-{number}"

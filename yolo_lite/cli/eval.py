@@ -1,0 +1,93 @@
+"""`yolo-lite eval`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from yolo_lite.cli import arguments
+from yolo_lite.errors import InputError
+
+if TYPE_CHECKING:
+    from yolo_lite.engine.evaluate import Evaluation
+
+
+def add_eval(parser: argparse.ArgumentParser) -> None:
+    """Give the parser its arguments."""
+    parser.description = _eval.__doc__
+    arguments.add_weights(parser)
+    parser.add_argument(
+        "--detections", type=Path, metavar="FILE", help="score this COCO result file, no weights needed"
+    )
+    parser.add_argument("--data", type=arguments.text, required=True, help=arguments.DATA_HELP)
+    parser.add_argument("--split", default="val", help="val (default), train or test")
+    parser.add_argument("--classes", type=arguments.names, help="score these classes of the data only: person,car")
+    arguments.add_model_settings(parser, score=0.001, iou=0.7, batch=16)
+    parser.add_argument("--save-json", type=Path, metavar="FILE", help="write the detections as COCO result rows")
+    parser.add_argument("--out", type=arguments.text, help="folder of metrics.json; default: the next free runs/eval-N")
+    parser.set_defaults(run=_eval)
+
+
+def _eval(args: argparse.Namespace) -> int:
+    """Score a checkpoint, or a COCO result file of any detector, with pycocotools."""
+    from tqdm import tqdm
+
+    from yolo_lite.engine.detect import JsonRows, check_rows_path
+    from yolo_lite.engine.evaluate import EvaluationSettings, evaluate, evaluate_detections
+    from yolo_lite.engine.weights import DEFAULT_WEIGHTS
+    from yolo_lite.files import check_can_create, make_folder, write_atomically
+
+    out = Path(args.out) if args.out else arguments.next_free("eval")
+    check_can_create(out)
+    if args.save_json:
+        check_rows_path(args.save_json)
+    if args.detections:
+        if args.weights:
+            raise InputError("eval takes --weights or --detections, not both")
+        result = evaluate_detections(args.detections, args.data, args.split, args.classes)
+    else:
+        settings = EvaluationSettings(args.score_threshold, args.iou_threshold, args.max_detections, args.batch_size)
+        with tqdm(unit="batch", leave=False, desc="eval", disable=None) as bar:
+
+            def progress(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            weights = args.weights or DEFAULT_WEIGHTS
+            size = arguments.image_size(args.image_size)
+            result = evaluate(weights, args.data, args.split, size, args.device, args.classes, settings, progress)
+    _print_evaluation(result)
+    make_folder(out)
+    text = json.dumps(result.to_json(), indent=1)
+    write_atomically(out / "metrics.json", lambda part: part.write_text(text + "\n", encoding="utf-8"))
+    print(f"metrics: {out / 'metrics.json'}")
+    if args.save_json:
+        with JsonRows(args.save_json) as json_file:
+            json_file.write(result.rows)
+        print(f"rows: {args.save_json}")
+    return 0
+
+
+def _print_evaluation(result: Evaluation) -> None:
+    for note in result.notes:
+        print(f"note: {note}")
+    print(", ".join(f"{key.replace('_', ' ')} {value}" for key, value in result.settings.items()))
+    names = list(result.metrics.per_class)
+    width = max(map(len, [*names, "class"]))
+    print(f"\n{'class':<{width}}  {'boxes':>7}  {'AP':>6}  {'AP50':>6}")
+    for name, (ap, ap50, boxes) in result.metrics.per_class.items():
+        print(f"{name:<{width}}  {boxes:>7,}  {_figure(ap)}  {_figure(ap50)}")
+    print()
+    for name, value in result.metrics.numbers.items():
+        print(f"{name:<9} {_figure(value)}")
+    if result.timing:
+        rates = result.timing.rates()
+        parts = ", ".join(f"{name} {rates[name]:.1f}" for name in ("load", "forward", "postprocess"))
+        print(f"\nimages/s: {rates['all']:.1f} ({parts})")
+
+
+def _figure(value: float) -> str:
+    return "     -" if math.isnan(value) else f"{value:6.3f}"
