@@ -187,7 +187,7 @@ def test_an_override_is_refused(override: str, message: str) -> None:
         ),
         pytest.param({"input": {"image_size": [320]}}, "'input.image_size' must be a list of 2 ints", id="one side"),
         pytest.param({"input": {"image_size": True}}, "'input.image_size'", id="truth for a size"),
-        pytest.param({"input": {"image_size": 0}}, "'input.image_size' must be at least 32, got 0", id="no size"),
+        pytest.param({"input": {"image_size": 0}}, "'input.image_size' must be at least 1, got 0", id="no size"),
     ],
 )
 def test_a_value_is_refused_with_its_key_and_its_source(values: Any, message: str) -> None:

@@ -19,9 +19,13 @@ def python(code: str, *folders: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_public_names_are_these() -> None:
-    assert sorted(yolo_lite.__all__) == ["Detections", "Detector", "evaluate", "train"]
+    names = ["Classification", "Classifier", "Detections", "Detector"]
+    assert sorted(yolo_lite.__all__) == [*names, "evaluate", "evaluate_classifier", "train", "train_classifier"]
     assert all(getattr(yolo_lite, name).__name__ == name for name in yolo_lite.__all__)
-    with pytest.raises(AttributeError, match="offers Detections, Detector, evaluate, train"):
+    with pytest.raises(
+        AttributeError,
+        match="offers Classification, Classifier, Detections, Detector, evaluate, evaluate_classifier, train",
+    ):
         yolo_lite.Detektor  # noqa: B018
 
 

@@ -9,20 +9,37 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from yolo_lite.engine.classify import Classifier as Classifier
+    from yolo_lite.engine.classify import evaluate_classifier as evaluate_classifier
     from yolo_lite.engine.evaluate import evaluate as evaluate
     from yolo_lite.engine.predict import Detector as Detector
     from yolo_lite.engine.train import train as train
+    from yolo_lite.engine.train import train_classifier as train_classifier
+    from yolo_lite.structures import Classification as Classification
     from yolo_lite.structures import Detections as Detections
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Classification": "yolo_lite.structures",
+    "Classifier": "yolo_lite.engine.classify",
     "Detections": "yolo_lite.structures",
     "Detector": "yolo_lite.engine.predict",
     "evaluate": "yolo_lite.engine.evaluate",
+    "evaluate_classifier": "yolo_lite.engine.classify",
     "train": "yolo_lite.engine.train",
+    "train_classifier": "yolo_lite.engine.train",
 }
-__all__ = ["Detections", "Detector", "evaluate", "train"]
+__all__ = [
+    "Classification",
+    "Classifier",
+    "Detections",
+    "Detector",
+    "evaluate",
+    "evaluate_classifier",
+    "train",
+    "train_classifier",
+]
 
 
 def __getattr__(name: str) -> Any:

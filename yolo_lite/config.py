@@ -38,10 +38,26 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class ClassifierConfig:
+    """A classifier instead of a detector, where a model is named (see models/course.py)."""
+
+    model: str = "none"
+    dropout: tuple[float, ...] = _between(
+        (), 0, 0.95
+    )  # one for each place where the model has it; none: the model's own
+    batch_norm: bool = False  # after each layer of the models that leave the choice
+    init: str = "he"  # or glorot, uniform, torch
+    loss: str = "cross_entropy"  # or mse (one-hot), margin (one-hot), binary (one output, two classes)
+    label_smoothing: float = _between(0.0, 0, 0.99)  # of the cross-entropy
+    freeze: bool = False  # train the last layer only
+
+
+@dataclass(frozen=True)
 class InputConfig:
     """How a picture becomes the network's input."""
 
-    image_size: tuple[int, int] = _between((320, 320), 32)  # height, width; multiples of 32
+    image_size: tuple[int, int] = _between((320, 320), 1)  # height, width; of a detector multiples of 32
+    channels: int = _between(3, 1, 3)  # 1: a classifier of grey pictures
     resize: str = "letterbox"  # or stretch
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # R, G, B, of pixels 0..255 (ImageNet)
     std: tuple[float, float, float] = _between((58.395, 57.12, 57.375), 1e-6)
@@ -85,10 +101,13 @@ class TrainConfig:
 
     epochs: int = _between(100, 1)
     batch_size: int = _between(16, 1)
-    optimizer: str = "adamw"  # or sgd
+    optimizer: str = "adamw"  # or sgd, rmsprop, adam
+    momentum: float = _between(0.9, 0, 0.9999)  # of sgd and rmsprop
     lr: float = _between(0.001, 0)
     weight_decay: float = _between(0.05, 0)  # on convolution and linear weights only
-    schedule: str = "flat_cosine"  # or constant
+    schedule: str = "flat_cosine"  # or cosine, steps, constant
+    milestones: tuple[int, ...] = _between((), 1)  # of steps: after each of these epochs...
+    step_factor: float = _between(0.1, 1e-6, 1)  # ...the rate is multiplied by this
     warmup_steps: int = _between(500, 0)  # at most...
     warmup_share: float = _between(0.05, 0, 1)  # ...this share of all steps
     flat_share: float = _between(0.4, 0, 1)  # share of the steps, warm-up included, before the cosine begins
@@ -99,6 +118,7 @@ class TrainConfig:
     keep_start: float = _between(0.0, 0, 0.99)  # share of the weights it started from in what is evaluated and shipped
     precision: str = "auto"  # bf16 where the machine computes in it, else fp32; or fp32, bf16
     evaluate_every: int = _between(1, 1)  # epochs
+    patience: int = _between(0, 0)  # stop after so many epochs without a better one; 0 means never
     workers: int = _between(2, 0)  # processes that load pictures
     seed: int = _between(0, 0, 2**53)
 
@@ -109,6 +129,7 @@ class Config:
 
     name: str = "yolo_lite-n"
     model: ModelConfig = field(default_factory=ModelConfig)
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     input: InputConfig = field(default_factory=InputConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -189,7 +210,12 @@ def config_from_dict(values: Mapping[str, Any], source: str) -> Config:
         values["augment"] = NO_AUGMENTATION
     config = _build(Config, values, "", source)
     assert isinstance(config, Config)
-    check_image_size(config.input.image_size)
+    if config.classifier.model == "none":
+        check_image_size(config.input.image_size)
+        if config.input.channels != 3:
+            raise InputError(f"{source}: 'input.channels' of a detector must be 3, got {config.input.channels}")
+    if config.input.channels == 2:
+        raise InputError(f"{source}: 'input.channels' must be 1 or 3, got 2")
     if config.input.resize not in ("letterbox", "stretch"):
         raise InputError(f"{source}: 'input.resize' must be letterbox or stretch, got {config.input.resize!r}")
     low, high = config.augment.scale

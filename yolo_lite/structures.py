@@ -245,6 +245,92 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {plural}"
 
 
+@dataclass(frozen=True)
+class ClassRecord:
+    """One picture, or a part of one, with the class it belongs to.
+
+    Attributes:
+        name: what messages call it: its path, or its place in an archive.
+        content: a picture's file, the bytes of one, or its pixels, uint8 [H, W] grey or [H, W, 3] RGB.
+        label: position in the class names.
+        box: xyxy, original pixels, of the part that is meant; None for the whole picture.
+    """
+
+    name: str
+    content: Path | bytes | npt.NDArray[np.uint8]
+    label: int
+    box: tuple[float, float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class ClassificationSet:
+    """One split of a set of pictures to classify."""
+
+    records: tuple[ClassRecord, ...]
+    class_names: tuple[str, ...]
+    source: str
+
+    def summary(self) -> str:
+        """Say in one line what was found."""
+        counts = np.bincount([record.label for record in self.records], minlength=len(self.class_names))
+        told = ", ".join(f"{name} ({count:,})" for name, count in list(zip(self.class_names, counts))[:12])
+        more = f" and {len(self.class_names) - 12} more" if len(self.class_names) > 12 else ""
+        return f"{_count(len(self.records), 'picture')}, {_count(len(self.class_names), 'class')}: {told}{more}"
+
+
+@dataclass(frozen=True, eq=False)
+class Classification:
+    """What one picture shows, of a fixed list of classes.
+
+    Attributes:
+        scores: float32 [C], by label, summing to 1.
+        class_names: the names that the labels stand for.
+    """
+
+    scores: npt.NDArray[np.float32]
+    class_names: tuple[str, ...] = field(repr=False)
+
+    @property
+    def label(self) -> int:
+        """The class with the highest score; of equals the first."""
+        return int(self.scores.argmax())
+
+    @property
+    def name(self) -> str:
+        """The name of that class."""
+        return self.class_names[self.label]
+
+    @property
+    def score(self) -> float:
+        """Its score."""
+        return float(self.scores[self.label])
+
+    def top(self, count: int = 5) -> list[tuple[str, float]]:
+        """Return the classes of the highest scores with these, best first."""
+        order = np.argsort(-self.scores, kind="stable")[:count]
+        return [(self.class_names[label], float(self.scores[label])) for label in order]
+
+    def __str__(self) -> str:
+        told = [f"{name} {score:.0%}" for name, score in self.top() if round(score, 2) > 0]
+        return ", ".join(told or [f"{self.name} {self.score:.0%}"])
+
+
+class ClassSample(NamedTuple):
+    """One picture ready for a classifier."""
+
+    image: Tensor  # uint8 [channels, H, W]
+    label: int
+    position: int  # in the data set
+
+
+class ClassBatch(NamedTuple):
+    """Such samples stacked."""
+
+    images: Tensor  # uint8 [B, channels, H, W]
+    labels: Tensor  # int64 [B]
+    positions: Tensor  # int64 [B], in the data set
+
+
 class Sample(NamedTuple):
     """One picture ready for the network, in input pixels."""
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import colorsys
 import functools
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
-from yolo_lite.structures import Detections, Image
+from yolo_lite.structures import Classification, Detections, Image
+
+_CURVES = {"loss_total": "training", "val_loss": "validation"}
 
 
 def draw_detections(image: Image, detections: Detections) -> Image:
@@ -46,17 +49,58 @@ def plot_results(rows: Sequence[Mapping[str, float]], path: Path) -> None:
 
     epochs = [row["epoch"] for row in rows]
     losses = [name for name in rows[-1] if name.startswith("loss_")]
-    metrics = [name for name in ("AP", "AP50", "AP75", "accuracy") if any(name in row for row in rows)]
-    panels = (("training loss", losses), ("validation", metrics), ("learning rate", ["lr"]))
+    if "val_loss" in rows[-1]:
+        losses = ["loss_total", "val_loss"]
+    metrics = [name for name in ("AP", "AP50", "AP75", "accuracy", "F1") if any(name in row for row in rows)]
+    first = "loss" if "val_loss" in losses else "training loss"
+    panels = ((first, losses), ("validation", metrics), ("learning rate", ["lr"]))
     figure = Figure(figsize=(13, 4), layout="constrained")
     for axes, (title, names) in zip(figure.subplots(1, 3), panels):
         for name in names:
             points = [(epoch, row[name]) for epoch, row in zip(epochs, rows) if name in row]
-            axes.plot(*zip(*points), marker="o", markersize=3, label=name.removeprefix("loss_"))
+            axes.plot(*zip(*points), marker="o", markersize=3, label=_CURVES.get(name, name.removeprefix("loss_")))
         axes.set(title=title, xlabel="epoch")
         axes.grid(alpha=0.3)
         if len(names) > 1:
             axes.legend()
+    figure.savefig(path, dpi=100)
+
+
+def plot_confusion(matrix: npt.NDArray[np.int64], class_names: Sequence[str], path: Path) -> None:
+    """Draw a confusion matrix [C, C] into a PNG: rows what pictures are, columns what they were called, shaded by row."""
+    from matplotlib.figure import Figure
+
+    count = len(class_names)
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    side = min(24.0, 3 + 0.55 * count)
+    figure = Figure(figsize=(side + 0.5, side), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set(xticks=range(count), yticks=range(count), xlabel="called", ylabel="is")
+    axes.set_xticklabels(class_names, rotation=45, ha="right")
+    axes.set_yticklabels(class_names)
+    if count <= 40:
+        for row, column in np.ndindex(count, count):
+            if matrix[row, column]:
+                colour = "white" if shares[row, column] > 0.5 else "black"
+                axes.text(column, row, f"{matrix[row, column]:,}", ha="center", va="center", color=colour, fontsize=8)
+    figure.savefig(path, dpi=100)
+
+
+def draw_classifications(examples: Iterable[tuple[Image, Classification, str]], path: Path, columns: int = 6) -> None:
+    """Draw pictures in a grid into a PNG, each with what it was called and, in red, what it is where that was wrong."""
+    from matplotlib.figure import Figure
+
+    chosen = list(examples)
+    rows = -(-len(chosen) // columns)
+    figure = Figure(figsize=(2 * columns, 2.4 * rows), layout="constrained")
+    for axes, (image, found, truth) in zip(figure.subplots(rows, columns, squeeze=False).flat, chosen):
+        right = found.name == truth
+        axes.imshow(image, interpolation="nearest" if max(image.shape) < 100 else None)
+        said = f"{found.name} {found.score:.0%}"
+        axes.set_title(said if right else f"{said}\nis {truth}", color="green" if right else "red", fontsize=9)
+    for axes in figure.axes:
+        axes.axis("off")
     figure.savefig(path, dpi=100)
 
 

@@ -13,7 +13,7 @@ from yolo_lite.config import AugmentConfig
 from yolo_lite.data.augment import Augmenter
 from yolo_lite.data.datasets import DetectionDataset
 from yolo_lite.data.discover import read_split
-from yolo_lite.data.loader import EpochSampler, build_loader, collate, each_batch
+from yolo_lite.data.loader import EpochSampler, build_loader, collate_boxes, each_batch
 from yolo_lite.errors import InputError
 from yolo_lite.structures import Batch, Sample
 
@@ -31,7 +31,7 @@ def _sample(boxes: int, position: int = 0) -> Sample:
 
 
 def test_collate_pads_boxes_with_zeros_and_labels_with_minus_one() -> None:
-    batch = collate([_sample(1, 0), _sample(3, 1), _sample(0, 2)])
+    batch = collate_boxes([_sample(1, 0), _sample(3, 1), _sample(0, 2)])
     assert batch.boxes.shape == (3, 3, 4)
     assert batch.labels.tolist() == [[5, -1, -1], [5, 6, 7], [-1, -1, -1]]
     assert batch.boxes[0].tolist() == [[1, 2, 3, 4], [0] * 4, [0] * 4]
@@ -42,23 +42,25 @@ def test_collate_pads_boxes_with_zeros_and_labels_with_minus_one() -> None:
 
 
 def test_collate_keeps_dtypes() -> None:
-    batch = collate([_sample(1)])
+    batch = collate_boxes([_sample(1)])
     dtypes = [part.dtype for part in batch]
     assert dtypes == [torch.uint8, torch.float32, torch.int64, torch.int64, torch.int64]
     assert isinstance(batch, Batch)
 
 
 def test_collate_lists_what_pictures_are_not_labelled_for() -> None:
-    batch = collate([_sample(1, 0), _sample(1, 1)._replace(unlabelled=(0, 2)), _sample(0, 2)._replace(unlabelled=(1,))])
+    batch = collate_boxes(
+        [_sample(1, 0), _sample(1, 1)._replace(unlabelled=(0, 2)), _sample(0, 2)._replace(unlabelled=(1,))]
+    )
     assert batch.unlabelled is not None
     assert batch.unlabelled.tolist() == [[1, 0], [1, 2], [2, 1]]
-    nothing = collate([_sample(1)]).unlabelled
+    nothing = collate_boxes([_sample(1)]).unlabelled
     assert nothing is not None
     assert nothing.shape == (0, 2)
 
 
 def test_collate_of_pictures_without_objects_pads_to_nothing() -> None:
-    batch = collate([_sample(0, 0), _sample(0, 1)])
+    batch = collate_boxes([_sample(0, 0), _sample(0, 1)])
     assert batch.images.shape == (2, 3, 4, 6)
     assert batch.boxes.shape == (2, 0, 4)
     assert batch.labels.shape == (2, 0)

@@ -121,7 +121,7 @@ def test_a_loss_that_is_not_finite_names_the_batch() -> None:
 
 
 def test_an_unknown_schedule_names_those_that_exist() -> None:
-    with pytest.raises(InputError, match="flat_cosine, constant, got 'cos'"):
+    with pytest.raises(InputError, match="flat_cosine, cosine, steps, constant, got 'cos'"):
         run(TrainConfig(schedule="cos"), Line())
 
 

@@ -20,7 +20,9 @@ from tests.conftest import SMALL
 from yolo_lite.config import Config, override_config, read_config
 from yolo_lite.engine import loop
 from yolo_lite.engine.checkpoint import load_checkpoint
-from yolo_lite.engine.train import DetectionTask, Listener, check_run_folder, new_run_folder, plan, resume, train
+from yolo_lite.engine.detection_task import DetectionTask
+from yolo_lite.engine.run import Listener
+from yolo_lite.engine.train import check_run_folder, new_run_folder, plan, resume, train
 from yolo_lite.engine.weights import DEFAULT_WEIGHTS, find_config, find_weights
 from yolo_lite.errors import InputError
 from yolo_lite.models.build import build_detector
@@ -214,7 +216,7 @@ def test_resume_refuses_data_that_has_changed(coco_set: MakeSet, tmp_path: Path)
     content = json.loads(file.read_text())
     content["annotations"][0]["bbox"][0] += 1
     file.write_text(json.dumps(content))
-    with pytest.raises(InputError, match="pictures or boxes have changed"):
+    with pytest.raises(InputError, match="pictures or labels have changed"):
         resume(tmp_path / "run", "cpu")
 
 

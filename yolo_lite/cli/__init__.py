@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import yolo_lite
-from yolo_lite.cli import bench, convert, detect, eval, train
+from yolo_lite.cli import bench, classify, convert, detect, eval, train
 from yolo_lite.errors import InputError
 
 
@@ -46,13 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of every command."""
     parser = argparse.ArgumentParser(
-        "yolo-lite", description="Object detection: train, detect, evaluate. Works offline."
+        "yolo-lite", description="Object detection and classification: train, detect, evaluate. Works offline."
     )
     parser.add_argument("--version", action="store_true", help="print the version and those of what it runs on")
     commands = parser.add_subparsers(dest="command", metavar="command")
     train.add_train(commands.add_parser("train", help="train a detector on labelled pictures"))
     detect.add_detect(commands.add_parser("detect", help="find objects in pictures or a video"))
     eval.add_eval(commands.add_parser("eval", help="score a checkpoint or a result file"))
+    classify.add_classify(commands.add_parser("classify", help="train, score and use a classifier of whole pictures"))
     convert.add_convert(commands.add_parser("convert", help="turn other projects' weights into checkpoints"))
     bench.add_bench(commands.add_parser("bench", help="measure speed on this machine"))
     return parser

@@ -20,6 +20,18 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", type=text, help=f"{WEIGHTS_HELP}; default: the shipped {DEFAULT}")
 
 
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Add what every training takes."""
+    parser.add_argument("--epochs", type=int, help="default: what the configuration says")
+    parser.add_argument("--image-size", type=int, nargs="+", metavar="N", help="side, or height and width")
+    parser.add_argument("--batch-size", type=int, help="default: what the configuration says")
+    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
+    parser.add_argument("--out", type=text, help="folder of the run; default: the next free runs/train-N")
+    parser.add_argument("--seed", type=int, help="of weights, order and augmentation; default 0")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out (default: the newest)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting: train.lr=0.002")
+
+
 def add_model_settings(parser: argparse.ArgumentParser, score: float, iou: float, batch: int) -> None:
     """Add what chooses input, device and detections, with these defaults."""
     size_help = "side, or height and width, multiples of 32; default: what the weights were trained at"

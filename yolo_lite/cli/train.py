@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from yolo_lite.engine.loop import StepReport
-    from yolo_lite.engine.train import Run
+    from yolo_lite.engine.run import Listener, Run
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:
@@ -36,16 +36,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fraction", type=float, help="train on this part of the pictures, drawn by the seed; default 1"
     )
-    parser.add_argument("--epochs", type=int, help="default 30 from weights, 100 from scratch")
-    parser.add_argument(
-        "--image-size", type=int, nargs="+", metavar="N", help="side, or height and width; multiples of 32"
-    )
-    parser.add_argument("--batch-size", type=int, help="default 16")
-    parser.add_argument("--device", default="auto", help=arguments.DEVICE_HELP)
-    parser.add_argument("--out", type=arguments.text, help="folder of the run; default: the next free runs/train-N")
-    parser.add_argument("--seed", type=int, help="of weights, order and augmentation; default 0")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out (default: the newest)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting: train.lr=0.002")
+    arguments.add_run(parser)
     parser.set_defaults(run=_train)
 
 
@@ -55,26 +46,16 @@ def _train(args: argparse.Namespace) -> int:
     Without --config and --weights it goes on from the shipped weights with the settings of configs/finetune.yaml.
     """
     from yolo_lite.engine.checkpoint import load_checkpoint
-    from yolo_lite.engine.train import Listener, resume, stored_run, train
+    from yolo_lite.engine.train import train
 
-    if args.resume:
-        _check_resumed(args, stored_run(args.out)[2])
-    elif not args.data:
-        raise InputError("train needs --data: a folder of labelled pictures or a YAML file (or --resume)")
-    finished: list[float] = []
-    with _train_progress(finished) as (say, on_step, on_epoch):
-        listener = Listener(say, on_step, on_epoch)
-        try:
-            if args.resume:
-                folder = resume(args.out, args.device, listener)
-            else:
-                chosen = (args.config, _settings(args), args.classes, 1.0 if args.fraction is None else args.fraction)
-                folder = train(args.data, args.weights, *chosen, args.out, args.device, listener)
-        except KeyboardInterrupt:
-            same = f" --out {shlex.quote(args.out)}" if args.out else ""
-            saved = f"finished epochs are saved; go on with: yolo-lite train --resume{same}"
-            say("\ninterrupted; " + (saved if finished or args.resume else "no epoch was finished, nothing is kept"))
-            return 130
+    def start(listener: Listener) -> Path:
+        fraction = 1.0 if args.fraction is None else args.fraction
+        chosen = (args.config, run_settings(args), args.classes, fraction)
+        return train(args.data, args.weights, *chosen, args.out, args.device, listener)
+
+    folder = train_or_resume(args, "train", start)
+    if folder is None:
+        return 130
     best = load_checkpoint(folder / "best.pt")
     where = shlex.quote(str(folder / "best.pt"))
     only = f" --classes {shlex.quote(','.join(best.about['classes']))}" if best.about["classes"] else ""
@@ -84,27 +65,62 @@ def _train(args: argparse.Namespace) -> int:
     return 0
 
 
+def train_or_resume(args: argparse.Namespace, command: str, start: Callable[[Listener], Path]) -> Path | None:
+    """Show the progress of a new run, or with --resume of one that goes on; return its folder, None if interrupted.
+
+    Args:
+        args: of the command.
+        command: its words, "train" or "classify train".
+        start: trains with a listener.
+    """
+    from yolo_lite.engine.run import Listener
+    from yolo_lite.engine.train import resume, stored_run
+
+    if args.resume:
+        folder, checkpoint, run = stored_run(args.out)
+        if checkpoint.is_classifier != (command == "classify train"):
+            other = "classify train" if checkpoint.is_classifier else "train"
+            raise InputError(f"{folder} is a run of {other}; go on with it with yolo-lite {other} --resume")
+        _check_resumed(args, run)
+    elif not args.data:
+        raise InputError(f"{command} needs --data: a folder of labelled pictures or a YAML file (or --resume)")
+    finished: list[float] = []
+    with _train_progress(finished) as (say, on_step, on_epoch):
+        listener = Listener(say, on_step, on_epoch)
+        try:
+            return resume(args.out, args.device, listener) if args.resume else start(listener)
+        except KeyboardInterrupt:
+            same = f" --out {shlex.quote(args.out)}" if args.out else ""
+            saved = f"finished epochs are saved; go on with: yolo-lite {command} --resume{same}"
+            say("\ninterrupted; " + (saved if finished or args.resume else "no epoch was finished, nothing is kept"))
+            return None
+
+
 def _check_resumed(args: argparse.Namespace, run: Run) -> None:
     """Refuse flags that ask for something else than the run that is resumed."""
     from yolo_lite.config import override_config
 
     if args.data and Path(args.data).resolve() != Path(run.data).resolve():
         raise InputError(f"--resume: this run was started with --data {run.data}, not {args.data}")
-    for name, given, stored in (
-        ("weights", args.weights, run.weights or "none"),
-        ("classes", args.classes and tuple(args.classes), run.classes),
-        ("fraction", args.fraction, run.fraction),
-    ):
+    asked = {
+        "weights": (args.weights, run.weights or "none"),
+        "classes": (args.classes and tuple(args.classes), run.classes),
+        "fraction": (args.fraction, run.fraction),
+        "per-class": (getattr(args, "per_class", None), run.per_class),
+        "split": (getattr(args, "split", None), run.split),
+        "model": (getattr(args, "model", None), run.config.classifier.model),
+    }
+    for name, (given, stored) in asked.items():
         if given is not None and given != stored:
             raise InputError(f"--resume: this run was started with --{name} {stored}, not {given}")
-    settings = _settings(args)
+    settings = run_settings(args)
     for key in settings:
         if override_config(run.config, {key: settings[key]}) != run.config:
             raise InputError(f"--resume: this run was started with another {key} than {settings[key]}; leave it out")
 
 
-def _settings(args: argparse.Namespace) -> dict[str, object]:
-    """Return what --set and the flags say, by key; a flag wins."""
+def run_settings(args: argparse.Namespace) -> dict[str, object]:
+    """Return what --set and the flags of `arguments.add_run` say, by key; a flag wins."""
     from yolo_lite.config import parse_setting
 
     settings = dict(parse_setting(text) for text in args.set)
@@ -145,7 +161,10 @@ def _train_progress(finished: list[float]) -> Iterator[tuple[Any, Any, Any]]:
             bars.pop().close()
 
 
+_SHOWN = ("AP", "AP50", "accuracy", "F1", "val_loss")
+
+
 def _epoch_line(row: Mapping[str, float], best: bool) -> str:
     losses = " ".join(f"{name.removeprefix('loss_')} {row[name]:.3f}" for name in row if name.startswith("loss_"))
-    scores = " ".join(f"{name} {row[name]:.3f}" for name in ("AP", "AP50") if name in row)
+    scores = " ".join(f"{name} {row[name]:.3f}" for name in _SHOWN if name in row)
     return f"epoch {row['epoch']:.0f}: loss {losses}" + (f" | {scores}" if scores else "") + (" (best)" if best else "")

@@ -18,6 +18,7 @@ from yolo_lite.structures import PAD_VALUE, Image, Letterbox
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or its import asks the network for a newer version
 import albumentations as A
+import cv2
 
 _GREY = (PAD_VALUE, PAD_VALUE, PAD_VALUE)
 _FINE_SCALE = (0.9, 1.1)  # of the last epochs: near to what the network will see in use
@@ -79,15 +80,44 @@ class Augmenter:
         steps = [f"{self.resize} to {self.input_hw[0]} x {self.input_hw[1]}"]
         if c.mosaic:
             steps.insert(0, f"mosaic of four (p {c.mosaic:g})")
-        if c.scale != (1, 1) or c.translate:
-            steps.append(f"scale {c.scale[0]:g} to {c.scale[1]:g}, shift up to {c.translate:g}")
-        if c.hue or c.saturation or c.value:
-            steps.append(f"hue ±{c.hue:g}, saturation ±{c.saturation:g}, value ±{c.value:g}")
-        if c.flip:
-            steps.append(f"flip (p {c.flip:g})")
+        steps += _geometry_words(c) + _colour_words(c)
         if c.off_last and (c.mosaic or c.scale != (1, 1)):
             steps.append(f"no mosaic and little scaling in the last {c.off_last:.0%} of epochs")
         return "; ".join(steps) if len(steps) > 1 else f"none ({steps[0]})"
+
+
+class ClassAugmenter:
+    """Make training inputs of pictures to classify: scale and shift (what is uncovered mirrors the rest), colour, flip.
+
+    Args:
+        config: `augment` of the configuration; mosaic and min_visibility have no meaning here.
+        channels: 3, or 1 for grey, of which only the brightness varies.
+    """
+
+    def __init__(self, config: AugmentConfig, channels: int) -> None:
+        self.config = config
+        colour = _colour(config) if channels == 3 else _brightness(config)
+        affine = []
+        if config.scale != (1, 1) or config.translate:
+            affine.append(_affine(config, config.scale, border_mode=cv2.BORDER_REFLECT_101))
+        flip = [A.HorizontalFlip(p=config.flip)] if config.flip else []
+        self._strong = A.Compose([*affine, *colour, *flip]) if affine or colour or flip else None
+        self._fine = A.Compose(flip) if flip else None
+
+    def __call__(
+        self, image: npt.NDArray[np.uint8], generator: np.random.Generator, strong: bool
+    ) -> npt.NDArray[np.uint8]:
+        """Return a changed copy of an input, uint8 [H, W, channels]; not strong, near the end of training, it flips only."""
+        pipeline = self._strong if strong else self._fine
+        if pipeline is None:
+            return image
+        pipeline.set_random_seed(int(generator.integers(2**31)))
+        changed: npt.NDArray[np.uint8] = pipeline(image=image)["image"]
+        return changed.reshape(image.shape)
+
+    def describe(self) -> str:
+        """Say the whole pipeline in one line."""
+        return "; ".join(_geometry_words(self.config) + _colour_words(self.config)) or "none"
 
 
 def mosaic(
@@ -136,17 +166,41 @@ def _areas(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
+def _geometry_words(c: AugmentConfig) -> list[str]:
+    if c.scale == (1, 1) and not c.translate:
+        return []
+    return [f"scale {c.scale[0]:g} to {c.scale[1]:g}, shift up to {c.translate:g}"]
+
+
+def _colour_words(c: AugmentConfig) -> list[str]:
+    words = []
+    if c.hue or c.saturation or c.value:
+        words.append(f"hue ±{c.hue:g}, saturation ±{c.saturation:g}, value ±{c.value:g}")
+    return [*words, f"flip (p {c.flip:g})"] if c.flip else words
+
+
+def _affine(config: AugmentConfig, scale: tuple[float, float], **border: object) -> A.Affine:
+    shift = (-config.translate, config.translate)
+    return A.Affine(scale=scale, keep_ratio=True, translate_percent={"x": shift, "y": shift}, p=1, **border)
+
+
+def _colour(config: AugmentConfig) -> list[A.BasicTransform]:
+    if not (config.hue or config.saturation or config.value):
+        return []
+    limits = config.hue * 180, config.saturation * 255, config.value * 255  # OpenCV's hue circle has 180 steps
+    return [A.HueSaturationValue(*((-limit, limit) for limit in limits), p=1)]
+
+
+def _brightness(config: AugmentConfig) -> list[A.BasicTransform]:
+    return [A.RandomBrightnessContrast(config.value, 0, p=1)] if config.value else []
+
+
 def _pipeline(config: AugmentConfig, scale: tuple[float, float] | None) -> A.Compose | None:
     """Build albumentations' part, None for nothing; scale None leaves the geometry alone but for the flip."""
     steps = []
     if scale is not None and (scale != (1, 1) or config.translate):
-        shift = (-config.translate, config.translate)
-        steps.append(
-            A.Affine(scale=scale, keep_ratio=True, translate_percent={"x": shift, "y": shift}, fill=_GREY, p=1)
-        )
-    if config.hue or config.saturation or config.value:
-        limits = config.hue * 180, config.saturation * 255, config.value * 255  # OpenCV's hue circle has 180 steps
-        steps.append(A.HueSaturationValue(*((-limit, limit) for limit in limits), p=1))
+        steps.append(_affine(config, scale, fill=_GREY))
+    steps += _colour(config)
     if config.flip:
         steps.append(A.HorizontalFlip(p=config.flip))
     if not steps:

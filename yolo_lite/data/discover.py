@@ -36,6 +36,7 @@ _LAYOUTS = (
     "annotations/instances_*.json (COCO), <split>/_annotations.coco.json (COCO), or images/ and labels/ with class names "
     "in data.yaml (YOLO txt)"
 )
+_YOLO_FILES = ("data.yaml", "data.yml", "dataset.yaml")
 _HELD_OUT = 0.1
 
 
@@ -130,6 +131,31 @@ def find_splits(data: Path) -> Splits:
         content = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in data.iterdir())
         raise InputError(f"{data} is no data set: looked for {_LAYOUTS}; found {some(content) or 'nothing'}")
     return splits
+
+
+def is_detection_set(folder: Path) -> bool:
+    """Say whether a folder looks like one of the layouts above."""
+    return (
+        bool(_coco_splits(folder) or _roboflow_splits(folder))
+        or ((folder / "images").is_dir() and (folder / "labels").is_dir())
+        or any((folder / name).is_file() for name in _YOLO_FILES)
+    )
+
+
+def locate(file: Path, text: str) -> Path:
+    """Return what a path in a YAML file means: relative to the file, then to the working folder, $VARIABLES expanded.
+
+    Raises:
+        InputError: where neither exists.
+    """
+    expanded = os.path.expandvars(os.path.expanduser(text))
+    if "$" in expanded:
+        raise InputError(f"{file}: {text!r} uses a variable that is not set in the environment")
+    tried = [file.parent / expanded, Path(expanded)]
+    for path in tried:
+        if path.exists():
+            return path
+    raise InputError(f"{file}: {text!r} does not exist; tried {tried[0]} and {tried[1].absolute()}")
 
 
 def canonical_split(name: str) -> str:
@@ -291,7 +317,7 @@ def _coco_reader(file: Path, folders: Sequence[Path]) -> Callable[[], DetectionS
 
 
 def _yolo_splits(root: Path) -> Splits:
-    for name in ("data.yaml", "data.yml", "dataset.yaml"):
+    for name in _YOLO_FILES:
         if (root / name).is_file():
             return _yaml_splits(root / name)
     if not (root / "images").is_dir() or not (root / "labels").is_dir():
@@ -362,10 +388,10 @@ def _read_entry(file: Path, split: str, entry: Any) -> DetectionSet:
     if isinstance(entry, Mapping):
         if set(entry) - {"json", "images"} or "json" not in entry:
             raise InputError(f"{file}: a set in {split!r} is a path or {{json:, images:}}, got {dict(entry)!r}")
-        json_path = _locate(file, str(entry["json"]))
-        folders = [_locate(file, str(entry["images"]))] if "images" in entry else _beside(json_path)
+        json_path = locate(file, str(entry["json"]))
+        folders = [locate(file, str(entry["images"]))] if "images" in entry else _beside(json_path)
         return read_coco(json_path, folders)
-    path = _locate(file, str(entry))
+    path = locate(file, str(entry))
     if path.suffix == ".json":
         return read_coco(path, _beside(path))
     if path.is_file() and "names" not in read_yaml(path):
@@ -376,17 +402,6 @@ def _read_entry(file: Path, split: str, entry: Any) -> DetectionSet:
 def _beside(json_path: Path) -> list[Path]:
     root = json_path.parent.parent if json_path.parent.name == "annotations" else json_path.parent
     return _picture_folders(root, json_path.stem.removeprefix("instances_"))
-
-
-def _locate(file: Path, text: str) -> Path:
-    expanded = os.path.expandvars(os.path.expanduser(text))
-    if "$" in expanded:
-        raise InputError(f"{file}: {text!r} uses a variable that is not set in the environment")
-    tried = [file.parent / expanded, Path(expanded)]
-    for path in tried:
-        if path.exists():
-            return path
-    raise InputError(f"{file}: {text!r} does not exist; tried {tried[0]} and {tried[1].absolute()}")
 
 
 def _yolo_yaml_splits(file: Path, values: Mapping[str, Any]) -> Splits:
@@ -400,7 +415,7 @@ def _yolo_yaml_splits(file: Path, values: Mapping[str, Any]) -> Splits:
     names = [str(name) for name in names]
     if len(set(names)) < len(names):
         raise InputError(f"{file}: names must differ, got {some(names)}")
-    base = _locate(file, str(values["path"])) if values.get("path") else file.parent
+    base = locate(file, str(values["path"])) if values.get("path") else file.parent
     splits: Splits = {}
     for key in values:
         split = canonical_split(str(key))

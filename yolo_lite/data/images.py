@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import warnings
 import zlib
@@ -30,12 +31,13 @@ def read_image(path: Path) -> Image:
         InputError: naming the file, where it is missing, empty, truncated, no picture, or larger than MAX_PIXELS.
     """
     with _open(path) as picture:
-        try:
-            return pillow_to_rgb(picture, str(path))
-        except _DECODER_ERRORS as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{path} is damaged or cut short and cannot be decoded ({_one_line(error)})") from error
+        return _decoded(picture, str(path))
+
+
+def decode_image(content: bytes, name: str) -> Image:
+    """Read the bytes of a picture file as `read_image` reads the file; messages call it `name`."""
+    with _open(Path(name), content) as picture:
+        return _decoded(picture, name)
 
 
 def read_image_size(path: Path) -> tuple[int, int]:
@@ -65,11 +67,20 @@ def pillow_to_rgb(picture: PillowImage.Image, name: str = "the picture") -> Imag
     return np.array(picture.convert("RGB"))
 
 
-def _open(path: Path) -> PillowImage.Image:
+def _decoded(picture: PillowImage.Image, name: str) -> Image:
+    try:
+        return pillow_to_rgb(picture, name)
+    except _DECODER_ERRORS as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{name} is damaged or cut short and cannot be decoded ({_one_line(error)})") from error
+
+
+def _open(path: Path, content: bytes | None = None) -> PillowImage.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PillowImage.DecompressionBombWarning)
-            picture = PillowImage.open(path)
+            picture = PillowImage.open(path if content is None else io.BytesIO(content))
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
     except IsADirectoryError as error:
@@ -77,7 +88,7 @@ def _open(path: Path) -> PillowImage.Image:
     except PillowImage.DecompressionBombError as error:
         raise _too_large(path) from error
     except (UnidentifiedImageError, *_DECODER_ERRORS) as error:
-        if path.is_file() and path.stat().st_size == 0:
+        if content == b"" or (content is None and path.is_file() and path.stat().st_size == 0):
             raise InputError(f"{path} is empty (0 bytes)") from error
         raise InputError(f"{path} is not a picture that can be read (looked for JPEG, PNG, WebP, TIFF ...)") from error
     if picture.width * picture.height > MAX_PIXELS:

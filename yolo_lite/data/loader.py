@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,21 +38,25 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 
 
 def build_loader(
-    dataset: Dataset[Sample], sampler: EpochSampler, workers: int, device: torch.device
-) -> DataLoader[Batch]:
-    """Load batches with `workers` processes (0: in this one)."""
+    dataset: Dataset[Any],
+    sampler: EpochSampler,
+    workers: int,
+    device: torch.device,
+    collate: Callable[[Sequence[Any]], Any] | None = None,
+) -> DataLoader[Any]:
+    """Load batches with `workers` processes (0: in this one); `collate` makes them of samples, by default a Batch."""
     return DataLoader(
-        dataset,  # type: ignore[arg-type]  # batches are what collate makes of samples
+        dataset,
         batch_sampler=sampler,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=collate or collate_boxes,
         pin_memory=device.type == "cuda",
         worker_init_fn=_start_worker if workers else None,
         persistent_workers=workers > 0,
     )
 
 
-def each_batch(loader: DataLoader[Batch]) -> Iterator[Batch]:
+def each_batch(loader: DataLoader[Any]) -> Iterator[Any]:
     """Yield batches; an InputError of a loading process comes out as it was, without that process' traceback."""
     try:
         yield from loader
@@ -62,7 +67,7 @@ def each_batch(loader: DataLoader[Batch]) -> Iterator[Batch]:
         raise InputError(text.rpartition("InputError: ")[2].strip()) from None
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
+def collate_boxes(samples: Sequence[Sample]) -> Batch:
     """Stack samples of one size; boxes are padded to the longest list, labels in the padding are -1."""
     most = max(len(sample.boxes) for sample in samples)
     boxes = torch.zeros(len(samples), most, 4)

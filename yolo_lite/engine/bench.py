@@ -11,10 +11,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from yolo_lite.config import Config
-from yolo_lite.data.loader import collate
+from yolo_lite.data.loader import collate_boxes
 from yolo_lite.engine import loop
+from yolo_lite.engine.detection_task import DetectionTask
 from yolo_lite.engine.device import pick_precision, place
-from yolo_lite.engine.train import DetectionTask
 from yolo_lite.models.blocks import fuse
 from yolo_lite.models.build import build_detector
 from yolo_lite.models.yolo import Yolo
@@ -77,7 +77,7 @@ def _training_rate(config: Config, classes: int, device: torch.device, precision
         sizes = (0.1 + 0.2 * torch.rand(6, 2, generator=generator)) * torch.tensor([width, height])
         labels = torch.randint(0, classes, (6,), generator=generator)
         samples.append(Sample(image, torch.cat([corners, corners + sizes], 1), labels, index))
-    batch = loop.to_device(collate(samples), device)
+    batch = loop.to_device(collate_boxes(samples), device)
     model = place(build_detector(config, classes).train(), device)
     nothing = DetectionSet((), (), (), "random pictures")
     task = DetectionTask(config, nothing, nothing, device)

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from yolo_lite.config import Config, config_from_dict, config_to_dict
 from yolo_lite.errors import InputError
 from yolo_lite.files import write_atomically
 from yolo_lite.models.blocks import fuse
 from yolo_lite.models.build import build_detector
+from yolo_lite.models.classifier import ClassifierNet, build_classifier
 from yolo_lite.models.yolo import Yolo
 
 FORMAT = "yolo_lite checkpoint"
@@ -54,6 +56,11 @@ class Checkpoint:
     weights: Mapping[str, torch.Tensor]
     about: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether it is one, not a detector."""
+        return self.config.classifier.model != "none"
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -114,13 +121,33 @@ def build_from_checkpoint(checkpoint: Checkpoint, source: Path) -> Yolo:
     Raises:
         InputError: where weights and configuration do not fit each other.
     """
+    if checkpoint.is_classifier:
+        raise InputError(
+            f"{source} is a classifier ({checkpoint.config.name}), which finds no boxes; use it with classify"
+        )
     model = build_detector(checkpoint.config, len(checkpoint.class_names))
+    _fill(model, checkpoint, source)
+    fuse(model.eval())
+    return model
+
+
+def build_classifier_from_checkpoint(checkpoint: Checkpoint, source: Path) -> ClassifierNet:
+    """Build a classifier in the same way; raises as build_from_checkpoint does."""
+    if not checkpoint.is_classifier:
+        raise InputError(
+            f"{source} is a detector ({checkpoint.config.name}), not a classifier; use it with detect and eval"
+        )
+    model = build_classifier(checkpoint.config, len(checkpoint.class_names))
+    _fill(model, checkpoint, source)
+    fuse(model.eval())
+    return model
+
+
+def _fill(model: nn.Module, checkpoint: Checkpoint, source: Path) -> None:
     try:
         model.load_state_dict({name: value.float() for name, value in checkpoint.weights.items()}, strict=True)
     except (RuntimeError, AttributeError) as error:
         raise InputError(f"{source}: the weights do not fit the network that the file describes") from error
-    fuse(model.eval())
-    return model
 
 
 def half(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -60,6 +60,7 @@ class State:
     epoch: int = 0  # the next one to run
     rows: list[dict[str, float]] = field(default_factory=list)  # one for each finished epoch
     best: float = -math.inf
+    best_epoch: int = 0
 
     def to_plain(self) -> dict[str, Any]:
         """Return tensors and plain values for a checkpoint."""
@@ -72,6 +73,7 @@ class State:
             "epoch": self.epoch,
             "rows": self.rows,
             "best": self.best,
+            "best_epoch": self.best_epoch,
         }
 
     def restore(self, plain: Mapping[str, Any]) -> None:
@@ -82,6 +84,12 @@ class State:
         self.ema.start = {name: plain["ema_start"][name].to(value.device) for name, value in self.ema.start.items()}
         self.optimizer.load_state_dict(plain["optimizer"])
         self.epoch, self.rows, self.best = plain["epoch"], list(plain["rows"]), plain["best"]
+        self.best_epoch = plain["best_epoch"]
+
+    def finished(self, config: TrainConfig) -> bool:
+        """Say whether all epochs are done, or `patience` is used up."""
+        waited = self.epoch - self.best_epoch
+        return self.epoch >= config.epochs or bool(config.patience and self.epoch and waited >= config.patience)
 
 
 def new_state(model: nn.Module, config: TrainConfig, steps: int) -> State:
@@ -101,7 +109,7 @@ def run(
     on_step: Callable[[StepReport], None],
     on_epoch: Callable[[State, bool], None],
 ) -> None:
-    """Train from `state.epoch` to the end.
+    """Train from `state.epoch` to the end, or until `patience` epochs in a row brought nothing better.
 
     Args:
         loader: batches in the order of `sampler`, whose epoch is set here.
@@ -115,7 +123,7 @@ def run(
     if config.schedule not in SCHEDULES:
         raise InputError(f"train.schedule must be one of {', '.join(SCHEDULES)}, got {config.schedule!r}")
     steps = len(sampler)
-    while state.epoch < config.epochs:
+    while not state.finished(config):
         torch.manual_seed(
             (config.seed * 1_000_003 + state.epoch) % 2**63
         )  # dropout and the like, so that resuming repeats them
@@ -128,6 +136,8 @@ def run(
             row.update(numbers)
             value = numbers[task.metric]
             best = value >= state.best or state.best == -math.inf  # of equals the later, which has learnt for longer
+            if value > state.best or state.best == -math.inf:
+                state.best_epoch = state.epoch
             state.best = max(state.best, 0.0 if math.isnan(value) else value)
         state.rows.append(row)
         on_epoch(state, best)

@@ -12,7 +12,7 @@ from torch import nn
 from yolo_lite.config import TrainConfig
 from yolo_lite.errors import InputError
 
-Factory = Callable[[list[dict[str, Any]], float], torch.optim.Optimizer]
+Factory = Callable[[list[dict[str, Any]], float, float], torch.optim.Optimizer]
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
@@ -24,31 +24,50 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
     ]
     if config.optimizer not in OPTIMIZERS:
         raise InputError(f"train.optimizer must be one of {', '.join(OPTIMIZERS)}, got {config.optimizer!r}")
-    return OPTIMIZERS[config.optimizer](groups, config.lr)
+    return OPTIMIZERS[config.optimizer](groups, config.lr, config.momentum)
 
 
 OPTIMIZERS: dict[str, Factory] = {
-    "adamw": lambda groups, lr: torch.optim.AdamW(groups, lr=lr),
-    "sgd": lambda groups, lr: torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True),
+    "adamw": lambda groups, lr, momentum: torch.optim.AdamW(groups, lr=lr),
+    "adam": lambda groups, lr, momentum: torch.optim.Adam(groups, lr=lr),
+    "sgd": lambda groups, lr, momentum: torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0),
+    "rmsprop": lambda groups, lr, momentum: torch.optim.RMSprop(groups, lr=lr, momentum=momentum),
 }
 
 
 def flat_cosine(step: int, steps: int, config: TrainConfig) -> float:
     """Rise in a line, stay flat, then fall along a cosine to `final_lr`: the factor on lr at a step of so many."""
-    warmup = min(config.warmup_steps, round(config.warmup_share * steps))
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
+    warmup = _warmup(steps, config)
     start = max(warmup, round(config.flat_share * steps))
     if step < start:
-        return 1.0
-    share = (step - start) / max(1, steps - start)
-    return config.final_lr + (1 - config.final_lr) * (1 + math.cos(math.pi * share)) / 2
+        return constant(step, steps, config)
+    return _fall(step - start, steps - start, config)
+
+
+def cosine(step: int, steps: int, config: TrainConfig) -> float:
+    """Rise in a line, then fall along a cosine to `final_lr` (Loshchilov and Hutter 2017, without restarts)."""
+    warmup = _warmup(steps, config)
+    return constant(step, steps, config) if step < warmup else _fall(step - warmup, steps - warmup, config)
+
+
+def at_epochs(step: int, steps: int, config: TrainConfig) -> float:
+    """Rise in a line, then multiply by `step_factor` after each epoch of `milestones`."""
+    passed = sum(step >= epoch * steps / config.epochs for epoch in config.milestones)
+    return constant(step, steps, config) * config.step_factor**passed
 
 
 def constant(step: int, steps: int, config: TrainConfig) -> float:
     """Rise in a line, then stay."""
-    warmup = min(config.warmup_steps, round(config.warmup_share * steps))
-    return min(1.0, (step + 1) / (warmup + 1))
+    return min(1.0, (step + 1) / (_warmup(steps, config) + 1))
 
 
-SCHEDULES = {"flat_cosine": flat_cosine, "constant": constant}
+def _warmup(steps: int, config: TrainConfig) -> int:
+    return min(config.warmup_steps, round(config.warmup_share * steps))
+
+
+def _fall(step: int, steps: int, config: TrainConfig) -> float:
+    share = step / max(1, steps)
+    return config.final_lr + (1 - config.final_lr) * (1 + math.cos(math.pi * share)) / 2
+
+
+SCHEDULES = {"flat_cosine": flat_cosine, "cosine": cosine, "steps": at_epochs, "constant": constant}

@@ -1,25 +1,20 @@
-"""Train a detector: data, network, loss and evaluation brought together and handed to the loop."""
+"""Train: data, network, loss and evaluation brought together and handed to the loop."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
-import functools
 import platform
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 import yolo_lite
 from yolo_lite.config import Config, override_config, read_config
-from yolo_lite.data.augment import Augmenter
-from yolo_lite.data.datasets import DetectionDataset, check_pictures
-from yolo_lite.data.discover import fingerprint, read_train_and_val
+from yolo_lite.data.class_sets import DEFAULT_SHARES, parse_shares
 from yolo_lite.data.loader import EpochSampler, build_loader
 from yolo_lite.engine import loop
 from yolo_lite.engine.checkpoint import (
@@ -28,87 +23,15 @@ from yolo_lite.engine.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from yolo_lite.engine.classification_task import prepare_classification
+from yolo_lite.engine.detection_task import prepare_detection
 from yolo_lite.engine.device import describe_hardware, explain_out_of_memory, pick_device, pick_precision, place
-from yolo_lite.engine.evaluate import EvaluationSettings, detect_split
-from yolo_lite.engine.transfer import most_alike, transfer
+from yolo_lite.engine.run import Listener, Prepared, Run
 from yolo_lite.engine.weights import DEFAULT_WEIGHTS, find_config, find_weights
 from yolo_lite.errors import InputError
 from yolo_lite.files import check_can_create, make_folder, write_atomically
-from yolo_lite.losses.assign import ASSIGNERS, static
-from yolo_lite.losses.detection import detection_loss
-from yolo_lite.metrics.coco import evaluate_coco
-from yolo_lite.models.build import build_detector
-from yolo_lite.models.yolo import Yolo
-from yolo_lite.ops.iou import KINDS
-from yolo_lite.structures import Batch, DetectionSet
+from yolo_lite.models.classifier import DETECTORS
 from yolo_lite.visualize import plot_results
-
-
-@dataclass(frozen=True)
-class Run:
-    """A training run with every setting worked out; kept in last.pt, so that `--resume` needs nothing more.
-
-    The attributes are arguments of `train`.
-    """
-
-    data: str
-    config: Config = Config()  # noqa: RUF009 - frozen
-    weights: str | None = None
-    classes: tuple[str, ...] | None = None
-    fraction: float = 1.0
-
-
-@dataclass(frozen=True)
-class Listener:
-    """How a run tells of itself: lines of text, and a report after each step and each epoch."""
-
-    say: Callable[[str], None] = lambda line: None
-    on_step: Callable[[loop.StepReport], None] = lambda report: None
-    on_epoch: Callable[[Mapping[str, float], bool], None] = lambda row, best: None
-
-
-class DetectionTask:
-    """What the loop needs to know of detection."""
-
-    metric = "AP"
-
-    def __init__(self, config: Config, train: DetectionSet, val: DetectionSet, device: torch.device) -> None:
-        if config.loss.assigner not in ASSIGNERS:
-            raise InputError(f"loss.assigner must be one of {', '.join(ASSIGNERS)}, got {config.loss.assigner!r}")
-        if config.loss.box not in KINDS:
-            raise InputError(f"loss.box must be one of {', '.join(KINDS)}, got {config.loss.box!r}")
-        self.config, self.train, self.val, self.device = config, train, val, device
-        settings = config.loss
-        self.weights = {
-            "class": settings.class_weight,
-            "box": settings.box_weight,
-            "l1": settings.l1_weight,
-            "dfl": settings.dfl_weight,
-        }
-        self.assign = ASSIGNERS[settings.assigner]
-        if self.assign is not static:
-            self.assign = functools.partial(self.assign, top_k=settings.top_k, alpha=settings.alpha, beta=settings.beta)
-
-    def loss(self, model: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Return the weighted parts; a dynamic assigner judges badly while the network knows nothing, so it waits."""
-        assert isinstance(model, Yolo)
-        assign = static if progress < self.config.loss.static_share else self.assign
-        raw = model(batch.images.contiguous(memory_format=torch.channels_last))
-        bins: int = model.head.BINS  # type: ignore[assignment]
-        parts = detection_loss(raw, batch, model.decode, assign, self.config.loss.box, bins, self.config.loss.gamma)
-        return {name: self.weights[name] * value for name, value in parts.items()}
-
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Return pycocotools' twelve numbers on the validation set."""
-        assert isinstance(model, Yolo)
-        settings = EvaluationSettings(batch_size=self.config.train.batch_size, workers=self.config.train.workers)
-        size, resize = self.config.input.image_size, self.config.input.resize
-        rows, _ = detect_split(model, self.train.class_names, self.val, size, resize, self.device, settings)
-        return dict(evaluate_coco(self.val, rows).numbers)
-
-    def name_samples(self, batch: Batch) -> list[str]:
-        """Return the file names of a batch's pictures."""
-        return [self.train.records[index].path.name for index in batch.positions.tolist()]
 
 
 def train(
@@ -147,6 +70,45 @@ def train(
     return _run(run, target, pick_device(device), listener, None)
 
 
+def train_classifier(
+    data: str | Path,
+    model: str | Path | Config | None = None,
+    weights: str | Path | None = None,
+    settings: Mapping[str, object] | None = None,
+    classes: Sequence[str] | None = None,
+    fraction: float = 1.0,
+    per_class: int = 0,
+    split: str = DEFAULT_SHARES,
+    out: str | Path | None = None,
+    device: str = "auto",
+    listener: Listener = Listener(),
+) -> Path:
+    """Train a classifier and return the folder with last.pt, best.pt, results.csv and results.png.
+
+    Args:
+        data: a folder, archive or YAML file; see data/class_sets.py.
+        model: the bare name of a configuration in configs/classify, a YAML file or a Config; None for what fits the
+            weights.
+        weights: start from these: of a classifier, or of a detector with the same backbone; "none" starts from scratch;
+            None starts from the shipped yolo_lite-shuffle-coco, or, where a model is named, from scratch.
+        settings: on top of it, such as {"train.epochs": 5, "classifier.freeze": True}.
+        classes: only these classes of the data.
+        fraction: train on this part of the training pictures of each class, drawn by the seed.
+        per_class: and on so many of each class at most; 0: all.
+        split: how a folder of classes without splits is divided, in percent: train/val/test.
+        out: a folder that holds no run yet; None for the next free runs/train-N.
+        device: auto, cpu, cuda or mps.
+        listener: what to call with news of the run.
+
+    Raises:
+        InputError: where anything given cannot be used, or the loss is no longer finite.
+    """
+    run = plan_classifier(data, model, weights, settings, classes, fraction, per_class, split)
+    target = Path(out) if out else None
+    check_run_folder(target or Path("runs") / "new")
+    return _run(run, target, pick_device(device), listener, None)
+
+
 def resume(out: str | Path | None = None, device: str = "auto", listener: Listener = Listener()) -> Path:
     """Go on with a run from its last finished epoch; `out` None means the newest runs/train-N.
 
@@ -171,9 +133,7 @@ def stored_run(out: str | Path | None) -> tuple[Path, Checkpoint, Run]:
     checkpoint = load_checkpoint(folder / "last.pt")
     if not checkpoint.training:
         raise InputError(f"{folder / 'last.pt'} holds weights only and cannot be resumed; fine-tune it with --weights")
-    plain = checkpoint.training["run"]
-    classes = tuple(plain["classes"]) if plain["classes"] else None
-    return folder, checkpoint, Run(plain["data"], checkpoint.config, plain["weights"], classes, plain["fraction"])
+    return folder, checkpoint, Run.from_plain(checkpoint.training["run"], checkpoint.config)
 
 
 def plan(
@@ -191,17 +151,19 @@ def plan(
     """
     if weights is None:
         weights = DEFAULT_WEIGHTS if config is None else "none"
-    preset = None if weights == "none" else "finetune"
-    base = config if isinstance(config, Config) else _read_named(str(config) if config else preset)
     chosen = dict(settings or {})
     names = tuple(classes) if classes else None
     if weights == "none":
         chosen["train.keep_start"] = 0  # of random weights nothing is worth keeping
-        return Run(str(data), override_config(base, chosen), None, names, fraction)
-    theirs = load_checkpoint(find_weights(str(weights))).config
+        return Run(str(data), override_config(_named(config, None), chosen), None, names, fraction)
+    start = load_checkpoint(find_weights(str(weights)))
+    theirs = start.config
+    if start.is_classifier:
+        return Run(str(data), _around_backbone(start, weights, config, chosen), str(weights), names, fraction)
     for key in chosen:
         if key.startswith("model.") or key in ("input.mean", "input.std", "input.resize"):
             raise InputError(f"{key} is fixed by --weights {weights}; leave it out, or train from scratch")
+    base = _named(config, "finetune")
     if config is None:
         base = dataclasses.replace(base, input=theirs.input)
     base = override_config(base, chosen)
@@ -210,8 +172,86 @@ def plan(
     return Run(str(data), fixed, str(weights), names, fraction)
 
 
-def _read_named(config: str | None) -> Config:
-    return read_config(find_config(config) if config else None)
+def _around_backbone(
+    start: Checkpoint, weights: str | Path, config: str | Path | Config | None, chosen: dict[str, object]
+) -> Config:
+    """Return the configuration of a detector whose backbone is that of a classifier, everything else as from scratch."""
+    backbone = start.config.classifier.model
+    if backbone not in DETECTORS:
+        raise InputError(
+            f"{weights} is the classifier {backbone}, whose layers no detector has; {', '.join(DETECTORS)} fit"
+        )
+    chosen["train.keep_start"] = 0
+    base = override_config(_named(config, "shuffle" if DETECTORS[backbone] == "shuffle" else "nano"), chosen)
+    mean, std = start.config.input.mean, start.config.input.std
+    return dataclasses.replace(
+        base, model=start.config.model, input=dataclasses.replace(base.input, mean=mean, std=std)
+    )
+
+
+def plan_classifier(
+    data: str | Path,
+    model: str | Path | Config | None = None,
+    weights: str | Path | None = None,
+    settings: Mapping[str, object] | None = None,
+    classes: Sequence[str] | None = None,
+    fraction: float = 1.0,
+    per_class: int = 0,
+    split: str = DEFAULT_SHARES,
+) -> Run:
+    """Work out the run that the arguments of `train_classifier` ask for; raises as that does."""
+    if weights is None:
+        weights = DEFAULT_WEIGHTS if model is None else "none"
+    start = None if weights == "none" else load_checkpoint(find_weights(str(weights)))
+    if model is None:
+        model = _model_for(start, weights)
+    parse_shares(split)
+    if per_class < 0:
+        raise InputError(f"--per-class must be at least 0, got {per_class}")
+    base = model if isinstance(model, Config) else read_config(find_config(str(model), "configs/classify"))
+    if base.classifier.model == "none":
+        raise InputError(f"{model} is the configuration of a detector; name one of configs/classify")
+    chosen = dict(settings or {})
+    rest = (tuple(classes) if classes else None, fraction, per_class, split)
+    if start is None:
+        return Run(str(data), override_config(base, {**chosen, "train.keep_start": 0}), None, *rest)
+    fixed = ["model.", "input.channels", "input.mean", "input.std"]
+    for key in chosen:
+        if key.startswith(tuple(fixed)):
+            raise InputError(f"{key} is fixed by --weights {weights}; leave it out, or train from scratch")
+    theirs = start.config
+    own = DETECTORS.get(base.classifier.model)
+    if theirs.classifier.model != base.classifier.model and (start.is_classifier or own != theirs.model.backbone):
+        raise InputError(f"{weights} is a {theirs.name}, which {base.classifier.model} cannot start from")
+    base = dataclasses.replace(base, model=theirs.model)
+    channels, mean, std = theirs.input.channels, theirs.input.mean, theirs.input.std
+    base = dataclasses.replace(base, input=dataclasses.replace(base.input, channels=channels, mean=mean, std=std))
+    if start.is_classifier:
+        mine = dataclasses.replace(theirs.classifier, freeze=base.classifier.freeze)
+        base = dataclasses.replace(base, classifier=mine)
+    return Run(str(data), override_config(base, chosen), str(weights), *rest)
+
+
+def _model_for(start: Checkpoint | None, weights: str | Path) -> str:
+    """Return the configuration to train with where only weights are named."""
+    if start is None:
+        raise InputError("name a --model to train from scratch")
+    if start.is_classifier:
+        return start.config.classifier.model
+    fitting = [name for name, backbone in DETECTORS.items() if backbone == start.config.model.backbone]
+    if not fitting:
+        raise InputError(f"no classifier has the backbone of {weights}")
+    return fitting[0]
+
+
+def _named(config: str | Path | Config | None, default: str | None) -> Config:
+    if isinstance(config, Config):
+        return config
+    name = str(config) if config else default
+    read = read_config(find_config(name) if name else None)
+    if read.classifier.model != "none":
+        raise InputError(f"{name} is the configuration of a classifier: use classify train --model {name}")
+    return read
 
 
 def check_run_folder(out: Path) -> None:
@@ -253,35 +293,26 @@ def _run(run: Run, out: Path | None, device: torch.device, listener: Listener, r
     config = run.config
     start = None if resumed or run.weights is None else load_checkpoint(find_weights(run.weights))
     precision = pick_precision(config.train.precision, device)
-    train_set, val_set, notes = read_train_and_val(run.data, run.classes, run.fraction, config.train.seed)
-    for note in notes:
-        listener.say(note)
-    check_pictures(train_set)
-    check_pictures(val_set)
-    about = _about(run, train_set, val_set, device, precision)
-    model = build_detector(config, len(train_set.class_names), config.train.seed)
     if not run.weights and not resumed:
         listener.say(f"training {config.name} from scratch")
-    if start:
-        if set(train_set.class_names) - set(start.class_names):
-            listener.say("looking for the known class that each new one resembles")
-        likeness = most_alike(start, train_set, config.input)
-        told = transfer(model, train_set.class_names, start, likeness)
-        listener.say(f"starting from {run.weights}: {told}; from scratch: --config nano --weights none")
-    model = place(model, device)
-    dataset, sampler = _training_data(config, train_set, listener)
-    loader = build_loader(dataset, sampler, config.train.workers, device)
+    prepare = prepare_detection if config.classifier.model == "none" else prepare_classification
+    prepared = prepare(run, start, device, listener)
+    about = {**prepared.about, **_about(run, device, precision)}
+    model = place(prepared.model, device)
+    sampler = EpochSampler(len(prepared.dataset), config.train.batch_size, shuffle=True, seed=config.train.seed)  # type: ignore[arg-type]
+    loader = build_loader(prepared.dataset, sampler, config.train.workers, device, prepared.collate)
     state = loop.new_state(model, config.train, len(sampler) * config.train.epochs)
-    task = DetectionTask(config, train_set, val_set, device)
     folder = out if resumed and out else new_run_folder(out)
     if resumed:
         same = ("fingerprint", "val_fingerprint")
         if any(resumed.about[name] != about[name] for name in same):
             raise InputError(
-                f"{run.data} is not what the run in {folder} was started on: pictures or boxes have changed"
+                f"{run.data} is not what the run in {folder} was started on: pictures or labels have changed"
             )
         about["data"] = resumed.about["data"]
         state.restore(resumed.training)
+        if state.finished(config.train):
+            raise InputError(f"the run in {folder} has stopped early after epoch {state.epoch}; nothing to resume")
         listener.say(f"going on in {folder} after epoch {state.epoch} of {config.train.epochs}")
     parameters = sum(parameter.numel() for parameter in model.parameters())
     listener.say(
@@ -289,41 +320,30 @@ def _run(run: Run, out: Path | None, device: torch.device, listener: Listener, r
     )
 
     def on_epoch(state: loop.State, best: bool) -> None:
-        _save(folder, run, train_set, {**about, "epoch": state.epoch}, state, best)
+        _save(folder, run, prepared, {**about, "epoch": state.epoch}, state, best)
         listener.on_epoch(state.rows[-1], best)
 
     size = " x ".join(str(side) for side in config.input.image_size)
     remedy = f"use a smaller --batch-size (now {config.train.batch_size}) or --image-size (now {size})"
     try:
         with explain_out_of_memory(remedy):
-            loop.run(task, state, loader, sampler, config.train, device, precision, listener.on_step, on_epoch)
+            loop.run(prepared.task, state, loader, sampler, config.train, device, precision, listener.on_step, on_epoch)
     finally:
         if not any(folder.iterdir()):  # stopped before an epoch was done: as if it had not been begun
             folder.rmdir()
+    if state.epoch < config.train.epochs:
+        listener.say(f"stopped early: no better epoch than {state.best_epoch} in the last {config.train.patience}")
     return folder
 
 
-def _training_data(config: Config, data: DetectionSet, listener: Listener) -> tuple[DetectionDataset, EpochSampler]:
-    augmenter = Augmenter(config.augment, config.input.image_size, config.input.resize)
-    listener.say(f"augmentation: {augmenter.describe()}")
-    epochs, seed = config.train.epochs, config.train.seed
-    strong = round(epochs * (1 - config.augment.off_last))
-    dataset = DetectionDataset(data.records, config.input.image_size, config.input.resize, augmenter, strong, seed)
-    return dataset, EpochSampler(len(dataset), config.train.batch_size, shuffle=True, seed=seed)
-
-
-def _about(
-    run: Run, train_set: DetectionSet, val_set: DetectionSet, device: torch.device, precision: str
-) -> dict[str, Any]:
+def _about(run: Run, device: torch.device, precision: str) -> dict[str, Any]:
     return {
         "data": run.data,
-        "train": train_set.summary(),
-        "val": val_set.summary(),
-        "fingerprint": fingerprint(train_set),
-        "val_fingerprint": fingerprint(val_set),
         "seed": run.config.train.seed,
         "classes": list(run.classes or ()),
         "fraction": run.fraction,
+        "per_class": run.per_class,
+        "split": run.split,
         "started_from": run.weights,
         "hardware": describe_hardware(device),
         "precision": precision,
@@ -335,16 +355,16 @@ def _about(
     }
 
 
-def _save(folder: Path, run: Run, data: DetectionSet, about: dict[str, Any], state: loop.State, best: bool) -> None:
+def _save(folder: Path, run: Run, prepared: Prepared, about: dict[str, Any], state: loop.State, best: bool) -> None:
     about = {**about, "metrics": dict(state.rows[-1])}
-    common = (run.config, data.class_names, data.category_ids)
+    common = (run.config, prepared.class_names, prepared.category_ids)
     if best:
         save_checkpoint(folder / "best.pt", Checkpoint(*common, half(state.ema.model.state_dict()), about))
     write_atomically(folder / "results.csv", lambda part: _write_csv(part, state.rows))
-    if DetectionTask.metric in state.rows[-1]:
+    if prepared.task.metric in state.rows[-1]:
         write_atomically(folder / "results.png", lambda part: plot_results(state.rows, part))
-    plain = {"data": str(Path(run.data).resolve()), "weights": run.weights, "fraction": run.fraction}
-    training = {**state.to_plain(), "run": {**plain, "classes": list(run.classes or ())}}
+    plain = {**run.to_plain(), "data": str(Path(run.data).resolve())}
+    training = {**state.to_plain(), "run": plain}
     # Last, because an epoch counts as finished once this is there.
     save_checkpoint(folder / "last.pt", Checkpoint(*common, state.ema.model.state_dict(), about, training))
 

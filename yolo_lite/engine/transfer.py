@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from yolo_lite.config import InputConfig
 from yolo_lite.data.datasets import DetectionDataset
-from yolo_lite.data.loader import collate
+from yolo_lite.data.loader import collate_boxes
 from yolo_lite.engine.checkpoint import Checkpoint
+from yolo_lite.errors import InputError, some
 from yolo_lite.models.build import build_detector
+from yolo_lite.models.classifier import ClassifierNet
 from yolo_lite.models.yolo import Yolo
 from yolo_lite.ops import box_iou
 from yolo_lite.structures import DetectionSet, ImageRecord
@@ -53,6 +55,36 @@ def transfer(
     return "; ".join(told)
 
 
+def transfer_backbone(model: nn.Module, checkpoint: Checkpoint) -> str:
+    """Copy the backbone from a detector to a classifier or back, or between classifiers, and say what was taken.
+
+    Raises:
+        InputError: where the backbone does not fit.
+    """
+    mine = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("backbone.")}
+    for name, tensor in mine.items():
+        if name not in checkpoint.weights or checkpoint.weights[name].shape != tensor.shape:
+            raise InputError(f"the backbone of these weights ({checkpoint.config.name}) does not fit: {name} differs")
+        tensor.copy_(checkpoint.weights[name].to(tensor.dtype))
+    return f"took its backbone, {sum(tensor.numel() for tensor in mine.values()):,} values"
+
+
+def transfer_classes(model: ClassifierNet, class_names: Sequence[str], checkpoint: Checkpoint) -> str:
+    """Copy a classifier's last layer class by class, matched by name, and say which were kept and which are new."""
+    kept = [name for name in class_names if name in checkpoint.class_names]
+    theirs = {name: value for name, value in checkpoint.weights.items() if name.startswith("head.")}
+    for name, tensor in model.state_dict().items():
+        if name in theirs and len(tensor) == len(class_names) and len(theirs[name]) == len(checkpoint.class_names):
+            for one in kept:
+                row = theirs[name][checkpoint.class_names.index(one)]
+                if row.shape == tensor.shape[1:]:
+                    tensor[class_names.index(one)] = row.to(tensor.dtype)
+        elif name in theirs and class_names == checkpoint.class_names and tensor.shape == theirs[name].shape:
+            tensor.copy_(theirs[name].to(tensor.dtype))  # the single output of two classes
+    new = [name for name in class_names if name not in kept]
+    return "; ".join(([f"kept {some(kept)}"] if kept else []) + ([f"new: {some(new)}"] if new else []))
+
+
 def most_alike(checkpoint: Checkpoint, data: DetectionSet, settings: InputConfig) -> dict[str, str]:
     """Find for each class that the weights do not know the known one that they take its objects for.
 
@@ -85,7 +117,7 @@ def _average_scores(model: Yolo, records: Sequence[ImageRecord], label: int, set
     dataset = DetectionDataset(records, settings.image_size, settings.resize)
     scores = []
     for index in range(len(records)):
-        batch = collate([dataset[(0, index)]])
+        batch = collate_boxes([dataset[(0, index)]])
         raw = model(batch.images)
         every = torch.arange(len(raw.points)).unsqueeze(0)
         overlaps = box_iou(batch.boxes[0][batch.labels[0] == label], model.decode(raw, every)[0])  # [N, A]

@@ -15,9 +15,12 @@ def find_weights(name: str) -> Path:
     return _find(name, "weights", ".pt")
 
 
-def find_config(name: str) -> Path:
-    """Return the file that a path or bare name (nano) means; raise InputError naming those that exist."""
-    return _find(name, "configs", ".yaml")
+def find_config(name: str, kind: str = "configs") -> Path:
+    """Return the file that a path or bare name (nano) means; raise InputError naming those that exist.
+
+    `kind` is the folder of the bare name: configs, or configs/classify for classifiers.
+    """
+    return _find(name, kind, ".yaml")
 
 
 def shipped(kind: str, suffix: str) -> dict[str, Path]:

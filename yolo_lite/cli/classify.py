@@ -1,0 +1,202 @@
+"""`yolo-lite classify train|eval|predict`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from yolo_lite.cli import arguments
+from yolo_lite.cli.train import run_settings, train_or_resume
+from yolo_lite.errors import InputError
+
+if TYPE_CHECKING:
+    from yolo_lite.engine.classify import Classifier
+    from yolo_lite.metrics.classification import ClassificationReport
+    from yolo_lite.structures import Classification
+
+_DATA_HELP = (
+    "pictures in folders of classes, a .tar or .tar.gz of these, MNIST's idx files, CIFAR-10's binary files, a detection "
+    "set (its boxes are cut out), or a YAML file that joins several"
+)
+_SPLIT_HELP = "how a folder of classes without splits is divided, percent of train/val/test; default 70/15/15"
+_EXAMPLES = 24
+_MODELS = (
+    "mlp",
+    "lenet",
+    "mnist_cnn",
+    "mnist_small",
+    "cifar_cnn",
+    "conv_net",
+    "binary_cnn",
+    "alexnet",
+    "vgg16",
+    "inception",
+    "resnet50",
+    "capsule",
+    "yolo_lite-n-cls",
+    "yolo_lite-shuffle-cls",
+)  # a test compares them with configs/classify: reading that would import torch for a help text
+
+
+def add_classify(parser: argparse.ArgumentParser) -> None:
+    """Give the parser its arguments."""
+    what = parser.add_subparsers(dest="what", metavar="what", required=True)
+    _add_train(what.add_parser("train", help="train a classifier", description=_train.__doc__))
+    _add_eval(what.add_parser("eval", help="precision, recall, F1, confusion matrix", description=_eval.__doc__))
+    _add_predict(what.add_parser("predict", help="say what pictures show", description=_predict.__doc__))
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=arguments.text, help=f"a YAML file or one of: {', '.join(_MODELS)}")
+    parser.add_argument("--data", type=arguments.text, help=_DATA_HELP)
+    parser.add_argument(
+        "--weights",
+        type=arguments.text,
+        help="start from these: a classifier, or a detector with the same backbone; default: the shipped "
+        f"{arguments.DEFAULT}, or, where --model is given, none: from scratch",
+    )
+    parser.add_argument("--freeze", action="store_true", help="train the last layer only (transfer learning)")
+    parser.add_argument("--split", help=_SPLIT_HELP)
+    parser.add_argument("--classes", type=arguments.names, help="only these classes: cat,dog")
+    parser.add_argument("--per-class", type=arguments.positive, help="at most so many training pictures of each class")
+    parser.add_argument(
+        "--fraction", type=float, help="train on this part of the pictures, drawn by the seed; default 1"
+    )
+    arguments.add_run(parser)
+    parser.set_defaults(run=_train)
+
+
+def _train(args: argparse.Namespace) -> int:
+    """Train a classifier. Leaves last.pt (to resume), best.pt (to use), results.csv and results.png in its folder.
+
+    Without --model and --weights it goes on from the backbone of the shipped detector.
+    """
+    from yolo_lite.engine.run import Listener
+    from yolo_lite.engine.train import train_classifier
+
+    def start(listener: Listener) -> Path:
+        settings = run_settings(args)
+        if args.freeze:
+            settings["classifier.freeze"] = True
+        fraction = 1.0 if args.fraction is None else args.fraction
+        rest = (args.classes, fraction, args.per_class or 0, args.split or "70/15/15", args.out, args.device, listener)
+        return train_classifier(args.data, args.model, args.weights, settings, *rest)
+
+    folder = train_or_resume(args, "classify train", start)
+    if folder is None:
+        return 130
+    where = shlex.quote(str(folder / "best.pt"))
+    print(f"\ndone: {folder / 'best.pt'} holds the best weights, {folder / 'results.png'} the curves. Next:")
+    print(f"  yolo-lite classify eval --weights {where} --data {shlex.quote(args.data or 'your_data')}")
+    print(f"  yolo-lite classify predict --weights {where} --source your_picture.jpg")
+    return 0
+
+
+def _add_eval(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--weights", type=arguments.text, required=True, help=arguments.WEIGHTS_HELP)
+    parser.add_argument("--data", type=arguments.text, required=True, help=_DATA_HELP)
+    parser.add_argument("--on", metavar="SPLIT", help="train, val or test; default: test where there is one, else val")
+    parser.add_argument("--split", help=f"{_SPLIT_HELP}, or what the weights were trained with")
+    parser.add_argument("--classes", type=arguments.names, help="score pictures of these classes only: cat,dog")
+    parser.add_argument("--batch-size", type=arguments.positive, default=64, help="default 64")
+    parser.add_argument("--device", default="auto", help=arguments.DEVICE_HELP)
+    parser.add_argument("--out", type=arguments.text, help="folder of the results; default: the next free runs/eval-N")
+    parser.set_defaults(run=_eval)
+
+
+def _eval(args: argparse.Namespace) -> int:
+    """Score a classifier: a report for each class, metrics.json, confusion.png, and examples.png with right and wrong answers."""
+    from yolo_lite.engine.classify import evaluate_classifier
+    from yolo_lite.files import check_can_create, make_folder, write_atomically
+    from yolo_lite.visualize import draw_classifications, plot_confusion
+
+    out = Path(args.out) if args.out else arguments.next_free("eval")
+    check_can_create(out)
+    result = evaluate_classifier(
+        args.weights, args.data, args.on, args.device, args.classes, args.split, args.batch_size
+    )
+    print(", ".join(f"{key} {value}" for key, value in result.settings.items()))
+    print(f"\n{report_table(result.report)}")
+    make_folder(out)
+    text = json.dumps(result.to_json(), indent=1)
+    write_atomically(out / "metrics.json", lambda part: part.write_text(text + "\n", encoding="utf-8"))
+    write_atomically(out / "confusion.png", lambda p: plot_confusion(result.report.confusion, result.class_names, p))
+    write_atomically(out / "examples.png", lambda part: draw_classifications(result.examples(_EXAMPLES), part))
+    print(
+        f"\nmetrics: {out / 'metrics.json'}, confusion matrix: {out / 'confusion.png'}, examples: {out / 'examples.png'}"
+    )
+    return 0
+
+
+def report_table(report: ClassificationReport) -> str:
+    """Return precision, recall, F1 and support of each class, then accuracy and both averages, as text."""
+    width = max(map(len, [*report.per_class, "weighted average"]))
+    lines = [f"{'class':<{width}}  precision  recall     F1  support"]
+    for name, one in report.per_class.items():
+        lines.append(f"{name:<{width}}  {one.precision:9.3f}  {one.recall:6.3f}  {one.f1:5.3f}  {one.support:7,}")
+    lines.append(f"\n{'accuracy':<{width}}  {'':9}  {'':6}  {report.accuracy:5.3f}  {report.macro.support:7,}")
+    for name, one in (("macro average", report.macro), ("weighted average", report.weighted)):
+        lines.append(f"{name:<{width}}  {one.precision:9.3f}  {one.recall:6.3f}  {one.f1:5.3f}  {one.support:7,}")
+    return "\n".join(lines)
+
+
+def _add_predict(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--weights", type=arguments.text, required=True, help=arguments.WEIGHTS_HELP)
+    parser.add_argument(
+        "--source", type=arguments.text, required=True, help="picture, folder, or pattern such as 'shots/*.jpg'"
+    )
+    parser.add_argument("--batch-size", type=arguments.positive, default=64, help="default 64")
+    parser.add_argument("--device", default="auto", help=arguments.DEVICE_HELP)
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="CSV file of many pictures; default: runs/predict-N/predictions.csv"
+    )
+    parser.set_defaults(run=_predict)
+
+
+def _predict(args: argparse.Namespace) -> int:
+    """Say what one picture shows, such as "dog 98%, cat 2%"; for several write a CSV file with every class's score."""
+    from yolo_lite.data.sources import Video, find_source
+    from yolo_lite.engine.classify import Classifier, write_predictions
+    from yolo_lite.files import make_folder, write_atomically
+
+    source = find_source(args.source)
+    if isinstance(source, Video):
+        raise InputError(f"{args.source} is a video; classify takes pictures")
+    classifier = Classifier(args.weights, args.device, args.batch_size)
+    if len(source) == 1 and args.out is None:
+        print(classifier(source[0]))
+        return 0
+    out = args.out or arguments.next_free("predict") / "predictions.csv"
+    rows = list(_each(classifier, source))
+    if not rows:
+        raise InputError(f"none of {len(source)} pictures could be read")
+    make_folder(out.parent)
+    write_atomically(out, lambda part: write_predictions(part, rows, classifier.class_names))
+    counts = {name: sum(one.name == name for _, one in rows) for name in classifier.class_names}
+    told = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
+    skipped = len(source) - len(rows)
+    print(f"{len(rows):,} pictures: {told}{f'; {skipped} skipped' if skipped else ''}; scores: {out}")
+    return 0
+
+
+def _each(classifier: Classifier, pictures: list[Path]) -> Iterator[tuple[str, Classification]]:
+    """Yield file names with what they show; what cannot be read is told and left out."""
+    from tqdm import tqdm
+
+    from yolo_lite.data.images import read_image
+
+    for start in tqdm(range(0, len(pictures), classifier.batch_size), unit="batch", leave=False, disable=None):
+        names: list[str] = []
+        images: list[Any] = []
+        for path in pictures[start : start + classifier.batch_size]:
+            try:
+                images.append(read_image(path))
+                names.append(str(path))
+            except InputError as error:
+                print(f"skipped: {error}", file=sys.stderr)
+        yield from zip(names, classifier(images))

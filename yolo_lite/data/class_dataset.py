@@ -1,0 +1,114 @@
+"""Pictures to classify as network inputs, each made from (seed, epoch, index) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Dataset
+
+from yolo_lite.data.images import decode_image, read_image
+from yolo_lite.errors import InputError
+from yolo_lite.structures import ClassBatch, ClassRecord, ClassSample, Image, Letterbox
+
+if TYPE_CHECKING:
+    from yolo_lite.data.augment import ClassAugmenter
+
+CACHE_LIMIT = 1 << 30  # bytes of input pixels that are kept in memory instead of being decoded in every epoch
+
+
+class ClassDataset(Dataset[ClassSample]):
+    """Samples by (epoch, index).
+
+    Pictures are brought to the input's size first and augmented then, so that they can be kept at that size.
+
+    Args:
+        records: the pictures.
+        input_hw: height and width of the network's input.
+        channels: 3, or 1 for grey.
+        resize: "letterbox" or "stretch".
+        augmenter: None for pictures as they are.
+        strong_epochs: so many epochs, from the start, are augmented in full.
+        seed: of the augmentation.
+
+    Raises:
+        InputError: naming the first picture that cannot be read, where all fit into the memory set aside.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[ClassRecord],
+        input_hw: tuple[int, int],
+        channels: int,
+        resize: str,
+        augmenter: ClassAugmenter | None = None,
+        strong_epochs: int = 0,
+        seed: int = 0,
+    ) -> None:
+        self.records, self.input_hw, self.channels, self.resize = records, input_hw, channels, resize
+        self.augmenter, self.strong_epochs, self.seed = augmenter, strong_epochs, seed
+        self.kept: npt.NDArray[np.uint8] | None = None
+        if len(records) * channels * input_hw[0] * input_hw[1] <= CACHE_LIMIT:
+            kept = np.empty((len(records), *input_hw, channels), np.uint8)
+            for index in range(len(records)):
+                kept[index] = self.load(index)
+            self.kept = kept
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, key: tuple[int, int]) -> ClassSample:
+        epoch, index = key
+        image = self.load(index) if self.kept is None else self.kept[index]
+        if self.augmenter is not None:
+            generator = np.random.default_rng([self.seed, epoch, index])
+            image = self.augmenter(image, generator, strong=epoch < self.strong_epochs)
+        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        return ClassSample(pixels, self.records[index].label, index)
+
+    def load(self, index: int) -> npt.NDArray[np.uint8]:
+        """Return a picture at the size of the input, uint8 [H, W, channels]."""
+        return to_input(read_record(self.records[index]), self.input_hw, self.channels, self.resize)
+
+
+def read_record(record: ClassRecord) -> Image:
+    """Return the pixels that a record means, uint8 [H, W, 3] RGB.
+
+    Raises:
+        InputError: naming the picture, where it cannot be read, or its box lies outside.
+    """
+    content = record.content
+    if isinstance(content, Path):
+        image = read_image(content)
+    elif isinstance(content, bytes):
+        image = decode_image(content, record.name)
+    else:
+        image = np.repeat(content[..., None], 3, -1) if content.ndim == 2 else content
+    if record.box is None:
+        return image
+    left, top, right, bottom = (max(0, round(side)) for side in record.box)
+    part = image[top:bottom, left:right]
+    if not part.size:
+        raise InputError(f"{record.name} lies outside its picture of {image.shape[1]} x {image.shape[0]} pixels")
+    return part
+
+
+def to_input(image: Image, input_hw: tuple[int, int], channels: int, resize: str) -> npt.NDArray[np.uint8]:
+    """Bring a picture, uint8 [H, W, 3] RGB, to the network's input, uint8 [H, W, channels]; one channel is its grey."""
+    import cv2
+
+    fitted = Letterbox.fit((image.shape[0], image.shape[1]), input_hw, resize).apply(image)
+    return cv2.cvtColor(fitted, cv2.COLOR_RGB2GRAY)[..., None] if channels == 1 else fitted
+
+
+def collate_classes(samples: Sequence[ClassSample]) -> ClassBatch:
+    """Stack samples."""
+    return ClassBatch(
+        torch.stack([sample.image for sample in samples]),
+        torch.tensor([sample.label for sample in samples]),
+        torch.tensor([sample.position for sample in samples]),
+    )

@@ -1,0 +1,509 @@
+"""Recognise and read pictures to classify.
+
+`--data` may be, for a classifier:
+
+- a folder, a tar or a tar.gz with `train/<class>/...` and `val`, `validation` or `test`; or with the classes at its top,
+  which are then split by the seed;
+- MNIST's idx files (`train-images-idx3-ubyte`, `t10k-labels-idx1-ubyte` ..., also as .gz) in a folder or archive;
+- CIFAR-10 in its binary version (`data_batch_1.bin` ...), in a folder or archive;
+- a detection set (see discover.py): every box is cut out and classified;
+- a YAML file that joins several of these by class name:
+
+      classes: [cat, dog, car]         # optional: only these, in this order
+      train: [cats_dogs.tar, {data: voc5, classes: [car]}]      # of each, the split of that name...
+      test: {data: voc5, split: val}                            # ...or of another
+
+Archives are read where they lie; nothing is unpacked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import hashlib
+import re
+import tarfile
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from yolo_lite.config import read_yaml
+from yolo_lite.data.discover import canonical_split, find_splits, is_detection_set, locate
+from yolo_lite.data.images import IMAGE_SUFFIXES
+from yolo_lite.errors import InputError, some, suggest
+from yolo_lite.structures import ClassificationSet, ClassRecord, DetectionSet
+
+Splits = dict[str, ClassificationSet]
+Content = Path | bytes
+SPLITS = ("train", "val", "test")
+DEFAULT_SHARES = "70/15/15"
+MIN_CROP = 8  # pixels; a box of which a side is shorter shows too little
+_HELD_OUT = 0.1
+_MAX_ARCHIVE = 4 << 30  # bytes, unpacked: what is read into memory
+_IDX = re.compile(r"(?:.*[-_.])?(train|t10k|test|val)[-_.](images|labels)[-_.]idx[13][-_.]ubyte(?:\.gz)?")
+_IDX_SPLITS = {"train": "train", "t10k": "test", "test": "test", "val": "val"}
+_CIFAR_BYTES = 1 + 3 * 32 * 32
+
+
+def read_class_splits(data: str | Path, shares: str = DEFAULT_SHARES, seed: int = 0) -> tuple[Splits, list[str]]:
+    """Read every split that the data has.
+
+    Args:
+        data: see above.
+        shares: how a folder of classes without splits is divided, in percent: train/val, or train/val/test.
+        seed: of that division.
+
+    Returns:
+        The splits by canonical name (train, val, test), and lines that say what was done.
+
+    Raises:
+        InputError: where nothing is recognised, a class has no picture, or a file is not what its name says.
+    """
+    path = Path(data)
+    if not path.exists():
+        raise InputError(f"{path} does not exist; --data takes a folder, a tar file or a YAML file")
+    if path.suffix in (".yaml", ".yml") and "names" not in read_yaml(path):
+        return _joined(path, shares, seed), []
+    if path.suffix in (".yaml", ".yml", ".json") or (path.is_dir() and is_detection_set(path)):
+        return _crops(path)
+    files, folders = _tree(path)
+    splits = _idx_splits(path, files) or _cifar_splits(path, files)
+    if splits:
+        return splits, []
+    return _folder_splits(path, files, folders, shares, seed)
+
+
+def read_classes_to_train(
+    data: str | Path,
+    classes: Sequence[str] | None = None,
+    fraction: float = 1.0,
+    per_class: int = 0,
+    shares: str = DEFAULT_SHARES,
+    seed: int = 0,
+) -> tuple[ClassificationSet, ClassificationSet, list[str]]:
+    """Read what training needs; a test split is left alone.
+
+    Without a validation split a tenth of each class is set aside by the seed. Of the rest `fraction` is drawn, and at
+    most `per_class` of each class (0: all).
+
+    Returns:
+        The training set, the validation set with the same classes, and lines that say what was found and done.
+    """
+    if not 0 < fraction <= 1:
+        raise InputError(f"--fraction must be above 0 and at most 1, got {fraction}")
+    splits, notes = read_class_splits(data, shares, seed)
+    if "train" not in splits:
+        raise InputError(f"{data} has no training split; found {', '.join(splits)}")
+    train = select_classes(splits["train"], classes) if classes else splits["train"]
+    _check_classes(train)
+    if "val" in splits:
+        val = align_classes(splits["val"], train.class_names, strict=not classes)
+    else:
+        train, val = _divide(train, (1 - _HELD_OUT, _HELD_OUT), seed)
+        notes.append(f"val: no such split, so {len(val.records):,} training pictures are set aside by seed {seed}")
+    if fraction < 1 or per_class:
+        train = _part(train, fraction, per_class, seed)
+        notes.append(f"train: a part is drawn by seed {seed}")
+    if not val.records:
+        raise InputError(f"{val.source}: no picture of the classes {some(train.class_names)} to validate on")
+    return train, val, [*notes, f"train: {train.summary()} ({train.source})", f"val: {val.summary()} ({val.source})"]
+
+
+def read_classes_to_score(
+    data: str | Path,
+    split: str | None = None,
+    classes: Sequence[str] | None = None,
+    shares: str = DEFAULT_SHARES,
+    seed: int = 0,
+) -> tuple[str, ClassificationSet]:
+    """Read one split: test where there is one, else val (with the same seed what training validated on), else train.
+
+    Returns:
+        The split's name and content.
+    """
+    splits, _ = read_class_splits(data, shares, seed)
+    if "val" not in splits and "train" in splits and (split == "val" or (split is None and "test" not in splits)):
+        train = select_classes(splits["train"], classes) if classes else splits["train"]
+        return "val", _divide(train, (1 - _HELD_OUT, _HELD_OUT), seed)[1]
+    name = canonical_split(split) if split else next(name for name in ("test", "val") if name in splits)
+    if name not in splits:
+        raise InputError(f"{data} has no split {split!r}; found {', '.join(splits)}")
+    return name, select_classes(splits[name], classes) if classes else splits[name]
+
+
+def select_classes(data: ClassificationSet, classes: Sequence[str]) -> ClassificationSet:
+    """Keep only some classes, in the order given.
+
+    Raises:
+        InputError: for a class the set lacks, naming the nearest.
+    """
+    for name in classes:
+        if name not in data.class_names:
+            raise InputError(f"{data.source} has no class {name!r}; {suggest(name, data.class_names)}")
+    return align_classes(data, classes, strict=False)
+
+
+def align_classes(data: ClassificationSet, class_names: Sequence[str], strict: bool = True) -> ClassificationSet:
+    """Renumber labels to `class_names`, matched by name.
+
+    Raises:
+        InputError: with `strict`, where a class with pictures is not among them.
+    """
+    if data.class_names == tuple(class_names):
+        return data
+    new = {name: label for label, name in enumerate(class_names)}
+    present = {data.class_names[record.label] for record in data.records}
+    unknown = [name for name in data.class_names if name not in new and name in present]
+    if strict and unknown:
+        raise InputError(
+            f"{data.source} has pictures of {some(unknown)}, a class missing from train ({some(class_names)})"
+        )
+    records = tuple(
+        dataclasses.replace(record, label=new[data.class_names[record.label]])
+        for record in data.records
+        if data.class_names[record.label] in new
+    )
+    return ClassificationSet(records, tuple(class_names), data.source)
+
+
+def crop_records(data: DetectionSet) -> tuple[ClassRecord, ...]:
+    """Return a record for each box of a detection set, but crowds and those with a side under MIN_CROP pixels."""
+    return tuple(
+        ClassRecord(f"{record.path} at {_rounded(box)}", record.path, int(label), _sides(box))
+        for record in data.records
+        for box, label, crowd in zip(record.boxes, record.labels, record.crowd)
+        if not crowd and min(box[2] - box[0], box[3] - box[1]) >= MIN_CROP
+    )
+
+
+def fingerprint_classes(data: ClassificationSet) -> str:
+    """Return a sha256 of class names, labels and boxes, and of the names and sizes of files or of what is in memory."""
+    digest = hashlib.sha256("\n".join(data.class_names).encode())
+    for record in data.records:
+        content = record.content
+        digest.update(f"\n{Path(record.name).name} {record.label} {record.box} ".encode(errors="surrogateescape"))
+        if isinstance(content, Path):
+            digest.update(str(content.stat().st_size).encode())
+        else:
+            digest.update(content if isinstance(content, bytes) else content.tobytes())
+    return digest.hexdigest()
+
+
+def _sides(box: npt.NDArray[np.float64]) -> tuple[float, float, float, float]:
+    return float(box[0]), float(box[1]), float(box[2]), float(box[3])
+
+
+def _rounded(box: npt.NDArray[np.float64]) -> str:
+    return f"x {box[0]:.0f}-{box[2]:.0f}, y {box[1]:.0f}-{box[3]:.0f}"
+
+
+def _check_classes(train: ClassificationSet) -> None:
+    if len(train.class_names) < 2:
+        raise InputError(
+            f"{train.source} has one class only ({some(train.class_names)}); to classify takes two or more"
+        )
+    counts = np.bincount([record.label for record in train.records], minlength=len(train.class_names))
+    empty = [name for name, count in zip(train.class_names, counts) if not count]
+    if empty:
+        raise InputError(f"{train.source} has no picture of the class {some(empty)}")
+
+
+def _tree(path: Path) -> tuple[dict[PurePosixPath, Content], list[PurePosixPath]]:
+    """Return the files of a folder or archive by relative path, and its folders; hidden ones are left out."""
+    if path.is_dir():
+        entries = sorted(path.rglob("*"))
+        files: dict[PurePosixPath, Content] = {
+            PurePosixPath(entry.relative_to(path).as_posix()): entry for entry in entries if entry.is_file()
+        }
+        folders = [PurePosixPath(entry.relative_to(path).as_posix()) for entry in entries if entry.is_dir()]
+    elif ".tar" in path.suffixes or path.suffix == ".tgz":
+        files, folders = _archive_tree(path)
+    else:
+        raise InputError(f"{path} is neither a folder nor a .tar, .tar.gz or .yaml file; --data takes one of these")
+    return {name: content for name, content in files.items() if not _hidden(name)}, [
+        f for f in folders if not _hidden(f)
+    ]
+
+
+def _hidden(name: PurePosixPath) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in name.parts)
+
+
+def _archive_tree(path: Path) -> tuple[dict[PurePosixPath, Content], list[PurePosixPath]]:
+    files: dict[PurePosixPath, Content] = {}
+    folders = []
+    total = 0
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                name = PurePosixPath(member.name)
+                if name.is_absolute() or ".." in name.parts:
+                    raise InputError(
+                        f"{path} holds {member.name!r}, a path that leads out of the archive; it is not read"
+                    )
+                if member.isdir():
+                    folders.append(name)
+                elif member.isfile():  # links and devices are nobody's pictures
+                    total += member.size
+                    if total > _MAX_ARCHIVE:
+                        raise InputError(
+                            f"{path} unpacks to more than {_MAX_ARCHIVE >> 30} GiB; unpack it and name the folder"
+                        )
+                    file = archive.extractfile(member)
+                    assert file is not None
+                    files[name] = file.read()
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise InputError(f"{path} is damaged, cut short or no tar file ({error})") from error
+    return dict(sorted(files.items())), sorted(folders)
+
+
+def _folder_splits(
+    path: Path, files: Mapping[PurePosixPath, Content], folders: Iterable[PurePosixPath], shares: str, seed: int
+) -> tuple[Splits, list[str]]:
+    pictures = {name: content for name, content in files.items() if name.suffix.lower() in IMAGE_SUFFIXES}
+    depth = _wrappers(pictures)
+    parts = {PurePosixPath(*name.parts[depth:]): content for name, content in pictures.items()}
+    directories = {PurePosixPath(*name.parts[depth:]) for name in folders if len(name.parts) > depth}
+    tops = {name.parts[0] for name in (*parts, *directories) if len(name.parts) > 1 or name in directories}
+    if not parts:
+        raise InputError(
+            f"{path} holds no pictures in folders of classes (looked for train/<class>/*.jpg, <class>/*.jpg, "
+            "MNIST's idx files and CIFAR-10's data_batch_1.bin)"
+        )
+    if not any(canonical_split(top) == "train" for top in tops):
+        whole = _by_class(path, parts, directories, 0)
+        _check_classes(whole)
+        names = SPLITS[: len(parse_shares(shares))]
+        sets = _divide(whole, parse_shares(shares), seed)
+        return dict(zip(names, sets)), [f"{path} has no splits: {shares} of each class by seed {seed}"]
+    splits: Splits = {}
+    for top in sorted(tops):
+        split = canonical_split(top)
+        if split not in SPLITS:
+            continue
+        if split in splits:
+            raise InputError(f"{path} has two folders for the split {split!r}: {', '.join(sorted(tops))}")
+        own = {name: content for name, content in parts.items() if name.parts[0] == top}
+        splits[split] = _by_class(path / top, own, {name for name in directories if name.parts[0] == top}, 1)
+    return splits, []
+
+
+def _wrappers(pictures: Iterable[PurePosixPath]) -> int:
+    """Count the folders around everything, as archives often have one."""
+    names, depth = list(pictures), 0
+    while names and all(len(name.parts) > depth + 2 for name in names):
+        tops = {name.parts[depth] for name in names}
+        if len(tops) > 1 or canonical_split(min(tops)) in SPLITS:
+            break
+        depth += 1
+    return depth
+
+
+def _by_class(
+    source: Path, pictures: Mapping[PurePosixPath, Content], folders: Iterable[PurePosixPath], depth: int
+) -> ClassificationSet:
+    """Make a set of pictures whose class is the folder at `depth` of their path."""
+    stray = [name for name in pictures if len(name.parts) < depth + 2]
+    if stray:
+        raise InputError(f"{source} has pictures outside the folders of classes: {some([str(name) for name in stray])}")
+    with_pictures = {name.parts[depth] for name in pictures}
+    named = {name.parts[depth] for name in folders if len(name.parts) == depth + 1} | with_pictures
+    empty = sorted(named - with_pictures)
+    if empty:
+        raise InputError(
+            f"{source}: the class folder {some(empty)} holds no picture (looked for {', '.join(IMAGE_SUFFIXES)})"
+        )
+    class_names = tuple(sorted(named))
+    labels = {name: label for label, name in enumerate(class_names)}
+    records = tuple(
+        ClassRecord(
+            str(content) if isinstance(content, Path) else str(source / name), content, labels[name.parts[depth]]
+        )
+        for name, content in pictures.items()
+    )
+    return ClassificationSet(records, class_names, str(source))
+
+
+def parse_shares(text: str) -> tuple[float, ...]:
+    """Return shares that sum to 1 from a text such as 70/15/15 or 80/20.
+
+    Raises:
+        InputError: where it is none.
+    """
+    parts = text.split("/")
+    if len(parts) in (2, 3) and all(part.strip().isdecimal() for part in parts):
+        numbers = [int(part) for part in parts]
+        if sum(numbers) == 100 and min(numbers) > 0:
+            return tuple(number / 100 for number in numbers)
+    raise InputError(f"--split takes percentages of train, val and test such as {DEFAULT_SHARES}, got {text!r}")
+
+
+def _divide(data: ClassificationSet, shares: Sequence[float], seed: int) -> tuple[ClassificationSet, ...]:
+    """Divide each class by the shares: all but the first are rounded, and get at least one picture."""
+    order = np.random.default_rng([seed, 1]).permutation(len(data.records))
+    chosen: list[list[int]] = [[] for _ in shares]
+    labels = np.array([data.records[i].label for i in order])
+    for label, name in enumerate(data.class_names):
+        own = order[labels == label].tolist()
+        if len(own) < len(shares):
+            raise InputError(
+                f"{data.source}: the class {name} has {len(own)} pictures, too few to split in {len(shares)}"
+            )
+        for part, share in list(enumerate(shares))[:0:-1]:
+            count = max(1, round(share * (labels == label).sum()))
+            chosen[part] += own[:count]
+            own = own[count:]
+        if not own:
+            raise InputError(f"{data.source}: the class {name} has too few pictures to be split")
+        chosen[0] += own
+    return tuple(_pick(data, positions) for positions in chosen)
+
+
+def _part(train: ClassificationSet, fraction: float, per_class: int, seed: int) -> ClassificationSet:
+    order = np.random.default_rng([seed, 2]).permutation(len(train.records))
+    labels = np.array([train.records[i].label for i in order])
+    chosen: list[int] = []
+    for label in range(len(train.class_names)):
+        own = order[labels == label].tolist()
+        count = max(1, round(fraction * len(own)))
+        chosen += own[: min(count, per_class) if per_class else count]
+    return _pick(train, chosen)
+
+
+def _pick(data: ClassificationSet, positions: Iterable[int]) -> ClassificationSet:
+    return dataclasses.replace(data, records=tuple(data.records[i] for i in sorted(positions)))
+
+
+def _idx_splits(path: Path, files: Mapping[PurePosixPath, Content]) -> Splits:
+    found: dict[str, dict[str, tuple[PurePosixPath, Content]]] = {}
+    for name, content in files.items():
+        match = _IDX.fullmatch(name.name)
+        if match:
+            found.setdefault(_IDX_SPLITS[match[1]], {})[match[2]] = (name, content)
+    arrays = {}
+    for split, parts in found.items():
+        for kind in ("images", "labels"):
+            if kind not in parts:
+                raise InputError(f"{path} has {next(iter(parts.values()))[0]} but no {kind} that go with it")
+        images, labels = (
+            _read_idx(path, *parts[kind], dimensions) for kind, dimensions in (("images", 3), ("labels", 1))
+        )
+        if len(images) != len(labels):
+            raise InputError(f"{path}: {parts['images'][0]} has {len(images):,} pictures, but {len(labels):,} labels")
+        arrays[split] = (images, labels)
+    count = max((int(labels.max(initial=0)) for _, labels in arrays.values()), default=0) + 1
+    names = tuple(str(label) for label in range(count))
+    return {split: _from_arrays(path, split, *pair, names) for split, pair in arrays.items()}
+
+
+def _read_idx(path: Path, name: PurePosixPath, content: Content, dimensions: int) -> npt.NDArray[np.uint8]:
+    """Read an idx file of bytes: a zero, a zero, 8, the number of dimensions, each of these (big-endian), the values."""
+    raw = content.read_bytes() if isinstance(content, Path) else content
+    if name.suffix == ".gz":
+        try:
+            raw = gzip.decompress(raw)
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"{path / name} is damaged or cut short ({error})") from error
+    head = 4 + 4 * dimensions
+    if raw[:4] != bytes((0, 0, 8, dimensions)) or len(raw) < head:
+        raise InputError(f"{path / name} is no idx file of bytes in {dimensions} dimensions")
+    shape = [int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimensions)]
+    expected = int(np.prod(shape, dtype=np.int64))
+    if len(raw) - head != expected:
+        raise InputError(f"{path / name} should hold {expected:,} values, but holds {len(raw) - head:,}: cut short?")
+    return np.frombuffer(raw, np.uint8, offset=head).reshape(shape)
+
+
+def _cifar_splits(path: Path, files: Mapping[PurePosixPath, Content]) -> Splits:
+    batches = {
+        name: content for name, content in files.items() if re.fullmatch(r"(data|test)_batch(_\d)?\.bin", name.name)
+    }
+    if not batches:
+        if any(re.fullmatch(r"data_batch_\d", name.name) for name in files):
+            raise InputError(
+                f"{path} holds CIFAR-10 as Python pickles, which could run code; get the binary version (.bin)"
+            )
+        return {}
+    names = [f"class {label}" for label in range(10)]
+    for name, content in files.items():
+        if name.name == "batches.meta.txt":
+            text = (content.read_bytes() if isinstance(content, Path) else content).decode("utf-8", "replace")
+            names = [line.strip() for line in text.splitlines() if line.strip()] or names
+    splits: dict[str, list[npt.NDArray[np.uint8]]] = {}
+    for name, content in batches.items():
+        raw = content.read_bytes() if isinstance(content, Path) else content
+        if not raw or len(raw) % _CIFAR_BYTES:
+            raise InputError(
+                f"{path / name} is no batch of CIFAR-10: {len(raw):,} bytes are no multiple of {_CIFAR_BYTES:,}"
+            )
+        split = "test" if name.name.startswith("test") else "train"
+        splits.setdefault(split, []).append(np.frombuffer(raw, np.uint8).reshape(-1, _CIFAR_BYTES))
+    rows = {split: np.concatenate(parts) for split, parts in splits.items()}
+    for split, values in rows.items():
+        if values[:, 0].max() >= len(names):
+            raise InputError(f"{path}: a label of {split} is {values[:, 0].max()}, but there are {len(names)} classes")
+    return {
+        split: _from_arrays(
+            path, split, values[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), values[:, 0], tuple(names)
+        )
+        for split, values in rows.items()
+    }
+
+
+def _from_arrays(
+    path: Path, split: str, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8], names: tuple[str, ...]
+) -> ClassificationSet:
+    images = np.ascontiguousarray(images)
+    records = tuple(
+        ClassRecord(f"{path} {split} {number}", image, label)
+        for number, (image, label) in enumerate(zip(images, labels.tolist()))
+    )
+    return ClassificationSet(records, names, f"{path} {split}")
+
+
+def _crops(path: Path) -> tuple[Splits, list[str]]:
+    splits = {
+        split: ClassificationSet(crop_records(data), data.class_names, data.source)
+        for split, data in ((split, read()) for split, read in find_splits(path).items())
+        if split in SPLITS
+    }
+    return splits, [f"{path} is a detection set: each box is cut out"]
+
+
+def _joined(file: Path, shares: str, seed: int) -> Splits:
+    values = read_yaml(file)
+    classes = values.pop("classes", None)
+    unknown = [key for key in values if canonical_split(str(key)) not in SPLITS]
+    if unknown or not values:
+        raise InputError(
+            f"{file}: expected train, val, test and classes, got {some([str(key) for key in unknown]) or 'nothing'}"
+        )
+    splits: Splits = {}
+    for key, entries in values.items():
+        split = canonical_split(str(key))
+        sets = [
+            _entry(file, split, entry, shares, seed) for entry in (entries if isinstance(entries, list) else [entries])
+        ]
+        names = (
+            [str(name) for name in classes] if classes else sorted({name for one in sets for name in one.class_names})
+        )
+        aligned = [align_classes(one, names, strict=False) for one in sets]
+        records = tuple(record for one in aligned for record in one.records)
+        splits[split] = ClassificationSet(records, tuple(names), " + ".join(one.source for one in sets))
+    return splits
+
+
+def _entry(file: Path, split: str, entry: Any, shares: str, seed: int) -> ClassificationSet:
+    given = dict(entry) if isinstance(entry, Mapping) else {"data": entry}
+    if set(given) - {"data", "classes", "split"} or "data" not in given:
+        raise InputError(f"{file}: a set in {split!r} is a path or {{data:, classes:, split:}}, got {entry!r}")
+    splits, _ = read_class_splits(locate(file, str(given["data"])), shares, seed)
+    wanted = canonical_split(str(given.get("split", split)))
+    if wanted not in splits:
+        raise InputError(f"{file}: {given['data']} has no split {wanted!r}; found {', '.join(splits)}")
+    chosen = given.get("classes")
+    return select_classes(splits[wanted], [str(name) for name in chosen]) if chosen else splits[wanted]

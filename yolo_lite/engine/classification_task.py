@@ -1,0 +1,102 @@
+"""Training a classifier: what the loop needs to know of classes, and how data, network and weights are brought together."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from yolo_lite.config import Config
+from yolo_lite.data.augment import ClassAugmenter
+from yolo_lite.data.class_dataset import ClassDataset, collate_classes
+from yolo_lite.data.class_sets import fingerprint_classes, read_classes_to_train
+from yolo_lite.data.loader import EpochSampler, build_loader, each_batch
+from yolo_lite.engine.checkpoint import Checkpoint
+from yolo_lite.engine.run import Listener, Prepared, Run, strong_epochs
+from yolo_lite.engine.transfer import transfer_backbone, transfer_classes
+from yolo_lite.losses.classification import classification_loss
+from yolo_lite.metrics.classification import classification_report
+from yolo_lite.models.classifier import ClassifierNet, build_classifier
+from yolo_lite.models.course import imagenet_weights
+from yolo_lite.structures import ClassBatch, ClassificationSet
+
+_LARGER = 4  # times the batch size of training, to evaluate
+
+
+class ClassificationTask:
+    """What the loop needs to know of classification."""
+
+    metric = "accuracy"
+
+    def __init__(self, config: Config, train: ClassificationSet, val: ClassDataset, device: torch.device) -> None:
+        self.config, self.train, self.val, self.device = config, train, val, device
+
+    def loss(self, model: nn.Module, batch: ClassBatch, progress: float) -> dict[str, Tensor]:
+        """Return the one part of the loss."""
+        outputs = model(batch.images.contiguous(memory_format=torch.channels_last))
+        settings = self.config.classifier
+        return {"class": classification_loss(outputs, batch.labels, settings.loss, settings.label_smoothing)}
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Return accuracy, macro F1 and the loss on the validation set."""
+        assert isinstance(model, ClassifierNet)
+        train = self.config.train
+        outputs, labels = classify_split(model, self.val, train.batch_size * _LARGER, train.workers, self.device)
+        called = model.scores(outputs).argmax(1)
+        report = classification_report(labels.numpy(), called.numpy(), self.train.class_names)
+        loss = classification_loss(outputs, labels, self.config.classifier.loss)
+        return {"accuracy": report.accuracy, "F1": report.macro.f1, "val_loss": float(loss)}
+
+    def name_samples(self, batch: ClassBatch) -> list[str]:
+        """Return the names of a batch's pictures."""
+        return [self.train.records[index].name for index in batch.positions.tolist()]
+
+
+@torch.inference_mode()
+def classify_split(
+    model: ClassifierNet, dataset: ClassDataset, batch_size: int, workers: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Run a model in evaluation mode over a data set; return its outputs [N, C], float32, and the labels [N], on the CPU."""
+    sampler = EpochSampler(len(dataset), batch_size, shuffle=False)
+    loader = build_loader(dataset, sampler, 0 if dataset.kept is not None else workers, device, collate_classes)
+    outputs, labels = [], []
+    for batch in each_batch(loader):
+        images = batch.images.to(device).contiguous(memory_format=torch.channels_last)
+        outputs.append(model(images).float().cpu())
+        labels.append(batch.labels)
+    return torch.cat(outputs), torch.cat(labels)
+
+
+def prepare_classification(run: Run, start: Checkpoint | None, device: torch.device, listener: Listener) -> Prepared:
+    """Read the data, build the network, begin with the weights of `start`, and say so."""
+    config, seed = run.config, run.config.train.seed
+    train_set, val_set, notes = read_classes_to_train(
+        run.data, run.classes, run.fraction, run.per_class, run.split, seed
+    )
+    for note in notes:
+        listener.say(note)
+    model = build_classifier(config, len(train_set.class_names), seed)
+    if start:
+        told = transfer_backbone(model, start)
+        if start.is_classifier:
+            told += f"; {transfer_classes(model, train_set.class_names, start)}"
+        listener.say(f"starting from {run.weights}: {told}")
+    elif config.classifier.model == "resnet50":
+        stored = imagenet_weights()
+        listener.say(
+            f"starting from {stored}" if stored else "no ImageNet weights of torchvision on this disk: from scratch"
+        )
+    if config.classifier.freeze:
+        listener.say("the backbone stays as it is; only the last layer is trained")
+    augmenter = ClassAugmenter(config.augment, config.input.channels)
+    listener.say(f"augmentation: {augmenter.describe()}")
+    how = (config.input.image_size, config.input.channels, config.input.resize)
+    dataset = ClassDataset(train_set.records, *how, augmenter, strong_epochs(config), seed)
+    task = ClassificationTask(config, train_set, ClassDataset(val_set.records, *how), device)
+    about = {
+        "train": train_set.summary(),
+        "val": val_set.summary(),
+        "fingerprint": fingerprint_classes(train_set),
+        "val_fingerprint": fingerprint_classes(val_set),
+    }
+    ids = tuple(range(len(train_set.class_names)))
+    return Prepared(task, model, dataset, collate_classes, train_set.class_names, ids, about)

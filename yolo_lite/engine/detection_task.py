@@ -1,0 +1,100 @@
+"""Training a detector: what the loop needs to know of boxes, and how data, network and weights are brought together."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor, nn
+
+from yolo_lite.config import Config
+from yolo_lite.data.augment import Augmenter
+from yolo_lite.data.datasets import DetectionDataset, check_pictures
+from yolo_lite.data.discover import fingerprint, read_train_and_val
+from yolo_lite.engine.checkpoint import Checkpoint
+from yolo_lite.engine.evaluate import EvaluationSettings, detect_split
+from yolo_lite.engine.run import Listener, Prepared, Run, strong_epochs
+from yolo_lite.engine.transfer import most_alike, transfer, transfer_backbone
+from yolo_lite.errors import InputError
+from yolo_lite.losses.assign import ASSIGNERS, static
+from yolo_lite.losses.detection import detection_loss
+from yolo_lite.metrics.coco import evaluate_coco
+from yolo_lite.models.build import build_detector
+from yolo_lite.models.yolo import Yolo
+from yolo_lite.ops.iou import KINDS
+from yolo_lite.structures import Batch, DetectionSet
+
+
+class DetectionTask:
+    """What the loop needs to know of detection."""
+
+    metric = "AP"
+
+    def __init__(self, config: Config, train: DetectionSet, val: DetectionSet, device: torch.device) -> None:
+        if config.loss.assigner not in ASSIGNERS:
+            raise InputError(f"loss.assigner must be one of {', '.join(ASSIGNERS)}, got {config.loss.assigner!r}")
+        if config.loss.box not in KINDS:
+            raise InputError(f"loss.box must be one of {', '.join(KINDS)}, got {config.loss.box!r}")
+        self.config, self.train, self.val, self.device = config, train, val, device
+        settings = config.loss
+        self.weights = {
+            "class": settings.class_weight,
+            "box": settings.box_weight,
+            "l1": settings.l1_weight,
+            "dfl": settings.dfl_weight,
+        }
+        self.assign = ASSIGNERS[settings.assigner]
+        if self.assign is not static:
+            self.assign = functools.partial(self.assign, top_k=settings.top_k, alpha=settings.alpha, beta=settings.beta)
+
+    def loss(self, model: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Return the weighted parts; a dynamic assigner judges badly while the network knows nothing, so it waits."""
+        assert isinstance(model, Yolo)
+        assign = static if progress < self.config.loss.static_share else self.assign
+        raw = model(batch.images.contiguous(memory_format=torch.channels_last))
+        bins: int = model.head.BINS  # type: ignore[assignment]
+        parts = detection_loss(raw, batch, model.decode, assign, self.config.loss.box, bins, self.config.loss.gamma)
+        return {name: self.weights[name] * value for name, value in parts.items()}
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Return pycocotools' twelve numbers on the validation set."""
+        assert isinstance(model, Yolo)
+        settings = EvaluationSettings(batch_size=self.config.train.batch_size, workers=self.config.train.workers)
+        size, resize = self.config.input.image_size, self.config.input.resize
+        rows, _ = detect_split(model, self.train.class_names, self.val, size, resize, self.device, settings)
+        return dict(evaluate_coco(self.val, rows).numbers)
+
+    def name_samples(self, batch: Batch) -> list[str]:
+        """Return the file names of a batch's pictures."""
+        return [self.train.records[index].path.name for index in batch.positions.tolist()]
+
+
+def prepare_detection(run: Run, start: Checkpoint | None, device: torch.device, listener: Listener) -> Prepared:
+    """Read the data, build the network, begin with the weights of `start`, and say so."""
+    config = run.config
+    train_set, val_set, notes = read_train_and_val(run.data, run.classes, run.fraction, config.train.seed)
+    for note in notes:
+        listener.say(note)
+    check_pictures(train_set)
+    check_pictures(val_set)
+    model = build_detector(config, len(train_set.class_names), config.train.seed)
+    if start and start.is_classifier:
+        listener.say(f"starting from {run.weights}: {transfer_backbone(model, start)}")
+    elif start:
+        if set(train_set.class_names) - set(start.class_names):
+            listener.say("looking for the known class that each new one resembles")
+        likeness = most_alike(start, train_set, config.input)
+        told = transfer(model, train_set.class_names, start, likeness)
+        listener.say(f"starting from {run.weights}: {told}; from scratch: --config nano --weights none")
+    augmenter = Augmenter(config.augment, config.input.image_size, config.input.resize)
+    listener.say(f"augmentation: {augmenter.describe()}")
+    size, resize = config.input.image_size, config.input.resize
+    dataset = DetectionDataset(train_set.records, size, resize, augmenter, strong_epochs(config), config.train.seed)
+    about = {
+        "train": train_set.summary(),
+        "val": val_set.summary(),
+        "fingerprint": fingerprint(train_set),
+        "val_fingerprint": fingerprint(val_set),
+    }
+    task = DetectionTask(config, train_set, val_set, device)
+    return Prepared(task, model, dataset, None, train_set.class_names, train_set.category_ids, about)

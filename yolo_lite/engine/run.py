@@ -1,0 +1,73 @@
+"""What a training run is: what was asked for, who is told of it, and what a task brings to the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from torch import nn
+from torch.utils.data import Dataset
+
+from yolo_lite.config import Config
+from yolo_lite.engine import loop
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run with every setting worked out; kept in last.pt, so that `--resume` needs nothing more.
+
+    Attributes:
+        data: where the pictures are.
+        config: every setting.
+        weights: what it starts from; None: from scratch.
+        classes: only these of the data.
+        fraction: this part of the training pictures.
+        per_class: so many pictures of each class at most, of a classifier; 0: all.
+        split: how a folder without splits is divided, of a classifier.
+    """
+
+    data: str
+    config: Config = Config()  # noqa: RUF009 - frozen
+    weights: str | None = None
+    classes: tuple[str, ...] | None = None
+    fraction: float = 1.0
+    per_class: int = 0
+    split: str = "70/15/15"
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return all but the configuration as plain values."""
+        plain = {**asdict(self), "classes": list(self.classes or ())}
+        del plain["config"]
+        return plain
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any], config: Config) -> Run:
+        """Build what `to_plain` took apart."""
+        return cls(**{**plain, "config": config, "classes": tuple(plain["classes"]) or None})
+
+
+@dataclass(frozen=True)
+class Listener:
+    """How a run tells of itself: lines of text, and a report after each step and each epoch."""
+
+    say: Callable[[str], None] = lambda line: None
+    on_step: Callable[[loop.StepReport], None] = lambda report: None
+    on_epoch: Callable[[Mapping[str, float], bool], None] = lambda row, best: None
+
+
+class Prepared(NamedTuple):
+    """Everything of a run that depends on its task."""
+
+    task: loop.Task
+    model: nn.Module
+    dataset: Dataset[Any]
+    collate: Callable[[Sequence[Any]], Any] | None
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    about: dict[str, Any]  # of the data, for the checkpoint: summaries and fingerprints
+
+
+def strong_epochs(config: Config) -> int:
+    """Return how many epochs, from the start, are augmented in full."""
+    return round(config.train.epochs * (1 - config.augment.off_last))

@@ -1,0 +1,61 @@
+"""Capsules: vectors whose length is the probability of a thing, routed by agreement (Sabour, Frosst and Hinton 2017)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def squash(x: Tensor) -> Tensor:
+    """Keep the direction of vectors [..., D] and bring their length n to n^2 / (1 + n^2) (equation 1); 0 stays 0."""
+    squared = x.square().sum(-1, keepdim=True)
+    return x * (squared + 1e-12).sqrt() / (1 + squared)  # the small number keeps the gradient finite at 0
+
+
+class PrimaryCapsules(nn.Module):
+    """A convolution whose channels are read as vectors.
+
+    Args:
+        inputs: channels of the map.
+        kinds: of capsules at each place.
+        length: of their vectors.
+        kernel, stride: of the convolution, without padding.
+    """
+
+    def __init__(self, inputs: int, kinds: int, length: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.length = length
+        self.convolution = nn.Conv2d(inputs, kinds * length, kernel, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, inputs, H, W] to [B, kinds * h * w, length], squashed."""
+        x = self.convolution(x)
+        vectors = x.view(len(x), -1, self.length, *x.shape[-2:])
+        return squash(vectors.permute(0, 1, 3, 4, 2).flatten(1, 3))
+
+
+class Capsules(nn.Module):
+    """One capsule for each class, fed by all capsules below through three rounds of routing (procedure 1).
+
+    Args:
+        count, length: of the capsules below.
+        outputs: how many classes.
+        output_length: of their vectors.
+    """
+
+    ROUNDS = 3
+
+    def __init__(self, count: int, length: int, outputs: int, output_length: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(0.1 * torch.randn(outputs, count, length, output_length))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, count, length] to the lengths of the classes' capsules, [B, outputs], from 0 to 1."""
+        votes = torch.einsum("bil,jilo->bjio", x, self.weight)
+        fixed = votes.detach()  # the rounds before the last choose; only the last is learnt through
+        logits = torch.zeros(votes.shape[:3], dtype=votes.dtype, device=votes.device)
+        for _ in range(self.ROUNDS - 1):
+            capsules = squash((logits.softmax(1).unsqueeze(-1) * fixed).sum(2))
+            logits = logits + torch.einsum("bjio,bjo->bji", fixed, capsules)
+        capsules = squash((logits.softmax(1).unsqueeze(-1) * votes).sum(2))
+        return (capsules.square().sum(-1) + 1e-12).sqrt()
