@@ -64,10 +64,7 @@ def train(
     Raises:
         InputError: where anything given cannot be used, or the loss is no longer finite.
     """
-    run = plan(data, weights, config, settings, classes, fraction)
-    target = Path(out) if out else None
-    check_run_folder(target or Path("runs") / "new")
-    return _run(run, target, pick_device(device), listener, None)
+    return run_planned(plan(data, weights, config, settings, classes, fraction), out, device, listener)
 
 
 def train_classifier(
@@ -104,6 +101,11 @@ def train_classifier(
         InputError: where anything given cannot be used, or the loss is no longer finite.
     """
     run = plan_classifier(data, model, weights, settings, classes, fraction, per_class, split)
+    return run_planned(run, out, device, listener)
+
+
+def run_planned(run: Run, out: str | Path | None, device: str, listener: Listener) -> Path:
+    """Train as `plan` or `plan_classifier` worked out; arguments and result as those of `train`."""
     target = Path(out) if out else None
     check_run_folder(target or Path("runs") / "new")
     return _run(run, target, pick_device(device), listener, None)

@@ -1,0 +1,72 @@
+"""`yolo-lite tune`."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from yolo_lite.cli import arguments
+from yolo_lite.cli.train import run_settings
+from yolo_lite.errors import InputError
+
+if TYPE_CHECKING:
+    from yolo_lite.engine.tune import TrialReport
+
+
+def add_tune(parser: argparse.ArgumentParser) -> None:
+    """Give the parser its arguments."""
+    parser.description = _tune.__doc__
+    parser.add_argument("--task", choices=("detect", "classify"), required=True)
+    parser.add_argument("--data", type=arguments.text, required=True, help="as for train or classify train")
+    parser.add_argument("--trials", type=arguments.positive, default=20, help="finished ones in all; default 20")
+    parser.add_argument("--time", type=float, metavar="MINUTES", help="begin no trial after so many minutes")
+    parser.add_argument(
+        "--config", "--model", type=arguments.text, help="start from this configuration, as in training"
+    )
+    parser.add_argument("--weights", type=arguments.text, help="start every trial from these, as in training")
+    parser.add_argument("--epochs", type=int, help="of each trial; default: what the configuration says")
+    parser.add_argument("--image-size", type=int, nargs="+", metavar="N", help="side, or height and width")
+    parser.add_argument("--batch-size", type=int, help="default: what the configuration says")
+    parser.add_argument("--device", default="auto", help=arguments.DEVICE_HELP)
+    parser.add_argument("--seed", type=int, help="of every trial and of the search; default 0")
+    parser.add_argument("--out", type=Path, default=Path("runs/tune"), help="folder of the study; default runs/tune")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="fix a setting: train.lr=0.002")
+    parser.set_defaults(run=_tune)
+
+
+def _tune(args: argparse.Namespace) -> int:
+    """Search for better settings with Optuna (pip install 'yolo-lite[tune]'); the same command goes on where it ended.
+
+    Every trial is a training; those worse than half of the others are stopped. The best is written to best.yaml.
+    """
+    from yolo_lite.engine.tune import METRICS, tune
+
+    if args.time is not None and not args.time > 0:
+        raise InputError(f"--time takes minutes above 0, got {args.time:g}")
+    metric = METRICS[args.task]
+
+    def on_trial(report: TrialReport) -> None:
+        told = ", ".join(f"{key} {_short(value)}" for key, value in report.settings.items())
+        print(
+            f"trial {report.number}: {metric} {report.value:.3f}{' (stopped)' if report.stopped else ''}; {told}",
+            flush=True,
+        )
+
+    settings = run_settings(args)
+    device, given = args.device, (args.config, args.weights, settings, args.time)
+    result = tune(args.task, args.data, args.trials, args.out, *given, device, print, on_trial)
+    command = "train --config" if args.task == "detect" else "classify train --model"
+    start = f" --weights {shlex.quote(args.weights or arguments.DEFAULT)}" if args.weights or not args.config else ""
+    print(
+        f"\nbest of {result.trials} trials: {metric} {result.best.value:.3f}, trial {result.best.number}; {result.config}. Next:"
+    )
+    print(f"  yolo-lite {command} {shlex.quote(str(result.config))}{start} --data {shlex.quote(args.data)}")
+    return 0
+
+
+def _short(value: object) -> str:
+    if isinstance(value, list):
+        return "-".join(f"{item:.3g}" for item in value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
