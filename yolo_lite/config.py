@@ -25,15 +25,19 @@ def _between(default: Any, minimum: float, maximum: float = float("inf")) -> Any
 class ModelConfig:
     """The network: one backbone, neck and head, each chosen by name (see models/build.py)."""
 
-    backbone: str = "csp"  # or shuffle
+    backbone: str = "csp"  # or shuffle, yolov1, darknet
     stem_width: int = _between(16, 1)
     widths: tuple[int, ...] = _between((32, 64, 128, 256), 1)  # channels of the stages at stride (4,) 8, 16, 32
     depths: tuple[int, ...] = _between((1, 2, 2, 1), 1)  # bottlenecks or units in each stage
-    neck: str = "pan"  # or ghost_pan
+    neck: str = "pan"  # or ghost_pan, none
     neck_width: int = _between(96, 1)
-    head: str = "anchor_free"  # or distribution
+    head: str = "anchor_free"  # or distribution; of YOLOv1: grid, dense_grid; darknet
     head_width: int = _between(64, 1)  # of anchor_free; the other keeps the neck's
     head_depth: int = _between(2, 1)  # depthwise-separable layers in each branch
+    darknet: str = ""  # of the backbone darknet: the text of its .cfg file
+    darknet_levels: tuple[int, ...] = _between((), 0)  # layers whose maps leave it; none: those its own outputs read
+    boxes_per_cell: int = _between(2, 1)  # of YOLOv1's heads
+    cells: int = _between(7, 1)  # along each side, of dense_grid
     norm: str = "batch"  # or none: folded into the convolutions, which then have biases
 
 
@@ -92,6 +96,9 @@ class LossConfig:
     gamma: float = _between(0.0, 0)  # of the class part: 0 is cross-entropy, 2 quality focal loss
     box_weight: float = _between(5.0, 0)
     l1_weight: float = _between(1.0, 0)  # on distances in strides
+    coord_weight: float = _between(5.0, 0)  # of YOLOv1's heads, as are the next two
+    object_weight: float = _between(1.0, 0)
+    no_object_weight: float = _between(0.5, 0)
     dfl_weight: float = _between(0.25, 0)  # distribution focal loss, where the head has distance bins
 
 

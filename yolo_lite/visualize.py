@@ -77,8 +77,8 @@ def plot_confusion(matrix: npt.NDArray[np.int64], class_names: Sequence[str], pa
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set(xticks=range(count), yticks=range(count), xlabel="called", ylabel="is")
-    axes.set_xticklabels(class_names, rotation=45, ha="right")
-    axes.set_yticklabels(class_names)
+    axes.set_xticklabels(class_names, rotation=45, ha="right", parse_math=False)
+    axes.set_yticklabels(class_names, parse_math=False)
     if count <= 40:
         for row, column in np.ndindex(count, count):
             if matrix[row, column]:
@@ -98,7 +98,8 @@ def draw_classifications(examples: Iterable[tuple[Image, Classification, str]], 
         right = found.name == truth
         axes.imshow(image, interpolation="nearest" if max(image.shape) < 100 else None)
         said = f"{found.name} {found.score:.0%}"
-        axes.set_title(said if right else f"{said}\nis {truth}", color="green" if right else "red", fontsize=9)
+        text, colour = (said, "green") if right else (f"{said}\nis {truth}", "red")
+        axes.set_title(text, color=colour, fontsize=9, parse_math=False)
     for axes in figure.axes:
         axes.axis("off")
     figure.savefig(path, dpi=100)

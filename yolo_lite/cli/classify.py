@@ -76,13 +76,12 @@ def _train(args: argparse.Namespace) -> int:
 
     Without --model and --weights it goes on from the backbone of the shipped detector.
     """
+    from yolo_lite.engine.checkpoint import load_checkpoint
     from yolo_lite.engine.run import Listener
     from yolo_lite.engine.train import train_classifier
 
     def start(listener: Listener) -> Path:
         settings = run_settings(args)
-        if args.freeze:
-            settings["classifier.freeze"] = True
         fraction = 1.0 if args.fraction is None else args.fraction
         rest = (args.classes, fraction, args.per_class or 0, args.split or "70/15/15", args.out, args.device, listener)
         return train_classifier(args.data, args.model, args.weights, settings, *rest)
@@ -90,9 +89,11 @@ def _train(args: argparse.Namespace) -> int:
     folder = train_or_resume(args, "classify train", start)
     if folder is None:
         return 130
+    about = load_checkpoint(folder / "best.pt").about
     where = shlex.quote(str(folder / "best.pt"))
+    only = f" --classes {shlex.quote(','.join(about['classes']))}" if about["classes"] else ""
     print(f"\ndone: {folder / 'best.pt'} holds the best weights, {folder / 'results.png'} the curves. Next:")
-    print(f"  yolo-lite classify eval --weights {where} --data {shlex.quote(args.data or 'your_data')}")
+    print(f"  yolo-lite classify eval --weights {where} --data {shlex.quote(about['data'])}{only}")
     print(f"  yolo-lite classify predict --weights {where} --source your_picture.jpg")
     return 0
 
@@ -162,7 +163,7 @@ def _predict(args: argparse.Namespace) -> int:
     """Say what one picture shows, such as "dog 98%, cat 2%"; for several write a CSV file with every class's score."""
     from yolo_lite.data.sources import Video, find_source
     from yolo_lite.engine.classify import Classifier, write_predictions
-    from yolo_lite.files import make_folder, write_atomically
+    from yolo_lite.files import check_can_create, make_folder, write_atomically
 
     source = find_source(args.source)
     if isinstance(source, Video):
@@ -172,6 +173,9 @@ def _predict(args: argparse.Namespace) -> int:
         print(classifier(source[0]))
         return 0
     out = args.out or arguments.next_free("predict") / "predictions.csv"
+    check_can_create(out.parent)
+    if out.suffix.lower() != ".csv" or out.is_dir():
+        raise InputError(f"--out takes a file name that ends in .csv, got {out}")
     rows = list(_each(classifier, source))
     if not rows:
         raise InputError(f"none of {len(source)} pictures could be read")

@@ -20,6 +20,37 @@ def add_convert(parser: argparse.ArgumentParser) -> None:
     )
     nanodet.add_argument("--resize", default="stretch", choices=("stretch", "letterbox"), help="default stretch")
     nanodet.set_defaults(run=_convert_nanodet)
+    _add_darknet(what.add_parser("darknet", help="Darknet's .cfg and .weights", description=_convert_darknet.__doc__))
+
+
+def _add_darknet(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cfg", type=Path, required=True, metavar="FILE", help="the .cfg file")
+    parser.add_argument("--weights", type=Path, required=True, metavar="FILE", help="the .weights file")
+    parser.add_argument("--names", type=Path, metavar="FILE", help="class names, one on each line")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the checkpoint to write")
+    parser.add_argument("--resize", default="stretch", choices=("stretch", "letterbox"), help="default stretch")
+    parser.add_argument(
+        "--until",
+        type=int,
+        metavar="LAYER",
+        help="only the layers up to this (the first is 0), as the backbone of a detector to train: train --config nano "
+        "--weights OUT",
+    )
+    parser.set_defaults(run=_convert_darknet)
+
+
+def _convert_darknet(args: argparse.Namespace) -> int:
+    """Write a network of Darknet (.cfg and .weights) as a checkpoint, for detect and eval, or with --until for training."""
+    from yolo_lite.engine.darknet import convert_darknet
+
+    checkpoint = convert_darknet(args.cfg, args.weights, args.out, args.names, args.resize, args.until)
+    parameters = sum(tensor.numel() for name, tensor in checkpoint.weights.items() if name not in ("mean", "std"))
+    height, width = checkpoint.config.input.image_size
+    classes = len(checkpoint.class_names)
+    print(f"{args.out}: {checkpoint.config.name}, {parameters:,} values, {height} x {width}, {classes} classes")
+    if args.until is not None:
+        print(f"Next:\n  yolo-lite train --config nano --weights {args.out} --data your_data")
+    return 0
 
 
 def _convert_nanodet(args: argparse.Namespace) -> int:

@@ -98,7 +98,8 @@ def train_or_resume(args: argparse.Namespace, command: str, start: Callable[[Lis
 
 def _check_resumed(args: argparse.Namespace, run: Run) -> None:
     """Refuse flags that ask for something else than the run that is resumed."""
-    from yolo_lite.config import override_config
+    from yolo_lite.config import override_config, read_config
+    from yolo_lite.engine.weights import find_config
 
     if args.data and Path(args.data).resolve() != Path(run.data).resolve():
         raise InputError(f"--resume: this run was started with --data {run.data}, not {args.data}")
@@ -108,11 +109,13 @@ def _check_resumed(args: argparse.Namespace, run: Run) -> None:
         "fraction": (args.fraction, run.fraction),
         "per-class": (getattr(args, "per_class", None), run.per_class),
         "split": (getattr(args, "split", None), run.split),
-        "model": (getattr(args, "model", None), run.config.classifier.model),
     }
     for name, (given, stored) in asked.items():
         if given is not None and given != stored:
             raise InputError(f"--resume: this run was started with --{name} {stored}, not {given}")
+    model = getattr(args, "model", None)
+    if model and read_config(find_config(model, "configs/classify")).name != run.config.name:
+        raise InputError(f"--resume: this run was started with --model {run.config.classifier.model}, not {model}")
     settings = run_settings(args)
     for key in settings:
         if override_config(run.config, {key: settings[key]}) != run.config:
@@ -126,6 +129,8 @@ def run_settings(args: argparse.Namespace) -> dict[str, object]:
     settings = dict(parse_setting(text) for text in args.set)
     flags = {"train.epochs": args.epochs, "train.batch_size": args.batch_size, "train.seed": args.seed}
     settings.update({key: value for key, value in flags.items() if value is not None})
+    if getattr(args, "freeze", False):
+        settings["classifier.freeze"] = True
     if args.image_size:
         settings["input.image_size"] = arguments.image_size(args.image_size)
     return settings

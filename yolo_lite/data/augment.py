@@ -96,6 +96,7 @@ class ClassAugmenter:
 
     def __init__(self, config: AugmentConfig, channels: int) -> None:
         self.config = config
+        self.coloured = channels == 3
         colour = _colour(config) if channels == 3 else _brightness(config)
         affine = []
         if config.scale != (1, 1) or config.translate:
@@ -117,7 +118,15 @@ class ClassAugmenter:
 
     def describe(self) -> str:
         """Say the whole pipeline in one line."""
-        return "; ".join(_geometry_words(self.config) + _colour_words(self.config)) or "none"
+        words = _geometry_words(self.config) + _colour_words(self.config)
+        if not self.coloured:
+            c = self.config
+            words = (
+                _geometry_words(c)
+                + ([f"value ±{c.value:g}"] if c.value else [])
+                + ([f"flip (p {c.flip:g})"] if c.flip else [])
+            )
+        return "; ".join(words) or "none"
 
 
 def mosaic(

@@ -67,7 +67,7 @@ class ClassDataset(Dataset[ClassSample]):
         if self.augmenter is not None:
             generator = np.random.default_rng([self.seed, epoch, index])
             image = self.augmenter(image, generator, strong=epoch < self.strong_epochs)
-        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        pixels = torch.from_numpy(image.transpose(2, 0, 1).copy())
         return ClassSample(pixels, self.records[index].label, index)
 
     def load(self, index: int) -> npt.NDArray[np.uint8]:

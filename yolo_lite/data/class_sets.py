@@ -21,6 +21,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import hashlib
+import math
 import re
 import tarfile
 import zlib
@@ -95,15 +96,17 @@ def read_classes_to_train(
     """
     if not 0 < fraction <= 1:
         raise InputError(f"--fraction must be above 0 and at most 1, got {fraction}")
+    if per_class < 0:
+        raise InputError(f"--per-class must be at least 1, or 0 for all, got {per_class}")
     splits, notes = read_class_splits(data, shares, seed)
     if "train" not in splits:
-        raise InputError(f"{data} has no training split; found {', '.join(splits)}")
+        raise InputError(f"{data} has no training split; found {', '.join(splits) or 'none'}")
     train = select_classes(splits["train"], classes) if classes else splits["train"]
     _check_classes(train)
     if "val" in splits:
         val = align_classes(splits["val"], train.class_names, strict=not classes)
     else:
-        train, val = _divide(train, (1 - _HELD_OUT, _HELD_OUT), seed)
+        train, val = _hold_out(splits["train"], classes, seed)
         notes.append(f"val: no such split, so {len(val.records):,} training pictures are set aside by seed {seed}")
     if fraction < 1 or per_class:
         train = _part(train, fraction, per_class, seed)
@@ -126,12 +129,12 @@ def read_classes_to_score(
         The split's name and content.
     """
     splits, _ = read_class_splits(data, shares, seed)
+    wanted, split = split, canonical_split(split) if split else None
     if "val" not in splits and "train" in splits and (split == "val" or (split is None and "test" not in splits)):
-        train = select_classes(splits["train"], classes) if classes else splits["train"]
-        return "val", _divide(train, (1 - _HELD_OUT, _HELD_OUT), seed)[1]
-    name = canonical_split(split) if split else next(name for name in ("test", "val") if name in splits)
+        return "val", _hold_out(splits["train"], classes, seed)[1]
+    name = split or next((name for name in ("test", "val") if name in splits), "test")
     if name not in splits:
-        raise InputError(f"{data} has no split {split!r}; found {', '.join(splits)}")
+        raise InputError(f"{data} has no split {wanted or name!r}; found {', '.join(splits) or 'none'}")
     return name, select_classes(splits[name], classes) if classes else splits[name]
 
 
@@ -144,6 +147,8 @@ def select_classes(data: ClassificationSet, classes: Sequence[str]) -> Classific
     for name in classes:
         if name not in data.class_names:
             raise InputError(f"{data.source} has no class {name!r}; {suggest(name, data.class_names)}")
+    if len(set(classes)) != len(classes):
+        raise InputError(f"--classes names a class twice: {', '.join(classes)}")
     return align_classes(data, classes, strict=False)
 
 
@@ -185,9 +190,13 @@ def fingerprint_classes(data: ClassificationSet) -> str:
     digest = hashlib.sha256("\n".join(data.class_names).encode())
     for record in data.records:
         content = record.content
-        digest.update(f"\n{Path(record.name).name} {record.label} {record.box} ".encode(errors="surrogateescape"))
+        name = "" if isinstance(content, np.ndarray) else Path(record.name).name  # else that of the data's own folder
+        digest.update(f"\n{name} {record.label} {record.box} ".encode(errors="surrogateescape"))
         if isinstance(content, Path):
-            digest.update(str(content.stat().st_size).encode())
+            try:
+                digest.update(str(content.stat().st_size).encode())
+            except FileNotFoundError as error:
+                raise InputError(f"{content} does not exist") from error
         else:
             digest.update(content if isinstance(content, bytes) else content.tobytes())
     return digest.hexdigest()
@@ -256,8 +265,12 @@ def _archive_tree(path: Path) -> tuple[dict[PurePosixPath, Content], list[PurePo
                     file = archive.extractfile(member)
                     assert file is not None
                     files[name] = file.read()
+            assert archive.fileobj is not None
+            archive.fileobj.seek(archive.offset)
+            if archive.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):  # at a damaged header tarfile stops in silence
+                raise tarfile.ReadError("a damaged header")
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise InputError(f"{path} is damaged, cut short or no tar file ({error})") from error
+        raise InputError(f"{path} is damaged, cut short or no tar file ({str(error).splitlines()[0]})") from error
     return dict(sorted(files.items())), sorted(folders)
 
 
@@ -274,11 +287,13 @@ def _folder_splits(
             f"{path} holds no pictures in folders of classes (looked for train/<class>/*.jpg, <class>/*.jpg, "
             "MNIST's idx files and CIFAR-10's data_batch_1.bin)"
         )
-    if not any(canonical_split(top) == "train" for top in tops):
+    named = {canonical_split(top) for top in tops}
+    if "train" not in named and not named <= set(SPLITS):
         whole = _by_class(path, parts, directories, 0)
         _check_classes(whole)
         names = SPLITS[: len(parse_shares(shares))]
-        sets = _divide(whole, parse_shares(shares), seed)
+        order = np.random.default_rng([seed, 1]).permutation(len(whole.records)).tolist()
+        sets = _divide(whole, parse_shares(shares), order)
         return dict(zip(names, sets)), [f"{path} has no splits: {shares} of each class by seed {seed}"]
     splits: Splits = {}
     for top in sorted(tops):
@@ -321,7 +336,9 @@ def _by_class(
     labels = {name: label for label, name in enumerate(class_names)}
     records = tuple(
         ClassRecord(
-            str(content) if isinstance(content, Path) else str(source / name), content, labels[name.parts[depth]]
+            str(content) if isinstance(content, Path) else str(source / PurePosixPath(*name.parts[depth:])),
+            content,
+            labels[name.parts[depth]],
         )
         for name, content in pictures.items()
     )
@@ -342,9 +359,9 @@ def parse_shares(text: str) -> tuple[float, ...]:
     raise InputError(f"--split takes percentages of train, val and test such as {DEFAULT_SHARES}, got {text!r}")
 
 
-def _divide(data: ClassificationSet, shares: Sequence[float], seed: int) -> tuple[ClassificationSet, ...]:
+def _divide(data: ClassificationSet, shares: Sequence[float], drawn: Sequence[int]) -> tuple[ClassificationSet, ...]:
     """Divide each class by the shares: all but the first are rounded, and get at least one picture."""
-    order = np.random.default_rng([seed, 1]).permutation(len(data.records))
+    order = np.array(drawn, np.int64)
     chosen: list[list[int]] = [[] for _ in shares]
     labels = np.array([data.records[i].label for i in order])
     for label, name in enumerate(data.class_names):
@@ -361,6 +378,16 @@ def _divide(data: ClassificationSet, shares: Sequence[float], seed: int) -> tupl
             raise InputError(f"{data.source}: the class {name} has too few pictures to be split")
         chosen[0] += own
     return tuple(_pick(data, positions) for positions in chosen)
+
+
+def _hold_out(train: ClassificationSet, classes: Sequence[str] | None, seed: int) -> tuple[ClassificationSet, ...]:
+    """Set a tenth aside; which pictures of a class does not depend on the other classes asked for."""
+    names = list(classes or train.class_names)
+    chosen = select_classes(train, names)
+    order = np.random.default_rng([seed, 1]).permutation(len(train.records))
+    kept = [i for i, record in enumerate(train.records) if train.class_names[record.label] in names]
+    new = {old: position for position, old in enumerate(kept)}
+    return _divide(chosen, (1 - _HELD_OUT, _HELD_OUT), [new[i] for i in order.tolist() if i in new])
 
 
 def _part(train: ClassificationSet, fraction: float, per_class: int, seed: int) -> ClassificationSet:
@@ -412,7 +439,9 @@ def _read_idx(path: Path, name: PurePosixPath, content: Content, dimensions: int
     if raw[:4] != bytes((0, 0, 8, dimensions)) or len(raw) < head:
         raise InputError(f"{path / name} is no idx file of bytes in {dimensions} dimensions")
     shape = [int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimensions)]
-    expected = int(np.prod(shape, dtype=np.int64))
+    expected = math.prod(shape)
+    if shape[0] and not expected:
+        raise InputError(f"{path / name} holds pictures of no size: {shape}")
     if len(raw) - head != expected:
         raise InputError(f"{path / name} should hold {expected:,} values, but holds {len(raw) - head:,}: cut short?")
     return np.frombuffer(raw, np.uint8, offset=head).reshape(shape)
@@ -482,9 +511,14 @@ def _joined(file: Path, shares: str, seed: int) -> Splits:
         raise InputError(
             f"{file}: expected train, val, test and classes, got {some([str(key) for key in unknown]) or 'nothing'}"
         )
+    _check_names(file, classes)
     splits: Splits = {}
     for key, entries in values.items():
         split = canonical_split(str(key))
+        if split in splits:
+            raise InputError(f"{file} has two entries for the split {split!r}: {', '.join(map(str, values))}")
+        if entries in (None, []):
+            raise InputError(f"{file}: {key!r} names no set")
         sets = [
             _entry(file, split, entry, shares, seed) for entry in (entries if isinstance(entries, list) else [entries])
         ]
@@ -497,11 +531,20 @@ def _joined(file: Path, shares: str, seed: int) -> Splits:
     return splits
 
 
+def _check_names(file: Path, classes: Any) -> None:
+    if classes is not None and (not isinstance(classes, list) or not classes):
+        raise InputError(f"{file}: classes must be a list of names, got {classes!r}")
+
+
 def _entry(file: Path, split: str, entry: Any, shares: str, seed: int) -> ClassificationSet:
     given = dict(entry) if isinstance(entry, Mapping) else {"data": entry}
     if set(given) - {"data", "classes", "split"} or "data" not in given:
         raise InputError(f"{file}: a set in {split!r} is a path or {{data:, classes:, split:}}, got {entry!r}")
-    splits, _ = read_class_splits(locate(file, str(given["data"])), shares, seed)
+    _check_names(file, given.get("classes"))
+    place = locate(file, str(given["data"]))
+    if place.suffix in (".yaml", ".yml") and "names" not in read_yaml(place):
+        raise InputError(f"{file}: {given['data']} is itself a list of sets; name folders, archives or JSON files")
+    splits, _ = read_class_splits(place, shares, seed)
     wanted = canonical_split(str(given.get("split", split)))
     if wanted not in splits:
         raise InputError(f"{file}: {given['data']} has no split {wanted!r}; found {', '.join(splits)}")

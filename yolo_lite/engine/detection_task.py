@@ -18,9 +18,11 @@ from yolo_lite.engine.transfer import most_alike, transfer, transfer_backbone
 from yolo_lite.errors import InputError
 from yolo_lite.losses.assign import ASSIGNERS, static
 from yolo_lite.losses.detection import detection_loss
+from yolo_lite.losses.yolov1 import yolov1_loss
 from yolo_lite.metrics.coco import evaluate_coco
 from yolo_lite.models.build import build_detector
 from yolo_lite.models.yolo import Yolo
+from yolo_lite.models.yolov1 import DenseGridHead, GridHead
 from yolo_lite.ops.iou import KINDS
 from yolo_lite.structures import Batch, DetectionSet
 
@@ -42,6 +44,9 @@ class DetectionTask:
             "box": settings.box_weight,
             "l1": settings.l1_weight,
             "dfl": settings.dfl_weight,
+            "coord": settings.coord_weight,
+            "object": settings.object_weight,
+            "no_object": settings.no_object_weight,
         }
         self.assign = ASSIGNERS[settings.assigner]
         if self.assign is not static:
@@ -52,8 +57,11 @@ class DetectionTask:
         assert isinstance(model, Yolo)
         assign = static if progress < self.config.loss.static_share else self.assign
         raw = model(batch.images.contiguous(memory_format=torch.channels_last))
-        bins: int = model.head.BINS  # type: ignore[assignment]
-        parts = detection_loss(raw, batch, model.decode, assign, self.config.loss.box, bins, self.config.loss.gamma)
+        if isinstance(model.head, GridHead | DenseGridHead):
+            parts = yolov1_loss(raw, batch, model.decode, model.head.boxes_per_cell)
+        else:
+            bins: int = model.head.BINS  # type: ignore[assignment]
+            parts = detection_loss(raw, batch, model.decode, assign, self.config.loss.box, bins, self.config.loss.gamma)
         return {name: self.weights[name] * value for name, value in parts.items()}
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:

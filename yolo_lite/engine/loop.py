@@ -84,12 +84,13 @@ class State:
         self.ema.start = {name: plain["ema_start"][name].to(value.device) for name, value in self.ema.start.items()}
         self.optimizer.load_state_dict(plain["optimizer"])
         self.epoch, self.rows, self.best = plain["epoch"], list(plain["rows"]), plain["best"]
-        self.best_epoch = plain["best_epoch"]
+        self.best_epoch = plain.get("best_epoch", plain["epoch"])  # older runs have none
 
     def finished(self, config: TrainConfig) -> bool:
         """Say whether all epochs are done, or `patience` is used up."""
-        waited = self.epoch - self.best_epoch
-        return self.epoch >= config.epochs or bool(config.patience and self.epoch and waited >= config.patience)
+        seen = self.epoch if self.epoch >= config.epochs else self.epoch - self.epoch % config.evaluate_every
+        waited = seen - self.best_epoch  # epochs that were not evaluated do not count
+        return self.epoch >= config.epochs or bool(config.patience and seen and waited >= config.patience)
 
 
 def new_state(model: nn.Module, config: TrainConfig, steps: int) -> State:

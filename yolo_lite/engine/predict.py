@@ -13,7 +13,8 @@ import torch
 from yolo_lite.config import check_image_size
 from yolo_lite.data.images import pillow_to_rgb, read_image
 from yolo_lite.data.sources import Video, batches, open_video, read_frames
-from yolo_lite.engine.checkpoint import build_from_checkpoint, load_checkpoint
+from yolo_lite.engine.checkpoint import Checkpoint, build_from_checkpoint, load_checkpoint
+from yolo_lite.engine.darknet import load_darknet
 from yolo_lite.engine.device import explain_out_of_memory, pick_device, place
 from yolo_lite.engine.weights import DEFAULT_WEIGHTS, find_weights
 from yolo_lite.errors import InputError, suggest
@@ -30,7 +31,7 @@ class Detector:
     """A trained detector, ready for pictures.
 
     Args:
-        weights: a file or the bare name of a shipped one.
+        weights: a file, the bare name of a shipped one, or a checkpoint that is loaded already.
         device: auto, cpu, cuda or mps.
         image_size: (height, width) of the input, or one number for both; None for what the weights were trained at.
         score_threshold: detections score above it.
@@ -45,7 +46,7 @@ class Detector:
 
     def __init__(
         self,
-        weights: str | os.PathLike[str] = DEFAULT_WEIGHTS,
+        weights: str | os.PathLike[str] | Checkpoint = DEFAULT_WEIGHTS,
         device: str = "auto",
         image_size: tuple[int, int] | int | None = None,
         score_threshold: float = 0.25,
@@ -54,8 +55,11 @@ class Detector:
         classes: Sequence[str] | None = None,
         batch_size: int = 8,
     ) -> None:
-        self.weights = find_weights(os.fspath(weights))
-        checkpoint = load_checkpoint(self.weights)
+        if isinstance(weights, Checkpoint):
+            self.weights, checkpoint = Path(weights.config.name), weights
+        else:
+            self.weights = find_weights(os.fspath(weights))
+            checkpoint = load_checkpoint(self.weights)
         self.class_names, self.category_ids = checkpoint.class_names, checkpoint.category_ids
         size = checkpoint.config.input.image_size if image_size is None else image_size
         self.image_size = (size, size) if isinstance(size, int) else size
@@ -71,6 +75,30 @@ class Detector:
         self.max_detections = max_detections
         self.batch_size = batch_size
         self._allowed = self._mask(classes)
+
+    @classmethod
+    def from_darknet(
+        cls,
+        cfg: str | os.PathLike[str],
+        weights: str | os.PathLike[str],
+        names: str | os.PathLike[str] | None = None,
+        resize: str = "stretch",
+        **settings: Any,
+    ) -> Detector:
+        """Build a detector from files of Darknet.
+
+        Args:
+            cfg: the .cfg file.
+            weights: the .weights file.
+            names: a file with a class name on each line.
+            resize: "stretch" as AlexeyAB's Darknet, or "letterbox" as Redmon's does.
+            settings: device, score_threshold and so on, as above.
+
+        Raises:
+            InputError: for a layer that is not known, or weights that do not fit.
+        """
+        checkpoint = load_darknet(Path(cfg), Path(weights), Path(names) if names else None, resize)
+        return cls(checkpoint, **settings)
 
     @overload
     def __call__(self, pictures: Picture) -> Detections: ...

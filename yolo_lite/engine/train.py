@@ -179,6 +179,9 @@ def _around_backbone(
 ) -> Config:
     """Return the configuration of a detector whose backbone is that of a classifier, everything else as from scratch."""
     backbone = start.config.classifier.model
+    for key in chosen:
+        if key.startswith("model.") or key in ("input.mean", "input.std"):
+            raise InputError(f"{key} is fixed by --weights {weights}; leave it out, or train from scratch")
     if backbone not in DETECTORS:
         raise InputError(
             f"{weights} is the classifier {backbone}, whose layers no detector has; {', '.join(DETECTORS)} fit"
@@ -205,6 +208,7 @@ def plan_classifier(
     if weights is None:
         weights = DEFAULT_WEIGHTS if model is None else "none"
     start = None if weights == "none" else load_checkpoint(find_weights(str(weights)))
+    unnamed = model is None
     if model is None:
         model = _model_for(start, weights)
     parse_shares(split)
@@ -230,7 +234,7 @@ def plan_classifier(
     base = dataclasses.replace(base, input=dataclasses.replace(base.input, channels=channels, mean=mean, std=std))
     if start.is_classifier:
         mine = dataclasses.replace(theirs.classifier, freeze=base.classifier.freeze)
-        base = dataclasses.replace(base, classifier=mine)
+        base = dataclasses.replace(base, classifier=mine, input=theirs.input if unnamed else base.input)
     return Run(str(data), override_config(base, chosen), str(weights), *rest)
 
 

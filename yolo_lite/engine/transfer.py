@@ -71,16 +71,23 @@ def transfer_backbone(model: nn.Module, checkpoint: Checkpoint) -> str:
 
 def transfer_classes(model: ClassifierNet, class_names: Sequence[str], checkpoint: Checkpoint) -> str:
     """Copy a classifier's last layer class by class, matched by name, and say which were kept and which are new."""
-    kept = [name for name in class_names if name in checkpoint.class_names]
+    before = tuple(checkpoint.class_names)
+    single = "binary" in (model.loss, checkpoint.config.classifier.loss)  # one output for two classes, or none
+    fits = model.loss == checkpoint.config.classifier.loss and set(class_names) == set(before)
+    kept = [name for name in class_names if name in before] if fits or not single else []
     theirs = {name: value for name, value in checkpoint.weights.items() if name.startswith("head.")}
     for name, tensor in model.state_dict().items():
-        if name in theirs and len(tensor) == len(class_names) and len(theirs[name]) == len(checkpoint.class_names):
+        if single:
+            if fits and name in theirs:
+                sign = 1 if tuple(class_names) == before else -1  # of the other class as the second
+                tensor.copy_(sign * theirs[name].to(tensor.dtype))
+        elif name in theirs and len(tensor) == len(class_names) and len(theirs[name]) == len(checkpoint.class_names):
             for one in kept:
                 row = theirs[name][checkpoint.class_names.index(one)]
                 if row.shape == tensor.shape[1:]:
                     tensor[class_names.index(one)] = row.to(tensor.dtype)
-        elif name in theirs and class_names == checkpoint.class_names and tensor.shape == theirs[name].shape:
-            tensor.copy_(theirs[name].to(tensor.dtype))  # the single output of two classes
+        elif name in theirs and tuple(class_names) == before and tensor.shape == theirs[name].shape:
+            tensor.copy_(theirs[name].to(tensor.dtype))
     new = [name for name in class_names if name not in kept]
     return "; ".join(([f"kept {some(kept)}"] if kept else []) + ([f"new: {some(new)}"] if new else []))
 

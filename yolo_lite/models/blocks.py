@@ -182,15 +182,16 @@ class GhostBottleneck(nn.Module):
 
 
 def fuse(model: nn.Module) -> nn.Module:
-    """Fold every batch normalisation into the convolution before it, in place, and return the model.
+    """Fold the batch normalisation of every block that begins with a convolution and one, in place; return the model.
 
     In evaluation mode the results stay the same up to rounding, with a third fewer operations to start.
     """
     for module in model.modules():
-        if isinstance(module, ConvBlock) and len(module) > 1 and isinstance(module[1], nn.BatchNorm2d):
-            convolution = module[0]
-            assert isinstance(convolution, nn.Conv2d)
-            module[0] = _folded(convolution, module[1])
+        if not isinstance(module, nn.Sequential) or len(module) < 2:
+            continue
+        convolution, norm = module[0], module[1]
+        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            module[0] = _folded(convolution, norm)
             del module[1]
     return model
 

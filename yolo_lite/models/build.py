@@ -12,15 +12,20 @@ from yolo_lite.config import Config, ModelConfig
 from yolo_lite.errors import InputError
 from yolo_lite.models.backbone import CSPBackbone, ShuffleBackbone
 from yolo_lite.models.blocks import fuse
+from yolo_lite.models.darknet import DarknetBackbone, DarknetHead
 from yolo_lite.models.heads import AnchorFreeHead, DistributionHead
-from yolo_lite.models.neck import PAN, GhostPAN
+from yolo_lite.models.neck import PAN, GhostPAN, NoNeck
 from yolo_lite.models.yolo import Yolo
+from yolo_lite.models.yolov1 import DenseGridHead, GridHead, YOLOv1Backbone
 
 BACKBONES: dict[str, Callable[[ModelConfig], Any]] = {
     "csp": lambda model: CSPBackbone(model.stem_width, model.widths, model.depths),
     "shuffle": lambda model: ShuffleBackbone(model.stem_width, model.widths, model.depths),
+    "darknet": lambda model: DarknetBackbone(model.darknet, model.darknet_levels),
+    "yolov1": lambda model: YOLOv1Backbone(),
 }
 NECKS: dict[str, Callable[..., Any]] = {
+    "none": lambda model, channels, strides: NoNeck(channels, strides),
     "pan": lambda model, channels, strides: PAN(channels, strides, model.neck_width),
     "ghost_pan": lambda model, channels, strides: GhostPAN(channels, strides, model.neck_width),
 }
@@ -30,6 +35,11 @@ HEADS: dict[str, Callable[..., Any]] = {
     ),
     "distribution": lambda model, channels, strides, classes: DistributionHead(
         channels, strides, classes, model.head_depth
+    ),
+    "darknet": lambda model, channels, strides, classes: DarknetHead(model.darknet, channels, strides),
+    "grid": lambda model, channels, strides, classes: GridHead(channels, strides, classes, model.boxes_per_cell),
+    "dense_grid": lambda model, channels, strides, classes: DenseGridHead(
+        channels, strides, classes, model.boxes_per_cell, model.cells
     ),
 }
 NORMS = ("batch", "none")

@@ -11,6 +11,14 @@ from torch.nn import functional as F
 from yolo_lite.models.blocks import LEAKY, ConvBlock, CSPBlock, DepthwiseSeparable, GhostBottleneck
 
 
+class NoNeck(nn.Identity):
+    """Feature maps as the backbone gives them."""
+
+    def __init__(self, channels: Sequence[int], strides: Sequence[int]) -> None:
+        super().__init__()
+        self.channels, self.strides = tuple(channels), tuple(strides)
+
+
 class PAN(nn.Module):
     """Path aggregation (Liu et al. 2018): coarse to fine, so that small objects get context, then back again.
 
