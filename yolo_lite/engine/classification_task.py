@@ -81,9 +81,11 @@ def prepare_classification(run: Run, start: Checkpoint | None, device: torch.dev
             told += f"; {transfer_classes(model, train_set.class_names, start)}"
         listener.say(f"starting from {run.weights}: {told}")
     elif config.classifier.model == "resnet50":
-        stored = imagenet_weights()
+        stored = imagenet_weights() if config.input.channels == 3 else None
         listener.say(
-            f"starting from {stored}" if stored else "no ImageNet weights of torchvision on this disk: from scratch"
+            f"starting from {stored}"
+            if stored
+            else "no ImageNet weights of torchvision for such pictures on this disk: from scratch"
         )
     if config.classifier.freeze:
         listener.say("the backbone stays as it is; only the last layer is trained")

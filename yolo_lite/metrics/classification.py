@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -42,9 +42,9 @@ class ClassificationReport:
         """Return plain values."""
         return {
             "accuracy": self.accuracy,
-            "classes": {name: vars(scores) for name, scores in self.per_class.items()},
-            "macro": vars(self.macro),
-            "weighted": vars(self.weighted),
+            "classes": {name: asdict(scores) for name, scores in self.per_class.items()},
+            "macro": asdict(self.macro),
+            "weighted": asdict(self.weighted),
             "confusion": self.confusion.tolist(),
         }
 
@@ -74,6 +74,8 @@ def classification_report(
         raise ValueError(
             f"truth and called must be [N] with N at least 1, got {list(truth.shape)}, {list(called.shape)}"
         )
+    if min(truth.min(), called.min()) < 0 or max(truth.max(), called.max()) >= len(class_names):
+        raise ValueError(f"labels must be in 0..{len(class_names) - 1}")
     matrix = confusion_matrix(truth, called, len(class_names))
     right, support, named = np.diag(matrix), matrix.sum(1), matrix.sum(0)
     precision, recall = _ratio(right, named), _ratio(right, support)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from yolo_lite.config import ClassifierConfig, Config, ModelConfig
 from yolo_lite.errors import InputError, suggest
 from yolo_lite.models.blocks import fuse
-from yolo_lite.models.build import BACKBONES
-from yolo_lite.models.course import COURSE, Task, imagenet_weights
+from yolo_lite.models.build import BACKBONES, NORMS
+from yolo_lite.models.course import COURSE, Task, TooSmall, imagenet_weights, shape_after
 
 LOSSES = ("cross_entropy", "mse", "binary", "margin")
 DETECTORS = {"yolo_lite-n-cls": "csp", "yolo_lite-shuffle-cls": "shuffle"}  # the detectors' own backbones
@@ -43,7 +43,7 @@ class ClassifierNet(nn.Module):
         self.register_buffer("mean", mean.view(1, -1, 1, 1))
         self.register_buffer("std", std.view(1, -1, 1, 1))
         if frozen:
-            backbone.requires_grad_(False)
+            backbone.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> ClassifierNet:
         """As every module; a frozen backbone stays in evaluation mode, so that its norms do not move either."""
@@ -123,8 +123,10 @@ def _course_parts(settings: ClassifierConfig, task: Task) -> tuple[nn.Module, nn
     if settings.dropout and len(settings.dropout) != places:
         raise InputError(f"classifier.dropout of {settings.model} has {places} places, got {list(settings.dropout)}")
     try:
-        return build(task, **chosen)
-    except RuntimeError as error:  # a kernel or pool that is larger than what is left of the picture
+        features, last = build(task, **chosen)
+        shape_after(features, task)
+        return features, last
+    except TooSmall as error:  # a kernel or pool that is larger than what is left of the picture
         raise InputError(
             f"{task.hw[0]} x {task.hw[1]} is too small for {settings.model}; use a larger --image-size"
         ) from error
@@ -132,6 +134,8 @@ def _course_parts(settings: ClassifierConfig, task: Task) -> tuple[nn.Module, nn
 
 def _detector_parts(config: Config, task: Task) -> tuple[nn.Module, nn.Module]:
     settings = config.classifier
+    if config.model.norm not in NORMS:
+        raise InputError(f"model.norm must be one of {', '.join(NORMS)}, got {config.model.norm!r}")
     if settings.batch_norm or len(settings.dropout) > 1:
         raise InputError(f"{settings.model} has batch normalisation already, and one place for dropout")
     if config.model.backbone != DETECTORS[settings.model]:

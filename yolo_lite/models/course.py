@@ -6,6 +6,7 @@ pixels, and the layer that makes class outputs of these. `classifier.py` puts th
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from yolo_lite.errors import InputError
 from yolo_lite.models.capsule import Capsules, PrimaryCapsules
 
 Parts = tuple[nn.Module, nn.Module]
@@ -25,6 +27,10 @@ class Task(NamedTuple):
     channels: int  # of the picture
     hw: tuple[int, int]  # its height and width
     outputs: int  # one for each class, or a single one
+
+
+class TooSmall(Exception):
+    """A picture that is too small for a network."""
 
 
 def mlp(task: Task, dropout: Sequence[float] = (0.0,), batch_norm: bool = False) -> Parts:
@@ -143,7 +149,7 @@ def vgg16(task: Task, dropout: Sequence[float] = (0.5, 0.5), batch_norm: bool = 
 
 
 def inception(task: Task, dropout: Sequence[float] = (0.2,)) -> Parts:
-    """A small Inception-v3 (Szegedy et al. 2016): a stem to stride 8, two blocks of 3x3, two of 1x7 and 7x1."""
+    """A small Inception-v3 (Szegedy et al. 2016): a stem to stride 4, two blocks of 3x3, two of 1x7 and 7x1."""
     features = nn.Sequential(
         _conv(task.channels, 32, 3, 2),
         _conv(32, 64, 3),
@@ -165,7 +171,12 @@ def resnet50(task: Task) -> Parts:
     model = torchvision.models.resnet50()
     stored = imagenet_weights()
     if stored and task.channels == 3:
-        model.load_state_dict(torch.load(stored, map_location="cpu", weights_only=True))
+        try:
+            model.load_state_dict(torch.load(stored, map_location="cpu", weights_only=True))
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+            raise InputError(
+                f"{stored} cannot be read as ResNet-50 weights; delete it, or download it again"
+            ) from error
     if task.channels != 3:
         model.conv1 = nn.Conv2d(task.channels, 64, 7, 2, 3, bias=False)
     model.fc = nn.Identity()
@@ -181,7 +192,7 @@ def imagenet_weights() -> Path | None:
 def capsule(task: Task) -> Parts:
     """Capsules with routing by agreement (Sabour et al. 2017, section 4), without the network that draws the picture."""
     features = nn.Sequential(nn.Conv2d(task.channels, 256, 9), nn.ReLU(), PrimaryCapsules(256, 32, 8, 9, 2))
-    return features, Capsules(_shape(features, task)[0], 8, task.outputs, 16)
+    return features, Capsules(shape_after(features, task)[0], 8, task.outputs, 16)
 
 
 class ScaledTanh(nn.Module):
@@ -298,17 +309,23 @@ def _pooled() -> list[nn.Module]:
 
 
 @torch.no_grad()
-def _shape(features: nn.Module, task: Task) -> tuple[int, ...]:
-    """Return the shape, without the batch, of what features make of the task's picture, by trying."""
+def shape_after(features: nn.Module, task: Task) -> tuple[int, ...]:
+    """Return the shape, without the batch, of what features make of the task's picture, by trying.
+
+    Raises:
+        TooSmall: where a kernel or pool is larger than what is left of the picture.
+    """
     training = features.training
     try:
         return tuple(features.eval()(torch.zeros(1, task.channels, *task.hw)).shape[1:])
+    except RuntimeError as error:  # a kernel or pool that is larger than what is left of the picture
+        raise TooSmall from error
     finally:
         features.train(training)
 
 
 def _length(features: nn.Module, task: Task) -> int:
-    return _shape(features, task)[0]
+    return shape_after(features, task)[0]
 
 
 COURSE: dict[str, Callable[..., Parts]] = {
