@@ -105,6 +105,56 @@ def draw_classifications(examples: Iterable[tuple[Image, Classification, str]], 
     figure.savefig(path, dpi=100)
 
 
+def draw_filters(
+    image: Image, made: Mapping[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]], path: Path
+) -> None:
+    """Draw a picture, its channels, and each kernel beside what it made of the picture, into a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 2.6 * (1 + -(-len(made) // 2))), layout="constrained")
+    axes = figure.subplots(1 + -(-len(made) // 2), 4)
+    axes[0, 0].imshow(image)
+    axes[0, 0].set_title("the picture")
+    for channel, (name, colours) in enumerate((("red", "Reds_r"), ("green", "Greens_r"), ("blue", "Blues_r"))):
+        axes[0, channel + 1].imshow(image[..., channel], cmap=colours, vmin=0, vmax=255)
+        axes[0, channel + 1].set_title(f"{name} channel")
+    cells = axes[1:].reshape(-1, 2)
+    for (left, right), (name, (kernel, result)) in zip(cells, made.items()):
+        left.imshow(kernel, cmap="coolwarm", vmin=-abs(kernel).max(), vmax=abs(kernel).max())
+        if len(kernel) <= 5:
+            for row, column in np.ndindex(*kernel.shape):
+                left.text(column, row, f"{kernel[row, column]:.2g}", ha="center", va="center", fontsize=9)
+        left.set_title(name)
+        shown = result if kernel.sum() > 0.5 else result + 128 * (name == "emboss")
+        right.imshow(np.clip(shown if kernel.sum() > 0.5 else np.abs(shown), 0, 255), cmap="gray", vmin=0, vmax=255)
+    for one in figure.axes:
+        one.axis("off")
+    figure.savefig(path, dpi=90)
+
+
+def draw_maps(
+    name: str, maps: npt.NDArray[np.float32], kernels: npt.NDArray[np.float32] | None, path: Path, most: int = 32
+) -> None:
+    """Draw up to `most` kernels [outputs, inputs, k, k] of a layer, in colour where they see three channels, and its maps."""
+    from matplotlib.figure import Figure
+
+    shown = min(most, len(maps))
+    rows = -(-shown // 8)
+    blocks = 2 if kernels is not None and kernels.shape[-1] > 1 else 1
+    figure = Figure(figsize=(10, 1.35 * rows * blocks + 0.6), layout="constrained")
+    figure.suptitle(f"{name}: {'kernels, then ' if blocks == 2 else ''}maps, {shown} of {len(maps)}")
+    axes = figure.subplots(rows * blocks, 8, squeeze=False)
+    if blocks == 2 and kernels is not None:
+        for one, kernel in zip(axes[:rows].flat, kernels[:shown]):
+            scaled = (kernel - kernel.min()) / max(float(np.ptp(kernel)), 1e-9)
+            one.imshow(scaled.transpose(1, 2, 0) if len(scaled) == 3 else scaled.mean(0), cmap="gray")
+    for one, values in zip(axes[-rows:].flat, maps[:shown]):
+        one.imshow(values, cmap="viridis")
+    for one in figure.axes:
+        one.axis("off")
+    figure.savefig(path, dpi=90)
+
+
 def _draw_label(
     draw: ImageDraw.ImageDraw,
     text: str,

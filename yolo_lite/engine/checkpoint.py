@@ -143,6 +143,14 @@ def build_classifier_from_checkpoint(checkpoint: Checkpoint, source: Path) -> Cl
     return model
 
 
+def network(checkpoint: Checkpoint, source: Path) -> nn.Module:
+    """Build a detector or classifier with its weights as they were trained, not fused, to look into."""
+    build = build_classifier if checkpoint.is_classifier else build_detector
+    model = build(checkpoint.config, len(checkpoint.class_names))
+    _fill(model, checkpoint, source)
+    return model.eval()
+
+
 def _fill(model: nn.Module, checkpoint: Checkpoint, source: Path) -> None:
     try:
         model.load_state_dict({name: value.float() for name, value in checkpoint.weights.items()}, strict=True)

@@ -1,0 +1,180 @@
+"""`yolo-lite inspect model|filters|activations`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from yolo_lite.cli import arguments
+from yolo_lite.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from yolo_lite.config import Config
+    from yolo_lite.introspect.summary import Field, LayerReport
+
+
+def add_inspect(parser: argparse.ArgumentParser) -> None:
+    """Give the parser its arguments."""
+    what = parser.add_subparsers(dest="what", metavar="what", required=True)
+    model = what.add_parser("model", help="layers, operations, receptive fields", description=_model.__doc__)
+    model.add_argument("--model", type=arguments.text, help="a configuration: nano, shuffle, vgg16 ... or a YAML file")
+    model.add_argument("--weights", type=arguments.text, help="or the network of a checkpoint")
+    model.add_argument("--image-size", type=int, nargs="+", metavar="N", help="side, or height and width")
+    model.add_argument("--classes", type=arguments.positive, default=10, help="with --model; default 10")
+    model.add_argument(
+        "--data", type=arguments.text, help="of a detector: compare its grids with the boxes of this set"
+    )
+    model.set_defaults(run=_model)
+    filters = what.add_parser("filters", help="classic kernels on a picture", description=_filters.__doc__)
+    filters.add_argument("--image", type=Path, help="default: a sample")
+    filters.add_argument("--out", type=Path, default=Path("filters.png"), metavar="FILE", help="default filters.png")
+    filters.set_defaults(run=_filters)
+    maps = what.add_parser("activations", help="a layer's kernels and maps", description=_activations.__doc__)
+    maps.add_argument("--weights", type=arguments.text, default=arguments.DEFAULT, help=arguments.WEIGHTS_HELP)
+    maps.add_argument("--image", type=Path, help="default: a sample")
+    maps.add_argument("--layer", help="its path, as inspect model names it; default: the first convolution")
+    maps.add_argument(
+        "--out", type=Path, default=Path("activations.png"), metavar="FILE", help="default activations.png"
+    )
+    maps.set_defaults(run=_activations)
+
+
+def _model(args: argparse.Namespace) -> int:
+    """Print for each layer its output's shape, parameters, operations, kernel, stride, padding and receptive field."""
+    from yolo_lite.config import check_image_size
+    from yolo_lite.introspect.summary import summarise
+
+    model, config, name = _build(args)
+    size = arguments.image_size(args.image_size) or config.input.image_size
+    if config.classifier.model == "none":
+        check_image_size(size)
+    try:
+        reports = summarise(model, config.input.channels, size)
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"{name} does not take {size[0]} x {size[1]}: {error}") from error
+    width = max(len(report.name) for report in reports)
+    print(f"{name} at {size[0]} x {size[1]}")
+    print(
+        f"{'layer':<{width}}  {'kind':<15} {'output':>15} {'parameters':>11} {'MFLOPs':>9}  kernel stride pad  field  cell"
+    )
+    for report in reports:
+        print(_line(report, width))
+    total = sum(parameter.numel() for parameter in model.parameters())
+    flops = sum(report.flops for report in reports) / 1e9
+    print(f"{total:,} parameters, {flops:.2f} GFLOPs (two for each multiply-add of convolutions and dense layers)")
+    if args.data:
+        _print_fit(model, config, size, args.data)
+    return 0
+
+
+def _line(report: LayerReport, width: int) -> str:
+    shape = " x ".join(str(side) for side in report.shape)
+    kernel, stride, padding = (_sides(pair) for pair in (report.kernel, report.stride, report.padding))
+    field, cell = _field(report.field)
+    head = f"{report.name:<{width}}  {report.kind:<15} {shape:>15} {report.parameters:>11,} {report.flops / 1e6:>9.1f}"
+    return f"{head}  {kernel:>6} {stride:>6} {padding:>3} {field:>6} {cell:>5}"
+
+
+def _sides(pair: tuple[int, int] | None) -> str:
+    if pair is None:
+        return "-"
+    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}x{pair[1]}"
+
+
+def _field(fields: tuple[Field, Field] | None) -> tuple[str, str]:
+    if fields is None:
+        return "-", "-"
+    if fields[0].whole:
+        return "all", "-"
+    y, x = (f"{field.size:.0f}" for field in fields)
+    return (y if y == x else f"{y}x{x}"), f"{fields[0].jump:g}"
+
+
+def _print_fit(model: nn.Module, config: Config, size: tuple[int, int], data: str) -> None:
+    import torch
+
+    from yolo_lite.data.discover import read_train_and_val
+    from yolo_lite.introspect.fit import grid_fit
+
+    if config.classifier.model != "none":
+        raise InputError("--data is for detectors: a classifier has no grid")
+    train, _, _ = read_train_and_val(data)
+    with torch.inference_mode():
+        raw = model.eval()(torch.zeros(1, 3, *size, dtype=torch.uint8))
+    strides = sorted({int(stride) for stride in raw.strides.tolist()})
+    fit = grid_fit(train, size, config.input.resize, raw.points.numpy(), strides)
+    print(
+        f"\n{fit.boxes:,} boxes of {data} at {size[0]} x {size[1]}; grids with cells of {', '.join(map(str, strides))} pixels"
+    )
+    edges = [0, *strides, *(2 * strides[-1] * 2**i for i in range(3)), float("inf")]
+    for low, high in zip(edges, edges[1:]):
+        share = ((fit.sides >= low) & (fit.sides < high)).mean() if fit.boxes else 0.0
+        print(
+            f"  {f'{low:g} to {high:g} pixels' if high != float('inf') else f'{low:g} pixels and more':<22} {share:6.1%}"
+        )
+    if fit.below_cell:
+        print(f"{fit.below_cell:.0%} of your boxes have a side smaller than one cell at {size[0]} x {size[1]}")
+    if fit.unserved:
+        print(f"warning: in {fit.unserved:.1%} of your boxes lies no point of any grid; a larger --image-size helps")
+
+
+def _filters(args: argparse.Namespace) -> int:
+    """Draw a picture's channels, and what blur, sharpening, Laplacian, edge, Sobel and emboss kernels make of it."""
+    from yolo_lite.data.images import read_image
+    from yolo_lite.engine.detect import sample_picture
+    from yolo_lite.files import make_folder, write_atomically
+    from yolo_lite.introspect.filters import filter_picture
+    from yolo_lite.visualize import draw_filters
+
+    image = read_image(args.image or sample_picture())
+    made = filter_picture(image)
+    make_folder(args.out.parent)
+    write_atomically(args.out, lambda part: draw_filters(image, made, part))
+    print(f"{len(made)} kernels and what they make: {args.out}")
+    return 0
+
+
+def _activations(args: argparse.Namespace) -> int:
+    """Draw the kernels of one layer and the maps that it makes of a picture."""
+    import torch
+
+    from yolo_lite.data.class_dataset import to_input
+    from yolo_lite.data.images import read_image
+    from yolo_lite.engine.detect import sample_picture
+    from yolo_lite.files import make_folder, write_atomically
+    from yolo_lite.introspect.activations import activations
+    from yolo_lite.visualize import draw_maps
+
+    model, config, _ = _build(args)
+    shape = config.input
+    pixels = to_input(read_image(args.image or sample_picture()), shape.image_size, shape.channels, shape.resize)
+    found = activations(model.eval(), torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0), args.layer)
+    make_folder(args.out.parent)
+    write_atomically(args.out, lambda part: draw_maps(found.layer, found.maps, found.kernels, part))
+    print(f"{found.layer}: {found.maps.shape[0]} maps of {found.maps.shape[1]} x {found.maps.shape[2]}: {args.out}")
+    return 0
+
+
+def _build(args: argparse.Namespace) -> tuple[Any, Config, str]:
+    """Return the network of --weights, or a new one of --model, with its configuration and name."""
+    from yolo_lite.config import read_config
+    from yolo_lite.engine.checkpoint import load_checkpoint, network
+    from yolo_lite.engine.weights import find_config, find_weights, shipped
+    from yolo_lite.models.build import build_detector
+    from yolo_lite.models.classifier import build_classifier
+
+    chosen = getattr(args, "model", None)
+    if chosen and args.weights:
+        raise InputError("name --model or --weights, not both")
+    if not chosen:
+        source = find_weights(args.weights or arguments.DEFAULT)
+        checkpoint = load_checkpoint(source)
+        return network(checkpoint, source), checkpoint.config, checkpoint.config.name
+    folder = "configs/classify" if chosen in shipped("configs/classify", ".yaml") else "configs"
+    config = read_config(find_config(chosen, folder))
+    if config.classifier.model == "none":
+        return build_detector(config, args.classes), config, config.name
+    return build_classifier(config, 2 if config.classifier.loss == "binary" else args.classes), config, config.name

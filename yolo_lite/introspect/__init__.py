@@ -1,0 +1,1 @@
+"""Seeing inside networks: shapes, operations and receptive fields, kernels, feature maps."""

@@ -1,0 +1,57 @@
+"""What one layer of a network has learned and what it makes of a picture."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from yolo_lite.errors import InputError, suggest
+
+
+class Activations(NamedTuple):
+    """One layer's maps of a picture, and its kernels where it has any.
+
+    Attributes:
+        layer: its path in the network.
+        maps: float32 [C, H, W].
+        kernels: float32 [outputs, inputs of a group, k, k], or None.
+    """
+
+    layer: str
+    maps: npt.NDArray[np.float32]
+    kernels: npt.NDArray[np.float32] | None
+
+
+@torch.inference_mode()
+def activations(model: nn.Module, picture: Tensor, layer: str | None = None) -> Activations:
+    """Run a network on one picture and return what a layer gives.
+
+    Args:
+        model: in evaluation mode.
+        picture: what it takes, uint8 [1, channels, H, W].
+        layer: its path, as `summarise` names it; None for the first convolution.
+
+    Raises:
+        InputError: for a path that is none, or a layer that gives no maps.
+    """
+    modules = {name: module for name, module in model.named_modules() if name}
+    if layer is None:
+        layer = next(name for name, module in modules.items() if isinstance(module, nn.Conv2d))
+    if layer not in modules:
+        raise InputError(f"the network has no layer {layer!r}; {suggest(layer, modules)} (inspect model lists them)")
+    found: list[object] = []
+    hook = modules[layer].register_forward_hook(lambda module, inputs, output: found.append(output))
+    try:
+        model(picture)
+    finally:
+        hook.remove()
+    maps = found[0] if found else None
+    if not isinstance(maps, Tensor) or maps.ndim != 4:
+        raise InputError(f"the layer {layer} gives no maps; choose a convolution")
+    weight = getattr(modules[layer], "weight", None)
+    kernels = weight.float().numpy() if isinstance(weight, Tensor) and weight.ndim == 4 else None
+    return Activations(layer, maps[0].float().numpy(), kernels)

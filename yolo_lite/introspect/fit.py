@@ -1,0 +1,53 @@
+"""How a detector's grids fit the boxes of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from yolo_lite.structures import DetectionSet, Letterbox
+
+
+class GridFit(NamedTuple):
+    """Shares of boxes, at one input size.
+
+    Attributes:
+        boxes: how many there are; crowds are not counted.
+        below_cell: share of those with a side shorter than a cell of the finest grid.
+        unserved: share of those in which no point of any grid lies.
+        sides: float32 [N], geometric mean of width and height, input pixels.
+    """
+
+    boxes: int
+    below_cell: float
+    unserved: float
+    sides: npt.NDArray[np.float32]
+
+
+def grid_fit(
+    data: DetectionSet, input_hw: tuple[int, int], resize: str, points: npt.NDArray[np.float32], strides: Sequence[int]
+) -> GridFit:
+    """Compare boxes with grids.
+
+    Args:
+        data: boxes in original pixels.
+        input_hw, resize: how pictures become inputs.
+        points: float32 [A, 2] x, y, input pixels, of all grids.
+        strides: of the grids, input pixels.
+    """
+    sides, below, unserved = [], 0, 0
+    finest = min(strides)
+    for record in data.records:
+        boxes = Letterbox.fit(record.hw, input_hw, resize).boxes_to_input(record.boxes[~record.crowd])
+        sizes = boxes[:, 2:] - boxes[:, :2]
+        sides.append(np.sqrt(sizes.prod(1).clip(min=0)))
+        below += int((sizes.min(1, initial=np.inf) < finest).sum())
+        for x1, y1, x2, y2 in boxes:
+            inside = (points[:, 0] >= x1) & (points[:, 0] <= x2) & (points[:, 1] >= y1) & (points[:, 1] <= y2)
+            unserved += not inside.any()
+    every = np.concatenate(sides) if sides else np.zeros(0, np.float32)
+    count = max(1, len(every))
+    return GridFit(len(every), below / count, unserved / count, every.astype(np.float32))
