@@ -10,7 +10,9 @@ from pathlib import Path
 from yolo_lite.errors import InputError
 
 DEVICE_HELP = "auto (default: cuda, then mps, then cpu), cpu, cuda, cuda:1 or mps"
-DATA_HELP = "a folder (COCO JSON or YOLO txt, recognised by what it holds), a YAML file or a COCO JSON file"
+DATA_HELP = (
+    "a folder (COCO JSON, YOLO txt or PASCAL VOC XML, recognised by what it holds), a YAML file or a COCO JSON file"
+)
 DEFAULT = "yolo_lite-shuffle-coco"
 WEIGHTS_HELP = "a checkpoint, or the bare name of a shipped one"
 

@@ -1,8 +1,13 @@
 """Recognise what a data folder or YAML file holds, and read its splits.
 
-A folder is, in this order: COCO JSON (`annotations/instances_<split>.json`, or `<split>/_annotations.coco.json`), or
-YOLO txt (`images/` and `labels/`, class names in `data.yaml`). A YAML file with `names` describes YOLO txt; any other
-names sets of its own:
+A folder is, in this order:
+
+- COCO JSON: `annotations/instances_<split>.json`, or `<split>/_annotations.coco.json`;
+- YOLO txt: `images/` and `labels/`, class names in `data.yaml`;
+- PASCAL VOC XML: `Annotations/*.xml`, pictures in `JPEGImages/`, splits in `ImageSets/Main/<split>.txt`; or
+  `<split>/*.xml` beside the pictures.
+
+A YAML file with `names` describes YOLO txt; any other names sets of its own:
 
     classes: [person, car]            # optional: only these
     train: [voc5, coco_mini]          # folders (their split of that name is meant), JSON files, or {json:, images:}
@@ -26,6 +31,7 @@ import numpy as np
 
 from yolo_lite.config import read_yaml
 from yolo_lite.data.coco import read_coco
+from yolo_lite.data.voc import read_voc, voc_class_names
 from yolo_lite.data.yolo_txt import read_text, read_yolo_txt
 from yolo_lite.errors import InputError, some, suggest
 from yolo_lite.structures import DetectionSet, ImageRecord
@@ -33,8 +39,8 @@ from yolo_lite.structures import DetectionSet, ImageRecord
 Splits = dict[str, Callable[[], DetectionSet]]
 _SYNONYMS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 _LAYOUTS = (
-    "annotations/instances_*.json (COCO), <split>/_annotations.coco.json (COCO), or images/ and labels/ with class names "
-    "in data.yaml (YOLO txt)"
+    "annotations/instances_*.json (COCO), <split>/_annotations.coco.json (COCO), images/ and labels/ with class names "
+    "in data.yaml (YOLO txt), Annotations/*.xml or <split>/*.xml (PASCAL VOC)"
 )
 _YOLO_FILES = ("data.yaml", "data.yml", "dataset.yaml")
 _HELD_OUT = 0.1
@@ -112,6 +118,18 @@ def read_train_and_val(
     return train, val, notes
 
 
+def read_splits(data: str | Path) -> dict[str, DetectionSet]:
+    """Read every split, with the classes of all of them in each.
+
+    Raises:
+        InputError: where nothing is recognised, or an annotation is bad.
+    """
+    sets = {split: read() for split, read in find_splits(Path(data)).items()}
+    together = merge_sets(list(sets.values()))
+    ids = together.category_ids
+    return {split: align_classes(one, together.class_names, ids) for split, one in sets.items()}
+
+
 def find_splits(data: Path) -> Splits:
     """Return the splits of a folder or YAML file by canonical name (train, val, test), each ready to be read.
 
@@ -126,7 +144,7 @@ def find_splits(data: Path) -> Splits:
         if data.suffix not in (".yaml", ".yml"):
             raise InputError(f"{data} is neither a folder nor a YAML or JSON file; --data takes one of these")
         return _yaml_splits(data)
-    splits = _coco_splits(data) or _roboflow_splits(data) or _yolo_splits(data)
+    splits = _coco_splits(data) or _roboflow_splits(data) or _yolo_splits(data) or _voc_splits(data)
     if not splits:
         content = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in data.iterdir())
         raise InputError(f"{data} is no data set: looked for {_LAYOUTS}; found {some(content) or 'nothing'}")
@@ -339,6 +357,43 @@ def _yolo_folder_splits(root: Path, names: Sequence[str]) -> Splits:
     }
     folders = folders or {"train": root / "images"}
     return {split: _yolo_reader([folder], names) for split, folder in folders.items()}
+
+
+def _voc_splits(root: Path) -> Splits:
+    folder = next((root / name for name in _VOC_FOLDERS if any((root / name).glob("*.xml"))), None)
+    if folder is None:
+        beside = {canonical_split(one.name): sorted(one.glob("*.xml")) for one in sorted(root.glob("*/"))}
+        splits = {split: files for split, files in beside.items() if files and split in ("train", "val", "test")}
+        loose = sorted(root.glob("*.xml"))
+        splits = splits or ({"train": loose} if loose else {})
+    else:
+        splits = _voc_lists(root, folder) or {"train": sorted(folder.glob("*.xml"))}
+    names = voc_class_names([file for files in splits.values() for file in files])
+    pictures = [root / name for name in ("JPEGImages", "images", "Images") if (root / name).is_dir()] + [root]
+    return {split: _voc_reader(files, pictures, names, f"{root} {split}") for split, files in splits.items()}
+
+
+_VOC_FOLDERS = ("Annotations", "annotations", "annotations_xml", "xml")
+
+
+def _voc_lists(root: Path, folder: Path) -> dict[str, list[Path]]:
+    """Return the XML files of each list in ImageSets/Main; trainval is taken where there is no train."""
+    splits = {}
+    for name in ("train", "val", "test", "trainval"):
+        file = root / "ImageSets" / "Main" / f"{name}.txt"
+        if file.is_file() and (name != "trainval" or "train" not in splits):
+            stems = [line.split()[0] for line in read_text(file).splitlines() if line.strip()]
+            missing = [stem for stem in stems if not (folder / f"{stem}.xml").is_file()]
+            if missing:
+                raise InputError(f"{file} lists {some(missing)}, without an XML file in {folder}")
+            splits["train" if name == "trainval" else name] = [folder / f"{stem}.xml" for stem in stems]
+    return splits
+
+
+def _voc_reader(
+    files: Sequence[Path], pictures: Sequence[Path], names: Sequence[str], source: str
+) -> Callable[[], DetectionSet]:
+    return lambda: read_voc(files, pictures, names, source)
 
 
 def _yolo_reader(images: Sequence[Path], names: Sequence[str]) -> Callable[[], DetectionSet]:
