@@ -139,14 +139,9 @@ def test_what_a_layout_cannot_hold_is_said(tmp_path: Path) -> None:
 
 
 def test_pictures_of_one_name_are_kept_apart(tmp_path: Path) -> None:
+    nothing = (np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0, bool), np.zeros(0))
     records = tuple(
-        ImageRecord(
-            picture(tmp_path / folder / "x.png", (20, 20 + i)),
-            i,
-            (20, 20 + i),
-            np.zeros((0, 4)),
-            *(np.zeros(0, t) for t in (np.int64, bool, float)),
-        )  # fmt: skip
+        ImageRecord(picture(tmp_path / folder / "x.png", (20, 20 + i)), i, (20, 20 + i), *nothing)
         for i, folder in enumerate(("a", "b"), 1)
     )
     data = DetectionSet(records, ("dog",), (0,), "drawn")
