@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from yolo_lite.config import Config, InputConfig, ModelConfig
+from yolo_lite.config import Config, InputConfig, ModelConfig, check_image_size
 from yolo_lite.engine.checkpoint import Checkpoint, save_checkpoint
 from yolo_lite.errors import InputError
+from yolo_lite.files import make_folder
 from yolo_lite.models.build import build_detector
 from yolo_lite.models.darknet import DarknetBackbone, DarknetConnected, DarknetConv, DarknetHead, DarknetLocal
 
@@ -52,8 +53,10 @@ def convert_darknet(
     if out.exists():
         raise InputError(f"{out} exists already; choose another --out")
     checkpoint = load_darknet(cfg, weights, names, resize)
+    check_image_size(checkpoint.config.input.image_size)
     if until is not None:
         checkpoint = _as_backbone(checkpoint, until)
+    make_folder(out.parent)
     save_checkpoint(out, checkpoint)
     return checkpoint
 
@@ -161,6 +164,8 @@ def _values(content: bytes, source: Path) -> tuple[np.ndarray[tuple[int], np.dty
     if not (0 <= major <= 2000 and 0 <= minor <= 2000):
         raise InputError(f"{source} is no .weights file of Darknet: its version would be {major}.{minor}")
     head = 20 if major * 10 + minor >= 2 and major < 1000 and minor < 1000 else 16
+    if len(content) < head:
+        raise InputError(f"{source} is no .weights file of Darknet: {len(content)} bytes")
     if (len(content) - head) % 4:
         raise InputError(f"{source} is cut short: {len(content):,} bytes are not a header and float32 values")
     return np.frombuffer(content, "<f4", offset=head), major > 1000 or minor > 1000

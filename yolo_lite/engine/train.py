@@ -162,6 +162,10 @@ def plan(
     theirs = start.config
     if start.is_classifier:
         return Run(str(data), _around_backbone(start, weights, config, chosen), str(weights), names, fraction)
+    if theirs.model.head == "darknet":
+        raise InputError(
+            f"{weights} is a whole network of Darknet, for detect and eval; to train, convert it with --until"
+        )
     for key in chosen:
         if key.startswith("model.") or key in ("input.mean", "input.std", "input.resize"):
             raise InputError(f"{key} is fixed by --weights {weights}; leave it out, or train from scratch")

@@ -47,8 +47,10 @@ def transfer(
         if name not in by_class:
             tensor.copy_(theirs)
             continue
+        mine_by_class = tensor.view(len(class_names), -1, *tensor.shape[1:])  # of a dense layer a class has many rows
+        theirs_by_class = theirs.view(len(checkpoint.class_names), -1, *theirs.shape[1:])
         for class_name, source in sources.items():
-            tensor[class_names.index(class_name)] = theirs[checkpoint.class_names.index(source)]
+            mine_by_class[class_names.index(class_name)] = theirs_by_class[checkpoint.class_names.index(source)]
     new = [name for name in class_names if name not in kept]
     told = [f"kept {', '.join(kept)}"] if kept else []
     told += [f"new: {', '.join(f'{n} (from {sources[n]})' if n in sources else n for n in new)}"] if new else []

@@ -7,6 +7,7 @@ outputs are the backbone here; the sections that say what outputs mean (detectio
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,7 +21,8 @@ from yolo_lite.models.blocks import DepthwiseConv2d
 from yolo_lite.structures import RawPredictions
 
 _EPS = 1e-6  # of batch normalisation
-_OUTPUTS = ("detection", "region", "yolo")
+_CLASSES = {"detection": 1, "region": 20, "yolo": 20}  # unless the section says otherwise
+_OUTPUTS = tuple(_CLASSES)
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "linear": nn.Identity,
     "leaky": partial(nn.LeakyReLU, 0.1),
@@ -46,23 +48,29 @@ class Section:
     line: int
     options: Mapping[str, str] = field(default_factory=dict)
 
-    def number(self, key: str, default: int | None = None) -> int:
-        """Return a whole number; raise InputError where it is none, or is missing without a default."""
+    def number(self, key: str, default: int | None = None, minimum: int | None = None) -> int:
+        """Return a whole number; raise InputError where it is none, is too small, or is missing without a default."""
         text = self.options.get(key)
         if text is None and default is not None:
             return default
         try:
-            return int(text or "")
+            value = int(text or "")
         except ValueError as error:
             raise self.error(f"{key} must be a whole number, got {text!r}") from error
+        if minimum is not None and value < minimum:
+            raise self.error(f"{key} must be at least {minimum}, got {value}")
+        return value
 
     def numbers(self, key: str) -> list[float]:
         """Return a list of numbers, separated by commas; empty where the key is missing."""
         text = self.options.get(key, "")
         try:
-            return [float(part) for part in text.split(",") if part.strip()]
+            values = [float(part) for part in text.split(",") if part.strip()]
         except ValueError as error:
             raise self.error(f"{key} must be numbers with commas between them, got {text!r}") from error
+        if not all(map(math.isfinite, values)):
+            raise self.error(f"{key} must be finite numbers, got {text!r}")
+        return values
 
     def error(self, what: str) -> InputError:
         """Return an error that names the section and its line."""
@@ -116,6 +124,8 @@ class DarknetBackbone(nn.Module):
         self.levels = tuple(levels) or tuple(outputs)
         if not self.levels:
             raise InputError(f"the cfg has no output section ({', '.join(_OUTPUTS)})")
+        if min(self.levels) < 0:
+            raise sections[0].error("there is no layer before it whose output it could read")
         if max(self.levels) >= len(sections):
             raise InputError(f"the cfg has {len(sections)} layers, there is no layer {max(self.levels)}")
         every = sections
@@ -133,16 +143,26 @@ class DarknetBackbone(nn.Module):
             i for layer in self.layers if isinstance(layer, Route | Shortcut) for i in layer.sources
         }
         self._kept |= set(self.levels)
+        self._bound = any(isinstance(layer, DarknetConnected | DarknetLocal) for layer in self.layers)
         self.channels = tuple(shapes[i][0] for i in self.levels)  # of a vector, all of its values
         self.strides = tuple(self._stride(i, every[i + 1 : i + 2]) for i in self.levels)
 
     def _stride(self, level: int, after: Sequence[Section]) -> int:
         """Return how many input pixels a cell of a map spans; of a vector, those of the [detection] cells it stands for."""
         vector = bool(after) and after[0].name == "detection"
-        return self.input_hw[0] // (after[0].number("side", 7) if vector else self.shapes[level][1])
+        return self.input_hw[0] // (after[0].number("side", 7, 1) if vector else self.shapes[level][1])
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Map [B, 3, H, W] to the maps of `levels`."""
+        """Map [B, 3, H, W] to the maps of `levels`.
+
+        Raises:
+            InputError: for a picture of another size than the cfg's, where a layer is bound to places.
+        """
+        if self._bound and tuple(x.shape[-2:]) != self.input_hw:
+            raise InputError(
+                f"a network with connected or local layers takes {self.input_hw[0]} x {self.input_hw[1]} pixels only, "
+                f"got {x.shape[-2]} x {x.shape[-1]}"
+            )
         kept: dict[int, Tensor] = {}
         for number, layer in enumerate(self.layers):
             x = layer(x, kept) if isinstance(layer, Route | Shortcut) else layer(x)
@@ -157,6 +177,9 @@ class DarknetConv(nn.Sequential):
     def __init__(self, section: Section, inputs: int) -> None:
         filters, size, stride = section.number("filters", 1), section.number("size", 1), section.number("stride", 1)
         groups = section.number("groups", 1)
+        for key, expected in (("dilation", 1), ("stride_x", stride), ("stride_y", stride)):
+            if section.number(key, expected) != expected:
+                raise section.error(f"{key}={section.options[key]} is not supported")
         padding = size // 2 if section.number("pad", 0) else section.number("padding", 0)
         if min(filters, size, stride, groups) < 1 or inputs % groups or filters % groups:
             raise section.error(
@@ -174,7 +197,7 @@ class DarknetConnected(nn.Sequential):
     """A fully connected layer over all channels and places, batch normalisation where wanted, activation."""
 
     def __init__(self, section: Section, inputs: int) -> None:
-        outputs = section.number("output", 1)
+        outputs = section.number("output", 1, 1)
         norm = bool(section.number("batch_normalize", 0))
         layers: list[nn.Module] = [nn.Flatten(), nn.Linear(inputs, outputs, bias=not norm)]
         if norm:
@@ -187,7 +210,7 @@ class DarknetLocal(nn.Module):
 
     def __init__(self, section: Section, shape: tuple[int, int, int]) -> None:
         super().__init__()
-        self.filters, self.size, self.stride = (section.number(key, 1) for key in ("filters", "size", "stride"))
+        self.filters, self.size, self.stride = (section.number(key, 1, 1) for key in ("filters", "size", "stride"))
         self.padding = self.size // 2 if section.number("pad", 0) else 0
         channels, *hw = shape
         self.hw = tuple((side + 2 * self.padding - self.size) // self.stride + 1 for side in hw)
@@ -211,9 +234,9 @@ class DarknetPool(nn.Module):
 
     def __init__(self, section: Section) -> None:
         super().__init__()
-        self.stride = section.number("stride", 1)
-        self.size = section.number("size", self.stride)
-        self.padding = section.number("padding", self.size - 1)
+        self.stride = section.number("stride", 1, 1)
+        self.size = section.number("size", self.stride, 1)
+        self.padding = section.number("padding", self.size - 1, 0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, H, W] to [B, C, (H + padding - size) // stride + 1, ...]."""
@@ -302,7 +325,7 @@ class DarknetHead(nn.Module):
         super().__init__()
         self.sections = [section for section in parse_cfg(cfg) if section.name in _OUTPUTS]
         self.strides = tuple(strides)
-        counts = {section.number("classes", 20) for section in self.sections}
+        counts = {section.number("classes", _CLASSES[section.name], 1) for section in self.sections}
         if len(counts) > 1:
             raise self.sections[-1].error(f"the outputs have different numbers of classes: {sorted(counts)}")
         self.classes = counts.pop()
@@ -312,6 +335,8 @@ class DarknetHead(nn.Module):
             expected = _values(section, self.classes)
             if count != expected:
                 raise section.error(f"needs {expected} values from the layer before, which gives {count}")
+            _anchors(section)
+            _stretch(section)
 
     def forward(self, levels: Sequence[Tensor]) -> RawPredictions:
         """Map the maps that the sections read to RawPredictions with D = 4."""
@@ -347,6 +372,35 @@ def _values(section: Section, classes: int) -> int:
     return anchors * (section.number("coords", 4) + 1 + classes)
 
 
+def _anchors(section: Section) -> list[tuple[float, float]]:
+    """Return (width, height) of the anchors that a section uses; none of a [detection].
+
+    Raises:
+        InputError: where there are not as many as num or mask ask for.
+    """
+    if section.name == "detection":
+        return []
+    flat = section.numbers("anchors")
+    pairs = list(zip(flat[::2], flat[1::2]))
+    number = section.number("num", 1)
+    if "mask" in section.options:
+        mask = [int(i) for i in section.numbers("mask")]
+        if len(flat) % 2 or min(mask) < 0 or max(mask) >= len(pairs):
+            raise section.error(f"mask {mask} asks for more than the {len(pairs)} anchors given")
+        return [pairs[i] for i in mask]
+    if len(flat) != 2 * number:
+        raise section.error(f"num is {number}, but there are {len(flat)} numbers of anchors")
+    return pairs
+
+
+def _stretch(section: Section) -> float:
+    text = section.options.get("scale_x_y", "1")
+    try:
+        return float(text)
+    except ValueError as error:
+        raise section.error(f"scale_x_y must be a number, got {text!r}") from error
+
+
 def _anchored(level: Tensor, anchors: Sequence[tuple[float, float]]) -> tuple[Tensor, Tensor, Tensor]:
     """Return outputs [B, H, W, anchors, values], the cells' corners [H, W, 1, 2] in cells, and the anchors [anchors, 2]."""
     batch, _, height, width = level.shape
@@ -368,13 +422,8 @@ def _part(centres: Tensor, sizes: Tensor, scores: Tensor, corners: Tensor, strid
 
 def _read_yolo(section: Section, level: Tensor, stride: int) -> Part:
     """YOLOv3 and v4: anchors in input pixels, each class by itself (Redmon and Farhadi 2018)."""
-    flat = section.numbers("anchors")
-    pairs = list(zip(flat[::2], flat[1::2]))
-    mask = [int(i) for i in section.numbers("mask")] or list(range(len(pairs)))
-    if len(flat) % 2 or max(mask) >= len(pairs):
-        raise section.error(f"mask {mask} asks for more than the {len(pairs)} anchors given")
-    outputs, corners, anchors = _anchored(level, [pairs[i] for i in mask])
-    stretch = float(section.options.get("scale_x_y", 1))
+    outputs, corners, anchors = _anchored(level, _anchors(section))
+    stretch = _stretch(section)
     raw = bool(section.number("new_coords", 0))  # the layer before has brought all values to 0..1
     values = outputs if raw else outputs.sigmoid()
     centres = values[..., :2] * stretch - (stretch - 1) / 2 + corners
@@ -384,11 +433,7 @@ def _read_yolo(section: Section, level: Tensor, stride: int) -> Part:
 
 def _read_region(section: Section, level: Tensor, stride: int) -> Part:
     """YOLOv2: anchors in cells, one distribution over the classes (Redmon and Farhadi 2017)."""
-    flat = section.numbers("anchors")
-    number = section.number("num", 1)
-    if len(flat) != 2 * number:
-        raise section.error(f"num is {number}, but there are {len(flat)} numbers of anchors")
-    outputs, corners, anchors = _anchored(level, list(zip(flat[::2], flat[1::2])))
+    outputs, corners, anchors = _anchored(level, _anchors(section))
     centres = outputs[..., :2].sigmoid() + corners
     sizes = outputs[..., 2:4].exp() * anchors * stride
     classes = outputs[..., 5:].softmax(-1) if section.number("softmax", 0) else outputs[..., 5:].sigmoid()
@@ -397,7 +442,11 @@ def _read_region(section: Section, level: Tensor, stride: int) -> Part:
 
 def _read_detection(section: Section, level: Tensor, stride: int) -> Part:
     """YOLOv1: one vector with all class probabilities, then all confidences, then all boxes (Redmon et al. 2016)."""
-    side, number, classes = section.number("side", 7), section.number("num", 1), section.number("classes", 1)
+    side, number, classes = (
+        section.number("side", 7),
+        section.number("num", 1),
+        section.number("classes", _CLASSES["detection"]),
+    )
     cells = side * side
     probabilities, confidences, boxes = torch.split(
         level.flatten(1), [cells * classes, cells * number, cells * number * 4], 1
@@ -438,16 +487,16 @@ def _build(section: Section, before: tuple[int, int, int], shapes: Sequence[tupl
     if section.name == "avgpool":
         return nn.AdaptiveAvgPool2d(1)
     if section.name == "upsample":
-        return nn.Upsample(scale_factor=section.number("stride", 2), mode="nearest")
+        return nn.Upsample(scale_factor=section.number("stride", 2, 1), mode="nearest")
     if section.name == "reorg":
-        stride = section.number("stride", 1)
+        stride = section.number("stride", 1, 1)
         if section.number("reverse", 0) or channels % stride**2 or before[1] % stride or before[2] % stride:
             raise section.error(
                 f"reverse=1, or a stride that {channels} x {before[1]} x {before[2]} cannot be divided by"
             )
         return Reorg(stride)
     if section.name == "softmax":
-        return DarknetSoftmax(section.number("groups", 1))
+        return DarknetSoftmax(section.number("groups", 1, 1))
     if section.name in ("route", "shortcut"):
         return _joining(section, shapes)
     if section.name in ("dropout", "cost", *_OUTPUTS):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from yolo_lite.errors import InputError
 from yolo_lite.models.blocks import LEAKY, ConvBlock
 from yolo_lite.structures import RawPredictions
 
@@ -104,12 +105,12 @@ class DenseGridHead(nn.Module):
         """Map [B, channels, S, S] to RawPredictions as GridHead makes them.
 
         Raises:
-            ValueError: for a picture of another size.
+            InputError: for a picture of another size.
         """
         level = levels[-1]
         if tuple(level.shape[-2:]) != (self.cells, self.cells):
             side = self.cells * self.strides[0]
-            raise ValueError(
+            raise InputError(
                 f"a fully connected head takes {side} x {side} pixels only, "
                 f"got {level.shape[-2] * self.strides[0]} x {level.shape[-1] * self.strides[0]}"
             )
@@ -119,10 +120,9 @@ class DenseGridHead(nn.Module):
         )
         return grid_predictions(box_map, class_map, self.strides[0], self.boxes_per_cell)
 
-    @staticmethod
-    def class_layers() -> list[nn.Conv2d]:
-        """Return nothing: no layer's output channels are the classes."""
-        return []
+    def class_layers(self) -> list[nn.Linear]:
+        """Return the layer whose outputs are the classes in order, cells^2 of each."""
+        return [self.classes]
 
     @staticmethod
     def decode(raw: RawPredictions, indices: Tensor) -> Tensor:
