@@ -1,4 +1,4 @@
-"""`yolo-lite inspect model|filters|activations`."""
+"""`yolo-lite inspect model|filters|activations|why`."""
 
 from __future__ import annotations
 
@@ -40,6 +40,15 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=Path("activations.png"), metavar="FILE", help="default activations.png"
     )
     maps.set_defaults(run=_activations)
+    why = what.add_parser("why", help="why an object is found, or is not", description=_why.__doc__)
+    why.add_argument("--weights", type=arguments.text, default=arguments.DEFAULT, help=arguments.WEIGHTS_HELP)
+    why.add_argument("--image", type=Path, help="default: a sample")
+    why.add_argument(
+        "--box", type=arguments.text, required=True, help="the object: x1,y1,x2,y2 in the picture's pixels"
+    )
+    why.add_argument("--score-threshold", type=arguments.share, default=0.25, help="of detect; default 0.25")
+    why.add_argument("--iou-threshold", type=arguments.share, default=0.6, help="of the suppression; default 0.6")
+    why.set_defaults(run=_why)
 
 
 def _model(args: argparse.Namespace) -> int:
@@ -156,6 +165,48 @@ def _activations(args: argparse.Namespace) -> int:
     write_atomically(args.out, lambda part: draw_maps(found.layer, found.maps, found.kernels, part))
     print(f"{found.layer}: {found.maps.shape[0]} maps of {found.maps.shape[1]} x {found.maps.shape[2]}: {args.out}")
     return 0
+
+
+def _why(args: argparse.Namespace) -> int:
+    """Say of one object which cells could see it, what they scored, and what became of the boxes that fit it."""
+    from yolo_lite.engine.detect import sample_picture
+    from yolo_lite.engine.predict import Detector
+    from yolo_lite.introspect.why import MIN_IOU
+
+    image = args.image or sample_picture()
+    box = _box(args.box)
+    detector = Detector(args.weights, "cpu", score_threshold=args.score_threshold, iou_threshold=args.iou_threshold)
+    levels, found = detector.explain(image, box)
+    names = detector.class_names
+    print(f"{image}, {box[0]:g},{box[1]:g},{box[2]:g},{box[3]:g}: which cells lie in it, and the best that they say")
+    for level in levels:
+        said = (
+            f"best score {level.score:.3f} ({names[level.label]}), best IoU {level.iou:.2f}" if level.points else "none"
+        )
+        print(f"  cells of {level.stride:>2} pixels: {level.points:>4} {said}")
+    if not found:
+        print(f"no prediction overlaps it with IoU {MIN_IOU:g}: nothing here to score or suppress")
+        return 0
+    print(f"predictions that overlap it with IoU {MIN_IOU:g} and more, the highest scores first")
+    for one in found:
+        ends = {
+            "kept": "kept",
+            "below": f"below the score threshold {args.score_threshold:g}",
+            "suppressed": f"suppressed by one of score {one.by_score:.3f} that it overlaps by {one.by_iou:.2f}",
+        }
+        place = f"cell of {one.stride} pixels at {one.point[0]:.0f},{one.point[1]:.0f} of the input"
+        print(f"  {names[one.label]} {one.score:.3f}, IoU {one.iou:.2f}, {place}: {ends[one.fate]}")
+    return 0
+
+
+def _box(text: str) -> tuple[float, float, float, float]:
+    try:
+        x1, y1, x2, y2 = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"--box takes x1,y1,x2,y2 such as 10,20,110,220, got {text!r}") from error
+    if not (x1 < x2 and y1 < y2):
+        raise InputError(f"--box takes the upper left and the lower right corner, got {text!r}")
+    return x1, y1, x2, y2
 
 
 def _build(args: argparse.Namespace) -> tuple[Any, Config, str]:

@@ -18,8 +18,9 @@ from yolo_lite.engine.darknet import load_darknet
 from yolo_lite.engine.device import explain_out_of_memory, pick_device, place
 from yolo_lite.engine.weights import DEFAULT_WEIGHTS, find_weights
 from yolo_lite.errors import InputError, suggest
+from yolo_lite.introspect.why import CandidateReport, LevelReport, explain
 from yolo_lite.postprocess import postprocess, to_detections
-from yolo_lite.structures import Detections, Image, Letterbox
+from yolo_lite.structures import Detections, Image, Letterbox, RawPredictions
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -135,6 +136,24 @@ class Detector:
         opened = video if isinstance(video, Video) else open_video(Path(video))
         for frames in batches(read_frames(opened), self.batch_size):
             yield from zip(frames, self._detect(frames))
+
+    @torch.inference_mode()
+    def explain(self, picture: Picture, box: Sequence[float]) -> tuple[list[LevelReport], list[CandidateReport]]:
+        """Say which cells could see one object and what became of its predictions; see introspect/why.py.
+
+        Args:
+            picture: as for a call.
+            box: of the object, xyxy, original pixels.
+
+        Returns:
+            Reports in input pixels.
+        """
+        image = to_rgb(picture)
+        letterbox = Letterbox.fit((image.shape[0], image.shape[1]), self.image_size, self.resize)
+        batch = torch.from_numpy(letterbox.apply(image)).to(self.device).permute(2, 0, 1).unsqueeze(0)
+        raw = RawPredictions(*(part.cpu() for part in self.model(batch)))
+        inner = letterbox.boxes_to_input([list(box)])[0].tolist()
+        return explain(raw, self.model.decode, inner, self.score_threshold, self.iou_threshold)
 
     @torch.inference_mode()
     def _detect(self, images: Sequence[Image]) -> list[Detections]:
