@@ -68,7 +68,7 @@ def explain(
     overlaps = box_iou(target, boxes)[0]
     inside = ((raw.points >= target[0, :2]) & (raw.points <= target[0, 2:])).all(1)
     levels = [
-        _level(int(stride), inside & (raw.strides == stride), scores, overlaps) for stride in raw.strides.unique()
+        _level(int(stride), inside & (raw.strides == stride), scores, overlaps) for stride in torch.unique(raw.strides)
     ]
     point, label = (scores > score_threshold).nonzero(as_tuple=True)
     kept = batched_nms(boxes[point], scores[point, label], label, iou_threshold)
