@@ -1,4 +1,4 @@
-"""`yolo-lite data convert`."""
+"""`yolo-lite data convert|check`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,13 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     convert.add_argument("--out", type=Path, required=True, help="a new folder")
     convert.add_argument("--copy", action="store_true", help="copy pictures; default: hard links where the disk allows")
     convert.set_defaults(run=_convert)
+    check = what.add_parser("check", help="find what is wrong with a data set", description=_check.__doc__)
+    check.add_argument("--data", type=arguments.text, required=True, help=arguments.DATA_HELP)
+    check.add_argument(
+        "--fix", type=Path, metavar="FOLDER", help="write repaired COCO files there; nothing is replaced"
+    )
+    check.add_argument("--all", action="store_true", help="print every fault, not the first ten of a kind")
+    check.set_defaults(run=_check)
 
 
 def _convert(args: argparse.Namespace) -> int:
@@ -32,3 +39,28 @@ def _convert(args: argparse.Namespace) -> int:
         print(f"{split}: {data.summary()}")
     print(f"written: {args.out}")
     return 0
+
+
+_SHOWN = 10  # faults of a split
+
+
+def _check(args: argparse.Namespace) -> int:
+    """Report faults with file and annotation: bad boxes, pictures that are missing or of another size, doubles ...
+
+    Exits with 1 when training would be harmed.
+    """
+    from yolo_lite.data.doctor import check_data, repair
+
+    faults = check_data(args.data)
+    for split in dict.fromkeys(fault.split for fault in faults):
+        mine = sorted((fault for fault in faults if fault.split == split), key=lambda fault: not fault.harms)
+        for fault in mine if args.all else mine[:_SHOWN]:
+            print(f"{'harm' if fault.harms else 'note'}: {split}: {fault.where}: {fault.what}")
+        if len(mine) > _SHOWN and not args.all:
+            print(f"... and {len(mine) - _SHOWN:,} more of {split}; --all prints them")
+    harmful = sum(fault.harms for fault in faults)
+    print(f"{harmful:,} faults that harm training, {len(faults) - harmful:,} others")
+    if args.fix:
+        for split, count in repair(args.data, args.fix).items():
+            print(f"{split}: {count:,} annotations left out or changed; written to {args.fix}")
+    return 1 if harmful else 0

@@ -20,6 +20,7 @@ Paths are relative to the YAML file, then to the working folder; $VARIABLES in t
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import os
 import re
@@ -331,7 +332,7 @@ def _roboflow_splits(root: Path) -> Splits:
 
 
 def _coco_reader(file: Path, folders: Sequence[Path]) -> Callable[[], DetectionSet]:
-    return lambda: read_coco(file, folders)
+    return functools.partial(read_coco, file, folders)
 
 
 def _yolo_splits(root: Path) -> Splits:

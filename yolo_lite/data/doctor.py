@@ -1,0 +1,207 @@
+"""Find what is wrong with a detection set: every fault with its file, picture and annotation, not the first alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from yolo_lite.data.coco import read_coco, read_json
+from yolo_lite.data.discover import find_splits
+from yolo_lite.data.images import read_image, read_image_size
+from yolo_lite.errors import InputError, some
+from yolo_lite.files import write_atomically
+from yolo_lite.structures import DetectionSet
+
+_TOLERANCE = 1.0  # pixels by which a box may leave its picture, as rounding does
+
+
+class Fault(NamedTuple):
+    """One thing that is wrong."""
+
+    split: str
+    where: str  # file, picture, annotation
+    what: str
+    harms: bool  # training would stop at it, or learn something wrong
+
+
+def check_data(data: str | Path) -> list[Fault]:
+    """Look at every split of a data set.
+
+    Of COCO files every annotation is looked at by itself; of other layouts reading stops at the first line that cannot be
+    read, which is reported. Then every picture is decoded, boxes are compared with it, and pictures that are in two
+    splits are found by the bytes of their files.
+
+    Raises:
+        InputError: where nothing is recognised.
+    """
+    faults: list[Fault] = []
+    contents: dict[str, tuple[str, Path]] = {}  # by sha256: the split and file where it was first
+    for split, read in find_splits(Path(data)).items():
+        if isinstance(read, partial) and read.func is read_coco:
+            faults += _check_coco(split, read.args[0])
+        try:
+            loaded: DetectionSet = read()
+        except InputError as error:
+            if not any(fault.harms and fault.split == split for fault in faults):
+                faults.append(Fault(split, str(error).split(":")[0], str(error), True))
+            continue
+        faults += _check_pictures(split, loaded, contents)
+        faults += _check_classes(split, loaded)
+    return faults
+
+
+def repair(data: str | Path, out: Path) -> dict[str, int]:
+    """Write repaired copies of a COCO set's annotation files into a new folder; pictures stay where they are.
+
+    Annotations without a good box, of unknown pictures or categories, twice the same, or wholly outside their picture are
+    left out, boxes are clipped to their picture, pictures that cannot be read or are of another size are left out.
+
+    Returns:
+        For each split how many annotations were left out or changed.
+
+    Raises:
+        InputError: where the data is not COCO JSON, or a file would be replaced.
+    """
+    counts = {}
+    for split, read in find_splits(Path(data)).items():
+        if not (isinstance(read, partial) and read.func is read_coco):
+            raise InputError(f"--fix repairs COCO JSON only; turn {data} into it with data convert --to coco")
+        json_path, folders = read.args
+        target = out / json_path.name
+        if target.exists():
+            raise InputError(f"{target} exists already; choose another folder")
+        content, changed = _repaired(json_path, folders)
+        out.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(content)
+        write_atomically(target, lambda part, text=text: part.write_text(text, encoding="utf-8"))  # type: ignore[misc]
+        counts[split] = changed
+    return counts
+
+
+def _check_coco(split: str, path: Path) -> Iterator[Fault]:
+    content = read_json(path)
+    parts = {
+        key: content.get(key) if isinstance(content, Mapping) else None
+        for key in ("images", "annotations", "categories")
+    }
+    for key, value in parts.items():
+        if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
+            yield Fault(split, str(path), f"needs a list of mappings named {key}", True)
+            return
+    images, annotations, categories = (value or [] for value in parts.values())
+    for key, entries in parts.items():
+        yield from _twice(split, path, key, [one.get("id") for one in entries or []])
+    sizes = {one.get("id"): (one.get("width"), one.get("height")) for one in images}
+    known = {one.get("id") for one in categories}
+    seen: set[tuple[Any, ...]] = set()
+    for one in annotations:
+        where = f"{path}: annotation {one.get('id', '(without id)')}"
+        what = _annotation_fault(one, sizes, known)
+        if what:
+            yield Fault(split, where, *what)
+            continue
+        box = tuple(one.get("bbox") or ())
+        same = (one["image_id"], one["category_id"], *box)
+        if box and same in seen:
+            yield Fault(split, where, f"the same box of the same category in image {one['image_id']} twice", True)
+        seen.add(same)
+
+
+def _annotation_fault(
+    one: Mapping[str, Any], sizes: Mapping[Any, tuple[Any, Any]], known: set[Any]
+) -> tuple[str, bool] | None:
+    """Return what is wrong with an annotation, and whether it harms; None for a good one."""
+    if one.get("image_id") not in sizes:
+        return f"belongs to image {one.get('image_id')!r}, which the file does not list", True
+    if one.get("category_id") not in known:
+        return f"has category {one.get('category_id')!r}, which the file does not list", True
+    box = one.get("bbox")
+    if not box:
+        return None if one.get("segmentation") else ("has neither a box nor a polygon", True)
+    numbers = isinstance(box, list) and len(box) == 4 and all(isinstance(side, int | float) for side in box)
+    if not numbers or any(side != side or abs(side) > 1e9 for side in box):
+        return f"has the box {box!r}, expected four finite numbers x, y, width, height", True
+    x, y, width, height = box
+    if width <= 0 or height <= 0:
+        return f"has a box without area: {width:g} x {height:g}", width < 0 or height < 0
+    right, bottom = sizes[one["image_id"]]
+    if not isinstance(right, int) or not isinstance(bottom, int):
+        return None
+    if x >= right or y >= bottom or x + width <= 0 or y + height <= 0:
+        return f"lies wholly outside its picture of {right} x {bottom} pixels: {box}", True
+    if min(x, y) < -_TOLERANCE or x + width > right + _TOLERANCE or y + height > bottom + _TOLERANCE:
+        return f"leaves its picture of {right} x {bottom} pixels: {box}", False
+    return None
+
+
+def _twice(split: str, path: Path, kind: str, ids: Sequence[Any]) -> Iterator[Fault]:
+    seen: set[Any] = set()
+    for one in ids:
+        if one in seen and one is not None:
+            yield Fault(split, f"{path}: {kind}", f"two have the id {one}", True)
+        seen.add(one)
+
+
+def _check_pictures(split: str, data: DetectionSet, contents: dict[str, tuple[str, Path]]) -> Iterator[Fault]:
+    for record in data.records:
+        where = str(record.path)
+        try:
+            hw = read_image(record.path).shape[:2]
+        except InputError as error:
+            yield Fault(split, where, str(error), True)
+            continue
+        if hw != record.hw:
+            told = f"is {hw[1]} x {hw[0]}, its annotations are for {record.hw[1]} x {record.hw[0]}"
+            turned = "; its EXIF turns it, which they do not follow" if hw == record.hw[::-1] else ""
+            yield Fault(split, where, told + turned, True)
+        digest = hashlib.sha256(record.path.read_bytes()).hexdigest()
+        first = contents.setdefault(digest, (split, record.path))
+        if first[1] != record.path:
+            again = f"is the same picture as {first[1]}"
+            yield Fault(split, where, f"{again} in {first[0]}" if first[0] != split else again, first[0] != split)
+    if data.dropped:
+        yield Fault(split, data.source, f"{data.dropped:,} boxes without area are left out", False)
+
+
+def _check_classes(split: str, data: DetectionSet) -> Iterator[Fault]:
+    used = {int(label) for record in data.records for label in record.labels}
+    unused = [name for label, name in enumerate(data.class_names) if label not in used]
+    if unused:
+        yield Fault(split, data.source, f"no object of {some(unused)}", False)
+
+
+def _repaired(path: Path, folders: Sequence[Path]) -> tuple[dict[str, Any], int]:
+    content = read_json(path)
+    images: dict[Any, dict[str, Any]] = {}
+    for one in content["images"]:
+        file = next((folder / one["file_name"] for folder in folders if (folder / one["file_name"]).is_file()), None)
+        try:
+            good = file is not None and read_image_size(file) == (one.get("height"), one.get("width"))
+        except InputError:
+            good = False
+        if good:
+            images.setdefault(one["id"], one)
+    sizes = {image_id: (one["width"], one["height"]) for image_id, one in images.items()}
+    known = {one["id"] for one in content["categories"]}
+    kept: list[dict[str, Any]] = []
+    seen: set[tuple[Any, ...]] = set()
+    changed = 0
+    for one in content["annotations"]:
+        fault = _annotation_fault(one, sizes, known)
+        key = (one.get("image_id"), one.get("category_id"), *(one.get("bbox") or (one.get("id"),)))
+        if (fault and not fault[0].startswith("leaves")) or key in seen:
+            changed += 1
+            continue
+        seen.add(key)
+        if fault:
+            changed += 1
+            width, height = sizes[one["image_id"]]
+            x, y, w, h = one["bbox"]
+            left, top, right, bottom = max(0, x), max(0, y), min(width, x + w), min(height, y + h)
+            one = {**one, "bbox": [left, top, right - left, bottom - top]}
+        kept.append({**one, "id": len(kept) + 1})
+    return {**content, "images": list(images.values()), "annotations": kept}, changed
