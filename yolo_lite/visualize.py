@@ -125,8 +125,8 @@ def draw_filters(
             for row, column in np.ndindex(*kernel.shape):
                 left.text(column, row, f"{kernel[row, column]:.2g}", ha="center", va="center", fontsize=9)
         left.set_title(name)
-        shown = result if kernel.sum() > 0.5 else result + 128 * (name == "emboss")
-        right.imshow(np.clip(shown if kernel.sum() > 0.5 else np.abs(shown), 0, 255), cmap="gray", vmin=0, vmax=255)
+        shown = result if kernel.sum() > 0.5 else np.abs(result)
+        right.imshow(np.clip(shown, 0, 255), cmap="gray", vmin=0, vmax=255)
     for one in figure.axes:
         one.axis("off")
     figure.savefig(path, dpi=90)

@@ -74,7 +74,7 @@ PLANTED: list[tuple[str, Callable[[Content, Path], object], str, bool]] = [
     ("missing", lambda c, r: (r / "train" / "1.png").unlink(), "1.png does not exist", True),
     ("damaged", lambda c, r: (r / "train" / "1.png").write_bytes(b"x"), "1.png is not a picture", True),
     ("size", lambda c, r: c["images"][0].update(width=61), "is 60 x 40, its annotations are for 61 x 40", True),
-    ("turned", lambda c, r: c["images"][0].update(width=40, height=60), "its EXIF turns it", True),
+    ("turned", lambda c, r: c["images"][0].update(width=40, height=60), "does EXIF turn it?", True),
     ("unused", lambda c, r: c["categories"].append({"id": 3, "name": "cow"}), "no object of cow", False),
     (
         "in both",

@@ -124,7 +124,7 @@ def test_detection_is_searched_by_its_own_settings(quick: list[Any], tmp_path: P
 
 def test_without_optuna_a_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(__import__("sys").modules, "optuna", None)
-    with pytest.raises(InputError, match=r"pip install 'yolo-lite\[tune\]'"):
+    with pytest.raises(InputError, match=r"pip install optuna"):
         tune("classify", tmp_path, 1, tmp_path)
 
 

@@ -16,7 +16,10 @@ from yolo_lite.errors import InputError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0 done, 1 a video ended early, 2 refused with a line, 130 interrupted."""
+    """Run one command and return its exit status.
+
+    0 done, 1 a video ended early or data has faults, 2 refused with a line, 130 interrupted.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names may hold what the terminal cannot show

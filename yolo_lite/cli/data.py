@@ -22,7 +22,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     check.add_argument(
         "--fix", type=Path, metavar="FOLDER", help="write repaired COCO files there; nothing is replaced"
     )
-    check.add_argument("--all", action="store_true", help="print every fault, not the first ten of a kind")
+    check.add_argument("--all", action="store_true", help="print every fault, not the first ten of each split")
     check.set_defaults(run=_check)
 
 

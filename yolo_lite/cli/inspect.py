@@ -21,7 +21,11 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
     what = parser.add_subparsers(dest="what", metavar="what", required=True)
     model = what.add_parser("model", help="layers, operations, receptive fields", description=_model.__doc__)
     model.add_argument("--model", type=arguments.text, help="a configuration: nano, shuffle, vgg16 ... or a YAML file")
-    model.add_argument("--weights", type=arguments.text, help="or the network of a checkpoint")
+    model.add_argument(
+        "--weights",
+        type=arguments.text,
+        help=f"or the network of a checkpoint; default: the shipped {arguments.DEFAULT}",
+    )
     model.add_argument("--image-size", type=int, nargs="+", metavar="N", help="side, or height and width")
     model.add_argument("--classes", type=arguments.positive, default=10, help="with --model; default 10")
     model.add_argument(
@@ -138,6 +142,7 @@ def _filters(args: argparse.Namespace) -> int:
     from yolo_lite.introspect.filters import filter_picture
     from yolo_lite.visualize import draw_filters
 
+    _check_png(args.out)
     image = read_image(args.image or sample_picture())
     made = filter_picture(image)
     make_folder(args.out.parent)
@@ -157,6 +162,7 @@ def _activations(args: argparse.Namespace) -> int:
     from yolo_lite.introspect.activations import activations
     from yolo_lite.visualize import draw_maps
 
+    _check_png(args.out)
     model, config, _ = _build(args)
     shape = config.input
     pixels = to_input(read_image(args.image or sample_picture()), shape.image_size, shape.channels, shape.resize)
@@ -199,6 +205,11 @@ def _why(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check_png(out: Path) -> None:
+    if out.suffix.lower() not in (".png", ".jpg", ".pdf", ".svg"):
+        raise InputError(f"--out must end in .png, .jpg, .pdf or .svg, got {out}")
+
+
 def _box(text: str) -> tuple[float, float, float, float]:
     try:
         x1, y1, x2, y2 = (float(part) for part in text.split(","))
@@ -211,7 +222,7 @@ def _box(text: str) -> tuple[float, float, float, float]:
 
 def _build(args: argparse.Namespace) -> tuple[Any, Config, str]:
     """Return the network of --weights, or a new one of --model, with its configuration and name."""
-    from yolo_lite.config import read_config
+    from yolo_lite.config import override_config, read_config
     from yolo_lite.engine.checkpoint import load_checkpoint, network
     from yolo_lite.engine.weights import find_config, find_weights, shipped
     from yolo_lite.models.build import build_detector
@@ -226,6 +237,9 @@ def _build(args: argparse.Namespace) -> tuple[Any, Config, str]:
         return network(checkpoint, source), checkpoint.config, checkpoint.config.name
     folder = "configs/classify" if chosen in shipped("configs/classify", ".yaml") else "configs"
     config = read_config(find_config(chosen, folder))
+    size = arguments.image_size(args.image_size)
+    if size:
+        config = override_config(config, {"input.image_size": list(size)})
     if config.classifier.model == "none":
         return build_detector(config, args.classes), config, config.name
     return build_classifier(config, 2 if config.classifier.loss == "binary" else args.classes), config, config.name

@@ -31,13 +31,13 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, help="default: what the configuration says")
     parser.add_argument("--device", default="auto", help=arguments.DEVICE_HELP)
     parser.add_argument("--seed", type=int, help="of every trial and of the search; default 0")
-    parser.add_argument("--out", type=Path, default=Path("runs/tune"), help="folder of the study; default runs/tune")
+    parser.add_argument("--out", type=Path, help="folder of the study; default runs/tune-TASK")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="fix a setting: train.lr=0.002")
     parser.set_defaults(run=_tune)
 
 
 def _tune(args: argparse.Namespace) -> int:
-    """Search for better settings with Optuna (pip install 'yolo-lite[tune]'); the same command goes on where it ended.
+    """Search for better settings with Optuna (pip install optuna); the same command goes on where it ended.
 
     Every trial is a training; those worse than half of the others are stopped. The best is written to best.yaml.
     """
@@ -55,8 +55,9 @@ def _tune(args: argparse.Namespace) -> int:
         )
 
     settings = run_settings(args)
+    out = args.out or Path("runs") / f"tune-{args.task}"
     device, given = args.device, (args.config, args.weights, settings, args.time)
-    result = tune(args.task, args.data, args.trials, args.out, *given, device, print, on_trial)
+    result = tune(args.task, args.data, args.trials, out, *given, device, print, on_trial)
     command = "train --config" if args.task == "detect" else "classify train --model"
     start = f" --weights {shlex.quote(args.weights or arguments.DEFAULT)}" if args.weights or not args.config else ""
     print(

@@ -158,6 +158,7 @@ def is_detection_set(folder: Path) -> bool:
         bool(_coco_splits(folder) or _roboflow_splits(folder))
         or ((folder / "images").is_dir() and (folder / "labels").is_dir())
         or any((folder / name).is_file() for name in _YOLO_FILES)
+        or _has_voc(folder)
     )
 
 
@@ -372,6 +373,10 @@ def _voc_splits(root: Path) -> Splits:
     names = voc_class_names([file for files in splits.values() for file in files])
     pictures = [root / name for name in ("JPEGImages", "images", "Images") if (root / name).is_dir()] + [root]
     return {split: _voc_reader(files, pictures, names, f"{root} {split}") for split, files in splits.items()}
+
+
+def _has_voc(root: Path) -> bool:
+    return any(file for name in (*_VOC_FOLDERS, ".", "*") for file in root.glob(f"{name}/*.xml"))
 
 
 _VOC_FOLDERS = ("Annotations", "annotations", "annotations_xml", "xml")

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 from yolo_lite.data.coco import read_coco, read_json
 from yolo_lite.data.discover import find_splits
-from yolo_lite.data.images import read_image, read_image_size
+from yolo_lite.data.images import read_image
 from yolo_lite.errors import InputError, some
-from yolo_lite.files import write_atomically
+from yolo_lite.files import make_folder, write_atomically
 from yolo_lite.structures import DetectionSet
 
+_LISTS = ("images", "annotations", "categories")
 _TOLERANCE = 1.0  # pixels by which a box may leave its picture, as rounding does
 
 
@@ -40,7 +41,13 @@ def check_data(data: str | Path) -> list[Fault]:
     """
     faults: list[Fault] = []
     contents: dict[str, tuple[str, Path]] = {}  # by sha256: the split and file where it was first
-    for split, read in find_splits(Path(data)).items():
+    try:
+        splits = find_splits(Path(data))
+    except InputError as error:
+        if not Path(data).exists() or "is no data set" in str(error):
+            raise
+        return [Fault("all", str(data), str(error), True)]
+    for split, read in splits.items():
         if isinstance(read, partial) and read.func is read_coco:
             faults += _check_coco(split, read.args[0])
         try:
@@ -58,7 +65,8 @@ def repair(data: str | Path, out: Path) -> dict[str, int]:
     """Write repaired copies of a COCO set's annotation files into a new folder; pictures stay where they are.
 
     Annotations without a good box, of unknown pictures or categories, twice the same, or wholly outside their picture are
-    left out, boxes are clipped to their picture, pictures that cannot be read or are of another size are left out.
+    left out, boxes are clipped to their picture (masks stay as they are), pictures that cannot be read or are of another
+    size are left out. Annotations are numbered anew. The files are called instances_<split>.json.
 
     Returns:
         For each split how many annotations were left out or changed.
@@ -67,15 +75,17 @@ def repair(data: str | Path, out: Path) -> dict[str, int]:
         InputError: where the data is not COCO JSON, or a file would be replaced.
     """
     counts = {}
-    for split, read in find_splits(Path(data)).items():
+    sources = find_splits(Path(data))
+    for split, read in sources.items():
         if not (isinstance(read, partial) and read.func is read_coco):
             raise InputError(f"--fix repairs COCO JSON only; turn {data} into it with data convert --to coco")
-        json_path, folders = read.args
-        target = out / json_path.name
-        if target.exists():
-            raise InputError(f"{target} exists already; choose another folder")
+        if (out / f"instances_{split}.json").exists():
+            raise InputError(f"{out / f'instances_{split}.json'} exists already; choose another folder")
+    for split, read in sources.items():
+        json_path, folders = read.args  # type: ignore[attr-defined]
+        target = out / f"instances_{split}.json"
         content, changed = _repaired(json_path, folders)
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         text = json.dumps(content)
         write_atomically(target, lambda part, text=text: part.write_text(text, encoding="utf-8"))  # type: ignore[misc]
         counts[split] = changed
@@ -84,17 +94,13 @@ def repair(data: str | Path, out: Path) -> dict[str, int]:
 
 def _check_coco(split: str, path: Path) -> Iterator[Fault]:
     content = read_json(path)
-    parts = {
-        key: content.get(key) if isinstance(content, Mapping) else None
-        for key in ("images", "annotations", "categories")
-    }
-    for key, value in parts.items():
-        if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
-            yield Fault(split, str(path), f"needs a list of mappings named {key}", True)
-            return
-    images, annotations, categories = (value or [] for value in parts.values())
-    for key, entries in parts.items():
-        yield from _twice(split, path, key, [one.get("id") for one in entries or []])
+    broken = _broken(content)
+    if broken:
+        yield Fault(split, str(path), broken, True)
+        return
+    images, annotations, categories = (content[key] for key in _LISTS)
+    for key in _LISTS:
+        yield from _twice(split, path, key, [one.get("id") for one in content[key]])
     sizes = {one.get("id"): (one.get("width"), one.get("height")) for one in images}
     known = {one.get("id") for one in categories}
     seen: set[tuple[Any, ...]] = set()
@@ -109,6 +115,21 @@ def _check_coco(split: str, path: Path) -> Iterator[Fault]:
         if box and same in seen:
             yield Fault(split, where, f"the same box of the same category in image {one['image_id']} twice", True)
         seen.add(same)
+
+
+def _broken(content: Any) -> str | None:
+    """Return what keeps a file from being a COCO annotation file at all."""
+    for key in _LISTS:
+        entries = content.get(key) if isinstance(content, Mapping) else None
+        if not isinstance(entries, list) or not all(isinstance(one, Mapping) for one in entries):
+            return f"needs a list of mappings named {key}"
+        for one in entries:
+            ids = [one.get(name) for name in ("id", "image_id", "category_id") if name in one]
+            if any(not isinstance(value, int) for value in ids) or (key != "annotations" and "id" not in one):
+                return f"{key}: ids must be whole numbers, got {one!r:.120}"
+            if key == "images" and not isinstance(one.get("file_name"), str):
+                return f"image {one['id']} has no file_name"
+    return None
 
 
 def _annotation_fault(
@@ -156,11 +177,11 @@ def _check_pictures(split: str, data: DetectionSet, contents: dict[str, tuple[st
             continue
         if hw != record.hw:
             told = f"is {hw[1]} x {hw[0]}, its annotations are for {record.hw[1]} x {record.hw[0]}"
-            turned = "; its EXIF turns it, which they do not follow" if hw == record.hw[::-1] else ""
+            turned = "; width and height are swapped: does EXIF turn it?" if hw == record.hw[::-1] else ""
             yield Fault(split, where, told + turned, True)
         digest = hashlib.sha256(record.path.read_bytes()).hexdigest()
         first = contents.setdefault(digest, (split, record.path))
-        if first[1] != record.path:
+        if first != (split, record.path):
             again = f"is the same picture as {first[1]}"
             yield Fault(split, where, f"{again} in {first[0]}" if first[0] != split else again, first[0] != split)
     if data.dropped:
@@ -176,15 +197,19 @@ def _check_classes(split: str, data: DetectionSet) -> Iterator[Fault]:
 
 def _repaired(path: Path, folders: Sequence[Path]) -> tuple[dict[str, Any], int]:
     content = read_json(path)
+    broken = _broken(content)
+    if broken:
+        raise InputError(f"{path} cannot be repaired: {broken}")
     images: dict[Any, dict[str, Any]] = {}
     for one in content["images"]:
         file = next((folder / one["file_name"] for folder in folders if (folder / one["file_name"]).is_file()), None)
         try:
-            good = file is not None and read_image_size(file) == (one.get("height"), one.get("width"))
+            hw = read_image(file).shape[:2] if file else None
         except InputError:
-            good = False
-        if good:
-            images.setdefault(one["id"], one)
+            hw = None
+        written = (one.get("height"), one.get("width"))
+        if hw and (hw == written or None in written):
+            images.setdefault(one["id"], {**one, "height": hw[0], "width": hw[1]})
     sizes = {image_id: (one["width"], one["height"]) for image_id, one in images.items()}
     known = {one["id"] for one in content["categories"]}
     kept: list[dict[str, Any]] = []

@@ -84,7 +84,7 @@ def _root(file: Path) -> ElementTree.Element:
         root = ElementTree.fromstring(file.read_bytes())
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}") from error
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last two: an unknown encoding
         raise InputError(f"{file} is not XML: {error}") from error
     if root.tag != "annotation":
         raise InputError(f"{file} is no PASCAL VOC annotation: it begins with <{root.tag}>, expected <annotation>")

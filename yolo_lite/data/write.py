@@ -117,7 +117,9 @@ def _write_coco(splits: Mapping[str, DetectionSet], out: Path, names: Names) -> 
         categories = [{"id": i, "name": name} for i, name in zip(data.category_ids, data.class_names)]
         text = json.dumps({"images": images, "annotations": annotations, "categories": categories})
         _write(out / "annotations" / f"instances_{split}.json", text)
-    return []
+    return (
+        ["outlines of objects (masks, polygons) are not carried over; their areas are"] if _with_masks(splits) else []
+    )
 
 
 def _write_yolo(splits: Mapping[str, DetectionSet], out: Path, names: Names) -> list[str]:
@@ -137,7 +139,7 @@ def _write_yolo(splits: Mapping[str, DetectionSet], out: Path, names: Names) -> 
     first = next(iter(splits.values()))
     content = {**{split: f"images/{split}" for split in splits}, "names": list(first.class_names)}
     _write(out / "data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
-    notes = _lost(splits, "YOLO txt", areas=True, ids=True, unlabelled=True)
+    notes = _lost(splits, "YOLO txt")
     return [*notes, f"YOLO txt cannot mark crowd or difficult boxes: {crowd:,} are left out"] if crowd else notes
 
 
@@ -151,7 +153,7 @@ def _write_voc(splits: Mapping[str, DetectionSet], out: Path, names: Names) -> l
             stems.append(Path(name).stem)
             _write(out / "Annotations" / f"{stems[-1]}.xml", _voc_xml(record, name, data.class_names))
         _write(out / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{stem}\n" for stem in stems))
-    notes = _lost(splits, "PASCAL VOC", areas=True, ids=True, unlabelled=True)
+    notes = _lost(splits, "PASCAL VOC")
     used = {data.class_names[label] for data in splits.values() for record in data.records for label in record.labels}
     unused = [name for name in next(iter(splits.values())).class_names if name not in used]
     return (
@@ -178,23 +180,28 @@ def _voc_xml(record: ImageRecord, name: str, class_names: tuple[str, ...]) -> st
     return ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def _lost(splits: Mapping[str, DetectionSet], layout: str, areas: bool, ids: bool, unlabelled: bool) -> list[str]:
+def _lost(splits: Mapping[str, DetectionSet], layout: str) -> list[str]:
     """Say what of the sets a layout has no place for."""
     records = [record for data in splits.values() for record in data.records]
     notes = []
-    masks = sum(
-        int((~np.isclose(r.areas, (r.boxes[:, 2:] - r.boxes[:, :2]).prod(1), rtol=1e-6)).sum()) for r in records
-    )
-    if areas and masks:
+    masks = _with_masks(splits)
+    if masks:
         notes.append(f"{layout} has no areas: those of {masks:,} objects, of their masks, become width times height")
-    if ids and any(data.category_ids != tuple(range(len(data.category_ids))) for data in splits.values()):
+    if any(data.category_ids != tuple(range(len(data.category_ids))) for data in splits.values()):
         notes.append(f"{layout} has no category ids of its own: classes are numbered anew")
     partly = sum(bool(record.unlabelled) for record in records)
-    if unlabelled and partly:
+    if partly:
         notes.append(
             f"{layout} cannot say that a picture is labelled for some classes only: {partly:,} pictures lose that"
         )
     return notes
+
+
+def _with_masks(splits: Mapping[str, DetectionSet]) -> int:
+    """Count objects whose area is not that of their box."""
+    records = [record for data in splits.values() for record in data.records]
+    sizes = ((record.areas, (record.boxes[:, 2:] - record.boxes[:, :2]).prod(1)) for record in records)
+    return sum(int((~np.isclose(area, size, rtol=1e-6)).sum()) for area, size in sizes)
 
 
 def _write(path: Path, text: str) -> None:

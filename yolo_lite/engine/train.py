@@ -154,6 +154,7 @@ def plan(
     if weights is None:
         weights = DEFAULT_WEIGHTS if config is None else "none"
     chosen = dict(settings or {})
+    _refuse_other_kind(chosen)
     names = tuple(classes) if classes else None
     if weights == "none":
         chosen["train.keep_start"] = 0  # of random weights nothing is worth keeping
@@ -166,6 +167,8 @@ def plan(
         raise InputError(
             f"{weights} is a whole network of Darknet, for detect and eval; to train, convert it with --until"
         )
+    if "until" in start.about and config is None:
+        raise InputError(f"{weights} is a backbone under a head that has learnt nothing; train it with --config nano")
     for key in chosen:
         if key.startswith("model.") or key in ("input.mean", "input.std", "input.resize"):
             raise InputError(f"{key} is fixed by --weights {weights}; leave it out, or train from scratch")
@@ -222,6 +225,7 @@ def plan_classifier(
     if base.classifier.model == "none":
         raise InputError(f"{model} is the configuration of a detector; name one of configs/classify")
     chosen = dict(settings or {})
+    _refuse_other_kind(chosen)
     rest = (tuple(classes) if classes else None, fraction, per_class, split)
     if start is None:
         return Run(str(data), override_config(base, {**chosen, "train.keep_start": 0}), None, *rest)
@@ -237,9 +241,16 @@ def plan_classifier(
     channels, mean, std = theirs.input.channels, theirs.input.mean, theirs.input.std
     base = dataclasses.replace(base, input=dataclasses.replace(base.input, channels=channels, mean=mean, std=std))
     if start.is_classifier:
-        mine = dataclasses.replace(theirs.classifier, freeze=base.classifier.freeze)
+        same: dict[str, Any] = {"batch_norm": theirs.classifier.batch_norm, "loss": theirs.classifier.loss}
+        mine = theirs.classifier if unnamed else dataclasses.replace(base.classifier, **same)
+        mine = dataclasses.replace(mine, freeze=base.classifier.freeze)
         base = dataclasses.replace(base, classifier=mine, input=theirs.input if unnamed else base.input)
     return Run(str(data), override_config(base, chosen), str(weights), *rest)
+
+
+def _refuse_other_kind(settings: Mapping[str, object]) -> None:
+    if "classifier.model" in settings or "classifier" in settings:
+        raise InputError("the kind of network is chosen by --config or --model, not by the setting classifier.model")
 
 
 def _model_for(start: Checkpoint | None, weights: str | Path) -> str:
@@ -303,7 +314,7 @@ def _run(run: Run, out: Path | None, device: torch.device, listener: Listener, r
     config = run.config
     start = None if resumed or run.weights is None else load_checkpoint(find_weights(run.weights))
     precision = pick_precision(config.train.precision, device)
-    if not run.weights and not resumed:
+    if not run.weights and not resumed and config.classifier.model != "resnet50":  # which may have weights of ImageNet
         listener.say(f"training {config.name} from scratch")
     prepare = prepare_detection if config.classifier.model == "none" else prepare_classification
     prepared = prepare(run, start, device, listener)

@@ -141,8 +141,10 @@ def tune(
 
 
 def suggest(trial: optuna.Trial, run: Run, fixed: Mapping[str, object]) -> dict[str, Any]:
-    """Draw what a trial tries: settings by key, within ranges around those of the run; the fixed ones are left out."""
+    """Draw what a trial tries: settings by key, the rate within a factor of five; the fixed ones are left out."""
     base = run.config
+    if base.train.lr <= 0:
+        raise InputError("tune searches around the learning rate, so train.lr must be above 0")
     spread = trial.suggest_float("spread of scale", 0.0, 0.6)
     drawn: dict[str, Any] = {
         "train.lr": trial.suggest_float("train.lr", base.train.lr / 5, base.train.lr * 5, log=True),
@@ -159,7 +161,7 @@ def suggest(trial: optuna.Trial, run: Run, fixed: Mapping[str, object]) -> dict[
         drawn["classifier.label_smoothing"] = trial.suggest_float("classifier.label_smoothing", 0.0, 0.2)
     if run.weights:
         drawn["train.keep_start"] = trial.suggest_float("train.keep_start", 0.0, 0.6)
-    kept = {key: value for key, value in drawn.items() if key not in fixed}
+    kept = {key: value for key, value in drawn.items() if key not in fixed and key.split(".")[0] not in fixed}
     trial.set_user_attr("settings", kept)
     return kept
 
@@ -168,7 +170,7 @@ def _optuna() -> Any:
     try:
         import optuna
     except ImportError as error:
-        raise InputError("tune needs Optuna, which is not installed: pip install 'yolo-lite[tune]'") from error
+        raise InputError("tune needs Optuna, which is not installed: pip install optuna") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 
@@ -192,7 +194,7 @@ def _check_same(study: optuna.Study, task: str, run: Run) -> None:
     mine = {"data": str(Path(run.data).resolve()), "weights": run.weights, "config": config_to_dict(run.config)}
     theirs = study.user_attrs
     for key, value in mine.items():
-        if key in theirs and theirs[key] != value:
+        if _finished(study) and theirs.get(key) != value:
             raise InputError(f"the study holds trials of {task} with another {key}; choose another --out")
         study.set_user_attr(key, value)
 

@@ -40,7 +40,9 @@ def activations(model: nn.Module, picture: Tensor, layer: str | None = None) -> 
     """
     modules = {name: module for name, module in model.named_modules() if name}
     if layer is None:
-        layer = next(name for name, module in modules.items() if isinstance(module, nn.Conv2d))
+        layer = next((name for name, module in modules.items() if isinstance(module, nn.Conv2d)), None)
+    if layer is None:
+        raise InputError("the network has no convolution")
     if layer not in modules:
         raise InputError(f"the network has no layer {layer!r}; {suggest(layer, modules)} (inspect model lists them)")
     found: list[object] = []

@@ -137,7 +137,6 @@ class DarknetBackbone(nn.Module):
             layer = _build(section, before, shapes)
             self.layers.append(layer)
             shapes.append(_shape_after(section, layer, before, shapes))
-        self.names = [section.name for section in sections]
         self.shapes = shapes
         self._kept: set[int] = {
             i for layer in self.layers if isinstance(layer, Route | Shortcut) for i in layer.sources
