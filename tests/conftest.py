@@ -41,6 +41,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def no_preflight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the preflight out, which has tests of its own: it would take longer than these trainings."""
+    monkeypatch.setattr("yolo_lite.engine.train.check_first", lambda *args: "preflight: left out")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Return the folder of real data sets; skip where there is none."""

@@ -169,6 +169,7 @@ def test_interrupted_training_resumes_from_the_command_line(
     assert "was started with another train.epochs than 9" in refused(capsys, "train", "--resume", "--epochs", "9")
     assert "was started with --data" in refused(capsys, "train", "--resume", "--data", "elsewhere")
     assert "started with --fraction 0.5, not 0.7" in refused(capsys, "train", "--resume", "--fraction", "0.7")
+    assert "started with --difficult False, not True" in refused(capsys, "train", "--resume", "--difficult")
     same = [*command, "--resume"] if repeat else ["train", "--resume"]
     assert main(same) == 0
     told = capsys.readouterr().out

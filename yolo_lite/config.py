@@ -124,9 +124,15 @@ class TrainConfig:
     ema_share: float = _between(0.02, 0, 1)  # the average's horizon is at most this share of all steps
     keep_start: float = _between(0.0, 0, 0.99)  # share of the weights it started from in what is evaluated and shipped
     precision: str = "auto"  # bf16 where the machine computes in it, else fp32; or fp32, bf16
+    accumulate: int = _between(1, 1)  # a batch goes through the network in so many parts, and makes one step
+    freeze: str = "none"  # or backbone: its weights stay as they are, of a detector
+    repeat_threshold: float = _between(0.0, 0, 1)  # classes in a smaller share of the pictures are shown more often
+    steps_per_epoch: int = _between(0, 0)  # at most; 0 means as many as there are batches
+    deterministic: bool = False  # refuse operations that may differ from run to run
     evaluate_every: int = _between(1, 1)  # epochs
     patience: int = _between(0, 0)  # stop after so many epochs without a better one; 0 means never
     workers: int = _between(2, 0)  # processes that load pictures
+    cache: str = "auto"  # decoded pictures stay in memory where they fit; or ram (or else stop), none
     seed: int = _between(0, 0, 2**53)
 
 

@@ -186,6 +186,27 @@ class Detections:
         ]
 
 
+class GridView(NamedTuple):
+    """One grid of S x S cells (or rows x columns) and what it says of a picture, all in input pixels.
+
+    Attributes:
+        stride: side of a cell.
+        labels: int64 [rows, columns], the class that each cell holds for likeliest.
+        shares: float32 [rows, columns], how likely: the cell's class probability where the head has one (YOLOv1), else
+            the best score of any of its boxes.
+        responsible: bool [rows, columns], cells with a box that is among the detections.
+        before: boxes of this grid before suppression, those below the score threshold too, down to a fifth of it.
+        after: those of them that are detections.
+    """
+
+    stride: int
+    labels: npt.NDArray[np.int64]
+    shares: npt.NDArray[np.float32]
+    responsible: npt.NDArray[np.bool_]
+    before: Detections
+    after: Detections
+
+
 @dataclass(frozen=True)
 class ImageRecord:
     """One labelled picture as its annotations describe it.
@@ -330,6 +351,10 @@ class ClassBatch(NamedTuple):
     labels: Tensor  # int64 [B]
     positions: Tensor  # int64 [B], in the data set
 
+    def part(self, start: int, stop: int) -> ClassBatch:
+        """Return the samples from start to stop."""
+        return ClassBatch(*(whole[start:stop] for whole in self))
+
 
 class Sample(NamedTuple):
     """One picture ready for the network, in input pixels."""
@@ -349,6 +374,15 @@ class Batch(NamedTuple):
     labels: Tensor  # int64 [B, N], -1 in the padding
     positions: Tensor  # int64 [B], in the data set
     unlabelled: Tensor | None = None  # int64 [K, 2]: (picture, class) pairs where absence means nothing
+
+    def part(self, start: int, stop: int) -> Batch:
+        """Return the samples from start to stop."""
+        pairs = self.unlabelled
+        if pairs is not None:
+            pairs = pairs[(pairs[:, 0] >= start) & (pairs[:, 0] < stop)]
+            pairs = pairs - pairs.new_tensor([start, 0])
+        images, boxes, labels, positions = (whole[start:stop] for whole in self[:4])
+        return Batch(images, boxes, labels, positions, pairs)
 
 
 class RawPredictions(NamedTuple):

@@ -7,13 +7,14 @@ import functools
 import importlib.util
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
-from yolo_lite.structures import Classification, Detections, Image
+from yolo_lite.structures import Classification, Detections, GridView, Image, Letterbox
 
 _CURVES = {"loss_total": "training", "val_loss": "validation"}
 
@@ -155,6 +156,92 @@ def draw_maps(
     figure.savefig(path, dpi=90)
 
 
+def draw_grids(image: Image, grids: Sequence[GridView], path: Path) -> None:
+    """Draw what a detector's grids make of a picture: a row for each, with cells, classes, boxes before and after NMS.
+
+    Args:
+        image: the network's input, uint8 [H, W, 3].
+        grids: as introspect/grid.py makes them.
+        path: PNG, JPEG, PDF or SVG.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    height, width = image.shape[:2]
+    figure = Figure(figsize=(15, 4.1 * len(grids) * height / width + 0.6), layout="constrained")
+    shown: set[int] = set()
+    names: tuple[str, ...] = ()
+    for row, grid in zip(figure.subplots(len(grids), 4, squeeze=False), grids):
+        rows, columns = grid.labels.shape
+        extent = (0, columns * grid.stride, rows * grid.stride, 0)
+        for axes in row:
+            axes.imshow(image, extent=(0, width, height, 0))
+        marked = np.zeros((rows, columns, 4))
+        marked[grid.responsible] = (1, 0.85, 0, 0.45)
+        row[0].imshow(marked, extent=extent)
+        row[0].vlines(np.arange(columns + 1) * grid.stride, 0, rows * grid.stride, color="white", lw=0.5, alpha=0.6)
+        row[0].hlines(np.arange(rows + 1) * grid.stride, 0, columns * grid.stride, color="white", lw=0.5, alpha=0.6)
+        classes = np.array([class_colour(int(label)) for label in grid.labels.flat]) / 255
+        row[1].imshow(np.dstack([classes.reshape(rows, columns, 3), 0.8 * grid.shares**0.5]), extent=extent)
+        shown.update(grid.labels[grid.shares > 0.2].tolist(), grid.after.labels.tolist())
+        names = grid.after.class_names
+        for axes, found in ((row[2], grid.before), (row[3], grid.after)):
+            for (x1, y1, x2, y2), score, label in zip(found.boxes.tolist(), found.scores.tolist(), found.labels):
+                colour = np.array(class_colour(int(label))) / 255
+                axes.plot([x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], color=colour, lw=0.4 + 3 * score)
+        titles = (
+            f"{rows} x {columns} cells of {grid.stride} pixels, {_times(grid.responsible.sum(), 'responsible cell')}",
+            "likeliest class of each cell",
+            f"{_times(len(grid.before), 'box', 'boxes')} before suppression",
+            f"{len(grid.after)} after",
+        )
+        for axes, title in zip(row, titles):
+            axes.set(xlim=(0, width), ylim=(height, 0))
+            axes.set_title(title, fontsize=10)
+            axes.axis("off")
+    patches = [Patch(color=np.array(class_colour(label)) / 255, label=names[label]) for label in sorted(shown)[:16]]
+    if patches:
+        figure.legend(handles=patches, loc="outside lower center", ncols=8)
+    figure.savefig(path, dpi=90)
+
+
+def draw_attention(
+    image: Image, attention: npt.NDArray[np.float32], box: Sequence[float] | None, title: str, path: Path
+) -> None:
+    """Draw a picture, and beside it the same under a map [h, w], from 0 to 1, of where a network looked.
+
+    Args:
+        image: the network's input, uint8 [H, W, 3] or, of one channel, [H, W, 1].
+        attention: over the whole picture.
+        box: xyxy, input pixels, drawn on both; None for none.
+        title: above the map.
+        path: PNG, JPEG, PDF or SVG.
+    """
+    from matplotlib.figure import Figure
+
+    height, width = image.shape[:2]
+    figure = Figure(figsize=(10, 5 * height / width + 0.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for axes in (left, right):
+        axes.imshow(image if image.shape[2] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=255)
+        axes.axis("off")
+        if box is not None:
+            x1, y1, x2, y2 = box
+            axes.plot([x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], color="white", lw=1.5)
+    heat = right.imshow(
+        attention, cmap="inferno", alpha=0.65, extent=(0, width, height, 0), interpolation="bilinear", vmin=0, vmax=1
+    )
+    right.set(xlim=(0, width), ylim=(height, 0))
+    left.set_title("the input", fontsize=10)
+    right.set_title(title, fontsize=10, parse_math=False)
+    figure.colorbar(heat, ax=right, shrink=0.8)
+    figure.savefig(path, dpi=90)
+
+
+def _times(count: int, noun: str, plural: str = "") -> str:
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
 def _draw_label(
     draw: ImageDraw.ImageDraw,
     text: str,
@@ -182,3 +269,94 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
         if file.is_file():
             return ImageFont.truetype(str(file), size)
     return ImageFont.load_default(size)
+
+
+class SheetPicture(NamedTuple):
+    """A picture of a sheet, with boxes in its pixels."""
+
+    image: Image
+    boxes: npt.ArrayLike  # [N, 4] xyxy
+    labels: Sequence[int]  # [N], for the colours
+    texts: Sequence[str]  # [N], for the plates
+
+
+_CELL = 320  # pixels, the side of a sheet's cells
+_GAP = 4
+
+
+def draw_sheet(pictures: Sequence[SheetPicture], path: Path, columns: int = 4) -> None:
+    """Draw pictures with boxes and texts side by side into a picture file, each fitted to a square of 320 pixels.
+
+    Raises:
+        ValueError: if there are no pictures.
+    """
+    if not pictures:
+        raise ValueError("pictures must be at least one, got none")
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    step = _CELL + _GAP
+    sheet = PillowImage.new("RGB", (columns * step - _GAP, rows * step - _GAP), "white")
+    for number, picture in enumerate(pictures):
+        sheet.paste(_cell(picture), (number % columns * step, number // columns * step))
+    sheet.save(path)
+
+
+def _cell(picture: SheetPicture) -> PillowImage.Image:
+    """Fit a picture to a cell and draw its boxes, the largest first, so that it hides no other's text."""
+    fitted = Letterbox.fit(picture.image.shape[:2], (_CELL, _CELL))
+    canvas = PillowImage.fromarray(fitted.apply(picture.image))
+    draw = ImageDraw.Draw(canvas)
+    boxes = fitted.boxes_to_input(picture.boxes)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    for i in np.argsort(-areas, kind="stable").tolist():
+        left, top, right, bottom = boxes[i].tolist()
+        colour = class_colour(int(picture.labels[i]))
+        draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour, width=2)
+        _draw_label(draw, picture.texts[i], (left, top), colour, _font(11), (_CELL, _CELL))
+    return canvas
+
+
+def plot_stats(
+    counts: Mapping[str, Sequence[int]],
+    class_names: Sequence[str],
+    sides: Mapping[str, npt.NDArray[np.float64]],
+    centres: npt.NDArray[np.float64],
+    path: Path,
+) -> None:
+    """Draw what a data set holds into a PNG: objects of each class, their sizes, and where in the picture they lie.
+
+    Args:
+        counts: for each split the objects by label.
+        class_names: by label.
+        sides: for each split the square roots of the objects' areas, pixels.
+        centres: [N, 2] x and y of all objects' centres, as shares of the picture's width and height.
+        path: of the PNG.
+    """
+    from matplotlib.figure import Figure
+
+    order = np.argsort([sum(of_class) for of_class in zip(*counts.values())], kind="stable")  # the most common on top
+    figure = Figure(figsize=(11, max(9.0, 1 + 0.17 * len(order) * max(1.0, len(counts) / 2))), layout="constrained")
+    bars, sizes, places = figure.subplot_mosaic("BS\nBP").values()
+    height = 0.8 / len(counts)
+    for number, (split, of_class) in enumerate(counts.items()):
+        rows = np.arange(len(order)) + 0.4 - (number + 0.5) * height
+        bars.barh(rows, np.asarray(of_class)[order], height, label=split)
+    bars.set(title="objects", yticks=range(len(order)), ylim=(-0.6, len(order) - 0.4))
+    size = 9 if len(order) < 40 else 6
+    bars.set_yticklabels([class_names[label] for label in order], fontsize=size, parse_math=False)
+    edges = (2.0 ** np.arange(0, 12.25, 0.25)).tolist()
+    for split, values in sides.items():
+        weights = np.full(len(values), 1 / max(1, len(values)))
+        sizes.hist(values, edges, weights=weights, histtype="step", linewidth=1.5, label=split)
+    for border in (32, 96):
+        sizes.axvline(border, color="grey", linestyle="--", linewidth=1)
+    sizes.set_xscale("log", base=2)
+    sizes.set(title="size (lines: COCO's borders)", xlabel="root of the area, pixels", ylabel="share of objects")
+    sizes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    heat, _, _ = np.histogram2d(centres[:, 1], centres[:, 0], bins=32, range=((0, 1), (0, 1)))
+    places.imshow(heat, extent=(0, 1, 1, 0), cmap="viridis")
+    places.set(title=f"centres of {len(centres):,} objects")
+    for axes in (bars, sizes):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path, dpi=100)

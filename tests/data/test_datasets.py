@@ -16,8 +16,9 @@ from yolo_lite.config import AugmentConfig
 from yolo_lite.data.augment import Augmenter
 from yolo_lite.data.datasets import DetectionDataset, check_pictures, size_error
 from yolo_lite.data.discover import read_split
+from yolo_lite.data.images import read_image, read_image_shrunk
 from yolo_lite.errors import InputError
-from yolo_lite.structures import DetectionSet, Sample
+from yolo_lite.structures import DetectionSet, ImageRecord, Sample
 
 CocoSet = Callable[..., Path]
 
@@ -111,6 +112,145 @@ def test_load_gives_original_pixels(data: DetectionSet) -> None:
         np.testing.assert_array_equal(made.image, np.asarray(picture))
     np.testing.assert_array_equal(made.boxes, data.records[2].boxes)
     assert made.boxes.dtype == np.float32
+
+
+# Pictures that are larger than the network can make use of, and pictures kept in memory
+
+
+def _augmenter(config: AugmentConfig, hw: tuple[int, int], resize: str = "letterbox") -> Augmenter:
+    return Augmenter(config, hw, resize)
+
+
+NOTHING = AugmentConfig(mosaic=0, scale=(1, 1), translate=0, flip=0, hue=0, saturation=0, value=0, off_last=0)
+
+
+@pytest.mark.parametrize(
+    ("config", "working_hw"),
+    [
+        pytest.param(
+            AugmentConfig(mosaic=0.5, scale=(0.5, 1.5)), (96, 144), id="a mosaic shows pictures 1.5 times as large"
+        ),
+        pytest.param(AugmentConfig(mosaic=0, scale=(0.5, 1.5)), (64, 96), id="what enlarges the input adds no pixels"),
+        pytest.param(
+            AugmentConfig(mosaic=1, scale=(0.2, 0.5)), (64, 96), id="near the end of training there is no mosaic"
+        ),
+        pytest.param(AugmentConfig(mosaic=1, scale=(1, 1.01)), (65, 97), id="rounded up"),
+    ],
+)
+def test_the_working_size_is_what_the_augmentation_can_show(config: AugmentConfig, working_hw: tuple[int, int]) -> None:
+    assert _augmenter(config, (64, 96)).working_hw == working_hw
+
+
+def test_large_pictures_are_reduced_with_their_boxes(data: DetectionSet) -> None:
+    """96 x 128 for an input of 32 x 32 and mosaics up to twice that: into 64 x 64 fit 48 x 64, means of 2 x 2 pixels."""
+    dataset = DetectionDataset(data.records, (32, 32), "letterbox", _augmenter(AugmentConfig(scale=(0.5, 2)), (32, 32)))
+    made, record = dataset.load(2), data.records[2]
+    with Image.open(record.path) as picture:
+        blocks = np.asarray(picture, np.float64).reshape(48, 2, 64, 2, 3).mean((1, 3))
+    assert np.abs(made.image - blocks).max() <= 0.5
+    np.testing.assert_allclose(made.boxes, record.boxes / 2)
+    assert made.labels.tolist() == record.labels.tolist()
+
+
+@pytest.mark.parametrize(
+    ("hw", "input_hw", "resize", "expected"),
+    [
+        pytest.param((96, 128), (96, 128), "letterbox", (96, 128), id="of that size"),
+        pytest.param((96, 128), (96, 160), "letterbox", (96, 128), id="smaller"),
+        pytest.param((960, 96), (320, 320), "letterbox", (320, 32), id="tall"),
+        pytest.param((96, 640), (320, 320), "stretch", (96, 640), id="stretched, but larger on one side only"),
+        pytest.param((480, 640), (320, 320), "stretch", (320, 320), id="stretched"),
+        pytest.param((1, 9000), (320, 320), "letterbox", (1, 320), id="a line"),
+    ],
+)
+def test_pictures_are_reduced_to_these_sizes(
+    hw: tuple[int, int], input_hw: tuple[int, int], resize: str, expected: tuple[int, int]
+) -> None:
+    assert DetectionDataset([], input_hw, resize, _augmenter(NOTHING, input_hw, resize)).working_size(hw) == expected
+    assert DetectionDataset([], input_hw, resize).working_size(hw) == hw
+
+
+@pytest.mark.parametrize("resize", ["letterbox", "stretch"])
+@pytest.mark.parametrize("kept", [False, True])
+def test_without_a_mosaic_a_large_picture_becomes_what_it_would_at_once(
+    coco_set: CocoSet, kept: bool, resize: str
+) -> None:
+    """Bit for bit, boxes too: reducing beforehand is then no change at all. The sides are odd on purpose."""
+    records = read_split(coco_set({"train": 4}, hw=(333, 517)), "train").records
+    whole = DetectionDataset(records, (96, 160), resize)
+    reduced = DetectionDataset(records, (96, 160), resize, _augmenter(NOTHING, (96, 160), resize), 1)
+    if kept:
+        reduced.keep("ram", lambda line: None)
+    assert reduced.load(0).image.shape[0] <= 96 < whole.load(0).image.shape[0]
+    for index in range(len(records)):
+        assert _same(whole[0, index], reduced[0, index])
+
+
+@pytest.mark.parametrize("hw", [(96, 128), (333, 517)], ids=["small", "large"])
+def test_kept_pictures_give_the_same_bits(coco_set: CocoSet, hw: tuple[int, int]) -> None:
+    records = read_split(coco_set({"train": 5}, hw=hw), "train").records
+
+    def build(choice: str) -> DetectionDataset:
+        augmenter = _augmenter(AugmentConfig(), (96, 96))
+        dataset = DetectionDataset(records, (96, 96), "letterbox", augmenter, strong_epochs=2, seed=7)
+        dataset.keep(choice, lambda line: None)
+        return dataset
+
+    kept, decoded = build("ram"), build("none")
+    assert kept.kept is not None
+    assert decoded.kept is None
+    for epoch in range(3):
+        for index in (4, 0, 2, 1, 3):
+            assert _same(kept[epoch, index], decoded[epoch, index])
+
+
+def test_kept_pictures_are_not_read_again(data: DetectionSet) -> None:
+    dataset = DetectionDataset(data.records, (64, 64), "letterbox")
+    dataset.keep("ram", lambda line: None)
+    for record in data.records:
+        record.path.unlink()
+    assert dataset[0, 3].image.shape == (3, 64, 64)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_large_jpeg_is_decoded_smaller_and_hardly_differs(tmp_path: Path, kept: bool) -> None:
+    """512 x 512 for an input of 64 x 64: decoded at 1/4, twice the working size. Turned by its EXIF, too."""
+    astronaut = pytest.importorskip("skimage.data").astronaut()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(astronaut)[:, 64:448]).save(tmp_path / "a.jpg", quality=85, exif=exif)
+    upright = read_image(tmp_path / "a.jpg")
+    assert upright.shape == (384, 512, 3)
+    empty = np.empty(0)
+    record = ImageRecord(
+        tmp_path / "a.jpg", 1, (384, 512), np.array([[8.0, 16, 80, 96]]), np.array([0]), np.array([False]), empty
+    )
+    dataset = DetectionDataset([record], (64, 64), "letterbox", _augmenter(NOTHING, (64, 64)))
+    if kept:
+        dataset.keep("ram", lambda line: None)
+    made = dataset.load(0)
+    assert read_image_shrunk(record.path, 4)[0].shape == (96, 128, 3)
+    means = upright.astype(np.float64).reshape(48, 8, 64, 8, 3).mean((1, 3))
+    assert 0.05 < np.abs(made.image - means).mean() < 1.5
+    np.testing.assert_allclose(made.boxes, [[1, 2, 10, 12]])
+    wrong = dataclasses.replace(record, hw=(512, 512))
+    with pytest.raises(
+        InputError, match="is 512 x 384 .upright, as its EXIF says., but its annotations are for 512 x 512"
+    ):
+        DetectionDataset([wrong], (64, 64), "letterbox", _augmenter(NOTHING, (64, 64))).load(0)
+
+
+def test_keeping_names_the_picture_that_is_damaged_or_of_another_size(data: DetectionSet) -> None:
+    dataset = DetectionDataset(data.records, (64, 64), "letterbox", _augmenter(NOTHING, (64, 64)))
+    _resave(data.records[4].path, (64, 48))
+    with pytest.raises(InputError) as caught:
+        dataset.keep("auto", lambda line: None)
+    assert str(caught.value) == str(size_error(data.records[4], (48, 64)))
+    path = data.records[3].path
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(InputError) as caught:
+        dataset.keep("auto", lambda line: None)
+    assert str(path) in str(caught.value)
 
 
 # Files that do not fit

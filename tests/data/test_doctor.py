@@ -13,7 +13,7 @@ from PIL import Image
 
 from yolo_lite.cli import main
 from yolo_lite.data.discover import read_split
-from yolo_lite.data.doctor import check_data
+from yolo_lite.data.doctor import check_data, repair
 from yolo_lite.errors import InputError
 
 Content = dict[str, Any]
@@ -130,6 +130,14 @@ def test_repairs_have_no_harm_left_and_the_original_stays(tmp_path: Path) -> Non
     assert main(["data", "check", "--data", str(tmp_path), "--fix", str(tmp_path / "new" / "annotations")]) == 2
 
 
+def test_the_progress_of_checks_and_repairs_counts_the_pictures_of_each_split(tmp_path: Path) -> None:
+    save(tmp_path, good_set(tmp_path))
+    for look in (lambda told: check_data(tmp_path, told), lambda told: repair(tmp_path, tmp_path / "out", told)):
+        counts: list[tuple[int, int]] = []
+        look(lambda *count, counts=counts: counts.append(count))
+        assert counts == [(0, 2), (1, 2), (0, 1)]
+
+
 def test_other_layouts_are_checked_as_far_as_they_can_be_read(tmp_path: Path) -> None:
     for name in ("images", "labels"):
         (tmp_path / name / "train").mkdir(parents=True)
@@ -140,6 +148,4 @@ def test_other_layouts_are_checked_as_far_as_they_can_be_read(tmp_path: Path) ->
     assert fault.harms
     assert "has class 7" in fault.what
     with pytest.raises(InputError, match="repairs COCO JSON only"):
-        from yolo_lite.data.doctor import repair
-
         repair(tmp_path, tmp_path / "out")

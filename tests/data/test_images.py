@@ -15,7 +15,14 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageFile
 
-from yolo_lite.data.images import IMAGE_SUFFIXES, MAX_PIXELS, pillow_to_rgb, read_image, read_image_size
+from yolo_lite.data.images import (
+    IMAGE_SUFFIXES,
+    MAX_PIXELS,
+    pillow_to_rgb,
+    read_image,
+    read_image_shrunk,
+    read_image_size,
+)
 from yolo_lite.errors import InputError
 
 Pixels = npt.NDArray[np.uint8]
@@ -360,3 +367,47 @@ def test_real_pictures_agree_with_opencv(shared_data: Path) -> None:
     assert len(files) > 3
     for path in files:
         _check(path, cv2.imread(str(path), cv2.IMREAD_COLOR)[..., ::-1], tolerance=6)
+
+
+# JPEG decoded smaller
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "most", "divisor"),
+    [
+        ("eighth.jpg", (64, 48), 8, 8),
+        ("more than an eighth.jpg", (64, 48), 50, 8),
+        ("not quite.jpg", (64, 48), 7, 4),
+        ("full.jpg", (64, 48), 1, 1),
+        ("nothing asked.jpg", (64, 48), 0, 1),
+        ("multiples of two.jpg", (66, 48), 8, 2),
+        ("odd.jpg", (65, 48), 8, 1),
+        ("another kind.png", (64, 48), 8, 1),
+    ],
+)
+def test_a_jpeg_is_decoded_smaller_where_its_sides_divide(
+    tmp_path: Path, name: str, size: tuple[int, int], most: int, divisor: int
+) -> None:
+    Image.new("RGB", size, (200, 100, 50)).save(tmp_path / name)
+    image, found = read_image_shrunk(tmp_path / name, most)
+    assert found == divisor
+    assert image.shape == (size[1] // divisor, size[0] // divisor, 3)
+    assert np.abs(image.astype(int) - (200, 100, 50)).max() <= 2
+    if divisor == 1:
+        np.testing.assert_array_equal(image, read_image(tmp_path / name))
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_a_jpeg_of_another_mode_is_converted_when_decoded_smaller(tmp_path: Path, mode: str) -> None:
+    Image.new("RGB", (64, 48), (90, 90, 90)).convert(mode).save(tmp_path / "a.jpg")
+    image, divisor = read_image_shrunk(tmp_path / "a.jpg", 2)
+    assert (image.shape, divisor) == ((24, 32, 3), 2)
+    assert np.abs(image.astype(int) - 90).max() <= 2
+
+
+def test_a_damaged_jpeg_is_named_when_decoded_smaller(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:1500])
+    with pytest.raises(InputError, match="is damaged or cut short"):
+        read_image_shrunk(path, 4)

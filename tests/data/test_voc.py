@@ -71,6 +71,27 @@ def test_corners_of_pascal_voc_itself_count_from_one(voc: Path) -> None:
     assert read_split(voc, "val").records[0].boxes.tolist() == [[9, 9, 12, 14]]
 
 
+def test_difficult_objects_count_where_that_is_asked_for(voc: Path, tmp_path: Path) -> None:
+    assert read_split(voc, "train", difficult=True).records[0].crowd.tolist() == [False, False]
+    train, _, _ = read_train_and_val(voc, difficult=True)
+    assert train.records[0].crowd.tolist() == [False, False]
+    (tmp_path / "sets.yaml").write_text(f"train: {voc}\nval: {voc}\n")
+    assert read_split(tmp_path / "sets.yaml", "train").records[0].crowd.tolist() == [False, True]
+    assert read_split(tmp_path / "sets.yaml", "train", difficult=True).records[0].crowd.tolist() == [False, False]
+
+
+def test_the_flag_changes_what_is_scored(voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The one cat of the training picture is difficult: without the flag there is none to score."""
+    counts = []
+    for flag in ([], ["--difficult"]):
+        out = tmp_path / f"out{len(flag)}"
+        settings = ["--image-size", "64", "--device", "cpu", "--out", str(out), *flag]
+        assert main(["eval", "--data", str(voc), "--split", "train", *settings]) == 0
+        rows = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line}
+        counts.append((rows["cat"][1], rows["dog"][1]))
+    assert counts == [("0", "1"), ("1", "1")]
+
+
 def test_corners_of_other_tools_are_taken_as_written(tmp_path: Path) -> None:
     picture(tmp_path / "train" / "a.png")
     write_xml(tmp_path / "train" / "a.xml", one("dog", 3.5, 5, 20, 30), name="C:\\photos\\a.png")
@@ -151,6 +172,18 @@ def test_pictures_of_one_name_are_kept_apart(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "out" / "annotations" / "instances_train.json").read_text())
     assert [image["file_name"] for image in written["images"]] == ["x.png", "x-2.png"]
     assert Image.open(tmp_path / "out" / "images" / "train" / "x-2.png").width == 22
+
+
+def test_annotations_are_numbered_across_splits(voc: Path, tmp_path: Path) -> None:
+    write_sets(read_splits(voc), "coco", tmp_path / "coco")
+    ids = [
+        one["id"]
+        for split in ("train", "val")
+        for one in json.loads((tmp_path / "coco" / "annotations" / f"instances_{split}.json").read_text())[
+            "annotations"
+        ]
+    ]
+    assert ids == list(range(1, len(ids) + 1))
 
 
 def test_the_command_converts_and_refuses_a_full_folder(

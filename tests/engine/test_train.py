@@ -106,6 +106,16 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(coco_set: Mak
     assert not same(a, c)
 
 
+def test_kept_pictures_change_nothing_but_the_time(coco_set: MakeSet, tmp_path: Path) -> None:
+    data, lines = coco_set({"train": 8, "val": 2}, hw=(250, 333)), {"ram": [], "none": []}
+    for cache, said in lines.items():
+        config = config_with("augment={}", "train.epochs=2", "train.batch_size=4", f"train.cache={cache}")
+        train(data, config=config, out=tmp_path / cache, device="cpu", listener=Listener(say=said.append))
+    assert same(weights_of(tmp_path / "ram" / "last.pt"), weights_of(tmp_path / "none" / "last.pt"))
+    told = [[line for line in lines[cache] if "memory" in line] for cache in ("ram", "none")]
+    assert told == [["pictures kept in memory: 8, 0.6 MB"], []]  # 144 x 192 times 3, of an input of 96 x 128 times 1.5
+
+
 @pytest.mark.slow
 def test_kill_leaves_checkpoints_that_load_and_resume(coco_set: MakeSet, tmp_path: Path) -> None:
     data, out = coco_set(), tmp_path / "run"

@@ -31,7 +31,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Replace training by a stand-in whose accuracy is highest at a rate of 1e-3; return the runs it was given."""
     runs: list[Any] = []
 
-    def stand_in(run: Any, out: Path, device: str, listener: Any) -> Path:
+    def stand_in(run: Any, out: Path, device: str, listener: Any, preflight: bool = True) -> Path:
         runs.append(run)
         for epoch in range(1, run.config.train.epochs + 1):
             value = 1 / (1 + abs(run.config.train.lr - 1e-3) * 1000) * epoch / run.config.train.epochs
@@ -72,7 +72,7 @@ def test_the_same_call_goes_on_where_it_ended(quick: list[Any], pictures: Path, 
 
 
 def test_a_failed_trial_is_not_counted(monkeypatch: pytest.MonkeyPatch, pictures: Path, tmp_path: Path) -> None:
-    def fail(*args: Any) -> Path:
+    def fail(*args: Any, **how: Any) -> Path:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

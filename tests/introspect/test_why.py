@@ -51,6 +51,13 @@ def test_levels_say_what_their_points_in_the_box_see() -> None:
     assert none == []
 
 
+def test_boxes_of_one_cell_share_a_point() -> None:
+    """A YOLOv1 cell has two boxes: it is one cell."""
+    raw = predictions()._replace(points=torch.tensor([[20, 20], [20, 20], [32, 32], [110, 110.0]]))
+    levels, _ = explain(raw, decode, [10, 10, 50, 50], 0.25, 0.6)
+    assert [(level.stride, level.points) for level in levels] == [(8, 1), (16, 1)]
+
+
 def test_a_higher_threshold_of_suppression_keeps_more() -> None:
     _, found = explain(predictions(), decode, [10, 10, 50, 50], 0.25, 0.9)
     assert [one.fate for one in found[:3]] == ["kept", "suppressed", "kept"]

@@ -58,7 +58,9 @@ def build_parser() -> argparse.ArgumentParser:
     eval.add_eval(commands.add_parser("eval", help="score a checkpoint or a result file"))
     classify.add_classify(commands.add_parser("classify", help="train, score and use a classifier of whole pictures"))
     convert.add_convert(commands.add_parser("convert", help="turn other projects' weights into checkpoints"))
-    data.add_data(commands.add_parser("data", help="check data sets, turn one layout into another"))
+    data.add_data(
+        commands.add_parser("data", help="look at data sets, check them, cut them down, turn one layout into another")
+    )
     inspect.add_inspect(commands.add_parser("inspect", help="look into networks, pictures and what layers see"))
     tune.add_tune(commands.add_parser("tune", help="search for better settings"))
     bench.add_bench(commands.add_parser("bench", help="measure speed on this machine"))

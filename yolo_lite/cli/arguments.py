@@ -13,6 +13,8 @@ DEVICE_HELP = "auto (default: cuda, then mps, then cpu), cpu, cuda, cuda:1 or mp
 DATA_HELP = (
     "a folder (COCO JSON, YOLO txt or PASCAL VOC XML, recognised by what it holds), a YAML file or a COCO JSON file"
 )
+DIFFICULT_HELP = "take objects that PASCAL VOC marks difficult as others; default: they are ignored"
+CACHE_HELP = "keep decoded pictures in memory: auto (default) where half of what is free is enough, ram or stop, none"
 DEFAULT = "yolo_lite-shuffle-coco"
 WEIGHTS_HELP = "a checkpoint, or the bare name of a shipped one"
 
@@ -31,6 +33,22 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=text, help="folder of the run; default: the next free runs/train-N")
     parser.add_argument("--seed", type=int, help="of weights, order and augmentation; default 0")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out (default: the newest)")
+    parser.add_argument(
+        "--time", type=text, metavar="20m", help="what the run may take (20m, 1h30m, 90s): sets the epochs to fit"
+    )
+    parser.add_argument(
+        "--accumulate", type=positive, metavar="N", help="send a batch through the network in N parts, to save memory"
+    )
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), help="default auto: bf16 where it is fast")
+    parser.add_argument(
+        "--preflight",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="first see whether it learns eight pictures by heart; default: yes, at most 60 steps",
+    )
+    parser.add_argument(
+        "--deterministic", action="store_true", help="refuse operations that may differ from run to run (CUDA: slower)"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting: train.lr=0.002")
 
 

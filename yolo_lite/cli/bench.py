@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolo_lite.cli import arguments
+from yolo_lite.errors import InputError
 
 if TYPE_CHECKING:
     from yolo_lite.config import Config
     from yolo_lite.engine.bench import ModelReport
+    from yolo_lite.engine.bench_train import TrainReport
 
 
 def add_bench(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +26,20 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--classes", type=int, default=80, help="how many classes; default 80")
     model.add_argument("--device", default="auto", help=arguments.DEVICE_HELP)
     model.set_defaults(run=_bench_model)
+    train = what.add_parser(
+        "train", help="where the time of training on your pictures goes", description=_bench_train.__doc__
+    )
+    train.add_argument("--data", type=arguments.text, required=True, help=arguments.DATA_HELP)
+    train.add_argument("--config", default="nano", help="a YAML file or shipped name; default: nano")
+    train.add_argument("--image-size", type=int, nargs="+", metavar="N", help="side, or height and width")
+    train.add_argument("--batch-size", type=arguments.positive, help="default: what the configuration says")
+    train.add_argument("--device", default="auto", help=arguments.DEVICE_HELP)
+    train.add_argument("--cache", choices=("auto", "ram", "none"), help=arguments.CACHE_HELP)
+    train.add_argument(
+        "--workers", type=int, metavar="N", help="processes that load; default: what the configuration says"
+    )
+    train.add_argument("--steps", type=arguments.positive, default=30, metavar="N", help="to measure; default 30")
+    train.set_defaults(run=_bench_train)
     ops = what.add_parser("ops", help="suppression beside torchvision's", description=_bench_ops.__doc__)
     ops.add_argument("--classes", type=arguments.positive, default=80, help="classes among the boxes; default 80")
     ops.add_argument("--device", default="auto", help=arguments.DEVICE_HELP)
@@ -31,14 +48,12 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
 
 def _bench_model(args: argparse.Namespace) -> int:
     """Measure a network on this machine with random weights; every figure is a median after a warm-up."""
-    from yolo_lite.config import read_config
     from yolo_lite.engine.bench import bench_model
     from yolo_lite.engine.device import describe_hardware, pick_device
-    from yolo_lite.engine.weights import find_config
 
     device = pick_device(args.device)
     for name in [args.config] if args.config else ["shuffle", "nano"]:
-        config = read_config(find_config(name))
+        config = _detector_config(name)
         _print_model_report(config, args.classes, bench_model(config, args.classes, device), describe_hardware(device))
     return 0
 
@@ -53,6 +68,59 @@ def _print_model_report(config: Config, classes: int, report: ModelReport, hardw
     batch = config.train.batch_size
     rate = report.training_images_per_second
     print(f"training, {height} x {width}, batch {batch}, {report.precision}: {rate:.1f} images/s (without loading)")
+
+
+def _bench_train(args: argparse.Namespace) -> int:
+    """Measure steps of training on real pictures, from random weights; times are medians after a warm-up."""
+    from yolo_lite.config import override_config
+    from yolo_lite.engine.bench_train import bench_train
+    from yolo_lite.engine.device import describe_hardware, pick_device
+
+    device = pick_device(args.device)
+    asked = {
+        "input.image_size": arguments.image_size(args.image_size),
+        "train.batch_size": args.batch_size,
+        "train.cache": args.cache,
+        "train.workers": args.workers,
+    }
+    config = override_config(
+        _detector_config(args.config), {key: value for key, value in asked.items() if value is not None}
+    )
+    report = bench_train(config, args.data, device, args.steps, print)
+    _print_train_report(config, report, args.steps, describe_hardware(device))
+    return 0
+
+
+def _print_train_report(config: Config, report: TrainReport, steps: int, hardware: str) -> None:
+    (height, width), train = config.input.image_size, config.train
+    if report.fill_seconds:
+        print(f"decoding them once took {report.fill_seconds:.1f} s")
+    print(f"{config.name}: {report.parameters:,} parameters; {report.summary}; {hardware}")
+    loading = "1 loading process" if train.workers == 1 else f"{train.workers} loading processes"
+    print(f"{height} x {width}, batch {train.batch_size}, {loading}")
+    print(f"loader alone: {report.loader_images_per_second:.1f} images/s")
+    print(f"ms a step   load  forward + loss  backward  optimiser + EMA  images/s   (medians of {steps} steps)")
+    for step in report.steps:
+        parts = f"{step.wait:>6.1f} {step.forward:>15.1f} {step.backward:>9.1f} {step.update:>16.1f}"
+        used = f"   {step.device_bytes / 1e9:.2f} GB of the device" if step.device_bytes else ""
+        print(f"{step.precision:<9} {parts} {step.images_per_second:>9.1f}{used}")
+    own, loading = (f"{peak / 1e9:.2f} GB" for peak in report.peak_bytes)
+    if report.peak_bytes[0]:
+        print(f"peak memory: {own}" + (f", and {loading} of a loading process" if train.workers else ""))
+
+
+def _detector_config(name: str) -> Config:
+    """Return a configuration by path or shipped name; refuse that of a classifier."""
+    from yolo_lite.config import read_config
+    from yolo_lite.engine.weights import find_config, shipped
+
+    classifier = name.removesuffix(".yaml") in shipped("configs/classify", ".yaml") and not Path(name).exists()
+    config = None if classifier else read_config(find_config(name))
+    if config is None or config.classifier.model != "none":
+        raise InputError(
+            f"{name} is the configuration of a classifier, and bench measures detectors: nano, shuffle ..."
+        )
+    return config
 
 
 def _bench_ops(args: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_lite.cli import arguments
-from yolo_lite.cli.train import run_settings, train_or_resume
+from yolo_lite.cli.train import run_minutes, run_settings, train_or_resume
 from yolo_lite.errors import InputError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _train(args: argparse.Namespace) -> int:
         settings = run_settings(args)
         fraction = 1.0 if args.fraction is None else args.fraction
         rest = (args.classes, fraction, args.per_class or 0, args.split or "70/15/15", args.out, args.device, listener)
-        return train_classifier(args.data, args.model, args.weights, settings, *rest)
+        return train_classifier(args.data, args.model, args.weights, settings, *rest, run_minutes(args), args.preflight)
 
     folder = train_or_resume(args, "classify train", start)
     if folder is None:

@@ -25,6 +25,7 @@ def add_eval(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=arguments.text, required=True, help=arguments.DATA_HELP)
     parser.add_argument("--split", default="val", help="val (default), train or test")
     parser.add_argument("--classes", type=arguments.names, help="score these classes of the data only: person,car")
+    parser.add_argument("--difficult", action="store_true", help=arguments.DIFFICULT_HELP)
     arguments.add_model_settings(parser, score=0.001, iou=0.7, batch=16)
     parser.add_argument("--save-json", type=Path, metavar="FILE", help="write the detections as COCO result rows")
     parser.add_argument("--out", type=arguments.text, help="folder of metrics.json; default: the next free runs/eval-N")
@@ -47,7 +48,7 @@ def _eval(args: argparse.Namespace) -> int:
     if args.detections:
         if args.weights:
             raise InputError("eval takes --weights or --detections, not both")
-        result = evaluate_detections(args.detections, args.data, args.split, args.classes)
+        result = evaluate_detections(args.detections, args.data, args.split, args.classes, args.difficult)
     else:
         settings = EvaluationSettings(args.score_threshold, args.iou_threshold, args.max_detections, args.batch_size)
         with tqdm(unit="batch", leave=False, desc="eval", disable=None) as bar:
@@ -58,7 +59,8 @@ def _eval(args: argparse.Namespace) -> int:
 
             weights = args.weights or DEFAULT_WEIGHTS
             size = arguments.image_size(args.image_size)
-            result = evaluate(weights, args.data, args.split, size, args.device, args.classes, settings, progress)
+            chosen = (size, args.device, args.classes, settings, progress, args.difficult)
+            result = evaluate(weights, args.data, args.split, *chosen)
     _print_evaluation(result)
     make_folder(out)
     text = json.dumps(result.to_json(), indent=1)

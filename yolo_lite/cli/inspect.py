@@ -1,4 +1,4 @@
-"""`yolo-lite inspect model|filters|activations|why`."""
+"""`yolo-lite inspect model|filters|activations|cam|grid|why`."""
 
 from __future__ import annotations
 
@@ -44,6 +44,25 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=Path("activations.png"), metavar="FILE", help="default activations.png"
     )
     maps.set_defaults(run=_activations)
+    cam = what.add_parser("cam", help="where it looked for one class or box", description=_cam.__doc__)
+    cam.add_argument("--weights", type=arguments.text, default=arguments.DEFAULT, help=arguments.WEIGHTS_HELP)
+    cam.add_argument("--image", type=Path, help="default: a sample")
+    cam.add_argument("--class", dest="name", type=arguments.text, help="default: the one with the highest score")
+    cam.add_argument("--box", type=arguments.text, help="of a detector, x1,y1,x2,y2: the best prediction that fits it")
+    cam.add_argument(
+        "--layer",
+        help="its path, as inspect model names it; default: the backbone's last, of a detector at the prediction's stride",
+    )
+    cam.add_argument("--out", type=Path, default=Path("cam.png"), metavar="FILE", help="default cam.png")
+    cam.set_defaults(run=_cam)
+    grid = what.add_parser("grid", help="cells, classes, boxes before and after NMS", description=_grid.__doc__)
+    grid.add_argument("--weights", type=arguments.text, default=arguments.DEFAULT, help=arguments.WEIGHTS_HELP)
+    grid.add_argument("--image", type=Path, help="default: a sample")
+    grid.add_argument("--image-size", type=int, nargs="+", metavar="N", help="side, or height and width")
+    grid.add_argument("--score-threshold", type=arguments.share, default=0.25, help="of detect; default 0.25")
+    grid.add_argument("--iou-threshold", type=arguments.share, default=0.6, help="of the suppression; default 0.6")
+    grid.add_argument("--out", type=Path, default=Path("grid.png"), metavar="FILE", help="default grid.png")
+    grid.set_defaults(run=_grid)
     why = what.add_parser("why", help="why an object is found, or is not", description=_why.__doc__)
     why.add_argument("--weights", type=arguments.text, default=arguments.DEFAULT, help=arguments.WEIGHTS_HELP)
     why.add_argument("--image", type=Path, help="default: a sample")
@@ -110,7 +129,9 @@ def _print_fit(model: nn.Module, config: Config, size: tuple[int, int], data: st
     import torch
 
     from yolo_lite.data.discover import read_train_and_val
-    from yolo_lite.introspect.fit import grid_fit
+    from yolo_lite.introspect.fit import crowded_out, grid_fit
+    from yolo_lite.models.darknet import DarknetHead
+    from yolo_lite.models.yolov1 import DenseGridHead, GridHead
 
     if config.classifier.model != "none":
         raise InputError("--data is for detectors: a classifier has no grid")
@@ -130,7 +151,14 @@ def _print_fit(model: nn.Module, config: Config, size: tuple[int, int], data: st
         )
     if fit.below_cell:
         print(f"{fit.below_cell:.0%} of your boxes have a side smaller than one cell at {size[0]} x {size[1]}")
-    if fit.unserved:
+    if isinstance(model.head, GridHead | DenseGridHead):  # whose cells answer for the centres in them
+        lost = crowded_out(train, size, config.input.resize, strides[0])
+        if lost:
+            print(
+                f"warning: {lost / fit.boxes:.1%} of your boxes ({lost:,}) share their cell with a larger one, and a cell "
+                "learns one object only"
+            )
+    elif fit.unserved and not isinstance(model.head, DarknetHead):
         print(f"warning: in {fit.unserved:.1%} of your boxes lies no point of any grid; a larger --image-size helps")
 
 
@@ -170,6 +198,59 @@ def _activations(args: argparse.Namespace) -> int:
     make_folder(args.out.parent)
     write_atomically(args.out, lambda part: draw_maps(found.layer, found.maps, found.kernels, part))
     print(f"{found.layer}: {found.maps.shape[0]} maps of {found.maps.shape[1]} x {found.maps.shape[2]}: {args.out}")
+    return 0
+
+
+def _cam(args: argparse.Namespace) -> int:
+    """Draw where a network looked: the places that speak for one class, or for one box of a detector.
+
+    Each place of a layer's maps counts with gradient times activation (HiResCAM, Draelos and Carin 2020). Needs captum.
+    """
+    import torch
+
+    from yolo_lite.data.images import read_image
+    from yolo_lite.engine.detect import sample_picture
+    from yolo_lite.engine.look import look
+    from yolo_lite.files import make_folder, write_atomically
+    from yolo_lite.visualize import draw_attention
+
+    _check_png(args.out)
+    image = read_image(args.image or sample_picture())
+    with torch.enable_grad():
+        seen = look(args.weights, image, args.name, _box(args.box) if args.box else None, args.layer)
+    make_folder(args.out.parent)
+    title = f"what speaks for {seen.said}"
+    write_atomically(args.out, lambda part: draw_attention(seen.pixels, seen.attention, seen.box, title, part))
+    print(f"{seen.said}, layer {seen.layer}, maps of {' x '.join(map(str, seen.attention.shape))}: {args.out}")
+    if not seen.attention.any():
+        print("nothing in these maps speaks for it; try another --layer")
+    elif seen.inside is not None:
+        print(f"{seen.inside:.0%} of what speaks for it lies inside its box")
+    return 0
+
+
+def _grid(args: argparse.Namespace) -> int:
+    """Draw a detector's grids on a picture: cells that answer, the class of each, boxes before and after suppression."""
+    from yolo_lite.engine.detect import sample_picture
+    from yolo_lite.engine.predict import Detector
+    from yolo_lite.files import make_folder, write_atomically
+    from yolo_lite.visualize import draw_grids
+
+    _check_png(args.out)
+    size = arguments.image_size(args.image_size)
+    detector = Detector(
+        args.weights, "cpu", size, score_threshold=args.score_threshold, iou_threshold=args.iou_threshold
+    )
+    pixels, grids = detector.grids(args.image or sample_picture())
+    make_folder(args.out.parent)
+    write_atomically(args.out, lambda part: draw_grids(pixels, grids, part))
+    for one in grids:
+        rows, columns = one.labels.shape
+        print(
+            f"{rows} x {columns} cells of {one.stride} pixels: {len(one.before)} boxes before suppression, "
+            f"{len(one.after)} after, in {one.responsible.sum()} cells"
+        )
+    print(f"drawn: {args.out}")
     return 0
 
 

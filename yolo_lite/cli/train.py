@@ -36,6 +36,9 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fraction", type=float, help="train on this part of the pictures, drawn by the seed; default 1"
     )
+    parser.add_argument("--difficult", action="store_true", help=arguments.DIFFICULT_HELP)
+    parser.add_argument("--freeze", choices=("none", "backbone"), help="leave this part of the weights as it is")
+    parser.add_argument("--cache", choices=("auto", "ram", "none"), help=arguments.CACHE_HELP)
     arguments.add_run(parser)
     parser.set_defaults(run=_train)
 
@@ -50,8 +53,9 @@ def _train(args: argparse.Namespace) -> int:
 
     def start(listener: Listener) -> Path:
         fraction = 1.0 if args.fraction is None else args.fraction
-        chosen = (args.config, run_settings(args), args.classes, fraction)
-        return train(args.data, args.weights, *chosen, args.out, args.device, listener)
+        chosen = (args.weights, args.config, run_settings(args), args.classes, fraction)
+        how: dict[str, Any] = {"difficult": args.difficult, "minutes": run_minutes(args), "preflight": args.preflight}
+        return train(args.data, *chosen, args.out, args.device, listener, **how)
 
     folder = train_or_resume(args, "train", start)
     if folder is None:
@@ -60,6 +64,7 @@ def _train(args: argparse.Namespace) -> int:
     where = shlex.quote(str(folder / "best.pt"))
     only = f" --classes {shlex.quote(','.join(best.about['classes']))}" if best.about["classes"] else ""
     print(f"\ndone: {folder / 'best.pt'} holds the best weights, {folder / 'results.png'} the curves. Next:")
+    only += " --difficult" if best.about.get("difficult") else ""
     print(f"  yolo-lite eval --weights {where} --data {shlex.quote(best.about['data'])}{only}")
     print(f"  yolo-lite detect --weights {where} --source your_picture.jpg")
     return 0
@@ -109,7 +114,10 @@ def _check_resumed(args: argparse.Namespace, run: Run) -> None:
         "fraction": (args.fraction, run.fraction),
         "per-class": (getattr(args, "per_class", None), run.per_class),
         "split": (getattr(args, "split", None), run.split),
+        "difficult": (getattr(args, "difficult", None) or None, run.difficult),
     }
+    if args.time:
+        raise InputError("--resume goes on with the epochs and steps that --time worked out; leave it out")
     for name, (given, stored) in asked.items():
         if given is not None and given != stored:
             raise InputError(f"--resume: this run was started with --{name} {stored}, not {given}")
@@ -127,13 +135,32 @@ def run_settings(args: argparse.Namespace) -> dict[str, object]:
     from yolo_lite.config import parse_setting
 
     settings = dict(parse_setting(text) for text in args.set)
-    flags = {"train.epochs": args.epochs, "train.batch_size": args.batch_size, "train.seed": args.seed}
+    flags = {
+        "train.epochs": args.epochs,
+        "train.batch_size": args.batch_size,
+        "train.seed": args.seed,
+        "train.accumulate": getattr(args, "accumulate", None),  # tune lacks this and the next two
+        "train.precision": getattr(args, "precision", None),
+        "train.deterministic": getattr(args, "deterministic", None) or None,
+        "train.cache": getattr(args, "cache", None),
+    }
     settings.update({key: value for key, value in flags.items() if value is not None})
-    if getattr(args, "freeze", False):
-        settings["classifier.freeze"] = True
+    if getattr(args, "freeze", None):
+        settings.update({"classifier.freeze": True} if args.freeze is True else {"train.freeze": args.freeze})
     if args.image_size:
         settings["input.image_size"] = arguments.image_size(args.image_size)
     return settings
+
+
+def run_minutes(args: argparse.Namespace) -> float:
+    """Return what --time says, in minutes; 0 where it is not given."""
+    from yolo_lite.engine.budget import parse_minutes
+
+    if args.time is None:
+        return 0.0
+    if args.epochs is not None:
+        raise InputError("--time works the number of epochs out; leave out --epochs")
+    return parse_minutes(args.time)
 
 
 @contextmanager

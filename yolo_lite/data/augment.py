@@ -5,9 +5,11 @@ Every change draws from a generator that belongs to the sample, so a picture loo
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,13 +42,21 @@ class Augmenter:
         low, high = config.scale
         self._fine = _pipeline(config, (max(low, min(_FINE_SCALE[0], high)), min(high, max(_FINE_SCALE[1], low))))
 
+    @property
+    def working_hw(self) -> tuple[int, int]:
+        """Height and width into which a picture may be fitted beforehand, since more pixels of it are never looked at."""
+        factor = (
+            max(1.0, self.config.scale[1]) if self.config.mosaic else 1.0
+        )  # only a mosaic enlarges the picture itself
+        return math.ceil(self.input_hw[0] * factor), math.ceil(self.input_hw[1] * factor)
+
     def __call__(
         self, load: Callable[[int], Labelled], index: int, total: int, generator: np.random.Generator, strong: bool
     ) -> Labelled:
         """Make the input of one sample.
 
         Args:
-            load: returns a picture of the set, original pixels.
+            load: returns a picture of the set, in original pixels or reduced to `working_hw`.
             index: which picture; total: how many there are, from which a mosaic draws three more.
             generator: the only source of chance.
             strong: with mosaic and the full range of scales, or, near the end of training, without.
@@ -171,7 +181,7 @@ def _scaled(sample: Labelled, input_hw: tuple[int, int], resize: str, factor: fl
     return Labelled(mapping.apply(sample.image), mapping.boxes_to_input(sample.boxes), sample.labels)
 
 
-def _areas(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _areas(boxes: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
-from yolo_lite.data.images import read_image, read_image_size
+from yolo_lite.data.cache import KeptPictures, keep_pictures
+from yolo_lite.data.images import read_image_shrunk, read_image_size
 from yolo_lite.data.labelled import Labelled, fit
 from yolo_lite.errors import InputError
-from yolo_lite.structures import DetectionSet, ImageRecord, Sample
+from yolo_lite.structures import DetectionSet, Image, ImageRecord, Letterbox, Sample, resize_image
 
 if TYPE_CHECKING:
     from yolo_lite.data.augment import Augmenter
 
+_SPARE = 2  # a JPEG is decoded no smaller than so many times its working size: measured, see read_image_shrunk
+
 
 class DetectionDataset(Dataset[Sample]):
     """Samples by (epoch, index).
+
+    With an augmenter, pictures larger than it can make use of are reduced before anything else, whether or not they
+    are kept in memory, so that both give the same bits.
 
     Args:
         records: the pictures.
@@ -41,6 +48,7 @@ class DetectionDataset(Dataset[Sample]):
     ) -> None:
         self.records, self.input_hw, self.resize = records, input_hw, resize
         self.augmenter, self.strong_epochs, self.seed = augmenter, strong_epochs, seed
+        self.kept: KeptPictures | None = None
 
     def __len__(self) -> int:
         return len(self.records)
@@ -60,18 +68,51 @@ class DetectionDataset(Dataset[Sample]):
             made.unlabelled,
         )
 
+    def keep(self, choice: str, say: Callable[[str], None]) -> None:
+        """Decode every picture now and keep it in memory, as `choice` (auto, ram or none) and the room there allow.
+
+        Raises:
+            InputError: as `keep_pictures` and `load` do.
+        """
+        self.kept = keep_pictures(self.decode, [self.working_size(record.hw) for record in self.records], choice, say)
+
     def load(self, index: int) -> Labelled:
-        """Return a picture in original pixels with its objects; crowd boxes are left out.
+        """Return a picture in original pixels, or reduced to its working size, with its objects but those of crowds.
+
+        Boxes are float32 in original pixels, unrounded float64 of a reduced picture. The pixels may not be written to.
 
         Raises:
             InputError: naming the file, where it cannot be read or is not of the size that its annotations are for.
         """
         record = self.records[index]
-        image = read_image(record.path)
-        if image.shape[:2] != record.hw:
-            raise size_error(record, (image.shape[0], image.shape[1]))
+        image = self.decode(index) if self.kept is None else self.kept[index]
         keep = ~record.crowd
-        return Labelled(image, record.boxes[keep].astype(np.float32), record.labels[keep], record.unlabelled)
+        boxes: npt.NDArray[np.floating[Any]] = record.boxes[keep].astype(np.float32)
+        hw = (image.shape[0], image.shape[1])
+        if hw != record.hw:
+            # Not rounded: fitted to the input they then are, bit for bit, what the original boxes would have become.
+            boxes = boxes * np.array(Letterbox(record.hw, hw, hw, (0, 0)).scale_xy * 2)
+        return Labelled(image, boxes, record.labels[keep], record.unlabelled)
+
+    def decode(self, index: int) -> Image:
+        """Read a picture from its file, at its working size; raises as `load` does."""
+        record = self.records[index]
+        height, width = self.working_size(record.hw)
+        image, divisor = read_image_shrunk(
+            record.path, min(record.hw[0] // (height * _SPARE), record.hw[1] // (width * _SPARE))
+        )
+        hw = (image.shape[0] * divisor, image.shape[1] * divisor)
+        if hw != record.hw:
+            raise size_error(record, hw)
+        return image if image.shape[:2] == (height, width) else resize_image(image, (height, width))
+
+    def working_size(self, original_hw: tuple[int, int]) -> tuple[int, int]:
+        """Return the (height, width) to which a picture is reduced; without an augmenter that is its own."""
+        if self.augmenter is None:
+            return original_hw
+        reduced = Letterbox.fit(original_hw, self.augmenter.working_hw, self.resize).content_hw
+        smaller = reduced[0] <= original_hw[0] and reduced[1] <= original_hw[1]
+        return reduced if smaller else original_hw
 
 
 def check_pictures(data: DetectionSet) -> None:

@@ -47,13 +47,15 @@ _YOLO_FILES = ("data.yaml", "data.yml", "dataset.yaml")
 _HELD_OUT = 0.1
 
 
-def read_split(data: str | Path, split: str, classes: Sequence[str] | None = None) -> DetectionSet:
-    """Read one split of a folder or YAML file.
+def read_split(
+    data: str | Path, split: str, classes: Sequence[str] | None = None, difficult: bool = False
+) -> DetectionSet:
+    """Read one split of a folder or YAML file; with `difficult` PASCAL VOC's difficult objects count as others do.
 
     Raises:
         InputError: where nothing is recognised, the split does not exist or is empty, or an annotation is bad.
     """
-    splits = find_splits(Path(data))
+    splits = find_splits(Path(data), difficult)
     if Path(data).suffix == ".json":
         return _read(splits, "train", classes)  # one annotation file is whatever split is asked for
     if canonical_split(split) not in splits:
@@ -62,7 +64,12 @@ def read_split(data: str | Path, split: str, classes: Sequence[str] | None = Non
 
 
 def read_split_or_held_out(
-    data: str | Path, split: str, classes: Sequence[str] | None, seed: int, trained_on: str = ""
+    data: str | Path,
+    split: str,
+    classes: Sequence[str] | None,
+    seed: int,
+    trained_on: str = "",
+    difficult: bool = False,
 ) -> tuple[DetectionSet, list[str]]:
     """Read a split, or, where val is asked for and there is none, the pictures that training with this seed sets aside.
 
@@ -71,17 +78,21 @@ def read_split_or_held_out(
     Returns:
         The set, and a line that says so in the second case.
     """
-    splits = find_splits(Path(data))
+    splits = find_splits(Path(data), difficult)
     if canonical_split(split) != "val" or "val" in splits or "train" not in splits:
-        return read_split(data, split, classes), []
+        return read_split(data, split, classes, difficult), []
     if Path(data).suffix == ".json" and str(data) != trained_on:
-        return read_split(data, split, classes), []
+        return read_split(data, split, classes, difficult), []
     _, held = _hold_out(_read(splits, "train", classes), seed)
     return held, [f"{data} has no split 'val': scored on the {len(held.records):,} pictures set aside by seed {seed}"]
 
 
 def read_train_and_val(
-    data: str | Path, classes: Sequence[str] | None = None, fraction: float = 1.0, seed: int = 0
+    data: str | Path,
+    classes: Sequence[str] | None = None,
+    fraction: float = 1.0,
+    seed: int = 0,
+    difficult: bool = False,
 ) -> tuple[DetectionSet, DetectionSet, list[str]]:
     """Read what training needs.
 
@@ -93,7 +104,7 @@ def read_train_and_val(
     """
     if not 0 < fraction <= 1:
         raise InputError(f"--fraction must be above 0 and at most 1, got {fraction}")
-    splits = find_splits(Path(data))
+    splits = find_splits(Path(data), difficult)
     if "train" not in splits:
         raise InputError(f"{data} has no training split; found {', '.join(splits)}")
     train = _read(splits, "train", classes)
@@ -119,19 +130,19 @@ def read_train_and_val(
     return train, val, notes
 
 
-def read_splits(data: str | Path) -> dict[str, DetectionSet]:
-    """Read every split, with the classes of all of them in each.
+def read_splits(data: str | Path, difficult: bool = False) -> dict[str, DetectionSet]:
+    """Read every split, with the classes of all of them in each; `difficult` as for `read_split`.
 
     Raises:
         InputError: where nothing is recognised, or an annotation is bad.
     """
-    sets = {split: read() for split, read in find_splits(Path(data)).items()}
+    sets = {split: read() for split, read in find_splits(Path(data), difficult).items()}
     together = merge_sets(list(sets.values()))
     ids = together.category_ids
     return {split: align_classes(one, together.class_names, ids) for split, one in sets.items()}
 
 
-def find_splits(data: Path) -> Splits:
+def find_splits(data: Path, difficult: bool = False) -> Splits:
     """Return the splits of a folder or YAML file by canonical name (train, val, test), each ready to be read.
 
     Raises:
@@ -144,8 +155,8 @@ def find_splits(data: Path) -> Splits:
             return {"train": _coco_reader(data, _beside(data))}
         if data.suffix not in (".yaml", ".yml"):
             raise InputError(f"{data} is neither a folder nor a YAML or JSON file; --data takes one of these")
-        return _yaml_splits(data)
-    splits = _coco_splits(data) or _roboflow_splits(data) or _yolo_splits(data) or _voc_splits(data)
+        return _yaml_splits(data, difficult)
+    splits = _coco_splits(data) or _roboflow_splits(data) or _yolo_splits(data) or _voc_splits(data, difficult)
     if not splits:
         content = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in data.iterdir())
         raise InputError(f"{data} is no data set: looked for {_LAYOUTS}; found {some(content) or 'nothing'}")
@@ -361,7 +372,7 @@ def _yolo_folder_splits(root: Path, names: Sequence[str]) -> Splits:
     return {split: _yolo_reader([folder], names) for split, folder in folders.items()}
 
 
-def _voc_splits(root: Path) -> Splits:
+def _voc_splits(root: Path, difficult: bool) -> Splits:
     folder = next((root / name for name in _VOC_FOLDERS if any((root / name).glob("*.xml"))), None)
     if folder is None:
         beside = {canonical_split(one.name): sorted(one.glob("*.xml")) for one in sorted(root.glob("*/"))}
@@ -372,7 +383,7 @@ def _voc_splits(root: Path) -> Splits:
         splits = _voc_lists(root, folder) or {"train": sorted(folder.glob("*.xml"))}
     names = voc_class_names([file for files in splits.values() for file in files])
     pictures = [root / name for name in ("JPEGImages", "images", "Images") if (root / name).is_dir()] + [root]
-    return {split: _voc_reader(files, pictures, names, f"{root} {split}") for split, files in splits.items()}
+    return {split: _voc_reader(files, pictures, names, f"{root} {split}", difficult) for split, files in splits.items()}
 
 
 def _has_voc(root: Path) -> bool:
@@ -397,16 +408,16 @@ def _voc_lists(root: Path, folder: Path) -> dict[str, list[Path]]:
 
 
 def _voc_reader(
-    files: Sequence[Path], pictures: Sequence[Path], names: Sequence[str], source: str
+    files: Sequence[Path], pictures: Sequence[Path], names: Sequence[str], source: str, difficult: bool
 ) -> Callable[[], DetectionSet]:
-    return lambda: read_voc(files, pictures, names, source)
+    return lambda: read_voc(files, pictures, names, source, difficult)
 
 
 def _yolo_reader(images: Sequence[Path], names: Sequence[str]) -> Callable[[], DetectionSet]:
     return lambda: read_yolo_txt(images, names)
 
 
-def _yaml_splits(file: Path) -> Splits:
+def _yaml_splits(file: Path, difficult: bool = False) -> Splits:
     values = read_yaml(file)
     if "names" in values:
         return _yolo_yaml_splits(file, values)
@@ -425,13 +436,16 @@ def _yaml_splits(file: Path) -> Splits:
         split = canonical_split(str(key))
         if split in splits:
             raise InputError(f"{file} has two entries for the split {split!r}: {', '.join(map(str, values))}")
-        splits[split] = _merged_reader(file, split, entries, classes)
+        splits[split] = _merged_reader(file, split, entries, classes, difficult)
     return splits
 
 
-def _merged_reader(file: Path, split: str, entries: Any, classes: list[str] | None) -> Callable[[], DetectionSet]:
+def _merged_reader(
+    file: Path, split: str, entries: Any, classes: list[str] | None, difficult: bool
+) -> Callable[[], DetectionSet]:
     def read() -> DetectionSet:
-        sets = [_read_entry(file, split, entry) for entry in (entries if isinstance(entries, list) else [entries])]
+        each = entries if isinstance(entries, list) else [entries]
+        sets = [_read_entry(file, split, entry, difficult) for entry in each]
         if classes:
             known = [align_classes(data, *_pairs(data, classes)) for data in sets]
             return select_classes(merge_sets(known), [str(name) for name in classes])
@@ -445,7 +459,7 @@ def _pairs(data: DetectionSet, classes: Sequence[str]) -> tuple[list[str], list[
     return [name for name, _ in kept], [i for _, i in kept]
 
 
-def _read_entry(file: Path, split: str, entry: Any) -> DetectionSet:
+def _read_entry(file: Path, split: str, entry: Any, difficult: bool) -> DetectionSet:
     if isinstance(entry, Mapping):
         if set(entry) - {"json", "images"} or "json" not in entry:
             raise InputError(f"{file}: a set in {split!r} is a path or {{json:, images:}}, got {dict(entry)!r}")
@@ -457,7 +471,7 @@ def _read_entry(file: Path, split: str, entry: Any) -> DetectionSet:
         return read_coco(path, _beside(path))
     if path.is_file() and "names" not in read_yaml(path):
         raise InputError(f"{file}: {entry!r} is itself a list of sets; name folders or JSON files")
-    return read_split(path, split)
+    return read_split(path, split, difficult=difficult)
 
 
 def _beside(json_path: Path) -> list[Path]:

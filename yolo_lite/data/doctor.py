@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from yolo_lite.data.coco import read_coco, read_json
 from yolo_lite.data.discover import find_splits
 from yolo_lite.data.images import read_image
+from yolo_lite.data.write import Progress
 from yolo_lite.errors import InputError, some
 from yolo_lite.files import make_folder, write_atomically
 from yolo_lite.structures import DetectionSet
@@ -29,12 +30,16 @@ class Fault(NamedTuple):
     harms: bool  # training would stop at it, or learn something wrong
 
 
-def check_data(data: str | Path) -> list[Fault]:
+def check_data(data: str | Path, on_progress: Progress | None = None) -> list[Fault]:
     """Look at every split of a data set.
 
     Of COCO files every annotation is looked at by itself; of other layouts reading stops at the first line that cannot be
     read, which is reported. Then every picture is decoded, boxes are compared with it, and pictures that are in two
     splits are found by the bytes of their files.
+
+    Args:
+        data: a folder, a YAML file or a COCO JSON file.
+        on_progress: called before each picture, and counts anew for each split.
 
     Raises:
         InputError: where nothing is recognised.
@@ -48,25 +53,27 @@ def check_data(data: str | Path) -> list[Fault]:
             raise
         return [Fault("all", str(data), str(error), True)]
     for split, read in splits.items():
-        if isinstance(read, partial) and read.func is read_coco:
-            faults += _check_coco(split, read.args[0])
+        source = coco_source(read)
+        if source:
+            faults += _check_coco(split, source[0])
         try:
             loaded: DetectionSet = read()
         except InputError as error:
             if not any(fault.harms and fault.split == split for fault in faults):
                 faults.append(Fault(split, str(error).split(":")[0], str(error), True))
             continue
-        faults += _check_pictures(split, loaded, contents)
+        faults += _check_pictures(split, loaded, contents, on_progress)
         faults += _check_classes(split, loaded)
     return faults
 
 
-def repair(data: str | Path, out: Path) -> dict[str, int]:
+def repair(data: str | Path, out: Path, on_progress: Progress | None = None) -> dict[str, int]:
     """Write repaired copies of a COCO set's annotation files into a new folder; pictures stay where they are.
 
     Annotations without a good box, of unknown pictures or categories, twice the same, or wholly outside their picture are
     left out, boxes are clipped to their picture (masks stay as they are), pictures that cannot be read or are of another
-    size are left out. Annotations are numbered anew. The files are called instances_<split>.json.
+    size are left out. Annotations are numbered anew. The files are called instances_<split>.json. `on_progress` is that of
+    `check_data`.
 
     Returns:
         For each split how many annotations were left out or changed.
@@ -75,16 +82,17 @@ def repair(data: str | Path, out: Path) -> dict[str, int]:
         InputError: where the data is not COCO JSON, or a file would be replaced.
     """
     counts = {}
-    sources = find_splits(Path(data))
-    for split, read in sources.items():
-        if not (isinstance(read, partial) and read.func is read_coco):
+    files = {}
+    for split, read in find_splits(Path(data)).items():
+        source = coco_source(read)
+        if not source:
             raise InputError(f"--fix repairs COCO JSON only; turn {data} into it with data convert --to coco")
         if (out / f"instances_{split}.json").exists():
             raise InputError(f"{out / f'instances_{split}.json'} exists already; choose another folder")
-    for split, read in sources.items():
-        json_path, folders = read.args  # type: ignore[attr-defined]
+        files[split] = source
+    for split, (json_path, folders) in files.items():
         target = out / f"instances_{split}.json"
-        content, changed = _repaired(json_path, folders)
+        content, changed = _repaired(json_path, folders, on_progress)
         make_folder(out)
         text = json.dumps(content)
         write_atomically(target, lambda part, text=text: part.write_text(text, encoding="utf-8"))  # type: ignore[misc]
@@ -92,9 +100,17 @@ def repair(data: str | Path, out: Path) -> dict[str, int]:
     return counts
 
 
+def coco_source(read: Callable[[], DetectionSet]) -> tuple[Path, Sequence[Path]] | None:
+    """Return the annotation file and the folders of pictures of a split of `find_splits`; None where it is not COCO JSON."""
+    if isinstance(read, partial) and read.func is read_coco:
+        json_path, folders = read.args
+        return json_path, folders
+    return None
+
+
 def _check_coco(split: str, path: Path) -> Iterator[Fault]:
     content = read_json(path)
-    broken = _broken(content)
+    broken = coco_fault(content)
     if broken:
         yield Fault(split, str(path), broken, True)
         return
@@ -105,19 +121,24 @@ def _check_coco(split: str, path: Path) -> Iterator[Fault]:
     known = {one.get("id") for one in categories}
     seen: set[tuple[Any, ...]] = set()
     for one in annotations:
-        where = f"{path}: annotation {one.get('id', '(without id)')}"
         what = _annotation_fault(one, sizes, known)
         if what:
-            yield Fault(split, where, *what)
+            yield Fault(split, _where(path, one), *what)
             continue
         box = tuple(one.get("bbox") or ())
         same = (one["image_id"], one["category_id"], *box)
         if box and same in seen:
-            yield Fault(split, where, f"the same box of the same category in image {one['image_id']} twice", True)
+            yield Fault(
+                split, _where(path, one), f"the same box of the same category in image {one['image_id']} twice", True
+            )
         seen.add(same)
 
 
-def _broken(content: Any) -> str | None:
+def _where(path: Path, annotation: Mapping[str, Any]) -> str:
+    return f"{path}: annotation {annotation.get('id', '(without id)')}"
+
+
+def coco_fault(content: Any) -> str | None:
     """Return what keeps a file from being a COCO annotation file at all."""
     for key in _LISTS:
         entries = content.get(key) if isinstance(content, Mapping) else None
@@ -167,8 +188,12 @@ def _twice(split: str, path: Path, kind: str, ids: Sequence[Any]) -> Iterator[Fa
         seen.add(one)
 
 
-def _check_pictures(split: str, data: DetectionSet, contents: dict[str, tuple[str, Path]]) -> Iterator[Fault]:
-    for record in data.records:
+def _check_pictures(
+    split: str, data: DetectionSet, contents: dict[str, tuple[str, Path]], on_progress: Progress | None
+) -> Iterator[Fault]:
+    for number, record in enumerate(data.records):
+        if on_progress:
+            on_progress(number, len(data.records))
         where = str(record.path)
         try:
             hw = read_image(record.path).shape[:2]
@@ -195,13 +220,15 @@ def _check_classes(split: str, data: DetectionSet) -> Iterator[Fault]:
         yield Fault(split, data.source, f"no object of {some(unused)}", False)
 
 
-def _repaired(path: Path, folders: Sequence[Path]) -> tuple[dict[str, Any], int]:
+def _repaired(path: Path, folders: Sequence[Path], on_progress: Progress | None) -> tuple[dict[str, Any], int]:
     content = read_json(path)
-    broken = _broken(content)
+    broken = coco_fault(content)
     if broken:
         raise InputError(f"{path} cannot be repaired: {broken}")
     images: dict[Any, dict[str, Any]] = {}
-    for one in content["images"]:
+    for number, one in enumerate(content["images"]):
+        if on_progress:
+            on_progress(number, len(content["images"]))
         file = next((folder / one["file_name"] for folder in folders if (folder / one["file_name"]).is_file()), None)
         try:
             hw = read_image(file).shape[:2] if file else None

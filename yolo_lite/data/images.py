@@ -34,6 +34,32 @@ def read_image(path: Path) -> Image:
         return _decoded(picture, str(path))
 
 
+def read_image_shrunk(path: Path, most: int) -> tuple[Image, int]:
+    """Read a picture as `read_image` does, a JPEG perhaps at 1/2, 1/4 or 1/8 of its size, which is much faster.
+
+    The decoder then leaves out fine detail instead of averaging over it: of photographs that are shrunk to half that
+    size afterwards pixels differ by less than 1 grey level in the mean.
+
+    Args:
+        path: the picture.
+        most: by which it may be shrunk at most; below 2 it never is, nor is a side that is no multiple of the divisor.
+
+    Returns:
+        The picture, and the divisor: the full picture has so many times its sides.
+
+    Raises:
+        InputError: as read_image does.
+    """
+    with _open(path) as picture:
+        full = picture.size
+        for divisor in (8, 4, 2):
+            if divisor <= most and full[0] % divisor == full[1] % divisor == 0:
+                picture.draft(None, (full[0] // divisor, full[1] // divisor))  # does nothing but to a JPEG
+                break
+        divisor = full[0] // picture.width
+        return _decoded(picture, str(path)), divisor
+
+
 def decode_image(content: bytes, name: str) -> Image:
     """Read the bytes of a picture file as `read_image` reads the file; messages call it `name`."""
     with _open(Path(name), content) as picture:

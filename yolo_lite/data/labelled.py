@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ class Labelled(NamedTuple):
     """A picture and its objects in one frame."""
 
     image: Image  # uint8 [H, W, 3] RGB
-    boxes: npt.NDArray[np.float32]  # [N, 4] xyxy, pixels of the image
+    boxes: npt.NDArray[np.floating[Any]]  # [N, 4] xyxy, pixels of the image; float32, but float64 of a reduced picture
     labels: npt.NDArray[np.int64]  # [N]
     unlabelled: tuple[int, ...] = ()  # classes whose absence means nothing here
 

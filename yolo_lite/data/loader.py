@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -18,23 +20,69 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
     """Batches of (epoch, index); the order depends on (seed, epoch) alone.
 
     Set `epoch` before each pass. Shuffled passes leave out an incomplete last batch, unless it is the only one.
+
+    Args:
+        total: how many samples there are.
+        batch_size: of each batch.
+        shuffle: in an order drawn for each pass.
+        seed: of that order.
+        steps: so many batches at most; 0: all.
+        repeats: how often each sample is to come in a shuffled pass, on average; None: once.
     """
 
-    def __init__(self, total: int, batch_size: int, shuffle: bool, seed: int = 0) -> None:
+    def __init__(
+        self,
+        total: int,
+        batch_size: int,
+        shuffle: bool,
+        seed: int = 0,
+        steps: int = 0,
+        repeats: npt.NDArray[np.float64] | None = None,
+    ) -> None:
         self.total, self.batch_size, self.shuffle, self.seed = total, batch_size, shuffle, seed
+        self.steps, self.repeats = steps, repeats
         self.epoch = 0
 
     def __len__(self) -> int:
-        if self.shuffle and self.total >= self.batch_size:
-            return self.total // self.batch_size
-        return -(-self.total // self.batch_size)
+        count = self.total if self.repeats is None else round(self.repeats.sum())
+        whole = count // self.batch_size if self.shuffle and count >= self.batch_size else -(-count // self.batch_size)
+        return min(whole, self.steps) if self.steps else whole
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = list(range(self.total))
         if self.shuffle:
-            order = np.random.default_rng([self.seed, self.epoch, 3]).permutation(self.total).tolist()
+            generator = np.random.default_rng([self.seed, self.epoch, 3])
+            if self.repeats is not None:
+                order = _repeated(self.repeats, generator)
+            order = generator.permutation(order).tolist()
         for i in range(len(self)):
             yield [(self.epoch, index) for index in order[i * self.batch_size : (i + 1) * self.batch_size]]
+
+
+def _repeated(repeats: npt.NDArray[np.float64], generator: np.random.Generator) -> list[int]:
+    """Return each position as often as it is to come, rounded up or down by chance so that the total is always the same."""
+    edges = np.concatenate([[0.0], np.cumsum(repeats)])
+    edges *= round(edges[-1]) / edges[-1]
+    counts = np.diff(np.floor(edges + generator.random()))
+    return [index for index, count in enumerate(counts.astype(int).tolist()) for _ in range(count)]
+
+
+def repeat_factors(pictures: Sequence[Iterable[int]], threshold: float) -> npt.NDArray[np.float64]:
+    """Return how often each picture is to be shown, so that rare classes are seen more often (Gupta et al. 2019, LVIS).
+
+    A class that is in the share f of the pictures asks for max(1, sqrt(threshold / f)); a picture follows the rarest of
+    its classes.
+
+    Args:
+        pictures: for each the labels of what it shows.
+        threshold: share of the pictures below which a class counts as rare.
+    """
+    shown: dict[int, int] = {}
+    for labels in pictures:
+        for label in set(labels):
+            shown[label] = shown.get(label, 0) + 1
+    wanted = {label: max(1.0, math.sqrt(threshold * len(pictures) / count)) for label, count in shown.items()}
+    return np.array([max((wanted[label] for label in labels), default=1.0) for labels in pictures])
 
 
 def build_loader(

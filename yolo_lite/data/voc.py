@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,19 +15,26 @@ from yolo_lite.errors import InputError, some
 from yolo_lite.structures import DetectionSet, ImageRecord
 
 
-def read_voc(files: Sequence[Path], pictures: Sequence[Path], class_names: Sequence[str], source: str) -> DetectionSet:
+def read_voc(
+    files: Sequence[Path],
+    pictures: Sequence[Path],
+    class_names: Sequence[str],
+    source: str,
+    difficult: bool = False,
+) -> DetectionSet:
     """Read XML files.
 
     Corners are taken as written, in pixels; in files of PASCAL VOC itself (whose <folder> or <database> says VOC and a
     year) the first pixel is 1 and the last is inside, so 1 is subtracted from xmin and ymin. Objects marked difficult
-    become crowd boxes: no targets of training, ignored in evaluation. Pictures are numbered by their name where that is
-    a number, else from 1.
+    become crowd boxes (no targets of training, ignored in evaluation) unless `difficult` is set. Pictures are numbered by
+    their name where that is a number, else from 1.
 
     Args:
         files: the annotations, one for each picture.
         pictures: folders where pictures may lie; the annotation's own folder is tried last.
         class_names: by label; see `voc_class_names`.
         source: what messages call the set.
+        difficult: take objects marked difficult as ordinary ones.
 
     Raises:
         InputError: naming file and object, for what is no such XML, a picture that is missing, or a box that is none.
@@ -36,7 +44,7 @@ def read_voc(files: Sequence[Path], pictures: Sequence[Path], class_names: Seque
     records, dropped = [], 0
     for number, file in enumerate(files, 1):
         record, without_area = _record(file, pictures, class_names, int(file.stem) if numbered else number)
-        records.append(record)
+        records.append(dataclasses.replace(record, crowd=np.zeros_like(record.crowd)) if difficult else record)
         dropped += without_area
     return DetectionSet(tuple(records), tuple(class_names), tuple(range(1, len(class_names) + 1)), source, dropped)
 

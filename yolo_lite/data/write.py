@@ -17,8 +17,16 @@ from yolo_lite.errors import InputError
 from yolo_lite.files import make_folder, write_atomically
 from yolo_lite.structures import DetectionSet, ImageRecord
 
+Progress = Callable[[int, int], object]  # called with how many are done, and of how many
 
-def write_sets(splits: Mapping[str, DetectionSet], layout: str, out: Path, link: bool = True) -> list[str]:
+
+def write_sets(
+    splits: Mapping[str, DetectionSet],
+    layout: str,
+    out: Path,
+    link: bool = True,
+    on_progress: Progress | None = None,
+) -> list[str]:
     """Write splits (train, val, test) into a new folder.
 
     Args:
@@ -27,6 +35,7 @@ def write_sets(splits: Mapping[str, DetectionSet], layout: str, out: Path, link:
             data.yaml) or "voc" (Annotations, JPEGImages, ImageSets/Main).
         out: a folder that is new or empty.
         link: make hard links to the pictures where the disk allows it, instead of copies.
+        on_progress: called after each picture.
 
     Returns:
         Lines that say what the layout cannot hold, and how pictures were renamed.
@@ -36,15 +45,18 @@ def write_sets(splits: Mapping[str, DetectionSet], layout: str, out: Path, link:
     """
     if layout not in WRITERS:
         raise InputError(f"the layout must be one of {', '.join(WRITERS)}, got {layout!r}")
-    if out.exists() and any(out.iterdir()):
-        raise InputError(f"{out} is not empty; choose another --out")
+    check_new(out)
     make_folder(out)
-    names = _file_names(splits, across=layout == "voc")
-    for split, data in splits.items():
-        folder = out / ("JPEGImages" if layout == "voc" else f"images/{split}")
+    names = file_names(splits, across=layout == "voc")
+    folders = {split: out / ("JPEGImages" if layout == "voc" else f"images/{split}") for split in splits}
+    files = {
+        folders[split] / names[split, record.image_id]: record.path
+        for split, data in splits.items()
+        for record in data.records
+    }
+    for folder in folders.values():
         make_folder(folder)
-        for record in data.records:
-            _place(record.path, folder / names[split, record.image_id], link)
+    place_pictures(files, link, on_progress)
     notes = WRITERS[layout](splits, out, names)
     renamed = sum(
         names[split, record.image_id] != record.path.name for split, data in splits.items() for record in data.records
@@ -52,11 +64,24 @@ def write_sets(splits: Mapping[str, DetectionSet], layout: str, out: Path, link:
     return [*notes, f"{renamed:,} pictures got another name, since two had the same"] if renamed else notes
 
 
+def check_new(out: Path) -> None:
+    """Raise InputError where a folder that is to be written is there already and not empty, or is a file."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; choose another --out")
+    if out.exists() and any(out.iterdir()):
+        raise InputError(f"{out} is not empty; choose another --out")
+
+
 Names = Mapping[tuple[str, int], str]
 
 
-def _file_names(splits: Mapping[str, DetectionSet], across: bool) -> Names:
-    """Return a file name for each picture (split, image_id), different within a folder; also stems differ."""
+def file_names(splits: Mapping[str, DetectionSet], across: bool) -> Names:
+    """Return a file name for each picture (split, image_id), different within a folder; also stems differ.
+
+    Args:
+        splits: by name.
+        across: whether names must also differ between splits.
+    """
     taken: set[str] = set()
     names: dict[tuple[str, int], str] = {}
     for split, data in splits.items():
@@ -70,6 +95,23 @@ def _file_names(splits: Mapping[str, DetectionSet], across: bool) -> Names:
             taken.add(stem.lower())
             names[split, record.image_id] = stem + record.path.suffix
     return names
+
+
+def place_pictures(files: Mapping[Path, Path], link: bool, on_progress: Progress | None = None) -> None:
+    """Link or copy pictures.
+
+    Args:
+        files: the picture by its new place, whose folder exists.
+        link: make hard links where the disk allows it, instead of copies.
+        on_progress: called after each picture.
+
+    Raises:
+        InputError: naming the first picture that does not exist.
+    """
+    for done, (target, source) in enumerate(files.items(), 1):
+        _place(source, target, link)
+        if on_progress:
+            on_progress(done, len(files))
 
 
 def _place(source: Path, target: Path, link: bool) -> None:
@@ -86,37 +128,42 @@ def _place(source: Path, target: Path, link: bool) -> None:
 
 def _write_coco(splits: Mapping[str, DetectionSet], out: Path, names: Names) -> list[str]:
     make_folder(out / "annotations")
-    number = 0
+    first = 1
     for split, data in splits.items():
-        images: list[dict[str, Any]] = []
-        annotations: list[dict[str, Any]] = []
-        for record in data.records:
-            image = {
-                "id": record.image_id,
-                "file_name": names[split, record.image_id],
-                "height": record.hw[0],
-                "width": record.hw[1],
-            }
-            if record.unlabelled:
-                image["labelled_classes"] = [n for i, n in enumerate(data.class_names) if i not in record.unlabelled]
-            images.append(image)
-            for box, label, crowd, area in zip(
-                record.boxes.tolist(), record.labels, record.crowd, record.areas.tolist()
-            ):
-                number += 1
-                annotations.append(
-                    {
-                        "id": number,
-                        "image_id": record.image_id,
-                        "category_id": data.category_ids[label],
-                        "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
-                        "area": area,
-                        "iscrowd": int(crowd),
-                    }
-                )
-        categories = [{"id": i, "name": name} for i, name in zip(data.category_ids, data.class_names)]
-        text = json.dumps({"images": images, "annotations": annotations, "categories": categories})
-        _write(out / "annotations" / f"instances_{split}.json", text)
+        content = coco_content(split, data, names, first)
+        first += len(content["annotations"])
+        _write(out / "annotations" / f"instances_{split}.json", json.dumps(content))
+    return lost_outlines(splits)
+
+
+def coco_content(split: str, data: DetectionSet, names: Names, first: int = 1) -> dict[str, Any]:
+    """Return what a COCO annotation file says of a split; annotations are numbered from `first`."""
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for record in data.records:
+        height, width = record.hw
+        name = names[split, record.image_id]
+        image = {"id": record.image_id, "file_name": name, "height": height, "width": width}
+        if record.unlabelled:
+            image["labelled_classes"] = [n for i, n in enumerate(data.class_names) if i not in record.unlabelled]
+        images.append(image)
+        for box, label, crowd, area in zip(record.boxes.tolist(), record.labels, record.crowd, record.areas.tolist()):
+            annotations.append(
+                {
+                    "id": first + len(annotations),
+                    "image_id": record.image_id,
+                    "category_id": data.category_ids[label],
+                    "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
+                    "area": area,
+                    "iscrowd": int(crowd),
+                }
+            )
+    categories = [{"id": i, "name": name} for i, name in zip(data.category_ids, data.class_names)]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def lost_outlines(splits: Mapping[str, DetectionSet]) -> list[str]:
+    """Say that the outlines of objects, which records have not, are lost, where there seem to be any."""
     return (
         ["outlines of objects (masks, polygons) are not carried over; their areas are"] if _with_masks(splits) else []
     )

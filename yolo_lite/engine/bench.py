@@ -21,6 +21,8 @@ from yolo_lite.models.yolo import Yolo
 from yolo_lite.postprocess import postprocess
 from yolo_lite.structures import DetectionSet, Sample
 
+_SIZES = (320, 416, 640)
+
 
 @dataclass(frozen=True)
 class SizeReport:
@@ -43,9 +45,13 @@ class ModelReport:
 
 
 def bench_model(
-    config: Config, classes: int, device: torch.device, sizes: Sequence[int] = (320, 416, 640), repeats: int = 20
+    config: Config, classes: int, device: torch.device, sizes: Sequence[int] = (), repeats: int = 20
 ) -> ModelReport:
-    """Measure a network with random weights and random pictures; each figure is a median after a warm-up."""
+    """Measure a network with random weights and random pictures; each figure is a median after a warm-up.
+
+    `sizes` are the sides of its inputs; none means 320, 416 and 640, or the only one that a fully connected head takes.
+    """
+    sizes = sizes or ((config.input.image_size[0],) if config.model.head == "dense_grid" else _SIZES)
     model = build_detector(config, classes).eval()
     parameters = sum(parameter.numel() for parameter in model.parameters())
     model = place(model, device)

@@ -9,10 +9,11 @@ from yolo_lite.config import Config
 from yolo_lite.data.augment import ClassAugmenter
 from yolo_lite.data.class_dataset import ClassDataset, collate_classes
 from yolo_lite.data.class_sets import fingerprint_classes, read_classes_to_train
-from yolo_lite.data.loader import EpochSampler, build_loader, each_batch
+from yolo_lite.data.loader import EpochSampler, build_loader, each_batch, repeat_factors
 from yolo_lite.engine.checkpoint import Checkpoint
 from yolo_lite.engine.run import Listener, Prepared, Run, strong_epochs
 from yolo_lite.engine.transfer import transfer_backbone, transfer_classes
+from yolo_lite.errors import InputError
 from yolo_lite.losses.classification import classification_loss
 from yolo_lite.metrics.classification import classification_report
 from yolo_lite.models.classifier import ClassifierNet, build_classifier
@@ -87,6 +88,8 @@ def prepare_classification(run: Run, start: Checkpoint | None, device: torch.dev
             if stored
             else "no ImageNet weights of torchvision for such pictures on this disk: from scratch"
         )
+    if config.train.freeze != "none":
+        raise InputError("train.freeze is for detectors; of a classifier it is classifier.freeze (--freeze)")
     if config.classifier.freeze:
         listener.say("the backbone stays as it is; only the last layer is trained")
     augmenter = ClassAugmenter(config.augment, config.input.channels)
@@ -101,4 +104,8 @@ def prepare_classification(run: Run, start: Checkpoint | None, device: torch.dev
         "val_fingerprint": fingerprint_classes(val_set),
     }
     ids = tuple(range(len(train_set.class_names)))
-    return Prepared(task, model, dataset, collate_classes, train_set.class_names, ids, about)
+    repeats = None
+    if config.train.repeat_threshold:
+        repeats = repeat_factors([[record.label] for record in train_set.records], config.train.repeat_threshold)
+        listener.say(f"pictures of rare classes are shown up to {repeats.max():.1f} times in an epoch")
+    return Prepared(task, model, dataset, collate_classes, train_set.class_names, ids, about, repeats)

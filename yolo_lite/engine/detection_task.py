@@ -11,6 +11,7 @@ from yolo_lite.config import Config
 from yolo_lite.data.augment import Augmenter
 from yolo_lite.data.datasets import DetectionDataset, check_pictures
 from yolo_lite.data.discover import fingerprint, read_train_and_val
+from yolo_lite.data.loader import repeat_factors
 from yolo_lite.engine.checkpoint import Checkpoint
 from yolo_lite.engine.evaluate import EvaluationSettings, detect_split
 from yolo_lite.engine.run import Listener, Prepared, Run, strong_epochs
@@ -80,7 +81,8 @@ class DetectionTask:
 def prepare_detection(run: Run, start: Checkpoint | None, device: torch.device, listener: Listener) -> Prepared:
     """Read the data, build the network, begin with the weights of `start`, and say so."""
     config = run.config
-    train_set, val_set, notes = read_train_and_val(run.data, run.classes, run.fraction, config.train.seed)
+    chosen = (run.classes, run.fraction, config.train.seed, run.difficult)
+    train_set, val_set, notes = read_train_and_val(run.data, *chosen)
     for note in notes:
         listener.say(note)
     check_pictures(train_set)
@@ -94,10 +96,18 @@ def prepare_detection(run: Run, start: Checkpoint | None, device: torch.device, 
         likeness = most_alike(start, train_set, config.input)
         told = transfer(model, train_set.class_names, start, likeness)
         listener.say(f"starting from {run.weights}: {told}; from scratch: --config nano --weights none")
+    if config.train.freeze == "backbone":
+        if run.weights is None:
+            raise InputError("--freeze backbone needs weights to start from: random ones would stay random")
+        model.freeze_backbone()
+        listener.say("the backbone stays as it is; neck and head are trained")
+    elif config.train.freeze != "none":
+        raise InputError(f"train.freeze must be none or backbone, got {config.train.freeze!r}")
     augmenter = Augmenter(config.augment, config.input.image_size, config.input.resize)
     listener.say(f"augmentation: {augmenter.describe()}")
     size, resize = config.input.image_size, config.input.resize
     dataset = DetectionDataset(train_set.records, size, resize, augmenter, strong_epochs(config), config.train.seed)
+    dataset.keep(config.train.cache, listener.say)
     about = {
         "train": train_set.summary(),
         "val": val_set.summary(),
@@ -105,4 +115,9 @@ def prepare_detection(run: Run, start: Checkpoint | None, device: torch.device, 
         "val_fingerprint": fingerprint(val_set),
     }
     task = DetectionTask(config, train_set, val_set, device)
-    return Prepared(task, model, dataset, None, train_set.class_names, train_set.category_ids, about)
+    repeats = None
+    if config.train.repeat_threshold:
+        shown = [record.labels[~record.crowd].tolist() for record in train_set.records]
+        repeats = repeat_factors(shown, config.train.repeat_threshold)
+        listener.say(f"pictures with rare classes are shown up to {repeats.max():.1f} times in an epoch")
+    return Prepared(task, model, dataset, None, train_set.class_names, train_set.category_ids, about, repeats)

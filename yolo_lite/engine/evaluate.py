@@ -92,6 +92,7 @@ def evaluate(
     classes: Sequence[str] | None = None,
     settings: EvaluationSettings = EvaluationSettings(),
     on_progress: Progress | None = None,
+    difficult: bool = False,
 ) -> Evaluation:
     """Score a checkpoint on one split of a data set with pycocotools.
 
@@ -106,6 +107,7 @@ def evaluate(
         image_size: (height, width) of the input; None for what the checkpoint was trained at.
         device: auto, cpu, cuda or mps.
         classes: score only these classes of the data.
+        difficult: score PASCAL VOC's difficult objects as others, instead of ignoring them.
 
     Raises:
         InputError: where anything given cannot be used.
@@ -115,7 +117,7 @@ def evaluate(
     where = pick_device(device)
     model = place(build_from_checkpoint(checkpoint, source), where)
     truth, held_out = read_split_or_held_out(
-        data, split, classes, int(checkpoint.about.get("seed", 0)), checkpoint.about.get("data", "")
+        data, split, classes, int(checkpoint.about.get("seed", 0)), checkpoint.about.get("data", ""), difficult
     )
     check_pictures(truth)
     input_hw = image_size or checkpoint.config.input.image_size
@@ -139,16 +141,22 @@ def evaluate(
 
 
 def evaluate_detections(
-    detections: Path, data: str | Path, split: str = "val", classes: Sequence[str] | None = None
+    detections: Path,
+    data: str | Path,
+    split: str = "val",
+    classes: Sequence[str] | None = None,
+    difficult: bool = False,
 ) -> Evaluation:
     """Score a COCO result file from any detector; with `classes`, only its rows of these classes.
+
+    `difficult` as for `evaluate`.
 
     Raises:
         InputError: where the file, or a row of it, is not a detection of this data set.
     """
-    whole = read_split(data, split)
+    whole = read_split(data, split, difficult=difficult)
     rows = check_rows(read_json(detections), whole, detections)
-    truth = read_split(data, split, classes) if classes else whole
+    truth = read_split(data, split, classes, difficult) if classes else whole
     rows = [row for row in rows if row["category_id"] in truth.category_ids]
     settings = {"detections": str(detections), "data": str(data), "split": split}
     return Evaluation(evaluate_coco(truth, rows), rows, settings)

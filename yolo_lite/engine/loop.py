@@ -48,6 +48,7 @@ class StepReport:
     steps: int  # of an epoch
     losses: Mapping[str, float]  # means over the epoch so far
     images_per_second: float
+    parts: int  # in which a batch goes through the network
 
 
 @dataclass
@@ -57,6 +58,7 @@ class State:
     model: nn.Module
     ema: EMA
     optimizer: torch.optim.Optimizer
+    parts: int = 1  # in which a batch goes through the network; more where memory runs out
     epoch: int = 0  # the next one to run
     rows: list[dict[str, float]] = field(default_factory=list)  # one for each finished epoch
     best: float = -math.inf
@@ -70,6 +72,7 @@ class State:
             "ema_updates": self.ema.updates,
             "ema_start": self.ema.start,
             "optimizer": self.optimizer.state_dict(),
+            "parts": self.parts,
             "epoch": self.epoch,
             "rows": self.rows,
             "best": self.best,
@@ -83,6 +86,7 @@ class State:
         self.ema.updates = plain["ema_updates"]
         self.ema.start = {name: plain["ema_start"][name].to(value.device) for name, value in self.ema.start.items()}
         self.optimizer.load_state_dict(plain["optimizer"])
+        self.parts = plain.get("parts", 1)  # as has the next
         self.epoch, self.rows, self.best = plain["epoch"], list(plain["rows"]), plain["best"]
         self.best_epoch = plain.get("best_epoch", plain["epoch"])  # older runs have none
 
@@ -96,7 +100,7 @@ class State:
 def new_state(model: nn.Module, config: TrainConfig, steps: int) -> State:
     """Return the state at the start of a run of so many steps."""
     ema = EMA(model, config.ema_decay, steps, config.ema_share, config.keep_start)
-    return State(model, ema, build_optimizer(model, config))
+    return State(model, ema, build_optimizer(model, config), config.accumulate)
 
 
 def run(
@@ -170,30 +174,55 @@ def _run_epoch(
         images += len(batch[0])
         rate = images / (time.perf_counter() - started)
         means = {name: value / (step + 1) for name, value in sums.items()}
-        on_step(StepReport(state.epoch, config.epochs, step + 1, steps, means, rate))
+        on_step(StepReport(state.epoch, config.epochs, step + 1, steps, means, rate, state.parts))
     return {f"loss_{name}": value / steps for name, value in sums.items()}
 
 
 def train_step(
     task: Task, state: State, batch: Any, clip_norm: float, progress: float, precision: str
 ) -> dict[str, float]:
-    """Take one step and return the parts of the loss, with their sum as "total"."""
-    device = next(state.model.parameters()).device
-    with autocast(device, precision):
-        parts = task.loss(state.model, batch, progress)
-    total = torch.stack(list(parts.values())).sum()
-    values = torch.stack([*parts.values(), total.detach()]).tolist()  # waits for the device, once a step
-    if not math.isfinite(values[-1]):
-        told = ", ".join(f"{name} {value:g}" for name, value in zip(parts, values))
-        raise _not_finite(f"loss is not finite ({told})", task, batch)
-    state.optimizer.zero_grad(set_to_none=True)
-    total.backward()  # type: ignore[no-untyped-call]
+    """Take one step and return the parts of the loss, with their sum as "total".
+
+    The batch goes through the network in `state.parts` parts, which are doubled where memory runs out; batch
+    normalisation and what the loss is divided by are those of a part.
+    """
+    while True:
+        state.optimizer.zero_grad(set_to_none=True)
+        try:
+            losses = _backward(task, state, batch, progress, precision)
+            break
+        except torch.OutOfMemoryError:
+            if 2 * state.parts > len(batch[0]):
+                raise
+            state.parts *= 2
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), clip_norm if clip_norm > 0 else math.inf)
     if not math.isfinite(norm):  # waits for the device: a bad step would spoil every weight and the average for good
         raise _not_finite("gradient is not finite", task, batch)
     state.optimizer.step()
     state.ema.update(state.model)
-    return dict(zip([*parts, "total"], values))
+    return losses
+
+
+def _backward(task: Task, state: State, batch: Any, progress: float, precision: str) -> dict[str, float]:
+    """Add up the gradients of a batch, part by part, and return the means of its losses."""
+    device, count = next(state.model.parameters()).device, len(batch[0])
+    edges = [round(count * i / state.parts) for i in range(state.parts + 1)]
+    sums: dict[str, float] = {}
+    for start, stop in zip(edges, edges[1:]):
+        if start == stop:
+            continue  # fewer samples than parts
+        part, share = (batch, 1.0) if state.parts == 1 else (batch.part(start, stop), (stop - start) / count)
+        with autocast(device, precision):
+            losses = task.loss(state.model, part, progress)
+        total = torch.stack(list(losses.values())).sum()
+        values = torch.stack([*losses.values(), total.detach()]).tolist()  # waits for the device, once a part
+        if not math.isfinite(values[-1]):
+            told = ", ".join(f"{name} {value:g}" for name, value in zip(losses, values))
+            raise _not_finite(f"loss is not finite ({told})", task, part)
+        (total * share).backward()  # type: ignore[no-untyped-call]
+        for name, value in zip([*losses, "total"], values):
+            sums[name] = sums.get(name, 0.0) + share * value
+    return sums
 
 
 def _not_finite(what: str, task: Task, batch: Any) -> InputError:

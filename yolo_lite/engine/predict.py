@@ -18,9 +18,10 @@ from yolo_lite.engine.darknet import load_darknet
 from yolo_lite.engine.device import explain_out_of_memory, pick_device, place
 from yolo_lite.engine.weights import DEFAULT_WEIGHTS, find_weights
 from yolo_lite.errors import InputError, suggest
+from yolo_lite.introspect.grid import view_grids
 from yolo_lite.introspect.why import CandidateReport, LevelReport, explain
 from yolo_lite.postprocess import postprocess, to_detections
-from yolo_lite.structures import Detections, Image, Letterbox, RawPredictions
+from yolo_lite.structures import Detections, GridView, Image, Letterbox, RawPredictions
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -148,12 +149,27 @@ class Detector:
         Returns:
             Reports in input pixels.
         """
-        image = to_rgb(picture)
-        letterbox = Letterbox.fit((image.shape[0], image.shape[1]), self.image_size, self.resize)
-        batch = torch.from_numpy(letterbox.apply(image)).to(self.device).permute(2, 0, 1).unsqueeze(0)
-        raw = RawPredictions(*(part.cpu() for part in self.model(batch)))
+        _, letterbox, raw = self._raw(picture)
         inner = letterbox.boxes_to_input([list(box)])[0].tolist()
         return explain(raw, self.model.decode, inner, self.score_threshold, self.iou_threshold)
+
+    @torch.inference_mode()
+    def grids(self, picture: Picture) -> tuple[Image, list[GridView]]:
+        """Say what each cell of each grid makes of a picture; see introspect/grid.py.
+
+        Returns:
+            The network's input, uint8 [H, W, 3], and the grids, the finest first, in input pixels.
+        """
+        pixels, _, raw = self._raw(picture)
+        return pixels, view_grids(self.model, raw, self.class_names, self.score_threshold, self.iou_threshold)
+
+    def _raw(self, picture: Picture) -> tuple[Image, Letterbox, RawPredictions]:
+        """Return a picture's input, the mapping to it, and the predictions, on the CPU."""
+        image = to_rgb(picture)
+        letterbox = Letterbox.fit((image.shape[0], image.shape[1]), self.image_size, self.resize)
+        pixels = letterbox.apply(image)
+        raw = self.model(torch.from_numpy(pixels).to(self.device).permute(2, 0, 1).unsqueeze(0))
+        return pixels, letterbox, RawPredictions(*(part.cpu() for part in raw))
 
     @torch.inference_mode()
     def _detect(self, images: Sequence[Image]) -> list[Detections]:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -25,6 +27,8 @@ class Run:
         fraction: this part of the training pictures.
         per_class: so many pictures of each class at most, of a classifier; 0: all.
         split: how a folder without splits is divided, of a classifier.
+        difficult: PASCAL VOC's difficult objects count as others do.
+        minutes: that it was to take, by which `train.epochs` and `train.steps_per_epoch` were worked out; 0: none given.
     """
 
     data: str
@@ -34,6 +38,8 @@ class Run:
     fraction: float = 1.0
     per_class: int = 0
     split: str = "70/15/15"
+    difficult: bool = False
+    minutes: float = 0.0
 
     def to_plain(self) -> dict[str, Any]:
         """Return all but the configuration as plain values."""
@@ -66,6 +72,7 @@ class Prepared(NamedTuple):
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     about: dict[str, Any]  # of the data, for the checkpoint: summaries and fingerprints
+    repeats: npt.NDArray[np.float64] | None  # how often each sample is to be shown in an epoch; None: once
 
 
 def strong_epochs(config: Config) -> int:

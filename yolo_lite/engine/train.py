@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import platform
 import re
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from typing import Any
 import torch
 
 import yolo_lite
-from yolo_lite.config import Config, override_config, read_config
+from yolo_lite.config import Config, TrainConfig, override_config, read_config
 from yolo_lite.data.class_sets import DEFAULT_SHARES, parse_shares
 from yolo_lite.data.loader import EpochSampler, build_loader
 from yolo_lite.engine import loop
+from yolo_lite.engine.budget import fit_time, measure_pace
 from yolo_lite.engine.checkpoint import (
     Checkpoint,
     half,
@@ -25,8 +27,16 @@ from yolo_lite.engine.checkpoint import (
 )
 from yolo_lite.engine.classification_task import prepare_classification
 from yolo_lite.engine.detection_task import prepare_detection
-from yolo_lite.engine.device import describe_hardware, explain_out_of_memory, pick_device, pick_precision, place
-from yolo_lite.engine.run import Listener, Prepared, Run
+from yolo_lite.engine.device import (
+    be_deterministic,
+    describe_hardware,
+    explain_out_of_memory,
+    pick_device,
+    pick_precision,
+    place,
+)
+from yolo_lite.engine.preflight import preflight as check_first
+from yolo_lite.engine.run import Listener, Prepared, Run, strong_epochs
 from yolo_lite.engine.weights import DEFAULT_WEIGHTS, find_config, find_weights
 from yolo_lite.errors import InputError
 from yolo_lite.files import check_can_create, make_folder, write_atomically
@@ -44,6 +54,9 @@ def train(
     out: str | Path | None = None,
     device: str = "auto",
     listener: Listener = Listener(),
+    difficult: bool = False,
+    minutes: float = 0.0,
+    preflight: bool = True,
 ) -> Path:
     """Train a detector and return the folder with last.pt, best.pt, results.csv and results.png.
 
@@ -60,11 +73,15 @@ def train(
         out: a folder that holds no run yet; None for the next free runs/train-N.
         device: auto, cpu, cuda or mps.
         listener: what to call with news of the run.
+        difficult: learn and score PASCAL VOC's difficult objects as others, instead of ignoring them.
+        minutes: that the run may take, by which the number of epochs and steps is worked out; 0: as `settings` say.
+        preflight: first see whether the network learns eight pictures by heart; see engine/preflight.py.
 
     Raises:
         InputError: where anything given cannot be used, or the loss is no longer finite.
     """
-    return run_planned(plan(data, weights, config, settings, classes, fraction), out, device, listener)
+    run = plan(data, weights, config, settings, classes, fraction)
+    return run_planned(dataclasses.replace(run, difficult=difficult, minutes=minutes), out, device, listener, preflight)
 
 
 def train_classifier(
@@ -79,6 +96,8 @@ def train_classifier(
     out: str | Path | None = None,
     device: str = "auto",
     listener: Listener = Listener(),
+    minutes: float = 0.0,
+    preflight: bool = True,
 ) -> Path:
     """Train a classifier and return the folder with last.pt, best.pt, results.csv and results.png.
 
@@ -96,19 +115,20 @@ def train_classifier(
         out: a folder that holds no run yet; None for the next free runs/train-N.
         device: auto, cpu, cuda or mps.
         listener: what to call with news of the run.
+        minutes, preflight: as for `train`.
 
     Raises:
         InputError: where anything given cannot be used, or the loss is no longer finite.
     """
     run = plan_classifier(data, model, weights, settings, classes, fraction, per_class, split)
-    return run_planned(run, out, device, listener)
+    return run_planned(dataclasses.replace(run, minutes=minutes), out, device, listener, preflight)
 
 
-def run_planned(run: Run, out: str | Path | None, device: str, listener: Listener) -> Path:
+def run_planned(run: Run, out: str | Path | None, device: str, listener: Listener, preflight: bool = True) -> Path:
     """Train as `plan` or `plan_classifier` worked out; arguments and result as those of `train`."""
     target = Path(out) if out else None
     check_run_folder(target or Path("runs") / "new")
-    return _run(run, target, pick_device(device), listener, None)
+    return _run(run, target, pick_device(device), listener, None, preflight)
 
 
 def resume(out: str | Path | None = None, device: str = "auto", listener: Listener = Listener()) -> Path:
@@ -310,17 +330,31 @@ def _newest_run() -> Path:
     return runs[max(runs)]
 
 
-def _run(run: Run, out: Path | None, device: torch.device, listener: Listener, resumed: Checkpoint | None) -> Path:
-    config = run.config
+def _run(
+    run: Run,
+    out: Path | None,
+    device: torch.device,
+    listener: Listener,
+    resumed: Checkpoint | None,
+    preflight: bool = False,
+) -> Path:
+    began, config = time.perf_counter(), run.config
+    if config.train.deterministic:
+        be_deterministic()
     start = None if resumed or run.weights is None else load_checkpoint(find_weights(run.weights))
     precision = pick_precision(config.train.precision, device)
     if not run.weights and not resumed and config.classifier.model != "resnet50":  # which may have weights of ImageNet
         listener.say(f"training {config.name} from scratch")
     prepare = prepare_detection if config.classifier.model == "none" else prepare_classification
     prepared = prepare(run, start, device, listener)
-    about = {**prepared.about, **_about(run, device, precision)}
     model = place(prepared.model, device)
-    sampler = EpochSampler(len(prepared.dataset), config.train.batch_size, shuffle=True, seed=config.train.seed)  # type: ignore[arg-type]
+    if preflight:
+        listener.say(check_first(prepared, config, device, precision))
+    if run.minutes and not resumed:
+        config = _fit_time(run, prepared, device, precision, began, listener)
+        run = dataclasses.replace(run, config=config)
+    about = {**prepared.about, **_about(run, device, precision)}
+    sampler = _sampler(prepared, config.train)
     loader = build_loader(prepared.dataset, sampler, config.train.workers, device, prepared.collate)
     state = loop.new_state(model, config.train, len(sampler) * config.train.epochs)
     folder = out if resumed and out else new_run_folder(out)
@@ -344,17 +378,48 @@ def _run(run: Run, out: Path | None, device: torch.device, listener: Listener, r
         _save(folder, run, prepared, {**about, "epoch": state.epoch}, state, best)
         listener.on_epoch(state.rows[-1], best)
 
+    parts = [state.parts]
+
+    def on_step(report: loop.StepReport) -> None:
+        if report.parts > parts[-1]:
+            parts.append(report.parts)
+            smaller = -(-config.train.batch_size // report.parts)
+            listener.say(f"the device ran out of memory: batches now go through it {smaller} pictures at a time")
+        listener.on_step(report)
+
     size = " x ".join(str(side) for side in config.input.image_size)
     remedy = f"use a smaller --batch-size (now {config.train.batch_size}) or --image-size (now {size})"
     try:
         with explain_out_of_memory(remedy):
-            loop.run(prepared.task, state, loader, sampler, config.train, device, precision, listener.on_step, on_epoch)
+            loop.run(prepared.task, state, loader, sampler, config.train, device, precision, on_step, on_epoch)
     finally:
         if not any(folder.iterdir()):  # stopped before an epoch was done: as if it had not been begun
             folder.rmdir()
     if state.epoch < config.train.epochs:
         listener.say(f"stopped early: no better epoch than {state.best_epoch} in the last {config.train.patience}")
     return folder
+
+
+def _sampler(prepared: Prepared, train: TrainConfig) -> EpochSampler:
+    total = len(prepared.dataset)  # type: ignore[arg-type]
+    return EpochSampler(total, train.batch_size, True, train.seed, train.steps_per_epoch, prepared.repeats)
+
+
+def _fit_time(
+    run: Run, prepared: Prepared, device: torch.device, precision: str, began: float, listener: Listener
+) -> Config:
+    """Measure a few steps, work out epochs and steps for what is left of the run's minutes, and say so."""
+    plain = dataclasses.replace(run.config.train, steps_per_epoch=0)
+    pace = measure_pace(prepared, run.config, device, precision)
+    left = 60 * run.minutes - (time.perf_counter() - began)
+    config = fit_time(run.config, pace, len(_sampler(prepared, plain)), left)
+    prepared.dataset.strong_epochs = strong_epochs(config)  # type: ignore[attr-defined]
+    batches = len(_sampler(prepared, config.train))
+    listener.say(
+        f"{run.minutes:g} minutes: a step takes {pace.step:.2f} s, an evaluation {pace.evaluation:.1f} s, which makes "
+        f"{config.train.epochs} epochs of {batches} steps"
+    )
+    return config
 
 
 def _about(run: Run, device: torch.device, precision: str) -> dict[str, Any]:
@@ -365,6 +430,8 @@ def _about(run: Run, device: torch.device, precision: str) -> dict[str, Any]:
         "fraction": run.fraction,
         "per_class": run.per_class,
         "split": run.split,
+        "difficult": run.difficult,
+        "minutes": run.minutes,
         "started_from": run.weights,
         "hardware": describe_hardware(device),
         "precision": precision,

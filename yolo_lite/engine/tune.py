@@ -118,7 +118,7 @@ def tune(
         folder = out / f"trial-{trial.number}"
         stopped = False
         try:
-            run_planned(_with(run, chosen), folder, device, Listener(on_epoch=on_epoch))
+            run_planned(_with(run, chosen), folder, device, Listener(on_epoch=on_epoch), preflight=False)
         except optuna.TrialPruned:
             stopped = True
         except BaseException:

@@ -51,3 +51,20 @@ def grid_fit(
     every = np.concatenate(sides) if sides else np.zeros(0, np.float32)
     count = max(1, len(every))
     return GridFit(len(every), below / count, unserved / count, every.astype(np.float32))
+
+
+def crowded_out(data: DetectionSet, input_hw: tuple[int, int], resize: str, stride: int) -> int:
+    """Count the boxes that YOLOv1 cannot learn, since their centre lies in a cell with that of a larger box.
+
+    Args:
+        data: boxes in original pixels.
+        input_hw, resize: how pictures become inputs.
+        stride: side of a cell, input pixels.
+    """
+    lost = 0
+    for record in data.records:
+        boxes = Letterbox.fit(record.hw, input_hw, resize).boxes_to_input(record.boxes[~record.crowd])
+        cells = ((boxes[:, :2] + boxes[:, 2:]) / 2 / stride).astype(np.int64)
+        cells = np.minimum(cells, [input_hw[1] // stride - 1, input_hw[0] // stride - 1])
+        lost += len(cells) - len(np.unique(cells, axis=0))
+    return lost

@@ -19,7 +19,7 @@ class LevelReport(NamedTuple):
     """One grid: how many of its points lie in the box, and the best of what these say."""
 
     stride: int
-    points: int
+    points: int  # different ones: the boxes of a YOLOv1 or Darknet cell share theirs
     score: float  # highest of any class, 0 where there is no point
     label: int
     iou: float  # highest overlap of a predicted box with the object
@@ -68,7 +68,8 @@ def explain(
     overlaps = box_iou(target, boxes)[0]
     inside = ((raw.points >= target[0, :2]) & (raw.points <= target[0, 2:])).all(1)
     levels = [
-        _level(int(stride), inside & (raw.strides == stride), scores, overlaps) for stride in torch.unique(raw.strides)
+        _level(int(stride), raw.points, inside & (raw.strides == stride), scores, overlaps)
+        for stride in torch.unique(raw.strides)
     ]
     point, label = (scores > score_threshold).nonzero(as_tuple=True)
     kept = batched_nms(boxes[point], scores[point, label], label, iou_threshold)
@@ -89,8 +90,8 @@ def explain(
     return levels, found
 
 
-def _level(stride: int, mine: Tensor, scores: Tensor, overlaps: Tensor) -> LevelReport:
-    count = int(mine.sum())
+def _level(stride: int, points: Tensor, mine: Tensor, scores: Tensor, overlaps: Tensor) -> LevelReport:
+    count = len(torch.unique(points[mine], dim=0))
     if not count:
         return LevelReport(stride, 0, 0.0, 0, 0.0)
     best = scores[mine].flatten().argmax()

@@ -36,8 +36,21 @@ class Yolo(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone, self.neck, self.head = backbone, neck, head
+        self.frozen = False
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+
+    def freeze_backbone(self) -> None:
+        """Leave the backbone as it is from now on, the statistics of its norms too."""
+        self.frozen = True
+        self.backbone.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Yolo:
+        """As every module; a frozen backbone stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
 
     def forward(self, images: Tensor) -> RawPredictions:
         """Look at pictures.

@@ -1,0 +1,293 @@
+"""Control of a run: parts of a batch, memory, time, frozen backbones, rare classes, and the flight before the flight."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from yolo_lite.config import Config, TrainConfig, config_from_dict
+from yolo_lite.data.discover import read_split
+from yolo_lite.data.loader import EpochSampler, repeat_factors
+from yolo_lite.engine import loop
+from yolo_lite.engine.budget import Pace, fit_time, measure_pace, parse_minutes
+from yolo_lite.engine.checkpoint import load_checkpoint
+from yolo_lite.engine.preflight import check_labels, preflight
+from yolo_lite.engine.run import Listener, Prepared, Run
+from yolo_lite.engine.train import prepare_detection, train
+from yolo_lite.errors import InputError
+from yolo_lite.structures import Batch, ClassBatch, DetectionSet
+
+CPU = torch.device("cpu")
+SMALL = {
+    "model": {"stem_width": 4, "widths": [4, 8, 8, 8], "depths": [1, 1, 1, 1], "neck_width": 8, "head_width": 8},
+    "input": {"image_size": [64, 64]},
+    "train": {"epochs": 1, "batch_size": 4, "workers": 0, "precision": "fp32"},
+}
+
+
+def small(**train: object) -> Config:
+    return config_from_dict({**SMALL, "train": {**SMALL["train"], **train}}, "test")
+
+
+class Line:
+    """A task whose loss is the mean square error of a line; `limit`: more samples at once do not fit into memory."""
+
+    metric = "score"
+
+    def __init__(self, limit: int = 10**9) -> None:
+        self.limit, self.sizes = limit, []
+
+    def loss(self, model: nn.Module, batch: ClassBatch, progress: float) -> dict[str, Tensor]:
+        self.sizes.append(len(batch.images))
+        if len(batch.images) > self.limit:
+            raise torch.OutOfMemoryError("drawn")
+        return {"error": (model(batch.images).flatten() - batch.labels).square().mean()}
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        return {"score": 0.0}
+
+    def name_samples(self, batch: Any) -> list[str]:
+        return [str(index) for index in batch.positions.tolist()]
+
+
+def state_and_batch(accumulate: int = 1, count: int = 6) -> tuple[loop.State, ClassBatch]:
+    torch.manual_seed(0)
+    train = TrainConfig(optimizer="sgd", momentum=0, lr=0.1, weight_decay=0, accumulate=accumulate)
+    batch = ClassBatch(torch.randn(count, 3), torch.arange(count), torch.arange(count))
+    return loop.new_state(nn.Linear(3, 1), train, 10), batch
+
+
+@pytest.mark.parametrize("parts", [2, 3, 4, 6])
+def test_parts_of_a_batch_add_up_to_the_same_step(parts: int) -> None:
+    """A mean over samples has the same gradient however the samples are split, even unevenly."""
+    results = []
+    for accumulate in (1, parts):
+        state, batch = state_and_batch(accumulate)
+        losses = loop.train_step(Line(), state, batch, 0.0, 0.0, "fp32")
+        results.append([losses["error"], losses["total"], *state.model.weight.flatten().tolist()])
+    assert results[0] == pytest.approx(results[1], rel=1e-5)
+
+
+def test_more_parts_than_samples_are_samples() -> None:
+    state, batch = state_and_batch(accumulate=16, count=2)
+    task = Line()
+    loop.train_step(task, state, batch, 0.0, 0.0, "fp32")
+    assert task.sizes == [1, 1]
+
+
+def test_where_memory_runs_out_the_batch_is_halved_until_it_fits() -> None:
+    """8 do not fit, nor do 4, but 2 do; the step is that of the whole batch, and the next one does not try again."""
+    state, batch = state_and_batch(count=8)
+    whole = copy.deepcopy(state)
+    task = Line(limit=2)
+    losses = loop.train_step(task, state, batch, 0.0, 0.0, "fp32")
+    assert task.sizes == [8, 4, 2, 2, 2, 2]
+    assert state.parts == 4
+    expected = loop.train_step(Line(), whole, batch, 0.0, 0.0, "fp32")
+    assert losses["error"] == pytest.approx(expected["error"], rel=1e-5)
+    torch.testing.assert_close(state.model.weight, whole.model.weight)
+    loop.train_step(task, state, batch, 0.0, 0.0, "fp32")
+    assert task.sizes[6:] == [2, 2, 2, 2]
+
+
+def test_what_does_not_fit_at_all_is_refused() -> None:
+    state, batch = state_and_batch(count=4)
+    with pytest.raises(torch.OutOfMemoryError):
+        loop.train_step(Line(limit=0), state, batch, 0.0, 0.0, "fp32")
+
+
+def test_the_parts_are_kept_for_resuming() -> None:
+    state, batch = state_and_batch(count=8)
+    loop.train_step(Line(limit=2), state, batch, 0.0, 0.0, "fp32")
+    fresh, _ = state_and_batch(count=8)
+    fresh.restore(state.to_plain())
+    assert fresh.parts == 4
+
+
+def test_a_part_keeps_the_pairs_of_its_pictures() -> None:
+    pairs = torch.tensor([[0, 7], [2, 1], [2, 3], [3, 0]])
+    batch = Batch(torch.arange(4), torch.zeros(4, 1, 4), torch.zeros(4, 1), torch.arange(4), pairs)
+    part = batch.part(2, 4)
+    assert part.images.tolist() == [2, 3]
+    assert part.unlabelled is not None
+    assert part.unlabelled.tolist() == [[0, 1], [0, 3], [1, 0]]
+    assert batch._replace(unlabelled=None).part(0, 1).unlabelled is None
+
+
+def test_rare_classes_ask_for_their_pictures() -> None:
+    """Class 0 is in 3 of 4 pictures, class 1 in 1 of 4: with the threshold 0.5 the factor of class 1 is sqrt(2)."""
+    factors = repeat_factors([[0], [0, 0], [0, 1], []], 0.5)
+    np.testing.assert_allclose(factors, [1, 1, np.sqrt(2), 1])
+    np.testing.assert_allclose(repeat_factors([[0], [1]], 0.1), [1, 1])
+
+
+def test_repeated_pictures_come_as_often_as_they_should() -> None:
+    repeats = np.array([1, 1, 2.5, 1, 1.3, 1, 1, 1])
+    sampler = EpochSampler(8, 2, True, repeats=repeats)
+    assert len(sampler) == 5  # 9.8, rounded, in batches of two
+    counts = np.zeros(8)
+    for epoch in range(400):
+        sampler.epoch = epoch
+        order = [index for batch in sampler for _, index in batch]
+        assert len(order) == 10
+        seen = np.bincount(order, minlength=8)
+        assert (seen >= np.floor(repeats)).all()
+        assert (seen <= np.ceil(repeats * 10 / 9.8)).all()
+        counts += seen
+    np.testing.assert_allclose(counts / 400, repeats * 10 / 9.8, atol=0.06)
+
+
+def test_the_steps_of_an_epoch_can_be_fewer() -> None:
+    sampler = EpochSampler(100, 4, True, steps=3)
+    assert len(sampler) == len(list(sampler)) == 3
+    assert len(EpochSampler(100, 4, True, steps=99)) == 25
+
+
+@pytest.mark.parametrize(("text", "minutes"), [("20m", 20), ("45", 45), ("1h30m", 90), ("90s", 1.5), ("0.5h", 30)])
+def test_durations(text: str, minutes: float) -> None:
+    assert parse_minutes(text) == pytest.approx(minutes)
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-3m", "0m", "5 m", "1d"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(InputError, match="--time takes a duration"):
+        parse_minutes(text)
+
+
+@pytest.mark.parametrize("seconds", [5, 60, 119, 121, 600, 1234])
+def test_the_time_is_filled_and_not_exceeded(seconds: float) -> None:
+    """Steps of 1 s, 100 to show every picture, an evaluation of 3 s."""
+    config = fit_time(Config(), Pace(1.0, 3.0), 100, seconds)
+    train = config.train
+    taken = train.epochs * (train.steps_per_epoch * 1.0 + 3.0)
+    assert taken <= seconds
+    assert taken > seconds - train.epochs - 1e-9  # less than one step of each epoch is left over
+    assert 1 <= train.steps_per_epoch <= 100
+
+
+def test_too_little_time_is_refused() -> None:
+    with pytest.raises(InputError, match="one step and an evaluation take"):
+        fit_time(Config(), Pace(10.0, 30.0), 100, 35)
+
+
+def prepared(root: Path, config: Config, **run: Any) -> Prepared:
+    torch.manual_seed(0)
+    return prepare_detection(Run(str(root), config, **run), None, CPU, Listener())
+
+
+def test_measuring_changes_nothing(coco_set: Callable[..., Path]) -> None:
+    config = small()
+    task = prepared(coco_set({"train": 12, "val": 4}), config)
+    before = copy.deepcopy(task.model.state_dict())
+    torch.manual_seed(5)
+    pace = measure_pace(task, config, CPU, "fp32")
+    assert pace.step > 0
+    assert pace.evaluation > 0
+    after = torch.rand(3)
+    torch.manual_seed(5)
+    assert torch.equal(after, torch.rand(3))
+    assert all(torch.equal(value, before[name]) for name, value in task.model.state_dict().items())
+
+
+def test_a_run_with_a_time_says_and_keeps_what_was_worked_out(coco_set: Callable[..., Path], tmp_path: Path) -> None:
+    said: list[str] = []
+    rows: list[Any] = []
+    listener = Listener(said.append, on_epoch=lambda row, best: rows.append(row))
+    root = coco_set({"train": 12, "val": 4})
+    folder = train(root, config=small(), out=tmp_path / "run", device="cpu", listener=listener, minutes=0.1)
+    line = next(text for text in said if text.startswith("0.1 minutes"))
+    best = load_checkpoint(folder / "last.pt")
+    assert f"{best.config.train.epochs} epochs of {best.config.train.steps_per_epoch} steps" in line
+    assert len(rows) == best.config.train.epochs > 1
+    assert best.about["minutes"] == 0.1
+
+
+def test_a_frozen_backbone_stays_and_the_rest_learns(coco_set: Callable[..., Path], tmp_path: Path) -> None:
+    root = coco_set({"train": 12, "val": 4})
+    first = train(root, config=small(), out=tmp_path / "first", device="cpu")
+    weights = str(first / "best.pt")
+    settings = {**{f"train.{key}": value for key, value in SMALL["train"].items()}, "train.freeze": "backbone"}
+    second = train(root, weights, settings=settings, out=tmp_path / "second", device="cpu")
+    before = load_checkpoint(first / "best.pt").weights
+    after = load_checkpoint(second / "last.pt").training["model"]
+    moved = {name for name in after if not torch.equal(after[name].half(), before[name].half())}
+    assert not any(name.startswith("backbone.") for name in moved)
+    assert any(name.startswith("head.") for name in moved)
+    assert any(name.endswith("running_mean") for name in moved)
+    with pytest.raises(InputError, match="needs weights to start from"):
+        train(root, config=small(freeze="backbone"), out=tmp_path / "third", device="cpu")
+    with pytest.raises(InputError, match=r"train.freeze must be none or backbone, got 'neck'"):
+        train(root, config=small(freeze="neck"), out=tmp_path / "third", device="cpu")
+
+
+def test_deterministic_runs_are_equal(coco_set: Callable[..., Path], tmp_path: Path) -> None:
+    root = coco_set({"train": 8, "val": 4})
+    try:
+        runs = [train(root, config=small(deterministic=True), out=tmp_path / name, device="cpu") for name in "ab"]
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    first, second = (load_checkpoint(folder / "last.pt").weights for folder in runs)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_preflight_lets_a_good_run_start_and_touches_nothing(coco_set: Callable[..., Path]) -> None:
+    config = small(lr=0.005)
+    task = prepared(coco_set({"train": 12, "val": 4}), config)
+    before = copy.deepcopy(task.model.state_dict())
+    torch.manual_seed(5)
+    line = preflight(task, config, CPU, "fp32")
+    assert line.startswith("preflight: the loss on 8 pictures fell from")
+    after = torch.rand(3)
+    torch.manual_seed(5)
+    assert torch.equal(after, torch.rand(3))
+    assert all(torch.equal(value, before[name]) for name, value in task.model.state_dict().items())
+    assert task.dataset.augmenter is not None  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("rate", "word"), [(50.0, "too high"), (1e-9, "too low")])
+def test_preflight_names_the_learning_rate(coco_set: Callable[..., Path], rate: float, word: str) -> None:
+    config = small(lr=rate)
+    with pytest.raises(InputError, match=f"train.lr is {word}.*--no-preflight"):
+        preflight(prepared(coco_set({"train": 12, "val": 4}), config), config, CPU, "fp32")
+
+
+def test_preflight_names_the_part_of_the_loss(coco_set: Callable[..., Path]) -> None:
+    nothing = {"class_weight": 0, "box_weight": 0, "l1_weight": 0}
+    config = config_from_dict({**SMALL, "loss": nothing}, "test")
+    with pytest.raises(InputError, match="every part of it is 0: no weight of the loss is above 0"):
+        preflight(prepared(coco_set({"train": 12, "val": 4}), config), config, CPU, "fp32")
+
+
+def changed(root: Path, change: Callable[[Any], dict[str, Any]]) -> DetectionSet:
+    data = read_split(root, "train")
+    return dataclasses.replace(data, records=tuple(dataclasses.replace(one, **change(one)) for one in data.records))
+
+
+def test_preflight_names_boxes_in_wrong_units(coco_set: Callable[..., Path]) -> None:
+    root = coco_set({"train": 12, "val": 4})
+    shares = changed(root, lambda one: {"boxes": one.boxes / max(one.hw)})
+    with pytest.raises(InputError, match="no coordinate of its .* boxes is larger than 1: they look like shares"):
+        check_labels(shares, (64, 64))
+    tiny = changed(root, lambda one: {"boxes": np.concatenate([one.boxes[:, :2], one.boxes[:, :2] + 0.5], 1)})
+    with pytest.raises(InputError, match="100% of its boxes have a side of less than 2 pixels in an input of 64 x 64"):
+        check_labels(tiny, (64, 64))
+    same = changed(root, lambda one: {"boxes": np.tile([[1.0, 2, 30, 40]], (len(one.boxes), 1))})
+    with pytest.raises(InputError, match=r"boxes are the same, \[1.0, 2.0, 30.0, 40.0\]"):
+        check_labels(same, (64, 64))
+    check_labels(read_split(root, "train"), (64, 64))
+
+
+def test_preflight_names_class_ids_that_all_agree(coco_set: Callable[..., Path]) -> None:
+    data = changed(coco_set({"train": 12, "val": 4}), lambda one: {"labels": np.zeros_like(one.labels)})
+    with pytest.raises(InputError, match=r"every one of .* boxes is called disc, none square, and more"):
+        check_labels(dataclasses.replace(data, class_names=("disc", "square", "and more")), (64, 64))
+    check_labels(data, (64, 64))  # one of two may well be missing

@@ -1,0 +1,146 @@
+"""Before a long training: does the network learn eight pictures by heart? If not, what is wrong?"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import statistics
+from typing import Any
+
+import numpy as np
+import torch
+
+from yolo_lite.config import Config, TrainConfig
+from yolo_lite.data.loader import collate_boxes
+from yolo_lite.engine import loop
+from yolo_lite.engine.detection_task import DetectionTask
+from yolo_lite.engine.run import Prepared
+from yolo_lite.errors import InputError, some
+from yolo_lite.structures import DetectionSet
+
+PICTURES = 8
+STEPS = 60  # at most, all attempts together
+_FIRST = 30  # of these for the run's own learning rate
+_FALL = 0.85  # of the loss that it starts with: what it must come down to
+_TINY = 2.0  # input pixels
+_OFF = " (--no-preflight trains all the same)"
+
+
+def check_labels(data: DetectionSet, input_hw: tuple[int, int]) -> None:
+    """Look for labels that cannot be meant so, before any step is taken.
+
+    Raises:
+        InputError: saying which boxes and what to do.
+    """
+    boxes = [record.boxes[~record.crowd] for record in data.records]
+    every = np.concatenate(boxes) if boxes else np.zeros((0, 4))
+    if not len(every):
+        return
+    if every.max() <= 1.0:
+        raise InputError(
+            f"{data.source}: no coordinate of its {len(every):,} boxes is larger than 1: they look like shares of the "
+            f"picture where pixels are expected{_OFF}"
+        )
+    scales = np.concatenate(
+        [np.full(len(one), max(input_hw) / max(record.hw)) for one, record in zip(boxes, data.records)]
+    )
+    tiny = ((every[:, 2:] - every[:, :2]).min(1) * scales < _TINY).mean()
+    if tiny > 0.5:
+        raise InputError(
+            f"{data.source}: {tiny:.0%} of its boxes have a side of less than {_TINY:g} pixels in an input of "
+            f"{input_hw[0]} x {input_hw[1]}: wrong units, or a larger --image-size is needed{_OFF}"
+        )
+    if len(data.records) >= PICTURES and len(np.unique(every.round(1), axis=0)) == 1:
+        raise InputError(f"{data.source}: all {len(every):,} boxes are the same, {every[0].tolist()}{_OFF}")
+    labels = np.concatenate([record.labels[~record.crowd] for record in data.records])
+    used = np.unique(labels)
+    if len(data.class_names) > 1 and len(used) == 1 and len(data.class_names) - len(used) > 1:
+        unused = [name for label, name in enumerate(data.class_names) if label not in used]
+        raise InputError(
+            f"{data.source}: every one of {len(labels):,} boxes is called {data.class_names[used[0]]}, none {some(unused)}: "
+            f"are the class ids what they should be? (--classes {data.class_names[used[0]]} if so){_OFF}"
+        )
+
+
+def preflight(prepared: Prepared, config: Config, device: torch.device, precision: str) -> str:
+    """Train a copy on eight pictures as they are, at most STEPS steps, with random numbers of its own.
+
+    Returns:
+        A line that says how the loss fell.
+
+    Raises:
+        InputError: where it does not, naming what seems wrong: learning rate, a part of the loss, or the labels.
+    """
+    if isinstance(prepared.task, DetectionTask):
+        check_labels(prepared.task.train, config.input.image_size)
+    batch = loop.to_device(_eight(prepared), device)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(config.train.seed)
+        own, parts = _attempt(prepared, config.train, batch, _FIRST, device, precision)
+        if _fell(own):
+            return f"preflight: the loss on {len(batch[0])} pictures fell from {own[0]:.3g} to {own[-1]:.3g} in {len(own)} steps"
+        slower = dataclasses.replace(config.train, lr=config.train.lr / 30)
+        faster = dataclasses.replace(config.train, lr=max(30 * config.train.lr, 1e-3))
+        left = (STEPS - _FIRST) // 2
+        for other, word in ((slower, "high"), (faster, "low")):
+            losses, _ = _attempt(prepared, other, batch, left, device, precision)
+            if _fell(losses) or _falls_faster(losses, own):
+                raise InputError(
+                    f"preflight: with the learning rate {config.train.lr:g} the loss on {len(batch[0])} pictures goes from "
+                    f"{_told(own)} in {len(own)} steps, with {other.lr:g} from {_told(losses)}: train.lr is too {word}{_OFF}"
+                )
+    names = ", ".join(prepared.task.name_samples(batch))
+    stuck = [name for name, values in parts.items() if name != "total" and values and not _fell(values)]
+    still = "every part of it is 0: no weight of the loss is above 0" if not any(own) else f"{some(stuck)} stays"
+    raise InputError(
+        f"preflight: the loss on {len(batch[0])} pictures goes from {_told(own)} in {len(own)} steps, and no other learning "
+        f"rate helps; {still}. Look at these pictures and their labels: {names}{_OFF}"
+    )
+
+
+def _eight(prepared: Prepared) -> Any:
+    """Return a batch of pictures without augmentation, those with objects first."""
+    plain: Any = copy.copy(prepared.dataset)
+    plain.augmenter = None
+    order = sorted(range(len(plain)), key=lambda i: not len(getattr(plain.records[i], "labels", (0,))))
+    step = max(1, sum(1 for i in order if len(getattr(plain.records[i], "labels", (0,)))) // PICTURES)
+    chosen = sorted(set(order[: step * PICTURES : step]))[:PICTURES]
+    return (prepared.collate or collate_boxes)([plain[0, index] for index in chosen])
+
+
+def _attempt(
+    prepared: Prepared, train: TrainConfig, batch: Any, steps: int, device: torch.device, precision: str
+) -> tuple[list[float], dict[str, list[float]]]:
+    """Return the losses of so many steps, fewer where it soon falls or is no longer finite, and those of each part."""
+    state = loop.new_state(copy.deepcopy(prepared.model), train, steps)
+    state.model.train()
+    parts: dict[str, list[float]] = {}
+    for step in range(steps):
+        for group in state.optimizer.param_groups:
+            group["lr"] = train.lr * min(1.0, (step + 1) / 5)
+        try:
+            losses = loop.train_step(prepared.task, state, batch, train.clip_norm, 0.0, precision)
+        except InputError:
+            parts.setdefault("total", []).append(float("inf"))
+            break
+        for name, value in losses.items():
+            parts.setdefault(name, []).append(value)
+        if step >= 8 and parts["total"][-1] < _FALL**2 * parts["total"][0] and _fell(parts["total"]):
+            break
+    return parts["total"], parts
+
+
+def _fell(losses: list[float]) -> bool:
+    """Say whether the last losses are clearly below the first; a loss that begins at 0 has nowhere to fall."""
+    if len(losses) < 4:
+        return False
+    return statistics.fmean(losses[-3:]) < _FALL * losses[0]
+
+
+def _falls_faster(losses: list[float], own: list[float]) -> bool:
+    """Say whether the losses fall by 3 % while the run's own hardly move, or rise."""
+    return losses[-1] < 0.97 * losses[0] and own[-1] > 0.995 * own[0]
+
+
+def _told(losses: list[float]) -> str:
+    return f"{losses[0]:.3g} to {losses[-1]:.3g}"

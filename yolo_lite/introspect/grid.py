@@ -1,0 +1,65 @@
+"""A detector's grids on one picture, as lectures on YOLO draw them: cells, their classes, boxes before and after NMS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from yolo_lite.models.yolo import Yolo
+from yolo_lite.models.yolov1 import VALUES, DenseGridHead, GridHead
+from yolo_lite.ops import batched_nms
+from yolo_lite.structures import Detections, GridView, RawPredictions
+
+Decode = Callable[[RawPredictions, Tensor], Tensor]
+_FEWEST = 0.2  # of the score threshold: boxes that score more are drawn as those before suppression
+
+
+def view_grids(
+    model: Yolo, raw: RawPredictions, class_names: tuple[str, ...], score_threshold: float, iou_threshold: float
+) -> list[GridView]:
+    """Lay the predictions for one picture out by grid, the finest first.
+
+    Args:
+        model: whose predictions they are.
+        raw: of one picture, on the CPU.
+        class_names: by label.
+        score_threshold: of detections.
+        iou_threshold: of the suppression within each class, which looks at all grids together.
+    """
+    boxes = model.decode(raw, torch.arange(len(raw.points)).unsqueeze(0))[0].float()
+    scores = raw.class_logits[0].float().sigmoid()
+    point, label = (scores > score_threshold).nonzero(as_tuple=True)
+    kept = batched_nms(boxes[point], scores[point, label], label, iou_threshold)
+    after = torch.zeros_like(scores, dtype=torch.bool)
+    after[point[kept], label[kept]] = True
+    own = isinstance(model.head, GridHead | DenseGridHead)
+    shares = raw.box_outputs[0, :, VALUES:].float().clamp(0, 1) if own else scores
+    views = []
+    for stride in sorted({int(stride) for stride in raw.strides.tolist()}):
+        mine = raw.strides == stride
+        cell = (raw.points[mine] / stride).floor().long()  # x, y
+        columns, rows = (int(side) + 1 for side in cell.amax(0))
+        place = cell[:, 1] * columns + cell[:, 0]
+        best = torch.zeros(rows * columns, scores.shape[1])
+        best.scatter_reduce_(0, place.unsqueeze(1).expand_as(shares[mine]), shares[mine], "amax")
+        marked = torch.zeros(rows * columns).index_add_(0, place, after[mine].any(1).float())
+        views.append(
+            GridView(
+                stride,
+                best.argmax(1).view(rows, columns).numpy(),
+                best.amax(1).view(rows, columns).numpy(),
+                marked.view(rows, columns).numpy() > 0,
+                _detections(boxes, scores, mine.unsqueeze(1) & (scores > _FEWEST * score_threshold), class_names),
+                _detections(boxes, scores, mine.unsqueeze(1) & after, class_names),
+            )
+        )
+    return views
+
+
+def _detections(boxes: Tensor, scores: Tensor, chosen: Tensor, class_names: tuple[str, ...]) -> Detections:
+    point, label = chosen.nonzero(as_tuple=True)
+    order = scores[point, label].argsort(descending=True, stable=True)
+    point, label = point[order], label[order]
+    return Detections(boxes[point].numpy(), scores[point, label].numpy(), label.numpy(), class_names)
