@@ -98,7 +98,9 @@ def test_ram_refuses_with_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     _room(monkeypatch, 2_500_000_000)
     with pytest.raises(InputError) as caught:
         keep_pictures(_never, [(10_000, 10_000)] * 10, "ram", lambda line: None)
-    assert str(caught.value).startswith("--cache ram: 10 pictures need 3.0 GB, and there is room for 2.5 GB; use ")
+    assert str(caught.value).startswith(
+        "train.cache is ram, but 10 pictures need 3.0 GB, and there is room for 2.5 GB; choose "
+    )
 
 
 def test_none_says_nothing() -> None:

@@ -297,6 +297,17 @@ def test_pictures_are_kept_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> N
         assert (ClassDataset(_records(), (16, 24), 3, "stretch").kept is not None) == kept
 
 
+def test_the_limit_yields_to_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    how = (_records(), (16, 24), 3, "stretch")
+    assert ClassDataset(*how, cache="none").kept is None
+    monkeypatch.setattr(class_dataset, "CACHE_LIMIT", 0)
+    assert ClassDataset(*how, cache="ram").kept is not None
+    monkeypatch.setattr("yolo_lite.data.cache.free_memory", lambda: 100)
+    assert "train.cache is ram, but" in _message(ClassDataset, *how, cache="ram")
+    monkeypatch.setattr(class_dataset, "CACHE_LIMIT", 1 << 30)
+    assert ClassDataset(*how).kept is None
+
+
 @pytest.mark.parametrize(
     ("content", "message"), [(b"", "is empty"), (b"no", "is not a picture"), (_bytes(_noise())[:900], "is damaged")]
 )

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from tests.class_pictures import NARROW, QUICK, write_class_set
@@ -176,7 +177,10 @@ def test_discs_and_squares_are_learnt(learnt_shapes: tuple[Path, Path, list[str]
 
 def test_a_run_leaves_checkpoints_and_results(learnt_shapes: tuple[Path, Path, list[str]]) -> None:
     folder, data, lines = learnt_shapes
-    assert sorted(file.name for file in folder.iterdir()) == ["best.pt", "last.pt", "results.csv", "results.png"]
+    left = ["best.pt", "config.yaml", "last.pt", "results.csv", "results.png", "training.jpg", "validation.jpg"]
+    assert sorted(file.name for file in folder.iterdir()) == left
+    assert all(Image.open(folder / f"{name}.jpg").width > 300 for name in ("training", "validation"))
+    assert read_config(folder / "config.yaml") == load_checkpoint(folder / "best.pt").config
     best, last = load_checkpoint(folder / "best.pt"), load_checkpoint(folder / "last.pt")
     assert best.is_classifier
     assert (best.class_names, best.category_ids) == (("disc", "square"), (0, 1))

@@ -307,7 +307,9 @@ def test_training_takes_a_start(files: tuple[Path, Path], names: Path, tmp_path:
     assert run.config.input.resize == "stretch"
     lines: list[str] = []
     out = train(data, start, "nano", SETTINGS, out=tmp_path / "run", device="cpu", listener=Listener(say=lines.append))
-    assert any("kept disc, square" in line for line in lines)
+    assert any("took its backbone" in line for line in lines)
+    with pytest.raises(InputError, match="under a head that has learnt nothing; train it with --config nano"):
+        plan(data, start)
     best = load_checkpoint(out / "best.pt")
     assert best.config.model.darknet == CFG
     trained = {n: v for n, v in best.weights.items() if n.startswith("backbone.") and n.endswith(".0.weight")}

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from tests.conftest import SMALL
 from yolo_lite.config import Config, override_config, read_config
@@ -50,7 +51,10 @@ def test_eight_pictures_are_learnt_by_heart(learnt: tuple[Path, Path]) -> None:
 
 def test_a_run_leaves_checkpoints_and_results(learnt: tuple[Path, Path]) -> None:
     folder, data = learnt
-    assert sorted(file.name for file in folder.iterdir()) == ["best.pt", "last.pt", "results.csv", "results.png"]
+    left = ["best.pt", "config.yaml", "last.pt", "results.csv", "results.png", "training.jpg", "validation.jpg"]
+    assert sorted(file.name for file in folder.iterdir()) == left
+    assert all(Image.open(folder / f"{name}.jpg").width > 300 for name in ("training", "validation"))
+    assert read_config(folder / "config.yaml") == load_checkpoint(folder / "best.pt").config
     best, last = load_checkpoint(folder / "best.pt"), load_checkpoint(folder / "last.pt")
     assert best.class_names == ("disc", "square")
     assert best.category_ids == (7, 3)
@@ -113,7 +117,7 @@ def test_kept_pictures_change_nothing_but_the_time(coco_set: MakeSet, tmp_path: 
         train(data, config=config, out=tmp_path / cache, device="cpu", listener=Listener(say=said.append))
     assert same(weights_of(tmp_path / "ram" / "last.pt"), weights_of(tmp_path / "none" / "last.pt"))
     told = [[line for line in lines[cache] if "memory" in line] for cache in ("ram", "none")]
-    assert told == [["pictures kept in memory: 8, 0.6 MB"], []]  # 144 x 192 times 3, of an input of 96 x 128 times 1.5
+    assert told == [["pictures kept in memory: 8, 0.7 MB"], []]  # of 144 x 192: the input, 96 x 128, times 1.5
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import yolo_lite
-from yolo_lite.cli import bench, classify, convert, data, detect, eval, inspect, train, tune
+from yolo_lite.cli import bench, card, classify, convert, data, detect, eval, inspect, train, tune
 from yolo_lite.errors import InputError
 
 
@@ -57,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     detect.add_detect(commands.add_parser("detect", help="find objects in pictures or a video"))
     eval.add_eval(commands.add_parser("eval", help="score a checkpoint or a result file"))
     classify.add_classify(commands.add_parser("classify", help="train, score and use a classifier of whole pictures"))
+    card.add_card(commands.add_parser("card", help="print what a checkpoint says of itself"))
     convert.add_convert(commands.add_parser("convert", help="turn other projects' weights into checkpoints"))
     data.add_data(
         commands.add_parser("data", help="look at data sets, check them, cut them down, turn one layout into another")

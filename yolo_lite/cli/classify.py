@@ -72,7 +72,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
-    """Train a classifier. Leaves last.pt (to resume), best.pt (to use), results.csv and results.png in its folder.
+    """Train a classifier. Leaves in its folder best.pt (to use), last.pt (to resume), results.csv, results.png, config.yaml, and the
+    sheets training.jpg (samples with their targets) and validation.jpg (pictures with what the best epoch finds).
 
     Without --model and --weights it goes on from the backbone of the shipped detector.
     """

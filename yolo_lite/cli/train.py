@@ -44,7 +44,8 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
-    """Train a detector. Leaves last.pt (to resume), best.pt (to use), results.csv and results.png in its folder.
+    """Train a detector. Leaves in its folder best.pt (to use), last.pt (to resume), results.csv, results.png, config.yaml, and the
+    sheets training.jpg (samples with their targets) and validation.jpg (pictures with what the best epoch finds).
 
     Without --config and --weights it goes on from the shipped weights with the settings of configs/finetune.yaml.
     """
@@ -116,6 +117,8 @@ def _check_resumed(args: argparse.Namespace, run: Run) -> None:
         "split": (getattr(args, "split", None), run.split),
         "difficult": (getattr(args, "difficult", None) or None, run.difficult),
     }
+    if getattr(args, "config", None):
+        raise InputError("--resume goes on with the configuration of the run; leave out --config")
     if args.time:
         raise InputError("--resume goes on with the epochs and steps that --time worked out; leave it out")
     for name, (given, stored) in asked.items():

@@ -90,7 +90,7 @@ def may_keep(choice: str, count: int, need: int, say: Callable[[str], None]) -> 
         return True
     told = f"{count:,} pictures need {_in_gb(need)}, and there is room for {_in_gb(room)}"
     if choice == "ram":
-        raise InputError(f"--cache ram: {told}; use --cache none, --fraction or a smaller --image-size")
+        raise InputError(f"train.cache is ram, but {told}; choose auto or none, fewer pictures or a smaller image size")
     say(f"pictures are not kept in memory: {told}; they are decoded in every epoch")
     return False
 

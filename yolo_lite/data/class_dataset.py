@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
+from yolo_lite.data.cache import may_keep
 from yolo_lite.data.images import decode_image, read_image
 from yolo_lite.errors import InputError
 from yolo_lite.structures import ClassBatch, ClassRecord, ClassSample, Image, Letterbox
@@ -18,7 +19,9 @@ from yolo_lite.structures import ClassBatch, ClassRecord, ClassSample, Image, Le
 if TYPE_CHECKING:
     from yolo_lite.data.augment import ClassAugmenter
 
-CACHE_LIMIT = 1 << 30  # bytes of input pixels that are kept in memory instead of being decoded in every epoch
+CACHE_LIMIT = (
+    1 << 30
+)  # bytes of input pixels that are kept in memory, without being asked, instead of decoded each time
 
 
 class ClassDataset(Dataset[ClassSample]):
@@ -34,9 +37,11 @@ class ClassDataset(Dataset[ClassSample]):
         augmenter: None for pictures as they are.
         strong_epochs: so many epochs, from the start, are augmented in full.
         seed: of the augmentation.
+        cache: keep the pictures in memory: "auto" up to CACHE_LIMIT and where there is room, "ram" or stop, "none".
 
     Raises:
-        InputError: naming the first picture that cannot be read, where all fit into the memory set aside.
+        InputError: naming the first picture that cannot be read, where they are kept; where they are to be and there is
+            no room.
     """
 
     def __init__(
@@ -48,11 +53,13 @@ class ClassDataset(Dataset[ClassSample]):
         augmenter: ClassAugmenter | None = None,
         strong_epochs: int = 0,
         seed: int = 0,
+        cache: str = "auto",
     ) -> None:
         self.records, self.input_hw, self.channels, self.resize = records, input_hw, channels, resize
         self.augmenter, self.strong_epochs, self.seed = augmenter, strong_epochs, seed
         self.kept: npt.NDArray[np.uint8] | None = None
-        if len(records) * channels * input_hw[0] * input_hw[1] <= CACHE_LIMIT:
+        need = len(records) * channels * input_hw[0] * input_hw[1]
+        if may_keep(cache, len(records), need, lambda line: None) and (cache == "ram" or need <= CACHE_LIMIT):
             kept = np.empty((len(records), *input_hw, channels), np.uint8)
             for index in range(len(records)):
                 kept[index] = self.load(index)

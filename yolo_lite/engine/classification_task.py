@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from yolo_lite.config import Config
 from yolo_lite.data.augment import ClassAugmenter
@@ -11,7 +15,7 @@ from yolo_lite.data.class_dataset import ClassDataset, collate_classes
 from yolo_lite.data.class_sets import fingerprint_classes, read_classes_to_train
 from yolo_lite.data.loader import EpochSampler, build_loader, each_batch, repeat_factors
 from yolo_lite.engine.checkpoint import Checkpoint
-from yolo_lite.engine.run import Listener, Prepared, Run, strong_epochs
+from yolo_lite.engine.run import Listener, Prepared, Run, spread, strong_epochs
 from yolo_lite.engine.transfer import transfer_backbone, transfer_classes
 from yolo_lite.errors import InputError
 from yolo_lite.losses.classification import classification_loss
@@ -19,6 +23,7 @@ from yolo_lite.metrics.classification import classification_report
 from yolo_lite.models.classifier import ClassifierNet, build_classifier
 from yolo_lite.models.course import imagenet_weights
 from yolo_lite.structures import ClassBatch, ClassificationSet
+from yolo_lite.visualize import SheetPicture
 
 _LARGER = 4  # times the batch size of training, to evaluate
 
@@ -47,9 +52,35 @@ class ClassificationTask:
         loss = classification_loss(outputs, labels, self.config.classifier.loss)
         return {"accuracy": report.accuracy, "F1": report.macro.f1, "val_loss": float(loss)}
 
+    def samples(self, dataset: Dataset[Any]) -> list[SheetPicture]:
+        """Return training inputs of the first epoch with their classes, to be looked at."""
+        chosen = (dataset[0, index] for index in spread(len(self.train.records)))
+        return [_labelled(one.image, one.label, self.train.class_names[one.label]) for one in chosen]
+
+    @torch.inference_mode()
+    def predictions(self, model: nn.Module) -> list[SheetPicture]:
+        """Return validation inputs with what the model calls them."""
+        assert isinstance(model, ClassifierNet)
+        pictures, names = [], self.train.class_names
+        for index in spread(len(self.val)):
+            one = self.val[0, index]
+            batch = one.image.unsqueeze(0).to(self.device).contiguous(memory_format=torch.channels_last)
+            scores = model.scores(model(batch))[0]
+            called = int(scores.argmax())
+            truth = "" if called == one.label else f", is {names[one.label]}"
+            pictures.append(_labelled(one.image, called, f"{names[called]} {scores[called]:.0%}{truth}"))
+        return pictures
+
     def name_samples(self, batch: ClassBatch) -> list[str]:
         """Return the names of a batch's pictures."""
         return [self.train.records[index].name for index in batch.positions.tolist()]
+
+
+def _labelled(image: Tensor, label: int, text: str) -> SheetPicture:
+    """Return a picture, uint8 [channels, H, W], with its class."""
+    pixels = image.permute(1, 2, 0).numpy()
+    pixels = np.repeat(pixels, 3, 2) if pixels.shape[2] == 1 else pixels
+    return SheetPicture(pixels, [[0, 0, pixels.shape[1], pixels.shape[0]]], [label], [text])
 
 
 @torch.inference_mode()
@@ -95,8 +126,8 @@ def prepare_classification(run: Run, start: Checkpoint | None, device: torch.dev
     augmenter = ClassAugmenter(config.augment, config.input.channels)
     listener.say(f"augmentation: {augmenter.describe()}")
     how = (config.input.image_size, config.input.channels, config.input.resize)
-    dataset = ClassDataset(train_set.records, *how, augmenter, strong_epochs(config), seed)
-    task = ClassificationTask(config, train_set, ClassDataset(val_set.records, *how), device)
+    dataset = ClassDataset(train_set.records, *how, augmenter, strong_epochs(config), seed, config.train.cache)
+    task = ClassificationTask(config, train_set, ClassDataset(val_set.records, *how, cache=config.train.cache), device)
     about = {
         "train": train_set.summary(),
         "val": val_set.summary(),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from yolo_lite.config import Config
 from yolo_lite.data.augment import Augmenter
@@ -14,7 +16,7 @@ from yolo_lite.data.discover import fingerprint, read_train_and_val
 from yolo_lite.data.loader import repeat_factors
 from yolo_lite.engine.checkpoint import Checkpoint
 from yolo_lite.engine.evaluate import EvaluationSettings, detect_split
-from yolo_lite.engine.run import Listener, Prepared, Run, strong_epochs
+from yolo_lite.engine.run import Listener, Prepared, Run, spread, strong_epochs
 from yolo_lite.engine.transfer import most_alike, transfer, transfer_backbone
 from yolo_lite.errors import InputError
 from yolo_lite.losses.assign import ASSIGNERS, static
@@ -25,7 +27,11 @@ from yolo_lite.models.build import build_detector
 from yolo_lite.models.yolo import Yolo
 from yolo_lite.models.yolov1 import DenseGridHead, GridHead
 from yolo_lite.ops.iou import KINDS
+from yolo_lite.postprocess import postprocess, to_detections
 from yolo_lite.structures import Batch, DetectionSet
+from yolo_lite.visualize import SheetPicture
+
+SHOWN = 0.25  # score above which predictions are drawn
 
 
 class DetectionTask:
@@ -73,6 +79,35 @@ class DetectionTask:
         rows, _ = detect_split(model, self.train.class_names, self.val, size, resize, self.device, settings)
         return dict(evaluate_coco(self.val, rows).numbers)
 
+    def samples(self, dataset: Dataset[Any]) -> list[SheetPicture]:
+        """Return training inputs of the first epoch with their targets, to be looked at."""
+        chosen = (dataset[0, index] for index in spread(len(self.train.records)))
+        names = self.train.class_names
+        return [
+            SheetPicture(
+                one.image.permute(1, 2, 0).numpy(),
+                one.boxes.numpy(),
+                one.labels.tolist(),
+                [names[i] for i in one.labels],
+            )
+            for one in chosen
+        ]
+
+    @torch.inference_mode()
+    def predictions(self, model: nn.Module) -> list[SheetPicture]:
+        """Return validation inputs with what the model finds in them, scores above SHOWN."""
+        assert isinstance(model, Yolo)
+        dataset = DetectionDataset(self.val.records, self.config.input.image_size, self.config.input.resize)
+        pictures = []
+        for index in spread(len(dataset)):
+            image = dataset[0, index].image
+            raw = model(image.unsqueeze(0).to(self.device).contiguous(memory_format=torch.channels_last))
+            rows, counts = postprocess(raw, model.decode, SHOWN, 0.6)
+            (found,) = to_detections(rows, counts, self.train.class_names)
+            texts = [f"{name} {score:.0%}" for name, score in zip(found.names, found.scores)]
+            pictures.append(SheetPicture(image.permute(1, 2, 0).numpy(), found.boxes, found.labels.tolist(), texts))
+        return pictures
+
     def name_samples(self, batch: Batch) -> list[str]:
         """Return the file names of a batch's pictures."""
         return [self.train.records[index].path.name for index in batch.positions.tolist()]
@@ -88,7 +123,7 @@ def prepare_detection(run: Run, start: Checkpoint | None, device: torch.device, 
     check_pictures(train_set)
     check_pictures(val_set)
     model = build_detector(config, len(train_set.class_names), config.train.seed)
-    if start and start.is_classifier:
+    if start and (start.is_classifier or "until" in start.about):  # the latter: a part of a network of Darknet
         listener.say(f"starting from {run.weights}: {transfer_backbone(model, start)}")
     elif start:
         if set(train_set.class_names) - set(start.class_names):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from yolo_lite.config import Config
 from yolo_lite.engine import loop
+from yolo_lite.visualize import SheetPicture
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,20 @@ class Listener:
     on_epoch: Callable[[Mapping[str, float], bool], None] = lambda row, best: None
 
 
+class Task(loop.Task, Protocol):
+    """What a run asks of a task besides what the loop does."""
+
+    def samples(self, dataset: Dataset[Any]) -> list[SheetPicture]:
+        """Return training inputs with their targets, to be looked at."""
+
+    def predictions(self, model: nn.Module) -> list[SheetPicture]:
+        """Return validation inputs with what a model in evaluation mode says of them."""
+
+
 class Prepared(NamedTuple):
     """Everything of a run that depends on its task."""
 
-    task: loop.Task
+    task: Task
     model: nn.Module
     dataset: Dataset[Any]
     collate: Callable[[Sequence[Any]], Any] | None
@@ -73,6 +84,14 @@ class Prepared(NamedTuple):
     category_ids: tuple[int, ...]
     about: dict[str, Any]  # of the data, for the checkpoint: summaries and fingerprints
     repeats: npt.NDArray[np.float64] | None  # how often each sample is to be shown in an epoch; None: once
+
+
+_SHEET = 16  # pictures
+
+
+def spread(total: int) -> list[int]:
+    """Return positions of at most 16 among so many, evenly spread: the pictures of a sheet."""
+    return [i * total // min(_SHEET, total) for i in range(min(_SHEET, total))]
 
 
 def strong_epochs(config: Config) -> int:

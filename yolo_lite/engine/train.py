@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 import yolo_lite
-from yolo_lite.config import Config, TrainConfig, override_config, read_config
+from yolo_lite.config import Config, TrainConfig, config_to_dict, override_config, read_config
 from yolo_lite.data.class_sets import DEFAULT_SHARES, parse_shares
 from yolo_lite.data.loader import EpochSampler, build_loader
 from yolo_lite.engine import loop
@@ -41,7 +42,7 @@ from yolo_lite.engine.weights import DEFAULT_WEIGHTS, find_config, find_weights
 from yolo_lite.errors import InputError
 from yolo_lite.files import check_can_create, make_folder, write_atomically
 from yolo_lite.models.classifier import DETECTORS
-from yolo_lite.visualize import plot_results
+from yolo_lite.visualize import draw_sheet, plot_results
 
 
 def train(
@@ -58,7 +59,7 @@ def train(
     minutes: float = 0.0,
     preflight: bool = True,
 ) -> Path:
-    """Train a detector and return the folder with last.pt, best.pt, results.csv and results.png.
+    """Train a detector and return its folder: last.pt, best.pt, results, settings, sheets of samples.
 
     Args:
         data: a folder or YAML file; see data/discover.py.
@@ -99,7 +100,7 @@ def train_classifier(
     minutes: float = 0.0,
     preflight: bool = True,
 ) -> Path:
-    """Train a classifier and return the folder with last.pt, best.pt, results.csv and results.png.
+    """Train a classifier and return its folder: last.pt, best.pt, results, settings, sheets of samples.
 
     Args:
         data: a folder, archive or YAML file; see data/class_sets.py.
@@ -177,7 +178,9 @@ def plan(
     _refuse_other_kind(chosen)
     names = tuple(classes) if classes else None
     if weights == "none":
-        chosen["train.keep_start"] = 0  # of random weights nothing is worth keeping
+        if chosen.get("train.keep_start"):
+            raise InputError("train.keep_start keeps a share of the weights that training starts from: name --weights")
+        chosen["train.keep_start"] = 0  # whatever the configuration says, of random weights nothing is worth keeping
         return Run(str(data), override_config(_named(config, None), chosen), None, names, fraction)
     start = load_checkpoint(find_weights(str(weights)))
     theirs = start.config
@@ -445,9 +448,14 @@ def _about(run: Run, device: torch.device, precision: str) -> dict[str, Any]:
 
 def _save(folder: Path, run: Run, prepared: Prepared, about: dict[str, Any], state: loop.State, best: bool) -> None:
     about = {**about, "metrics": dict(state.rows[-1])}
-    common = (run.config, prepared.class_names, prepared.category_ids)
+    common, task = (run.config, prepared.class_names, prepared.category_ids), prepared.task
     if best:
         save_checkpoint(folder / "best.pt", Checkpoint(*common, half(state.ema.model.state_dict()), about))
+        write_atomically(folder / "validation.jpg", lambda part: draw_sheet(task.predictions(state.ema.model), part))
+    if not (folder / "config.yaml").exists():
+        text = yaml.safe_dump(config_to_dict(run.config), sort_keys=False)
+        write_atomically(folder / "config.yaml", lambda part: part.write_text(text, encoding="utf-8"))
+        write_atomically(folder / "training.jpg", lambda part: draw_sheet(task.samples(prepared.dataset), part))
     write_atomically(folder / "results.csv", lambda part: _write_csv(part, state.rows))
     if prepared.task.metric in state.rows[-1]:
         write_atomically(folder / "results.png", lambda part: plot_results(state.rows, part))

@@ -32,7 +32,7 @@ def shipped(kind: str, suffix: str) -> dict[str, Path]:
 
 def _find(name: str, kind: str, suffix: str) -> Path:
     path = Path(name)
-    if path.exists():
+    if path.is_file():
         return path
     files = shipped(kind, suffix)
     if name.removesuffix(suffix) in files:
