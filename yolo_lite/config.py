@@ -100,6 +100,8 @@ class LossConfig:
     object_weight: float = _between(1.0, 0)
     no_object_weight: float = _between(0.5, 0)
     dfl_weight: float = _between(0.25, 0)  # distribution focal loss, where the head has distance bins
+    teach_class_weight: float = _between(1.0, 0)  # of what a teacher says, where there is one, as is the next
+    teach_box_weight: float = _between(2.0, 0)
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ class TrainConfig:
     keep_start: float = _between(0.0, 0, 0.99)  # share of the weights it started from in what is evaluated and shipped
     precision: str = "auto"  # bf16 where the machine computes in it, else fp32; or fp32, bf16
     accumulate: int = _between(1, 1)  # a batch goes through the network in so many parts, and makes one step
+    teacher: str = ""  # weights of a detector that helps this one learn: a file or the bare name of a shipped one
     freeze: str = "none"  # or backbone: its weights stay as they are, of a detector
     repeat_threshold: float = _between(0.0, 0, 1)  # classes in a smaller share of the pictures are shown more often
     steps_per_epoch: int = _between(0, 0)  # at most; 0 means as many as there are batches

@@ -37,6 +37,14 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         "--fraction", type=float, help="train on this part of the pictures, drawn by the seed; default 1"
     )
     parser.add_argument("--difficult", action="store_true", help=arguments.DIFFICULT_HELP)
+    parser.add_argument(
+        "--teacher",
+        type=arguments.text,
+        help=f"a detector that helps: {arguments.WEIGHTS_HELP}; classes matched by name",
+    )
+    parser.add_argument(
+        "--unlabelled", type=arguments.text, metavar="FOLDER", help="more pictures, of which only the teacher tells"
+    )
     parser.add_argument("--freeze", choices=("none", "backbone"), help="leave this part of the weights as it is")
     parser.add_argument("--cache", choices=("auto", "ram", "none"), help=arguments.CACHE_HELP)
     arguments.add_run(parser)
@@ -56,6 +64,7 @@ def _train(args: argparse.Namespace) -> int:
         fraction = 1.0 if args.fraction is None else args.fraction
         chosen = (args.weights, args.config, run_settings(args), args.classes, fraction)
         how: dict[str, Any] = {"difficult": args.difficult, "minutes": run_minutes(args), "preflight": args.preflight}
+        how["unlabelled"] = args.unlabelled
         return train(args.data, *chosen, args.out, args.device, listener, **how)
 
     folder = train_or_resume(args, "train", start)
@@ -115,6 +124,7 @@ def _check_resumed(args: argparse.Namespace, run: Run) -> None:
         "fraction": (args.fraction, run.fraction),
         "per-class": (getattr(args, "per_class", None), run.per_class),
         "split": (getattr(args, "split", None), run.split),
+        "unlabelled": (_resolved(getattr(args, "unlabelled", None)), run.unlabelled),
         "difficult": (getattr(args, "difficult", None) or None, run.difficult),
     }
     if getattr(args, "config", None):
@@ -148,11 +158,17 @@ def run_settings(args: argparse.Namespace) -> dict[str, object]:
         "train.cache": getattr(args, "cache", None),
     }
     settings.update({key: value for key, value in flags.items() if value is not None})
+    if getattr(args, "teacher", None):
+        settings["train.teacher"] = args.teacher
     if getattr(args, "freeze", None):
         settings.update({"classifier.freeze": True} if args.freeze is True else {"train.freeze": args.freeze})
     if args.image_size:
         settings["input.image_size"] = arguments.image_size(args.image_size)
     return settings
+
+
+def _resolved(path: str | None) -> str | None:
+    return str(Path(path).resolve()) if path else None
 
 
 def run_minutes(args: argparse.Namespace) -> float:

@@ -32,6 +32,7 @@ import numpy as np
 
 from yolo_lite.config import read_yaml
 from yolo_lite.data.coco import read_coco
+from yolo_lite.data.images import IMAGE_SUFFIXES, read_image_size
 from yolo_lite.data.voc import read_voc, voc_class_names
 from yolo_lite.data.yolo_txt import read_text, read_yolo_txt
 from yolo_lite.errors import InputError, some, suggest
@@ -258,6 +259,24 @@ def merge_sets(sets: Sequence[DetectionSet]) -> DetectionSet:
         records = [dataclasses.replace(record, image_id=number) for number, record in enumerate(records, 1)]
     source = " + ".join(data.source for data in sets)
     return DetectionSet(tuple(records), names, category_ids, source, sum(data.dropped for data in sets))
+
+
+def add_unlabelled(data: DetectionSet, folder: Path) -> DetectionSet:
+    """Add the pictures of a folder and those below it, of which nothing is known: the absence of every class means nothing.
+
+    Raises:
+        InputError: where there are none, or one cannot be read.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder; --unlabelled takes a folder of pictures")
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+    if not files:
+        raise InputError(f"no pictures in the folder {folder}; looked for {', '.join(IMAGE_SUFFIXES)}")
+    number = max((record.image_id for record in data.records), default=0)
+    nothing = (np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0, np.bool_), np.zeros(0))
+    every = tuple(range(len(data.class_names)))
+    more = [ImageRecord(file, number + i, read_image_size(file), *nothing, every) for i, file in enumerate(files, 1)]
+    return dataclasses.replace(data, records=(*data.records, *more))
 
 
 def fingerprint(data: DetectionSet) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,15 +13,17 @@ from torch.utils.data import Dataset
 from yolo_lite.config import Config
 from yolo_lite.data.augment import Augmenter
 from yolo_lite.data.datasets import DetectionDataset, check_pictures
-from yolo_lite.data.discover import fingerprint, read_train_and_val
+from yolo_lite.data.discover import add_unlabelled, fingerprint, read_train_and_val
 from yolo_lite.data.loader import repeat_factors
 from yolo_lite.engine.checkpoint import Checkpoint
 from yolo_lite.engine.evaluate import EvaluationSettings, detect_split
 from yolo_lite.engine.run import Listener, Prepared, Run, spread, strong_epochs
+from yolo_lite.engine.teacher import Teacher, describe
 from yolo_lite.engine.transfer import most_alike, transfer, transfer_backbone
 from yolo_lite.errors import InputError
 from yolo_lite.losses.assign import ASSIGNERS, static
 from yolo_lite.losses.detection import detection_loss
+from yolo_lite.losses.teacher import teacher_loss
 from yolo_lite.losses.yolov1 import yolov1_loss
 from yolo_lite.metrics.coco import evaluate_coco
 from yolo_lite.models.build import build_detector
@@ -39,12 +42,19 @@ class DetectionTask:
 
     metric = "AP"
 
-    def __init__(self, config: Config, train: DetectionSet, val: DetectionSet, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: Config,
+        train: DetectionSet,
+        val: DetectionSet,
+        device: torch.device,
+        teacher: Teacher | None = None,
+    ) -> None:
         if config.loss.assigner not in ASSIGNERS:
             raise InputError(f"loss.assigner must be one of {', '.join(ASSIGNERS)}, got {config.loss.assigner!r}")
         if config.loss.box not in KINDS:
             raise InputError(f"loss.box must be one of {', '.join(KINDS)}, got {config.loss.box!r}")
-        self.config, self.train, self.val, self.device = config, train, val, device
+        self.config, self.train, self.val, self.device, self.teacher = config, train, val, device, teacher
         settings = config.loss
         self.weights = {
             "class": settings.class_weight,
@@ -54,6 +64,8 @@ class DetectionTask:
             "coord": settings.coord_weight,
             "object": settings.object_weight,
             "no_object": settings.no_object_weight,
+            "teach_class": settings.teach_class_weight,
+            "teach_box": settings.teach_box_weight,
         }
         self.assign = ASSIGNERS[settings.assigner]
         if self.assign is not static:
@@ -69,6 +81,8 @@ class DetectionTask:
         else:
             bins: int = model.head.BINS  # type: ignore[assignment]
             parts = detection_loss(raw, batch, model.decode, assign, self.config.loss.box, bins, self.config.loss.gamma)
+        if self.teacher:
+            parts |= teacher_loss(raw, model.decode, self.teacher(batch.images, raw))
         return {name: self.weights[name] * value for name, value in parts.items()}
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
@@ -118,6 +132,11 @@ def prepare_detection(run: Run, start: Checkpoint | None, device: torch.device, 
     config = run.config
     chosen = (run.classes, run.fraction, config.train.seed, run.difficult)
     train_set, val_set, notes = read_train_and_val(run.data, *chosen)
+    if run.unlabelled:
+        if not config.train.teacher:
+            raise InputError("--unlabelled pictures need a --teacher, who says what there is in them")
+        train_set = add_unlabelled(train_set, Path(run.unlabelled))
+        notes.append(f"train: with the pictures of {run.unlabelled} {train_set.summary()}")
     for note in notes:
         listener.say(note)
     check_pictures(train_set)
@@ -149,7 +168,11 @@ def prepare_detection(run: Run, start: Checkpoint | None, device: torch.device, 
         "fingerprint": fingerprint(train_set),
         "val_fingerprint": fingerprint(val_set),
     }
-    task = DetectionTask(config, train_set, val_set, device)
+    teacher = None
+    if config.train.teacher:
+        teacher = Teacher(config.train.teacher, train_set.class_names, device)
+        listener.say(describe(teacher, config.train.teacher, train_set.class_names))
+    task = DetectionTask(config, train_set, val_set, device, teacher)
     repeats = None
     if config.train.repeat_threshold:
         shown = [record.labels[~record.crowd].tolist() for record in train_set.records]

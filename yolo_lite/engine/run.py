@@ -29,6 +29,7 @@ class Run:
         per_class: so many pictures of each class at most, of a classifier; 0: all.
         split: how a folder without splits is divided, of a classifier.
         difficult: PASCAL VOC's difficult objects count as others do.
+        unlabelled: a folder of pictures of which only a teacher says what they show.
         minutes: that it was to take, by which `train.epochs` and `train.steps_per_epoch` were worked out; 0: none given.
     """
 
@@ -41,6 +42,7 @@ class Run:
     split: str = "70/15/15"
     difficult: bool = False
     minutes: float = 0.0
+    unlabelled: str | None = None
 
     def to_plain(self) -> dict[str, Any]:
         """Return all but the configuration as plain values."""

@@ -58,6 +58,7 @@ def train(
     difficult: bool = False,
     minutes: float = 0.0,
     preflight: bool = True,
+    unlabelled: str | Path | None = None,
 ) -> Path:
     """Train a detector and return its folder: last.pt, best.pt, results, settings, sheets of samples.
 
@@ -77,12 +78,21 @@ def train(
         difficult: learn and score PASCAL VOC's difficult objects as others, instead of ignoring them.
         minutes: that the run may take, by which the number of epochs and steps is worked out; 0: as `settings` say.
         preflight: first see whether the network learns eight pictures by heart; see engine/preflight.py.
+        unlabelled: a folder of more pictures, of which only the teacher (`train.teacher`) says what they show.
 
     Raises:
         InputError: where anything given cannot be used, or the loss is no longer finite.
     """
     run = plan(data, weights, config, settings, classes, fraction)
-    return run_planned(dataclasses.replace(run, difficult=difficult, minutes=minutes), out, device, listener, preflight)
+    return run_planned(
+        dataclasses.replace(
+            run, difficult=difficult, minutes=minutes, unlabelled=str(unlabelled) if unlabelled else None
+        ),
+        out,
+        device,
+        listener,
+        preflight,
+    )
 
 
 def train_classifier(
@@ -435,6 +445,7 @@ def _about(run: Run, device: torch.device, precision: str) -> dict[str, Any]:
         "split": run.split,
         "difficult": run.difficult,
         "minutes": run.minutes,
+        "unlabelled": run.unlabelled,
         "started_from": run.weights,
         "hardware": describe_hardware(device),
         "precision": precision,
@@ -459,7 +470,8 @@ def _save(folder: Path, run: Run, prepared: Prepared, about: dict[str, Any], sta
     write_atomically(folder / "results.csv", lambda part: _write_csv(part, state.rows))
     if prepared.task.metric in state.rows[-1]:
         write_atomically(folder / "results.png", lambda part: plot_results(state.rows, part))
-    plain = {**run.to_plain(), "data": str(Path(run.data).resolve())}
+    more = str(Path(run.unlabelled).resolve()) if run.unlabelled else None
+    plain = {**run.to_plain(), "data": str(Path(run.data).resolve()), "unlabelled": more}
     training = {**state.to_plain(), "run": plain}
     # Last, because an epoch counts as finished once this is there.
     save_checkpoint(folder / "last.pt", Checkpoint(*common, state.ema.model.state_dict(), about, training))

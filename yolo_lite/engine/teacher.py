@@ -1,0 +1,66 @@
+"""A trained detector that helps another one learn (knowledge distillation, Hinton et al. 2015)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from yolo_lite.engine.checkpoint import build_from_checkpoint, load_checkpoint
+from yolo_lite.engine.device import place
+from yolo_lite.engine.weights import find_weights
+from yolo_lite.errors import InputError, some
+from yolo_lite.losses.teacher import Lesson, same_cells
+from yolo_lite.structures import RawPredictions
+
+
+class Teacher:
+    """A detector with its weights, asked for the classes that the student knows as well.
+
+    It looks at the very inputs of the student, augmented as they are, so nothing of it can be kept from epoch to epoch.
+
+    Args:
+        weights: a file or the bare name of a shipped one.
+        class_names: of the student, matched by name.
+        device: where both compute.
+
+    Raises:
+        InputError: where it knows no class of the student.
+    """
+
+    def __init__(self, weights: str, class_names: Sequence[str], device: torch.device) -> None:
+        source = find_weights(weights)
+        checkpoint = load_checkpoint(source)
+        self.model = place(build_from_checkpoint(checkpoint, source), device).requires_grad_(False)
+        self.known = [name for name in class_names if name in checkpoint.class_names]
+        if not self.known:
+            raise InputError(
+                f"the teacher {source.name} knows none of the classes {some(list(class_names))}, but "
+                f"{some(list(checkpoint.class_names))}"
+            )
+        self.mine = torch.tensor([class_names.index(name) for name in self.known], device=device)
+        self.theirs = torch.tensor([checkpoint.class_names.index(name) for name in self.known], device=device)
+        self._cells: dict[tuple[int, ...], Tensor] = {}
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor, student: RawPredictions) -> Lesson:
+        """Look at inputs, uint8 [B, 3, H, W], and say what there is at each of the student's points."""
+        raw: RawPredictions = self.model(images)
+        size = (images.shape[-2], images.shape[-1])
+        if size not in self._cells:
+            self._cells[size] = same_cells(student, raw).to(images.device)
+        cells = self._cells[size]  # [A, most]
+        scores = raw.class_logits.float().sigmoid()[..., self.theirs]  # [B, their A, K]
+        best = scores.amax(-1)[:, cells.clamp(min=0)].masked_fill(cells < 0, -1)  # [B, A, most]
+        chosen = cells.clamp(min=0).expand_as(best).gather(-1, best.argmax(-1, keepdim=True)).squeeze(-1)  # [B, A]
+        at = chosen.unsqueeze(-1).expand(-1, -1, len(self.known))
+        return Lesson(scores.gather(1, at), self.model.decode(raw, chosen).float(), self.mine, cells[:, 0] >= 0)
+
+
+def describe(teacher: Teacher, weights: str, class_names: Sequence[str]) -> str:
+    """Say who teaches what."""
+    left = [name for name in class_names if name not in teacher.known]
+    silent = f"; it does not know {some(left)}" if left else ""
+    return f"taught by {Path(weights).name}: {some(teacher.known)}{silent}"
