@@ -79,6 +79,7 @@ class AugmentConfig:
     saturation: float = _between(0.25, 0, 1)  # largest shift, as a share of the full range
     value: float = _between(0.2, 0, 1)  # largest shift of brightness, as a share of the full range
     min_visibility: float = _between(0.15, 0, 1)  # a box of which less stays in the picture is dropped
+    multi_scale: float = _between(0.0, 0, 0.9)  # of a detector: largest change of a step's input size, as a share
     off_last: float = _between(0.1, 0, 1)  # share of the epochs, at the end, without mosaic and strong scaling
 
 
@@ -131,6 +132,7 @@ class TrainConfig:
     freeze: str = "none"  # or backbone: its weights stay as they are, of a detector
     repeat_threshold: float = _between(0.0, 0, 1)  # classes in a smaller share of the pictures are shown more often
     steps_per_epoch: int = _between(0, 0)  # at most; 0 means as many as there are batches
+    tensorboard: bool = False  # write every epoch's numbers for TensorBoard as well
     deterministic: bool = False  # refuse operations that may differ from run to run
     evaluate_every: int = _between(1, 1)  # epochs
     patience: int = _between(0, 0)  # stop after so many epochs without a better one; 0 means never

@@ -231,10 +231,11 @@ def draw_attention(
     heat = right.imshow(
         attention, cmap="inferno", alpha=0.65, extent=(0, width, height, 0), interpolation="bilinear", vmin=0, vmax=1
     )
-    right.set(xlim=(0, width), ylim=(height, 0))
+    for axes in (left, right):
+        axes.set(xlim=(0, width), ylim=(height, 0))
     left.set_title("the input", fontsize=10)
     right.set_title(title, fontsize=10, parse_math=False)
-    figure.colorbar(heat, ax=right, shrink=0.8)
+    figure.colorbar(heat, ax=(left, right), shrink=0.8)
     figure.savefig(path, dpi=90)
 
 

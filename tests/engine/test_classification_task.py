@@ -420,6 +420,8 @@ def test_a_detector_is_planned_around_a_classifiers_backbone(tmp_path: Path) -> 
     assert run.config.input.image_size == (320, 320)  # a detector's, not the classifier's
     assert (run.config.train.lr, run.config.train.keep_start) == (0.5, 0)
     assert run.weights == str(tmp_path / "c.pt")
+    taught = plan("data", tmp_path / "c.pt", "yolov1").config.model  # as its paper has it: first a classifier
+    assert (taught.head, taught.neck, taught.widths) == ("grid", "none", (8, 16, 24, 32))
 
 
 @pytest.mark.parametrize("setting", [{"model.widths": [32, 64, 128, 256]}, {"input.mean": [0, 0, 0]}])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from yolo_lite.data.loader import EpochSampler, repeat_factors
 from yolo_lite.engine import loop
 from yolo_lite.engine.budget import Pace, fit_time, measure_pace, parse_minutes
 from yolo_lite.engine.checkpoint import load_checkpoint
+from yolo_lite.engine.detection_task import _another_size
 from yolo_lite.engine.preflight import check_labels, preflight
 from yolo_lite.engine.run import Listener, Prepared, Run
 from yolo_lite.engine.train import prepare_detection, train
@@ -291,3 +294,73 @@ def test_preflight_names_class_ids_that_all_agree(coco_set: Callable[..., Path])
     with pytest.raises(InputError, match=r"every one of .* boxes is called disc, none square, and more"):
         check_labels(dataclasses.replace(data, class_names=("disc", "square", "and more")), (64, 64))
     check_labels(data, (64, 64))  # one of two may well be missing
+
+
+def test_another_size_moves_boxes_with_pixels() -> None:
+    """A white object on black keeps its box at every size; sizes are multiples of 32, and depend on the progress alone."""
+    images = torch.zeros(1, 3, 96, 128, dtype=torch.uint8)
+    images[..., 24:48, 32:96] = 255
+    batch = Batch(images, torch.tensor([[[32.0, 24, 96, 48]]]), torch.zeros(1, 1), torch.zeros(1))
+    sizes = set()
+    for step in range(40):
+        made = _another_size(batch, 0.5, 0, step / 40)
+        height, width = made.images.shape[-2:]
+        sizes.add((height, width))
+        assert height % 32 == width % 32 == 0
+        bright = made.images[0, 0] > 127
+        x = bright.any(0).nonzero().flatten()
+        y = bright.any(1).nonzero().flatten()
+        seen = [int(x[0]), int(y[0]), int(x[-1]) + 1, int(y[-1]) + 1]
+        assert made.boxes[0, 0].tolist() == pytest.approx(seen, abs=1)
+        again = _another_size(batch, 0.5, 0, step / 40)
+        assert torch.equal(made.images, again.images)
+    assert len(sizes) > 3
+    assert {height for height, _ in sizes} <= {64, 96, 128, 160}
+
+
+def test_a_run_may_change_its_input_size_at_each_step(coco_set: Callable[..., Path], tmp_path: Path) -> None:
+    config = config_from_dict({**SMALL, "augment": {"multi_scale": 0.5}}, "test")
+    said: list[str] = []
+    listener = Listener(said.append)
+    folder = train(
+        coco_set({"train": 8, "val": 4}), config=config, out=tmp_path / "run", device="cpu", listener=listener
+    )
+    assert (folder / "best.pt").exists()
+    assert any("input size ±50%, another at each step" in line for line in said)
+
+
+def test_tensorboard_is_asked_for_before_anything_is_done(
+    coco_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(InputError, match="--tensorboard needs TensorBoard: pip install tensorboard"):
+        train(coco_set({"train": 4}), config=small(tensorboard=True), out=tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_tensorboard_gets_every_epoch(
+    coco_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for TensorBoard's writer, which is no dependency of the tests."""
+    written: list[tuple[str, float, int]] = []
+
+    class Writer:
+        def __init__(self, folder: str) -> None:
+            assert folder == str(tmp_path / "run")
+
+        def __enter__(self) -> Writer:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            written.append((name, value, step))
+
+    stand_in = types.ModuleType("tensorboard")
+    stand_in.SummaryWriter = Writer  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", stand_in)
+    config = small(tensorboard=True, epochs=2)
+    train(coco_set({"train": 8, "val": 4}), config=config, out=tmp_path / "run", device="cpu")
+    assert {step for _, _, step in written} == {1, 2}
+    assert {"AP", "lr", "loss/total", "loss/box"} <= {name for name, _, _ in written}

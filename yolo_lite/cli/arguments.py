@@ -49,6 +49,11 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--deterministic", action="store_true", help="refuse operations that may differ from run to run (CUDA: slower)"
     )
+    parser.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write the numbers of each epoch for TensorBoard too (pip install it)",
+    )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting: train.lr=0.002")
 
 

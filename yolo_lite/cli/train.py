@@ -152,8 +152,9 @@ def run_settings(args: argparse.Namespace) -> dict[str, object]:
         "train.epochs": args.epochs,
         "train.batch_size": args.batch_size,
         "train.seed": args.seed,
-        "train.accumulate": getattr(args, "accumulate", None),  # tune lacks this and the next two
+        "train.accumulate": getattr(args, "accumulate", None),  # tune lacks this and what follows
         "train.precision": getattr(args, "precision", None),
+        "train.tensorboard": getattr(args, "tensorboard", None) or None,
         "train.deterministic": getattr(args, "deterministic", None) or None,
         "train.cache": getattr(args, "cache", None),
     }

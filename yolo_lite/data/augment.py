@@ -91,6 +91,8 @@ class Augmenter:
         if c.mosaic:
             steps.insert(0, f"mosaic of four (p {c.mosaic:g})")
         steps += _geometry_words(c) + _colour_words(c)
+        if c.multi_scale:
+            steps.append(f"input size ±{c.multi_scale:.0%}, another at each step")
         if c.off_last and (c.mosaic or c.scale != (1, 1)):
             steps.append(f"no mosaic and little scaling in the last {c.off_last:.0%} of epochs")
         return "; ".join(steps) if len(steps) > 1 else f"none ({steps[0]})"

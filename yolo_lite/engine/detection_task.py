@@ -6,8 +6,10 @@ import functools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from yolo_lite.config import Config
@@ -75,6 +77,8 @@ class DetectionTask:
         """Return the weighted parts; a dynamic assigner judges badly while the network knows nothing, so it waits."""
         assert isinstance(model, Yolo)
         assign = static if progress < self.config.loss.static_share else self.assign
+        if self.config.augment.multi_scale:
+            batch = _another_size(batch, self.config.augment.multi_scale, self.config.train.seed, progress)
         raw = model(batch.images.contiguous(memory_format=torch.channels_last))
         if isinstance(model.head, GridHead | DenseGridHead):
             parts = yolov1_loss(raw, batch, model.decode, model.head.boxes_per_cell)
@@ -125,6 +129,18 @@ class DetectionTask:
     def name_samples(self, batch: Batch) -> list[str]:
         """Return the file names of a batch's pictures."""
         return [self.train.records[index].path.name for index in batch.positions.tolist()]
+
+
+def _another_size(batch: Batch, share: float, seed: int, progress: float) -> Batch:
+    """Bring a batch to another input size, multiples of 32, drawn from seed and progress alone."""
+    factor = np.random.default_rng([seed, round(progress * 2**40), 4]).uniform(1 - share, 1 + share)
+    height, width = batch.images.shape[-2:]
+    new = tuple(max(32, round(side * factor / 32) * 32) for side in (height, width))
+    if new == (height, width):
+        return batch
+    images = F.interpolate(batch.images.float(), new, mode="bilinear", antialias=True)
+    scale = batch.boxes.new_tensor([new[1] / width, new[0] / height] * 2)
+    return batch._replace(images=images, boxes=batch.boxes * scale)
 
 
 def prepare_detection(run: Run, start: Checkpoint | None, device: torch.device, listener: Listener) -> Prepared:

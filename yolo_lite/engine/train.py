@@ -19,6 +19,7 @@ from yolo_lite.config import Config, TrainConfig, config_to_dict, override_confi
 from yolo_lite.data.class_sets import DEFAULT_SHARES, parse_shares
 from yolo_lite.data.loader import EpochSampler, build_loader
 from yolo_lite.engine import loop
+from yolo_lite.engine.board import check_board, open_board
 from yolo_lite.engine.budget import fit_time, measure_pace
 from yolo_lite.engine.checkpoint import (
     Checkpoint,
@@ -229,9 +230,10 @@ def _around_backbone(
     chosen["train.keep_start"] = 0
     base = override_config(_named(config, "shuffle" if DETECTORS[backbone] == "shuffle" else "nano"), chosen)
     mean, std = start.config.input.mean, start.config.input.std
-    return dataclasses.replace(
-        base, model=start.config.model, input=dataclasses.replace(base.input, mean=mean, std=std)
-    )
+    theirs = start.config.model
+    same = {name: getattr(theirs, name) for name in ("backbone", "stem_width", "widths", "depths", "norm")}
+    model = dataclasses.replace(base.model, **same)
+    return dataclasses.replace(base, model=model, input=dataclasses.replace(base.input, mean=mean, std=std))
 
 
 def plan_classifier(
@@ -354,6 +356,8 @@ def _run(
     began, config = time.perf_counter(), run.config
     if config.train.deterministic:
         be_deterministic()
+    if config.train.tensorboard:
+        check_board()
     start = None if resumed or run.weights is None else load_checkpoint(find_weights(run.weights))
     precision = pick_precision(config.train.precision, device)
     if not run.weights and not resumed and config.classifier.model != "resnet50":  # which may have weights of ImageNet
@@ -387,8 +391,12 @@ def _run(
         f"{config.name}: {parameters:,} parameters, {describe_hardware(device)}, {precision}; writing to {folder}"
     )
 
+    board = open_board(folder) if config.train.tensorboard else None
+
     def on_epoch(state: loop.State, best: bool) -> None:
         _save(folder, run, prepared, {**about, "epoch": state.epoch}, state, best)
+        if board:
+            board(state.rows[-1])
         listener.on_epoch(state.rows[-1], best)
 
     parts = [state.parts]
