@@ -364,3 +364,10 @@ def test_tensorboard_gets_every_epoch(
     train(coco_set({"train": 8, "val": 4}), config=config, out=tmp_path / "run", device="cpu")
     assert {step for _, _, step in written} == {1, 2}
     assert {"AP", "lr", "loss/total", "loss/box"} <= {name for name, _, _ in written}
+
+
+def test_preflight_lets_a_small_learning_rate_pass(coco_set: Callable[..., Path]) -> None:
+    """It may be meant so: the loss falls a little, which is said."""
+    config = small(lr=2e-4)
+    line = preflight(prepared(coco_set({"train": 12, "val": 4}), config), config, CPU, "fp32")
+    assert line.startswith("preflight: the loss on 8 pictures fell slowly, from")

@@ -21,7 +21,8 @@ from yolo_lite.structures import DetectionSet
 PICTURES = 8
 STEPS = 60  # at most, all attempts together
 _FIRST = 30  # of these for the run's own learning rate
-_FALL = 0.85  # of the loss that it starts with: what it must come down to
+_FALL = 0.85  # of the loss that it starts with: what it should come down to
+_SLOW = 0.98  # what it must come down to: a small learning rate may be meant so
 _TINY = 2.0  # input pixels
 _OFF = " (--no-preflight trains all the same)"
 
@@ -78,7 +79,9 @@ def preflight(prepared: Prepared, config: Config, device: torch.device, precisio
         torch.manual_seed(config.train.seed)
         own, parts = _attempt(prepared, config.train, batch, _FIRST, device, precision)
         if _fell(own):
-            return f"preflight: the loss on {len(batch[0])} pictures fell from {own[0]:.3g} to {own[-1]:.3g} in {len(own)} steps"
+            return f"preflight: the loss on {len(batch[0])} pictures fell from {_told(own)} in {len(own)} steps"
+        if _fell(own, _SLOW):
+            return f"preflight: the loss on {len(batch[0])} pictures fell slowly, from {_told(own)} in {len(own)} steps"
         slower = dataclasses.replace(config.train, lr=config.train.lr / 30)
         faster = dataclasses.replace(config.train, lr=max(30 * config.train.lr, 1e-3))
         left = (STEPS - _FIRST) // 2
@@ -130,11 +133,11 @@ def _attempt(
     return parts["total"], parts
 
 
-def _fell(losses: list[float]) -> bool:
-    """Say whether the last losses are clearly below the first; a loss that begins at 0 has nowhere to fall."""
+def _fell(losses: list[float], share: float = _FALL) -> bool:
+    """Say whether the last losses are below that share of the first; a loss that begins at 0 has nowhere to fall."""
     if len(losses) < 4:
         return False
-    return statistics.fmean(losses[-3:]) < _FALL * losses[0]
+    return statistics.fmean(losses[-3:]) < share * losses[0]
 
 
 def _falls_faster(losses: list[float], own: list[float]) -> bool:
