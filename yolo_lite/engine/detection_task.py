@@ -155,6 +155,10 @@ def prepare_detection(run: Run, start: Checkpoint | None, device: torch.device, 
         notes.append(f"train: with the pictures of {run.unlabelled} {train_set.summary()}")
     for note in notes:
         listener.say(note)
+    teacher = None
+    if config.train.teacher:
+        teacher = Teacher(config.train.teacher, train_set.class_names, device)
+        listener.say(describe(teacher, config.train.teacher, train_set.class_names))
     check_pictures(train_set)
     check_pictures(val_set)
     model = build_detector(config, len(train_set.class_names), config.train.seed)
@@ -184,10 +188,6 @@ def prepare_detection(run: Run, start: Checkpoint | None, device: torch.device, 
         "fingerprint": fingerprint(train_set),
         "val_fingerprint": fingerprint(val_set),
     }
-    teacher = None
-    if config.train.teacher:
-        teacher = Teacher(config.train.teacher, train_set.class_names, device)
-        listener.say(describe(teacher, config.train.teacher, train_set.class_names))
     task = DetectionTask(config, train_set, val_set, device, teacher)
     repeats = None
     if config.train.repeat_threshold:
