@@ -4,6 +4,7 @@ import sys
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import BaseError
 
 STABLE = sys.version_info >= (3, 11)  # buffers joined the stable interface with Python 3.11
 
@@ -14,18 +15,39 @@ class BuildOps(build_ext):
     def build_extensions(self) -> None:
         msvc = self.compiler.compiler_type == "msvc"
         for extension in self.extensions:
-            extension.extra_compile_args = (
-                ["/O2", "/fp:precise"] if msvc else ["-O3", "-ffp-contract=off", "-fno-math-errno"]
-            )
+            if msvc:
+                extension.extra_compile_args = ["/O2", "/fp:precise"]
+                continue
+            openmp = ["-fopenmp"] if sys.platform == "linux" else []  # the library that torch has loaded already
+            extension.extra_compile_args = [
+                "-O3",
+                "-ffp-contract=off",
+                "-fno-math-errno",
+                "-fno-trapping-math",
+                *openmp,
+            ]
+            extension.extra_link_args = list(openmp)
         super().build_extensions()
+
+    def build_extension(self, extension: Extension) -> None:
+        try:
+            super().build_extension(extension)
+        except BaseError:  # a compiler without OpenMP: the same results from one thread
+            if "-fopenmp" not in extension.extra_link_args:
+                raise
+            extension.extra_compile_args.remove("-fopenmp")
+            extension.extra_link_args = []
+            super().build_extension(extension)
 
 
 setup(
     ext_modules=[
         Extension(
             "yolo_lite.ops._native",
-            ["yolo_lite/ops/kernels/native.c"],
-            depends=["yolo_lite/ops/kernels/overlap.h"],
+            ["yolo_lite/ops/kernels/native.c", "yolo_lite/ops/kernels/norm_silu.c"],
+            depends=[
+                f"yolo_lite/ops/kernels/{name}.h" for name in ("overlap", "clones", "norm_silu", "norm_silu_rows")
+            ],
             define_macros=[("Py_LIMITED_API", "0x030B0000")] if STABLE else [],
             py_limited_api=STABLE,
             libraries=[] if sys.platform == "win32" else ["m"],

@@ -751,29 +751,32 @@ def gcc(*arguments: str) -> str:
 
 
 def exercised(
-    folder: Path, source: str, *flags: str, environment: dict[str, str] | None = None
+    folder: Path, source: str, *flags: str, environment: dict[str, str] | None = None, exercise: str = EXERCISE
 ) -> subprocess.CompletedProcess[str]:
     """Compile a version of native.c and exercise it in a process of its own, which prints a sum of all results."""
     (folder / "native.c").write_text(source)
     headers = ["-I" + sysconfig.get_paths()["include"], f"-I{SOURCE.parent}"]
     fixed = ["-shared", "-fPIC", "-DNO_CLONES", "-Wall", "-Wextra", "-Werror"]
-    gcc(*fixed, *flags, *headers, str(folder / "native.c"), "-o", str(folder / "_native.so"))
+    sources = [str(folder / "native.c"), str(SOURCE.parent / "norm_silu.c")]
+    gcc(*fixed, *flags, *headers, *sources, "-lm", "-o", str(folder / "_native.so"))
     return subprocess.run(
-        [sys.executable, "-c", EXERCISE + RUN, str(folder / "_native.so")],
+        [sys.executable, "-c", exercise + RUN, str(folder / "_native.so")],
         capture_output=True,
         text=True,
         env={**os.environ, **(environment or {})},
     )
 
 
-def sanitized(folder: Path, source: str) -> subprocess.CompletedProcess[str]:
+def sanitized(folder: Path, source: str, exercise: str = EXERCISE) -> subprocess.CompletedProcess[str]:
     library = gcc("-print-file-name=libasan.so")
     if not Path(library).is_absolute():
         pytest.skip("no libasan")
     options = {"LD_PRELOAD": library, "PYTHONMALLOC": "malloc"}
-    result = exercised(folder, source, *SANITIZE, environment={**options, "ASAN_OPTIONS": "detect_leaks=1"})
+    flags: dict[str, Any] = {"environment": {**options, "ASAN_OPTIONS": "detect_leaks=1"}, "exercise": exercise}
+    result = exercised(folder, source, *SANITIZE, **flags)
     if "LeakSanitizer has encountered a fatal error" in result.stderr:  # it needs ptrace
-        result = exercised(folder, source, *SANITIZE, environment={**options, "ASAN_OPTIONS": "detect_leaks=0"})
+        flags["environment"] = {**options, "ASAN_OPTIONS": "detect_leaks=0"}
+        result = exercised(folder, source, *SANITIZE, **flags)
     return result
 
 

@@ -28,7 +28,7 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
 
 
 OPTIMIZERS: dict[str, Factory] = {
-    "adamw": lambda groups, lr, momentum: torch.optim.AdamW(groups, lr=lr),
+    "adamw": lambda groups, lr, momentum: torch.optim.AdamW(groups, lr=lr, fused=True),
     "adam": lambda groups, lr, momentum: torch.optim.Adam(groups, lr=lr),
     "sgd": lambda groups, lr, momentum: torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0),
     "rmsprop": lambda groups, lr, momentum: torch.optim.RMSprop(groups, lr=lr, momentum=momentum),

@@ -37,8 +37,8 @@ class Yolo(nn.Module):
         super().__init__()
         self.backbone, self.neck, self.head = backbone, neck, head
         self.frozen = False
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1))
 
     def freeze_backbone(self) -> None:
         """Leave the backbone as it is from now on, the statistics of its norms too."""
@@ -58,7 +58,7 @@ class Yolo(nn.Module):
         Args:
             images: uint8 or float [B, 3, H, W] RGB, 0..255, height and width multiples of 32.
         """
-        x = (images.to(self.mean.dtype) - self.mean) / self.std
+        x = (images.to(self.mean.dtype) - self.mean).div_(self.std)
         raw: RawPredictions = self.head(self.neck(self.backbone(x)))
         return raw
 

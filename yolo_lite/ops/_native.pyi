@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 _Float32 = npt.NDArray[np.float32]
+_Map = npt.NDArray[np.float32] | npt.NDArray[np.int16]
 _Int32 = npt.NDArray[np.int32]
 _Int64 = npt.NDArray[np.int64]
 
@@ -29,5 +30,32 @@ def task_aligned(
     beta: int,
     box_index: _Int64,
     target_score: _Float32,
+    /,
+) -> None: ...
+def norm_silu_forward(
+    x: _Map,
+    bfloat16: bool,
+    weight: _Float32,
+    bias: _Float32,
+    eps: float,
+    threads: int,
+    y: _Map,
+    means: _Float32,
+    variances: _Float32,
+    /,
+) -> None: ...
+def norm_silu_backward(
+    x: _Map,
+    dy: _Map,
+    bfloat16: bool,
+    weight: _Float32,
+    bias: _Float32,
+    means: _Float32,
+    variances: _Float32,
+    eps: float,
+    threads: int,
+    dx: _Map,
+    d_weight: _Float32,
+    d_bias: _Float32,
     /,
 ) -> None: ...

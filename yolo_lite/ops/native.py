@@ -77,6 +77,55 @@ def task_aligned_native(
     return box_index, target_score
 
 
+def norm_silu_forward_native(x: Tensor, weight: Tensor, bias: Tensor, eps: float, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Write the batch-normalised and activated x into y, both float32 or bfloat16 [B, C, H, W], channels last in memory.
+
+    Returns:
+        mean and variance of each channel, float32 [C].
+    """
+    mean, variance = torch.empty_like(weight), torch.empty_like(weight)
+    _native.norm_silu_forward(
+        _rows(x),
+        x.dtype == torch.bfloat16,
+        _array(weight),
+        _array(bias),
+        eps,
+        torch.get_num_threads(),
+        _rows(y),
+        mean.numpy(),
+        variance.numpy(),
+    )
+    return mean, variance
+
+
+def norm_silu_backward_native(
+    x: Tensor, dy: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients with respect to x, weight and bias; arguments as those of the forward pass, dy like y."""
+    dx, d_weight, d_bias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
+    _native.norm_silu_backward(
+        _rows(x),
+        _rows(dy),
+        x.dtype == torch.bfloat16,
+        _array(weight),
+        _array(bias),
+        mean.numpy(),
+        variance.numpy(),
+        eps,
+        torch.get_num_threads(),
+        _rows(dx),
+        d_weight.numpy(),
+        d_bias.numpy(),
+    )
+    return dx, d_weight, d_bias
+
+
+def _rows(x: Tensor) -> Any:
+    """Return the memory of a channels-last map [B, C, H, W] as an array [B * H * W, C]; bfloat16 as the int16 of its bits."""
+    rows = x.detach().permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+    return (rows.view(torch.int16) if x.dtype == torch.bfloat16 else rows).numpy()
+
+
 def _array(tensor: Tensor) -> Any:
     """Return the tensor's memory as a NumPy array, copied only where it is not contiguous."""
     if tensor.requires_grad:

@@ -1,6 +1,7 @@
-/* The CPU's fast path: suppression and task-aligned assignment, without torch, over buffers that NumPy shares.
+/* The CPU's fast path: suppression and task-aligned assignment, without torch, over buffers that NumPy shares; and the
+   door to norm_silu.c.
 
-   Results equal the definitions in torch_nms.py and losses/assign.py bit for bit. Everything that comes from outside is
+   Suppression and assignment equal the definitions in torch_nms.py and losses/assign.py bit for bit. Everything that comes from outside is
    checked (dtype, shape, contiguity) before it is read; the interpreter's lock is released while computing. */
 
 #define PY_SSIZE_T_CLEAN
@@ -11,18 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clones.h"
+#include "norm_silu.h"
 #include "overlap.h"
 
 #ifdef _MSC_VER
 #pragma fp_contract(off)
-#endif
-
-/* One function, compiled for several instruction sets and chosen when the library is loaded: only where the compiler
-   and the C library are known to do that. */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && !defined(NO_CLONES)
-#define CLONES __attribute__((target_clones("default", "avx2", "avx512f")))
-#else
-#define CLONES
 #endif
 
 #define CHUNK 16 /* kept boxes that are tested together: as many float32 as the widest registers hold */
@@ -297,7 +292,7 @@ static int assign_batch(Scene scene, int64_t batch, const float *points, int64_t
 
 /* Python ----------------------------------------------------------------------------------------------------------- */
 
-#define MOST_BUFFERS 8
+#define MOST_BUFFERS 9
 
 /* The buffers that a call holds. */
 typedef struct {
@@ -309,7 +304,8 @@ static void release(Buffers *buffers) {
     while (buffers->count) PyBuffer_Release(&buffers->views[--buffers->count]);
 }
 
-/* Take a C-contiguous buffer of float32 ('f'), int32 ('i') or int64 ('q') of the given shape, in which -1 means any length.
+/* Take a C-contiguous buffer of float32 ('f'), int16 ('h'), int32 ('i') or int64 ('q') of the given shape, in which -1 means
+   any length.
    Returns NULL with an exception set that names the argument. */
 static Py_buffer *take(Buffers *buffers, PyObject *object, const char *name, char type, int ndim,
                        const Py_ssize_t *shape, int writable) {
@@ -321,10 +317,10 @@ static Py_buffer *take(Buffers *buffers, PyObject *object, const char *name, cha
     }
     buffers->count++;
     const char *format = view->format ? view->format : "B";
-    const size_t size = type == 'q' ? 8 : 4;
-    const char *formats = type == 'f' ? "f" : type == 'i' ? "il" : "ql";
+    const size_t size = type == 'q' ? 8 : type == 'h' ? 2 : 4;
+    const char *formats = type == 'f' ? "f" : type == 'h' ? "h" : type == 'i' ? "il" : "ql";
     if (strlen(format) != 1 || !strchr(formats, format[0]) || (size_t)view->itemsize != size) {
-        const char *wanted = type == 'f' ? "float32" : type == 'i' ? "int32" : "int64";
+        const char *wanted = type == 'f' ? "float32" : type == 'h' ? "int16" : type == 'i' ? "int32" : "int64";
         PyErr_Format(PyExc_ValueError, "%s must be %s, got format '%s'", name, wanted, format);
         return NULL;
     }
@@ -351,6 +347,14 @@ static PyObject *finish(Buffers *buffers, int failed) {
     if (PyErr_Occurred()) return NULL;
     if (failed) return PyErr_NoMemory();
     Py_RETURN_NONE;
+}
+
+static int is_map(const Py_buffer *x, int threads) {
+    if (x->shape[0] < 1 || x->shape[1] < 1 || x->shape[1] > INT32_MAX / 4 || threads < 1) {
+        PyErr_SetString(PyExc_ValueError, "x must have at least one row and channel, threads must be at least 1");
+        return 0;
+    }
+    return 1;
 }
 
 static PyObject *py_nms_padded(PyObject *self, PyObject *args) {
@@ -421,7 +425,71 @@ static PyObject *py_task_aligned(PyObject *self, PyObject *args) {
     return finish(&buffers, failed);
 }
 
+static PyObject *py_norm_silu_forward(PyObject *self, PyObject *args) {
+    (void)self;
+    PyObject *x, *weight, *bias, *y, *means, *variances;
+    int bfloat16, threads;
+    double eps;
+    if (!PyArg_ParseTuple(args, "OpOOdiOOO:norm_silu_forward", &x, &bfloat16, &weight, &bias, &eps, &threads, &y, &means,
+                          &variances))
+        return NULL;
+    Buffers buffers = {.count = 0};
+    int failed = 0;
+    const char type = bfloat16 ? 'h' : 'f';
+    Py_buffer *map, *weights, *biases, *result, *mean, *variance;
+    if ((map = take(&buffers, x, "x", type, 2, SHAPE(-1, -1), 0)) &&
+        (weights = take(&buffers, weight, "weight", 'f', 1, SHAPE(map->shape[1]), 0)) &&
+        (biases = take(&buffers, bias, "bias", 'f', 1, SHAPE(map->shape[1]), 0)) &&
+        (result = take(&buffers, y, "y", type, 2, SHAPE(map->shape[0], map->shape[1]), 1)) &&
+        (mean = take(&buffers, means, "means", 'f', 1, SHAPE(map->shape[1]), 1)) &&
+        (variance = take(&buffers, variances, "variances", 'f', 1, SHAPE(map->shape[1]), 1))) {
+        if (!is_map(map, threads)) return finish(&buffers, 0);
+        Py_BEGIN_ALLOW_THREADS;
+        failed = norm_silu_forward((Map){map->buf, map->shape[0], map->shape[1], bfloat16}, weights->buf, biases->buf, eps,
+                                   threads, result->buf, mean->buf, variance->buf);
+        Py_END_ALLOW_THREADS;
+    }
+    return finish(&buffers, failed);
+}
+
+static PyObject *py_norm_silu_backward(PyObject *self, PyObject *args) {
+    (void)self;
+    PyObject *x, *dy, *weight, *bias, *means, *variances, *dx, *d_weight, *d_bias;
+    int bfloat16, threads;
+    double eps;
+    if (!PyArg_ParseTuple(args, "OOpOOOOdiOOO:norm_silu_backward", &x, &dy, &bfloat16, &weight, &bias, &means, &variances,
+                          &eps, &threads, &dx, &d_weight, &d_bias))
+        return NULL;
+    Buffers buffers = {.count = 0};
+    int failed = 0;
+    const char type = bfloat16 ? 'h' : 'f';
+    Py_buffer *map, *given, *weights, *biases, *mean, *variance, *result, *of_weight, *of_bias;
+    if ((map = take(&buffers, x, "x", type, 2, SHAPE(-1, -1), 0)) &&
+        (given = take(&buffers, dy, "dy", type, 2, SHAPE(map->shape[0], map->shape[1]), 0)) &&
+        (weights = take(&buffers, weight, "weight", 'f', 1, SHAPE(map->shape[1]), 0)) &&
+        (biases = take(&buffers, bias, "bias", 'f', 1, SHAPE(map->shape[1]), 0)) &&
+        (mean = take(&buffers, means, "means", 'f', 1, SHAPE(map->shape[1]), 0)) &&
+        (variance = take(&buffers, variances, "variances", 'f', 1, SHAPE(map->shape[1]), 0)) &&
+        (result = take(&buffers, dx, "dx", type, 2, SHAPE(map->shape[0], map->shape[1]), 1)) &&
+        (of_weight = take(&buffers, d_weight, "d_weight", 'f', 1, SHAPE(map->shape[1]), 1)) &&
+        (of_bias = take(&buffers, d_bias, "d_bias", 'f', 1, SHAPE(map->shape[1]), 1))) {
+        if (!is_map(map, threads)) return finish(&buffers, 0);
+        Py_BEGIN_ALLOW_THREADS;
+        failed = norm_silu_backward((Map){map->buf, map->shape[0], map->shape[1], bfloat16}, given->buf, weights->buf,
+                                    biases->buf, mean->buf, variance->buf, eps, threads, result->buf, of_weight->buf,
+                                    of_bias->buf);
+        Py_END_ALLOW_THREADS;
+    }
+    return finish(&buffers, failed);
+}
+
 static PyMethodDef methods[] = {
+    {"norm_silu_forward", py_norm_silu_forward, METH_VARARGS,
+     "norm_silu_forward(x, bfloat16, weight, bias, eps, threads, y, means, variances)\n--\n\n"
+     "Normalise over rows and activate into y; means and variances are those of the rows."},
+    {"norm_silu_backward", py_norm_silu_backward, METH_VARARGS,
+     "norm_silu_backward(x, dy, bfloat16, weight, bias, means, variances, eps, threads, dx, d_weight, d_bias)\n--\n\n"
+     "Write the gradients of norm_silu_forward into dx, d_weight and d_bias."},
     {"nms_padded", py_nms_padded, METH_VARARGS,
      "nms_padded(boxes, scores, labels, iou_threshold, score_threshold, indices, counts)\n--\n\n"
      "Suppress over a batch into indices and counts; thresholds are rounded down to float32 by the caller."},

@@ -1,0 +1,13 @@
+/* CLONES: one function, compiled for several instruction sets and chosen when the library is loaded, only where the
+   compiler and the C library are known to do that. */
+
+#ifndef CLONES_H
+#define CLONES_H
+
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && !defined(NO_CLONES)
+#define CLONES __attribute__((target_clones("default", "avx2", "avx512f")))
+#else
+#define CLONES
+#endif
+
+#endif
