@@ -106,6 +106,19 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
+class PretrainConfig:
+    """Before a detector is trained from scratch: its backbone learns to tell the objects, cut out, from each other.
+
+    So was YOLOv1 trained (Redmon et al. 2016, section 2.2), though on other pictures. These are the run's own.
+    """
+
+    crops: int = _between(0, 0)  # epochs over the objects and as much background; 0 for none
+    image_size: tuple[int, int] = _between((96, 96), 32)  # height, width of a cut-out object
+    batch_size: int = _between(64, 1)
+    lr: float = _between(0.002, 0)
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """The training loop."""
 
@@ -151,6 +164,7 @@ class Config:
     input: InputConfig = field(default_factory=InputConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
@@ -295,7 +309,7 @@ def _suggestion(key: str, prefix: str) -> str:
 def _convert(value: Any, expected: Any, key: str, source: str) -> Any:
     origin, inner = typing.get_origin(expected), typing.get_args(expected)
     if origin is tuple:
-        if key == "input.image_size" and isinstance(value, int):
+        if key.endswith(".image_size") and isinstance(value, int):
             value = (value, value)
         if not isinstance(value, list | tuple) or (inner[-1] is not ... and len(value) != len(inner)):
             count = "several" if inner[-1] is ... else str(len(inner))

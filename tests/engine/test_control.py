@@ -176,6 +176,15 @@ def test_the_time_is_filled_and_not_exceeded(seconds: float) -> None:
     assert 1 <= train.steps_per_epoch <= 100
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3])
+@pytest.mark.parametrize("seconds", [4.5, 5.1, 8.1, 31.9, 1000])
+def test_a_set_of_one_batch_can_be_trained_for_a_time(steps: int, seconds: float) -> None:
+    train = fit_time(Config(), Pace(1.0, 3.0), steps, seconds).train
+    taken = train.epochs * (train.steps_per_epoch * 1.0 + 3.0)
+    assert 1 <= train.steps_per_epoch <= steps
+    assert 0.5 * seconds < taken <= seconds
+
+
 def test_too_little_time_is_refused() -> None:
     with pytest.raises(InputError, match="one step and an evaluation take"):
         fit_time(Config(), Pace(10.0, 30.0), 100, 35)

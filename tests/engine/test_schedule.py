@@ -62,7 +62,7 @@ def test_frozen_parameters_are_not_trained() -> None:
 
 
 def test_an_unknown_optimizer_names_those_that_exist() -> None:
-    with pytest.raises(InputError, match="adamw, adam, sgd, rmsprop, got 'adm'"):
+    with pytest.raises(InputError, match="adamw, muon, adam, sgd, rmsprop, got 'adm'"):
         build_optimizer(nn.Linear(1, 1), TrainConfig(optimizer="adm"))
 
 

@@ -33,7 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yolo_lite.config import read_yaml
-from yolo_lite.data.discover import canonical_split, find_splits, is_detection_set, locate
+from yolo_lite.data.discover import canonical_split, find_splits, is_detection_set, locate, read_train_and_val
 from yolo_lite.data.images import IMAGE_SUFFIXES
 from yolo_lite.errors import InputError, some, suggest
 from yolo_lite.structures import ClassificationSet, ClassRecord, DetectionSet
@@ -43,6 +43,8 @@ Content = Path | bytes
 SPLITS = ("train", "val", "test")
 DEFAULT_SHARES = "70/15/15"
 MIN_CROP = 8  # pixels; a box of which a side is shorter shows too little
+BACKGROUND = "(background)"  # the class of pieces without an object
+MOST_COVERED = 0.2  # share of a piece of background that an object may fill
 _HELD_OUT = 0.1
 _MAX_ARCHIVE = 4 << 30  # bytes, unpacked: what is read into memory
 _IDX = re.compile(r"(?:.*[-_.])?(train|t10k|test|val)[-_.](images|labels)[-_.]idx[13][-_.]ubyte(?:\.gz)?")
@@ -183,6 +185,62 @@ def crop_records(data: DetectionSet) -> tuple[ClassRecord, ...]:
         for box, label, crowd in zip(record.boxes, record.labels, record.crowd)
         if not crowd and min(box[2] - box[0], box[3] - box[1]) >= MIN_CROP
     )
+
+
+def read_crops_to_train(
+    data: str | Path, classes: Sequence[str] | None, fraction: float, seed: int, difficult: bool
+) -> tuple[ClassificationSet, ClassificationSet, list[str]]:
+    """Read what a detector is to be trained on as pictures to classify: its objects, cut out, and pieces of background.
+
+    Arguments as for discover.read_train_and_val, so that no other picture is looked at than in the detector's training.
+
+    Returns:
+        The training set, the validation set, and a line that says what was made.
+    """
+    sets = []
+    for split in read_train_and_val(data, classes, fraction, seed, difficult)[:2]:
+        background = background_records(split, len(split.class_names), seed)
+        names = (*split.class_names, BACKGROUND)
+        sets.append(ClassificationSet((*crop_records(split), *background), names, split.source))
+    train, val = sets
+    return train, val, [f"objects cut out, and background: {train.summary()}; to validate: {val.summary()}"]
+
+
+def background_records(data: DetectionSet, label: int, seed: int) -> tuple[ClassRecord, ...]:
+    """Return parts of the pictures of a detection set in which there is no object, about as many as there are objects.
+
+    Each has the shape of an object of the whole set, brought to half to one and a half of its size, at a place where no box,
+    crowds included, covers more than MOST_COVERED of it or has more than that of its own area in it. A picture where
+    too few are found in twenty tries for each of its objects has fewer; one with classes unmarked has none. All is drawn by the seed.
+    """
+    sides = [box[2:] - box[:2] for record in data.records for box in record.boxes[~record.crowd]]
+    found = []
+    for number, record in enumerate(data.records):
+        generator = np.random.default_rng([seed, number, 5])
+        height, width = record.hw
+        if record.unlabelled:
+            continue  # there may be objects that nobody marked
+        wanted = max(1, int((~record.crowd).sum()))
+        for _ in range(20 * wanted):
+            size = np.minimum(sides[generator.integers(len(sides))] * generator.uniform(0.5, 1.5), (width, height))
+            corner = generator.uniform(0, 1, 2) * (np.array([width, height]) - size)
+            box = np.concatenate([corner, corner + size])
+            if min(size) < MIN_CROP or _covered(box, record.boxes) > MOST_COVERED:
+                continue
+            found.append(ClassRecord(f"{record.path} at {_rounded(box)}", record.path, label, _sides(box)))
+            wanted -= 1
+            if not wanted:
+                break
+    return tuple(found)
+
+
+def _covered(box: npt.NDArray[np.float64], boxes: npt.NDArray[np.float64]) -> float:
+    """Return the largest share of a box that one of others covers, or of one of these that it covers."""
+    if not len(boxes):
+        return 0.0
+    shared = np.clip(np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2]), 0, None).prod(-1)
+    areas = np.minimum((boxes[:, 2:] - boxes[:, :2]).prod(-1), (box[2:] - box[:2]).prod())
+    return float((shared / np.maximum(areas, 1e-9)).max())
 
 
 def fingerprint_classes(data: ClassificationSet) -> str:

@@ -80,6 +80,9 @@ def fit_time(config: Config, pace: Pace, steps: int, seconds: float) -> Config:
     """
     epochs = max(1, math.ceil(seconds / (steps * pace.step + pace.evaluation)))
     most = int((seconds / epochs - pace.evaluation) / pace.step)
+    if most < 1 and epochs > 1:  # of so few steps that none is left of one: rather one epoch fewer
+        epochs -= 1
+        most = int((seconds / epochs - pace.evaluation) / pace.step)
     if most < 1:
         needed = (pace.step + pace.evaluation) / 60
         raise InputError(

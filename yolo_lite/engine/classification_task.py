@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from yolo_lite.config import Config
 from yolo_lite.data.augment import ClassAugmenter
 from yolo_lite.data.class_dataset import ClassDataset, collate_classes
-from yolo_lite.data.class_sets import fingerprint_classes, read_classes_to_train
+from yolo_lite.data.class_sets import fingerprint_classes, read_classes_to_train, read_crops_to_train
 from yolo_lite.data.loader import EpochSampler, build_loader, each_batch, repeat_factors
 from yolo_lite.engine.checkpoint import Checkpoint
 from yolo_lite.engine.run import Listener, Prepared, Run, spread, strong_epochs
@@ -101,9 +101,12 @@ def classify_split(
 def prepare_classification(run: Run, start: Checkpoint | None, device: torch.device, listener: Listener) -> Prepared:
     """Read the data, build the network, begin with the weights of `start`, and say so."""
     config, seed = run.config, run.config.train.seed
-    train_set, val_set, notes = read_classes_to_train(
-        run.data, run.classes, run.fraction, run.per_class, run.split, seed
-    )
+    if run.crops:
+        train_set, val_set, notes = read_crops_to_train(run.data, run.classes, run.fraction, seed, run.difficult)
+    else:
+        train_set, val_set, notes = read_classes_to_train(
+            run.data, run.classes, run.fraction, run.per_class, run.split, seed
+        )
     for note in notes:
         listener.say(note)
     model = build_classifier(config, len(train_set.class_names), seed)

@@ -30,6 +30,7 @@ class Run:
         split: how a folder without splits is divided, of a classifier.
         difficult: PASCAL VOC's difficult objects count as others do.
         unlabelled: a folder of pictures of which only a teacher says what they show.
+        crops: the classes are those of a detection set's objects, cut out, and its background, for a backbone to learn.
         minutes: that it was to take, by which `train.epochs` and `train.steps_per_epoch` were worked out; 0: none given.
     """
 
@@ -43,6 +44,7 @@ class Run:
     difficult: bool = False
     minutes: float = 0.0
     unlabelled: str | None = None
+    crops: bool = False
 
     def to_plain(self) -> dict[str, Any]:
         """Return all but the configuration as plain values."""

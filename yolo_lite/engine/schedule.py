@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from yolo_lite.config import TrainConfig
+from yolo_lite.engine.muon import Muon
 from yolo_lite.errors import InputError
 
 Factory = Callable[[list[dict[str, Any]], float, float], torch.optim.Optimizer]
@@ -18,10 +19,15 @@ Factory = Callable[[list[dict[str, Any]], float, float], torch.optim.Optimizer]
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """Build the named optimiser; weight decay acts on weights of two dimensions and more, not on biases and norms."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
+    normed = {id(m.weight) for m in model.modules() if isinstance(m, nn.Conv2d) and m.bias is None and m.groups == 1}
+    kernels = [p for p in trained if config.optimizer == "muon" and id(p) in normed]
+    chosen = {id(p) for p in kernels}
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in trained if p.ndim > 1 and id(p) not in chosen], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
+    if kernels:  # their scale is undone by the norm that follows: of a step only the direction counts
+        groups.append({"params": kernels, "weight_decay": config.weight_decay, "muon": True})
     if config.optimizer not in OPTIMIZERS:
         raise InputError(f"train.optimizer must be one of {', '.join(OPTIMIZERS)}, got {config.optimizer!r}")
     return OPTIMIZERS[config.optimizer](groups, config.lr, config.momentum)
@@ -29,6 +35,7 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
 
 OPTIMIZERS: dict[str, Factory] = {
     "adamw": lambda groups, lr, momentum: torch.optim.AdamW(groups, lr=lr, fused=True),
+    "muon": lambda groups, lr, momentum: Muon(groups, lr=lr, fused=True),
     "adam": lambda groups, lr, momentum: torch.optim.Adam(groups, lr=lr),
     "sgd": lambda groups, lr, momentum: torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0),
     "rmsprop": lambda groups, lr, momentum: torch.optim.RMSprop(groups, lr=lr, momentum=momentum),

@@ -38,7 +38,9 @@ from yolo_lite.engine.device import (
     place,
 )
 from yolo_lite.engine.preflight import preflight as check_first
+from yolo_lite.engine.pretrain import FOLDER, pretraining_of
 from yolo_lite.engine.run import Listener, Prepared, Run, strong_epochs
+from yolo_lite.engine.transfer import transfer_backbone
 from yolo_lite.engine.weights import DEFAULT_WEIGHTS, find_config, find_weights
 from yolo_lite.errors import InputError
 from yolo_lite.files import check_can_create, make_folder, write_atomically
@@ -154,6 +156,8 @@ def resume(out: str | Path | None = None, device: str = "auto", listener: Listen
     folder, checkpoint, run = stored_run(out)
     if checkpoint.training["epoch"] >= run.config.train.epochs:
         raise InputError(f"the run in {folder} has finished its {run.config.train.epochs} epochs; nothing to resume")
+    if not checkpoint.training["epoch"]:  # it was stopped while the backbone learnt
+        return _run(run, folder, pick_device(device), listener, None, begun=True)
     return _run(run, folder, pick_device(device), listener, checkpoint)
 
 
@@ -192,7 +196,10 @@ def plan(
         if chosen.get("train.keep_start"):
             raise InputError("train.keep_start keeps a share of the weights that training starts from: name --weights")
         chosen["train.keep_start"] = 0  # whatever the configuration says, of random weights nothing is worth keeping
-        return Run(str(data), override_config(_named(config, None), chosen), None, names, fraction)
+        run = Run(str(data), override_config(_named(config, None), chosen), None, names, fraction)
+        if run.config.pretrain.crops:
+            pretraining_of(run)  # or else what is wrong with it is found only later
+        return run
     start = load_checkpoint(find_weights(str(weights)))
     theirs = start.config
     if start.is_classifier:
@@ -352,6 +359,7 @@ def _run(
     listener: Listener,
     resumed: Checkpoint | None,
     preflight: bool = False,
+    begun: bool = False,
 ) -> Path:
     began, config = time.perf_counter(), run.config
     if config.train.deterministic:
@@ -367,6 +375,9 @@ def _run(
     model = place(prepared.model, device)
     if preflight:
         listener.say(check_first(prepared, config, device, precision))
+    folder = out if (resumed or begun) and out else new_run_folder(out)
+    if config.pretrain.crops and not resumed and not run.weights:
+        listener.say(_pretrain(run, prepared, folder, device, listener))
     if run.minutes and not resumed:
         config = _fit_time(run, prepared, device, precision, began, listener)
         run = dataclasses.replace(run, config=config)
@@ -374,7 +385,6 @@ def _run(
     sampler = _sampler(prepared, config.train)
     loader = build_loader(prepared.dataset, sampler, config.train.workers, device, prepared.collate)
     state = loop.new_state(model, config.train, len(sampler) * config.train.epochs)
-    folder = out if resumed and out else new_run_folder(out)
     if resumed:
         same = ("fingerprint", "val_fingerprint")
         if any(resumed.about[name] != about[name] for name in same):
@@ -421,6 +431,29 @@ def _run(
     return folder
 
 
+def _pretrain(run: Run, prepared: Prepared, folder: Path, device: torch.device, listener: Listener) -> str:
+    """Train the backbone on cut-out objects, or go on with that, give it to the network, and say so."""
+    inner = folder / FOLDER
+    before = load_checkpoint(inner / "last.pt") if (inner / "last.pt").exists() else None
+    if not (folder / "last.pt").exists():  # so that --resume knows what was asked for
+        weights = half(prepared.model.state_dict())
+        checkpoint = Checkpoint(run.config, prepared.class_names, prepared.category_ids, weights, prepared.about)
+        save_checkpoint(folder / "last.pt", dataclasses.replace(checkpoint, training={"run": _plain(run), "epoch": 0}))
+    listener.say(f"first the backbone learns to tell the objects, cut out, from each other; writing to {inner}")
+    if before is None:
+        _run(pretraining_of(run), inner, device, listener, None)
+    elif before.training["epoch"] < run.config.pretrain.crops:
+        _run(Run.from_plain(before.training["run"], before.config), inner, device, listener, before)
+    learnt = load_checkpoint(inner / "last.pt")
+    return f"the backbone is that of {inner / 'last.pt'}: {transfer_backbone(prepared.model, learnt)}"
+
+
+def _plain(run: Run) -> dict[str, Any]:
+    """Return a run as plain values, with paths that hold wherever it is resumed from."""
+    more = str(Path(run.unlabelled).resolve()) if run.unlabelled else None
+    return {**run.to_plain(), "data": str(Path(run.data).resolve()), "unlabelled": more}
+
+
 def _sampler(prepared: Prepared, train: TrainConfig) -> EpochSampler:
     total = len(prepared.dataset)  # type: ignore[arg-type]
     return EpochSampler(total, train.batch_size, True, train.seed, train.steps_per_epoch, prepared.repeats)
@@ -434,6 +467,8 @@ def _fit_time(
     pace = measure_pace(prepared, run.config, device, precision)
     left = 60 * run.minutes - (time.perf_counter() - began)
     config = fit_time(run.config, pace, len(_sampler(prepared, plain)), left)
+    if run.crops and config.train.epochs >= run.config.train.epochs:
+        return run.config  # a backbone learns no longer than it was to
     prepared.dataset.strong_epochs = strong_epochs(config)  # type: ignore[attr-defined]
     batches = len(_sampler(prepared, config.train))
     listener.say(
@@ -478,9 +513,7 @@ def _save(folder: Path, run: Run, prepared: Prepared, about: dict[str, Any], sta
     write_atomically(folder / "results.csv", lambda part: _write_csv(part, state.rows))
     if prepared.task.metric in state.rows[-1]:
         write_atomically(folder / "results.png", lambda part: plot_results(state.rows, part))
-    more = str(Path(run.unlabelled).resolve()) if run.unlabelled else None
-    plain = {**run.to_plain(), "data": str(Path(run.data).resolve()), "unlabelled": more}
-    training = {**state.to_plain(), "run": plain}
+    training = {**state.to_plain(), "run": _plain(run)}
     # Last, because an epoch counts as finished once this is there.
     save_checkpoint(folder / "last.pt", Checkpoint(*common, state.ema.model.state_dict(), about, training))
 
