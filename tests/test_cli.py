@@ -56,9 +56,13 @@ def test_train_eval_detect(coco_set: MakeSet, capsys: pytest.CaptureFixture[str]
     assert "images/s:" in told
     metrics = json.loads(Path("e/metrics.json").read_text())
     assert set(metrics["per_class"]) == {"disc", "square"}
-    assert main(["eval", "--detections", "rows.json", "--data", str(data), "--out", "again"]) == 0
-    assert json.loads(Path("again/metrics.json").read_text())["metrics"] == metrics["metrics"]
-    capsys.readouterr()
+    again = ["eval", "--detections", "rows.json", "--data", str(data), "--bootstrap", "20", "--out", "again"]
+    assert main(again) == 0
+    scored = json.loads(Path("again/metrics.json").read_text())
+    assert scored["metrics"] == metrics["metrics"]
+    low, high = scored["intervals"]["AP50"]
+    assert 0 <= low <= high <= 1
+    assert f"({low:.3f} to {high:.3f})" in capsys.readouterr().out
     source = str(data / "images" / "*.png")
     command = [
         "detect",

@@ -319,3 +319,38 @@ def test_a_class_that_a_picture_is_not_labelled_for_is_left_out_there() -> None:
     assert both.per_class["cat"] == (pytest.approx(1.0), pytest.approx(1.0), 2)
     given = dataclasses.replace(whole, image_id=2, unlabelled=(1,))  # some of its dogs are marked, but not all
     assert evaluate_coco(_set(whole, given), [*rows, *more]).per_class == both.per_class
+
+
+# Intervals
+
+
+def test_intervals_are_those_of_sets_in_which_the_drawn_pictures_are_written_out(tmp_path: Path) -> None:
+    truth, _, rows = _random_files(tmp_path, 1)
+    data = read_coco(truth, [])
+    by_id = sorted(data.records, key=lambda record: record.image_id)
+    generator, found = np.random.default_rng(0), []
+    for _ in range(30):
+        records, copies = [], []
+        for number, place in enumerate(generator.integers(0, len(by_id), len(by_id))):
+            records.append(dataclasses.replace(by_id[place], image_id=number + 1))
+            copies += [{**row, "image_id": number + 1} for row in rows if row["image_id"] == by_id[place].image_id]
+        numbers = evaluate_coco(dataclasses.replace(data, records=tuple(records)), copies).numbers
+        found.append((numbers["AP"], numbers["AP50"]))
+    low, high = np.nanpercentile(found, [2.5, 97.5], axis=0)
+    made = evaluate_coco(data, rows, resamples=30)
+    assert made.intervals["AP"] == pytest.approx((low[0], high[0]), abs=1e-12)
+    assert made.intervals["AP50"] == pytest.approx((low[1], high[1]), abs=1e-12)
+    assert made.intervals["AP"][0] < made.numbers["AP"] < made.intervals["AP"][1]
+    assert made.numbers == pytest.approx(evaluate_coco(data, rows).numbers, nan_ok=True)
+    assert not evaluate_coco(data, rows).intervals
+
+
+def test_a_perfect_detector_has_no_spread() -> None:
+    records = [_record(i, [[10, 10, 90, 80]], [0]) for i in range(1, 6)]
+    rows = [_row([10, 10, 90, 80], image_id=i) for i in range(1, 6)]
+    assert evaluate_coco(_set(*records), rows, resamples=20).intervals["AP"] == pytest.approx((1, 1))
+
+
+def test_without_objects_intervals_are_nan_and_no_error() -> None:
+    ends = evaluate_coco(_set(_record(1, [], [])), [], resamples=5).intervals["AP"]
+    assert all(math.isnan(end) for end in ends)

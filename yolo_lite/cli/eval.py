@@ -27,6 +27,13 @@ def add_eval(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", type=arguments.names, help="score these classes of the data only: person,car")
     parser.add_argument("--difficult", action="store_true", help=arguments.DIFFICULT_HELP)
     arguments.add_model_settings(parser, score=0.001, iou=0.7, batch=16)
+    parser.add_argument(
+        "--bootstrap",
+        type=arguments.positive,
+        default=0,
+        metavar="N",
+        help="also give the 95%% intervals of AP and AP50, by N sets of pictures drawn with replacement, such as 1000",
+    )
     parser.add_argument("--save-json", type=Path, metavar="FILE", help="write the detections as COCO result rows")
     parser.add_argument("--out", type=arguments.text, help="folder of metrics.json; default: the next free runs/eval-N")
     parser.set_defaults(run=_eval)
@@ -48,7 +55,9 @@ def _eval(args: argparse.Namespace) -> int:
     if args.detections:
         if args.weights:
             raise InputError("eval takes --weights or --detections, not both")
-        result = evaluate_detections(args.detections, args.data, args.split, args.classes, args.difficult)
+        result = evaluate_detections(
+            args.detections, args.data, args.split, args.classes, args.difficult, args.bootstrap
+        )
     else:
         settings = EvaluationSettings(args.score_threshold, args.iou_threshold, args.max_detections, args.batch_size)
         with tqdm(unit="batch", leave=False, desc="eval", disable=None) as bar:
@@ -59,7 +68,7 @@ def _eval(args: argparse.Namespace) -> int:
 
             weights = args.weights or DEFAULT_WEIGHTS
             size = arguments.image_size(args.image_size)
-            chosen = (size, args.device, args.classes, settings, progress, args.difficult)
+            chosen = (size, args.device, args.classes, settings, progress, args.difficult, args.bootstrap)
             result = evaluate(weights, args.data, args.split, *chosen)
     _print_evaluation(result)
     make_folder(out)
@@ -84,7 +93,8 @@ def _print_evaluation(result: Evaluation) -> None:
         print(f"{name:<{width}}  {boxes:>7,}  {_figure(ap)}  {_figure(ap50)}")
     print()
     for name, value in result.metrics.numbers.items():
-        print(f"{name:<9} {_figure(value)}")
+        ends = result.metrics.intervals.get(name)
+        print(f"{name:<9} {_figure(value)}" + (f"  ({ends[0]:.3f} to {ends[1]:.3f})" if ends else ""))
     if result.timing:
         rates = result.timing.rates()
         parts = ", ".join(f"{name} {rates[name]:.1f}" for name in ("load", "forward", "postprocess"))

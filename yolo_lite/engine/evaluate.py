@@ -76,6 +76,10 @@ class Evaluation:
         rates = self.timing.rates() if self.timing else None
         return {
             "metrics": numbers,
+            "intervals": {
+                name: [None if math.isnan(end) else end for end in ends]
+                for name, ends in self.metrics.intervals.items()
+            },
             "per_class": per_class,
             "settings": dict(self.settings),
             "images_per_second": rates,
@@ -93,6 +97,7 @@ def evaluate(
     settings: EvaluationSettings = EvaluationSettings(),
     on_progress: Progress | None = None,
     difficult: bool = False,
+    resamples: int = 0,
 ) -> Evaluation:
     """Score a checkpoint on one split of a data set with pycocotools.
 
@@ -108,6 +113,7 @@ def evaluate(
         device: auto, cpu, cuda or mps.
         classes: score only these classes of the data.
         difficult: score PASCAL VOC's difficult objects as others, instead of ignoring them.
+        resamples: how many sets of pictures are drawn for the intervals of AP and AP50; 0: no intervals.
 
     Raises:
         InputError: where anything given cannot be used.
@@ -137,7 +143,7 @@ def evaluate(
         "max_detections": settings.max_detections,
         "device": str(where),
     }
-    return Evaluation(evaluate_coco(truth, rows), rows, told, timing, tuple(notes))
+    return Evaluation(evaluate_coco(truth, rows, resamples), rows, told, timing, tuple(notes))
 
 
 def evaluate_detections(
@@ -146,10 +152,11 @@ def evaluate_detections(
     split: str = "val",
     classes: Sequence[str] | None = None,
     difficult: bool = False,
+    resamples: int = 0,
 ) -> Evaluation:
     """Score a COCO result file from any detector; with `classes`, only its rows of these classes.
 
-    `difficult` as for `evaluate`.
+    `difficult` and `resamples` as for `evaluate`.
 
     Raises:
         InputError: where the file, or a row of it, is not a detection of this data set.
@@ -159,7 +166,7 @@ def evaluate_detections(
     truth = read_split(data, split, classes, difficult) if classes else whole
     rows = [row for row in rows if row["category_id"] in truth.category_ids]
     settings = {"detections": str(detections), "data": str(data), "split": split}
-    return Evaluation(evaluate_coco(truth, rows), rows, settings)
+    return Evaluation(evaluate_coco(truth, rows, resamples), rows, settings)
 
 
 def detect_split(

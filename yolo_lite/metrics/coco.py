@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from yolo_lite.structures import Detections, DetectionSet
 
 if TYPE_CHECKING:
     from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
 
 NAMES = (
     "AP", "AP50", "AP75", "APsmall", "APmedium", "APlarge", "AR1", "AR10", "AR100", "ARsmall", "ARmedium", "ARlarge",
@@ -30,10 +32,13 @@ class CocoMetrics:
     Attributes:
         numbers: by the names in NAMES, in 0..1; NaN where there is nothing to measure (pycocotools gives -1).
         per_class: class name to (AP, AP50, number of ground-truth boxes), crowd boxes not counted.
+        intervals: of AP and AP50 the lowest and highest value between which 95 % of the resampled ones lie, where they
+            were asked for.
     """
 
     numbers: Mapping[str, float]
     per_class: Mapping[str, tuple[float, float, int]]
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def to_rows(detections: Detections, image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:
@@ -51,12 +56,13 @@ def to_rows(detections: Detections, image_id: int, category_ids: Sequence[int]) 
     ]
 
 
-def evaluate_coco(data: DetectionSet, rows: Sequence[Mapping[str, Any]]) -> CocoMetrics:
+def evaluate_coco(data: DetectionSet, rows: Sequence[Mapping[str, Any]], resamples: int = 0) -> CocoMetrics:
     """Score result rows against a set.
 
     Args:
         data: the ground truth; a class that a picture is not labelled for is left out there.
         rows: as `to_rows` makes them; category ids are those of `data`.
+        resamples: so many sets of as many pictures are drawn from the pictures, with replacement, for the intervals.
     """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -82,7 +88,35 @@ def evaluate_coco(data: DetectionSet, rows: Sequence[Mapping[str, Any]]) -> Coco
         asked = (record for record in data.records if label not in record.unlabelled)
         count = sum(int(((record.labels == label) & ~record.crowd).sum()) for record in asked)
         per_class[name] = (_mean(mine), _mean(mine[0]), count)
-    return CocoMetrics(numbers, per_class)
+    return CocoMetrics(numbers, per_class, _intervals(evaluation, resamples) if resamples else {})
+
+
+def _intervals(evaluation: COCOeval, resamples: int) -> dict[str, tuple[float, float]]:
+    """Return the 95 % percentile intervals of AP and AP50 by the bootstrap (Efron 1979) over pictures.
+
+    Which detection belongs to which object does not depend on other pictures, so that only pycocotools' last step,
+    `accumulate`, is done anew for each set of pictures, for objects of all sizes and its largest number of detections.
+    """
+    params = evaluation.params
+    images, areas = len(params.imgIds), len(params.areaRng)
+    matches = [evaluation.evalImgs[k * areas * images :][:images] for k in range(len(params.catIds))]
+    evaluation.params.areaRng, evaluation.params.areaRngLbl = params.areaRng[:1], params.areaRngLbl[:1]
+    evaluation.params.maxDets = params.maxDets[-1:]
+    evaluation._paramsEval = copy.deepcopy(evaluation.params)
+    generator, found = np.random.default_rng(0), []
+    for _ in range(resamples):
+        chosen = generator.integers(0, images, images)
+        evaluation.evalImgs = [row[i] for row in matches for i in chosen]
+        with contextlib.redirect_stdout(io.StringIO()):
+            evaluation.accumulate()
+        precision = evaluation.eval["precision"]
+        found.append((_mean(precision), _mean(precision[0])))
+    intervals = {}
+    for name, values in zip(("AP", "AP50"), np.array(found).T):
+        measured = values[~np.isnan(values)]
+        low, high = np.percentile(measured, [2.5, 97.5]) if measured.size else (math.nan, math.nan)
+        intervals[name] = (float(low), float(high))
+    return intervals
 
 
 def check_rows(content: Any, data: DetectionSet, source: Path) -> list[dict[str, Any]]:
