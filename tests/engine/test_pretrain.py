@@ -155,6 +155,15 @@ def test_resume_ends_bit_for_bit_as_an_unbroken_run(
     assert (whole / "results.csv").read_text() == (broken / "results.csv").read_text()
 
 
+def test_a_run_stopped_before_the_first_epoch_of_the_crops_leaves_no_folder(coco_set: MakeSet, tmp_path: Path) -> None:
+    def stop(report: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(coco_set(), config=config_with(), out=tmp_path / "run", device="cpu", listener=Listener(on_step=stop))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_single_class_is_told_from_background(coco_set: MakeSet, tmp_path: Path) -> None:
     config = config_with("train.epochs=1")
     folder = train(coco_set(), config=config, classes=["disc"], out=tmp_path / "run", device="cpu")

@@ -441,7 +441,12 @@ def _pretrain(run: Run, prepared: Prepared, folder: Path, device: torch.device, 
         save_checkpoint(folder / "last.pt", dataclasses.replace(checkpoint, training={"run": _plain(run), "epoch": 0}))
     listener.say(f"first the backbone learns to tell the objects, cut out, from each other; writing to {inner}")
     if before is None:
-        _run(pretraining_of(run), inner, device, listener, None)
+        try:
+            _run(pretraining_of(run), inner, device, listener, None)
+        finally:
+            if not inner.exists():  # stopped before an epoch was done: as if it had not been begun
+                (folder / "last.pt").unlink()
+                folder.rmdir()
     elif before.training["epoch"] < run.config.pretrain.crops:
         _run(Run.from_plain(before.training["run"], before.config), inner, device, listener, before)
     learnt = load_checkpoint(inner / "last.pt")
