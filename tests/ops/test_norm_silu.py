@@ -135,12 +135,20 @@ def test_layouts_and_types_that_the_extension_does_not_take_go_to_torch(monkeypa
     rows = drawn((2, 6, 8, 4), torch.float32)
     contiguous = (rows[0].contiguous(), *rows[1:])
     double = tuple(tensor.double() for tensor in rows)
+    monkeypatch.setattr("yolo_lite.ops.norm_silu.norm_silu_pays", lambda: True)
     monkeypatch.setenv("YOLO_LITE_OPS", "torch")
     wanted = run(rows, exact=True)
     assert worst(run(rows)["dx"], wanted["dx"]) < 1e-5
     monkeypatch.delenv("YOLO_LITE_OPS")
     for arguments in (contiguous, double):
         assert worst(run(arguments)["dx"], wanted["dx"]) < 1e-5
+
+
+def test_one_thread_of_several_is_left_unused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("yolo_lite.ops.norm_silu.norm_silu_pays", lambda: False)
+    arguments = drawn((2, 6, 8, 4), torch.float32)
+    monkeypatch.setattr("yolo_lite.ops.norm_silu.norm_silu_forward_native", None)
+    assert worst(run(arguments)["y"], run(arguments, exact=True)["y"]) < 1e-5
 
 
 def test_one_value_a_channel_is_refused_as_by_torch() -> None:

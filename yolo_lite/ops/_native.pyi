@@ -8,6 +8,8 @@ _Map = npt.NDArray[np.float32] | npt.NDArray[np.int16]
 _Int32 = npt.NDArray[np.int32]
 _Int64 = npt.NDArray[np.int64]
 
+PARALLEL: int  # 1 where norm_silu_* use several threads
+
 def nms_padded(
     boxes: _Float32,
     scores: _Float32,

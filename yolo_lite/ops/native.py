@@ -77,6 +77,11 @@ def task_aligned_native(
     return box_index, target_score
 
 
+def norm_silu_pays() -> bool:
+    """Say whether the extension's norm_silu uses all threads that torch does: from one alone it would be slower."""
+    return not MISSING and (bool(_native.PARALLEL) or torch.get_num_threads() == 1)
+
+
 def norm_silu_forward_native(x: Tensor, weight: Tensor, bias: Tensor, eps: float, y: Tensor) -> tuple[Tensor, Tensor]:
     """Write the batch-normalised and activated x into y, both float32 or bfloat16 [B, C, H, W], channels last in memory.
 

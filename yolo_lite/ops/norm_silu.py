@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from yolo_lite.ops.backends import backend
-from yolo_lite.ops.native import norm_silu_backward_native, norm_silu_forward_native
+from yolo_lite.ops.native import norm_silu_backward_native, norm_silu_forward_native, norm_silu_pays
 
 
 def norm_silu(
@@ -23,7 +23,7 @@ def norm_silu(
 ) -> Tensor:
     """Normalise by the batch's own statistics (Ioffe and Szegedy 2015), then x * sigmoid(x) (Elfwing et al. 2018).
 
-    Where the C extension was built, a CPU reads a map of features twice and writes it once; the same from torch takes
+    Where the C extension was built with OpenMP (or torch uses one thread), a CPU reads a map of features twice and writes it once; the same from torch takes
     some ten passes. Results differ from torch's in rounding only, and do not depend on the number of threads.
 
     Args:
@@ -45,6 +45,7 @@ def norm_silu(
 def _fits(x: Tensor, weight: Tensor) -> bool:
     return (
         backend(x.device) == "native"
+        and norm_silu_pays()
         and x.dtype in (torch.float32, torch.bfloat16)
         and weight.dtype == torch.float32
         and x.numel() > x.shape[1]

@@ -502,4 +502,13 @@ static PyMethodDef methods[] = {
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native", "Compiled ops for the CPU.", -1, methods,
                                         NULL, NULL, NULL, NULL};
 
-PyMODINIT_FUNC PyInit__native(void) { return PyModule_Create(&definition); }
+PyMODINIT_FUNC PyInit__native(void) {
+    PyObject *module = PyModule_Create(&definition);
+#ifdef _OPENMP
+    const int parallel = 1;
+#else
+    const int parallel = 0;
+#endif
+    if (module && PyModule_AddIntConstant(module, "PARALLEL", parallel)) Py_CLEAR(module);
+    return module;
+}
