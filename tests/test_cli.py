@@ -459,12 +459,15 @@ def test_bench_ops_compares_with_torchvision(
 
     monkeypatch.setattr(bench, "TOTALS", (40,))
     monkeypatch.setattr(bench, "ASSIGNMENTS", ((2, 3, 64),))
+    monkeypatch.setattr(bench, "MAPS", ((2, 5, 6, 7),))
     assert main(["bench", "ops", "--device", "cpu", "--classes", "3"]) == 0
     told = capsys.readouterr().out
     assert f"backend {backend('cpu')}" in told
     rows = [line.split() for line in told.splitlines() if line.split()[1:2] == ["40"]]
     assert [row[0] for row in rows] == ["1", "8"]
     assert ("plain torch" in told) == (backend("cpu") == "native")
+    maps = [line for line in told.splitlines() if line.split()[:4] == ["2", "5", "6", "7"]]
+    assert [line.split()[4] for line in maps] == (["float32", "bfloat16"] if backend("cpu") == "native" else [])
 
 
 def test_bench_ops_measures_nothing_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -475,3 +478,6 @@ def test_bench_ops_measures_nothing_that_is_wrong(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(bench, "nms_padded", lambda *a, **k: [part.clone().fill_(1) for part in real(*a, **k)])
     with pytest.raises(RuntimeError, match="keeps other boxes than torchvision in picture 0"):
         main(["bench", "ops", "--device", "cpu"])
+    monkeypatch.setattr(bench, "norm_silu", lambda *a: 1.2 * bench._torch_norm_silu(*a))
+    with pytest.raises(RuntimeError, match="gradient differs from torch's"):
+        next(bench.bench_norm())

@@ -30,10 +30,10 @@ class ModelConfig:
     widths: tuple[int, ...] = _between((32, 64, 128, 256), 1)  # channels of the stages at stride (4,) 8, 16, 32
     depths: tuple[int, ...] = _between((1, 2, 2, 1), 1)  # bottlenecks or units in each stage
     neck: str = "pan"  # or ghost_pan, none
-    neck_width: int = _between(96, 1)
+    neck_width: int = _between(64, 1)
     head: str = "anchor_free"  # or distribution; of YOLOv1: grid, dense_grid; darknet
     head_width: int = _between(64, 1)  # of anchor_free; the other keeps the neck's
-    head_depth: int = _between(2, 1)  # depthwise-separable layers in each branch
+    head_depth: int = _between(2, 1)  # layers in each branch
     darknet: str = ""  # of the backbone darknet: the text of its .cfg file
     darknet_levels: tuple[int, ...] = _between((), 0)  # layers whose maps leave it; none: those its own outputs read
     boxes_per_cell: int = _between(2, 1)  # of YOLOv1's heads

@@ -104,7 +104,7 @@ def test_frames_stream_one_at_a_time(detector: Detector, video: Path) -> None:
     stream = detector.stream(video)
     frame, found = next(stream)
     assert frame.shape == (96, 128, 3)
-    assert np.array_equal(found.boxes, detector(frame).boxes)
+    np.testing.assert_allclose(found.boxes, detector(frame).boxes, rtol=1e-4)  # alone, not one of a batch
     assert sum(1 for _ in stream) == 19
 
 

@@ -28,10 +28,9 @@ def seeded() -> None:
         pytest.param(lambda: DepthwiseSeparable(6, 10), 10, 1, id="DepthwiseSeparable"),
         pytest.param(lambda: DepthwiseSeparable(6, 10, stride=2), 10, 2, id="DepthwiseSeparable stride 2"),
         pytest.param(lambda: Bottleneck(6), 6, 1, id="Bottleneck"),
-        pytest.param(lambda: Bottleneck(6, depthwise=True, shortcut=False), 6, 1, id="Bottleneck depthwise"),
+        pytest.param(lambda: Bottleneck(6, shortcut=False), 6, 1, id="Bottleneck without short cut"),
         pytest.param(lambda: CSPBlock(6, 10, 2), 10, 1, id="CSPBlock"),
         pytest.param(lambda: CSPBlock(6, 10, 0), 10, 1, id="CSPBlock without bottlenecks"),
-        pytest.param(lambda: CSPBlock(6, 10, 1, depthwise=True), 10, 1, id="CSPBlock depthwise"),
         pytest.param(lambda: SPPF(6), 6, 1, id="SPPF"),
     ],
 )
@@ -98,9 +97,8 @@ def test_only_the_depthwise_conv_block_uses_the_depthwise_layer() -> None:
     assert not isinstance(ConvBlock(6, 6, 3)[0], DepthwiseConv2d)
 
 
-@pytest.mark.parametrize("depthwise", [False, True], ids=["dense", "depthwise"])
-def test_a_short_cut_adds_the_input(depthwise: bool) -> None:
-    block = Bottleneck(6, depthwise).eval()
+def test_a_short_cut_adds_the_input() -> None:
+    block = Bottleneck(6).eval()
     x = torch.randn(2, 6, 5, 7)
     with_cut = block(x)
     block.shortcut = False

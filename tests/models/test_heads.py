@@ -75,10 +75,8 @@ def test_an_answer_belongs_to_its_own_cell() -> None:
     torch.manual_seed(0)
     head = AnchorFreeHead((4, 6, 8), (8, 16, 32), 3, width=4, depth=1).eval()
     for branch in (*head.class_branches, *head.box_branches):
-        depthwise = branch[0][0][0]
-        centre = torch.zeros_like(depthwise.weight)
-        centre[:, :, 2, 2] = 1  # a 5x5 that sees its own cell alone
-        depthwise.weight.data = centre
+        kernel = branch[0][0].weight
+        kernel.data[:, :, [0, 0, 0, 1, 1, 2, 2, 2], [0, 1, 2, 0, 2, 0, 1, 2]] = 0  # a 3x3 that sees its own cell alone
     plain = features((64, 96), batch=1)
     before = head(plain)
     # row 3, column 7 of stride 8 is place 3 * 12 + 7; row 2, column 1 of stride 16 is 96 + 2 * 6 + 1; row 1, column 2 of

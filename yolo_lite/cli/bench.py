@@ -124,10 +124,11 @@ def _detector_config(name: str) -> Config:
 
 
 def _bench_ops(args: argparse.Namespace) -> int:
-    """Check suppression against torchvision's and time both by turns; on the CPU also assignment against plain torch."""
-    from yolo_lite.engine.bench_ops import IOU_THRESHOLD, MAX_DETECTIONS, bench_assign, bench_nms
+    """Check suppression against torchvision's and time both by turns; on the CPU also assignment and norm_silu against plain torch."""
+    from yolo_lite.engine.bench_ops import IOU_THRESHOLD, MAX_DETECTIONS, bench_assign, bench_nms, bench_norm
     from yolo_lite.engine.device import describe_hardware, pick_device
     from yolo_lite.ops import warmup
+    from yolo_lite.ops.native import norm_silu_pays
 
     device = pick_device(args.device)
     used = warmup(device)
@@ -150,4 +151,11 @@ def _bench_ops(args: argparse.Namespace) -> int:
         for one in bench_assign():
             times = f"{one.torch_ms:>12.2f} {one.native_ms:>12.2f} {one.torch_ms / one.native_ms:>5.0f}x"
             print(f"{one.batch:>4} {one.objects:>8} {one.side:>5} {times}", flush=True)
+    if used == "native" and norm_silu_pays():
+        print("\nbatch normalisation and SiLU in training, ms forward and backward; answers equal but for rounding")
+        print("   B    C    H    W  type         plain torch  C extension  ratio")
+        for norm in bench_norm():
+            shape = " ".join(f"{size:>4}" for size in norm.shape)
+            times = f"{norm.torch_ms:>12.2f} {norm.native_ms:>12.2f} {norm.torch_ms / norm.native_ms:>5.1f}x"
+            print(f"{shape}  {norm.dtype:<11} {times}", flush=True)
     return 0

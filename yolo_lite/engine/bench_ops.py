@@ -1,4 +1,4 @@
-"""Measure suppression and assignment beside torchvision's and plain torch's, and compare their answers first."""
+"""Measure suppression, assignment and norm_silu beside torchvision's and plain torch's, and compare their answers first."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from yolo_lite.errors import InputError
 from yolo_lite.losses.assign import Targets, task_aligned, task_aligned_torch
 from yolo_lite.ops import nms_padded, warmup
+from yolo_lite.ops.norm_silu import norm_silu
 
 IOU_THRESHOLD = 0.5
 MAX_DETECTIONS = 300
 TOTALS = (100, 300, 1000, 4096, 8400)
 ASSIGNMENTS = ((16, 20, 320), (16, 20, 640), (32, 60, 640))  # pictures, objects a picture, side in pixels
+
+
+MAPS = ((16, 16, 160, 160), (16, 32, 80, 80), (16, 64, 40, 40), (16, 128, 20, 20))  # of yolo_lite-n at 320 x 320
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,16 @@ class AssignReport:
     batch: int
     objects: int
     side: int
+    torch_ms: float
+    native_ms: float
+
+
+@dataclass(frozen=True)
+class NormReport:
+    """One map of features and type: median milliseconds of normalisation and SiLU, forward and backward."""
+
+    shape: tuple[int, int, int, int]
+    dtype: str
     torch_ms: float
     native_ms: float
 
@@ -78,6 +93,44 @@ def bench_assign(repeats: int = 7) -> Iterator[AssignReport]:
         if not all(torch.equal(a, b) for a, b in zip(slow(), fast())):
             raise RuntimeError("the C extension's assignment differs from plain torch's")
         yield AssignReport(batch, objects, side, *_medians_ms((slow, fast), torch.device("cpu"), repeats))
+
+
+def bench_norm(repeats: int = 7) -> Iterator[NormReport]:
+    """Yield a report for each of MAPS in float32 and bfloat16: torch's two layers against the C extension, on the CPU.
+
+    Raises:
+        RuntimeError: if the two differ by more than rounding.
+    """
+    for shape in MAPS:
+        for dtype in (torch.float32, torch.bfloat16):
+            calls = [
+                partial(_train_norm, layers, *_norm_scene(shape, dtype)) for layers in (_torch_norm_silu, norm_silu)
+            ]
+            slow, fast = (call().float() for call in calls)
+            if float((slow - fast).abs().max()) > (1e-3 if dtype == torch.float32 else 0.1):
+                raise RuntimeError("the C extension's gradient differs from torch's")
+            yield NormReport(shape, str(dtype)[6:], *_medians_ms(calls, torch.device("cpu"), repeats))
+
+
+def _torch_norm_silu(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, *rates: float) -> Tensor:
+    return F.silu(F.batch_norm(x, mean, var, weight, bias, True, *rates), inplace=True)
+
+
+def _norm_scene(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Draw a map of features and a gradient, channels last in memory."""
+    generator = torch.Generator().manual_seed(0)
+    x, dy = (torch.randn(shape, generator=generator).to(dtype) for _ in range(2))
+    return x.contiguous(memory_format=torch.channels_last), dy.contiguous(memory_format=torch.channels_last)
+
+
+def _train_norm(layers: Callable[..., Tensor], x: Tensor, dy: Tensor) -> Tensor:
+    """Go forward and back once, and return the gradient with respect to x."""
+    channels = x.shape[1]
+    x = x.detach().requires_grad_()
+    weight, bias = torch.ones(channels, requires_grad=True), torch.zeros(channels, requires_grad=True)
+    layers(x, weight, bias, torch.zeros(channels), torch.ones(channels), 0.1, 1e-5).backward(dy)  # type: ignore[no-untyped-call]
+    assert x.grad is not None
+    return x.grad
 
 
 def _bench_scene(boxes: Tensor, scores: Tensor, labels: Tensor, batched_nms: Any, repeats: int) -> NmsReport:

@@ -6,11 +6,14 @@ Its nearest orthogonal matrix has all of them with the same strength, so that ra
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from yolo_lite.engine.device import pick_precision
 
 MOMENTUM = 0.95
 _RMS = 0.2  # of the entries of a step before the learning rate, as AdamW's steps have it (Liu et al. 2025, section 2.2)
@@ -53,19 +56,26 @@ class Muon(torch.optim.AdamW):
             parameter.grad = None  # AdamW leaves alone what has none
         for (rows, columns), pairs in by_shape.items():
             size = -group["lr"] * _RMS * max(rows, columns) ** 0.5
-            for (parameter, _), update in zip(pairs, orthogonal(torch.stack([matrix for _, matrix in pairs]))):
+            stacked = torch.stack([matrix for _, matrix in pairs])
+            for (parameter, _), update in zip(pairs, orthogonal(stacked, _quick(stacked.device))):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(update.reshape(parameter.shape), alpha=size)
 
 
-def orthogonal(matrices: Tensor) -> Tensor:
+@functools.cache
+def _quick(device: torch.device) -> torch.dtype:
+    """Return the type in which matrices are multiplied soonest and exactly enough."""
+    return torch.bfloat16 if pick_precision("auto", device) == "bf16" else torch.float32
+
+
+def orthogonal(matrices: Tensor, dtype: torch.dtype) -> Tensor:
     """Bring the singular values of matrices [N, rows, columns], float32, to about 1 (0.7 to 1.2) and keep their vectors.
 
-    Five Newton-Schulz steps of a quintic polynomial in bfloat16, which a singular value decomposition would do exactly
-    and far more slowly.
+    Five Newton-Schulz steps of a quintic polynomial, computed in `dtype`, do what a singular value decomposition would do
+    exactly and far more slowly.
     """
     tall = matrices.shape[1] > matrices.shape[2]
-    x = (matrices.transpose(1, 2) if tall else matrices).bfloat16()
+    x = (matrices.transpose(1, 2) if tall else matrices).to(dtype)
     x = x / (x.flatten(1).norm(dim=1).view(-1, 1, 1) + 1e-7)
     for _ in range(_STEPS):
         square = x @ x.transpose(1, 2)

@@ -79,12 +79,12 @@ class DepthwiseSeparable(nn.Sequential):
 
 
 class Bottleneck(nn.Module):
-    """Two layers with a short cut around them (He et al. 2016); dense 3x3, or 5x5 depthwise-separable."""
+    """Two 3x3 layers with a short cut around them (He et al. 2016)."""
 
-    def __init__(self, channels: int, depthwise: bool = False, shortcut: bool = True) -> None:
+    def __init__(self, channels: int, shortcut: bool = True) -> None:
         super().__init__()
-        self.first = ConvBlock(channels, channels, 1 if depthwise else 3)
-        self.second = DepthwiseSeparable(channels, channels) if depthwise else ConvBlock(channels, channels, 3)
+        self.first = ConvBlock(channels, channels, 3)
+        self.second = ConvBlock(channels, channels, 3)
         self.shortcut = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
@@ -99,11 +99,11 @@ class CSPBlock(nn.Module):
     Cross-stage partial network (Wang et al. 2019) with the aggregation of all stages of ELAN (Wang et al. 2022).
     """
 
-    def __init__(self, inputs: int, outputs: int, depth: int, depthwise: bool = False, shortcut: bool = True) -> None:
+    def __init__(self, inputs: int, outputs: int, depth: int, shortcut: bool = True) -> None:
         super().__init__()
         hidden = outputs // 2
         self.split = ConvBlock(inputs, 2 * hidden)
-        self.steps = nn.ModuleList(Bottleneck(hidden, depthwise, shortcut) for _ in range(depth))
+        self.steps = nn.ModuleList(Bottleneck(hidden, shortcut) for _ in range(depth))
         self.merge = ConvBlock((2 + depth) * hidden, outputs)
 
     def forward(self, x: Tensor) -> Tensor:

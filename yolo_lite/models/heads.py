@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from yolo_lite.models.blocks import LEAKY, DepthwiseSeparable
+from yolo_lite.models.blocks import LEAKY, ConvBlock, DepthwiseSeparable
 from yolo_lite.structures import RawPredictions
 
 CLASS_PRIOR = (
@@ -20,8 +20,8 @@ CLASS_PRIOR = (
 class AnchorFreeHead(nn.Module):
     """Class logits and the distances to a box's four sides, from the centre of every cell (Tian et al. 2019).
 
-    Decoupled (Ge et al. 2021): on every level one branch for the classes and one for the box, of 5x5
-    depthwise-separable layers. A distance is softplus(output) * stride: positive, and unbounded above.
+    Decoupled (Ge et al. 2021): on every level one branch for the classes and one for the box, of 3x3
+    layers. A distance is softplus(output) * stride: positive, and unbounded above.
 
     Args:
         channels: of each incoming level.
@@ -152,5 +152,5 @@ def grid_points(level: Tensor, stride: int, offset: float) -> Tensor:
 
 
 def _branch(inputs: int, width: int, depth: int, outputs: int) -> nn.Sequential:
-    layers = [DepthwiseSeparable(inputs if i == 0 else width, width) for i in range(depth)]
+    layers = [ConvBlock(inputs if i == 0 else width, width, 3) for i in range(depth)]
     return nn.Sequential(*layers, nn.Conv2d(width, outputs, 1))

@@ -22,7 +22,7 @@ class NoNeck(nn.Identity):
 class PAN(nn.Module):
     """Path aggregation (Liu et al. 2018): coarse to fine, so that small objects get context, then back again.
 
-    Every level is first brought to one width by a 1x1; merging is by CSP blocks of 5x5 depthwise layers.
+    Every level is first brought to one width by a 1x1; merging is by CSP blocks.
     """
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int) -> None:
@@ -30,9 +30,9 @@ class PAN(nn.Module):
         self.strides = tuple(strides)
         self.lateral = nn.ModuleList(ConvBlock(count, width) for count in channels)
         steps = len(channels) - 1
-        self.down_path = nn.ModuleList(CSPBlock(2 * width, width, 1, depthwise=True) for _ in range(steps))
-        self.shrink = nn.ModuleList(DepthwiseSeparable(width, width, stride=2) for _ in range(steps))
-        self.up_path = nn.ModuleList(CSPBlock(2 * width, width, 1, depthwise=True) for _ in range(steps))
+        self.down_path = nn.ModuleList(CSPBlock(2 * width, width, 1) for _ in range(steps))
+        self.shrink = nn.ModuleList(ConvBlock(width, width, 3, 2) for _ in range(steps))
+        self.up_path = nn.ModuleList(CSPBlock(2 * width, width, 1) for _ in range(steps))
         self.channels = (width,) * len(channels)
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:

@@ -23,8 +23,9 @@ def norm_silu(
 ) -> Tensor:
     """Normalise by the batch's own statistics (Ioffe and Szegedy 2015), then x * sigmoid(x) (Elfwing et al. 2018).
 
-    Where the C extension was built with OpenMP (or torch uses one thread), a CPU reads a map of features twice and writes it once; the same from torch takes
-    some ten passes. Results differ from torch's in rounding only, and do not depend on the number of threads.
+    Where the C extension was built with OpenMP (or torch uses one thread), a CPU reads a map of features twice and writes
+    it once; the same from torch takes some ten passes. Results differ
+    from torch's in rounding only, and do not depend on the number of threads.
 
     Args:
         x: float32 or bfloat16 [B, C, H, W], with more than one value a channel.
