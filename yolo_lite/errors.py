@@ -13,6 +13,10 @@ class InputError(ValueError):
     """
 
 
+class DivergedError(InputError):
+    """The loss or its gradient is no longer a finite number, which of a search for settings ends one trial only."""
+
+
 def some(names: Sequence[str]) -> str:
     """List the first eight names and count the rest."""
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -15,7 +15,7 @@ from yolo_lite.config import read_config
 from yolo_lite.engine import tune as tune_module
 from yolo_lite.engine.train import plan, plan_classifier, train_classifier
 from yolo_lite.engine.tune import TrialReport, tune
-from yolo_lite.errors import InputError
+from yolo_lite.errors import DivergedError, InputError
 
 SMALL = {"train.epochs": 1, "train.batch_size": 8, "train.workers": 0, "input.image_size": 32}
 
@@ -80,6 +80,30 @@ def test_a_failed_trial_is_not_counted(monkeypatch: pytest.MonkeyPatch, pictures
         tune("classify", pictures, 2, tmp_path, "mnist_cnn")
     study = optuna.load_study(study_name="yolo_lite classify", storage=f"sqlite:///{tmp_path / 'study.db'}")
     assert [trial.state.name for trial in study.trials] == ["FAIL"]
+
+
+def test_a_trial_that_diverges_ends_alone(
+    quick: list[Any], monkeypatch: pytest.MonkeyPatch, pictures: Path, tmp_path: Path
+) -> None:
+    stand_in = tune_module.run_planned
+
+    def diverge_at_first(run: Any, *rest: Any, **how: Any) -> Path:
+        if not quick:
+            quick.append(run)
+            raise DivergedError("the loss is not finite")
+        return stand_in(run, *rest, **how)
+
+    monkeypatch.setattr(tune_module, "run_planned", diverge_at_first)
+    told: list[TrialReport] = []
+    result = tune("classify", pictures, 3, tmp_path, "mnist_cnn", on_trial=told.append)
+    assert [report.stopped for report in told] == [True, False, False]
+    assert (result.trials, result.best.number > 0) == (3, True)
+
+
+def test_a_study_that_is_none_is_refused(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "study.db").write_text("no database at all")
+    with pytest.raises(InputError, match=r"study.db is not a study of an earlier search"):
+        tune("classify", pictures, 1, tmp_path, "mnist_cnn")
 
 
 def test_poor_trials_are_stopped(quick: list[Any], pictures: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from yolo_lite.config import TrainConfig
 from yolo_lite.data.loader import EpochSampler, each_batch
 from yolo_lite.engine.ema import EMA
 from yolo_lite.engine.schedule import SCHEDULES, build_optimizer
-from yolo_lite.errors import InputError
+from yolo_lite.errors import DivergedError, InputError
 
 
 class Task(Protocol):
@@ -225,8 +225,8 @@ def _backward(task: Task, state: State, batch: Any, progress: float, precision: 
     return sums
 
 
-def _not_finite(what: str, task: Task, batch: Any) -> InputError:
-    return InputError(
+def _not_finite(what: str, task: Task, batch: Any) -> DivergedError:
+    return DivergedError(
         f"the {what} on the pictures {', '.join(task.name_samples(batch))}; look at these and their boxes, or lower the "
         "learning rate (--set train.lr=...)"
     )

@@ -13,7 +13,7 @@ import yaml
 from yolo_lite.config import config_to_dict, override_config
 from yolo_lite.engine.run import Listener, Run
 from yolo_lite.engine.train import plan, plan_classifier, run_planned
-from yolo_lite.errors import InputError
+from yolo_lite.errors import DivergedError, InputError
 from yolo_lite.files import make_folder, write_atomically
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def tune(
     optuna = _optuna()
     run = _plan(task, data, model, weights, settings)
     make_folder(out)
+    _check_store(out / "study.db")
     study = optuna.create_study(
         storage=f"sqlite:///{out / 'study.db'}",
         study_name=f"yolo_lite {task}",
@@ -119,7 +120,7 @@ def tune(
         stopped = False
         try:
             run_planned(_with(run, chosen), folder, device, Listener(on_epoch=on_epoch), preflight=False)
-        except optuna.TrialPruned:
+        except (optuna.TrialPruned, DivergedError):
             stopped = True
         except BaseException:
             study.tell(trial, state=optuna.trial.TrialState.FAIL)  # is not counted, and tried anew by the next call
@@ -164,6 +165,13 @@ def suggest(trial: optuna.Trial, run: Run, fixed: Mapping[str, object]) -> dict[
     kept = {key: value for key, value in drawn.items() if key not in fixed and key.split(".")[0] not in fixed}
     trial.set_user_attr("settings", kept)
     return kept
+
+
+def _check_store(path: Path) -> None:
+    if path.exists() and path.stat().st_size:
+        with path.open("rb") as file:
+            if file.read(16) != b"SQLite format 3\0":
+                raise InputError(f"{path} is not a study of an earlier search (no SQLite file); choose another --out")
 
 
 def _optuna() -> Any:
