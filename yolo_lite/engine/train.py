@@ -477,7 +477,7 @@ def _fit_time(
     prepared.dataset.strong_epochs = strong_epochs(config)  # type: ignore[attr-defined]
     batches = len(_sampler(prepared, config.train))
     listener.say(
-        f"{run.minutes:g} minutes: a step takes {pace.step:.2f} s, an evaluation {pace.evaluation:.1f} s, which makes "
+        f"{run.minutes:g} min: a step takes {pace.step:.2f} s, an evaluation {pace.evaluation:.1f} s, which makes "
         f"{config.train.epochs} epochs of {batches} steps"
     )
     return config
