@@ -215,7 +215,7 @@ def test_a_run_with_a_time_says_and_keeps_what_was_worked_out(coco_set: Callable
     listener = Listener(said.append, on_epoch=lambda row, best: rows.append(row))
     root = coco_set({"train": 12, "val": 4})
     folder = train(root, config=small(), out=tmp_path / "run", device="cpu", listener=listener, minutes=0.1)
-    line = next(text for text in said if text.startswith("0.1 minutes"))
+    line = next(text for text in said if text.startswith("0.1 min"))
     best = load_checkpoint(folder / "last.pt")
     assert f"{best.config.train.epochs} epochs of {best.config.train.steps_per_epoch} steps" in line
     assert len(rows) == best.config.train.epochs > 1

@@ -17,7 +17,11 @@ Factory = Callable[[list[dict[str, Any]], float, float], torch.optim.Optimizer]
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Build the named optimiser; weight decay acts on weights of two dimensions and more, not on biases and norms."""
+    """Build the named optimiser; weight decay acts on weights of two dimensions and more, not on biases and norms.
+
+    Raises:
+        InputError: for an optimiser or schedule that does not exist, naming those that do.
+    """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     normed = {id(m.weight) for m in model.modules() if isinstance(m, nn.Conv2d) and m.bias is None and m.groups == 1}
     kernels = [p for p in trained if config.optimizer == "muon" and id(p) in normed]
@@ -30,6 +34,8 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
         groups.append({"params": kernels, "weight_decay": config.weight_decay, "muon": True})
     if config.optimizer not in OPTIMIZERS:
         raise InputError(f"train.optimizer must be one of {', '.join(OPTIMIZERS)}, got {config.optimizer!r}")
+    if config.schedule not in SCHEDULES:  # here, because this comes before anything that takes long
+        raise InputError(f"train.schedule must be one of {', '.join(SCHEDULES)}, got {config.schedule!r}")
     return OPTIMIZERS[config.optimizer](groups, config.lr, config.momentum)
 
 

@@ -40,6 +40,7 @@ from yolo_lite.engine.device import (
 from yolo_lite.engine.preflight import preflight as check_first
 from yolo_lite.engine.pretrain import FOLDER, pretraining_of
 from yolo_lite.engine.run import Listener, Prepared, Run, strong_epochs
+from yolo_lite.engine.schedule import build_optimizer
 from yolo_lite.engine.transfer import transfer_backbone
 from yolo_lite.engine.weights import DEFAULT_WEIGHTS, find_config, find_weights
 from yolo_lite.errors import InputError
@@ -375,8 +376,10 @@ def _run(
     model = place(prepared.model, device)
     if preflight:
         listener.say(check_first(prepared, config, device, precision))
-    folder = out if (resumed or begun) and out else new_run_folder(out)
+    folder = out if resumed or begun else None
     if config.pretrain.crops and not resumed and not run.weights:
+        build_optimizer(model, config.train)  # or else what is wrong with its name is found minutes later
+        folder = folder or new_run_folder(out)
         listener.say(_pretrain(run, prepared, folder, device, listener))
     if run.minutes and not resumed:
         config = _fit_time(run, prepared, device, precision, began, listener)
@@ -385,6 +388,7 @@ def _run(
     sampler = _sampler(prepared, config.train)
     loader = build_loader(prepared.dataset, sampler, config.train.workers, device, prepared.collate)
     state = loop.new_state(model, config.train, len(sampler) * config.train.epochs)
+    folder = folder or new_run_folder(out)
     if resumed:
         same = ("fingerprint", "val_fingerprint")
         if any(resumed.about[name] != about[name] for name in same):
