@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,6 +108,18 @@ def test_the_pieces_come_from_the_pictures_of_the_detectors_training_alone(coco_
         objects = [piece for piece in cut.records if piece.label < len(split.class_names)]
         assert objects == list(crop_records(split))
     assert len({piece.content for piece in pieces[0].records}) == 4
+
+
+def test_objects_that_are_all_too_small_are_said_and_leave_no_folder(coco_set: MakeSet, tmp_path: Path) -> None:
+    data = coco_set()
+    for file in (data / "annotations").glob("*.json"):
+        content = json.loads(file.read_text())
+        for row in content["annotations"]:
+            row["bbox"] = [*row["bbox"][:2], 5, 5]
+        file.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"no object of .* has sides of 8 pixels.*--set pretrain.crops=0"):
+        train(data, config=config_with(), out=tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
 
 
 # The run

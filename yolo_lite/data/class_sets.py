@@ -195,14 +195,23 @@ def read_crops_to_train(
     Arguments as for discover.read_train_and_val, so that no other picture is looked at than in the detector's training.
 
     Returns:
-        The training set, the validation set, and a line that says what was made.
+        The training set, the validation set (the training set again where its own objects are all too small), and a
+        line that says what was made.
+
+    Raises:
+        InputError: where all objects are too small to be cut out.
     """
     sets = []
     for split in read_train_and_val(data, classes, fraction, seed, difficult)[:2]:
         background = background_records(split, len(split.class_names), seed)
         names = (*split.class_names, BACKGROUND)
         sets.append(ClassificationSet((*crop_records(split), *background), names, split.source))
-    train, val = sets
+    train, val = sets[0], sets[1] if sets[1].records else sets[0]
+    if not any(record.label < len(train.class_names) - 1 for record in train.records):
+        raise InputError(
+            f"no object of {data} has sides of {MIN_CROP} pixels, too small for a backbone to learn from; leave that out: "
+            "--set pretrain.crops=0"
+        )
     return train, val, [f"objects cut out, and background: {train.summary()}; to validate: {val.summary()}"]
 
 
