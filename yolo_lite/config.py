@@ -124,7 +124,7 @@ class TrainConfig:
 
     epochs: int = _between(100, 1)
     batch_size: int = _between(16, 1)
-    optimizer: str = "adamw"  # or sgd, rmsprop, adam
+    optimizer: str = "adamw"  # or sgd, rmsprop, adam, muon
     momentum: float = _between(0.9, 0, 0.9999)  # of sgd and rmsprop
     lr: float = _between(0.001, 0)
     weight_decay: float = _between(0.05, 0)  # on convolution and linear weights only

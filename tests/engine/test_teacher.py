@@ -14,7 +14,7 @@ from yolo_lite.config import Config, config_from_dict
 from yolo_lite.data.discover import add_unlabelled, read_split
 from yolo_lite.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from yolo_lite.engine.run import Listener
-from yolo_lite.engine.teacher import Teacher
+from yolo_lite.engine.teacher import Teacher, cost
 from yolo_lite.engine.train import resume, train
 from yolo_lite.errors import InputError
 from yolo_lite.models.build import build_detector
@@ -54,6 +54,22 @@ def test_a_lesson_is_what_the_teacher_says_of_common_classes(tmp_path: Path) -> 
     boxes = model.decode(raw, torch.arange(len(raw.points)).expand(2, -1))
     torch.testing.assert_close(lesson.boxes, boxes, atol=1e-2, rtol=1e-3)
     assert not lesson.scores.requires_grad
+
+
+def test_what_a_teacher_costs_is_told_once(tmp_path: Path) -> None:
+    path, model = stored(tmp_path / "t.pt", ("square",))
+    said: list[str] = []
+    teacher = Teacher(str(path), ("square",), CPU, said.append)
+    images = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
+    with torch.no_grad():
+        raw = model(images)
+    for count in range(1, 40):
+        teacher(images, raw)
+        assert len(said) == (count >= 26)
+    assert said[0].startswith("the teacher takes ")
+    # of steps of 4, 5, 4 and 10 seconds the lessons take 1, 1, 1 and 9: shares of 0.25, 0.2, 0.25, 0.9
+    times = [(0.0, 1.0), (4.0, 5.0), (9.0, 10.0), (13.0, 22.0), (23.0, 24.0)]
+    assert cost(times) == "the teacher takes 25% of the time: a step is 1.33 times as long as without it"
 
 
 def test_the_shipped_detector_teaches_cells_of_three_grids() -> None:

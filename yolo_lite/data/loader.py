@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -92,7 +93,11 @@ def build_loader(
     device: torch.device,
     collate: Callable[[Sequence[Any]], Any] | None = None,
 ) -> DataLoader[Any]:
-    """Load batches with `workers` processes (0: in this one); `collate` makes them of samples, by default a Batch."""
+    """Load batches with `workers` processes (0: in this one), though no more than cores that this process may use.
+
+    `collate` makes them of samples, by default a Batch.
+    """
+    workers = min(workers, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     return DataLoader(
         dataset,
         batch_sampler=sampler,

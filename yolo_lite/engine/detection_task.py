@@ -157,7 +157,7 @@ def prepare_detection(run: Run, start: Checkpoint | None, device: torch.device, 
         listener.say(note)
     teacher = None
     if config.train.teacher:
-        teacher = Teacher(config.train.teacher, train_set.class_names, device)
+        teacher = Teacher(config.train.teacher, train_set.class_names, device, listener.say)
         listener.say(describe(teacher, config.train.teacher, train_set.class_names))
     check_pictures(train_set)
     check_pictures(val_set)

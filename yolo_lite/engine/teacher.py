@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import statistics
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -15,6 +17,8 @@ from yolo_lite.errors import InputError, some
 from yolo_lite.losses.teacher import Lesson, same_cells
 from yolo_lite.structures import RawPredictions
 
+_WARM, _TIMED = 5, 20  # steps before its share of the time is measured, and while it is
+
 
 class Teacher:
     """A detector with its weights, asked for the classes that the student knows as well.
@@ -25,12 +29,19 @@ class Teacher:
         weights: a file or the bare name of a shipped one.
         class_names: of the student, matched by name.
         device: where both compute.
+        say: is told once how much longer steps take with it.
 
     Raises:
         InputError: where it knows no class of the student.
     """
 
-    def __init__(self, weights: str, class_names: Sequence[str], device: torch.device) -> None:
+    def __init__(
+        self,
+        weights: str,
+        class_names: Sequence[str],
+        device: torch.device,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
         source = find_weights(weights)
         checkpoint = load_checkpoint(source)
         self.model = place(build_from_checkpoint(checkpoint, source), device).requires_grad_(False)
@@ -43,10 +54,22 @@ class Teacher:
         self.mine = torch.tensor([class_names.index(name) for name in self.known], device=device)
         self.theirs = torch.tensor([checkpoint.class_names.index(name) for name in self.known], device=device)
         self._cells: dict[tuple[int, ...], Tensor] = {}
+        self._say = say
+        self._times: list[tuple[float, float]] = []  # begin and end of the first lessons, in seconds
 
-    @torch.no_grad()
     def __call__(self, images: Tensor, student: RawPredictions) -> Lesson:
         """Look at inputs, uint8 [B, 3, H, W], and say what there is at each of the student's points."""
+        if len(self._times) > _WARM + _TIMED:
+            return self._teach(images, student)
+        began = _now(images.device)
+        lesson = self._teach(images, student)
+        self._times.append((began, _now(images.device)))
+        if len(self._times) > _WARM + _TIMED:
+            self._say(cost(self._times[_WARM:]))
+        return lesson
+
+    @torch.no_grad()
+    def _teach(self, images: Tensor, student: RawPredictions) -> Lesson:
         raw: RawPredictions = self.model(images)
         size = (images.shape[-2], images.shape[-1])
         if size not in self._cells:
@@ -57,6 +80,19 @@ class Teacher:
         chosen = cells.clamp(min=0).expand_as(best).gather(-1, best.argmax(-1, keepdim=True)).squeeze(-1)  # [B, A]
         at = chosen.unsqueeze(-1).expand(-1, -1, len(self.known))
         return Lesson(scores.gather(1, at), self.model.decode(raw, chosen).float(), self.mine, cells[:, 0] >= 0)
+
+
+def cost(times: Sequence[tuple[float, float]]) -> str:
+    """Say how much longer steps take with lessons that began and ended at these times, one in each step."""
+    shares = [(ended - began) / (following - began) for (began, ended), (following, _) in zip(times, times[1:])]
+    share = statistics.median(shares)
+    return f"the teacher takes {share:.0%} of the time: a step is {1 / (1 - share):.2f} times as long as without it"
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def describe(teacher: Teacher, weights: str, class_names: Sequence[str]) -> str:
