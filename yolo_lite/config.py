@@ -146,6 +146,7 @@ class TrainConfig:
     repeat_threshold: float = _between(0.0, 0, 1)  # classes in a smaller share of the pictures are shown more often
     steps_per_epoch: int = _between(0, 0)  # at most; 0 means as many as there are batches
     tensorboard: bool = False  # write every epoch's numbers for TensorBoard as well
+    compile: bool = False  # torch.compile the network, of which GPUs may be faster
     deterministic: bool = False  # refuse operations that may differ from run to run
     evaluate_every: int = _between(1, 1)  # epochs
     patience: int = _between(0, 0)  # stop after so many epochs without a better one; 0 means never

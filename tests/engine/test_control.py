@@ -380,3 +380,40 @@ def test_preflight_lets_a_small_learning_rate_pass(coco_set: Callable[..., Path]
     config = small(lr=2e-4)
     line = preflight(prepared(coco_set({"train": 12, "val": 4}), config), config, CPU, "fp32")
     assert line.startswith("preflight: the loss on 8 pictures fell slowly, from")
+
+
+def test_a_compiled_network_learns_the_same(
+    coco_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By torch's backend "eager", which follows the network as every backend does, and spares the test a C++ compiler."""
+    called = []
+
+    def compiled(self: nn.Module) -> None:
+        called.append(type(self).__name__)
+        real(self, backend="eager")
+
+    real = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", compiled)
+    root = coco_set({"train": 8, "val": 4})
+    rows: list[dict[str, float]] = []
+    for name in ("as-is", "compiled"):
+        listener = Listener(on_epoch=lambda row, best: rows.append(dict(row)))
+        train(root, config=small(compile=name == "compiled"), out=tmp_path / name, device="cpu", listener=listener)
+    assert called == ["Yolo"]
+    assert rows[1]["loss_total"] == pytest.approx(rows[0]["loss_total"], rel=1e-3)
+    first, second = (load_checkpoint(tmp_path / name / "last.pt").weights for name in ("as-is", "compiled"))
+    assert first.keys() == second.keys()
+
+
+def test_what_the_compiler_says_becomes_one_line(
+    coco_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(graph: object, inputs: object) -> None:
+        raise RuntimeError("no working C++ compiler found")
+
+    real = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda self: real(self, backend=broken))
+    root = coco_set({"train": 4, "val": 2})
+    with pytest.raises(InputError, match=r"torch.compile failed \(.*no working.*\); leave train.compile out"):
+        train(root, config=small(compile=True), out=tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()

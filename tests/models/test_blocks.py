@@ -88,6 +88,8 @@ def test_a_depthwise_layer_is_computed_in_float32_under_autocast_on_cpus() -> No
         cast = layer(x)
         assert layer(x.bfloat16()).dtype == torch.float32
         assert ConvBlock(4, 4)[0](x).dtype == torch.bfloat16  # a dense layer is not
+        with torch.no_grad():
+            assert layer(x).dtype == torch.bfloat16  # there is no backward pass that would be slow
     assert cast.dtype == torch.float32
     assert torch.equal(cast, plain)
 

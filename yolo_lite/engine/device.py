@@ -78,6 +78,19 @@ def explain_out_of_memory(remedy: str) -> Iterator[None]:
         raise InputError(f"the device ran out of memory; {remedy}") from error
 
 
+@contextlib.contextmanager
+def explain_compiler() -> Iterator[None]:
+    """Turn an error of torch.compile, such as a missing C++ compiler, into an InputError that says what to do."""
+    try:
+        yield
+    except Exception as error:
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        said = str(getattr(error, "inner_exception", error))
+        line = next((line.strip() for line in said.splitlines() if line.strip()), type(error).__name__)
+        raise InputError(f"torch.compile failed ({line}); leave train.compile out") from error
+
+
 def describe_hardware(device: torch.device) -> str:
     """Name the processor or GPU, for checkpoints and reports."""
     if device.type == "cuda":

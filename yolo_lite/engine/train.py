@@ -7,7 +7,7 @@ import dataclasses
 import platform
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from yolo_lite.engine.detection_task import prepare_detection
 from yolo_lite.engine.device import (
     be_deterministic,
     describe_hardware,
+    explain_compiler,
     explain_out_of_memory,
     pick_device,
     pick_precision,
@@ -400,6 +401,9 @@ def _run(
         if state.finished(config.train):
             raise InputError(f"the run in {folder} has stopped early after epoch {state.epoch}; nothing to resume")
         listener.say(f"going on in {folder} after epoch {state.epoch} of {config.train.epochs}")
+    if config.train.compile:
+        model.compile()
+        listener.say("torch.compile: the first step takes minutes")
     parameters = sum(parameter.numel() for parameter in model.parameters())
     listener.say(
         f"{config.name}: {parameters:,} parameters, {describe_hardware(device)}, {precision}; writing to {folder}"
@@ -413,19 +417,11 @@ def _run(
             board(state.rows[-1])
         listener.on_epoch(state.rows[-1], best)
 
-    parts = [state.parts]
-
-    def on_step(report: loop.StepReport) -> None:
-        if report.parts > parts[-1]:
-            parts.append(report.parts)
-            smaller = -(-config.train.batch_size // report.parts)
-            listener.say(f"the device ran out of memory: batches now go through it {smaller} pictures at a time")
-        listener.on_step(report)
-
     size = " x ".join(str(side) for side in config.input.image_size)
     remedy = f"use a smaller --batch-size (now {config.train.batch_size}) or --image-size (now {size})"
     try:
-        with explain_out_of_memory(remedy):
+        with explain_out_of_memory(remedy), explain_compiler():
+            on_step = _watch_parts(state.parts, config.train.batch_size, listener)
             loop.run(prepared.task, state, loader, sampler, config.train, device, precision, on_step, on_epoch)
     finally:
         if not any(folder.iterdir()):  # stopped before an epoch was done: as if it had not been begun
@@ -433,6 +429,20 @@ def _run(
     if state.epoch < config.train.epochs:
         listener.say(f"stopped early: no better epoch than {state.best_epoch} in the last {config.train.patience}")
     return folder
+
+
+def _watch_parts(parts: int, batch_size: int, listener: Listener) -> Callable[[loop.StepReport], None]:
+    """Return what passes reports of steps on, and says when memory made the batch go through in more parts."""
+    most = [parts]
+
+    def on_step(report: loop.StepReport) -> None:
+        if report.parts > most[-1]:
+            most.append(report.parts)
+            smaller = -(-batch_size // report.parts)
+            listener.say(f"the device ran out of memory: batches now go through it {smaller} pictures at a time")
+        listener.on_step(report)
+
+    return on_step
 
 
 def _pretrain(run: Run, prepared: Prepared, folder: Path, device: torch.device, listener: Listener) -> str:

@@ -16,14 +16,14 @@ LEAKY: Activation = partial(nn.LeakyReLU, 0.1, inplace=True)
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """A convolution of each channel by itself, computed in float32 on CPUs even where autocast asks for bf16.
+    """A convolution of each channel by itself; in training on CPUs in float32 even where autocast asks for bf16.
 
     oneDNN's backward pass of depthwise layers is about four times slower in bf16 than in float32.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         """Map [B, C, H, W] to [B, C, ceil(H / stride), ceil(W / stride)]."""
-        if input.device.type != "cpu":
+        if input.device.type != "cpu" or not torch.is_grad_enabled():
             return super().forward(input)
         with torch.autocast("cpu", enabled=False):
             return super().forward(input.float())

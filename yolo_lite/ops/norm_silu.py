@@ -45,7 +45,8 @@ def norm_silu(
 
 def _fits(x: Tensor, weight: Tensor) -> bool:
     return (
-        backend(x.device) == "native"
+        not torch.compiler.is_compiling()  # which fuses the layers by itself
+        and backend(x.device) == "native"
         and norm_silu_pays()
         and x.dtype in (torch.float32, torch.bfloat16)
         and weight.dtype == torch.float32
