@@ -45,7 +45,8 @@ def test_a_grid_that_the_teacher_lacks_is_left_out_and_anchors_share_a_cell() ->
     assert same_cells(student, teacher).tolist() == [[-1, -1, -1]] * 4 + [[0, 1, 2]]
 
 
-def test_the_loss_is_that_of_plain_loops() -> None:
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+def test_the_loss_is_that_of_plain_loops(gamma: float) -> None:
     raw = predictions(points(8, 3, 3, 0.5), points(16, 2, 2, 0.5), classes=3)
     torch.manual_seed(5)
     scores = torch.rand(2, 13, 2) * (torch.rand(2, 13, 2) > 0.5)
@@ -53,7 +54,7 @@ def test_the_loss_is_that_of_plain_loops() -> None:
     boxes = torch.cat([corner, corner + 5 + 9 * torch.rand(2, 13, 2)], -1)
     known = torch.arange(13) % 4 != 0
     lesson = Lesson(scores, boxes, torch.tensor([2, 0]), known)
-    found = teacher_loss(raw, decode, lesson)
+    found = teacher_loss(raw, decode, lesson, gamma)
     total = classes = sides = 0.0
     for picture in range(2):
         for point in range(13):
@@ -64,7 +65,8 @@ def test_the_loss_is_that_of_plain_loops() -> None:
             for at, label in enumerate((2, 0)):
                 p = 1 / (1 + math.exp(-float(raw.class_logits[picture, point, label])))
                 t = float(scores[picture, point, at])
-                classes -= (t * math.log(p) + (1 - t) * math.log(1 - p)) * (p - t) ** 2
+                likelihoods = ((t, t / p), (1 - t, (1 - t) / (1 - p)))
+                classes += sum(share * math.log(ratio) for share, ratio in likelihoods if share) * abs(p - t) ** gamma
             pair = raw.box_outputs[picture, point][None], boxes[picture, point][None]
             sides += best * (1 - float(box_iou(*pair, kind="ciou"))) if best > 0.01 else 0.0
     assert float(found["teach_class"]) == pytest.approx(classes / total, rel=1e-4)

@@ -86,7 +86,8 @@ class DetectionTask:
             bins: int = model.head.BINS  # type: ignore[assignment]
             parts = detection_loss(raw, batch, model.decode, assign, self.config.loss.box, bins, self.config.loss.gamma)
         if self.teacher:
-            parts |= teacher_loss(raw, model.decode, self.teacher(batch.images, raw))
+            lesson = self.teacher(batch.images, raw)
+            parts |= teacher_loss(raw, model.decode, lesson, self.config.loss.gamma)
         return {name: self.weights[name] * value for name, value in parts.items()}
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:

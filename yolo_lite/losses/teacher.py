@@ -32,25 +32,29 @@ class Lesson(NamedTuple):
     known: Tensor
 
 
-def teacher_loss(raw: RawPredictions, decode: Decode, lesson: Lesson) -> dict[str, Tensor]:
+def teacher_loss(raw: RawPredictions, decode: Decode, lesson: Lesson, gamma: float = 0.0) -> dict[str, Tensor]:
     """Return the unweighted parts of the loss, each divided by the sum of the teacher's best scores (at least 1).
 
-    - "teach_class": cross-entropy with the teacher's scores as soft targets (Hinton et al. 2015), times
-      |student - teacher|^2, so that the many cells in which both see nothing count for little.
+    - "teach_class": how far the student's scores are from the teacher's (Kullback-Leibler divergence: cross-entropy with
+      soft targets, Hinton et al. 2015, less the teacher's own entropy), times |student - teacher|^gamma.
     - "teach_box": the teacher's best score * (1 - CIoU) with its box, where that score is above 0.01.
 
     Args:
         raw: of the student, with gradient.
         decode: the student's own.
         lesson: for the same pictures.
+        gamma: of the student's own loss, so that labels and lessons weigh alike.
     """
     every = torch.arange(len(raw.points), device=raw.points.device).expand(len(raw.class_logits), -1)
     boxes = decode(raw, every)
     logits = raw.class_logits.float()[..., lesson.classes]
     weight = lesson.scores.amax(-1) * lesson.known  # [B, A]
     total = weight.sum().clamp(min=1)
-    surprise = F.binary_cross_entropy_with_logits(logits, lesson.scores, reduction="none")
-    surprise = surprise * (logits.sigmoid() - lesson.scores).square() * lesson.known.unsqueeze(-1)
+    own = torch.special.entr(lesson.scores) + torch.special.entr(1 - lesson.scores)
+    surprise = F.binary_cross_entropy_with_logits(logits, lesson.scores, reduction="none") - own
+    if gamma:
+        surprise = surprise * (logits.sigmoid() - lesson.scores).abs() ** gamma
+    surprise = surprise * lesson.known.unsqueeze(-1)
     picture, point = (weight > _LEAST).nonzero(as_tuple=True)
     overlap = paired_iou(boxes[picture, point], lesson.boxes[picture, point], "ciou")
     return {
