@@ -360,11 +360,11 @@ def test_to_json_is_plain_values() -> None:
 # What a set says of itself
 
 
-def _record(boxes: int, crowd: int = 0) -> ImageRecord:
+def _record(boxes: int, crowd: int = 0, unlabelled: tuple[int, ...] = ()) -> ImageRecord:
     total = boxes + crowd
     marks = np.array([False] * boxes + [True] * crowd, bool)
     return ImageRecord(
-        Path("a.jpg"), 1, (10, 10), np.ones((total, 4)), np.zeros(total, np.int64), marks, np.ones(total)
+        Path("a.jpg"), 1, (10, 10), np.ones((total, 4)), np.zeros(total, np.int64), marks, np.ones(total), unlabelled
     )
 
 
@@ -382,6 +382,14 @@ def _record(boxes: int, crowd: int = 0) -> ImageRecord:
         ),
         pytest.param(
             [_record(1, 1)], ("cat",), 0, "1 image, 2 boxes, 1 class; 1 crowd box ignored in training", id="crowd"
+        ),
+        pytest.param(
+            [_record(1, 0, (1,)), _record(0, 0, (0,)), _record(0, 0, (0, 1)), _record(1, 0, (0, 1))],
+            ("cat", "dog"),
+            0,
+            "4 images, 2 boxes, 2 classes; 1 image without objects kept as background; "
+            "3 images labelled for some classes only; 1 image without labels",
+            id="in part and not at all labelled",
         ),
     ],
 )

@@ -249,13 +249,18 @@ class DetectionSet:
         empty = sum(not len(record.boxes) for record in self.records)
         crowd = sum(int(record.crowd.sum()) for record in self.records)
         partly = sum(bool(record.unlabelled) for record in self.records)
+        unknown = sum(
+            len(record.unlabelled) == len(self.class_names) and not len(record.boxes) for record in self.records
+        )
         text = f"{_count(len(self.records), 'image')}, {_count(boxes, 'box')}, {_count(len(self.class_names), 'class')}"
-        if empty:
-            text += f"; {_count(empty, 'image')} without objects kept as background"
+        if empty > unknown:
+            text += f"; {_count(empty - unknown, 'image')} without objects kept as background"
         if crowd:
             text += f"; {_count(crowd, 'crowd box')} ignored in training"
-        if partly:
-            text += f"; {_count(partly, 'image')} labelled for some classes only"
+        if partly > unknown:
+            text += f"; {_count(partly - unknown, 'image')} labelled for some classes only"
+        if unknown:
+            text += f"; {_count(unknown, 'image')} without labels"
         if self.dropped:
             text += f"; {_count(self.dropped, 'box')} without area dropped"
         return text
