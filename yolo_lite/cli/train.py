@@ -24,7 +24,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.description = _train.__doc__
     parser.add_argument("--data", type=arguments.text, help=arguments.DATA_HELP)
     parser.add_argument(
-        "--config", type=arguments.text, help="a YAML file or shipped name (nano): what differs from the defaults"
+        "--config", type=arguments.text, help="a YAML file or shipped name (nano, pico): what differs from the defaults"
     )
     parser.add_argument(
         "--weights",
