@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -97,3 +98,5 @@ def test_shipped_configs_can_be_read() -> None:
 
     nano = read_config(find_config("nano"))
     assert (nano.name, nano.model) == (Config().name, Config().model)
+    pico = read_config(find_config("pico"))
+    assert dataclasses.replace(pico, name=nano.name, model=nano.model) == nano  # one recipe for both
