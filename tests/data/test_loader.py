@@ -160,3 +160,12 @@ def test_an_error_in_a_process_comes_out_as_its_own_line(coco_set: CocoSet, work
     with pytest.raises(InputError) as caught:
         list(each_batch(loader))
     assert str(caught.value) == f"{records[1].path} is empty (0 bytes)"
+
+
+def test_no_more_processes_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3}, raising=False)
+    sampler = EpochSampler(4, 2, shuffle=False)
+    assert build_loader(list(range(4)), sampler, 8, torch.device("cpu")).num_workers == 1
+    assert build_loader(list(range(4)), sampler, 0, torch.device("cpu")).num_workers == 0

@@ -22,7 +22,7 @@ from yolo_lite.data.discover import read_train_and_val
 from yolo_lite.data.loader import EpochSampler, build_loader, each_batch
 from yolo_lite.engine import loop
 from yolo_lite.engine.detection_task import DetectionTask
-from yolo_lite.engine.device import explain_out_of_memory, pick_precision, place
+from yolo_lite.engine.device import explain_out_of_memory, now, pick_precision, place
 from yolo_lite.engine.run import strong_epochs
 from yolo_lite.models.build import build_detector
 from yolo_lite.structures import Batch, DetectionSet
@@ -119,7 +119,7 @@ class _TimedTask(DetectionTask):
 
     def loss(self, model: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
         parts = super().loss(model, batch, progress)
-        self.times.append(_now(self.device))
+        self.times.append(now(self.device))
         return parts
 
 
@@ -132,19 +132,19 @@ def _time_steps(
     model = place(build_detector(config, len(pictures.class_names), config.train.seed).train(), device)
     task = _TimedTask(config, pictures, device)
     state = loop.new_state(model, config.train, 1000)
-    state.optimizer.register_step_pre_hook(lambda *_: task.times.append(_now(device)))
+    state.optimizer.register_step_pre_hook(lambda *_: task.times.append(now(device)))
     rows, images, began = [], 0, 0.0
     for step in range(WARM_UP + steps):
-        started = _now(device)
+        started = now(device)
         began = started if step == WARM_UP else began
         batch = loop.to_device(next(batches), device)
-        task.times = [_now(device)]
+        task.times = [now(device)]
         loop.train_step(task, state, batch, config.train.clip_norm, 0.5, precision)
         if step >= WARM_UP:
-            moments = [started, task.times[0], task.times[-2], task.times[-1], _now(device)]
+            moments = [started, task.times[0], task.times[-2], task.times[-1], now(device)]
             rows.append([1000 * (after - before) for before, after in itertools.pairwise(moments)])
             images += len(batch.images)
-    rate = images / (_now(device) - began)
+    rate = images / (now(device) - began)
     used = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
     wait, forward, backward, update = (statistics.median(column) for column in zip(*rows))
     return StepTimes(precision, wait, forward, backward, update, rate, used)
@@ -162,12 +162,6 @@ def _loader_rate(batches: Iterator[Any], count: int) -> float:
     started = time.perf_counter()
     images = sum(len(next(batches).images) for _ in range(count))
     return images / (time.perf_counter() - started)
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def _peak_bytes() -> tuple[int, int]:

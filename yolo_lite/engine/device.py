@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import time
 from collections.abc import Iterator
 from typing import TypeVar
 
@@ -89,6 +90,13 @@ def explain_compiler() -> Iterator[None]:
         said = str(getattr(error, "inner_exception", error))
         line = next((line.strip() for line in said.splitlines() if line.strip()), type(error).__name__)
         raise InputError(f"torch.compile failed ({line}); leave train.compile out") from error
+
+
+def now(device: torch.device) -> float:
+    """Return a time in seconds, once the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def describe_hardware(device: torch.device) -> str:

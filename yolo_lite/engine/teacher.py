@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from yolo_lite.engine.checkpoint import build_from_checkpoint, load_checkpoint
-from yolo_lite.engine.device import place
+from yolo_lite.engine.device import now, place
 from yolo_lite.engine.weights import find_weights
 from yolo_lite.errors import InputError, some
 from yolo_lite.losses.teacher import Lesson, same_cells
@@ -61,9 +60,9 @@ class Teacher:
         """Look at inputs, uint8 [B, 3, H, W], and say what there is at each of the student's points."""
         if len(self._times) > _WARM + _TIMED:
             return self._teach(images, student)
-        began = _now(images.device)
+        began = now(images.device)
         lesson = self._teach(images, student)
-        self._times.append((began, _now(images.device)))
+        self._times.append((began, now(images.device)))
         if len(self._times) > _WARM + _TIMED:
             self._say(cost(self._times[_WARM:]))
         return lesson
@@ -87,12 +86,6 @@ def cost(times: Sequence[tuple[float, float]]) -> str:
     shares = [(ended - began) / (following - began) for (began, ended), (following, _) in zip(times, times[1:])]
     share = statistics.median(shares)
     return f"the teacher takes {share:.0%} of the time: a step is {1 / (1 - share):.2f} times as long as without it"
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def describe(teacher: Teacher, weights: str, class_names: Sequence[str]) -> str:
