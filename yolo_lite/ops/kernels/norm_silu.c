@@ -8,7 +8,9 @@
    together in order and in double precision: the results are the same bits with any number of threads. */
 
 #if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC optimize("fp-contract=fast") /* one rounding less where the processor has fused products and sums */
+/* One rounding less where the processor has fused products and sums; and short copies stay loops in registers, where GCC
+   would call on string instructions, slow to start. */
+#pragma GCC optimize("fp-contract=fast,no-tree-loop-distribute-patterns")
 #endif
 
 #include "norm_silu.h"
