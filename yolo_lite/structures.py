@@ -352,7 +352,7 @@ class ClassSample(NamedTuple):
 class ClassBatch(NamedTuple):
     """Such samples stacked."""
 
-    images: Tensor  # uint8 [B, channels, H, W]
+    images: Tensor  # uint8 [B, channels, H, W], channels last in memory
     labels: Tensor  # int64 [B]
     positions: Tensor  # int64 [B], in the data set
 
@@ -374,7 +374,7 @@ class Sample(NamedTuple):
 class Batch(NamedTuple):
     """Samples stacked, in input pixels; each picture's boxes are padded to the same count N."""
 
-    images: Tensor  # uint8 [B, 3, H, W] RGB
+    images: Tensor  # uint8 [B, 3, H, W] RGB, channels last in memory
     boxes: Tensor  # float32 [B, N, 4] xyxy, zeros in the padding
     labels: Tensor  # int64 [B, N], -1 in the padding
     positions: Tensor  # int64 [B], in the data set

@@ -13,7 +13,7 @@ from yolo_lite.config import AugmentConfig
 from yolo_lite.data.augment import Augmenter
 from yolo_lite.data.datasets import DetectionDataset
 from yolo_lite.data.discover import read_split
-from yolo_lite.data.loader import EpochSampler, build_loader, collate_boxes, each_batch
+from yolo_lite.data.loader import EpochSampler, build_loader, collate_boxes, each_batch, stack_images
 from yolo_lite.errors import InputError
 from yolo_lite.structures import Batch, Sample
 
@@ -39,6 +39,15 @@ def test_collate_pads_boxes_with_zeros_and_labels_with_minus_one() -> None:
     assert batch.boxes[2].tolist() == [[0] * 4] * 3
     assert batch.positions.tolist() == [0, 1, 2]
     assert [int(image.unique()) for image in batch.images] == [0, 1, 2]
+
+
+def test_collated_pictures_are_channels_last_in_memory_and_the_same_numbers() -> None:
+    pixels = torch.randint(0, 256, (3, 4, 6, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = stack_images([one.permute(2, 0, 1) for one in pixels])
+    assert images.shape == (3, 3, 4, 6)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    for row, one in zip(images, pixels):
+        assert torch.equal(row[2], one[..., 2])
 
 
 def test_collate_keeps_dtypes() -> None:

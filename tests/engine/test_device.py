@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 
+from yolo_lite.engine import device
 from yolo_lite.engine.device import explain_out_of_memory, pick_device, pick_precision
 from yolo_lite.errors import InputError
 
@@ -39,3 +44,30 @@ def test_out_of_memory_becomes_one_line() -> None:
 def test_other_errors_pass() -> None:
     with pytest.raises(RuntimeError, match="a bug"), explain_out_of_memory("nothing"):
         raise RuntimeError("a bug")
+
+
+ROUNDS = """
+import resource, sys, torch
+from yolo_lite.engine.device import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+for _ in range(8):
+    blocks = [torch.ones(2**20 * (1 + i % 3)) for i in range(12)]  # of 4, 8 and 12 MB
+    del blocks
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+def test_memory_that_was_freed_costs_few_page_faults_when_it_is_used_again() -> None:
+    faults = {}
+    for choice in ("keep", "give back"):
+        result = subprocess.run([sys.executable, "-c", ROUNDS, choice], capture_output=True, text=True, check=True)
+        rounds = [int(line) for line in result.stdout.split()]
+        faults[choice] = rounds[-1] - rounds[0]
+    assert faults["keep"] < faults["give back"] / 2
+
+
+def test_where_the_c_library_has_no_such_setting_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.CDLL", lambda name: object())
+    device.keep_freed_memory()

@@ -19,7 +19,7 @@ def test_ema_follows_its_recurrence() -> None:
     for step in range(1, 30):
         with torch.no_grad():
             model.weight.fill_(float(step))
-        ema.update(model)
+        ema.update()
         decay = 0.9 * (1 - math.exp(-step / 10))  # the horizon 1 / (1 - 0.9) is 10 steps
         expected = decay * expected + (1 - decay) * step
         assert math.isclose(float(ema.model.weight), expected, rel_tol=1e-5)
@@ -36,8 +36,8 @@ def test_a_share_of_the_start_stays_in_the_average() -> None:
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter += torch.randn_like(parameter)
-        plain.update(model)
-        kept.update(model)
+        plain.update()
+        kept.update()
     for name, value in kept.model.state_dict().items():
         if value.is_floating_point():
             torch.testing.assert_close(value, 0.3 * start[name] + 0.7 * plain.model.state_dict()[name])
@@ -53,7 +53,7 @@ def test_counters_are_copied_and_buffers_averaged() -> None:
     model = nn.BatchNorm1d(2).train()
     ema = EMA(model, 0.9, 1000, 0.1)
     model(torch.randn(8, 2, generator=torch.Generator().manual_seed(0)) + 5)
-    ema.update(model)
+    ema.update()
     assert ema.model.num_batches_tracked == model.num_batches_tracked == 1
     assert (ema.model.running_mean > 0).all()
     assert (ema.model.running_mean < model.running_mean).all()

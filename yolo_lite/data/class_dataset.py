@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from yolo_lite.data.cache import may_keep
 from yolo_lite.data.images import decode_image, read_image
+from yolo_lite.data.loader import stack_images
 from yolo_lite.errors import InputError
 from yolo_lite.structures import ClassBatch, ClassRecord, ClassSample, Image, Letterbox
 
@@ -74,7 +75,7 @@ class ClassDataset(Dataset[ClassSample]):
         if self.augmenter is not None:
             generator = np.random.default_rng([self.seed, epoch, index])
             image = self.augmenter(image, generator, strong=epoch < self.strong_epochs)
-        pixels = torch.from_numpy(image.transpose(2, 0, 1).copy())
+        pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)
         return ClassSample(pixels, self.records[index].label, index)
 
     def load(self, index: int) -> npt.NDArray[np.uint8]:
@@ -115,7 +116,7 @@ def to_input(image: Image, input_hw: tuple[int, int], channels: int, resize: str
 def collate_classes(samples: Sequence[ClassSample]) -> ClassBatch:
     """Stack samples."""
     return ClassBatch(
-        torch.stack([sample.image for sample in samples]),
+        stack_images([sample.image for sample in samples]),
         torch.tensor([sample.label for sample in samples]),
         torch.tensor([sample.position for sample in samples]),
     )

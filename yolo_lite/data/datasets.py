@@ -61,7 +61,7 @@ class DetectionDataset(Dataset[Sample]):
             generator = np.random.default_rng([self.seed, epoch, index])
             made = self.augmenter(self.load, index, len(self), generator, strong=epoch < self.strong_epochs)
         return Sample(
-            torch.from_numpy(np.ascontiguousarray(made.image.transpose(2, 0, 1))),
+            torch.from_numpy(np.require(made.image, requirements=["C", "W"])).permute(2, 0, 1),
             torch.from_numpy(made.boxes),
             torch.from_numpy(made.labels),
             index,

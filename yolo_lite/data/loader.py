@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from yolo_lite.errors import InputError
@@ -130,12 +131,20 @@ def collate_boxes(samples: Sequence[Sample]) -> Batch:
         labels[i, : len(sample.labels)] = sample.labels
     pairs = [(i, label) for i, sample in enumerate(samples) for label in sample.unlabelled]
     return Batch(
-        torch.stack([sample.image for sample in samples]),
+        stack_images([sample.image for sample in samples]),
         boxes,
         labels,
         torch.tensor([sample.position for sample in samples]),
         torch.tensor(pairs, dtype=torch.int64).view(-1, 2),
     )
+
+
+def stack_images(images: Sequence[Tensor]) -> Tensor:
+    """Stack pictures [channels, H, W], views of such with the channels last, into one [B, channels, H, W] of that order.
+
+    It is the order in which they were decoded and in which the network wants them: nothing is turned around.
+    """
+    return torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
 
 
 def _start_worker(worker: int) -> None:

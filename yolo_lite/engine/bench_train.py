@@ -22,7 +22,7 @@ from yolo_lite.data.discover import read_train_and_val
 from yolo_lite.data.loader import EpochSampler, build_loader, each_batch
 from yolo_lite.engine import loop
 from yolo_lite.engine.detection_task import DetectionTask
-from yolo_lite.engine.device import explain_out_of_memory, now, pick_precision, place
+from yolo_lite.engine.device import explain_out_of_memory, keep_freed_memory, now, pick_precision, place
 from yolo_lite.engine.run import strong_epochs
 from yolo_lite.models.build import build_detector
 from yolo_lite.structures import Batch, DetectionSet
@@ -90,6 +90,7 @@ def bench_train(
     Raises:
         InputError: where training with these arguments would.
     """
+    keep_freed_memory()
     pictures = read_train_and_val(data, seed=config.train.seed)[0]
     check_pictures(pictures)
     size, resize = config.input.image_size, config.input.resize

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import platform
 import time
@@ -68,6 +69,23 @@ def place(model: Model, device: torch.device) -> Model:
     """Move a model to a device, channels last in memory, in which convolutions are faster almost everywhere."""
     with explain_out_of_memory("close what else uses it, or use --device cpu"):
         return model.to(device).to(memory_format=torch.channels_last)
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that it frees, from now on, for its own next use; where the C library is glibc.
+
+    By itself glibc hands large blocks back to the system, which clears each of their pages when they are asked for anew: in
+    training on a CPU some 200 MB in every step. The most that is held at any time stays about the same.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another library; Windows
+        return
+    mallopt(_M_MMAP_MAX, 0)  # no block gets a mapping of its own
+    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)  # nor is the end of the heap cut off
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 @contextlib.contextmanager

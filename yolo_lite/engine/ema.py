@@ -13,7 +13,7 @@ class EMA:
     """A second copy of a model that follows it slowly (Polyak and Juditsky 1992).
 
     Args:
-        model: the one in training.
+        model: the one in training, where it is to stay.
         decay: how much of the average stays at each step, once it has warmed up.
         steps: of the whole run; the horizon 1 / (1 - decay) is cut to `share` of it.
         share: see above.
@@ -27,13 +27,14 @@ class EMA:
         self.keep = keep
         self.start = {name: value.clone() for name, value in model.state_dict().items()} if keep else {}
         self.updates = 0
+        self._average, self._current = self.model.state_dict(), model.state_dict()  # the tensors themselves, no copies
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
+    def update(self) -> None:
         """Move a little towards the model; the first updates move more, so that the random start is soon forgotten."""
         self.updates += 1
         decay = self.decay * (1 - math.exp(-self.updates / max(1.0, 1 / (1 - self.decay))))
-        average, current = self.model.state_dict(), model.state_dict()
+        average, current = self._average, self._current
         floats = [name for name, value in average.items() if value.is_floating_point()]
         goal = [current[name] for name in floats]
         if self.keep:

@@ -197,7 +197,7 @@ def train_step(
     if not math.isfinite(norm):  # waits for the device: a bad step would spoil every weight and the average for good
         raise _not_finite("gradient is not finite", task, batch)
     state.optimizer.step()
-    state.ema.update(state.model)
+    state.ema.update()
     return losses
 
 

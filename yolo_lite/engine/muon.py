@@ -51,7 +51,9 @@ class Muon(torch.optim.AdamW):
                 state["step"] = torch.zeros(())  # AdamW wants one in every state that it loads
             state["momentum"].lerp_(parameter.grad, 1 - MOMENTUM)
             ahead = parameter.grad.lerp(state["momentum"], MOMENTUM)  # Nesterov's
-            matrix = ahead.reshape(len(parameter), -1)
+            matrix = ahead.movedim(1, -1).flatten(
+                1
+            )  # channels last, as they lie in memory: columns may come in any order
             by_shape.setdefault((matrix.shape[0], matrix.shape[1]), []).append((parameter, matrix))
             parameter.grad = None  # AdamW leaves alone what has none
         for (rows, columns), pairs in by_shape.items():
@@ -59,7 +61,7 @@ class Muon(torch.optim.AdamW):
             stacked = torch.stack([matrix for _, matrix in pairs])
             for (parameter, _), update in zip(pairs, orthogonal(stacked, _quick(stacked.device))):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(update.reshape(parameter.shape), alpha=size)
+                parameter.add_(update.view(parameter.movedim(1, -1).shape).movedim(-1, 1), alpha=size)
 
 
 @functools.cache
@@ -79,5 +81,5 @@ def orthogonal(matrices: Tensor, dtype: torch.dtype) -> Tensor:
     x = x / (x.flatten(1).norm(dim=1).view(-1, 1, 1) + 1e-7)
     for _ in range(_STEPS):
         square = x @ x.transpose(1, 2)
-        x = torch.baddbmm(_A * x, torch.baddbmm(_B * square, square, square, alpha=_C), x)
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=_B, alpha=_C), x, beta=_A)
     return (x.transpose(1, 2) if tall else x).to(matrices.dtype)

@@ -34,6 +34,7 @@ from yolo_lite.engine.device import (
     describe_hardware,
     explain_compiler,
     explain_out_of_memory,
+    keep_freed_memory,
     pick_device,
     pick_precision,
     place,
@@ -364,6 +365,7 @@ def _run(
     begun: bool = False,
 ) -> Path:
     began, config = time.perf_counter(), run.config
+    keep_freed_memory()
     if config.train.deterministic:
         be_deterministic()
     if config.train.tensorboard:
