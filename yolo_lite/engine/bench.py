@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from yolo_lite.config import Config
 from yolo_lite.data.loader import collate_boxes
 from yolo_lite.engine import loop
 from yolo_lite.engine.detection_task import DetectionTask
-from yolo_lite.engine.device import pick_precision, place
+from yolo_lite.engine.device import keep_freed_memory, now, pick_precision, place
 from yolo_lite.models.blocks import fuse
 from yolo_lite.models.build import build_detector
 from yolo_lite.models.yolo import Yolo
@@ -74,6 +73,7 @@ def _bench_size(model: Yolo, size: int, device: torch.device, repeats: int) -> S
 
 def _training_rate(config: Config, classes: int, device: torch.device, precision: str, steps: int = 8) -> float:
     """Return images a second of forward, loss, backward and optimiser, without loading; six boxes a picture."""
+    keep_freed_memory()
     generator = torch.Generator().manual_seed(0)
     height, width = config.input.image_size
     samples = []
@@ -95,9 +95,7 @@ def _training_rate(config: Config, classes: int, device: torch.device, precision
 def _median_ms(work: Callable[[], object], device: torch.device, repeats: int) -> float:
     times = []
     for _ in range(repeats + 3):  # the first three warm up
-        started = time.perf_counter()
+        started = now(device)
         work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(1000 * (time.perf_counter() - started))
+        times.append(1000 * (now(device) - started))
     return statistics.median(times[3:])
