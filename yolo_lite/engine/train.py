@@ -393,15 +393,7 @@ def _run(
     state = loop.new_state(model, config.train, len(sampler) * config.train.epochs)
     folder = folder or new_run_folder(out)
     if resumed:
-        same = ("fingerprint", "val_fingerprint")
-        if any(resumed.about[name] != about[name] for name in same):
-            raise InputError(
-                f"{run.data} is not what the run in {folder} was started on: pictures or labels have changed"
-            )
-        about["data"] = resumed.about["data"]
-        state.restore(resumed.training)
-        if state.finished(config.train):
-            raise InputError(f"the run in {folder} has stopped early after epoch {state.epoch}; nothing to resume")
+        _go_on(state, resumed, run, about, folder)
         listener.say(f"going on in {folder} after epoch {state.epoch} of {config.train.epochs}")
     if config.train.compile:
         model.compile()
@@ -431,6 +423,16 @@ def _run(
     if state.epoch < config.train.epochs:
         listener.say(f"stopped early: no better epoch than {state.best_epoch} in the last {config.train.patience}")
     return folder
+
+
+def _go_on(state: loop.State, resumed: Checkpoint, run: Run, about: dict[str, Any], folder: Path) -> None:
+    """Bring the state back to that of a checkpoint, where the data is still the same and epochs are left."""
+    if any(resumed.about[name] != about[name] for name in ("fingerprint", "val_fingerprint")):
+        raise InputError(f"{run.data} is not what the run in {folder} was started on: pictures or labels have changed")
+    about["data"] = resumed.about["data"]
+    state.restore(resumed.training)
+    if state.finished(run.config.train):
+        raise InputError(f"the run in {folder} has stopped early after epoch {state.epoch}; nothing to resume")
 
 
 def _watch_parts(parts: int, batch_size: int, listener: Listener) -> Callable[[loop.StepReport], None]:
