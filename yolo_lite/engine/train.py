@@ -68,6 +68,8 @@ def train(
 ) -> Path:
     """Train a detector and return its folder: last.pt, best.pt, results, settings, sheets of samples.
 
+    From then on the process keeps the memory that it frees (`device.keep_freed_memory`); `train_classifier` does so as well.
+
     Args:
         data: a folder or YAML file; see data/discover.py.
         weights: start from these (a file or the bare name of a shipped one), which fixes the network and, unless it is
