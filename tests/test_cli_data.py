@@ -109,7 +109,7 @@ def test_show_augmented_draws_training_inputs(coco_set: MakeSet, capsys: pytest.
     data = str(coco_set({"train": 8}))
     command = ["data", "show", "--data", data, "--images", "4", "--augment", "--image-size", "96", "128"]
     assert main(command) == 0
-    assert "augmentation: letterbox to 96 x 128; scale 0.6 to 1.4" in capsys.readouterr().out
+    assert "augmentation: mosaic of four (p 0.5); letterbox to 96 x 128; scale 0.6 to 1.4" in capsys.readouterr().out
     first = pixels("samples.png")
     assert (first[0, :320] == 114).all()
     assert main([*command, "--out", "again.png"]) == 0
