@@ -39,6 +39,7 @@ def test_collate_pads_boxes_with_zeros_and_labels_with_minus_one() -> None:
     assert batch.boxes[2].tolist() == [[0] * 4] * 3
     assert batch.positions.tolist() == [0, 1, 2]
     assert [int(image.unique()) for image in batch.images] == [0, 1, 2]
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_collated_pictures_are_channels_last_in_memory_and_the_same_numbers() -> None:

@@ -11,6 +11,7 @@ import torch
 
 from yolo_lite.engine import device
 from yolo_lite.engine.device import explain_out_of_memory, pick_device, pick_precision
+from yolo_lite.engine.train import train
 from yolo_lite.errors import InputError
 
 
@@ -71,3 +72,11 @@ def test_memory_that_was_freed_costs_few_page_faults_when_it_is_used_again() -> 
 def test_where_the_c_library_has_no_such_setting_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctypes.CDLL", lambda name: object())
     device.keep_freed_memory()
+
+
+def test_training_keeps_freed_memory_from_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[bool] = []
+    monkeypatch.setattr("yolo_lite.engine.train.keep_freed_memory", lambda: called.append(True))
+    with pytest.raises(InputError, match="nowhere"):
+        train("nowhere", config="nano")
+    assert called == [True]
