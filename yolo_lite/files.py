@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from yolo_lite.errors import InputError
+
+_FULL = 2**16  # free bytes, with the unfinished file still there
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -19,8 +22,9 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     try:
         write(part)
         os.replace(part, path)
-    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
-        raise InputError(f"cannot write {path}: {error}") from error
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError, in words of its own
+        full = isinstance(error, RuntimeError) and shutil.disk_usage(path.parent).free < _FULL
+        raise InputError(f"cannot write {path}: {'no space is left on the disk' if full else error}") from error
     finally:
         part.unlink(missing_ok=True)
 

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -106,6 +107,19 @@ def test_weights_that_do_not_fit_the_configuration_are_refused() -> None:
     checkpoint = dataclasses.replace(example(), config=other)
     with pytest.raises(InputError, match="do not fit the network"):
         build_from_checkpoint(checkpoint, Path("a.pt"))
+
+
+@pytest.mark.parametrize(("free", "told"), [(0, "no space is left on the disk"), (2**30, "unexpected pos 1 vs 2")])
+def test_what_torch_says_of_a_full_disk_becomes_plain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, told: str
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=free))
+
+    def fail(part: Path) -> None:
+        raise RuntimeError("unexpected pos 1 vs 2")
+
+    with pytest.raises(InputError, match=rf"cannot write .*a.pt: {told}"):
+        write_atomically(tmp_path / "a.pt", fail)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

@@ -37,4 +37,6 @@ def _find(name: str, kind: str, suffix: str) -> Path:
     files = shipped(kind, suffix)
     if name.removesuffix(suffix) in files:
         return files[name.removesuffix(suffix)]
-    raise InputError(f"{name} does not exist; shipped {kind}: {', '.join(files) or 'none'}; {suggest(name, files)}")
+    near = suggest(name, files)
+    near = "" if near.startswith("known") else f"; {near}"  # the list is there already
+    raise InputError(f"{name} does not exist; shipped {kind}: {', '.join(files) or 'none'}{near}")
