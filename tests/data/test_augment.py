@@ -289,6 +289,56 @@ def test_mosaic_resizes_its_pictures_as_single_ones_are(resize: str, hw: tuple[i
         assert max(x2 - x1 for x1, _, x2, _ in sizes) == hw[1]
 
 
+@pytest.mark.parametrize("resize", ["letterbox", "stretch"])
+@pytest.mark.parametrize("scale", [(0.4, 0.9), (1.2, 2)], ids=str)
+def test_mosaic_shows_of_each_picture_what_a_whole_resized_one_would(scale: tuple[float, float], resize: str) -> None:
+    """A picture is cut before it is resized, which moves what it shows by half a pixel at most."""
+    for seed in range(20):
+        samples = [_slope(np.random.default_rng([seed, i]), i) for i in range(4)]
+        made = mosaic(samples, INPUT, scale, np.random.default_rng(seed), resize)
+        image, boxes, shares = _whole_mosaic(samples, scale, np.random.default_rng(seed), resize)
+        steepest = 2 * 255 / min(sample.image.shape[0] for sample in samples) / scale[0]
+        assert np.abs(made.image.astype(int) - image).max() <= steepest + 2
+        np.testing.assert_allclose(made.boxes, boxes[made.labels], atol=0.51)
+        assert set(np.flatnonzero(shares > 0.11)) <= set(made.labels.tolist()) <= set(np.flatnonzero(shares > 0.09))
+
+
+def _slope(generator: np.random.Generator, label: int) -> Labelled:
+    """Draw a picture that gets brighter to the right in red and downwards in green; its box is all of it."""
+    height, width = generator.integers(90, 200, 2).tolist()
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 0] = np.linspace(0, 255, width)
+    image[..., 1] = np.linspace(0, 255, height)[:, None]
+    return Labelled(image, np.array([[0, 0, width, height]], np.float32), np.array([label]))
+
+
+def _whole_mosaic(
+    samples: list[Labelled], scale: tuple[float, float], generator: np.random.Generator, resize: str
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Lay whole pictures out, of which the canvas is then cut out; also return their boxes, and how much is left of each."""
+    x, y = (int(generator.uniform(0.25, 0.75) * side) for side in (INPUT[1], INPUT[0]))
+    image = np.full((*INPUT, 3), 114, np.uint8)
+    boxes, shares = [], []
+    for i, sample in enumerate(samples):
+        right, below, factor = bool(i % 2), i >= 2, generator.uniform(*scale)
+        content = Letterbox.fit(sample.image.shape[:2], INPUT, resize).content_hw
+        h, w = round(content[0] * factor), round(content[1] * factor)
+        large = np.full((5 * INPUT[0], 5 * INPUT[1], 3), 114, np.uint8)
+        top, left = 2 * INPUT[0] + y - (0 if below else h), 2 * INPUT[1] + x - (0 if right else w)
+        large[top : top + h, left : left + w] = Letterbox(sample.image.shape[:2], (h, w), (h, w), (0, 0)).apply(
+            sample.image
+        )
+        canvas = large[2 * INPUT[0] : 3 * INPUT[0], 2 * INPUT[1] : 3 * INPUT[1]]
+        quarter = (slice(y, None) if below else slice(0, y), slice(x, None) if right else slice(0, x))
+        image[quarter] = canvas[quarter]
+        box = [x, y, min(x + w, INPUT[1]), min(y + h, INPUT[0])]
+        box[0::2] = box[0::2] if right else [max(0, x - w), x]
+        box[1::2] = box[1::2] if below else [max(0, y - h), y]
+        boxes.append(box)
+        shares.append((box[2] - box[0]) * (box[3] - box[1]) / (w * h))
+    return image, np.array(boxes, np.float64), np.array(shares)
+
+
 def test_mosaic_leaves_grey_where_no_picture_reaches() -> None:
     """Pictures of a quarter of either side around a point of the middle half do not all reach the rim."""
     samples = [_painted(INPUT, (0, 0, 128, 96), colour) for colour in COLOURS]

@@ -160,7 +160,8 @@ def mosaic(
     all_boxes, all_labels = [], []
     quarters = ((0, 0, x, y), (x, 0, width, y), (0, y, x, height), (x, y, width, height))
     for sample, (left, top, right, bottom) in zip(samples, quarters):
-        tile = _scaled(sample, input_hw, resize, generator.uniform(*scale))
+        room_hw, touches = (bottom - top, right - left), (left == 0, top == 0)
+        tile = _scaled(sample, input_hw, resize, generator.uniform(*scale), room_hw, touches)
         h, w = tile.image.shape[:2]
         dx = right - w if left == 0 else left  # of the tile's upper left corner on the canvas
         dy = bottom - h if top == 0 else top
@@ -175,12 +176,27 @@ def mosaic(
     return Labelled(canvas, np.concatenate(all_boxes), np.concatenate(all_labels), unlabelled)
 
 
-def _scaled(sample: Labelled, input_hw: tuple[int, int], resize: str, factor: float) -> Labelled:
-    """Fit a picture to the input, without a border, times a factor."""
+def _scaled(
+    sample: Labelled,
+    input_hw: tuple[int, int],
+    resize: str,
+    factor: float,
+    room_hw: tuple[int, int],
+    ends: tuple[bool, bool],
+) -> Labelled:
+    """Fit a picture to the input, without a border, times a factor; what would reach beyond its room is cut off first.
+
+    `ends` says along x and along y whether the picture's end is kept, or its beginning. Cut off are whole pixels of the
+    picture, and the factor is adjusted by less than half a pixel at the far side of the room; the boxes follow it.
+    """
     hw = sample.image.shape[:2]
-    height, width = (max(1, round(side * factor)) for side in Letterbox.fit(hw, input_hw, resize).content_hw)
-    mapping = Letterbox(hw, (height, width), (height, width), (0, 0))
-    return Labelled(mapping.apply(sample.image), mapping.boxes_to_input(sample.boxes), sample.labels)
+    full = [max(1, round(side * factor)) for side in Letterbox.fit(hw, input_hw, resize).content_hw]
+    kept = [min(old, math.ceil(room * old / new)) for old, new, room in zip(hw, full, room_hw)]
+    height, width = (max(1, round(part * new / old)) for part, new, old in zip(kept, full, hw))
+    x, y = (old - part if end else 0 for old, part, end in zip(hw[::-1], kept[::-1], ends))
+    mapping = Letterbox((kept[0], kept[1]), (height, width), (height, width), (0, 0))
+    boxes = mapping.boxes_to_input(sample.boxes - np.array([x, y, x, y]))
+    return Labelled(mapping.apply(sample.image[y : y + kept[0], x : x + kept[1]]), boxes, sample.labels)
 
 
 def _areas(boxes: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
