@@ -6,14 +6,11 @@ Its nearest orthogonal matrix has all of them with the same strength, so that ra
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-
-from yolo_lite.engine.device import pick_precision
 
 MOMENTUM = 0.95
 _RMS = 0.2  # of the entries of a step before the learning rate, as AdamW's steps have it (Liu et al. 2025, section 2.2)
@@ -59,27 +56,34 @@ class Muon(torch.optim.AdamW):
         for (rows, columns), pairs in by_shape.items():
             size = -group["lr"] * _RMS * max(rows, columns) ** 0.5
             stacked = torch.stack([matrix for _, matrix in pairs])
-            for (parameter, _), update in zip(pairs, orthogonal(stacked, _quick(stacked.device))):
+            for (parameter, _), update in zip(pairs, orthogonal(stacked)):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(update.view(parameter.movedim(1, -1).shape).movedim(-1, 1), alpha=size)
 
 
-@functools.cache
-def _quick(device: torch.device) -> torch.dtype:
-    """Return the type in which matrices are multiplied soonest and exactly enough."""
-    return torch.bfloat16 if pick_precision("auto", device) == "bf16" else torch.float32
-
-
-def orthogonal(matrices: Tensor, dtype: torch.dtype) -> Tensor:
+def orthogonal(matrices: Tensor) -> Tensor:
     """Bring the singular values of matrices [N, rows, columns], float32, to about 1 (0.7 to 1.2) and keep their vectors.
 
-    Five Newton-Schulz steps of a quintic polynomial, computed in `dtype`, do what a singular value decomposition would do
-    exactly and far more slowly.
+    Five Newton-Schulz steps of a quintic polynomial do what a singular value decomposition would do exactly and far more
+    slowly. A step multiplies x by a I + b G + c G^2, where G is x times its transpose; here these factors are gathered
+    on the shorter side of the matrices, from G alone, and multiply x once at the end.
     """
     tall = matrices.shape[1] > matrices.shape[2]
-    x = (matrices.transpose(1, 2) if tall else matrices).to(dtype)
-    x = x / (x.flatten(1).norm(dim=1).view(-1, 1, 1) + 1e-7)
-    for _ in range(_STEPS):
-        square = x @ x.transpose(1, 2)
-        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=_B, alpha=_C), x, beta=_A)
-    return (x.transpose(1, 2) if tall else x).to(matrices.dtype)
+    x = matrices.transpose(1, 2) if tall else matrices
+    gram = x.bmm(x.transpose(1, 2))
+    norm = gram.diagonal(dim1=1, dim2=2).sum(1).sqrt().view(-1, 1, 1) + 1e-7  # Frobenius'
+    gram = gram / norm**2
+    factor = _factor(gram)
+    product = factor / norm
+    for _ in range(_STEPS - 1):
+        gram = factor.bmm(gram).bmm(factor)
+        factor = _factor(gram)
+        product = factor.bmm(product)
+    x = product.bmm(x)
+    return x.transpose(1, 2) if tall else x
+
+
+def _factor(gram: Tensor) -> Tensor:
+    factor = torch.baddbmm(gram, gram, gram, beta=_B, alpha=_C)
+    factor.diagonal(dim1=1, dim2=2).add_(_A)
+    return factor
