@@ -31,7 +31,9 @@ def _room(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
 
 def test_every_picture_comes_back_as_it_went_in() -> None:
     said: list[str] = []
-    kept = keep_pictures(_picture, SIZES, "ram", said.append)
+    told: list[tuple[int, int]] = []
+    kept = keep_pictures(_picture, SIZES, "ram", said.append, lambda done, total: told.append((done, total)))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert kept is not None
     assert kept.pixels.numel() == NEED
     for index in (3, 0, 2, 1):

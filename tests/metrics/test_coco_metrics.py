@@ -348,7 +348,10 @@ def test_intervals_are_those_of_sets_in_which_the_drawn_pictures_are_written_out
 def test_a_perfect_detector_has_no_spread() -> None:
     records = [_record(i, [[10, 10, 90, 80]], [0]) for i in range(1, 6)]
     rows = [_row([10, 10, 90, 80], image_id=i) for i in range(1, 6)]
-    assert evaluate_coco(_set(*records), rows, resamples=20).intervals["AP"] == pytest.approx((1, 1))
+    told: list[tuple[int, int]] = []
+    made = evaluate_coco(_set(*records), rows, 20, lambda done, total: told.append((done, total)))
+    assert made.intervals["AP"] == pytest.approx((1, 1))
+    assert told == [(done, 20) for done in range(1, 21)]
 
 
 def test_without_objects_intervals_are_nan_and_no_error() -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolo_lite.cli import arguments
+from yolo_lite.cli.bars import bar
 from yolo_lite.errors import InputError
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _convert(args: argparse.Namespace) -> int:
     from yolo_lite.data.write import write_sets
 
     splits = read_splits(args.data)
-    with _progress("pictures") as on_progress:
+    with bar("pictures") as on_progress:
         notes = write_sets(splits, args.to, args.out, not args.copy, on_progress)
     for note in notes:
         print(f"note: {note}")
@@ -114,7 +114,7 @@ def _check(args: argparse.Namespace) -> int:
     """
     from yolo_lite.data.doctor import check_data, repair
 
-    with _progress("pictures") as on_progress:
+    with bar("pictures") as on_progress:
         faults = check_data(args.data, on_progress)
     for split in dict.fromkeys(fault.split for fault in faults):
         mine = sorted((fault for fault in faults if fault.split == split), key=lambda fault: not fault.harms)
@@ -125,7 +125,7 @@ def _check(args: argparse.Namespace) -> int:
     harmful = sum(fault.harms for fault in faults)
     print(f"{harmful:,} faults that harm training, {len(faults) - harmful:,} others")
     if args.fix:
-        with _progress("pictures") as on_progress:
+        with bar("pictures") as on_progress:
             repaired = repair(args.data, args.fix, on_progress)
         for split, count in repaired.items():
             print(f"{split}: {count:,} annotations left out or changed; written to {args.fix}")
@@ -137,7 +137,7 @@ def _subset(args: argparse.Namespace) -> int:
     from yolo_lite.data.subset import Choice, write_subset
 
     choice = Choice(args.images, tuple(args.classes or ()), args.per_class, args.seed)
-    with _progress("pictures") as on_progress:
+    with bar("pictures") as on_progress:
         lines = write_subset(args.data, args.out, choice, args.split, not args.copy, on_progress)
     for line in lines:
         print(line)
@@ -273,17 +273,3 @@ def _augmented(data: DetectionSet, args: argparse.Namespace) -> Callable[[int], 
 def _check_picture_name(out: Path) -> None:
     if out.suffix.lower() not in (".png", ".jpg"):
         raise InputError(f"--out must end in .png or .jpg, got {out}")
-
-
-@contextmanager
-def _progress(unit: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on a terminal, once it takes more than half a second."""
-    from tqdm import tqdm
-
-    with tqdm(unit=f" {unit}", leave=False, delay=0.5, disable=None) as bar:
-
-        def on_progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield on_progress

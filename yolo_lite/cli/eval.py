@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolo_lite.cli import arguments
+from yolo_lite.cli.bars import bar
 from yolo_lite.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,8 +42,6 @@ def add_eval(parser: argparse.ArgumentParser) -> None:
 
 def _eval(args: argparse.Namespace) -> int:
     """Score a checkpoint, or a COCO result file of any detector, with pycocotools."""
-    from tqdm import tqdm
-
     from yolo_lite.engine.detect import JsonRows, check_rows_path
     from yolo_lite.engine.evaluate import EvaluationSettings, evaluate, evaluate_detections
     from yolo_lite.engine.weights import DEFAULT_WEIGHTS
@@ -55,21 +54,16 @@ def _eval(args: argparse.Namespace) -> int:
     if args.detections:
         if args.weights:
             raise InputError("eval takes --weights or --detections, not both")
-        result = evaluate_detections(
-            args.detections, args.data, args.split, args.classes, args.difficult, args.bootstrap
-        )
+        with bar("resample") as on_resample:
+            chosen = (args.split, args.classes, args.difficult, args.bootstrap, on_resample)
+            result = evaluate_detections(args.detections, args.data, *chosen)
     else:
         settings = EvaluationSettings(args.score_threshold, args.iou_threshold, args.max_detections, args.batch_size)
-        with tqdm(unit="batch", leave=False, desc="eval", disable=None) as bar:
-
-            def progress(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
+        with bar("batch") as on_progress, bar("resample") as on_resample:
             weights = args.weights or DEFAULT_WEIGHTS
             size = arguments.image_size(args.image_size)
-            chosen = (size, args.device, args.classes, settings, progress, args.difficult, args.bootstrap)
-            result = evaluate(weights, args.data, args.split, *chosen)
+            how = (size, args.device, args.classes, settings, on_progress, args.difficult, args.bootstrap, on_resample)
+            result = evaluate(weights, args.data, args.split, *how)
     _print_evaluation(result)
     make_folder(out)
     text = json.dumps(result.to_json(), indent=1)

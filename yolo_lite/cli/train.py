@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_lite.cli import arguments
+from yolo_lite.cli.bars import bar
 from yolo_lite.errors import InputError
 
 if TYPE_CHECKING:
@@ -100,8 +101,8 @@ def train_or_resume(args: argparse.Namespace, command: str, start: Callable[[Lis
     elif not args.data:
         raise InputError(f"{command} needs --data: a folder of labelled pictures or a YAML file (or --resume)")
     finished: list[float] = []
-    with _train_progress(finished) as (say, on_step, on_epoch):
-        listener = Listener(say, on_step, on_epoch)
+    with _train_progress(finished) as (say, on_step, on_epoch), bar("pictures") as on_picture:
+        listener = Listener(say, on_step, on_epoch, on_picture)
         try:
             return resume(args.out, args.device, listener) if args.resume else start(listener)
         except KeyboardInterrupt:

@@ -53,7 +53,11 @@ class KeptPictures:
 
 
 def keep_pictures(
-    decode: Callable[[int], Image], sizes: Sequence[tuple[int, int]], choice: str, say: Callable[[str], None]
+    decode: Callable[[int], Image],
+    sizes: Sequence[tuple[int, int]],
+    choice: str,
+    say: Callable[[str], None],
+    on_picture: Callable[[int, int], None] = lambda done, total: None,
 ) -> KeptPictures | None:
     """Keep all pictures in memory, or None of them; say in one line which, but for `none`.
 
@@ -62,6 +66,7 @@ def keep_pictures(
         sizes: (height, width) of each picture that it returns.
         choice: "auto" keeps them where they fit into the room there is, "ram" insists, "none" does not.
         say: takes the line, before the work begins.
+        on_picture: called with how many are done, of how many.
 
     Raises:
         InputError: where `choice` is "ram" and they do not fit, or no such choice; what `decode` raises, of the first
@@ -74,8 +79,9 @@ def keep_pictures(
     kept = KeptPictures(sizes)
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count() or 1) as threads:
         warnings.simplefilter("ignore", DecompressionBombWarning)  # threads cannot each switch it off and on again
-        for _ in threads.map(lambda index: kept.store(index, decode(index)), range(len(sizes))):
-            pass
+        stored = threads.map(lambda index: kept.store(index, decode(index)), range(len(sizes)))
+        for done, _ in enumerate(stored, 1):
+            on_picture(done, len(sizes))
     return kept
 
 

@@ -68,13 +68,21 @@ class DetectionDataset(Dataset[Sample]):
             made.unlabelled,
         )
 
-    def keep(self, choice: str, say: Callable[[str], None]) -> None:
+    def keep(
+        self,
+        choice: str,
+        say: Callable[[str], None],
+        on_picture: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
         """Decode every picture now and keep it in memory, as `choice` (auto, ram or none) and the room there allow.
+
+        Arguments are those of `keep_pictures`.
 
         Raises:
             InputError: as `keep_pictures` and `load` do.
         """
-        self.kept = keep_pictures(self.decode, [self.working_size(record.hw) for record in self.records], choice, say)
+        sizes = [self.working_size(record.hw) for record in self.records]
+        self.kept = keep_pictures(self.decode, sizes, choice, say, on_picture)
 
     def load(self, index: int) -> Labelled:
         """Return a picture in original pixels, or reduced to its working size, with its objects but those of crowds.

@@ -182,7 +182,7 @@ def prepare_detection(run: Run, start: Checkpoint | None, device: torch.device, 
     listener.say(f"augmentation: {augmenter.describe()}")
     size, resize = config.input.image_size, config.input.resize
     dataset = DetectionDataset(train_set.records, size, resize, augmenter, strong_epochs(config), config.train.seed)
-    dataset.keep(config.train.cache, listener.say)
+    dataset.keep(config.train.cache, listener.say, listener.on_picture)
     about = {
         "train": train_set.summary(),
         "val": val_set.summary(),

@@ -26,7 +26,7 @@ from yolo_lite.models.yolo import Yolo
 from yolo_lite.postprocess import postprocess, to_detections
 from yolo_lite.structures import DetectionSet, Letterbox
 
-Progress = Callable[[int, int], None]  # (batches done, batches in all)
+Progress = Callable[[int, int], None]  # (done, in all)
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,7 @@ def evaluate(
     on_progress: Progress | None = None,
     difficult: bool = False,
     resamples: int = 0,
+    on_resample: Progress | None = None,
 ) -> Evaluation:
     """Score a checkpoint on one split of a data set with pycocotools.
 
@@ -114,6 +115,7 @@ def evaluate(
         classes: score only these classes of the data.
         difficult: score PASCAL VOC's difficult objects as others, instead of ignoring them.
         resamples: how many sets of pictures are drawn for the intervals of AP and AP50; 0: no intervals.
+        on_progress, on_resample: called with how many batches, and how many of these sets, are done, and of how many.
 
     Raises:
         InputError: where anything given cannot be used.
@@ -143,7 +145,7 @@ def evaluate(
         "max_detections": settings.max_detections,
         "device": str(where),
     }
-    return Evaluation(evaluate_coco(truth, rows, resamples), rows, told, timing, tuple(notes))
+    return Evaluation(evaluate_coco(truth, rows, resamples, on_resample), rows, told, timing, tuple(notes))
 
 
 def evaluate_detections(
@@ -153,10 +155,11 @@ def evaluate_detections(
     classes: Sequence[str] | None = None,
     difficult: bool = False,
     resamples: int = 0,
+    on_resample: Progress | None = None,
 ) -> Evaluation:
     """Score a COCO result file from any detector; with `classes`, only its rows of these classes.
 
-    `difficult` and `resamples` as for `evaluate`.
+    `difficult`, `resamples` and `on_resample` as for `evaluate`.
 
     Raises:
         InputError: where the file, or a row of it, is not a detection of this data set.
@@ -166,7 +169,7 @@ def evaluate_detections(
     truth = read_split(data, split, classes, difficult) if classes else whole
     rows = [row for row in rows if row["category_id"] in truth.category_ids]
     settings = {"detections": str(detections), "data": str(data), "split": split}
-    return Evaluation(evaluate_coco(truth, rows, resamples), rows, settings)
+    return Evaluation(evaluate_coco(truth, rows, resamples, on_resample), rows, settings)
 
 
 def detect_split(

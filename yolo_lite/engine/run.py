@@ -60,11 +60,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Listener:
-    """How a run tells of itself: lines of text, and a report after each step and each epoch."""
+    """How a run tells of itself: lines of text, a report after each step and each epoch, and of each picture that is read
+    into memory before the first: how many are, of how many."""
 
     say: Callable[[str], None] = lambda line: None
     on_step: Callable[[loop.StepReport], None] = lambda report: None
     on_epoch: Callable[[Mapping[str, float], bool], None] = lambda row, best: None
+    on_picture: Callable[[int, int], None] = lambda done, total: None
 
 
 class Task(loop.Task, Protocol):

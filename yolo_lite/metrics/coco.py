@@ -6,7 +6,7 @@ import contextlib
 import copy
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,13 +56,19 @@ def to_rows(detections: Detections, image_id: int, category_ids: Sequence[int]) 
     ]
 
 
-def evaluate_coco(data: DetectionSet, rows: Sequence[Mapping[str, Any]], resamples: int = 0) -> CocoMetrics:
+def evaluate_coco(
+    data: DetectionSet,
+    rows: Sequence[Mapping[str, Any]],
+    resamples: int = 0,
+    on_resample: Callable[[int, int], None] | None = None,
+) -> CocoMetrics:
     """Score result rows against a set.
 
     Args:
         data: the ground truth; a class that a picture is not labelled for is left out there.
         rows: as `to_rows` makes them; category ids are those of `data`.
         resamples: so many sets of as many pictures are drawn from the pictures, with replacement, for the intervals.
+        on_resample: called after each of them with how many are done, of how many.
     """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -88,10 +94,12 @@ def evaluate_coco(data: DetectionSet, rows: Sequence[Mapping[str, Any]], resampl
         asked = (record for record in data.records if label not in record.unlabelled)
         count = sum(int(((record.labels == label) & ~record.crowd).sum()) for record in asked)
         per_class[name] = (_mean(mine), _mean(mine[0]), count)
-    return CocoMetrics(numbers, per_class, _intervals(evaluation, resamples) if resamples else {})
+    return CocoMetrics(numbers, per_class, _intervals(evaluation, resamples, on_resample) if resamples else {})
 
 
-def _intervals(evaluation: COCOeval, resamples: int) -> dict[str, tuple[float, float]]:
+def _intervals(
+    evaluation: COCOeval, resamples: int, on_resample: Callable[[int, int], None] | None
+) -> dict[str, tuple[float, float]]:
     """Return the 95 % percentile intervals of AP and AP50 by the bootstrap (Efron 1979) over pictures.
 
     Which detection belongs to which object does not depend on other pictures, so that only pycocotools' last step,
@@ -104,13 +112,15 @@ def _intervals(evaluation: COCOeval, resamples: int) -> dict[str, tuple[float, f
     evaluation.params.maxDets = params.maxDets[-1:]
     evaluation._paramsEval = copy.deepcopy(evaluation.params)
     generator, found = np.random.default_rng(0), []
-    for _ in range(resamples):
+    for done in range(1, resamples + 1):
         chosen = generator.integers(0, images, images)
         evaluation.evalImgs = [row[i] for row in matches for i in chosen]
         with contextlib.redirect_stdout(io.StringIO()):
             evaluation.accumulate()
         precision = evaluation.eval["precision"]
         found.append((_mean(precision), _mean(precision[0])))
+        if on_resample:
+            on_resample(done, resamples)
     intervals = {}
     for name, values in zip(("AP", "AP50"), np.array(found).T):
         measured = values[~np.isnan(values)]
