@@ -150,7 +150,7 @@ class TrainConfig:
     deterministic: bool = False  # refuse operations that may differ from run to run
     evaluate_every: int = _between(1, 1)  # epochs
     patience: int = _between(0, 0)  # stop after so many epochs without a better one; 0 means never
-    workers: int = _between(2, 0)  # processes that load pictures
+    workers: int = _between(-1, -1)  # processes that load pictures; -1: 2 where a CPU computes, beside a GPU up to 8
     cache: str = "auto"  # decoded pictures stay in memory where they fit; or ram (or else stop), none
     seed: int = _between(0, 0, 2**53)
 

@@ -13,7 +13,7 @@ from yolo_lite.config import AugmentConfig
 from yolo_lite.data.augment import Augmenter
 from yolo_lite.data.datasets import DetectionDataset
 from yolo_lite.data.discover import read_split
-from yolo_lite.data.loader import EpochSampler, build_loader, collate_boxes, each_batch, stack_images
+from yolo_lite.data.loader import EpochSampler, build_loader, collate_boxes, each_batch, loading_processes, stack_images
 from yolo_lite.errors import InputError
 from yolo_lite.structures import Batch, Sample
 
@@ -179,3 +179,13 @@ def test_no_more_processes_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     sampler = EpochSampler(4, 2, shuffle=False)
     assert build_loader(list(range(4)), sampler, 8, torch.device("cpu")).num_workers == 1
     assert build_loader(list(range(4)), sampler, 0, torch.device("cpu")).num_workers == 0
+
+
+@pytest.mark.parametrize(("cores", "beside_cpu", "beside_gpu"), [(1, 1, 1), (4, 2, 4), (64, 2, 8)])
+def test_left_to_itself_a_gpu_gets_more_processes(
+    cores: int, beside_cpu: int, beside_gpu: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(cores)), raising=False)
+    assert loading_processes(-1, CPU) == beside_cpu
+    assert loading_processes(-1, torch.device("cuda")) == loading_processes(-1, torch.device("mps")) == beside_gpu
+    assert [loading_processes(asked, torch.device("cuda")) for asked in (0, 3)] == [0, min(3, cores)]

@@ -96,7 +96,7 @@ def _print_train_report(config: Config, report: TrainReport, steps: int, hardwar
     if report.fill_seconds:
         print(f"decoding them once took {report.fill_seconds:.1f} s")
     print(f"{config.name}: {report.parameters:,} parameters; {report.summary}; {hardware}")
-    loading = "1 loading process" if train.workers == 1 else f"{train.workers} loading processes"
+    loading = "1 loading process" if report.processes == 1 else f"{report.processes} loading processes"
     print(f"{height} x {width}, batch {train.batch_size}, {loading}")
     print(f"loader alone: {report.loader_images_per_second:.1f} images/s")
     print(f"ms a step   load  forward + loss  backward  optimiser + EMA  images/s   (medians of {steps} steps)")
@@ -106,7 +106,7 @@ def _print_train_report(config: Config, report: TrainReport, steps: int, hardwar
         print(f"{step.precision:<9} {parts} {step.images_per_second:>9.1f}{used}")
     own, loading = (f"{peak / 1e9:.2f} GB" for peak in report.peak_bytes)
     if report.peak_bytes[0]:
-        print(f"peak memory: {own}" + (f", and {loading} of a loading process" if train.workers else ""))
+        print(f"peak memory: {own}" + (f", and {loading} of a loading process" if report.processes else ""))
 
 
 def _detector_config(name: str) -> Config:

@@ -94,11 +94,8 @@ def build_loader(
     device: torch.device,
     collate: Callable[[Sequence[Any]], Any] | None = None,
 ) -> DataLoader[Any]:
-    """Load batches with `workers` processes (0: in this one), though no more than cores that this process may use.
-
-    `collate` makes them of samples, by default a Batch.
-    """
-    workers = min(workers, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    """Load batches with as many processes as `loading_processes` says; `collate` makes them of samples, by default a Batch."""
+    workers = loading_processes(workers, device)
     return DataLoader(
         dataset,
         batch_sampler=sampler,
@@ -108,6 +105,19 @@ def build_loader(
         worker_init_fn=_start_worker if workers else None,
         persistent_workers=workers > 0,
     )
+
+
+def loading_processes(workers: int, device: torch.device) -> int:
+    """Return how many processes load: 0 for the one that asks, and never more than cores that it may use.
+
+    -1 leaves the choice to what computes: a CPU needs its cores for itself, a GPU is kept waiting by a few.
+    """
+    if workers < 0:
+        workers = _BESIDE_CPU if device.type == "cpu" else _BESIDE_GPU
+    return min(workers, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+_BESIDE_CPU, _BESIDE_GPU = 2, 8
 
 
 def each_batch(loader: DataLoader[Any]) -> Iterator[Any]:

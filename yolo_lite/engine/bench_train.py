@@ -60,6 +60,7 @@ class TrainReport:
     Attributes:
         parameters: of the network.
         summary: of the pictures.
+        processes: that loaded.
         fill_seconds: it took to decode the pictures that are kept in memory; 0 where none are.
         loader_images_per_second: by its processes, while nothing else is done.
         steps: one for each precision.
@@ -69,6 +70,7 @@ class TrainReport:
 
     parameters: int
     summary: str
+    processes: int
     fill_seconds: float
     loader_images_per_second: float
     steps: tuple[StepTimes, ...]
@@ -101,14 +103,14 @@ def bench_train(
     filled = time.perf_counter() - started if dataset.kept else 0.0
     sampler = EpochSampler(len(dataset), config.train.batch_size, shuffle=True, seed=config.train.seed)
     loader = build_loader(dataset, sampler, config.train.workers, device)
-    batches = _endless(loader, sampler)
+    batches, processes = _endless(loader, sampler), loader.num_workers
     alone = _loader_rate(batches, steps)
     precisions = dict.fromkeys(["fp32", pick_precision("auto", device)])
     with explain_out_of_memory("use a smaller --batch-size or --image-size"):
         reports = tuple(_time_steps(config, pictures, batches, device, name, steps) for name in precisions)
     parameters = sum(part.numel() for part in build_detector(config, len(pictures.class_names)).parameters())
     del batches, loader  # which ends its processes, and only of those that have ended does the system tell the memory
-    return TrainReport(parameters, pictures.summary(), filled, alone, reports, _peak_bytes())
+    return TrainReport(parameters, pictures.summary(), processes, filled, alone, reports, _peak_bytes())
 
 
 class _TimedTask(DetectionTask):

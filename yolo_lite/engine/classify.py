@@ -139,7 +139,7 @@ def evaluate_classifier(
     classes: Sequence[str] | None = None,
     shares: str | None = None,
     batch_size: int = 64,
-    workers: int = 2,
+    workers: int = -1,
 ) -> ClassEvaluation:
     """Score a classifier on one split of a data set.
 

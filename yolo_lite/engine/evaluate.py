@@ -37,7 +37,7 @@ class EvaluationSettings:
     iou_threshold: float = 0.7
     max_detections: int = 300
     batch_size: int = 16
-    workers: int = 2
+    workers: int = -1  # see data/loader.py
 
 
 @dataclass
