@@ -19,13 +19,18 @@ from PIL import Image
 
 from tests.conftest import SMALL
 from yolo_lite.config import Config, override_config, read_config
-from yolo_lite.engine import loop
+from yolo_lite.data.augment import colour_limits
+from yolo_lite.data.colour import draw_shifts, shift_hsv
+from yolo_lite.data.discover import read_split
+from yolo_lite.data.loader import collate_boxes
+from yolo_lite.engine import detection_task, loop
 from yolo_lite.engine.checkpoint import load_checkpoint
-from yolo_lite.engine.detection_task import DetectionTask
+from yolo_lite.engine.detection_task import DetectionTask, training_inputs
 from yolo_lite.engine.run import Listener
 from yolo_lite.engine.train import check_run_folder, new_run_folder, plan, resume, train
 from yolo_lite.engine.weights import DEFAULT_WEIGHTS, find_config, find_weights
 from yolo_lite.errors import InputError
+from yolo_lite.losses.teacher import Lesson
 from yolo_lite.models.build import build_detector
 from yolo_lite.structures import Batch, DetectionSet
 
@@ -71,8 +76,13 @@ def test_a_run_leaves_checkpoints_and_results(learnt: tuple[Path, Path]) -> None
     assert float(rows[-1]["AP50"]) == pytest.approx(best.about["metrics"]["AP50"], abs=1e-5)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_resume_ends_bit_for_bit_as_an_unbroken_run(coco_set: MakeSet, tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize(
+    ("workers", "by_device"), [(0, False), (2, False), (0, True)], ids=["alone", "two workers", "colours by the device"]
+)
+def test_resume_ends_bit_for_bit_as_an_unbroken_run(
+    coco_set: MakeSet, tmp_path: Path, workers: int, by_device: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detection_task, "_shifts_colours", lambda device: by_device)
     augmented = [
         "augment={}",
         f"train.workers={workers}",
@@ -331,6 +341,36 @@ def test_the_shuffle_network_learns_eight_pictures_by_heart(coco_set: MakeSet, t
     }
     out = train(data, settings=settings, out=tmp_path / "run", device="cpu")
     assert load_checkpoint(out / "best.pt").about["metrics"]["AP50"] > 0.9
+
+
+def test_colours_that_the_device_changes_reach_network_teacher_and_sheet(
+    coco_set: MakeSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detection_task, "_shifts_colours", lambda device: True)
+    config, cpu = config_with("augment={}", "train.seed=7"), torch.device("cpu")
+    pictures = read_split(coco_set({"train": 3, "val": 1}), "train")
+    dataset = training_inputs(config, pictures, cpu)
+    batch = collate_boxes([dataset[0, index] for index in (2, 0)])
+    limits = colour_limits(config.augment)
+    expected = shift_hsv(batch.images, draw_shifts(limits, 7, 0.5, torch.tensor([2, 0])))
+    assert not torch.equal(expected, batch.images)
+
+    network, seen = build_detector(config, 2).train(), []
+    network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+
+    def teacher(images: torch.Tensor, raw: object) -> Lesson:
+        seen.append(images)
+        raise StopIteration
+
+    task = DetectionTask(config, pictures, pictures, cpu, teacher)  # type: ignore[arg-type]
+    with pytest.raises(StopIteration):
+        task.loss(network, batch, 0.5)
+    assert len(seen) == 2
+    assert all(torch.equal(images, expected) for images in seen)
+
+    drawn = draw_shifts(limits, 7, 0.0, torch.arange(3))
+    shown = torch.stack([torch.from_numpy(one.image).permute(2, 0, 1) for one in task.samples(dataset)])
+    assert torch.equal(shown, shift_hsv(torch.stack([dataset[0, index].image for index in range(3)]), drawn))
 
 
 @pytest.mark.parametrize(("setting", "part"), [("loss.gamma", "class"), ("loss.dfl_weight", "dfl")])

@@ -33,14 +33,17 @@ class Augmenter:
         config: `augment` of the configuration.
         input_hw: height and width of the network's input.
         resize: "letterbox" or "stretch".
+        colour: change the colours as well; not where the device that trains does so (data/colour.py).
     """
 
-    def __init__(self, config: AugmentConfig, input_hw: tuple[int, int], resize: str) -> None:
-        self.config, self.input_hw, self.resize = config, input_hw, resize
-        self._after_mosaic = _pipeline(config, None)  # which has scaled and shifted each of its pictures already
-        self._strong = _pipeline(config, config.scale)
+    def __init__(self, config: AugmentConfig, input_hw: tuple[int, int], resize: str, colour: bool = True) -> None:
+        self.config, self.input_hw, self.resize, self.colour = config, input_hw, resize, colour
         low, high = config.scale
-        self._fine = _pipeline(config, (max(low, min(_FINE_SCALE[0], high)), min(high, max(_FINE_SCALE[1], low))))
+        fine = max(low, min(_FINE_SCALE[0], high)), min(high, max(_FINE_SCALE[1], low))
+        self._after_mosaic = _pipeline(
+            config, None, colour
+        )  # which has scaled and shifted each of its pictures already
+        self._strong, self._fine = _pipeline(config, config.scale, colour), _pipeline(config, fine, colour)
 
     @property
     def working_hw(self) -> tuple[int, int]:
@@ -90,7 +93,7 @@ class Augmenter:
         steps = [f"{self.resize} to {self.input_hw[0]} x {self.input_hw[1]}"]
         if c.mosaic:
             steps.insert(0, f"mosaic of four (p {c.mosaic:g})")
-        steps += _geometry_words(c) + _colour_words(c)
+        steps += _geometry_words(c) + _colour_words(c, "" if self.colour else " (by the device)")
         if c.multi_scale:
             steps.append(f"input size ±{c.multi_scale:.0%}, another at each step")
         if c.off_last and (c.mosaic or c.scale != (1, 1)):
@@ -209,10 +212,10 @@ def _geometry_words(c: AugmentConfig) -> list[str]:
     return [f"scale {c.scale[0]:g} to {c.scale[1]:g}, shift up to {c.translate:g}"]
 
 
-def _colour_words(c: AugmentConfig) -> list[str]:
+def _colour_words(c: AugmentConfig, where: str = "") -> list[str]:
     words = []
     if c.hue or c.saturation or c.value:
-        words.append(f"hue ±{c.hue:g}, saturation ±{c.saturation:g}, value ±{c.value:g}")
+        words.append(f"hue ±{c.hue:g}, saturation ±{c.saturation:g}, value ±{c.value:g}{where}")
     return [*words, f"flip (p {c.flip:g})"] if c.flip else words
 
 
@@ -221,23 +224,27 @@ def _affine(config: AugmentConfig, scale: tuple[float, float], **border: object)
     return A.Affine(scale=scale, keep_ratio=True, translate_percent={"x": shift, "y": shift}, p=1, **border)
 
 
+def colour_limits(config: AugmentConfig) -> tuple[float, float, float]:
+    """Return how far hue, saturation and value may be shifted either way, in OpenCV's steps: 180 of hue, 255 of the others."""
+    return config.hue * 180, config.saturation * 255, config.value * 255
+
+
 def _colour(config: AugmentConfig) -> list[A.BasicTransform]:
-    if not (config.hue or config.saturation or config.value):
-        return []
-    limits = config.hue * 180, config.saturation * 255, config.value * 255  # OpenCV's hue circle has 180 steps
-    return [A.HueSaturationValue(*((-limit, limit) for limit in limits), p=1)]
+    limits = colour_limits(config)
+    return [A.HueSaturationValue(*((-limit, limit) for limit in limits), p=1)] if any(limits) else []
 
 
 def _brightness(config: AugmentConfig) -> list[A.BasicTransform]:
     return [A.RandomBrightnessContrast(config.value, 0, p=1)] if config.value else []
 
 
-def _pipeline(config: AugmentConfig, scale: tuple[float, float] | None) -> A.Compose | None:
+def _pipeline(config: AugmentConfig, scale: tuple[float, float] | None, colour: bool) -> A.Compose | None:
     """Build albumentations' part, None for nothing; scale None leaves the geometry alone but for the flip."""
     steps = []
     if scale is not None and (scale != (1, 1) or config.translate):
         steps.append(_affine(config, scale, fill=_GREY))
-    steps += _colour(config)
+    if colour:
+        steps += _colour(config)
     if config.flip:
         steps.append(A.HorizontalFlip(p=config.flip))
     if not steps:

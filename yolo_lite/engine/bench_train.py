@@ -16,14 +16,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from yolo_lite.config import Config
-from yolo_lite.data.augment import Augmenter
-from yolo_lite.data.datasets import DetectionDataset, check_pictures
+from yolo_lite.data.datasets import check_pictures
 from yolo_lite.data.discover import read_train_and_val
 from yolo_lite.data.loader import EpochSampler, build_loader, each_batch
 from yolo_lite.engine import loop
-from yolo_lite.engine.detection_task import DetectionTask
+from yolo_lite.engine.detection_task import DetectionTask, training_inputs
 from yolo_lite.engine.device import explain_out_of_memory, keep_freed_memory, now, pick_precision, place
-from yolo_lite.engine.run import strong_epochs
 from yolo_lite.models.build import build_detector
 from yolo_lite.structures import Batch, DetectionSet
 
@@ -95,9 +93,7 @@ def bench_train(
     keep_freed_memory()
     pictures = read_train_and_val(data, seed=config.train.seed)[0]
     check_pictures(pictures)
-    size, resize = config.input.image_size, config.input.resize
-    augmenter = Augmenter(config.augment, size, resize)
-    dataset = DetectionDataset(pictures.records, size, resize, augmenter, strong_epochs(config), config.train.seed)
+    dataset = training_inputs(config, pictures, device)
     started = time.perf_counter()
     dataset.keep(config.train.cache, say)
     filled = time.perf_counter() - started if dataset.kept else 0.0

@@ -13,10 +13,11 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from yolo_lite.config import Config
-from yolo_lite.data.augment import Augmenter
+from yolo_lite.data.augment import Augmenter, colour_limits
+from yolo_lite.data.colour import draw_shifts, shift_hsv
 from yolo_lite.data.datasets import DetectionDataset, check_pictures
 from yolo_lite.data.discover import add_unlabelled, fingerprint, read_train_and_val
-from yolo_lite.data.loader import repeat_factors
+from yolo_lite.data.loader import collate_boxes, repeat_factors
 from yolo_lite.engine.checkpoint import Checkpoint
 from yolo_lite.engine.evaluate import EvaluationSettings, detect_split
 from yolo_lite.engine.run import Listener, Prepared, Run, spread, strong_epochs
@@ -57,6 +58,7 @@ class DetectionTask:
         if config.loss.box not in KINDS:
             raise InputError(f"loss.box must be one of {', '.join(KINDS)}, got {config.loss.box!r}")
         self.config, self.train, self.val, self.device, self.teacher = config, train, val, device, teacher
+        self.colour = _shifts_colours(device) and any(colour_limits(config.augment))
         settings = config.loss
         self.weights = {
             "class": settings.class_weight,
@@ -77,6 +79,8 @@ class DetectionTask:
         """Return the weighted parts; a dynamic assigner judges badly while the network knows nothing, so it waits."""
         assert isinstance(model, Yolo)
         assign = static if progress < self.config.loss.static_share else self.assign
+        if self.colour:
+            batch = self._with_other_colours(batch, progress)
         if self.config.augment.multi_scale:
             batch = _another_size(batch, self.config.augment.multi_scale, self.config.train.seed, progress)
         raw = model(batch.images.contiguous(memory_format=torch.channels_last))
@@ -90,6 +94,10 @@ class DetectionTask:
             parts |= teacher_loss(raw, model.decode, lesson, self.config.loss.gamma)
         return {name: self.weights[name] * value for name, value in parts.items()}
 
+    def _with_other_colours(self, batch: Batch, progress: float) -> Batch:
+        limits, seed = colour_limits(self.config.augment), self.config.train.seed
+        return batch._replace(images=shift_hsv(batch.images, draw_shifts(limits, seed, progress, batch.positions)))
+
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Return pycocotools' twelve numbers on the validation set."""
         assert isinstance(model, Yolo)
@@ -100,7 +108,10 @@ class DetectionTask:
 
     def samples(self, dataset: Dataset[Any]) -> list[SheetPicture]:
         """Return training inputs of the first epoch with their targets, to be looked at."""
-        chosen = (dataset[0, index] for index in spread(len(self.train.records)))
+        chosen = [dataset[0, index] for index in spread(len(self.train.records))]
+        if self.colour:
+            images = self._with_other_colours(collate_boxes(chosen), 0.0).images
+            chosen = [one._replace(image=image) for one, image in zip(chosen, images)]
         names = self.train.class_names
         return [
             SheetPicture(
@@ -130,6 +141,18 @@ class DetectionTask:
     def name_samples(self, batch: Batch) -> list[str]:
         """Return the file names of a batch's pictures."""
         return [self.train.records[index].path.name for index in batch.positions.tolist()]
+
+
+def training_inputs(config: Config, pictures: DetectionSet, device: torch.device) -> DetectionDataset:
+    """Return the training pictures as inputs, augmented; in their colours only where the device does not do that."""
+    size, resize = config.input.image_size, config.input.resize
+    augmenter = Augmenter(config.augment, size, resize, colour=not _shifts_colours(device))
+    return DetectionDataset(pictures.records, size, resize, augmenter, strong_epochs(config), config.train.seed)
+
+
+def _shifts_colours(device: torch.device) -> bool:
+    """Say whether colours are changed by the device: a CPU is not kept waiting by the loader, of which they are a quarter."""
+    return device.type != "cpu"
 
 
 def _another_size(batch: Batch, share: float, seed: int, progress: float) -> Batch:
@@ -178,10 +201,9 @@ def prepare_detection(run: Run, start: Checkpoint | None, device: torch.device, 
         listener.say("the backbone stays as it is; neck and head are trained")
     elif config.train.freeze != "none":
         raise InputError(f"train.freeze must be none or backbone, got {config.train.freeze!r}")
-    augmenter = Augmenter(config.augment, config.input.image_size, config.input.resize)
-    listener.say(f"augmentation: {augmenter.describe()}")
-    size, resize = config.input.image_size, config.input.resize
-    dataset = DetectionDataset(train_set.records, size, resize, augmenter, strong_epochs(config), config.train.seed)
+    dataset = training_inputs(config, train_set, device)
+    assert dataset.augmenter
+    listener.say(f"augmentation: {dataset.augmenter.describe()}")
     dataset.keep(config.train.cache, listener.say, listener.on_picture)
     about = {
         "train": train_set.summary(),

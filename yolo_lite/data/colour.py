@@ -1,0 +1,53 @@
+"""Random changes of colour where a GPU makes them, of a whole batch at once, so that no loading process has to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def shift_hsv(images: Tensor, shifts: Tensor) -> Tensor:
+    """Shift hue, saturation and value (Smith 1978) of each picture, as albumentations' HueSaturationValue does.
+
+    Nothing is rounded before the end, so that a shift of 0 changes nothing (OpenCV's, in steps of two degrees, does).
+
+    Args:
+        images: uint8 [B, 3, H, W] RGB.
+        shifts: [B, 3]; of hue in OpenCV's 180 steps of the circle, of saturation and value in 255ths; the sums of the
+            latter are clipped.
+
+    Returns:
+        uint8 [B, 3, H, W].
+    """
+    rgb = images.float()
+    red, green, blue = rgb.unbind(1)
+    value = rgb.amax(1)
+    chroma = value - rgb.amin(1)
+    apart = chroma.clamp(min=1)  # of whole numbers; grey, which has no hue, counts as red
+    hue = torch.where(value == green, (blue - red) / apart + 2, (red - green) / apart + 4)  # in sixths of the circle
+    hue = torch.where(value == red, (green - blue) / apart, hue)
+    by_hue, by_saturation, by_value = shifts.to(rgb)[:, :, None, None].unbind(1)
+    hue = hue + by_hue / 30
+    saturation = (chroma / value.clamp(min=1) + by_saturation / 255).clamp(0, 1)
+    value = (value + by_value).clamp(0, 255)
+    turn = (hue[:, None] + hue.new_tensor([5.0, 3.0, 1.0]).view(3, 1, 1)) % 6
+    far = torch.minimum(turn, 4 - turn).clamp(0, 1)  # of each channel from the strongest, in parts of the chroma
+    return (value[:, None] * (1 - saturation[:, None] * far)).round().to(torch.uint8)
+
+
+def draw_shifts(limits: Sequence[float], seed: int, progress: float, positions: Tensor) -> Tensor:
+    """Draw the shifts of each picture from the seed, the share of steps done and its position alone.
+
+    Args:
+        limits: of hue, saturation and value, either way.
+        positions: int64 [B].
+
+    Returns:
+        float32 [B, 3], on the device of positions.
+    """
+    step = round(progress * 2**40)
+    drawn = [np.random.default_rng([seed, step, position, 5]).uniform(-1, 1, 3) for position in positions.tolist()]
+    return torch.tensor(np.array(drawn) * np.array(limits), dtype=torch.float32).to(positions.device)
