@@ -226,6 +226,23 @@ def _uncached(monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> ClassDataset:
     return dataset
 
 
+def test_a_file_is_read_once_for_all_parts_that_are_kept_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(class_dataset, "read_image", lambda path: (read.append(path), read_image(path))[1])
+    records = []
+    for number in range(3):
+        path = tmp_path / f"{number}.png"
+        path.write_bytes(_bytes(_noise(seed=number)))
+        records += [ClassRecord(f"{number} {x}", path, number, (x, 0, x + 10, 20)) for x in (0, 7, 20)]
+    dataset = ClassDataset(records, (16, 24), 3, "stretch", on_picture=lambda done, total: told.append((done, total)))
+    assert sorted(read) == [tmp_path / f"{number}.png" for number in range(3)]
+    assert told == [(3, 9), (6, 9), (9, 9)]
+    assert dataset.kept is not None
+    for index, kept in enumerate(dataset.kept):
+        np.testing.assert_array_equal(kept, dataset.load(index))
+
+
 @CHANNELS
 @pytest.mark.parametrize("augmented", [True, False])
 def test_kept_pictures_are_those_that_are_decoded_anew(

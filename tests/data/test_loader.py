@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,15 @@ from yolo_lite.config import AugmentConfig
 from yolo_lite.data.augment import Augmenter
 from yolo_lite.data.datasets import DetectionDataset
 from yolo_lite.data.discover import read_split
-from yolo_lite.data.loader import EpochSampler, build_loader, collate_boxes, each_batch, loading_processes, stack_images
+from yolo_lite.data.loader import (
+    EpochSampler,
+    build_loader,
+    collate_boxes,
+    each_batch,
+    loading_processes,
+    shared_memory,
+    stack_images,
+)
 from yolo_lite.errors import InputError
 from yolo_lite.structures import Batch, Sample
 
@@ -172,6 +181,32 @@ def test_an_error_in_a_process_comes_out_as_its_own_line(coco_set: CocoSet, work
     assert str(caught.value) == f"{records[1].path} is empty (0 bytes)"
 
 
+def test_shared_memory_is_what_the_system_says(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    assert shared_memory(str(tmp_path)) == pytest.approx(free, rel=0.05)
+    assert shared_memory(str(tmp_path / "none")) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DataLoader worker (pid 17) is killed by signal: Bus error. It is possible that dataloader's workers are out of "
+        "shared memory.",
+        "unable to allocate shared memory(shm) for file </torch_17_2>: No space left on device (28)\nmore",
+    ],
+)
+def test_a_process_that_dies_is_told_with_the_way_out(text: str) -> None:
+    def loader() -> Iterator[int]:
+        yield 1
+        raise RuntimeError(text)
+
+    batches = each_batch(loader())  # type: ignore[arg-type]
+    assert next(batches) == 1
+    with pytest.raises(InputError, match="--shm-size=2g.*train.workers=1") as caught:
+        next(batches)
+    assert "\n" not in str(caught.value)
+
+
 def test_no_more_processes_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
@@ -181,10 +216,20 @@ def test_no_more_processes_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert build_loader(list(range(4)), sampler, 0, torch.device("cpu")).num_workers == 0
 
 
-@pytest.mark.parametrize(("cores", "beside_cpu", "beside_gpu"), [(1, 1, 1), (4, 2, 4), (64, 2, 8)])
+@pytest.mark.parametrize(
+    ("cores", "shared", "beside_cpu", "beside_gpu"),
+    [
+        pytest.param(1, None, 1, 1, id="one core"),
+        pytest.param(4, 1 << 40, 2, 4, id="four cores"),
+        pytest.param(64, None, 2, 8, id="many cores"),
+        pytest.param(64, 64 << 20, 2, 2, id="as little shared memory as a container of Docker's has"),
+        pytest.param(64, 300 << 20, 2, 4, id="room for four"),
+    ],
+)
 def test_left_to_itself_a_gpu_gets_more_processes(
-    cores: int, beside_cpu: int, beside_gpu: int, monkeypatch: pytest.MonkeyPatch
+    cores: int, shared: int | None, beside_cpu: int, beside_gpu: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("yolo_lite.data.loader.shared_memory", lambda: shared)
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(cores)), raising=False)
     assert loading_processes(-1, CPU) == beside_cpu
     assert loading_processes(-1, torch.device("cuda")) == loading_processes(-1, torch.device("mps")) == beside_gpu

@@ -45,13 +45,14 @@ class Line:
 
     metric = "score"
 
-    def __init__(self, limit: int = 10**9) -> None:
+    def __init__(self, limit: int = 10**9, error: Exception | None = None) -> None:
         self.limit, self.sizes = limit, []
+        self.error = error or torch.OutOfMemoryError("drawn")
 
     def loss(self, model: nn.Module, batch: ClassBatch, progress: float) -> dict[str, Tensor]:
         self.sizes.append(len(batch.images))
         if len(batch.images) > self.limit:
-            raise torch.OutOfMemoryError("drawn")
+            raise self.error
         return {"error": (model(batch.images).flatten() - batch.labels).square().mean()}
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
@@ -99,6 +100,21 @@ def test_where_memory_runs_out_the_batch_is_halved_until_it_fits() -> None:
     torch.testing.assert_close(state.model.weight, whole.model.weight)
     loop.train_step(task, state, batch, 0.0, 0.0, "fp32")
     assert task.sizes[6:] == [2, 2, 2, 2]
+
+
+def test_memory_that_cudnn_found_full_halves_the_batch_too() -> None:
+    state, batch = state_and_batch(count=4)
+    task = Line(2, RuntimeError("GET was unable to find an engine to execute this computation"))
+    loop.train_step(task, state, batch, 0.0, 0.0, "fp32")
+    assert task.sizes == [4, 2, 2]
+
+
+def test_another_error_is_not_taken_for_full_memory() -> None:
+    task = Line(2, RuntimeError("a bug"))
+    state, batch = state_and_batch(count=4)
+    with pytest.raises(RuntimeError, match="a bug"):
+        loop.train_step(task, state, batch, 0.0, 0.0, "fp32")
+    assert task.sizes == [4]
 
 
 def test_what_does_not_fit_at_all_is_refused() -> None:
@@ -195,6 +211,22 @@ def prepared(root: Path, config: Config, **run: Any) -> Prepared:
     return prepare_detection(Run(str(root), config, **run), None, CPU, Listener())
 
 
+def test_measured_steps_are_of_the_whole_run(coco_set: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or `--time` would count on the first size of multi-scale training and the assigner of the first steps."""
+    seen: list[float] = []
+
+    def step(task: object, state: object, batch: object, clip: float, progress: float, precision: str) -> None:
+        seen.append(progress)
+
+    config = small(batch_size=1)
+    task = prepared(coco_set({"train": 30, "val": 1}), config)
+    monkeypatch.setattr(loop, "train_step", step)
+    measure_pace(task, config, CPU, "fp32")
+    assert seen == sorted(seen)
+    assert 0 < seen[0] < 0.1
+    assert 0.9 < seen[-1] < 1
+
+
 def test_measuring_changes_nothing(coco_set: Callable[..., Path]) -> None:
     config = small()
     task = prepared(coco_set({"train": 12, "val": 4}), config)
@@ -251,13 +283,21 @@ def test_deterministic_runs_are_equal(coco_set: Callable[..., Path], tmp_path: P
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_preflight_lets_a_good_run_start_and_touches_nothing(coco_set: Callable[..., Path]) -> None:
+def test_preflight_lets_a_good_run_start_and_touches_nothing(
+    coco_set: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = small(lr=0.005)
     task = prepared(coco_set({"train": 12, "val": 4}), config)
     before = copy.deepcopy(task.model.state_dict())
     torch.manual_seed(5)
-    line = preflight(task, config, CPU, "fp32")
+    task.task.colour = True  # type: ignore[attr-defined]
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "yolo_lite.engine.detection_task.shift_hsv", None
+        )  # of pictures as they are no colour is changed
+        line = preflight(task, config, CPU, "fp32")
     assert line.startswith("preflight: the loss on 8 pictures fell from")
+    assert task.task.colour  # type: ignore[attr-defined]
     after = torch.rand(3)
     torch.manual_seed(5)
     assert torch.equal(after, torch.rand(3))

@@ -37,9 +37,29 @@ def test_precision_is_as_named_or_by_the_machine() -> None:
     assert pick_precision("auto", torch.device("mps")) == "fp32"
 
 
-def test_out_of_memory_becomes_one_line() -> None:
+FULL = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("GET was unable to find an engine to execute this computation"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+]
+
+
+@pytest.mark.parametrize("error", FULL, ids=["torch", "cuDNN", "cuBLAS"])
+def test_out_of_memory_becomes_one_line(error: RuntimeError) -> None:
     with pytest.raises(InputError, match="the device ran out of memory; buy more"), explain_out_of_memory("buy more"):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        raise error
+
+
+@pytest.mark.parametrize(("name", "chosen"), [("cuda", []), ("cuda:1", [torch.device("cuda:1")])])
+def test_a_gpu_named_by_its_number_is_the_one_that_all_else_uses(
+    monkeypatch: pytest.MonkeyPatch, name: str, chosen: list[torch.device]
+) -> None:
+    made: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", made.append)
+    assert pick_device(name) == torch.device(name)
+    assert made == chosen
 
 
 def test_other_errors_pass() -> None:

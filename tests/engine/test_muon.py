@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from yolo_lite.config import Config, override_config
+from yolo_lite.engine import muon
 from yolo_lite.engine.muon import MOMENTUM, Muon, orthogonal
 from yolo_lite.engine.schedule import build_optimizer
 from yolo_lite.models.blocks import ConvBlock, DepthwiseSeparable
@@ -42,6 +43,24 @@ def test_five_steps_are_those_of_the_publication(weakest: float) -> None:
         x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
     torch.testing.assert_close(orthogonal(matrices.float()).double(), x, rtol=0, atol=1e-4)
     torch.testing.assert_close(orthogonal(matrices.float().mT).mT.double(), x, rtol=0, atol=1e-4)
+
+
+def test_products_are_exact_whatever_the_program_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounded to TF32, steps along weak directions would be several times too long."""
+    seen: list[str] = []
+    monkeypatch.setattr(
+        muon, "orthogonal", lambda matrices: (seen.append(torch.get_float32_matmul_precision()), matrices)[1]
+    )
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        (parameter,) = kernels(1)
+        parameter.grad = torch.ones_like(parameter)
+        Muon([{"params": [parameter], "muon": True}], lr=0.01).step()
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert seen == ["highest"]
 
 
 def test_no_gradient_makes_no_step() -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL.Image import DecompressionBombWarning
 from torch.utils.data import Dataset
 
 from yolo_lite.data.cache import may_keep
 from yolo_lite.data.images import decode_image, read_image
-from yolo_lite.data.loader import stack_images
+from yolo_lite.data.loader import stack_images, usable_cores
 from yolo_lite.errors import InputError
 from yolo_lite.structures import ClassBatch, ClassRecord, ClassSample, Image, Letterbox
 
@@ -39,6 +43,7 @@ class ClassDataset(Dataset[ClassSample]):
         strong_epochs: so many epochs, from the start, are augmented in full.
         seed: of the augmentation.
         cache: keep the pictures in memory: "auto" up to CACHE_LIMIT and where there is room, "ram" or stop, "none".
+        on_picture: called with how many are kept so far, of how many.
 
     Raises:
         InputError: naming the first picture that cannot be read, where they are kept; where they are to be and there is
@@ -55,16 +60,14 @@ class ClassDataset(Dataset[ClassSample]):
         strong_epochs: int = 0,
         seed: int = 0,
         cache: str = "auto",
+        on_picture: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         self.records, self.input_hw, self.channels, self.resize = records, input_hw, channels, resize
         self.augmenter, self.strong_epochs, self.seed = augmenter, strong_epochs, seed
         self.kept: npt.NDArray[np.uint8] | None = None
         need = len(records) * channels * input_hw[0] * input_hw[1]
         if may_keep(cache, len(records), need, lambda line: None) and (cache == "ram" or need <= CACHE_LIMIT):
-            kept = np.empty((len(records), *input_hw, channels), np.uint8)
-            for index in range(len(records)):
-                kept[index] = self.load(index)
-            self.kept = kept
+            self.kept = self._keep(on_picture)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -82,6 +85,32 @@ class ClassDataset(Dataset[ClassSample]):
         """Return a picture at the size of the input, uint8 [H, W, channels]."""
         return to_input(read_record(self.records[index]), self.input_hw, self.channels, self.resize)
 
+    def _keep(self, on_picture: Callable[[int, int], None]) -> npt.NDArray[np.uint8]:
+        """Return all pictures at the size of the input; files are read by several threads, and once for all their parts."""
+        total, done = len(self.records), 0
+        kept = np.empty((total, *self.input_hw, self.channels), np.uint8)
+
+        def kind(index: int) -> Path | int:
+            content = self.records[index].content
+            return content if isinstance(content, Path) else index // 100
+
+        def store(group: list[int]) -> int:
+            image: Image | None = None
+            for index in group:
+                record = self.records[index]
+                if image is None or not isinstance(record.content, Path):
+                    image = _decode(record)
+                kept[index] = to_input(_cut(record, image), self.input_hw, self.channels, self.resize)
+            return len(group)
+
+        groups = [list(group) for _, group in itertools.groupby(range(total), kind)]
+        with warnings.catch_warnings(), ThreadPoolExecutor(min(32, usable_cores())) as threads:
+            warnings.simplefilter("ignore", DecompressionBombWarning)  # threads cannot each switch it off and on again
+            for count in threads.map(store, groups):
+                done += count
+                on_picture(done, total)
+        return kept
+
 
 def read_record(record: ClassRecord) -> Image:
     """Return the pixels that a record means, uint8 [H, W, 3] RGB.
@@ -89,13 +118,19 @@ def read_record(record: ClassRecord) -> Image:
     Raises:
         InputError: naming the picture, where it cannot be read, or its box lies outside.
     """
+    return _cut(record, _decode(record))
+
+
+def _decode(record: ClassRecord) -> Image:
     content = record.content
     if isinstance(content, Path):
-        image = read_image(content)
-    elif isinstance(content, bytes):
-        image = decode_image(content, record.name)
-    else:
-        image = np.repeat(content[..., None], 3, -1) if content.ndim == 2 else content
+        return read_image(content)
+    if isinstance(content, bytes):
+        return decode_image(content, record.name)
+    return np.repeat(content[..., None], 3, -1) if content.ndim == 2 else content
+
+
+def _cut(record: ClassRecord, image: Image) -> Image:
     if record.box is None:
         return image
     left, top, right, bottom = (max(0, round(side)) for side in record.box)

@@ -33,7 +33,7 @@ def shift_hsv(images: Tensor, shifts: Tensor) -> Tensor:
     hue = hue + by_hue / 30
     saturation = (chroma / value.clamp(min=1) + by_saturation / 255).clamp(0, 1)
     value = (value + by_value).clamp(0, 255)
-    turn = (hue[:, None] + hue.new_tensor([5.0, 3.0, 1.0]).view(3, 1, 1)) % 6
+    turn = torch.stack([hue + 5, hue + 3, hue + 1], 1) % 6
     far = torch.minimum(turn, 4 - turn).clamp(0, 1)  # of each channel from the strongest, in parts of the chroma
     return (value[:, None] * (1 - saturation[:, None] * far)).round().to(torch.uint8)
 

@@ -113,17 +113,45 @@ def loading_processes(workers: int, device: torch.device) -> int:
     -1 leaves the choice to what computes: a CPU needs its cores for itself, a GPU is kept waiting by a few.
     """
     if workers < 0:
-        workers = _BESIDE_CPU if device.type == "cpu" else _BESIDE_GPU
-    return min(workers, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        room = shared_memory()
+        fit = _BESIDE_GPU if room is None else max(_BESIDE_CPU, min(_BESIDE_GPU, room // _A_PROCESS))
+        workers = _BESIDE_CPU if device.type == "cpu" else fit
+    return min(workers, usable_cores())
 
 
 _BESIDE_CPU, _BESIDE_GPU = 2, 8
+_A_PROCESS = 1 << 26  # bytes of shared memory: two batches of 16 at 640 x 640 wait in it, and half as much again
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def shared_memory(folder: str = "/dev/shm") -> int | None:
+    """Return the free bytes of the memory through which processes hand over batches; None where there is no such limit."""
+    try:
+        room = os.statvfs(folder)
+    except (AttributeError, OSError):  # Windows; another system
+        return None
+    return room.f_bavail * room.f_frsize
 
 
 def each_batch(loader: DataLoader[Any]) -> Iterator[Any]:
-    """Yield batches; an InputError of a loading process comes out as it was, without that process' traceback."""
+    """Yield batches; an InputError of a loading process comes out as it was, without that process' traceback.
+
+    Raises:
+        InputError: also where a process was killed, or there is no shared memory left for its batches.
+    """
     try:
         yield from loader
+    except RuntimeError as error:
+        if not any(words in str(error) for words in ("DataLoader worker", "shared memory")):
+            raise
+        raise InputError(
+            f"a loading process ended or found no room ({str(error).splitlines()[0]}); give more shared memory (docker run "
+            "--shm-size=2g), or load with fewer processes: --set train.workers=1"
+        ) from error
     except InputError as error:
         text = str(error)
         if not text.startswith("Caught InputError"):

@@ -53,7 +53,10 @@ def measure_pace(prepared: Prepared, config: Config, device: torch.device, preci
     with torch.random.fork_rng(devices=[]):
         state.model.train()
         for batch in each_batch(loader):
-            loop.train_step(prepared.task, state, loop.to_device(batch, device), train.clip_norm, 0.0, precision)
+            progress = (len(marks) - 0.5) / (
+                _WARM_UP + _MEASURED
+            )  # assignment and size of inputs may change on the way
+            loop.train_step(prepared.task, state, loop.to_device(batch, device), train.clip_norm, progress, precision)
             marks.append(time.perf_counter())
             if len(marks) > _WARM_UP + _MEASURED:
                 break

@@ -129,8 +129,9 @@ def prepare_classification(run: Run, start: Checkpoint | None, device: torch.dev
     augmenter = ClassAugmenter(config.augment, config.input.channels)
     listener.say(f"augmentation: {augmenter.describe()}")
     how = (config.input.image_size, config.input.channels, config.input.resize)
-    dataset = ClassDataset(train_set.records, *how, augmenter, strong_epochs(config), seed, config.train.cache)
-    task = ClassificationTask(config, train_set, ClassDataset(val_set.records, *how, cache=config.train.cache), device)
+    keep = (config.train.cache, listener.on_picture)
+    dataset = ClassDataset(train_set.records, *how, augmenter, strong_epochs(config), seed, *keep)
+    task = ClassificationTask(config, train_set, ClassDataset(val_set.records, *how, None, 0, seed, *keep), device)
     about = {
         "train": train_set.summary(),
         "val": val_set.summary(),

@@ -40,6 +40,8 @@ def pick_device(name: str) -> torch.device:
     device = torch.device(name)
     if kind == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices, counted from 0")
+    if device.index is not None:
+        torch.cuda.set_device(device)  # or what names no device, such as pinning memory, would use the first
     return device
 
 
@@ -88,12 +90,22 @@ def keep_freed_memory() -> None:
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Say whether an error means that the device's memory is full; cuDNN and cuBLAS have words of their own for it."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _FULL)
+
+
+_FULL = ("unable to find an engine to execute", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+
+
 @contextlib.contextmanager
 def explain_out_of_memory(remedy: str) -> Iterator[None]:
-    """Turn torch's out-of-memory error into an InputError that says what to do."""
+    """Turn an error of full memory into an InputError that says what to do."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         raise InputError(f"the device ran out of memory; {remedy}") from error
 
 

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from yolo_lite.config import TrainConfig
 from yolo_lite.data.loader import EpochSampler, each_batch
+from yolo_lite.engine.device import is_out_of_memory
 from yolo_lite.engine.ema import EMA
 from yolo_lite.engine.schedule import SCHEDULES, build_optimizer
 from yolo_lite.errors import DivergedError
@@ -189,8 +190,8 @@ def train_step(
         try:
             losses = _backward(task, state, batch, progress, precision)
             break
-        except torch.OutOfMemoryError:
-            if 2 * state.parts > len(batch[0]):
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or 2 * state.parts > len(batch[0]):
                 raise
             state.parts *= 2
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), clip_norm if clip_norm > 0 else math.inf)

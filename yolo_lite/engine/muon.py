@@ -31,9 +31,14 @@ class Muon(torch.optim.AdamW):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        precision = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision(
+            "highest"
+        )  # TF32 would make steps along weak directions several times too long
         for group in self.param_groups:
             if group.get("muon"):
                 self._step_together([p for p in group["params"] if p.grad is not None], group)
+        torch.set_float32_matmul_precision(precision)
         super().step()
         return loss
 

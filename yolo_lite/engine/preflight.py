@@ -74,6 +74,9 @@ def preflight(prepared: Prepared, config: Config, device: torch.device, precisio
     """
     if isinstance(prepared.task, DetectionTask):
         check_labels(prepared.task.train, config.input.image_size)
+        as_they_are = copy.copy(prepared.task)
+        as_they_are.colour = False
+        prepared = prepared._replace(task=as_they_are)
     batch = loop.to_device(_eight(prepared), device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(config.train.seed)

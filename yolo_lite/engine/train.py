@@ -366,6 +366,23 @@ def _run(
     preflight: bool = False,
     begun: bool = False,
 ) -> Path:
+    """Train, and say what to do where memory runs out or torch.compile fails; return the folder."""
+    train = run.config.train
+    size = " x ".join(str(side) for side in run.config.input.image_size)
+    remedy = f"use a smaller --batch-size (now {train.batch_size}) or --image-size (now {size})"
+    with explain_out_of_memory(remedy), explain_compiler():
+        return _carry_out(run, out, device, listener, resumed, preflight, begun)
+
+
+def _carry_out(
+    run: Run,
+    out: Path | None,
+    device: torch.device,
+    listener: Listener,
+    resumed: Checkpoint | None,
+    preflight: bool,
+    begun: bool,
+) -> Path:
     began, config = time.perf_counter(), run.config
     keep_freed_memory()
     if config.train.deterministic:
@@ -413,12 +430,9 @@ def _run(
             board(state.rows[-1])
         listener.on_epoch(state.rows[-1], best)
 
-    size = " x ".join(str(side) for side in config.input.image_size)
-    remedy = f"use a smaller --batch-size (now {config.train.batch_size}) or --image-size (now {size})"
     try:
-        with explain_out_of_memory(remedy), explain_compiler():
-            on_step = _watch_parts(state.parts, config.train.batch_size, listener)
-            loop.run(prepared.task, state, loader, sampler, config.train, device, precision, on_step, on_epoch)
+        on_step = _watch_parts(state.parts, config.train.batch_size, listener)
+        loop.run(prepared.task, state, loader, sampler, config.train, device, precision, on_step, on_epoch)
     finally:
         if not any(folder.iterdir()):  # stopped before an epoch was done: as if it had not been begun
             folder.rmdir()
