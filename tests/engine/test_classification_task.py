@@ -23,8 +23,9 @@ from yolo_lite.data.class_dataset import ClassDataset
 from yolo_lite.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from yolo_lite.engine.classification_task import ClassificationTask, classify_split
 from yolo_lite.engine.classify import evaluate_classifier
+from yolo_lite.engine.plan import plan, plan_classifier
 from yolo_lite.engine.run import Listener, Run
-from yolo_lite.engine.train import plan, plan_classifier, resume, train, train_classifier
+from yolo_lite.engine.train import resume, train, train_classifier
 from yolo_lite.engine.transfer import transfer_backbone, transfer_classes
 from yolo_lite.engine.weights import DEFAULT_WEIGHTS, find_config
 from yolo_lite.errors import InputError

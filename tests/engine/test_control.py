@@ -21,10 +21,10 @@ from yolo_lite.data.loader import EpochSampler, repeat_factors
 from yolo_lite.engine import loop
 from yolo_lite.engine.budget import Pace, fit_time, measure_pace, parse_minutes
 from yolo_lite.engine.checkpoint import load_checkpoint
-from yolo_lite.engine.detection_task import _another_size
+from yolo_lite.engine.detection_task import _another_size, prepare_detection
 from yolo_lite.engine.preflight import check_labels, preflight
 from yolo_lite.engine.run import Listener, Prepared, Run
-from yolo_lite.engine.train import prepare_detection, train
+from yolo_lite.engine.train import train
 from yolo_lite.errors import InputError
 from yolo_lite.structures import Batch, ClassBatch, DetectionSet
 

@@ -17,8 +17,9 @@ from yolo_lite import Detector
 from yolo_lite.cli import main
 from yolo_lite.engine.checkpoint import build_from_checkpoint, load_checkpoint
 from yolo_lite.engine.darknet import convert_darknet, fill, load_darknet
+from yolo_lite.engine.plan import plan
 from yolo_lite.engine.run import Listener
-from yolo_lite.engine.train import plan, train
+from yolo_lite.engine.train import train
 from yolo_lite.errors import InputError
 from yolo_lite.models.build import build_detector
 from yolo_lite.models.darknet import DarknetBackbone

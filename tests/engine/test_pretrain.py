@@ -24,9 +24,10 @@ from yolo_lite.data.class_sets import (
 from yolo_lite.data.discover import read_train_and_val
 from yolo_lite.engine.budget import Pace
 from yolo_lite.engine.checkpoint import load_checkpoint
+from yolo_lite.engine.plan import plan
 from yolo_lite.engine.pretrain import pretraining_of
 from yolo_lite.engine.run import Listener, Run
-from yolo_lite.engine.train import plan, resume, train
+from yolo_lite.engine.train import resume, train
 from yolo_lite.errors import InputError
 from yolo_lite.models.build import build_detector
 from yolo_lite.structures import DetectionSet, ImageRecord

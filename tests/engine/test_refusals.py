@@ -10,7 +10,7 @@ from PIL import Image
 
 from yolo_lite.cli import main
 from yolo_lite.data.class_sets import read_class_splits
-from yolo_lite.engine.train import plan, plan_classifier
+from yolo_lite.engine.plan import plan, plan_classifier
 from yolo_lite.engine.weights import DEFAULT_WEIGHTS, find_weights
 from yolo_lite.errors import InputError
 

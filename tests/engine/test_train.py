@@ -26,8 +26,9 @@ from yolo_lite.data.loader import collate_boxes
 from yolo_lite.engine import detection_task, loop
 from yolo_lite.engine.checkpoint import load_checkpoint
 from yolo_lite.engine.detection_task import DetectionTask, training_inputs
+from yolo_lite.engine.plan import plan
 from yolo_lite.engine.run import Listener
-from yolo_lite.engine.train import check_run_folder, new_run_folder, plan, resume, train
+from yolo_lite.engine.train import check_run_folder, new_run_folder, resume, train
 from yolo_lite.engine.weights import DEFAULT_WEIGHTS, find_config, find_weights
 from yolo_lite.errors import InputError
 from yolo_lite.losses.teacher import Lesson

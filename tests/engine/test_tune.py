@@ -13,7 +13,8 @@ from tests.class_pictures import write_class_set
 from yolo_lite.cli import main
 from yolo_lite.config import read_config
 from yolo_lite.engine import tune as tune_module
-from yolo_lite.engine.train import plan, plan_classifier, train_classifier
+from yolo_lite.engine.plan import plan, plan_classifier
+from yolo_lite.engine.train import train_classifier
 from yolo_lite.engine.tune import TrialReport, tune
 from yolo_lite.errors import DivergedError, InputError
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from yolo_lite.config import config_to_dict, override_config
+from yolo_lite.engine.plan import plan, plan_classifier
 from yolo_lite.engine.run import Listener, Run
-from yolo_lite.engine.train import plan, plan_classifier, run_planned
+from yolo_lite.engine.train import run_planned
 from yolo_lite.errors import DivergedError, InputError
 from yolo_lite.files import make_folder, write_atomically
 
