@@ -195,8 +195,11 @@ def _train_progress(finished: list[float]) -> Iterator[tuple[Any, Any, Any]]:
         tqdm.write(line)
 
     def on_step(report: StepReport) -> None:
+        done = report.steps * report.epoch + report.step - 1
+        if bars and bars[0].n != done:  # another run has begun: after its backbone's that of the detector
+            bars.pop().close()
         if not bars:  # one bar for the whole run, so that the time left is that of the run
-            total, done = report.steps * report.epochs, report.steps * report.epoch
+            total = report.steps * report.epochs
             bars.append(tqdm(total=total, initial=done, leave=False, unit="step", disable=None))
         losses = " ".join(f"{name} {value:.3f}" for name, value in report.losses.items())
         bars[0].set_description(f"epoch {report.epoch + 1}/{report.epochs}", refresh=False)
