@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -200,7 +201,8 @@ def test_the_shipped_weights_are_the_converted_ones(shared_data: Path, tmp_path:
         stem.with_suffix(".param"), stem.with_suffix(".bin"), tmp_path / "out.pt", 416, "stretch"
     )
     shipped = load_checkpoint(find_weights("yolo_lite-shuffle-coco"))
-    assert shipped.config == converted.config
+    defaults = converted.config.train  # of training, which this file has not seen: they may change
+    assert dataclasses.replace(shipped.config, train=defaults) == converted.config
     assert shipped.class_names == converted.class_names
     assert shipped.category_ids == converted.category_ids
     assert all(torch.equal(value, shipped.weights[name]) for name, value in converted.weights.items())
