@@ -110,6 +110,27 @@ def test_resume_ends_bit_for_bit_as_an_unbroken_run(
     assert one["optimizer"]["state"].keys() == other["optimizer"]["state"].keys()
 
 
+def test_a_run_tells_of_each_picture_that_it_reads_into_memory(coco_set: MakeSet, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    listener = Listener(on_picture=lambda done, total: told.append((done, total)))
+    config = config_with("train.epochs=1", "pretrain.crops=1", "pretrain.image_size=32", "train.cache=ram")
+    train(coco_set({"train": 4, "val": 2}), config=config, out=tmp_path / "run", device="cpu", listener=listener)
+    assert told[:4] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert len(told) > 4  # and of the objects that are cut out
+
+
+def test_memory_that_runs_out_before_the_first_step_is_told(
+    coco_set: MakeSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> str:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("yolo_lite.engine.train.check_first", full)
+    with pytest.raises(InputError, match="the device ran out of memory; use a smaller --batch-size"):
+        train(coco_set({"train": 4, "val": 2}), config=config_with(), out=tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(coco_set: MakeSet, tmp_path: Path) -> None:
     data = str(coco_set())
     runs = [

@@ -151,7 +151,7 @@ def training_inputs(config: Config, pictures: DetectionSet, device: torch.device
 
 
 def _shifts_colours(device: torch.device) -> bool:
-    """Say whether colours are changed by the device: a CPU is not kept waiting by the loader, of which they are a quarter."""
+    """Say whether colours are changed by the device: any but a CPU, which is not kept waiting by the loader."""
     return device.type != "cpu"
 
 

@@ -35,10 +35,12 @@ class Muon(torch.optim.AdamW):
         torch.set_float32_matmul_precision(
             "highest"
         )  # TF32 would make steps along weak directions several times too long
-        for group in self.param_groups:
-            if group.get("muon"):
-                self._step_together([p for p in group["params"] if p.grad is not None], group)
-        torch.set_float32_matmul_precision(precision)
+        try:
+            for group in self.param_groups:
+                if group.get("muon"):
+                    self._step_together([p for p in group["params"] if p.grad is not None], group)
+        finally:
+            torch.set_float32_matmul_precision(precision)
         super().step()
         return loss
 
