@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 
@@ -27,3 +28,39 @@ def suggest(name: str, known: Iterable[str]) -> str:
     known = list(known)
     near = difflib.get_close_matches(name, known, 1)
     return f"did you mean {near[0]!r}?" if near else f"known: {some(known) or 'none'}"
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun in agreement: "1 epoch", "2 epochs", "1,200 boxes" (give "boxes" as the plural).
+
+    Example:
+        >>> counted(1, "box", "boxes"), counted(1200, "box", "boxes")
+        ('1 box', '1,200 boxes')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def printable(text: str) -> str:
+    """Return a text with everything escaped that a terminal would obey instead of showing.
+
+    These are control characters, escape sequences, marks that turn the direction of writing, and lone surrogates. New
+    lines and tabs stay, so escape a name before you put it into a line.
+
+    Example:
+        >>> print(printable("cat" + chr(27) + "[2J"))
+        cat\\x1b[2J
+    """
+    return "".join(character if _is_harmless(character) else ascii(character)[1:-1] for character in text)
+
+
+def reason(error: BaseException) -> str:
+    """Return why something failed in one line: the system's own words for an OSError, else the error's message."""
+    words = error.strerror if isinstance(error, OSError) and error.errno and error.strerror else str(error)
+    return " ".join(printable(words).split()) or type(error).__name__
+
+
+def _is_harmless(character: str) -> bool:
+    return character in "\n\t" or (unicodedata.category(character) not in ("Cc", "Cs") and character not in _TURNS)
+
+
+_TURNS = frozenset(map(chr, (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))))

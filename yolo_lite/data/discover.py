@@ -34,8 +34,9 @@ from yolo_lite.config import read_yaml
 from yolo_lite.data.coco import read_coco
 from yolo_lite.data.images import IMAGE_SUFFIXES, read_image_size
 from yolo_lite.data.voc import read_voc, voc_class_names
-from yolo_lite.data.yolo_txt import read_text, read_yolo_txt
+from yolo_lite.data.yolo_txt import read_yolo_txt
 from yolo_lite.errors import InputError, some, suggest
+from yolo_lite.files import read_text
 from yolo_lite.structures import DetectionSet, ImageRecord
 
 Splits = dict[str, Callable[[], DetectionSet]]

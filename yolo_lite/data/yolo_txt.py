@@ -10,6 +10,7 @@ import numpy as np
 
 from yolo_lite.data.images import IMAGE_SUFFIXES, read_image_size
 from yolo_lite.errors import InputError
+from yolo_lite.files import read_text
 from yolo_lite.structures import DetectionSet, ImageRecord
 
 
@@ -51,16 +52,6 @@ def label_path(picture: Path) -> Path:
             parts[i] = "labels"
             break
     return Path(*parts).with_suffix(".txt")
-
-
-def read_text(path: Path) -> str:
-    """Read a text file; raise InputError naming it where it is not UTF-8 or cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text (byte {error.start})") from error
 
 
 def _pictures(path: Path) -> list[Path]:
