@@ -138,7 +138,9 @@ class TrainConfig:
     clip_norm: float = _between(10.0, 0)  # 0 means no clipping
     ema_decay: float = _between(0.9998, 0, 1)
     ema_share: float = _between(0.02, 0, 1)  # the average's horizon is at most this share of all steps
-    keep_start: float = _between(0.0, 0, 0.99)  # share of the weights it started from in what is evaluated and shipped
+    # Fraction of the weights it started from in what is evaluated and shipped, but for rows of new classes; -1: 0.4
+    # where the start knows classes of the data, else 0.
+    keep_start: float = _between(0.0, -1, 0.99)
     precision: str = "auto"  # bf16 where the machine computes in it, else fp32; or fp32, bf16
     accumulate: int = _between(1, 1)  # a batch goes through the network in so many parts, and makes one step
     teacher: str = ""  # weights of a detector that helps this one learn: a file or the bare name of a shipped one

@@ -461,7 +461,7 @@ def test_a_backbone_goes_from_detector_to_classifier_and_back(few: Path, tmp_pat
     model = build_detector(sent.config, 5, seed=8)
     neck = {name: value.clone() for name, value in model.state_dict().items() if not name.startswith("backbone.")}
     count = sum(value.numel() for value in part(dict(sent.weights), "backbone.").values())
-    assert transfer_backbone(model, middle) == f"took its backbone, {count:,} values"
+    assert transfer_backbone(model, middle).summary == f"took its backbone, {count:,} values"
     assert same(part(model.state_dict(), "backbone."), part(dict(middle.weights), "backbone."))
     assert all(torch.equal(model.state_dict()[name], value) for name, value in neck.items())
     boxes = write_coco_set(tmp_path / "boxes", {"train": 4, "val": 2}, hw=(64, 64), objects=1)
@@ -503,7 +503,9 @@ def test_rows_are_kept_by_name(few: Path, tmp_path: Path) -> None:
     knows = checkpoint_of(config, ("square", "disc", "star"))
     model = build_classifier(config, 3, seed=6)
     drawn = [value.clone() for value in last_layer(model)]
-    assert transfer_classes(model, ("bar", "disc", "square"), knows) == "kept disc, square; new: bar"
+    taken = transfer_classes(model, ("bar", "disc", "square"), knows)
+    assert taken.summary == "kept disc, square; new: bar"
+    assert all(rows.tolist() == [True, False, False] for rows in taken.fresh.values())
     theirs = (next(v for n, v in knows.weights.items() if n.startswith("head.") and v.ndim == d) for d in (2, 1))
     for mine, before, known in zip(last_layer(model), drawn, theirs):
         assert torch.equal(mine[0], before[0])
@@ -544,7 +546,7 @@ def test_the_same_classes_in_any_order_score_as_before(loss: str, names: list[st
     model = build_classifier(config, 2, seed=9)
     transfer_backbone(model, knows)
     told = transfer_classes(model, names, knows)
-    assert told == f"kept {', '.join(names)}"
+    assert told.summary == f"kept {', '.join(names)}"
     one, other = scores_by_name(before, ("disc", "square")), scores_by_name(model, names)
     for name in names:
         torch.testing.assert_close(one[name], other[name], atol=1e-5, rtol=0)
@@ -555,7 +557,7 @@ def test_a_single_output_is_not_kept_for_other_classes_and_not_said_to_be(before
     knows = checkpoint_of(classifier_config(**{"classifier.loss": before}), ("disc", "square"))
     model = build_classifier(classifier_config(**{"classifier.loss": after}), 2, seed=9)
     drawn = [value.clone() for value in last_layer(model)]
-    assert transfer_classes(model, ("bar", "disc"), knows) == "new: bar, disc"
+    assert transfer_classes(model, ("bar", "disc"), knows).summary == "new: bar, disc"
     assert all(torch.equal(mine, then) for mine, then in zip(last_layer(model), drawn))
 
 

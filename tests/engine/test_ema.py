@@ -45,6 +45,24 @@ def test_a_share_of_the_start_stays_in_the_average() -> None:
     assert not torch.equal(start["0.weight"], model[0].weight)
 
 
+def test_rows_that_the_start_knows_nothing_of_are_averaged_as_without_a_start() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(3, 4)
+    rows = torch.tensor([False, True, False, True])
+    plain, kept = EMA(model, 0.9, 1000, 0.1), EMA(model, 0.9, 1000, 0.1, 0.4, {"weight": rows})
+    whole = EMA(model, 0.9, 1000, 0.1, 0.4)
+    for _ in range(12):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += torch.randn_like(parameter)
+        for ema in (plain, kept, whole):
+            ema.update()
+    assert torch.equal(kept.model.weight[rows], plain.model.weight[rows])
+    assert torch.equal(kept.model.weight[~rows], whole.model.weight[~rows])
+    assert not torch.allclose(kept.model.weight[~rows], plain.model.weight[~rows])
+    assert torch.equal(kept.model.bias, whole.model.bias)
+
+
 def test_a_short_run_gets_a_short_horizon() -> None:
     assert EMA(nn.Linear(1, 1), decay=0.9998, steps=1000, share=0.02).decay == 1 - 1 / 20
 

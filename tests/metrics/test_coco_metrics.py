@@ -357,3 +357,78 @@ def test_a_perfect_detector_has_no_spread() -> None:
 def test_without_objects_intervals_are_nan_and_no_error() -> None:
     ends = evaluate_coco(_set(_record(1, [], [])), [], resamples=5).intervals["AP"]
     assert all(math.isnan(end) for end in ends)
+
+
+# The best score threshold
+
+
+def _f1_above(data: DetectionSet, rows: list[dict[str, Any]], threshold: float) -> float:
+    """Count by hand, detection by detection, at IoU 0.5: an oracle without pycocotools."""
+    right = wrong = objects = 0
+    for record in data.records:
+        for label, category_id in enumerate(data.category_ids):
+            mine = [i for i in range(len(record.labels)) if record.labels[i] == label]
+            objects += sum(not record.crowd[i] for i in mine)
+            taken: set[int] = set()
+            found = [r for r in rows if r["image_id"] == record.image_id and r["category_id"] == category_id]
+            for row in sorted(found, key=lambda r: -r["score"]):
+                if row["score"] <= threshold:
+                    continue
+                x, y, w, h = row["bbox"]
+                best, at = 0.5, -1
+                for i in mine:
+                    x1, y1, x2, y2 = record.boxes[i]
+                    inter = max(0, min(x + w, x2) - max(x, x1)) * max(0, min(y + h, y2) - max(y, y1))
+                    union = w * h if record.crowd[i] else w * h + (x2 - x1) * (y2 - y1) - inter
+                    if not record.crowd[i] and i not in taken and inter / union >= best:
+                        best, at = inter / union, i
+                crowds = [i for i in mine if record.crowd[i]]
+                in_crowd = any(_inside_crowd(row["bbox"], record.boxes[i]) >= 0.5 for i in crowds)
+                if at >= 0:
+                    taken.add(at)
+                    right += 1
+                elif not in_crowd:
+                    wrong += 1
+    return 2 * right / (right + wrong + objects)
+
+
+def _inside_crowd(bbox: list[float], crowd: Any) -> float:
+    x, y, w, h = bbox
+    x1, y1, x2, y2 = crowd
+    return max(0, min(x + w, x2) - max(x, x1)) * max(0, min(y + h, y2) - max(y, y1)) / (w * h)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_score_threshold_gives_a_higher_f1_than_the_best(tmp_path: Path, seed: int) -> None:
+    truth, _, rows = _random_files(tmp_path, seed)
+    data = read_coco(truth, [])
+    best = evaluate_coco(data, rows).best
+    assert best is not None
+    every = [_f1_above(data, rows, threshold) for threshold in {0.0, *(row["score"] for row in rows)}]
+    assert best.f1 == pytest.approx(max(every))
+    assert _f1_above(data, rows, best.score_threshold) == pytest.approx(max(every))
+    assert best.f1 == pytest.approx(2 * best.precision * best.recall / (best.precision + best.recall))
+    assert min(every) < max(every)
+
+
+def test_the_best_threshold_lies_between_right_and_wrong_and_is_short() -> None:
+    data = _set(_record(1, [[0, 0, 50, 50], [100, 100, 150, 150]], [0, 0]))
+    rows = [_row([0, 0, 50, 50], 0.8), _row([100, 100, 150, 150], 0.6), _row([0, 120, 30, 150], 0.34)]
+    best = evaluate_coco(data, rows).best
+    assert best is not None
+    assert (best.score_threshold, best.f1, best.precision, best.recall) == (0.47, 1, 1, 1)  # (0.6 + 0.34) / 2
+
+
+def test_equal_scores_are_not_divided() -> None:
+    data = _set(_record(1, [[0, 0, 50, 50]], [0]))
+    best = evaluate_coco(data, [_row([0, 0, 50, 50], 0.7), _row([100, 100, 150, 150], 0.7)]).best
+    assert best is not None
+    assert (best.f1, best.precision, best.recall) == (pytest.approx(2 / 3), 0.5, 1)
+    assert best.score_threshold < 0.7
+
+
+def test_where_nothing_is_found_no_threshold_is_best() -> None:
+    data = _set(_record(1, [[0, 0, 50, 50]], [0]))
+    assert evaluate_coco(data, []).best is None
+    assert evaluate_coco(data, [_row([100, 100, 150, 150])]).best is None
+    assert evaluate_coco(_set(_record(1, [], [])), [_row([0, 0, 9, 9])]).best is None

@@ -89,6 +89,10 @@ def _print_evaluation(result: Evaluation) -> None:
     for name, value in result.metrics.numbers.items():
         ends = result.metrics.intervals.get(name)
         print(f"{name:<9} {_figure(value)}" + (f"  ({ends[0]:.3f} to {ends[1]:.3f})" if ends else ""))
+    if result.metrics.best:
+        threshold, f1, precision, recall = result.metrics.best
+        told = f"F1 {f1:.3f} (precision {precision:.3f}, recall {recall:.3f})"
+        print(f"\nbest score threshold {threshold:g}: {told}, all classes together at IoU 0.5")
     if result.timing:
         rates = result.timing.rates()
         parts = ", ".join(f"{name} {rates[name]:.1f}" for name in ("load", "forward", "postprocess"))

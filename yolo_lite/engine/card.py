@@ -58,6 +58,7 @@ def model_card(weights: str | os.PathLike[str]) -> str:
         f"- {kind} of {len(checkpoint.class_names)} classes: {', '.join(checkpoint.class_names)}",
         f"- parameters: {parameters:,}",
         f"- input: {size}, {config.input.channels} channels, {config.input.resize}",
+        *([] if checkpoint.is_classifier else [f"- score threshold of detections: {checkpoint.score_threshold:g}"]),
         f"- file: {path.name}, {path.stat().st_size:,} bytes, sha256 {digest}",
         "",
         "## Where it comes from",

@@ -23,6 +23,7 @@ from yolo_lite.models.yolo import Yolo
 
 FORMAT = "yolo_lite checkpoint"
 VERSION = 1
+SCORE_THRESHOLD = 0.25  # of detections, where the weights don't say
 _UNREADABLE = (
     pickle.UnpicklingError,
     zipfile.BadZipFile,
@@ -61,6 +62,11 @@ class Checkpoint:
     def is_classifier(self) -> bool:
         """Whether it is one, not a detector."""
         return self.config.classifier.model != "none"
+
+    @property
+    def score_threshold(self) -> float:
+        """The score above which detections are reported by default: that of the best F1 on validation, where known."""
+        return float(self.about.get("score_threshold", SCORE_THRESHOLD))
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

@@ -16,7 +16,7 @@ from yolo_lite.data.class_sets import fingerprint_classes, read_classes_to_train
 from yolo_lite.data.loader import EpochSampler, build_loader, each_batch, repeat_factors
 from yolo_lite.engine.checkpoint import Checkpoint
 from yolo_lite.engine.run import Listener, Prepared, Run, spread, strong_epochs
-from yolo_lite.engine.transfer import transfer_backbone, transfer_classes
+from yolo_lite.engine.transfer import Start, transfer_backbone, transfer_classes
 from yolo_lite.errors import InputError
 from yolo_lite.losses.classification import classification_loss
 from yolo_lite.metrics.classification import classification_report
@@ -110,11 +110,13 @@ def prepare_classification(run: Run, start: Checkpoint | None, device: torch.dev
     for note in notes:
         listener.say(note)
     model = build_classifier(config, len(train_set.class_names), seed)
+    taken = None
     if start:
-        told = transfer_backbone(model, start)
+        taken = transfer_backbone(model, start)
         if start.is_classifier:
-            told += f"; {transfer_classes(model, train_set.class_names, start)}"
-        listener.say(f"starting from {run.weights}: {told}")
+            classes = transfer_classes(model, train_set.class_names, start)
+            taken = Start(f"{taken.summary}; {classes.summary}", taken.fresh | classes.fresh, classes.known)
+        listener.say(f"starting from {run.weights}: {taken.summary}")
     elif config.classifier.model == "resnet50":
         stored = imagenet_weights() if config.input.channels == 3 else None
         listener.say(
@@ -143,4 +145,4 @@ def prepare_classification(run: Run, start: Checkpoint | None, device: torch.dev
     if config.train.repeat_threshold:
         repeats = repeat_factors([[record.label] for record in train_set.records], config.train.repeat_threshold)
         listener.say(f"pictures of rare classes are shown up to {repeats.max():.1f} times in an epoch")
-    return Prepared(task, model, dataset, collate_classes, train_set.class_names, ids, about, repeats)
+    return Prepared(task, model, dataset, collate_classes, train_set.class_names, ids, about, repeats, taken)

@@ -99,12 +99,14 @@ class DetectionTask:
         return batch._replace(images=shift_hsv(batch.images, draw_shifts(limits, seed, progress, batch.positions)))
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Return pycocotools' twelve numbers on the validation set."""
+        """Return pycocotools' twelve numbers on the validation set, the best F1 and the score threshold that gives it."""
         assert isinstance(model, Yolo)
         settings = EvaluationSettings(batch_size=self.config.train.batch_size, workers=self.config.train.workers)
         size, resize = self.config.input.image_size, self.config.input.resize
         rows, _ = detect_split(model, self.train.class_names, self.val, size, resize, self.device, settings)
-        return dict(evaluate_coco(self.val, rows).numbers)
+        metrics = evaluate_coco(self.val, rows)
+        best = {"F1": metrics.best.f1, "score_threshold": metrics.best.score_threshold} if metrics.best else {}
+        return {**metrics.numbers, **best}
 
     def samples(self, dataset: Dataset[Any]) -> list[SheetPicture]:
         """Return training inputs of the first epoch with their targets, to be looked at."""
@@ -186,14 +188,16 @@ def prepare_detection(run: Run, start: Checkpoint | None, device: torch.device, 
     check_pictures(train_set)
     check_pictures(val_set)
     model = build_detector(config, len(train_set.class_names), config.train.seed)
+    taken = None
     if start and (start.is_classifier or "until" in start.about):  # the latter: a part of a network of Darknet
-        listener.say(f"starting from {run.weights}: {transfer_backbone(model, start)}")
+        taken = transfer_backbone(model, start)
+        listener.say(f"starting from {run.weights}: {taken.summary}")
     elif start:
         if set(train_set.class_names) - set(start.class_names):
             listener.say("looking for the known class that each new one resembles")
-        likeness = most_alike(start, train_set, config.input)
-        told = transfer(model, train_set.class_names, start, likeness)
-        listener.say(f"starting from {run.weights}: {told}; from scratch: --config nano --weights none")
+        likeness = most_alike(start, train_set, config.input, listener.on_picture)
+        taken = transfer(model, train_set.class_names, start, likeness)
+        listener.say(f"starting from {run.weights}: {taken.summary}; from scratch: --config nano --weights none")
     if config.train.freeze == "backbone":
         if run.weights is None:
             raise InputError("--freeze backbone needs weights to start from: random ones would stay random")
@@ -217,4 +221,4 @@ def prepare_detection(run: Run, start: Checkpoint | None, device: torch.device, 
         shown = [record.labels[~record.crowd].tolist() for record in train_set.records]
         repeats = repeat_factors(shown, config.train.repeat_threshold)
         listener.say(f"pictures with rare classes are shown up to {repeats.max():.1f} times in an epoch")
-    return Prepared(task, model, dataset, None, train_set.class_names, train_set.category_ids, about, repeats)
+    return Prepared(task, model, dataset, None, train_set.class_names, train_set.category_ids, about, repeats, taken)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class EMA:
@@ -19,13 +20,24 @@ class EMA:
         share: see above.
         keep: the average follows (1 - keep) times the model plus keep times the weights it starts with. Weights halfway
             between pretrained and fine-tuned ones are often better than either (Wortsman et al. 2022).
+        fresh: by name of a weight, a bool for each of its rows: rows that the start knows nothing of follow the model
+            alone, whatever `keep` says.
     """
 
-    def __init__(self, model: nn.Module, decay: float, steps: int, share: float, keep: float = 0.0) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        decay: float,
+        steps: int,
+        share: float,
+        keep: float = 0.0,
+        fresh: Mapping[str, Tensor] | None = None,
+    ) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay = min(decay, 1 - 1 / max(2.0, share * steps))
         self.keep = keep
         self.start = {name: value.clone() for name, value in model.state_dict().items()} if keep else {}
+        self.fresh = dict(fresh or {}) if keep else {}
         self.updates = 0
         self._average, self._current = self.model.state_dict(), model.state_dict()  # the tensors themselves, no copies
 
@@ -39,6 +51,10 @@ class EMA:
         goal = [current[name] for name in floats]
         if self.keep:
             goal = list(torch._foreach_lerp(goal, [self.start[name] for name in floats], self.keep))
+            for place, name in enumerate(floats):
+                if name in self.fresh:
+                    rows = self.fresh[name].to(goal[place].device)
+                    goal[place][rows] = current[name][rows]
         torch._foreach_lerp_([average[name] for name in floats], goal, 1 - decay)
         for name in average.keys() - set(floats):
             average[name].copy_(current[name])

@@ -81,6 +81,7 @@ class Evaluation:
                 for name, ends in self.metrics.intervals.items()
             },
             "per_class": per_class,
+            "best_f1": self.metrics.best._asdict() if self.metrics.best else None,
             "settings": dict(self.settings),
             "images_per_second": rates,
             "notes": list(self.notes),

@@ -72,6 +72,7 @@ class State:
             "ema": self.ema.model.state_dict(),
             "ema_updates": self.ema.updates,
             "ema_start": self.ema.start,
+            "ema_fresh": self.ema.fresh,
             "optimizer": self.optimizer.state_dict(),
             "parts": self.parts,
             "epoch": self.epoch,
@@ -86,10 +87,11 @@ class State:
         self.ema.model.load_state_dict(plain["ema"])
         self.ema.updates = plain["ema_updates"]
         self.ema.start = {name: plain["ema_start"][name].to(value.device) for name, value in self.ema.start.items()}
+        self.ema.fresh = dict(plain.get("ema_fresh", {}))  # older runs have none
         self.optimizer.load_state_dict(plain["optimizer"])
-        self.parts = plain.get("parts", 1)  # as has the next
+        self.parts = plain.get("parts", 1)  # older runs have none
         self.epoch, self.rows, self.best = plain["epoch"], list(plain["rows"]), plain["best"]
-        self.best_epoch = plain.get("best_epoch", plain["epoch"])  # older runs have none
+        self.best_epoch = plain.get("best_epoch", plain["epoch"])  # nor these
 
     def finished(self, config: TrainConfig) -> bool:
         """Say whether all epochs are done, or `patience` is used up."""
@@ -98,9 +100,9 @@ class State:
         return self.epoch >= config.epochs or bool(config.patience and seen and waited >= config.patience)
 
 
-def new_state(model: nn.Module, config: TrainConfig, steps: int) -> State:
-    """Return the state at the start of a run of so many steps."""
-    ema = EMA(model, config.ema_decay, steps, config.ema_share, config.keep_start)
+def new_state(model: nn.Module, config: TrainConfig, steps: int, fresh: Mapping[str, Tensor] | None = None) -> State:
+    """Return the state at the start of a run of so many steps; `fresh` as for `EMA`."""
+    ema = EMA(model, config.ema_decay, steps, config.ema_share, config.keep_start, fresh)
     return State(model, ema, build_optimizer(model, config), config.accumulate)
 
 

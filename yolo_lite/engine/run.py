@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from yolo_lite.config import Config
 from yolo_lite.engine import loop
+from yolo_lite.engine.transfer import Start
 from yolo_lite.visualize import SheetPicture
 
 
@@ -90,6 +91,7 @@ class Prepared(NamedTuple):
     category_ids: tuple[int, ...]
     about: dict[str, Any]  # of the data, for the checkpoint: summaries and fingerprints
     repeats: npt.NDArray[np.float64] | None  # how often each sample is to be shown in an epoch; None: once
+    start: Start | None  # what the network took from the weights that training starts from
 
 
 _SHEET = 16  # pictures

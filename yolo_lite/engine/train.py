@@ -50,6 +50,8 @@ from yolo_lite.errors import InputError
 from yolo_lite.files import check_can_create, make_folder, write_atomically
 from yolo_lite.visualize import draw_sheet, plot_results
 
+KEPT_OF_KNOWN = 0.4  # train.keep_start where the start knows classes of the data
+
 
 def train(
     data: str | Path,
@@ -252,6 +254,8 @@ def _carry_out(
         listener.say(f"training {config.name} from scratch")
     prepare = prepare_detection if config.classifier.model == "none" else prepare_classification
     prepared = prepare(run, start, device, listener)
+    run = _with_kept_start(run, prepared, listener)
+    config = run.config
     model = place(prepared.model, device)
     if preflight:
         listener.say(check_first(prepared, config, device, precision))
@@ -266,7 +270,8 @@ def _carry_out(
     about = {**prepared.about, **_about(run, device, precision)}
     sampler = _sampler(prepared, config.train)
     loader = build_loader(prepared.dataset, sampler, config.train.workers, device, prepared.collate)
-    state = loop.new_state(model, config.train, len(sampler) * config.train.epochs)
+    fresh = prepared.start.fresh if prepared.start else None
+    state = loop.new_state(model, config.train, len(sampler) * config.train.epochs, fresh)
     folder = folder or new_run_folder(out)
     if resumed:
         _go_on(state, resumed, run, about, folder)
@@ -296,6 +301,18 @@ def _carry_out(
     if state.epoch < config.train.epochs:
         listener.say(f"stopped early: no better epoch than {state.best_epoch} in the last {config.train.patience}")
     return folder
+
+
+def _with_kept_start(run: Run, prepared: Prepared, listener: Listener) -> Run:
+    """Return the run with `train.keep_start` worked out where it is left open, and say so."""
+    if run.config.train.keep_start >= 0:
+        return run
+    knows = prepared.start is not None and prepared.start.known > 0
+    if prepared.start is not None:
+        why = "some classes are known" if knows else "all classes are new"
+        listener.say(f"train.keep_start: {KEPT_OF_KNOWN if knows else 0:g}, since {why}")
+    train = dataclasses.replace(run.config.train, keep_start=KEPT_OF_KNOWN if knows else 0.0)
+    return dataclasses.replace(run, config=dataclasses.replace(run.config, train=train))
 
 
 def _go_on(state: loop.State, resumed: Checkpoint, run: Run, about: dict[str, Any], folder: Path) -> None:
@@ -341,7 +358,7 @@ def _pretrain(run: Run, prepared: Prepared, folder: Path, device: torch.device, 
     elif before.training["epoch"] < run.config.pretrain.crops:
         _run(Run.from_plain(before.training["run"], before.config), inner, device, listener, before)
     learnt = load_checkpoint(inner / "last.pt")
-    return f"the backbone is that of {inner / 'last.pt'}: {transfer_backbone(prepared.model, learnt)}"
+    return f"the backbone is that of {inner / 'last.pt'}: {transfer_backbone(prepared.model, learnt).summary}"
 
 
 def _plain(run: Run) -> dict[str, Any]:
@@ -398,6 +415,9 @@ def _about(run: Run, device: torch.device, precision: str) -> dict[str, Any]:
 
 def _save(folder: Path, run: Run, prepared: Prepared, about: dict[str, Any], state: loop.State, best: bool) -> None:
     about = {**about, "metrics": dict(state.rows[-1])}
+    thresholds = [row["score_threshold"] for row in state.rows if "score_threshold" in row]
+    if thresholds:
+        about["score_threshold"] = thresholds[-1]
     common, task = (run.config, prepared.class_names, prepared.category_ids), prepared.task
     if best:
         save_checkpoint(folder / "best.pt", Checkpoint(*common, half(state.ema.model.state_dict()), about))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,22 @@ from yolo_lite.models.yolo import Yolo
 from yolo_lite.ops import box_iou
 from yolo_lite.structures import DetectionSet, ImageRecord
 
+
+class Start(NamedTuple):
+    """What a network took from a checkpoint.
+
+    Attributes:
+        summary: a line that says it.
+        fresh: by name of a weight, a bool for each of its rows: those of new classes or layers, which the checkpoint
+            knows nothing of.
+        known: how many of the network's classes the checkpoint knows.
+    """
+
+    summary: str
+    fresh: dict[str, Tensor]
+    known: int
+
+
 PICTURES = 64  # looked at for each new class, at most
 MIN_IOU = 0.5  # with which a prediction counts as one of a box
 MIN_SCORE = 0.05  # below it the known classes have nothing to say about a new one
@@ -25,7 +42,7 @@ MIN_SCORE = 0.05  # below it the known classes have nothing to say about a new o
 
 def transfer(
     model: Yolo, class_names: Sequence[str], checkpoint: Checkpoint, likeness: Mapping[str, str] | None = None
-) -> str:
+) -> Start:
     """Copy weights into a network of the same configuration; class rows are matched by name.
 
     Args:
@@ -35,13 +52,14 @@ def transfer(
         likeness: from which known class a new one starts; any other new one keeps its random weights.
 
     Returns:
-        A line that says which classes were kept and which are new, and from which these start.
+        What was taken: which classes were kept and which are new, and from which these start.
     """
     mine = model.state_dict()
-    rows = {id(tensor) for layer in model.head.class_layers() for tensor in (layer.weight, layer.bias)}  # type: ignore[operator]
-    by_class = {name for name, tensor in model.named_parameters() if id(tensor) in rows}
+    layers = {id(tensor) for layer in model.head.class_layers() for tensor in (layer.weight, layer.bias)}  # type: ignore[operator]
+    by_class = {name for name, tensor in model.named_parameters() if id(tensor) in layers}
     kept = [name for name in class_names if name in checkpoint.class_names]
     sources = {name: name for name in kept} | dict(likeness or {})
+    fresh = {}
     for name, tensor in mine.items():
         theirs = checkpoint.weights[name].to(tensor.dtype)
         if name not in by_class:
@@ -51,14 +69,14 @@ def transfer(
         theirs_by_class = theirs.view(len(checkpoint.class_names), -1, *theirs.shape[1:])
         for class_name, source in sources.items():
             mine_by_class[class_names.index(class_name)] = theirs_by_class[checkpoint.class_names.index(source)]
-    new = [name for name in class_names if name not in kept]
-    told = [f"kept {', '.join(kept)}"] if kept else []
-    told += [f"new: {', '.join(f'{n} (from {sources[n]})' if n in sources else n for n in new)}"] if new else []
-    return "; ".join(told)
+        is_new = torch.tensor([class_name not in kept for class_name in class_names])
+        fresh[name] = is_new.repeat_interleave(mine_by_class.shape[1])
+    new = [f"{name} (from {sources[name]})" if name in sources else name for name in class_names if name not in kept]
+    return Start(_kept_and_new(kept, new), fresh, len(kept))
 
 
-def transfer_backbone(model: nn.Module, checkpoint: Checkpoint) -> str:
-    """Copy the backbone from a detector to a classifier or back, or between classifiers, and say what was taken.
+def transfer_backbone(model: nn.Module, checkpoint: Checkpoint) -> Start:
+    """Copy the backbone from a detector to a classifier or back, or between classifiers.
 
     Raises:
         InputError: where the backbone does not fit.
@@ -68,68 +86,139 @@ def transfer_backbone(model: nn.Module, checkpoint: Checkpoint) -> str:
         if name not in checkpoint.weights or checkpoint.weights[name].shape != tensor.shape:
             raise InputError(f"the backbone of these weights ({checkpoint.config.name}) does not fit: {name} differs")
         tensor.copy_(checkpoint.weights[name].to(tensor.dtype))
-    return f"took its backbone, {sum(tensor.numel() for tensor in mine.values()):,} values"
+    fresh = {
+        name: torch.ones(len(value), dtype=torch.bool)
+        for name, value in model.state_dict().items()
+        if name not in mine and value.ndim
+    }
+    return Start(f"took its backbone, {sum(tensor.numel() for tensor in mine.values()):,} values", fresh, 0)
 
 
-def transfer_classes(model: ClassifierNet, class_names: Sequence[str], checkpoint: Checkpoint) -> str:
-    """Copy a classifier's last layer class by class, matched by name, and say which were kept and which are new."""
+def transfer_classes(model: ClassifierNet, class_names: Sequence[str], checkpoint: Checkpoint) -> Start:
+    """Copy a classifier's last layer class by class, matched by name."""
     before = tuple(checkpoint.class_names)
     single = "binary" in (model.loss, checkpoint.config.classifier.loss)  # one output for two classes, or none
     fits = model.loss == checkpoint.config.classifier.loss and set(class_names) == set(before)
     kept = [name for name in class_names if name in before] if fits or not single else []
     theirs = {name: value for name, value in checkpoint.weights.items() if name.startswith("head.")}
+    fresh = {}
     for name, tensor in model.state_dict().items():
+        if not name.startswith("head.") or not tensor.ndim:
+            continue
+        fresh[name] = torch.ones(len(tensor), dtype=torch.bool)
         if single:
             if fits and name in theirs:
                 sign = 1 if tuple(class_names) == before else -1  # of the other class as the second
                 tensor.copy_(sign * theirs[name].to(tensor.dtype))
+                fresh[name][:] = False
         elif name in theirs and len(tensor) == len(class_names) and len(theirs[name]) == len(checkpoint.class_names):
             for one in kept:
                 row = theirs[name][checkpoint.class_names.index(one)]
                 if row.shape == tensor.shape[1:]:
                     tensor[class_names.index(one)] = row.to(tensor.dtype)
+                    fresh[name][class_names.index(one)] = False
         elif name in theirs and tuple(class_names) == before and tensor.shape == theirs[name].shape:
             tensor.copy_(theirs[name].to(tensor.dtype))
+            fresh[name][:] = False
     new = [name for name in class_names if name not in kept]
-    return "; ".join(([f"kept {some(kept)}"] if kept else []) + ([f"new: {some(new)}"] if new else []))
+    return Start(_kept_and_new([some(kept)] if kept else [], [some(new)] if new else []), fresh, len(kept))
 
 
-def most_alike(checkpoint: Checkpoint, data: DetectionSet, settings: InputConfig) -> dict[str, str]:
+def _kept_and_new(kept: Sequence[str], new: Sequence[str]) -> str:
+    return "; ".join([f"{word} {', '.join(names)}" for word, names in (("kept", kept), ("new:", new)) if names])
+
+
+def most_alike(
+    checkpoint: Checkpoint,
+    data: DetectionSet,
+    settings: InputConfig,
+    on_image: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, str]:
     """Find for each class that the weights do not know the known one that they take its objects for.
 
-    Over the boxes of up to PICTURES pictures, the highest score of each known class among the predictions that overlap the
-    box with IoU of at least MIN_IOU is averaged; the class with the highest average is chosen.
+    Over the boxes of up to PICTURES images of a new class, the highest score of each known class among the predictions
+    that overlap the box with IoU of at least MIN_IOU is averaged. Pairs are then taken in the order of that average, each
+    class at most once: two classes with the same start would both be reported for every object of either. For the
+    same reason a known class that is itself among the classes of the data is not taken.
+
+    Args:
+        checkpoint: whose classes are known.
+        data: whose classes may be new.
+        settings: of the input.
+        on_image: called with how many images are looked at, of how many.
 
     Returns:
-        {new class: known class}, without those for which no known class reaches MIN_SCORE.
+        {new class: known class}, without those for which no known class that is left reaches MIN_SCORE.
     """
     new = [label for label, name in enumerate(data.class_names) if name not in checkpoint.class_names]
-    if not new:
+    chosen = _images_of(data, new)
+    if not chosen:
         return {}
     model = build_detector(checkpoint.config, len(checkpoint.class_names)).eval()
     model.load_state_dict({name: value.float() for name, value in checkpoint.weights.items()})
-    found = {}
-    for label in new:
-        chosen = [record for record in data.records if (record.labels[~record.crowd] == label).any()][:PICTURES]
-        if not chosen:
-            continue
-        averages = _average_scores(model, chosen, label, settings)
-        best = int(averages.argmax())
-        if averages[best] >= MIN_SCORE:
-            found[data.class_names[label]] = checkpoint.class_names[best]
-    return found
+    averages = _average_scores(model, chosen, new, settings, on_image)
+    free = torch.tensor([name not in data.class_names for name in checkpoint.class_names])
+    pairs = one_to_one(averages * free, MIN_SCORE)
+    return {data.class_names[new[row]]: checkpoint.class_names[column] for row, column in sorted(pairs.items())}
+
+
+def one_to_one(scores: Tensor, least: float) -> dict[int, int]:
+    """Pair rows with columns, the highest score first (ties: the first row, then the first column), each at most once.
+
+    Args:
+        scores: [N, C].
+        least: a lower score makes no pair.
+
+    Returns:
+        {row: column}, at most min(N, C) pairs.
+
+    Example:
+        >>> one_to_one(torch.tensor([[0.9, 0.2], [0.8, 0.1]]), 0.05)
+        {0: 0, 1: 1}
+    """
+    pairs: dict[int, int] = {}
+    for place in scores.flatten().sort(descending=True, stable=True).indices.tolist():
+        row, column = divmod(place, scores.shape[1])
+        if scores[row, column] < least:
+            break
+        if row not in pairs and column not in pairs.values():
+            pairs[row] = column
+    return pairs
+
+
+def _images_of(data: DetectionSet, labels: Sequence[int]) -> list[ImageRecord]:
+    """Return the records that are among the first PICTURES with an object of one of these classes."""
+    left = dict.fromkeys(labels, PICTURES)
+    chosen = []
+    for record in data.records:
+        shown = {label for label in record.labels[~record.crowd].tolist() if left.get(label)}
+        for label in shown:
+            left[label] -= 1
+        if shown:
+            chosen.append(record)
+    return chosen
 
 
 @torch.inference_mode()
-def _average_scores(model: Yolo, records: Sequence[ImageRecord], label: int, settings: InputConfig) -> Tensor:
-    """Return for each known class its average score on the boxes of one new class: [C]."""
+def _average_scores(
+    model: Yolo,
+    records: Sequence[ImageRecord],
+    labels: Sequence[int],
+    settings: InputConfig,
+    on_image: Callable[[int, int], None],
+) -> Tensor:
+    """Return the average score of each known class on the boxes of each new one: [N, C]; 0 for a class without boxes."""
     dataset = DetectionDataset(records, settings.image_size, settings.resize)
-    scores = []
+    scores: list[list[Tensor]] = [[] for _ in labels]
     for index in range(len(records)):
+        on_image(index, len(records))
         batch = collate_boxes([dataset[(0, index)]])
         raw = model(batch.images)
-        every = torch.arange(len(raw.points)).unsqueeze(0)
-        overlaps = box_iou(batch.boxes[0][batch.labels[0] == label], model.decode(raw, every)[0])  # [N, A]
-        near = (overlaps >= MIN_IOU).unsqueeze(-1)  # [N, A, 1]
-        scores.append((near * raw.class_logits[0].sigmoid()).amax(1))
-    return torch.cat(scores).mean(0)
+        boxes = model.decode(raw, torch.arange(len(raw.points)).unsqueeze(0))[0]
+        known = raw.class_logits[0].sigmoid()
+        for row, label in enumerate(labels):
+            near = box_iou(batch.boxes[0][batch.labels[0] == label], boxes) >= MIN_IOU  # [N, A]
+            scores[row] += [known[one].amax(0) if one.any() else known.new_zeros(known.shape[1]) for one in near]
+    on_image(len(records), len(records))
+    nothing = torch.zeros(1, len(known[0]))
+    return torch.stack([torch.stack(one).mean(0) if one else nothing[0] for one in scores])

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -25,20 +25,35 @@ NAMES = (
 )  # fmt: skip
 
 
+class OperatingPoint(NamedTuple):
+    """What a score threshold gives, over all classes together, at IoU 0.5.
+
+    F1 is the harmonic mean of precision, the fraction of the detections that are right, and recall, the fraction of
+    the objects that are found (van Rijsbergen 1979).
+    """
+
+    score_threshold: float  # detections score above it
+    f1: float
+    precision: float
+    recall: float
+
+
 @dataclass(frozen=True)
 class CocoMetrics:
-    """pycocotools' twelve numbers, and the AP of each class.
+    """pycocotools' twelve numbers, the AP of each class, and the best score threshold.
 
     Attributes:
         numbers: by the names in NAMES, in 0..1; NaN where there is nothing to measure (pycocotools gives -1).
         per_class: class name to (AP, AP50, number of ground-truth boxes), crowd boxes not counted.
         intervals: of AP and AP50 the lowest and highest value between which 95 % of the resampled ones lie, where they
             were asked for.
+        best: where F1 is highest; None where nothing is found, or there is nothing to find.
     """
 
     numbers: Mapping[str, float]
     per_class: Mapping[str, tuple[float, float, int]]
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    best: OperatingPoint | None = None
 
 
 def to_rows(detections: Detections, image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:
@@ -94,7 +109,46 @@ def evaluate_coco(
         asked = (record for record in data.records if label not in record.unlabelled)
         count = sum(int(((record.labels == label) & ~record.crowd).sum()) for record in asked)
         per_class[name] = (_mean(mine), _mean(mine[0]), count)
-    return CocoMetrics(numbers, per_class, _intervals(evaluation, resamples, on_resample) if resamples else {})
+    best = _best_point(evaluation)
+    return CocoMetrics(numbers, per_class, _intervals(evaluation, resamples, on_resample) if resamples else {}, best)
+
+
+def _best_point(evaluation: COCOeval) -> OperatingPoint | None:
+    """Return the score threshold with the highest F1 over all classes (ties: the highest threshold).
+
+    Which detections are right at IoU 0.5, and what is ignored, is pycocotools' own matching, for objects of all sizes.
+    """
+    images, areas = len(evaluation.params.imgIds), len(evaluation.params.areaRng)
+    everything = [
+        match
+        for category in range(len(evaluation.params.catIds))
+        for match in evaluation.evalImgs[category * areas * images :][:images]
+        if match is not None
+    ]
+    objects = sum(int((np.asarray(match["gtIgnore"]) == 0).sum()) for match in everything)
+    scores = np.concatenate([np.zeros(0), *(np.asarray(match["dtScores"], np.float64) for match in everything)])
+    right = np.concatenate([np.zeros(0, bool), *(np.asarray(match["dtMatches"])[0] > 0 for match in everything)])
+    counts = np.concatenate([np.zeros(0, bool), *(np.asarray(match["dtIgnore"])[0] == 0 for match in everything)])
+    scores, right = scores[counts], right[counts]
+    if not objects or not right.any():
+        return None
+    order = np.argsort(-scores, kind="stable")
+    scores, found = scores[order], np.cumsum(right[order])
+    last = np.append(scores[1:] < scores[:-1], True)  # a threshold can't divide equal scores
+    f1 = np.where(last, 2 * found / (np.arange(1, len(scores) + 1) + objects), -1.0)
+    best = int(f1.argmax())
+    below = float(scores[best + 1]) if best + 1 < len(scores) else 0.0
+    threshold = _short_number_between(below, float(scores[best]))
+    return OperatingPoint(threshold, float(f1[best]), float(found[best] / (best + 1)), float(found[best] / objects))
+
+
+def _short_number_between(low: float, high: float) -> float:
+    """Return the number of fewest decimals in [low, high), the nearest to the middle."""
+    middle = (low + high) / 2
+    for decimals in range(2, 8):
+        if low <= round(middle, decimals) < high:
+            return round(middle, decimals)
+    return middle
 
 
 def _intervals(
