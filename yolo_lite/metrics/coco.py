@@ -114,7 +114,7 @@ def evaluate_coco(
 
 
 def _best_point(evaluation: COCOeval) -> OperatingPoint | None:
-    """Return the score threshold with the highest F1 over all classes (ties: the highest threshold).
+    """Return the score threshold of two decimals with the highest F1 over all classes (ties: the one in their middle).
 
     Which detections are right at IoU 0.5, and what is ignored, is pycocotools' own matching, for objects of all sizes.
     """
@@ -132,23 +132,14 @@ def _best_point(evaluation: COCOeval) -> OperatingPoint | None:
     scores, right = scores[counts], right[counts]
     if not objects or not right.any():
         return None
-    order = np.argsort(-scores, kind="stable")
-    scores, found = scores[order], np.cumsum(right[order])
-    last = np.append(scores[1:] < scores[:-1], True)  # a threshold can't divide equal scores
-    f1 = np.where(last, 2 * found / (np.arange(1, len(scores) + 1) + objects), -1.0)
-    best = int(f1.argmax())
-    below = float(scores[best + 1]) if best + 1 < len(scores) else 0.0
-    threshold = _short_number_between(below, float(scores[best]))
-    return OperatingPoint(threshold, float(f1[best]), float(found[best] / (best + 1)), float(found[best] / objects))
-
-
-def _short_number_between(low: float, high: float) -> float:
-    """Return the number of fewest decimals in [low, high), the nearest to the middle."""
-    middle = (low + high) / 2
-    for decimals in range(2, 8):
-        if low <= round(middle, decimals) < high:
-            return round(middle, decimals)
-    return middle
+    thresholds = np.arange(1, 100) / 100
+    kept = (scores > thresholds[:, None]).sum(1)
+    found = (right & (scores > thresholds[:, None])).sum(1)
+    f1 = 2 * found / (kept + objects)
+    equal = np.flatnonzero(f1 == f1.max())
+    best = int(equal[len(equal) // 2])
+    precision = float(found[best] / kept[best]) if kept[best] else 0.0
+    return OperatingPoint(float(thresholds[best]), float(f1[best]), precision, float(found[best] / objects))
 
 
 def _intervals(
