@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from yolo_lite.config import read_config
 from yolo_lite.engine import device
+from yolo_lite.engine.checkpoint import Checkpoint, save_checkpoint
 from yolo_lite.engine.device import explain_out_of_memory, pick_device, pick_precision
 from yolo_lite.engine.train import train
+from yolo_lite.engine.weights import find_config
 from yolo_lite.errors import InputError
+from yolo_lite.models.classifier import build_classifier
 
 
 def test_auto_falls_back_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,3 +106,60 @@ def test_training_keeps_freed_memory_from_its_start(monkeypatch: pytest.MonkeyPa
     with pytest.raises(InputError, match="nowhere"):
         train("nowhere", config="nano")
     assert called == [True]
+
+
+FORKS = """
+import os, signal, sys, time
+import numpy as np
+import torch
+
+torch.set_num_threads(2)
+from yolo_lite import Classifier, Detector
+
+model = Detector(device="cpu") if sys.argv[1] == "detector" else Classifier(sys.argv[1], device="cpu")
+image = np.random.default_rng(0).integers(0, 256, (900, 1200, 3)).astype(np.uint8)
+
+
+def fork(work):
+    child = os.fork()
+    if child == 0:
+        work()
+        os._exit(0)
+    for _ in range(600):
+        if os.waitpid(child, os.WNOHANG)[0]:
+            return "answers"
+        time.sleep(0.05)
+    os.kill(child, signal.SIGKILL)
+    return "hangs"
+
+
+class Images(torch.utils.data.Dataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        model(image)
+        return index
+
+
+print(fork(lambda: model(image)), flush=True)
+model(image)
+print(fork(lambda: model(image)), flush=True)
+print(fork(lambda: fork(lambda: model([image] * 3))), flush=True)
+print(fork(lambda: list(torch.utils.data.DataLoader(Images(), num_workers=1))), flush=True)
+print(torch.get_num_threads())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="a system that forks")
+@pytest.mark.parametrize("kind", ["detector", "classifier"])
+def test_a_forked_process_goes_on(tmp_path: Path, kind: str) -> None:
+    """Before the first image, after it, in a fork of a fork, and in a loading process; here all threads stay."""
+    path = tmp_path / "classifier.pt"
+    if kind == "classifier":
+        config = read_config(find_config("mnist_small", "configs/classify"))
+        network = build_classifier(config, 2, seed=1)
+        save_checkpoint(path, Checkpoint(config, ("a", "b"), (0, 1), network.state_dict()))
+    command = [sys.executable, "-W", "ignore", "-c", FORKS, str(path) if kind == "classifier" else kind]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=150)
+    assert result.stdout.split() == ["answers"] * 4 + ["2"], result.stderr
