@@ -36,6 +36,16 @@ def read_bytes(path: Path) -> bytes:
         raise InputError(f"cannot read {path}: {reason(error)}") from error
 
 
+def check_readable(folder: Path) -> None:
+    """Raise InputError naming the first folder in a tree that cannot be listed: `Path.rglob` leaves it out in silence."""
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"cannot read the folder {error.filename}: {reason(error)}") from error
+
+    for _ in os.walk(folder, onerror=refuse):
+        pass
+
+
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it; on any failure nothing is left.
 

@@ -36,7 +36,7 @@ from yolo_lite.config import read_yaml
 from yolo_lite.data.discover import canonical_split, find_splits, is_detection_set, locate, read_train_and_val
 from yolo_lite.data.images import IMAGE_SUFFIXES
 from yolo_lite.errors import InputError, reason, some, suggest
-from yolo_lite.files import read_bytes
+from yolo_lite.files import check_readable, read_bytes
 from yolo_lite.structures import ClassificationSet, ClassRecord, DetectionSet
 
 Splits = dict[str, ClassificationSet]
@@ -292,6 +292,7 @@ def _check_classes(train: ClassificationSet) -> None:
 def _tree(path: Path) -> tuple[dict[PurePosixPath, Content], list[PurePosixPath]]:
     """Return the files of a folder or archive by relative path, and its folders; hidden ones are left out."""
     if path.is_dir():
+        check_readable(path)
         entries = sorted(path.rglob("*"))
         files: dict[PurePosixPath, Content] = {
             PurePosixPath(entry.relative_to(path).as_posix()): entry for entry in entries if entry.is_file()
