@@ -195,7 +195,7 @@ def test_a_picture_may_begin_with_canons_letters() -> None:
 
 def test_a_full_image_that_cannot_be_decoded_is_refused_with_the_reason() -> None:
     content = tiff([with_inner(THUMB, page((40, 60), 2, kind=0, compression=52546))])
-    with pytest.raises(InputError, match=r"^photo is not a picture that can be read \(TIFF: 52546\)$"):
+    with pytest.raises(InputError, match=r"^photo is not a picture that can be read \(TIFF: unknown value 52546\)$"):
         decode_image(content, "photo")
 
 

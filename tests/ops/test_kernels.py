@@ -505,6 +505,16 @@ def turned_boxes(count: int, seed: int) -> Tensor:
     return boxes
 
 
+def flat_boxes(count: int, seed: int) -> Tensor:
+    """Return boxes of which most are points or lines, with zeros of either sign."""
+    generator = torch.Generator().manual_seed(seed)
+    numbers = torch.tensor([-1.0, -0.0, 0.0, 0.0, 2.0])
+    ends = torch.randint(0, 5, (count, 2, 2), generator=generator).sort(1).values
+    ends[::3, 0] = torch.tensor([2, 2])  # points from 0.0 to -0.0, in height or in both
+    ends[::3, 1] = torch.tensor([3, 1])
+    return numbers[ends.flatten(1)]
+
+
 def tiny_boxes(count: int, seed: int) -> Tensor:
     """Return boxes whose areas are denormal or 0, far from 0 beside their size."""
     return real_boxes(count, seed) * 1e-21
@@ -541,7 +551,7 @@ def assert_same(found: Tensor, wanted: Tensor, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    "make", [random_boxes, real_boxes, wild_boxes, turned_boxes, tiny_boxes], ids=lambda make: make.__name__
+    "make", [random_boxes, real_boxes, wild_boxes, turned_boxes, flat_boxes, tiny_boxes], ids=lambda make: make.__name__
 )
 def test_box_iou_kernel_agrees_with_torch(driver: Driver, kind: str, make: Callable[[int, int], Tensor]) -> None:
     for rows, columns in SIZES:
@@ -553,7 +563,7 @@ def test_box_iou_kernel_agrees_with_torch(driver: Driver, kind: str, make: Calla
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    "make", [random_boxes, real_boxes, wild_boxes, turned_boxes, tiny_boxes], ids=lambda make: make.__name__
+    "make", [random_boxes, real_boxes, wild_boxes, turned_boxes, flat_boxes, tiny_boxes], ids=lambda make: make.__name__
 )
 @pytest.mark.parametrize("shift", [0.0, 2.0**40], ids=str)
 def test_the_wide_box_iou_kernel_agrees_with_torch(

@@ -183,7 +183,9 @@ def _first_that_fits(file: BinaryIO, path: Path) -> PillowImage.Image:
     if not failures:
         raise InputError(f"{message} (looked for JPEG, PNG, WebP, TIFF ...)")
     kind, cause = failures[0]
-    raise InputError(f"{message} ({kind}: {reason(cause)})") from cause
+    is_unknown = isinstance(cause.__cause__ or cause, KeyError)  # as of a compression
+    words = f"unknown value {cause}" if is_unknown else reason(cause)
+    raise InputError(f"{message} ({kind}: {words})") from cause
 
 
 def _decoded(picture: PillowImage.Image, name: str) -> Image:
