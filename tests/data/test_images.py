@@ -534,12 +534,10 @@ def test_reading_leaves_the_warning_filters_alone(tmp_path: Path, monkeypatch: p
     path.write_bytes(_png())
     before = list(warnings.filters)
 
-    def refuse(*arguments: object, **options: object) -> None:
-        raise AssertionError("the filters of the process are swapped")
-
-    monkeypatch.setattr(warnings, "catch_warnings", refuse)
-    with ThreadPoolExecutor(8) as threads:
-        images = list(threads.map(read_image, [path] * 40))
+    with monkeypatch.context() as patch:  # pytest uses it too
+        patch.setattr(warnings, "catch_warnings", lambda *_, **__: pytest.fail("the filters are swapped"))
+        with ThreadPoolExecutor(8) as threads:
+            images = list(threads.map(read_image, [path] * 40))
     assert all(np.array_equal(image, _blocks()) for image in images)
     assert list(warnings.filters) == before
 
