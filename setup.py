@@ -44,9 +44,11 @@ setup(
     ext_modules=[
         Extension(
             "yolo_lite.ops._native",
-            ["yolo_lite/ops/kernels/native.c", "yolo_lite/ops/kernels/norm_silu.c"],
+            [f"yolo_lite/ops/kernels/{name}.c" for name in ("native", "suppress", "suppress_wide", "norm_silu")],
             depends=[
-                f"yolo_lite/ops/kernels/{name}.h" for name in ("overlap", "clones", "norm_silu", "norm_silu_rows")
+                *(f"yolo_lite/ops/kernels/{name}.h" for name in ("overlap", "clones", "suppress")),
+                *(f"yolo_lite/ops/kernels/{name}.h" for name in ("norm_silu", "norm_silu_rows")),
+                "yolo_lite/ops/kernels/suppress.c",
             ],
             define_macros=[("Py_LIMITED_API", "0x030B0000")] if STABLE else [],
             py_limited_api=STABLE,

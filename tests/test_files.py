@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from yolo_lite.errors import InputError
-from yolo_lite.files import claim_folder, read_text, temporary, write_atomically
+from yolo_lite.files import check_readable, claim_folder, read_bytes, read_text, temporary, write_atomically
 
 
 def test_text_is_read_with_and_without_a_byte_order_mark(tmp_path: Path) -> None:
@@ -27,6 +28,29 @@ def test_the_line_that_is_not_utf8_is_named(tmp_path: Path) -> None:
 def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot read .*none.txt: No such file"):
         read_text(tmp_path / "none.txt")
+
+
+def test_a_file_that_cannot_be_read_is_reported_in_the_systems_words(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^cannot read .*none.bin: No such file or directory$"):
+        read_bytes(tmp_path / "none.bin")
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it is in the tree."""
+    closed = tmp_path / "images" / "val"
+    closed.mkdir(parents=True)
+    check_readable(tmp_path)
+    scan = os.scandir
+
+    def refuse(path: object) -> object:
+        if str(path) == str(closed):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scan(path)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InputError) as caught:
+        check_readable(tmp_path)
+    assert str(caught.value) == f"cannot read the folder {closed}: Permission denied"
 
 
 @pytest.mark.parametrize("name", ["a" * 251 + ".jpg", "é" * 125 + ".jpg", "猫" * 83 + ".jpeg"])

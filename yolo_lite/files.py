@@ -20,15 +20,30 @@ def read_text(path: Path) -> str:
     Raises:
         InputError: where the file cannot be read, or is not UTF-8, naming the first line that is not.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {reason(error)}") from error
+    content = read_bytes(path)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise InputError(f"{path}: line {line} is not UTF-8 text; save the file as UTF-8") from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file; raise InputError with the system's reason where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {reason(error)}") from error
+
+
+def check_readable(folder: Path) -> None:
+    """Raise InputError naming the first folder in a tree that cannot be listed: `Path.rglob` leaves it out in silence."""
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"cannot read the folder {error.filename}: {reason(error)}") from error
+
+    for _ in os.walk(folder, onerror=refuse):
+        pass
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

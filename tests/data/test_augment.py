@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,17 @@ def _coloured(image: npt.NDArray[np.uint8], colour: npt.ArrayLike) -> npt.NDArra
 def _box_of(mask: npt.NDArray[np.bool_]) -> list[int]:
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
+
+
+def test_colours_alone_change_no_box_and_give_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    warnings.simplefilter("error")
+    with monkeypatch.context() as patch:  # pytest uses it too
+        patch.setattr(warnings, "catch_warnings", lambda *_, **__: pytest.fail("the filters are swapped"))
+        augmenter = Augmenter(_config(hue=0.1, value=0.5), INPUT, "stretch")
+    sample = _painted(INPUT, (10, 20, 70, 60))
+    made = augmenter(lambda _: sample, 0, 1, np.random.default_rng(0), True)
+    np.testing.assert_allclose(made.boxes, sample.boxes, atol=1e-4)
+    assert (made.image != sample.image).any()
 
 
 def _check_ranges(made: Labelled) -> None:

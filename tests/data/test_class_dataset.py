@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,15 @@ def _message(call: Callable[..., object], *arguments: Any, **options: Any) -> st
         call(*arguments, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+def test_keeping_pictures_leaves_the_filters_of_warnings_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = list(warnings.filters)
+    with monkeypatch.context() as patch:  # pytest uses it too
+        patch.setattr(warnings, "catch_warnings", lambda *_, **__: pytest.fail("the filters are swapped"))
+        dataset = ClassDataset([ClassRecord("a", _bytes(_noise()), 0)] * 20, (16, 24), 3, "stretch")
+    assert dataset.kept is not None
+    assert list(warnings.filters) == before
 
 
 # decode_image

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
+import os
 import struct
+import sys
+import threading
+import tracemalloc
 import warnings
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -18,6 +25,7 @@ from PIL import Image, ImageFile
 from yolo_lite.data.images import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,
+    decode_image,
     pillow_to_rgb,
     read_image,
     read_image_shrunk,
@@ -367,6 +375,171 @@ def test_real_pictures_agree_with_opencv(shared_data: Path) -> None:
     assert len(files) > 3
     for path in files:
         _check(path, cv2.imread(str(path), cv2.IMREAD_COLOR)[..., ::-1], tolerance=6)
+
+
+# PNG files with long texts
+
+MIB = 1 << 20
+XMP = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+
+
+def _png(*chunks: tuple[bytes, bytes], behind: bool = False) -> bytes:
+    """Write `_blocks()` as a PNG with chunks before its pixels, or behind them."""
+    file = io.BytesIO()
+    Image.fromarray(_blocks()).save(file, "PNG")
+    whole = file.getvalue()
+    place = whole.index(b"IEND") - 4 if behind else whole.index(b"IDAT") - 4
+    return whole[:place] + b"".join(_png_chunk(*chunk) for chunk in chunks) + whole[place:]
+
+
+def _text(kind: bytes, text: bytes, keyword: bytes = b"Comment") -> tuple[bytes, bytes]:
+    """Return a chunk of text, compressed where its kind allows."""
+    before = {b"tEXt": b"", b"zTXt": b"\0", b"iTXt": b"\1\0\0\0", b"iCCP": b"\0"}[kind]
+    return kind, keyword + b"\0" + before + (text if kind == b"tEXt" else zlib.compress(text))
+
+
+LONG = np.random.default_rng(3).integers(32, 127, 2 * MIB).astype(np.uint8).tobytes()
+
+
+@pytest.mark.parametrize("behind", [False, True], ids=["before the pixels", "behind them"])
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        pytest.param([_text(b"tEXt", LONG)], id="text"),
+        pytest.param([_text(b"zTXt", LONG)], id="compressed text"),
+        pytest.param([_text(b"iTXt", LONG)], id="international text"),
+        pytest.param([_text(b"zTXt", LONG), _text(b"iTXt", LONG), _text(b"tEXt", LONG)], id="all of them"),
+        pytest.param([_text(b"tEXt", b"x" * MIB, b"Comment %d" % i) for i in range(70)], id="many texts"),
+        pytest.param([_text(b"iCCP", LONG)], id="colour profile"),
+    ],
+)
+def test_a_png_with_long_texts_is_read(tmp_path: Path, chunks: list[tuple[bytes, bytes]], behind: bool) -> None:
+    """Pillow stops at 1 MiB of compressed text, and at 64 MiB of all texts."""
+    path = tmp_path / "a.png"
+    path.write_bytes(_png(*chunks, behind=behind))
+    _check(path, _blocks())
+    np.testing.assert_array_equal(decode_image(path.read_bytes(), "a"), _blocks())
+
+
+@pytest.mark.parametrize(
+    "turning",
+    [
+        pytest.param((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP), id="XMP"),
+        pytest.param(_text(b"iTXt", XMP, b"XML:com.adobe.xmp"), id="compressed XMP"),
+        pytest.param((b"eXIf", b"MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"), id="EXIF"),
+    ],
+)
+def test_a_png_with_long_texts_is_turned_upright(tmp_path: Path, turning: tuple[bytes, bytes]) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(_png(_text(b"zTXt", LONG), turning))
+    _check(path, TURNS[6](_blocks()))
+
+
+@pytest.mark.parametrize("keyword", [b"Comment", b"XML:com.adobe.xmp", b"Raw profile type exif"])
+@pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])
+def test_a_text_that_unpacks_to_fill_the_memory_is_not_unpacked(tmp_path: Path, kind: bytes, keyword: bytes) -> None:
+    path = tmp_path / "bomb.png"
+    path.write_bytes(_png(_text(kind, bytes(64 * MIB), keyword)))
+    assert path.stat().st_size < MIB
+    tracemalloc.start()
+    try:
+        _check(path, _blocks())
+        assert tracemalloc.get_traced_memory()[1] < 20 * MIB
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_png_with_long_texts_and_damaged_pixels_is_refused(tmp_path: Path) -> None:
+    whole = _png(_text(b"zTXt", LONG))
+    place = whole.index(b"IDAT") + 20
+    (tmp_path / "a.png").write_bytes(whole[:place] + b"\0" * 20 + whole[place + 20 :])
+    assert "damaged or cut short" in _message(read_image, tmp_path / "a.png")
+
+
+def test_a_file_that_begins_like_a_picture_is_refused_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(_png_that_claims((0, 10)))
+    assert "is not a picture that can be read (PNG: " in _message(read_image, tmp_path / "a.png")
+
+
+# What the system refuses
+
+
+@pytest.mark.parametrize("read", [read_image, read_image_size, lambda path: read_image_shrunk(path, 4)])
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EMFILE, errno.EIO, errno.ESTALE])
+def test_a_file_that_cannot_be_opened_is_reported_in_the_systems_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], object], number: int
+) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(_png())
+
+    def refuse(self: Path, *arguments: object, **options: object) -> None:
+        raise OSError(number, os.strerror(number), str(self))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert _message(read, path) == f"cannot read {path}: {os.strerror(number)}"
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp", ".gif", ".bmp"])
+def test_a_disk_that_fails_while_reading_is_not_a_damaged_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """Wherever in the file it fails."""
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(_noise((200, 300))).save(path)
+    content, limits, failures = path.read_bytes(), [0], [0]
+
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            data = super().read(size)
+            if self.tell() > limits[0]:
+                failures[0] += 1
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return data
+
+    monkeypatch.setattr(Path, "open", lambda self, *arguments, **options: Failing(content))
+    for limits[0] in (0, 4, 16, 100, len(content) // 2):
+        assert _message(read_image, path) == f"cannot read {path}: {os.strerror(errno.EIO)}"
+    assert failures[0] >= 5
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="symbolic links")
+def test_a_link_to_itself_is_reported_in_the_systems_words(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.symlink_to(path)
+    assert _message(read_image, path) == f"cannot read {path}: {os.strerror(errno.ELOOP)}"
+
+
+def test_a_name_that_no_system_has_is_refused(tmp_path: Path) -> None:
+    assert "cannot read" in _message(read_image, tmp_path / ("a" * 300))
+    with pytest.raises(InputError, match="cannot read"):
+        read_image(tmp_path / "a\0b")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with a name")
+def test_a_picture_comes_through_a_pipe(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=(_png(),))
+    writer.start()
+    np.testing.assert_array_equal(read_image(path), _blocks())
+    writer.join()
+
+
+# Threads
+
+
+def test_reading_leaves_the_warning_filters_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`warnings.catch_warnings` swaps the filters of the whole process, so threads that overlap leave wrong ones."""
+    path = tmp_path / "a.png"
+    path.write_bytes(_png())
+    before = list(warnings.filters)
+
+    with monkeypatch.context() as patch:  # pytest uses it too
+        patch.setattr(warnings, "catch_warnings", lambda *_, **__: pytest.fail("the filters are swapped"))
+        with ThreadPoolExecutor(8) as threads:
+            images = list(threads.map(read_image, [path] * 40))
+    assert all(np.array_equal(image, _blocks()) for image in images)
+    assert list(warnings.filters) == before
 
 
 # JPEG decoded smaller

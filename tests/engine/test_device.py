@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from yolo_lite.config import read_config
 from yolo_lite.engine import device
+from yolo_lite.engine.checkpoint import Checkpoint, save_checkpoint
 from yolo_lite.engine.device import explain_out_of_memory, pick_device, pick_precision
 from yolo_lite.engine.train import train
+from yolo_lite.engine.weights import find_config
 from yolo_lite.errors import InputError
+from yolo_lite.models.classifier import build_classifier
 
 
 def test_auto_falls_back_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,3 +106,61 @@ def test_training_keeps_freed_memory_from_its_start(monkeypatch: pytest.MonkeyPa
     with pytest.raises(InputError, match="nowhere"):
         train("nowhere", config="nano")
     assert called == [True]
+
+
+FORKS = """
+import os, signal, sys, time
+import numpy as np
+import torch
+
+torch.set_num_threads(2)
+from yolo_lite import Classifier, Detector
+
+models = [Detector(device="cpu"), Classifier(sys.argv[1], device="cpu")]
+image = np.random.default_rng(0).integers(0, 256, (600, 800, 3)).astype(np.uint8)
+
+
+def look():
+    for model in models:
+        model(image)
+
+
+def fork(work):
+    child = os.fork()
+    if child == 0:
+        work()
+        os._exit(0)
+    for _ in range(600):
+        if os.waitpid(child, os.WNOHANG)[0]:
+            return "answers"
+        time.sleep(0.05)
+    os.kill(child, signal.SIGKILL)
+    return "hangs"
+
+
+class Images(torch.utils.data.Dataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        look()
+        return index
+
+
+print(fork(look), flush=True)
+look()
+print(fork(look), flush=True)
+print(fork(lambda: list(torch.utils.data.DataLoader(Images(), num_workers=1))), flush=True)
+print(torch.get_num_threads())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="a system that forks")
+def test_a_forked_process_goes_on(tmp_path: Path) -> None:
+    """Before the first image, after it, and in a loading process of a forked one; here all threads stay."""
+    config = read_config(find_config("mnist_small", "configs/classify"))
+    network = build_classifier(config, 2, seed=1)
+    save_checkpoint(tmp_path / "a.pt", Checkpoint(config, ("a", "b"), (0, 1), network.state_dict()))
+    command = [sys.executable, "-W", "ignore", "-c", FORKS, str(tmp_path / "a.pt")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=150)
+    assert result.stdout.split() == ["answers"] * 3 + ["2"], result.stderr

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import tarfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from yolo_lite.cli import main
+from yolo_lite.config import read_yaml
 from yolo_lite.data.class_sets import read_class_splits
+from yolo_lite.data.coco import read_json
+from yolo_lite.data.images import read_image
+from yolo_lite.data.sources import open_video
+from yolo_lite.engine.checkpoint import load_checkpoint
 from yolo_lite.engine.plan import plan, plan_classifier
 from yolo_lite.engine.weights import DEFAULT_WEIGHTS, find_weights
 from yolo_lite.errors import InputError
@@ -51,3 +62,71 @@ def test_a_folder_is_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "mine").mkdir()
     with pytest.raises(InputError, match="mine does not exist; shipped weights: [^;]*$"):
         find_weights("mine")
+
+
+# Files that the system does not open, which is no fault of theirs
+
+
+@contextlib.contextmanager
+def no_file_handle_left() -> Iterator[None]:
+    """Lower the limit of open files to those that are open."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def a_video(path: Path) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for _ in range(3):
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    return path
+
+
+def an_archive(path: Path) -> Path:
+    folder = path.parent / "set"
+    for name in ("cat", "dog"):
+        (folder / name).mkdir(parents=True)
+        for number in range(3):
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / name / f"{number}.png")
+    with tarfile.open(path, "w:gz") as archive:
+        archive.add(folder, "set")
+    return path
+
+
+def a_text(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def a_picture(path: Path) -> Path:
+    Image.new("RGB", (8, 8)).save(path)
+    return path
+
+
+READERS = {
+    "image.png": (a_picture, read_image),
+    "video.avi": (a_video, open_video),
+    "weights.pt": (lambda path: path.symlink_to(find_weights(DEFAULT_WEIGHTS)) or path, load_checkpoint),
+    "set.tar.gz": (an_archive, read_class_splits),
+    "instances.json": (lambda path: a_text(path, "{}"), read_json),
+    "data.yaml": (lambda path: a_text(path, "a: 1"), read_yaml),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_file_that_the_system_does_not_open_is_not_called_damaged(tmp_path: Path, name: str) -> None:
+    make: Callable[[Path], Path]
+    read: Callable[[Path], object]
+    make, read = READERS[name]
+    path = make(tmp_path / name)
+    read(path)  # which imports all that it needs
+    with no_file_handle_left(), pytest.raises(InputError) as caught:
+        read(path)
+    assert str(caught.value) == f"cannot read {path}: {os.strerror(errno.EMFILE)}"

@@ -81,6 +81,7 @@ def random_cases(count: int) -> str:
             if number % 50 == 0:
                 total *= 20
             boxes, scores, labels = draw(generator, batch, total)
+            boxes = (boxes, boxes.double(), boxes.double() + 2.0**40)[number % 11 % 3]  # float64, and far from zero
             chosen = labels if number % 3 else None
             iou_threshold = (0.0, 0.3, 1 / 3, 0.5, 0.6, 0.7, 1.0)[number % 7]
             score_threshold = (-math.inf, 0.0, 0.25)[number % 3]
@@ -106,6 +107,8 @@ def overlaps() -> str:
         for kind in KINDS:
             a, _, _ = draw(generator, 2, rows) if rows else (torch.zeros(2, 0, 4), None, None)
             b, _, _ = draw(generator, 2, columns)
+            if rows > 16:
+                a, b = a.double(), b.double()
             wanted, found = box_iou(a, b, kind), box_iou(a.cuda(), b.cuda(), kind).cpu()
             assert torch.equal(wanted.isnan(), found.isnan()), f"{kind}: NaN elsewhere"
             gap = torch.where(wanted == found, 0.0, wanted - found).nan_to_num(0.0).abs()
@@ -156,8 +159,10 @@ def no_waiting() -> str:
     try:
         nms_padded(boxes, scores, labels, 0.5)
         nms_padded(boxes, scores, None, 0.5, 0.1, 5000)
+        nms_padded(boxes.double(), scores.double(), labels, 0.5)
         for kind in KINDS:
             box_iou(boxes, boxes, kind)
+            box_iou(boxes.double(), boxes, kind)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     return "under set_sync_debug_mode('error')"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 
 import pytest
 import torch
@@ -204,8 +205,8 @@ def test_no_boxes_give_an_empty_matrix(kind: str, counts: tuple[int, int]) -> No
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int64], ids=str)
-def test_every_dtype_is_computed_in_float32(kind: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int16], ids=str)
+def test_narrow_dtypes_are_computed_in_float32(kind: str, dtype: torch.dtype) -> None:
     # Sides of 300: an area of 90,000 is above the largest float16, 65,504.
     boxes = (random_boxes(20, 15) * 16).to(dtype)
     found = box_iou(boxes, boxes, kind)
@@ -213,6 +214,103 @@ def test_every_dtype_is_computed_in_float32(kind: str, dtype: torch.dtype) -> No
     assert torch.equal(found, box_iou(boxes.float(), boxes.float(), kind))
     area = (boxes[:, 2] - boxes[:, 0]).float() * (boxes[:, 3] - boxes[:, 1]).float()
     assert float(area.max()) > torch.finfo(torch.float16).max
+
+
+ORIGINS = [(0, 0), (388096, 3948996), (15558000, -4257000), (2**45, -(2**46))]
+
+
+@pytest.mark.parametrize("origin", ORIGINS, ids=["origin", "UTM", "Web Mercator", "far out"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_boxes_on_a_map_have_the_overlap_they_have_at_the_origin(kind: str, origin: tuple[int, int]) -> None:
+    """Steps of 1/32 are exact in float64 even at 2^46; the oracle works near zero, in double precision."""
+    generator = torch.Generator().manual_seed(22)
+    corner = torch.randint(0, 40, (30, 2), generator=generator)
+    near = torch.cat([corner, corner + torch.randint(1, 60, (30, 2), generator=generator)], -1) / 32
+    boxes = near.double() + torch.tensor([*origin, *origin], dtype=torch.float64)
+    found, paired = box_iou(boxes, boxes, kind), paired_iou(boxes, boxes.flip(0), kind)
+    assert found.dtype == paired.dtype == torch.float32
+    for i, a in enumerate(near.tolist()):
+        assert float(paired[i]) == float(found[i, 29 - i])
+        for j, b in enumerate(near.tolist()):
+            assert float(found[i, j]) == pytest.approx(relative(kind, a, b), abs=2e-7)
+    assert int((box_iou(near, near) > 0.1).sum()) > 200
+
+
+def exact_iou(a: list[float], b: list[float]) -> Fraction:
+    """Work the overlap out in fractions, in which every float is exact."""
+    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = (map(Fraction, box) for box in (a, b))
+    both = max(Fraction(0), min(ax2, bx2) - max(ax1, bx1)) * max(Fraction(0), min(ay2, by2) - max(ay1, by1))
+    either = (ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - both
+    return both / either if either else Fraction(0)
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6], ids=["degrees", "metres", "countries"])
+def test_overlaps_of_float64_boxes_agree_with_fractions(size: float) -> None:
+    """Boxes of one size all over a map; beside each lies another, so that half of them overlap."""
+    generator = torch.Generator().manual_seed(23)
+    places = (torch.rand(150, 2, generator=generator, dtype=torch.float64) - 0.5) * size * 1e8
+    first = torch.cat([places, places + size * (0.2 + torch.rand(150, 2, generator=generator))], -1)
+    second = first + size * torch.rand(150, 1, generator=generator) * 0.7
+    found = paired_iou(first, second)
+    for value, a, b in zip(found.tolist(), first.tolist(), second.tolist()):
+        assert value == pytest.approx(float(exact_iou(a, b)), abs=1e-7)
+    assert int((found > 0.1).sum()) > 50
+    assert torch.equal(box_iou(first, second).diagonal(), found)
+
+
+def test_boxes_in_degrees_overlap() -> None:
+    """8 x 8 of twice 10 x 10: 64 / 136. The degrees themselves are known to 3e-14, a 300-millionth of a side."""
+    corner = torch.tensor([139.763416, 35.678513] * 2, dtype=torch.float64)
+    boxes = corner + torch.tensor([[0, 0, 10, 10], [2, 2, 12, 12]], dtype=torch.float64) * 1e-6
+    assert float(box_iou(boxes, boxes)[0, 1]) == pytest.approx(64 / 136, abs=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64], ids=str)
+def test_whole_numbers_that_float32_cannot_hold_overlap_exactly(dtype: torch.dtype) -> None:
+    boxes = torch.tensor([[0, 0, 4, 4], [1, 1, 5, 5], [4, 0, 8, 4]], dtype=dtype) + 2**30  # 9 / 23, and touching
+    assert box_iou(boxes, boxes)[0].tolist() == pytest.approx([1, 9 / 23, 0], abs=1e-7)
+    assert float(box_iou(boxes[:1], boxes[1:2].double())) == pytest.approx(9 / 23, abs=1e-7)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_float64_boxes_have_a_gradient_in_float64(kind: str) -> None:
+    near = torch.tensor([[10.25, 10.5, 40, 50], [20, 5, 45, 42.75]], dtype=torch.float64)
+    gradients = []
+    for shift in (0.0, 2.0**40):
+        a = (near[:1] + shift).requires_grad_()
+        (gradient,) = torch.autograd.grad(paired_iou(a, near[1:] + shift, kind).sum(), a)
+        gradients.append(gradient)
+    assert gradients[1].dtype == torch.float64
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-6)  # 2^40 leaves steps of 0.0002
+    assert float(gradients[0].abs().max()) > 1e-4
+
+
+# Boxes without width or height, of zeros of either sign
+
+LOW = {"iou": 0.0, "giou": -1.0, "diou": -1.0, "ciou": -2.0}
+
+
+def boxes_of_few_numbers(dtype: torch.dtype) -> Tensor:
+    """Return every box whose sides are among a few numbers: points, lines and boxes, with 0.0 and -0.0 for zero."""
+    numbers = (-3.0, -0.0, 0.0, 1e-30, 2.0, 3.0)
+    spans = [(low, high) for low in numbers for high in numbers if low <= high]
+    corners = [(x1, y1, x2, y2) for x1, x2 in spans for y1, y2 in spans]
+    return torch.tensor(corners, dtype=torch.float64).to(dtype)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16], ids=str)
+def test_every_kind_stays_within_its_range(kind: str, dtype: torch.dtype) -> None:
+    boxes = boxes_of_few_numbers(dtype)
+    assert int(((boxes[:, 3] - boxes[:, 1] == 0) & (boxes[:, 3] - boxes[:, 1]).signbit()).sum()) > 20
+    found = box_iou(boxes, boxes, kind)
+    assert LOW[kind] <= float(found.min()) <= float(found.max()) <= 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_zeros_of_either_sign_are_the_same(kind: str) -> None:
+    boxes = boxes_of_few_numbers(torch.float32)
+    assert torch.equal(box_iou(boxes, boxes, kind), box_iou(boxes + 0.0, boxes + 0.0, kind))  # -0.0 + 0.0 is 0.0
 
 
 def test_a_nan_box_harms_no_other() -> None:

@@ -36,8 +36,8 @@ from yolo_lite.ops.torch_nms import nms_padded_torch
 nms_module = importlib.import_module("yolo_lite.ops.nms")  # the package has a function of that name
 
 TEXTS = {name: (cuda.FOLDER / name).read_text() for name in (*cuda.SOURCES, "overlap.h")}
-C_TYPES = {"int": ctypes.c_int, "long long": ctypes.c_longlong, "float": ctypes.c_float}
-DTYPES = {"int": torch.int32, "long long": torch.int64, "float": torch.float32}
+C_TYPES = {"int": ctypes.c_int, "long long": ctypes.c_longlong, "float": ctypes.c_float, "double": ctypes.c_double}
+DTYPES = {"int": torch.int32, "long long": torch.int64, "float": torch.float32, "double": torch.float64}
 BLOCK_BYTES = 48 * 1024  # the shared memory that every device grants a block
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100")
 
@@ -58,13 +58,15 @@ class Source(NamedTuple):
 
     library: ctypes.CDLL
     signatures: dict[str, Signature]
+    suffix: str  # of the kernels' names, as the launcher knows them
 
 
 Build = Callable[..., Source]
 
 
-def signatures_of(text: str) -> dict[str, Signature]:
-    """Read the kernels of a .cu file."""
+def signatures_of(text: str, wide: bool = False) -> dict[str, Signature]:
+    """Read the kernels of a .cu file, compiled for boxes of float32 or, wide, of float64."""
+    text = re.sub(r"\bReal\b", "double" if wide else "float", text)
     pattern = r'extern "C" __global__ void\s+(?:__launch_bounds__\((\d+)\)\s+)?(\w+)\((.*?)\)'
     found = {}
     for threads, name, parameters in re.findall(pattern, text, re.DOTALL):
@@ -82,27 +84,28 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     folder = tmp_path_factory.mktemp("emulator")
     command = [compiler, "-std=c++17", "-fPIC", str(Path(__file__).with_name("emulator.cpp"))]
     subprocess.run([*command, "-O2", "-c", "-o", folder / "emulator.o"], check=True)
-    built: dict[tuple[str, ...], Source] = {}
+    built: dict[tuple[str, str, bool], Source] = {}
 
-    def compile_and_load(name: str, **texts: str) -> Source:
+    def compile_and_load(name: str, wide: bool = False, **texts: str) -> Source:
         text, header = texts.get("text", TEXTS[name]), texts.get("header", TEXTS["overlap.h"])
-        if (text, header) not in built:
+        if (text, header, wide) not in built:
             here = folder / str(len(built))
             here.mkdir()
             (here / "overlap.h").write_text(header)
-            signatures = signatures_of(text)
+            signatures = signatures_of(text, wide)
             dynamic = re.compile(r"extern __shared__ ([\w ]+) (\w+)\[\];")
             changed = dynamic.sub(r"\1 *const \2 = (\1 *)emulator_dynamic_shared();", text)
             (here / name).write_text(changed + "".join(f"\nCALLABLE({kernel})" for kernel in signatures))
             options = ["-O1", "-ffp-contract=off", "-fsanitize=thread", f"-I{here}", f'-DCUDA_SOURCE="{name}"']
+            options += ["-DWIDE"] if wide else []
             subprocess.run([*command, *options, "-c", "-o", here / "kernels.o"], check=True)
             objects = [folder / "emulator.o", here / "kernels.o"]  # without libtsan: emulator.cpp takes its place
             subprocess.run([compiler, "-shared", "-Wl,-z,defs", *objects, "-o", here / "kernels.so"], check=True)
             library = ctypes.CDLL(str(here / "kernels.so"))
             library.emulator_static_shared.restype = ctypes.c_size_t
             library.emulator_launch.restype = ctypes.c_char_p
-            built[text, header] = Source(library, signatures)
-        return built[text, header]
+            built[text, header, wide] = Source(library, signatures, cuda.WIDE if wide else "")
+        return built[text, header, wide]
 
     return compile_and_load
 
@@ -113,7 +116,7 @@ class Driver:
     stream, context = 77, object()
 
     def __init__(self, *sources: Source) -> None:
-        self.sources = {name: source for source in sources for name in source.signatures}
+        self.sources = {name + source.suffix: source for source in sources for name in source.signatures}
         self.current: list[object] = []  # the stack of contexts
         self.seed = 0
         self.launches: list[tuple[str, tuple[int, ...], int, int]] = []  # name, grid, threads, bytes
@@ -146,7 +149,8 @@ class Driver:
         if self.status:
             return (self.status,)
         source = self.sources[function]
-        signature = source.signatures[function]
+        kernel = function.removesuffix(source.suffix)
+        signature = source.signatures[kernel]
         grid, block = (grid_x, grid_y, grid_z), (block_x, block_y, block_z)
         assert self.current == [self.context]
         assert (stream, extra) == (self.stream, 0)
@@ -174,7 +178,7 @@ class Driver:
                     source.library.emulator_allow(*where, ctypes.c_size_t(given.nbytes))
             else:
                 assert kind is C_TYPES[parameter]
-                if parameter == "float":
+                if parameter in ("float", "double"):
                     assert isinstance(value, int | float)
                 else:
                     assert type(value) is int
@@ -184,7 +188,7 @@ class Driver:
         self.seed += 1
         self.launches.append((function, grid, block_x, shared_bytes))
         fault = source.library.emulator_launch(
-            getattr(source.library, f"call_{function}"),
+            getattr(source.library, f"call_{kernel}"),
             addresses,
             (ctypes.c_uint * 3)(*self.cut(grid)),
             (ctypes.c_uint * 3)(*block),
@@ -227,7 +231,7 @@ def plug_in(patch: pytest.MonkeyPatch, *sources: Source) -> Driver:
 
 @pytest.fixture
 def driver(build: Build, monkeypatch: pytest.MonkeyPatch) -> Driver:
-    return plug_in(monkeypatch, *map(build, cuda.SOURCES))
+    return plug_in(monkeypatch, *(build(name, wide) for name in cuda.SOURCES for wide in (False, True)))
 
 
 # ------------------------------------------------------------------------------------------------------ suppression
@@ -249,6 +253,11 @@ def batch_of(made: list[Case], iou_threshold: float, score_threshold: float, mos
     boxes, scores, labels = (torch.stack(list(part)) for part in zip(*made))
     thresholds = nms_module._float32_floor(iou_threshold), nms_module._float32_floor(score_threshold)
     return Batch(boxes, scores, labels if use_labels else None, *thresholds, most)
+
+
+def widened(batch: Batch, shift: float = 0.0) -> Batch:
+    """Return the same boxes in float64, moved to where float32 no longer tells them apart."""
+    return batch._replace(boxes=batch.boxes.double() + shift)
 
 
 def differs(batch: Batch) -> bool:
@@ -306,29 +315,56 @@ def test_labels_are_compared_in_all_their_bits(driver: Driver) -> None:
     assert (indices.tolist(), counts.tolist()) == ([[0, 1, 2, -1, -1]], [3])
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64], ids=str)
-def test_the_op_reaches_the_kernels(driver: Driver, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+@every_maker
+def test_wide_nms_kernels_agree_with_torch(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch, make: Callable[[int, torch.Generator], Case]
+) -> None:
+    """In float64, also far from zero, where float32 would put every box in the same place."""
+    names = set()
+    for number, count in enumerate((1, 9, 64, 65, 130, 200)):
+        for room in (0, cuda.SHARED_BYTES):
+            monkeypatch.setattr(cuda, "SHARED_BYTES", room)
+            made = [make(count, torch.Generator().manual_seed(count + picture)) for picture in range(1 + number % 2)]
+            iou_threshold = (*THRESHOLDS, 0.0)[number]
+            for shift in (0.0, 2.0**40):
+                batch = widened(batch_of(made, iou_threshold, -INF, (300, 20)[number % 2], True), shift)
+                assert not differs(batch._replace(iou_threshold=iou_threshold)), (count, room, shift)
+                names.add(driver.launches[-1][0])
+    assert names == {"nms_shared_wide", "nms_global_wide"}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "suffix"),
+    [(torch.float16, ""), (torch.float32, ""), (torch.float64, cuda.WIDE), (torch.int32, cuda.WIDE)],
+    ids=str,
+)
+def test_the_op_reaches_the_kernels(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, suffix: str
+) -> None:
     """With its casts, its rounding of thresholds and its picture that has no boxes."""
     case = whole_pixels(200, torch.Generator().manual_seed(4))
-    arguments = case.boxes.to(dtype)[None], case.scores.to(dtype)[None], case.labels.to(torch.int16)[None], 0.6, 0.1, 99
+    scores = case.scores.to(dtype) if dtype.is_floating_point else case.scores
+    arguments = case.boxes.to(dtype)[None], scores[None], case.labels.to(torch.int16)[None], 0.6, 0.1, 99
     wanted = nms_padded(*arguments)
     for name in nms_module._BACKENDS:
         monkeypatch.setitem(nms_module._BACKENDS, name, cuda.nms_padded_cuda)
     assert all(map(torch.equal, nms_padded(*arguments), wanted))
-    assert [launch[0] for launch in driver.launches] == ["nms_keys", "nms_shared"]
+    assert [launch[0] for launch in driver.launches] == ["nms_keys", f"nms_shared{suffix}"]
     indices, counts = nms_padded(torch.zeros(2, 0, 4), torch.zeros(2, 0), None, 0.5, max_detections=3)
     assert (indices.tolist(), counts.tolist()) == ([[-1] * 3] * 2, [0, 0])
     assert len(driver.launches) == 2
 
 
 def test_the_kept_boxes_move_to_global_memory_when_they_are_too_many(driver: Driver) -> None:
-    most = cuda.SHARED_BYTES // cuda.KEPT_BYTES
-    case = chain(most + 40, torch.Generator())
-    for room, name in ((most, "nms_shared"), (most + 1, "nms_global")):
-        assert not differs(batch_of([case], 0.5, -INF, room, True))
-        function, grid, threads, shared_bytes = driver.launches[-1]
-        assert (function, grid, threads) == (name, (1, 1, 1), cuda.NMS_THREADS)
-        assert shared_bytes == (cuda.KEPT_BYTES * most if name == "nms_shared" else 0)
+    for dtype, suffix in ((torch.float32, ""), (torch.float64, cuda.WIDE)):
+        most = cuda.SHARED_BYTES // cuda.KEPT_BYTES[dtype]
+        case = chain(most + 40, torch.Generator())
+        for room, name in ((most, "nms_shared"), (most + 1, "nms_global")):
+            batch = batch_of([case], 0.5, -INF, room, True)
+            assert not differs(batch._replace(boxes=batch.boxes.to(dtype)))
+            function, grid, threads, shared_bytes = driver.launches[-1]
+            assert (function, grid, threads) == (name + suffix, (1, 1, 1), cuda.NMS_THREADS)
+            assert shared_bytes == (cuda.KEPT_BYTES[dtype] * most if name == "nms_shared" else 0)
 
 
 def test_tensors_that_are_not_contiguous_are_copied(driver: Driver) -> None:
@@ -388,7 +424,7 @@ MUTANTS = [
         ("a key behind the last", "nms.cu", "place + 1 == total || ", "", "reads 4 bytes .* outside"),
         ("one box too many", "nms.cu", "alive && count + found < most", "alive", "writes . bytes .* outside"),
         ("the label out of place", "nms.cu", "(long long*)memory", "(long long*)((float*)memory + 1)", "a multiple"),
-        ("one scratch for all pictures", "nms.cu", "scratch + blockIdx.x * 4ll * room", "scratch", "race"),
+        ("one scratch for all pictures", "nms.cu", "scratch + blockIdx.x * KEPT_WORDS * room", "scratch", "race"),
         ("IoU equal to the threshold", "overlap.h", "united) > threshold", "united) >= threshold", ""),
         (
             "a threshold not multiplied",
@@ -469,6 +505,16 @@ def turned_boxes(count: int, seed: int) -> Tensor:
     return boxes
 
 
+def flat_boxes(count: int, seed: int) -> Tensor:
+    """Return boxes of which most are points or lines, with zeros of either sign."""
+    generator = torch.Generator().manual_seed(seed)
+    numbers = torch.tensor([-1.0, -0.0, 0.0, 0.0, 2.0])
+    ends = torch.randint(0, 5, (count, 2, 2), generator=generator).sort(1).values
+    ends[::3, 0] = torch.tensor([2, 2])  # points from 0.0 to -0.0, in height or in both
+    ends[::3, 1] = torch.tensor([3, 1])
+    return numbers[ends.flatten(1)]
+
+
 def tiny_boxes(count: int, seed: int) -> Tensor:
     """Return boxes whose areas are denormal or 0, far from 0 beside their size."""
     return real_boxes(count, seed) * 1e-21
@@ -493,10 +539,7 @@ SIZES = [(1, 1), (1, 130), (17, 1), (16, 128), (15, 127), (33, 129), (50, 300)]
 
 def by_kernel(boxes1: Tensor, boxes2: Tensor, kind: str, eps: float = 1e-7) -> Tensor:
     """Run the kernel with angles as ops.box_iou gives them."""
-    angles = [
-        torch.atan2(boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]) if kind == "ciou" else None
-        for boxes in (boxes1, boxes2)
-    ]
+    angles = [iou_module._aspect_angle(boxes) if kind == "ciou" else None for boxes in (boxes1, boxes2)]
     return cuda.box_iou_cuda(boxes1, boxes2, *angles, KINDS.index(kind), eps)
 
 
@@ -508,7 +551,7 @@ def assert_same(found: Tensor, wanted: Tensor, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    "make", [random_boxes, real_boxes, wild_boxes, turned_boxes, tiny_boxes], ids=lambda make: make.__name__
+    "make", [random_boxes, real_boxes, wild_boxes, turned_boxes, flat_boxes, tiny_boxes], ids=lambda make: make.__name__
 )
 def test_box_iou_kernel_agrees_with_torch(driver: Driver, kind: str, make: Callable[[int, int], Tensor]) -> None:
     for rows, columns in SIZES:
@@ -516,6 +559,21 @@ def test_box_iou_kernel_agrees_with_torch(driver: Driver, kind: str, make: Calla
         for eps in (1e-7, 1e-3):
             assert_same(by_kernel(boxes1, boxes2, kind, eps), box_iou(boxes1, boxes2, kind, eps), kind)
     assert len(driver.launches) == 2 * len(SIZES)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "make", [random_boxes, real_boxes, wild_boxes, turned_boxes, flat_boxes, tiny_boxes], ids=lambda make: make.__name__
+)
+@pytest.mark.parametrize("shift", [0.0, 2.0**40], ids=str)
+def test_the_wide_box_iou_kernel_agrees_with_torch(
+    driver: Driver, kind: str, make: Callable[[int, int], Tensor], shift: float
+) -> None:
+    for rows, columns in SIZES[2:6]:
+        boxes1, boxes2 = make(2 * rows, rows).view(2, rows, 4), make(2 * columns, columns).view(2, columns, 4)
+        boxes1, boxes2 = boxes1.double() + shift, boxes2.double() + shift
+        assert_same(by_kernel(boxes1, boxes2, kind), box_iou(boxes1, boxes2, kind), kind)
+    assert {launch[0] for launch in driver.launches} == {"box_iou_wide"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -540,7 +598,7 @@ def test_any_grid_covers_all_the_pairs(
     assert driver.launches == [("box_iou", (-(-70 // threads), -(-50 // rows), 5), threads, 0)]
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.int64], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64, torch.int64], ids=str)
 @pytest.mark.parametrize(
     ("shape1", "shape2"),
     [((9,), (7,)), ((2, 9), (2, 7)), ((3, 1, 9), (2, 7)), ((9,), (2, 3, 7)), ((0, 9), (0, 7)), ((2, 0), (2, 7))],
@@ -664,18 +722,19 @@ def used(log: str) -> dict[str, Use]:
 
 @pytest.mark.parametrize("name", cuda.SOURCES)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_kernels_compile_within_their_budget(name: str, architecture: str) -> None:
-    """At most 64 registers, so that blocks of 512 threads fit twice, and none spilled."""
+@pytest.mark.parametrize(("wide", "most_registers"), [(False, 64), (True, 128)], ids=["float32", "float64"])
+def test_kernels_compile_within_their_budget(name: str, architecture: str, wide: bool, most_registers: int) -> None:
+    """At most 64 registers, so that blocks of 512 threads fit twice, in float64 once; and none spilled."""
     nvrtc = pytest.importorskip("cuda.bindings.nvrtc")
     if int(architecture.removeprefix("sm_")) not in nvrtc.nvrtcGetSupportedArchs()[1]:
         pytest.skip(f"this NVRTC does not know {architecture}")
-    compiled = cuda.compile_source(name, architecture, verbose=True)
+    compiled = cuda.compile_source(name, architecture, verbose=True, wide=wide)
     assert compiled.cubin.startswith(b"\x7fELF")
     assert "warning" not in compiled.log
     found = used(compiled.log)
     assert sorted(found) == sorted(cuda.SOURCES[name]) == sorted(signatures_of(TEXTS[name]))
     for kernel, use in found.items():
-        assert 0 < use.registers <= 64, (kernel, use)
+        assert 0 < use.registers <= most_registers, (kernel, use)
         assert use.spilled == 0, (kernel, use)
         assert use.shared + cuda.SHARED_BYTES <= BLOCK_BYTES, (kernel, use)
     for kernel in found:
@@ -758,11 +817,16 @@ def test_every_kernel_is_loaded_once_for_the_architecture_of_its_device(monkeypa
     for _ in range(2):
         assert cuda.why_not(torch.device("cuda", 3)) == ""
     assert list(cuda._devices) == [3]
-    assert loader.modules == [cuda.compile_source(name, "sm_80").cubin for name in cuda.SOURCES]
+    both = [(name, wide) for name in cuda.SOURCES for wide in (False, True)]
+    assert loader.modules == [cuda.compile_source(name, "sm_80", wide=wide).cubin for name, wide in both]
     loaded = cuda._devices[3]
     assert isinstance(loaded, cuda.Kernels)
     assert (loaded.driver, loaded.context, loader.current) == (loader, 130, [])
-    wanted = {kernel: (place, kernel.encode()) for place, names in enumerate(cuda.SOURCES.values()) for kernel in names}
+    wanted = {
+        kernel + cuda.WIDE * wide: (place, kernel.encode())
+        for place, (name, wide) in enumerate(both)
+        for kernel in cuda.SOURCES[name]
+    }
     assert loaded.functions == wanted
 
 

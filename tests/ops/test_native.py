@@ -24,7 +24,8 @@ from yolo_lite.losses.assign import Assignment, Targets, task_aligned
 from yolo_lite.ops import native, nms_padded
 
 pytestmark = pytest.mark.skipif(bool(native.MISSING), reason=native.MISSING)
-SOURCE = Path(native.__file__).parent / "kernels" / "native.c"
+FOLDER = Path(native.__file__).parent / "kernels"
+SOURCES = {name: (FOLDER / name).read_text() for name in ("native.c", "suppress.c", "suppress_wide.c", "norm_silu.c")}
 LIMITS = np.iinfo(np.int64)
 
 
@@ -68,7 +69,8 @@ def test_native_equals_torch_on_300_drawn_inputs(
         iou_threshold = one_of([0.0, *THRESHOLDS, 1.0])
         score_threshold = one_of([-INF, -INF, -0.2, 0.0, 0.1, 0.25, 0.5, 0.999, INF])
         labels = one_of([case.labels, case.labels, None])
-        assert_same(monkeypatch, case.boxes, case.scores, labels, iou_threshold, score_threshold, most)
+        boxes = one_of([case.boxes, case.boxes, case.boxes.double(), case.boxes.double() * 1.1 + 2.0**40])
+        assert_same(monkeypatch, boxes, case.scores, labels, iou_threshold, score_threshold, most)
         shapes.add((count, most))
     assert len({count for count, _ in shapes}) > 100
     assert sum(most >= count > 100 for count, most in shapes) > 10
@@ -154,6 +156,16 @@ def test_areas_that_underflow_or_overflow_are_decided_alike(scale: float, monkey
         assert_same(monkeypatch, boxes, case.scores, None, iou_threshold, -INF, 150)
 
 
+@pytest.mark.parametrize("scale", [5e-324, 1e-310, 1e-170, 1e-160, 1e150, 1e160, 1.7e308])
+def test_areas_that_underflow_or_overflow_in_float64_are_decided_alike(
+    scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed, iou_threshold in enumerate((0.0, 0.3, 0.5, 1.0)):
+        case = batch_of(random_case, 2, 150, torch.Generator().manual_seed(seed))
+        boxes = case.boxes.double() / 150 * scale
+        assert_same(monkeypatch, boxes, case.scores, None, iou_threshold, -INF, 150)
+
+
 def test_memory_of_any_layout_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     case = batch_of(random_case, 2, 90, torch.Generator().manual_seed(21))
     plain = assert_same(monkeypatch, case.boxes, case.scores, case.labels, 0.4, 0.1, 50)
@@ -163,6 +175,8 @@ def test_memory_of_any_layout_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
         (wide[..., ::2], case.scores, case.labels),
         (case.boxes.permute(2, 1, 0).contiguous().permute(2, 1, 0), case.scores.t().contiguous().t(), case.labels),
         (case.boxes, torch.stack([case.scores] * 3, -1)[..., 1], torch.cat([case.labels, case.labels], 1)[:, 90:]),
+        (case.boxes.double(), case.scores.double(), case.labels),
+        (wide.double()[..., ::2], case.scores, case.labels),
         (case.boxes.clone().requires_grad_(), case.scores.clone().requires_grad_(), case.labels.to(torch.int16)),
         (torch.cat([torch.zeros(1), case.boxes.flatten()])[1:].view(2, 90, 4), case.scores, case.labels.to(torch.int8)),
     ]
@@ -377,6 +391,7 @@ def assign_arguments() -> dict[str, Any]:
 
 
 FUNCTIONS = {"nms_padded": nms_arguments, "task_aligned": assign_arguments}
+ACCEPTED = {("nms_padded", "boxes"): ["float32", "float64"]}  # where it is not the dtype of the good argument alone
 OUTPUTS = {"indices", "counts", "box_index", "target_score"}
 every_function = pytest.mark.parametrize("name", FUNCTIONS)
 every_array = pytest.mark.parametrize(
@@ -411,12 +426,14 @@ def test_the_good_arguments_are_good(name: str) -> None:
 @every_array
 def test_another_dtype_is_refused(name: str, argument: str) -> None:
     good = FUNCTIONS[name]()[argument]
+    accepted = ACCEPTED.get((name, argument), [str(good.dtype)])
+    wanted = " or ".join(accepted)
     for dtype in ("f4", "f8", "f2", "i4", "u4", "i8", "u8", "i1", "?", "c8", ">f4", ">i4", ">i8", "S4", "V4", "V8"):
-        if np.dtype(dtype) != good.dtype:
+        if str(np.dtype(dtype)) not in accepted:
             other = np.zeros(good.shape, dtype)
-            refused(name, {argument: other}, f"^{argument} must be {good.dtype}, got format '")
+            refused(name, {argument: other}, f"^{argument} must be {wanted}, got format '")
     structured = np.zeros(good.shape, [("value", good.dtype)])
-    refused(name, {argument: structured}, f"^{argument} must be {good.dtype}, got format '")
+    refused(name, {argument: structured}, f"^{argument} must be {wanted}, got format '")
 
 
 @every_array
@@ -473,8 +490,9 @@ def test_what_is_no_array_is_refused(name: str, argument: str) -> None:
     for other in (good.tolist(), object(), "text", 3.0, torch.from_numpy(good), np.ndarray, None):
         if other is not None or argument != "labels" or name != "nms_padded":
             refused(name, {argument: other}, f"^{argument} must be a C-contiguous")
-    refused(name, {argument: bytearray(good.nbytes)}, f"^{argument} must be {good.dtype}, got format 'B'$")
-    refused(name, {argument: memoryview(bytearray(good.nbytes)).cast("c")}, f"^{argument} must be {good.dtype}")
+    wanted = " or ".join(ACCEPTED.get((name, argument), [str(good.dtype)]))
+    refused(name, {argument: bytearray(good.nbytes)}, f"^{argument} must be {wanted}, got format 'B'$")
+    refused(name, {argument: memoryview(bytearray(good.nbytes)).cast("c")}, f"^{argument} must be {wanted}")
 
 
 @every_array
@@ -677,7 +695,8 @@ def nms_arguments(generator):
     if generator.random() < 0.05:
         thresholds[generator.integers(2)] = float(generator.choice([np.nan, np.inf, -np.inf, -1, 1e300]))
     outputs = np.full((batch, most), -9), np.full(batch, -9, np.int32)
-    return [boxes(generator, batch, count), scores, labels, *thresholds, *outputs]
+    wide = np.float64 if generator.random() < 0.4 else np.float32
+    return [boxes(generator, batch, count).astype(wide), scores, labels, *thresholds, *outputs]
 
 def assign_arguments(generator):
     batch, count, classes = generator.integers(0, 4), generator.integers(0, 12), generator.integers(1, 5)
@@ -751,14 +770,18 @@ def gcc(*arguments: str) -> str:
 
 
 def exercised(
-    folder: Path, source: str, *flags: str, environment: dict[str, str] | None = None, exercise: str = EXERCISE
+    folder: Path,
+    sources: dict[str, str],
+    *flags: str,
+    environment: dict[str, str] | None = None,
+    exercise: str = EXERCISE,
 ) -> subprocess.CompletedProcess[str]:
-    """Compile a version of native.c and exercise it in a process of its own, which prints a sum of all results."""
-    (folder / "native.c").write_text(source)
-    headers = ["-I" + sysconfig.get_paths()["include"], f"-I{SOURCE.parent}"]
+    """Compile a version of the sources and exercise it in a process of its own, which prints a sum of all results."""
+    for name, text in sources.items():
+        (folder / name).write_text(text)
+    headers = ["-I" + sysconfig.get_paths()["include"], f"-I{FOLDER}"]
     fixed = ["-shared", "-fPIC", "-DNO_CLONES", "-Wall", "-Wextra", "-Werror"]
-    sources = [str(folder / "native.c"), str(SOURCE.parent / "norm_silu.c")]
-    gcc(*fixed, *flags, *headers, *sources, "-lm", "-o", str(folder / "_native.so"))
+    gcc(*fixed, *flags, *headers, *(str(folder / name) for name in sources), "-lm", "-o", str(folder / "_native.so"))
     return subprocess.run(
         [sys.executable, "-c", exercise + RUN, str(folder / "_native.so")],
         capture_output=True,
@@ -767,16 +790,16 @@ def exercised(
     )
 
 
-def sanitized(folder: Path, source: str, exercise: str = EXERCISE) -> subprocess.CompletedProcess[str]:
+def sanitized(folder: Path, sources: dict[str, str], exercise: str = EXERCISE) -> subprocess.CompletedProcess[str]:
     library = gcc("-print-file-name=libasan.so")
     if not Path(library).is_absolute():
         pytest.skip("no libasan")
     options = {"LD_PRELOAD": library, "PYTHONMALLOC": "malloc"}
     flags: dict[str, Any] = {"environment": {**options, "ASAN_OPTIONS": "detect_leaks=1"}, "exercise": exercise}
-    result = exercised(folder, source, *SANITIZE, **flags)
+    result = exercised(folder, sources, *SANITIZE, **flags)
     if "LeakSanitizer has encountered a fatal error" in result.stderr:  # it needs ptrace
         flags["environment"] = {**options, "ASAN_OPTIONS": "detect_leaks=0"}
-        result = exercised(folder, source, *SANITIZE, **flags)
+        result = exercised(folder, sources, *SANITIZE, **flags)
     return result
 
 
@@ -792,9 +815,9 @@ def test_the_sanitizers_find_nothing_and_the_result_is_the_installed_ones(tmp_pa
 
     The interpreter leaks a little itself, so that the exit status says nothing.
     """
-    result = sanitized(tmp_path, SOURCE.read_text())
+    result = sanitized(tmp_path, SOURCES)
     assert result.stdout.strip() == installed_sum(), result.stderr
-    assert "native.c" not in result.stderr
+    assert not any(name in result.stderr for name in SOURCES)
     assert "runtime error" not in result.stderr
 
 
@@ -804,7 +827,7 @@ def test_every_instruction_set_gives_the_same(processor: str, tmp_path: Path) ->
     known = Path("/proc/cpuinfo").read_text().split() if sys.platform == "linux" else []
     if not {processor, "fma"} <= set(known):
         pytest.skip(f"a processor without {processor}")
-    result = exercised(tmp_path, SOURCE.read_text(), "-O3", f"-m{processor}", "-mfma", "-ffp-contract=off")
+    result = exercised(tmp_path, SOURCES, "-O3", f"-m{processor}", "-mfma", "-ffp-contract=off")
     assert result.stdout.strip() == installed_sum(), result.stderr
 
 
@@ -819,13 +842,12 @@ def test_every_instruction_set_gives_the_same(processor: str, tmp_path: Path) ->
     ],
 )
 def test_the_sanitizers_see_a_planted_mistake(good: str, bad: str, complaint: str, tmp_path: Path) -> None:
-    source = SOURCE.read_text()
-    assert source.count(good) == 1
-    result = sanitized(tmp_path, source.replace(good, bad))
+    assert "".join(SOURCES.values()).count(good) == 1
+    result = sanitized(tmp_path, {name: text.replace(good, bad) for name, text in SOURCES.items()})
     if complaint == LEAK and "LeakSanitizer" not in result.stderr:
         pytest.skip("LeakSanitizer cannot run here")
     assert complaint in result.stderr
-    assert "native.c:" in result.stderr
+    assert any(f"{name}:" in result.stderr for name in SOURCES)
 
 
 def test_buffers_that_are_not_aligned_are_refused() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,7 @@ def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 class Case(NamedTuple):
     """One picture's input to the suppression."""
 
-    boxes: Tensor  # float32 [N, 4]
+    boxes: Tensor  # float32 or float64 [N, 4]
     scores: Tensor  # float32 [N]
     labels: Tensor  # int64 [N]
 
@@ -39,7 +39,7 @@ class Case(NamedTuple):
 def greedy(
     case: Case, iou_threshold: float, score_threshold: float = -INF, most: int = 300, use_labels: bool = True
 ) -> list[int]:
-    """Walk the boxes by descending score; the overlap is float32, compared with the threshold as a real number."""
+    """Walk the boxes by descending score; the overlap has their dtype and is compared with a real number."""
     with np.errstate(all="ignore"):
         boxes, scores, labels = case.boxes.numpy(), [float(score) for score in case.scores], case.labels.tolist()
         candidates = [i for i, score in enumerate(scores) if score > score_threshold]
@@ -53,8 +53,8 @@ def greedy(
         return kept
 
 
-def overlap(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Return the float32 intersection over union of float32 boxes as real numbers: [...] of [..., 4] and [..., 4]."""
+def overlap(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return the intersection over union, in the boxes' own dtype, as real numbers: [...] of [..., 4] and [..., 4]."""
     size = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     size = np.where(size < 0, np.float32(0), size)
     both = size[..., 0] * size[..., 1]
@@ -470,10 +470,134 @@ def test_max_detections_reached_inside_a_block_stops_there() -> None:
     )
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
-def test_every_dtype_is_computed_in_float32(dtype: torch.dtype) -> None:
+# Boxes that need more digits than float32 has: an oracle in float64, or the same boxes near zero
+
+ORIGINS = {
+    "origin": (0.0, 0.0),
+    "UTM": (388096.0, 3948996.0),  # metres
+    "Web Mercator": (15558000.0, 4257000.0),
+    "centimetres": (1555800012.0, -425700034.0),
+    "far out": (2.0**45, -(2.0**46)),
+}
+
+
+@pytest.mark.parametrize("origin", ORIGINS.values(), ids=ORIGINS)
+def test_boxes_on_a_map_are_suppressed_as_at_the_origin(origin: tuple[float, float]) -> None:
+    """Boxes (0,0)-(1,1) and (0.6,0)-(1.6,1) overlap by 0.4 / 1.6; the third overlaps the first by 0.98^2 / 1.0396."""
+    boxes = torch.tensor([[0, 0, 1, 1], [0.6, 0, 1.6, 1], [0.02, 0.02, 1.02, 1.02]], dtype=torch.float64)
+    boxes, scores = boxes + torch.tensor([*origin, *origin], dtype=torch.float64), torch.tensor([0.9, 0.8, 0.7])
+    assert nms(boxes, scores, 0.3).tolist() == [0, 1]
+    assert nms(boxes, scores, 0.2).tolist() == [0]
+    assert batched_nms(boxes, scores, torch.tensor([0, 0, 1]), 0.3).tolist() == [0, 1, 2]
+
+
+def test_boxes_in_degrees_are_suppressed() -> None:
+    """A metre is some 0.00001 degrees, less than float32's step at 139 degrees. 8 x 8 of 10 x 10 are 64 / 136."""
+    corner = torch.tensor([139.763416, 35.678513] * 2, dtype=torch.float64)
+    boxes = corner + torch.tensor([[0, 0, 10, 10], [2, 2, 12, 12]], dtype=torch.float64) * 1e-6
+    assert nms(boxes, torch.tensor([0.9, 0.8]), 0.46).tolist() == [0]
+    assert nms(boxes, torch.tensor([0.9, 0.8]), 0.48).tolist() == [0, 1]
+
+
+@every_maker
+@pytest.mark.parametrize("origin", ORIGINS.values(), ids=ORIGINS)
+def test_float64_boxes_agree_with_a_greedy_loop_in_float64(
+    make: Callable[[int, torch.Generator], Case], origin: tuple[float, float]
+) -> None:
+    for number, count in enumerate((2, 65, 140)):
+        case = make(count, torch.Generator().manual_seed(count))
+        far = case._replace(boxes=case.boxes.double() + torch.tensor([*origin, *origin], dtype=torch.float64))
+        settings = (THRESHOLDS[number], *SETTINGS[number])
+        assert ours(far, *settings) == greedy(far, *settings), (count, settings)
+
+
+@every_maker
+def test_float64_boxes_agree_with_torchvision(make: Callable[[int, torch.Generator], Case]) -> None:
+    """Which computes in the dtype of the boxes."""
+    case = make(140, torch.Generator().manual_seed(3))
+    far = case._replace(boxes=case.boxes.double() * 1e-6 + 139, scores=case.scores.double())
+    for iou_threshold in THRESHOLDS:
+        assert ours(far, iou_threshold) == by_torchvision(far, iou_threshold, -INF, 300, True)
+
+
+def test_boxes_all_over_a_map_are_suppressed_each_in_its_place() -> None:
+    """Two hundred towns 67 million units apart: one origin for all of them would leave float32 no digits."""
+    towns, kept = [], []
+    for number in range(200):
+        town = whole_pixels(6, torch.Generator().manual_seed(number))
+        kept += [6 * number + place for place in greedy(town._replace(boxes=town.boxes.double()), 0.4)]
+        towns.append(town._replace(boxes=town.boxes.double() + number * 2.0**26))
+    boxes, scores, labels = (torch.cat(list(part)) for part in zip(*towns))
+    order = scores.argsort(descending=True, stable=True).tolist()
+    for dtype in (torch.float64, torch.int64):
+        found = batched_nms(boxes.to(dtype), scores, labels, 0.4).tolist()
+        assert found == [place for place in order if place in kept]
+    assert 200 < len(kept) < 1200
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64], ids=str)
+def test_whole_numbers_that_float32_cannot_hold_are_told_apart(dtype: torch.dtype) -> None:
+    high = 2**30
+    boxes = torch.tensor([[high, high, high + 3, high + 3], [high + 3, high, high + 6, high + 3]], dtype=dtype)
+    assert nms(boxes, torch.tensor([0.9, 0.8]), 0.1).tolist() == [0, 1]  # they touch
+    assert nms(boxes[[0, 0]], torch.tensor([0.9, 0.8]), 0.1).tolist() == [0]
+
+
+@pytest.mark.parametrize("wild", [(NAN, 0, 50, 50), (0, 0, INF, INF), (-INF, -INF, INF, INF), (1e300, 0, 1.1e300, 9)])
+def test_a_wild_box_harms_no_other_on_a_map(wild: tuple[float, ...]) -> None:
+    case = random_case(100, torch.Generator().manual_seed(5))
+    case = case._replace(boxes=case.boxes.double() + 2.0**40)
+    boxes = torch.cat([case.boxes, torch.tensor([wild], dtype=torch.float64)])
+    more = Case(boxes, torch.cat([case.scores, torch.tensor([2.0])]), torch.cat([case.labels, case.labels[:1]]))
+    plain = ours(case, 0.4)
+    assert ours(more, 0.4) == [100, *plain]
+    assert plain == greedy(case, 0.4)
+
+
+def test_another_picture_of_the_batch_does_not_matter_on_a_map() -> None:
+    cases = [whole_pixels(80, torch.Generator().manual_seed(seed)) for seed in (0, 1)]
+    boxes = torch.stack([cases[0].boxes.double() - 2.0**47, cases[1].boxes.double() + 2.0**47])
+    scores, labels = (torch.stack([part, other]) for part, other in list(zip(*cases))[1:])
+    indices, counts = nms_padded(boxes, scores, labels, 0.4)
+    for row, count, case in zip(indices, counts.tolist(), cases):
+        assert row[:count].tolist() == greedy(case._replace(boxes=case.boxes.double()), 0.4)
+
+
+def test_scores_of_float64_keep_their_digits() -> None:
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9]])
+    close = torch.tensor([0.5, 0.5 + 1e-12], dtype=torch.float64)
+    assert nms(boxes, close, 0.5).tolist() == [1]
+    assert nms(boxes.double(), close.flip(0), 0.5).tolist() == [0]
+    _, counts = nms_padded(boxes[None, :1], close[None, 1:], None, 0.5, 0.5, 1)
+    assert counts.tolist() == [1]
+    _, counts = nms_padded(boxes[None, :1], close[None, :1], None, 0.5, 0.5, 1)
+    assert counts.tolist() == [0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64], ids=str)
+def test_scores_of_any_width_order_the_boxes_alike(dtype: torch.dtype) -> None:
+    for seed in range(3):
+        case = odd_scores(150, torch.Generator().manual_seed(seed))
+        if dtype == torch.int64:
+            case = case._replace(scores=(case.scores.nan_to_num(0, 2, -2) * 10).round())
+        for score_threshold in (-INF, 0.0, 0.3):
+            wanted = greedy(case, 0.4, score_threshold)
+            assert ours(case._replace(scores=case.scores.to(dtype)), 0.4, score_threshold) == wanted
+            assert len(wanted) > 5
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int32, torch.int64], ids=str)
+def test_no_boxes_of_a_wide_dtype_give_an_empty_result(dtype: torch.dtype) -> None:
+    assert nms(torch.zeros(0, 4, dtype=dtype), torch.zeros(0, dtype=torch.float64), 0.5).tolist() == []
+    indices, counts = nms_padded(torch.zeros(2, 0, 4, dtype=dtype), torch.zeros(2, 0), None, 0.5, max_detections=3)
+    assert (indices.tolist(), counts.tolist()) == ([[-1] * 3] * 2, [0, 0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int16], ids=str)
+def test_narrow_dtypes_are_computed_in_float32(dtype: torch.dtype) -> None:
     case = random_case(150, torch.Generator().manual_seed(15))
-    boxes, scores = (case.boxes * 6).to(dtype), case.scores.to(dtype)
+    scores = case.scores.to(dtype) if dtype.is_floating_point else case.scores
+    boxes = (case.boxes * 6).to(dtype)
     area = (boxes[:, 2] - boxes[:, 0]).float() * (boxes[:, 3] - boxes[:, 1]).float()
     assert float(area.max()) > torch.finfo(torch.float16).max  # would be infinite in float16
     wanted = greedy(Case(boxes.float(), scores.float(), case.labels), 0.4)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tests.ops.test_native import SOURCE, sanitized
+from tests.ops.test_native import SOURCES, sanitized
 from yolo_lite.models.blocks import ConvBlock
 from yolo_lite.ops import native
 from yolo_lite.ops.norm_silu import norm_silu
@@ -292,7 +292,7 @@ def exercise(module):
 
 
 def test_the_sanitizers_find_nothing(tmp_path: Path) -> None:
-    result = sanitized(tmp_path, SOURCE.read_text(), EXERCISE)
+    result = sanitized(tmp_path, SOURCES, EXERCISE)
     assert result.stdout.strip() == "finished", result.stderr
     assert "norm_silu" not in result.stderr
     assert "runtime error" not in result.stderr

@@ -253,6 +253,65 @@ def test_vmap_inside_compile_equals_a_loop() -> None:
     assert_equal(found, looped([suppress(*case) for case in cases]))
 
 
+# Boxes of float64 that lie where float32 would not tell them apart
+
+
+def on_a_map(case: Case) -> Case:
+    return case._replace(boxes=case.boxes.double() + 2.0**40)
+
+
+@each_implementation
+@pytest.mark.parametrize("make", [random_case, tied], ids=lambda make: make.__name__)
+def test_boxes_on_a_map_are_suppressed_alike_however_the_op_is_called(make: Any) -> None:
+    generator = torch.Generator().manual_seed(26)
+    cases = [on_a_map(batch_of(make, 2, 60, generator)) for _ in range(3)]
+    wanted = looped([suppress(*case) for case in cases])
+    stacked = [torch.stack(list(part)) for part in zip(*cases)]
+    assert_equal(torch.vmap(suppress)(*stacked), wanted)
+    compiled = torch.compile(suppress, fullgraph=True, backend="aot_eager")
+    assert_equal(looped([compiled(*case) for case in cases]), wanted)
+    graph = make_fx(suppress)(*cases[0])
+    assert_equal(looped([graph(*case) for case in cases]), wanted)
+    narrow = looped([suppress(case.boxes.float(), case.scores, case.labels) for case in cases])
+    assert not torch.equal(narrow[0], wanted[0])
+
+
+def test_boxes_on_a_map_are_suppressed_alike_by_an_exported_module() -> None:
+    class Far(torch.nn.Module):
+        def forward(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+            return *suppress(boxes, scores, labels), box_iou(boxes, boxes, "ciou")
+
+    case = on_a_map(drawn(27))
+    program = torch.export.export(Far(), tuple(case)).module()
+    for other in (case, on_a_map(drawn(28))):
+        indices, counts, overlaps = program(*other)
+        assert_equal((indices, counts), suppress(*other))
+        assert torch.equal(overlaps, box_iou(other.boxes, other.boxes, "ciou"))
+
+
+@pytest.mark.parametrize("kind", ["iou", "giou", "diou", "ciou"])
+def test_overlaps_on_a_map_are_alike_however_they_are_asked_for(kind: str) -> None:
+    boxes1, boxes2 = on_a_map(drawn(29)).boxes, on_a_map(drawn(30)).boxes
+    wanted = box_iou(boxes1, boxes2, kind)
+    compiled = torch.compile(box_iou, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(boxes1, boxes2, kind), wanted)
+    assert torch.equal(torch.vmap(lambda a, b: box_iou(a, b, kind))(boxes1, boxes2), wanted)
+    assert torch.equal(IOU_OP(boxes1, boxes2, kind, 1e-7), wanted)
+    assert torch.equal(torch.vmap(lambda a, b: IOU_OP(a, b, kind, 1e-7))(boxes1, boxes2), wanted)
+    assert not torch.equal(box_iou(boxes1.float(), boxes2.float(), kind), wanted)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))), reason="inductor needs a compiler")
+def test_inductor_keeps_overlaps_in_their_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes -0.0 + 0.0 for -0.0."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    boxes = torch.tensor([[0.0, 0, 0, -0.0], [0, 0, 5, 5], [1, 0, 1, -0.0]])
+    torch.testing.assert_close(
+        torch.compile(box_iou, fullgraph=True)(boxes, boxes, "ciou"), box_iou(boxes, boxes, "ciou")
+    )
+
+
 # Tracing, shapes, gradients
 
 

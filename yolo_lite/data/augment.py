@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -256,6 +255,6 @@ def _pipeline(config: AugmentConfig, scale: tuple[float, float] | None, colour: 
         filter_invalid_bboxes=True,
         label_fields=["labels"],
     )
-    with warnings.catch_warnings():  # it warns where no step moves boxes, though there is nothing wrong with that
-        warnings.simplefilter("ignore", UserWarning)
-        return A.Compose(steps, bbox_params=boxes)
+    if not any(isinstance(step, A.DualTransform) for step in steps):
+        steps.append(A.NoOp())  # or it would warn that no step moves boxes, though there is nothing wrong with that
+    return A.Compose(steps, bbox_params=boxes)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from PIL.Image import DecompressionBombWarning
 
 from yolo_lite.data.loader import usable_cores
 from yolo_lite.errors import InputError
@@ -77,8 +75,7 @@ def keep_pictures(
         return None
     say(f"pictures kept in memory: {len(sizes):,}, {_in_gb(need)}")
     kept = KeptPictures(sizes)
-    with warnings.catch_warnings(), ThreadPoolExecutor(min(32, usable_cores())) as threads:
-        warnings.simplefilter("ignore", DecompressionBombWarning)  # threads cannot each switch it off and on again
+    with ThreadPoolExecutor(min(32, usable_cores())) as threads:
         stored = threads.map(lambda index: kept.store(index, decode(index)), range(len(sizes)))
         for done, _ in enumerate(stored, 1):
             on_picture(done, len(sizes))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL.Image import DecompressionBombWarning
 from torch.utils.data import Dataset
 
 from yolo_lite.data.cache import may_keep
@@ -104,8 +102,7 @@ class ClassDataset(Dataset[ClassSample]):
             return len(group)
 
         groups = [list(group) for _, group in itertools.groupby(range(total), kind)]
-        with warnings.catch_warnings(), ThreadPoolExecutor(min(32, usable_cores())) as threads:
-            warnings.simplefilter("ignore", DecompressionBombWarning)  # threads cannot each switch it off and on again
+        with ThreadPoolExecutor(min(32, usable_cores())) as threads:
             for count in threads.map(store, groups):
                 done += count
                 on_picture(done, total)

@@ -35,7 +35,8 @@ import numpy.typing as npt
 from yolo_lite.config import read_yaml
 from yolo_lite.data.discover import canonical_split, find_splits, is_detection_set, locate, read_train_and_val
 from yolo_lite.data.images import IMAGE_SUFFIXES
-from yolo_lite.errors import InputError, some, suggest
+from yolo_lite.errors import InputError, reason, some, suggest
+from yolo_lite.files import check_readable, read_bytes
 from yolo_lite.structures import ClassificationSet, ClassRecord, DetectionSet
 
 Splits = dict[str, ClassificationSet]
@@ -291,6 +292,7 @@ def _check_classes(train: ClassificationSet) -> None:
 def _tree(path: Path) -> tuple[dict[PurePosixPath, Content], list[PurePosixPath]]:
     """Return the files of a folder or archive by relative path, and its folders; hidden ones are left out."""
     if path.is_dir():
+        check_readable(path)
         entries = sorted(path.rglob("*"))
         files: dict[PurePosixPath, Content] = {
             PurePosixPath(entry.relative_to(path).as_posix()): entry for entry in entries if entry.is_file()
@@ -337,6 +339,8 @@ def _archive_tree(path: Path) -> tuple[dict[PurePosixPath, Content], list[PurePo
             if archive.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):  # at a damaged header tarfile stops in silence
                 raise tarfile.ReadError("a damaged header")
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise InputError(f"cannot read {path}: {reason(error)}") from error
         raise InputError(f"{path} is damaged, cut short or no tar file ({str(error).splitlines()[0]})") from error
     return dict(sorted(files.items())), sorted(folders)
 
@@ -496,7 +500,7 @@ def _idx_splits(path: Path, files: Mapping[PurePosixPath, Content]) -> Splits:
 
 def _read_idx(path: Path, name: PurePosixPath, content: Content, dimensions: int) -> npt.NDArray[np.uint8]:
     """Read an idx file of bytes: a zero, a zero, 8, the number of dimensions, each of these (big-endian), the values."""
-    raw = content.read_bytes() if isinstance(content, Path) else content
+    raw = read_bytes(content) if isinstance(content, Path) else content
     if name.suffix == ".gz":
         try:
             raw = gzip.decompress(raw)
@@ -527,11 +531,11 @@ def _cifar_splits(path: Path, files: Mapping[PurePosixPath, Content]) -> Splits:
     names = [f"class {label}" for label in range(10)]
     for name, content in files.items():
         if name.name == "batches.meta.txt":
-            text = (content.read_bytes() if isinstance(content, Path) else content).decode("utf-8", "replace")
+            text = (read_bytes(content) if isinstance(content, Path) else content).decode("utf-8", "replace")
             names = [line.strip() for line in text.splitlines() if line.strip()] or names
     splits: dict[str, list[npt.NDArray[np.uint8]]] = {}
     for name, content in batches.items():
-        raw = content.read_bytes() if isinstance(content, Path) else content
+        raw = read_bytes(content) if isinstance(content, Path) else content
         if not raw or len(raw) % _CIFAR_BYTES:
             raise InputError(
                 f"{path / name} is no batch of CIFAR-10: {len(raw):,} bytes are no multiple of {_CIFAR_BYTES:,}"

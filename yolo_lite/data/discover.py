@@ -36,7 +36,7 @@ from yolo_lite.data.images import IMAGE_SUFFIXES, read_image_size
 from yolo_lite.data.voc import read_voc, voc_class_names
 from yolo_lite.data.yolo_txt import read_yolo_txt
 from yolo_lite.errors import InputError, some, suggest
-from yolo_lite.files import read_text
+from yolo_lite.files import check_readable, read_text
 from yolo_lite.structures import DetectionSet, ImageRecord
 
 Splits = dict[str, Callable[[], DetectionSet]]
@@ -158,6 +158,7 @@ def find_splits(data: Path, difficult: bool = False) -> Splits:
         if data.suffix not in (".yaml", ".yml"):
             raise InputError(f"{data} is neither a folder nor a YAML or JSON file; --data takes one of these")
         return _yaml_splits(data, difficult)
+    check_readable(data)
     splits = _coco_splits(data) or _roboflow_splits(data) or _yolo_splits(data) or _voc_splits(data, difficult)
     if not splits:
         content = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in data.iterdir())
@@ -270,6 +271,7 @@ def add_unlabelled(data: DetectionSet, folder: Path) -> DetectionSet:
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; --unlabelled takes a folder of pictures")
+    check_readable(folder)
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
     if not files:
         raise InputError(f"no pictures in the folder {folder}; looked for {', '.join(IMAGE_SUFFIXES)}")

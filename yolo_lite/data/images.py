@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
-import warnings
 import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from PIL import Image as PillowImage
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
 
-from yolo_lite.errors import InputError
+from yolo_lite.data.tiff import CameraRawError, find_full_image
+from yolo_lite.errors import InputError, reason
 from yolo_lite.structures import Image
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 MAX_PIXELS = 178_956_970  # 512 MiB of RGB; more than any camera gives, and where Pillow too refuses
-_DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error)
+_DECODER_ERRORS = (
+    *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, AssertionError),
+    *(struct.error, zlib.error),
+)
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_TEXTS = (b"iCCP", b"tEXt", b"zTXt", b"iTXt")
+_TURNING_TEXTS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")  # they may hold an orientation
+T = TypeVar("T")
 
 
 def read_image(path: Path) -> Image:
@@ -27,11 +37,13 @@ def read_image(path: Path) -> Image:
     Grey is repeated three times; of 16 bits the upper 8 are kept; transparency is dropped, not blended; CMYK and
     palettes are converted; of an animation the first frame is taken.
 
+    Of a TIFF that begins with a thumbnail, as camera raw files do, the full image is taken.
+
     Raises:
-        InputError: naming the file, where it is missing, empty, truncated, no picture, or larger than MAX_PIXELS.
+        InputError: naming the file, where it is missing, empty, truncated, no picture, or larger than MAX_PIXELS; where
+            it cannot be read, with the system's reason; where its full image is a camera's raw data.
     """
-    with _open(path) as picture:
-        return _decoded(picture, str(path))
+    return _read(path, lambda picture: _decoded(picture, str(path)))
 
 
 def read_image_shrunk(path: Path, most: int) -> tuple[Image, int]:
@@ -50,7 +62,8 @@ def read_image_shrunk(path: Path, most: int) -> tuple[Image, int]:
     Raises:
         InputError: as read_image does.
     """
-    with _open(path) as picture:
+
+    def shrunk(picture: PillowImage.Image) -> tuple[Image, int]:
         full = picture.size
         for divisor in (8, 4, 2):
             if divisor <= most and full[0] % divisor == full[1] % divisor == 0:
@@ -59,25 +72,17 @@ def read_image_shrunk(path: Path, most: int) -> tuple[Image, int]:
         divisor = full[0] // picture.width
         return _decoded(picture, str(path)), divisor
 
+    return _read(path, shrunk)
+
 
 def decode_image(content: bytes, name: str) -> Image:
     """Read the bytes of a picture file as `read_image` reads the file; messages call it `name`."""
-    with _open(Path(name), content) as picture:
-        return _decoded(picture, name)
+    return _read(Path(name), lambda picture: _decoded(picture, name), content)
 
 
 def read_image_size(path: Path) -> tuple[int, int]:
     """Read (height, width) of the upright picture from the file's header; raises as read_image does."""
-    with _open(path) as picture:
-        width, height = picture.size
-        if isinstance(picture, TiffImageFile):  # whether Pillow has swapped its sides by now depends on its version
-            width, height = picture.tag_v2[256], picture.tag_v2[257]  # the tags ImageWidth and ImageLength
-        try:
-            exif = PillowImage.Image.getexif(picture)  # of the header: PNG's own getexif would decode all pixels first
-            turned = exif.get(0x0112, 1) in (5, 6, 7, 8)  # these EXIF orientations swap the sides
-        except _DECODER_ERRORS as error:
-            raise InputError(f"{path} has damaged EXIF data ({_one_line(error)})") from error
-    return (width, height) if turned else (height, width)
+    return _read(path, lambda picture: _upright_size(picture, path))
 
 
 def pillow_to_rgb(picture: PillowImage.Image, name: str = "the picture") -> Image:
@@ -93,34 +98,138 @@ def pillow_to_rgb(picture: PillowImage.Image, name: str = "the picture") -> Imag
     return np.array(picture.convert("RGB"))
 
 
+def _read(path: Path, take: Callable[[PillowImage.Image], T], content: bytes | None = None) -> T:
+    """Open a picture, of which only the header is read by then, and return what `take` makes of it."""
+    try:
+        with _open(path, content) as file:
+            further_tries = [_TURNING_TEXTS, ()] if _starts_with(file, _PNG) else []
+            while True:
+                try:
+                    return take(_identify(file, path))
+                except InputError as error:
+                    if not further_tries or type(error.__cause__) is not ValueError:  # as Pillow says of long texts
+                        raise
+                file = _without_texts(file, further_tries.pop(0))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {reason(error)}") from error
+
+
+@contextlib.contextmanager
+def _open(path: Path, content: bytes | None) -> Iterator[BinaryIO]:
+    """Open a file, or its content, for the time of a with-block."""
+    try:
+        opened = path.open("rb") if content is None else io.BytesIO(content)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
+        if content is None and path.is_dir():
+            raise InputError(f"{path} is a folder, expected a picture") from error
+        raise InputError(f"cannot read {path}: {reason(error)}") from error
+    with opened as file:
+        yield file if file.seekable() else io.BytesIO(file.read())
+
+
+def _identify(file: BinaryIO, path: Path) -> PillowImage.Image:
+    """Return the picture that a file holds, not decoded yet.
+
+    `PillowImage.open` would do, but for its warning about large pictures. It cannot be switched off for one thread.
+    """
+    try:
+        full = find_full_image(file)
+    except CameraRawError as error:
+        raise InputError(
+            f"{path} is a camera raw file, and only its preview could be read; convert it to JPEG, PNG or TIFF first"
+        ) from error
+    if full is not None:
+        file.seek(0)
+        file = io.BytesIO(full.header + file.read()[len(full.header) :])
+    picture = _first_that_fits(file, path)
+    if picture.width * picture.height > MAX_PIXELS:
+        raise _too_large(path)
+    if full is not None:
+        picture.getexif()[0x0112] = full.orientation
+    return picture
+
+
+def _first_that_fits(file: BinaryIO, path: Path) -> PillowImage.Image:
+    """Return the picture as the first format has it that knows the file by its beginning and makes sense of it."""
+    file.seek(0)
+    beginning = file.read(16)
+    if not beginning:
+        raise InputError(f"{path} is empty (0 bytes)")
+    failures: list[tuple[str, BaseException]] = []
+    tried: set[str] = set()
+    for load_formats in (PillowImage.preinit, PillowImage.init):  # the usual ones, all
+        load_formats()
+        for kind in [kind for kind in PillowImage.ID if kind not in tried]:
+            tried.add(kind)
+            factory, accepts = PillowImage.OPEN[kind]
+            try:
+                known = not accepts or accepts(beginning)
+                if isinstance(known, str):  # by a name, but Pillow was built without it
+                    raise SyntaxError(known)
+                if not known:
+                    continue
+                file.seek(0)
+                return factory(file, "")
+            except PillowImage.DecompressionBombError as error:
+                raise _too_large(path) from error
+            except _DECODER_ERRORS as error:
+                if isinstance(error, OSError) and error.errno:
+                    raise
+                if accepts:  # the other formats have no beginning of their own
+                    failures.append((kind, error))
+    message = f"{path} is not a picture that can be read"
+    if not failures:
+        raise InputError(f"{message} (looked for JPEG, PNG, WebP, TIFF ...)")
+    kind, cause = failures[0]
+    is_unknown = isinstance(cause.__cause__ or cause, KeyError)  # as of a compression
+    words = f"unknown value {cause}" if is_unknown else reason(cause)
+    raise InputError(f"{message} ({kind}: {words})") from cause
+
+
 def _decoded(picture: PillowImage.Image, name: str) -> Image:
     try:
         return pillow_to_rgb(picture, name)
-    except _DECODER_ERRORS as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{name} is damaged or cut short and cannot be decoded ({_one_line(error)})") from error
-
-
-def _open(path: Path, content: bytes | None = None) -> PillowImage.Image:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PillowImage.DecompressionBombWarning)
-            picture = PillowImage.open(path if content is None else io.BytesIO(content))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist") from error
-    except IsADirectoryError as error:
-        raise InputError(f"{path} is a folder, expected a picture") from error
     except PillowImage.DecompressionBombError as error:
-        raise _too_large(path) from error
-    except (UnidentifiedImageError, *_DECODER_ERRORS) as error:
-        if content == b"" or (content is None and path.is_file() and path.stat().st_size == 0):
-            raise InputError(f"{path} is empty (0 bytes)") from error
-        raise InputError(f"{path} is not a picture that can be read (looked for JPEG, PNG, WebP, TIFF ...)") from error
-    if picture.width * picture.height > MAX_PIXELS:
-        picture.close()
-        raise _too_large(path)
-    return picture
+        raise _too_large(Path(name)) from error
+    except _DECODER_ERRORS as error:
+        if isinstance(error, InputError) or (isinstance(error, OSError) and error.errno):
+            raise
+        raise InputError(f"{name} is damaged or cut short and cannot be decoded ({reason(error)})") from error
+
+
+def _upright_size(picture: PillowImage.Image, path: Path) -> tuple[int, int]:
+    width, height = picture.size
+    if isinstance(picture, TiffImageFile):  # whether Pillow has swapped its sides by now depends on its version
+        width, height = picture.tag_v2[256], picture.tag_v2[257]  # the tags ImageWidth and ImageLength
+    try:
+        exif = PillowImage.Image.getexif(picture)  # of the header: PNG's own getexif would decode all pixels first
+        turned = exif.get(0x0112, 1) in (5, 6, 7, 8)  # these EXIF orientations swap the sides
+    except _DECODER_ERRORS as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        raise InputError(f"{path} has damaged EXIF data ({reason(error)})") from error
+    return (width, height) if turned else (height, width)
+
+
+def _without_texts(file: BinaryIO, keep: tuple[bytes, ...]) -> BinaryIO:
+    """Copy a PNG without its colour profile and texts, which change no pixel, except texts that begin with `keep`."""
+    file.seek(0)
+    content = file.read()
+    copy, place = io.BytesIO(), len(_PNG)
+    copy.write(_PNG)
+    while place + 8 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, place)
+        if kind not in _PNG_TEXTS or content.startswith(keep, place + 8):
+            copy.write(content[place : place + 12 + length])  # with length, kind and checksum
+        place += 12 + length
+    return copy
+
+
+def _starts_with(file: BinaryIO, beginning: bytes) -> bool:
+    file.seek(0)
+    return file.read(len(beginning)) == beginning
 
 
 def _too_large(path: Path) -> InputError:
@@ -128,7 +237,3 @@ def _too_large(path: Path) -> InputError:
         f"{path} says it has more than {MAX_PIXELS:,} pixels and is not opened, since small files can unpack to fill "
         "the memory; scale the picture down first"
     )
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from yolo_lite.data.images import IMAGE_SUFFIXES
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, reason
 from yolo_lite.files import temporary
 from yolo_lite.structures import Image
 
@@ -187,6 +187,11 @@ def _capture(path: Path) -> Any:
         raise InputError(f"{path} does not exist")
     if path.is_file() and path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes)")
+    if path.is_file():  # OpenCV does not say why it cannot open one
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {reason(error)}") from error
     capture = cv2.VideoCapture(str(path))
     if not capture.isOpened():
         capture.release()

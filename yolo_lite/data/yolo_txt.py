@@ -10,7 +10,7 @@ import numpy as np
 
 from yolo_lite.data.images import IMAGE_SUFFIXES, read_image_size
 from yolo_lite.errors import InputError
-from yolo_lite.files import read_text
+from yolo_lite.files import check_readable, read_text
 from yolo_lite.structures import DetectionSet, ImageRecord
 
 
@@ -56,6 +56,7 @@ def label_path(picture: Path) -> Path:
 
 def _pictures(path: Path) -> list[Path]:
     if path.is_dir():
+        check_readable(path)
         return sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != ".")
     if path.suffix == ".txt" and path.is_file():
         lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from yolo_lite.config import Config, config_from_dict, config_to_dict
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, reason
 from yolo_lite.files import write_atomically
 from yolo_lite.models.blocks import fuse
 from yolo_lite.models.build import build_detector
@@ -97,6 +97,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
+        if isinstance(error, OSError) and error.errno:
+            raise InputError(f"cannot read {path}: {reason(error)}") from error
         raise InputError(
             f"{path} is not a yolo_lite checkpoint, or is damaged (files that could run code are never loaded)"
         ) from error

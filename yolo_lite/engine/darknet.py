@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from yolo_lite.config import Config, InputConfig, ModelConfig, check_image_size
 from yolo_lite.engine.checkpoint import Checkpoint, save_checkpoint
 from yolo_lite.errors import InputError
-from yolo_lite.files import make_folder
+from yolo_lite.files import make_folder, read_bytes
 from yolo_lite.models.build import build_detector
 from yolo_lite.models.darknet import DarknetBackbone, DarknetConnected, DarknetConv, DarknetHead, DarknetLocal
 
@@ -185,7 +185,7 @@ def _read_names(names: Path | None, classes: int) -> tuple[str, ...]:
 def _read_bytes(path: Path) -> bytes:
     if not path.is_file():
         raise InputError(f"{path} does not exist")
-    return path.read_bytes()
+    return read_bytes(path)
 
 
 def _read_text(path: Path) -> str:

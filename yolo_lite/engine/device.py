@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import platform
 import time
@@ -69,8 +70,19 @@ def be_deterministic() -> None:
 
 def place(model: Model, device: torch.device) -> Model:
     """Move a model to a device, channels last in memory, in which convolutions are faster almost everywhere."""
+    survive_forks()
     with explain_out_of_memory("close what else uses it, or use --device cpu"):
         return model.to(device).to(memory_format=torch.channels_last)
+
+
+@functools.cache
+def survive_forks() -> None:
+    """Let every process that is forked from this one, from now on, compute on one thread.
+
+    A forked process has none of the threads that compute here, and OpenMP would wait for them for ever.
+    """
+    if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def keep_freed_memory() -> None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, reason
 from yolo_lite.models.capsule import Capsules, PrimaryCapsules
 
 Parts = tuple[nn.Module, nn.Module]
@@ -174,6 +174,8 @@ def resnet50(task: Task) -> Parts:
         try:
             model.load_state_dict(torch.load(stored, map_location="cpu", weights_only=True))
         except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+            if isinstance(error, OSError) and error.errno:
+                raise InputError(f"cannot read {stored}: {reason(error)}") from error
             raise InputError(
                 f"{stored} cannot be read as ResNet-50 weights; delete it, or download it again"
             ) from error

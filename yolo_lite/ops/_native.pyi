@@ -11,7 +11,7 @@ _Int64 = npt.NDArray[np.int64]
 PARALLEL: int  # 1 where norm_silu_* use several threads
 
 def nms_padded(
-    boxes: _Float32,
+    boxes: _Float32 | npt.NDArray[np.float64],
     scores: _Float32,
     labels: _Int64 | None,
     iou_threshold: float,

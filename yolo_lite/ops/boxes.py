@@ -53,6 +53,19 @@ def points_in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
     return (x > x1) & (x < x2) & (y > y1) & (y < y2)
 
 
+def working_dtype(*boxes: Tensor) -> torch.dtype:
+    """Return the dtype in which overlaps are computed: float64 for coordinates that float32 may not hold, else float32.
+
+    These are float64 and whole numbers of 32 and 64 bits. Apple's GPUs have no float64, so there it is always float32.
+    """
+    if any(tensor.dtype in _WIDE for tensor in boxes) and boxes[0].device.type != "mps":
+        return torch.float64
+    return torch.float32
+
+
+_WIDE = (torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64)
+
+
 def check_boxes(boxes: Tensor, name: str) -> None:
     """Raise ValueError naming the argument unless its shape is [..., 4]."""
     if boxes.ndim < 1 or boxes.shape[-1] != 4:

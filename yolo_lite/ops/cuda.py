@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import threading
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -21,10 +22,13 @@ FOLDER = Path(__file__).parent / "kernels"
 SOURCES = {"nms.cu": ("nms_keys", "nms_shared", "nms_global"), "box_iou.cu": ("box_iou",)}
 NMS_THREADS = 256
 IOU_THREADS, IOU_ROWS = 128, 16
-KEPT_BYTES = 28  # a kept box in shared memory: five float32 and an int64 label
+KEPT_BYTES = {torch.float32: 28, torch.float64: 48}  # a kept box in shared memory: five numbers and an int64 label
 SHARED_BYTES = 40 * 1024  # of the 48 KiB that every device grants a block; the rest is for the 64 boxes at hand
 
+WIDE = "_wide"  # behind the name of a kernel that was compiled for boxes of float64
+
 _Pointer, _Int, _Long, _Float = ctypes.c_void_p, ctypes.c_int, ctypes.c_longlong, ctypes.c_float
+_Real = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double}
 _devices: dict[int, Kernels | Exception] = {}
 _lock = threading.Lock()
 
@@ -100,12 +104,15 @@ def nms_padded_cuda(
     counts = torch.empty(batch, dtype=torch.int32, device=boxes.device)
     room = min(max_detections, total)
     arguments = [(tensor, _Pointer) for tensor in (boxes, labels, keys, order, indices, counts)]
-    arguments += [(total, _Int), (max_detections, _Int), (iou_threshold, _Float), (room, _Int)]
-    if KEPT_BYTES * room <= SHARED_BYTES:
-        _launch("nms_shared", (batch, 1, 1), NMS_THREADS, KEPT_BYTES * room, arguments, boxes.device)
+    arguments += [(total, _Int), (max_detections, _Int), (iou_threshold, _Real[boxes.dtype]), (room, _Int)]
+    kept_bytes = KEPT_BYTES[boxes.dtype]
+    if kept_bytes * room <= SHARED_BYTES:
+        name, shared_bytes = "nms_shared", kept_bytes * room
     else:
-        scratch = torch.empty(batch, room, 4, dtype=torch.int64, device=boxes.device)
-        _launch("nms_global", (batch, 1, 1), NMS_THREADS, 0, [*arguments, (scratch, _Pointer)], boxes.device)
+        name, shared_bytes = "nms_global", 0
+        words = -(-kept_bytes // 8)
+        arguments.append((torch.empty(batch, room, words, dtype=torch.int64, device=boxes.device), _Pointer))
+    _launch(name + _suffix(boxes), (batch, 1, 1), NMS_THREADS, shared_bytes, arguments, boxes.device)
     return indices, counts
 
 
@@ -115,8 +122,8 @@ def box_iou_cuda(
     """Return the overlap of every pair on a GPU.
 
     Args:
-        boxes1: float32 [B, N, 4]; boxes2: float32 [B, M, 4].
-        angles1: float32 [B, N], atan2(w, h) of each box, and angles2: [B, M]; needed for ciou alone.
+        boxes1: float32 or float64 [B, N, 4], in which all is computed; boxes2: [B, M, 4] of the same dtype.
+        angles1: [B, N], atan2(w, h) of each box, and angles2: [B, M], of that dtype too; needed for ciou alone.
         kind: the position in ops.iou.KINDS.
         eps: as for ops.iou.box_iou.
 
@@ -129,20 +136,25 @@ def box_iou_cuda(
         return result
     tensors = [None if tensor is None else tensor.contiguous() for tensor in (boxes1, boxes2, angles1, angles2)]
     arguments: list[tuple[Any, Any]] = [(tensor, _Pointer) for tensor in (*tensors, result)]
-    arguments += [(batch, _Int), (rows, _Int), (columns, _Int), (kind, _Int), (eps, _Float)]
+    arguments += [(batch, _Int), (rows, _Int), (columns, _Int), (kind, _Int), (eps, _Real[boxes1.dtype])]
     grid = (-(-columns // IOU_THREADS), min(-(-rows // IOU_ROWS), 65535), min(batch, 65535))
-    _launch("box_iou", grid, IOU_THREADS, 0, arguments, boxes1.device)
+    _launch("box_iou" + _suffix(boxes1), grid, IOU_THREADS, 0, arguments, boxes1.device)
     return result
 
 
+def _suffix(boxes: Tensor) -> str:
+    return WIDE if boxes.dtype == torch.float64 else ""
+
+
 @lru_cache
-def compile_source(name: str, architecture: str, verbose: bool = False) -> Compiled:
+def compile_source(name: str, architecture: str, verbose: bool = False, wide: bool = False) -> Compiled:
     """Compile one of SOURCES with NVRTC; needs no GPU.
 
     Args:
         name: of the file in kernels/.
         architecture: sm_75, sm_90 ...
         verbose: let the assembler report registers and spills in the log.
+        wide: for boxes of float64.
 
     Raises:
         RuntimeError: with the compiler's log.
@@ -156,6 +168,7 @@ def compile_source(name: str, architecture: str, verbose: bool = False) -> Compi
     )
     options = [f"--gpu-architecture={architecture}", "--std=c++17", "--fmad=false"]
     options += ["--ptxas-options=-v"] if verbose else []
+    options += ["--define-macro=WIDE"] if wide else []
     try:
         (status,) = nvrtc.nvrtcCompileProgram(program, len(options), [option.encode() for option in options])
         # NVRTC writes into these: never fewer than two bytes, as Python shares its objects of one byte
@@ -182,9 +195,12 @@ def _load(index: int) -> Kernels:
     )  # torch's own, kept for good
     functions: dict[str, Any] = {}
     with _current(driver, context):
-        for source, names in SOURCES.items():
-            module = _checked(driver.cuModuleLoadData(compile_source(source, f"sm_{major}{minor}").cubin))
-            functions |= {name: _checked(driver.cuModuleGetFunction(module, name.encode())) for name in names}
+        for source, wide in itertools.product(SOURCES, (False, True)):
+            compiled = compile_source(source, f"sm_{major}{minor}", wide=wide)
+            module = _checked(driver.cuModuleLoadData(compiled.cubin))
+            for name in SOURCES[source]:
+                function = _checked(driver.cuModuleGetFunction(module, name.encode()))
+                functions[name + WIDE * wide] = function
     return Kernels(driver, context, functions)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from yolo_lite.ops.backends import backend
-from yolo_lite.ops.boxes import box_area, check_boxes
+from yolo_lite.ops.boxes import box_area, check_boxes, working_dtype
 from yolo_lite.ops.cuda import box_iou_cuda
 
 KINDS = ("iou", "giou", "diou", "ciou")
@@ -19,7 +19,8 @@ def box_iou(boxes1: Tensor, boxes2: Tensor, kind: str = "iou", eps: float = 1e-7
     """Return the overlap of every pair of boxes.
 
     Args:
-        boxes1: [..., N, 4] xyxy in any one unit, with x1 <= x2 and y1 <= y2.
+        boxes1: [..., N, 4] xyxy in any one unit, with x1 <= x2 and y1 <= y2; computed in float64 if they or boxes2 are
+            float64 or whole numbers of 32 or 64 bits (map coordinates, say), else in float32.
         boxes2: [..., M, 4] xyxy in the same unit.
         kind: "iou", in 0..1; "giou", in -1..1, falls with the empty part of the enclosing box (Rezatofighi et al. 2019,
             equation 4); "diou" falls with the distance of the centres (Zheng et al. 2020, equation 7); "ciou" also
@@ -60,7 +61,11 @@ def _check_kind(kind: str) -> None:
 
 
 def _iou(a: Tensor, b: Tensor, kind: str, eps: float) -> Tensor:
-    a, b = a.float(), b.float()
+    dtype = working_dtype(a, b)
+    return _overlap(a.to(dtype), b.to(dtype), kind, eps).float()
+
+
+def _overlap(a: Tensor, b: Tensor, kind: str, eps: float) -> Tensor:
     size = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
     intersection = size[..., 0] * size[..., 1]
     union = box_area(a) + box_area(b) - intersection
@@ -86,8 +91,13 @@ def _iou(a: Tensor, b: Tensor, kind: str, eps: float) -> Tensor:
 
 
 def _aspect_angle(boxes: Tensor) -> Tensor:
-    """arctan(w / h) as atan2, which is finite, with a finite gradient, where the height is 0."""
-    return torch.atan2(boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1])
+    """arctan(w / h) as atan2, which is finite, with a finite gradient, where the height is 0; 0 for a box that is a point.
+
+    A point's height may be -0.0 (from 0.0 to -0.0), and atan2(0, -0.0) is pi, twice what any box has. Adding 0.0 would do,
+    but compilers leave that out.
+    """
+    width, height = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
+    return torch.where((width == 0) & (height == 0), 0.0, torch.atan2(width, height))
 
 
 def _box_iou(boxes1: Tensor, boxes2: Tensor, kind: str, eps: float) -> Tensor:
@@ -97,7 +107,8 @@ def _box_iou(boxes1: Tensor, boxes2: Tensor, kind: str, eps: float) -> Tensor:
     shape = _pairs_shape(boxes1, boxes2)
     # the kernel has one leading dimension
     leading, batch = shape[:-2], math.prod(shape[:-2])
-    a, b = (boxes.float().expand(*leading, -1, -1).reshape(batch, boxes.shape[-2], 4) for boxes in (boxes1, boxes2))
+    dtype = working_dtype(boxes1, boxes2)
+    a, b = (boxes.to(dtype).expand(*leading, -1, -1).reshape(batch, boxes.shape[-2], 4) for boxes in (boxes1, boxes2))
     angles = (_aspect_angle(a), _aspect_angle(b)) if kind == "ciou" else (None, None)
     return box_iou_cuda(a, b, angles[0], angles[1], KINDS.index(kind), eps).view(shape)
 

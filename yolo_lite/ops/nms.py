@@ -7,6 +7,8 @@ The meaning, the same on every device:
 - A box is suppressed if an earlier kept box of the same label overlaps it with IoU strictly greater than
   `iou_threshold`. The IoU is float32 arithmetic; the threshold is a real number, as torchvision's CPU op has it: float32's
   3/5 is 0.60000002, greater than 0.6, while its 1/2 is not greater than 0.5.
+- The IoU of boxes of float64, or of whole numbers of 32 or 64 bits, is float64 arithmetic, so that metres in UTM or
+  degrees of longitude keep all their digits. There 3/5 equals 0.6. Scores of these dtypes are compared as float64.
 - Coordinates may be negative. A box with NaN is kept, suppresses nothing and harms no other; so does every pair whose
   union is empty.
 """
@@ -19,8 +21,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from yolo_lite.ops.backends import backend
+from yolo_lite.ops.boxes import working_dtype
 from yolo_lite.ops.cuda import nms_padded_cuda
 from yolo_lite.ops.native import nms_padded_native
 from yolo_lite.ops.torch_nms import nms_padded_torch
@@ -37,7 +41,7 @@ def nms_padded(
     """Keep the best boxes of each picture in a batch (meaning: see the module).
 
     Args:
-        boxes: [B, N, 4] xyxy in any one unit; computed in float32 whatever the dtype.
+        boxes: [B, N, 4] xyxy in any one unit.
         scores: [B, N].
         labels: integer [B, N], or None where all boxes compete.
         iou_threshold: in 0..1.
@@ -112,8 +116,22 @@ def _nms_padded(
         return indices, torch.zeros(batch, dtype=torch.int32, device=boxes.device)
     compute = _BACKENDS[backend(boxes.device)]
     labels = None if labels is None else labels.long()
-    thresholds = _float32_floor(iou_threshold), _float32_floor(score_threshold)
-    return compute(boxes.float(), scores.float(), labels, *thresholds, max_detections)
+    dtype = working_dtype(boxes)
+    if dtype == torch.float32:
+        iou_threshold = _float32_floor(iou_threshold)
+    scores, score_threshold = _float32_scores(scores, score_threshold)
+    return compute(boxes.to(dtype), scores, labels, iou_threshold, score_threshold, max_detections)
+
+
+def _float32_scores(scores: Tensor, score_threshold: float) -> tuple[Tensor, float]:
+    """Return float32 scores and a threshold that choose and order the boxes as those given do."""
+    if working_dtype(scores) == torch.float32:
+        return scores.float(), _float32_floor(score_threshold)
+    scores = scores.double()
+    ascending, order = scores.sort(dim=1)
+    steps = F.pad((ascending[:, 1:] > ascending[:, :-1]).long(), (1, 0))
+    ranks = torch.empty_like(scores).scatter_(1, order, steps.cumsum(1).double())  # equal scores share a rank
+    return ranks.float().masked_fill(~(scores > score_threshold), -math.inf), -math.inf
 
 
 @lru_cache

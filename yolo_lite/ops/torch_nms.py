@@ -24,7 +24,8 @@ def nms_padded_torch(
     """Suppress over a batch; arguments checked and thresholds rounded down to float32 by ops.nms.nms_padded.
 
     Args:
-        boxes: float32 [B, N, 4]; scores: float32 [B, N]; labels: integer [B, N], or None where all boxes compete.
+        boxes: float32 or float64 [B, N, 4], in which overlaps are computed; the latter's threshold is not rounded.
+        scores: float32 [B, N]; labels: integer [B, N], or None where all boxes compete.
 
     Returns:
         indices int64 [B, max_detections] padded with -1, counts int32 [B].
@@ -67,7 +68,7 @@ def nms_padded_torch(
 
 
 def _suppresses(a: Tensor, a_labels: Tensor, b: Tensor, b_labels: Tensor, iou_threshold: float) -> Tensor:
-    """Tell whether a[i] rules out b[j]: same label and fl32(intersection / union) > threshold. Returns bool [B, I, J].
+    """Tell whether a[i] rules out b[j]: same label and fl(intersection / union) > threshold. Returns bool [B, I, J].
 
     No guard against an empty or NaN union: NaN compares false, which is the meaning wanted.
     """

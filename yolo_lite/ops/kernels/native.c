@@ -1,8 +1,8 @@
-/* The CPU's fast path: suppression and task-aligned assignment, without torch, over buffers that NumPy shares; and the
-   door to norm_silu.c.
+/* The CPU's fast path: task-aligned assignment, without torch, over buffers that NumPy shares; and the door to suppress.c
+   and norm_silu.c.
 
-   Suppression and assignment equal the definitions in torch_nms.py and losses/assign.py bit for bit. Everything that comes from outside is
-   checked (dtype, shape, contiguity) before it is read; the interpreter's lock is released while computing. */
+   The assignment equals the definition in losses/assign.py bit for bit. Everything that comes from outside is checked
+   (dtype, shape, contiguity) before it is read; the interpreter's lock is released while computing. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -15,156 +15,11 @@
 #include "clones.h"
 #include "norm_silu.h"
 #include "overlap.h"
+#include "suppress.h"
 
 #ifdef _MSC_VER
 #pragma fp_contract(off)
 #endif
-
-#define CHUNK 16 /* kept boxes that are tested together: as many float32 as the widest registers hold */
-
-/* Suppression --------------------------------------------------------------------------------------------------- */
-
-typedef struct {
-    uint32_t key, index;
-} Candidate; /* keys ascend as scores descend */
-
-/* Kept boxes of one label; slots not yet used hold boxes without area, which rule out nothing. */
-typedef struct {
-    float x1[CHUNK], y1[CHUNK], x2[CHUNK], y2[CHUNK], area[CHUNK];
-    int32_t used, next; /* next: the chunk of the same label before this one, or -1 */
-} Chunk;
-
-typedef struct {
-    int64_t label;
-    int32_t chunk; /* the newest of this label, or -1 where the slot is free */
-} Slot;
-
-/* The boxes kept of one picture: chunks, found by label through a table of open addressing. */
-typedef struct {
-    Chunk *chunks;
-    Slot *slots;
-    int slots_log2;
-} Kept;
-
-/* Sort by key, keeping the order of equals: four passes of eight bits. Returns where the result is: a or b. */
-static Candidate *sort_candidates(Candidate *a, Candidate *b, size_t count) {
-    uint32_t counts[4][256];
-    memset(counts, 0, sizeof counts);
-    for (size_t i = 0; i < count; i++)
-        for (int pass = 0; pass < 4; pass++) counts[pass][a[i].key >> 8 * pass & 255]++;
-    for (int pass = 0; pass < 4; pass++) {
-        if (count && counts[pass][a[0].key >> 8 * pass & 255] == count) continue; /* all alike */
-        uint32_t sum = 0;
-        for (int digit = 0; digit < 256; digit++) {
-            uint32_t here = counts[pass][digit];
-            counts[pass][digit] = sum;
-            sum += here;
-        }
-        for (size_t i = 0; i < count; i++) b[counts[pass][a[i].key >> 8 * pass & 255]++] = a[i];
-        Candidate *swap = a;
-        a = b;
-        b = swap;
-    }
-    return a;
-}
-
-static size_t collect_candidates(const float *scores, int64_t total, float score_threshold, Candidate *candidates) {
-    size_t count = 0;
-    for (int64_t i = 0; i < total; i++) {
-        float score = scores[i] + 0.0f; /* makes -0 equal 0 */
-        uint32_t bits;
-        memcpy(&bits, &score, sizeof bits);
-        candidates[count].key = bits >> 31 ? bits : bits ^ 0x7fffffffu;
-        candidates[count].index = (uint32_t)i;
-        count += score > score_threshold; /* false for NaN */
-    }
-    return count;
-}
-
-/* Return the slot of a label, or the free one where it belongs. */
-static inline Slot *find_slot(const Kept *kept, int64_t label) {
-    const uint64_t last = ((uint64_t)1 << kept->slots_log2) - 1;
-    uint64_t place = (uint64_t)label * 0x9e3779b97f4a7c15u >> (64 - kept->slots_log2);
-    while (kept->slots[place].chunk >= 0 && kept->slots[place].label != label) place = (place + 1) & last;
-    return &kept->slots[place];
-}
-
-INLINE Box box_in(const Chunk *chunk, int i) {
-    Box box = {chunk->x1[i], chunk->y1[i], chunk->x2[i], chunk->y2[i], chunk->area[i]};
-    return box;
-}
-
-/* Whether a box of the chunk rules out this box. The loop without a division runs on vectors and seldom says yes. */
-INLINE int chunk_rules_out(const Chunk *chunk, Box box, float threshold) {
-    int any = 0;
-    for (int i = 0; i < CHUNK; i++) {
-        const float intersection = intersection_of(box_in(chunk, i), box);
-        any |= may_exceed(intersection, union_of(box_in(chunk, i), box, intersection), threshold);
-    }
-    for (int i = 0; any && i < chunk->used; i++)
-        if (rules_out(box_in(chunk, i), box, threshold)) return 1;
-    return 0;
-}
-
-/* Walk the candidates in order and write the places of those kept; return how many. */
-CLONES static int64_t suppress(const float *boxes, const int64_t *labels, const Candidate *candidates, size_t count,
-                               float threshold, int64_t most, const Kept *kept, int64_t *indices) {
-    int64_t found = 0;
-    int32_t chunks = 0;
-    for (size_t c = 0; c < count && found < most; c++) {
-        const int64_t place = candidates[c].index;
-        const int64_t label = labels ? labels[place] : 0;
-        const Box box = read_box(boxes + 4 * place);
-        Slot *slot = find_slot(kept, label);
-        int ruled_out = 0;
-        for (int32_t k = slot->chunk; k >= 0 && !ruled_out; k = kept->chunks[k].next)
-            ruled_out = chunk_rules_out(&kept->chunks[k], box, threshold);
-        if (ruled_out) continue;
-        if (slot->chunk < 0 || kept->chunks[slot->chunk].used == CHUNK) {
-            Chunk *fresh = &kept->chunks[chunks];
-            memset(fresh, 0, sizeof *fresh);
-            fresh->next = slot->chunk;
-            slot->label = label;
-            slot->chunk = chunks++;
-        }
-        Chunk *chunk = &kept->chunks[slot->chunk];
-        const int i = chunk->used++;
-        chunk->x1[i] = box.x1;
-        chunk->y1[i] = box.y1;
-        chunk->x2[i] = box.x2;
-        chunk->y2[i] = box.y2;
-        chunk->area[i] = box.area;
-        indices[found++] = place;
-    }
-    return found;
-}
-
-/* Returns 0, or -1 where memory is lacking. */
-static int suppress_batch(const float *boxes, const float *scores, const int64_t *labels, int64_t batch, int64_t total,
-                          float iou_threshold, float score_threshold, int64_t most, int64_t *indices, int32_t *counts) {
-    const size_t room = (size_t)(most < total ? most : total); /* at most so many labels and chunks */
-    Kept kept = {NULL, NULL, 1};
-    while ((size_t)1 << kept.slots_log2 < 2 * room) kept.slots_log2++;
-    const size_t slots = (size_t)1 << kept.slots_log2;
-    Candidate *candidates = malloc(2 * (size_t)(total + 1) * sizeof *candidates);
-    kept.chunks = malloc((room + 1) * sizeof *kept.chunks);
-    kept.slots = malloc(slots * sizeof *kept.slots);
-    const int complete = candidates && kept.chunks && kept.slots;
-    for (int64_t picture = 0; complete && picture < batch; picture++) {
-        const size_t count = collect_candidates(scores + picture * total, total, score_threshold, candidates);
-        const Candidate *sorted = sort_candidates(candidates, candidates + total + 1, count);
-        for (size_t i = 0; i < slots; i++) kept.slots[i].chunk = -1;
-        int64_t *own = indices + picture * most;
-        const int64_t found = suppress(boxes + picture * total * 4, labels ? labels + picture * total : NULL, sorted,
-                                       count, iou_threshold, most, &kept, own);
-        for (int64_t i = found; i < most; i++) own[i] = -1;
-        counts[picture] = (int32_t)found;
-    }
-    free(candidates);
-    free(kept.chunks);
-    free(kept.slots);
-    return complete ? 0 : -1;
-}
 
 /* Task-aligned assignment ------------------------------------------------------------------------------------------ */
 
@@ -304,8 +159,8 @@ static void release(Buffers *buffers) {
     while (buffers->count) PyBuffer_Release(&buffers->views[--buffers->count]);
 }
 
-/* Take a C-contiguous buffer of float32 ('f'), int16 ('h'), int32 ('i') or int64 ('q') of the given shape, in which -1 means
-   any length.
+/* Take a C-contiguous buffer of float32 ('f'), float32 or float64 ('r'), int16 ('h'), int32 ('i') or int64 ('q') of the
+   given shape, in which -1 means any length.
    Returns NULL with an exception set that names the argument. */
 static Py_buffer *take(Buffers *buffers, PyObject *object, const char *name, char type, int ndim,
                        const Py_ssize_t *shape, int writable) {
@@ -317,10 +172,15 @@ static Py_buffer *take(Buffers *buffers, PyObject *object, const char *name, cha
     }
     buffers->count++;
     const char *format = view->format ? view->format : "B";
-    const size_t size = type == 'q' ? 8 : type == 'h' ? 2 : 4;
-    const char *formats = type == 'f' ? "f" : type == 'h' ? "h" : type == 'i' ? "il" : "ql";
+    const int wide = type == 'r' && view->itemsize == 8;
+    const size_t size = type == 'q' || wide ? 8 : type == 'h' ? 2 : 4;
+    const char *formats = wide ? "d" : type == 'f' || type == 'r' ? "f" : type == 'h' ? "h" : type == 'i' ? "il" : "ql";
     if (strlen(format) != 1 || !strchr(formats, format[0]) || (size_t)view->itemsize != size) {
-        const char *wanted = type == 'f' ? "float32" : type == 'h' ? "int16" : type == 'i' ? "int32" : "int64";
+        const char *wanted = type == 'f'   ? "float32"
+                             : type == 'r' ? "float32 or float64"
+                             : type == 'h' ? "int16"
+                             : type == 'i' ? "int32"
+                                           : "int64";
         PyErr_Format(PyExc_ValueError, "%s must be %s, got format '%s'", name, wanted, format);
         return NULL;
     }
@@ -368,7 +228,7 @@ static PyObject *py_nms_padded(PyObject *self, PyObject *args) {
     int failed = 0;
     Py_buffer *score, *box, *label = NULL, *index, *count;
     if ((score = take(&buffers, scores, "scores", 'f', 2, SHAPE(-1, -1), 0)) &&
-        (box = take(&buffers, boxes, "boxes", 'f', 3, SHAPE(score->shape[0], score->shape[1], 4), 0)) &&
+        (box = take(&buffers, boxes, "boxes", 'r', 3, SHAPE(score->shape[0], score->shape[1], 4), 0)) &&
         (labels == Py_None ||
          (label = take(&buffers, labels, "labels", 'q', 2, SHAPE(score->shape[0], score->shape[1]), 0))) &&
         (index = take(&buffers, indices, "indices", 'q', 2, SHAPE(score->shape[0], -1), 1)) &&
@@ -377,9 +237,16 @@ static PyObject *py_nms_padded(PyObject *self, PyObject *args) {
             PyErr_SetString(PyExc_ValueError, "more than 2147483647 boxes a picture");
             return finish(&buffers, 0);
         }
+        const int64_t *known = label ? label->buf : NULL;
+        const int64_t batch = score->shape[0], total = score->shape[1], most = index->shape[1];
+        const float lowest = (float)score_threshold;
         Py_BEGIN_ALLOW_THREADS;
-        failed = suppress_batch(box->buf, score->buf, label ? label->buf : NULL, score->shape[0], score->shape[1],
-                                (float)iou_threshold, (float)score_threshold, index->shape[1], index->buf, count->buf);
+        if (box->itemsize == 8)
+            failed = suppress_batch_wide(box->buf, score->buf, known, batch, total, iou_threshold, lowest, most,
+                                         index->buf, count->buf);
+        else
+            failed = suppress_batch(box->buf, score->buf, known, batch, total, (float)iou_threshold, lowest, most,
+                                    index->buf, count->buf);
         Py_END_ALLOW_THREADS;
     }
     return finish(&buffers, failed);
@@ -492,7 +359,8 @@ static PyMethodDef methods[] = {
      "Write the gradients of norm_silu_forward into dx, d_weight and d_bias."},
     {"nms_padded", py_nms_padded, METH_VARARGS,
      "nms_padded(boxes, scores, labels, iou_threshold, score_threshold, indices, counts)\n--\n\n"
-     "Suppress over a batch into indices and counts; thresholds are rounded down to float32 by the caller."},
+     "Suppress over a batch into indices and counts; boxes are float32, or float64 and computed so. The caller rounds\n"
+     "thresholds down to float32, but for the overlap of float64 boxes."},
     {"task_aligned", py_task_aligned, METH_VARARGS,
      "task_aligned(scores, boxes, points, grown, targets, labels, top_k, alpha, beta, box_index, target_score)\n--\n\n"
      "Assign points to the targets of a batch into box_index and target_score; alpha and beta are in halves."},

@@ -2,10 +2,12 @@
 //
 // The boxes come in order of score. They are walked 64 at a time: every box of such a block is tested against the boxes
 // kept so far and against the block's own, and then each thread finds for itself which of the block survive.
+// Compiled twice: with WIDE defined, boxes and overlaps are float64 (Real in overlap.h).
 
 #include "overlap.h"
 
 #define BLOCK 64
+#define KEPT_WORDS (long long)((5 * sizeof(Real) + 15) / 8)  // of 8 bytes, for a kept box: five numbers and a label
 
 // Make the keys to sort by: the score of a candidate, -infinity for all others; adding 0 makes -0 equal 0.
 extern "C" __global__ void nms_keys(const float* scores, float* keys, long long total, float score_threshold) {
@@ -15,14 +17,14 @@ extern "C" __global__ void nms_keys(const float* scores, float* keys, long long 
 
 // The boxes kept so far, one array for each member, in shared memory or, where there are too many, in global memory.
 struct Kept {
-    float *x1, *y1, *x2, *y2, *area;
+    Real *x1, *y1, *x2, *y2, *area;
     long long* label;
 };
 
 INLINE Kept lay_out(void* memory, int room) {
     Kept kept;
     kept.label = (long long*)memory;
-    kept.x1 = (float*)(kept.label + room);
+    kept.x1 = (Real*)(kept.label + room);
     kept.y1 = kept.x1 + room;
     kept.x2 = kept.y1 + room;
     kept.y2 = kept.x2 + room;
@@ -32,8 +34,8 @@ INLINE Kept lay_out(void* memory, int room) {
 
 // boxes [B, N, 4]; labels [B, N] or null; keys [B, N] sorted downwards and order [B, N], their former places;
 // indices [B, most], counts [B]. kept has room for the smaller of most and N. blockDim.x is a multiple of 64.
-INLINE void suppress(const float* boxes, const long long* labels, const float* keys, const long long* order,
-                     long long* indices, int* counts, int total, int most, float iou_threshold, Kept kept) {
+INLINE void suppress(const Real* boxes, const long long* labels, const float* keys, const long long* order,
+                     long long* indices, int* counts, int total, int most, Real iou_threshold, Kept kept) {
     __shared__ Box block[BLOCK];
     __shared__ long long block_label[BLOCK], block_index[BLOCK];
     __shared__ unsigned long long ruled_out, later[BLOCK];  // bit j of later[i]: box i of the block rules out box j > i
@@ -112,17 +114,17 @@ INLINE void suppress(const float* boxes, const long long* labels, const float* k
 }
 
 extern "C" __global__ void __launch_bounds__(512)
-    nms_shared(const float* boxes, const long long* labels, const float* keys, const long long* order,
-               long long* indices, int* counts, int total, int most, float iou_threshold, int room) {
+    nms_shared(const Real* boxes, const long long* labels, const float* keys, const long long* order,
+               long long* indices, int* counts, int total, int most, Real iou_threshold, int room) {
     extern __shared__ long long memory[];
     suppress(boxes, labels, keys, order, indices, counts, total, most, iou_threshold, lay_out(memory, room));
 }
 
-// As nms_shared, for more boxes than shared memory holds: scratch is [B, room, 4] of 8 bytes.
+// As nms_shared, for more boxes than shared memory holds: scratch is [B, room, KEPT_WORDS] of 8 bytes.
 extern "C" __global__ void __launch_bounds__(512)
-    nms_global(const float* boxes, const long long* labels, const float* keys, const long long* order,
-               long long* indices, int* counts, int total, int most, float iou_threshold, int room,
+    nms_global(const Real* boxes, const long long* labels, const float* keys, const long long* order,
+               long long* indices, int* counts, int total, int most, Real iou_threshold, int room,
                long long* scratch) {
     suppress(boxes, labels, keys, order, indices, counts, total, most, iou_threshold,
-             lay_out(scratch + blockIdx.x * 4ll * room, room));
+             lay_out(scratch + blockIdx.x * KEPT_WORDS * room, room));
 }

@@ -1,0 +1,146 @@
+"""Find the directory of a TIFF that describes the image itself: camera raw files begin with a thumbnail.
+
+Every image of a TIFF has a directory of tags. The directories form a chain, and each may name more of them (SubIFDs).
+Source: TIFF 6.0, sections 2 and 8; TIFF technical note 1 (SubIFDs); BigTIFF; DNG 1.6 (NewSubfileType, raw data).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two: BigTIFF
+_KIND, _OLD_KIND, _WIDTH, _HEIGHT, _COLOURS, _ORIENTATION, _MORE = 254, 255, 256, 257, 262, 274, 330
+_PAGE = 2  # the one bit of _KIND that the image itself may have; the others mean reduced, mask, depth map
+_OLD_REDUCED = 2
+_RAW_COLOURS = (32803, 34892)  # one colour for each pixel of the sensor; all of them, but the sensor's own
+_CODES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # of whole numbers, by TIFF's types
+_MOST_DIRECTORIES, _MOST_VALUES = 64, 64
+
+_Tags = dict[int, tuple[int, ...]]
+
+
+class CameraRawError(ValueError):
+    """The full image is what the sensor saw, which has to be developed by a raw converter."""
+
+
+class FullImage(NamedTuple):
+    """The full image of a file that begins with another one.
+
+    Attributes:
+        header: replaces as many bytes at the beginning of the file, which then begins with the full image.
+        orientation: EXIF orientation of the full image.
+    """
+
+    header: bytes
+    orientation: int
+
+
+def find_full_image(file: BinaryIO) -> FullImage | None:
+    """Find the full image of a TIFF; return None where it is the first, as in nearly every file.
+
+    The full image is the first that is marked neither as reduced nor as a mask; where every one is, the largest.
+
+    Raises:
+        CameraRawError: where it is the data of a camera's sensor.
+    """
+    layout = _layout(file)
+    if layout is None:
+        return None
+    walk = _walk(file, *layout)
+    directories = [next(walk, (0, {}))]
+    start, tags = directories[0]
+    is_canon_raw = start == 16 and _at(file, 8, 2) == b"CR"  # nothing in its directories gives it away
+    if _is_whole(tags) and _MORE not in tags and not is_canon_raw and not _is_raw(tags):
+        return None  # without a walk through what may be thousands of pages
+    directories += walk
+    if is_canon_raw or any(_is_raw(other) for _, other in directories):
+        raise CameraRawError
+    whole = [directory for directory in directories if _is_whole(directory[1])]
+    offset, chosen = whole[0] if whole else max(directories, key=lambda directory: _area(directory[1]))
+    if offset == start:
+        return None
+    order, big, _ = layout
+    header = (
+        _at(file, 0, 8) + struct.pack(order + "Q", offset)
+        if big
+        else _at(file, 0, 4) + struct.pack(order + "I", offset)
+    )
+    return FullImage(header, _first(chosen, _ORIENTATION, _first(tags, _ORIENTATION, 1)))
+
+
+def _layout(file: BinaryIO) -> tuple[str, bool, int] | None:
+    """Return the byte order, whether it is a BigTIFF, and where the first directory is; None where it is no TIFF."""
+    header = _at(file, 0, 16)
+    if header[:4] not in SIGNATURES:
+        return None
+    order, big = "<" if header[:1] == b"I" else ">", b"+" in header[2:4]
+    try:
+        return order, big, struct.unpack_from(order + ("Q" if big else "I"), header, 8 if big else 4)[0]
+    except struct.error:
+        return None
+
+
+def _walk(file: BinaryIO, order: str, big: bool, first: int) -> Iterator[tuple[int, _Tags]]:
+    """Yield the directories with their offsets: the chain, and behind each of its members those that it names."""
+    waiting, seen = [first], {0}
+    while waiting and len(seen) <= _MOST_DIRECTORIES:
+        offset = waiting.pop(0)
+        if offset in seen:
+            continue
+        seen.add(offset)
+        with contextlib.suppress(struct.error):  # cut short, or beyond the end
+            tags, following = _directory(file, order, big, offset)
+            yield offset, tags
+            waiting = [*tags.get(_MORE, ()), following, *waiting]
+
+
+def _directory(file: BinaryIO, order: str, big: bool, offset: int) -> tuple[_Tags, int]:
+    """Read the whole numbers of a directory, and the offset of the next one in the chain."""
+    count_code, entry_size, offset_code = ("Q", 20, "Q") if big else ("H", 12, "I")
+    width = struct.calcsize("=" + count_code)
+    (count,) = struct.unpack(order + count_code, _at(file, offset, width))
+    entries = _at(file, offset + width, min(count, 0xFFFF) * entry_size)
+    tags: _Tags = {}
+    for start in range(0, len(entries), entry_size):
+        tag, kind = struct.unpack_from(order + "HH", entries, start)
+        (values,) = struct.unpack_from(order + offset_code, entries, start + 4)
+        if kind not in _CODES or not 0 < values <= _MOST_VALUES:
+            continue
+        code = f"{order}{values}{_CODES[kind]}"
+        inline = entries[start + entry_size - struct.calcsize("=" + offset_code) : start + entry_size]
+        size = struct.calcsize(code)
+        if size > len(inline):
+            inline = _at(file, struct.unpack(order + offset_code, inline)[0], size)
+        tags[tag] = struct.unpack_from(code, inline)
+    end = _at(file, offset + width + count * entry_size, struct.calcsize("=" + offset_code))
+    return tags, struct.unpack(order + offset_code, end)[0]
+
+
+def _at(file: BinaryIO, offset: int, count: int) -> bytes:
+    if offset > file.seek(0, io.SEEK_END):  # to seek there could be an error
+        return b""
+    file.seek(offset)
+    return file.read(count)
+
+
+def _first(tags: _Tags, tag: int, otherwise: int) -> int:
+    return tags.get(tag, (otherwise,))[0]
+
+
+def _is_whole(tags: _Tags) -> bool:
+    """Say whether an image is marked neither as a reduced one nor as a mask of another."""
+    if _KIND in tags:
+        return not _first(tags, _KIND, 0) & ~_PAGE
+    return _first(tags, _OLD_KIND, 0) != _OLD_REDUCED
+
+
+def _is_raw(tags: _Tags) -> bool:
+    return _first(tags, _COLOURS, 0) in _RAW_COLOURS
+
+
+def _area(tags: _Tags) -> int:
+    return _first(tags, _WIDTH, 0) * _first(tags, _HEIGHT, 0)

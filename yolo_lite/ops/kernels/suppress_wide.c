@@ -1,0 +1,4 @@
+/* Suppression of boxes of float64. */
+
+#define WIDE
+#include "suppress.c"
