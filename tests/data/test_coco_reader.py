@@ -172,7 +172,9 @@ NAN, INF = float("nan"), float("inf")
             {"bbox": [], "segmentation": [[1, 2, 3, 4, 5, NAN]]}, "neither a box nor a polygon", id="NaN in a polygon"
         ),
         pytest.param(
-            {"bbox": [], "segmentation": {"counts": [1], "size": [1, 1]}}, "neither a box nor a polygon", id="only RLE"
+            {"bbox": [], "segmentation": {"counts": [1], "size": [1, 1]}},
+            "a mask of 1 x 1 pixels for an image of 200 x 100",
+            id="RLE of another size",
         ),
     ],
 )

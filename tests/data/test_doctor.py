@@ -53,7 +53,7 @@ PLANTED: list[tuple[str, Callable[[Content, Path], object], str, bool]] = [
     ("unknown image", lambda c, r: first(c).update(image_id=99), "annotation 11: belongs to image 99", True),
     ("unknown category", lambda c, r: first(c).update(category_id=7), "annotation 11: has category 7", True),
     ("no area", lambda c, r: first(c).update(bbox=[5, 5, 0, 9]), "annotation 11: has a box without area", False),
-    ("negative", lambda c, r: first(c).update(bbox=[5, 5, -3, 9]), "annotation 11: has a box without area", True),
+    ("negative", lambda c, r: first(c).update(bbox=[5, 5, -3, 9]), "annotation 11: has a box of negative size", True),
     (
         "outside",
         lambda c, r: first(c).update(bbox=[61, 5, 9, 9]),
@@ -70,7 +70,7 @@ PLANTED: list[tuple[str, Callable[[Content, Path], object], str, bool]] = [
         True,
     ),
     ("twice the id", lambda c, r: c["annotations"][1].update(id=11), "annotations: two have the id 11", True),
-    ("image id", lambda c, r: c["images"].append(dict(c["images"][0])), "images: two have the id 1", True),
+    ("image id", lambda c, r: c["images"].append(dict(c["images"][0])), "two images share the id 1", True),
     ("missing", lambda c, r: (r / "train" / "1.png").unlink(), "1.png does not exist", True),
     ("damaged", lambda c, r: (r / "train" / "1.png").write_bytes(b"x"), "1.png is not a picture", True),
     ("size", lambda c, r: c["images"][0].update(width=61), "is 60 x 40, its annotations are for 61 x 40", True),

@@ -201,7 +201,7 @@ def test_the_command_converts_and_refuses_a_full_folder(
     [
         ("<annotation>", "is not XML"),
         ("<root/>", "begins with <root>, expected <annotation>"),
-        ("<annotation><object/></annotation>", "an object has no <name>"),
+        ("<annotation><object/></annotation>", "object 1 has no <name>"),
         ("<annotation><object><name>dog</name></object></annotation>", "object 1 has no <bndbox>"),
         ("<annotation>" + OBJECT.format(name="dog", difficult=0, box=("a", 1, 2, 3)) + "</annotation>", "<xmin> must be a number, got 'a'"),
         ("<annotation><size><width>x</width></size></annotation>", "<width> must be a number"),

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from yolo_lite.cli import arguments
 from yolo_lite.cli.bars import bar
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
+    from yolo_lite.data.faults import Fault
     from yolo_lite.data.stats import ClassStats, SplitStats
     from yolo_lite.structures import DetectionSet
     from yolo_lite.visualize import SheetPicture
@@ -32,7 +33,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     check.add_argument(
         "--fix", type=Path, metavar="FOLDER", help="write repaired COCO files there; nothing is replaced"
     )
-    check.add_argument("--all", action="store_true", help="print every fault, not the first ten of each split")
+    check.add_argument("--all", action="store_true", help="print every fault, not the first five of each kind")
     check.set_defaults(run=_check)
     _add_subset(what.add_parser("subset", help="a small data set from a large one", description=_subset.__doc__))
     _add_stats(what.add_parser("stats", help="count objects and sizes", description=_stats.__doc__))
@@ -96,6 +97,8 @@ def _convert(args: argparse.Namespace) -> int:
     splits = read_splits(args.data)
     with bar("pictures") as on_progress:
         notes = write_sets(splits, args.to, args.out, not args.copy, on_progress)
+    for note in dict.fromkeys(note for data in splits.values() for note in data.notes):
+        print(f"note: {note}")
     for note in notes:
         print(f"note: {note}")
     for split, data in splits.items():
@@ -104,32 +107,48 @@ def _convert(args: argparse.Namespace) -> int:
     return 0
 
 
-_SHOWN = 10  # faults of a split
+_SHOWN = 5  # faults of one kind
 
 
 def _check(args: argparse.Namespace) -> int:
     """Report faults with file and annotation: bad boxes, pictures that are missing or of another size, doubles ...
 
-    Exits with 1 when training would be harmed.
+    Every layout gets the same checks. Exits with 1 when training would be harmed.
     """
-    from yolo_lite.data.doctor import check_data, repair
+    from yolo_lite.data.doctor import IN_BOTH, check_data, repair
 
     with bar("pictures") as on_progress:
         faults = check_data(args.data, on_progress)
-    for split in dict.fromkeys(fault.split for fault in faults):
-        mine = sorted((fault for fault in faults if fault.split == split), key=lambda fault: not fault.harms)
-        for fault in mine if args.all else mine[:_SHOWN]:
-            print(f"{'harm' if fault.harms else 'note'}: {split}: {fault.where}: {fault.what}")
-        if len(mine) > _SHOWN and not args.all:
-            print(f"... and {len(mine) - _SHOWN:,} more of {split}; --all prints them")
+    _print_faults(faults, args.all)
     harmful = sum(fault.harms for fault in faults)
-    print(f"{harmful:,} faults that harm training, {len(faults) - harmful:,} others")
+    others = counted(len(faults) - harmful, "other")
+    print(f"{counted(harmful, 'fault')} that {'harms' if harmful == 1 else 'harm'} training, {others}")
     if args.fix:
         with bar("pictures") as on_progress:
             repaired = repair(args.data, args.fix, on_progress)
         for split, count in repaired.items():
-            print(f"{split}: {count:,} annotations left out or changed; written to {args.fix}")
+            entries = counted(count, "entry", "entries")
+            print(f"{split}: {entries} (pictures, annotations, categories) left out or changed; written to {args.fix}")
+        shared = sum(fault.harms and fault.kind.startswith(IN_BOTH) for fault in faults)
+        if shared:
+            print(f"not repaired: {counted(shared, 'picture')} in two splits; choose where to leave them out")
     return 1 if harmful else 0
+
+
+def _print_faults(faults: Sequence[Fault], every: bool) -> None:
+    """Print faults by kind: one line for what most of a split has in common, else the first few, or every one."""
+    from yolo_lite.data.doctor import sentence, summarise
+
+    for group in summarise(faults):
+        head = f"{'harm' if group[0].harms else 'note'}: {group[0].split}:"
+        common = None if every else sentence(group)
+        if common:
+            print(f"{head} {common} (--all prints them)")
+            continue
+        for fault in group if every else group[:_SHOWN]:
+            print(f"{head} {fault}")
+        if len(group) > _SHOWN and not every:
+            print(f"{head} ... and {counted(len(group) - _SHOWN, 'more fault')} like that; --all prints them")
 
 
 def _subset(args: argparse.Namespace) -> int:
@@ -226,8 +245,8 @@ def _show(args: argparse.Namespace) -> int:
 
 def _as_labelled(data: DetectionSet) -> Callable[[int], SheetPicture]:
     """Return a function that reads a picture by its position, with all its boxes, those of crowds too."""
-    from yolo_lite.data.datasets import size_error
     from yolo_lite.data.images import read_image
+    from yolo_lite.data.sizes import size_error
     from yolo_lite.visualize import SheetPicture
 
     def make(index: int) -> SheetPicture:

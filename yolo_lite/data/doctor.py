@@ -4,38 +4,44 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from yolo_lite.data.coco import read_coco, read_json
-from yolo_lite.data.discover import find_splits
-from yolo_lite.data.images import read_image
+from yolo_lite.data.box_checks import box_faults, leaves, lies_outside, unit_faults
+from yolo_lite.data.coco import (
+    annotation_box,
+    annotation_place,
+    find_image,
+    is_crowd,
+    parse_coco,
+    read_coco,
+    read_json,
+    without_root,
+    written_size,
+)
+from yolo_lite.data.discover import find_splits, only_crowd, shown_classes
+from yolo_lite.data.faults import Fault, Findings, collecting
+from yolo_lite.data.images import largest_16bit_value, read_image
+from yolo_lite.data.repeats import repeats, same_boxes
 from yolo_lite.data.write import Progress
-from yolo_lite.errors import InputError, some
+from yolo_lite.errors import InputError, counted, some
 from yolo_lite.files import make_folder, write_atomically
-from yolo_lite.structures import DetectionSet
+from yolo_lite.structures import DetectionSet, ImageRecord
 
+IN_BOTH = "also in "  # how the kind of a fault begins where another split has the picture too
 _LISTS = ("images", "annotations", "categories")
-_TOLERANCE = 1.0  # pixels by which a box may leave its picture, as rounding does
-
-
-class Fault(NamedTuple):
-    """One thing that is wrong."""
-
-    split: str
-    where: str  # file, picture, annotation
-    what: str
-    harms: bool  # training would stop at it, or learn something wrong
+_ALIKE = 3  # so many faults of a kind, and more than half of what could have it, are one sentence
 
 
 def check_data(data: str | Path, on_progress: Progress | None = None) -> list[Fault]:
-    """Look at every split of a data set.
+    """Look at every split of a data set, whatever its layout.
 
-    Of COCO files every annotation is looked at by itself; of other layouts reading stops at the first line that cannot be
-    read, which is reported. Then every picture is decoded, boxes are compared with it, and pictures that are in two
-    splits are found by the bytes of their files.
+    Every line, object and annotation is looked at by itself, then every box of what could be read. Every picture is
+    decoded and its size compared; pictures that are in two splits are found by the bytes of their files.
 
     Args:
         data: a folder, a YAML file or a COCO JSON file.
@@ -44,44 +50,73 @@ def check_data(data: str | Path, on_progress: Progress | None = None) -> list[Fa
     Raises:
         InputError: where nothing is recognised.
     """
-    faults: list[Fault] = []
-    contents: dict[str, tuple[str, Path]] = {}  # by sha256: the split and file where it was first
-    try:
-        splits = find_splits(Path(data))
-    except InputError as error:
-        if not Path(data).exists() or "is no data set" in str(error):
-            raise
-        return [Fault("all", str(data), str(error), True)]
-    for split, read in splits.items():
-        source = coco_source(read)
-        if source:
-            faults += _check_coco(split, source[0])
+    with collecting() as general:
         try:
-            loaded: DetectionSet = read()
+            splits = find_splits(Path(data))
         except InputError as error:
-            if not any(fault.harms and fault.split == split for fault in faults):
-                faults.append(Fault(split, str(error).split(":")[0], str(error), True))
-            continue
-        faults += _check_pictures(split, loaded, contents, on_progress)
-        faults += _check_classes(split, loaded)
-    return faults
+            if not Path(data).exists() or "is no data set" in str(error):
+                raise
+            general[str(error)] = True
+            splits = {}
+    faults: list[Fault] = []
+    sets: dict[str, DetectionSet] = {}
+    contents: dict[str, _Seen] = {}
+    partly_read: set[str] = set()
+    for split, read in splits.items():
+        with collecting() as findings:
+            try:
+                sets[split] = read()
+            except InputError as error:
+                findings[str(error)] = True
+        for text in findings:
+            general.pop(text, None)
+        if any(findings.values()):
+            partly_read.add(split)
+        boxes = sum(len(record.boxes) for record in sets[split].records) if split in sets else 0
+        faults += _read_faults(split, findings, boxes)
+        if split in sets:
+            faults += _check_set(split, sets[split])
+            faults += _check_pictures(split, sets[split], contents, on_progress)
+    faults += _check_classes({split: data for split, data in sets.items() if split not in partly_read})
+    return [*_read_faults("all", general, 0), *faults]
+
+
+def summarise(faults: Sequence[Fault]) -> list[list[Fault]]:
+    """Sort faults into groups of one split and kind, harmful ones first; see `sentence` for what to say of one."""
+    groups: dict[tuple[str, bool, str], list[Fault]] = {}
+    for fault in faults:
+        groups.setdefault((fault.split, fault.harms, fault.kind or fault.what), []).append(fault)
+    splits = list(dict.fromkeys(fault.split for fault in faults))
+    return sorted(groups.values(), key=lambda group: (splits.index(group[0].split), not group[0].harms))
+
+
+def sentence(group: Sequence[Fault]) -> str | None:
+    """Say in one line what most of a split has in common; None where a group is not that large."""
+    first, count = group[0], len(group)
+    if count < _ALIKE or 2 * count <= first.of:
+        return None
+    share = f"all {count:,}" if count == first.of else f"{count:,} of {first.of:,}"
+    if first.kind.startswith(IN_BOTH):
+        return f"{share} pictures of {first.split} are also in {first.kind.removeprefix(IN_BOTH)}; the first: {first}"
+    return f"{share} have this fault; the first: {first}"
 
 
 def repair(data: str | Path, out: Path, on_progress: Progress | None = None) -> dict[str, int]:
     """Write repaired copies of a COCO set's annotation files into a new folder; pictures stay where they are.
 
-    Annotations without a good box, of unknown pictures or categories, twice the same, or wholly outside their picture are
-    left out, boxes are clipped to their picture (masks stay as they are), pictures that cannot be read or are of another
-    size are left out. Annotations are numbered anew. The files are called instances_<split>.json. `on_progress` is that of
-    `check_data`.
+    Annotations without a good box, of unknown pictures or categories, twice the same, with an `iscrowd` that is none, or
+    wholly outside their picture are left out, boxes are clipped to their picture (masks stay as they are). Pictures that
+    cannot be read or are of another size are left out, those listed twice become one, sizes of 0 are filled in. A root
+    category, and an unused one with the name of another, is left out. Annotations are numbered anew. The files are called
+    instances_<split>.json. `on_progress` is that of `check_data`.
 
     Returns:
-        For each split how many annotations were left out or changed.
+        For each split how many pictures, annotations and categories were left out or changed.
 
     Raises:
-        InputError: where the data is not COCO JSON, or a file would be replaced.
+        InputError: where the data is not COCO JSON, a file would be replaced, or harm would remain, such as boxes in
+            another unit; nothing is written then.
     """
-    counts = {}
     files = {}
     for split, read in find_splits(Path(data)).items():
         source = coco_source(read)
@@ -90,14 +125,13 @@ def repair(data: str | Path, out: Path, on_progress: Progress | None = None) -> 
         if (out / f"instances_{split}.json").exists():
             raise InputError(f"{out / f'instances_{split}.json'} exists already; choose another folder")
         files[split] = source
-    for split, (json_path, folders) in files.items():
-        target = out / f"instances_{split}.json"
-        content, changed = _repaired(json_path, folders, on_progress)
-        make_folder(out)
+    contents = {split: _repaired(json_path, folders, on_progress) for split, (json_path, folders) in files.items()}
+    make_folder(out)
+    for split, (content, _) in contents.items():
         text = json.dumps(content)
+        target = out / f"instances_{split}.json"
         write_atomically(target, lambda part, text=text: part.write_text(text, encoding="utf-8"))  # type: ignore[misc]
-        counts[split] = changed
-    return counts
+    return {split: changed for split, (_, changed) in contents.items()}
 
 
 def coco_source(read: Callable[[], DetectionSet]) -> tuple[Path, Sequence[Path]] | None:
@@ -108,34 +142,147 @@ def coco_source(read: Callable[[], DetectionSet]) -> tuple[Path, Sequence[Path]]
     return None
 
 
-def _check_coco(split: str, path: Path) -> Iterator[Fault]:
-    content = read_json(path)
-    broken = coco_fault(content)
-    if broken:
-        yield Fault(split, str(path), broken, True)
-        return
-    images, annotations, categories = (content[key] for key in _LISTS)
-    for key in _LISTS:
-        yield from _twice(split, path, key, [one.get("id") for one in content[key]])
-    sizes = {one.get("id"): (one.get("width"), one.get("height")) for one in images}
-    known = {one.get("id") for one in categories}
-    seen: set[tuple[Any, ...]] = set()
-    for one in annotations:
-        what = _annotation_fault(one, sizes, known)
-        if what:
-            yield Fault(split, _where(path, one), *what)
+_PLACE = re.compile(r"(.*?: (?:annotation|line|object|image) (?:\(without id\)|[^\s:]+)):? (.*)", re.DOTALL)
+_NUMBERS = re.compile(r"'[^']*'|\"[^\"]*\"|\S*/\S*|-?\d[\d.,]*(?:e[-+]?\d+)?")
+
+
+def _read_faults(split: str, findings: Findings, boxes: int) -> list[Fault]:
+    """Return what reading found; faults that differ in nothing but numbers and names are of one kind."""
+    faults = []
+    for text, harms in findings.items():
+        placed = _PLACE.fullmatch(text)
+        where, what = placed.groups() if placed else text.partition(": ")[::2]
+        if not what:  # a message that begins with the file's name
+            where, what = "", text
+        kind = _NUMBERS.sub("#", what.split(", got ")[0])
+        faults.append(Fault(split, where, what, harms, kind))
+    counts = Counter((fault.kind, fault.harms) for fault in faults)
+    return [fault._replace(of=boxes + counts[fault.kind, fault.harms]) for fault in faults]
+
+
+def _check_set(split: str, data: DetectionSet) -> Iterator[Fault]:
+    """Look at the boxes of a split, and at what it lists twice."""
+    for note in data.notes:
+        where, _, what = note.partition(": ")
+        yield Fault(split, where, what, False)
+    wrong_units = list(unit_faults(data))
+    for where, what in wrong_units:
+        yield Fault(split, where, what, True)
+    for fault in box_faults(split, data):
+        if not wrong_units or fault.kind == "twice":  # of which the others follow
+            yield fault
+    yield from _same_ids(split, data)
+    for group in repeats(data):
+        first, *others = (data.records[i] for i in group)
+        told = f"is listed {len(group)} times"
+        if all(same_boxes(first, other) for other in others):
+            yield Fault(split, str(first.path), told, False, told, len(data.records))
+        else:
+            ids = "" if first.labels_file is None else f" ({some(_sources([first, *others]))})"
+            told += f" with different boxes{ids}: each time those of the other entries are missing"
+            yield Fault(split, str(first.path), told, True, "listed in parts", len(data.records))
+
+
+def _sources(records: Sequence[ImageRecord]) -> list[str]:
+    """Say where the entries of one image are: by file, or by the image's id in one file."""
+    files = list(dict.fromkeys(str(record.labels_file) for record in records))
+    return files if len(files) > 1 else [f"image {record.image_id}" for record in records]
+
+
+def _same_ids(split: str, data: DetectionSet) -> Iterator[Fault]:
+    seen: set[tuple[Path, int]] = set()
+    for record in data.records:
+        file = record.labels_file
+        if file is None or file.suffix.lower() != ".json":
             continue
-        box = tuple(one.get("bbox") or ())
-        same = (one["image_id"], one["category_id"], *box)
-        if box and same in seen:
-            yield Fault(
-                split, _where(path, one), f"the same box of the same category in image {one['image_id']} twice", True
-            )
-        seen.add(same)
+        for number in record.numbers.tolist():
+            if number >= 0 and (file, number) in seen:
+                yield Fault(split, f"{file}: annotations", f"two have the id {number}", True, "ids", 0)
+            seen.add((file, number))
 
 
-def _where(path: Path, annotation: Mapping[str, Any]) -> str:
-    return f"{path}: annotation {annotation.get('id', '(without id)')}"
+class _Seen(NamedTuple):
+    """Where the bytes of a picture were met first."""
+
+    split: str
+    record: ImageRecord
+
+
+def _check_pictures(
+    split: str, data: DetectionSet, contents: dict[str, _Seen], on_progress: Progress | None
+) -> Iterator[Fault]:
+    total = len(data.records)
+    met: set[Path] = set()
+    deep: list[tuple[Path, int]] = []
+    for number, record in enumerate(data.records):
+        if on_progress:
+            on_progress(number, total)
+        if record.path in met:
+            continue
+        met.add(record.path)
+        try:
+            hw = read_image(record.path).shape[:2]
+            largest = largest_16bit_value(record.path)
+        except InputError as error:
+            what = str(error)
+            yield Fault(split, "", what, True, what.replace(str(record.path), ""), total)
+            continue
+        if largest is not None:
+            deep.append((record.path, largest))
+        if hw != record.hw:
+            told = f"is {hw[1]} x {hw[0]}, its annotations are for {record.hw[1]} x {record.hw[0]}"
+            turned = "; width and height are swapped: does EXIF turn it?" if hw == record.hw[::-1] else ""
+            yield Fault(split, str(record.path), told + turned, True, f"size {turned}", total)
+        digest = hashlib.sha256(record.path.read_bytes()).hexdigest()
+        first = contents.setdefault(digest, _Seen(split, record))
+        if first.record is not record:
+            yield _same_picture(split, record, first, total)
+    yield from _dark(split, deep)
+
+
+def _same_picture(split: str, record: ImageRecord, first: _Seen, total: int) -> Fault:
+    again = f"is the same picture as {first.record.path}"
+    if first.split != split:
+        return Fault(split, str(record.path), f"{again} in {first.split}", True, IN_BOTH + first.split, total)
+    if same_boxes(record, first.record):
+        return Fault(split, str(record.path), again, False, "same picture", total)
+    return Fault(split, str(record.path), f"{again}, with other boxes", True, "same picture, other boxes", total)
+
+
+def _dark(split: str, deep: Sequence[tuple[Path, int]]) -> Iterator[Fault]:
+    """Say that 16-bit pictures use only the lower part of their range, of which little is left in 8 bits."""
+    largest = max((value for _, value in deep), default=0)
+    bits = max(8, largest.bit_length())
+    if deep and bits < 16:
+        what = (
+            f"{counted(len(deep), 'picture')} of 16 bits with no value above {largest:,}, which become almost black; train "
+            f"with --set input.max_16bit={2**bits - 1}"
+        )
+        yield Fault(split, str(deep[0][0].parent), what, False)
+
+
+def _check_classes(sets: Mapping[str, DetectionSet]) -> Iterator[Fault]:
+    shown = {split: shown_classes(data) for split, data in sets.items()}
+    elsewhere = {name for split, names in shown.items() if split != "train" for name in names}
+    for split, data in sets.items():
+        if not data.records:
+            yield Fault(split, data.source, "lists no pictures", True)
+        boxes = sum(len(record.boxes) for record in data.records)
+        if not shown[split]:
+            if boxes:
+                yield Fault(split, data.source, only_crowd(boxes), split != "test")
+            elif data.records:
+                what = f"none of its {counted(len(data.records), 'picture')} shows an object"
+                yield Fault(split, data.source, what, split != "test")
+            continue
+        if split != "train" and shown.get("train"):
+            unseen = [name for name in shown[split] if name not in shown["train"]]
+            if unseen:
+                yield Fault(split, data.source, f"shows {some(unseen)}, which no picture of train does", False)
+        known = elsewhere if split == "train" else set()
+        unused = [name for name in data.class_names if name not in shown[split] and name not in known]
+        if unused:
+            yield Fault(split, data.source, f"no object of {some(unused)}", False)
 
 
 def coco_fault(content: Any) -> str | None:
@@ -153,107 +300,106 @@ def coco_fault(content: Any) -> str | None:
     return None
 
 
-def _annotation_fault(
-    one: Mapping[str, Any], sizes: Mapping[Any, tuple[Any, Any]], known: set[Any]
-) -> tuple[str, bool] | None:
-    """Return what is wrong with an annotation, and whether it harms; None for a good one."""
-    if one.get("image_id") not in sizes:
-        return f"belongs to image {one.get('image_id')!r}, which the file does not list", True
-    if one.get("category_id") not in known:
-        return f"has category {one.get('category_id')!r}, which the file does not list", True
-    box = one.get("bbox")
-    if not box:
-        return None if one.get("segmentation") else ("has neither a box nor a polygon", True)
-    numbers = isinstance(box, list) and len(box) == 4 and all(isinstance(side, int | float) for side in box)
-    if not numbers or any(side != side or abs(side) > 1e9 for side in box):
-        return f"has the box {box!r}, expected four finite numbers x, y, width, height", True
-    x, y, width, height = box
-    if width <= 0 or height <= 0:
-        return f"has a box without area: {width:g} x {height:g}", width < 0 or height < 0
-    right, bottom = sizes[one["image_id"]]
-    if not isinstance(right, int) or not isinstance(bottom, int):
-        return None
-    if x >= right or y >= bottom or x + width <= 0 or y + height <= 0:
-        return f"lies wholly outside its picture of {right} x {bottom} pixels: {box}", True
-    if min(x, y) < -_TOLERANCE or x + width > right + _TOLERANCE or y + height > bottom + _TOLERANCE:
-        return f"leaves its picture of {right} x {bottom} pixels: {box}", False
-    return None
-
-
-def _twice(split: str, path: Path, kind: str, ids: Sequence[Any]) -> Iterator[Fault]:
-    seen: set[Any] = set()
-    for one in ids:
-        if one in seen and one is not None:
-            yield Fault(split, f"{path}: {kind}", f"two have the id {one}", True)
-        seen.add(one)
-
-
-def _check_pictures(
-    split: str, data: DetectionSet, contents: dict[str, tuple[str, Path]], on_progress: Progress | None
-) -> Iterator[Fault]:
-    for number, record in enumerate(data.records):
-        if on_progress:
-            on_progress(number, len(data.records))
-        where = str(record.path)
-        try:
-            hw = read_image(record.path).shape[:2]
-        except InputError as error:
-            yield Fault(split, where, str(error), True)
-            continue
-        if hw != record.hw:
-            told = f"is {hw[1]} x {hw[0]}, its annotations are for {record.hw[1]} x {record.hw[0]}"
-            turned = "; width and height are swapped: does EXIF turn it?" if hw == record.hw[::-1] else ""
-            yield Fault(split, where, told + turned, True)
-        digest = hashlib.sha256(record.path.read_bytes()).hexdigest()
-        first = contents.setdefault(digest, (split, record.path))
-        if first != (split, record.path):
-            again = f"is the same picture as {first[1]}"
-            yield Fault(split, where, f"{again} in {first[0]}" if first[0] != split else again, first[0] != split)
-    if data.dropped:
-        yield Fault(split, data.source, f"{data.dropped:,} boxes without area are left out", False)
-
-
-def _check_classes(split: str, data: DetectionSet) -> Iterator[Fault]:
-    used = {int(label) for record in data.records for label in record.labels}
-    unused = [name for label, name in enumerate(data.class_names) if label not in used]
-    if unused:
-        yield Fault(split, data.source, f"no object of {some(unused)}", False)
-
-
 def _repaired(path: Path, folders: Sequence[Path], on_progress: Progress | None) -> tuple[dict[str, Any], int]:
+    """Return the repaired content of an annotation file, and how many entries were left out or changed."""
     content = read_json(path)
     broken = coco_fault(content)
     if broken:
         raise InputError(f"{path} cannot be repaired: {broken}")
+    with collecting():
+        before = parse_coco({**content, "categories": _used_categories(content, path)}, path, folders)
+    for _, what in unit_faults(before):
+        raise InputError(f"{path} cannot be repaired: {what}")
+    categories = _used_categories(content, path)
+    images, same = _good_images(content, path, folders, on_progress)
+    annotations, changed = _good_annotations(content, path, images, same, {one["id"] for one in categories})
+    changed += len(content["images"]) - len(images) + len(content["categories"]) - len(categories)
+    repaired = {**content, "images": list(images.values()), "annotations": annotations, "categories": categories}
+    with collecting() as findings:
+        after = parse_coco(repaired, path, folders)
+    left = [text for text, harms in findings.items() if harms]
+    crowd = sum(len(record.boxes) for record in after.records)
+    if not left and not shown_classes(after):
+        left = [only_crowd(crowd) if crowd else "no picture with an object would be left"]
+    if left:
+        raise InputError(f"{path} cannot be repaired: {left[0].removeprefix(f'{path}: ')}")
+    return repaired, changed
+
+
+def _used_categories(content: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
+    """Return the categories without a root, and without one of two equal names that no annotation uses."""
+    categories, _ = without_root(content, path)
+    used = {one.get("category_id") for one in content["annotations"]}
+    taken = {str(one.get("name")) for one in categories if one["id"] in used}
+    kept: list[dict[str, Any]] = []
+    for one in categories:
+        same = [other for other in kept if other["id"] == one["id"] and other.get("name") == one.get("name")]
+        if not same and (one["id"] in used or str(one.get("name")) not in taken):
+            kept.append(one)
+            taken.add(str(one.get("name")))
+    return kept
+
+
+def _good_images(
+    content: Mapping[str, Any], path: Path, folders: Sequence[Path], on_progress: Progress | None
+) -> tuple[dict[Any, dict[str, Any]], dict[Any, Any]]:
+    """Return the entries by id of images that can be read and have the size given, and the kept id of each id."""
     images: dict[Any, dict[str, Any]] = {}
+    same: dict[Any, Any] = {}
+    by_file: dict[Path, Any] = {}
     for number, one in enumerate(content["images"]):
         if on_progress:
             on_progress(number, len(content["images"]))
-        file = next((folder / one["file_name"] for folder in folders if (folder / one["file_name"]).is_file()), None)
+        file = find_image(one["file_name"], folders, path)
         try:
-            hw = read_image(file).shape[:2] if file else None
+            height, width = read_image(file).shape[:2]
         except InputError:
-            hw = None
-        written = (one.get("height"), one.get("width"))
-        if hw and (hw == written or None in written):
-            images.setdefault(one["id"], {**one, "height": hw[0], "width": hw[1]})
-    sizes = {image_id: (one["width"], one["height"]) for image_id, one in images.items()}
-    known = {one["id"] for one in content["categories"]}
+            continue
+        if written_size(one) in (None, (height, width)) and one["id"] not in same:
+            same[one["id"]] = by_file.setdefault(file, one["id"])
+            if same[one["id"]] == one["id"]:
+                images[one["id"]] = {**one, "height": height, "width": width}
+    return images, same
+
+
+def _good_annotations(
+    content: Mapping[str, Any],
+    path: Path,
+    images: Mapping[Any, dict[str, Any]],
+    same: Mapping[Any, Any],
+    known: set[Any],
+) -> tuple[list[dict[str, Any]], int]:
+    """Return the annotations to keep, clipped and numbered anew, and how many were left out or changed."""
     kept: list[dict[str, Any]] = []
     seen: set[tuple[Any, ...]] = set()
     changed = 0
     for one in content["annotations"]:
-        fault = _annotation_fault(one, sizes, known)
-        key = (one.get("image_id"), one.get("category_id"), *(one.get("bbox") or (one.get("id"),)))
-        if (fault and not fault[0].startswith("leaves")) or key in seen:
+        image_id = same.get(one.get("image_id"))
+        box = _good_box(one, images.get(image_id), path) if one.get("category_id") in known else None
+        key = (image_id, one.get("category_id"), *(round(side, 2) for side in box or ()))
+        if box is None or key in seen:
             changed += 1
             continue
         seen.add(key)
-        if fault:
-            changed += 1
-            width, height = sizes[one["image_id"]]
-            x, y, w, h = one["bbox"]
-            left, top, right, bottom = max(0, x), max(0, y), min(width, x + w), min(height, y + h)
-            one = {**one, "bbox": [left, top, right - left, bottom - top]}
-        kept.append({**one, "id": len(kept) + 1})
-    return {**content, "images": list(images.values()), "annotations": kept}, changed
+        hw = (images[image_id]["height"], images[image_id]["width"])
+        clipped = {}
+        if one.get("bbox") and leaves(box, hw):
+            left, top, right, bottom = max(0, box[0]), max(0, box[1]), min(hw[1], box[2]), min(hw[0], box[3])
+            clipped = {"bbox": [left, top, right - left, bottom - top]}
+        changed += bool(clipped) or image_id != one["image_id"]
+        kept.append({**one, **clipped, "image_id": image_id, "id": len(kept) + 1})
+    return kept, changed
+
+
+def _good_box(annotation: Mapping[str, Any], image: Mapping[str, Any] | None, path: Path) -> list[float] | None:
+    """Return an annotation's box as xyxy; None where it has no good one."""
+    if image is None:
+        return None
+    where = annotation_place(path, annotation)
+    try:
+        is_crowd(annotation, where)
+        box = annotation_box(annotation, image, where)
+    except InputError:
+        return None
+    empty = box[2] <= box[0] or box[3] <= box[1]
+    return None if empty or lies_outside(box, (image["height"], image["width"])) else box

@@ -123,7 +123,7 @@ def most_alike(checkpoint: Checkpoint, data: DetectionSet, settings: InputConfig
 @torch.inference_mode()
 def _average_scores(model: Yolo, records: Sequence[ImageRecord], label: int, settings: InputConfig) -> Tensor:
     """Return for each known class its average score on the boxes of one new class: [C]."""
-    dataset = DetectionDataset(records, settings.image_size, settings.resize)
+    dataset = DetectionDataset(records, settings.image_size, settings.resize, max_16bit=settings.max_16bit)
     scores = []
     for index in range(len(records)):
         batch = collate_boxes([dataset[(0, index)]])
