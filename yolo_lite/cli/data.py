@@ -79,12 +79,20 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
     _add_source(parser)
     parser.add_argument("--split", default="train", help="train (default), val or test")
     parser.add_argument("--images", type=arguments.positive, default=16, metavar="N", help="how many; default 16")
-    parser.add_argument("--augment", action="store_true", help="as training sees them, in the first epoch")
-    parser.add_argument("--config", type=arguments.text, help="with --augment: whose augmentation; default nano")
+    parser.add_argument(
+        "--augment",
+        action="store_true",
+        help="as training with these settings sees them in its first epoch; give what you would give to train:",
+    )
+    parser.add_argument("--weights", type=arguments.text, help="with --augment: what training would start from")
+    parser.add_argument("--config", type=arguments.text, help="with --augment: the configuration of training")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="with --augment: settings of training"
+    )
     parser.add_argument(
         "--image-size", type=int, nargs="+", metavar="N", help="with --augment: side, or height and width"
     )
-    parser.add_argument("--seed", type=_seed, default=0, help="of the draw and of augmentation; default 0")
+    parser.add_argument("--seed", type=_seed, help="of the draw (default 0), and of training")
     parser.add_argument("--out", type=Path, default=Path("samples.png"), metavar="FILE", help="default samples.png")
     parser.set_defaults(run=_show)
 
@@ -230,11 +238,16 @@ def _show(args: argparse.Namespace) -> int:
     from yolo_lite.visualize import draw_sheet
 
     _check_picture_name(args.out)
-    if not args.augment and (args.config or args.image_size):
-        raise InputError("--config and --image-size go with --augment: without it pictures are drawn as they are")
-    data = read_split(args.data, args.split)
-    order = np.random.default_rng(args.seed).permutation(len(data.records)).tolist()
-    make = _augmented(data, args) if args.augment else _as_labelled(data)
+    if not args.augment and (args.config or args.image_size or args.weights or args.set):
+        raise InputError(
+            "--weights, --config, --set and --image-size go with --augment: without it pictures are drawn as they are"
+        )
+    if args.augment:
+        total, make = _augmented(args)
+    else:
+        data = read_split(args.data, args.split)
+        total, make = len(data.records), _as_labelled(data)
+    order = np.random.default_rng(args.seed or 0).permutation(total).tolist()
     pictures = [make(index) for index in order[: args.images]]
     make_folder(args.out.parent)
     columns = math.ceil(math.sqrt(len(pictures)))
@@ -261,24 +274,32 @@ def _as_labelled(data: DetectionSet) -> Callable[[int], SheetPicture]:
     return make
 
 
-def _augmented(data: DetectionSet, args: argparse.Namespace) -> Callable[[int], SheetPicture]:
-    """Return a function that makes the training input of a position, with its targets."""
-    from yolo_lite.config import check_image_size, override_config, read_config
-    from yolo_lite.data.augment import Augmenter
-    from yolo_lite.data.datasets import DetectionDataset
-    from yolo_lite.engine.run import strong_epochs
-    from yolo_lite.engine.weights import find_config
+def _augmented(args: argparse.Namespace) -> tuple[int, Callable[[int], SheetPicture]]:
+    """Return how many pictures training has, and a function that makes the input of a position with its targets."""
+    import torch
+
+    from yolo_lite.config import check_image_size, parse_setting
+    from yolo_lite.data.discover import canonical_split, read_train_and_val
+    from yolo_lite.engine.detection_task import training_inputs
+    from yolo_lite.engine.plan import plan
     from yolo_lite.visualize import SheetPicture
 
-    config = read_config(find_config(args.config or "nano"))
+    if canonical_split(args.split) != "train":
+        raise InputError(
+            f"--augment shows what training sees, which are no pictures of {args.split}; leave out --split"
+        )
+    settings: dict[str, object] = dict(parse_setting(text) for text in args.set)
+    if args.seed is not None:
+        settings["train.seed"] = args.seed
     size = arguments.image_size(args.image_size)
     if size:
-        check_image_size(size)
-        config = override_config(config, {"input.image_size": list(size)})
-    size, resize = config.input.image_size, config.input.resize
-    augmenter = Augmenter(config.augment, size, resize)
-    dataset = DetectionDataset(data.records, size, resize, augmenter, strong_epochs(config), args.seed)
-    print(f"augmentation: {augmenter.describe()}")
+        settings["input.image_size"] = list(size)
+    run = plan(args.data, args.weights, args.config, settings)
+    check_image_size(run.config.input.image_size)
+    data, _, _ = read_train_and_val(run.data, seed=run.config.train.seed)  # without those that are set aside
+    dataset = training_inputs(run.config, data, torch.device("cpu"))
+    assert dataset.augmenter
+    print(f"as training from {run.weights or 'scratch'} sees them; augmentation: {dataset.augmenter.describe()}")
 
     def make(index: int) -> SheetPicture:
         sample = dataset[0, index]
@@ -286,7 +307,7 @@ def _augmented(data: DetectionSet, args: argparse.Namespace) -> Callable[[int], 
         texts = [data.class_names[label] for label in labels]
         return SheetPicture(sample.image.permute(1, 2, 0).numpy(), sample.boxes.numpy(), labels, texts)
 
-    return make
+    return len(data.records), make
 
 
 def _check_picture_name(out: Path) -> None:

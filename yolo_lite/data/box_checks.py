@@ -95,7 +95,7 @@ def _stacked(records: Sequence[ImageRecord]) -> tuple[npt.NDArray[np.float64], n
 
 def _leaving(boxes: npt.NDArray[np.float64], sizes_wh: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     slack = _slack(sizes_wh)
-    leaving: npt.NDArray[np.bool_] = ((boxes[:, :2] < -slack) | (boxes[:, 2:] > sizes_wh + slack)).any(1)
+    leaving: npt.NDArray[np.bool_] = np.any((boxes[:, :2] < -slack) | (boxes[:, 2:] > sizes_wh + slack), axis=1)
     return leaving
 
 

@@ -33,7 +33,7 @@ import numpy as np
 from yolo_lite.config import read_yaml
 from yolo_lite.data.coco import read_coco
 from yolo_lite.data.images import IMAGE_SUFFIXES, read_image_size
-from yolo_lite.data.repeats import join_repeats, repeats, same_boxes
+from yolo_lite.data.repeats import join_repeats, repeats, same_objects
 from yolo_lite.data.voc import read_voc, voc_class_names
 from yolo_lite.data.yolo_txt import read_yolo_txt
 from yolo_lite.errors import InputError, counted, some, suggest
@@ -319,7 +319,7 @@ def _read(splits: Splits, split: str, classes: Sequence[str] | None) -> Detectio
 
 
 def _are_equal(data: DetectionSet, group: Sequence[int]) -> bool:
-    return all(same_boxes(data.records[group[0]], data.records[i]) for i in group[1:])
+    return all(same_objects(data.records[group[0]], data.records[i]) for i in group[1:])
 
 
 def _refuse_without_objects(data: DetectionSet) -> None:

@@ -26,7 +26,7 @@ from yolo_lite.data.coco import (
 from yolo_lite.data.discover import find_splits, only_crowd, shown_classes
 from yolo_lite.data.faults import Fault, Findings, collecting
 from yolo_lite.data.images import largest_16bit_value, read_image
-from yolo_lite.data.repeats import repeats, same_boxes
+from yolo_lite.data.repeats import repeats, same_objects
 from yolo_lite.data.write import Progress
 from yolo_lite.errors import InputError, counted, some
 from yolo_lite.files import make_folder, write_atomically
@@ -175,7 +175,7 @@ def _check_set(split: str, data: DetectionSet) -> Iterator[Fault]:
     for group in repeats(data):
         first, *others = (data.records[i] for i in group)
         told = f"is listed {len(group)} times"
-        if all(same_boxes(first, other) for other in others):
+        if all(same_objects(first, other) for other in others):
             yield Fault(split, str(first.path), told, False, told, len(data.records))
         else:
             ids = "" if first.labels_file is None else f" ({some(_sources([first, *others]))})"
@@ -244,7 +244,7 @@ def _same_picture(split: str, record: ImageRecord, first: _Seen, total: int) -> 
     again = f"is the same picture as {first.record.path}"
     if first.split != split:
         return Fault(split, str(record.path), f"{again} in {first.split}", True, IN_BOTH + first.split, total)
-    if same_boxes(record, first.record):
+    if same_objects(record, first.record):
         return Fault(split, str(record.path), again, False, "same picture", total)
     return Fault(split, str(record.path), f"{again}, with other boxes", True, "same picture, other boxes", total)
 

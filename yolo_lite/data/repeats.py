@@ -8,10 +8,12 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from yolo_lite.errors import counted
 from yolo_lite.structures import DetectionSet, ImageRecord
 
+_SAME = 0.5  # intersection over union of boxes that mark the same object
 Group = tuple[int, ...]  # positions of the records of one image
 
 
@@ -24,9 +26,28 @@ def repeats(data: DetectionSet) -> list[Group]:
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
-def same_boxes(first: ImageRecord, second: ImageRecord) -> bool:
-    """Tell whether two records have the same boxes of the same classes, in whatever order."""
-    return sorted(box_keys(first)) == sorted(box_keys(second))
+def same_objects(first: ImageRecord, second: ImageRecord) -> bool:
+    """Tell whether two records of one image mark the same objects, though perhaps by slightly other boxes.
+
+    Classes of which one of them says nothing are passed over.
+    """
+    passed_over = set(first.unlabelled) | set(second.unlabelled)
+    return _marks(first, second, passed_over) and _marks(second, first, passed_over)
+
+
+def _marks(first: ImageRecord, second: ImageRecord, passed_over: set[int]) -> bool:
+    """Tell whether each box of the second has one of its class in the first that overlaps it."""
+    for box, label in zip(second.boxes, second.labels.tolist()):
+        if label not in passed_over and not (_overlaps(first.boxes[first.labels == label], box) >= _SAME).any():
+            return False
+    return True
+
+
+def _overlaps(boxes: npt.NDArray[np.float64], box: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the intersection over union of boxes [N, 4] with one box: [N]."""
+    shared = np.clip(np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2]), 0, None).prod(1)
+    union = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (box[2:] - box[:2]).prod() - shared
+    return np.asarray(shared / union, np.float64)
 
 
 def box_keys(record: ImageRecord) -> list[tuple[float, ...]]:
