@@ -149,7 +149,9 @@ def test_show_augmented_draws_the_very_pictures_of_the_run(
     trained = prepared.task.samples(prepared.dataset)
     assert len(shown) == len(trained) == (11 if len(splits) == 1 else 12)
     for one in trained:
-        (same,) = [other for other in shown if other.image.shape == one.image.shape and (other.image == one.image).all()]
+        (same,) = [
+            other for other in shown if other.image.shape == one.image.shape and (other.image == one.image).all()
+        ]
         assert np.array_equal(same.boxes, one.boxes)
         assert same.texts == one.texts
 
