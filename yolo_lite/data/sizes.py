@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from yolo_lite.data.images import read_image_size
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, counted
 from yolo_lite.structures import DetectionSet, ImageRecord
 
 
@@ -16,8 +16,9 @@ def check_pictures(data: DetectionSet) -> None:
     """
     missing = [record.path for record in data.records if not record.path.is_file()]
     if missing:
+        verb = "is" if len(missing) == 1 else "are"
         raise InputError(
-            f"{data.source} lists {len(data.records):,} pictures, of which {len(missing):,} are missing; the first was "
+            f"{data.source} lists {counted(len(data.records), 'picture')}, of which {len(missing):,} {verb} missing; the first was "
             f"looked for at {missing[0]}"
         )
     for record in data.records:
