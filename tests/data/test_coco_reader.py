@@ -185,6 +185,20 @@ def test_a_root_category_may_be_called_as_the_class(tmp_path: Path) -> None:
     assert (data.class_names, data.category_ids) == (("owls", "cat"), (1, 2))
 
 
+def test_a_root_with_the_name_of_a_class_is_left_out_of_a_file_without_annotations_too(tmp_path: Path) -> None:
+    path = _write(tmp_path, (), categories=_root_and((1, "owls", "owls"), (2, "cat", "owls")))
+    data = read_coco(path, [tmp_path])
+    assert (data.class_names, data.category_ids) == (("owls", "cat"), (1, 2))
+
+
+@pytest.mark.parametrize("used", [0, 1])
+def test_an_unused_category_with_the_name_of_a_used_one_is_left_out(tmp_path: Path, used: int) -> None:
+    categories = [{"id": i, "name": "owl", "supercategory": "owl"} for i in (0, 1)]
+    data = read_coco(_write(tmp_path, (_annotation(category_id=used),), categories=categories), [tmp_path])
+    assert data.category_ids == (used,)
+    assert "no annotation uses it, and another has its name" in data.notes[0]
+
+
 @pytest.mark.parametrize(
     ("categories", "used"),
     [

@@ -242,6 +242,15 @@ def test_val_that_is_train_is_one_sentence(tmp_path: Path, capsys: pytest.Captur
     assert len(printed(capsys, str(tmp_path), "--all")) == 31
 
 
+def test_a_fault_in_what_two_splits_share_is_said_once(tmp_path: Path) -> None:
+    write_yolo(tmp_path, {"train": {name: [*GOOD, (0, 70, 5, 90, 30)] for name in "abcd"}})
+    (tmp_path / "data.yaml").write_text("names: [cat, dog]\ntrain: images/train\nval: images/train\n")
+    faults = check_data(tmp_path)
+    assert sum("lies wholly outside" in fault.what for fault in faults) == 4
+    assert sum("is the same picture" in fault.what for fault in faults) == 4
+    assert len(faults) == 8
+
+
 def test_a_fault_of_every_box_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_yolo(tmp_path, {"train": {f"{number}": GOOD for number in range(40)}})
     for file in (tmp_path / "labels" / "train").iterdir():

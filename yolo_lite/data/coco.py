@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,25 +94,30 @@ def annotation_place(source: Path, annotation: Mapping[str, Any]) -> str:
 
 
 def without_root(content: Mapping[str, Any], source: Path) -> tuple[list[Any], tuple[str, ...]]:
-    """Return a file's categories without a root, and a line that says so.
+    """Return a file's categories without a root or a namesake that no annotation uses, and a line for each left out.
 
-    A root is what Roboflow writes as category 0: no annotation uses it, and others name it as their supercategory. A file
-    without any annotation keeps all its categories.
+    A root is what Roboflow writes as category 0: others have it as their supercategory. In a file without any annotation
+    only a root with the name of another category is left out.
     """
     categories: list[Any] = content["categories"]
+    entries = [one for one in categories if _has_id(one, "id")]
     used = {one["category_id"] for one in content["annotations"] if _has_id(one, "category_id")}
-    parents = {str(one.get("supercategory")) for one in categories if isinstance(one, Mapping)}
-    kept, notes = [], []
-    for one in categories:
-        name = str(one.get("name")) if used and _has_id(one, "id") and one["id"] not in used else None
-        if name in parents and name != str(one.get("supercategory")):  # a class may well be its own supercategory
-            notes.append(
-                f"{source}: the category {name!r} (id {one['id']}) is left out: no annotation uses it, and others have it "
-                "as their supercategory"
-            )
-        else:
-            kept.append(one)
-    return kept, tuple(notes)
+    names = Counter(str(one.get("name")) for one in entries)
+    taken = {str(one.get("name")) for one in entries if one["id"] in used}
+    parents = {str(one.get("supercategory")) for one in entries}
+    left_out = {}
+    for one in entries:
+        name = str(one.get("name"))
+        is_root = name in parents and name != str(one.get("supercategory"))  # a class may be its own supercategory
+        reason = ""
+        if is_root and (used or names[name] > 1):
+            reason = "others have it as their supercategory"
+        elif name in taken:
+            reason = "another has its name"
+        if reason and one["id"] not in used:
+            left_out[one["id"]] = f"{name!r} (id {one['id']}) is left out: no annotation uses it, and {reason}"
+    kept = [one for one in categories if not _has_id(one, "id") or one["id"] not in left_out]
+    return kept, tuple(f"{source}: the category {what}" for what in left_out.values())
 
 
 def is_crowd(annotation: Mapping[str, Any], where: str) -> bool:

@@ -78,7 +78,10 @@ def check_data(data: str | Path, on_progress: Progress | None = None) -> list[Fa
             faults += _check_set(split, sets[split])
             faults += _check_pictures(split, sets[split], contents, on_progress)
     faults += _check_classes({split: data for split, data in sets.items() if split not in partly_read})
-    return [*_read_faults("all", general, 0), *faults]
+    firsts = {
+        (fault.where, fault.what): fault for fault in reversed(faults)
+    }  # what two splits share is said of the first
+    return [*_read_faults("all", general, 0), *(one for one in faults if firsts[one.where, one.what] is one)]
 
 
 def summarise(faults: Sequence[Fault]) -> list[list[Fault]]:
@@ -327,16 +330,11 @@ def _repaired(path: Path, folders: Sequence[Path], on_progress: Progress | None)
 
 
 def _used_categories(content: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
-    """Return the categories without a root, and without one of two equal names that no annotation uses."""
-    categories, _ = without_root(content, path)
-    used = {one.get("category_id") for one in content["annotations"]}
-    taken = {str(one.get("name")) for one in categories if one["id"] in used}
+    """Return the categories without a root, and each once."""
     kept: list[dict[str, Any]] = []
-    for one in categories:
-        same = [other for other in kept if other["id"] == one["id"] and other.get("name") == one.get("name")]
-        if not same and (one["id"] in used or str(one.get("name")) not in taken):
+    for one in without_root(content, path)[0]:
+        if not any(other["id"] == one["id"] and other.get("name") == one.get("name") for other in kept):
             kept.append(one)
-            taken.add(str(one.get("name")))
     return kept
 
 
