@@ -273,6 +273,16 @@ def test_of_many_faults_of_one_kind_the_first_five_are_printed(
     assert len(printed(capsys, str(tmp_path), "--all")) == 11
 
 
+def test_boxes_are_not_blamed_for_a_wrong_size(tmp_path: Path) -> None:
+    """Boxes of the lower and the right part would leave a picture whose sides were swapped."""
+    write_coco(tmp_path, {"train": {name: [(0, 40, 5, 58, 38), (1, 3, 25, 50, 39)] for name in "abcd"}})
+    file = tmp_path / "annotations" / "instances_train.json"
+    file.write_text(file.read_text().replace('"height": 40, "width": 60', '"height": 60, "width": 40'))
+    found = [fault.what for fault in check_data(tmp_path)]
+    assert len(found) == 4
+    assert all("width and height are swapped" in what for what in found)
+
+
 # Images listed twice
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -75,8 +76,9 @@ def check_data(data: str | Path, on_progress: Progress | None = None) -> list[Fa
         boxes = sum(len(record.boxes) for record in sets[split].records) if split in sets else 0
         faults += _read_faults(split, findings, boxes)
         if split in sets:
-            faults += _check_set(split, sets[split])
-            faults += _check_pictures(split, sets[split], contents, on_progress)
+            sizes: dict[Path, tuple[int, int]] = {}
+            of_pictures = list(_check_pictures(split, sets[split], contents, sizes, on_progress))
+            faults += [*_check_set(split, _with_room(sets[split], sizes)), *of_pictures]
     faults += _check_classes({split: data for split, data in sets.items() if split not in partly_read})
     firsts = {
         (fault.where, fault.what): fault for fault in reversed(faults)
@@ -212,8 +214,13 @@ class _Seen(NamedTuple):
 
 
 def _check_pictures(
-    split: str, data: DetectionSet, contents: dict[str, _Seen], on_progress: Progress | None
+    split: str,
+    data: DetectionSet,
+    contents: dict[str, _Seen],
+    sizes: dict[Path, tuple[int, int]],
+    on_progress: Progress | None,
 ) -> Iterator[Fault]:
+    """Decode every picture, and note its size."""
     total = len(data.records)
     met: set[Path] = set()
     deep: list[tuple[Path, int]] = []
@@ -224,7 +231,7 @@ def _check_pictures(
             continue
         met.add(record.path)
         try:
-            hw = read_image(record.path).shape[:2]
+            height, width = read_image(record.path).shape[:2]
             largest = largest_16bit_value(record.path)
         except InputError as error:
             what = str(error)
@@ -232,6 +239,7 @@ def _check_pictures(
             continue
         if largest is not None:
             deep.append((record.path, largest))
+        hw = sizes[record.path] = (height, width)
         if hw != record.hw:
             told = f"is {hw[1]} x {hw[0]}, its annotations are for {record.hw[1]} x {record.hw[0]}"
             turned = "; width and height are swapped: does EXIF turn it?" if hw == record.hw[::-1] else ""
@@ -241,6 +249,15 @@ def _check_pictures(
         if first.record is not record:
             yield _same_picture(split, record, first, total)
     yield from _dark(split, deep)
+
+
+def _with_room(data: DetectionSet, sizes: Mapping[Path, tuple[int, int]]) -> DetectionSet:
+    """Give pictures whose written size is wrong the larger sides of both, so that their boxes are not blamed as well."""
+    records = []
+    for record in data.records:
+        height, width = sizes.get(record.path, record.hw)
+        records.append(dataclasses.replace(record, hw=(max(height, record.hw[0]), max(width, record.hw[1]))))
+    return dataclasses.replace(data, records=tuple(records))
 
 
 def _same_picture(split: str, record: ImageRecord, first: _Seen, total: int) -> Fault:
