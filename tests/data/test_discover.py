@@ -571,6 +571,13 @@ def test_a_root_category_is_said_in_training(tmp_path: Path) -> None:
     assert sum("the category 'cat' (id 0) is left out" in note for note in notes) == 2
 
 
+def test_pictures_without_any_object_are_set_aside_as_well(tmp_path: Path) -> None:
+    """Training refuses such a set; to score it on what would be set aside is no error of its own."""
+    _crowded(tmp_path, {"train": [1] * 12})
+    data, _ = read_split_or_held_out(tmp_path, "val", None, seed=0)
+    assert len(data.records) == 1
+
+
 def test_one_picture_is_too_few_to_set_any_aside(coco_set: CocoSet) -> None:
     assert "has 1 picture and no validation split" in _message(read_train_and_val, coco_set({"train": 1}))
 

@@ -201,14 +201,19 @@ def test_a_check_goes_on_after_a_bad_line(tmp_path: Path) -> None:
 def test_a_check_goes_on_after_a_bad_object_and_a_bad_file(tmp_path: Path) -> None:
     write_voc(tmp_path, {"train": {"a": GOOD, "b": GOOD, "c": GOOD}})
     files = tmp_path / "Annotations"
-    (files / "a.xml").write_text((files / "a.xml").read_text().replace("<xmin>5<", "<xmin>five<"))
+    text = (files / "a.xml").read_text().replace("<xmin>5<", "<xmin>five<")
+    (files / "a.xml").write_text(
+        text.replace("<xmin>10</xmin>", "").replace("</object></ann", "</object><object/></ann")
+    )
     (files / "b.xml").write_text("<annotation>")
     (files / "c.xml").write_text((files / "c.xml").read_text().replace("<name>dog</name>", ""))
     found = [str(fault) for fault in check_data(tmp_path)]
-    assert len(found) == 3
+    assert len(found) == 5
     assert found[0] == f"{files / 'a.xml'}: object 1: <xmin> must be a number, got 'five'"
-    assert found[1].startswith(f"{files / 'b.xml'} is not XML: ")
-    assert found[2] == f"{files / 'c.xml'}: object 2: has no <name>"
+    assert found[1] == f"{files / 'a.xml'}: object 2: <xmin> must be a number, got None"
+    assert found[2] == f"{files / 'a.xml'}: object 3: has no <name>"
+    assert found[3].startswith(f"{files / 'b.xml'} is not XML: ")
+    assert found[4] == f"{files / 'c.xml'}: object 2: has no <name>"
 
 
 def test_what_belongs_to_a_bad_entry_is_no_fault_of_its_own(tmp_path: Path) -> None:
