@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,14 +105,18 @@ def _convert(args: argparse.Namespace) -> int:
     splits = read_splits(args.data)
     with bar("pictures") as on_progress:
         notes = write_sets(splits, args.to, args.out, not args.copy, on_progress)
-    for note in dict.fromkeys(note for data in splits.values() for note in data.notes):
-        print(f"note: {note}")
+    _print_notes(splits)
     for note in notes:
         print(f"note: {note}")
     for split, data in splits.items():
         print(f"{split}: {data.summary()}")
     print(f"written: {args.out}")
     return 0
+
+
+def _print_notes(sets: Mapping[str, DetectionSet]) -> None:
+    for note in dict.fromkeys(note for data in sets.values() for note in data.notes):
+        print(f"note: {note}")
 
 
 _SHOWN = 5  # faults of one kind
@@ -186,6 +190,7 @@ def _stats(args: argparse.Namespace) -> int:
 
     _check_picture_name(args.out)
     sets = _sets(args.data, args.split, args.classes)
+    _print_notes(sets)
     found = {split: split_stats(data) for split, data in sets.items()}
     for split, stats in found.items():
         _print_stats(split, stats)
