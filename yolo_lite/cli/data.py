@@ -127,7 +127,8 @@ def _check(args: argparse.Namespace) -> int:
 
     Every layout gets the same checks. Exits with 1 when training would be harmed.
     """
-    from yolo_lite.data.doctor import IN_BOTH, check_data, repair
+    from yolo_lite.data.doctor import IN_BOTH, check_data
+    from yolo_lite.data.repair import repair
 
     with bar("pictures") as on_progress:
         faults = check_data(args.data, on_progress)

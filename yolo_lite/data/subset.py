@@ -12,7 +12,7 @@ import numpy as np
 
 from yolo_lite.data.coco import annotation_place, find_image, is_crowd, read_json, without_root
 from yolo_lite.data.discover import canonical_split, find_splits, read_splits
-from yolo_lite.data.doctor import coco_fault, coco_source
+from yolo_lite.data.repair import coco_fault, coco_source
 from yolo_lite.data.write import Progress, check_new, coco_content, file_names, lost_outlines, place_pictures
 from yolo_lite.errors import InputError, some, suggest
 from yolo_lite.files import make_folder, write_atomically
