@@ -8,10 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.data.test_subset import crowded, save
 from yolo_lite.cli import main
+from yolo_lite.engine.detection_task import prepare_detection
+from yolo_lite.engine.plan import plan
+from yolo_lite.engine.run import Listener
 from yolo_lite.visualize import SheetPicture, class_colour, draw_sheet, plot_stats
 
 MakeSet = Callable[..., Path]
@@ -106,21 +110,57 @@ def test_show_draws_the_labelled_pictures(coco_set: MakeSet, capsys: pytest.Capt
 
 def test_show_augmented_draws_training_inputs(coco_set: MakeSet, capsys: pytest.CaptureFixture[str]) -> None:
     """Of 3 x 4 in shape, an input of 96 x 128 fills a cell's width: the border above is a quarter of the rest."""
-    data = str(coco_set({"train": 8}))
-    command = ["data", "show", "--data", data, "--images", "4", "--augment", "--image-size", "96", "128"]
-    assert main(command) == 0
+    data = str(coco_set({"train": 8, "val": 4}))
+    command = ["data", "show", "--data", data, "--images", "4", "--augment", "--config", "nano"]
+    size = ["--image-size", "96", "128"]
+    assert main([*command, *size]) == 0
     assert "augmentation: mosaic of four (p 0.5); letterbox to 96 x 128; scale 0.6 to 1.4" in capsys.readouterr().out
     first = pixels("samples.png")
     assert (first[0, :320] == 114).all()
-    assert main([*command, "--out", "again.png"]) == 0
+    assert main([*command, *size, "--out", "again.png"]) == 0
     assert (pixels("again.png") == first).all()
-    assert main([*command[:-4], "--out", "plain.png"]) == 0
+    assert main([*command, "--out", "plain.png"]) == 0
     assert (pixels("plain.png") != first).any()
+
+
+@pytest.mark.parametrize(
+    ("asked", "splits"),
+    [
+        pytest.param((), {"train": 12, "val": 4}, id="by default, from the shipped weights"),
+        pytest.param((), {"train": 12}, id="a tenth set aside to validate on"),
+        pytest.param(("--config", "nano", "--set", "train.seed=3"), {"train": 12, "val": 4}, id="from scratch"),
+    ],
+)
+def test_show_augmented_draws_the_very_pictures_of_the_run(
+    coco_set: MakeSet, monkeypatch: pytest.MonkeyPatch, asked: tuple[str, ...], splits: dict[str, int]
+) -> None:
+    """The oracle is what a run prepares for its own sheet training.jpg: pixels, boxes, names."""
+    data = str(coco_set(splits))
+    shown: list[SheetPicture] = []
+
+    def keep(pictures: list[SheetPicture], path: Path, columns: int) -> None:
+        shown.extend(pictures)
+        path.touch()
+
+    monkeypatch.setattr("yolo_lite.visualize.draw_sheet", keep)
+    assert main(["data", "show", "--data", data, "--augment", "--images", "99", *asked]) == 0
+    run = plan(data, None, "nano" if asked else None, {"train.seed": 3} if asked else {})
+    prepared = prepare_detection(run, None, torch.device("cpu"), Listener())
+    trained = prepared.task.samples(prepared.dataset)
+    assert len(shown) == len(trained) == (11 if len(splits) == 1 else 12)
+    for one in trained:
+        (same,) = [
+            other for other in shown if other.image.shape == one.image.shape and (other.image == one.image).all()
+        ]
+        assert np.array_equal(same.boxes, one.boxes)
+        assert same.texts == one.texts
 
 
 def test_show_refuses_in_one_line(coco_set: MakeSet, capsys: pytest.CaptureFixture[str]) -> None:
     command = ("show", "--data", str(coco_set({"train": 2})))
     assert "go with --augment" in refused(capsys, *command, "--config", "nano")
+    assert "go with --augment" in refused(capsys, *command, "--set", "train.seed=1")
+    assert "no pictures of val" in refused(capsys, *command, "--augment", "--split", "valid")
     assert "multiples of 32" in refused(capsys, *command, "--augment", "--image-size", "100")
     assert "did you mean 'nano'?" in refused(capsys, *command, "--augment", "--config", "nan")
     assert "has no split 'val'" in refused(capsys, *command, "--split", "val")

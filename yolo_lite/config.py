@@ -63,6 +63,9 @@ class InputConfig:
     image_size: tuple[int, int] = _between((320, 320), 1)  # height, width; of a detector multiples of 32
     channels: int = _between(3, 1, 3)  # 1: a classifier of grey pictures
     resize: str = "letterbox"  # or stretch
+    max_16bit: int = _between(
+        65535, 1, 65535
+    )  # value of a picture of 16 bits that becomes white: 4095 for 12-bit cameras
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # R, G, B, of pixels 0..255 (ImageNet)
     std: tuple[float, float, float] = _between((58.395, 57.12, 57.375), 1e-6)
 

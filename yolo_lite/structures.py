@@ -221,6 +221,9 @@ class ImageRecord:
         areas: float64 [N], the annotated areas (of the mask, where there is one), by which COCO sorts sizes.
         unlabelled: classes whose objects are not all marked, so that absence means nothing: training asks nothing of them
             here beyond the boxes given, evaluation leaves them out.
+        labels_file: where the boxes are written; None where nobody wrote them.
+        numbers: int64 [N], the line of each box in a text file, its object in an XML file, or its annotation's id in a
+            JSON file (-1 where it has none); empty where that is not known.
     """
 
     path: Path
@@ -231,6 +234,16 @@ class ImageRecord:
     crowd: npt.NDArray[np.bool_]
     areas: npt.NDArray[np.float64]
     unlabelled: tuple[int, ...] = ()
+    labels_file: Path | None = None
+    numbers: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def place(self, index: int) -> str:
+        """Say where a box is written: its file, and the line, object or annotation there."""
+        if self.labels_file is None or index >= len(self.numbers):
+            return f"{self.path}: box {index + 1}"
+        noun = {".txt": "line", ".xml": "object"}.get(self.labels_file.suffix.lower(), "annotation")
+        number = int(self.numbers[index])
+        return f"{self.labels_file}: {noun} {number if number >= 0 else '(without id)'}"
 
 
 @dataclass(frozen=True)
@@ -242,6 +255,7 @@ class DetectionSet:
     category_ids: tuple[int, ...]
     source: str  # where it was read from
     dropped: int = 0  # annotations without area, left out
+    notes: tuple[str, ...] = ()  # what else was left out or put right, a line each
 
     def summary(self) -> str:
         """Say in one line what was found."""

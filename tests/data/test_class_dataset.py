@@ -239,7 +239,7 @@ def _uncached(monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> ClassDataset:
 def test_a_file_is_read_once_for_all_parts_that_are_kept_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Path] = []
     told: list[tuple[int, int]] = []
-    monkeypatch.setattr(class_dataset, "read_image", lambda path: (read.append(path), read_image(path))[1])
+    monkeypatch.setattr(class_dataset, "read_image", lambda path, *how: (read.append(path), read_image(path, *how))[1])
     records = []
     for number in range(3):
         path = tmp_path / f"{number}.png"

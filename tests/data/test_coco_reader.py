@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from yolo_lite.data.coco import read_coco, read_json
 from yolo_lite.errors import InputError
@@ -78,6 +79,23 @@ def test_a_polygon_without_a_box_becomes_its_box(tmp_path: Path, segmentation: A
     assert record.areas.tolist() == [(box[2] - box[0]) * (box[3] - box[1])]
 
 
+@pytest.mark.parametrize("bbox", ["absent", [], None], ids=["no box", "empty box", "null"])
+def test_a_mask_without_a_box_becomes_its_box(tmp_path: Path, bbox: Any) -> None:
+    """Columns 10 to 14 of an image of 200 x 100, rows 20 to 49: pycocotools writes the text form."""
+    pixels = np.zeros((100, 200), np.uint8)
+    pixels[20:50, 10:15] = 1
+    text = coco_mask.encode(np.asfortranarray(pixels))["counts"].decode()
+    counts = [10 * 100 + 20, *[30, 70] * 4, 30, 185 * 100 + 50]
+    for form in (counts, text):
+        row = _annotation(bbox=bbox, segmentation={"size": [100, 200], "counts": form}, area="absent")
+        assert _read(tmp_path, row).records[0].boxes.tolist() == [[10, 20, 15, 50]]
+
+
+def test_an_empty_mask_is_dropped_as_a_box_without_area(tmp_path: Path) -> None:
+    data = _read(tmp_path, _annotation(bbox="absent", segmentation={"size": [100, 200], "counts": [20000]}))
+    assert data.dropped == 1
+
+
 def test_a_box_wins_over_a_polygon(tmp_path: Path) -> None:
     row = _annotation(bbox=[1, 2, 3, 4], segmentation=[[10, 20, 30, 20, 20, 45]])
     assert _read(tmp_path, row).records[0].boxes.tolist() == [[1, 2, 4, 6]]
@@ -87,6 +105,20 @@ def test_crowd_boxes_are_kept_and_marked(tmp_path: Path) -> None:
     rle = {"counts": [0, 10], "size": [100, 200]}
     rows = [_annotation(id=1, iscrowd=1, segmentation=rle), _annotation(id=2), _annotation(id=3, iscrowd="absent")]
     assert _read(tmp_path, *rows).records[0].crowd.tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("value", "crowd"),
+    [(0, False), (1, True), (False, False), (True, True), ("0", False), ("1", True), ("absent", False)],
+)
+def test_iscrowd_may_be_a_number_a_truth_or_a_digit(tmp_path: Path, value: Any, crowd: bool) -> None:
+    assert _read(tmp_path, _annotation(iscrowd=value)).records[0].crowd.tolist() == [crowd]
+
+
+@pytest.mark.parametrize("value", ["false", "true", "", "no", 2, -1, 0.5, None, [0], [], {}])
+def test_any_other_iscrowd_is_refused_with_its_annotation(tmp_path: Path, value: Any) -> None:
+    with pytest.raises(InputError, match=r"labels.json: annotation 5 has iscrowd .*, expected 0 or 1"):
+        _read(tmp_path, _annotation(iscrowd=value))
 
 
 @pytest.mark.parametrize(
@@ -121,6 +153,68 @@ def test_a_size_that_the_file_does_not_say_is_read_from_the_picture(tmp_path: Pa
     Image.new("RGB", (31, 17)).save(tmp_path / "a.png")
     path = _write(tmp_path, images=[{"id": 1, "file_name": "a.png"}])
     assert read_coco(path, [tmp_path]).records[0].hw == (17, 31)
+
+
+@pytest.mark.parametrize("size", [(0, 0), (0, 31), (31, 0), (-1, -1), (None, None)])
+def test_a_size_of_0_is_read_from_the_picture(tmp_path: Path, size: tuple[Any, Any]) -> None:
+    Image.new("RGB", (31, 17)).save(tmp_path / "a.png")
+    path = _write(tmp_path, images=[{"id": 1, "file_name": "a.png", "width": size[0], "height": size[1]}])
+    assert read_coco(path, [tmp_path]).records[0].hw == (17, 31)
+
+
+def _root_and(*classes: tuple[int, str, str]) -> list[dict[str, Any]]:
+    rows = [(0, "owls", "none"), *classes]
+    return [{"id": i, "name": name, "supercategory": above} for i, name, above in rows]
+
+
+def test_a_root_category_is_left_out_with_a_line(tmp_path: Path) -> None:
+    categories = _root_and((1, "owl", "owls"), (2, "cat", "owls"))
+    data = read_coco(_write(tmp_path, (_annotation(category_id=2),), categories=categories), [tmp_path])
+    assert data.class_names == ("owl", "cat")
+    assert data.category_ids == (1, 2)
+    assert data.records[0].labels.tolist() == [1]
+    assert data.notes == (
+        f"{tmp_path / 'labels.json'}: the category 'owls' (id 0) is left out: no annotation uses it, and others have it as "
+        "their supercategory",
+    )
+
+
+def test_a_root_category_may_be_called_as_the_class(tmp_path: Path) -> None:
+    categories = _root_and((1, "owls", "owls"), (2, "cat", "owls"))
+    data = read_coco(_write(tmp_path, (_annotation(category_id=2),), categories=categories), [tmp_path])
+    assert (data.class_names, data.category_ids) == (("owls", "cat"), (1, 2))
+
+
+def test_a_root_with_the_name_of_a_class_is_left_out_of_a_file_without_annotations_too(tmp_path: Path) -> None:
+    path = _write(tmp_path, (), categories=_root_and((1, "owls", "owls"), (2, "cat", "owls")))
+    data = read_coco(path, [tmp_path])
+    assert (data.class_names, data.category_ids) == (("owls", "cat"), (1, 2))
+
+
+@pytest.mark.parametrize("used", [0, 1])
+def test_an_unused_category_with_the_name_of_a_used_one_is_left_out(tmp_path: Path, used: int) -> None:
+    categories = [{"id": i, "name": "owl", "supercategory": "owl"} for i in (0, 1)]
+    data = read_coco(_write(tmp_path, (_annotation(category_id=used),), categories=categories), [tmp_path])
+    assert data.category_ids == (used,)
+    assert "no annotation uses it, and another has its name" in data.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("categories", "used"),
+    [
+        pytest.param(_root_and((1, "owl", "owls")), 0, id="it is used"),
+        pytest.param(_root_and((1, "owl", "birds")), 1, id="nobody names it"),
+        pytest.param(
+            [{"id": 0, "name": "owls", "supercategory": "owls"}, {"id": 1, "name": "cat"}], 1, id="only itself"
+        ),
+        pytest.param(_root_and((1, "owl", "owls")), None, id="no annotation at all"),
+    ],
+)
+def test_any_other_category_stays(tmp_path: Path, categories: list[dict[str, Any]], used: int | None) -> None:
+    rows = () if used is None else (_annotation(category_id=used),)
+    data = read_coco(_write(tmp_path, rows, categories=categories), [tmp_path])
+    assert len(data.class_names) == 2
+    assert data.notes == ()
 
 
 def test_the_first_folder_that_has_the_file_wins(tmp_path: Path) -> None:
@@ -172,7 +266,9 @@ NAN, INF = float("nan"), float("inf")
             {"bbox": [], "segmentation": [[1, 2, 3, 4, 5, NAN]]}, "neither a box nor a polygon", id="NaN in a polygon"
         ),
         pytest.param(
-            {"bbox": [], "segmentation": {"counts": [1], "size": [1, 1]}}, "neither a box nor a polygon", id="only RLE"
+            {"bbox": [], "segmentation": {"counts": [1], "size": [1, 1]}},
+            "a mask of 1 x 1 pixels for an image of 200 x 100",
+            id="RLE of another size",
         ),
     ],
 )

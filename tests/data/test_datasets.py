@@ -14,9 +14,10 @@ from PIL import Image
 
 from yolo_lite.config import AugmentConfig
 from yolo_lite.data.augment import Augmenter
-from yolo_lite.data.datasets import DetectionDataset, check_pictures, size_error
+from yolo_lite.data.datasets import DetectionDataset
 from yolo_lite.data.discover import read_split
 from yolo_lite.data.images import read_image, read_image_shrunk
+from yolo_lite.data.sizes import check_pictures, size_error
 from yolo_lite.errors import InputError
 from yolo_lite.structures import DetectionSet, ImageRecord, Sample, resize_image
 

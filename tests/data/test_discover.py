@@ -509,6 +509,75 @@ def test_setting_aside_never_takes_the_only_picture_with_objects_from_training(t
         assert _names(train) == {"cat": 1}
 
 
+def _crowded(root: Path, crowd: dict[str, list[int]]) -> Path:
+    """Write two splits of three pictures with a box each, which are crowd regions or not."""
+    for split, marks in crowd.items():
+        images = [{"id": i, "file_name": f"{split}{i}.png", "height": 10, "width": 10} for i in range(len(marks))]
+        rows = [
+            {"id": i, "image_id": i, "category_id": 1, "bbox": [1, 1, 2, 2], "iscrowd": mark}
+            for i, mark in enumerate(marks)
+        ]
+        content = {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "cat"}]}
+        (root / "annotations").mkdir(exist_ok=True)
+        (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+    return root
+
+
+@pytest.mark.parametrize("crowd", [{"train": [1, 1, 1], "val": [0]}, {"train": [0, 0, 0], "val": [1, 1]}])
+def test_a_split_of_crowd_regions_only_is_refused(tmp_path: Path, crowd: dict[str, list[int]]) -> None:
+    split = "train" if crowd["train"][0] else "val"
+    message = _message(read_train_and_val, _crowded(tmp_path, crowd))
+    assert f"instances_{split}.json: {len(crowd[split])} boxes, every one a crowd region" in message
+    assert "write iscrowd 0" in message
+
+
+def test_difficult_objects_only_are_refused_unless_they_count(tmp_path: Path) -> None:
+    for name in "abc":
+        Image.new("RGB", (40, 20)).save(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.xml").write_text(
+            "<annotation><object><name>cat</name><difficult>1</difficult><bndbox><xmin>1</xmin><ymin>1</ymin>"
+            "<xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>"
+        )
+    assert "take difficult objects with --difficult" in _message(read_train_and_val, tmp_path)
+    train, val, _ = read_train_and_val(tmp_path, difficult=True)
+    assert (len(train.records), len(val.records)) == (2, 1)
+
+
+def test_a_picture_with_a_crowd_region_only_is_not_the_one_set_aside(tmp_path: Path) -> None:
+    root = _crowded(tmp_path, {"train": [1, 0, 1, 1, 0, 1]})
+    for seed in range(10):
+        for data in read_train_and_val(root, seed=seed)[:2]:
+            assert any((~record.crowd).any() for record in data.records)
+
+
+def test_a_class_that_no_training_picture_shows_is_said(tmp_path: Path) -> None:
+    names = {1: "cat", 2: "dog"}
+    _coco_file(tmp_path / "annotations" / "instances_train.json", names, [(1, 1), (2, 1)])
+    _coco_file(tmp_path / "annotations" / "instances_val.json", names, [(3, 1), (3, 2)])
+    _, _, notes = read_train_and_val(tmp_path)
+    assert notes[-1] == "val: no training image shows dog, so their AP says nothing about the training"
+
+
+def test_a_root_category_is_said_in_training(tmp_path: Path) -> None:
+    for split, image in (("train", 1), ("valid", 2)):
+        file = tmp_path / split / "_annotations.coco.json"
+        _coco_file(file, {0: "cat", 1: "cat"}, [(image, 1)])
+        content = json.loads(file.read_text())
+        for one, above in zip(content["categories"], ("none", "cat")):
+            one["supercategory"] = above
+        file.write_text(json.dumps(content))
+    train, val, notes = read_train_and_val(tmp_path)
+    assert train.class_names == val.class_names == ("cat",)
+    assert sum("the category 'cat' (id 0) is left out" in note for note in notes) == 2
+
+
+def test_pictures_without_any_object_are_set_aside_as_well(tmp_path: Path) -> None:
+    """Training refuses such a set; to score it on what would be set aside is no error of its own."""
+    _crowded(tmp_path, {"train": [1] * 12})
+    data, _ = read_split_or_held_out(tmp_path, "val", None, seed=0)
+    assert len(data.records) == 1
+
+
 def test_one_picture_is_too_few_to_set_any_aside(coco_set: CocoSet) -> None:
     assert "has 1 picture and no validation split" in _message(read_train_and_val, coco_set({"train": 1}))
 

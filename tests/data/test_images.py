@@ -26,6 +26,7 @@ from yolo_lite.data.images import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,
     decode_image,
+    largest_16bit_value,
     pillow_to_rgb,
     read_image,
     read_image_shrunk,
@@ -95,6 +96,57 @@ def test_of_16_bit_grey_the_upper_8_bits_are_kept(tmp_path: Path, suffix: str) -
     upper = np.array([[0x00, 0x00, 0x01, 0x12], [0x7F, 0x80, 0xFF, 0xFF]], np.uint8)
     cv2.imwrite(str(tmp_path / f"a{suffix}"), grey)
     _check(tmp_path / f"a{suffix}", np.stack([upper] * 3, -1))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("largest", [4095, 1023, 1000, 65535])
+def test_of_16_bits_the_largest_value_given_becomes_white(tmp_path: Path, suffix: str, largest: int) -> None:
+    """Oracle: shares of largest + 1, rounded down to 256 steps; what is above stays white."""
+    wide = np.linspace(0, min(2 * largest, 65535), 60).astype(np.uint16).reshape(6, 10)
+    cv2.imwrite(str(tmp_path / f"a{suffix}"), wide)
+    expected = np.floor(np.minimum(wide, largest) / (largest + 1) * 256).astype(np.uint8)
+    for image in (
+        read_image(tmp_path / f"a{suffix}", largest),
+        read_image_shrunk(tmp_path / f"a{suffix}", 1, largest)[0],
+    ):
+        assert (image == expected[..., None]).all()
+    assert (pillow_to_rgb(Image.open(tmp_path / f"a{suffix}"), max_16bit=largest) == expected[..., None]).all()
+    content = (tmp_path / f"a{suffix}").read_bytes()
+    assert (decode_image(content, "a", largest) == expected[..., None]).all()
+    assert largest_16bit_value(tmp_path / f"a{suffix}") == wide.max()
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_of_16_bit_colour_the_largest_value_given_becomes_white(tmp_path: Path, alpha: bool, orientation: int) -> None:
+    wide = np.random.default_rng(0).integers(0, 4096, (9, 14, 3)).astype(np.uint16)
+    opaque = np.concatenate([wide, np.full((9, 14, 1), 65535, np.uint16)], 2)
+    cv2.imwrite(str(tmp_path / "a.png"), opaque[..., [2, 1, 0, 3]] if alpha else wide[..., ::-1])
+    if orientation != 1:
+        _add_png_orientation(tmp_path / "a.png", orientation)
+    turned = np.rot90(wide, {1: 0, 3: 2, 6: 3}[orientation])
+    assert (read_image(tmp_path / "a.png", 4095) == turned // 16).all()
+    assert (read_image(tmp_path / "a.png") == turned // 256).all()
+    assert largest_16bit_value(tmp_path / "a.png") == wide.max()
+
+
+def test_8_bits_stay_as_they_are_whatever_becomes_white_of_16(tmp_path: Path) -> None:
+    grey = np.arange(60, dtype=np.uint8).reshape(6, 10)
+    for name in ("a.png", "a.tif", "a.bmp"):
+        cv2.imwrite(str(tmp_path / name), grey)
+        assert (read_image(tmp_path / name, 4095) == grey[..., None]).all()
+        assert largest_16bit_value(tmp_path / name) is None
+
+
+def _add_png_orientation(path: Path, orientation: int) -> None:
+    """Put an eXIf chunk with an orientation behind the header of a PNG."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    block = exif.tobytes().removeprefix(b"Exif\x00\x00")
+    chunk = len(block).to_bytes(4, "big") + b"eXIf" + block
+    chunk += zlib.crc32(chunk[4:]).to_bytes(4, "big")
+    content = path.read_bytes()
+    path.write_bytes(content[:33] + chunk + content[33:])  # signature and IHDR have 33 bytes
 
 
 def test_of_16_bit_colour_the_upper_8_bits_are_kept(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from yolo_lite.cli import main
 from yolo_lite.data.discover import read_split, read_splits, read_train_and_val
+from yolo_lite.data.doctor import check_data
 from yolo_lite.data.write import write_sets
 from yolo_lite.errors import InputError
 from yolo_lite.structures import DetectionSet, ImageRecord
@@ -201,7 +202,7 @@ def test_the_command_converts_and_refuses_a_full_folder(
     [
         ("<annotation>", "is not XML"),
         ("<root/>", "begins with <root>, expected <annotation>"),
-        ("<annotation><object/></annotation>", "an object has no <name>"),
+        ("<annotation><object/></annotation>", "object 1 has no <name>"),
         ("<annotation><object><name>dog</name></object></annotation>", "object 1 has no <bndbox>"),
         ("<annotation>" + OBJECT.format(name="dog", difficult=0, box=("a", 1, 2, 3)) + "</annotation>", "<xmin> must be a number, got 'a'"),
         ("<annotation><size><width>x</width></size></annotation>", "<width> must be a number"),
@@ -228,3 +229,79 @@ def test_a_box_without_area_is_dropped_and_counted(tmp_path: Path) -> None:
     data = read_split(tmp_path, "train")
     assert data.dropped == 1
     assert data.records[0].boxes.tolist() == [[5, 5, 7, 9]]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("1", True), ("true", True), ("0", False), ("false", False), ("", False)]
+)
+def test_difficult_is_a_truth_in_digits_or_words(tmp_path: Path, text: str, expected: bool) -> None:
+    picture(tmp_path / "train" / "a.png")
+    write_xml(tmp_path / "train" / "a.xml", one("dog", 1, 2, 20, 30).replace(">0</difficult>", f">{text}</difficult>"))
+    assert read_split(tmp_path, "train").records[0].crowd.tolist() == [expected]
+
+
+def test_any_other_difficult_is_refused(tmp_path: Path) -> None:
+    picture(tmp_path / "train" / "a.png")
+    write_xml(tmp_path / "train" / "a.xml", one("dog", 1, 2, 20, 30).replace(">0</difficult>", ">maybe</difficult>"))
+    with pytest.raises(InputError, match="a.xml: object 1: <difficult> must be 0 or 1, got 'maybe'"):
+        read_split(tmp_path, "train")
+
+
+@pytest.mark.parametrize("names", [("a b", "c  d 1"), ("x 1", "x -1"), ("a.b c", "d")], ids=str)
+@pytest.mark.parametrize("layout", ["coco", "yolo", "voc"])
+def test_pictures_with_spaces_in_their_names_can_be_read_back(
+    tmp_path: Path, names: tuple[str, ...], layout: str
+) -> None:
+    for name in names:
+        picture(tmp_path / "set" / "train" / f"{name}.png")
+        write_xml(tmp_path / "set" / "train" / f"{name}.xml", one("dog", 1, 2, 20, 30))
+    write_sets(read_splits(tmp_path / "set"), layout, tmp_path / "out")
+    back = read_split(tmp_path / "out", "train")
+    assert sorted(record.path.stem for record in back.records) == sorted(names)
+    assert all(record.boxes.round(6).tolist() == [[1, 2, 20, 30]] for record in back.records)
+
+
+def test_lists_of_one_class_have_a_mark_behind_the_name(voc: Path) -> None:
+    (voc / "ImageSets" / "Main" / "train.txt").write_text("000005  1\n000007 -1\n")
+    assert [record.path.stem for record in read_split(voc, "train").records] == ["000005", "000007"]
+
+
+@pytest.mark.parametrize("layout", ["coco", "yolo", "voc"])
+@pytest.mark.parametrize("wrong", [(60, 40), (41, 60)], ids=["swapped", "another"])
+def test_a_conversion_checks_sizes_and_writes_nothing(tmp_path: Path, layout: str, wrong: tuple[int, int]) -> None:
+    picture(tmp_path / "images" / "a.png")
+    entry = {"id": 1, "file_name": "a.png", "height": wrong[0], "width": wrong[1]}
+    row = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 20, 30]}
+    content = {"images": [entry], "annotations": [row], "categories": [{"id": 1, "name": "dog"}]}
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "instances_train.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"a.png is 60 x 40 .* but its annotations are for"):
+        write_sets(read_splits(tmp_path), layout, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_conversion_names_a_missing_picture_and_writes_nothing(voc: Path) -> None:
+    sets = read_splits(voc)
+    (voc / "JPEGImages" / "000012.jpg").unlink()
+    with pytest.raises(InputError, match="lists 1 picture, of which 1 is missing"):
+        write_sets(sets, "coco", voc / "out")
+    assert not (voc / "out").exists()
+
+
+def test_two_files_for_one_picture_are_found_by_the_check(tmp_path: Path) -> None:
+    """Each XML file names the picture and has one of its two objects; where reading refuses that, so does the check."""
+    picture(tmp_path / "train" / "a.png")
+    for stem, box in (("a", (1, 2, 20, 30)), ("b", (30, 2, 50, 30))):
+        write_xml(tmp_path / "train" / f"{stem}.xml", one("dog", *box), name="a.png")
+    assert any(fault.harms for fault in check_data(tmp_path))
+
+
+def test_sizes_of_0_are_converted_as_the_pictures_are(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "a.png")
+    row = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [6, 4, 30, 20]}
+    content = {"images": [{"id": 1, "file_name": "a.png", "height": 0, "width": 0}], "annotations": [row]}
+    content["categories"] = [{"id": 1, "name": "dog"}]
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "instances_train.json").write_text(json.dumps(content))
+    assert main(["data", "convert", "--data", str(tmp_path), "--to", "yolo", "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "labels" / "train" / "a.txt").read_text() == "0 0.35 0.35 0.5 0.5\n"

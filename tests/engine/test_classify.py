@@ -6,6 +6,7 @@ import csv
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 
 from tests.class_pictures import QUICK, draw_shape, write_class_set
 from yolo_lite import visualize
+from yolo_lite.cli import main
 from yolo_lite.config import override_config, read_config
 from yolo_lite.data.class_sets import fingerprint_classes
 from yolo_lite.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -368,3 +370,27 @@ def test_weights_that_do_not_fit_name_the_file(shapes: tuple[Path, Path], tmp_pa
     save_checkpoint(tmp_path / "odd.pt", Checkpoint(stored.config, stored.class_names, (0, 1), weights))
     with pytest.raises(InputError, match=r"odd\.pt: the weights do not fit"):
         Classifier(tmp_path / "odd.pt", "cpu")
+
+
+def test_a_classifier_reads_16_bits_as_its_training_did(tmp_path: Path) -> None:
+    """A grey picture in 8 bits and its twin from a 12-bit camera, from Python and from the command line."""
+    path = save_untrained(tmp_path / "deep.pt", "mnist_small", ("a", "b", "c"), **{"input.max_16bit": 4095})
+    grey = np.random.default_rng(0).integers(0, 256, (40, 40)).astype(np.uint8)
+    files = [tmp_path / "pictures" / "8.png", tmp_path / "pictures" / "12.png"]
+    files[0].parent.mkdir()
+    for file, pixels in zip(files, (grey, grey.astype(np.uint16) * 16)):
+        cv2.imwrite(str(file), pixels)
+    classifier = Classifier(path, device="cpu")
+    assert np.array_equal(classifier(files[0]).scores, classifier(files[1]).scores)
+    assert np.array_equal(*(one.scores for one in classifier(files)))
+    out = tmp_path / "rows.csv"
+    command = ["classify", "predict", "--weights", str(path), "--source", str(files[0].parent), "--out", str(out)]
+    assert main([*command, "--device", "cpu"]) == 0
+    with out.open() as rows:
+        first, second = list(csv.reader(rows))[1:]
+    assert first[1:] == second[1:]
+    records = tuple(ClassRecord(file.name, file, 0) for file in files)
+    truth = np.full((2, 3), 1 / 3, np.float32)
+    report = classification_report(np.array([0, 0]), np.array([0, 0]), ("a", "b", "c"))
+    shown = [image for image, _, _ in ClassEvaluation(report, records, truth, ("a", "b", "c"), {}, 4095).examples(2)]
+    assert np.array_equal(*shown)

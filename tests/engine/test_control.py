@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import sys
 import types
 from collections.abc import Callable
@@ -336,6 +337,35 @@ def test_preflight_names_boxes_in_wrong_units(coco_set: Callable[..., Path]) -> 
     with pytest.raises(InputError, match=r"boxes are the same, \[1.0, 2.0, 30.0, 40.0\]"):
         check_labels(same, (64, 64))
     check_labels(read_split(root, "train"), (64, 64))
+
+
+def test_preflight_names_corners_where_sizes_are_expected(coco_set: Callable[..., Path]) -> None:
+    """Read as x, y, width, height, corners x1, y1, x2, y2 become x1, y1, x1 + x2, y1 + y2."""
+    root = coco_set({"train": 12, "val": 4})
+    twice = changed(
+        root, lambda one: {"boxes": one.boxes + np.concatenate([0 * one.boxes[:, :2], one.boxes[:, :2]], 1)}
+    )
+    with pytest.raises(
+        InputError, match=r"leave their picture by more than rounding: they look like x1, y1, x2, y2.*no-pre"
+    ):
+        check_labels(twice, (64, 64))
+    moved = changed(root, lambda one: {"boxes": one.boxes + np.array([40.0, 0, 40, 0])})
+    with pytest.raises(
+        InputError, match=r"leave their picture by more than rounding, the first: .*annotation .*no-pre"
+    ):
+        check_labels(moved, (64, 64))
+
+
+def test_preflight_looks_at_the_units_of_validation_too(coco_set: Callable[..., Path]) -> None:
+    root = coco_set({"train": 12, "val": 4})
+    file = root / "annotations" / "instances_val.json"
+    content = json.loads(file.read_text())
+    for one in content["annotations"]:
+        one["bbox"] = [side / 128 for side in one["bbox"]]
+    file.write_text(json.dumps(content))
+    config = small(epochs=1)
+    with pytest.raises(InputError, match="instances_val.json: no coordinate of its .* look like shares"):
+        preflight(prepared(root, config), config, CPU, "fp32")
 
 
 def test_preflight_names_class_ids_that_all_agree(coco_set: Callable[..., Path]) -> None:

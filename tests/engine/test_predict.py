@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from tests.conftest import SMALL, write_coco_set
 from yolo_lite import Detections, Detector
+from yolo_lite.config import override_config, read_config
+from yolo_lite.data.discover import read_split
+from yolo_lite.engine.checkpoint import load_checkpoint, save_checkpoint
+from yolo_lite.engine.classification_task import prepare_classification
+from yolo_lite.engine.detect import detect_pictures
+from yolo_lite.engine.detection_task import prepare_detection
+from yolo_lite.engine.evaluate import EvaluationSettings, detect_split
+from yolo_lite.engine.pretrain import pretraining_of
+from yolo_lite.engine.run import Listener, Run
 from yolo_lite.engine.weights import DEFAULT_WEIGHTS, find_weights, shipped
 from yolo_lite.errors import InputError
+from yolo_lite.models.build import build_detector
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +182,72 @@ def test_the_shipped_detector_finds_scikit_images_astronaut_and_cat() -> None:
     detector = Detector(device="cpu")
     assert "person" in detector(data.astronaut()).names
     assert "cat" in detector(data.chelsea()).names
+
+
+# Pictures of 16 bits
+
+
+def as_12_bits(source: Path, target: Path) -> Path:
+    """Write a picture with the values of a 12-bit camera: 16 for each of 8 bits."""
+    cv2.imwrite(str(target), np.asarray(Image.open(source).convert("L")).astype(np.uint16) * 16)
+    return target
+
+
+@pytest.fixture
+def deep(learnt: tuple[Path, Path], picture: Path, tmp_path: Path) -> tuple[Detector, Path, Path]:
+    """Return a detector that was trained with input.max_16bit=4095, and one picture in 8 and in 12 bits."""
+    checkpoint = load_checkpoint(learnt[0] / "best.pt")
+    config = override_config(checkpoint.config, {"input.max_16bit": 4095})
+    save_checkpoint(tmp_path / "deep.pt", dataclasses.replace(checkpoint, config=config))
+    Image.open(picture).convert("L").save(tmp_path / "8.png")
+    detector = Detector(tmp_path / "deep.pt", device="cpu", score_threshold=0.001)  # it tells shapes by their colours
+    return detector, tmp_path / "8.png", as_12_bits(picture, tmp_path / "12.png")
+
+
+def test_a_detector_reads_16_bits_as_its_training_did(deep: tuple[Detector, Path, Path]) -> None:
+    detector, eight, twelve = deep
+    assert len(detector(eight))
+    assert equal(detector(twelve), detector(eight))
+    assert equal(detector([twelve])[0], detector(eight))
+    assert equal(detector(Image.open(twelve)), detector(eight))
+    assert np.array_equal(detector.grids(twelve)[0], detector.grids(eight)[0])
+
+
+def test_detection_in_files_reads_16_bits_as_training_did(deep: tuple[Detector, Path, Path], tmp_path: Path) -> None:
+    detector, eight, twelve = deep
+    found = {one.path: one.detections for one in detect_pictures(detector, [eight, twelve], tmp_path / "out")}
+    first, second = found[eight], found[twelve]
+    assert first is not None
+    assert second is not None
+    assert equal(first, second)
+
+
+def test_training_and_evaluation_read_16_bits_alike(tmp_path: Path) -> None:
+    """A set in 8 bits and its twin in 12: the same inputs, and the same inputs for the backbone's crops."""
+    sets = [write_coco_set(tmp_path / name, {"train": 4, "val": 2}) for name in ("eight", "twelve")]
+    for file in [*sets[0].rglob("*.png"), *sets[1].rglob("*.png")]:
+        if sets[0] in file.parents:
+            Image.open(file).convert("L").save(file)
+        else:
+            as_12_bits(file, file)
+    config = override_config(read_config(None), (*SMALL, "input.max_16bit=4095", "train.cache=none"))
+    inputs = []
+    for root in sets:
+        run = Run(str(root), config)
+        prepared = prepare_detection(run, None, torch.device("cpu"), Listener())
+        crops = prepare_classification(pretraining_of(run), None, torch.device("cpu"), Listener())
+        shown = prepared.task.predictions(prepared.model.eval())
+        inputs.append(
+            [prepared.dataset[0, 1].image, crops.dataset[0, 1].image, torch.from_numpy(shown[0].image.copy())]
+        )
+    assert all(torch.equal(one, other) for one, other in zip(*inputs))
+    assert all(float(one.float().std()) > 5 for one in inputs[1])  # something is to be seen in them
+    rows = [
+        detect_split(
+            build_detector(config, 2, 0).eval(), ("disc", "square"), read_split(root, "val"), (96, 128), "letterbox",
+            torch.device("cpu"), EvaluationSettings(workers=0), max_16bit=4095,
+        )[0]
+        for root in sets
+    ]  # fmt: skip
+    assert rows[0] == rows[1]
+    assert rows[0]

@@ -200,7 +200,7 @@ def _each(classifier: Classifier, pictures: list[Path]) -> Iterator[tuple[str, C
         images: list[Any] = []
         for path in pictures[start : start + classifier.batch_size]:
             try:
-                images.append(read_image(path))
+                images.append(read_image(path, classifier.input.max_16bit))
                 names.append(str(path))
             except InputError as error:
                 print(f"skipped: {error}", file=sys.stderr)

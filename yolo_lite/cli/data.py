@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolo_lite.cli import arguments
 from yolo_lite.cli.bars import bar
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
+    from yolo_lite.data.faults import Fault
     from yolo_lite.data.stats import ClassStats, SplitStats
     from yolo_lite.structures import DetectionSet
     from yolo_lite.visualize import SheetPicture
@@ -32,7 +33,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     check.add_argument(
         "--fix", type=Path, metavar="FOLDER", help="write repaired COCO files there; nothing is replaced"
     )
-    check.add_argument("--all", action="store_true", help="print every fault, not the first ten of each split")
+    check.add_argument("--all", action="store_true", help="print every fault, not the first five of each kind")
     check.set_defaults(run=_check)
     _add_subset(what.add_parser("subset", help="a small data set from a large one", description=_subset.__doc__))
     _add_stats(what.add_parser("stats", help="count objects and sizes", description=_stats.__doc__))
@@ -78,12 +79,20 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
     _add_source(parser)
     parser.add_argument("--split", default="train", help="train (default), val or test")
     parser.add_argument("--images", type=arguments.positive, default=16, metavar="N", help="how many; default 16")
-    parser.add_argument("--augment", action="store_true", help="as training sees them, in the first epoch")
-    parser.add_argument("--config", type=arguments.text, help="with --augment: whose augmentation; default nano")
+    parser.add_argument(
+        "--augment",
+        action="store_true",
+        help="as training with these settings sees them in its first epoch; give what you would give to train:",
+    )
+    parser.add_argument("--weights", type=arguments.text, help="with --augment: what training would start from")
+    parser.add_argument("--config", type=arguments.text, help="with --augment: the configuration of training")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="with --augment: settings of training"
+    )
     parser.add_argument(
         "--image-size", type=int, nargs="+", metavar="N", help="with --augment: side, or height and width"
     )
-    parser.add_argument("--seed", type=_seed, default=0, help="of the draw and of augmentation; default 0")
+    parser.add_argument("--seed", type=_seed, help="of the draw (default 0), and of training")
     parser.add_argument("--out", type=Path, default=Path("samples.png"), metavar="FILE", help="default samples.png")
     parser.set_defaults(run=_show)
 
@@ -96,6 +105,7 @@ def _convert(args: argparse.Namespace) -> int:
     splits = read_splits(args.data)
     with bar("pictures") as on_progress:
         notes = write_sets(splits, args.to, args.out, not args.copy, on_progress)
+    _print_notes(splits)
     for note in notes:
         print(f"note: {note}")
     for split, data in splits.items():
@@ -104,32 +114,54 @@ def _convert(args: argparse.Namespace) -> int:
     return 0
 
 
-_SHOWN = 10  # faults of a split
+def _print_notes(sets: Mapping[str, DetectionSet]) -> None:
+    for note in dict.fromkeys(note for data in sets.values() for note in data.notes):
+        print(f"note: {note}")
+
+
+_SHOWN = 5  # faults of one kind
 
 
 def _check(args: argparse.Namespace) -> int:
     """Report faults with file and annotation: bad boxes, pictures that are missing or of another size, doubles ...
 
-    Exits with 1 when training would be harmed.
+    Every layout gets the same checks. Exits with 1 when training would be harmed.
     """
-    from yolo_lite.data.doctor import check_data, repair
+    from yolo_lite.data.doctor import IN_BOTH, check_data
+    from yolo_lite.data.repair import repair
 
     with bar("pictures") as on_progress:
         faults = check_data(args.data, on_progress)
-    for split in dict.fromkeys(fault.split for fault in faults):
-        mine = sorted((fault for fault in faults if fault.split == split), key=lambda fault: not fault.harms)
-        for fault in mine if args.all else mine[:_SHOWN]:
-            print(f"{'harm' if fault.harms else 'note'}: {split}: {fault.where}: {fault.what}")
-        if len(mine) > _SHOWN and not args.all:
-            print(f"... and {len(mine) - _SHOWN:,} more of {split}; --all prints them")
+    _print_faults(faults, args.all)
     harmful = sum(fault.harms for fault in faults)
-    print(f"{harmful:,} faults that harm training, {len(faults) - harmful:,} others")
+    others = counted(len(faults) - harmful, "other")
+    print(f"{counted(harmful, 'fault')} that {'harms' if harmful == 1 else 'harm'} training, {others}")
     if args.fix:
         with bar("pictures") as on_progress:
             repaired = repair(args.data, args.fix, on_progress)
         for split, count in repaired.items():
-            print(f"{split}: {count:,} annotations left out or changed; written to {args.fix}")
+            entries = counted(count, "entry", "entries")
+            print(f"{split}: {entries} (pictures, annotations, categories) left out or changed; written to {args.fix}")
+        shared = sum(fault.harms and fault.kind.startswith(IN_BOTH) for fault in faults)
+        if shared:
+            print(f"not repaired: {counted(shared, 'picture')} in two splits; choose where to leave them out")
     return 1 if harmful else 0
+
+
+def _print_faults(faults: Sequence[Fault], every: bool) -> None:
+    """Print faults by kind: one line for what most of a split has in common, else the first few, or every one."""
+    from yolo_lite.data.doctor import sentence, summarise
+
+    for group in summarise(faults):
+        head = f"{'harm' if group[0].harms else 'note'}: {group[0].split}:"
+        common = None if every else sentence(group)
+        if common:
+            print(f"{head} {common} (--all prints them)")
+            continue
+        for fault in group if every else group[:_SHOWN]:
+            print(f"{head} {fault}")
+        if len(group) > _SHOWN and not every:
+            print(f"{head} ... and {counted(len(group) - _SHOWN, 'more fault')} like that; --all prints them")
 
 
 def _subset(args: argparse.Namespace) -> int:
@@ -159,6 +191,7 @@ def _stats(args: argparse.Namespace) -> int:
 
     _check_picture_name(args.out)
     sets = _sets(args.data, args.split, args.classes)
+    _print_notes(sets)
     found = {split: split_stats(data) for split, data in sets.items()}
     for split, stats in found.items():
         _print_stats(split, stats)
@@ -211,11 +244,16 @@ def _show(args: argparse.Namespace) -> int:
     from yolo_lite.visualize import draw_sheet
 
     _check_picture_name(args.out)
-    if not args.augment and (args.config or args.image_size):
-        raise InputError("--config and --image-size go with --augment: without it pictures are drawn as they are")
-    data = read_split(args.data, args.split)
-    order = np.random.default_rng(args.seed).permutation(len(data.records)).tolist()
-    make = _augmented(data, args) if args.augment else _as_labelled(data)
+    if not args.augment and (args.config or args.image_size or args.weights or args.set):
+        raise InputError(
+            "--weights, --config, --set and --image-size go with --augment: without it pictures are drawn as they are"
+        )
+    if args.augment:
+        total, make = _augmented(args)
+    else:
+        data = read_split(args.data, args.split)
+        total, make = len(data.records), _as_labelled(data)
+    order = np.random.default_rng(args.seed or 0).permutation(total).tolist()
     pictures = [make(index) for index in order[: args.images]]
     make_folder(args.out.parent)
     columns = math.ceil(math.sqrt(len(pictures)))
@@ -226,8 +264,8 @@ def _show(args: argparse.Namespace) -> int:
 
 def _as_labelled(data: DetectionSet) -> Callable[[int], SheetPicture]:
     """Return a function that reads a picture by its position, with all its boxes, those of crowds too."""
-    from yolo_lite.data.datasets import size_error
     from yolo_lite.data.images import read_image
+    from yolo_lite.data.sizes import size_error
     from yolo_lite.visualize import SheetPicture
 
     def make(index: int) -> SheetPicture:
@@ -242,24 +280,32 @@ def _as_labelled(data: DetectionSet) -> Callable[[int], SheetPicture]:
     return make
 
 
-def _augmented(data: DetectionSet, args: argparse.Namespace) -> Callable[[int], SheetPicture]:
-    """Return a function that makes the training input of a position, with its targets."""
-    from yolo_lite.config import check_image_size, override_config, read_config
-    from yolo_lite.data.augment import Augmenter
-    from yolo_lite.data.datasets import DetectionDataset
-    from yolo_lite.engine.run import strong_epochs
-    from yolo_lite.engine.weights import find_config
+def _augmented(args: argparse.Namespace) -> tuple[int, Callable[[int], SheetPicture]]:
+    """Return how many pictures training has, and a function that makes the input of a position with its targets."""
+    import torch
+
+    from yolo_lite.config import check_image_size, parse_setting
+    from yolo_lite.data.discover import canonical_split, read_train_and_val
+    from yolo_lite.engine.detection_task import training_inputs
+    from yolo_lite.engine.plan import plan
     from yolo_lite.visualize import SheetPicture
 
-    config = read_config(find_config(args.config or "nano"))
+    if canonical_split(args.split) != "train":
+        raise InputError(
+            f"--augment shows what training sees, which are no pictures of {args.split}; leave out --split"
+        )
+    settings: dict[str, object] = dict(parse_setting(text) for text in args.set)
+    if args.seed is not None:
+        settings["train.seed"] = args.seed
     size = arguments.image_size(args.image_size)
     if size:
-        check_image_size(size)
-        config = override_config(config, {"input.image_size": list(size)})
-    size, resize = config.input.image_size, config.input.resize
-    augmenter = Augmenter(config.augment, size, resize)
-    dataset = DetectionDataset(data.records, size, resize, augmenter, strong_epochs(config), args.seed)
-    print(f"augmentation: {augmenter.describe()}")
+        settings["input.image_size"] = list(size)
+    run = plan(args.data, args.weights, args.config, settings)
+    check_image_size(run.config.input.image_size)
+    data, _, _ = read_train_and_val(run.data, seed=run.config.train.seed)  # without those that are set aside
+    dataset = training_inputs(run.config, data, torch.device("cpu"))
+    assert dataset.augmenter
+    print(f"as training from {run.weights or 'scratch'} sees them; augmentation: {dataset.augmenter.describe()}")
 
     def make(index: int) -> SheetPicture:
         sample = dataset[0, index]
@@ -267,7 +313,7 @@ def _augmented(data: DetectionSet, args: argparse.Namespace) -> Callable[[int], 
         texts = [data.class_names[label] for label in labels]
         return SheetPicture(sample.image.permute(1, 2, 0).numpy(), sample.boxes.numpy(), labels, texts)
 
-    return make
+    return len(data.records), make
 
 
 def _check_picture_name(out: Path) -> None:

@@ -193,7 +193,8 @@ def _activations(args: argparse.Namespace) -> int:
     _check_png(args.out)
     model, config, _ = _build(args)
     shape = config.input
-    pixels = to_input(read_image(args.image or sample_picture()), shape.image_size, shape.channels, shape.resize)
+    image = read_image(args.image or sample_picture(), shape.max_16bit)
+    pixels = to_input(image, shape.image_size, shape.channels, shape.resize)
     found = activations(model.eval(), torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0), args.layer)
     make_folder(args.out.parent)
     write_atomically(args.out, lambda part: draw_maps(found.layer, found.maps, found.kernels, part))
@@ -208,14 +209,13 @@ def _cam(args: argparse.Namespace) -> int:
     """
     import torch
 
-    from yolo_lite.data.images import read_image
     from yolo_lite.engine.detect import sample_picture
     from yolo_lite.engine.look import look
     from yolo_lite.files import make_folder, write_atomically
     from yolo_lite.visualize import draw_attention
 
     _check_png(args.out)
-    image = read_image(args.image or sample_picture())
+    image = args.image or sample_picture()
     with torch.enable_grad():
         seen = look(args.weights, image, args.name, _box(args.box) if args.box else None, args.layer)
     make_folder(args.out.parent)

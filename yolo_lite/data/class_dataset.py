@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import Dataset
 
 from yolo_lite.data.cache import may_keep
-from yolo_lite.data.images import decode_image, read_image
+from yolo_lite.data.images import MAX_16BIT, decode_image, read_image
 from yolo_lite.data.loader import stack_images, usable_cores
 from yolo_lite.errors import InputError
 from yolo_lite.structures import ClassBatch, ClassRecord, ClassSample, Image, Letterbox
@@ -42,6 +42,7 @@ class ClassDataset(Dataset[ClassSample]):
         seed: of the augmentation.
         cache: keep the pictures in memory: "auto" up to CACHE_LIMIT and where there is room, "ram" or stop, "none".
         on_picture: called with how many are kept so far, of how many.
+        max_16bit: as for `read_image`.
 
     Raises:
         InputError: naming the first picture that cannot be read, where they are kept; where they are to be and there is
@@ -59,7 +60,9 @@ class ClassDataset(Dataset[ClassSample]):
         seed: int = 0,
         cache: str = "auto",
         on_picture: Callable[[int, int], None] = lambda done, total: None,
+        max_16bit: int = MAX_16BIT,
     ) -> None:
+        self.max_16bit = max_16bit
         self.records, self.input_hw, self.channels, self.resize = records, input_hw, channels, resize
         self.augmenter, self.strong_epochs, self.seed = augmenter, strong_epochs, seed
         self.kept: npt.NDArray[np.uint8] | None = None
@@ -81,7 +84,7 @@ class ClassDataset(Dataset[ClassSample]):
 
     def load(self, index: int) -> npt.NDArray[np.uint8]:
         """Return a picture at the size of the input, uint8 [H, W, channels]."""
-        return to_input(read_record(self.records[index]), self.input_hw, self.channels, self.resize)
+        return to_input(read_record(self.records[index], self.max_16bit), self.input_hw, self.channels, self.resize)
 
     def _keep(self, on_picture: Callable[[int, int], None]) -> npt.NDArray[np.uint8]:
         """Return all pictures at the size of the input; files are read by several threads, and once for all their parts."""
@@ -97,7 +100,7 @@ class ClassDataset(Dataset[ClassSample]):
             for index in group:
                 record = self.records[index]
                 if image is None or not isinstance(record.content, Path):
-                    image = _decode(record)
+                    image = _decode(record, self.max_16bit)
                 kept[index] = to_input(_cut(record, image), self.input_hw, self.channels, self.resize)
             return len(group)
 
@@ -109,21 +112,21 @@ class ClassDataset(Dataset[ClassSample]):
         return kept
 
 
-def read_record(record: ClassRecord) -> Image:
-    """Return the pixels that a record means, uint8 [H, W, 3] RGB.
+def read_record(record: ClassRecord, max_16bit: int = MAX_16BIT) -> Image:
+    """Return the pixels that a record means, uint8 [H, W, 3] RGB; `max_16bit` as for `read_image`.
 
     Raises:
         InputError: naming the picture, where it cannot be read, or its box lies outside.
     """
-    return _cut(record, _decode(record))
+    return _cut(record, _decode(record, max_16bit))
 
 
-def _decode(record: ClassRecord) -> Image:
+def _decode(record: ClassRecord, max_16bit: int) -> Image:
     content = record.content
     if isinstance(content, Path):
-        return read_image(content)
+        return read_image(content, max_16bit)
     if isinstance(content, bytes):
-        return decode_image(content, record.name)
+        return decode_image(content, record.name, max_16bit)
     return np.repeat(content[..., None], 3, -1) if content.ndim == 2 else content
 
 

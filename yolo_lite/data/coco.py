@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from yolo_lite.data.faults import mention, report
 from yolo_lite.data.images import read_image_size
+from yolo_lite.data.rle import rle_box
 from yolo_lite.errors import InputError
 from yolo_lite.structures import DetectionSet, ImageRecord
 
@@ -19,9 +22,9 @@ _FAR = 1e9  # pixels
 def read_coco(json_path: Path, image_folders: Sequence[Path]) -> DetectionSet:
     """Read an annotation file.
 
-    Labels follow the order of the file's category list. An image may name its `labelled_classes`: of all others, absence
-    means nothing there. A polygon without a box becomes its box. Boxes without area
-    are dropped and counted.
+    Labels follow the order of the file's category list, without a root category (see `without_root`). An image may name
+    its `labelled_classes`: of all others, absence means nothing there. A polygon or mask without a box becomes its box.
+    Boxes without area are dropped and counted. A size that the file lacks, or gives as 0, is read from the image.
 
     Args:
         json_path: with `images`, `annotations` and `categories`.
@@ -32,40 +35,45 @@ def read_coco(json_path: Path, image_folders: Sequence[Path]) -> DetectionSet:
         InputError: naming file and annotation, for anything that cannot be what was meant: NaN or negative sizes,
             unknown ids.
     """
-    content = read_json(json_path)
+    return parse_coco(read_json(json_path), json_path, image_folders)
+
+
+def parse_coco(content: Any, json_path: Path, image_folders: Sequence[Path]) -> DetectionSet:
+    """Return the set that the content of an annotation file describes; arguments and errors are those of `read_coco`."""
     if not isinstance(content, Mapping) or any(
         not isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
     ):
         raise InputError(f"{json_path} is not a COCO annotation file: it needs lists images, annotations, categories")
-    labels = _labels(content["categories"], json_path)
-    names = tuple(str(category["name"]) for category in content["categories"])
+    categories, notes = without_root(content, json_path)
+    labels, ids = _labels(categories, json_path)
+    names = tuple(ids)
     images = _by_id(content["images"], json_path)
-    boxes: dict[int, list[tuple[list[float], int, bool, float]]] = {image_id: [] for image_id in images}
+    objects: dict[int, list[_Object]] = {image_id: [] for image_id in images}
     dropped = 0
+    whole = len(images) == len(content["images"]) and len(labels) == len(categories)
     for number, annotation in enumerate(content["annotations"]):
-        if not isinstance(annotation, Mapping):
-            raise InputError(f"{json_path}: entry {number} of annotations is not a mapping, got {annotation!r}")
-        where = f"{json_path}: annotation {annotation.get('id', '(without id)')}"
-        image_id, category = annotation.get("image_id"), annotation.get("category_id")
-        if not isinstance(image_id, int) or image_id not in boxes:
-            raise InputError(f"{where} belongs to image {image_id!r}, which the file does not list")
-        if not isinstance(category, int) or category not in labels:
-            raise InputError(f"{where} has category {category!r}, which the file does not list")
-        box = _box(annotation, where)
-        if box[2] <= box[0] or box[3] <= box[1]:
+        if not whole and not _belongs_to(annotation, images, labels):
+            continue  # what it belongs to has been reported
+        try:
+            image_id, one = _object(annotation, number, images, labels, json_path)
+        except InputError as error:
+            report(error)
+            continue
+        width, height = one.box[2] - one.box[0], one.box[3] - one.box[1]
+        if width <= 0 or height <= 0:
+            mention(f"{annotation_place(json_path, annotation)} has a box without area: {width:g} x {height:g}")
             dropped += 1
             continue
-        area = annotation.get("area")
-        area = (
-            float(area) if area is not None and _is_number(area) and area > 0 else (box[2] - box[0]) * (box[3] - box[1])
-        )
-        boxes[image_id].append((box, labels[category], bool(annotation.get("iscrowd", 0)), area))
+        objects[image_id].append(one)
     records = []
     for image_id, image in images.items():
-        path = _find_image(str(image["file_name"]), image_folders, json_path)
-        unlabelled = _unlabelled(image, names, f"{json_path}: image {image_id}")
-        records.append(_record(image_id, image, path, boxes[image_id], unlabelled))
-    return DetectionSet(tuple(records), names, tuple(labels), str(json_path), dropped)
+        path = find_image(str(image["file_name"]), image_folders, json_path)
+        try:
+            unlabelled = _unlabelled(image, names, f"{json_path}: image {image_id}")
+            records.append(_record(image_id, image, path, objects[image_id], unlabelled, json_path))
+        except InputError as error:
+            report(error)
+    return DetectionSet(tuple(records), names, tuple(ids.values()), str(json_path), dropped, notes)
 
 
 def read_json(path: Path) -> Any:
@@ -80,40 +88,138 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} is not valid JSON (not UTF-8 text)") from error
 
 
-def _labels(categories: Iterable[Any], source: Path) -> dict[int, int]:
-    """Map category id to label, in the file's order."""
+def annotation_place(source: Path, annotation: Mapping[str, Any]) -> str:
+    """Say where an annotation is."""
+    return f"{source}: annotation {annotation.get('id', '(without id)')}"
+
+
+def without_root(content: Mapping[str, Any], source: Path) -> tuple[list[Any], tuple[str, ...]]:
+    """Return a file's categories without a root or a namesake that no annotation uses, and a line for each left out.
+
+    A root is what Roboflow writes as category 0: others have it as their supercategory. In a file without any annotation
+    only a root with the name of another category is left out.
+    """
+    categories: list[Any] = content["categories"]
+    entries = [one for one in categories if _has_id(one, "id")]
+    used = {one["category_id"] for one in content["annotations"] if _has_id(one, "category_id")}
+    names = Counter(str(one.get("name")) for one in entries)
+    taken = {str(one.get("name")) for one in entries if one["id"] in used}
+    parents = {str(one.get("supercategory")) for one in entries}
+    left_out = {}
+    for one in entries:
+        name = str(one.get("name"))
+        is_root = name in parents and name != str(one.get("supercategory"))  # a class may be its own supercategory
+        reason = ""
+        if is_root and (used or names[name] > 1):
+            reason = "others have it as their supercategory"
+        elif name in taken:
+            reason = "another has its name"
+        if reason and one["id"] not in used:
+            left_out[one["id"]] = f"{name!r} (id {one['id']}) is left out: no annotation uses it, and {reason}"
+    kept = [one for one in categories if not _has_id(one, "id") or one["id"] not in left_out]
+    return kept, tuple(f"{source}: the category {what}" for what in left_out.values())
+
+
+def is_crowd(annotation: Mapping[str, Any], where: str) -> bool:
+    """Tell whether an annotation marks a region of uncounted objects.
+
+    Raises:
+        InputError: where `iscrowd` is none of 0, 1, true, false, "0" and "1".
+    """
+    value = annotation.get("iscrowd", 0)
+    if isinstance(value, int | float | str) and value in _CROWD:
+        return _CROWD[value]
+    raise InputError(f"{where} has iscrowd {value!r:.60}, expected 0 or 1")
+
+
+_CROWD: dict[int | float | str, bool] = {0: False, 1: True, "0": False, "1": True}
+
+
+def _has_id(entry: Any, key: str) -> bool:
+    return isinstance(entry, Mapping) and isinstance(entry.get(key), int)
+
+
+def _labels(categories: Iterable[Any], source: Path) -> tuple[dict[int, int], dict[str, int]]:
+    """Map category id to label, in the file's order, and name to category id."""
     labels: dict[int, int] = {}
-    names = set()
-    for label, category in enumerate(categories):
-        if not isinstance(category, Mapping) or not isinstance(category.get("id"), int) or "name" not in category:
-            raise InputError(f"{source}: every category needs an integer id and a name, got {category!r}")
-        if category["id"] in labels or category["name"] in names:
-            raise InputError(f"{source}: two categories share the id {category['id']} or the name {category['name']!r}")
-        labels[category["id"]] = label
-        names.add(category["name"])
+    ids: dict[str, int] = {}
+    by_name: dict[str, int] = {}
+    for category in categories:
+        if not _has_id(category, "id") or "name" not in category:
+            report(InputError(f"{source}: every category needs an integer id and a name, got {category!r:.120}"))
+            continue
+        category_id, name = category["id"], str(category["name"])
+        if category_id in labels or name in ids:
+            report(InputError(f"{source}: two categories share the id {category_id} or the name {name!r}"))
+        ids.setdefault(name, category_id)
+        labels.setdefault(category_id, by_name.setdefault(name, len(by_name)))
     if not labels:
         raise InputError(f"{source} lists no categories")
-    return labels
+    return labels, ids
 
 
 def _by_id(images: Iterable[Any], source: Path) -> dict[int, Mapping[str, Any]]:
     result: dict[int, Mapping[str, Any]] = {}
     for image in images:
-        if not isinstance(image, Mapping) or not isinstance(image.get("id"), int) or "file_name" not in image:
-            raise InputError(f"{source}: every image needs an integer id and a file_name, got {image!r}")
-        if image["id"] in result:
-            raise InputError(f"{source}: two images share the id {image['id']}")
-        result[image["id"]] = image
+        if not _has_id(image, "id") or "file_name" not in image:
+            report(InputError(f"{source}: every image needs an integer id and a file_name, got {image!r:.120}"))
+        elif image["id"] in result:
+            report(InputError(f"{source}: two images share the id {image['id']}"))
+        else:
+            result[image["id"]] = image
     return result
 
 
-def _box(annotation: Mapping[str, Any], where: str) -> list[float]:
-    """Return the annotation's box as xyxy."""
+def _belongs_to(annotation: Any, images: Mapping[int, Any], labels: Mapping[int, int]) -> bool:
+    """Tell whether an annotation's image and category are among these; True as well where it is no annotation at all."""
+    if not isinstance(annotation, Mapping):
+        return True
+    return annotation.get("image_id") in images and annotation.get("category_id") in labels
+
+
+class _Object(NamedTuple):
+    box: list[float]  # xyxy
+    label: int
+    crowd: bool
+    area: float
+    number: int
+
+
+def _object(
+    annotation: Any, number: int, images: Mapping[int, Mapping[str, Any]], labels: Mapping[int, int], source: Path
+) -> tuple[int, _Object]:
+    """Return the image's id and the object of an annotation."""
+    if not isinstance(annotation, Mapping):
+        raise InputError(f"{source}: entry {number} of annotations is not a mapping, got {annotation!r:.120}")
+    where = annotation_place(source, annotation)
+    image_id, category = annotation.get("image_id"), annotation.get("category_id")
+    if not isinstance(image_id, int) or image_id not in images:
+        raise InputError(f"{where} belongs to image {image_id!r}, which the file does not list")
+    if not isinstance(category, int) or category not in labels:
+        raise InputError(f"{where} has category {category!r}, which the file does not list")
+    box = annotation_box(annotation, images[image_id], where)
+    area = annotation.get("area")
+    if area is None or not _is_number(area) or area <= 0:
+        area = (box[2] - box[0]) * (box[3] - box[1])
+    own = annotation.get("id")
+    number = own if isinstance(own, int) and 0 <= own < 2**63 else -1
+    return image_id, _Object(box, labels[category], is_crowd(annotation, where), float(area), number)
+
+
+def annotation_box(annotation: Mapping[str, Any], image: Mapping[str, Any], where: str) -> list[float]:
+    """Return an annotation's box as xyxy: the one that is written, or that of its polygons or mask.
+
+    Raises:
+        InputError: naming `where`, for what is none.
+    """
     box = annotation.get("bbox")
     if not box:
-        return _polygon_box(annotation.get("segmentation"), where)
+        segmentation = annotation.get("segmentation")
+        if isinstance(segmentation, Mapping):
+            return _mask_box(segmentation, image, where)
+        return _polygon_box(segmentation, where)
     if not isinstance(box, list) or len(box) != 4 or not all(_is_number(side) for side in box):
-        raise InputError(f"{where} has the box {box!r}, expected four finite numbers x, y, width, height")
+        raise InputError(f"{where} has the box {box!r:.120}, expected four finite numbers x, y, width, height")
     x, y, width, height = (float(side) for side in box)
     if width < 0 or height < 0:
         raise InputError(f"{where} has a box of negative size: width {width:g}, height {height:g}")
@@ -128,12 +234,26 @@ def _polygon_box(segmentation: Any, where: str) -> list[float]:
     return [min(numbers[::2]), min(numbers[1::2]), max(numbers[::2]), max(numbers[1::2])]
 
 
+def _mask_box(mask: Mapping[str, Any], image: Mapping[str, Any], where: str) -> list[float]:
+    try:
+        box = rle_box(mask)
+    except ValueError as error:
+        raise InputError(f"{where} has no box, and its run-length encoded mask cannot be read: {error}") from None
+    size = written_size(image)
+    if size and list(size) != mask["size"]:
+        raise InputError(
+            f"{where} has no box, and a mask of {mask['size'][1]} x {mask['size'][0]} pixels for an image of "
+            f"{size[1]} x {size[0]}"
+        )
+    return box
+
+
 def _is_number(value: Any) -> bool:
     """Tell whether a value is a number that may be a coordinate: finite, and not beyond all pictures."""
     return isinstance(value, int | float) and not isinstance(value, bool) and -_FAR < value < _FAR
 
 
-def _find_image(name: str, folders: Sequence[Path], source: Path) -> Path:
+def find_image(name: str, folders: Sequence[Path], source: Path) -> Path:
     """Return the first folder's file of that name; where none has it, the place where it should be."""
     places = [folder / name for folder in folders] or [source.parent / name]
     return next((place for place in places if place.is_file()), places[0])
@@ -148,22 +268,31 @@ def _unlabelled(image: Mapping[str, Any], names: Sequence[str], where: str) -> t
     return tuple(label for label, name in enumerate(names) if name not in labelled)
 
 
+def written_size(image: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return (height, width) as an image's entry says; None where it does not, or says 0."""
+    height, width = image.get("height"), image.get("width")
+    if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0:
+        return height, width
+    return None
+
+
 def _record(
     image_id: int,
     image: Mapping[str, Any],
     path: Path,
-    boxes: list[tuple[list[float], int, bool, float]],
+    objects: Sequence[_Object],
     unlabelled: tuple[int, ...],
+    source: Path,
 ) -> ImageRecord:
-    height, width = image.get("height"), image.get("width")
-    hw = (height, width) if isinstance(height, int) and isinstance(width, int) else read_image_size(path)
     return ImageRecord(
         path,
         image_id,
-        hw,
-        np.array([box for box, _, _, _ in boxes], np.float64).reshape(-1, 4),
-        np.array([label for _, label, _, _ in boxes], np.int64),
-        np.array([crowd for _, _, crowd, _ in boxes], np.bool_),
-        np.array([area for _, _, _, area in boxes], np.float64),
+        written_size(image) or read_image_size(path),
+        np.array([one.box for one in objects], np.float64).reshape(-1, 4),
+        np.array([one.label for one in objects], np.int64),
+        np.array([one.crowd for one in objects], np.bool_),
+        np.array([one.area for one in objects], np.float64),
         unlabelled,
+        source,
+        np.array([one.number for one in objects], np.int64),
     )

@@ -11,10 +11,10 @@ import torch
 from torch.utils.data import Dataset
 
 from yolo_lite.data.cache import KeptPictures, keep_pictures
-from yolo_lite.data.images import read_image_shrunk, read_image_size
+from yolo_lite.data.images import MAX_16BIT, read_image_shrunk
 from yolo_lite.data.labelled import Labelled, fit
-from yolo_lite.errors import InputError
-from yolo_lite.structures import DetectionSet, Image, ImageRecord, Letterbox, Sample, resize_image
+from yolo_lite.data.sizes import size_error
+from yolo_lite.structures import Image, ImageRecord, Letterbox, Sample, resize_image
 
 if TYPE_CHECKING:
     from yolo_lite.data.augment import Augmenter
@@ -35,6 +35,7 @@ class DetectionDataset(Dataset[Sample]):
         augmenter: None for pictures as they are.
         strong_epochs: so many epochs, from the start, are augmented strongly.
         seed: of the augmentation.
+        max_16bit: as for `read_image`.
     """
 
     def __init__(
@@ -45,7 +46,9 @@ class DetectionDataset(Dataset[Sample]):
         augmenter: Augmenter | None = None,
         strong_epochs: int = 0,
         seed: int = 0,
+        max_16bit: int = MAX_16BIT,
     ) -> None:
+        self.max_16bit = max_16bit
         self.records, self.input_hw, self.resize = records, input_hw, resize
         self.augmenter, self.strong_epochs, self.seed = augmenter, strong_epochs, seed
         self.kept: KeptPictures | None = None
@@ -107,7 +110,7 @@ class DetectionDataset(Dataset[Sample]):
         record = self.records[index]
         height, width = self.working_size(record.hw)
         image, divisor = read_image_shrunk(
-            record.path, min(record.hw[0] // (height * _SPARE), record.hw[1] // (width * _SPARE))
+            record.path, min(record.hw[0] // (height * _SPARE), record.hw[1] // (width * _SPARE)), self.max_16bit
         )
         hw = (image.shape[0] * divisor, image.shape[1] * divisor)
         if hw != record.hw:
@@ -121,30 +124,3 @@ class DetectionDataset(Dataset[Sample]):
         reduced = Letterbox.fit(original_hw, self.augmenter.working_hw, self.resize).content_hw
         smaller = reduced[0] <= original_hw[0] and reduced[1] <= original_hw[1]
         return reduced if smaller else original_hw
-
-
-def check_pictures(data: DetectionSet) -> None:
-    """Read every picture's header, so that a bad file stops a run at its start and not hours later.
-
-    Raises:
-        InputError: counting missing pictures, or naming the first that is no picture or not of the size that its
-            annotations are for.
-    """
-    missing = [record.path for record in data.records if not record.path.is_file()]
-    if missing:
-        raise InputError(
-            f"{data.source} lists {len(data.records):,} pictures, of which {len(missing):,} are missing; the first was "
-            f"looked for at {missing[0]}"
-        )
-    for record in data.records:
-        hw = read_image_size(record.path)
-        if hw != record.hw:
-            raise size_error(record, hw)
-
-
-def size_error(record: ImageRecord, hw: tuple[int, int]) -> InputError:
-    """Return the error for a picture whose annotations were made for another size."""
-    return InputError(
-        f"{record.path} is {hw[1]} x {hw[0]} (upright, as its EXIF says), but its annotations are for "
-        f"{record.hw[1]} x {record.hw[0]}: the boxes would be wrong"
-    )

@@ -33,9 +33,10 @@ import numpy as np
 from yolo_lite.config import read_yaml
 from yolo_lite.data.coco import read_coco
 from yolo_lite.data.images import IMAGE_SUFFIXES, read_image_size
+from yolo_lite.data.repeats import join_repeats, repeats, same_objects
 from yolo_lite.data.voc import read_voc, voc_class_names
 from yolo_lite.data.yolo_txt import read_yolo_txt
-from yolo_lite.errors import InputError, some, suggest
+from yolo_lite.errors import InputError, counted, some, suggest
 from yolo_lite.files import check_readable, read_text
 from yolo_lite.structures import DetectionSet, ImageRecord
 
@@ -111,14 +112,19 @@ def read_train_and_val(
         raise InputError(f"{data} has no training split; found {', '.join(splits)}")
     train = _read(splits, "train", classes)
     _refuse_without_objects(train)
-    notes = [f"train: {train.summary()} ({train.source})"]
+    notes = [*train.notes, f"train: {train.summary()} ({train.source})"]
     if "val" in splits:
         val = _read(splits, "val", None)
+        notes += val.notes
         other = [name for name in val.class_names if name not in train.class_names and not classes]
         val = align_classes(val, train.class_names, train.category_ids)
         notes.append(f"val: {val.summary()} ({val.source})")
         if other:
             notes.append(f"val: its classes {some(other)} are not in train and are left out")
+        unseen = set(shown_classes(val)) - set(shown_classes(train))
+        if unseen:
+            names = [name for name in val.class_names if name in unseen]
+            notes.append(f"val: no training image shows {some(names)}, so their AP says nothing about the training")
     else:
         train, val = _hold_out(train, seed)
         notes.append(
@@ -133,12 +139,13 @@ def read_train_and_val(
 
 
 def read_splits(data: str | Path, difficult: bool = False) -> dict[str, DetectionSet]:
-    """Read every split, with the classes of all of them in each; `difficult` as for `read_split`.
+    """Read every split, with the classes of all of them in each, and every image once; `difficult` as for `read_split`.
 
     Raises:
         InputError: where nothing is recognised, or an annotation is bad.
     """
     sets = {split: read() for split, read in find_splits(Path(data), difficult).items()}
+    sets = {split: join_repeats(one, repeats(one)) for split, one in sets.items()}
     together = merge_sets(list(sets.values()))
     ids = together.category_ids
     return {split: align_classes(one, together.class_names, ids) for split, one in sets.items()}
@@ -231,11 +238,18 @@ def align_classes(data: DetectionSet, class_names: Sequence[str], category_ids: 
                 crowd=record.crowd[keep],
                 areas=record.areas[keep],
                 unlabelled=tuple(int(table[label]) for label in record.unlabelled if table[label] >= 0),
+                numbers=record.numbers[keep] if len(record.numbers) else record.numbers,
             )
         )
     return dataclasses.replace(
         data, records=tuple(records), class_names=tuple(class_names), category_ids=tuple(category_ids)
     )
+
+
+def shown_classes(data: DetectionSet) -> list[str]:
+    """Return the names of the classes of which a set has an object, crowd regions not counted."""
+    used = {int(label) for record in data.records for label in record.labels[~record.crowd]}
+    return [name for label, name in enumerate(data.class_names) if label in used]
 
 
 def merge_sets(sets: Sequence[DetectionSet]) -> DetectionSet:
@@ -260,7 +274,8 @@ def merge_sets(sets: Sequence[DetectionSet]) -> DetectionSet:
     if len({record.image_id for record in records}) < len(records):
         records = [dataclasses.replace(record, image_id=number) for number, record in enumerate(records, 1)]
     source = " + ".join(data.source for data in sets)
-    return DetectionSet(tuple(records), names, category_ids, source, sum(data.dropped for data in sets))
+    notes = tuple(note for data in sets for note in data.notes)
+    return DetectionSet(tuple(records), names, category_ids, source, sum(data.dropped for data in sets), notes)
 
 
 def add_unlabelled(data: DetectionSet, folder: Path) -> DetectionSet:
@@ -300,25 +315,47 @@ def _read(splits: Splits, split: str, classes: Sequence[str] | None) -> Detectio
     data = splits[split]()
     if not data.records:
         raise InputError(f"{data.source} lists no pictures")
+    parts = [group for group in repeats(data) if not _are_equal(data, group)]  # who lists equal ones wants them so
+    data = join_repeats(data, parts)
     return select_classes(data, classes) if classes else data
 
 
+def _are_equal(data: DetectionSet, group: Sequence[int]) -> bool:
+    return all(same_objects(data.records[group[0]], data.records[i]) for i in group[1:])
+
+
 def _refuse_without_objects(data: DetectionSet) -> None:
-    if not any(len(record.boxes) for record in data.records):
-        raise InputError(
-            f"{data.source}: none of {len(data.records):,} pictures shows an object of {some(data.class_names)}"
-        )
+    if any((~record.crowd).any() for record in data.records):
+        return
+    crowd = sum(len(record.boxes) for record in data.records)
+    if crowd:
+        raise InputError(f"{data.source}: {only_crowd(crowd)}")
+    raise InputError(
+        f"{data.source}: none of {len(data.records):,} pictures shows an object of {some(data.class_names)}"
+    )
+
+
+def only_crowd(count: int) -> str:
+    """Say that a set has so many boxes and none to learn from, and what to do."""
+    return (
+        f"{counted(count, 'box', 'boxes')}, every one a crowd region (COCO's iscrowd: 1, PASCAL VOC's difficult) and so no "
+        "target of training; write iscrowd 0 where a box holds a single object, or take difficult objects with --difficult"
+    )
 
 
 def _hold_out(train: DetectionSet, seed: int) -> tuple[DetectionSet, DetectionSet]:
     count = max(1, round(_HELD_OUT * len(train.records)))
-    with_objects = [i for i, record in enumerate(train.records) if len(record.boxes)]
+    with_objects = [i for i, record in enumerate(train.records) if (~record.crowd).any()]
     if len(train.records) < 2:
         raise InputError(
             f"{train.source} has {len(train.records)} picture and no validation split: nothing to validate on"
         )
     order = np.random.default_rng([seed, 1]).permutation(len(train.records)).tolist()
-    held = order[:count] if set(order[:count]) & set(with_objects) else [*order[: count - 1], with_objects[0]]
+    held = (
+        order[:count]
+        if set(order[:count]) & set(with_objects) or not with_objects
+        else [*order[: count - 1], with_objects[0]]
+    )
     rest = set(range(len(train.records))) - set(held)
     return _pick(train, rest), _pick(train, held)
 
@@ -421,12 +458,18 @@ def _voc_lists(root: Path, folder: Path) -> dict[str, list[Path]]:
     for name in ("train", "val", "test", "trainval"):
         file = root / "ImageSets" / "Main" / f"{name}.txt"
         if file.is_file() and (name != "trainval" or "train" not in splits):
-            stems = [line.split()[0] for line in read_text(file).splitlines() if line.strip()]
+            stems = [_stem(line, folder) for line in read_text(file).splitlines() if line.strip()]
             missing = [stem for stem in stems if not (folder / f"{stem}.xml").is_file()]
             if missing:
                 raise InputError(f"{file} lists {some(missing)}, without an XML file in {folder}")
             splits["train" if name == "trainval" else name] = [folder / f"{stem}.xml" for stem in stems]
     return splits
+
+
+def _stem(line: str, folder: Path) -> str:
+    """Return the name in a line of a list, which may hold spaces; lists of one class have 1, 0 or -1 after it."""
+    meant = (line, line.strip(), re.sub(r"\s+-?[01]$", "", line.strip()), line.split()[0])
+    return next((name for name in meant if (folder / f"{name}.xml").is_file()), line.strip())
 
 
 def _voc_reader(

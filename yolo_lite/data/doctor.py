@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from yolo_lite.data.coco import read_coco, read_json
-from yolo_lite.data.discover import find_splits
-from yolo_lite.data.images import read_image
+from yolo_lite.data.box_checks import box_faults, unit_faults
+from yolo_lite.data.discover import find_splits, only_crowd, shown_classes
+from yolo_lite.data.faults import Fault, Findings, collecting
+from yolo_lite.data.images import largest_16bit_value, read_image
+from yolo_lite.data.repeats import repeats, same_objects
 from yolo_lite.data.write import Progress
-from yolo_lite.errors import InputError, some
-from yolo_lite.files import make_folder, write_atomically
-from yolo_lite.structures import DetectionSet
+from yolo_lite.errors import InputError, counted, some
+from yolo_lite.structures import DetectionSet, ImageRecord
 
-_LISTS = ("images", "annotations", "categories")
-_TOLERANCE = 1.0  # pixels by which a box may leave its picture, as rounding does
-
-
-class Fault(NamedTuple):
-    """One thing that is wrong."""
-
-    split: str
-    where: str  # file, picture, annotation
-    what: str
-    harms: bool  # training would stop at it, or learn something wrong
+IN_BOTH = "also in "  # how the kind of a fault begins where another split has the picture too
+_ALIKE = 3  # so many faults of a kind, and more than half of what could have it, are one sentence
 
 
 def check_data(data: str | Path, on_progress: Progress | None = None) -> list[Fault]:
-    """Look at every split of a data set.
+    """Look at every split of a data set, whatever its layout.
 
-    Of COCO files every annotation is looked at by itself; of other layouts reading stops at the first line that cannot be
-    read, which is reported. Then every picture is decoded, boxes are compared with it, and pictures that are in two
-    splits are found by the bytes of their files.
+    Every line, object and annotation is looked at by itself, then every box of what could be read. Every picture is
+    decoded and its size compared; pictures that are in two splits are found by the bytes of their files.
 
     Args:
         data: a folder, a YAML file or a COCO JSON file.
@@ -44,216 +36,215 @@ def check_data(data: str | Path, on_progress: Progress | None = None) -> list[Fa
     Raises:
         InputError: where nothing is recognised.
     """
-    faults: list[Fault] = []
-    contents: dict[str, tuple[str, Path]] = {}  # by sha256: the split and file where it was first
-    try:
-        splits = find_splits(Path(data))
-    except InputError as error:
-        if not Path(data).exists() or "is no data set" in str(error):
-            raise
-        return [Fault("all", str(data), str(error), True)]
-    for split, read in splits.items():
-        source = coco_source(read)
-        if source:
-            faults += _check_coco(split, source[0])
+    with collecting() as general:
         try:
-            loaded: DetectionSet = read()
+            splits = find_splits(Path(data))
         except InputError as error:
-            if not any(fault.harms and fault.split == split for fault in faults):
-                faults.append(Fault(split, str(error).split(":")[0], str(error), True))
-            continue
-        faults += _check_pictures(split, loaded, contents, on_progress)
-        faults += _check_classes(split, loaded)
-    return faults
+            if not Path(data).exists() or "is no data set" in str(error):
+                raise
+            general[str(error)] = True
+            splits = {}
+    faults: list[Fault] = []
+    sets: dict[str, DetectionSet] = {}
+    contents: dict[str, _Seen] = {}
+    partly_read: set[str] = set()
+    for split, read in splits.items():
+        with collecting() as findings:
+            try:
+                sets[split] = read()
+            except InputError as error:
+                findings[str(error)] = True
+        for text in findings:
+            general.pop(text, None)
+        if any(findings.values()):
+            partly_read.add(split)
+        boxes = sum(len(record.boxes) for record in sets[split].records) if split in sets else 0
+        faults += _read_faults(split, findings, boxes)
+        if split in sets:
+            sizes: dict[Path, tuple[int, int]] = {}
+            of_pictures = list(_check_pictures(split, sets[split], contents, sizes, on_progress))
+            faults += [*_check_set(split, _with_room(sets[split], sizes)), *of_pictures]
+    faults += _check_classes({split: data for split, data in sets.items() if split not in partly_read})
+    firsts = {
+        (fault.where, fault.what): fault for fault in reversed(faults)
+    }  # what two splits share is said of the first
+    return [*_read_faults("all", general, 0), *(one for one in faults if firsts[one.where, one.what] is one)]
 
 
-def repair(data: str | Path, out: Path, on_progress: Progress | None = None) -> dict[str, int]:
-    """Write repaired copies of a COCO set's annotation files into a new folder; pictures stay where they are.
-
-    Annotations without a good box, of unknown pictures or categories, twice the same, or wholly outside their picture are
-    left out, boxes are clipped to their picture (masks stay as they are), pictures that cannot be read or are of another
-    size are left out. Annotations are numbered anew. The files are called instances_<split>.json. `on_progress` is that of
-    `check_data`.
-
-    Returns:
-        For each split how many annotations were left out or changed.
-
-    Raises:
-        InputError: where the data is not COCO JSON, or a file would be replaced.
-    """
-    counts = {}
-    files = {}
-    for split, read in find_splits(Path(data)).items():
-        source = coco_source(read)
-        if not source:
-            raise InputError(f"--fix repairs COCO JSON only; turn {data} into it with data convert --to coco")
-        if (out / f"instances_{split}.json").exists():
-            raise InputError(f"{out / f'instances_{split}.json'} exists already; choose another folder")
-        files[split] = source
-    for split, (json_path, folders) in files.items():
-        target = out / f"instances_{split}.json"
-        content, changed = _repaired(json_path, folders, on_progress)
-        make_folder(out)
-        text = json.dumps(content)
-        write_atomically(target, lambda part, text=text: part.write_text(text, encoding="utf-8"))  # type: ignore[misc]
-        counts[split] = changed
-    return counts
+def summarise(faults: Sequence[Fault]) -> list[list[Fault]]:
+    """Sort faults into groups of one split and kind, harmful ones first; see `sentence` for what to say of one."""
+    groups: dict[tuple[str, bool, str], list[Fault]] = {}
+    for fault in faults:
+        groups.setdefault((fault.split, fault.harms, fault.kind or fault.what), []).append(fault)
+    splits = list(dict.fromkeys(fault.split for fault in faults))
+    return sorted(groups.values(), key=lambda group: (splits.index(group[0].split), not group[0].harms))
 
 
-def coco_source(read: Callable[[], DetectionSet]) -> tuple[Path, Sequence[Path]] | None:
-    """Return the annotation file and the folders of pictures of a split of `find_splits`; None where it is not COCO JSON."""
-    if isinstance(read, partial) and read.func is read_coco:
-        json_path, folders = read.args
-        return json_path, folders
-    return None
-
-
-def _check_coco(split: str, path: Path) -> Iterator[Fault]:
-    content = read_json(path)
-    broken = coco_fault(content)
-    if broken:
-        yield Fault(split, str(path), broken, True)
-        return
-    images, annotations, categories = (content[key] for key in _LISTS)
-    for key in _LISTS:
-        yield from _twice(split, path, key, [one.get("id") for one in content[key]])
-    sizes = {one.get("id"): (one.get("width"), one.get("height")) for one in images}
-    known = {one.get("id") for one in categories}
-    seen: set[tuple[Any, ...]] = set()
-    for one in annotations:
-        what = _annotation_fault(one, sizes, known)
-        if what:
-            yield Fault(split, _where(path, one), *what)
-            continue
-        box = tuple(one.get("bbox") or ())
-        same = (one["image_id"], one["category_id"], *box)
-        if box and same in seen:
-            yield Fault(
-                split, _where(path, one), f"the same box of the same category in image {one['image_id']} twice", True
-            )
-        seen.add(same)
-
-
-def _where(path: Path, annotation: Mapping[str, Any]) -> str:
-    return f"{path}: annotation {annotation.get('id', '(without id)')}"
-
-
-def coco_fault(content: Any) -> str | None:
-    """Return what keeps a file from being a COCO annotation file at all."""
-    for key in _LISTS:
-        entries = content.get(key) if isinstance(content, Mapping) else None
-        if not isinstance(entries, list) or not all(isinstance(one, Mapping) for one in entries):
-            return f"needs a list of mappings named {key}"
-        for one in entries:
-            ids = [one.get(name) for name in ("id", "image_id", "category_id") if name in one]
-            if any(not isinstance(value, int) for value in ids) or (key != "annotations" and "id" not in one):
-                return f"{key}: ids must be whole numbers, got {one!r:.120}"
-            if key == "images" and not isinstance(one.get("file_name"), str):
-                return f"image {one['id']} has no file_name"
-    return None
-
-
-def _annotation_fault(
-    one: Mapping[str, Any], sizes: Mapping[Any, tuple[Any, Any]], known: set[Any]
-) -> tuple[str, bool] | None:
-    """Return what is wrong with an annotation, and whether it harms; None for a good one."""
-    if one.get("image_id") not in sizes:
-        return f"belongs to image {one.get('image_id')!r}, which the file does not list", True
-    if one.get("category_id") not in known:
-        return f"has category {one.get('category_id')!r}, which the file does not list", True
-    box = one.get("bbox")
-    if not box:
-        return None if one.get("segmentation") else ("has neither a box nor a polygon", True)
-    numbers = isinstance(box, list) and len(box) == 4 and all(isinstance(side, int | float) for side in box)
-    if not numbers or any(side != side or abs(side) > 1e9 for side in box):
-        return f"has the box {box!r}, expected four finite numbers x, y, width, height", True
-    x, y, width, height = box
-    if width <= 0 or height <= 0:
-        return f"has a box without area: {width:g} x {height:g}", width < 0 or height < 0
-    right, bottom = sizes[one["image_id"]]
-    if not isinstance(right, int) or not isinstance(bottom, int):
+def sentence(group: Sequence[Fault]) -> str | None:
+    """Say in one line what most of a split has in common; None where a group is not that large."""
+    first, count = group[0], len(group)
+    if count < _ALIKE or 2 * count <= first.of:
         return None
-    if x >= right or y >= bottom or x + width <= 0 or y + height <= 0:
-        return f"lies wholly outside its picture of {right} x {bottom} pixels: {box}", True
-    if min(x, y) < -_TOLERANCE or x + width > right + _TOLERANCE or y + height > bottom + _TOLERANCE:
-        return f"leaves its picture of {right} x {bottom} pixels: {box}", False
-    return None
+    share = f"all {count:,}" if count == first.of else f"{count:,} of {first.of:,}"
+    if first.kind.startswith(IN_BOTH):
+        return f"{share} pictures of {first.split} are also in {first.kind.removeprefix(IN_BOTH)}; the first: {first}"
+    return f"{share} have this fault; the first: {first}"
 
 
-def _twice(split: str, path: Path, kind: str, ids: Sequence[Any]) -> Iterator[Fault]:
-    seen: set[Any] = set()
-    for one in ids:
-        if one in seen and one is not None:
-            yield Fault(split, f"{path}: {kind}", f"two have the id {one}", True)
-        seen.add(one)
+_PLACE = re.compile(r"(.*?: (?:annotation|line|object|image) (?:\(without id\)|[^\s:]+)):? (.*)", re.DOTALL)
+_NUMBERS = re.compile(r"'[^']*'|\"[^\"]*\"|\S*/\S*|-?\d[\d.,]*(?:e[-+]?\d+)?")
+
+
+def _read_faults(split: str, findings: Findings, boxes: int) -> list[Fault]:
+    """Return what reading found; faults that differ in nothing but numbers and names are of one kind."""
+    faults = []
+    for text, harms in findings.items():
+        placed = _PLACE.fullmatch(text)
+        where, what = placed.groups() if placed else text.partition(": ")[::2]
+        if not what:  # a message that begins with the file's name
+            where, what = "", text
+        kind = _NUMBERS.sub("#", what.split(", got ")[0])
+        faults.append(Fault(split, where, what, harms, kind))
+    counts = Counter((fault.kind, fault.harms) for fault in faults)
+    return [fault._replace(of=boxes + counts[fault.kind, fault.harms]) for fault in faults]
+
+
+def _check_set(split: str, data: DetectionSet) -> Iterator[Fault]:
+    """Look at the boxes of a split, and at what it lists twice."""
+    for note in data.notes:
+        where, _, what = note.partition(": ")
+        yield Fault(split, where, what, False)
+    wrong_units = list(unit_faults(data))
+    for where, what in wrong_units:
+        yield Fault(split, where, what, True)
+    blamed = tuple("" if where == data.source else f"{where}: " for where, _ in wrong_units)
+    for fault in box_faults(split, data):
+        if fault.kind == "twice" or not fault.where.startswith(blamed):  # the others follow from the unit
+            yield fault
+    yield from _same_ids(split, data)
+    for group in repeats(data):
+        first, *others = (data.records[i] for i in group)
+        told = f"is listed {len(group)} times"
+        if all(same_objects(first, other) for other in others):
+            yield Fault(split, str(first.path), told, False, told, len(data.records))
+        else:
+            ids = "" if first.labels_file is None else f" ({some(_sources([first, *others]))})"
+            told += f" with different boxes{ids}: each time those of the other entries are missing"
+            yield Fault(split, str(first.path), told, True, "listed in parts", len(data.records))
+
+
+def _sources(records: Sequence[ImageRecord]) -> list[str]:
+    """Say where the entries of one image are: by file, or by the image's id in one file."""
+    files = list(dict.fromkeys(str(record.labels_file) for record in records))
+    return files if len(files) > 1 else [f"image {record.image_id}" for record in records]
+
+
+def _same_ids(split: str, data: DetectionSet) -> Iterator[Fault]:
+    seen: set[tuple[Path, int]] = set()
+    for record in data.records:
+        file = record.labels_file
+        if file is None or file.suffix.lower() != ".json":
+            continue
+        for number in record.numbers.tolist():
+            if number >= 0 and (file, number) in seen:
+                yield Fault(split, f"{file}: annotations", f"two have the id {number}", True, "ids", 0)
+            seen.add((file, number))
+
+
+class _Seen(NamedTuple):
+    """Where the bytes of a picture were met first."""
+
+    split: str
+    record: ImageRecord
 
 
 def _check_pictures(
-    split: str, data: DetectionSet, contents: dict[str, tuple[str, Path]], on_progress: Progress | None
+    split: str,
+    data: DetectionSet,
+    contents: dict[str, _Seen],
+    sizes: dict[Path, tuple[int, int]],
+    on_progress: Progress | None,
 ) -> Iterator[Fault]:
+    """Decode every picture, and note its size."""
+    total = len(data.records)
+    met: set[Path] = set()
+    deep: list[tuple[Path, int]] = []
     for number, record in enumerate(data.records):
         if on_progress:
-            on_progress(number, len(data.records))
-        where = str(record.path)
-        try:
-            hw = read_image(record.path).shape[:2]
-        except InputError as error:
-            yield Fault(split, where, str(error), True)
+            on_progress(number, total)
+        if record.path in met:
             continue
+        met.add(record.path)
+        try:
+            height, width = read_image(record.path).shape[:2]
+            largest = largest_16bit_value(record.path)
+        except InputError as error:
+            what = str(error)
+            yield Fault(split, "", what, True, what.replace(str(record.path), ""), total)
+            continue
+        if largest is not None:
+            deep.append((record.path, largest))
+        hw = sizes[record.path] = (height, width)
         if hw != record.hw:
             told = f"is {hw[1]} x {hw[0]}, its annotations are for {record.hw[1]} x {record.hw[0]}"
             turned = "; width and height are swapped: does EXIF turn it?" if hw == record.hw[::-1] else ""
-            yield Fault(split, where, told + turned, True)
+            yield Fault(split, str(record.path), told + turned, True, f"size {turned}", total)
         digest = hashlib.sha256(record.path.read_bytes()).hexdigest()
-        first = contents.setdefault(digest, (split, record.path))
-        if first != (split, record.path):
-            again = f"is the same picture as {first[1]}"
-            yield Fault(split, where, f"{again} in {first[0]}" if first[0] != split else again, first[0] != split)
-    if data.dropped:
-        yield Fault(split, data.source, f"{data.dropped:,} boxes without area are left out", False)
+        first = contents.setdefault(digest, _Seen(split, record))
+        if first.record is not record:
+            yield _same_picture(split, record, first, total)
+    yield from _dark(split, deep)
 
 
-def _check_classes(split: str, data: DetectionSet) -> Iterator[Fault]:
-    used = {int(label) for record in data.records for label in record.labels}
-    unused = [name for label, name in enumerate(data.class_names) if label not in used]
-    if unused:
-        yield Fault(split, data.source, f"no object of {some(unused)}", False)
+def _with_room(data: DetectionSet, sizes: Mapping[Path, tuple[int, int]]) -> DetectionSet:
+    """Give pictures whose written size is wrong the larger sides of both, so that their boxes are not blamed as well."""
+    records = []
+    for record in data.records:
+        height, width = sizes.get(record.path, record.hw)
+        records.append(dataclasses.replace(record, hw=(max(height, record.hw[0]), max(width, record.hw[1]))))
+    return dataclasses.replace(data, records=tuple(records))
 
 
-def _repaired(path: Path, folders: Sequence[Path], on_progress: Progress | None) -> tuple[dict[str, Any], int]:
-    content = read_json(path)
-    broken = coco_fault(content)
-    if broken:
-        raise InputError(f"{path} cannot be repaired: {broken}")
-    images: dict[Any, dict[str, Any]] = {}
-    for number, one in enumerate(content["images"]):
-        if on_progress:
-            on_progress(number, len(content["images"]))
-        file = next((folder / one["file_name"] for folder in folders if (folder / one["file_name"]).is_file()), None)
-        try:
-            hw = read_image(file).shape[:2] if file else None
-        except InputError:
-            hw = None
-        written = (one.get("height"), one.get("width"))
-        if hw and (hw == written or None in written):
-            images.setdefault(one["id"], {**one, "height": hw[0], "width": hw[1]})
-    sizes = {image_id: (one["width"], one["height"]) for image_id, one in images.items()}
-    known = {one["id"] for one in content["categories"]}
-    kept: list[dict[str, Any]] = []
-    seen: set[tuple[Any, ...]] = set()
-    changed = 0
-    for one in content["annotations"]:
-        fault = _annotation_fault(one, sizes, known)
-        key = (one.get("image_id"), one.get("category_id"), *(one.get("bbox") or (one.get("id"),)))
-        if (fault and not fault[0].startswith("leaves")) or key in seen:
-            changed += 1
+def _same_picture(split: str, record: ImageRecord, first: _Seen, total: int) -> Fault:
+    again = f"is the same picture as {first.record.path}"
+    if first.split != split:
+        return Fault(split, str(record.path), f"{again} in {first.split}", True, IN_BOTH + first.split, total)
+    if same_objects(record, first.record):
+        return Fault(split, str(record.path), again, False, "same picture", total)
+    return Fault(split, str(record.path), f"{again}, with other boxes", True, "same picture, other boxes", total)
+
+
+def _dark(split: str, deep: Sequence[tuple[Path, int]]) -> Iterator[Fault]:
+    """Say that 16-bit pictures use only the lower part of their range, of which little is left in 8 bits."""
+    largest = max((value for _, value in deep), default=0)
+    bits = max(8, largest.bit_length())
+    if deep and bits < 16:
+        what = (
+            f"{counted(len(deep), 'picture')} of 16 bits with no value above {largest:,}, which become almost black; train "
+            f"with --set input.max_16bit={2**bits - 1}"
+        )
+        yield Fault(split, str(deep[0][0].parent), what, False)
+
+
+def _check_classes(sets: Mapping[str, DetectionSet]) -> Iterator[Fault]:
+    shown = {split: shown_classes(data) for split, data in sets.items()}
+    elsewhere = {name for split, names in shown.items() if split != "train" for name in names}
+    for split, data in sets.items():
+        if not data.records:
+            yield Fault(split, data.source, "lists no pictures", True)
+        boxes = sum(len(record.boxes) for record in data.records)
+        if not shown[split]:
+            if boxes:
+                yield Fault(split, data.source, only_crowd(boxes), split != "test")
+            elif data.records:
+                what = f"none of its {counted(len(data.records), 'picture')} shows an object"
+                yield Fault(split, data.source, what, split != "test")
             continue
-        seen.add(key)
-        if fault:
-            changed += 1
-            width, height = sizes[one["image_id"]]
-            x, y, w, h = one["bbox"]
-            left, top, right, bottom = max(0, x), max(0, y), min(width, x + w), min(height, y + h)
-            one = {**one, "bbox": [left, top, right - left, bottom - top]}
-        kept.append({**one, "id": len(kept) + 1})
-    return {**content, "images": list(images.values()), "annotations": kept}, changed
+        if split != "train" and shown.get("train"):
+            unseen = [name for name in shown[split] if name not in shown["train"]]
+            if unseen:
+                yield Fault(split, data.source, f"shows {some(unseen)}, which no picture of train does", False)
+        known = elsewhere if split == "train" else set()
+        unused = [name for name in data.class_names if name not in shown[split] and name not in known]
+        if unused:
+            yield Fault(split, data.source, f"no object of {some(unused)}", False)

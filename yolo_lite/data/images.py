@@ -8,9 +8,10 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image as PillowImage
 from PIL import ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
@@ -21,6 +22,7 @@ from yolo_lite.structures import Image
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 MAX_PIXELS = 178_956_970  # 512 MiB of RGB; more than any camera gives, and where Pillow too refuses
+MAX_16BIT = 65535
 _DECODER_ERRORS = (
     *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, AssertionError),
     *(struct.error, zlib.error),
@@ -31,10 +33,11 @@ _TURNING_TEXTS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")  # they ma
 T = TypeVar("T")
 
 
-def read_image(path: Path) -> Image:
+def read_image(path: Path, max_16bit: int = MAX_16BIT) -> Image:
     """Read a picture as uint8 [H, W, 3] RGB, turned upright as its EXIF orientation says.
 
-    Grey is repeated three times; of 16 bits the upper 8 are kept; transparency is dropped, not blended; CMYK and
+    Grey is repeated three times; of 16 bits the upper 8 are kept, or those below `max_16bit`, which becomes white (4095
+    for cameras of 12 bits, whose pictures would be almost black else); transparency is dropped, not blended; CMYK and
     palettes are converted; of an animation the first frame is taken.
 
     Of a TIFF that begins with a thumbnail, as camera raw files do, the full image is taken.
@@ -43,10 +46,10 @@ def read_image(path: Path) -> Image:
         InputError: naming the file, where it is missing, empty, truncated, no picture, or larger than MAX_PIXELS; where
             it cannot be read, with the system's reason; where its full image is a camera's raw data.
     """
-    return _read(path, lambda picture: _decoded(picture, str(path)))
+    return _read(path, lambda picture: _decoded(picture, str(path), max_16bit))
 
 
-def read_image_shrunk(path: Path, most: int) -> tuple[Image, int]:
+def read_image_shrunk(path: Path, most: int, max_16bit: int = MAX_16BIT) -> tuple[Image, int]:
     """Read a picture as `read_image` does, a JPEG perhaps at 1/2, 1/4 or 1/8 of its size, which is much faster.
 
     The decoder then leaves out fine detail instead of averaging over it: of photographs that are shrunk to half that
@@ -55,6 +58,7 @@ def read_image_shrunk(path: Path, most: int) -> tuple[Image, int]:
     Args:
         path: the picture.
         most: by which it may be shrunk at most; below 2 it never is, nor is a side that is no multiple of the divisor.
+        max_16bit: as for `read_image`.
 
     Returns:
         The picture, and the divisor: the full picture has so many times its sides.
@@ -70,14 +74,14 @@ def read_image_shrunk(path: Path, most: int) -> tuple[Image, int]:
                 picture.draft(None, (full[0] // divisor, full[1] // divisor))  # does nothing but to a JPEG
                 break
         divisor = full[0] // picture.width
-        return _decoded(picture, str(path)), divisor
+        return _decoded(picture, str(path), max_16bit), divisor
 
     return _read(path, shrunk)
 
 
-def decode_image(content: bytes, name: str) -> Image:
+def decode_image(content: bytes, name: str, max_16bit: int = MAX_16BIT) -> Image:
     """Read the bytes of a picture file as `read_image` reads the file; messages call it `name`."""
-    return _read(Path(name), lambda picture: _decoded(picture, name), content)
+    return _read(Path(name), lambda picture: _decoded(picture, name, max_16bit), content)
 
 
 def read_image_size(path: Path) -> tuple[int, int]:
@@ -85,17 +89,60 @@ def read_image_size(path: Path) -> tuple[int, int]:
     return _read(path, lambda picture: _upright_size(picture, path))
 
 
-def pillow_to_rgb(picture: PillowImage.Image, name: str = "the picture") -> Image:
+def largest_16bit_value(path: Path) -> int | None:
+    """Return the largest value of a picture with 16 bits a channel; None for any other; raises as read_image does."""
+
+    def largest(picture: PillowImage.Image) -> int | None:
+        try:
+            deep = np.asarray(picture) if picture.mode.startswith("I") else _deep_colours(picture)
+        except _DECODER_ERRORS as error:
+            raise InputError(f"{path} is damaged or cut short and cannot be decoded ({reason(error)})") from error
+        return None if deep is None else int(deep.max())
+
+    return _read(path, largest)
+
+
+def pillow_to_rgb(picture: PillowImage.Image, name: str = "the picture", max_16bit: int = MAX_16BIT) -> Image:
     """Convert an open Pillow image by the same rules."""
+    deep = _deep_colours(picture) if max_16bit != MAX_16BIT else None
+    if deep is not None:
+        orientation = picture.getexif().get(0x0112, 1)
+        picture = PillowImage.fromarray(_to_8bit(deep, max_16bit))
+        picture.getexif()[0x0112] = orientation
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I"):  # 16-bit grey, which Pillow also hands out as 32-bit integers
-        grey = (np.asarray(picture).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8)
+        grey = _to_8bit(np.asarray(picture), max_16bit)
         return np.repeat(grey[..., None], 3, -1)
     if picture.mode == "F":
         raise InputError(f"{name} holds floating-point pixels; save it with 8 or 16 bits a channel")
     if picture.mode == "P":
         picture = picture.convert("RGBA")
     return np.array(picture.convert("RGB"))
+
+
+def _to_8bit(values: npt.NDArray[Any], max_16bit: int) -> npt.NDArray[np.uint8]:
+    return (values.astype(np.int64).clip(0, max_16bit) * 256 // (max_16bit + 1)).astype(np.uint8)
+
+
+def _deep_colours(picture: PillowImage.Image) -> npt.NDArray[np.uint16] | None:
+    """Return the colours of a file with 16 bits a channel, [H, W, 3] RGB, not turned; None for any other file.
+
+    Pillow itself keeps the upper 8 bits only.
+    """
+    import cv2
+
+    file = getattr(picture, "fp", None)
+    tiles = getattr(picture, "tile", None)
+    arguments = tiles[0][3] if tiles else ""  # "RGB;16B" or ("RGB;16L", 0, 1)
+    raw_mode = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    if file is None or ";16" not in str(raw_mode) or picture.mode.startswith("I"):
+        return None
+    position = file.tell()
+    file.seek(0)
+    content = np.frombuffer(file.read(), np.uint8)
+    file.seek(position)
+    colours = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+    return colours[..., 2::-1] if colours is not None and colours.dtype == np.uint16 and colours.ndim == 3 else None
 
 
 def _read(path: Path, take: Callable[[PillowImage.Image], T], content: bytes | None = None) -> T:
@@ -188,9 +235,9 @@ def _first_that_fits(file: BinaryIO, path: Path) -> PillowImage.Image:
     raise InputError(f"{message} ({kind}: {words})") from cause
 
 
-def _decoded(picture: PillowImage.Image, name: str) -> Image:
+def _decoded(picture: PillowImage.Image, name: str, max_16bit: int) -> Image:
     try:
-        return pillow_to_rgb(picture, name)
+        return pillow_to_rgb(picture, name, max_16bit)
     except PillowImage.DecompressionBombError as error:
         raise _too_large(Path(name)) from error
     except _DECODER_ERRORS as error:

@@ -10,9 +10,9 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from yolo_lite.data.coco import read_json
+from yolo_lite.data.coco import annotation_place, find_image, is_crowd, read_json, without_root
 from yolo_lite.data.discover import canonical_split, find_splits, read_splits
-from yolo_lite.data.doctor import coco_fault, coco_source
+from yolo_lite.data.repair import coco_fault, coco_source
 from yolo_lite.data.write import Progress, check_new, coco_content, file_names, lost_outlines, place_pictures
 from yolo_lite.errors import InputError, some, suggest
 from yolo_lite.files import make_folder, write_atomically
@@ -174,27 +174,28 @@ def _coco(json_path: Path, folders: Sequence[Path]) -> _Whole:
         fault = "two images share an id"
     if fault:
         raise InputError(f"{json_path} cannot be taken apart: {fault}; data check tells more")
-    ids = {one["id"] for one in content["images"]}, {one["id"] for one in content["categories"]}
+    categories, notes = without_root(content, json_path)
+    ids = {one["id"] for one in content["images"]}, {one["id"] for one in categories}
     for one in content["annotations"]:
+        where = annotation_place(json_path, one)
+        is_crowd(one, where)
         for key, known in zip(("image_id", "category_id"), ids):
             if one.get(key) not in known:
-                where = f"{json_path}: annotation {one.get('id', '(without id)')}"
                 raise InputError(
                     f"{where} has the {key} {one.get(key)!r}, which the file does not list; try data check"
                 )
 
     def find(image: Mapping[str, Any]) -> Path:
-        places: list[Path] = [folder / image["file_name"] for folder in folders or [json_path.parent]]
-        return next((place for place in places if place.is_file()), places[0])
+        return find_image(image["file_name"], folders, json_path)
 
-    return _Whole(content, find, ())
+    return _Whole({**content, "categories": categories}, find, notes)
 
 
 def _shown(content: Content, wanted: Mapping[int, str]) -> dict[int, set[int]]:
     """Return for each image which of the wanted categories it shows."""
     shown: dict[int, set[int]] = {image["id"]: set() for image in content["images"]}
     for one in content["annotations"]:
-        if one["category_id"] in wanted and not one.get("iscrowd"):
+        if one["category_id"] in wanted and not is_crowd(one, annotation_place(Path(), one)):
             shown[one["image_id"]].add(one["category_id"])
     return shown
 

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from yolo_lite.data.faults import mention, report
 from yolo_lite.data.images import IMAGE_SUFFIXES, read_image_size
 from yolo_lite.errors import InputError, some
 from yolo_lite.structures import DetectionSet, ImageRecord
@@ -43,7 +44,11 @@ def read_voc(
     numbered = all(stem.isdecimal() for stem in stems) and len({int(stem) for stem in stems}) == len(stems)
     records, dropped = [], 0
     for number, file in enumerate(files, 1):
-        record, without_area = _record(file, pictures, class_names, int(file.stem) if numbered else number)
+        try:
+            record, without_area = _record(file, pictures, class_names, int(file.stem) if numbered else number)
+        except InputError as error:
+            report(error)
+            continue
         records.append(dataclasses.replace(record, crowd=np.zeros_like(record.crowd)) if difficult else record)
         dropped += without_area
     return DetectionSet(tuple(records), tuple(class_names), tuple(range(1, len(class_names) + 1)), source, dropped)
@@ -51,7 +56,14 @@ def read_voc(
 
 def voc_class_names(files: Sequence[Path]) -> tuple[str, ...]:
     """Return the names of all objects in some XML files, sorted."""
-    return tuple(sorted({_text(one, "name", file) for file in files for one in _root(file).iter("object")}))
+    names: set[str] = set()
+    for file in files:
+        try:
+            names |= {(one.findtext("name") or "").strip() for one in _root(file).iter("object")}
+        except InputError as error:
+            report(error)
+    names.discard("")  # which reading refuses
+    return tuple(sorted(names))
 
 
 def _record(file: Path, pictures: Sequence[Path], class_names: Sequence[str], number: int) -> tuple[ImageRecord, int]:
@@ -59,22 +71,22 @@ def _record(file: Path, pictures: Sequence[Path], class_names: Sequence[str], nu
     picture = _picture(root, file, pictures)
     hw = _size(root, file) or read_image_size(picture)
     first = 1.0 if _is_voc(root) else 0.0
-    boxes, labels, difficult = [], [], []
+    boxes, labels, difficult, numbers = [], [], [], []
     for position, one in enumerate(root.iter("object"), 1):
-        where = f"{file}: object {position}"
-        name = _text(one, "name", file)
-        if name not in class_names:
-            raise InputError(f"{where} is of the class {name!r}, which is not among {some(list(class_names))}")
-        sides = one.find("bndbox")
-        if sides is None:
-            raise InputError(f"{where} has no <bndbox>")
-        x1, y1, x2, y2 = (_number(sides, key, where) for key in ("xmin", "ymin", "xmax", "ymax"))
-        boxes.append([x1 - first, y1 - first, x2, y2])
-        labels.append(class_names.index(name))
-        difficult.append((one.findtext("difficult") or "0").strip() == "1")
+        try:
+            box, label, is_difficult = _object(one, f"{file}: object {position}", class_names)
+        except InputError as error:
+            report(error)
+            continue
+        boxes.append([box[0] - first, box[1] - first, box[2], box[3]])
+        labels.append(label)
+        difficult.append(is_difficult)
+        numbers.append(position)
     array = np.array(boxes, np.float64).reshape(-1, 4)
     sizes = array[:, 2:] - array[:, :2]
     good = (sizes > 0).all(1)
+    for i in np.flatnonzero(~good):
+        mention(f"{file}: object {numbers[i]} has a box without area: {sizes[i, 0]:g} x {sizes[i, 1]:g}")
     record = ImageRecord(
         picture,
         number,
@@ -83,8 +95,25 @@ def _record(file: Path, pictures: Sequence[Path], class_names: Sequence[str], nu
         np.array(labels, np.int64)[good],
         np.array(difficult, np.bool_)[good],
         sizes[good].prod(1),
+        labels_file=file,
+        numbers=np.array(numbers, np.int64)[good],
     )
     return record, int((~good).sum())
+
+
+def _object(one: ElementTree.Element, where: str, class_names: Sequence[str]) -> tuple[list[float], int, bool]:
+    """Return an object's corners as they are written, its label, and whether it is difficult."""
+    name = _text(one, "name", where)
+    if name not in class_names:
+        raise InputError(f"{where} is of the class {name!r}, which is not among {some(list(class_names))}")
+    sides = one.find("bndbox")
+    if sides is None:
+        raise InputError(f"{where} has no <bndbox>")
+    box = [_number(sides, key, where) for key in ("xmin", "ymin", "xmax", "ymax")]
+    difficult = (one.findtext("difficult") or "0").strip().lower()
+    if difficult not in ("0", "1", "false", "true"):
+        raise InputError(f"{where}: <difficult> must be 0 or 1, got {difficult!r:.60}")
+    return box, class_names.index(name), difficult in ("1", "true")
 
 
 def _root(file: Path) -> ElementTree.Element:
@@ -133,8 +162,8 @@ def _number(parent: ElementTree.Element, key: str, where: str) -> float:
     return value
 
 
-def _text(parent: ElementTree.Element, key: str, file: Path) -> str:
+def _text(parent: ElementTree.Element, key: str, where: str) -> str:
     text = (parent.findtext(key) or "").strip()
     if not text:
-        raise InputError(f"{file}: an object has no <{key}>")
+        raise InputError(f"{where} has no <{key}>")
     return text

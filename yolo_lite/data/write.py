@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 import yaml
 
+from yolo_lite.data.sizes import check_pictures
 from yolo_lite.errors import InputError
 from yolo_lite.files import make_folder, write_atomically
 from yolo_lite.structures import DetectionSet, ImageRecord
@@ -41,11 +42,14 @@ def write_sets(
         Lines that say what the layout cannot hold, and how pictures were renamed.
 
     Raises:
-        InputError: where the folder is not empty, or the layout is none of these.
+        InputError: where the folder is not empty, the layout is none of these, or a picture is missing, cannot be read
+            or is not of the size that its annotations are for; nothing is written then.
     """
     if layout not in WRITERS:
         raise InputError(f"the layout must be one of {', '.join(WRITERS)}, got {layout!r}")
     check_new(out)
+    for data in splits.values():
+        check_pictures(data)
     make_folder(out)
     names = file_names(splits, across=layout == "voc")
     folders = {split: out / ("JPEGImages" if layout == "voc" else f"images/{split}") for split in splits}

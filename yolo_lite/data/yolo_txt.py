@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from yolo_lite.data.faults import mention, report
 from yolo_lite.data.images import IMAGE_SUFFIXES, read_image_size
 from yolo_lite.errors import InputError
 from yolo_lite.files import check_readable, read_text
@@ -38,7 +39,11 @@ def read_yolo_txt(images: Sequence[Path], class_names: Sequence[str]) -> Detecti
         )
     records, dropped = [], 0
     for number, picture in enumerate(pictures, 1):
-        record, without_area = _record(picture, number, len(class_names))
+        try:
+            record, without_area = _record(picture, number, len(class_names))
+        except InputError as error:
+            report(error)
+            continue
         records.append(record)
         dropped += without_area
     return DetectionSet(tuple(records), tuple(class_names), tuple(range(len(class_names))), source, dropped)
@@ -68,15 +73,22 @@ def _record(picture: Path, number: int, classes: int) -> tuple[ImageRecord, int]
     height, width = read_image_size(picture)
     file = label_path(picture)
     lines = read_text(file).splitlines() if file.is_file() else []
-    labels, boxes = [], []
+    labels, boxes, numbers = [], [], []
     for line_number, line in enumerate(lines, 1):
         if line.strip():
-            label, box = _parse(line.split(), classes, f"{file}: line {line_number}")
+            try:
+                label, box = _parse(line.split(), classes, f"{file}: line {line_number}")
+            except InputError as error:
+                report(error)
+                continue
             labels.append(label)
             boxes.append(box)
+            numbers.append(line_number)
     array = np.array(boxes, np.float64).reshape(-1, 4) * [width, height, width, height]
     sizes = array[:, 2:] - array[:, :2]
     good = (sizes > 0).all(1)
+    for i in np.flatnonzero(~good):
+        mention(f"{file}: line {numbers[i]} has a box without area: {sizes[i, 0]:g} x {sizes[i, 1]:g}")
     return (
         ImageRecord(
             picture,
@@ -86,6 +98,8 @@ def _record(picture: Path, number: int, classes: int) -> tuple[ImageRecord, int]
             np.array(labels, np.int64)[good],
             np.zeros(int(good.sum()), np.bool_),
             sizes[good].prod(1),
+            labels_file=file,
+            numbers=np.array(numbers, np.int64)[good],
         ),
         int((~good).sum()),
     )

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from yolo_lite.config import Config
-from yolo_lite.data.datasets import check_pictures
 from yolo_lite.data.discover import read_train_and_val
 from yolo_lite.data.loader import EpochSampler, build_loader, each_batch
+from yolo_lite.data.sizes import check_pictures
 from yolo_lite.engine import loop
 from yolo_lite.engine.detection_task import DetectionTask, training_inputs
 from yolo_lite.engine.device import explain_out_of_memory, keep_freed_memory, now, pick_precision, place

@@ -132,8 +132,10 @@ def prepare_classification(run: Run, start: Checkpoint | None, device: torch.dev
     listener.say(f"augmentation: {augmenter.describe()}")
     how = (config.input.image_size, config.input.channels, config.input.resize)
     keep = (config.train.cache, listener.on_picture)
-    dataset = ClassDataset(train_set.records, *how, augmenter, strong_epochs(config), seed, *keep)
-    task = ClassificationTask(config, train_set, ClassDataset(val_set.records, *how, None, 0, seed, *keep), device)
+    white = config.input.max_16bit
+    dataset = ClassDataset(train_set.records, *how, augmenter, strong_epochs(config), seed, *keep, max_16bit=white)
+    val_dataset = ClassDataset(val_set.records, *how, None, 0, seed, *keep, max_16bit=white)
+    task = ClassificationTask(config, train_set, val_dataset, device)
     about = {
         "train": train_set.summary(),
         "val": val_set.summary(),

@@ -14,6 +14,7 @@ import torch
 
 from yolo_lite.data.class_dataset import ClassDataset, read_record, to_input
 from yolo_lite.data.class_sets import DEFAULT_SHARES, align_classes, read_classes_to_score
+from yolo_lite.data.images import MAX_16BIT
 from yolo_lite.engine.checkpoint import build_classifier_from_checkpoint, load_checkpoint
 from yolo_lite.engine.classification_task import classify_split
 from yolo_lite.engine.device import explain_out_of_memory, pick_device, place
@@ -70,10 +71,11 @@ class Classifier:
             InputError: naming the file that cannot be read, or saying what an array should be.
         """
         if not isinstance(pictures, list | tuple):
-            return self._classify([to_rgb(pictures)])[0]
+            return self._classify([to_rgb(pictures, self.input.max_16bit)])[0]
         found: list[Classification] = []
         for start in range(0, len(pictures), self.batch_size):
-            found += self._classify([to_rgb(picture) for picture in pictures[start : start + self.batch_size]])
+            batch = pictures[start : start + self.batch_size]
+            found += self._classify([to_rgb(picture, self.input.max_16bit) for picture in batch])
         return found
 
     @torch.inference_mode()
@@ -98,6 +100,7 @@ class ClassEvaluation:
         scores: float32 [N, C] of each picture and class.
         class_names: by label.
         settings: what belongs beside the numbers.
+        max_16bit: as for `read_image`.
     """
 
     report: ClassificationReport
@@ -105,6 +108,7 @@ class ClassEvaluation:
     scores: np.ndarray[Any, np.dtype[np.float32]]
     class_names: tuple[str, ...]
     settings: Mapping[str, Any]
+    max_16bit: int = MAX_16BIT
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for metrics.json."""
@@ -125,7 +129,7 @@ class ClassEvaluation:
         for index in chosen:
             record = self.records[index]
             yield (
-                read_record(record),
+                read_record(record, self.max_16bit),
                 Classification(self.scores[index], self.class_names),
                 self.class_names[record.label],
             )
@@ -171,13 +175,14 @@ def evaluate_classifier(
     if not truth.records:
         raise InputError(f"{truth.source} has no pictures to score")
     shape = checkpoint.config.input
-    dataset = ClassDataset(truth.records, shape.image_size, shape.channels, shape.resize)
+    how = (shape.image_size, shape.channels, shape.resize)
+    dataset = ClassDataset(truth.records, *how, max_16bit=shape.max_16bit)
     with explain_out_of_memory(f"use a smaller --batch-size (now {batch_size})"):
         outputs, labels = classify_split(model, dataset, batch_size, workers, where)
     scores = model.scores(outputs).numpy()
     report = classification_report(labels.numpy(), scores.argmax(1), checkpoint.class_names)
     told = {"weights": str(source), "data": str(data), "split": name, "pictures": len(labels), "device": str(where)}
-    return ClassEvaluation(report, truth.records, scores, checkpoint.class_names, told)
+    return ClassEvaluation(report, truth.records, scores, checkpoint.class_names, told, shape.max_16bit)
 
 
 def write_predictions(path: Path, rows: Iterable[tuple[str, Classification]], class_names: Sequence[str]) -> None:

@@ -56,7 +56,7 @@ def detect_pictures(
         read: dict[Path, Image] = {}
         for path in pictures[start : start + detector.batch_size]:
             try:
-                read[path] = read_image(path)
+                read[path] = read_image(path, detector.max_16bit)
             except InputError as error:
                 yield DetectedPicture(path, error=error)
         for (path, image), detections in zip(read.items(), detector(list(read.values()))):

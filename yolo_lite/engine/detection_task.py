@@ -15,9 +15,10 @@ from torch.utils.data import Dataset
 from yolo_lite.config import Config
 from yolo_lite.data.augment import Augmenter, colour_limits
 from yolo_lite.data.colour import draw_shifts, shift_hsv
-from yolo_lite.data.datasets import DetectionDataset, check_pictures
+from yolo_lite.data.datasets import DetectionDataset
 from yolo_lite.data.discover import add_unlabelled, fingerprint, read_train_and_val
 from yolo_lite.data.loader import collate_boxes, repeat_factors
+from yolo_lite.data.sizes import check_pictures
 from yolo_lite.engine.checkpoint import Checkpoint
 from yolo_lite.engine.evaluate import EvaluationSettings, detect_split
 from yolo_lite.engine.run import Listener, Prepared, Run, spread, strong_epochs
@@ -103,7 +104,8 @@ class DetectionTask:
         assert isinstance(model, Yolo)
         settings = EvaluationSettings(batch_size=self.config.train.batch_size, workers=self.config.train.workers)
         size, resize = self.config.input.image_size, self.config.input.resize
-        rows, _ = detect_split(model, self.train.class_names, self.val, size, resize, self.device, settings)
+        how = (self.val, size, resize, self.device, settings)
+        rows, _ = detect_split(model, self.train.class_names, *how, max_16bit=self.config.input.max_16bit)
         metrics = evaluate_coco(self.val, rows)
         best = {"F1": metrics.best.f1, "score_threshold": metrics.best.score_threshold} if metrics.best else {}
         return {**metrics.numbers, **best}
@@ -129,7 +131,8 @@ class DetectionTask:
     def predictions(self, model: nn.Module) -> list[SheetPicture]:
         """Return validation inputs with what the model finds in them, scores above SHOWN."""
         assert isinstance(model, Yolo)
-        dataset = DetectionDataset(self.val.records, self.config.input.image_size, self.config.input.resize)
+        shape = self.config.input
+        dataset = DetectionDataset(self.val.records, shape.image_size, shape.resize, max_16bit=shape.max_16bit)
         pictures = []
         for index in spread(len(dataset)):
             image = dataset[0, index].image
@@ -149,7 +152,8 @@ def training_inputs(config: Config, pictures: DetectionSet, device: torch.device
     """Return the training pictures as inputs, augmented; in their colours only where the device does not do that."""
     size, resize = config.input.image_size, config.input.resize
     augmenter = Augmenter(config.augment, size, resize, colour=not _shifts_colours(device))
-    return DetectionDataset(pictures.records, size, resize, augmenter, strong_epochs(config), config.train.seed)
+    chance = (augmenter, strong_epochs(config), config.train.seed)
+    return DetectionDataset(pictures.records, size, resize, *chance, config.input.max_16bit)
 
 
 def _shifts_colours(device: torch.device) -> bool:

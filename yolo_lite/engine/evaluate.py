@@ -14,9 +14,11 @@ import torch
 
 from yolo_lite.config import check_image_size
 from yolo_lite.data.coco import read_json
-from yolo_lite.data.datasets import DetectionDataset, check_pictures
+from yolo_lite.data.datasets import DetectionDataset
 from yolo_lite.data.discover import read_split, read_split_or_held_out
+from yolo_lite.data.images import MAX_16BIT
 from yolo_lite.data.loader import EpochSampler, build_loader, each_batch
+from yolo_lite.data.sizes import check_pictures
 from yolo_lite.engine.checkpoint import build_from_checkpoint, load_checkpoint
 from yolo_lite.engine.device import explain_out_of_memory, pick_device, place
 from yolo_lite.engine.weights import find_weights
@@ -131,9 +133,17 @@ def evaluate(
     check_pictures(truth)
     input_hw = image_size or checkpoint.config.input.image_size
     check_image_size(input_hw)
-    notes = [*held_out, *class_notes(checkpoint.class_names, truth.class_names)]
+    notes = [*held_out, *truth.notes, *class_notes(checkpoint.class_names, truth.class_names)]
     rows, timing = detect_split(
-        model, checkpoint.class_names, truth, input_hw, checkpoint.config.input.resize, where, settings, on_progress
+        model,
+        checkpoint.class_names,
+        truth,
+        input_hw,
+        checkpoint.config.input.resize,
+        where,
+        settings,
+        on_progress,
+        max_16bit=checkpoint.config.input.max_16bit,
     )
     told = {
         "weights": str(source),
@@ -170,7 +180,7 @@ def evaluate_detections(
     truth = read_split(data, split, classes, difficult) if classes else whole
     rows = [row for row in rows if row["category_id"] in truth.category_ids]
     settings = {"detections": str(detections), "data": str(data), "split": split}
-    return Evaluation(evaluate_coco(truth, rows, resamples, on_resample), rows, settings)
+    return Evaluation(evaluate_coco(truth, rows, resamples, on_resample), rows, settings, notes=whole.notes)
 
 
 def detect_split(
@@ -182,9 +192,10 @@ def detect_split(
     device: torch.device,
     settings: EvaluationSettings,
     on_progress: Progress | None = None,
+    max_16bit: int = MAX_16BIT,
 ) -> tuple[list[dict[str, Any]], Timing]:
     """Run a model over a split and return COCO rows with the category ids of the data, and where the time went."""
-    dataset = DetectionDataset(truth.records, input_hw, resize)
+    dataset = DetectionDataset(truth.records, input_hw, resize, max_16bit=max_16bit)
     sampler = EpochSampler(len(dataset), settings.batch_size, shuffle=False)
     loader = build_loader(dataset, sampler, settings.workers, device)
     allowed = torch.tensor([name in truth.class_names for name in class_names])

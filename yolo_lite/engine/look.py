@@ -13,6 +13,7 @@ from torch import Tensor
 
 from yolo_lite.data.class_dataset import to_input
 from yolo_lite.engine.checkpoint import load_checkpoint, network
+from yolo_lite.engine.predict import to_rgb
 from yolo_lite.engine.weights import find_weights
 from yolo_lite.errors import InputError, suggest
 from yolo_lite.introspect.cam import attention, last_maps
@@ -45,7 +46,7 @@ class Look(NamedTuple):
 
 def look(
     weights: str | os.PathLike[str],
-    image: Image,
+    image: Image | str | os.PathLike[str],
     name: str | None = None,
     box: Sequence[float] | None = None,
     layer: str | None = None,
@@ -54,7 +55,7 @@ def look(
 
     Args:
         weights: a file, or the bare name of a shipped one.
-        image: uint8 [H, W, 3] RGB.
+        image: a path, or uint8 [H, W, 3] RGB.
         name: of the class; None for the one with the highest score.
         box: xyxy, original pixels; of a detector's predictions only those that fit it, with an IoU of at least MIN_IOU.
         layer: its path; None for the backbone's last, of a detector the last at the stride of the prediction.
@@ -68,6 +69,7 @@ def look(
         raise InputError(f"{source.name} knows no class {name!r}; {suggest(name, checkpoint.class_names)}")
     label = None if name is None else checkpoint.class_names.index(name)
     model, shape = network(checkpoint, source), checkpoint.config.input
+    image = to_rgb(image, shape.max_16bit)
     pixels = to_input(image, shape.image_size, shape.channels, shape.resize)
     picture = torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0)
     if isinstance(model, ClassifierNet):

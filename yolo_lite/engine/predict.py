@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from yolo_lite.config import check_image_size
-from yolo_lite.data.images import pillow_to_rgb, read_image
+from yolo_lite.data.images import MAX_16BIT, pillow_to_rgb, read_image
 from yolo_lite.data.sources import Video, batches, open_video, read_frames
 from yolo_lite.engine.checkpoint import Checkpoint, build_from_checkpoint, load_checkpoint
 from yolo_lite.engine.darknet import load_darknet
@@ -66,7 +66,7 @@ class Detector:
         size = checkpoint.config.input.image_size if image_size is None else image_size
         self.image_size = (size, size) if isinstance(size, int) else size
         check_image_size(self.image_size)
-        self.resize = checkpoint.config.input.resize
+        self.resize, self.max_16bit = checkpoint.config.input.resize, checkpoint.config.input.max_16bit
         self.device = pick_device(device)
         self.model = place(build_from_checkpoint(checkpoint, self.weights), self.device)
         self.score_threshold = check_share(score_threshold, "score_threshold")
@@ -124,9 +124,11 @@ class Detector:
         if isinstance(pictures, list | tuple):
             found: list[Detections] = []
             for start in range(0, len(pictures), self.batch_size):
-                found += self._detect([to_rgb(picture) for picture in pictures[start : start + self.batch_size]])
+                found += self._detect(
+                    [to_rgb(picture, self.max_16bit) for picture in pictures[start : start + self.batch_size]]
+                )
             return found
-        return self._detect([to_rgb(pictures)])[0]
+        return self._detect([to_rgb(pictures, self.max_16bit)])[0]
 
     def stream(self, video: str | os.PathLike[str] | Video) -> Iterator[tuple[Image, Detections]]:
         """Yield each frame of a video, uint8 [H, W, 3] RGB, with what was found in it; no more than a batch is held.
@@ -165,7 +167,7 @@ class Detector:
 
     def _raw(self, picture: Picture) -> tuple[Image, Letterbox, RawPredictions]:
         """Return a picture's input, the mapping to it, and the predictions, on the CPU."""
-        image = to_rgb(picture)
+        image = to_rgb(picture, self.max_16bit)
         letterbox = Letterbox.fit((image.shape[0], image.shape[1]), self.image_size, self.resize)
         pixels = letterbox.apply(image)
         raw = self.model(torch.from_numpy(pixels).to(self.device).permute(2, 0, 1).unsqueeze(0))
@@ -200,14 +202,14 @@ class Detector:
         return torch.tensor([name in classes for name in self.class_names])
 
 
-def to_rgb(picture: Any) -> Image:
-    """Return any accepted picture as uint8 [H, W, 3] RGB.
+def to_rgb(picture: Any, max_16bit: int = MAX_16BIT) -> Image:
+    """Return any accepted picture as uint8 [H, W, 3] RGB; `max_16bit` as for `read_image`.
 
     Raises:
         InputError: saying what it should have been.
     """
     if isinstance(picture, str | os.PathLike):
-        return read_image(Path(picture))
+        return read_image(Path(picture), max_16bit)
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
             raise InputError(
@@ -215,7 +217,7 @@ def to_rgb(picture: Any) -> Image:
             )
         return picture
     if hasattr(picture, "convert") and hasattr(picture, "getexif"):
-        return pillow_to_rgb(picture)
+        return pillow_to_rgb(picture, max_16bit=max_16bit)
     raise InputError(f"a picture must be a path, a NumPy array or a PIL image, got {type(picture).__name__}")
 
 

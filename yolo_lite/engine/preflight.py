@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from yolo_lite.config import Config, TrainConfig
+from yolo_lite.data.box_checks import many_leave, unit_faults
 from yolo_lite.data.loader import collate_boxes
 from yolo_lite.engine import loop
 from yolo_lite.engine.detection_task import DetectionTask
@@ -37,11 +38,11 @@ def check_labels(data: DetectionSet, input_hw: tuple[int, int]) -> None:
     every = np.concatenate(boxes) if boxes else np.zeros((0, 4))
     if not len(every):
         return
-    if every.max() <= 1.0:
-        raise InputError(
-            f"{data.source}: no coordinate of its {len(every):,} boxes is larger than 1: they look like shares of the "
-            f"picture where pixels are expected{_OFF}"
-        )
+    for where, what in unit_faults(data):
+        raise InputError(f"{where}: {what}{_OFF}")
+    leaving = many_leave(data)
+    if leaving:
+        raise InputError(f"{data.source}: {leaving}; data check names them{_OFF}")
     scales = np.concatenate(
         [np.full(len(one), max(input_hw) / max(record.hw)) for one, record in zip(boxes, data.records)]
     )
@@ -74,6 +75,8 @@ def preflight(prepared: Prepared, config: Config, device: torch.device, precisio
     """
     if isinstance(prepared.task, DetectionTask):
         check_labels(prepared.task.train, config.input.image_size)
+        for where, what in unit_faults(prepared.task.val):
+            raise InputError(f"{where}: {what}{_OFF}")
         as_they_are = copy.copy(prepared.task)
         as_they_are.colour = False
         prepared = prepared._replace(task=as_they_are)

@@ -39,6 +39,7 @@ def pretraining_of(run: Run) -> Run:
         evaluate_every=settings.crops,
         **{name: getattr(config.train, name) for name in shared},
     )
-    size = dataclasses.replace(base.input, image_size=settings.image_size, mean=config.input.mean, std=config.input.std)
+    same = {name: getattr(config.input, name) for name in ("mean", "std", "max_16bit")}
+    size = dataclasses.replace(base.input, image_size=settings.image_size, **same)
     mine: Config = dataclasses.replace(base, model=config.model, input=size, train=train)
     return dataclasses.replace(run, config=mine, crops=True, unlabelled=None, minutes=_TIME * run.minutes)

@@ -208,7 +208,7 @@ def _average_scores(
     on_image: Callable[[int, int], None],
 ) -> Tensor:
     """Return the average score of each known class on the boxes of each new one: [N, C]; 0 for a class without boxes."""
-    dataset = DetectionDataset(records, settings.image_size, settings.resize)
+    dataset = DetectionDataset(records, settings.image_size, settings.resize, max_16bit=settings.max_16bit)
     scores: list[list[Tensor]] = [[] for _ in labels]
     for index in range(len(records)):
         on_image(index, len(records))

@@ -1,0 +1,63 @@
+"""Faults in annotations: reading stops at the first, unless a check collects them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
+
+from yolo_lite.errors import InputError
+
+
+class Fault(NamedTuple):
+    """One thing that is wrong with a data set."""
+
+    split: str
+    where: str  # file and line, object, annotation or image
+    what: str
+    harms: bool  # training would stop at it, or learn something wrong
+    kind: str = ""  # faults of one kind differ in nothing but the place and the numbers
+    of: int = 0  # how many entries of its split could have this fault; 0 where there is only one
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}" if self.where else self.what
+
+
+Findings = dict[str, bool]  # what is wrong, naming file and line, object or annotation; whether that harms training
+
+_collected: ContextVar[Findings | None] = ContextVar("collected", default=None)
+
+
+def report(error: InputError) -> None:
+    """Raise an error, unless faults are being collected: then keep it, so that the reader goes on with the next entry."""
+    findings = _collected.get()
+    if findings is None:
+        raise error
+    findings[str(error)] = True
+
+
+def mention(text: str) -> None:
+    """Keep a fault that does not stop reading, where faults are being collected."""
+    findings = _collected.get()
+    if findings is not None:
+        findings.setdefault(text, False)
+
+
+@contextmanager
+def collecting() -> Iterator[Findings]:
+    """Collect what readers report, each fault once, instead of stopping at the first.
+
+    Example:
+        >>> with collecting() as findings:
+        ...     report(InputError("a.txt: line 1 has class 7"))
+        ...     report(InputError("a.txt: line 2 has class 8"))
+        >>> list(findings)
+        ['a.txt: line 1 has class 7', 'a.txt: line 2 has class 8']
+    """
+    findings: Findings = {}
+    token = _collected.set(findings)
+    try:
+        yield findings
+    finally:
+        _collected.reset(token)

@@ -1,0 +1,35 @@
+"""Compare the sizes that annotations give with those of the images."""
+
+from __future__ import annotations
+
+from yolo_lite.data.images import read_image_size
+from yolo_lite.errors import InputError, counted
+from yolo_lite.structures import DetectionSet, ImageRecord
+
+
+def check_pictures(data: DetectionSet) -> None:
+    """Read every picture's header, so that a bad file stops a run at its start and not hours later.
+
+    Raises:
+        InputError: counting missing pictures, or naming the first that is no picture or not of the size that its
+            annotations are for.
+    """
+    missing = [record.path for record in data.records if not record.path.is_file()]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        raise InputError(
+            f"{data.source} lists {counted(len(data.records), 'picture')}, of which {len(missing):,} {verb} missing; the first was "
+            f"looked for at {missing[0]}"
+        )
+    for record in data.records:
+        hw = read_image_size(record.path)
+        if hw != record.hw:
+            raise size_error(record, hw)
+
+
+def size_error(record: ImageRecord, hw: tuple[int, int]) -> InputError:
+    """Return the error for a picture whose annotations were made for another size."""
+    return InputError(
+        f"{record.path} is {hw[1]} x {hw[0]} (upright, as its EXIF says), but its annotations are for "
+        f"{record.hw[1]} x {record.hw[0]}: the boxes would be wrong"
+    )
