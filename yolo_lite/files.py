@@ -24,11 +24,20 @@ def read_text(path: Path) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path}: {reason(error)}") from error
+    return decode_text(content, str(path))
+
+
+def decode_text(content: bytes, name: str) -> str:
+    """Decode the bytes of a text file as `read_text` does; messages call it `name`."""
     try:
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path}: line {line} is not UTF-8 text; save the file as UTF-8") from error
+        raise InputError(f"{name}: line {line} is not UTF-8 text; save the file as UTF-8") from error
+    if "\0" in text:  # which is valid UTF-8, but what UTF-16 without a mark looks like
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise InputError(f"{name}: line {line} holds a zero byte, which no text does; save the file as UTF-8")
+    return text
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

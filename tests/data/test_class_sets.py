@@ -717,6 +717,18 @@ def _colours(count: int, seed: int) -> Pixels:
 
 
 @pytest.mark.parametrize("form", ["folder", "tar.gz"])
+def test_cifars_names_may_have_a_byte_order_mark_but_no_other_encoding(tmp_path: Path, form: str) -> None:
+    names = ["Flügel", *(f"class {number}" for number in range(1, 10))]
+    root = _cifar(tmp_path / "good")
+    (root / "batches.meta.txt").write_text("\n".join(names), encoding="utf-8-sig")
+    assert read_class_splits(_pack(root, form, "good"))[0]["train"].class_names[0] == "Flügel"
+    root = _cifar(tmp_path / "bad")
+    (root / "batches.meta.txt").write_text("\n".join(names[::-1]), encoding="latin-1")
+    with pytest.raises(InputError, match=r"batches\.meta\.txt: line 10 is not UTF-8 text"):
+        read_class_splits(_pack(root, form, "bad"))
+
+
+@pytest.mark.parametrize("form", ["folder", "tar.gz"])
 @pytest.mark.parametrize("named", [True, False])
 def test_cifar_batches_return_the_pixels_that_were_written(tmp_path: Path, form: str, named: bool) -> None:
     names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]

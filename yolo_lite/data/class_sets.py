@@ -36,6 +36,7 @@ from yolo_lite.config import read_yaml
 from yolo_lite.data.discover import canonical_split, find_splits, is_detection_set, locate, read_train_and_val
 from yolo_lite.data.images import IMAGE_SUFFIXES
 from yolo_lite.errors import InputError, some, suggest
+from yolo_lite.files import decode_text, read_text
 from yolo_lite.structures import ClassificationSet, ClassRecord, DetectionSet
 
 Splits = dict[str, ClassificationSet]
@@ -527,7 +528,7 @@ def _cifar_splits(path: Path, files: Mapping[PurePosixPath, Content]) -> Splits:
     names = [f"class {label}" for label in range(10)]
     for name, content in files.items():
         if name.name == "batches.meta.txt":
-            text = (content.read_bytes() if isinstance(content, Path) else content).decode("utf-8", "replace")
+            text = read_text(content) if isinstance(content, Path) else decode_text(content, str(path / name))
             names = [line.strip() for line in text.splitlines() if line.strip()] or names
     splits: dict[str, list[npt.NDArray[np.uint8]]] = {}
     for name, content in batches.items():

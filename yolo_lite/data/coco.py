@@ -11,6 +11,7 @@ import numpy as np
 
 from yolo_lite.data.images import read_image_size
 from yolo_lite.errors import InputError
+from yolo_lite.files import read_text
 from yolo_lite.structures import DetectionSet, ImageRecord
 
 _FAR = 1e9  # pixels
@@ -71,13 +72,9 @@ def read_coco(json_path: Path, image_folders: Sequence[Path]) -> DetectionSet:
 def read_json(path: Path) -> Any:
     """Read a JSON file; raise InputError naming it, and the line where it breaks."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
+        return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is not valid JSON (line {error.lineno}: {error.msg})") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not valid JSON (not UTF-8 text)") from error
 
 
 def _labels(categories: Iterable[Any], source: Path) -> dict[int, int]:
