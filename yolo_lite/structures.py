@@ -242,6 +242,7 @@ class DetectionSet:
     category_ids: tuple[int, ...]
     source: str  # where it was read from
     dropped: int = 0  # annotations without area, left out
+    notes: tuple[str, ...] = ()  # what was read in another way than it is written, or left out: one line each
 
     def summary(self) -> str:
         """Say in one line what was found."""
@@ -295,6 +296,7 @@ class ClassificationSet:
     records: tuple[ClassRecord, ...]
     class_names: tuple[str, ...]
     source: str
+    notes: tuple[str, ...] = ()  # what was done in reading it: one line each
 
     def summary(self) -> str:
         """Say in one line what was found."""

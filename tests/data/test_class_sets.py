@@ -926,9 +926,13 @@ def test_joined_sets_without_splits_are_divided_once(joined: Path) -> None:
         pytest.param("train: {data: one, classes: [cow]}\n", "has no class 'cow'", id="unknown class"),
         pytest.param("train: [\n", "is not valid YAML", id="no YAML"),
         pytest.param("- one\n", "must hold 'key: value' lines, got list", id="a list"),
-        pytest.param("classes: cat\ntrain: one\n", "classes must be a list of names, got 'cat'", id="classes a word"),
-        pytest.param("classes: 3\ntrain: one\n", "classes must be a list of names, got 3", id="classes a number"),
-        pytest.param("train: {data: one, classes: cat}\n", "classes must be a list of names", id="classes of one set"),
+        pytest.param(
+            "classes: cat\ntrain: one\n", "classes must be a list of class names, got 'cat'", id="classes a word"
+        ),
+        pytest.param("classes: 3\ntrain: one\n", "classes must be a list of class names, got 3", id="classes a number"),
+        pytest.param(
+            "train: {data: one, classes: cat}\n", "classes must be a list of class names", id="classes of one set"
+        ),
         pytest.param("train: one\nval: one\nvalid: one\n", "two entries for the split 'val'", id="a split twice"),
         pytest.param("train: []\n", "a.yaml", id="no set"),
         pytest.param("train: a.yaml\n", "itself", id="itself"),

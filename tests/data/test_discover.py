@@ -239,7 +239,7 @@ def test_yolo_lists_of_pictures(tmp_path: Path) -> None:
 )
 def test_yolo_yaml_is_refused_with_its_file(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "data.yaml").write_text(content)
-    said = _message(find_splits, tmp_path / "data.yaml")
+    said = _message(read_split, tmp_path / "data.yaml", "train")
     assert said.startswith(f"{tmp_path / 'data.yaml'}: ")
     assert message in said
 
@@ -411,7 +411,7 @@ def test_paths_are_relative_to_the_file_and_then_to_the_working_folder(
     [
         pytest.param("", "is empty; expected train:, val:", id="empty"),
         pytest.param("trian: one\n", "unknown key 'trian'; expected train, val, test, classes", id="unknown key"),
-        pytest.param("classes: cat\ntrain: one\n", "classes must be a list of names, got 'cat'", id="one class"),
+        pytest.param("classes: cat\ntrain: one\n", "classes must be a list of class names, got 'cat'", id="one class"),
         pytest.param("train: {images: one}\n", "a set in 'train' is a path or {json:, images:}", id="no json"),
         pytest.param("train: {json: a, x: b}\n", "a set in 'train' is a path or {json:, images:}", id="unknown part"),
         pytest.param("train: absent\n", "'absent' does not exist; tried", id="missing"),

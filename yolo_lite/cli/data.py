@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,7 +96,7 @@ def _convert(args: argparse.Namespace) -> int:
     splits = read_splits(args.data)
     with bar("pictures") as on_progress:
         notes = write_sets(splits, args.to, args.out, not args.copy, on_progress)
-    for note in notes:
+    for note in [*notes, *_notes(splits)]:
         print(f"note: {note}")
     for split, data in splits.items():
         print(f"{split}: {data.summary()}")
@@ -160,6 +160,8 @@ def _stats(args: argparse.Namespace) -> int:
     _check_picture_name(args.out)
     sets = _sets(args.data, args.split, args.classes)
     found = {split: split_stats(data) for split, data in sets.items()}
+    for note in _notes(sets):
+        print(f"note: {note}")
     for split, stats in found.items():
         _print_stats(split, stats)
     names = next(iter(sets.values())).class_names
@@ -180,6 +182,11 @@ def _sets(data: str, split: str | None, classes: Sequence[str] | None) -> dict[s
         return {split: read_split(data, split, classes)}
     sets = read_splits(data)
     return {name: select_classes(one, classes) for name, one in sets.items()} if classes else sets
+
+
+def _notes(sets: Mapping[str, DetectionSet]) -> list[str]:
+    """Return what was noted in reading the splits."""
+    return [f"{split}: {note}" for split, data in sets.items() for note in data.notes]
 
 
 def _print_stats(split: str, stats: SplitStats) -> None:
@@ -214,6 +221,8 @@ def _show(args: argparse.Namespace) -> int:
     if not args.augment and (args.config or args.image_size):
         raise InputError("--config and --image-size go with --augment: without it pictures are drawn as they are")
     data = read_split(args.data, args.split)
+    for note in data.notes:
+        print(f"note: {note}")
     order = np.random.default_rng(args.seed).permutation(len(data.records)).tolist()
     make = _augmented(data, args) if args.augment else _as_labelled(data)
     pictures = [make(index) for index in order[: args.images]]

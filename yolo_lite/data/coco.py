@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from yolo_lite.data.images import read_image_size
+from yolo_lite.data.names import find_images
 from yolo_lite.errors import InputError
 from yolo_lite.files import read_text
 from yolo_lite.structures import DetectionSet, ImageRecord
@@ -26,7 +27,7 @@ def read_coco(json_path: Path, image_folders: Sequence[Path]) -> DetectionSet:
 
     Args:
         json_path: with `images`, `annotations` and `categories`.
-        image_folders: where file names are looked up, the first that has the file wins. That every picture is there is
+        image_folders: where file names are looked up, see `find_images`. That every picture is there is
             not asked here: scoring a result file needs none (see data.datasets.check_pictures).
 
     Raises:
@@ -62,11 +63,12 @@ def read_coco(json_path: Path, image_folders: Sequence[Path]) -> DetectionSet:
         )
         boxes[image_id].append((box, labels[category], bool(annotation.get("iscrowd", 0)), area))
     records = []
-    for image_id, image in images.items():
-        path = _find_image(str(image["file_name"]), image_folders, json_path)
+    written = [str(image["file_name"]) for image in images.values()]
+    paths, notes = find_images(written, image_folders or [json_path.parent])
+    for (image_id, image), path in zip(images.items(), paths):
         unlabelled = _unlabelled(image, names, f"{json_path}: image {image_id}")
         records.append(_record(image_id, image, path, boxes[image_id], unlabelled))
-    return DetectionSet(tuple(records), names, tuple(labels), str(json_path), dropped)
+    return DetectionSet(tuple(records), names, tuple(labels), str(json_path), dropped, tuple(notes))
 
 
 def read_json(path: Path) -> Any:
@@ -128,12 +130,6 @@ def _polygon_box(segmentation: Any, where: str) -> list[float]:
 def _is_number(value: Any) -> bool:
     """Tell whether a value is a number that may be a coordinate: finite, and not beyond all pictures."""
     return isinstance(value, int | float) and not isinstance(value, bool) and -_FAR < value < _FAR
-
-
-def _find_image(name: str, folders: Sequence[Path], source: Path) -> Path:
-    """Return the first folder's file of that name; where none has it, the place where it should be."""
-    places = [folder / name for folder in folders] or [source.parent / name]
-    return next((place for place in places if place.is_file()), places[0])
 
 
 def _unlabelled(image: Mapping[str, Any], names: Sequence[str], where: str) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from yolo_lite.data.cache import KeptPictures, keep_pictures
 from yolo_lite.data.images import read_image_shrunk, read_image_size
 from yolo_lite.data.labelled import Labelled, fit
+from yolo_lite.data.names import likely_image
 from yolo_lite.errors import InputError
 from yolo_lite.structures import DetectionSet, Image, ImageRecord, Letterbox, Sample, resize_image
 
@@ -134,7 +135,7 @@ def check_pictures(data: DetectionSet) -> None:
     if missing:
         raise InputError(
             f"{data.source} lists {len(data.records):,} pictures, of which {len(missing):,} are missing; the first was "
-            f"looked for at {missing[0]}"
+            f"looked for at {missing[0]}{likely_image(missing[0])}"
         )
     for record in data.records:
         hw = read_image_size(record.path)

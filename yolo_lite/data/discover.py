@@ -32,8 +32,9 @@ import numpy as np
 
 from yolo_lite.config import read_yaml
 from yolo_lite.data.coco import read_coco
+from yolo_lite.data.folders import images_below, is_hidden, listed, walk
 from yolo_lite.data.images import IMAGE_SUFFIXES, read_image_size
-from yolo_lite.data.voc import read_voc, voc_class_names
+from yolo_lite.data.voc import read_voc, voc_class_names, without_xml
 from yolo_lite.data.yolo_txt import read_yolo_txt
 from yolo_lite.errors import InputError, some, suggest
 from yolo_lite.files import read_text
@@ -47,6 +48,10 @@ _LAYOUTS = (
 )
 _YOLO_FILES = ("data.yaml", "data.yml", "dataset.yaml")
 _HELD_OUT = 0.1
+
+
+class MissingError(InputError):
+    """A place that a data set names does not exist."""
 
 
 def read_split(
@@ -78,15 +83,18 @@ def read_split_or_held_out(
     An annotation file by itself is scored whole, unless it is what the weights were trained on.
 
     Returns:
-        The set, and a line that says so in the second case.
+        The set, and lines that say what was done in reading it, and so in the second case.
     """
     splits = find_splits(Path(data), difficult)
-    if canonical_split(split) != "val" or "val" in splits or "train" not in splits:
-        return read_split(data, split, classes, difficult), []
-    if Path(data).suffix == ".json" and str(data) != trained_on:
-        return read_split(data, split, classes, difficult), []
+    own = canonical_split(split) != "val" or "val" in splits or "train" not in splits
+    if own or (Path(data).suffix == ".json" and str(data) != trained_on):
+        whole = read_split(data, split, classes, difficult)
+        return whole, list(whole.notes)
     _, held = _hold_out(_read(splits, "train", classes), seed)
-    return held, [f"{data} has no split 'val': scored on the {len(held.records):,} pictures set aside by seed {seed}"]
+    return held, [
+        *held.notes,
+        f"{data} has no split 'val': scored on the {len(held.records):,} pictures set aside by seed {seed}",
+    ]
 
 
 def read_train_and_val(
@@ -111,12 +119,12 @@ def read_train_and_val(
         raise InputError(f"{data} has no training split; found {', '.join(splits)}")
     train = _read(splits, "train", classes)
     _refuse_without_objects(train)
-    notes = [f"train: {train.summary()} ({train.source})"]
+    notes = [f"train: {train.summary()} ({train.source})", *(f"train: {note}" for note in train.notes)]
     if "val" in splits:
         val = _read(splits, "val", None)
         other = [name for name in val.class_names if name not in train.class_names and not classes]
         val = align_classes(val, train.class_names, train.category_ids)
-        notes.append(f"val: {val.summary()} ({val.source})")
+        notes += [f"val: {val.summary()} ({val.source})", *(f"val: {note}" for note in val.notes)]
         if other:
             notes.append(f"val: its classes {some(other)} are not in train and are left out")
     else:
@@ -135,12 +143,26 @@ def read_train_and_val(
 def read_splits(data: str | Path, difficult: bool = False) -> dict[str, DetectionSet]:
     """Read every split, with the classes of all of them in each; `difficult` as for `read_split`.
 
+    A test split that is named but not there, as in many a data.yaml, is left out, and a note of the first set says so.
+
     Raises:
         InputError: where nothing is recognised, or an annotation is bad.
     """
-    sets = {split: read() for split, read in find_splits(Path(data), difficult).items()}
+    sets: dict[str, DetectionSet] = {}
+    notes: list[str] = []
+    for split, read in find_splits(Path(data), difficult).items():
+        try:
+            sets[split] = read()
+        except MissingError as error:
+            if split != "test":
+                raise
+            notes.append(f"the split 'test' is left out: {error}")
+    if not sets:
+        raise MissingError(notes[0])
     together = merge_sets(list(sets.values()))
     ids = together.category_ids
+    first = next(iter(sets))
+    sets[first] = dataclasses.replace(sets[first], notes=(*sets[first].notes, *notes))
     return {split: align_classes(one, together.class_names, ids) for split, one in sets.items()}
 
 
@@ -188,7 +210,17 @@ def locate(file: Path, text: str) -> Path:
     for path in tried:
         if path.exists():
             return path
-    raise InputError(f"{file}: {text!r} does not exist; tried {tried[0]} and {tried[1].absolute()}")
+    raise MissingError(f"{file}: {text!r} does not exist; tried {tried[0]} and {tried[1].absolute()}")
+
+
+def check_names(names: Any, file: Path, key: str) -> list[str]:
+    """Return the class names under a key of a YAML file; raise InputError where they are no list of texts."""
+    if not isinstance(names, list) or not names:
+        raise InputError(f"{file}: {key} must be a list of class names, got {names!r:.120}")
+    for number, name in enumerate(names, 1):
+        if not isinstance(name, str) or not name.strip():
+            raise InputError(f"{file}: entry {number} of {key} must be a class name, got {name!r:.120}")
+    return names
 
 
 def canonical_split(name: str) -> str:
@@ -259,7 +291,8 @@ def merge_sets(sets: Sequence[DetectionSet]) -> DetectionSet:
     if len({record.image_id for record in records}) < len(records):
         records = [dataclasses.replace(record, image_id=number) for number, record in enumerate(records, 1)]
     source = " + ".join(data.source for data in sets)
-    return DetectionSet(tuple(records), names, category_ids, source, sum(data.dropped for data in sets))
+    notes = tuple(dict.fromkeys(note for data in sets for note in data.notes))
+    return DetectionSet(tuple(records), names, category_ids, source, sum(data.dropped for data in sets), notes)
 
 
 def add_unlabelled(data: DetectionSet, folder: Path) -> DetectionSet:
@@ -270,14 +303,16 @@ def add_unlabelled(data: DetectionSet, folder: Path) -> DetectionSet:
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; --unlabelled takes a folder of pictures")
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+    files, notes = images_below(folder)
     if not files:
-        raise InputError(f"no pictures in the folder {folder}; looked for {', '.join(IMAGE_SUFFIXES)}")
+        raise InputError(
+            "; ".join([f"no pictures in the folder {folder}; looked for {', '.join(IMAGE_SUFFIXES)}", *notes])
+        )
     number = max((record.image_id for record in data.records), default=0)
     nothing = (np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0, np.bool_), np.zeros(0))
     every = tuple(range(len(data.class_names)))
     more = [ImageRecord(file, number + i, read_image_size(file), *nothing, every) for i, file in enumerate(files, 1)]
-    return dataclasses.replace(data, records=(*data.records, *more))
+    return dataclasses.replace(data, records=(*data.records, *more), notes=(*data.notes, *notes))
 
 
 def fingerprint(data: DetectionSet) -> str:
@@ -382,59 +417,76 @@ def _yolo_splits(root: Path) -> Splits:
     return _yolo_folder_splits(root, names)
 
 
-def _yolo_folder_splits(root: Path, names: Sequence[str]) -> Splits:
+def _yolo_folder_splits(root: Path, names: Sequence[str], keypoints: tuple[int, int] | None = None) -> Splits:
     folders = {canonical_split(folder.name): folder for folder in sorted((root / "images").glob("*/"))}
     folders = {split: folder for split, folder in folders.items() if split in ("train", "val", "test")}
     folders = folders or {
         canonical_split(folder.parent.name): folder for folder in sorted(root.glob("*/images/")) if folder.is_dir()
     }
     folders = folders or {"train": root / "images"}
-    return {split: _yolo_reader([folder], names) for split, folder in folders.items()}
+    return {split: _yolo_reader([folder], names, keypoints) for split, folder in folders.items()}
 
 
 def _voc_splits(root: Path, difficult: bool) -> Splits:
-    folder = next((root / name for name in _VOC_FOLDERS if any((root / name).glob("*.xml"))), None)
-    if folder is None:
-        beside = {canonical_split(one.name): sorted(one.glob("*.xml")) for one in sorted(root.glob("*/"))}
-        splits = {split: files for split, files in beside.items() if files and split in ("train", "val", "test")}
-        loose = sorted(root.glob("*.xml"))
-        splits = splits or ({"train": loose} if loose else {})
+    folder = next((root / name for name in _VOC_FOLDERS if _xml_below(root / name)), None)
+    lists = _voc_lists(root, folder) if folder else {}
+    if lists:
+        splits = {split: files for split, (_, files) in lists.items()}
+    elif folder:
+        splits = {"train": _xml_below(folder)}
     else:
-        splits = _voc_lists(root, folder) or {"train": sorted(folder.glob("*.xml"))}
-    names = voc_class_names([file for files in splits.values() for file in files])
+        beside = {canonical_split(one.name): one for one in sorted(root.glob("*/")) if not is_hidden(one.name)}
+        splits = {split: _xml_below(one) for split, one in beside.items() if split in ("train", "val", "test")}
+        loose = [file for file in listed(root) if file.suffix.lower() == ".xml"]
+        splits = {split: files for split, files in splits.items() if files} or ({"train": loose} if loose else {})
+    names = voc_class_names([file for files in splits.values() for file in files if file.is_file()])
     pictures = [root / name for name in ("JPEGImages", "images", "Images") if (root / name).is_dir()] + [root]
-    return {split: _voc_reader(files, pictures, names, f"{root} {split}", difficult) for split, files in splits.items()}
+
+    def read(split: str) -> DetectionSet:
+        files = splits[split]
+        if split in lists:
+            _refuse_missing_xml(*lists[split])
+        data = read_voc(files, pictures, names, f"{root} {split}", difficult, annotations=folder)
+        return data if split in lists else without_xml(data)
+
+    return {split: functools.partial(read, split) for split in splits}
+
+
+def _xml_below(folder: Path) -> list[Path]:
+    """Return the XML files of a folder and of those below it, sorted."""
+    return [file for file in walk(folder)[0] if file.suffix.lower() == ".xml"] if folder.is_dir() else []
 
 
 def _has_voc(root: Path) -> bool:
-    return any(file for name in (*_VOC_FOLDERS, ".", "*") for file in root.glob(f"{name}/*.xml"))
+    folders = [root, *(one for one in listed(root) if one.is_dir())]
+    beside = any(file.suffix.lower() == ".xml" for folder in folders for file in listed(folder))
+    return beside or any(_xml_below(root / name) for name in _VOC_FOLDERS)
 
 
 _VOC_FOLDERS = ("Annotations", "annotations", "annotations_xml", "xml")
 
 
-def _voc_lists(root: Path, folder: Path) -> dict[str, list[Path]]:
-    """Return the XML files of each list in ImageSets/Main; trainval is taken where there is no train."""
+def _voc_lists(root: Path, folder: Path) -> dict[str, tuple[Path, list[Path]]]:
+    """Return each list in ImageSets/Main with its XML files; trainval is taken where there is no train."""
     splits = {}
     for name in ("train", "val", "test", "trainval"):
         file = root / "ImageSets" / "Main" / f"{name}.txt"
         if file.is_file() and (name != "trainval" or "train" not in splits):
             stems = [line.split()[0] for line in read_text(file).splitlines() if line.strip()]
-            missing = [stem for stem in stems if not (folder / f"{stem}.xml").is_file()]
-            if missing:
-                raise InputError(f"{file} lists {some(missing)}, without an XML file in {folder}")
-            splits["train" if name == "trainval" else name] = [folder / f"{stem}.xml" for stem in stems]
+            splits["train" if name == "trainval" else name] = (file, [folder / f"{stem}.xml" for stem in stems])
     return splits
 
 
-def _voc_reader(
-    files: Sequence[Path], pictures: Sequence[Path], names: Sequence[str], source: str, difficult: bool
+def _refuse_missing_xml(listing: Path, files: Sequence[Path]) -> None:
+    missing = [file.stem for file in files if not file.is_file()]
+    if missing:
+        raise MissingError(f"{listing} lists {some(missing)}, without an XML file in {files[0].parent}")
+
+
+def _yolo_reader(
+    images: Sequence[Path], names: Sequence[str], keypoints: tuple[int, int] | None
 ) -> Callable[[], DetectionSet]:
-    return lambda: read_voc(files, pictures, names, source, difficult)
-
-
-def _yolo_reader(images: Sequence[Path], names: Sequence[str]) -> Callable[[], DetectionSet]:
-    return lambda: read_yolo_txt(images, names)
+    return functools.partial(read_yolo_txt, images, names, keypoints=keypoints)
 
 
 def _yaml_splits(file: Path, difficult: bool = False) -> Splits:
@@ -449,8 +501,8 @@ def _yaml_splits(file: Path, difficult: bool = False) -> Splits:
             else f"{file} is empty; expected train:, val: and folders or JSON files"
         )
     classes = values.pop("classes", None)
-    if classes is not None and not isinstance(classes, list):
-        raise InputError(f"{file}: classes must be a list of names, got {classes!r}")
+    if classes is not None and classes != []:
+        classes = check_names(classes, file, "classes")
     splits: Splits = {}
     for key, entries in values.items():
         split = canonical_split(str(key))
@@ -468,7 +520,7 @@ def _merged_reader(
         sets = [_read_entry(file, split, entry, difficult) for entry in each]
         if classes:
             known = [align_classes(data, *_pairs(data, classes)) for data in sets]
-            return select_classes(merge_sets(known), [str(name) for name in classes])
+            return select_classes(merge_sets(known), classes)
         return merge_sets(sets)
 
     return read
@@ -505,19 +557,35 @@ def _yolo_yaml_splits(file: Path, values: Mapping[str, Any]) -> Splits:
         if set(names) != set(range(len(names))):
             raise InputError(f"{file}: names must be numbered 0..{len(names) - 1} without gaps, got {list(names)}")
         names = [names[i] for i in range(len(names))]
-    if not isinstance(names, list) or not names:
-        raise InputError(f"{file}: names must be a list of class names, got {names!r}")
-    names = [str(name) for name in names]
+    names = check_names(names, file, "names")
     if len(set(names)) < len(names):
         raise InputError(f"{file}: names must differ, got {some(names)}")
+    keypoints = _keypoints(file, values.get("kpt_shape"))
     base = locate(file, str(values["path"])) if values.get("path") else file.parent
     splits: Splits = {}
     for key in values:
         split = canonical_split(str(key))
         if split in ("train", "val", "test") and values[key]:
             entries = values[key] if isinstance(values[key], list) else [values[key]]
-            splits[split] = _yolo_reader([_locate_yolo(base, file, str(entry)) for entry in entries], names)
-    return splits or _yolo_folder_splits(base, names)
+            splits[split] = functools.partial(_read_yolo_entries, base, file, entries, names, keypoints)
+    return splits or _yolo_folder_splits(base, names, keypoints)
+
+
+def _keypoints(file: Path, shape: Any) -> tuple[int, int] | None:
+    """Return kpt_shape: how many keypoints an object has, and of how many numbers each is."""
+    if shape is None:
+        return None
+    whole = isinstance(shape, list) and len(shape) == 2 and all(type(number) is int for number in shape)
+    if not whole or shape[0] < 0 or (shape[0] > 0 and shape[1] not in (2, 3)):
+        raise InputError(f"{file}: kpt_shape must be [number of keypoints, 2 or 3], got {shape!r:.120}")
+    return shape[0], shape[1]
+
+
+def _read_yolo_entries(
+    base: Path, file: Path, entries: Sequence[Any], names: Sequence[str], keypoints: tuple[int, int] | None
+) -> DetectionSet:
+    places = [_locate_yolo(base, file, str(entry)) for entry in entries]
+    return read_yolo_txt(places, names, keypoints=keypoints, roots=(base, file.parent))
 
 
 def _locate_yolo(base: Path, file: Path, text: str) -> Path:
@@ -526,4 +594,4 @@ def _locate_yolo(base: Path, file: Path, text: str) -> Path:
     for path in tried:
         if path.exists():
             return path
-    raise InputError(f"{file}: {text!r} does not exist; tried {tried[0]} and {tried[1].absolute()}")
+    raise MissingError(f"{file}: {text!r} does not exist; tried {tried[0]} and {tried[1].absolute()}")

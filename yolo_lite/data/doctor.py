@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from yolo_lite.data.coco import read_coco, read_json
-from yolo_lite.data.discover import find_splits
+from yolo_lite.data.discover import MissingError, find_splits
 from yolo_lite.data.images import read_image
+from yolo_lite.data.names import find_images
 from yolo_lite.data.write import Progress
 from yolo_lite.errors import InputError, some
 from yolo_lite.files import make_folder, write_atomically
@@ -60,10 +61,12 @@ def check_data(data: str | Path, on_progress: Progress | None = None) -> list[Fa
             loaded: DetectionSet = read()
         except InputError as error:
             if not any(fault.harms and fault.split == split for fault in faults):
-                faults.append(Fault(split, str(error).split(":")[0], str(error), True))
+                harms = split != "test" or not isinstance(error, MissingError)  # train and val do not need it
+                faults.append(Fault(split, str(error).split(":")[0], str(error), harms))
             continue
         faults += _check_pictures(split, loaded, contents, on_progress)
         faults += _check_classes(split, loaded)
+        faults += [Fault(split, loaded.source, note, False) for note in loaded.notes]
     return faults
 
 
@@ -226,12 +229,12 @@ def _repaired(path: Path, folders: Sequence[Path], on_progress: Progress | None)
     if broken:
         raise InputError(f"{path} cannot be repaired: {broken}")
     images: dict[Any, dict[str, Any]] = {}
-    for number, one in enumerate(content["images"]):
+    files, _ = find_images([one["file_name"] for one in content["images"]], folders or [path.parent])
+    for number, (one, file) in enumerate(zip(content["images"], files)):
         if on_progress:
             on_progress(number, len(content["images"]))
-        file = next((folder / one["file_name"] for folder in folders if (folder / one["file_name"]).is_file()), None)
         try:
-            hw = read_image(file).shape[:2] if file else None
+            hw = read_image(file).shape[:2]
         except InputError:
             hw = None
         written = (one.get("height"), one.get("width"))

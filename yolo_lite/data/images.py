@@ -16,7 +16,14 @@ from PIL.TiffImagePlugin import TiffImageFile
 from yolo_lite.errors import InputError
 from yolo_lite.structures import Image
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"),
+    *(".jfif", ".jpe", ".tga", ".pbm", ".pnm", ".apng"),
+)
+RAW_SUFFIXES = (".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw")  # of cameras
+_FORMATS = frozenset(  # of Pillow, which are told by their first bytes: TGA is not
+    ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF", "QOI", "SGI", "PCX", "DDS")
+)
 MAX_PIXELS = 178_956_970  # 512 MiB of RGB; more than any camera gives, and where Pillow too refuses
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error)
 
@@ -78,6 +85,24 @@ def read_image_size(path: Path) -> tuple[int, int]:
         except _DECODER_ERRORS as error:
             raise InputError(f"{path} has damaged EXIF data ({_one_line(error)})") from error
     return (width, height) if turned else (height, width)
+
+
+def is_image(path: Path, content: bytes | None = None) -> bool:
+    """Say whether a file is an image: by its suffix, or by its content where the suffix is none of IMAGE_SUFFIXES.
+
+    Args:
+        path: the file, or the name of one in an archive.
+        content: what it holds, where that is in memory.
+    """
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return True
+    if content is None and not path.is_file():
+        return False
+    try:
+        with _open(path, content) as picture:
+            return picture.format in _FORMATS
+    except InputError:
+        return False
 
 
 def pillow_to_rgb(picture: PillowImage.Image, name: str = "the picture") -> Image:

@@ -13,6 +13,7 @@ import numpy as np
 from yolo_lite.data.coco import read_json
 from yolo_lite.data.discover import canonical_split, find_splits, read_splits
 from yolo_lite.data.doctor import coco_fault, coco_source
+from yolo_lite.data.names import find_images
 from yolo_lite.data.write import Progress, check_new, coco_content, file_names, lost_outlines, place_pictures
 from yolo_lite.errors import InputError, some, suggest
 from yolo_lite.files import make_folder, write_atomically
@@ -159,9 +160,11 @@ def _read(data: Path, splits: Sequence[str]) -> Iterator[tuple[str, _Whole]]:
         return
     sets = read_splits(data)
     names = file_names(sets, across=False)
-    for split in wanted:
+    for split in wanted if splits else sets:
+        if split not in sets:
+            found[split]()  # a test split that is not there: this says so
         paths = {record.image_id: record.path for record in sets[split].records}
-        notes = lost_outlines({split: sets[split]})
+        notes = [*sets[split].notes, *lost_outlines({split: sets[split]})]
         yield split, _Whole(coco_content(split, sets[split], names), lambda one, paths=paths: paths[one["id"]], notes)  # type: ignore[misc]
 
 
@@ -183,11 +186,19 @@ def _coco(json_path: Path, folders: Sequence[Path]) -> _Whole:
                     f"{where} has the {key} {one.get(key)!r}, which the file does not list; try data check"
                 )
 
-    def find(image: Mapping[str, Any]) -> Path:
-        places: list[Path] = [folder / image["file_name"] for folder in folders or [json_path.parent]]
-        return next((place for place in places if place.is_file()), places[0])
+    places = folders or [json_path.parent]
+    files, notes = find_images([one["file_name"] for one in content["images"]], places)
+    paths = {one["id"]: file for one, file in zip(content["images"], files)}
+    images = [_as_on_disk(one, file, places) for one, file in zip(content["images"], files)]
+    return _Whole({**content, "images": images}, lambda one: paths[one["id"]], notes)
 
-    return _Whole(content, find, ())
+
+def _as_on_disk(image: Mapping[str, Any], file: Path, folders: Sequence[Path]) -> Mapping[str, Any]:
+    """Give an image that was found under another spelling the name that its file has."""
+    if any(folder / image["file_name"] == file for folder in folders):
+        return image
+    folder = next((folder for folder in folders if file.is_relative_to(folder)), file.parent)
+    return {**image, "file_name": file.relative_to(folder).as_posix()}
 
 
 def _shown(content: Content, wanted: Mapping[int, str]) -> dict[int, set[int]]:

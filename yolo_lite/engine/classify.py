@@ -98,6 +98,7 @@ class ClassEvaluation:
         scores: float32 [N, C] of each picture and class.
         class_names: by label.
         settings: what belongs beside the numbers.
+        notes: what was done in reading the data.
     """
 
     report: ClassificationReport
@@ -105,10 +106,11 @@ class ClassEvaluation:
     scores: np.ndarray[Any, np.dtype[np.float32]]
     class_names: tuple[str, ...]
     settings: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for metrics.json."""
-        return {**self.report.to_json(), "settings": dict(self.settings)}
+        return {**self.report.to_json(), "settings": dict(self.settings), "notes": list(self.notes)}
 
     def examples(self, count: int) -> Iterator[tuple[Image, Classification, str]]:
         """Yield up to `count` pictures with what they were called and what they are: half of them wrong, if there are so many.
@@ -177,7 +179,7 @@ def evaluate_classifier(
     scores = model.scores(outputs).numpy()
     report = classification_report(labels.numpy(), scores.argmax(1), checkpoint.class_names)
     told = {"weights": str(source), "data": str(data), "split": name, "pictures": len(labels), "device": str(where)}
-    return ClassEvaluation(report, truth.records, scores, checkpoint.class_names, told)
+    return ClassEvaluation(report, truth.records, scores, checkpoint.class_names, told, truth.notes)
 
 
 def write_predictions(path: Path, rows: Iterable[tuple[str, Classification]], class_names: Sequence[str]) -> None:

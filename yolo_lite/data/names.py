@@ -1,0 +1,156 @@
+"""Find the image that a name in an annotation file means, where the file's own name is spelled in another way.
+
+Annotations travel: Windows writes back-slashes, web tools %20, macOS takes accents apart (NFD), cameras write .JPG, and
+absolute paths are those of another machine. A name that is no file as it stands is looked up by these rules, and
+stands for an image only where exactly one fits, and only for one that no other name means.
+"""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from urllib.parse import unquote
+
+from yolo_lite.data.folders import walk
+from yolo_lite.errors import InputError, counted, printable
+
+_MOST_FILES = 300_000  # in a folder that is searched, such as a home folder with an annotation file in it
+_MOST_COMPARED = 20_000  # names; more take seconds to compare with one that is not there
+_SPLITS = frozenset(("train", "training", "val", "valid", "validation", "test", "testing"))
+
+
+def find_images(
+    names: Sequence[str], folders: Sequence[Path], *, roots: Sequence[Path] = ()
+) -> tuple[list[Path], list[str]]:
+    """Find the files of images.
+
+    Args:
+        names: as annotations have them; "/" or a back-slash between folders, perhaps absolute.
+        folders: where names are looked up, the first that has the file wins.
+        roots: further folders, in which a file is found only where none of the others has it, and which is told.
+
+    Returns:
+        A path for each name: the file, or where it should be; and a note where names were read in another way.
+    """
+    paths = {name: _exact(name, folders) for name in dict.fromkeys(names)}
+    missing = [name for name, path in paths.items() if path is None]
+    found = _meant(missing, folders, roots) if missing else {}
+    taken = Counter(path.resolve() for path in (*paths.values(), *found.values()) if path is not None)
+    found = {name: path for name, path in found.items() if taken[path.resolve()] == 1}
+    notes = []
+    if found:
+        name, path = next(iter(found.items()))
+        what = counted(len(found), "image name is", "image names are")
+        notes = [f"{what} not spelled as on the disk: '{printable(name)}' was taken for {printable(str(path))}"]
+    return [paths[name] or found.get(name) or _expected(name, folders) for name in names], notes
+
+
+def likely_image(path: Path) -> str:
+    """Return "; did you mean a/b.jpg?" for an image that is not there, or nothing where no file is like it."""
+    folder = path.parent
+    for _ in range(3):  # not from far above, which could be the whole disk
+        if folder.is_dir():
+            break
+        folder = folder.parent
+    files = [] if folder == folder.parent else _files(folder, _MOST_COMPARED)
+    same = [file for file in files if spelling(file.name) == spelling(path.name)]
+    same = same or [file for file in files if spelling(file.stem) == spelling(path.stem)]
+    if not same:
+        by_name = {file.name: file for file in files if _digits(file.name) == _digits(path.name)}  # 7.jpg is not 8.jpg
+        same = [by_name[name] for name in difflib.get_close_matches(path.name, by_name, 1, 0.8)]
+    return f"; did you mean {' or '.join(printable(str(file)) for file in same[:3])}?" if same else ""
+
+
+def spelling(name: str) -> str:
+    """Return what two spellings of one name share: composed accents (NFC), and no difference of case."""
+    return composed(name).casefold()
+
+
+def composed(name: str) -> str:
+    """Return a name with accents composed (NFC), as most systems write them; macOS takes them apart (NFD)."""
+    return unicodedata.normalize("NFC", name)
+
+
+def variants(name: str) -> Iterator[list[str]]:
+    """Yield the parts of a path as it may have been meant: with back-slashes as separators, without %20 and the like."""
+    for text in dict.fromkeys((name.replace("\\", "/"), unquote(name).replace("\\", "/"))):
+        yield [part for part in text.split("/") if part not in ("", ".")]
+
+
+def _exact(name: str, folders: Sequence[Path]) -> Path | None:
+    return next((folder / name for folder in folders if _is_file(folder / name)), None)
+
+
+def _meant(names: Sequence[str], folders: Sequence[Path], roots: Sequence[Path]) -> dict[str, Path]:
+    """Return, by name, the one file that each name can mean."""
+    found = {}
+    index: dict[str, list[tuple[Path, tuple[str, ...]]]] = {}
+    for folder in dict.fromkeys((*folders, *roots)):
+        for path in _files(folder, _MOST_FILES):
+            index.setdefault(spelling(path.name), []).append((folder, path.relative_to(folder).parts))
+    for name in names:
+        for parts in variants(name):
+            places = [folder.joinpath(*parts) for folder in (*folders, *roots)] if ".." not in parts else []
+            file = next((place for place in places if _is_file(place)), None) or _best(parts, index, folders[:1])
+            if file:
+                found[name] = file
+                break
+    return found
+
+
+def _best(
+    parts: Sequence[str], index: dict[str, list[tuple[Path, tuple[str, ...]]]], own: Sequence[Path]
+) -> Path | None:
+    """Return the file whose path shares most with the end of a written path; None where there are several, or none.
+
+    The whole path of the file below its folder must be at the end of what is written (an absolute path of another
+    machine), or, for a file below the split's own folder, the other way round (a bare name).
+    """
+    shared: dict[Path, tuple[int, bool, Path]] = {}
+    written = [spelling(part) for part in parts]
+    for folder, relative in index.get(written[-1] if written else "", ()):
+        ends = [spelling(part) for part in relative]
+        count = min(len(ends), len(written))
+        deeper = folder in own and not _SPLITS & set(ends[:-1])
+        if ends[-count:] != written[-count:] or (count < len(ends) and not deeper):
+            continue
+        file = folder.joinpath(*relative)
+        alike = (count, _without_suffix(relative[-1]) == _without_suffix(parts[-1]), file)
+        shared[file.resolve()] = max(alike, shared.get(file.resolve(), alike))
+    best = max((alike[:2] for alike in shared.values()), default=None)
+    files = [file for *alike, file in shared.values() if tuple(alike) == best]
+    return files[0] if len(files) == 1 else None
+
+
+def _digits(name: str) -> str:
+    return "".join(filter(str.isdecimal, name))
+
+
+def _without_suffix(name: str) -> str:
+    return composed(PurePosixPath(name).stem)
+
+
+def _expected(name: str, folders: Sequence[Path]) -> Path:
+    """Return where an image should be that was not found: that of another machine's path would be in the first folder."""
+    path = folders[0] / name
+    absolute = PureWindowsPath(name).is_absolute() or PurePosixPath(name).is_absolute()
+    return folders[0] / PureWindowsPath(name).name if absolute and not path.parent.is_dir() else path
+
+
+def _files(folder: Path, most: int) -> list[Path]:
+    """Return the files below a folder; none where they are too many to tell which one is meant, or not to be read."""
+    try:
+        files = walk(folder, most)[0] if folder.is_dir() else []
+    except InputError:
+        return []
+    return files if len(files) < most else []
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long for a file name, or with a zero byte
+        return False
