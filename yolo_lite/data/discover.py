@@ -458,8 +458,9 @@ def _xml_below(folder: Path) -> list[Path]:
 
 
 def _has_voc(root: Path) -> bool:
-    folders = [root, *(one for one in listed(root) if one.is_dir())]
-    beside = any(file.suffix.lower() == ".xml" for folder in folders for file in listed(folder))
+    folders = [root, *(path for path in listed(root) if path.is_dir())]
+    names = (name for folder in folders for name in os.listdir(folder))
+    beside = any(name.lower().endswith(".xml") and not is_hidden(name) for name in names)
     return beside or any(_xml_below(root / name) for name in _VOC_FOLDERS)
 
 

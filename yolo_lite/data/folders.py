@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 
@@ -57,10 +58,11 @@ def walk(folder: Path, most: float = math.inf) -> tuple[list[Path], list[Path]]:
         seen.add(_identity(here))
         if here != folder:
             folders.append(here)
-        for path in listed(here):
-            if not path.is_dir():
+        for entry in _entries(here):
+            path = here / entry.name
+            if not (path.is_dir() if entry.is_symlink() else entry.is_dir()):
                 files.append(path)
-            elif path.is_symlink():
+            elif entry.is_symlink():
                 links.append(path)
             else:
                 waiting.append(path)
@@ -73,8 +75,13 @@ def listed(folder: Path) -> list[Path]:
     Raises:
         InputError: where it may not be read.
     """
+    return [folder / entry.name for entry in _entries(folder)]
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
-        return sorted(path for path in folder.iterdir() if not is_hidden(path.name))
+        with os.scandir(folder) as entries:
+            return sorted((entry for entry in entries if not is_hidden(entry.name)), key=lambda entry: entry.name)
     except OSError as error:
         raise InputError(f"cannot read the folder {folder}: {reason(error)}") from error
 

@@ -105,6 +105,15 @@ def is_image(path: Path, content: bytes | None = None) -> bool:
         return False
 
 
+def count_frames(path: Path) -> int:
+    """Return how many frames an image has, 1 but for animations; raises as read_image does."""
+    with _open(path) as picture:
+        try:
+            return int(getattr(picture, "n_frames", 1))
+        except _DECODER_ERRORS:
+            return 1  # decoding it will say what is wrong
+
+
 def pillow_to_rgb(picture: PillowImage.Image, name: str = "the picture") -> Image:
     """Convert an open Pillow image by the same rules."""
     picture = ImageOps.exif_transpose(picture)
