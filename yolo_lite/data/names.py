@@ -134,10 +134,13 @@ def _without_suffix(name: str) -> str:
 
 
 def _expected(name: str, folders: Sequence[Path]) -> Path:
-    """Return where an image should be that was not found: that of another machine's path would be in the first folder."""
-    path = folders[0] / name
+    """Return where an image should be that was not found: that of another machine's path would be in the first folder.
+
+    What is there already belongs to another name.
+    """
+    path, inside = folders[0] / name, folders[0] / PureWindowsPath(name).name
     absolute = PureWindowsPath(name).is_absolute() or PurePosixPath(name).is_absolute()
-    return folders[0] / PureWindowsPath(name).name if absolute and not path.parent.is_dir() else path
+    return inside if absolute and not path.parent.is_dir() and not _is_file(inside) else path
 
 
 def _files(folder: Path, most: int) -> list[Path]:
