@@ -169,7 +169,7 @@ def evaluate_detections(
     truth = read_split(data, split, classes, difficult) if classes else whole
     rows = [row for row in rows if row["category_id"] in truth.category_ids]
     settings = {"detections": str(detections), "data": str(data), "split": split}
-    return Evaluation(evaluate_coco(truth, rows, resamples, on_resample), rows, settings)
+    return Evaluation(evaluate_coco(truth, rows, resamples, on_resample), rows, settings, None, truth.notes)
 
 
 def detect_split(
