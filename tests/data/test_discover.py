@@ -331,7 +331,7 @@ def test_lists_relative_to_the_root_of_the_set_are_found(tmp_path: Path, written
     (tmp_path / "data.yaml").write_text("train: lists/train.txt\nval: lists/val.txt\nnames: [cat, dog]\n")
     _check_yolo(tmp_path, {"train": 3, "val": 1})
     notes = read_train_and_val(tmp_path)[2]
-    assert sum("3 image names are not spelled as on the disk" in note for note in notes) == 1
+    assert sum("3 image names differ from their files" in note for note in notes) == 1
 
 
 def test_what_macos_leaves_beside_files_makes_no_set(tmp_path: Path) -> None:

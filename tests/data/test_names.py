@@ -9,11 +9,13 @@ import pytest
 from PIL import Image
 
 from yolo_lite.cli import main
+from yolo_lite.data import names
 from yolo_lite.data.datasets import check_pictures
-from yolo_lite.data.discover import read_split, read_train_and_val
+from yolo_lite.data.discover import read_split, read_split_or_held_out, read_train_and_val
 from yolo_lite.data.doctor import check_data, repair
-from yolo_lite.data.names import find_images, likely_image
+from yolo_lite.data.names import find_images, is_file, likely_image
 from yolo_lite.data.subset import Choice, write_subset
+from yolo_lite.engine.evaluate import evaluate_detections
 from yolo_lite.errors import InputError
 
 
@@ -51,7 +53,7 @@ def test_a_name_is_read_as_it_is_meant(tmp_path: Path, written: str, there: str)
     paths, notes = find_images([written, "other.jpg", written], [tmp_path / "own", tmp_path])
     assert paths == [tmp_path / "own" / there, tmp_path / "own" / "other.jpg", tmp_path / "own" / there]
     (note,) = notes
-    assert note.startswith("1 image name is not spelled as on the disk: ")
+    assert note.startswith("1 image name differs from its file: ")
     assert str(tmp_path / "own" / there) in note
 
 
@@ -145,16 +147,16 @@ def test_a_set_from_elsewhere_is_trained_on_checked_and_converted(
     check_pictures(val)
     assert [record.path.name for record in train.records] == [f"shot {number}.jpg" for number in range(1, 5)]
     assert {record.path.parent.name for record in val.records} == {"val"}
-    assert sum("4 image names are not spelled as on the disk" in note for note in notes) == 2  # each split's, once
+    assert sum("4 image names differ from their files" in note for note in notes) == 2  # each split's, once
     faults = check_data(root)
     assert not any(fault.harms for fault in faults)
-    assert sum("not spelled as on the disk" in fault.what for fault in faults) == 2
+    assert sum("image names differ from their files" in fault.what for fault in faults) == 2
     for command in (
         ["convert", "--to", "yolo", "--out", str(tmp_path / "out")],
         ["stats", "--out", f"{tmp_path}/s.png"],
     ):
         assert main(["data", command[0], "--data", str(root), *command[1:]]) == 0
-        assert capsys.readouterr().out.count("note: train: 4 image names are not spelled as on the disk") == 1
+        assert capsys.readouterr().out.count("note: train: 4 image names differ from their files") == 1
     assert len(read_split(tmp_path / "out", "train").records) == 4
 
 
@@ -162,7 +164,7 @@ def test_a_set_from_elsewhere_is_trained_on_checked_and_converted(
 def test_parts_and_repaired_copies_of_a_set_from_elsewhere(tmp_path: Path, spelled: str) -> None:
     root = _coco(tmp_path / "set", spelled)
     lines = write_subset(root, tmp_path / "part", Choice(images=2))
-    assert any("not spelled as on the disk" in line for line in lines)
+    assert any("image names differ from their files" in line for line in lines)
     part = read_split(tmp_path / "part", "train")
     check_pictures(part)
     assert part.notes == ()
@@ -171,7 +173,38 @@ def test_parts_and_repaired_copies_of_a_set_from_elsewhere(tmp_path: Path, spell
     assert len(images) == 4
 
 
+def test_a_set_from_elsewhere_is_scored_with_a_word_about_it(tmp_path: Path) -> None:
+    root = _coco(tmp_path, "shot%20{}.jpg")
+    note = "4 image names differ from their files"
+    assert read_split_or_held_out(root, "val", None, 0)[1][0].startswith(note)
+    (tmp_path / "annotations" / "instances_val.json").unlink()
+    assert read_split_or_held_out(root, "val", None, 0)[1][0].startswith(note)  # set aside from train
+    (tmp_path / "rows.json").write_text("[]")
+    assert evaluate_detections(tmp_path / "rows.json", root, "train").notes[0].startswith(note)
+
+
 def test_a_missing_image_names_the_likely_file(tmp_path: Path) -> None:
     data = read_split(_coco(tmp_path, "shot {}.jpeg"), "train")
     with pytest.raises(InputError, match=r"4 are missing; the first .*shot 1\.jpeg; did you mean .*shot 1\.jpg\?"):
         check_pictures(data)
+    faults = [fault.what for fault in check_data(tmp_path) if fault.split == "train" and fault.harms]
+    assert sum("did you mean" in what for what in faults) == 1  # said of the first: looking for it takes time
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 300 + ".jpg", "x" * 300 + "/a.jpg", "q\0/b.jpg", "/q\0/b.jpg", "\udcff.jpg", "", "..", "/"]
+)
+def test_names_that_no_file_can_have_are_missing(tmp_path: Path, name: str) -> None:
+    _touch(tmp_path / "zebra.png")
+    paths, notes = find_images([name], [tmp_path])
+    assert not is_file(paths[0])
+    assert (likely_image(paths[0]), notes) == ("", [])
+
+
+def test_a_folder_of_very_many_files_is_not_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An annotation file in a home folder must not have all of it read, and what was not seen cannot be ruled out."""
+    monkeypatch.setattr(names, "_MOST_FILES", 3)
+    _touch(*(tmp_path / f"{number}.JPG" for number in range(3)))
+    assert not is_file(find_images(["1.jpg"], [tmp_path])[0][0])
+    (tmp_path / "2.JPG").unlink()
+    assert is_file(find_images(["1.jpg"], [tmp_path])[0][0])

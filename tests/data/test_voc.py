@@ -251,7 +251,7 @@ def test_what_the_annotation_says_is_taken_where_no_picture_has_its_name(tmp_pat
     write_xml(tmp_path / "Annotations" / "0001.xml", one("dog", 1, 1, 9, 9), name="C:\\data\\Shot%20one.jpg")
     data = read_split(tmp_path, "train")
     assert data.records[0].path == tmp_path / "JPEGImages" / "shot one.JPG"
-    assert data.notes[0].startswith("1 image name is not spelled as on the disk: ")
+    assert data.notes[0].startswith("1 image name differs from its file: ")
 
 
 @pytest.mark.parametrize("own", ["a", "b"])

@@ -303,7 +303,7 @@ def test_listed_names_of_another_system_are_found(tmp_path: Path, written: str) 
     assert [record.path for record in data.records] == [tmp_path / "images" / "train" / "a b.png"]
     assert len(data.records[0].boxes) == 1
     (note,) = data.notes
-    assert note.startswith(f"{listing}: 1 image name is not spelled as on the disk: ")
+    assert note.startswith("1 image name differs from its file: ")
 
 
 # What is refused

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from yolo_lite.data.cache import KeptPictures, keep_pictures
 from yolo_lite.data.images import read_image_shrunk, read_image_size
 from yolo_lite.data.labelled import Labelled, fit
-from yolo_lite.data.names import likely_image
+from yolo_lite.data.names import is_file, likely_image
 from yolo_lite.errors import InputError
 from yolo_lite.structures import DetectionSet, Image, ImageRecord, Letterbox, Sample, resize_image
 
@@ -131,7 +131,7 @@ def check_pictures(data: DetectionSet) -> None:
         InputError: counting missing pictures, or naming the first that is no picture or not of the size that its
             annotations are for.
     """
-    missing = [record.path for record in data.records if not record.path.is_file()]
+    missing = [record.path for record in data.records if not is_file(record.path)]
     if missing:
         raise InputError(
             f"{data.source} lists {len(data.records):,} pictures, of which {len(missing):,} are missing; the first was "

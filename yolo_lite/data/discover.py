@@ -421,7 +421,9 @@ def _yolo_folder_splits(root: Path, names: Sequence[str], keypoints: tuple[int, 
     folders = {canonical_split(folder.name): folder for folder in sorted((root / "images").glob("*/"))}
     folders = {split: folder for split, folder in folders.items() if split in ("train", "val", "test")}
     folders = folders or {
-        canonical_split(folder.parent.name): folder for folder in sorted(root.glob("*/images/")) if folder.is_dir()
+        canonical_split(folder.parent.name): folder
+        for folder in sorted(root.glob("*/images/"))
+        if folder.is_dir() and not is_hidden(folder.parent.name)
     }
     folders = folders or {"train": root / "images"}
     return {split: _yolo_reader([folder], names, keypoints) for split, folder in folders.items()}

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from yolo_lite.data.coco import read_coco, read_json
 from yolo_lite.data.discover import MissingError, find_splits
 from yolo_lite.data.images import read_image
-from yolo_lite.data.names import find_images
+from yolo_lite.data.names import find_images, is_file, likely_image
 from yolo_lite.data.write import Progress
 from yolo_lite.errors import InputError, some
 from yolo_lite.files import make_folder, write_atomically
@@ -194,6 +194,7 @@ def _twice(split: str, path: Path, kind: str, ids: Sequence[Any]) -> Iterator[Fa
 def _check_pictures(
     split: str, data: DetectionSet, contents: dict[str, tuple[str, Path]], on_progress: Progress | None
 ) -> Iterator[Fault]:
+    missing = next((record.path for record in data.records if not is_file(record.path)), None)
     for number, record in enumerate(data.records):
         if on_progress:
             on_progress(number, len(data.records))
@@ -201,7 +202,7 @@ def _check_pictures(
         try:
             hw = read_image(record.path).shape[:2]
         except InputError as error:
-            yield Fault(split, where, str(error), True)
+            yield Fault(split, where, str(error) + (likely_image(missing) if record.path == missing else ""), True)
             continue
         if hw != record.hw:
             told = f"is {hw[1]} x {hw[0]}, its annotations are for {record.hw[1]} x {record.hw[0]}"

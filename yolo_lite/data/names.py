@@ -8,6 +8,7 @@ stands for an image only where exactly one fits, and only for one that no other 
 from __future__ import annotations
 
 import difflib
+import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -38,13 +39,13 @@ def find_images(
     paths = {name: _exact(name, folders) for name in dict.fromkeys(names)}
     missing = [name for name, path in paths.items() if path is None]
     found = _meant(missing, folders, roots) if missing else {}
-    taken = Counter(path.resolve() for path in (*paths.values(), *found.values()) if path is not None)
-    found = {name: path for name, path in found.items() if taken[path.resolve()] == 1}
+    taken = Counter(os.path.normpath(path) for path in (*paths.values(), *found.values()) if path and found)
+    found = {name: path for name, path in found.items() if taken[os.path.normpath(path)] == 1}
     notes = []
     if found:
         name, path = next(iter(found.items()))
-        what = counted(len(found), "image name is", "image names are")
-        notes = [f"{what} not spelled as on the disk: '{printable(name)}' was taken for {printable(str(path))}"]
+        what = counted(len(found), "image name differs from its file", "image names differ from their files")
+        notes = [f"{what}: '{printable(name)}' was taken for {printable(str(path))}"]
     return [paths[name] or found.get(name) or _expected(name, folders) for name in names], notes
 
 
@@ -52,7 +53,7 @@ def likely_image(path: Path) -> str:
     """Return "; did you mean a/b.jpg?" for an image that is not there, or nothing where no file is like it."""
     folder = path.parent
     for _ in range(3):  # not from far above, which could be the whole disk
-        if folder.is_dir():
+        if _is_folder(folder):
             break
         folder = folder.parent
     files = [] if folder == folder.parent else _files(folder, _MOST_COMPARED)
@@ -81,7 +82,7 @@ def variants(name: str) -> Iterator[list[str]]:
 
 
 def _exact(name: str, folders: Sequence[Path]) -> Path | None:
-    return next((folder / name for folder in folders if _is_file(folder / name)), None)
+    return next((folder / name for folder in folders if is_file(folder / name)), None)
 
 
 def _meant(names: Sequence[str], folders: Sequence[Path], roots: Sequence[Path]) -> dict[str, Path]:
@@ -94,7 +95,7 @@ def _meant(names: Sequence[str], folders: Sequence[Path], roots: Sequence[Path])
     for name in names:
         for parts in variants(name):
             places = [folder.joinpath(*parts) for folder in (*folders, *roots)] if ".." not in parts else []
-            file = next((place for place in places if _is_file(place)), None) or _best(parts, index, folders[:1])
+            file = next((place for place in places if is_file(place)), None) or _best(parts, index, folders[:1])
             if file:
                 found[name] = file
                 break
@@ -140,20 +141,28 @@ def _expected(name: str, folders: Sequence[Path]) -> Path:
     """
     path, inside = folders[0] / name, folders[0] / PureWindowsPath(name).name
     absolute = PureWindowsPath(name).is_absolute() or PurePosixPath(name).is_absolute()
-    return inside if absolute and not path.parent.is_dir() and not _is_file(inside) else path
+    return inside if absolute and not _is_folder(path.parent) and not is_file(inside) else path
 
 
 def _files(folder: Path, most: int) -> list[Path]:
     """Return the files below a folder; none where they are too many to tell which one is meant, or not to be read."""
     try:
-        files = walk(folder, most)[0] if folder.is_dir() else []
+        files = walk(folder, most)[0] if _is_folder(folder) else []
     except InputError:
         return []
     return files if len(files) < most else []
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
+    """Say whether there is a file, also of a path that no file can have."""
     try:
         return path.is_file()
     except (OSError, ValueError):  # too long for a file name, or with a zero byte
+        return False
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
         return False

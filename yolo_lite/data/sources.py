@@ -103,9 +103,9 @@ _VIDEO_HEADS = (b"\x1a\x45\xdf\xa3", b"FLV", b"OggS", b"\x30\x26\xb2\x75", b"\0\
 
 def _of_folder(folder: Path, say: Callable[[str], object]) -> list[Path]:
     entries = listed(folder)
-    folders = [path for path in entries if path.is_dir()]
-    pictures, others = sort_out(path for path in entries if path not in folders)
-    notes = left_out(folder, others, folders)
+    folders = {path: path.is_dir() for path in entries}
+    pictures, others = sort_out(path for path in entries if not folders[path])
+    notes = left_out(folder, others, [path for path in entries if folders[path]])
     if not pictures:
         raise InputError("; ".join([f"no pictures in the folder {folder}; {_LOOKED_FOR}", *notes]))
     for note in notes:

@@ -165,7 +165,7 @@ def _pictures(path: Path, roots: Sequence[Path]) -> tuple[list[Path], list[str]]
             f"{path} lists {counted(len(lines), 'image')}, {len(missing):,} of them missing; the first, "
             f"'{printable(line)}', was looked for at {picture}{likely_image(picture)}"
         )
-    return pictures, [f"{path}: {note}" for note in notes]
+    return pictures, notes
 
 
 def _record(picture: Path, file: Path | None, number: int, form: _Form) -> tuple[ImageRecord, int]:
