@@ -101,6 +101,7 @@ def test_further_folders_come_last_and_are_told(tmp_path: Path) -> None:
     ("missing", "there", "expected"),
     [
         pytest.param("01.jpg", ["01.png"], "01.png", id="another suffix"),
+        pytest.param("images\\my%2001.jpg", ["my 01.png"], "my 01.png", id="another suffix and spelling"),
         pytest.param("raccoon_01.jpg", ["racoon_01.jpg", "racoon_02.jpg"], "racoon_01.jpg", id="misspelt"),
         pytest.param("01.jpg", ["a/01.jpg", "b/01.jpg"], "a/01.jpg or {}/b/01.jpg", id="several"),
         pytest.param("gone/deep/01.jpg", ["01.jpg"], "01.jpg", id="folders that are not there"),

@@ -56,12 +56,14 @@ def likely_image(path: Path) -> str:
         if _is_folder(folder):
             break
         folder = folder.parent
-    files = [] if folder == folder.parent else _files(folder, _MOST_COMPARED)
-    same = [file for file in files if spelling(file.name) == spelling(path.name)]
-    same = same or [file for file in files if spelling(file.stem) == spelling(path.stem)]
+    files = [] if folder == folder.parent else _files(folder, _MOST_FILES)
+    name = PurePosixPath(PureWindowsPath(unquote(path.name)).name)
+    same = [file for file in files if spelling(file.name) == spelling(name.name)]
+    same = same or [file for file in files if spelling(file.stem) == spelling(name.stem)]
     if not same:
-        by_name = {file.name: file for file in files if _digits(file.name) == _digits(path.name)}  # 7.jpg is not 8.jpg
-        same = [by_name[name] for name in difflib.get_close_matches(path.name, by_name, 1, 0.8)]
+        by_name = {file.name: file for file in files if _digits(file.name) == _digits(name.name)}  # 7.jpg is not 8.jpg
+        close = difflib.get_close_matches(name.name, list(by_name)[:_MOST_COMPARED], 1, 0.8)
+        same = [by_name[other] for other in close]
     return f"; did you mean {' or '.join(printable(str(file)) for file in same[:3])}?" if same else ""
 
 
