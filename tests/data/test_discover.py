@@ -334,6 +334,35 @@ def test_lists_relative_to_the_root_of_the_set_are_found(tmp_path: Path, written
     assert sum("3 image names differ from their files" in note for note in notes) == 1
 
 
+@pytest.mark.parametrize(
+    ("path", "entry"),
+    [
+        pytest.param("", "/content/set-1/{}/images", id="another machine"),
+        pytest.param("", "D:\\sets\\set-1\\{}\\images", id="another machine, Windows"),
+        pytest.param("", "..\\{}\\images", id="back-slashes"),
+        pytest.param("path: /content/set-1\n", "{}/images", id="a root of another machine"),
+        pytest.param("path: /content/set-1\n", "/content/set-1/{}/images", id="both"),
+    ],
+)
+def test_places_of_another_machine_are_found_and_told(tmp_path: Path, path: str, entry: str) -> None:
+    for split, count in (("train", 3), ("valid", 2)):
+        _yolo(tmp_path / split / "images", tmp_path / split / "labels", count)
+    train, val = entry.format("train"), entry.format("valid")
+    (tmp_path / "data.yaml").write_text(f"{path}train: {train}\nval: {val}\nnames: [cat, dog]\n")
+    _check_yolo(tmp_path, {"train": 3, "val": 2})
+    notes = read_train_and_val(tmp_path)[2]
+    expected = 4 if path and entry.startswith("/") else 2  # of each split, the root and the folder, or one of them
+    assert sum("was taken for" in note or "its own folder is taken" in note for note in notes) == expected
+
+
+def test_a_place_of_another_machine_is_no_guess_where_only_its_last_folder_fits(tmp_path: Path) -> None:
+    """Train and val would both become the one folder that is called images."""
+    _yolo(tmp_path / "images", tmp_path / "labels", 3)
+    text = "train: /x/train/images\nval: /x/valid/images\nnames: [cat, dog]\n"
+    (tmp_path / "data.yaml").write_text(text)
+    assert "'/x/train/images' does not exist" in _message(read_split, tmp_path, "train")
+
+
 def test_what_macos_leaves_beside_files_makes_no_set(tmp_path: Path) -> None:
     _yolo(tmp_path / "images" / "train", tmp_path / "labels" / "train", 2)
     (tmp_path / "data.yaml").write_text("train: images/train\nnames: [cat, dog]\n")

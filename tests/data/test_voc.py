@@ -307,6 +307,26 @@ def test_a_missing_annotation_of_a_test_list_matters_only_to_that_split(
     assert [fault.harms for fault in check_data(voc) if fault.split == "test"] == [False]
 
 
+@pytest.mark.parametrize(
+    ("stem", "line"),
+    [
+        ("my shot 1", "my shot 1"),
+        ("my shot 1", "my shot 1  1"),
+        ("my shot 1", "my shot 1 -1"),
+        ("my shot 1", "my shot 1.JPG"),
+        ("caf\u00e9", "cafe\u0301 1"),
+        ("sub/a", "sub/a"),
+    ],
+)
+def test_lists_name_annotations_in_several_ways(tmp_path: Path, stem: str, line: str) -> None:
+    """Names with spaces; per-class lists with 1 or -1; names of images; accents as macOS takes them apart."""
+    picture(tmp_path / "JPEGImages" / f"{stem}.jpg")
+    write_xml(tmp_path / "Annotations" / f"{stem}.xml", one("dog", 1, 1, 9, 9))
+    (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "Main" / "train.txt").write_text(f"{line}\n", encoding="utf-8")
+    assert read_split(tmp_path, "train").records[0].path == tmp_path / "JPEGImages" / f"{stem}.jpg"
+
+
 def test_a_list_that_names_what_is_not_there_is_refused(voc: Path) -> None:
     (voc / "ImageSets" / "Main" / "val.txt").write_text("000012\n000099\n")
     with pytest.raises(InputError, match=r"val\.txt lists 000099, without an XML file"):

@@ -25,8 +25,8 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from yolo_lite.config import read_yaml
 from yolo_lite.data.coco import read_coco
 from yolo_lite.data.folders import images_below, is_hidden, listed, walk
 from yolo_lite.data.images import IMAGE_SUFFIXES, read_image_size
+from yolo_lite.data.names import composed, variants
 from yolo_lite.data.voc import read_voc, voc_class_names, without_xml
 from yolo_lite.data.yolo_txt import read_yolo_txt
 from yolo_lite.errors import InputError, some, suggest
@@ -472,12 +473,24 @@ _VOC_FOLDERS = ("Annotations", "annotations", "annotations_xml", "xml")
 def _voc_lists(root: Path, folder: Path) -> dict[str, tuple[Path, list[Path]]]:
     """Return each list in ImageSets/Main with its XML files; trainval is taken where there is no train."""
     splits = {}
+    there = {composed(file.relative_to(folder).with_suffix("").as_posix()): file for file in _xml_below(folder)}
     for name in ("train", "val", "test", "trainval"):
         file = root / "ImageSets" / "Main" / f"{name}.txt"
         if file.is_file() and (name != "trainval" or "train" not in splits):
-            stems = [line.split()[0] for line in read_text(file).splitlines() if line.strip()]
-            splits["train" if name == "trainval" else name] = (file, [folder / f"{stem}.xml" for stem in stems])
+            lines = [line.strip() for line in read_text(file).splitlines() if line.strip()]
+            splits["train" if name == "trainval" else name] = (
+                file,
+                [_listed_xml(line, folder, there) for line in lines],
+            )
     return splits
+
+
+def _listed_xml(line: str, folder: Path, there: Mapping[str, Path]) -> Path:
+    """Return the XML file of a line: a name without suffix, with that of an image, or with 1 or -1 after it (a class)."""
+    tried = [line, re.sub(r"\s+-?[01]$", "", line)]
+    tried += [name.rpartition(".")[0] for name in tried if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+    xml = next((there[composed(name)] for name in tried if composed(name) in there), None)
+    return xml or folder / f"{tried[1]}.xml"
 
 
 def _refuse_missing_xml(listing: Path, files: Sequence[Path]) -> None:
@@ -564,13 +577,13 @@ def _yolo_yaml_splits(file: Path, values: Mapping[str, Any]) -> Splits:
     if len(set(names)) < len(names):
         raise InputError(f"{file}: names must differ, got {some(names)}")
     keypoints = _keypoints(file, values.get("kpt_shape"))
-    base = locate(file, str(values["path"])) if values.get("path") else file.parent
+    base, notes = _yolo_base(file, values)
     splits: Splits = {}
     for key in values:
         split = canonical_split(str(key))
         if split in ("train", "val", "test") and values[key]:
             entries = values[key] if isinstance(values[key], list) else [values[key]]
-            splits[split] = functools.partial(_read_yolo_entries, base, file, entries, names, keypoints)
+            splits[split] = functools.partial(_read_yolo_places, _Places(file, base, entries, notes), names, keypoints)
     return splits or _yolo_folder_splits(base, names, keypoints)
 
 
@@ -584,17 +597,57 @@ def _keypoints(file: Path, shape: Any) -> tuple[int, int] | None:
     return shape[0], shape[1]
 
 
-def _read_yolo_entries(
-    base: Path, file: Path, entries: Sequence[Any], names: Sequence[str], keypoints: tuple[int, int] | None
-) -> DetectionSet:
-    places = [_locate_yolo(base, file, str(entry)) for entry in entries]
-    return read_yolo_txt(places, names, keypoints=keypoints, roots=(base, file.parent))
+def _yolo_base(file: Path, values: Mapping[str, Any]) -> tuple[Path, tuple[str, ...]]:
+    """Return the folder that a data.yaml means by `path`, or its own where that is another machine's; and a note then."""
+    if not values.get("path"):
+        return file.parent, ()
+    try:
+        return locate(file, str(values["path"])), ()
+    except MissingError:
+        entries = [values[key] for key in values if canonical_split(str(key)) in ("train", "val")]
+        texts = [str(text) for entry in entries for text in (entry if isinstance(entry, list) else [entry])]
+        if not any(_find_place(file.parent, text) for text in texts if text):
+            raise
+        return file.parent, (f"{file}: path {values['path']} does not exist; its own folder is taken instead",)
+
+
+class _Places(NamedTuple):
+    """Where a split of a data.yaml is: its entries, relative to a folder, and what there is to note."""
+
+    file: Path
+    base: Path
+    entries: Sequence[Any]
+    notes: tuple[str, ...]
+
+
+def _read_yolo_places(places: _Places, names: Sequence[str], keypoints: tuple[int, int] | None) -> DetectionSet:
+    texts = [str(entry) for entry in places.entries]
+    paths = [_locate_yolo(places.base, places.file, text) for text in texts]
+    data = read_yolo_txt(paths, names, keypoints=keypoints, roots=(places.base, places.file.parent))
+    usual = [_on_disk(places.base, text) for text in texts]
+    moved = [f"{places.file}: {t!r} was taken for {path}" for t, path, known in zip(texts, paths, usual) if not known]
+    return dataclasses.replace(data, notes=(*places.notes, *moved, *data.notes))
+
+
+def _on_disk(base: Path, text: str) -> Path | None:
+    """Find a path of data.yaml; exporters often write ../train/images for train/images, so that is tried too."""
+    tried = (base / text, Path(text), base / re.sub(r"^(\.\./)+", "", text))
+    return next((path for path in tried if path.exists()), None)
+
+
+def _find_place(base: Path, text: str) -> Path | None:
+    """Find a path of data.yaml, also one with back-slashes or of another machine, of which the last two parts fit."""
+    path = _on_disk(base, text)
+    for parts in () if path else variants(text):
+        absolute = PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute()
+        least = 1 if parts[-1:] and parts[-1].endswith(".txt") else 2  # every split may end in images
+        starts = range(max(1, len(parts) - least + 1)) if absolute else (0,)
+        path = path or next((found for start in starts if (found := _on_disk(base, "/".join(parts[start:])))), None)
+    return path
 
 
 def _locate_yolo(base: Path, file: Path, text: str) -> Path:
-    """Find a path of data.yaml; exporters often write ../train/images for train/images, so that is tried too."""
-    tried = [base / text, Path(text), base / re.sub(r"^(\.\./)+", "", text)]
-    for path in tried:
-        if path.exists():
-            return path
-    raise MissingError(f"{file}: {text!r} does not exist; tried {tried[0]} and {tried[1].absolute()}")
+    path = _find_place(base, text)
+    if not path:
+        raise MissingError(f"{file}: {text!r} does not exist; tried {base / text} and {Path(text).absolute()}")
+    return path
