@@ -112,7 +112,7 @@ def _best(
     The whole path of the file below its folder must be at the end of what is written (an absolute path of another
     machine), or, for a file below the split's own folder, the other way round (a bare name).
     """
-    shared: dict[Path, tuple[int, bool, Path]] = {}
+    fits: list[tuple[tuple[int, bool], Path]] = []  # how much is shared, and whether but for the suffix the names agree
     written = [spelling(part) for part in parts]
     for folder, relative in index.get(written[-1] if written else "", ()):
         ends = [spelling(part) for part in relative]
@@ -120,12 +120,12 @@ def _best(
         deeper = folder in own and not _SPLITS & set(ends[:-1])
         if ends[-count:] != written[-count:] or (count < len(ends) and not deeper):
             continue
-        file = folder.joinpath(*relative)
-        alike = (count, _without_suffix(relative[-1]) == _without_suffix(parts[-1]), file)
-        shared[file.resolve()] = max(alike, shared.get(file.resolve(), alike))
-    best = max((alike[:2] for alike in shared.values()), default=None)
-    files = [file for *alike, file in shared.values() if tuple(alike) == best]
-    return files[0] if len(files) == 1 else None
+        alike = (count, _without_suffix(relative[-1]) == _without_suffix(parts[-1]))
+        fits.append((alike, folder.joinpath(*relative)))
+    best = max((alike for alike, _ in fits), default=None)
+    files = [file for alike, file in fits if alike == best]
+    one = len(files) == 1 or len({os.path.realpath(file) for file in files}) == 1  # the folders may lie in one another
+    return files[0] if one else None
 
 
 def _digits(name: str) -> str:
