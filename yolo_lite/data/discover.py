@@ -460,11 +460,16 @@ def _xml_below(folder: Path) -> list[Path]:
     return [file for file in walk(folder)[0] if file.suffix.lower() == ".xml"] if folder.is_dir() else []
 
 
+def _holds_xml(folder: Path) -> bool:
+    try:
+        return any(name.lower().endswith(".xml") and not is_hidden(name) for name in os.listdir(folder))
+    except OSError:  # a folder that may not be read is named when it is
+        return False
+
+
 def _has_voc(root: Path) -> bool:
     folders = [root, *(path for path in listed(root) if path.is_dir())]
-    names = (name for folder in folders for name in os.listdir(folder))
-    beside = any(name.lower().endswith(".xml") and not is_hidden(name) for name in names)
-    return beside or any(_xml_below(root / name) for name in _VOC_FOLDERS)
+    return any(map(_holds_xml, folders)) or any(_xml_below(root / name) for name in _VOC_FOLDERS)
 
 
 _VOC_FOLDERS = ("Annotations", "annotations", "annotations_xml", "xml")

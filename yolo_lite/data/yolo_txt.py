@@ -219,7 +219,9 @@ class _Form:
                 raise InputError(f"{where} has a box of negative size: {width:g} x {height:g}")
             return label, [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
         shape = None if self.keypoints else keypoint_shape(numbers)
-        told = f"; {_told(shape)}" if shape else ""
+        told = ""
+        if shape:
+            told = f"; it looks like {_box_with(shape)}: if so, write 'kpt_shape: {list(shape)}' to data.yaml"
         if len(numbers) < 6 or len(numbers) % 2:
             raise InputError(
                 f"{where} must have 4 numbers (a box) or 6 and more (a polygon) after the class, got "
@@ -250,8 +252,11 @@ class _Form:
         found = self._polygons.keypoints()
         if found:
             first, lines, shape = found
-            more = f" and {counted(lines - 1, 'other line')} do" if lines > 1 else " does"
-            raise InputError(f"{first}{more} not look like a polygon; {_told(shape)}, or [0, 0] if it is one")
+            others = f", and so do {counted(lines - 1, 'other line')}" if lines > 1 else ""
+            raise InputError(
+                f"{first} looks like {_box_with(shape)}, not like a polygon{others}; write 'kpt_shape: "
+                f"{list(shape)}' to data.yaml, or 'kpt_shape: [0, 0]' for polygons"
+            )
 
 
 def _numbers(words: list[str], classes: int, where: str) -> tuple[int, list[float]]:
@@ -273,7 +278,5 @@ def _refuse_pixels(numbers: Sequence[float], words: Sequence[str], where: str) -
         raise InputError(f"{where} must hold shares of the picture's size, from 0 to 1, got {' '.join(words)!r:.200}")
 
 
-def _told(shape: tuple[int, int]) -> str:
-    count, size = shape
-    points = f"{counted(count, 'keypoint')} of {size} numbers"
-    return f"it looks like a box with {points}: if so, write 'kpt_shape: [{count}, {size}]' to data.yaml"
+def _box_with(shape: tuple[int, int]) -> str:
+    return f"a box with {counted(shape[0], 'keypoint')} of {shape[1]} numbers"
