@@ -19,8 +19,7 @@ def keypoint_shape(numbers: Sequence[float]) -> Shape | None:
     """Return the keypoints that a line has if it is a box with keypoints; None where it cannot well be one.
 
     The first four numbers are then the centre and the size of a box within the image. Keypoints of three numbers end in
-    a visibility of 0, 1 or 2; those of two numbers lie in the box, but for one in five. (0, 0) is a keypoint that nobody
-    marked.
+    a visibility of 0, 1 or 2. Four in five of those of two numbers lie in the box. (0, 0) is a keypoint that nobody marked.
 
     Args:
         numbers: what follows the class in a line, as shares of the image's width and height.

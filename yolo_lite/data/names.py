@@ -1,8 +1,8 @@
 """Find the image that a name in an annotation file means, where the file's own name is spelled in another way.
 
 Annotations travel: Windows writes back-slashes, web tools %20, macOS takes accents apart (NFD), cameras write .JPG, and
-absolute paths are those of another machine. A name that is no file as it stands is looked up by these rules, and
-stands for an image only where exactly one fits, and only for one that no other name means.
+absolute paths are those of another machine. A name that is no file as it stands is read with these habits in mind. It
+stands for an image only where exactly one fits, and where no other name means the same one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def find_images(
     Args:
         names: as annotations have them; "/" or a back-slash between folders, perhaps absolute.
         folders: where names are looked up, the first that has the file wins.
-        roots: further folders, in which a file is found only where none of the others has it, and which is told.
+        roots: further folders, searched last; a file that is found there is noted.
 
     Returns:
         A path for each name: the file, or where it should be; and a note where names were read in another way.
@@ -109,8 +109,8 @@ def _best(
 ) -> Path | None:
     """Return the file whose path shares most with the end of a written path; None where there are several, or none.
 
-    The whole path of the file below its folder must be at the end of what is written (an absolute path of another
-    machine), or, for a file below the split's own folder, the other way round (a bare name).
+    What is written must end in the whole path of the file below its folder, as the path of another machine does. For a
+    file below the split's own folder it may be the other way round, as with a bare name.
     """
     fits: list[tuple[tuple[int, bool], Path]] = []  # how much is shared, and whether but for the suffix the names agree
     written = [spelling(part) for part in parts]

@@ -42,8 +42,8 @@ class Video:
 def find_source(source: str, *, say: Callable[[str], object] = lambda line: None) -> list[Path] | Video:
     """Return the pictures that a file, folder (not its subfolders) or pattern means, sorted; or the video.
 
-    Files of any name are told by their content. An animation (GIF) by itself is a video; in a folder, its first frame
-    is a picture.
+    The content of a file says what it is where its suffix does not. An animation (GIF) by itself is a video; of one in a
+    folder, the first frame is taken.
 
     Args:
         source: a path, or a pattern with *, ? or [.
@@ -114,7 +114,7 @@ def _of_folder(folder: Path, say: Callable[[str], object]) -> list[Path]:
 
 
 def _of_pattern(pattern: str, say: Callable[[str], object]) -> list[Path]:
-    """Return the pictures that match; one that is reached twice, over a link that leads back up, is taken once."""
+    """Return the images that match; one that is reached twice, over a link that leads back up, is taken once."""
     found: dict[tuple[str, str], Path] = {}
     for path in sorted(map(Path, _matches(pattern)), key=lambda path: (len(path.parts), path)):
         if path.is_file() and not is_apple_double(path.name):

@@ -33,8 +33,8 @@ def read_voc(
     become crowd boxes (no targets of training, ignored in evaluation) unless `difficult` is set. Pictures are numbered by
     their name where that is a number, else from 1.
 
-    The picture of an annotation is the one of the same name, whatever the suffix; where there is none, the one that
-    its <filename> says. Two corners of a box may be in any order.
+    The image of an annotation is the one with the same name, whatever its suffix. Where there is none, it is the one in
+    <filename>. The two corners of a box may be in any order.
 
     Args:
         files: the annotations, one for each picture.
@@ -42,11 +42,11 @@ def read_voc(
         class_names: by label; see `voc_class_names`.
         source: what messages call the set.
         difficult: take objects marked difficult as ordinary ones.
-        annotations: the folder that all files are in or below; pictures may be in sub-folders of the same names.
+        annotations: the folder that all files are in or below; images may be in sub-folders of the same names.
 
     Raises:
         InputError: naming file and object, for what is no such XML, a picture that is missing, a box that is none, or
-            two files for one picture.
+            two files for one image.
     """
     stems = [file.stem for file in files]
     numbered = all(stem.isdecimal() for stem in stems) and len({int(stem) for stem in stems}) == len(stems)
@@ -67,7 +67,7 @@ def read_voc(
 
 
 def without_xml(data: DetectionSet) -> DetectionSet:
-    """Note how many pictures beside those of a set have no annotation and are left out."""
+    """Note how many images beside those of a set have no annotation and are left out."""
     used = {record.path for record in data.records}
     folders = dict.fromkeys(path.parent for path in used if path.parent.is_dir())
     left = [path for folder in folders for path in sort_out(listed(folder))[0] if path not in used]
@@ -131,10 +131,10 @@ def _root(file: Path) -> ElementTree.Element:
 
 
 def _pictures(files: Sequence[Path], folders: Sequence[Path], annotations: Path | None) -> tuple[list[Path], list[str]]:
-    """Return the picture of each annotation, and notes where it was not where the annotation says."""
+    """Return the image of each annotation, and notes where it is not the one in <filename>."""
     there: dict[Path, dict[str, list[Path]]] = {}
     paths: list[Path] = []
-    stale: list[tuple[Path, Path]] = []  # an annotation, and the picture that its <filename> says
+    stale: list[tuple[Path, Path]] = []  # an annotation, and the image in its <filename>
     for file in files:
         inside = file.parent.relative_to(annotations) if annotations else Path()
         places = list(dict.fromkeys((*(folder / inside for folder in folders), *folders, file.parent)))
@@ -160,7 +160,7 @@ def _pictures(files: Sequence[Path], folders: Sequence[Path], annotations: Path 
 def _own_picture(
     file: Path, named: Path | None, places: Sequence[Path], there: dict[Path, dict[str, list[Path]]]
 ) -> Path | None:
-    """Return the picture with an annotation's own name; `named` first, where several differ in suffix alone."""
+    """Return the image with an annotation's own name; `named` first, where several differ in suffix alone."""
     for place in places:
         if place not in there:
             there[place] = {}

@@ -88,7 +88,7 @@ def label_path(picture: Path) -> Path:
 
 
 class _LabelFiles:
-    """Label files by picture: of the same name but for the suffix, .txt or .TXT, however its accents are spelled."""
+    """Label files by image: the same name with .txt or .TXT, however its accents are spelled."""
 
     def __init__(self) -> None:
         self._folders: dict[Path, dict[str, list[Path]]] = {}
@@ -96,7 +96,7 @@ class _LabelFiles:
         self._used: set[Path] = set()
 
     def find(self, picture: Path) -> Path | None:
-        """Return a picture's label file; None where it has none."""
+        """Return an image's label file; None where it has none."""
         expected = label_path(picture)
         there = self._folder(expected.parent).get(composed(expected.stem), [])
         file = expected if expected in there else (there[0] if there else None)
@@ -105,7 +105,7 @@ class _LabelFiles:
         return file
 
     def without_image(self, folders: Iterable[Path]) -> list[str]:
-        """Say how many label files, where the labels of some folders of pictures are, belong to no picture."""
+        """Say how many label files belong to no image, in all folders with labels of some folders of images."""
         for folder in folders:
             root = label_path(folder / "image.txt").parent
             if root != folder and root.is_dir():
@@ -118,7 +118,7 @@ class _LabelFiles:
         return [f"{what} left out: {names}"] if left else []
 
     def _is_of_no_image(self, file: Path) -> bool:
-        """Say whether a file looks like labels but has no picture, in or out of the split, beside it or in images/."""
+        """Say whether a file looks like labels but has no image, in the split or out of it."""
         parts = list(file.parent.parts)
         for i in range(len(parts) - 1, -1, -1):
             if parts[i] == "labels":
