@@ -147,6 +147,28 @@ def test_predict_says_what_one_picture_shows(shapes: tuple[Path, Path], capsys: 
     assert not Path("runs").exists()
 
 
+def test_predict_takes_the_first_frame_of_an_animation(shapes: tuple[Path, Path], capsys: Capture) -> None:
+    source = Path("still.gif")
+    frames = [Image.open(shapes[1] / "test" / name / f"{name}-000.png").convert("RGB") for name in ("disc", "square")]
+    frames[0].save(source)
+    frames[0].save("moving.gif", save_all=True, append_images=frames[1:])
+    told = []
+    for name in ("still.gif", "moving.gif"):
+        assert main(["classify", "predict", "--weights", str(shapes[0]), "--source", name]) == 0
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[1]
+
+
+def test_predict_and_eval_say_what_is_left_out(shapes: tuple[Path, Path], capsys: Capture) -> None:
+    shutil.copytree(shapes[1], "set")
+    Path("set/test/disc/clip.mp4").write_bytes(b"a video")
+    weights = ("--weights", str(shapes[0]))
+    assert main(["classify", "predict", *weights, "--source", "set/test/disc"]) == 0
+    assert capsys.readouterr().err.startswith("note: left out of set/test/disc: 1 video (clip.mp4)\n")
+    assert main(["classify", "eval", *weights, "--data", "set"]) == 0
+    assert "note: left out of set: 1 video (clip.mp4)\n" in capsys.readouterr().out
+
+
 def test_predict_writes_a_table_of_a_folder(shapes: tuple[Path, Path], capsys: Capture) -> None:
     shutil.copytree(shapes[1] / "test" / "disc", "in")
     shutil.copytree(shapes[1] / "test" / "square", "in", dirs_exist_ok=True)

@@ -257,7 +257,7 @@ def test_a_file_that_is_no_text_names_itself(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00\x9f")
     with pytest.raises(InputError) as caught:
         read_yaml(path)
-    assert f"{path} is not valid YAML" in str(caught.value)
+    assert str(caught.value) == f"{path}: line 1 is not UTF-8 text; save the file as UTF-8"
 
 
 def test_a_missing_file_and_a_folder_name_themselves(tmp_path: Path) -> None:
@@ -265,6 +265,36 @@ def test_a_missing_file_and_a_folder_name_themselves(tmp_path: Path) -> None:
         with pytest.raises(InputError) as caught:
             read_config(path)
         assert f"cannot read {path}: " in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["names", "classes"])
+@pytest.mark.parametrize(
+    "written",
+    ["no, yes", "on, off", "010, 1_000", "12:30, 1:2:3", "null, ~", "1e3, 1.50", ".inf, .nan", "2024-05-01, 0x1F"],
+)
+def test_names_are_the_text_that_is_written(tmp_path: Path, key: str, written: str) -> None:
+    """YAML 1.1 takes each of these for something else: False, 8, 750, None, 1.5, a date ..."""
+    first, second = written.split(", ")
+    for text in (
+        f"[{written}]",
+        f"\n  - {first}\n  - {second}",
+        f"[{first}, '{second}']",
+        f"['{first}', !!str {second}]",
+    ):
+        values = read_yaml(_write(tmp_path, f"sets:\n  - {{{key}: [{written}]}}\n{key}: {text}\nnc: 010\n"))
+        assert values == {"sets": [{key: [first, second]}], key: [first, second], "nc": 8}
+    assert read_yaml(_write(tmp_path, f"{key}: {{0: {first}, 1: {second}}}\n")) == {key: {0: first, 1: second}}
+
+
+def test_names_that_are_not_given_stay_none(tmp_path: Path) -> None:
+    assert read_yaml(_write(tmp_path, "classes:\nnames: ~\n")) == {"classes": None, "names": None}
+
+
+def test_names_may_be_aliases_and_end_though_they_hold_themselves(tmp_path: Path) -> None:
+    assert read_yaml(_write(tmp_path, "classes: &all [no, 010]\nnames: *all\n"))["names"] == ["no", "010"]
+    values = read_yaml(_write(tmp_path, "names: &all [no, *all]\n"))
+    assert values["names"][0] == "no"
+    assert values["names"][1] is values["names"]
 
 
 @pytest.mark.parametrize(("text", "kind"), [("- a\n- b\n", "list"), ("hello\n", "str"), ("5\n", "int")])

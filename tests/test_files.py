@@ -25,6 +25,14 @@ def test_the_line_that_is_not_utf8_is_named(tmp_path: Path) -> None:
         read_text(tmp_path / "names.txt")
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_two_bytes_a_letter_without_a_mark_are_no_text(tmp_path: Path, encoding: str) -> None:
+    """Plain letters in UTF-16 are valid UTF-8, with a zero byte beside each."""
+    (tmp_path / "names.txt").write_bytes("dog\ncat\n".encode(encoding))
+    with pytest.raises(InputError, match=r"names.txt: line 1 holds a zero byte"):
+        read_text(tmp_path / "names.txt")
+
+
 def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot read .*none.txt: No such file"):
         read_text(tmp_path / "none.txt")

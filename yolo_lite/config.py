@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from yolo_lite.errors import InputError
+from yolo_lite.files import read_text
 
 
 def _between(default: Any, minimum: float, maximum: float = float("inf")) -> Any:
@@ -222,19 +223,54 @@ def parse_setting(text: str) -> tuple[str, object]:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping; an empty file is an empty mapping.
 
+    What stands under `names` and `classes`, at any depth, is read as the text that it is: YAML 1.1 would turn the names
+    no, 010 and 12:30 into False, 8 and 750.
+
     Raises:
         InputError: where the file is missing, is not YAML or holds something else.
     """
+    text = read_text(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or a date as 2020-13-45
+        values = _load_yaml(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2020-13-45
         where = getattr(error, "problem_mark", None)
         raise InputError(f"{path} is not valid YAML" + (f" (line {where.line + 1})" if where else "")) from error
     if values is not None and not isinstance(values, dict):
         raise InputError(f"{path} must hold 'key: value' lines, got {type(values).__name__}")
     return values or {}
+
+
+_TEXT_KEYS = ("names", "classes")
+
+
+def _load_yaml(text: str) -> Any:
+    loader = yaml.SafeLoader(text)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        _keep_names_as_text(root, set())
+        return loader.construct_document(root)
+    finally:
+        loader.dispose()
+
+
+def _keep_names_as_text(node: yaml.Node, seen: set[int]) -> None:
+    """Give every plain value in the lists and mappings under `_TEXT_KEYS` the tag of text."""
+    if id(node) in seen:  # an alias, perhaps of a node around it
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _keep_names_as_text(item, seen)
+    elif isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value in _TEXT_KEYS and not isinstance(value, yaml.ScalarNode):
+                for item in value.value:
+                    name = item[1] if isinstance(item, tuple) else item
+                    if isinstance(name, yaml.ScalarNode):
+                        name.tag = "tag:yaml.org,2002:str"
+            _keep_names_as_text(value, seen)
 
 
 def config_from_dict(values: Mapping[str, Any], source: str) -> Config:

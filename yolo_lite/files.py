@@ -20,12 +20,20 @@ def read_text(path: Path) -> str:
     Raises:
         InputError: where the file cannot be read, or is not UTF-8, naming the first line that is not.
     """
-    content = read_bytes(path)
+    return decode_text(read_bytes(path), str(path))
+
+
+def decode_text(content: bytes, name: str) -> str:
+    """Decode the bytes of a text file as `read_text` does; messages call it `name`."""
     try:
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path}: line {line} is not UTF-8 text; save the file as UTF-8") from error
+        raise InputError(f"{name}: line {line} is not UTF-8 text; save the file as UTF-8") from error
+    if "\0" in text:  # which is valid UTF-8, but what UTF-16 without a mark looks like
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise InputError(f"{name}: line {line} holds a zero byte, which no text does; save the file as UTF-8")
+    return text
 
 
 def read_bytes(path: Path) -> bytes:

@@ -255,7 +255,7 @@ class DetectionSet:
     category_ids: tuple[int, ...]
     source: str  # where it was read from
     dropped: int = 0  # annotations without area, left out
-    notes: tuple[str, ...] = ()  # what else was left out or put right, a line each
+    notes: tuple[str, ...] = ()  # what was read in another way than it is written, or left out: one line each
 
     def summary(self) -> str:
         """Say in one line what was found."""
@@ -309,6 +309,7 @@ class ClassificationSet:
     records: tuple[ClassRecord, ...]
     class_names: tuple[str, ...]
     source: str
+    notes: tuple[str, ...] = ()  # what was done in reading it: one line each
 
     def summary(self) -> str:
         """Say in one line what was found."""

@@ -717,6 +717,18 @@ def _colours(count: int, seed: int) -> Pixels:
 
 
 @pytest.mark.parametrize("form", ["folder", "tar.gz"])
+def test_cifars_names_may_have_a_byte_order_mark_but_no_other_encoding(tmp_path: Path, form: str) -> None:
+    names = ["Flügel", *(f"class {number}" for number in range(1, 10))]
+    root = _cifar(tmp_path / "good")
+    (root / "batches.meta.txt").write_text("\n".join(names), encoding="utf-8-sig")
+    assert read_class_splits(_pack(root, form, "good"))[0]["train"].class_names[0] == "Flügel"
+    root = _cifar(tmp_path / "bad")
+    (root / "batches.meta.txt").write_text("\n".join(names[::-1]), encoding="latin-1")
+    with pytest.raises(InputError, match=r"batches\.meta\.txt: line 10 is not UTF-8 text"):
+        read_class_splits(_pack(root, form, "bad"))
+
+
+@pytest.mark.parametrize("form", ["folder", "tar.gz"])
 @pytest.mark.parametrize("named", [True, False])
 def test_cifar_batches_return_the_pixels_that_were_written(tmp_path: Path, form: str, named: bool) -> None:
     names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -880,6 +892,69 @@ def test_a_joined_file_is_trained_on_and_scored(joined: Path) -> None:
     assert (name, _counts(test)) == ("test", {"cat": 2, "dog": 3})
 
 
+def test_a_test_set_that_is_not_there_matters_only_where_it_is_scored(joined: Path) -> None:
+    file = _yaml(joined, "train: [one, two.tar]\nval: two.tar\ntest: gone.tar\n")
+    train, val, _ = read_classes_to_train(file)
+    assert (len(train.records), len(val.records)) == (14, 9)
+    assert read_classes_to_score(file, "val")[0] == "val"
+    for split in (None, "test"):
+        assert "'gone.tar' does not exist" in _message(read_classes_to_score, file, split)
+
+
+def test_the_test_split_of_a_detection_set_matters_only_where_it_is_scored(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for name in ("a", "b"):
+            image = tmp_path / "images" / split / f"{name}.png"
+            image.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (40, 40)).save(image)
+            (tmp_path / "labels" / split).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "labels" / split / f"{name}.txt").write_text("0 .5 .5 .5 .5\n1 .5 .5 .4 .4\n")
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\ntest: gone\nnames: [no, 010]\n")
+    train, val, _ = read_classes_to_train(tmp_path)
+    assert train.class_names == val.class_names == ("no", "010")
+    assert "'gone' does not exist" in _message(read_classes_to_score, tmp_path)
+
+
+def test_classes_of_a_yaml_file_are_the_text_that_is_written(tmp_path: Path) -> None:
+    """YAML 1.1 would turn them into True, 8 and 750."""
+    _folders(tmp_path / "one", {"train/yes": 1, "train/010": 2, "train/12:30": 3})
+    file = _yaml(tmp_path, "classes: [yes, 010, 12:30]\ntrain: {data: one, classes: [12:30, yes, 010]}\n")
+    assert _counts(read_class_splits(file)[0]["train"]) == {"yes": 1, "010": 2, "12:30": 3}
+    file = _yaml(tmp_path, "classes: [yes, []]\ntrain: one\n")
+    assert "entry 2 of classes must be a class name, got []" in _message(read_class_splits, file)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_images_of_any_name_are_read_and_the_rest_is_counted(tmp_path: Path, form: str) -> None:
+    root = _folders(tmp_path / "set", {f"{s}/{name}": 1 for s in ("train", "val", "test") for name in ("cat", "dog")})
+    for name, kind in (("a.jfif", "JPEG"), ("b", "PNG"), ("c.photo", "WEBP")):
+        Image.new("RGB", (6, 5)).save(root / "train" / "cat" / name, kind)
+    for name in ("d.heic", "e.mp4", "f.dng", "notes.txt", "._a.jfif", "._b.jpg", "Thumbs.db"):
+        (root / "train" / "cat" / name).write_bytes(b"\0\5\x16\7 no image")
+    (root / "train" / "._cat").write_bytes(b"\0\5\x16\7")
+    (root / "__MACOSX" / "train" / "owl").mkdir(parents=True)
+    (root / "__MACOSX" / "train" / "owl" / "._a.jpg").write_bytes(b"\0\5\x16\7")
+    packed = _pack(root, form)
+    train, _, notes = read_classes_to_train(packed)
+    assert _counts(train) == {"cat": 4, "dog": 1}
+    told = [note for note in notes if "left out" in note]
+    assert told == [
+        f"left out of {packed}: 1 file that cannot be read as an image (d.heic), 1 video (e.mp4), "
+        "1 camera raw file (f.dng)"
+    ]
+    assert read_classes_to_score(packed)[1].notes == tuple(told)
+
+
+def test_linked_folders_of_a_class_are_read_and_links_that_lead_back_end(tmp_path: Path) -> None:
+    _folders(tmp_path / "elsewhere", {"cats": 2, "cats/more": 3})
+    _folders(tmp_path / "set", {"train/dog": 4})
+    (tmp_path / "set" / "train" / "cat").symlink_to(tmp_path / "elsewhere" / "cats")
+    (tmp_path / "elsewhere" / "cats" / "up").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set" / "train" / "dog" / "itself").symlink_to(tmp_path / "set" / "train" / "dog")
+    splits, _ = read_class_splits(tmp_path / "set")
+    assert _counts(splits["train"]) == {"cat": 5, "dog": 4}
+
+
 def test_a_joined_detection_set_is_cut_out(coco_set: CocoSet, tmp_path: Path) -> None:
     root = coco_set({"train": 4, "val": 4})
     file = _yaml(tmp_path, f"train: [{{data: {root.name}, classes: [disc]}}, more]\n")
@@ -914,9 +989,13 @@ def test_joined_sets_without_splits_are_divided_once(joined: Path) -> None:
         pytest.param("train: {data: one, classes: [cow]}\n", "has no class 'cow'", id="unknown class"),
         pytest.param("train: [\n", "is not valid YAML", id="no YAML"),
         pytest.param("- one\n", "must hold 'key: value' lines, got list", id="a list"),
-        pytest.param("classes: cat\ntrain: one\n", "classes must be a list of names, got 'cat'", id="classes a word"),
-        pytest.param("classes: 3\ntrain: one\n", "classes must be a list of names, got 3", id="classes a number"),
-        pytest.param("train: {data: one, classes: cat}\n", "classes must be a list of names", id="classes of one set"),
+        pytest.param(
+            "classes: cat\ntrain: one\n", "classes must be a list of class names, got 'cat'", id="classes a word"
+        ),
+        pytest.param("classes: 3\ntrain: one\n", "classes must be a list of class names, got 3", id="classes a number"),
+        pytest.param(
+            "train: {data: one, classes: cat}\n", "classes must be a list of class names", id="classes of one set"
+        ),
         pytest.param("train: one\nval: one\nvalid: one\n", "two entries for the split 'val'", id="a split twice"),
         pytest.param("train: []\n", "a.yaml", id="no set"),
         pytest.param("train: a.yaml\n", "itself", id="itself"),

@@ -345,10 +345,10 @@ def test_json_that_is_no_coco_file_is_refused(tmp_path: Path, content: str) -> N
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        pytest.param(b'{"images": [],\n "annotations": [}', "is not valid JSON (line 2: ", id="broken in line 2"),
-        pytest.param(b"", "is not valid JSON (line 1: ", id="empty"),
-        pytest.param(b'{"images": [\n\n\n', "is not valid JSON (line 4: ", id="cut short"),
-        pytest.param(b"\xff\xd8\xff\xe0", "is not valid JSON (not UTF-8 text)", id="a JPEG"),
+        pytest.param(b'{"images": [],\n "annotations": [}', " is not valid JSON (line 2: ", id="broken in line 2"),
+        pytest.param(b"", " is not valid JSON (line 1: ", id="empty"),
+        pytest.param(b'{"images": [\n\n\n', " is not valid JSON (line 4: ", id="cut short"),
+        pytest.param(b"\xff\xd8\xff\xe0", ": line 1 is not UTF-8 text", id="a JPEG"),
     ],
 )
 def test_what_is_not_json_names_file_and_line(tmp_path: Path, content: bytes, message: str) -> None:
@@ -356,7 +356,7 @@ def test_what_is_not_json_names_file_and_line(tmp_path: Path, content: bytes, me
     path.write_bytes(content)
     with pytest.raises(InputError) as caught:
         read_json(path)
-    assert str(caught.value).startswith(f"{path} {message}")
+    assert str(caught.value).startswith(f"{path}{message}")
     assert "\n" not in str(caught.value)
 
 

@@ -13,17 +13,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from yolo_lite.cli import main
 from yolo_lite.data.discover import (
     align_classes,
     canonical_split,
     find_splits,
     fingerprint,
+    is_detection_set,
     merge_sets,
     read_split,
     read_split_or_held_out,
+    read_splits,
     read_train_and_val,
     select_classes,
 )
+from yolo_lite.data.doctor import check_data
+from yolo_lite.data.subset import Choice, write_subset
 from yolo_lite.errors import InputError
 from yolo_lite.structures import DetectionSet, ImageRecord
 
@@ -239,9 +244,138 @@ def test_yolo_lists_of_pictures(tmp_path: Path) -> None:
 )
 def test_yolo_yaml_is_refused_with_its_file(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "data.yaml").write_text(content)
-    said = _message(find_splits, tmp_path / "data.yaml")
+    said = _message(read_split, tmp_path / "data.yaml", "train")
     assert said.startswith(f"{tmp_path / 'data.yaml'}: ")
     assert message in said
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param("names:\n  - a\n  -\n", "entry 2 of names must be a class name, got ''", id="an empty name"),
+        pytest.param("names: [a, [b]]\n", "entry 2 of names must be a class name, got ['b']", id="a list as a name"),
+        pytest.param("names: {0: {a: b}}\n", "entry 1 of names must be a class name", id="a mapping as a name"),
+        pytest.param(
+            "names: [a]\nkpt_shape: 17\n", "kpt_shape must be [number of keypoints, 2 or 3], got 17", id="one"
+        ),
+        pytest.param("names: [a]\nkpt_shape: [17, 4]\n", "kpt_shape must be", id="keypoints of four numbers"),
+        pytest.param("names: [a]\nkpt_shape: ['17', 3]\n", "kpt_shape must be", id="text"),
+    ],
+)
+def test_names_and_keypoints_of_yolo_yaml_are_refused_with_their_place(
+    tmp_path: Path, content: str, message: str
+) -> None:
+    (tmp_path / "data.yaml").write_text(content)
+    assert f"{tmp_path / 'data.yaml'}: {message}" in _message(find_splits, tmp_path)
+
+
+def test_class_names_are_the_text_that_is_written(tmp_path: Path) -> None:
+    """YAML 1.1 would read each of these as something else than text."""
+    _yolo(tmp_path / "images", tmp_path / "labels", 2)
+    for names in ("[no, 010]", "{0: no, 1: 010}", "\n  - no\n  - 010"):
+        (tmp_path / "data.yaml").write_text(f"train: images\nnames: {names}\n")
+        assert read_split(tmp_path, "train").class_names == ("no", "010")
+    (tmp_path / "sets.yaml").write_text("train: data.yaml\nclasses: [010, no]\n")
+    assert read_split(tmp_path / "sets.yaml", "train").class_names == ("010", "no")
+
+
+@pytest.mark.parametrize("by", ["kpt_shape: [2, 3]", "kpt_shape: [2, 3]\ntrain: images\n"])
+def test_kpt_shape_is_that_of_every_split(tmp_path: Path, by: str) -> None:
+    _yolo(tmp_path / "images", tmp_path / "labels", 2)
+    for file in (tmp_path / "labels").iterdir():
+        file.write_text(f"{file.read_text().strip()} 0.5 0.5 2 0.4 0.4 1\n")
+    (tmp_path / "data.yaml").write_text(f"names: [cat, dog]\n{by}\n")
+    _check_yolo(tmp_path, {"train": 2})
+    (tmp_path / "sets.yaml").write_text("train: data.yaml\n")
+    assert read_split(tmp_path / "sets.yaml", "train").records[0].boxes.tolist() == [[10, 5, 30, 15]]
+
+
+@pytest.mark.parametrize("test", ["test: ../test/images", "test: test.txt", "test: [images/val, images/test]"])
+def test_a_test_split_that_is_not_there_matters_only_where_it_is_asked_for(tmp_path: Path, test: str) -> None:
+    for split in ("train", "val"):
+        _yolo(tmp_path / "images" / split, tmp_path / "labels" / split, 3)
+    (tmp_path / "data.yaml").write_text(f"train: images/train\nval: images/val\n{test}\nnames: [cat, dog]\n")
+    train, val, notes = read_train_and_val(tmp_path)
+    assert (len(train.records), len(val.records)) == (3, 3)
+    assert not any("test" in note.split("(")[0] for note in notes)
+    assert len(read_split(tmp_path, "val").records) == 3
+    assert f"{tmp_path / 'data.yaml'}: " in _message(read_split, tmp_path, "test")
+    sets = read_splits(tmp_path)
+    assert list(sets) == ["train", "val"]
+    assert sets["train"].notes[0].startswith("the split 'test' is left out: ")
+    assert [fault.harms for fault in check_data(tmp_path) if fault.split == "test"] == [False]
+    assert main(["data", "convert", "--data", str(tmp_path), "--to", "coco", "--out", str(tmp_path / "out")]) == 0
+    write_subset(tmp_path, tmp_path / "part", Choice(images=1))
+    assert "does not exist" in _message(write_subset, tmp_path, tmp_path / "other", Choice(), ["test"])
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_another_split_that_is_not_there_is_refused(tmp_path: Path, split: str) -> None:
+    for name in ("train", "val"):
+        _yolo(tmp_path / "images" / name, tmp_path / "labels" / name, 3)
+    text = "train: images/train\nval: images/val\nnames: [cat, dog]\n"
+    (tmp_path / "data.yaml").write_text(text.replace(f"images/{split}", "gone"))
+    assert "'gone' does not exist" in _message(read_train_and_val, tmp_path)
+    assert "'gone' does not exist" in _message(read_splits, tmp_path)
+    assert [fault.harms for fault in check_data(tmp_path) if "gone" in fault.what] == [True]
+
+
+@pytest.mark.parametrize("written", ["images/{}.png", "images\\{}.png", "/home/me/set/images/{}.PNG"])
+def test_lists_relative_to_the_root_of_the_set_are_found(tmp_path: Path, written: str) -> None:
+    """As Darknet writes them: the lists in a folder of their own, the names in them relative to the set."""
+    _yolo(tmp_path / "images", tmp_path / "labels", 4)
+    (tmp_path / "lists").mkdir()
+    for split, numbers in (("train", (0, 1, 2)), ("val", (3,))):
+        lines = "".join(f"{written.format(number)}\n" for number in numbers)
+        (tmp_path / "lists" / f"{split}.txt").write_text(lines)
+    (tmp_path / "data.yaml").write_text("train: lists/train.txt\nval: lists/val.txt\nnames: [cat, dog]\n")
+    _check_yolo(tmp_path, {"train": 3, "val": 1})
+    notes = read_train_and_val(tmp_path)[2]
+    assert sum("3 image names differ from their files" in note for note in notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "entry"),
+    [
+        pytest.param("", "/content/set-1/{}/images", id="another machine"),
+        pytest.param("", "D:\\sets\\set-1\\{}\\images", id="another machine, Windows"),
+        pytest.param("", "..\\{}\\images", id="back-slashes"),
+        pytest.param("path: /content/set-1\n", "{}/images", id="a root of another machine"),
+        pytest.param("path: /content/set-1\n", "/content/set-1/{}/images", id="both"),
+    ],
+)
+def test_places_of_another_machine_are_found_and_told(tmp_path: Path, path: str, entry: str) -> None:
+    for split, count in (("train", 3), ("valid", 2)):
+        _yolo(tmp_path / split / "images", tmp_path / split / "labels", count)
+    train, val = entry.format("train"), entry.format("valid")
+    (tmp_path / "data.yaml").write_text(f"{path}train: {train}\nval: {val}\nnames: [cat, dog]\n")
+    _check_yolo(tmp_path, {"train": 3, "val": 2})
+    notes = read_train_and_val(tmp_path)[2]
+    expected = 4 if path and entry.startswith("/") else 2  # of each split, the root and the folder, or one of them
+    assert sum("was taken for" in note or "its own folder is taken" in note for note in notes) == expected
+
+
+def test_a_place_of_another_machine_is_no_guess_where_only_its_last_folder_fits(tmp_path: Path) -> None:
+    """Train and val would both become the one folder that is called images."""
+    _yolo(tmp_path / "images", tmp_path / "labels", 3)
+    text = "train: /x/train/images\nval: /x/valid/images\nnames: [cat, dog]\n"
+    (tmp_path / "data.yaml").write_text(text)
+    assert "'/x/train/images' does not exist" in _message(read_split, tmp_path, "train")
+
+
+def test_what_macos_leaves_beside_files_makes_no_set(tmp_path: Path) -> None:
+    _yolo(tmp_path / "images" / "train", tmp_path / "labels" / "train", 2)
+    (tmp_path / "data.yaml").write_text("train: images/train\nnames: [cat, dog]\n")
+    for path in sorted(tmp_path.rglob("*")):
+        if path.is_file():
+            path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "__MACOSX" / "images").mkdir(parents=True)
+    (tmp_path / "__MACOSX" / "._data.xml").write_bytes(b"\0\5\x16\7")
+    _check_yolo(tmp_path, {"train": 2})
+    assert read_split(tmp_path, "train").notes == ()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "._a.xml").touch()
+    assert not is_detection_set(tmp_path / "empty")
 
 
 def test_yolo_folders_without_names_say_what_to_write(tmp_path: Path) -> None:
@@ -411,7 +545,7 @@ def test_paths_are_relative_to_the_file_and_then_to_the_working_folder(
     [
         pytest.param("", "is empty; expected train:, val:", id="empty"),
         pytest.param("trian: one\n", "unknown key 'trian'; expected train, val, test, classes", id="unknown key"),
-        pytest.param("classes: cat\ntrain: one\n", "classes must be a list of names, got 'cat'", id="one class"),
+        pytest.param("classes: cat\ntrain: one\n", "classes must be a list of class names, got 'cat'", id="one class"),
         pytest.param("train: {images: one}\n", "a set in 'train' is a path or {json:, images:}", id="no json"),
         pytest.param("train: {json: a, x: b}\n", "a set in 'train' is a path or {json:, images:}", id="unknown part"),
         pytest.param("train: absent\n", "'absent' does not exist; tried", id="missing"),

@@ -88,7 +88,7 @@ def test_conversion_takes_it_once_and_says_so(listed: Path, capsys: pytest.Captu
     out = listed.parent / "out"
     assert main(["data", "convert", "--data", str(listed), "--to", "coco", "--out", str(out)]) == 0
     told = capsys.readouterr().out
-    assert "note: 1 image that" in told
+    assert "note: train: 1 image that" in told
     assert "train: 2 images, 3 boxes" in told
     assert sorted(file.name for file in (out / "images" / "train").iterdir()) == ["a.png", "b.png"]
 

@@ -62,6 +62,24 @@ def _picture(path: Path) -> Path:
     return path
 
 
+CODECS = {
+    **dict.fromkeys((".ts", ".mts", ".m2ts", ".3gp", ".asf", ".mkv", ".mov", ".vob"), "mp4v"),
+    ".flv": "FLV1",
+    ".ogv": "VP80",
+    ".avi": "MJPG",
+}
+
+
+def _clip(folder: Path, suffix: str) -> Path:
+    """Write 12 frames in a container, as an animation where that is GIF."""
+    path = folder / f"clip{suffix}"
+    if suffix == ".gif":
+        frames = [Image.fromarray(_frame(number)) for number in range(12)]
+        frames[0].save(path, save_all=True, append_images=frames[1:], duration=100)
+        return path
+    return _by_opencv(path, 12, CODECS[suffix])
+
+
 def _message(source: Path | str) -> str:
     with pytest.raises(InputError) as caught:
         found = find_source(str(source))
@@ -80,6 +98,56 @@ def test_a_folder_gives_its_pictures_sorted_and_not_those_of_its_subfolders(tmp_
     (tmp_path / "notes.txt").touch()
     (tmp_path / "clip.mp4").touch()
     assert find_source(str(tmp_path)) == [tmp_path / name for name in ("a.JPG", "b.png", "c.webp")]
+
+
+def test_a_folder_gives_images_of_any_name_and_says_what_it_leaves_out(tmp_path: Path) -> None:
+    for name, form in (("a.jfif", "JPEG"), ("b.jpe", "JPEG"), ("c", "PNG"), ("d.tga", "TGA"), ("e.photo", "WEBP")):
+        Image.new("RGB", (4, 4)).save(tmp_path / name, form)
+    _picture(tmp_path / "sub" / "f.png")
+    _picture(tmp_path / ".hidden" / "g.png")
+    _picture(tmp_path / "folder.jpg" / "h.png")
+    for name in ("i.heic", "j.MP4", "k.dng", "l.txt", "._a.jfif", ".DS_Store", "Thumbs.db"):
+        (tmp_path / name).write_bytes(b"\0\5\x16\7 no image")
+    said: list[str] = []
+    found = find_source(str(tmp_path), say=said.append)
+    assert found == [tmp_path / name for name in ("a.jfif", "b.jpe", "c", "d.tga", "e.photo")]
+    assert said == [
+        f"left out of {tmp_path}: 2 files that cannot be read as images (i.heic, l.txt), 1 video (j.MP4), "
+        "1 camera raw file (k.dng), 2 sub-folders (folder.jpg, sub)"
+    ]
+
+
+def test_what_a_folder_without_images_holds_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"no video")
+    (tmp_path / "sub").mkdir()
+    assert _message(tmp_path).endswith(f"left out of {tmp_path}: 1 video (a.mp4), 1 sub-folder (sub)")
+    assert "1 video (a.mp4)" in _message(tmp_path / "*")
+
+
+def test_patterns_pass_over_what_macos_leaves_and_say_what_else(tmp_path: Path) -> None:
+    for name in ("a.png", "b.avif"):
+        _picture(tmp_path / name)
+    (tmp_path / "._a.png").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "c.heic").write_bytes(b"no image")
+    said: list[str] = []
+    assert find_source(str(tmp_path / "*"), say=said.append) == [tmp_path / "a.png", tmp_path / "b.avif"]
+    assert said == [f"left out of what matches {tmp_path / '*'}: 1 file that cannot be read as an image (c.heic)"]
+    assert find_source(str(tmp_path / "[.ab]*g")) == [tmp_path / "a.png"]
+
+
+@pytest.mark.parametrize("pattern", ["**/*.png", "**", "**/*", "*/../**/*.png"])
+def test_patterns_end_where_links_lead_back_up(tmp_path: Path, pattern: str) -> None:
+    """With two links that lead back, following both again and again would not end."""
+    _picture(tmp_path / "set" / "a.png")
+    _picture(tmp_path / "set" / "sub" / "b.png")
+    _picture(tmp_path / "elsewhere" / "c.png")
+    for name in ("one", "two"):
+        (tmp_path / "set" / name).symlink_to(tmp_path / "set")
+    (tmp_path / "set" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set" / "itself").symlink_to(tmp_path / "set" / "itself")
+    found = find_source(str(tmp_path / "set" / pattern))
+    assert isinstance(found, list)
+    assert sorted(path.name for path in found) == ["a.png", "b.png", "c.png"]
 
 
 @pytest.mark.parametrize(
@@ -139,6 +207,36 @@ def test_read_frames_holds_one_frame_at_a_time(tmp_path: Path) -> None:
 def test_a_suffix_in_capitals_is_a_video_too(tmp_path: Path) -> None:
     _by_opencv(tmp_path / "clip.mp4").rename(tmp_path / "CLIP.MP4")
     assert isinstance(find_source(str(tmp_path / "CLIP.MP4")), Video)
+
+
+@pytest.mark.parametrize("suffix", [*CODECS, ".gif"])
+def test_videos_of_many_containers_are_read(tmp_path: Path, suffix: str) -> None:
+    path = _clip(tmp_path, suffix)
+    video = find_source(str(path))
+    assert isinstance(video, Video)
+    assert 11 <= len(list(read_frames(video))) <= 12
+
+
+@pytest.mark.parametrize("suffix", sorted(set(CODECS)))
+@pytest.mark.parametrize("name", ["clip", "clip.download"])
+def test_a_video_without_a_known_suffix_is_told_by_its_first_bytes(tmp_path: Path, suffix: str, name: str) -> None:
+    _clip(tmp_path, suffix).rename(tmp_path / name)
+    assert isinstance(find_source(str(tmp_path / name)), Video)
+
+
+def test_a_gif_of_one_frame_is_a_picture_and_in_a_folder_every_gif_is(tmp_path: Path) -> None:
+    _picture(tmp_path / "still.gif")
+    assert find_source(str(tmp_path / "still.gif")) == [tmp_path / "still.gif"]
+    _clip(tmp_path, ".gif")
+    assert find_source(str(tmp_path)) == [tmp_path / "clip.gif", tmp_path / "still.gif"]
+
+
+def test_what_is_neither_image_nor_video_says_what_was_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "run.sh").write_text("echo\n" * 200)
+    message = _message(tmp_path / "run.sh")
+    assert message.startswith(f"{tmp_path / 'run.sh'} is neither an image nor a video that can be read; looked for ")
+    assert ".jpg" in message
+    assert ".mp4" in message
 
 
 @pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf"), 90000.0])

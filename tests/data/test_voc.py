@@ -217,9 +217,119 @@ def test_bad_xml_is_one_clear_line(tmp_path: Path, content: str, message: str) -
     assert "a.xml" in str(caught.value)
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".JPG", ".jfif", ""])
+def test_a_picture_with_the_annotations_own_name_comes_before_what_the_annotation_says(
+    tmp_path: Path, suffix: str
+) -> None:
+    """After a renaming, <filename> names the picture of another annotation."""
+    for number, stem in enumerate(("01", "02", "03"), 1):
+        picture(tmp_path / "JPEGImages" / f"{stem}.jpg").rename(tmp_path / "JPEGImages" / f"{stem}{suffix}")
+        stale = {"01": "02.jpg", "02": f"01{suffix}", "03": "gone.jpg"}[stem]
+        write_xml(tmp_path / "Annotations" / f"{stem}.xml", one("dog", number, 1, 30, 30), name=stale)
+    data = read_split(tmp_path, "train")
+    assert [record.path.stem for record in data.records] == ["01", "02", "03"]
+    assert [record.boxes[0, 0] for record in data.records] == [1, 2, 3]
+    told = [note for note in data.notes if "another image in <filename>" in note]
+    assert len(told) == 1
+    # where 01 says 02.jpg, there is such a picture only if that is its suffix
+    assert told[0].startswith("2 XML files name " if suffix == ".jpg" else "1 XML file names ")
+    notes = read_train_and_val(tmp_path)[2]
+    assert sum("another image in <filename>" in note for note in notes) == 1
+
+
+def test_of_pictures_that_differ_in_suffix_the_one_that_is_written_is_taken(tmp_path: Path) -> None:
+    picture(tmp_path / "train" / "a.jpg")
+    picture(tmp_path / "train" / "a.png")
+    write_xml(tmp_path / "train" / "a.xml", one("dog", 1, 1, 9, 9), name="a.png")
+    data = read_split(tmp_path, "train")
+    assert [record.path.name for record in data.records] == ["a.png"]
+    assert data.notes == ("1 image has no XML file and is left out: a.jpg",)
+
+
+def test_what_the_annotation_says_is_taken_where_no_picture_has_its_name(tmp_path: Path) -> None:
+    picture(tmp_path / "JPEGImages" / "shot one.JPG")
+    write_xml(tmp_path / "Annotations" / "0001.xml", one("dog", 1, 1, 9, 9), name="C:\\data\\Shot%20one.jpg")
+    data = read_split(tmp_path, "train")
+    assert data.records[0].path == tmp_path / "JPEGImages" / "shot one.JPG"
+    assert data.notes[0].startswith("1 image name differs from its file: ")
+
+
+@pytest.mark.parametrize("own", ["a", "b"])
+def test_two_annotations_of_one_picture_are_a_fault(
+    tmp_path: Path, own: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture(tmp_path / "JPEGImages" / "a.jpg")
+    for stem in (own, "c"):
+        write_xml(tmp_path / "Annotations" / f"{stem}.xml", one("dog", 1, 1, 9, 9), name="a.jpg")
+    with pytest.raises(InputError, match=r"1 image has more than one XML file; the first is .*a\.jpg: .*c\.xml"):
+        read_train_and_val(tmp_path)
+    assert main(["data", "check", "--data", str(tmp_path)]) == 1
+    assert "harm: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "box", [(20, 5, 3, 30), (3, 30, 20, 5), (20, 30, 3, 5)], ids=["left and right", "top and bottom", "both"]
+)
+def test_swapped_corners_are_put_in_order_and_told(voc: Path, box: tuple[int, ...]) -> None:
+    write_xml(voc / "Annotations" / "000007.xml", one("cat", 1, 1, 5, 5), one("dog", *box), folder="VOC2007")
+    data = read_split(voc, "train")
+    assert data.records[1].boxes.tolist() == [[0, 0, 5, 5], [2, 4, 20, 30]]  # of PASCAL VOC itself: from 1
+    assert data.dropped == 0
+    (note,) = data.notes
+    assert note.startswith("1 object has its corners swapped, which are put in order; the first is ")
+    assert note.endswith("000007.xml: object 2")
+
+
+def test_annotations_in_sub_folders_and_hidden_ones(tmp_path: Path) -> None:
+    """Two pictures of one name, in folders of the same names as the annotations'; AppleDouble files beside them."""
+    for number, cam in enumerate(("cam_a", "cam_b"), 1):
+        picture(tmp_path / "JPEGImages" / cam / "01.jpg")
+        write_xml(tmp_path / "Annotations" / cam / "01.xml", one("dog", number, 1, 30, 30), name="01.jpg")
+        (tmp_path / "Annotations" / cam / "._01.xml").write_bytes(b"\0\5\x16\7")
+        (tmp_path / "JPEGImages" / cam / "._01.jpg").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "._data.xml").write_bytes(b"\0\5\x16\7")
+    data = read_split(tmp_path, "train")
+    assert [(record.path.parent.name, record.boxes[0, 0]) for record in data.records] == [("cam_a", 1), ("cam_b", 2)]
+    assert data.notes == ()
+
+
+def test_a_missing_annotation_of_a_test_list_matters_only_to_that_split(
+    voc: Path,
+) -> None:
+    """PASCAL VOC's lists name pictures whose annotations were never published."""
+    (voc / "ImageSets" / "Main" / "test.txt").write_text("000099\n")
+    assert len(read_train_and_val(voc)[0].records) == 2
+    with pytest.raises(InputError, match=r"test\.txt lists 000099, without an XML file"):
+        read_split(voc, "test")
+    splits = read_splits(voc)
+    assert list(splits) == ["train", "val"]
+    assert splits["train"].notes[0].startswith("the split 'test' is left out: ")
+    assert [fault.harms for fault in check_data(voc) if fault.split == "test"] == [False]
+
+
+@pytest.mark.parametrize(
+    ("stem", "line"),
+    [
+        ("my shot 1", "my shot 1"),
+        ("my shot 1", "my shot 1  1"),
+        ("my shot 1", "my shot 1 -1"),
+        ("my shot 1", "my shot 1.JPG"),
+        ("caf\u00e9", "cafe\u0301 1"),
+        ("sub/a", "sub/a"),
+    ],
+)
+def test_lists_name_annotations_in_several_ways(tmp_path: Path, stem: str, line: str) -> None:
+    """Names with spaces; per-class lists with 1 or -1; names of images; accents as macOS takes them apart."""
+    picture(tmp_path / "JPEGImages" / f"{stem}.jpg")
+    write_xml(tmp_path / "Annotations" / f"{stem}.xml", one("dog", 1, 1, 9, 9))
+    (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "Main" / "train.txt").write_text(f"{line}\n", encoding="utf-8")
+    assert read_split(tmp_path, "train").records[0].path == tmp_path / "JPEGImages" / f"{stem}.jpg"
+
+
 def test_a_list_that_names_what_is_not_there_is_refused(voc: Path) -> None:
     (voc / "ImageSets" / "Main" / "val.txt").write_text("000012\n000099\n")
-    with pytest.raises(InputError, match=r"val.txt lists 000099, without an XML file"):
+    with pytest.raises(InputError, match=r"val\.txt lists 000099, without an XML file"):
         read_split(voc, "val")
 
 

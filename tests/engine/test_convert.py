@@ -59,6 +59,14 @@ def test_layers_are_read_in_order(files: tuple[Path, Path]) -> None:
     assert layers[1].parameters[0] == "2"
 
 
+def test_a_byte_order_mark_is_passed_over_and_another_encoding_refused(files: tuple[Path, Path]) -> None:
+    files[0].write_bytes(b"\xef\xbb\xbf" + PARAM.encode())
+    assert len(read_layers(files[0])) == 4
+    files[0].write_bytes(PARAM.replace("second", "zweite Faltung").replace("Faltung", "F\xe4ltung").encode("latin-1"))
+    with pytest.raises(InputError, match=r"net\.param: line 5 is not UTF-8 text"):
+        read_layers(files[0])
+
+
 def test_convolutions_are_read_in_half_and_single_precision(files: tuple[Path, Path]) -> None:
     first, second = read_convolutions(*files)
     assert (first.stride, first.padding, first.groups, first.slope) == (2, 1, 1, 0.1)
@@ -140,7 +148,7 @@ def test_missing_and_foreign_files_are_refused(files: tuple[Path, Path], tmp_pat
         read_convolutions(tmp_path / "none.param", files[1])
     with pytest.raises(InputError, match=r"cannot read .*none\.bin"):
         read_convolutions(files[0], tmp_path / "none.bin")
-    with pytest.raises(InputError, match="not an ncnn"):
+    with pytest.raises(InputError, match="is not UTF-8|zero byte"):
         read_convolutions(find_weights("yolo_lite-shuffle-coco"), files[1])
 
 

@@ -184,6 +184,24 @@ def test_names_are_read_line_by_line(files: tuple[Path, Path], names: Path) -> N
     assert load_darknet(*files).class_names == ("class 0", "class 1")
 
 
+def test_a_byte_order_mark_belongs_to_no_name_and_no_section(files: tuple[Path, Path], names: Path) -> None:
+    for path in (files[0], names):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert load_darknet(*files, names).class_names == ("disc", "square")
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "utf-16", "utf-16-le", "utf-16-be"])
+def test_text_in_another_encoding_is_refused_with_its_line(
+    encoding: str, files: tuple[Path, Path], names: Path
+) -> None:
+    names.write_bytes("人\nsquare\n".encode(encoding))
+    with pytest.raises(InputError, match=r"tiny\.names: line [12] .*save the file as UTF-8"):
+        load_darknet(*files, names)
+    files[0].write_bytes(f"[net]\n# 人\n{CFG}".encode(encoding))
+    with pytest.raises(InputError, match=r"tiny\.cfg: line [12] .*save the file as UTF-8"):
+        load_darknet(*files)
+
+
 @pytest.mark.parametrize("resize", ["stretch", "letterbox"])
 def test_the_checkpoint_says_what_it_is(files: tuple[Path, Path], names: Path, tmp_path: Path, resize: str) -> None:
     convert_darknet(*files, tmp_path / "new" / "out.pt", names, resize)

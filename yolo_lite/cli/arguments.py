@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,11 @@ DIFFICULT_HELP = "take objects that PASCAL VOC marks difficult as others; defaul
 CACHE_HELP = "keep decoded pictures in memory: auto (default) where half of what is free is enough, ram or stop, none"
 DEFAULT = "yolo_lite-shuffle-coco"
 WEIGHTS_HELP = "a checkpoint, or the bare name of a shipped one"
+
+
+def note(line: str) -> None:
+    """Print a line that is no result, such as what is left out of a folder."""
+    print(f"note: {line}", file=sys.stderr)
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:

@@ -122,6 +122,8 @@ def _eval(args: argparse.Namespace) -> int:
     result = evaluate_classifier(
         args.weights, args.data, args.on, args.device, args.classes, args.split, args.batch_size
     )
+    for note in result.notes:
+        print(f"note: {note}")
     print(", ".join(f"{key} {value}" for key, value in result.settings.items()))
     print(f"\n{report_table(result.report)}")
     make_folder(out)
@@ -166,7 +168,9 @@ def _predict(args: argparse.Namespace) -> int:
     from yolo_lite.engine.classify import Classifier, write_predictions
     from yolo_lite.files import check_can_create, make_folder, write_atomically
 
-    source = find_source(args.source)
+    source = find_source(args.source, say=arguments.note)
+    if isinstance(source, Video) and source.path.suffix.lower() == ".gif":
+        source = [source.path]  # of an animation, the first frame
     if isinstance(source, Video):
         raise InputError(f"{args.source} is a video; classify takes pictures")
     classifier = Classifier(args.weights, args.device, args.batch_size)

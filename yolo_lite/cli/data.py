@@ -115,8 +115,13 @@ def _convert(args: argparse.Namespace) -> int:
 
 
 def _print_notes(sets: Mapping[str, DetectionSet]) -> None:
-    for note in dict.fromkeys(note for data in sets.values() for note in data.notes):
-        print(f"note: {note}")
+    """Say what was noted in reading the splits, each thing once."""
+    notes: dict[str, str] = {}
+    for split, data in sets.items():
+        for note in data.notes:
+            notes.setdefault(note, split)
+    for note, split in notes.items():
+        print(f"note: {split}: {note}")
 
 
 _SHOWN = 5  # faults of one kind
@@ -252,6 +257,7 @@ def _show(args: argparse.Namespace) -> int:
         total, make = _augmented(args)
     else:
         data = read_split(args.data, args.split)
+        _print_notes({args.split: data})
         total, make = len(data.records), _as_labelled(data)
     order = np.random.default_rng(args.seed or 0).permutation(total).tolist()
     pictures = [make(index) for index in order[: args.images]]

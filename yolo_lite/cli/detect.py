@@ -47,7 +47,7 @@ def _detect(args: argparse.Namespace) -> int:
     from yolo_lite.engine.predict import Detector
     from yolo_lite.engine.weights import DEFAULT_WEIGHTS
 
-    source = find_source(args.source) if args.source else [sample_picture()]
+    source = find_source(args.source, say=arguments.note) if args.source else [sample_picture()]
     detector = Detector(
         args.weights or DEFAULT_WEIGHTS,
         args.device,

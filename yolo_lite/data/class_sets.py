@@ -25,7 +25,7 @@ import math
 import re
 import tarfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -33,10 +33,18 @@ import numpy as np
 import numpy.typing as npt
 
 from yolo_lite.config import read_yaml
-from yolo_lite.data.discover import canonical_split, find_splits, is_detection_set, locate, read_train_and_val
-from yolo_lite.data.images import IMAGE_SUFFIXES
+from yolo_lite.data.discover import (
+    canonical_split,
+    check_names,
+    find_splits,
+    is_detection_set,
+    locate,
+    read_train_and_val,
+)
+from yolo_lite.data.folders import DATA_SUFFIXES, is_hidden, left_out, sort_out, walk
+from yolo_lite.data.images import IMAGE_SUFFIXES, is_image
 from yolo_lite.errors import InputError, reason, some, suggest
-from yolo_lite.files import check_readable, read_bytes
+from yolo_lite.files import check_readable, decode_text, read_bytes, read_text
 from yolo_lite.structures import ClassificationSet, ClassRecord, DetectionSet
 
 Splits = dict[str, ClassificationSet]
@@ -53,13 +61,16 @@ _IDX_SPLITS = {"train": "train", "t10k": "test", "test": "test", "val": "val"}
 _CIFAR_BYTES = 1 + 3 * 32 * 32
 
 
-def read_class_splits(data: str | Path, shares: str = DEFAULT_SHARES, seed: int = 0) -> tuple[Splits, list[str]]:
+def read_class_splits(
+    data: str | Path, shares: str = DEFAULT_SHARES, seed: int = 0, *, unread: Collection[str] = ()
+) -> tuple[Splits, list[str]]:
     """Read every split that the data has.
 
     Args:
         data: see above.
         shares: how a folder of classes without splits is divided, in percent: train/val, or train/val/test.
         seed: of that division.
+        unread: splits that are not wanted; those of YAML files and detection sets are then left alone.
 
     Returns:
         The splits by canonical name (train, val, test), and lines that say what was done.
@@ -71,9 +82,9 @@ def read_class_splits(data: str | Path, shares: str = DEFAULT_SHARES, seed: int 
     if not path.exists():
         raise InputError(f"{path} does not exist; --data takes a folder, a tar file or a YAML file")
     if path.suffix in (".yaml", ".yml") and "names" not in read_yaml(path):
-        return _joined(path, shares, seed), []
+        return _joined(path, shares, seed, unread)
     if path.suffix in (".yaml", ".yml", ".json") or (path.is_dir() and is_detection_set(path)):
-        return _crops(path)
+        return _crops(path, unread)
     files, folders = _tree(path)
     splits = _idx_splits(path, files) or _cifar_splits(path, files)
     if splits:
@@ -101,8 +112,9 @@ def read_classes_to_train(
         raise InputError(f"--fraction must be above 0 and at most 1, got {fraction}")
     if per_class < 0:
         raise InputError(f"--per-class must be at least 1, or 0 for all, got {per_class}")
-    splits, notes = read_class_splits(data, shares, seed)
+    splits, notes = read_class_splits(data, shares, seed, unread=("test",))
     if "train" not in splits:
+        splits, _ = read_class_splits(data, shares, seed)
         raise InputError(f"{data} has no training split; found {', '.join(splits) or 'none'}")
     train = select_classes(splits["train"], classes) if classes else splits["train"]
     _check_classes(train)
@@ -129,10 +141,12 @@ def read_classes_to_score(
     """Read one split: test where there is one, else val (with the same seed what training validated on), else train.
 
     Returns:
-        The split's name and content.
+        The split's name and content, with notes of what was done in reading it.
     """
-    splits, _ = read_class_splits(data, shares, seed)
     wanted, split = split, canonical_split(split) if split else None
+    unread = () if split in (None, "test") else ("test",)
+    splits, notes = read_class_splits(data, shares, seed, unread=unread)
+    splits = {name: dataclasses.replace(one, notes=tuple(notes)) for name, one in splits.items()}
     if "val" not in splits and "train" in splits and (split == "val" or (split is None and "test" not in splits)):
         return "val", _hold_out(splits["train"], classes, seed)[1]
     name = split or next((name for name in ("test", "val") if name in splits), "test")
@@ -175,7 +189,7 @@ def align_classes(data: ClassificationSet, class_names: Sequence[str], strict: b
         for record in data.records
         if data.class_names[record.label] in new
     )
-    return ClassificationSet(records, tuple(class_names), data.source)
+    return ClassificationSet(records, tuple(class_names), data.source, data.notes)
 
 
 def crop_records(data: DetectionSet) -> tuple[ClassRecord, ...]:
@@ -293,11 +307,9 @@ def _tree(path: Path) -> tuple[dict[PurePosixPath, Content], list[PurePosixPath]
     """Return the files of a folder or archive by relative path, and its folders; hidden ones are left out."""
     if path.is_dir():
         check_readable(path)
-        entries = sorted(path.rglob("*"))
-        files: dict[PurePosixPath, Content] = {
-            PurePosixPath(entry.relative_to(path).as_posix()): entry for entry in entries if entry.is_file()
-        }
-        folders = [PurePosixPath(entry.relative_to(path).as_posix()) for entry in entries if entry.is_dir()]
+        below, inner = walk(path)
+        files: dict[PurePosixPath, Content] = {PurePosixPath(f.relative_to(path).as_posix()): f for f in below}
+        folders = [PurePosixPath(folder.relative_to(path).as_posix()) for folder in inner]
     elif ".tar" in path.suffixes or path.suffix == ".tgz":
         files, folders = _archive_tree(path)
     else:
@@ -308,7 +320,7 @@ def _tree(path: Path) -> tuple[dict[PurePosixPath, Content], list[PurePosixPath]
 
 
 def _hidden(name: PurePosixPath) -> bool:
-    return any(part.startswith((".", "__MACOSX")) for part in name.parts)
+    return any(is_hidden(part) for part in name.parts)
 
 
 def _archive_tree(path: Path) -> tuple[dict[PurePosixPath, Content], list[PurePosixPath]]:
@@ -348,7 +360,9 @@ def _archive_tree(path: Path) -> tuple[dict[PurePosixPath, Content], list[PurePo
 def _folder_splits(
     path: Path, files: Mapping[PurePosixPath, Content], folders: Iterable[PurePosixPath], shares: str, seed: int
 ) -> tuple[Splits, list[str]]:
-    pictures = {name: content for name, content in files.items() if name.suffix.lower() in IMAGE_SUFFIXES}
+    pictures = {name: content for name, content in files.items() if _is_picture(name, content)}
+    others = [name for name in files if name not in pictures and name.suffix.lower() not in DATA_SUFFIXES]
+    notes = left_out(path, others)
     depth = _wrappers(pictures)
     parts = {PurePosixPath(*name.parts[depth:]): content for name, content in pictures.items()}
     directories = {PurePosixPath(*name.parts[depth:]) for name in folders if len(name.parts) > depth}
@@ -365,7 +379,7 @@ def _folder_splits(
         names = SPLITS[: len(parse_shares(shares))]
         order = np.random.default_rng([seed, 1]).permutation(len(whole.records)).tolist()
         sets = _divide(whole, parse_shares(shares), order)
-        return dict(zip(names, sets)), [f"{path} has no splits: {shares} of each class by seed {seed}"]
+        return dict(zip(names, sets)), [f"{path} has no splits: {shares} of each class by seed {seed}", *notes]
     splits: Splits = {}
     for top in sorted(tops):
         split = canonical_split(top)
@@ -375,7 +389,13 @@ def _folder_splits(
             raise InputError(f"{path} has two folders for the split {split!r}: {', '.join(sorted(tops))}")
         own = {name: content for name, content in parts.items() if name.parts[0] == top}
         splits[split] = _by_class(path / top, own, {name for name in directories if name.parts[0] == top}, 1)
-    return splits, []
+    return splits, notes
+
+
+def _is_picture(name: PurePosixPath, content: Content) -> bool:
+    if isinstance(content, Path):
+        return bool(sort_out([content])[0])
+    return bool(sort_out([Path(name)], lambda path: is_image(path, content))[0])
 
 
 def _wrappers(pictures: Iterable[PurePosixPath]) -> int:
@@ -531,7 +551,7 @@ def _cifar_splits(path: Path, files: Mapping[PurePosixPath, Content]) -> Splits:
     names = [f"class {label}" for label in range(10)]
     for name, content in files.items():
         if name.name == "batches.meta.txt":
-            text = (read_bytes(content) if isinstance(content, Path) else content).decode("utf-8", "replace")
+            text = read_text(content) if isinstance(content, Path) else decode_text(content, str(path / name))
             names = [line.strip() for line in text.splitlines() if line.strip()] or names
     splits: dict[str, list[npt.NDArray[np.uint8]]] = {}
     for name, content in batches.items():
@@ -565,16 +585,16 @@ def _from_arrays(
     return ClassificationSet(records, names, f"{path} {split}")
 
 
-def _crops(path: Path) -> tuple[Splits, list[str]]:
+def _crops(path: Path, unread: Collection[str]) -> tuple[Splits, list[str]]:
+    sets = {split: read() for split, read in find_splits(path).items() if split in SPLITS and split not in unread}
     splits = {
-        split: ClassificationSet(crop_records(data), data.class_names, data.source)
-        for split, data in ((split, read()) for split, read in find_splits(path).items())
-        if split in SPLITS
+        split: ClassificationSet(crop_records(data), data.class_names, data.source) for split, data in sets.items()
     }
-    return splits, [f"{path} is a detection set: each box is cut out"]
+    notes = [f"{split}: {note}" for split, data in sets.items() for note in data.notes]
+    return splits, [f"{path} is a detection set: each box is cut out", *notes]
 
 
-def _joined(file: Path, shares: str, seed: int) -> Splits:
+def _joined(file: Path, shares: str, seed: int, unread: Collection[str]) -> tuple[Splits, list[str]]:
     values = read_yaml(file)
     classes = values.pop("classes", None)
     unknown = [key for key in values if canonical_split(str(key)) not in SPLITS]
@@ -582,42 +602,42 @@ def _joined(file: Path, shares: str, seed: int) -> Splits:
         raise InputError(
             f"{file}: expected train, val, test and classes, got {some([str(key) for key in unknown]) or 'nothing'}"
         )
-    _check_names(file, classes)
+    if classes is not None:
+        classes = check_names(classes, file, "classes")
     splits: Splits = {}
+    notes: dict[str, None] = {}  # in order, each once
     for key, entries in values.items():
         split = canonical_split(str(key))
+        if split in unread:
+            continue
         if split in splits:
             raise InputError(f"{file} has two entries for the split {split!r}: {', '.join(map(str, values))}")
         if entries in (None, []):
             raise InputError(f"{file}: {key!r} names no set")
         sets = [
-            _entry(file, split, entry, shares, seed) for entry in (entries if isinstance(entries, list) else [entries])
+            _entry(file, split, entry, shares, seed, notes)
+            for entry in (entries if isinstance(entries, list) else [entries])
         ]
-        names = (
-            [str(name) for name in classes] if classes else sorted({name for one in sets for name in one.class_names})
-        )
+        names = classes or sorted({name for one in sets for name in one.class_names})
         aligned = [align_classes(one, names, strict=False) for one in sets]
         records = tuple(record for one in aligned for record in one.records)
         splits[split] = ClassificationSet(records, tuple(names), " + ".join(one.source for one in sets))
-    return splits
+    return splits, list(notes)
 
 
-def _check_names(file: Path, classes: Any) -> None:
-    if classes is not None and (not isinstance(classes, list) or not classes):
-        raise InputError(f"{file}: classes must be a list of names, got {classes!r}")
-
-
-def _entry(file: Path, split: str, entry: Any, shares: str, seed: int) -> ClassificationSet:
+def _entry(file: Path, split: str, entry: Any, shares: str, seed: int, notes: dict[str, None]) -> ClassificationSet:
     given = dict(entry) if isinstance(entry, Mapping) else {"data": entry}
     if set(given) - {"data", "classes", "split"} or "data" not in given:
         raise InputError(f"{file}: a set in {split!r} is a path or {{data:, classes:, split:}}, got {entry!r}")
-    _check_names(file, given.get("classes"))
+    chosen = given.get("classes")
+    if chosen is not None:
+        chosen = check_names(chosen, file, "classes")
     place = locate(file, str(given["data"]))
     if place.suffix in (".yaml", ".yml") and "names" not in read_yaml(place):
         raise InputError(f"{file}: {given['data']} is itself a list of sets; name folders, archives or JSON files")
-    splits, _ = read_class_splits(place, shares, seed)
     wanted = canonical_split(str(given.get("split", split)))
+    splits, said = read_class_splits(place, shares, seed, unread=() if wanted == "test" else ("test",))
+    notes.update(dict.fromkeys(said))
     if wanted not in splits:
         raise InputError(f"{file}: {given['data']} has no split {wanted!r}; found {', '.join(splits)}")
-    chosen = given.get("classes")
-    return select_classes(splits[wanted], [str(name) for name in chosen]) if chosen else splits[wanted]
+    return select_classes(splits[wanted], chosen) if chosen else splits[wanted]

@@ -12,8 +12,10 @@ import numpy as np
 
 from yolo_lite.data.faults import mention, report
 from yolo_lite.data.images import read_image_size
+from yolo_lite.data.names import find_images
 from yolo_lite.data.rle import rle_box
 from yolo_lite.errors import InputError
+from yolo_lite.files import read_text
 from yolo_lite.structures import DetectionSet, ImageRecord
 
 _FAR = 1e9  # pixels
@@ -28,7 +30,7 @@ def read_coco(json_path: Path, image_folders: Sequence[Path]) -> DetectionSet:
 
     Args:
         json_path: with `images`, `annotations` and `categories`.
-        image_folders: where file names are looked up, the first that has the file wins. That every picture is there is
+        image_folders: where file names are looked up, see `find_images`. That every picture is there is
             not asked here: scoring a result file needs none (see data.datasets.check_pictures).
 
     Raises:
@@ -66,26 +68,23 @@ def parse_coco(content: Any, json_path: Path, image_folders: Sequence[Path]) -> 
             continue
         objects[image_id].append(one)
     records = []
-    for image_id, image in images.items():
-        path = find_image(str(image["file_name"]), image_folders, json_path)
+    written = [str(image["file_name"]) for image in images.values()]
+    paths, spelled = find_images(written, image_folders or [json_path.parent])
+    for (image_id, image), path in zip(images.items(), paths):
         try:
             unlabelled = _unlabelled(image, names, f"{json_path}: image {image_id}")
             records.append(_record(image_id, image, path, objects[image_id], unlabelled, json_path))
         except InputError as error:
             report(error)
-    return DetectionSet(tuple(records), names, tuple(ids.values()), str(json_path), dropped, notes)
+    return DetectionSet(tuple(records), names, tuple(ids.values()), str(json_path), dropped, (*notes, *spelled))
 
 
 def read_json(path: Path) -> Any:
     """Read a JSON file; raise InputError naming it, and the line where it breaks."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
+        return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is not valid JSON (line {error.lineno}: {error.msg})") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not valid JSON (not UTF-8 text)") from error
 
 
 def annotation_place(source: Path, annotation: Mapping[str, Any]) -> str:
@@ -251,12 +250,6 @@ def _mask_box(mask: Mapping[str, Any], image: Mapping[str, Any], where: str) -> 
 def _is_number(value: Any) -> bool:
     """Tell whether a value is a number that may be a coordinate: finite, and not beyond all pictures."""
     return isinstance(value, int | float) and not isinstance(value, bool) and -_FAR < value < _FAR
-
-
-def find_image(name: str, folders: Sequence[Path], source: Path) -> Path:
-    """Return the first folder's file of that name; where none has it, the place where it should be."""
-    places = [folder / name for folder in folders] or [source.parent / name]
-    return next((place for place in places if place.is_file()), places[0])
 
 
 def _unlabelled(image: Mapping[str, Any], names: Sequence[str], where: str) -> tuple[int, ...]:

@@ -25,16 +25,18 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from yolo_lite.config import read_yaml
 from yolo_lite.data.coco import read_coco
+from yolo_lite.data.folders import images_below, is_hidden, listed, walk
 from yolo_lite.data.images import IMAGE_SUFFIXES, read_image_size
+from yolo_lite.data.names import composed, variants
 from yolo_lite.data.repeats import join_repeats, repeats, same_objects
-from yolo_lite.data.voc import read_voc, voc_class_names
+from yolo_lite.data.voc import read_voc, voc_class_names, without_xml
 from yolo_lite.data.yolo_txt import read_yolo_txt
 from yolo_lite.errors import InputError, counted, some, suggest
 from yolo_lite.files import check_readable, read_text
@@ -48,6 +50,10 @@ _LAYOUTS = (
 )
 _YOLO_FILES = ("data.yaml", "data.yml", "dataset.yaml")
 _HELD_OUT = 0.1
+
+
+class MissingError(InputError):
+    """A place that a data set names does not exist."""
 
 
 def read_split(
@@ -79,15 +85,18 @@ def read_split_or_held_out(
     An annotation file by itself is scored whole, unless it is what the weights were trained on.
 
     Returns:
-        The set, and a line that says so in the second case.
+        The set, and lines that say what was done in reading it, and so in the second case.
     """
     splits = find_splits(Path(data), difficult)
-    if canonical_split(split) != "val" or "val" in splits or "train" not in splits:
-        return read_split(data, split, classes, difficult), []
-    if Path(data).suffix == ".json" and str(data) != trained_on:
-        return read_split(data, split, classes, difficult), []
+    own = canonical_split(split) != "val" or "val" in splits or "train" not in splits
+    if own or (Path(data).suffix == ".json" and str(data) != trained_on):
+        whole = read_split(data, split, classes, difficult)
+        return whole, list(whole.notes)
     _, held = _hold_out(_read(splits, "train", classes), seed)
-    return held, [f"{data} has no split 'val': scored on the {len(held.records):,} pictures set aside by seed {seed}"]
+    return held, [
+        *held.notes,
+        f"{data} has no split 'val': scored on the {len(held.records):,} pictures set aside by seed {seed}",
+    ]
 
 
 def read_train_and_val(
@@ -112,13 +121,12 @@ def read_train_and_val(
         raise InputError(f"{data} has no training split; found {', '.join(splits)}")
     train = _read(splits, "train", classes)
     _refuse_without_objects(train)
-    notes = [*train.notes, f"train: {train.summary()} ({train.source})"]
+    notes = [f"train: {train.summary()} ({train.source})", *(f"train: {note}" for note in train.notes)]
     if "val" in splits:
         val = _read(splits, "val", None)
-        notes += val.notes
         other = [name for name in val.class_names if name not in train.class_names and not classes]
         val = align_classes(val, train.class_names, train.category_ids)
-        notes.append(f"val: {val.summary()} ({val.source})")
+        notes += [f"val: {val.summary()} ({val.source})", *(f"val: {note}" for note in val.notes)]
         if other:
             notes.append(f"val: its classes {some(other)} are not in train and are left out")
         unseen = set(shown_classes(val)) - set(shown_classes(train))
@@ -141,13 +149,27 @@ def read_train_and_val(
 def read_splits(data: str | Path, difficult: bool = False) -> dict[str, DetectionSet]:
     """Read every split, with the classes of all of them in each, and every image once; `difficult` as for `read_split`.
 
+    A test split that is named but not there, as in many a data.yaml, is left out, and a note of the first set says so.
+
     Raises:
         InputError: where nothing is recognised, or an annotation is bad.
     """
-    sets = {split: read() for split, read in find_splits(Path(data), difficult).items()}
-    sets = {split: join_repeats(one, repeats(one)) for split, one in sets.items()}
+    sets: dict[str, DetectionSet] = {}
+    notes: list[str] = []
+    for split, read in find_splits(Path(data), difficult).items():
+        try:
+            one = read()
+            sets[split] = join_repeats(one, repeats(one))
+        except MissingError as error:
+            if split != "test":
+                raise
+            notes.append(f"the split 'test' is left out: {error}")
+    if not sets:
+        raise MissingError(notes[0])
     together = merge_sets(list(sets.values()))
     ids = together.category_ids
+    first = next(iter(sets))
+    sets[first] = dataclasses.replace(sets[first], notes=(*sets[first].notes, *notes))
     return {split: align_classes(one, together.class_names, ids) for split, one in sets.items()}
 
 
@@ -196,7 +218,17 @@ def locate(file: Path, text: str) -> Path:
     for path in tried:
         if path.exists():
             return path
-    raise InputError(f"{file}: {text!r} does not exist; tried {tried[0]} and {tried[1].absolute()}")
+    raise MissingError(f"{file}: {text!r} does not exist; tried {tried[0]} and {tried[1].absolute()}")
+
+
+def check_names(names: Any, file: Path, key: str) -> list[str]:
+    """Return the class names under a key of a YAML file; raise InputError where they are no list of texts."""
+    if not isinstance(names, list) or not names:
+        raise InputError(f"{file}: {key} must be a list of class names, got {names!r:.120}")
+    for number, name in enumerate(names, 1):
+        if not isinstance(name, str) or not name.strip():
+            raise InputError(f"{file}: entry {number} of {key} must be a class name, got {name!r:.120}")
+    return names
 
 
 def canonical_split(name: str) -> str:
@@ -274,7 +306,7 @@ def merge_sets(sets: Sequence[DetectionSet]) -> DetectionSet:
     if len({record.image_id for record in records}) < len(records):
         records = [dataclasses.replace(record, image_id=number) for number, record in enumerate(records, 1)]
     source = " + ".join(data.source for data in sets)
-    notes = tuple(note for data in sets for note in data.notes)
+    notes = tuple(dict.fromkeys(note for data in sets for note in data.notes))
     return DetectionSet(tuple(records), names, category_ids, source, sum(data.dropped for data in sets), notes)
 
 
@@ -287,14 +319,16 @@ def add_unlabelled(data: DetectionSet, folder: Path) -> DetectionSet:
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; --unlabelled takes a folder of pictures")
     check_readable(folder)
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+    files, notes = images_below(folder)
     if not files:
-        raise InputError(f"no pictures in the folder {folder}; looked for {', '.join(IMAGE_SUFFIXES)}")
+        raise InputError(
+            "; ".join([f"no pictures in the folder {folder}; looked for {', '.join(IMAGE_SUFFIXES)}", *notes])
+        )
     number = max((record.image_id for record in data.records), default=0)
     nothing = (np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0, np.bool_), np.zeros(0))
     every = tuple(range(len(data.class_names)))
     more = [ImageRecord(file, number + i, read_image_size(file), *nothing, every) for i, file in enumerate(files, 1)]
-    return dataclasses.replace(data, records=(*data.records, *more))
+    return dataclasses.replace(data, records=(*data.records, *more), notes=(*data.notes, *notes))
 
 
 def fingerprint(data: DetectionSet) -> str:
@@ -421,65 +455,96 @@ def _yolo_splits(root: Path) -> Splits:
     return _yolo_folder_splits(root, names)
 
 
-def _yolo_folder_splits(root: Path, names: Sequence[str]) -> Splits:
+def _yolo_folder_splits(root: Path, names: Sequence[str], keypoints: tuple[int, int] | None = None) -> Splits:
     folders = {canonical_split(folder.name): folder for folder in sorted((root / "images").glob("*/"))}
     folders = {split: folder for split, folder in folders.items() if split in ("train", "val", "test")}
     folders = folders or {
-        canonical_split(folder.parent.name): folder for folder in sorted(root.glob("*/images/")) if folder.is_dir()
+        canonical_split(folder.parent.name): folder
+        for folder in sorted(root.glob("*/images/"))
+        if folder.is_dir() and not is_hidden(folder.parent.name)
     }
     folders = folders or {"train": root / "images"}
-    return {split: _yolo_reader([folder], names) for split, folder in folders.items()}
+    return {split: _yolo_reader([folder], names, keypoints) for split, folder in folders.items()}
 
 
 def _voc_splits(root: Path, difficult: bool) -> Splits:
-    folder = next((root / name for name in _VOC_FOLDERS if any((root / name).glob("*.xml"))), None)
-    if folder is None:
-        beside = {canonical_split(one.name): sorted(one.glob("*.xml")) for one in sorted(root.glob("*/"))}
-        splits = {split: files for split, files in beside.items() if files and split in ("train", "val", "test")}
-        loose = sorted(root.glob("*.xml"))
-        splits = splits or ({"train": loose} if loose else {})
+    folder = next((root / name for name in _VOC_FOLDERS if _xml_below(root / name)), None)
+    lists = _voc_lists(root, folder) if folder else {}
+    if lists:
+        splits = {split: files for split, (_, files) in lists.items()}
+    elif folder:
+        splits = {"train": _xml_below(folder)}
     else:
-        splits = _voc_lists(root, folder) or {"train": sorted(folder.glob("*.xml"))}
-    names = voc_class_names([file for files in splits.values() for file in files])
+        beside = {canonical_split(one.name): one for one in sorted(root.glob("*/")) if not is_hidden(one.name)}
+        splits = {split: _xml_below(one) for split, one in beside.items() if split in ("train", "val", "test")}
+        loose = [file for file in listed(root) if file.suffix.lower() == ".xml"]
+        splits = {split: files for split, files in splits.items() if files} or ({"train": loose} if loose else {})
+    names = voc_class_names([file for files in splits.values() for file in files if file.is_file()])
     pictures = [root / name for name in ("JPEGImages", "images", "Images") if (root / name).is_dir()] + [root]
-    return {split: _voc_reader(files, pictures, names, f"{root} {split}", difficult) for split, files in splits.items()}
+
+    def read(split: str) -> DetectionSet:
+        files = splits[split]
+        if split in lists:
+            _refuse_missing_xml(*lists[split])
+        data = read_voc(files, pictures, names, f"{root} {split}", difficult, annotations=folder)
+        return data if split in lists else without_xml(data)
+
+    return {split: functools.partial(read, split) for split in splits}
+
+
+def _xml_below(folder: Path) -> list[Path]:
+    """Return the XML files of a folder and of those below it, sorted."""
+    return [file for file in walk(folder)[0] if file.suffix.lower() == ".xml"] if folder.is_dir() else []
+
+
+def _holds_xml(folder: Path) -> bool:
+    try:
+        return any(name.lower().endswith(".xml") and not is_hidden(name) for name in os.listdir(folder))
+    except OSError:  # a folder that may not be read is named when it is
+        return False
 
 
 def _has_voc(root: Path) -> bool:
-    return any(file for name in (*_VOC_FOLDERS, ".", "*") for file in root.glob(f"{name}/*.xml"))
+    folders = [root, *(path for path in listed(root) if path.is_dir())]
+    return any(map(_holds_xml, folders)) or any(_xml_below(root / name) for name in _VOC_FOLDERS)
 
 
 _VOC_FOLDERS = ("Annotations", "annotations", "annotations_xml", "xml")
 
 
-def _voc_lists(root: Path, folder: Path) -> dict[str, list[Path]]:
-    """Return the XML files of each list in ImageSets/Main; trainval is taken where there is no train."""
+def _voc_lists(root: Path, folder: Path) -> dict[str, tuple[Path, list[Path]]]:
+    """Return each list in ImageSets/Main with its XML files; trainval is taken where there is no train."""
     splits = {}
+    there = {composed(file.relative_to(folder).with_suffix("").as_posix()): file for file in _xml_below(folder)}
     for name in ("train", "val", "test", "trainval"):
         file = root / "ImageSets" / "Main" / f"{name}.txt"
         if file.is_file() and (name != "trainval" or "train" not in splits):
-            stems = [_stem(line, folder) for line in read_text(file).splitlines() if line.strip()]
-            missing = [stem for stem in stems if not (folder / f"{stem}.xml").is_file()]
-            if missing:
-                raise InputError(f"{file} lists {some(missing)}, without an XML file in {folder}")
-            splits["train" if name == "trainval" else name] = [folder / f"{stem}.xml" for stem in stems]
+            lines = [line.strip() for line in read_text(file).splitlines() if line.strip()]
+            splits["train" if name == "trainval" else name] = (
+                file,
+                [_listed_xml(line, folder, there) for line in lines],
+            )
     return splits
 
 
-def _stem(line: str, folder: Path) -> str:
-    """Return the name in a line of a list, which may hold spaces; lists of one class have 1, 0 or -1 after it."""
-    meant = (line, line.strip(), re.sub(r"\s+-?[01]$", "", line.strip()), line.split()[0])
-    return next((name for name in meant if (folder / f"{name}.xml").is_file()), line.strip())
+def _listed_xml(line: str, folder: Path, there: Mapping[str, Path]) -> Path:
+    """Return the XML file of a line: a name without suffix, with that of an image, or with 1 or -1 after it (a class)."""
+    tried = [line, re.sub(r"\s+-?[01]$", "", line)]
+    tried += [name.rpartition(".")[0] for name in tried if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+    xml = next((there[composed(name)] for name in tried if composed(name) in there), None)
+    return xml or folder / f"{tried[1]}.xml"
 
 
-def _voc_reader(
-    files: Sequence[Path], pictures: Sequence[Path], names: Sequence[str], source: str, difficult: bool
+def _refuse_missing_xml(listing: Path, files: Sequence[Path]) -> None:
+    missing = [file.stem for file in files if not file.is_file()]
+    if missing:
+        raise MissingError(f"{listing} lists {some(missing)}, without an XML file in {files[0].parent}")
+
+
+def _yolo_reader(
+    images: Sequence[Path], names: Sequence[str], keypoints: tuple[int, int] | None
 ) -> Callable[[], DetectionSet]:
-    return lambda: read_voc(files, pictures, names, source, difficult)
-
-
-def _yolo_reader(images: Sequence[Path], names: Sequence[str]) -> Callable[[], DetectionSet]:
-    return lambda: read_yolo_txt(images, names)
+    return functools.partial(read_yolo_txt, images, names, keypoints=keypoints)
 
 
 def _yaml_splits(file: Path, difficult: bool = False) -> Splits:
@@ -494,8 +559,8 @@ def _yaml_splits(file: Path, difficult: bool = False) -> Splits:
             else f"{file} is empty; expected train:, val: and folders or JSON files"
         )
     classes = values.pop("classes", None)
-    if classes is not None and not isinstance(classes, list):
-        raise InputError(f"{file}: classes must be a list of names, got {classes!r}")
+    if classes is not None and classes != []:
+        classes = check_names(classes, file, "classes")
     splits: Splits = {}
     for key, entries in values.items():
         split = canonical_split(str(key))
@@ -513,7 +578,7 @@ def _merged_reader(
         sets = [_read_entry(file, split, entry, difficult) for entry in each]
         if classes:
             known = [align_classes(data, *_pairs(data, classes)) for data in sets]
-            return select_classes(merge_sets(known), [str(name) for name in classes])
+            return select_classes(merge_sets(known), classes)
         return merge_sets(sets)
 
     return read
@@ -550,25 +615,81 @@ def _yolo_yaml_splits(file: Path, values: Mapping[str, Any]) -> Splits:
         if set(names) != set(range(len(names))):
             raise InputError(f"{file}: names must be numbered 0..{len(names) - 1} without gaps, got {list(names)}")
         names = [names[i] for i in range(len(names))]
-    if not isinstance(names, list) or not names:
-        raise InputError(f"{file}: names must be a list of class names, got {names!r}")
-    names = [str(name) for name in names]
+    names = check_names(names, file, "names")
     if len(set(names)) < len(names):
         raise InputError(f"{file}: names must differ, got {some(names)}")
-    base = locate(file, str(values["path"])) if values.get("path") else file.parent
+    keypoints = _keypoints(file, values.get("kpt_shape"))
+    base, notes = _yolo_base(file, values)
     splits: Splits = {}
     for key in values:
         split = canonical_split(str(key))
         if split in ("train", "val", "test") and values[key]:
             entries = values[key] if isinstance(values[key], list) else [values[key]]
-            splits[split] = _yolo_reader([_locate_yolo(base, file, str(entry)) for entry in entries], names)
-    return splits or _yolo_folder_splits(base, names)
+            splits[split] = functools.partial(_read_yolo_places, _Places(file, base, entries, notes), names, keypoints)
+    return splits or _yolo_folder_splits(base, names, keypoints)
+
+
+def _keypoints(file: Path, shape: Any) -> tuple[int, int] | None:
+    """Return kpt_shape: how many keypoints an object has, and of how many numbers each is."""
+    if shape is None:
+        return None
+    whole = isinstance(shape, list) and len(shape) == 2 and all(type(number) is int for number in shape)
+    if not whole or shape[0] < 0 or (shape[0] > 0 and shape[1] not in (2, 3)):
+        raise InputError(f"{file}: kpt_shape must be [number of keypoints, 2 or 3], got {shape!r:.120}")
+    return shape[0], shape[1]
+
+
+def _yolo_base(file: Path, values: Mapping[str, Any]) -> tuple[Path, tuple[str, ...]]:
+    """Return the folder that a data.yaml means by `path`, or its own where that is another machine's; and a note then."""
+    if not values.get("path"):
+        return file.parent, ()
+    try:
+        return locate(file, str(values["path"])), ()
+    except MissingError:
+        entries = [values[key] for key in values if canonical_split(str(key)) in ("train", "val")]
+        texts = [str(text) for entry in entries for text in (entry if isinstance(entry, list) else [entry])]
+        if not any(_find_place(file.parent, text) for text in texts if text):
+            raise
+        return file.parent, (f"{file}: path {values['path']} does not exist; its own folder is taken instead",)
+
+
+class _Places(NamedTuple):
+    """Where a split of a data.yaml is: its entries, relative to a folder, and what there is to note."""
+
+    file: Path
+    base: Path
+    entries: Sequence[Any]
+    notes: tuple[str, ...]
+
+
+def _read_yolo_places(places: _Places, names: Sequence[str], keypoints: tuple[int, int] | None) -> DetectionSet:
+    texts = [str(entry) for entry in places.entries]
+    paths = [_locate_yolo(places.base, places.file, text) for text in texts]
+    data = read_yolo_txt(paths, names, keypoints=keypoints, roots=(places.base, places.file.parent))
+    usual = [_on_disk(places.base, text) for text in texts]
+    moved = [f"{places.file}: {t!r} was taken for {path}" for t, path, known in zip(texts, paths, usual) if not known]
+    return dataclasses.replace(data, notes=(*places.notes, *moved, *data.notes))
+
+
+def _on_disk(base: Path, text: str) -> Path | None:
+    """Find a path of data.yaml; exporters often write ../train/images for train/images, so that is tried too."""
+    tried = (base / text, Path(text), base / re.sub(r"^(\.\./)+", "", text))
+    return next((path for path in tried if path.exists()), None)
+
+
+def _find_place(base: Path, text: str) -> Path | None:
+    """Find a path of data.yaml, also one with back-slashes or of another machine, of which the last two parts fit."""
+    path = _on_disk(base, text)
+    for parts in () if path else variants(text):
+        absolute = PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute()
+        least = 1 if parts[-1:] and parts[-1].endswith(".txt") else 2  # every split may end in images
+        starts = range(max(1, len(parts) - least + 1)) if absolute else (0,)
+        path = path or next((found for start in starts if (found := _on_disk(base, "/".join(parts[start:])))), None)
+    return path
 
 
 def _locate_yolo(base: Path, file: Path, text: str) -> Path:
-    """Find a path of data.yaml; exporters often write ../train/images for train/images, so that is tried too."""
-    tried = [base / text, Path(text), base / re.sub(r"^(\.\./)+", "", text)]
-    for path in tried:
-        if path.exists():
-            return path
-    raise InputError(f"{file}: {text!r} does not exist; tried {tried[0]} and {tried[1].absolute()}")
+    path = _find_place(base, text)
+    if not path:
+        raise MissingError(f"{file}: {text!r} does not exist; tried {base / text} and {Path(text).absolute()}")
+    return path

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from yolo_lite.data.box_checks import box_faults, unit_faults
-from yolo_lite.data.discover import find_splits, only_crowd, shown_classes
+from yolo_lite.data.discover import MissingError, find_splits, only_crowd, shown_classes
 from yolo_lite.data.faults import Fault, Findings, collecting
 from yolo_lite.data.images import largest_16bit_value, read_image
+from yolo_lite.data.names import is_file, likely_image
 from yolo_lite.data.repeats import repeats, same_objects
 from yolo_lite.data.write import Progress
 from yolo_lite.errors import InputError, counted, some
@@ -53,7 +54,7 @@ def check_data(data: str | Path, on_progress: Progress | None = None) -> list[Fa
             try:
                 sets[split] = read()
             except InputError as error:
-                findings[str(error)] = True
+                findings[str(error)] = split != "test" or not isinstance(error, MissingError)  # not needed to train
         for text in findings:
             general.pop(text, None)
         if any(findings.values()):
@@ -112,8 +113,7 @@ def _read_faults(split: str, findings: Findings, boxes: int) -> list[Fault]:
 def _check_set(split: str, data: DetectionSet) -> Iterator[Fault]:
     """Look at the boxes of a split, and at what it lists twice."""
     for note in data.notes:
-        where, _, what = note.partition(": ")
-        yield Fault(split, where, what, False)
+        yield Fault(split, data.source, note.removeprefix(f"{data.source}: "), False)
     wrong_units = list(unit_faults(data))
     for where, what in wrong_units:
         yield Fault(split, where, what, True)
@@ -169,6 +169,7 @@ def _check_pictures(
     total = len(data.records)
     met: set[Path] = set()
     deep: list[tuple[Path, int]] = []
+    missing = next((record.path for record in data.records if not is_file(record.path)), None)
     for number, record in enumerate(data.records):
         if on_progress:
             on_progress(number, total)
@@ -179,8 +180,9 @@ def _check_pictures(
             height, width = read_image(record.path).shape[:2]
             largest = largest_16bit_value(record.path)
         except InputError as error:
-            what = str(error)
-            yield Fault(split, "", what, True, what.replace(str(record.path), ""), total)
+            kind = str(error).replace(str(record.path), "")
+            hint = likely_image(missing) if record.path == missing else ""
+            yield Fault(split, "", f"{error}{hint}", True, kind, total)
             continue
         if largest is not None:
             deep.append((record.path, largest))

@@ -20,7 +20,14 @@ from yolo_lite.data.tiff import CameraRawError, find_full_image
 from yolo_lite.errors import InputError, reason
 from yolo_lite.structures import Image
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"),
+    *(".jfif", ".jpe", ".tga", ".pbm", ".pnm", ".apng"),
+)
+RAW_SUFFIXES = (".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw")  # of cameras
+_FORMATS = frozenset(  # of Pillow, which are told by their first bytes: TGA is not
+    ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF", "QOI", "SGI", "PCX", "DDS")
+)
 MAX_PIXELS = 178_956_970  # 512 MiB of RGB; more than any camera gives, and where Pillow too refuses
 MAX_16BIT = 65535
 _DECODER_ERRORS = (
@@ -100,6 +107,35 @@ def largest_16bit_value(path: Path) -> int | None:
         return None if deep is None else int(deep.max())
 
     return _read(path, largest)
+
+
+def is_image(path: Path, content: bytes | None = None) -> bool:
+    """Say whether a file is an image: by its suffix, or by its content where the suffix is none of IMAGE_SUFFIXES.
+
+    Args:
+        path: the file, or the name of one in an archive.
+        content: what it holds, where that is in memory.
+    """
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return True
+    if content is None and not path.is_file():
+        return False
+    try:
+        return _read(path, lambda picture: picture.format in _FORMATS, content)
+    except InputError:
+        return False
+
+
+def count_frames(path: Path) -> int:
+    """Return how many frames an image has, 1 but for animations; raises as read_image does."""
+
+    def count(picture: PillowImage.Image) -> int:
+        try:
+            return int(getattr(picture, "n_frames", 1))
+        except _DECODER_ERRORS:
+            return 1  # decoding it will say what is wrong
+
+    return _read(path, count)
 
 
 def pillow_to_rgb(picture: PillowImage.Image, name: str = "the picture", max_16bit: int = MAX_16BIT) -> Image:

@@ -12,7 +12,6 @@ from yolo_lite.data.box_checks import leaves, lies_outside, unit_faults
 from yolo_lite.data.coco import (
     annotation_box,
     annotation_place,
-    find_image,
     is_crowd,
     parse_coco,
     read_coco,
@@ -23,6 +22,7 @@ from yolo_lite.data.coco import (
 from yolo_lite.data.discover import find_splits, only_crowd, shown_classes
 from yolo_lite.data.faults import collecting
 from yolo_lite.data.images import read_image
+from yolo_lite.data.names import find_images
 from yolo_lite.data.write import Progress
 from yolo_lite.errors import InputError
 from yolo_lite.files import make_folder, write_atomically
@@ -135,10 +135,10 @@ def _good_images(
     images: dict[Any, dict[str, Any]] = {}
     same: dict[Any, Any] = {}
     by_file: dict[Path, Any] = {}
-    for number, one in enumerate(content["images"]):
+    files, _ = find_images([one["file_name"] for one in content["images"]], folders or [path.parent])
+    for number, (one, file) in enumerate(zip(content["images"], files)):
         if on_progress:
             on_progress(number, len(content["images"]))
-        file = find_image(one["file_name"], folders, path)
         try:
             height, width = read_image(file).shape[:2]
         except InputError:

@@ -7,18 +7,18 @@ import glob
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from yolo_lite.data.images import IMAGE_SUFFIXES
+from yolo_lite.data.folders import VIDEO_SUFFIXES, is_apple_double, left_out, listed, sort_out, walk
+from yolo_lite.data.images import IMAGE_SUFFIXES, RAW_SUFFIXES, count_frames, is_image
 from yolo_lite.errors import InputError, reason
 from yolo_lite.files import temporary
 from yolo_lite.structures import Image
 
-VIDEO_SUFFIXES = (".mp4", ".webm", ".avi", ".mov", ".mkv", ".m4v", ".mpg", ".mpeg", ".wmv")
 VIDEO_CODECS = {".mp4": "mp4v", ".webm": "VP90"}  # what is written; browsers play the second
 _USUAL_FPS = 25.0
 
@@ -39,33 +39,108 @@ class Video:
     frames: int
 
 
-def find_source(source: str) -> list[Path] | Video:
+def find_source(source: str, *, say: Callable[[str], object] = lambda line: None) -> list[Path] | Video:
     """Return the pictures that a file, folder (not its subfolders) or pattern means, sorted; or the video.
+
+    The content of a file says what it is where its suffix does not. An animation (GIF) by itself is a video; of one in a
+    folder, the first frame is taken.
+
+    Args:
+        source: a path, or a pattern with *, ? or [.
+        say: called with a line where something in the folder is left out.
 
     Raises:
         InputError: where nothing is there, saying what was looked for.
     """
     path = Path(source)
     if path.is_dir():
-        pictures = sorted(
-            file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "."
-        )
-        if not pictures:
-            raise InputError(
-                f"no pictures in the folder {path}; looked for {', '.join(IMAGE_SUFFIXES)} (videos are taken one at a time)"
-            )
-        return pictures
+        return _of_folder(path, say)
     if path.exists():
-        return open_video(path) if path.suffix.lower() in VIDEO_SUFFIXES else [path]
+        if is_video(path):
+            return open_video(path)
+        _refuse_other_files(path)
+        return [path]
     if any(letter in source for letter in "*?["):
-        found = sorted(Path(name) for name in glob.glob(source, recursive=True))
-        pictures = [file for file in found if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
-        if not pictures:
-            raise InputError(
-                f"no pictures match {source}; looked for {', '.join(IMAGE_SUFFIXES)} (videos are taken one at a time)"
-            )
-        return pictures
+        return _of_pattern(source, say)
     raise InputError(f"{source} does not exist; --source takes a picture, folder, pattern or video")
+
+
+def _refuse_other_files(path: Path) -> None:
+    """Raise InputError for a file of an unknown suffix whose content is no image; an empty one is named in reading."""
+    known = path.suffix.lower() in (*IMAGE_SUFFIXES, *RAW_SUFFIXES)
+    if not known and path.is_file() and os.access(path, os.R_OK) and path.stat().st_size and not is_image(path):
+        raise InputError(
+            f"{path} is neither an image nor a video that can be read; looked for {', '.join(IMAGE_SUFFIXES)} and others "
+            f"that Pillow reads, and for {', '.join(VIDEO_SUFFIXES)}"
+        )
+
+
+def is_video(path: Path) -> bool:
+    """Say whether a file is a video, by its suffix, or by its first bytes where that is the suffix of nothing known."""
+    suffix = path.suffix.lower()
+    if suffix == ".gif":
+        return count_frames(path) > 1
+    if suffix in VIDEO_SUFFIXES or suffix in (*IMAGE_SUFFIXES, *RAW_SUFFIXES):
+        return suffix in VIDEO_SUFFIXES
+    return path.is_file() and not is_image(path) and _begins_as_video(path)
+
+
+def _begins_as_video(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = file.read(400)
+    except OSError:
+        return False
+    if head[4:8] == b"ftyp":  # MP4, MOV, 3GP; also HEIC, which is a picture
+        return head[8:12] not in _PICTURE_BRANDS
+    packets = len(head) > 376 and (head[0] == head[188] == 0x47 or head[4] == head[196] == 0x47)  # TS, M2TS
+    return head.startswith(_VIDEO_HEADS) or (head[:4] == b"RIFF" and head[8:12] == b"AVI ") or packets
+
+
+_PICTURE_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis", b"crx ")
+_VIDEO_HEADS = (b"\x1a\x45\xdf\xa3", b"FLV", b"OggS", b"\x30\x26\xb2\x75", b"\0\0\1\xba", b"\0\0\1\xb3")  # Matroska ...
+
+
+def _of_folder(folder: Path, say: Callable[[str], object]) -> list[Path]:
+    entries = listed(folder)
+    folders = {path: path.is_dir() for path in entries}
+    pictures, others = sort_out(path for path in entries if not folders[path])
+    notes = left_out(folder, others, [path for path in entries if folders[path]])
+    if not pictures:
+        raise InputError("; ".join([f"no pictures in the folder {folder}; {_LOOKED_FOR}", *notes]))
+    for note in notes:
+        say(note)
+    return pictures
+
+
+def _of_pattern(pattern: str, say: Callable[[str], object]) -> list[Path]:
+    """Return the images that match; one that is reached twice, over a link that leads back up, is taken once."""
+    found: dict[tuple[str, str], Path] = {}
+    for path in sorted(map(Path, _matches(pattern)), key=lambda path: (len(path.parts), path)):
+        if path.is_file() and not is_apple_double(path.name):
+            found.setdefault((os.path.realpath(path.parent), path.name), path)
+    pictures, others = sort_out(sorted(found.values()))
+    notes = left_out(f"what matches {pattern}", others)
+    if not pictures:
+        raise InputError("; ".join([f"no pictures match {pattern}; {_LOOKED_FOR}", *notes]))
+    for note in notes:
+        say(note)
+    return pictures
+
+
+def _matches(pattern: str) -> list[str]:
+    """Return what glob does with `recursive`, but go into no folder twice: links that lead back up have no end there."""
+    if pattern == "**" or pattern.endswith("/**"):
+        pattern += "/*"
+    above, stars, below = pattern.partition("**/")
+    if not stars or (above and not above.endswith("/")):
+        return glob.glob(pattern)
+    tops = [Path(name) for name in glob.glob(above)] if above else [Path()]
+    folders = [folder for top in tops if top.is_dir() for folder in (top, *walk(top)[1])]
+    return [name for folder in folders for name in _matches(os.path.join(glob.escape(str(folder)), below))]
+
+
+_LOOKED_FOR = f"looked for {', '.join(IMAGE_SUFFIXES)} and others that Pillow reads (videos are taken one at a time)"
 
 
 def open_video(path: Path) -> Video:

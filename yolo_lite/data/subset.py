@@ -10,8 +10,9 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from yolo_lite.data.coco import annotation_place, find_image, is_crowd, read_json, without_root
+from yolo_lite.data.coco import annotation_place, is_crowd, read_json, without_root
 from yolo_lite.data.discover import canonical_split, find_splits, read_splits
+from yolo_lite.data.names import find_images
 from yolo_lite.data.repair import coco_fault, coco_source
 from yolo_lite.data.write import Progress, check_new, coco_content, file_names, lost_outlines, place_pictures
 from yolo_lite.errors import InputError, some, suggest
@@ -159,9 +160,11 @@ def _read(data: Path, splits: Sequence[str]) -> Iterator[tuple[str, _Whole]]:
         return
     sets = read_splits(data)
     names = file_names(sets, across=False)
-    for split in wanted:
+    for split in wanted if splits else sets:
+        if split not in sets:
+            found[split]()  # a test split that is not there: this says so
         paths = {record.image_id: record.path for record in sets[split].records}
-        notes = lost_outlines({split: sets[split]})
+        notes = [*sets[split].notes, *lost_outlines({split: sets[split]})]
         yield split, _Whole(coco_content(split, sets[split], names), lambda one, paths=paths: paths[one["id"]], notes)  # type: ignore[misc]
 
 
@@ -185,10 +188,20 @@ def _coco(json_path: Path, folders: Sequence[Path]) -> _Whole:
                     f"{where} has the {key} {one.get(key)!r}, which the file does not list; try data check"
                 )
 
-    def find(image: Mapping[str, Any]) -> Path:
-        return find_image(image["file_name"], folders, json_path)
+    places = folders or [json_path.parent]
+    files, spelled = find_images([one["file_name"] for one in content["images"]], places)
+    paths = {one["id"]: file for one, file in zip(content["images"], files)}
+    images = [_as_on_disk(one, file, places) for one, file in zip(content["images"], files)]
+    content = {**content, "categories": categories, "images": images}
+    return _Whole(content, lambda one: paths[one["id"]], [*notes, *spelled])
 
-    return _Whole({**content, "categories": categories}, find, notes)
+
+def _as_on_disk(image: Mapping[str, Any], file: Path, folders: Sequence[Path]) -> Mapping[str, Any]:
+    """Give an image that was found under another spelling the name that its file has."""
+    if any(folder / image["file_name"] == file for folder in folders):
+        return image
+    folder = next((folder for folder in folders if file.is_relative_to(folder)), file.parent)
+    return {**image, "file_name": file.relative_to(folder).as_posix()}
 
 
 def _shown(content: Content, wanted: Mapping[int, str]) -> dict[int, set[int]]:

@@ -101,6 +101,7 @@ class ClassEvaluation:
         class_names: by label.
         settings: what belongs beside the numbers.
         max_16bit: as for `read_image`.
+        notes: what was done in reading the data.
     """
 
     report: ClassificationReport
@@ -109,10 +110,11 @@ class ClassEvaluation:
     class_names: tuple[str, ...]
     settings: Mapping[str, Any]
     max_16bit: int = MAX_16BIT
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for metrics.json."""
-        return {**self.report.to_json(), "settings": dict(self.settings)}
+        return {**self.report.to_json(), "settings": dict(self.settings), "notes": list(self.notes)}
 
     def examples(self, count: int) -> Iterator[tuple[Image, Classification, str]]:
         """Yield up to `count` pictures with what they were called and what they are: half of them wrong, if there are so many.
@@ -182,7 +184,9 @@ def evaluate_classifier(
     scores = model.scores(outputs).numpy()
     report = classification_report(labels.numpy(), scores.argmax(1), checkpoint.class_names)
     told = {"weights": str(source), "data": str(data), "split": name, "pictures": len(labels), "device": str(where)}
-    return ClassEvaluation(report, truth.records, scores, checkpoint.class_names, told, shape.max_16bit)
+    return ClassEvaluation(
+        report, truth.records, scores, checkpoint.class_names, told, max_16bit=shape.max_16bit, notes=truth.notes
+    )
 
 
 def write_predictions(path: Path, rows: Iterable[tuple[str, Classification]], class_names: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from yolo_lite.config import Config, InputConfig, ModelConfig, check_image_size
 from yolo_lite.engine.checkpoint import Checkpoint, save_checkpoint
 from yolo_lite.errors import InputError
-from yolo_lite.files import make_folder, read_bytes
+from yolo_lite.files import decode_text, make_folder, read_bytes
 from yolo_lite.models.build import build_detector
 from yolo_lite.models.darknet import DarknetBackbone, DarknetConnected, DarknetConv, DarknetHead, DarknetLocal
 
@@ -189,4 +189,4 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _read_text(path: Path) -> str:
-    return _read_bytes(path).decode("utf-8", "replace")
+    return decode_text(_read_bytes(path), str(path))

@@ -181,7 +181,8 @@ def prepare_detection(run: Run, start: Checkpoint | None, device: torch.device, 
     if run.unlabelled:
         if not config.train.teacher:
             raise InputError("--unlabelled pictures need a --teacher, who says what there is in them")
-        train_set = add_unlabelled(train_set, Path(run.unlabelled))
+        labelled, train_set = train_set, add_unlabelled(train_set, Path(run.unlabelled))
+        notes += train_set.notes[len(labelled.notes) :]
         notes.append(f"train: with the pictures of {run.unlabelled} {train_set.summary()}")
     for note in notes:
         listener.say(note)

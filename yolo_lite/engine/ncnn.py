@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yolo_lite.errors import InputError
+from yolo_lite.files import read_text
 
 MAGIC = "7767517"
 HALF_TAG, SINGLE_TAG = 0x01306B47, 0
@@ -46,7 +47,7 @@ def read_layers(path: Path) -> list[Layer]:
     Raises:
         InputError: naming the line that is not as it should be.
     """
-    lines = _text(path).splitlines()
+    lines = read_text(path).splitlines()
     if not lines or lines[0].strip() != MAGIC:
         raise InputError(f"{path} is not an ncnn .param file: its first line must be {MAGIC}")
     counts = lines[1].split() if len(lines) > 1 else []
@@ -83,15 +84,6 @@ def read_convolutions(param: Path, weights: Path) -> list[Convolution]:
     if place != len(data):
         raise InputError(f"{weights}: {len(data) - place} bytes are left after the last layer, at byte {place}")
     return found
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not an ncnn .param file: it is not text") from error
 
 
 def _layer(words: list[str], where: str) -> Layer:
