@@ -16,7 +16,6 @@ import yaml
 
 from yolo_lite.errors import InputError, reason, short
 
-
 MOST_PIXELS = 16_384  # along a side of the network's input
 _WIDEST = 16_384  # channels
 _LONGEST = 1_000_000  # epochs, or pictures in a batch
@@ -275,7 +274,7 @@ class _Loader(yaml.SafeLoader):
 
 def _load(text: str) -> Any:
     """Read YAML; raise one of _NOT_YAML, also where aliases make much more of it than a file holds."""
-    values = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+    values = yaml.load(text, _Loader)
     if _written_out(values, {}) > _MOST_YAML:
         raise ValueError("its aliases refer to each other too often")
     return values

@@ -64,6 +64,15 @@ def printable(text: str) -> str:
     return "".join(character if _is_harmless(character) else ascii(character)[1:-1] for character in text)
 
 
+def is_text(value: str) -> bool:
+    """Say whether a text can be written to a file; names of files that are not UTF-8 can, as Python reads them."""
+    try:
+        value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def reason(error: BaseException) -> str:
     """Return why something failed in one line: the system's own words for an OSError, else the error's message."""
     words = error.strerror if isinstance(error, OSError) and error.errno and error.strerror else str(error)
@@ -87,7 +96,7 @@ class _Short(reprlib.Repr):
 
     def repr_instance(self, x: object, level: int) -> str:
         """Write a plain value; of anything else the kind."""
-        plain = isinstance(x, float | complex | bytes | type | None) or isinstance(x, bool)
+        plain = isinstance(x, bool | float | complex | bytes | type | None)
         return super().repr_instance(x, level) if plain else f"<{type(x).__name__}>"
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from yolo_lite.errors import InputError, reason
@@ -46,6 +47,43 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         raise InputError(f"cannot write {path}: {'no space is left on the disk' if full else reason(error)}") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """Yield a hidden folder to fill; at the end its content is moved to `out`, and on any failure nothing is left.
+
+    `out` is new or empty. Where it is there already it stays what it is, such as the mount point of another disk.
+
+    Raises:
+        InputError: where the folder cannot be created.
+    """
+    there = out.is_dir()
+    created = [folder for folder in out.absolute().parents if not folder.is_dir()]  # the innermost first
+    part = temporary(out / "content") if there else temporary(out)
+    make_folder(part)
+    try:
+        yield part
+        if there:
+            for entry in sorted(part.iterdir()):
+                os.rename(entry, out / entry.name)
+            part.rmdir()
+        else:
+            os.rename(part, out)
+    except InputError as error:
+        raise InputError(str(error).replace(str(part), str(out))) from error
+    finally:
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+            _remove_empty(created)
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:  # another process uses it by now
+            return
 
 
 def temporary(path: Path) -> Path:

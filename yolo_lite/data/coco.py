@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from yolo_lite.data.images import read_image_size
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, is_text, reason, short
 from yolo_lite.structures import DetectionSet, ImageRecord
 
 _FAR = 1e9  # pixels
+_LONGEST_NAME, _LONGEST_PATH = 1000, 4096  # characters
 
 
 def read_coco(json_path: Path, image_folders: Sequence[Path]) -> DetectionSet:
@@ -44,13 +45,13 @@ def read_coco(json_path: Path, image_folders: Sequence[Path]) -> DetectionSet:
     dropped = 0
     for number, annotation in enumerate(content["annotations"]):
         if not isinstance(annotation, Mapping):
-            raise InputError(f"{json_path}: entry {number} of annotations is not a mapping, got {annotation!r}")
-        where = f"{json_path}: annotation {annotation.get('id', '(without id)')}"
+            raise InputError(f"{json_path}: entry {number} of annotations is not a mapping, got {short(annotation)}")
+        where = f"{json_path}: annotation {short(annotation['id']) if 'id' in annotation else '(without id)'}"
         image_id, category = annotation.get("image_id"), annotation.get("category_id")
         if not isinstance(image_id, int) or image_id not in boxes:
-            raise InputError(f"{where} belongs to image {image_id!r}, which the file does not list")
+            raise InputError(f"{where} belongs to image {short(image_id)}, which the file does not list")
         if not isinstance(category, int) or category not in labels:
-            raise InputError(f"{where} has category {category!r}, which the file does not list")
+            raise InputError(f"{where} has category {short(category)}, which the file does not list")
         box = _box(annotation, where)
         if box[2] <= box[0] or box[3] <= box[1]:
             dropped += 1
@@ -73,11 +74,15 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
+        raise InputError(f"cannot read {path}: {reason(error)}") from error
+    except RecursionError as error:
+        raise InputError(f"{path} is not valid JSON of a data set: it is nested too deeply") from error
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is not valid JSON (line {error.lineno}: {error.msg})") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not valid JSON (not UTF-8 text)") from error
+    except ValueError as error:  # Python reads no whole number of thousands of digits
+        raise InputError(f"{path} is not valid JSON of a data set: it holds a number of too many digits") from error
 
 
 def _labels(categories: Iterable[Any], source: Path) -> dict[int, int]:
@@ -85,10 +90,12 @@ def _labels(categories: Iterable[Any], source: Path) -> dict[int, int]:
     labels: dict[int, int] = {}
     names = set()
     for label, category in enumerate(categories):
-        if not isinstance(category, Mapping) or not isinstance(category.get("id"), int) or "name" not in category:
-            raise InputError(f"{source}: every category needs an integer id and a name, got {category!r}")
+        if not isinstance(category, Mapping) or not _is_id(category.get("id")) or not _is_name(category.get("name")):
+            raise InputError(f"{source}: every category needs an integer id and a name, got {short(category)}")
         if category["id"] in labels or category["name"] in names:
-            raise InputError(f"{source}: two categories share the id {category['id']} or the name {category['name']!r}")
+            raise InputError(
+                f"{source}: two categories share the id {category['id']} or the name {short(category['name'])}"
+            )
         labels[category["id"]] = label
         names.add(category["name"])
     if not labels:
@@ -99,12 +106,27 @@ def _labels(categories: Iterable[Any], source: Path) -> dict[int, int]:
 def _by_id(images: Iterable[Any], source: Path) -> dict[int, Mapping[str, Any]]:
     result: dict[int, Mapping[str, Any]] = {}
     for image in images:
-        if not isinstance(image, Mapping) or not isinstance(image.get("id"), int) or "file_name" not in image:
-            raise InputError(f"{source}: every image needs an integer id and a file_name, got {image!r}")
+        if not isinstance(image, Mapping) or not _is_id(image.get("id")) or not _is_file_name(image.get("file_name")):
+            raise InputError(f"{source}: every image needs an integer id and a file_name, got {short(image)}")
         if image["id"] in result:
             raise InputError(f"{source}: two images share the id {image['id']}")
         result[image["id"]] = image
     return result
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int) and value.bit_length() < 64
+
+
+def _is_name(value: Any) -> bool:
+    """Tell whether a category can be called so: text, or a number as some tools write it."""
+    if isinstance(value, str):
+        return len(value) <= _LONGEST_NAME and is_text(value)
+    return isinstance(value, float) or _is_id(value)
+
+
+def _is_file_name(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= _LONGEST_PATH and "\0" not in value and is_text(value)
 
 
 def _box(annotation: Mapping[str, Any], where: str) -> list[float]:
@@ -113,7 +135,7 @@ def _box(annotation: Mapping[str, Any], where: str) -> list[float]:
     if not box:
         return _polygon_box(annotation.get("segmentation"), where)
     if not isinstance(box, list) or len(box) != 4 or not all(_is_number(side) for side in box):
-        raise InputError(f"{where} has the box {box!r}, expected four finite numbers x, y, width, height")
+        raise InputError(f"{where} has the box {short(box)}, expected four finite numbers x, y, width, height")
     x, y, width, height = (float(side) for side in box)
     if width < 0 or height < 0:
         raise InputError(f"{where} has a box of negative size: width {width:g}, height {height:g}")
@@ -144,7 +166,7 @@ def _unlabelled(image: Mapping[str, Any], names: Sequence[str], where: str) -> t
     if labelled is None:
         return ()
     if not isinstance(labelled, list) or not set(map(str, labelled)) <= set(names):
-        raise InputError(f"{where}: labelled_classes must be a list of the file's categories, got {labelled!r}")
+        raise InputError(f"{where}: labelled_classes must be a list of the file's categories, got {short(labelled)}")
     return tuple(label for label, name in enumerate(names) if name not in labelled)
 
 
@@ -157,6 +179,8 @@ def _record(
 ) -> ImageRecord:
     height, width = image.get("height"), image.get("width")
     hw = (height, width) if isinstance(height, int) and isinstance(width, int) else read_image_size(path)
+    if not all(abs(side) < _FAR for side in hw):
+        raise InputError(f"{path}: its annotations say {short(hw[1])} x {short(hw[0])} pixels")
     return ImageRecord(
         path,
         image_id,

@@ -15,7 +15,7 @@ from yolo_lite.data.discover import canonical_split, find_splits, read_splits
 from yolo_lite.data.doctor import coco_fault, coco_source
 from yolo_lite.data.write import Progress, check_new, coco_content, file_names, lost_outlines, place_pictures
 from yolo_lite.errors import InputError, some, suggest
-from yolo_lite.files import make_folder, write_atomically
+from yolo_lite.files import make_folder, whole_folder, write_atomically
 
 Content = dict[str, Any]  # of a COCO annotation file
 
@@ -95,13 +95,21 @@ def write_subset(
             f"of {len(files):,} chosen pictures of {data} {len(missing):,} are missing; the first was looked for at "
             f"{missing[0]}"
         )
+    with whole_folder(out) as folder:
+        placed = {folder / target.relative_to(out): source for target, source in files.items()}
+        _write_all(parts, placed, folder, link, on_progress)
+    return lines
+
+
+def _write_all(
+    parts: Mapping[str, Content], files: Mapping[Path, Path], out: Path, link: bool, on_progress: Progress | None
+) -> None:
     for folder in dict.fromkeys(target.parent for target in files):
         make_folder(folder)
     place_pictures(files, link, on_progress)
     make_folder(out / "annotations")
     for split, part in parts.items():
         write_atomically(out / "annotations" / f"instances_{split}.json", lambda path, part=part: _write(path, part))  # type: ignore[misc]
-    return lines
 
 
 def choose(content: Content, choice: Choice) -> tuple[Content, list[str]]:

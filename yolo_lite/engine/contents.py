@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from yolo_lite.errors import InputError, reason, short
+from yolo_lite.errors import InputError, is_text, reason, short
 
 FORMAT = "yolo_lite checkpoint"
 VERSION = 1
@@ -48,7 +48,9 @@ def read_contents(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path} holds weights, but not of yolo_lite; train with yolo_lite or use a shipped file")
     version = content.get("version")
-    if isinstance(version, int) and version > VERSION:
+    if type(version) is not int or version < 1:
+        raise InputError(f"{path} lacks a part of a yolo_lite checkpoint: version")
+    if version > VERSION:
         raise InputError(f"{path} was written by a newer yolo_lite (format {short(version)}); this one reads {VERSION}")
     for name, kind in _PARTS.items():
         if not isinstance(content.get(name), kind):
@@ -65,13 +67,19 @@ def check_fit(tensors: Mapping[str, Tensor], network: nn.Module, what: str, sour
     """Raise InputError unless tensors are, by name and shape, those of a network."""
     expected = network.state_dict()
     names = [name for name in (*expected, *tensors) if name not in tensors or name not in expected]
-    names += [name for name, value in expected.items() if name in tensors and tensors[name].shape != value.shape]
+    names += [name for name, value in expected.items() if name in tensors and not _fits(tensors[name], value)]
     for name in names[:1]:
-        told = [str(list(one[name].shape)) if name in one else "nothing" for one in (expected, tensors)]
+        told = [
+            f"{one[name].dtype} {list(one[name].shape)}" if name in one else "nothing" for one in (expected, tensors)
+        ]
         raise InputError(
             f"{source}: the {what} do not fit the network that the file describes: {short(name)} should be {told[0]}, "
             f"got {short(told[1])[1:-1]}"
         )
+
+
+def _fits(value: Tensor, expected: Tensor) -> bool:
+    return value.shape == expected.shape and value.is_floating_point() == expected.is_floating_point()
 
 
 def _check_archive(path: Path) -> None:
@@ -98,10 +106,10 @@ def _check_values(content: Mapping[str, Any], path: Path) -> None:
             values += value.numel() * value.element_size() if _is_plain(value) else 0
             placed = where.startswith((".weights.", ".training."))
             if not (placed and _is_plain(value)) or values > 4 * size:  # the average is there twice, but stored once
-                raise _wrong(path, where, "a dense tensor that the file holds", value)
+                raise _wrong(path, where, "a dense tensor that the file holds" if placed else "a plain value", value)
         elif isinstance(value, str):
             texts += len(value)
-            if len(value) > _MOST_TEXT or texts > _MOST_TEXTS or not _is_text(value):
+            if len(value) > _MOST_TEXT or texts > _MOST_TEXTS or not is_text(value):
                 raise _wrong(path, where, f"a text of at most {_MOST_TEXT:,} characters", value)
         elif isinstance(value, int):
             if value.bit_length() > 64:
@@ -134,15 +142,6 @@ def _is_plain(value: Tensor) -> bool:
     if not dense or value.is_quantized or value.dtype not in _DTYPES:
         return False
     return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
-
-
-def _is_text(value: str) -> bool:
-    """Say whether a text can be written; names of folders that are not UTF-8 can, as Python reads them."""
-    try:
-        value.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _check_classes(names: list[Any], ids: list[Any], path: Path) -> None:
@@ -261,19 +260,41 @@ def check_optimizer(stored: Mapping[str, Any], optimizer: torch.optim.Optimizer,
         and all(_alike(theirs[key], mine[key]) for key in mine if key != "params")
         for theirs, mine in zip(stored["param_groups"], own["param_groups"])
     )
-    shapes = [parameter.shape for group in optimizer.param_groups for parameter in group["params"]]
-    for number, state in stored["state"].items() if fits else ():
-        known = type(number) is int and 0 <= number < len(shapes) and isinstance(state, dict)
-        fits = known and all(
-            value.shape in ((), (1,), shapes[number])
-            if isinstance(value, Tensor)
-            else value is None or _is_number(value)
-            for value in state.values()
+    if fits:
+        expected = [
+            _state_of(group, type(optimizer), parameter)
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+        ]
+        fits = all(
+            type(number) is int
+            and 0 <= number < len(expected)
+            and isinstance(state, dict)
+            and {name: _kind(value) for name, value in state.items()} == expected[number]
+            for number, state in stored["state"].items()
         )
-        if not fits:
-            break
     if not fits:
         raise InputError(f"{source}: the state of the optimiser is not that of this run's; start a new run")
+
+
+def _state_of(group: Mapping[str, Any], kind: type[torch.optim.Optimizer], parameter: Tensor) -> dict[str, Any]:
+    """Return the kinds of what an optimiser remembers of a parameter, found by a step on a small one."""
+    small = nn.Parameter(torch.zeros([1] * parameter.ndim))
+    small.grad = torch.zeros_like(small)
+    trial = kind([{**group, "params": [small]}], lr=0.0)  # type: ignore[call-arg]
+    trial.step()
+    large = tuple(parameter.shape)
+    state = trial.state[small]
+    return {
+        name: (value.dtype, large if value.shape == small.shape and parameter.ndim else tuple(value.shape))
+        if isinstance(value, Tensor)
+        else type(value)
+        for name, value in state.items()
+    }
+
+
+def _kind(value: Any) -> Any:
+    return (value.dtype, tuple(value.shape)) if isinstance(value, Tensor) else type(value)
 
 
 def _alike(theirs: Any, mine: Any) -> bool:

@@ -16,6 +16,10 @@ from yolo_lite.errors import InputError
 from yolo_lite.files import make_folder
 from yolo_lite.models.build import build_detector
 from yolo_lite.models.darknet import DarknetBackbone, DarknetConnected, DarknetConv, DarknetHead, DarknetLocal
+from yolo_lite.models.limits import AtMost
+
+_ROOM = 2**24  # values; a network of fewer may be built, whatever the size of its .weights
+_MOST_TEXT = 2**20  # bytes of a .cfg file, or of one with names
 
 
 def load_darknet(cfg: Path, weights: Path, names: Path | None = None, resize: str = "stretch") -> Checkpoint:
@@ -88,10 +92,11 @@ def fill(backbone: DarknetBackbone, content: bytes, source: Path) -> None:
 
 
 def _build(text: str, weights: Path, cfg: Path, names: Path | None, resize: str) -> Checkpoint:
-    backbone = DarknetBackbone(text)
+    content = _read_bytes(weights)
+    with AtMost(_ROOM + len(content)):  # four times as many values as the file holds
+        backbone = DarknetBackbone(text)
     head = DarknetHead(text, backbone.channels, backbone.strides)
     class_names = _read_names(names, head.classes)
-    content = _read_bytes(weights)
     fill(backbone, content, weights)
     input_config = InputConfig(image_size=backbone.input_hw, resize=resize, mean=(0.0, 0.0, 0.0), std=(255.0,) * 3)
     model = ModelConfig(backbone="darknet", neck="none", head="darknet", darknet=text)
@@ -189,4 +194,6 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _read_text(path: Path) -> str:
+    if path.is_file() and path.stat().st_size > _MOST_TEXT:
+        raise InputError(f"{path} is no file of text of Darknet: it has {path.stat().st_size:,} bytes")
     return _read_bytes(path).decode("utf-8", "replace")
