@@ -9,9 +9,10 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from yolo_lite.errors import InputError, reason
+from yolo_lite.errors import InputError, is_text, reason
 
 _FULL = 2**16  # free bytes, with the unfinished file still there
+_LONGEST_PATH = 4096  # characters
 _LONGEST = 255  # bytes of a file name on every common file system
 
 
@@ -94,6 +95,13 @@ def temporary(path: Path) -> Path:
     mark = f".{os.getpid()}.part"
     stem = os.fsencode(path.stem)[: _LONGEST - len(os.fsencode(f".{mark}{path.suffix}"))]
     return path.with_name(f".{os.fsdecode(stem)}{mark}{path.suffix}")
+
+
+def is_possible_path(text: str) -> bool:
+    """Say whether a text can be the path of a file; the system raises an error of its own when it looks for another."""
+    if "\0" in text or not is_text(text):
+        return False
+    return len(text) < _LONGEST_PATH and all(len(os.fsencode(part)) <= _LONGEST for part in Path(text).parts)
 
 
 def claim_folder(kind: str, parent: Path = Path("runs")) -> Path:

@@ -579,14 +579,14 @@ def _joined(file: Path, shares: str, seed: int) -> Splits:
     unknown = [key for key in values if canonical_split(str(key)) not in SPLITS]
     if unknown or not values:
         raise InputError(
-            f"{file}: expected train, val, test and classes, got {some([str(key) for key in unknown]) or 'nothing'}"
+            f"{file}: expected train, val, test and classes, got {some([key if isinstance(key, str) else short(key) for key in unknown]) or 'nothing'}"
         )
     _check_names(file, classes)
     splits: Splits = {}
     for key, entries in values.items():
         split = canonical_split(str(key))
         if split in splits:
-            raise InputError(f"{file} has two entries for the split {split!r}: {', '.join(map(str, values))}")
+            raise InputError(f"{file} has two entries for the split {split!r}: {some([short(key) for key in values])}")
         if entries in (None, []):
             raise InputError(f"{file}: {key!r} names no set")
         sets = [

@@ -11,10 +11,11 @@ import numpy as np
 
 from yolo_lite.data.images import read_image_size
 from yolo_lite.errors import InputError, is_text, reason, short
+from yolo_lite.files import is_possible_path
 from yolo_lite.structures import DetectionSet, ImageRecord
 
 _FAR = 1e9  # pixels
-_LONGEST_NAME, _LONGEST_PATH = 1000, 4096  # characters
+_LONGEST_NAME = 1000  # characters
 
 
 def read_coco(json_path: Path, image_folders: Sequence[Path]) -> DetectionSet:
@@ -126,7 +127,7 @@ def _is_name(value: Any) -> bool:
 
 
 def _is_file_name(value: Any) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= _LONGEST_PATH and "\0" not in value and is_text(value)
+    return isinstance(value, str) and is_possible_path(value)
 
 
 def _box(annotation: Mapping[str, Any], where: str) -> list[float]:

@@ -35,8 +35,8 @@ from yolo_lite.data.coco import read_coco
 from yolo_lite.data.images import IMAGE_SUFFIXES, read_image_size
 from yolo_lite.data.voc import read_voc, voc_class_names
 from yolo_lite.data.yolo_txt import read_yolo_txt
-from yolo_lite.errors import InputError, some, suggest
-from yolo_lite.files import read_text
+from yolo_lite.errors import InputError, short, some, suggest
+from yolo_lite.files import is_possible_path, read_text
 from yolo_lite.structures import DetectionSet, ImageRecord
 
 Splits = dict[str, Callable[[], DetectionSet]]
@@ -184,6 +184,8 @@ def locate(file: Path, text: str) -> Path:
     expanded = os.path.expandvars(os.path.expanduser(text))
     if "$" in expanded:
         raise InputError(f"{file}: {text!r} uses a variable that is not set in the environment")
+    if not is_possible_path(expanded):
+        raise InputError(f"{file}: {short(text)} is no path of a file or folder")
     tried = [file.parent / expanded, Path(expanded)]
     for path in tried:
         if path.exists():
@@ -420,7 +422,7 @@ def _voc_lists(root: Path, folder: Path) -> dict[str, list[Path]]:
         file = root / "ImageSets" / "Main" / f"{name}.txt"
         if file.is_file() and (name != "trainval" or "train" not in splits):
             stems = [line.split()[0] for line in read_text(file).splitlines() if line.strip()]
-            missing = [stem for stem in stems if not (folder / f"{stem}.xml").is_file()]
+            missing = [s for s in stems if not is_possible_path(f"{s}.xml") or not (folder / f"{s}.xml").is_file()]
             if missing:
                 raise InputError(f"{file} lists {some(missing)}, without an XML file in {folder}")
             splits["train" if name == "trainval" else name] = [folder / f"{stem}.xml" for stem in stems]
@@ -444,18 +446,18 @@ def _yaml_splits(file: Path, difficult: bool = False) -> Splits:
     unknown = [key for key in values if canonical_split(str(key)) not in ("train", "val", "test") and key != "classes"]
     if unknown or not values:
         raise InputError(
-            f"{file}: unknown key {unknown[0]!r}; expected train, val, test, classes, or names for YOLO txt"
+            f"{file}: unknown key {short(unknown[0])}; expected train, val, test, classes, or names for YOLO txt"
             if unknown
             else f"{file} is empty; expected train:, val: and folders or JSON files"
         )
     classes = values.pop("classes", None)
     if classes is not None and not isinstance(classes, list):
-        raise InputError(f"{file}: classes must be a list of names, got {classes!r}")
+        raise InputError(f"{file}: classes must be a list of names, got {short(classes)}")
     splits: Splits = {}
     for key, entries in values.items():
         split = canonical_split(str(key))
         if split in splits:
-            raise InputError(f"{file} has two entries for the split {split!r}: {', '.join(map(str, values))}")
+            raise InputError(f"{file} has two entries for the split {split!r}: {some([short(key) for key in values])}")
         splits[split] = _merged_reader(file, split, entries, classes, difficult)
     return splits
 
@@ -482,7 +484,7 @@ def _pairs(data: DetectionSet, classes: Sequence[str]) -> tuple[list[str], list[
 def _read_entry(file: Path, split: str, entry: Any, difficult: bool) -> DetectionSet:
     if isinstance(entry, Mapping):
         if set(entry) - {"json", "images"} or "json" not in entry:
-            raise InputError(f"{file}: a set in {split!r} is a path or {{json:, images:}}, got {dict(entry)!r}")
+            raise InputError(f"{file}: a set in {split!r} is a path or {{json:, images:}}, got {short(dict(entry))}")
         json_path = locate(file, str(entry["json"]))
         folders = [locate(file, str(entry["images"]))] if "images" in entry else _beside(json_path)
         return read_coco(json_path, folders)
@@ -490,7 +492,7 @@ def _read_entry(file: Path, split: str, entry: Any, difficult: bool) -> Detectio
     if path.suffix == ".json":
         return read_coco(path, _beside(path))
     if path.is_file() and "names" not in read_yaml(path):
-        raise InputError(f"{file}: {entry!r} is itself a list of sets; name folders or JSON files")
+        raise InputError(f"{file}: {short(entry)} is itself a list of sets; name folders or JSON files")
     return read_split(path, split, difficult=difficult)
 
 
@@ -503,10 +505,12 @@ def _yolo_yaml_splits(file: Path, values: Mapping[str, Any]) -> Splits:
     names = values["names"]
     if isinstance(names, Mapping):
         if set(names) != set(range(len(names))):
-            raise InputError(f"{file}: names must be numbered 0..{len(names) - 1} without gaps, got {list(names)}")
+            raise InputError(
+                f"{file}: names must be numbered 0..{len(names) - 1} without gaps, got {short(list(names))}"
+            )
         names = [names[i] for i in range(len(names))]
     if not isinstance(names, list) or not names:
-        raise InputError(f"{file}: names must be a list of class names, got {names!r}")
+        raise InputError(f"{file}: names must be a list of class names, got {short(names)}")
     names = [str(name) for name in names]
     if len(set(names)) < len(names):
         raise InputError(f"{file}: names must differ, got {some(names)}")
@@ -522,6 +526,8 @@ def _yolo_yaml_splits(file: Path, values: Mapping[str, Any]) -> Splits:
 
 def _locate_yolo(base: Path, file: Path, text: str) -> Path:
     """Find a path of data.yaml; exporters often write ../train/images for train/images, so that is tried too."""
+    if not is_possible_path(text):
+        raise InputError(f"{file}: {short(text)} is no path of a file or folder")
     tried = [base / text, Path(text), base / re.sub(r"^(\.\./)+", "", text)]
     for path in tried:
         if path.exists():

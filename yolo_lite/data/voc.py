@@ -11,7 +11,8 @@ from xml.etree import ElementTree
 import numpy as np
 
 from yolo_lite.data.images import IMAGE_SUFFIXES, read_image_size
-from yolo_lite.errors import InputError, some
+from yolo_lite.errors import InputError, reason, short, some
+from yolo_lite.files import is_possible_path
 from yolo_lite.structures import DetectionSet, ImageRecord
 
 
@@ -64,7 +65,7 @@ def _record(file: Path, pictures: Sequence[Path], class_names: Sequence[str], nu
         where = f"{file}: object {position}"
         name = _text(one, "name", file)
         if name not in class_names:
-            raise InputError(f"{where} is of the class {name!r}, which is not among {some(list(class_names))}")
+            raise InputError(f"{where} is of the class {short(name)}, which is not among {some(list(class_names))}")
         sides = one.find("bndbox")
         if sides is None:
             raise InputError(f"{where} has no <bndbox>")
@@ -93,16 +94,18 @@ def _root(file: Path) -> ElementTree.Element:
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}") from error
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last two: an unknown encoding
-        raise InputError(f"{file} is not XML: {error}") from error
+        raise InputError(f"{file} is not XML: {reason(error)[:200]}") from error
     if root.tag != "annotation":
-        raise InputError(f"{file} is no PASCAL VOC annotation: it begins with <{root.tag}>, expected <annotation>")
+        raise InputError(
+            f"{file} is no PASCAL VOC annotation: it begins with <{short(root.tag)[1:-1]}>, expected <annotation>"
+        )
     return root
 
 
 def _picture(root: ElementTree.Element, file: Path, folders: Sequence[Path]) -> Path:
     """Return the picture: by the <filename> that is written, else by the name of the XML file."""
     written = Path((root.findtext("filename") or "").strip().replace("\\", "/")).name
-    names = [written] if written else []
+    names = [written] if written and is_possible_path(written) else []
     names += [file.stem + suffix for suffix in IMAGE_SUFFIXES]
     places = [folder / name for folder in (*folders, file.parent) for name in names]
     found = next((place for place in places if place.is_file()), None)
@@ -129,7 +132,7 @@ def _number(parent: ElementTree.Element, key: str, where: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise InputError(f"{where}: <{key}> must be a number, got {text!r}")
+        raise InputError(f"{where}: <{key}> must be a number, got {short(text)}")
     return value
 
 

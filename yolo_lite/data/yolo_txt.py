@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from yolo_lite.data.images import IMAGE_SUFFIXES, read_image_size
-from yolo_lite.errors import InputError
-from yolo_lite.files import read_text
+from yolo_lite.errors import InputError, short
+from yolo_lite.files import is_possible_path, read_text
 from yolo_lite.structures import DetectionSet, ImageRecord
 
 
@@ -59,6 +59,9 @@ def _pictures(path: Path) -> list[Path]:
         return sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != ".")
     if path.suffix == ".txt" and path.is_file():
         lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+        for line in lines:
+            if not is_possible_path(line):
+                raise InputError(f"{path} lists {short(line)}, which is no path of a picture")
         return [path.parent / line for line in lines]
     return [path] if path.is_file() else []
 
@@ -96,14 +99,14 @@ def _parse(words: list[str], classes: int, where: str) -> tuple[int, list[float]
         label, numbers = int(words[0].removesuffix(".0")), [float(word) for word in words[1:]]  # some tools write 3.0
     except ValueError:
         raise InputError(
-            f"{where} must be a class number and shares of the picture's size, got {' '.join(words)!r}"
+            f"{where} must be a class number and shares of the picture's size, got {short(' '.join(words))}"
         ) from None
     if not 0 <= label < classes:
         raise InputError(f"{where} has class {label}, but the names given are for 0..{classes - 1}")
     if not all(math.isfinite(number) for number in numbers):
-        raise InputError(f"{where} has a number that is not finite: {' '.join(words)!r}")
+        raise InputError(f"{where} has a number that is not finite: {short(' '.join(words))}")
     if any(abs(number) > 2 for number in numbers):
-        raise InputError(f"{where} must hold shares of the picture's size, from 0 to 1, got {' '.join(words)!r}")
+        raise InputError(f"{where} must hold shares of the picture's size, from 0 to 1, got {short(' '.join(words))}")
     if len(numbers) == 4:
         x, y, width, height = numbers
         if width < 0 or height < 0:
