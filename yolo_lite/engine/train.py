@@ -41,6 +41,7 @@ from yolo_lite.engine.device import (
     place,
 )
 from yolo_lite.engine.plan import plan, plan_classifier
+from yolo_lite.engine.preflight import check_batch_norm
 from yolo_lite.engine.preflight import preflight as check_first
 from yolo_lite.engine.pretrain import FOLDER, pretraining_of
 from yolo_lite.engine.run import Listener, Prepared, Run, strong_epochs
@@ -257,6 +258,7 @@ def _carry_out(
     prepare = prepare_detection if config.classifier.model == "none" else prepare_classification
     prepared = prepare(run, start, device, listener)
     model = place(prepared.model, device)
+    check_batch_norm(prepared, config, "--set pretrain.batch_size=" if run.crops else "--batch-size")
     if preflight:
         listener.say(check_first(prepared, config, device, precision))
     folder = out if resumed or begun else None
