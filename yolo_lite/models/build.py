@@ -14,7 +14,7 @@ from yolo_lite.models.backbone import CSPBackbone, ShuffleBackbone
 from yolo_lite.models.blocks import fuse
 from yolo_lite.models.darknet import DarknetBackbone, DarknetHead
 from yolo_lite.models.heads import AnchorFreeHead, DistributionHead
-from yolo_lite.models.limits import AtMost
+from yolo_lite.models.limits import MOST_VALUES, AtMost
 from yolo_lite.models.neck import PAN, GhostPAN, NoNeck
 from yolo_lite.models.yolo import Yolo
 from yolo_lite.models.yolov1 import DenseGridHead, GridHead, YOLOv1Backbone
@@ -54,17 +54,20 @@ def build_detector(config: Config, classes: int, seed: int = 0) -> Yolo:
     Raises:
         InputError: for a part that does not exist, naming those that do, or a network that is too large.
     """
-    _check_parts(config.model)
+    if config.model.backbone == "darknet":  # whose layers are tried while they are built, which takes long
+        _check_parts(config.model)
+    else:
+        outline_detector(config, classes)
     with torch.random.fork_rng(devices=[]), AtMost():
         torch.manual_seed(seed)
         return _assemble(config, config.model, classes)
 
 
-def outline_detector(config: Config, classes: int, values: int) -> Yolo:
-    """Build the network to be filled from a file that holds so many values: its own are whatever lies in memory.
+def outline_detector(config: Config, classes: int, values: int = MOST_VALUES) -> Yolo:
+    """Build the network with at most so many values, which are whatever lies in memory, to be filled from a file.
 
     Raises:
-        InputError: as build_detector does, or where it has more values than that.
+        InputError: as build_detector does.
     """
     _check_parts(config.model)
     with AtMost(values, draw=False):

@@ -14,7 +14,7 @@ from yolo_lite.errors import InputError, reason, suggest
 from yolo_lite.models.blocks import fuse
 from yolo_lite.models.build import BACKBONES, NORMS
 from yolo_lite.models.course import COURSE, Task, TooSmall, imagenet_weights, shape_after
-from yolo_lite.models.limits import AtMost
+from yolo_lite.models.limits import MOST_VALUES, AtMost
 
 LOSSES = ("cross_entropy", "mse", "binary", "margin")
 DETECTORS = {"yolo_lite-n-cls": "csp", "yolo_lite-shuffle-cls": "shuffle"}  # the detectors' own backbones
@@ -80,16 +80,18 @@ def build_classifier(config: Config, classes: int, seed: int = 0) -> ClassifierN
         InputError: for a name or setting that does not exist, an input that is too small for the network, or a network
             that is too large.
     """
+    if config.classifier.model in DETECTORS:
+        outline_classifier(config, classes)
     with torch.random.fork_rng(devices=[]), AtMost():
         torch.manual_seed(seed)
         return _assemble(config, classes, INITS.get(config.classifier.init))
 
 
-def outline_classifier(config: Config, classes: int, values: int) -> ClassifierNet:
-    """Build the network to be filled from a file that holds so many values: its own are whatever lies in memory.
+def outline_classifier(config: Config, classes: int, values: int = MOST_VALUES) -> ClassifierNet:
+    """Build the network with at most so many values, which are whatever lies in memory, to be filled from a file.
 
     Raises:
-        InputError: as build_classifier does, or where it has more values than that.
+        InputError: as build_classifier does.
     """
     with AtMost(values, draw=False):
         return _assemble(config, classes, None)
