@@ -578,8 +578,8 @@ def _joined(file: Path, shares: str, seed: int) -> Splits:
     classes = values.pop("classes", None)
     unknown = [key for key in values if canonical_split(str(key)) not in SPLITS]
     if unknown or not values:
-        names = some([key if isinstance(key, str) else short(key) for key in unknown])
-        raise InputError(f"{file}: expected train, val, test and classes, got {names or 'nothing'}")
+        told = some([key if isinstance(key, str) else short(key) for key in unknown])
+        raise InputError(f"{file}: expected train, val, test and classes, got {told or 'nothing'}")
     _check_names(file, classes)
     splits: Splits = {}
     for key, entries in values.items():

@@ -14,6 +14,8 @@ from yolo_lite.errors import InputError
 MOST_VALUES = 2**30  # of a network; YOLOv1 as in its paper, the largest one here, has a quarter of that
 _FACTORIES = frozenset((torch.empty, torch.zeros, torch.ones, torch.randn))
 
+_DRAWN = frozenset(("normal_", "uniform_", "kaiming_normal_", "kaiming_uniform_", "trunc_normal_"))
+
 
 class AtMost(TorchFunctionMode):
     """Refuse to build more than so many values inside a `with`.
@@ -43,7 +45,7 @@ class AtMost(TorchFunctionMode):
             if self.left < 0:
                 raise InputError(f"the network is too large: it has more than {self.most:,} values")
             func = func if self.draw or func is not torch.randn else torch.empty
-        if not self.draw and getattr(func, "__name__", "") in ("normal_", "uniform_"):
+        if not self.draw and getattr(func, "__name__", "") in _DRAWN:
             return args[0] if args else kwargs["tensor"]
         return func(*args, **kwargs)
 
