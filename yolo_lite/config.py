@@ -233,9 +233,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         InputError: where the file is missing, is not YAML or holds something else.
     """
+    if path.is_file() and path.stat().st_size > _MOST_YAML:
+        raise InputError(f"{path} is larger than any configuration or list of names ({_MOST_YAML >> 20} MiB)")
     try:
-        if path.stat().st_size > _MOST_YAML:
-            raise InputError(f"{path} is larger than any configuration or list of names ({_MOST_YAML >> 20} MiB)")
         values = _load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {reason(error)}") from error

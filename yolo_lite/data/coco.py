@@ -91,7 +91,7 @@ def _labels(categories: Iterable[Any], source: Path) -> dict[int, int]:
     labels: dict[int, int] = {}
     names = set()
     for label, category in enumerate(categories):
-        if not isinstance(category, Mapping) or not _is_id(category.get("id")) or not _is_name(category.get("name")):
+        if not isinstance(category, Mapping) or not _is_id(category.get("id")) or not is_name(category.get("name")):
             raise InputError(f"{source}: every category needs an integer id and a name, got {short(category)}")
         if category["id"] in labels or category["name"] in names:
             raise InputError(
@@ -119,7 +119,7 @@ def _is_id(value: Any) -> bool:
     return isinstance(value, int) and value.bit_length() < 64
 
 
-def _is_name(value: Any) -> bool:
+def is_name(value: Any) -> bool:
     """Tell whether a category can be called so: text, or a number as some tools write it."""
     if isinstance(value, str):
         return len(value) <= _LONGEST_NAME and is_text(value)

@@ -10,12 +10,12 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from yolo_lite.data.coco import read_json
+from yolo_lite.data.coco import is_name, read_json
 from yolo_lite.data.discover import canonical_split, find_splits, read_splits
 from yolo_lite.data.doctor import coco_fault, coco_source
 from yolo_lite.data.write import Progress, check_new, coco_content, file_names, lost_outlines, place_pictures
 from yolo_lite.errors import InputError, some, suggest
-from yolo_lite.files import make_folder, whole_folder, write_atomically
+from yolo_lite.files import is_possible_path, make_folder, whole_folder, write_atomically
 
 Content = dict[str, Any]  # of a COCO annotation file
 
@@ -176,8 +176,10 @@ def _read(data: Path, splits: Sequence[str]) -> Iterator[tuple[str, _Whole]]:
 def _coco(json_path: Path, folders: Sequence[Path]) -> _Whole:
     content = read_json(json_path)
     fault = coco_fault(content)
-    if not fault and any("name" not in one for one in content["categories"]):
+    if not fault and not all(is_name(one.get("name")) for one in content["categories"]):
         fault = "every category needs a name"
+    if not fault and not all(is_possible_path(one["file_name"]) for one in content["images"]):
+        fault = "every image needs a file_name that a file can have"
     if not fault and len({one["id"] for one in content["images"]}) < len(content["images"]):
         fault = "two images share an id"
     if fault:
