@@ -33,7 +33,14 @@ import numpy as np
 import numpy.typing as npt
 
 from yolo_lite.config import read_yaml
-from yolo_lite.data.discover import canonical_split, find_splits, is_detection_set, locate, read_train_and_val
+from yolo_lite.data.discover import (
+    canonical_split,
+    check_name_list,
+    find_splits,
+    is_detection_set,
+    locate,
+    read_train_and_val,
+)
 from yolo_lite.data.images import IMAGE_SUFFIXES
 from yolo_lite.data.unpack import DAMAGED, Unpacked, open_unpacked
 from yolo_lite.errors import InputError, reason, short, some, suggest
@@ -603,6 +610,7 @@ def _joined(file: Path, shares: str, seed: int) -> Splits:
 def _check_names(file: Path, classes: Any) -> None:
     if classes is not None and (not isinstance(classes, list) or not classes):
         raise InputError(f"{file}: classes must be a list of names, got {short(classes)}")
+    check_name_list(file, "classes", classes or ())
 
 
 def _entry(file: Path, split: str, entry: Any, shares: str, seed: int) -> ClassificationSet:

@@ -35,7 +35,7 @@ from yolo_lite.data.coco import read_coco
 from yolo_lite.data.images import IMAGE_SUFFIXES, read_image_size
 from yolo_lite.data.voc import read_voc, voc_class_names
 from yolo_lite.data.yolo_txt import read_yolo_txt
-from yolo_lite.errors import InputError, short, some, suggest
+from yolo_lite.errors import InputError, is_text, short, some, suggest
 from yolo_lite.files import is_possible_path, read_text
 from yolo_lite.structures import DetectionSet, ImageRecord
 
@@ -47,6 +47,7 @@ _LAYOUTS = (
 )
 _YOLO_FILES = ("data.yaml", "data.yml", "dataset.yaml")
 _HELD_OUT = 0.1
+_LONGEST_NAME = 1000  # characters
 
 
 def read_split(
@@ -191,6 +192,13 @@ def locate(file: Path, text: str) -> Path:
         if path.exists():
             return path
     raise InputError(f"{file}: {text!r} does not exist; tried {tried[0]} and {tried[1].absolute()}")
+
+
+def check_name_list(file: Path, key: str, names: Sequence[Any]) -> None:
+    """Raise InputError where a YAML file has a list, a mapping or a text of no end in the place of a name."""
+    for name in names:
+        if isinstance(name, Mapping | list | tuple | set) or not is_text(str(name)) or len(str(name)) > _LONGEST_NAME:
+            raise InputError(f"{file}: {key} must be names of at most {_LONGEST_NAME:,} characters, got {short(name)}")
 
 
 def canonical_split(name: str) -> str:
@@ -453,6 +461,7 @@ def _yaml_splits(file: Path, difficult: bool = False) -> Splits:
     classes = values.pop("classes", None)
     if classes is not None and not isinstance(classes, list):
         raise InputError(f"{file}: classes must be a list of names, got {short(classes)}")
+    check_name_list(file, "classes", classes or ())
     splits: Splits = {}
     for key, entries in values.items():
         split = canonical_split(str(key))
@@ -511,6 +520,7 @@ def _yolo_yaml_splits(file: Path, values: Mapping[str, Any]) -> Splits:
         names = [names[i] for i in range(len(names))]
     if not isinstance(names, list) or not names:
         raise InputError(f"{file}: names must be a list of class names, got {short(names)}")
+    check_name_list(file, "names", names)
     names = [str(name) for name in names]
     if len(set(names)) < len(names):
         raise InputError(f"{file}: names must differ, got {some(names)}")

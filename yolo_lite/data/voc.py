@@ -15,6 +15,10 @@ from yolo_lite.errors import InputError, reason, short, some
 from yolo_lite.files import is_possible_path
 from yolo_lite.structures import DetectionSet, ImageRecord
 
+_FAR = 1e9  # pixels
+_LONGEST_NAME = 1000  # characters
+_MOST_BYTES = 2**24  # of a file
+
 
 def read_voc(
     files: Sequence[Path],
@@ -90,7 +94,11 @@ def _record(file: Path, pictures: Sequence[Path], class_names: Sequence[str], nu
 
 def _root(file: Path) -> ElementTree.Element:
     try:
+        if file.stat().st_size > _MOST_BYTES:
+            raise InputError(f"{file} is no annotation of one picture: it has {file.stat().st_size:,} bytes")
         root = ElementTree.fromstring(file.read_bytes())
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}") from error
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last two: an unknown encoding
@@ -131,7 +139,7 @@ def _number(parent: ElementTree.Element, key: str, where: str) -> float:
         value = float(text or "")
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
+    if not abs(value) < _FAR:
         raise InputError(f"{where}: <{key}> must be a number, got {short(text)}")
     return value
 
@@ -140,4 +148,6 @@ def _text(parent: ElementTree.Element, key: str, file: Path) -> str:
     text = (parent.findtext(key) or "").strip()
     if not text:
         raise InputError(f"{file}: an object has no <{key}>")
+    if len(text) > _LONGEST_NAME:
+        raise InputError(f"{file}: the <{key}> of an object has {len(text):,} characters")
     return text

@@ -14,7 +14,7 @@ from yolo_lite.config import Config, InputConfig, ModelConfig, check_image_size
 from yolo_lite.engine.checkpoint import Checkpoint, save_checkpoint
 from yolo_lite.errors import InputError
 from yolo_lite.files import make_folder
-from yolo_lite.models.build import build_detector
+from yolo_lite.models.build import build_detector, outline_detector
 from yolo_lite.models.darknet import DarknetBackbone, DarknetConnected, DarknetConv, DarknetHead, DarknetLocal
 from yolo_lite.models.limits import AtMost
 
@@ -93,7 +93,8 @@ def fill(backbone: DarknetBackbone, content: bytes, source: Path) -> None:
 
 def _build(text: str, weights: Path, cfg: Path, names: Path | None, resize: str) -> Checkpoint:
     content = _read_bytes(weights)
-    with AtMost(_ROOM + len(content)):  # four times as many values as the file holds
+    most = _ROOM + len(content)  # four times as many values as the file holds
+    with AtMost(most, draw=False):
         backbone = DarknetBackbone(text)
     head = DarknetHead(text, backbone.channels, backbone.strides)
     class_names = _read_names(names, head.classes)
@@ -101,7 +102,7 @@ def _build(text: str, weights: Path, cfg: Path, names: Path | None, resize: str)
     input_config = InputConfig(image_size=backbone.input_hw, resize=resize, mean=(0.0, 0.0, 0.0), std=(255.0,) * 3)
     model = ModelConfig(backbone="darknet", neck="none", head="darknet", darknet=text)
     config = Config(name=cfg.stem, model=model, input=input_config)
-    detector = build_detector(config, head.classes)
+    detector = outline_detector(config, head.classes, most)
     state = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
     state |= {name: tensor for name, tensor in detector.state_dict().items() if name in ("mean", "std")}
     about = {
