@@ -329,7 +329,7 @@ def test_a_run_of_the_other_kind_is_not_resumed(interrupted: Path, capsys: Captu
     run = str(interrupted / "run")
     line = refused(capsys, "train", "--resume", "--out", run)
     assert f"{run} is a run of classify train; go on with it with yolo-lite classify train --resume" in line
-    save_detector(Path("boxes/last.pt"), epoch=1, run=Run("set").to_plain())
+    save_detector(Path("boxes/last.pt"), epoch=0, run=Run("set").to_plain())
     line = refused(capsys, "classify", "train", "--resume", "--out", "boxes")
     assert "boxes is a run of train; go on with it with yolo-lite train --resume" in line
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -202,3 +203,80 @@ def test_plot_stats_takes_any_number_of_objects(count: int) -> None:
     centres = np.full((count, 2), 0.5)
     plot_stats({"train": [count, 0]}, ["a", "$b"], {"train": np.full(count, 30.0)}, centres, Path("a.png"))
     assert pixels("a.png").shape[1] == 1100
+
+
+def _json(**changes: str) -> str:
+    """Return a COCO file with one picture, in which some texts are replaced."""
+    parts = {
+        "id": "1",
+        "file": '"0001.png"',
+        "size": '"height": 96, "width": 128',
+        "box": "[1, 2, 30, 40]",
+        "name": '"disc"',
+    }
+    parts |= changes
+    return (
+        f'{{"images": [{{"id": {parts["id"]}, "file_name": {parts["file"]}, {parts["size"]}}}], "annotations": '
+        f'[{{"id": 1, "image_id": 1, "category_id": 7, "bbox": {parts["box"]}}}], '
+        f'"categories": [{{"id": 7, "name": {parts["name"]}}}]}}'
+    )
+
+
+CRAFTED = {
+    "deep lists": "[" * 100_000,
+    "deep mappings": '{"a":' * 100_000,
+    "an id of 5,000 digits": _json(id="9" * 5000),
+    "an id of 4,000 digits": _json(id="9" * 4000),
+    "a side of 5,000 digits": _json(box=f"[1, 2, 30, {'9' * 5000}]"),
+    "a side of 4,000 digits": _json(box=f"[1, 2, 30, {'9' * 4000}]"),
+    "a height of 4,000 digits": _json(size=f'"height": {"9" * 4000}, "width": 128'),
+    "a list where the name belongs": _json(name='["disc"]'),
+    "a mapping where the name belongs": _json(name='{"a": 1}'),
+    "nothing where the name belongs": _json(name="null"),
+    "half a character in the name": _json(name='"\\ud800"'),
+    "a name of a million letters": _json(name=f'"{"x" * 1_000_000}"'),
+    "a list where the file belongs": _json(file='["0001.png"]'),
+    "half a character in the file": _json(file='"\\ud800.png"'),
+    "a file that no disk holds": _json(file=f'"{"x" * 5000}.png"'),
+    "a file with a zero": _json(file='"a\\u0000.png"'),
+    "a deep box": _json(box="[" * 800 + "]" * 800),
+}
+
+
+@pytest.mark.parametrize("name", CRAFTED)
+def test_a_crafted_file_is_one_line_and_leaves_no_folder(
+    name: str, coco_set: MakeSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = coco_set({"train": 1})
+    (root / "annotations" / "instances_train.json").write_text(CRAFTED[name])
+    out = root.parent / "out"
+    for command in (
+        *(["convert", "--to", layout, "--out", str(out)] for layout in ("coco", "yolo", "voc")),
+        ["subset", "--images", "1", "--out", str(out)],
+        ["stats", "--out", str(root / "stats.png")],
+    ):
+        status = main(["data", command[0], "--data", str(root), *command[1:]])
+        if (command[0], status) == ("subset", 0):  # which copies boxes as they are
+            shutil.rmtree(out)
+            continue
+        assert status == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert len(error) < 1300
+        assert list(root.parent.iterdir()) == [root]
+    assert main(["data", "check", "--data", str(root)]) in (1, 2)
+
+
+@pytest.mark.parametrize("layout", ["coco", "yolo", "voc", "subset"])
+def test_a_conversion_that_fails_half_way_leaves_nothing(
+    layout: str, coco_set: MakeSet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = coco_set({"train": 3, "val": 2})
+    (root / "images" / "0005.png").unlink()
+    command = ["subset"] if layout == "subset" else ["convert", "--to", layout]
+    for out in (root.parent / "new" / "out", root.parent / "empty"):
+        (root.parent / "empty").mkdir(exist_ok=True)
+        assert main(["data", *command, "--data", str(root), "--out", str(out)]) == 2
+        assert "0005.png" in capsys.readouterr().err
+        assert sorted(path.name for path in root.parent.iterdir()) == ["empty", "set"]
+        assert not any((root.parent / "empty").iterdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -371,3 +372,65 @@ def test_config_from_dict_does_not_modify_its_values() -> None:
 def test_a_configuration_cannot_be_changed_in_place() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Config().train.lr = 1.0  # type: ignore[misc]
+
+
+_BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 12)
+)
+_MERGED = "a0: &a0 {x: 1}\n" + "".join(
+    f"a{i}: &a{i} {{<<: [*a{i - 1}{f', *a{i - 1}' * 9}], y{i}: 1}}\n" for i in range(1, 12)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        pytest.param(_BOMB, "its aliases refer to each other too often", id="aliases of aliases"),
+        pytest.param("a: &a [*a]\n", "", id="a list in itself"),
+        pytest.param("a: " + "[" * 5000, "it is nested too deeply", id="deep lists"),
+        pytest.param("a: " + "{a: " * 1000, "it is nested too deeply", id="deep mappings"),
+        pytest.param("a: " + "9" * 5000, "", id="a number of 5,000 digits"),
+        pytest.param("a: 2020-13-45\n", "", id="no such day"),
+        pytest.param("a: 0x_\n", "", id="a number without digits"),
+        pytest.param("a: !!int x\n", "", id="no number"),
+    ],
+)
+def test_a_yaml_file_that_is_a_bomb_is_refused_in_one_line(text: str, why: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"a.yaml is not valid YAML") as caught:
+        read_yaml(tmp_path / "a.yaml")
+    assert why in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_merges_of_merges_have_an_end(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(_MERGED)
+    with contextlib.suppress(InputError):  # newer versions of PyYAML merge each key once
+        assert len(read_yaml(tmp_path / "a.yaml")["a11"]) == 12
+
+
+def test_aliases_and_merges_of_ordinary_size_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("base: &base {epochs: 3, lr: 0.1}\ntrain: {<<: *base, lr: 0.2}\nagain: *base\n")
+    values = read_yaml(tmp_path / "a.yaml")
+    assert values["train"] == {"epochs": 3, "lr": 0.2}
+    assert values["again"] == {"epochs": 3, "lr": 0.1}
+
+
+def test_a_yaml_file_of_many_megabytes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes(b"#" * (2**22 + 1))
+    with pytest.raises(InputError, match="larger than any configuration"):
+        read_yaml(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), "x" * 10**5, [1] * 10**5, {"a": 1}, float("nan"), None, [[1]]])
+@pytest.mark.parametrize(
+    "key", ["name", "model.widths", "model.head_depth", "train.lr", "train.epochs", "augment.scale"]
+)
+def test_no_value_makes_a_message_long(key: str, value: object) -> None:
+    if (key, value) == ("name", None):
+        return  # which is the text "none"
+    with pytest.raises(InputError) as caught:
+        override_config(Config(), {key: value})
+    assert key in str(caught.value)
+    assert len(str(caught.value)) < 400

@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from yolo_lite.errors import counted, printable, reason
+from yolo_lite.errors import counted, is_text, printable, reason, short, some, suggest
 
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 epochs"), (1, "1 epoch"), (2, "2 epochs"), (1234, "1,234 epochs")])
@@ -39,3 +39,41 @@ def test_a_reason_is_the_systems_own_words() -> None:
     assert reason(PermissionError(13, "Permission denied", "/some/file")) == "Permission denied"
     assert reason(OSError("image file is truncated\n(3 bytes)")) == "image file is truncated (3 bytes)"
     assert reason(ValueError()) == "ValueError"
+
+
+def test_what_a_value_is_fits_into_a_line_whatever_it_is() -> None:
+    deep: object = 1
+    for _ in range(100_000):
+        deep = [deep]
+    endless: list[object] = []
+    endless.append(endless)
+    odd = (
+        deep,
+        endless,
+        {"a": deep},
+        10**5000,
+        "x" * 10**6,
+        list(range(10**5)),
+        {"k" * 10**5: 1},
+        object(),
+        "a\nb\x1b",
+    )
+    for value in odd:
+        assert len(short(value)) <= 200
+        assert short(value).isprintable()
+
+
+@pytest.mark.parametrize("value", [None, True, -1.5, 7, "a b", [1, 2], {"a": [1]}, ("x",)])
+def test_a_small_value_is_as_python_writes_it(value: object) -> None:
+    assert short(value) == repr(value)
+
+
+def test_long_names_are_cut_where_several_are_listed() -> None:
+    assert some(["x" * 1000, "b"]) == "x" * 77 + "..., b"
+    assert len(suggest("x" * 10**6, ["x" * 10**6])) < 200 or "known" in suggest("x" * 10**6, ["x" * 10**6])
+
+
+def test_text_that_no_file_can_hold() -> None:
+    assert is_text("Kätzchen")
+    assert is_text("caf\udce9")  # a folder's name that is not UTF-8, as Python reads it
+    assert not is_text("\ud800")

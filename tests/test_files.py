@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from yolo_lite.errors import InputError
-from yolo_lite.files import check_readable, claim_folder, read_bytes, read_text, temporary, write_atomically
+from yolo_lite.files import (
+    check_readable,
+    claim_folder,
+    is_possible_path,
+    read_bytes,
+    read_text,
+    temporary,
+    whole_folder,
+    write_atomically,
+)
 
 
 def test_text_is_read_with_and_without_a_byte_order_mark(tmp_path: Path) -> None:
@@ -90,3 +99,33 @@ def test_a_folder_that_cannot_be_created_is_refused(tmp_path: Path, monkeypatch:
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(InputError, match="choose another output path"):
         claim_folder("detect")
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_folder_is_whole_or_not_there(there: bool, tmp_path: Path) -> None:
+    out = tmp_path / "a" / "b" / "out"
+    if there:
+        out.mkdir(parents=True)
+    for error in (InputError("cannot write it"), KeyboardInterrupt()):
+        with pytest.raises(type(error)), whole_folder(out) as part:
+            (part / "half.txt").write_text("half")
+            raise error
+        assert sorted(tmp_path.rglob("*")) == ([tmp_path / "a", tmp_path / "a" / "b", out] if there else [])
+    with whole_folder(out) as part:
+        (part / "images").mkdir()
+        (part / "images" / "1.txt").write_text("whole")
+        assert not any(out.glob("[!.]*"))
+    assert [path.name for path in sorted(out.rglob("*"))] == ["images", "1.txt"]
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_messages_name_the_folder_that_was_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught, whole_folder(tmp_path / "out") as part:
+        raise InputError(f"cannot write {part / 'a.json'}: no space is left on the disk")
+    assert str(caught.value) == f"cannot write {tmp_path / 'out' / 'a.json'}: no space is left on the disk"
+
+
+def test_texts_that_no_file_is_called() -> None:
+    assert is_possible_path("images/Kätzchen 1.jpg")
+    for text in ("a\0b", "\ud800", "x" * 256, "é" * 128, "a/" * 3000):
+        assert not is_possible_path(text)

@@ -14,8 +14,15 @@ from typing import Any
 
 import yaml
 
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, reason, short
 from yolo_lite.files import read_text
+
+MOST_PIXELS = 16_384  # along a side of the network's input
+_WIDEST = 16_384  # channels
+_LONGEST = 1_000_000  # epochs, or pictures in a batch
+_MOST_ENTRIES = 1000  # of a list
+_MOST_TEXT, _MOST_CFG = 4096, 2**20  # characters: of a setting, and of a whole .cfg file of Darknet
+_MOST_YAML = 2**22  # characters of a file, and of what its aliases make of it
 
 
 def _between(default: Any, minimum: float, maximum: float = float("inf")) -> Any:
@@ -27,18 +34,22 @@ class ModelConfig:
     """The network: one backbone, neck and head, each chosen by name (see models/build.py)."""
 
     backbone: str = "csp"  # or shuffle, yolov1, darknet
-    stem_width: int = _between(16, 1)
-    widths: tuple[int, ...] = _between((32, 64, 128, 256), 1)  # channels of the stages at stride (4,) 8, 16, 32
-    depths: tuple[int, ...] = _between((1, 2, 2, 1), 1)  # bottlenecks or units in each stage
+    stem_width: int = _between(16, 1, _WIDEST)
+    widths: tuple[int, ...] = _between(
+        (32, 64, 128, 256), 2, _WIDEST
+    )  # channels of the stages at stride (4,) 8, 16, 32
+    depths: tuple[int, ...] = _between((1, 2, 2, 1), 1, 200)  # bottlenecks or units in each stage
     neck: str = "pan"  # or ghost_pan, none
-    neck_width: int = _between(64, 1)
+    neck_width: int = _between(64, 2, _WIDEST)
     head: str = "anchor_free"  # or distribution; of YOLOv1: grid, dense_grid; darknet
-    head_width: int = _between(64, 1)  # of anchor_free; the other keeps the neck's
-    head_depth: int = _between(2, 1)  # layers in each branch
+    head_width: int = _between(64, 1, _WIDEST)  # of anchor_free; the other keeps the neck's
+    head_depth: int = _between(2, 1, 100)  # layers in each branch
     darknet: str = ""  # of the backbone darknet: the text of its .cfg file
-    darknet_levels: tuple[int, ...] = _between((), 0)  # layers whose maps leave it; none: those its own outputs read
-    boxes_per_cell: int = _between(2, 1)  # of YOLOv1's heads
-    cells: int = _between(7, 1)  # along each side, of dense_grid
+    darknet_levels: tuple[int, ...] = _between(
+        (), 0, 10_000
+    )  # layers whose maps leave it; none: those its own outputs read
+    boxes_per_cell: int = _between(2, 1, 100)  # of YOLOv1's heads
+    cells: int = _between(7, 1, 512)  # along each side, of dense_grid
     norm: str = "batch"  # or none: folded into the convolutions, which then have biases
 
 
@@ -61,7 +72,7 @@ class ClassifierConfig:
 class InputConfig:
     """How a picture becomes the network's input."""
 
-    image_size: tuple[int, int] = _between((320, 320), 1)  # height, width; of a detector multiples of 32
+    image_size: tuple[int, int] = _between((320, 320), 1, MOST_PIXELS)  # height, width; of a detector multiples of 32
     channels: int = _between(3, 1, 3)  # 1: a classifier of grey pictures
     resize: str = "letterbox"  # or stretch
     max_16bit: int = _between(
@@ -93,7 +104,7 @@ class LossConfig:
 
     assigner: str = "task_aligned"  # or static
     static_share: float = _between(0.1, 0, 1)  # share of the steps, at the start, with the static assigner
-    top_k: int = _between(10, 1)
+    top_k: int = _between(10, 1, 10_000)
     alpha: float = _between(1.0, 0)  # exponent of the class score in the alignment
     beta: float = _between(6.0, 0)  # exponent of the IoU in the alignment
     box: str = "ciou"  # or giou, diou, iou
@@ -116,9 +127,9 @@ class PretrainConfig:
     So was YOLOv1 trained (Redmon et al. 2016, section 2.2), though on other pictures. These are the run's own.
     """
 
-    crops: int = _between(0, 0)  # epochs over the objects and as much background; 0 for none
-    image_size: tuple[int, int] = _between((96, 96), 32)  # height, width of a cut-out object
-    batch_size: int = _between(64, 1)
+    crops: int = _between(0, 0, _LONGEST)  # epochs over the objects and as much background; 0 for none
+    image_size: tuple[int, int] = _between((96, 96), 32, MOST_PIXELS)  # height, width of a cut-out object
+    batch_size: int = _between(64, 1, _LONGEST)
     lr: float = _between(0.002, 0)
 
 
@@ -126,16 +137,16 @@ class PretrainConfig:
 class TrainConfig:
     """The training loop."""
 
-    epochs: int = _between(100, 1)
-    batch_size: int = _between(16, 1)
+    epochs: int = _between(100, 1, _LONGEST)
+    batch_size: int = _between(16, 1, _LONGEST)
     optimizer: str = "adamw"  # or sgd, rmsprop, adam, muon
     momentum: float = _between(0.9, 0, 0.9999)  # of sgd and rmsprop
     lr: float = _between(0.001, 0)
     weight_decay: float = _between(0.05, 0)  # on convolution and linear weights only
     schedule: str = "flat_cosine"  # or cosine, steps, constant
-    milestones: tuple[int, ...] = _between((), 1)  # of steps: after each of these epochs...
+    milestones: tuple[int, ...] = _between((), 1, _LONGEST)  # of steps: after each of these epochs...
     step_factor: float = _between(0.1, 1e-6, 1)  # ...the rate is multiplied by this
-    warmup_steps: int = _between(500, 0)  # at most...
+    warmup_steps: int = _between(500, 0, 2**53)  # at most...
     warmup_share: float = _between(0.05, 0, 1)  # ...this share of all steps
     flat_share: float = _between(0.4, 0, 1)  # share of the steps, warm-up included, before the cosine begins
     final_lr: float = _between(0.05, 0, 1)  # the cosine's end, as a share of lr
@@ -146,17 +157,19 @@ class TrainConfig:
     # where the start knows classes of the data, else 0.
     keep_start: float = _between(0.0, -1, 0.99)
     precision: str = "auto"  # bf16 where the machine computes in it, else fp32; or fp32, bf16
-    accumulate: int = _between(1, 1)  # a batch goes through the network in so many parts, and makes one step
+    accumulate: int = _between(1, 1, _LONGEST)  # a batch goes through the network in so many parts, and makes one step
     teacher: str = ""  # weights of a detector that helps this one learn: a file or the bare name of a shipped one
     freeze: str = "none"  # or backbone: its weights stay as they are, of a detector
     repeat_threshold: float = _between(0.0, 0, 1)  # classes in a smaller share of the pictures are shown more often
-    steps_per_epoch: int = _between(0, 0)  # at most; 0 means as many as there are batches
+    steps_per_epoch: int = _between(0, 0, 2**53)  # at most; 0 means as many as there are batches
     tensorboard: bool = False  # write every epoch's numbers for TensorBoard as well
     compile: bool = False  # torch.compile the network, of which GPUs may be faster
     deterministic: bool = False  # refuse operations that may differ from run to run
-    evaluate_every: int = _between(1, 1)  # epochs
-    patience: int = _between(0, 0)  # stop after so many epochs without a better one; 0 means never
-    workers: int = _between(-1, -1)  # processes that load pictures; -1: 2 where a CPU computes, beside a GPU up to 8
+    evaluate_every: int = _between(1, 1, _LONGEST)  # epochs
+    patience: int = _between(0, 0, _LONGEST)  # stop after so many epochs without a better one; 0 means never
+    workers: int = _between(
+        -1, -1, 4096
+    )  # processes that load pictures; -1: 2 where a CPU computes, beside a GPU up to 8
     cache: str = "auto"  # decoded pictures stay in memory where they fit; or ram (or else stop), none
     seed: int = _between(0, 0, 2**53)
 
@@ -215,9 +228,9 @@ def parse_setting(text: str) -> tuple[str, object]:
     if not equals:
         raise InputError(f"--set expects KEY=VALUE such as train.lr=0.002, got {text!r}")
     try:
-        return key.strip(), yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"--set {text}: {value!r} is not a YAML value") from error
+        return key.strip(), _load(value)
+    except _NOT_YAML as error:
+        raise InputError(f"--set {short(text)[1:-1]}: {short(value)} is not a YAML value") from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -229,30 +242,59 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         InputError: where the file is missing, is not YAML or holds something else.
     """
+    if path.is_file() and path.stat().st_size > _MOST_YAML:
+        raise InputError(f"{path} is larger than any configuration or list of names ({_MOST_YAML >> 20} MiB)")
     text = read_text(path)
     try:
-        values = _load_yaml(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2020-13-45
-        where = getattr(error, "problem_mark", None)
-        raise InputError(f"{path} is not valid YAML" + (f" (line {where.line + 1})" if where else "")) from error
+        values = _load(text)
+    except _NOT_YAML as error:
+        mark = getattr(error, "problem_mark", None)
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else reason(error)[:100]
+        raise InputError(f"{path} is not valid YAML ({f'line {mark.line + 1}' if mark else why})") from error
     if values is not None and not isinstance(values, dict):
         raise InputError(f"{path} must hold 'key: value' lines, got {type(values).__name__}")
     return values or {}
 
 
 _TEXT_KEYS = ("names", "classes")
+_NOT_YAML = (  # what PyYAML raises, besides its own error, for dates as 2020-13-45, numbers such as 0x_ and deep nesting
+    yaml.YAMLError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
 
 
-def _load_yaml(text: str) -> Any:
-    loader = yaml.SafeLoader(text)
+class _Loader(yaml.SafeLoader):
+    """PyYAML's own, with an end to what "<<" merges: a few lines could make it endless."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Merge what "<<" names into a mapping."""
+        merged = [value for key, value in node.value if key.tag == "tag:yaml.org,2002:merge"]
+        if any(len(value.value) > _MOST_ENTRIES for value in merged):
+            raise yaml.YAMLError("too much is merged")
+        super().flatten_mapping(node)
+        if merged and len(node.value) > _MOST_ENTRIES:
+            raise yaml.YAMLError("too much is merged")
+
+
+def _load(text: str) -> Any:
+    """Read YAML, class names as text; raise one of _NOT_YAML, also where aliases make much more of it than a file holds."""
+    loader = _Loader(text)
     try:
         root = loader.get_single_node()
         if root is None:
             return None
         _keep_names_as_text(root, set())
-        return loader.construct_document(root)
+        values = loader.construct_document(root)
     finally:
         loader.dispose()
+    if _written_out(values, {}) > _MOST_YAML:
+        raise ValueError("its aliases refer to each other too often")
+    return values
 
 
 def _keep_names_as_text(node: yaml.Node, seen: set[int]) -> None:
@@ -271,6 +313,18 @@ def _keep_names_as_text(node: yaml.Node, seen: set[int]) -> None:
                     if isinstance(name, yaml.ScalarNode):
                         name.tag = "tag:yaml.org,2002:str"
             _keep_names_as_text(value, seen)
+
+
+def _written_out(value: Any, sizes: dict[int, float]) -> float:
+    """Return about how many characters a value has where all its aliases are written out; one inside itself has no end."""
+    if id(value) in sizes:
+        return sizes[id(value)]
+    if isinstance(value, Mapping | list | tuple | set):
+        sizes[id(value)] = math.inf  # met again before it is known: it contains itself
+        parts = (part for pair in value.items() for part in pair) if isinstance(value, Mapping) else iter(value)
+        sizes[id(value)] = 1 + sum(_written_out(part, sizes) for part in parts)
+        return sizes[id(value)]
+    return 1 + len(value) if isinstance(value, str | bytes) else 1
 
 
 def config_from_dict(values: Mapping[str, Any], source: str) -> Config:
@@ -305,6 +359,10 @@ def config_to_dict(config: Config) -> dict[str, Any]:
 
 def check_image_size(image_size: tuple[int, int]) -> None:
     """Raise InputError unless height and width are positive multiples of 32, the coarsest stride."""
+    if max(image_size) > MOST_PIXELS:
+        raise InputError(
+            f"image size must be at most {MOST_PIXELS:,} pixels along a side, got {short(max(image_size))}"
+        )
     if any(side <= 0 or side % 32 for side in image_size):
         near = " ".join(str(max(32, round(side / 32) * 32)) for side in image_size)
         raise InputError(
@@ -322,13 +380,16 @@ def _plain(value: Any) -> Any:
 
 def _build(cls: type, values: Any, prefix: str, source: str) -> Any:
     if not isinstance(values, Mapping):
-        raise InputError(f"{source}: {prefix.rstrip('.') or 'the file'!r} must be a section of keys, got {values!r}")
+        raise InputError(
+            f"{source}: {prefix.rstrip('.') or 'the file'!r} must be a section of keys, got {short(values)}"
+        )
     fields = {item.name: item for item in dataclasses.fields(cls)}
     types = typing.get_type_hints(cls)
     arguments = {}
     for key, value in values.items():
         if key not in fields:
-            raise InputError(f"{source}: unknown key '{prefix}{key}'{_suggestion(str(key), prefix)}")
+            name = key if isinstance(key, str) and len(key) <= 80 else short(key)
+            raise InputError(f"{source}: unknown key '{prefix}{name}'{_suggestion(name, prefix)}")
         if dataclasses.is_dataclass(types[key]):
             arguments[key] = _build(typing.cast(type, types[key]), value, f"{prefix}{key}.", source)
         else:
@@ -355,19 +416,24 @@ def _convert(value: Any, expected: Any, key: str, source: str) -> Any:
             value = (value, value)
         if not isinstance(value, list | tuple) or (inner[-1] is not ... and len(value) != len(inner)):
             count = "several" if inner[-1] is ... else str(len(inner))
-            raise InputError(f"{source}: '{key}' must be a list of {count} {inner[0].__name__}s, got {value!r}")
+            raise InputError(f"{source}: '{key}' must be a list of {count} {inner[0].__name__}s, got {short(value)}")
+        if len(value) > _MOST_ENTRIES:
+            raise InputError(f"{source}: '{key}' has {len(value):,} entries, more than {_MOST_ENTRIES:,}")
         return tuple(_convert(item, inner[0], key, source) for item in value)
     if expected is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:
             return float(value)  # YAML reads 1e-3 as text
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
     if expected is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if expected is str and value is None:
         return "none"
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
-        raise InputError(f"{source}: '{key}' must be {expected.__name__}, got {value!r}")
+        raise InputError(f"{source}: '{key}' must be {expected.__name__}, got {short(value)}")
+    most = _MOST_CFG if key == "model.darknet" else _MOST_TEXT
+    if isinstance(value, str) and len(value) > most:
+        raise InputError(f"{source}: '{key}' has {len(value):,} characters, more than {most:,}")
     return value
 
 
@@ -377,7 +443,10 @@ def _check_range(value: Any, item: dataclasses.Field[Any], key: str, source: str
         if not isinstance(number, int | float):
             continue
         if not low <= number <= high:
-            bounds = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
-            raise InputError(f"{source}: '{key}' must be {bounds}, got {number}")
+            large = high > _MOST_ENTRIES  # a limit that only a mistake goes beyond
+            bounds = f"at least {low:g}" if large and number < low else f"from {low:g} to {high:,}"
+            bounds = f"at least {low:g}" if high == math.inf else bounds
+            bounds = "a number" if low == -math.inf else bounds
+            raise InputError(f"{source}: '{key}' must be {bounds}, got {short(number)}")
         if math.isinf(number):
             raise InputError(f"{source}: '{key}' must be finite, got {number}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -19,14 +20,14 @@ class DivergedError(InputError):
 
 
 def some(names: Sequence[str]) -> str:
-    """List the first eight names and count the rest."""
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    """List the first eight names, none in more than 80 characters, and count the rest."""
+    return ", ".join(map(_cut, names[:8])) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return "did you mean 'x'?" for the nearest of the known names, or "it knows x, y ..." where none is near."""
     known = list(known)
-    near = difflib.get_close_matches(name, known, 1)
+    near = difflib.get_close_matches(_cut(name), known, 1)
     return f"did you mean {near[0]!r}?" if near else f"known: {some(known) or 'none'}"
 
 
@@ -38,6 +39,16 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
         ('1 box', '1,200 boxes')
     """
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def short(value: object) -> str:
+    """Return a value as it would be written in Python, cut so that it fits into a line, however long or deeply nested.
+
+    Example:
+        >>> print(short([1, [2, [3, [4, [5]]]]]))
+        [1, [2, [3, [...]]]]
+    """
+    return _cut(_SHORT.repr(value), 200)
 
 
 def printable(text: str) -> str:
@@ -53,10 +64,43 @@ def printable(text: str) -> str:
     return "".join(character if _is_harmless(character) else ascii(character)[1:-1] for character in text)
 
 
+def is_text(value: str) -> bool:
+    """Say whether a text can be written to a file; names of files that are not UTF-8 can, as Python reads them."""
+    try:
+        value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def reason(error: BaseException) -> str:
     """Return why something failed in one line: the system's own words for an OSError, else the error's message."""
     words = error.strerror if isinstance(error, OSError) and error.errno and error.strerror else str(error)
     return " ".join(printable(words).split()) or type(error).__name__
+
+
+def _cut(text: str, most: int = 80) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+class _Short(reprlib.Repr):
+    """Python's own short form, which nothing makes slow or fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxdict, self.maxstring = 3, 6, 60
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Write a number; one of thousands of digits, which Python refuses to write, by its length."""
+        return super().repr_int(x, level) if x.bit_length() < 4096 else f"a number of {x.bit_length():,} bits"
+
+    def repr_instance(self, x: object, level: int) -> str:
+        """Write a plain value; of anything else the kind."""
+        plain = isinstance(x, bool | float | complex | bytes | type | None)
+        return super().repr_instance(x, level) if plain else f"<{type(x).__name__}>"
+
+
+_SHORT = _Short()
 
 
 def _is_harmless(character: str) -> bool:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from yolo_lite.errors import InputError, reason
+from yolo_lite.errors import InputError, is_text, reason
 
 _FULL = 2**16  # free bytes, with the unfinished file still there
+_LONGEST_PATH = 4096  # characters
 _LONGEST = 255  # bytes of a file name on every common file system
 
 
@@ -71,6 +73,43 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         part.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """Yield a hidden folder to fill; at the end its content is moved to `out`, and on any failure nothing is left.
+
+    `out` is new or empty. Where it is there already it stays what it is, such as the mount point of another disk.
+
+    Raises:
+        InputError: where the folder cannot be created.
+    """
+    there = out.is_dir()
+    created = [folder for folder in out.absolute().parents if not folder.is_dir()]  # the innermost first
+    part = temporary(out / "content") if there else temporary(out)
+    make_folder(part)
+    try:
+        yield part
+        if there:
+            for entry in sorted(part.iterdir()):
+                os.rename(entry, out / entry.name)
+            part.rmdir()
+        else:
+            os.rename(part, out)
+    except InputError as error:
+        raise InputError(str(error).replace(str(part), str(out))) from error
+    finally:
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+            _remove_empty(created)
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:  # another process uses it by now
+            return
+
+
 def temporary(path: Path) -> Path:
     """Return the hidden name, with the same suffix, under which a file is written before it gets its own.
 
@@ -79,6 +118,13 @@ def temporary(path: Path) -> Path:
     mark = f".{os.getpid()}.part"
     stem = os.fsencode(path.stem)[: _LONGEST - len(os.fsencode(f".{mark}{path.suffix}"))]
     return path.with_name(f".{os.fsdecode(stem)}{mark}{path.suffix}")
+
+
+def is_possible_path(text: str) -> bool:
+    """Say whether a text can be the path of a file; the system raises an error of its own when it looks for another."""
+    if "\0" in text or not is_text(text):
+        return False
+    return len(text) < _LONGEST_PATH and all(len(os.fsencode(part)) <= _LONGEST for part in Path(text).parts)
 
 
 def claim_folder(kind: str, parent: Path = Path("runs")) -> Path:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from yolo_lite.data import class_sets
+from yolo_lite.data import unpack
 from yolo_lite.data.class_dataset import read_record
 from yolo_lite.data.class_sets import (
     MIN_CROP,
@@ -330,9 +330,9 @@ def test_what_only_has_the_name_of_an_archive_is_refused(tmp_path: Path, name: s
 
 def test_an_archive_too_large_for_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _tar(tmp_path / "a.tar", {f"train/{name}/1.png": _png() for name in ("cat", "dog")})
-    monkeypatch.setattr(class_sets, "_MAX_ARCHIVE", 2 * len(_png()))
+    monkeypatch.setattr(unpack, "MOST", path.stat().st_size)
     assert len(read_class_splits(path)[0]["train"].records) == 2
-    monkeypatch.setattr(class_sets, "_MAX_ARCHIVE", 2 * len(_png()) - 1)
+    monkeypatch.setattr(unpack, "MOST", 2 * len(_png()) - 1)
     assert "unpack it and name the folder" in _message(read_class_splits, path)
 
 

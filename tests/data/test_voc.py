@@ -197,6 +197,11 @@ def test_the_command_converts_and_refuses_a_full_folder(
     assert "is not empty" in capsys.readouterr().err
 
 
+ENTITIES = (
+    '<!DOCTYPE a [<!ENTITY e0 "x">' + "".join(f'<!ENTITY e{i} "{f"&e{i - 1};" * 10}">' for i in range(1, 10)) + "]>"
+)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -206,6 +211,13 @@ def test_the_command_converts_and_refuses_a_full_folder(
         ("<annotation><object><name>dog</name></object></annotation>", "object 1 has no <bndbox>"),
         ("<annotation>" + OBJECT.format(name="dog", difficult=0, box=("a", 1, 2, 3)) + "</annotation>", "<xmin> must be a number, got 'a'"),
         ("<annotation><size><width>x</width></size></annotation>", "<width> must be a number"),
+        ("<annotation><size><width>1e300</width></size></annotation>", "<width> must be a number, got '1e300'"),
+        ("<annotation>" + OBJECT.format(name="x" * 5000, difficult=0, box=(0, 1, 2, 3)) + "</annotation>", "has 5,000 characters"),
+        ("<" + "x" * 10**6 + "/>", "begins with <xxx"),
+        ("<annotation>" * 10**6, "is not XML"),
+        (ENTITIES + "<annotation><filename>&e9;</filename></annotation>", "is not XML: limit on input amplification"),
+        ('<!DOCTYPE a [<!ENTITY e SYSTEM "a.xml">]><annotation><folder>&e;</folder></annotation>', "is not XML: undefined entity"),
+        ("<annotation>" + " " * 2**24 + "</annotation>", "is no annotation of one picture"),
     ],
 )  # fmt: skip
 def test_bad_xml_is_one_clear_line(tmp_path: Path, content: str, message: str) -> None:
@@ -215,6 +227,7 @@ def test_bad_xml_is_one_clear_line(tmp_path: Path, content: str, message: str) -
         read_split(tmp_path, "train")
     assert message in str(caught.value)
     assert "a.xml" in str(caught.value)
+    assert len(str(caught.value)) < 400
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".JPG", ".jfif", ""])

@@ -123,12 +123,18 @@ def test_a_damaged_bin_is_refused_with_layer_and_byte(
     [
         pytest.param("7767517", "7767516", "its first line must be 7767517", id="magic"),
         pytest.param("4 4", "5 4", "announces 5 layers and holds 4", id="layer count"),
+        pytest.param("4 4", "9" * 5000 + " 4", "line 2: expected the numbers", id="a count of 5,000 digits"),
+        pytest.param("4 4", "99999999999999999999 4", "line 2: expected the numbers", id="a count of 20 digits"),
+        pytest.param("1 1 data a", "1000000000000 1 data a", "layer first announces 1000000000001 blobs", id="blobs"),
+        pytest.param("0=2 1=3", f"0={'9' * 5000} 1=3", "layer first: 0=999", id="a number of 5,000 digits"),
         pytest.param("4 4", "many", "line 2: expected the numbers", id="no counts"),
         pytest.param("1 1 data a", "1 x data a", "line 4: expected a layer's type", id="blob count"),
         pytest.param("0=2 1=3", "0=two 1=3", "layer first: 0=two is not a whole number", id="not a number"),
         pytest.param("6=54", "6=53", "layer first: 53 weights do not fit 2 outputs", id="weight count"),
         pytest.param("6=54", "6=-54", "layer first: -54 weights do not fit", id="negative"),
-        pytest.param("6=54", "6=99999999999998", "layer first: 99999999999998 weights do not fit", id="huge"),
+        pytest.param(
+            "6=54", "6=99999999999998", "layer first: 6=99999999999998 is not a whole number up to", id="huge"
+        ),
         pytest.param("6=54", "6=56", "layer first: 56 weights do not fit a 3 x 3 kernel", id="kernel"),
         pytest.param("11=3", "11=5", "layer first: only square, undilated", id="not square"),
         pytest.param(" 9=2", " 9=1", "layer first: activation 9=1 is not read", id="activation"),

@@ -21,6 +21,7 @@ from yolo_lite.engine.checkpoint import build_from_checkpoint
 from yolo_lite.engine.darknet import fill, load_darknet
 from yolo_lite.errors import InputError
 from yolo_lite.models.darknet import DarknetBackbone, DarknetHead, parse_cfg
+from yolo_lite.models.limits import AtMost
 
 Array = npt.NDArray[np.float64]
 Options = dict[str, str]
@@ -541,7 +542,8 @@ def test_a_cfg_is_split_into_sections() -> None:
 
 def build(cfg: str) -> None:
     """Build backbone and head, as load_darknet does before it looks at weights."""
-    backbone = DarknetBackbone(cfg)
+    with AtMost(draw=False):
+        backbone = DarknetBackbone(cfg)
     DarknetHead(cfg, backbone.channels, backbone.strides)
 
 
@@ -609,6 +611,25 @@ def inserted(text: str) -> str:
         pytest.param(GOOD.replace("classes=3", "classes=4"), "needs 18 values .*, which gives 16", id="classes"),
         pytest.param(GOOD + "[yolo]\nclasses=4\nmask=0\n", r"different numbers of classes: \[3, 4\]", id="two counts"),
         pytest.param(GOOD.replace("classes=3", "classes=3\ntree=x"), "YOLO9000", id="tree"),
+        pytest.param(V1.replace("side=2", "side=-2"), "side must be at least 1, got -2", id="side below 0"),
+        pytest.param(
+            inserted(f"convolutional filters={10**18}"), "filters must be at most 1,000,000, got 10", id="10^18"
+        ),
+        pytest.param(
+            inserted(f"convolutional filters={'9' * 5000}"), "filters must be a whole number, got '99", id="digits"
+        ),
+        pytest.param(inserted("convolutional filters=1000000 size=1001"), "the network is too large", id="kernels"),
+        pytest.param(inserted("connected output=10000|connected output=1000000"), "network is too large", id="dense"),
+        pytest.param(
+            inserted("upsample stride=1000|upsample stride=1000"), "makes maps of 16 x 6000 x 8000", id="maps"
+        ),
+        pytest.param(inserted("maxpool size=100000 stride=1"), "size must be at most 1,024", id="pool"),
+        pytest.param(inserted("route layers=" + "-1," * 5000), "layers must be layers before it, got '-1", id="routes"),
+        pytest.param(inserted("|".join(["dropout"] * 3000)), "has 3,003 sections, more than 2,000", id="sections"),
+        pytest.param(GOOD.replace("width=", "width=-"), "width must be at least 1, got -", id="width below 0"),
+        pytest.param(
+            GOOD.replace("mask=0,1", "mask="), "needs 0 values from the layer before, which gives 16", id="no mask"
+        ),
         pytest.param(V1.replace("side=2", "side=3"), "needs 117 values .*, which gives 52", id="detection side"),
     ],
 )
@@ -616,6 +637,7 @@ def test_a_cfg_that_cannot_be_used_is_refused_in_one_line(cfg: str, message: str
     with pytest.raises(InputError, match=message) as refused:
         build(cfg)
     assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 400
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def test_an_unknown_part_is_refused_with_the_choices(kind: str, choices: dict[st
 @pytest.mark.parametrize("key", ["widths", "depths"])
 def test_a_wrong_number_of_stages_is_refused(key: str) -> None:
     with pytest.raises(InputError, match="model.widths and depths must have 4 entries"):
-        build_detector(tiny(**{key: [1, 1, 1]}), 3)
+        build_detector(tiny(**{key: [2, 2, 2]}), 3)
 
 
 def test_every_parameter_gets_a_gradient() -> None:

@@ -94,5 +94,6 @@ def environment() -> str:
 
 
 def _fail(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    line = " ".join(message.split())
+    print(f"error: {line if len(line) < 1200 else f'{line[:800]} ... {line[-300:]}'}", file=sys.stderr)
     return 2

@@ -21,10 +21,10 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import hashlib
+import io
 import math
 import re
 import tarfile
-import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -43,7 +43,8 @@ from yolo_lite.data.discover import (
 )
 from yolo_lite.data.folders import DATA_SUFFIXES, is_hidden, left_out, sort_out, walk
 from yolo_lite.data.images import IMAGE_SUFFIXES, is_image
-from yolo_lite.errors import InputError, reason, some, suggest
+from yolo_lite.data.unpack import DAMAGED, Unpacked, open_unpacked
+from yolo_lite.errors import InputError, reason, short, some, suggest
 from yolo_lite.files import check_readable, decode_text, read_bytes, read_text
 from yolo_lite.structures import ClassificationSet, ClassRecord, DetectionSet
 
@@ -55,7 +56,6 @@ MIN_CROP = 8  # pixels; a box of which a side is shorter shows too little
 BACKGROUND = "(background)"  # the class of pieces without an object
 MOST_COVERED = 0.2  # share of a piece of background that an object may fill
 _HELD_OUT = 0.1
-_MAX_ARCHIVE = 4 << 30  # bytes, unpacked: what is read into memory
 _IDX = re.compile(r"(?:.*[-_.])?(train|t10k|test|val)[-_.](images|labels)[-_.]idx[13][-_.]ubyte(?:\.gz)?")
 _IDX_SPLITS = {"train": "train", "t10k": "test", "test": "test", "val": "val"}
 _CIFAR_BYTES = 1 + 3 * 32 * 32
@@ -326,35 +326,37 @@ def _hidden(name: PurePosixPath) -> bool:
 def _archive_tree(path: Path) -> tuple[dict[PurePosixPath, Content], list[PurePosixPath]]:
     files: dict[PurePosixPath, Content] = {}
     folders = []
-    total = 0
     try:
-        with tarfile.open(path) as archive:
+        with open_unpacked(path) as unpacked, tarfile.open(fileobj=unpacked, mode="r:") as archive:
             for member in archive:
+                _check_member(member, path)
                 name = PurePosixPath(member.name)
-                if name.is_absolute() or ".." in name.parts:
-                    raise InputError(
-                        f"{path} holds {member.name!r}, a path that leads out of the archive; it is not read"
-                    )
                 if member.isdir():
                     folders.append(name)
                 elif member.isfile():  # links and devices are nobody's pictures
-                    total += member.size
-                    if total > _MAX_ARCHIVE:
-                        raise InputError(
-                            f"{path} unpacks to more than {_MAX_ARCHIVE >> 30} GiB; unpack it and name the folder"
-                        )
                     file = archive.extractfile(member)
                     assert file is not None
                     files[name] = file.read()
-            assert archive.fileobj is not None
-            archive.fileobj.seek(archive.offset)
-            if archive.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):  # at a damaged header tarfile stops in silence
+            unpacked.seek(archive.offset)
+            if unpacked.read(tarfile.BLOCKSIZE).strip(b"\0"):  # at a damaged header tarfile stops in silence
                 raise tarfile.ReadError("a damaged header")
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+    except InputError:
+        raise
+    except RecursionError as error:
+        raise InputError(f"{path} is no tar file of pictures: one name follows another without an end") from error
+    except (*DAMAGED, tarfile.TarError) as error:
         if isinstance(error, OSError) and error.errno:
             raise InputError(f"cannot read {path}: {reason(error)}") from error
-        raise InputError(f"{path} is damaged, cut short or no tar file ({str(error).splitlines()[0]})") from error
+        raise InputError(f"{path} is damaged, cut short or no tar file ({reason(error)[:200]})") from error
     return dict(sorted(files.items())), sorted(folders)
+
+
+def _check_member(member: tarfile.TarInfo, path: Path) -> None:
+    name = PurePosixPath(member.name)
+    if name.is_absolute() or ".." in name.parts:
+        raise InputError(f"{path} holds {short(member.name)}, a path that leads out of the archive; it is not read")
+    if member.size < 0 or member.sparse is not None:
+        raise InputError(f"{path} holds {short(member.name)} with holes or of no size; unpack it and name the folder")
 
 
 def _folder_splits(
@@ -523,9 +525,10 @@ def _read_idx(path: Path, name: PurePosixPath, content: Content, dimensions: int
     raw = read_bytes(content) if isinstance(content, Path) else content
     if name.suffix == ".gz":
         try:
-            raw = gzip.decompress(raw)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{path / name} is damaged or cut short ({error})") from error
+            with Unpacked(gzip.GzipFile(fileobj=io.BytesIO(raw)), len(raw), path / name) as unpacked:
+                raw = unpacked.read()
+        except DAMAGED as error:
+            raise InputError(f"{path / name} is damaged or cut short ({reason(error)})") from error
     head = 4 + 4 * dimensions
     if raw[:4] != bytes((0, 0, 8, dimensions)) or len(raw) < head:
         raise InputError(f"{path / name} is no idx file of bytes in {dimensions} dimensions")
@@ -599,9 +602,8 @@ def _joined(file: Path, shares: str, seed: int, unread: Collection[str]) -> tupl
     classes = values.pop("classes", None)
     unknown = [key for key in values if canonical_split(str(key)) not in SPLITS]
     if unknown or not values:
-        raise InputError(
-            f"{file}: expected train, val, test and classes, got {some([str(key) for key in unknown]) or 'nothing'}"
-        )
+        told = some([key if isinstance(key, str) else short(key) for key in unknown])
+        raise InputError(f"{file}: expected train, val, test and classes, got {told or 'nothing'}")
     if classes is not None:
         classes = check_names(classes, file, "classes")
     splits: Splits = {}
@@ -611,7 +613,7 @@ def _joined(file: Path, shares: str, seed: int, unread: Collection[str]) -> tupl
         if split in unread:
             continue
         if split in splits:
-            raise InputError(f"{file} has two entries for the split {split!r}: {', '.join(map(str, values))}")
+            raise InputError(f"{file} has two entries for the split {split!r}: {some([short(key) for key in values])}")
         if entries in (None, []):
             raise InputError(f"{file}: {key!r} names no set")
         sets = [
@@ -628,7 +630,7 @@ def _joined(file: Path, shares: str, seed: int, unread: Collection[str]) -> tupl
 def _entry(file: Path, split: str, entry: Any, shares: str, seed: int, notes: dict[str, None]) -> ClassificationSet:
     given = dict(entry) if isinstance(entry, Mapping) else {"data": entry}
     if set(given) - {"data", "classes", "split"} or "data" not in given:
-        raise InputError(f"{file}: a set in {split!r} is a path or {{data:, classes:, split:}}, got {entry!r}")
+        raise InputError(f"{file}: a set in {split!r} is a path or {{data:, classes:, split:}}, got {short(entry)}")
     chosen = given.get("classes")
     if chosen is not None:
         chosen = check_names(chosen, file, "classes")

@@ -14,11 +14,12 @@ from yolo_lite.data.faults import mention, report
 from yolo_lite.data.images import read_image_size
 from yolo_lite.data.names import find_images
 from yolo_lite.data.rle import rle_box
-from yolo_lite.errors import InputError
-from yolo_lite.files import read_text
+from yolo_lite.errors import InputError, is_text, short
+from yolo_lite.files import is_possible_path, read_text
 from yolo_lite.structures import DetectionSet, ImageRecord
 
 _FAR = 1e9  # pixels
+_LONGEST_NAME = 1000  # characters
 
 
 def read_coco(json_path: Path, image_folders: Sequence[Path]) -> DetectionSet:
@@ -83,13 +84,19 @@ def read_json(path: Path) -> Any:
     """Read a JSON file; raise InputError naming it, and the line where it breaks."""
     try:
         return json.loads(read_text(path))
+    except RecursionError as error:
+        raise InputError(f"{path} is not valid JSON of a data set: it is nested too deeply") from error
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is not valid JSON (line {error.lineno}: {error.msg})") from error
+    except InputError:
+        raise
+    except ValueError as error:  # Python reads no whole number of thousands of digits
+        raise InputError(f"{path} is not valid JSON of a data set: it holds a number of too many digits") from error
 
 
 def annotation_place(source: Path, annotation: Mapping[str, Any]) -> str:
     """Say where an annotation is."""
-    return f"{source}: annotation {annotation.get('id', '(without id)')}"
+    return f"{source}: annotation {short(annotation['id']) if 'id' in annotation else '(without id)'}"
 
 
 def without_root(content: Mapping[str, Any], source: Path) -> tuple[list[Any], tuple[str, ...]]:
@@ -134,8 +141,23 @@ def is_crowd(annotation: Mapping[str, Any], where: str) -> bool:
 _CROWD: dict[int | float | str, bool] = {0: False, 1: True, "0": False, "1": True}
 
 
+def is_name(value: Any) -> bool:
+    """Tell whether a category can be called so: text, or a number as some tools write it."""
+    if isinstance(value, str):
+        return len(value) <= _LONGEST_NAME and is_text(value)
+    return isinstance(value, float) or _is_id(value)
+
+
+def _is_file_name(value: Any) -> bool:
+    return isinstance(value, str) and is_possible_path(value)
+
+
 def _has_id(entry: Any, key: str) -> bool:
-    return isinstance(entry, Mapping) and isinstance(entry.get(key), int)
+    return isinstance(entry, Mapping) and _is_id(entry.get(key))
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int) and value.bit_length() < 64
 
 
 def _labels(categories: Iterable[Any], source: Path) -> tuple[dict[int, int], dict[str, int]]:
@@ -144,12 +166,12 @@ def _labels(categories: Iterable[Any], source: Path) -> tuple[dict[int, int], di
     ids: dict[str, int] = {}
     by_name: dict[str, int] = {}
     for category in categories:
-        if not _has_id(category, "id") or "name" not in category:
-            report(InputError(f"{source}: every category needs an integer id and a name, got {category!r:.120}"))
+        if not _has_id(category, "id") or not is_name(category.get("name")):
+            report(InputError(f"{source}: every category needs an integer id and a name, got {short(category)}"))
             continue
         category_id, name = category["id"], str(category["name"])
         if category_id in labels or name in ids:
-            report(InputError(f"{source}: two categories share the id {category_id} or the name {name!r}"))
+            report(InputError(f"{source}: two categories share the id {category_id} or the name {short(name)}"))
         ids.setdefault(name, category_id)
         labels.setdefault(category_id, by_name.setdefault(name, len(by_name)))
     if not labels:
@@ -160,8 +182,8 @@ def _labels(categories: Iterable[Any], source: Path) -> tuple[dict[int, int], di
 def _by_id(images: Iterable[Any], source: Path) -> dict[int, Mapping[str, Any]]:
     result: dict[int, Mapping[str, Any]] = {}
     for image in images:
-        if not _has_id(image, "id") or "file_name" not in image:
-            report(InputError(f"{source}: every image needs an integer id and a file_name, got {image!r:.120}"))
+        if not _has_id(image, "id") or not _is_file_name(image.get("file_name")):
+            report(InputError(f"{source}: every image needs an integer id and a file_name, got {short(image)}"))
         elif image["id"] in result:
             report(InputError(f"{source}: two images share the id {image['id']}"))
         else:
@@ -189,13 +211,13 @@ def _object(
 ) -> tuple[int, _Object]:
     """Return the image's id and the object of an annotation."""
     if not isinstance(annotation, Mapping):
-        raise InputError(f"{source}: entry {number} of annotations is not a mapping, got {annotation!r:.120}")
+        raise InputError(f"{source}: entry {number} of annotations is not a mapping, got {short(annotation)}")
     where = annotation_place(source, annotation)
     image_id, category = annotation.get("image_id"), annotation.get("category_id")
     if not isinstance(image_id, int) or image_id not in images:
-        raise InputError(f"{where} belongs to image {image_id!r}, which the file does not list")
+        raise InputError(f"{where} belongs to image {short(image_id)}, which the file does not list")
     if not isinstance(category, int) or category not in labels:
-        raise InputError(f"{where} has category {category!r}, which the file does not list")
+        raise InputError(f"{where} has category {short(category)}, which the file does not list")
     box = annotation_box(annotation, images[image_id], where)
     area = annotation.get("area")
     if area is None or not _is_number(area) or area <= 0:
@@ -218,7 +240,7 @@ def annotation_box(annotation: Mapping[str, Any], image: Mapping[str, Any], wher
             return _mask_box(segmentation, image, where)
         return _polygon_box(segmentation, where)
     if not isinstance(box, list) or len(box) != 4 or not all(_is_number(side) for side in box):
-        raise InputError(f"{where} has the box {box!r:.120}, expected four finite numbers x, y, width, height")
+        raise InputError(f"{where} has the box {short(box)}, expected four finite numbers x, y, width, height")
     x, y, width, height = (float(side) for side in box)
     if width < 0 or height < 0:
         raise InputError(f"{where} has a box of negative size: width {width:g}, height {height:g}")
@@ -257,14 +279,14 @@ def _unlabelled(image: Mapping[str, Any], names: Sequence[str], where: str) -> t
     if labelled is None:
         return ()
     if not isinstance(labelled, list) or not set(map(str, labelled)) <= set(names):
-        raise InputError(f"{where}: labelled_classes must be a list of the file's categories, got {labelled!r}")
+        raise InputError(f"{where}: labelled_classes must be a list of the file's categories, got {short(labelled)}")
     return tuple(label for label, name in enumerate(names) if name not in labelled)
 
 
 def written_size(image: Mapping[str, Any]) -> tuple[int, int] | None:
     """Return (height, width) as an image's entry says; None where it does not, or says 0."""
     height, width = image.get("height"), image.get("width")
-    if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0:
+    if isinstance(height, int) and isinstance(width, int) and 0 < min(height, width) <= max(height, width) < _FAR:
         return height, width
     return None
 

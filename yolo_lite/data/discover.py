@@ -38,8 +38,8 @@ from yolo_lite.data.names import composed, variants
 from yolo_lite.data.repeats import join_repeats, repeats, same_objects
 from yolo_lite.data.voc import read_voc, voc_class_names, without_xml
 from yolo_lite.data.yolo_txt import read_yolo_txt
-from yolo_lite.errors import InputError, counted, some, suggest
-from yolo_lite.files import check_readable, read_text
+from yolo_lite.errors import InputError, counted, is_text, short, some, suggest
+from yolo_lite.files import check_readable, is_possible_path, read_text
 from yolo_lite.structures import DetectionSet, ImageRecord
 
 Splits = dict[str, Callable[[], DetectionSet]]
@@ -50,6 +50,7 @@ _LAYOUTS = (
 )
 _YOLO_FILES = ("data.yaml", "data.yml", "dataset.yaml")
 _HELD_OUT = 0.1
+_LONGEST_NAME = 1000  # characters
 
 
 class MissingError(InputError):
@@ -214,6 +215,8 @@ def locate(file: Path, text: str) -> Path:
     expanded = os.path.expandvars(os.path.expanduser(text))
     if "$" in expanded:
         raise InputError(f"{file}: {text!r} uses a variable that is not set in the environment")
+    if not is_possible_path(expanded):
+        raise InputError(f"{file}: {short(text)} is no path of a file or folder")
     tried = [file.parent / expanded, Path(expanded)]
     for path in tried:
         if path.exists():
@@ -224,10 +227,11 @@ def locate(file: Path, text: str) -> Path:
 def check_names(names: Any, file: Path, key: str) -> list[str]:
     """Return the class names under a key of a YAML file; raise InputError where they are no list of texts."""
     if not isinstance(names, list) or not names:
-        raise InputError(f"{file}: {key} must be a list of class names, got {names!r:.120}")
+        raise InputError(f"{file}: {key} must be a list of class names, got {short(names)}")
     for number, name in enumerate(names, 1):
-        if not isinstance(name, str) or not name.strip():
-            raise InputError(f"{file}: entry {number} of {key} must be a class name, got {name!r:.120}")
+        if not isinstance(name, str) or not name.strip() or not is_text(name) or len(name) > _LONGEST_NAME:
+            what = f"a class name of at most {_LONGEST_NAME:,} characters"
+            raise InputError(f"{file}: entry {number} of {key} must be {what}, got {short(name)}")
     return names
 
 
@@ -554,7 +558,7 @@ def _yaml_splits(file: Path, difficult: bool = False) -> Splits:
     unknown = [key for key in values if canonical_split(str(key)) not in ("train", "val", "test") and key != "classes"]
     if unknown or not values:
         raise InputError(
-            f"{file}: unknown key {unknown[0]!r}; expected train, val, test, classes, or names for YOLO txt"
+            f"{file}: unknown key {short(unknown[0])}; expected train, val, test, classes, or names for YOLO txt"
             if unknown
             else f"{file} is empty; expected train:, val: and folders or JSON files"
         )
@@ -565,7 +569,7 @@ def _yaml_splits(file: Path, difficult: bool = False) -> Splits:
     for key, entries in values.items():
         split = canonical_split(str(key))
         if split in splits:
-            raise InputError(f"{file} has two entries for the split {split!r}: {', '.join(map(str, values))}")
+            raise InputError(f"{file} has two entries for the split {split!r}: {some([short(key) for key in values])}")
         splits[split] = _merged_reader(file, split, entries, classes, difficult)
     return splits
 
@@ -592,7 +596,7 @@ def _pairs(data: DetectionSet, classes: Sequence[str]) -> tuple[list[str], list[
 def _read_entry(file: Path, split: str, entry: Any, difficult: bool) -> DetectionSet:
     if isinstance(entry, Mapping):
         if set(entry) - {"json", "images"} or "json" not in entry:
-            raise InputError(f"{file}: a set in {split!r} is a path or {{json:, images:}}, got {dict(entry)!r}")
+            raise InputError(f"{file}: a set in {split!r} is a path or {{json:, images:}}, got {short(dict(entry))}")
         json_path = locate(file, str(entry["json"]))
         folders = [locate(file, str(entry["images"]))] if "images" in entry else _beside(json_path)
         return read_coco(json_path, folders)
@@ -600,7 +604,7 @@ def _read_entry(file: Path, split: str, entry: Any, difficult: bool) -> Detectio
     if path.suffix == ".json":
         return read_coco(path, _beside(path))
     if path.is_file() and "names" not in read_yaml(path):
-        raise InputError(f"{file}: {entry!r} is itself a list of sets; name folders or JSON files")
+        raise InputError(f"{file}: {short(entry)} is itself a list of sets; name folders or JSON files")
     return read_split(path, split, difficult=difficult)
 
 
@@ -613,7 +617,9 @@ def _yolo_yaml_splits(file: Path, values: Mapping[str, Any]) -> Splits:
     names = values["names"]
     if isinstance(names, Mapping):
         if set(names) != set(range(len(names))):
-            raise InputError(f"{file}: names must be numbered 0..{len(names) - 1} without gaps, got {list(names)}")
+            raise InputError(
+                f"{file}: names must be numbered 0..{len(names) - 1} without gaps, got {short(list(names))}"
+            )
         names = [names[i] for i in range(len(names))]
     names = check_names(names, file, "names")
     if len(set(names)) < len(names):
@@ -689,7 +695,7 @@ def _find_place(base: Path, text: str) -> Path | None:
 
 
 def _locate_yolo(base: Path, file: Path, text: str) -> Path:
-    path = _find_place(base, text)
+    path = _find_place(base, text) if is_possible_path(text) else None
     if not path:
-        raise MissingError(f"{file}: {text!r} does not exist; tried {base / text} and {Path(text).absolute()}")
+        raise MissingError(f"{file}: {short(text)} does not exist; tried {base / text} and {Path(text).absolute()}")
     return path

@@ -10,13 +10,13 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from yolo_lite.data.coco import annotation_place, is_crowd, read_json, without_root
+from yolo_lite.data.coco import annotation_place, is_crowd, is_name, read_json, without_root
 from yolo_lite.data.discover import canonical_split, find_splits, read_splits
 from yolo_lite.data.names import find_images
 from yolo_lite.data.repair import coco_fault, coco_source
 from yolo_lite.data.write import Progress, check_new, coco_content, file_names, lost_outlines, place_pictures
 from yolo_lite.errors import InputError, some, suggest
-from yolo_lite.files import make_folder, write_atomically
+from yolo_lite.files import is_possible_path, make_folder, whole_folder, write_atomically
 
 Content = dict[str, Any]  # of a COCO annotation file
 
@@ -96,13 +96,21 @@ def write_subset(
             f"of {len(files):,} chosen pictures of {data} {len(missing):,} are missing; the first was looked for at "
             f"{missing[0]}"
         )
+    with whole_folder(out) as folder:
+        placed = {folder / target.relative_to(out): source for target, source in files.items()}
+        _write_all(parts, placed, folder, link, on_progress)
+    return lines
+
+
+def _write_all(
+    parts: Mapping[str, Content], files: Mapping[Path, Path], out: Path, link: bool, on_progress: Progress | None
+) -> None:
     for folder in dict.fromkeys(target.parent for target in files):
         make_folder(folder)
     place_pictures(files, link, on_progress)
     make_folder(out / "annotations")
     for split, part in parts.items():
         write_atomically(out / "annotations" / f"instances_{split}.json", lambda path, part=part: _write(path, part))  # type: ignore[misc]
-    return lines
 
 
 def choose(content: Content, choice: Choice) -> tuple[Content, list[str]]:
@@ -171,8 +179,10 @@ def _read(data: Path, splits: Sequence[str]) -> Iterator[tuple[str, _Whole]]:
 def _coco(json_path: Path, folders: Sequence[Path]) -> _Whole:
     content = read_json(json_path)
     fault = coco_fault(content)
-    if not fault and any("name" not in one for one in content["categories"]):
+    if not fault and not all(is_name(one.get("name")) for one in content["categories"]):
         fault = "every category needs a name"
+    if not fault and not all(is_possible_path(one["file_name"]) for one in content["images"]):
+        fault = "every image needs a file_name that a file can have"
     if not fault and len({one["id"] for one in content["images"]}) < len(content["images"]):
         fault = "two images share an id"
     if fault:

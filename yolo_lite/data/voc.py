@@ -14,8 +14,13 @@ from yolo_lite.data.faults import mention, report
 from yolo_lite.data.folders import listed, sort_out
 from yolo_lite.data.images import read_image_size
 from yolo_lite.data.names import composed, find_images
-from yolo_lite.errors import InputError, counted, printable, some
+from yolo_lite.errors import InputError, counted, printable, reason, short, some
+from yolo_lite.files import is_possible_path
 from yolo_lite.structures import DetectionSet, ImageRecord
+
+_FAR = 1e9  # pixels
+_LONGEST_NAME = 1000  # characters
+_MOST_BYTES = 2**24  # of a file
 
 
 def read_voc(
@@ -136,7 +141,7 @@ def _object(one: ElementTree.Element, where: str, class_names: Sequence[str]) ->
     """Return an object's corners as they are written, its label, and whether it is difficult."""
     name = _text(one, "name", where)
     if name not in class_names:
-        raise InputError(f"{where} is of the class {name!r}, which is not among {some(list(class_names))}")
+        raise InputError(f"{where} is of the class {short(name)}, which is not among {some(list(class_names))}")
     sides = one.find("bndbox")
     if sides is None:
         raise InputError(f"{where} has no <bndbox>")
@@ -149,13 +154,19 @@ def _object(one: ElementTree.Element, where: str, class_names: Sequence[str]) ->
 
 def _root(file: Path) -> ElementTree.Element:
     try:
+        if file.stat().st_size > _MOST_BYTES:
+            raise InputError(f"{file} is no annotation of one picture: it has {file.stat().st_size:,} bytes")
         root = ElementTree.fromstring(file.read_bytes())
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}") from error
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last two: an unknown encoding
-        raise InputError(f"{file} is not XML: {error}") from error
+        raise InputError(f"{file} is not XML: {reason(error)[:200]}") from error
     if root.tag != "annotation":
-        raise InputError(f"{file} is no PASCAL VOC annotation: it begins with <{root.tag}>, expected <annotation>")
+        raise InputError(
+            f"{file} is no PASCAL VOC annotation: it begins with <{short(root.tag)[1:-1]}>, expected <annotation>"
+        )
     return root
 
 
@@ -193,7 +204,8 @@ def _written_name(file: Path) -> str:
     except InputError as error:
         report(error)
         return ""
-    return PureWindowsPath(text.strip()).name  # takes both kinds of slashes
+    name = PureWindowsPath(text.strip()).name  # takes both kinds of slashes
+    return name if is_possible_path(name) else ""
 
 
 def _own_picture(
@@ -245,8 +257,8 @@ def _number(parent: ElementTree.Element, key: str, where: str) -> float:
         value = float(text or "")
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise InputError(f"{where}: <{key}> must be a number, got {text!r}")
+    if not abs(value) < _FAR:
+        raise InputError(f"{where}: <{key}> must be a number, got {short(text)}")
     return value
 
 
@@ -254,4 +266,6 @@ def _text(parent: ElementTree.Element, key: str, where: str) -> str:
     text = (parent.findtext(key) or "").strip()
     if not text:
         raise InputError(f"{where} has no <{key}>")
+    if len(text) > _LONGEST_NAME:
+        raise InputError(f"{where}: its <{key}> has {len(text):,} characters")
     return text

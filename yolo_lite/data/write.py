@@ -15,7 +15,7 @@ import yaml
 
 from yolo_lite.data.sizes import check_pictures
 from yolo_lite.errors import InputError
-from yolo_lite.files import make_folder, write_atomically
+from yolo_lite.files import make_folder, whole_folder, write_atomically
 from yolo_lite.structures import DetectionSet, ImageRecord
 
 Progress = Callable[[int, int], object]  # called with how many are done, and of how many
@@ -42,15 +42,22 @@ def write_sets(
         Lines that say what the layout cannot hold, and how pictures were renamed.
 
     Raises:
-        InputError: where the folder is not empty, the layout is none of these, or a picture is missing, cannot be read
-            or is not of the size that its annotations are for; nothing is written then.
+        InputError: where the folder is not empty, the layout is none of these, a picture is missing, cannot be read or is
+            not of the size that its annotations are for, or something cannot be written; nothing is left of the folder
+            then.
     """
     if layout not in WRITERS:
         raise InputError(f"the layout must be one of {', '.join(WRITERS)}, got {layout!r}")
     check_new(out)
     for data in splits.values():
         check_pictures(data)
-    make_folder(out)
+    with whole_folder(out) as part:
+        return _write_all(splits, layout, part, link, on_progress)
+
+
+def _write_all(
+    splits: Mapping[str, DetectionSet], layout: str, out: Path, link: bool, on_progress: Progress | None
+) -> list[str]:
     names = file_names(splits, across=layout == "voc")
     folders = {split: out / ("JPEGImages" if layout == "voc" else f"images/{split}") for split in splits}
     files = {

@@ -12,8 +12,8 @@ from yolo_lite.data.faults import mention, report
 from yolo_lite.data.folders import images_below, is_apple_double, listed, sort_out, walk
 from yolo_lite.data.images import IMAGE_SUFFIXES, read_image_size
 from yolo_lite.data.keypoints import Polygons, keypoint_shape
-from yolo_lite.data.names import composed, find_images, likely_image
-from yolo_lite.errors import InputError, counted, printable, some
+from yolo_lite.data.names import composed, find_images, is_file, likely_image
+from yolo_lite.errors import InputError, counted, printable, short, some
 from yolo_lite.files import check_readable, read_text
 from yolo_lite.structures import DetectionSet, ImageRecord
 
@@ -164,7 +164,7 @@ def _pictures(path: Path, roots: Sequence[Path]) -> tuple[list[Path], list[str]]
     lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     lines = [line for line in lines if not is_apple_double(PureWindowsPath(line).name)]
     pictures, notes = find_images(lines, [path.parent], roots=roots)
-    missing = [(line, picture) for line, picture in zip(lines, pictures) if not picture.is_file()]
+    missing = [(line, picture) for line, picture in zip(lines, pictures) if not is_file(picture)]
     if missing:
         line, picture = missing[0]
         raise InputError(
@@ -279,18 +279,18 @@ def _numbers(words: list[str], classes: int, where: str) -> tuple[int, list[floa
         label, numbers = int(words[0].removesuffix(".0")), [float(word) for word in words[1:]]  # some tools write 3.0
     except ValueError:
         raise InputError(
-            f"{where} must be a class number and shares of the picture's size, got {' '.join(words)!r:.200}"
+            f"{where} must be a class number and shares of the picture's size, got {short(' '.join(words))}"
         ) from None
     if not 0 <= label < classes:
         raise InputError(f"{where} has class {label}, but the names given are for 0..{classes - 1}")
     if not all(math.isfinite(number) for number in numbers):
-        raise InputError(f"{where} has a number that is not finite: {' '.join(words)!r:.200}")
+        raise InputError(f"{where} has a number that is not finite: {short(' '.join(words))}")
     return label, numbers
 
 
 def _refuse_pixels(numbers: Sequence[float], words: Sequence[str], where: str) -> None:
     if any(abs(number) > 2 for number in numbers):
-        raise InputError(f"{where} must hold shares of the picture's size, from 0 to 1, got {' '.join(words)!r:.200}")
+        raise InputError(f"{where} must hold shares of the picture's size, from 0 to 1, got {short(' '.join(words))}")
 
 
 def _box_with(shape: tuple[int, int]) -> str:

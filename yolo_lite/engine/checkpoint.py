@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
-import struct
-import zipfile
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,28 +12,17 @@ import torch
 from torch import nn
 
 from yolo_lite.config import Config, config_from_dict, config_to_dict
+from yolo_lite.engine.contents import FORMAT, VERSION, check_fit, check_training, read_contents
 from yolo_lite.errors import InputError, reason
 from yolo_lite.files import write_atomically
 from yolo_lite.models.blocks import fuse
-from yolo_lite.models.build import build_detector
-from yolo_lite.models.classifier import ClassifierNet, build_classifier
+from yolo_lite.models.build import outline_detector
+from yolo_lite.models.classifier import ClassifierNet, outline_classifier
+from yolo_lite.models.darknet import DarknetHead
 from yolo_lite.models.yolo import Yolo
 
-FORMAT = "yolo_lite checkpoint"
-VERSION = 1
 SCORE_THRESHOLD = 0.25  # of detections, where the weights don't say
-_UNREADABLE = (
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-    struct.error,
-    AttributeError,
-    EOFError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)  # what torch.load raises, depending on where a foreign file ceases to make sense
+_ROOM = 2**20  # values beside the weights: of norms that are folded in afterwards
 
 
 @dataclass(frozen=True)
@@ -88,39 +75,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a file that save_checkpoint wrote; only tensors and plain values are ever loaded (weights_only=True).
 
     Raises:
-        InputError: where it is missing, damaged or something else.
+        InputError: where it is missing, damaged or something else; nothing is built then.
     """
-    if not path.is_file():
-        raise InputError(
-            f"{path} does not exist" if not path.exists() else f"{path} is a folder, expected a weights file"
-        )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
-        if isinstance(error, OSError) and error.errno:
-            raise InputError(f"cannot read {path}: {reason(error)}") from error
-        raise InputError(
-            f"{path} is not a yolo_lite checkpoint, or is damaged (files that could run code are never loaded)"
-        ) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise InputError(f"{path} holds weights, but not of yolo_lite; train with yolo_lite or use a shipped file")
-    version = content.get("version")
-    if isinstance(version, int) and version > VERSION:
-        raise InputError(f"{path} was written by a newer yolo_lite (format {version}); this one reads {VERSION}")
-    parts = {
-        "config": dict,
-        "class_names": list,
-        "category_ids": list,
-        "weights": dict,
-        "about": dict,
-        "training": dict,
-    }
-    for name, kind in parts.items():
-        if not isinstance(content.get(name), kind):
-            raise InputError(f"{path} lacks a part of a yolo_lite checkpoint: {name}")
+    content = read_contents(path)
     config = config_from_dict(content["config"], str(path))
     names, ids = tuple(content["class_names"]), tuple(content["category_ids"])
-    return Checkpoint(config, names, ids, content["weights"], content["about"], content["training"])
+    checkpoint = Checkpoint(config, names, ids, content["weights"], content["about"], content["training"])
+    network = _outline(checkpoint, path)
+    check_fit(checkpoint.weights, network, "weights", path)
+    if checkpoint.training:
+        check_training(checkpoint.training, network, path)
+    return checkpoint
 
 
 def build_from_checkpoint(checkpoint: Checkpoint, source: Path) -> Yolo:
@@ -133,7 +98,8 @@ def build_from_checkpoint(checkpoint: Checkpoint, source: Path) -> Yolo:
         raise InputError(
             f"{source} is a classifier ({checkpoint.config.name}), which finds no boxes; use it with classify"
         )
-    model = build_detector(checkpoint.config, len(checkpoint.class_names))
+    model = _outline(checkpoint, source)
+    assert isinstance(model, Yolo)
     _fill(model, checkpoint, source)
     fuse(model.eval())
     return model
@@ -145,7 +111,8 @@ def build_classifier_from_checkpoint(checkpoint: Checkpoint, source: Path) -> Cl
         raise InputError(
             f"{source} is a detector ({checkpoint.config.name}), not a classifier; use it with detect and eval"
         )
-    model = build_classifier(checkpoint.config, len(checkpoint.class_names))
+    model = _outline(checkpoint, source)
+    assert isinstance(model, ClassifierNet)
     _fill(model, checkpoint, source)
     fuse(model.eval())
     return model
@@ -153,10 +120,26 @@ def build_classifier_from_checkpoint(checkpoint: Checkpoint, source: Path) -> Cl
 
 def network(checkpoint: Checkpoint, source: Path) -> nn.Module:
     """Build a detector or classifier with its weights as they were trained, not fused, to look into."""
-    build = build_classifier if checkpoint.is_classifier else build_detector
-    model = build(checkpoint.config, len(checkpoint.class_names))
+    model = _outline(checkpoint, source)
     _fill(model, checkpoint, source)
     return model.eval()
+
+
+def _outline(checkpoint: Checkpoint, source: Path) -> nn.Module:
+    """Build the network that the file describes, without values, and no larger than its weights."""
+    config, classes = checkpoint.config, len(checkpoint.class_names)
+    held = sum(value.numel() for value in checkpoint.weights.values())
+    pixels = config.input.channels * math.prod(config.input.image_size)
+    build = outline_classifier if checkpoint.is_classifier else outline_detector
+    try:
+        model = build(config, classes, _ROOM + 2 * held + pixels)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
+    except (RuntimeError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+        raise InputError(f"{source}: the network that the file describes cannot be built ({reason(error)})") from error
+    if isinstance(model, Yolo) and isinstance(model.head, DarknetHead) and model.head.classes != classes:
+        raise InputError(f"{source}: its network has {model.head.classes} classes, but {classes} are named")
+    return model
 
 
 def _fill(model: nn.Module, checkpoint: Checkpoint, source: Path) -> None:

@@ -14,8 +14,12 @@ from yolo_lite.config import Config, InputConfig, ModelConfig, check_image_size
 from yolo_lite.engine.checkpoint import Checkpoint, save_checkpoint
 from yolo_lite.errors import InputError
 from yolo_lite.files import decode_text, make_folder, read_bytes
-from yolo_lite.models.build import build_detector
+from yolo_lite.models.build import build_detector, outline_detector
 from yolo_lite.models.darknet import DarknetBackbone, DarknetConnected, DarknetConv, DarknetHead, DarknetLocal
+from yolo_lite.models.limits import AtMost
+
+_ROOM = 2**24  # values; a network of fewer may be built, whatever the size of its .weights
+_MOST_TEXT = 2**20  # bytes of a .cfg file, or of one with names
 
 
 def load_darknet(cfg: Path, weights: Path, names: Path | None = None, resize: str = "stretch") -> Checkpoint:
@@ -88,15 +92,17 @@ def fill(backbone: DarknetBackbone, content: bytes, source: Path) -> None:
 
 
 def _build(text: str, weights: Path, cfg: Path, names: Path | None, resize: str) -> Checkpoint:
-    backbone = DarknetBackbone(text)
+    content = _read_bytes(weights)
+    most = _ROOM + len(content)  # four times as many values as the file holds
+    with AtMost(most, draw=False):
+        backbone = DarknetBackbone(text)
     head = DarknetHead(text, backbone.channels, backbone.strides)
     class_names = _read_names(names, head.classes)
-    content = _read_bytes(weights)
     fill(backbone, content, weights)
     input_config = InputConfig(image_size=backbone.input_hw, resize=resize, mean=(0.0, 0.0, 0.0), std=(255.0,) * 3)
     model = ModelConfig(backbone="darknet", neck="none", head="darknet", darknet=text)
     config = Config(name=cfg.stem, model=model, input=input_config)
-    detector = build_detector(config, head.classes)
+    detector = outline_detector(config, head.classes, most)
     state = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
     state |= {name: tensor for name, tensor in detector.state_dict().items() if name in ("mean", "std")}
     about = {
@@ -189,4 +195,6 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _read_text(path: Path) -> str:
+    if path.is_file() and path.stat().st_size > _MOST_TEXT:
+        raise InputError(f"{path} is no file of text of Darknet: it has {path.stat().st_size:,} bytes")
     return decode_text(_read_bytes(path), str(path))

@@ -20,7 +20,7 @@ class EMA:
         share: see above.
         keep: the average follows (1 - keep) times the model plus keep times the weights it starts with. Weights halfway
             between pretrained and fine-tuned ones are often better than either (Wortsman et al. 2022).
-        fresh: by name of a weight, a bool for each of its rows: rows that the start knows nothing of follow the model
+        fresh: by name of a weight, int64 positions of rows that the start knows nothing of: these follow the model
             alone, whatever `keep` says.
     """
 

@@ -21,7 +21,7 @@ from yolo_lite.data.loader import EpochSampler, each_batch
 from yolo_lite.engine.device import is_out_of_memory
 from yolo_lite.engine.ema import EMA
 from yolo_lite.engine.schedule import SCHEDULES, build_optimizer
-from yolo_lite.errors import DivergedError
+from yolo_lite.errors import DivergedError, InputError
 
 
 class Task(Protocol):
@@ -192,6 +192,13 @@ def train_step(
         try:
             losses = _backward(task, state, batch, progress, precision)
             break
+        except ValueError as error:
+            if not is_single_value(error):
+                raise
+            raise InputError(
+                f"{SINGLE_VALUE} ({len(batch[0])} pictures went through it in {state.parts} parts); use a larger "
+                "--batch-size or --image-size"
+            ) from error
         except RuntimeError as error:
             if not is_out_of_memory(error) or 2 * state.parts > len(batch[0]):
                 raise
@@ -202,6 +209,14 @@ def train_step(
     state.optimizer.step()
     state.ema.update()
     return losses
+
+
+SINGLE_VALUE = "batch normalisation cannot learn from a single value per channel"
+
+
+def is_single_value(error: ValueError) -> bool:
+    """Say whether an error is that of torch's batch normalisation, which finds no spread in one value of a channel."""
+    return "more than 1 value per channel" in str(error)
 
 
 def _backward(task: Task, state: State, batch: Any, progress: float, precision: str) -> dict[str, float]:

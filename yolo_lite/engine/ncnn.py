@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, short
 from yolo_lite.files import read_text
 
 MAGIC = "7767517"
 HALF_TAG, SINGLE_TAG = 0x01306B47, 0
+MOST_LAYERS = 10_000
+_MOST_TEXT = 2**24  # bytes of a .param file
 MOST_WEIGHTS = 2**28  # a number above it is not a size but a damaged file
 
 
@@ -47,15 +49,17 @@ def read_layers(path: Path) -> list[Layer]:
     Raises:
         InputError: naming the line that is not as it should be.
     """
-    lines = read_text(path).splitlines()
+    lines = _text(path).splitlines()
     if not lines or lines[0].strip() != MAGIC:
         raise InputError(f"{path} is not an ncnn .param file: its first line must be {MAGIC}")
     counts = lines[1].split() if len(lines) > 1 else []
-    if len(counts) != 2 or not all(count.isdecimal() for count in counts):
-        raise InputError(f"{path}, line 2: expected the numbers of layers and blobs")
+    if len(counts) != 2 or not all(count.isdecimal() and len(count) < 10 for count in counts):
+        raise InputError(f"{path}, line 2: expected the numbers of layers and blobs, got {short(lines[1:2])}")
     layers = [
         _layer(line.split(), f"{path}, line {number}") for number, line in enumerate(lines[2:], 3) if line.strip()
     ]
+    if len(layers) > MOST_LAYERS:
+        raise InputError(f"{path} has {len(layers):,} layers, more than {MOST_LAYERS:,}")
     if len(layers) != int(counts[0]):
         raise InputError(f"{path} announces {counts[0]} layers and holds {len(layers)}: is it cut short?")
     return layers
@@ -86,15 +90,21 @@ def read_convolutions(param: Path, weights: Path) -> list[Convolution]:
     return found
 
 
+def _text(path: Path) -> str:
+    if path.is_file() and path.stat().st_size > _MOST_TEXT:
+        raise InputError(f"{path} is not an ncnn .param file: it has {path.stat().st_size:,} bytes")
+    return read_text(path)
+
+
 def _layer(words: list[str], where: str) -> Layer:
     try:
-        kind, name, inputs, outputs = words[0], words[1], int(words[2]), int(words[3])
+        kind, name, inputs, outputs = words[0][:80], words[1][:80], int(words[2]), int(words[3])
         names, pairs = words[4 : 4 + inputs + outputs], words[4 + inputs + outputs :]
         parameters = {int(key): value for key, value in (pair.split("=", 1) for pair in pairs)}
     except (ValueError, IndexError) as error:
         raise InputError(f"{where}: expected a layer's type, name, counts, blobs and key=value pairs") from error
-    if len(names) != inputs + outputs or min(inputs, outputs) < 0:
-        raise InputError(f"{where}: layer {name} announces {inputs + outputs} blobs and names {len(names)}")
+    if min(inputs, outputs) < 0 or len(names) != inputs + outputs:
+        raise InputError(f"{where}: layer {name} announces {short(inputs + outputs)} blobs and names {len(names)}")
     return Layer(kind, name, tuple(names[:inputs]), tuple(names[inputs:]), parameters)
 
 
@@ -104,9 +114,15 @@ def _convolution(layer: Layer, param: Path, path: Path, data: bytes, place: int)
     def number(key: int, default: int) -> int:
         text = layer.parameters.get(key, str(default))
         try:
-            return int(text)
+            value = int(text)
+            if abs(value) > MOST_WEIGHTS:
+                raise ValueError
+            return value
         except ValueError as error:
-            raise InputError(f"{param}: layer {layer.name}: {key}={text} is not a whole number") from error
+            where = f"{param}: layer {layer.name}"
+            raise InputError(
+                f"{where}: {key}={short(text)[1:-1]} is not a whole number up to {MOST_WEIGHTS:,}"
+            ) from error
 
     def take(kind: str, count: int, what: str) -> npt.NDArray[np.float32]:
         nonlocal place

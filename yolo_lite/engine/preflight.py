@@ -14,9 +14,9 @@ from yolo_lite.config import Config, TrainConfig
 from yolo_lite.data.box_checks import many_leave, unit_faults
 from yolo_lite.data.loader import collate_boxes
 from yolo_lite.engine import loop
-from yolo_lite.engine.detection_task import DetectionTask
+from yolo_lite.engine.detection_task import DetectionTask, smallest_size
 from yolo_lite.engine.run import Prepared
-from yolo_lite.errors import InputError, some
+from yolo_lite.errors import DivergedError, InputError, some
 from yolo_lite.structures import DetectionSet
 
 PICTURES = 8
@@ -62,6 +62,50 @@ def check_labels(data: DetectionSet, input_hw: tuple[int, int]) -> None:
             f"{data.source}: every one of {len(labels):,} boxes is called {data.class_names[used[0]]}, none {some(unused)}: "
             f"are the class ids what they should be? (--classes {data.class_names[used[0]]} if so){_OFF}"
         )
+
+
+def check_batch_norm(prepared: Prepared, config: Config, batch: str = "--batch-size") -> None:
+    """Put the smallest part of a batch that the run will see through a copy of the network, where it is one picture.
+
+    Args:
+        prepared: with its network.
+        config: of the run.
+        batch: what sets the batch size, for the message.
+
+    Raises:
+        InputError: where batch normalisation would find a single value of some channel in it, and what to do.
+    """
+    train, total = config.train, len(prepared.dataset)  # type: ignore[arg-type]
+    total = total if prepared.repeats is None else round(prepared.repeats.sum())
+    if smallest_part(min(train.batch_size, total), train.accumulate) > 1:
+        return
+    size = smallest_size(config)
+    model = copy.deepcopy(prepared.model).train()
+    device = next(model.parameters()).device
+    picture = torch.zeros(1, *size, config.input.channels, dtype=torch.uint8, device=device).permute(0, 3, 1, 2)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            model(picture)
+    except ValueError as error:
+        if not loop.is_single_value(error):
+            raise
+        parts = f" (now {train.batch_size}, with --accumulate {train.accumulate})" if train.accumulate > 1 else ""
+        remedy = f"use {batch} {2 * train.accumulate} or more{parts or f' (now {train.batch_size})'}"
+        remedy = "add training pictures" if total == 1 else remedy
+        larger = ", or a larger image size" if "1, 1])" in str(error) else ""  # a dense layer has one value at any size
+        varied = ", the smallest that augment.multi_scale makes," if config.augment.multi_scale else ""
+        raise InputError(
+            f"{loop.SINGLE_VALUE}, which is all that one picture of {size[0]} x {size[1]} pixels{varied} leaves; "
+            f"{remedy}{larger}"
+        ) from error
+
+
+def smallest_part(batch: int, parts: int) -> int:
+    """Return the number of pictures in the smallest of the parts in which a batch goes through the network."""
+    if parts >= batch:
+        return 1
+    edges = [round(batch * i / parts) for i in range(parts + 1)]
+    return min(stop - start for start, stop in zip(edges, edges[1:]))
 
 
 def preflight(prepared: Prepared, config: Config, device: torch.device, precision: str) -> str:
@@ -122,6 +166,7 @@ def _attempt(
 ) -> tuple[list[float], dict[str, list[float]]]:
     """Return the losses of so many steps, fewer where it soon falls or is no longer finite, and those of each part."""
     state = loop.new_state(copy.deepcopy(prepared.model), train, steps)
+    state.parts = max(1, len(batch[0]) // max(1, train.batch_size // train.accumulate))  # as large as those of the run
     state.model.train()
     parts: dict[str, list[float]] = {}
     for step in range(steps):
@@ -129,7 +174,7 @@ def _attempt(
             group["lr"] = train.lr * min(1.0, (step + 1) / 5)
         try:
             losses = loop.train_step(prepared.task, state, batch, train.clip_norm, 0.0, precision)
-        except InputError:
+        except DivergedError:
             parts.setdefault("total", []).append(float("inf"))
             break
         for name, value in losses.items():

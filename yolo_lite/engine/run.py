@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, get_args, get_origin, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from torch.utils.data import Dataset
 from yolo_lite.config import Config
 from yolo_lite.engine import loop
 from yolo_lite.engine.transfer import Start
+from yolo_lite.errors import InputError, short
 from yolo_lite.visualize import SheetPicture
 
 
@@ -55,8 +57,34 @@ class Run:
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any], config: Config) -> Run:
-        """Build what `to_plain` took apart."""
-        return cls(**{**plain, "config": config, "classes": tuple(plain["classes"]) or None})
+        """Build what `to_plain` took apart.
+
+        Raises:
+            InputError: for a setting that is unknown or of the wrong type.
+        """
+        classes = plain.get("classes")
+        if not isinstance(classes, list | tuple):
+            raise InputError(f"the run that is to be resumed has the setting classes: {short(classes)}")
+        values = {**plain, "config": config, "classes": tuple(classes) or None}
+        types = get_type_hints(cls)
+        for name, value in values.items():
+            if name not in types or not _is_of(value, types[name]):
+                raise InputError(f"the run that is to be resumed has the setting {short(name)}: {short(value)}")
+        if "data" not in values:
+            raise InputError("the run that is to be resumed names no data")
+        return cls(**values)
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Say whether a value is of a type such as str, int | None or tuple[str, ...]."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(isinstance(one, inner[0]) for one in value)
+    if inner:
+        return any(_is_of(value, one) for one in inner)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
 
 
 @dataclass(frozen=True)

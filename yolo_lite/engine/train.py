@@ -28,6 +28,7 @@ from yolo_lite.engine.checkpoint import (
     save_checkpoint,
 )
 from yolo_lite.engine.classification_task import prepare_classification
+from yolo_lite.engine.contents import check_optimizer
 from yolo_lite.engine.detection_task import prepare_detection
 from yolo_lite.engine.device import (
     be_deterministic,
@@ -40,6 +41,7 @@ from yolo_lite.engine.device import (
     place,
 )
 from yolo_lite.engine.plan import plan, plan_classifier
+from yolo_lite.engine.preflight import check_batch_norm
 from yolo_lite.engine.preflight import preflight as check_first
 from yolo_lite.engine.pretrain import FOLDER, pretraining_of
 from yolo_lite.engine.run import Listener, Prepared, Run, strong_epochs
@@ -178,6 +180,9 @@ def stored_run(out: str | Path | None) -> tuple[Path, Checkpoint, Run]:
     checkpoint = load_checkpoint(folder / "last.pt")
     if not checkpoint.training:
         raise InputError(f"{folder / 'last.pt'} holds weights only and cannot be resumed; fine-tune it with --weights")
+    lacking = [name for name in ("data", "fingerprint", "val_fingerprint") if name not in checkpoint.about]
+    if lacking and checkpoint.training["epoch"]:
+        raise InputError(f"{folder / 'last.pt'} cannot be resumed: it does not say {lacking[0]} of the run")
     return folder, checkpoint, Run.from_plain(checkpoint.training["run"], checkpoint.config)
 
 
@@ -257,6 +262,7 @@ def _carry_out(
     run = _with_kept_start(run, prepared, listener)
     config = run.config
     model = place(prepared.model, device)
+    check_batch_norm(prepared, config, "--set pretrain.batch_size=" if run.crops else "--batch-size")
     if preflight:
         listener.say(check_first(prepared, config, device, precision))
     folder = out if resumed or begun else None
@@ -320,6 +326,7 @@ def _go_on(state: loop.State, resumed: Checkpoint, run: Run, about: dict[str, An
     if any(resumed.about[name] != about[name] for name in ("fingerprint", "val_fingerprint")):
         raise InputError(f"{run.data} is not what the run in {folder} was started on: pictures or labels have changed")
     about["data"] = resumed.about["data"]
+    check_optimizer(resumed.training["optimizer"], state.optimizer, str(folder / "last.pt"))
     state.restore(resumed.training)
     if state.finished(run.config.train):
         raise InputError(f"the run in {folder} has stopped early after epoch {state.epoch}; nothing to resume")

@@ -25,8 +25,8 @@ class Start(NamedTuple):
 
     Attributes:
         summary: a line that says it.
-        fresh: by name of a weight, a bool for each of its rows: those of new classes or layers, which the checkpoint
-            knows nothing of.
+        fresh: by name of a weight, int64 positions of the rows that belong to new classes or layers, which the
+            checkpoint knows nothing of.
         known: how many of the network's classes the checkpoint knows.
     """
 
@@ -70,7 +70,7 @@ def transfer(
         for class_name, source in sources.items():
             mine_by_class[class_names.index(class_name)] = theirs_by_class[checkpoint.class_names.index(source)]
         is_new = torch.tensor([class_name not in kept for class_name in class_names])
-        fresh[name] = is_new.repeat_interleave(mine_by_class.shape[1])
+        fresh[name] = is_new.repeat_interleave(mine_by_class.shape[1]).nonzero().flatten()
     new = [f"{name} (from {sources[name]})" if name in sources else name for name in class_names if name not in kept]
     return Start(_kept_and_new(kept, new), fresh, len(kept))
 
@@ -87,9 +87,7 @@ def transfer_backbone(model: nn.Module, checkpoint: Checkpoint) -> Start:
             raise InputError(f"the backbone of these weights ({checkpoint.config.name}) does not fit: {name} differs")
         tensor.copy_(checkpoint.weights[name].to(tensor.dtype))
     fresh = {
-        name: torch.ones(len(value), dtype=torch.bool)
-        for name, value in model.state_dict().items()
-        if name not in mine and value.ndim
+        name: torch.arange(len(value)) for name, value in model.state_dict().items() if name not in mine and value.ndim
     }
     return Start(f"took its backbone, {sum(tensor.numel() for tensor in mine.values()):,} values", fresh, 0)
 
@@ -105,21 +103,22 @@ def transfer_classes(model: ClassifierNet, class_names: Sequence[str], checkpoin
     for name, tensor in model.state_dict().items():
         if not name.startswith("head.") or not tensor.ndim:
             continue
-        fresh[name] = torch.ones(len(tensor), dtype=torch.bool)
+        is_new = torch.ones(len(tensor), dtype=torch.bool)
         if single:
             if fits and name in theirs:
                 sign = 1 if tuple(class_names) == before else -1  # of the other class as the second
                 tensor.copy_(sign * theirs[name].to(tensor.dtype))
-                fresh[name][:] = False
+                is_new[:] = False
         elif name in theirs and len(tensor) == len(class_names) and len(theirs[name]) == len(checkpoint.class_names):
             for one in kept:
                 row = theirs[name][checkpoint.class_names.index(one)]
                 if row.shape == tensor.shape[1:]:
                     tensor[class_names.index(one)] = row.to(tensor.dtype)
-                    fresh[name][class_names.index(one)] = False
+                    is_new[class_names.index(one)] = False
         elif name in theirs and tuple(class_names) == before and tensor.shape == theirs[name].shape:
             tensor.copy_(theirs[name].to(tensor.dtype))
-            fresh[name][:] = False
+            is_new[:] = False
+        fresh[name] = is_new.nonzero().flatten()
     new = [name for name in class_names if name not in kept]
     return Start(_kept_and_new([some(kept)] if kept else [], [some(new)] if new else []), fresh, len(kept))
 

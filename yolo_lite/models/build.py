@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from yolo_lite.config import Config, ModelConfig
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, reason
 from yolo_lite.models.backbone import CSPBackbone, ShuffleBackbone
 from yolo_lite.models.blocks import fuse
 from yolo_lite.models.darknet import DarknetBackbone, DarknetHead
 from yolo_lite.models.heads import AnchorFreeHead, DistributionHead
+from yolo_lite.models.limits import MOST_VALUES, AtMost
 from yolo_lite.models.neck import PAN, GhostPAN, NoNeck
 from yolo_lite.models.yolo import Yolo
 from yolo_lite.models.yolov1 import DenseGridHead, GridHead, YOLOv1Backbone
@@ -51,26 +52,45 @@ def build_detector(config: Config, classes: int, seed: int = 0) -> Yolo:
     The global random state is left as it was.
 
     Raises:
-        InputError: for a part that does not exist, naming those that do.
+        InputError: for a part that does not exist, naming those that do, or a network that is too large.
     """
-    model = config.model
+    if config.model.backbone == "darknet":  # whose layers are tried while they are built, which takes long
+        _check_parts(config.model)
+    else:
+        outline_detector(config, classes)
+    with torch.random.fork_rng(devices=[]), AtMost():
+        torch.manual_seed(seed)
+        return _assemble(config, config.model, classes)
+
+
+def outline_detector(config: Config, classes: int, values: int = MOST_VALUES) -> Yolo:
+    """Build the network with at most so many values, which are whatever lies in memory, to be filled from a file.
+
+    Raises:
+        InputError: as build_detector does.
+    """
+    _check_parts(config.model)
+    with AtMost(values, draw=False):
+        return _assemble(config, config.model, classes)
+
+
+def _check_parts(model: ModelConfig) -> None:
     for kind, parts in (("backbone", BACKBONES), ("neck", NECKS), ("head", HEADS)):
         name = getattr(model, kind)
         if name not in parts:
             raise InputError(f"model.{kind} must be one of {', '.join(sorted(parts))}, got {name!r}")
     if model.norm not in NORMS:
         raise InputError(f"model.norm must be one of {', '.join(NORMS)}, got {model.norm!r}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return _assemble(config, model, classes)
 
 
 def _assemble(config: Config, model: ModelConfig, classes: int) -> Yolo:
     try:
         backbone = BACKBONES[model.backbone](model)
+        neck = NECKS[model.neck](model, backbone.channels, backbone.strides)
+    except InputError:
+        raise
     except ValueError as error:
-        raise InputError(f"model.{error}") from error
-    neck = NECKS[model.neck](model, backbone.channels, backbone.strides)
+        raise InputError(f"model.{reason(error)}") from error
     head = HEADS[model.head](model, neck.channels, neck.strides, classes)
     detector = Yolo(backbone, neck, head, config.input.mean, config.input.std)
     for module in detector.modules():

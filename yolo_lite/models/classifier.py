@@ -10,14 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from yolo_lite.config import ClassifierConfig, Config, ModelConfig
-from yolo_lite.errors import InputError, suggest
+from yolo_lite.errors import InputError, reason, suggest
 from yolo_lite.models.blocks import fuse
 from yolo_lite.models.build import BACKBONES, NORMS
 from yolo_lite.models.course import COURSE, Task, TooSmall, imagenet_weights, shape_after
+from yolo_lite.models.limits import MOST_VALUES, AtMost
 
 LOSSES = ("cross_entropy", "mse", "binary", "margin")
 DETECTORS = {"yolo_lite-n-cls": "csp", "yolo_lite-shuffle-cls": "shuffle"}  # the detectors' own backbones
 CLASSIFIERS = (*COURSE, *DETECTORS)
+_LARGEST = 2048  # pixels along a side, for the networks that are tried on one picture while they are built
 
 
 class ClassifierNet(nn.Module):
@@ -75,8 +77,28 @@ def build_classifier(config: Config, classes: int, seed: int = 0) -> ClassifierN
     The global random state is left as it was.
 
     Raises:
-        InputError: for a name or setting that does not exist, or an input that is too small for the network.
+        InputError: for a name or setting that does not exist, an input that is too small for the network, or a network
+            that is too large.
     """
+    if config.classifier.model in DETECTORS:
+        outline_classifier(config, classes)
+    with torch.random.fork_rng(devices=[]), AtMost():
+        torch.manual_seed(seed)
+        return _assemble(config, classes, INITS.get(config.classifier.init))
+
+
+def outline_classifier(config: Config, classes: int, values: int = MOST_VALUES) -> ClassifierNet:
+    """Build the network with at most so many values, which are whatever lies in memory, to be filled from a file.
+
+    Raises:
+        InputError: as build_classifier does.
+    """
+    with AtMost(values, draw=False):
+        return _assemble(config, classes, None)
+
+
+def _assemble(config: Config, classes: int, init: Callable[[nn.Module], None] | None) -> ClassifierNet:
+    """Put the parts together, after a look at the settings; `init` draws their weights, None leaves them."""
     settings = config.classifier
     if settings.model not in CLASSIFIERS:
         raise InputError(
@@ -95,12 +117,11 @@ def build_classifier(config: Config, classes: int, seed: int = 0) -> ClassifierN
         )
     outputs = 1 if settings.loss == "binary" else classes
     task = Task(config.input.channels, config.input.image_size, outputs)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        backbone, head = _detector_parts(config, task) if settings.model in DETECTORS else _course_parts(settings, task)
-        pretrained = settings.model == "resnet50" and imagenet_weights() is not None and task.channels == 3
+    backbone, head = _detector_parts(config, task) if settings.model in DETECTORS else _course_parts(settings, task)
+    pretrained = settings.model == "resnet50" and imagenet_weights() is not None and task.channels == 3
+    if init:
         for part in (head,) if pretrained else (backbone, head):
-            part.apply(INITS[settings.init])
+            part.apply(init)
     if settings.model in DETECTORS and config.model.norm == "none":
         fuse(backbone)
     channels = slice(0, task.channels)
@@ -122,6 +143,10 @@ def _course_parts(settings: ClassifierConfig, task: Task) -> tuple[nn.Module, nn
     places = len(known["dropout"].default) if "dropout" in known else 0
     if settings.dropout and len(settings.dropout) != places:
         raise InputError(f"classifier.dropout of {settings.model} has {places} places, got {list(settings.dropout)}")
+    if max(task.hw) > _LARGEST:
+        raise InputError(
+            f"{settings.model} takes pictures of at most {_LARGEST} pixels along a side, got {max(task.hw)}"
+        )
     try:
         features, last = build(task, **chosen)
         shape_after(features, task)
@@ -158,7 +183,7 @@ def _backbone(model: ModelConfig) -> Any:
     try:
         return BACKBONES[model.backbone](model)
     except ValueError as error:
-        raise InputError(f"model.{error}") from error
+        raise InputError(f"model.{reason(error)}") from error
 
 
 def _he(module: nn.Module) -> None:

@@ -16,13 +16,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, short
 from yolo_lite.models.blocks import DepthwiseConv2d
 from yolo_lite.structures import RawPredictions
 
 _EPS = 1e-6  # of batch normalisation
 _CLASSES = {"detection": 1, "region": 20, "yolo": 20}  # unless the section says otherwise
 _OUTPUTS = tuple(_CLASSES)
+_MOST = 1_000_000  # of any whole number in a .cfg file
+_MOST_KERNEL = 1024  # pixels: of a kernel, its step and its border
+_MOST_SECTIONS, _MOST_SOURCES = 2000, 100
+_MOST_VALUES = 2**29  # of a layer's map
+MOST_PIXELS = 16_384  # along a side of the input
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "linear": nn.Identity,
     "leaky": partial(nn.LeakyReLU, 0.1),
@@ -48,17 +53,19 @@ class Section:
     line: int
     options: Mapping[str, str] = field(default_factory=dict)
 
-    def number(self, key: str, default: int | None = None, minimum: int | None = None) -> int:
-        """Return a whole number; raise InputError where it is none, is too small, or is missing without a default."""
+    def number(self, key: str, default: int | None = None, minimum: int = -_MOST, maximum: int = _MOST) -> int:
+        """Return a whole number; raise InputError where it is none, is out of bounds, or is missing without a default."""
         text = self.options.get(key)
         if text is None and default is not None:
             return default
         try:
             value = int(text or "")
         except ValueError as error:
-            raise self.error(f"{key} must be a whole number, got {text!r}") from error
-        if minimum is not None and value < minimum:
-            raise self.error(f"{key} must be at least {minimum}, got {value}")
+            raise self.error(f"{key} must be a whole number, got {short(text)}") from error
+        if value < minimum:
+            raise self.error(f"{key} must be at least {minimum:,}, got {short(value)}")
+        if value > maximum:
+            raise self.error(f"{key} must be at most {maximum:,}, got {short(value)}")
         return value
 
     def numbers(self, key: str) -> list[float]:
@@ -67,14 +74,16 @@ class Section:
         try:
             values = [float(part) for part in text.split(",") if part.strip()]
         except ValueError as error:
-            raise self.error(f"{key} must be numbers with commas between them, got {text!r}") from error
-        if not all(map(math.isfinite, values)):
-            raise self.error(f"{key} must be finite numbers, got {text!r}")
+            raise self.error(f"{key} must be numbers with commas between them, got {short(text)}") from error
+        if not all(abs(value) <= _MOST for value in values):
+            raise self.error(f"{key} must be numbers of at most {_MOST:,}, got {short(text)}")
+        if len(values) > _MOST:
+            raise self.error(f"{key} has {len(values):,} numbers")
         return values
 
     def error(self, what: str) -> InputError:
         """Return an error that names the section and its line."""
-        return InputError(f"the cfg's [{self.name}] at line {self.line}: {what}")
+        return InputError(f"the cfg's [{short(self.name)[1:-1]}] at line {self.line}: {what}")
 
 
 def parse_cfg(text: str) -> list[Section]:
@@ -99,6 +108,8 @@ def parse_cfg(text: str) -> list[Section]:
             raise InputError(f"the cfg's line {number} is neither a [section] nor key=value: {line[:60]!r}")
     if not sections or sections[0].name not in ("net", "network"):
         raise InputError("the cfg does not begin with a [net] section; is it a file of Darknet?")
+    if len(sections) > _MOST_SECTIONS:
+        raise InputError(f"the cfg has {len(sections):,} sections, more than {_MOST_SECTIONS:,}")
     return sections
 
 
@@ -117,7 +128,7 @@ class DarknetBackbone(nn.Module):
     def __init__(self, cfg: str, levels: Sequence[int] = ()) -> None:
         super().__init__()
         net, *sections = parse_cfg(cfg)
-        self.input_hw = (net.number("height", 416), net.number("width", 416))
+        self.input_hw = (net.number("height", 416, 1, MOST_PIXELS), net.number("width", 416, 1, MOST_PIXELS))
         if net.number("channels", 3) != 3:
             raise net.error("channels must be 3")
         outputs = [i - 1 for i, section in enumerate(sections) if section.name in _OUTPUTS]
@@ -137,6 +148,8 @@ class DarknetBackbone(nn.Module):
             layer = _build(section, before, shapes)
             self.layers.append(layer)
             shapes.append(_shape_after(section, layer, before, shapes))
+            if not 0 < math.prod(shapes[-1]) <= _MOST_VALUES:
+                raise section.error(f"makes maps of {' x '.join(map(str, shapes[-1]))} (channels, height, width)")
         self.shapes = shapes
         self._kept: set[int] = {
             i for layer in self.layers if isinstance(layer, Route | Shortcut) for i in layer.sources
@@ -149,7 +162,7 @@ class DarknetBackbone(nn.Module):
     def _stride(self, level: int, after: Sequence[Section]) -> int:
         """Return how many input pixels a cell of a map spans; of a vector, those of the [detection] cells it stands for."""
         vector = bool(after) and after[0].name == "detection"
-        return self.input_hw[0] // (after[0].number("side", 7, 1) if vector else self.shapes[level][1])
+        return max(1, self.input_hw[0] // (after[0].number("side", 7, 1) if vector else self.shapes[level][1]))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map [B, 3, H, W] to the maps of `levels`.
@@ -174,12 +187,12 @@ class DarknetConv(nn.Sequential):
     """Convolution, batch normalisation where wanted, activation."""
 
     def __init__(self, section: Section, inputs: int) -> None:
-        filters, size, stride = section.number("filters", 1), section.number("size", 1), section.number("stride", 1)
-        groups = section.number("groups", 1)
+        filters, groups = section.number("filters", 1), section.number("groups", 1)
+        size, stride = (section.number(key, 1, maximum=_MOST_KERNEL) for key in ("size", "stride"))
         for key, expected in (("dilation", 1), ("stride_x", stride), ("stride_y", stride)):
             if section.number(key, expected) != expected:
                 raise section.error(f"{key}={section.options[key]} is not supported")
-        padding = size // 2 if section.number("pad", 0) else section.number("padding", 0)
+        padding = size // 2 if section.number("pad", 0) else section.number("padding", 0, 0, _MOST_KERNEL)
         if min(filters, size, stride, groups) < 1 or inputs % groups or filters % groups:
             raise section.error(
                 f"filters {filters}, size {size}, stride {stride}, groups {groups} do not fit {inputs} channels"
@@ -209,7 +222,8 @@ class DarknetLocal(nn.Module):
 
     def __init__(self, section: Section, shape: tuple[int, int, int]) -> None:
         super().__init__()
-        self.filters, self.size, self.stride = (section.number(key, 1, 1) for key in ("filters", "size", "stride"))
+        self.filters = section.number("filters", 1, 1)
+        self.size, self.stride = (section.number(key, 1, 1, _MOST_KERNEL) for key in ("size", "stride"))
         self.padding = self.size // 2 if section.number("pad", 0) else 0
         channels, *hw = shape
         self.hw = tuple((side + 2 * self.padding - self.size) // self.stride + 1 for side in hw)
@@ -233,9 +247,9 @@ class DarknetPool(nn.Module):
 
     def __init__(self, section: Section) -> None:
         super().__init__()
-        self.stride = section.number("stride", 1, 1)
-        self.size = section.number("size", self.stride, 1)
-        self.padding = section.number("padding", self.size - 1, 0)
+        self.stride = section.number("stride", 1, 1, _MOST_KERNEL)
+        self.size = section.number("size", self.stride, 1, _MOST_KERNEL)
+        self.padding = section.number("padding", self.size - 1, 0, _MOST_KERNEL)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, H, W] to [B, C, (H + padding - size) // stride + 1, ...]."""
@@ -324,10 +338,16 @@ class DarknetHead(nn.Module):
         super().__init__()
         self.sections = [section for section in parse_cfg(cfg) if section.name in _OUTPUTS]
         self.strides = tuple(strides)
+        if not self.sections:
+            raise InputError(f"the cfg has no output section ({', '.join(_OUTPUTS)})")
         counts = {section.number("classes", _CLASSES[section.name], 1) for section in self.sections}
         if len(counts) > 1:
             raise self.sections[-1].error(f"the outputs have different numbers of classes: {sorted(counts)}")
         self.classes = counts.pop()
+        if len(self.sections) != len(channels):
+            raise InputError(
+                f"the cfg has {len(self.sections)} output sections, but {len(channels)} maps come before them"
+            )
         for section, count in zip(self.sections, channels):
             if (section.name == "region" and "map" in section.options) or "tree" in section.options:
                 raise section.error("a tree of classes (YOLO9000) is not supported")
@@ -364,11 +384,11 @@ Part = tuple[Tensor, Tensor, Tensor, Tensor]  # boxes [B, A, 4], scores [B, A, C
 
 
 def _values(section: Section, classes: int) -> int:
-    number = section.number("num", 1)
+    number, coords = section.number("num", 1, 1), section.number("coords", 4, 4, 4)
     if section.name == "detection":
-        return section.number("side", 7) ** 2 * (classes + number * (1 + section.number("coords", 4)))
+        return section.number("side", 7, 1) ** 2 * (classes + number * (1 + coords))
     anchors = len(section.numbers("mask")) if "mask" in section.options else number
-    return anchors * (section.number("coords", 4) + 1 + classes)
+    return anchors * (coords + 1 + classes)
 
 
 def _anchors(section: Section) -> list[tuple[float, float]]:
@@ -384,8 +404,8 @@ def _anchors(section: Section) -> list[tuple[float, float]]:
     number = section.number("num", 1)
     if "mask" in section.options:
         mask = [int(i) for i in section.numbers("mask")]
-        if len(flat) % 2 or min(mask) < 0 or max(mask) >= len(pairs):
-            raise section.error(f"mask {mask} asks for more than the {len(pairs)} anchors given")
+        if not mask or len(flat) % 2 or min(mask) < 0 or max(mask) >= len(pairs):
+            raise section.error(f"mask {short(mask)} asks for other than the {len(pairs)} anchors given")
         return [pairs[i] for i in mask]
     if len(flat) != 2 * number:
         raise section.error(f"num is {number}, but there are {len(flat)} numbers of anchors")
@@ -395,9 +415,12 @@ def _anchors(section: Section) -> list[tuple[float, float]]:
 def _stretch(section: Section) -> float:
     text = section.options.get("scale_x_y", "1")
     try:
-        return float(text)
-    except ValueError as error:
-        raise section.error(f"scale_x_y must be a number, got {text!r}") from error
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not abs(value) <= _MOST:
+        raise section.error(f"scale_x_y must be a number, got {short(text)}")
+    return value
 
 
 def _anchored(level: Tensor, anchors: Sequence[tuple[float, float]]) -> tuple[Tensor, Tensor, Tensor]:
@@ -486,9 +509,9 @@ def _build(section: Section, before: tuple[int, int, int], shapes: Sequence[tupl
     if section.name == "avgpool":
         return nn.AdaptiveAvgPool2d(1)
     if section.name == "upsample":
-        return nn.Upsample(scale_factor=section.number("stride", 2, 1), mode="nearest")
+        return nn.Upsample(scale_factor=section.number("stride", 2, 1, _MOST_KERNEL), mode="nearest")
     if section.name == "reorg":
-        stride = section.number("stride", 1, 1)
+        stride = section.number("stride", 1, 1, _MOST_KERNEL)
         if section.number("reverse", 0) or channels % stride**2 or before[1] % stride or before[2] % stride:
             raise section.error(
                 f"reverse=1, or a stride that {channels} x {before[1]} x {before[2]} cannot be divided by"
@@ -513,16 +536,16 @@ def _joining(section: Section, shapes: Sequence[tuple[int, int, int]]) -> nn.Mod
     """Return a route or shortcut; positions that are negative count back from the section."""
     key = "layers" if section.name == "route" else "from"
     sources = [int(i) if i >= 0 else len(shapes) + int(i) for i in section.numbers(key)]
-    if not sources or min(sources) < 0 or max(sources) >= len(shapes):
-        raise section.error(f"{key} must be layers before it, got {section.options.get(key)!r}")
+    if not 0 < len(sources) <= _MOST_SOURCES or min(sources) < 0 or max(sources) >= len(shapes):
+        raise section.error(f"{key} must be layers before it, got {short(section.options.get(key))}")
     if section.name == "route":
         if len({shapes[i][1:] for i in sources}) > 1:
             raise section.error(
-                f"layers of different sizes: {', '.join(f'{h} x {w}' for _, h, w in (shapes[i] for i in sources))}"
+                f"layers of different sizes: {', '.join(f'{h} x {w}' for _, h, w in (shapes[i] for i in sources[:8]))}"
             )
         groups, group = section.number("groups", 1), section.number("group_id", 0)
         if groups < 1 or not 0 <= group < groups or any(shapes[i][0] % groups for i in sources):
-            raise section.error(f"group {group} of {groups} of {[shapes[i][0] for i in sources]} channels")
+            raise section.error(f"group {group} of {groups} of {short([shapes[i][0] for i in sources])} channels")
         return Route(sources, groups, group)
     if section.options.get("weights_type", "none") != "none":
         raise section.error("weights_type is not supported")
@@ -555,5 +578,5 @@ def _shape_after(
 def _activation(section: Section, default: str) -> nn.Module:
     name = section.options.get("activation", default)
     if name not in ACTIVATIONS:
-        raise section.error(f"the activation {name!r} is not supported; known: {', '.join(ACTIVATIONS)}")
+        raise section.error(f"the activation {short(name)} is not supported; known: {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]()

@@ -27,6 +27,7 @@ class PAN(nn.Module):
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int) -> None:
         super().__init__()
+        _check_levels(strides)
         self.strides = tuple(strides)
         self.lateral = nn.ModuleList(ConvBlock(count, width) for count in channels)
         steps = len(channels) - 1
@@ -60,6 +61,9 @@ class GhostPAN(nn.Module):
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int) -> None:
         super().__init__()
+        _check_levels(strides)
+        if width % 2:
+            raise ValueError(f"neck_width must be even for ghost_pan, got {width}")
         steps = len(channels) - 1
         self.lateral = nn.ModuleList(ConvBlock(count, width, activation=LEAKY) for count in channels)
         self.down_path = nn.ModuleList(GhostBottleneck(2 * width, width) for _ in range(steps))
@@ -85,3 +89,8 @@ class GhostPAN(nn.Module):
             fine = merge(torch.cat([shrink(fine), level], 1))
             results.append(fine)
         return [*results, self.extra_in(levels[-1]) + self.extra_out(fine)]
+
+
+def _check_levels(strides: Sequence[int]) -> None:
+    if any(coarse != 2 * fine for fine, coarse in zip(strides, strides[1:])):
+        raise ValueError(f"neck joins maps each of half the size of the one before, got the strides {list(strides)}")

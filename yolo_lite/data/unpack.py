@@ -1,0 +1,91 @@
+"""Read packed files into memory, with a limit: a file of a few kilobytes may unpack to terabytes."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import zlib
+from pathlib import Path
+from typing import IO
+
+from yolo_lite.errors import InputError
+
+MOST = 4 << 30  # bytes, unpacked
+_SMALL = 256 << 20  # that much may any file unpack to, and a larger one...
+_RATIO = 100  # ...to so many times its own size; pictures are hardly smaller packed, MNIST's a fifth
+DAMAGED = (OSError, EOFError, ValueError, LookupError, ArithmeticError, AssertionError, zlib.error, lzma.LZMAError)
+_PACKED = {b"\x1f\x8b": gzip.GzipFile, b"BZh": bz2.BZ2File, b"\xfd7zXZ": lzma.LZMAFile}
+
+
+class Unpacked(io.RawIOBase):
+    """A file of which no more than a limit is read, at once or in all.
+
+    Args:
+        file: gives the bytes.
+        packed: its size on the disk.
+        source: names it in messages.
+    """
+
+    def __init__(
+        self, file: IO[bytes] | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile, packed: int, source: Path
+    ) -> None:
+        super().__init__()
+        self.file, self.source = file, source
+        self.most = min(MOST, max(_SMALL, _RATIO * packed))
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes, to the end where `size` is negative.
+
+        Raises:
+            InputError: where that would be beyond the limit.
+        """
+        left = self.most - self.file.tell()
+        parts = []
+        while size != 0:
+            part = self.file.read(min(_PIECE, size) if size > 0 else _PIECE)
+            left -= len(part)
+            if left < 0:
+                raise self._too_much()
+            if not part:
+                break
+            parts.append(part)
+            size -= len(part) if size > 0 else 0
+        return b"".join(parts)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place, counted from the start."""
+        if whence != io.SEEK_SET or offset < 0:
+            raise ValueError(f"no place in a file: {offset}")
+        if offset > self.most:
+            raise self._too_much()
+        return self.file.seek(offset)
+
+    def tell(self) -> int:
+        """Return the place of the next byte."""
+        return self.file.tell()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+        super().close()
+
+    def _too_much(self) -> InputError:
+        return InputError(f"{self.source} unpacks to more than {self.most >> 20:,} MiB; unpack it and name the folder")
+
+
+_PIECE = 1 << 20  # bytes that are read at once: what a damaged header asks for is not set aside before it is there
+
+
+def open_unpacked(path: Path) -> Unpacked:
+    """Open a file for reading, and unpack it where it is packed by gzip, bzip2 or xz."""
+    with path.open("rb") as file:
+        start = file.read(6)
+    packed = next((kind for magic, kind in _PACKED.items() if start.startswith(magic)), None)
+    size = path.stat().st_size
+    if packed is None:
+        plain = Unpacked(path.open("rb"), size, path)
+        plain.most = MOST
+        return plain
+    return Unpacked(packed(path), size, path)

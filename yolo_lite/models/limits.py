@@ -1,0 +1,55 @@
+"""How large a network may become: layers are counted while they are built, before memory is asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from yolo_lite.errors import InputError
+
+MOST_VALUES = 2**30  # of a network; YOLOv1 as in its paper, the largest one here, has a quarter of that
+_FACTORIES = frozenset((torch.empty, torch.zeros, torch.ones, torch.randn))
+
+_DRAWN = frozenset(("normal_", "uniform_", "kaiming_normal_", "kaiming_uniform_", "trunc_normal_"))
+
+
+class AtMost(TorchFunctionMode):
+    """Refuse to build more than so many values inside a `with`.
+
+    Args:
+        values: the limit.
+        draw: whether weights are drawn at random; without, they are whatever lies in memory, to be replaced by a file's.
+
+    Raises:
+        InputError: at the first layer that goes beyond.
+    """
+
+    def __init__(self, values: int = MOST_VALUES, *, draw: bool = True) -> None:
+        super().__init__()
+        self.most, self.left, self.draw = values, values, draw
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _FACTORIES and str(kwargs.get("device") or "") != "meta":
+            self.left -= _count(args)
+            if self.left < 0:
+                raise InputError(f"the network is too large: it has more than {self.most:,} values")
+            func = func if self.draw or func is not torch.randn else torch.empty
+        if not self.draw and getattr(func, "__name__", "") in _DRAWN:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+def _count(sizes: Iterable[Any]) -> int:
+    """Return the number of values of a tensor whose sides are given one by one or as one sequence."""
+    return math.prod(_count(side) if isinstance(side, tuple | list) else int(side) for side in sizes)
