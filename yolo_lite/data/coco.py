@@ -286,7 +286,7 @@ def _unlabelled(image: Mapping[str, Any], names: Sequence[str], where: str) -> t
 def written_size(image: Mapping[str, Any]) -> tuple[int, int] | None:
     """Return (height, width) as an image's entry says; None where it does not, or says 0."""
     height, width = image.get("height"), image.get("width")
-    if isinstance(height, int) and isinstance(width, int) and 0 < min(height, width) <= max(height, width) < _FAR:
+    if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0:
         return height, width
     return None
 
@@ -299,10 +299,13 @@ def _record(
     unlabelled: tuple[int, ...],
     source: Path,
 ) -> ImageRecord:
+    hw = written_size(image) or read_image_size(path)
+    if max(hw) >= _FAR:
+        raise InputError(f"{source}: image {image_id} has {short(hw[1])} x {short(hw[0])} pixels by its annotations")
     return ImageRecord(
         path,
         image_id,
-        written_size(image) or read_image_size(path),
+        hw,
         np.array([one.box for one in objects], np.float64).reshape(-1, 4),
         np.array([one.label for one in objects], np.int64),
         np.array([one.crowd for one in objects], np.bool_),

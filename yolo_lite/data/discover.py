@@ -230,8 +230,7 @@ def check_names(names: Any, file: Path, key: str) -> list[str]:
         raise InputError(f"{file}: {key} must be a list of class names, got {short(names)}")
     for number, name in enumerate(names, 1):
         if not isinstance(name, str) or not name.strip() or not is_text(name) or len(name) > _LONGEST_NAME:
-            what = f"a class name of at most {_LONGEST_NAME:,} characters"
-            raise InputError(f"{file}: entry {number} of {key} must be {what}, got {short(name)}")
+            raise InputError(f"{file}: entry {number} of {key} must be a class name, got {short(name)}")
     return names
 
 
