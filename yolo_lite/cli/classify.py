@@ -122,6 +122,8 @@ def _eval(args: argparse.Namespace) -> int:
     result = evaluate_classifier(
         args.weights, args.data, args.on, args.device, args.classes, args.split, args.batch_size
     )
+    for note in result.notes:
+        print(f"note: {note}")
     print(", ".join(f"{key} {value}" for key, value in result.settings.items()))
     print(f"\n{report_table(result.report)}")
     make_folder(out)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from PIL.Image import DecompressionBombWarning
 
-from yolo_lite.data.loader import usable_cores
+from yolo_lite.data.loader import reading_threads
 from yolo_lite.errors import InputError
 from yolo_lite.structures import Image
 
@@ -77,7 +77,7 @@ def keep_pictures(
         return None
     say(f"pictures kept in memory: {len(sizes):,}, {_in_gb(need)}")
     kept = KeptPictures(sizes)
-    with warnings.catch_warnings(), ThreadPoolExecutor(min(32, usable_cores())) as threads:
+    with warnings.catch_warnings(), ThreadPoolExecutor(reading_threads()) as threads:
         warnings.simplefilter("ignore", DecompressionBombWarning)  # threads cannot each switch it off and on again
         stored = threads.map(lambda index: kept.store(index, decode(index)), range(len(sizes)))
         for done, _ in enumerate(stored, 1):

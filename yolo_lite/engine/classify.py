@@ -98,6 +98,7 @@ class ClassEvaluation:
         scores: float32 [N, C] of each picture and class.
         class_names: by label.
         settings: what belongs beside the numbers.
+        notes: what is worth a line.
     """
 
     report: ClassificationReport
@@ -105,6 +106,7 @@ class ClassEvaluation:
     scores: np.ndarray[Any, np.dtype[np.float32]]
     class_names: tuple[str, ...]
     settings: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for metrics.json."""
@@ -172,12 +174,13 @@ def evaluate_classifier(
         raise InputError(f"{truth.source} has no pictures to score")
     shape = checkpoint.config.input
     dataset = ClassDataset(truth.records, shape.image_size, shape.channels, shape.resize)
+    notes: list[str] = []
     with explain_out_of_memory(f"use a smaller --batch-size (now {batch_size})"):
-        outputs, labels = classify_split(model, dataset, batch_size, workers, where)
+        outputs, labels = classify_split(model, dataset, batch_size, workers, where, notes.append)
     scores = model.scores(outputs).numpy()
     report = classification_report(labels.numpy(), scores.argmax(1), checkpoint.class_names)
     told = {"weights": str(source), "data": str(data), "split": name, "pictures": len(labels), "device": str(where)}
-    return ClassEvaluation(report, truth.records, scores, checkpoint.class_names, told)
+    return ClassEvaluation(report, truth.records, scores, checkpoint.class_names, told, tuple(notes))
 
 
 def write_predictions(path: Path, rows: Iterable[tuple[str, Classification]], class_names: Sequence[str]) -> None:

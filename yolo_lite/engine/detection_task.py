@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,14 @@ class DetectionTask:
         val: DetectionSet,
         device: torch.device,
         teacher: Teacher | None = None,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
         if config.loss.assigner not in ASSIGNERS:
             raise InputError(f"loss.assigner must be one of {', '.join(ASSIGNERS)}, got {config.loss.assigner!r}")
         if config.loss.box not in KINDS:
             raise InputError(f"loss.box must be one of {', '.join(KINDS)}, got {config.loss.box!r}")
         self.config, self.train, self.val, self.device, self.teacher = config, train, val, device, teacher
+        self.say = say
         self.colour = _shifts_colours(device) and any(colour_limits(config.augment))
         settings = config.loss
         self.weights = {
@@ -103,7 +106,9 @@ class DetectionTask:
         assert isinstance(model, Yolo)
         settings = EvaluationSettings(batch_size=self.config.train.batch_size, workers=self.config.train.workers)
         size, resize = self.config.input.image_size, self.config.input.resize
-        rows, _ = detect_split(model, self.train.class_names, self.val, size, resize, self.device, settings)
+        rows, _ = detect_split(
+            model, self.train.class_names, self.val, size, resize, self.device, settings, say=self.say
+        )
         return dict(evaluate_coco(self.val, rows).numbers)
 
     def samples(self, dataset: Dataset[Any]) -> list[SheetPicture]:
@@ -211,7 +216,7 @@ def prepare_detection(run: Run, start: Checkpoint | None, device: torch.device, 
         "fingerprint": fingerprint(train_set),
         "val_fingerprint": fingerprint(val_set),
     }
-    task = DetectionTask(config, train_set, val_set, device, teacher)
+    task = DetectionTask(config, train_set, val_set, device, teacher, listener.say)
     repeats = None
     if config.train.repeat_threshold:
         shown = [record.labels[~record.crowd].tolist() for record in train_set.records]

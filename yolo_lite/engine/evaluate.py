@@ -16,7 +16,7 @@ from yolo_lite.config import check_image_size
 from yolo_lite.data.coco import read_json
 from yolo_lite.data.datasets import DetectionDataset, check_pictures
 from yolo_lite.data.discover import read_split, read_split_or_held_out
-from yolo_lite.data.loader import EpochSampler, build_loader, each_batch
+from yolo_lite.data.loader import EpochSampler, build_loader
 from yolo_lite.engine.checkpoint import build_from_checkpoint, load_checkpoint
 from yolo_lite.engine.device import explain_out_of_memory, pick_device, place
 from yolo_lite.engine.weights import find_weights
@@ -132,7 +132,15 @@ def evaluate(
     check_image_size(input_hw)
     notes = [*held_out, *class_notes(checkpoint.class_names, truth.class_names)]
     rows, timing = detect_split(
-        model, checkpoint.class_names, truth, input_hw, checkpoint.config.input.resize, where, settings, on_progress
+        model,
+        checkpoint.class_names,
+        truth,
+        input_hw,
+        checkpoint.config.input.resize,
+        where,
+        settings,
+        on_progress,
+        notes.append,
     )
     told = {
         "weights": str(source),
@@ -181,16 +189,18 @@ def detect_split(
     device: torch.device,
     settings: EvaluationSettings,
     on_progress: Progress | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> tuple[list[dict[str, Any]], Timing]:
-    """Run a model over a split and return COCO rows with the category ids of the data, and where the time went."""
+    """Run a model over a split and return COCO rows with the category ids of the data, and where the time went;
+    `say` takes a line where loading has to go on without processes."""
     dataset = DetectionDataset(truth.records, input_hw, resize)
     sampler = EpochSampler(len(dataset), settings.batch_size, shuffle=False)
-    loader = build_loader(dataset, sampler, settings.workers, device)
+    loader = build_loader(dataset, sampler, settings.workers, device, say=say)
     allowed = torch.tensor([name in truth.class_names for name in class_names])
     ids = category_ids_for(class_names, truth)
     timing, rows = Timing(), []
     started = time.perf_counter()
-    for number, batch in enumerate(each_batch(loader), 1):
+    for number, batch in enumerate(loader, 1):
         timing.load += time.perf_counter() - started
         with _timed(timing, "forward", device), torch.inference_mode(), _memory(settings, input_hw):
             images = batch.images.to(device).contiguous(memory_format=torch.channels_last)

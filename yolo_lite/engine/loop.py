@@ -8,16 +8,15 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from yolo_lite.config import TrainConfig
-from yolo_lite.data.loader import EpochSampler, each_batch
+from yolo_lite.data.loader import EpochSampler
 from yolo_lite.engine.device import is_out_of_memory
 from yolo_lite.engine.ema import EMA
 from yolo_lite.engine.schedule import SCHEDULES, build_optimizer
@@ -107,7 +106,7 @@ def new_state(model: nn.Module, config: TrainConfig, steps: int) -> State:
 def run(
     task: Task,
     state: State,
-    loader: DataLoader[Any],
+    loader: Iterable[Any],
     sampler: EpochSampler,
     config: TrainConfig,
     device: torch.device,
@@ -150,7 +149,7 @@ def run(
 def _run_epoch(
     task: Task,
     state: State,
-    loader: DataLoader[Any],
+    loader: Iterable[Any],
     sampler: EpochSampler,
     config: TrainConfig,
     device: torch.device,
@@ -162,7 +161,7 @@ def _run_epoch(
     sums: dict[str, float] = {}
     state.model.train()
     started, images = time.perf_counter(), 0
-    for step, batch in enumerate(each_batch(loader)):
+    for step, batch in enumerate(loader):
         done = state.epoch * steps + step
         for group in state.optimizer.param_groups:
             group["lr"] = _lr(state, config, done, steps)

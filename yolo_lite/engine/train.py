@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import platform
 import re
 import time
@@ -241,6 +242,7 @@ def _carry_out(
     begun: bool,
 ) -> Path:
     began, config = time.perf_counter(), run.config
+    listener = dataclasses.replace(listener, say=functools.cache(listener.say))  # what each pass may say is said once
     keep_freed_memory()
     if config.train.deterministic:
         be_deterministic()
@@ -265,7 +267,7 @@ def _carry_out(
         run = dataclasses.replace(run, config=config)
     about = {**prepared.about, **_about(run, device, precision)}
     sampler = _sampler(prepared, config.train)
-    loader = build_loader(prepared.dataset, sampler, config.train.workers, device, prepared.collate)
+    loader = build_loader(prepared.dataset, sampler, config.train.workers, device, prepared.collate, listener.say)
     state = loop.new_state(model, config.train, len(sampler) * config.train.epochs)
     folder = folder or new_run_folder(out)
     if resumed:
