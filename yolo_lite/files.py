@@ -48,6 +48,12 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         part.unlink(missing_ok=True)
 
 
+def flush(path: Path) -> None:
+    """Wait until a file is on the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
 def temporary(path: Path) -> Path:
     """Return the hidden name, with the same suffix, under which a file is written before it gets its own.
 

@@ -63,6 +63,7 @@ class State:
     rows: list[dict[str, float]] = field(default_factory=list)  # one for each finished epoch
     best: float = -math.inf
     best_epoch: int = 0
+    best_checkpoint: Mapping[str, Any] | None = field(default_factory=dict)  # see saving.py; None in older runs
 
     def to_plain(self) -> dict[str, Any]:
         """Return tensors and plain values for a checkpoint."""
@@ -77,6 +78,7 @@ class State:
             "rows": self.rows,
             "best": self.best,
             "best_epoch": self.best_epoch,
+            "best_checkpoint": self.best_checkpoint,
         }
 
     def restore(self, plain: Mapping[str, Any]) -> None:
@@ -89,6 +91,7 @@ class State:
         self.parts = plain.get("parts", 1)  # as has the next
         self.epoch, self.rows, self.best = plain["epoch"], list(plain["rows"]), plain["best"]
         self.best_epoch = plain.get("best_epoch", plain["epoch"])  # older runs have none
+        self.best_checkpoint = plain.get("best_checkpoint")
 
     def finished(self, config: TrainConfig) -> bool:
         """Say whether all epochs are done, or `patience` is used up."""
