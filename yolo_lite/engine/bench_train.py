@@ -98,8 +98,9 @@ def bench_train(
     filled = time.perf_counter() - started if dataset.kept else 0.0
     sampler = EpochSampler(len(dataset), config.train.batch_size, shuffle=True, seed=config.train.seed)
     loader = build_loader(dataset, sampler, config.train.workers, device, say=say)
-    batches, processes = _endless(loader, sampler), loader.processes
+    batches = _endless(loader, sampler)
     alone = _loader_rate(batches, steps)
+    processes = loader.processes  # none, where there were too few handles for them
     precisions = dict.fromkeys(["fp32", pick_precision("auto", device)])
     with explain_out_of_memory("use a smaller --batch-size or --image-size"):
         reports = tuple(_time_steps(config, pictures, batches, device, name, steps) for name in precisions)
