@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -343,6 +344,8 @@ def killed_at(moment: int, work: Callable[[], object]) -> bool:
             sys.addaudithook(hook)
             work()
             status = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(status)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -234,6 +234,7 @@ def new_run_folder(out: Path | None) -> Path:
     if out:
         check_run_folder(out)
         make_folder(out)
+        remove_leftovers(out)
         return out
     make_folder(Path("runs"))
     while True:
@@ -423,6 +424,7 @@ def _pretrain(run: Run, prepared: Prepared, folder: Path, device: torch.device, 
     """Train the backbone on cut-out objects, or go on with that, give it to the network, and say so."""
     inner = folder / FOLDER
     before = _begun(inner, listener)
+    remove_leftovers(folder)
     if holds_run(folder):
         _follow(load_last(folder), run, prepared, folder)
     else:  # so that --resume knows what was asked for
