@@ -125,7 +125,12 @@ def go_on_or_begin(out: Path, data: Path, config: Config) -> Path:
     try:
         check_run_folder(out)
     except InputError:
-        return resume(out, "cpu")
+        try:
+            return resume(out, "cpu")
+        except InputError as error:
+            if "has finished" not in str(error):  # stopped when everything was done
+                raise
+            return out
     return train(data, config=config, out=out, device="cpu")
 
 
