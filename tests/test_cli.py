@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shlex
 import shutil
 import struct
@@ -171,7 +173,7 @@ def test_interrupted_training_resumes_from_the_command_line(
     monkeypatch.setattr(cli, "_epoch_line", whole_line)
     Path("runs/train-9").mkdir()  # newer, but nothing to resume
     assert "was started with another train.epochs than 9" in refused(capsys, "train", "--resume", "--epochs", "9")
-    assert "was started with --data" in refused(capsys, "train", "--resume", "--data", "elsewhere")
+    assert "elsewhere does not exist" in refused(capsys, "train", "--resume", "--data", "elsewhere")
     assert "started with --fraction 0.5, not 0.7" in refused(capsys, "train", "--resume", "--fraction", "0.7")
     assert "started with --difficult False, not True" in refused(capsys, "train", "--resume", "--difficult")
     same = [*command, "--resume"] if repeat else ["train", "--resume"]
@@ -481,3 +483,20 @@ def test_bench_ops_measures_nothing_that_is_wrong(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(bench, "norm_silu", lambda *a: 1.2 * bench._torch_norm_silu(*a))
     with pytest.raises(RuntimeError, match="gradient differs from torch's"):
         next(bench.bench_norm())
+
+
+@pytest.mark.parametrize(
+    ("chosen", "policy"),
+    [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"), ({"GOMP_SPINCOUNT": "77"}, "SPINCOUNT = '77'")],
+    ids=["by itself", "as the user says", "as the user says in another way"],
+)
+def test_threads_that_wait_sleep(chosen: dict[str, str], policy: str) -> None:
+    """What the library of threads that torch brings says of itself while it is loaded."""
+    script = "import sys; from yolo_lite.cli import main; main(['--version']); assert 'torch' not in sys.modules; import torch"
+    names = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}
+    own = {name: value for name, value in os.environ.items() if name not in names}
+    environment = {**own, **chosen, "OMP_DISPLAY_ENV": "VERBOSE"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    if "GOMP" not in done.stderr:
+        pytest.skip("another library of threads")
+    assert re.search(policy if "=" in policy else f"OMP_WAIT_POLICY = '{policy}'", done.stderr)

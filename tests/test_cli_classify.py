@@ -272,7 +272,6 @@ def test_interrupted_training_resumes_from_the_command_line(
     ("flags", "message"),
     [
         (["--epochs", "9"], "with another train.epochs than 9"),
-        (["--data", "elsewhere"], "with --data set, not elsewhere"),
         (["--model", "mlp"], "with --model lenet, not mlp"),
         (["--weights", "a.pt"], "with --weights none, not a.pt"),
         (["--classes", "disc"], "with --classes"),
@@ -295,6 +294,17 @@ def test_flags_that_ask_for_another_run_are_refused_on_resume(
     assert line.startswith("error: --resume: this run was started")
     assert message in re.sub(r"--data \S*/set,", "--data set,", line)
     assert Path("run/last.pt").read_bytes() == before
+
+
+def test_a_run_goes_on_with_data_that_has_moved(interrupted: Path, capsys: Capture) -> None:
+    shutil.copytree(interrupted / "set", "moved")
+    shutil.copytree(interrupted / "run", "run")
+    told = "elsewhere does not exist; if the images have moved, say where: --resume --data PATH"
+    assert told in refused(capsys, "classify", "train", "--resume", "--out", "run", "--data", "elsewhere")
+    resumed = ["classify", "train", "--resume", "--out", "run", "--data", "moved", "--set", "train.workers=1"]
+    assert main(resumed) == 0
+    assert "--data moved" in capsys.readouterr().out
+    assert load_checkpoint(Path("run/last.pt")).config.train.workers == 1
 
 
 @pytest.fixture(scope="module")

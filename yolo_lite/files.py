@@ -110,6 +110,12 @@ def _remove_empty(folders: Iterable[Path]) -> None:
             return
 
 
+def flush(path: Path) -> None:
+    """Wait until a file is on the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
 def temporary(path: Path) -> Path:
     """Return the hidden name, with the same suffix, under which a file is written before it gets its own.
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
+import errno
+import multiprocessing
+import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,9 +20,8 @@ from yolo_lite.data.loader import (
     EpochSampler,
     build_loader,
     collate_boxes,
-    each_batch,
     loading_processes,
-    shared_memory,
+    reading_threads,
     stack_images,
 )
 from yolo_lite.errors import InputError
@@ -151,11 +152,12 @@ def test_samples_are_the_same_with_and_without_processes_and_kept_pictures(coco_
         dataset.keep(cache, lambda line: None)
         sampler = EpochSampler(len(dataset), 3, True, seed=4)
         loader = build_loader(dataset, sampler, workers, CPU)
-        if workers:
-            loader.multiprocessing_context = start
+        before = multiprocessing.get_start_method()
+        multiprocessing.set_start_method(start, force=True)
         batches = []
         for sampler.epoch in range(2):
             batches += list(loader)
+        multiprocessing.set_start_method(before, force=True)
         if dataset.kept and start == "spawn":
             assert dataset.kept.pixels.is_shared()  # it was handed over without a copy for each process
         return batches
@@ -167,70 +169,93 @@ def test_samples_are_the_same_with_and_without_processes_and_kept_pictures(coco_
         for one, other in zip(alone, passes(*how), strict=True):
             for name, a, b in zip(Batch._fields, one, other):
                 assert torch.equal(a, b), (name, how)
+                assert a.stride() == b.stride(), (name, how)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_error_in_a_process_comes_out_as_its_own_line(coco_set: CocoSet, workers: int) -> None:
-    """torch stops a process only five seconds after an error in it, so one process is enough here."""
     records = read_split(coco_set({"train": 3}), "train").records
     records[1].path.write_bytes(b"")
     dataset = DetectionDataset(records, (64, 64), "letterbox")
     loader = build_loader(dataset, EpochSampler(3, 1, False), workers, CPU)
     with pytest.raises(InputError) as caught:
-        list(each_batch(loader))
+        list(loader)
     assert str(caught.value) == f"{records[1].path} is empty (0 bytes)"
 
 
-def test_shared_memory_is_what_the_system_says(tmp_path: Path) -> None:
-    free = shutil.disk_usage(tmp_path).free
-    assert shared_memory(str(tmp_path)) == pytest.approx(free, rel=0.05)
-    assert shared_memory(str(tmp_path / "none")) is None
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_where_processes_lack_handles_the_main_one_goes_on_with_the_same_samples(
+    coco_set: CocoSet, start: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No process can be started, so that every batch is loaded here; it is said once, in the first of two passes."""
+    records = read_split(coco_set({"train": 8}), "train").records
+    dataset = DetectionDataset(records, (64, 64), "letterbox", Augmenter(AugmentConfig(), (64, 64), "letterbox"), 1)
+    said: list[str] = []
+
+    def passes(workers: int) -> list[Batch]:
+        sampler = EpochSampler(8, 2, True)
+        loader = build_loader(dataset, sampler, workers, CPU, say=said.append)
+        return [batch for sampler.epoch in range(2) for batch in loader]
+
+    expected = passes(0)
+    assert said == []
+    monkeypatch.setattr(multiprocessing, "get_context", lambda: _NoHandles(start))
+    found = passes(2)
+    assert len(said) == 1
+    assert said[0].startswith("loading in the main process, because loading processes lack")
+    assert said[0].endswith("Too many open files")
+    assert all(torch.equal(a, b) for one, other in zip(expected, found, strict=True) for a, b in zip(one, other))
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "DataLoader worker (pid 17) is killed by signal: Bus error. It is possible that dataloader's workers are out of "
-        "shared memory.",
-        "unable to allocate shared memory(shm) for file </torch_17_2>: No space left on device (28)\nmore",
-    ],
-)
-def test_a_process_that_dies_is_told_with_the_way_out(text: str) -> None:
-    def loader() -> Iterator[int]:
-        yield 1
-        raise RuntimeError(text)
+class _NoHandles:
+    """A context of multiprocessing in a process that has as many files open as it may."""
 
-    batches = each_batch(loader())  # type: ignore[arg-type]
-    assert next(batches) == 1
-    with pytest.raises(InputError, match="--shm-size=2g.*train.workers=1") as caught:
-        next(batches)
-    assert "\n" not in str(caught.value)
+    def __init__(self, start: str) -> None:
+        self.get_start_method = lambda: start
+
+    def Pipe(self) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="handles are counted as Linux lists them")
+def test_few_handles_allow_few_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening one file more than the limit says is refused, so threads are counted by what is left of it."""
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(64)), raising=False)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert reading_threads() == 32
+    used = len(os.listdir("/proc/self/fd"))
+    try:
+        for most, threads in ((used + 9, 2), (used + 4, 1), (used, 1)):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, before[1]))
+            assert threads <= reading_threads() <= threads + 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_no_more_processes_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3}, raising=False)
     sampler = EpochSampler(4, 2, shuffle=False)
-    assert build_loader(list(range(4)), sampler, 8, torch.device("cpu")).num_workers == 1
-    assert build_loader(list(range(4)), sampler, 0, torch.device("cpu")).num_workers == 0
+    assert build_loader(list(range(4)), sampler, 8, torch.device("cpu")).processes == 1
+    assert build_loader(list(range(4)), sampler, 0, torch.device("cpu")).processes == 0
 
 
-@pytest.mark.parametrize(
-    ("cores", "shared", "beside_cpu", "beside_gpu"),
-    [
-        pytest.param(1, None, 1, 1, id="one core"),
-        pytest.param(4, 1 << 40, 2, 4, id="four cores"),
-        pytest.param(64, None, 2, 8, id="many cores"),
-        pytest.param(64, 64 << 20, 2, 2, id="as little shared memory as a container of Docker's has"),
-        pytest.param(64, 300 << 20, 2, 4, id="room for four"),
-    ],
-)
+@pytest.mark.parametrize(("cores", "beside_cpu", "beside_gpu"), [(1, 1, 1), (4, 2, 4), (64, 2, 8)])
 def test_left_to_itself_a_gpu_gets_more_processes(
-    cores: int, shared: int | None, beside_cpu: int, beside_gpu: int, monkeypatch: pytest.MonkeyPatch
+    cores: int, beside_cpu: int, beside_gpu: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("yolo_lite.data.loader.shared_memory", lambda: shared)
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(cores)), raising=False)
     assert loading_processes(-1, CPU) == beside_cpu
     assert loading_processes(-1, torch.device("cuda")) == loading_processes(-1, torch.device("mps")) == beside_gpu
     assert [loading_processes(asked, torch.device("cuda")) for asked in (0, 3)] == [0, min(3, cores)]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_loading_uses_up_no_random_number(coco_set: CocoSet, workers: int) -> None:
+    """Or dropout would differ between a run that was resumed and one that was not."""
+    dataset = DetectionDataset(read_split(coco_set({"train": 2}), "train").records, (64, 64), "letterbox")
+    torch.manual_seed(5)
+    list(build_loader(dataset, EpochSampler(2, 1, True), workers, CPU))
+    drawn = torch.rand(3)
+    torch.manual_seed(5)
+    assert torch.equal(drawn, torch.rand(3))

@@ -162,7 +162,9 @@ def test_the_neck_keeps_sizes_and_brings_levels_to_one_width() -> None:
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_the_neck_takes_any_number_of_levels(count: int) -> None:
     levels = [torch.randn(2, 5 + i, 2 ** (4 - i), 2 ** (4 - i)) for i in range(count)]
-    shapes = [tuple(level.shape) for level in PAN([5 + i for i in range(count)], [2**i for i in range(count)], 6)(levels)]
+    shapes = [
+        tuple(level.shape) for level in PAN([5 + i for i in range(count)], [2**i for i in range(count)], 6)(levels)
+    ]
     assert shapes == [(2, 6, 2 ** (4 - i), 2 ** (4 - i)) for i in range(count)]
 
 

@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 done, 1 a video ended early or data has faults, 2 refused with a line, 130 interrupted.
     """
+    _let_threads_sleep()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names may hold what the terminal cannot show
@@ -46,6 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _let_threads_sleep() -> None:
+    """Let threads that wait for each other sleep, unless the user has chosen: otherwise they take cores from other programs.
+
+    The library of threads reads this when torch is imported, which commands do later.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -90,7 +90,7 @@ def train_or_resume(args: argparse.Namespace, command: str, start: Callable[[Lis
         start: trains with a listener.
     """
     from yolo_lite.engine.run import Listener
-    from yolo_lite.engine.train import resume, stored_run
+    from yolo_lite.engine.train import stored_run
 
     if args.resume:
         folder, checkpoint, run = stored_run(args.out)
@@ -104,7 +104,7 @@ def train_or_resume(args: argparse.Namespace, command: str, start: Callable[[Lis
     with _train_progress(finished) as (say, on_step, on_epoch), bar("pictures") as on_picture:
         listener = Listener(say, on_step, on_epoch, on_picture)
         try:
-            return resume(args.out, args.device, listener) if args.resume else start(listener)
+            return _resume(args, listener) if args.resume else start(listener)
         except KeyboardInterrupt:
             same = f" --out {shlex.quote(args.out)}" if args.out else ""
             saved = f"finished epochs are saved; go on with: yolo-lite {command} --resume{same}"
@@ -112,20 +112,26 @@ def train_or_resume(args: argparse.Namespace, command: str, start: Callable[[Lis
             return None
 
 
+def _resume(args: argparse.Namespace, listener: Listener) -> Path:
+    """Go on with a run, whose data may have moved."""
+    from yolo_lite.engine.train import resume
+
+    workers: Any = run_settings(args).get("train.workers")
+    more = getattr(args, "unlabelled", None)
+    return resume(args.out, args.device, listener, data=args.data, unlabelled=more, workers=workers)
+
+
 def _check_resumed(args: argparse.Namespace, run: Run) -> None:
     """Refuse flags that ask for something else than the run that is resumed."""
     from yolo_lite.config import override_config, read_config
     from yolo_lite.engine.weights import find_config
 
-    if args.data and Path(args.data).resolve() != Path(run.data).resolve():
-        raise InputError(f"--resume: this run was started with --data {run.data}, not {args.data}")
     asked = {
         "weights": (args.weights, run.weights or "none"),
         "classes": (args.classes and tuple(args.classes), run.classes),
         "fraction": (args.fraction, run.fraction),
         "per-class": (getattr(args, "per_class", None), run.per_class),
         "split": (getattr(args, "split", None), run.split),
-        "unlabelled": (_resolved(getattr(args, "unlabelled", None)), run.unlabelled),
         "difficult": (getattr(args, "difficult", None) or None, run.difficult),
     }
     if getattr(args, "config", None):
@@ -139,7 +145,7 @@ def _check_resumed(args: argparse.Namespace, run: Run) -> None:
     if model and read_config(find_config(model, "configs/classify")).name != run.config.name:
         raise InputError(f"--resume: this run was started with --model {run.config.classifier.model}, not {model}")
     settings = run_settings(args)
-    for key in settings:
+    for key in settings.keys() - {"train.workers"}:  # which changes nothing but the time
         if override_config(run.config, {key: settings[key]}) != run.config:
             raise InputError(f"--resume: this run was started with another {key} than {settings[key]}; leave it out")
 
@@ -167,10 +173,6 @@ def run_settings(args: argparse.Namespace) -> dict[str, object]:
     if args.image_size:
         settings["input.image_size"] = arguments.image_size(args.image_size)
     return settings
-
-
-def _resolved(path: str | None) -> str | None:
-    return str(Path(path).resolve()) if path else None
 
 
 def run_minutes(args: argparse.Namespace) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from yolo_lite.data.loader import usable_cores
+from yolo_lite.data.loader import reading_threads
 from yolo_lite.errors import InputError
 from yolo_lite.structures import Image
 
@@ -75,7 +75,7 @@ def keep_pictures(
         return None
     say(f"pictures kept in memory: {len(sizes):,}, {_in_gb(need)}")
     kept = KeptPictures(sizes)
-    with ThreadPoolExecutor(min(32, usable_cores())) as threads:
+    with ThreadPoolExecutor(reading_threads()) as threads:
         stored = threads.map(lambda index: kept.store(index, decode(index)), range(len(sizes)))
         for done, _ in enumerate(stored, 1):
             on_picture(done, len(sizes))

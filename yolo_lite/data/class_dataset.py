@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from yolo_lite.data.cache import may_keep
 from yolo_lite.data.images import MAX_16BIT, decode_image, read_image
-from yolo_lite.data.loader import stack_images, usable_cores
+from yolo_lite.data.loader import reading_threads, stack_images
 from yolo_lite.errors import InputError
 from yolo_lite.structures import ClassBatch, ClassRecord, ClassSample, Image, Letterbox
 
@@ -105,7 +105,7 @@ class ClassDataset(Dataset[ClassSample]):
             return len(group)
 
         groups = [list(group) for _, group in itertools.groupby(range(total), kind)]
-        with ThreadPoolExecutor(min(32, usable_cores())) as threads:
+        with ThreadPoolExecutor(reading_threads()) as threads:
             for count in threads.map(store, groups):
                 done += count
                 on_picture(done, total)

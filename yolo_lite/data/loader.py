@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import os
-import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
-from yolo_lite.errors import InputError
+from yolo_lite.data.processes import Load, LoadingProcesses, ShortageError, is_scarce
 from yolo_lite.structures import Batch, Sample
+
+Say = Callable[[str], None]
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
@@ -87,24 +89,86 @@ def repeat_factors(pictures: Sequence[Iterable[int]], threshold: float) -> npt.N
     return np.array([max((wanted[label] for label in labels), default=1.0) for labels in pictures])
 
 
+class BatchLoader:
+    """Batches in the order of a sampler, loaded by other processes or, where `processes` is 0, by this one.
+
+    The samples are the same, bit for bit. Where other processes lack handles or memory, this one goes on, from the batch
+    that is next, and says so once.
+
+    Args:
+        load: makes a batch of its keys, as for `LoadingProcesses`.
+        sampler: whose epoch is set before each pass.
+        processes: that load.
+        pin: put batches into pinned memory, for a GPU.
+        say: takes the line.
+    """
+
+    def __init__(self, load: Load, sampler: EpochSampler, processes: int, *, pin: bool, say: Say) -> None:
+        self.load, self.sampler, self.processes, self.pin, self.say = load, sampler, processes, pin, say
+        self._started: LoadingProcesses | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        order, done = list(self.sampler), 0
+        if self.processes and order:
+            try:
+                for batch in self._start(order[0]).batches(order):
+                    done += 1
+                    yield batch
+                return
+            except ShortageError as error:
+                self.processes, self._started = 0, None
+                self.say(f"loading in the main process, because loading processes lack what they need: {error}")
+        for keys in order[done:]:
+            batch = self.load(keys, lambda: None)
+            yield batch._make(part if part is None else part.pin_memory() for part in batch) if self.pin else batch
+
+    def _start(self, keys: list[tuple[int, int]]) -> LoadingProcesses:
+        """Return the processes, which outlive a pass; the first sample tells how much memory a batch takes."""
+        if self._started is None or not self._started.close.alive:
+            first = self.load(keys[:1], lambda: None)
+            size = sum(part.nbytes + _SPARE for part in first if part is not None)
+            self._started = LoadingProcesses(self.load, self.processes, room=size * len(keys), pin=self.pin)
+        return self._started
+
+
+_SPARE = 64  # bytes a sample, for tensors to be aligned
+
+
+@dataclass(frozen=True)
+class _Load:
+    """Make a batch of the samples of a data set."""
+
+    dataset: Dataset[Any]
+    collate: Callable[[Sequence[Any]], Any]
+
+    def __call__(self, keys: Sequence[Any], tell: Callable[[], None]) -> Any:
+        samples = []
+        for key in keys:
+            samples.append(self.dataset[key])
+            tell()
+        return self.collate(samples)
+
+
 def build_loader(
     dataset: Dataset[Any],
     sampler: EpochSampler,
     workers: int,
     device: torch.device,
     collate: Callable[[Sequence[Any]], Any] | None = None,
-) -> DataLoader[Any]:
-    """Load batches with as many processes as `loading_processes` says; `collate` makes them of samples, by default a Batch."""
-    workers = loading_processes(workers, device)
-    return DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        num_workers=workers,
-        collate_fn=collate or collate_boxes,
-        pin_memory=device.type == "cuda",
-        worker_init_fn=_start_worker if workers else None,
-        persistent_workers=workers > 0,
-    )
+    say: Say = lambda line: None,
+) -> BatchLoader:
+    """Load batches with as many processes as `loading_processes` says.
+
+    Args:
+        dataset: samples by (epoch, index).
+        sampler: their order.
+        workers: see `loading_processes`.
+        device: that computes.
+        collate: makes a batch of samples; None: a Batch.
+        say: takes a line where loading has to go on without processes.
+    """
+    load = _Load(dataset, collate or collate_boxes)
+    return BatchLoader(load, sampler, loading_processes(workers, device), pin=device.type == "cuda", say=say)
 
 
 def loading_processes(workers: int, device: torch.device) -> int:
@@ -113,14 +177,11 @@ def loading_processes(workers: int, device: torch.device) -> int:
     -1 leaves the choice to what computes: a CPU needs its cores for itself, a GPU is kept waiting by a few.
     """
     if workers < 0:
-        room = shared_memory()
-        fit = _BESIDE_GPU if room is None else max(_BESIDE_CPU, min(_BESIDE_GPU, room // _A_PROCESS))
-        workers = _BESIDE_CPU if device.type == "cpu" else fit
+        workers = _BESIDE_CPU if device.type == "cpu" else _BESIDE_GPU
     return min(workers, usable_cores())
 
 
 _BESIDE_CPU, _BESIDE_GPU = 2, 8
-_A_PROCESS = 1 << 26  # bytes of shared memory: two batches of 16 at 640 x 640 wait in it, and half as much again
 
 
 def usable_cores() -> int:
@@ -128,35 +189,26 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def shared_memory(folder: str = "/dev/shm") -> int | None:
-    """Return the free bytes of the memory through which processes hand over batches; None where there is no such limit."""
+def reading_threads() -> int:
+    """Return how many threads read files at once: one for each core, fewer where few files may be open."""
+    free = _free_handles()
+    return max(1, min(32, usable_cores(), 32 if free is None else free // _HANDLES))
+
+
+_HANDLES = 3  # that a thread may need, with some to spare for the rest of the process
+
+
+def _free_handles() -> int | None:
+    """Return how many more files this process may open; None where the system does not tell."""
     try:
-        room = os.statvfs(folder)
-    except (AttributeError, OSError):  # Windows; another system
+        import resource
+
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return None if most == resource.RLIM_INFINITY else most - len(os.listdir("/proc/self/fd"))
+    except ImportError:  # Windows
         return None
-    return room.f_bavail * room.f_frsize
-
-
-def each_batch(loader: DataLoader[Any]) -> Iterator[Any]:
-    """Yield batches; an InputError of a loading process comes out as it was, without that process' traceback.
-
-    Raises:
-        InputError: also where a process was killed, or there is no shared memory left for its batches.
-    """
-    try:
-        yield from loader
-    except RuntimeError as error:
-        if not any(words in str(error) for words in ("DataLoader worker", "shared memory")):
-            raise
-        raise InputError(
-            f"a loading process ended or found no room ({str(error).splitlines()[0]}); give more shared memory (docker run "
-            "--shm-size=2g), or load with fewer processes: --set train.workers=1"
-        ) from error
-    except InputError as error:
-        text = str(error)
-        if not text.startswith("Caught InputError"):
-            raise
-        raise InputError(text.rpartition("InputError: ")[2].strip()) from None
+    except OSError as error:  # another system, or none is left
+        return 0 if is_scarce(error) else None
 
 
 def collate_boxes(samples: Sequence[Sample]) -> Batch:
@@ -183,11 +235,3 @@ def stack_images(images: Sequence[Tensor]) -> Tensor:
     It is the order in which they were decoded and in which the network wants them: nothing is turned around.
     """
     return torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
-
-
-def _start_worker(worker: int) -> None:
-    import cv2
-
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle; it then ends the workers

@@ -13,11 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from yolo_lite.config import Config
 from yolo_lite.data.discover import read_train_and_val
-from yolo_lite.data.loader import EpochSampler, build_loader, each_batch
+from yolo_lite.data.loader import BatchLoader, EpochSampler, build_loader
 from yolo_lite.data.sizes import check_pictures
 from yolo_lite.engine import loop
 from yolo_lite.engine.detection_task import DetectionTask, training_inputs
@@ -98,9 +97,10 @@ def bench_train(
     dataset.keep(config.train.cache, say)
     filled = time.perf_counter() - started if dataset.kept else 0.0
     sampler = EpochSampler(len(dataset), config.train.batch_size, shuffle=True, seed=config.train.seed)
-    loader = build_loader(dataset, sampler, config.train.workers, device)
-    batches, processes = _endless(loader, sampler), loader.num_workers
+    loader = build_loader(dataset, sampler, config.train.workers, device, say=say)
+    batches = _endless(loader, sampler)
     alone = _loader_rate(batches, steps)
+    processes = loader.processes  # none, where there were too few handles for them
     precisions = dict.fromkeys(["fp32", pick_precision("auto", device)])
     with explain_out_of_memory("use a smaller --batch-size or --image-size"):
         reports = tuple(_time_steps(config, pictures, batches, device, name, steps) for name in precisions)
@@ -149,9 +149,9 @@ def _time_steps(
     return StepTimes(precision, wait, forward, backward, update, rate, used)
 
 
-def _endless(loader: DataLoader[Any], sampler: EpochSampler) -> Iterator[Any]:
+def _endless(loader: BatchLoader, sampler: EpochSampler) -> Iterator[Any]:
     for sampler.epoch in itertools.count():
-        yield from each_batch(loader)
+        yield from loader
 
 
 def _loader_rate(batches: Iterator[Any], count: int) -> float:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from yolo_lite.config import Config
-from yolo_lite.data.loader import EpochSampler, build_loader, each_batch
+from yolo_lite.data.loader import EpochSampler, build_loader
 from yolo_lite.engine import loop
 from yolo_lite.engine.run import Prepared
 from yolo_lite.errors import InputError
@@ -52,7 +52,7 @@ def measure_pace(prepared: Prepared, config: Config, device: torch.device, preci
     marks = [time.perf_counter()]
     with torch.random.fork_rng(devices=[]):
         state.model.train()
-        for batch in each_batch(loader):
+        for batch in loader:
             progress = (len(marks) - 0.5) / (
                 _WARM_UP + _MEASURED
             )  # assignment and size of inputs may change on the way

@@ -14,7 +14,7 @@ from torch import nn
 from yolo_lite.config import Config, config_from_dict, config_to_dict
 from yolo_lite.engine.contents import FORMAT, VERSION, check_fit, check_training, read_contents
 from yolo_lite.errors import InputError, reason
-from yolo_lite.files import write_atomically
+from yolo_lite.files import flush, write_atomically
 from yolo_lite.models.blocks import fuse
 from yolo_lite.models.build import outline_detector
 from yolo_lite.models.classifier import ClassifierNet, outline_classifier
@@ -68,7 +68,12 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "about": dict(checkpoint.about),
         "training": dict(checkpoint.training),
     }
-    write_atomically(path, lambda part: torch.save(content, part))
+
+    def write(part: Path) -> None:
+        torch.save(content, part)
+        flush(part)  # or a power failure could leave the new name with nothing behind it
+
+    write_atomically(path, write)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

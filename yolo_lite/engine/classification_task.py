@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from yolo_lite.config import Config
 from yolo_lite.data.augment import ClassAugmenter
 from yolo_lite.data.class_dataset import ClassDataset, collate_classes
 from yolo_lite.data.class_sets import fingerprint_classes, read_classes_to_train, read_crops_to_train
-from yolo_lite.data.loader import EpochSampler, build_loader, each_batch, repeat_factors
+from yolo_lite.data.loader import EpochSampler, build_loader, repeat_factors
 from yolo_lite.engine.checkpoint import Checkpoint
 from yolo_lite.engine.run import Listener, Prepared, Run, spread, strong_epochs
 from yolo_lite.engine.transfer import Start, transfer_backbone, transfer_classes
@@ -33,8 +34,15 @@ class ClassificationTask:
 
     metric = "accuracy"
 
-    def __init__(self, config: Config, train: ClassificationSet, val: ClassDataset, device: torch.device) -> None:
-        self.config, self.train, self.val, self.device = config, train, val, device
+    def __init__(
+        self,
+        config: Config,
+        train: ClassificationSet,
+        val: ClassDataset,
+        device: torch.device,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.config, self.train, self.val, self.device, self.say = config, train, val, device, say
 
     def loss(self, model: nn.Module, batch: ClassBatch, progress: float) -> dict[str, Tensor]:
         """Return the one part of the loss."""
@@ -46,7 +54,9 @@ class ClassificationTask:
         """Return accuracy, macro F1 and the loss on the validation set."""
         assert isinstance(model, ClassifierNet)
         train = self.config.train
-        outputs, labels = classify_split(model, self.val, train.batch_size * _LARGER, train.workers, self.device)
+        outputs, labels = classify_split(
+            model, self.val, train.batch_size * _LARGER, train.workers, self.device, self.say
+        )
         called = model.scores(outputs).argmax(1)
         report = classification_report(labels.numpy(), called.numpy(), self.train.class_names)
         loss = classification_loss(outputs, labels, self.config.classifier.loss)
@@ -85,13 +95,21 @@ def _labelled(image: Tensor, label: int, text: str) -> SheetPicture:
 
 @torch.inference_mode()
 def classify_split(
-    model: ClassifierNet, dataset: ClassDataset, batch_size: int, workers: int, device: torch.device
+    model: ClassifierNet,
+    dataset: ClassDataset,
+    batch_size: int,
+    workers: int,
+    device: torch.device,
+    say: Callable[[str], None] = lambda line: None,
 ) -> tuple[Tensor, Tensor]:
-    """Run a model in evaluation mode over a data set; return its outputs [N, C], float32, and the labels [N], on the CPU."""
+    """Run a model in evaluation mode over a data set; return its outputs [N, C], float32, and the labels [N], on the CPU;
+    `say` takes a line where loading has to go on without processes.
+    """
     sampler = EpochSampler(len(dataset), batch_size, shuffle=False)
-    loader = build_loader(dataset, sampler, 0 if dataset.kept is not None else workers, device, collate_classes)
+    workers = 0 if dataset.kept is not None else workers
+    loader = build_loader(dataset, sampler, workers, device, collate_classes, say)
     outputs, labels = [], []
-    for batch in each_batch(loader):
+    for batch in loader:
         images = batch.images.to(device).contiguous(memory_format=torch.channels_last)
         outputs.append(model(images).float().cpu())
         labels.append(batch.labels)
@@ -135,7 +153,7 @@ def prepare_classification(run: Run, start: Checkpoint | None, device: torch.dev
     white = config.input.max_16bit
     dataset = ClassDataset(train_set.records, *how, augmenter, strong_epochs(config), seed, *keep, max_16bit=white)
     val_dataset = ClassDataset(val_set.records, *how, None, 0, seed, *keep, max_16bit=white)
-    task = ClassificationTask(config, train_set, val_dataset, device)
+    task = ClassificationTask(config, train_set, val_dataset, device, listener.say)
     about = {
         "train": train_set.summary(),
         "val": val_set.summary(),

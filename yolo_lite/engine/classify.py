@@ -101,7 +101,7 @@ class ClassEvaluation:
         class_names: by label.
         settings: what belongs beside the numbers.
         max_16bit: as for `read_image`.
-        notes: what was done in reading the data.
+        notes: what is worth a line.
     """
 
     report: ClassificationReport
@@ -179,13 +179,14 @@ def evaluate_classifier(
     shape = checkpoint.config.input
     how = (shape.image_size, shape.channels, shape.resize)
     dataset = ClassDataset(truth.records, *how, max_16bit=shape.max_16bit)
+    notes = list(truth.notes)
     with explain_out_of_memory(f"use a smaller --batch-size (now {batch_size})"):
-        outputs, labels = classify_split(model, dataset, batch_size, workers, where)
+        outputs, labels = classify_split(model, dataset, batch_size, workers, where, notes.append)
     scores = model.scores(outputs).numpy()
     report = classification_report(labels.numpy(), scores.argmax(1), checkpoint.class_names)
     told = {"weights": str(source), "data": str(data), "split": name, "pictures": len(labels), "device": str(where)}
     return ClassEvaluation(
-        report, truth.records, scores, checkpoint.class_names, told, max_16bit=shape.max_16bit, notes=truth.notes
+        report, truth.records, scores, checkpoint.class_names, told, max_16bit=shape.max_16bit, notes=tuple(notes)
     )
 
 

@@ -248,6 +248,13 @@ def check_training(training: Mapping[str, Any], network: nn.Module, path: Path) 
         _check_tensors(training[name], f"training.{name}", path)
         if training[name] or name != "ema_start":
             check_fit(training[name], network, f"weights of training.{name}", path)
+    best = training.get("best_checkpoint") or {"weights": {}, "about": {}}
+    if not isinstance(best, dict) or not all(isinstance(best.get(name), dict) for name in ("weights", "about")):
+        raise _wrong(path, ".training.best_checkpoint", "weights and what is told of them", best)
+    _check_about(best["about"], path)
+    if best["weights"]:
+        _check_tensors(best["weights"], "training.best_checkpoint.weights", path)
+        check_fit(best["weights"], network, "weights of training.best_checkpoint", path)
     weights = network.state_dict()
     for name, rows in training.get("ema_fresh", {}).items():
         if name not in weights or not _are_positions(rows, weights[name]):

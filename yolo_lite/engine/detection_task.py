@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +54,14 @@ class DetectionTask:
         val: DetectionSet,
         device: torch.device,
         teacher: Teacher | None = None,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
         if config.loss.assigner not in ASSIGNERS:
             raise InputError(f"loss.assigner must be one of {', '.join(ASSIGNERS)}, got {config.loss.assigner!r}")
         if config.loss.box not in KINDS:
             raise InputError(f"loss.box must be one of {', '.join(KINDS)}, got {config.loss.box!r}")
         self.config, self.train, self.val, self.device, self.teacher = config, train, val, device, teacher
+        self.say = say
         self.colour = _shifts_colours(device) and any(colour_limits(config.augment))
         settings = config.loss
         self.weights = {
@@ -105,7 +108,7 @@ class DetectionTask:
         settings = EvaluationSettings(batch_size=self.config.train.batch_size, workers=self.config.train.workers)
         size, resize = self.config.input.image_size, self.config.input.resize
         how = (self.val, size, resize, self.device, settings)
-        rows, _ = detect_split(model, self.train.class_names, *how, max_16bit=self.config.input.max_16bit)
+        rows, _ = detect_split(model, self.train.class_names, *how, max_16bit=self.config.input.max_16bit, say=self.say)
         metrics = evaluate_coco(self.val, rows)
         best = {"F1": metrics.best.f1, "score_threshold": metrics.best.score_threshold} if metrics.best else {}
         return {**metrics.numbers, **best}
@@ -230,7 +233,7 @@ def prepare_detection(run: Run, start: Checkpoint | None, device: torch.device, 
         "fingerprint": fingerprint(train_set),
         "val_fingerprint": fingerprint(val_set),
     }
-    task = DetectionTask(config, train_set, val_set, device, teacher)
+    task = DetectionTask(config, train_set, val_set, device, teacher, listener.say)
     repeats = None
     if config.train.repeat_threshold:
         shown = [record.labels[~record.crowd].tolist() for record in train_set.records]

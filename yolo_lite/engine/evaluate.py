@@ -17,7 +17,7 @@ from yolo_lite.data.coco import read_json
 from yolo_lite.data.datasets import DetectionDataset
 from yolo_lite.data.discover import read_split, read_split_or_held_out
 from yolo_lite.data.images import MAX_16BIT
-from yolo_lite.data.loader import EpochSampler, build_loader, each_batch
+from yolo_lite.data.loader import EpochSampler, build_loader
 from yolo_lite.data.sizes import check_pictures
 from yolo_lite.engine.checkpoint import build_from_checkpoint, load_checkpoint
 from yolo_lite.engine.device import explain_out_of_memory, pick_device, place
@@ -144,6 +144,7 @@ def evaluate(
         settings,
         on_progress,
         max_16bit=checkpoint.config.input.max_16bit,
+        say=notes.append,
     )
     told = {
         "weights": str(source),
@@ -193,16 +194,18 @@ def detect_split(
     settings: EvaluationSettings,
     on_progress: Progress | None = None,
     max_16bit: int = MAX_16BIT,
+    say: Callable[[str], None] = lambda line: None,
 ) -> tuple[list[dict[str, Any]], Timing]:
-    """Run a model over a split and return COCO rows with the category ids of the data, and where the time went."""
+    """Run a model over a split and return COCO rows with the category ids of the data, and where the time went;
+    `say` takes a line where loading has to go on without processes."""
     dataset = DetectionDataset(truth.records, input_hw, resize, max_16bit=max_16bit)
     sampler = EpochSampler(len(dataset), settings.batch_size, shuffle=False)
-    loader = build_loader(dataset, sampler, settings.workers, device)
+    loader = build_loader(dataset, sampler, settings.workers, device, say=say)
     allowed = torch.tensor([name in truth.class_names for name in class_names])
     ids = category_ids_for(class_names, truth)
     timing, rows = Timing(), []
     started = time.perf_counter()
-    for number, batch in enumerate(each_batch(loader), 1):
+    for number, batch in enumerate(loader, 1):
         timing.load += time.perf_counter() - started
         with _timed(timing, "forward", device), torch.inference_mode(), _memory(settings, input_hw):
             images = batch.images.to(device).contiguous(memory_format=torch.channels_last)

@@ -8,16 +8,15 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from yolo_lite.config import TrainConfig
-from yolo_lite.data.loader import EpochSampler, each_batch
+from yolo_lite.data.loader import EpochSampler
 from yolo_lite.engine.device import is_out_of_memory
 from yolo_lite.engine.ema import EMA
 from yolo_lite.engine.schedule import SCHEDULES, build_optimizer
@@ -64,6 +63,7 @@ class State:
     rows: list[dict[str, float]] = field(default_factory=list)  # one for each finished epoch
     best: float = -math.inf
     best_epoch: int = 0
+    best_checkpoint: Mapping[str, Any] | None = field(default_factory=dict)  # see saving.py; None in older runs
 
     def to_plain(self) -> dict[str, Any]:
         """Return tensors and plain values for a checkpoint."""
@@ -79,6 +79,7 @@ class State:
             "rows": self.rows,
             "best": self.best,
             "best_epoch": self.best_epoch,
+            "best_checkpoint": self.best_checkpoint,
         }
 
     def restore(self, plain: Mapping[str, Any]) -> None:
@@ -92,6 +93,7 @@ class State:
         self.parts = plain.get("parts", 1)  # older runs have none
         self.epoch, self.rows, self.best = plain["epoch"], list(plain["rows"]), plain["best"]
         self.best_epoch = plain.get("best_epoch", plain["epoch"])  # nor these
+        self.best_checkpoint = plain.get("best_checkpoint")
 
     def finished(self, config: TrainConfig) -> bool:
         """Say whether all epochs are done, or `patience` is used up."""
@@ -109,7 +111,7 @@ def new_state(model: nn.Module, config: TrainConfig, steps: int, fresh: Mapping[
 def run(
     task: Task,
     state: State,
-    loader: DataLoader[Any],
+    loader: Iterable[Any],
     sampler: EpochSampler,
     config: TrainConfig,
     device: torch.device,
@@ -152,7 +154,7 @@ def run(
 def _run_epoch(
     task: Task,
     state: State,
-    loader: DataLoader[Any],
+    loader: Iterable[Any],
     sampler: EpochSampler,
     config: TrainConfig,
     device: torch.device,
@@ -164,7 +166,7 @@ def _run_epoch(
     sums: dict[str, float] = {}
     state.model.train()
     started, images = time.perf_counter(), 0
-    for step, batch in enumerate(each_batch(loader)):
+    for step, batch in enumerate(loader):
         done = state.epoch * steps + step
         for group in state.optimizer.param_groups:
             group["lr"] = _lr(state, config, done, steps)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
+import functools
 import platform
 import re
 import time
@@ -12,21 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 import yolo_lite
-from yolo_lite.config import Config, TrainConfig, config_to_dict
+from yolo_lite.config import Config, TrainConfig, override_config
 from yolo_lite.data.class_sets import DEFAULT_SHARES
 from yolo_lite.data.loader import EpochSampler, build_loader
 from yolo_lite.engine import loop
 from yolo_lite.engine.board import check_board, open_board
 from yolo_lite.engine.budget import fit_time, measure_pace
-from yolo_lite.engine.checkpoint import (
-    Checkpoint,
-    half,
-    load_checkpoint,
-    save_checkpoint,
-)
+from yolo_lite.engine.checkpoint import Checkpoint, half, load_checkpoint
 from yolo_lite.engine.classification_task import prepare_classification
 from yolo_lite.engine.contents import check_optimizer
 from yolo_lite.engine.detection_task import prepare_detection
@@ -45,12 +39,25 @@ from yolo_lite.engine.preflight import check_batch_norm
 from yolo_lite.engine.preflight import preflight as check_first
 from yolo_lite.engine.pretrain import FOLDER, pretraining_of
 from yolo_lite.engine.run import Listener, Prepared, Run, strong_epochs
+from yolo_lite.engine.saving import (
+    BEST,
+    LAST,
+    PREVIOUS,
+    complete,
+    holds_run,
+    is_whole,
+    load_last,
+    outdated,
+    remove_leftovers,
+    save_last,
+    save_others,
+    save_state,
+)
 from yolo_lite.engine.schedule import build_optimizer
 from yolo_lite.engine.transfer import transfer_backbone
 from yolo_lite.engine.weights import find_weights
-from yolo_lite.errors import InputError
-from yolo_lite.files import check_can_create, make_folder, write_atomically
-from yolo_lite.visualize import draw_sheet, plot_results
+from yolo_lite.errors import InputError, some
+from yolo_lite.files import check_can_create, make_folder
 
 KEPT_OF_KNOWN = 0.4  # train.keep_start where the start knows classes of the data
 
@@ -154,30 +161,64 @@ def run_planned(run: Run, out: str | Path | None, device: str, listener: Listene
     return _run(run, target, pick_device(device), listener, None, preflight)
 
 
-def resume(out: str | Path | None = None, device: str = "auto", listener: Listener = Listener()) -> Path:
-    """Go on with a run from its last finished epoch; `out` None means the newest runs/train-N.
+def resume(
+    out: str | Path | None = None,
+    device: str = "auto",
+    listener: Listener = Listener(),
+    *,
+    data: str | Path | None = None,
+    unlabelled: str | Path | None = None,
+    workers: int | None = None,
+) -> Path:
+    """Go on with a run from its last finished epoch.
 
     On the same processor with as many threads the end is bit for bit that of a run which was never stopped.
+
+    Args:
+        out: folder of the run; None means the newest runs/train-N.
+        device: auto, cpu, cuda or mps.
+        listener: what to call with news of the run.
+        data: where the data has moved to; None: it has not.
+        unlabelled: where the folder of unlabelled images has moved to.
+        workers: as `train.workers`; None: as before.
 
     Raises:
         InputError: where there is no such run, it is finished, or its data is no longer the same.
     """
-    folder, checkpoint, run = stored_run(out)
-    if checkpoint.training["epoch"] >= run.config.train.epochs:
+    folder, checkpoint, run = stored_run(out, listener.say)
+    run = _moved(run, data, unlabelled, workers)
+    done = checkpoint.training["epoch"] >= run.config.train.epochs
+    if done and not outdated(folder, checkpoint.training):
         raise InputError(f"the run in {folder} has finished its {run.config.train.epochs} epochs; nothing to resume")
     if not checkpoint.training["epoch"]:  # it was stopped while the backbone learnt
         return _run(run, folder, pick_device(device), listener, None, begun=True)
     return _run(run, folder, pick_device(device), listener, checkpoint)
 
 
-def stored_run(out: str | Path | None) -> tuple[Path, Checkpoint, Run]:
+def _moved(run: Run, data: str | Path | None, unlabelled: str | Path | None, workers: int | None) -> Run:
+    """Return a run with the new places of its data; raise InputError where the old ones are gone and no new one is given."""
+    run = dataclasses.replace(
+        run,
+        data=run.data if data is None else str(data),
+        unlabelled=run.unlabelled if unlabelled is None else str(unlabelled),
+        config=run.config if workers is None else override_config(run.config, {"train.workers": workers}),
+    )
+    for flag, path in (("data", run.data), ("unlabelled", run.unlabelled)):
+        if path and not Path(path).exists():
+            raise InputError(f"{path} does not exist; if the images have moved, say where: --resume --{flag} PATH")
+    return run
+
+
+def stored_run(out: str | Path | None, say: Callable[[str], None] = lambda line: None) -> tuple[Path, Checkpoint, Run]:
     """Return the folder of a run that was begun (None: the newest runs/train-N), its last.pt, and what was asked for.
+
+    `say` takes a line where last.pt is damaged and the one before it is returned.
 
     Raises:
         InputError: where there is no such run.
     """
     folder = Path(out) if out else _newest_run()
-    checkpoint = load_checkpoint(folder / "last.pt")
+    checkpoint = load_last(folder, say)
     if not checkpoint.training:
         raise InputError(f"{folder / 'last.pt'} holds weights only and cannot be resumed; fine-tune it with --weights")
     lacking = [name for name in ("data", "fingerprint", "val_fingerprint") if name not in checkpoint.about]
@@ -188,8 +229,10 @@ def stored_run(out: str | Path | None) -> tuple[Path, Checkpoint, Run]:
 
 def check_run_folder(out: Path) -> None:
     """Raise InputError where a folder holds a run already, or could not be created."""
-    if (out / "last.pt").exists() or (out / "best.pt").exists():
+    if holds_run(out):
         raise InputError(f"{out} already holds a run; add --resume to go on with it, or choose another --out")
+    if (out / BEST).exists():
+        raise InputError(f"{out} holds the {BEST} of a run that cannot go on, having no {LAST}; choose another --out")
     check_can_create(out)
 
 
@@ -198,6 +241,7 @@ def new_run_folder(out: Path | None) -> Path:
     if out:
         check_run_folder(out)
         make_folder(out)
+        remove_leftovers(out)
         return out
     make_folder(Path("runs"))
     while True:
@@ -215,7 +259,7 @@ def _numbered_runs() -> dict[int, Path]:
 
 
 def _newest_run() -> Path:
-    runs = {number: folder for number, folder in _numbered_runs().items() if (folder / "last.pt").exists()}
+    runs = {number: folder for number, folder in _numbered_runs().items() if holds_run(folder)}
     if not runs:
         raise InputError("no run to resume in runs/; name its folder with --out")
     return runs[max(runs)]
@@ -248,6 +292,7 @@ def _carry_out(
     begun: bool,
 ) -> Path:
     began, config = time.perf_counter(), run.config
+    listener = dataclasses.replace(listener, say=functools.cache(listener.say))  # what each pass may say is said once
     keep_freed_memory()
     if config.train.deterministic:
         be_deterministic()
@@ -275,12 +320,12 @@ def _carry_out(
         run = dataclasses.replace(run, config=config)
     about = {**prepared.about, **_about(run, device, precision)}
     sampler = _sampler(prepared, config.train)
-    loader = build_loader(prepared.dataset, sampler, config.train.workers, device, prepared.collate)
+    loader = build_loader(prepared.dataset, sampler, config.train.workers, device, prepared.collate, listener.say)
     fresh = prepared.start.fresh if prepared.start else None
     state = loop.new_state(model, config.train, len(sampler) * config.train.epochs, fresh)
     folder = folder or new_run_folder(out)
     if resumed:
-        _go_on(state, resumed, run, about, folder)
+        _go_on(state, resumed, run, prepared, about, folder, listener)
         listener.say(f"going on in {folder} after epoch {state.epoch} of {config.train.epochs}")
     if config.train.compile:
         model.compile()
@@ -293,10 +338,14 @@ def _carry_out(
     board = open_board(folder) if config.train.tensorboard else None
 
     def on_epoch(state: loop.State, best: bool) -> None:
-        _save(folder, run, prepared, {**about, "epoch": state.epoch}, state, best)
-        if board:
-            board(state.rows[-1])
-        listener.on_epoch(state.rows[-1], best)
+        certificate = {**about, "epoch": state.epoch}
+        save_state(folder, config, prepared, state, about=certificate, run=_plain(run), best=best)
+        try:
+            save_others(folder, config, prepared, state, best=best)
+            if board:
+                board(state.rows[-1])
+        finally:  # stopped in between, the epoch is finished all the same
+            listener.on_epoch(state.rows[-1], best)
 
     try:
         on_step = _watch_parts(state.parts, config.train.batch_size, listener)
@@ -321,15 +370,64 @@ def _with_kept_start(run: Run, prepared: Prepared, listener: Listener) -> Run:
     return dataclasses.replace(run, config=dataclasses.replace(run.config, train=train))
 
 
-def _go_on(state: loop.State, resumed: Checkpoint, run: Run, about: dict[str, Any], folder: Path) -> None:
-    """Bring the state back to that of a checkpoint, where the data is still the same and epochs are left."""
-    if any(resumed.about[name] != about[name] for name in ("fingerprint", "val_fingerprint")):
-        raise InputError(f"{run.data} is not what the run in {folder} was started on: pictures or labels have changed")
+def _go_on(
+    state: loop.State,
+    resumed: Checkpoint,
+    run: Run,
+    prepared: Prepared,
+    about: dict[str, Any],
+    folder: Path,
+    listener: Listener,
+) -> None:
+    """Bring state and folder back to those of a checkpoint, where the data is still the same and work is left."""
+    resumed = _follow(resumed, run, prepared, folder)
     about["data"] = resumed.about["data"]
     check_optimizer(resumed.training["optimizer"], state.optimizer, str(folder / "last.pt"))
     state.restore(resumed.training)
-    if state.finished(run.config.train):
+    remove_leftovers(folder)
+    names = outdated(folder, resumed.training)
+    if names:
+        complete(folder, run.config, prepared, state, names)
+        listener.say(f"made anew from {LAST}: {', '.join(names)}")
+    elif state.finished(run.config.train):
         raise InputError(f"the run in {folder} has stopped early after epoch {state.epoch}; nothing to resume")
+
+
+def _follow(stored: Checkpoint, run: Run, prepared: Prepared, folder: Path) -> Checkpoint:
+    """Return last.pt with the present paths of its data; it is written at once where they are new.
+
+    Raises:
+        InputError: where the data is not the same, saying what differs.
+    """
+    differences = _differences(stored, prepared)
+    if differences:
+        told = "; ".join(differences)
+        raise InputError(f"{run.data} is not what the run in {folder} was started on: {told}")
+    plain = _plain(run)
+    if all(stored.training["run"].get(name) == plain[name] for name in ("data", "unlabelled")):
+        return stored
+    paths = {"data": run.data, "unlabelled": run.unlabelled}
+    training = {**stored.training, "run": plain}
+    if training.get("best_checkpoint"):
+        best = training["best_checkpoint"]
+        training["best_checkpoint"] = {**best, "about": {**best["about"], **paths}}
+    moved = dataclasses.replace(stored, about={**stored.about, **paths}, training=training)
+    save_last(folder, moved)
+    return moved
+
+
+def _differences(stored: Checkpoint, prepared: Prepared) -> list[str]:
+    """Say in what the data differs from that which a run was started on, by the fingerprints of both splits."""
+    found = []
+    if stored.class_names != prepared.class_names:
+        found.append(f"its classes were {some(stored.class_names)}, and are {some(prepared.class_names)}")
+    for split, name in (("train", "fingerprint"), ("val", "val_fingerprint")):
+        before, now = stored.about[split], prepared.about[split]
+        if stored.about[name] == prepared.about[name]:
+            continue
+        same = f"{split} has other file names, sizes, boxes or labels, or another order, though it still has {now}"
+        found.append(same if before == now else f"{split} was {before}, and is {now}")
+    return found
 
 
 def _watch_parts(parts: int, batch_size: int, listener: Listener) -> Callable[[loop.StepReport], None]:
@@ -349,23 +447,37 @@ def _watch_parts(parts: int, batch_size: int, listener: Listener) -> Callable[[l
 def _pretrain(run: Run, prepared: Prepared, folder: Path, device: torch.device, listener: Listener) -> str:
     """Train the backbone on cut-out objects, or go on with that, give it to the network, and say so."""
     inner = folder / FOLDER
-    before = load_checkpoint(inner / "last.pt") if (inner / "last.pt").exists() else None
-    if not (folder / "last.pt").exists():  # so that --resume knows what was asked for
+    before = _begun(inner, listener)
+    remove_leftovers(folder)
+    if holds_run(folder):
+        _follow(load_last(folder), run, prepared, folder)
+    else:  # so that --resume knows what was asked for
         weights = half(prepared.model.state_dict())
         checkpoint = Checkpoint(run.config, prepared.class_names, prepared.category_ids, weights, prepared.about)
-        save_checkpoint(folder / "last.pt", dataclasses.replace(checkpoint, training={"run": _plain(run), "epoch": 0}))
+        save_last(folder, dataclasses.replace(checkpoint, training={"run": _plain(run), "epoch": 0}))
     listener.say(f"first the backbone learns to tell the objects, cut out, from each other; writing to {inner}")
     if before is None:
         try:
             _run(pretraining_of(run), inner, device, listener, None)
         finally:
             if not inner.exists():  # stopped before an epoch was done: as if it had not been begun
-                (folder / "last.pt").unlink()
+                for name in (LAST, PREVIOUS):
+                    (folder / name).unlink(missing_ok=True)
                 folder.rmdir()
-    elif before.training["epoch"] < run.config.pretrain.crops:
-        _run(Run.from_plain(before.training["run"], before.config), inner, device, listener, before)
-    learnt = load_checkpoint(inner / "last.pt")
+    elif before.training["epoch"] < run.config.pretrain.crops or outdated(inner, before.training):
+        again = dataclasses.replace(Run.from_plain(before.training["run"], before.config), data=run.data)
+        _run(_moved(again, None, None, run.config.train.workers), inner, device, listener, before)
+    learnt = load_last(inner)
     return f"the backbone is that of {inner / 'last.pt'}: {transfer_backbone(prepared.model, learnt).summary}"
+
+
+def _begun(inner: Path, listener: Listener) -> Checkpoint | None:
+    """Return where the backbone's own run stands; None where it is to begin, as where nothing of it is whole."""
+    if holds_run(inner) and not any(is_whole(inner / name) for name in (LAST, PREVIOUS)):
+        listener.say(f"{inner / LAST} is damaged; the backbone learns from the beginning")
+        for name in (LAST, PREVIOUS, BEST):
+            (inner / name).unlink(missing_ok=True)
+    return load_last(inner, listener.say) if holds_run(inner) else None
 
 
 def _plain(run: Run) -> dict[str, Any]:
@@ -418,32 +530,3 @@ def _about(run: Run, device: torch.device, precision: str) -> dict[str, Any]:
             "python": platform.python_version(),
         },
     }
-
-
-def _save(folder: Path, run: Run, prepared: Prepared, about: dict[str, Any], state: loop.State, best: bool) -> None:
-    about = {**about, "metrics": dict(state.rows[-1])}
-    thresholds = [row["score_threshold"] for row in state.rows if "score_threshold" in row]
-    if thresholds:
-        about["score_threshold"] = thresholds[-1]
-    common, task = (run.config, prepared.class_names, prepared.category_ids), prepared.task
-    if best:
-        save_checkpoint(folder / "best.pt", Checkpoint(*common, half(state.ema.model.state_dict()), about))
-        write_atomically(folder / "validation.jpg", lambda part: draw_sheet(task.predictions(state.ema.model), part))
-    if not (folder / "config.yaml").exists():
-        text = yaml.safe_dump(config_to_dict(run.config), sort_keys=False)
-        write_atomically(folder / "config.yaml", lambda part: part.write_text(text, encoding="utf-8"))
-        write_atomically(folder / "training.jpg", lambda part: draw_sheet(task.samples(prepared.dataset), part))
-    write_atomically(folder / "results.csv", lambda part: _write_csv(part, state.rows))
-    if prepared.task.metric in state.rows[-1]:
-        write_atomically(folder / "results.png", lambda part: plot_results(state.rows, part))
-    training = {**state.to_plain(), "run": _plain(run)}
-    # Last, because an epoch counts as finished once this is there.
-    save_checkpoint(folder / "last.pt", Checkpoint(*common, state.ema.model.state_dict(), about, training))
-
-
-def _write_csv(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)
