@@ -37,7 +37,7 @@ class Start(NamedTuple):
 
 PICTURES = 64  # looked at for each new class, at most
 MIN_IOU = 0.5  # with which a prediction counts as one of a box
-MIN_SCORE = 0.05  # below it the known classes have nothing to say about a new one
+MIN_SCORE = 0.01  # below it the known classes have nothing to say about a new one, and random weights are as good
 
 
 def transfer(
