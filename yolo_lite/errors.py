@@ -18,6 +18,18 @@ class DivergedError(InputError):
     """The loss or its gradient is no longer a finite number, which of a search for settings ends one trial only."""
 
 
+class Stopped(KeyboardInterrupt):
+    """The system asked the program to end, by a signal other than that of Ctrl-C.
+
+    Attributes:
+        signal: its number.
+    """
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(f"signal {signal}")
+        self.signal = signal
+
+
 def some(names: Sequence[str]) -> str:
     """List the first eight names and count the rest."""
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
