@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -53,9 +54,23 @@ def temporary(path: Path) -> Path:
 
     No other process uses the same one, and it is no longer than file systems allow where the name itself is not.
     """
-    mark = f".{os.getpid()}.part"
-    stem = os.fsencode(path.stem)[: _LONGEST - len(os.fsencode(f".{mark}{path.suffix}"))]
-    return path.with_name(f".{os.fsdecode(stem)}{mark}{path.suffix}")
+    return path.with_name(file_name(f".{path.stem}", f".{os.getpid()}.part{path.suffix}"))
+
+
+def file_name(stem: str, ending: str) -> str:
+    """Return stem and ending in one name, with as much of the stem as file systems allow."""
+    while stem and len(os.fsencode(stem + ending)) > _LONGEST:
+        stem = stem[:-1]
+    return stem + ending
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Return what a file or folder shares with no other, whichever links lead to it; None where there is none."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 def claim_folder(kind: str, parent: Path = Path("runs")) -> Path:
@@ -67,12 +82,21 @@ def claim_folder(kind: str, parent: Path = Path("runs")) -> Path:
             folder.mkdir()
         except FileExistsError:
             continue
+        except FileNotFoundError:  # another process gave its folder back, and with it the empty one above
+            return claim_folder(kind, parent)
         except OSError as error:
             raise InputError(
                 f"cannot create the folder {folder}: {reason(error)}; choose another output path"
             ) from error
         return folder
     raise AssertionError("counting never ends")
+
+
+def give_back(folder: Path) -> None:
+    """Remove a claimed folder in which nothing was written, and the folder above it if that is empty as well."""
+    with contextlib.suppress(OSError):  # what is not empty stays
+        folder.rmdir()
+        folder.parent.rmdir()
 
 
 def make_folder(folder: Path) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import colorsys
 import functools
 import importlib.util
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,9 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
 from yolo_lite.structures import Classification, Detections, GridView, Image, Letterbox
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _CURVES = {"loss_total": "training", "val_loss": "validation"}
 
@@ -36,6 +40,17 @@ def draw_detections(image: Image, detections: Detections) -> Image:
         draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour, width=width)
         _draw_label(draw, f"{one.names[0]} {one.scores[0]:.0%}", (left, top), colour, font, image.shape[:2])
     return np.array(canvas)
+
+
+def save_picture(picture: PillowImage.Image, path: Path, quality: int = 75) -> None:
+    """Write a picture as its suffix says, encoded in memory: Pillow does not see that a disk is full.
+
+    Raises:
+        OSError: where not all of it could be written.
+    """
+    content = io.BytesIO()
+    picture.save(content, PillowImage.registered_extensions()[path.suffix.lower()], quality=quality)
+    path.write_bytes(content.getvalue())
 
 
 def class_colour(label: int) -> tuple[int, int, int]:
@@ -64,7 +79,7 @@ def plot_results(rows: Sequence[Mapping[str, float]], path: Path) -> None:
         axes.grid(alpha=0.3)
         if len(names) > 1:
             axes.legend()
-    figure.savefig(path, dpi=100)
+    _save_figure(figure, path, 100)
 
 
 def plot_confusion(matrix: npt.NDArray[np.int64], class_names: Sequence[str], path: Path) -> None:
@@ -85,7 +100,7 @@ def plot_confusion(matrix: npt.NDArray[np.int64], class_names: Sequence[str], pa
             if matrix[row, column]:
                 colour = "white" if shares[row, column] > 0.5 else "black"
                 axes.text(column, row, f"{matrix[row, column]:,}", ha="center", va="center", color=colour, fontsize=8)
-    figure.savefig(path, dpi=100)
+    _save_figure(figure, path, 100)
 
 
 def draw_classifications(examples: Iterable[tuple[Image, Classification, str]], path: Path, columns: int = 6) -> None:
@@ -103,7 +118,7 @@ def draw_classifications(examples: Iterable[tuple[Image, Classification, str]], 
         axes.set_title(text, color=colour, fontsize=9, parse_math=False)
     for axes in figure.axes:
         axes.axis("off")
-    figure.savefig(path, dpi=100)
+    _save_figure(figure, path, 100)
 
 
 def draw_filters(
@@ -130,7 +145,7 @@ def draw_filters(
         right.imshow(np.clip(shown, 0, 255), cmap="gray", vmin=0, vmax=255)
     for one in figure.axes:
         one.axis("off")
-    figure.savefig(path, dpi=90)
+    _save_figure(figure, path, 90)
 
 
 def draw_maps(
@@ -153,7 +168,7 @@ def draw_maps(
         one.imshow(values, cmap="viridis")
     for one in figure.axes:
         one.axis("off")
-    figure.savefig(path, dpi=90)
+    _save_figure(figure, path, 90)
 
 
 def draw_grids(image: Image, grids: Sequence[GridView], path: Path) -> None:
@@ -202,7 +217,7 @@ def draw_grids(image: Image, grids: Sequence[GridView], path: Path) -> None:
     patches = [Patch(color=np.array(class_colour(label)) / 255, label=names[label]) for label in sorted(shown)[:16]]
     if patches:
         figure.legend(handles=patches, loc="outside lower center", ncols=8)
-    figure.savefig(path, dpi=90)
+    _save_figure(figure, path, 90)
 
 
 def draw_attention(
@@ -236,7 +251,14 @@ def draw_attention(
     left.set_title("the input", fontsize=10)
     right.set_title(title, fontsize=10, parse_math=False)
     figure.colorbar(heat, ax=(left, right), shrink=0.8)
-    figure.savefig(path, dpi=90)
+    _save_figure(figure, path, 90)
+
+
+def _save_figure(figure: Figure, path: Path, dpi: int) -> None:
+    """Write a figure as its suffix says, in the way of save_picture."""
+    content = io.BytesIO()
+    figure.savefig(content, dpi=dpi, format=path.suffix[1:])
+    path.write_bytes(content.getvalue())
 
 
 def _times(count: int, noun: str, plural: str = "") -> str:
@@ -299,7 +321,7 @@ def draw_sheet(pictures: Sequence[SheetPicture], path: Path, columns: int = 4) -
     sheet = PillowImage.new("RGB", (columns * step - _GAP, rows * step - _GAP), "white")
     for number, picture in enumerate(pictures):
         sheet.paste(_cell(picture), (number % columns * step, number // columns * step))
-    sheet.save(path)
+    save_picture(sheet, path)
 
 
 def _cell(picture: SheetPicture) -> PillowImage.Image:
@@ -360,4 +382,4 @@ def plot_stats(
     for axes in (bars, sizes):
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.savefig(path, dpi=100)
+    _save_figure(figure, path, 100)

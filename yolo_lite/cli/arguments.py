@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, printable
+from yolo_lite.files import claim_folder, give_back
 
 DEVICE_HELP = "auto (default: cuda, then mps, then cpu), cpu, cuda, cuda:1 or mps"
 DATA_HELP = (
@@ -57,6 +59,17 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting: train.lr=0.002")
 
 
+def add_source(parser: argparse.ArgumentParser, videos: str, required: bool = False) -> None:
+    """Add --source; `videos` ends its help text."""
+    parser.add_argument(
+        "--source",
+        type=text,
+        nargs="+",
+        required=required,
+        help=f"pictures, folders, patterns such as shots/*.jpg{videos}",
+    )
+
+
 def add_model_settings(parser: argparse.ArgumentParser, score: float, iou: float, batch: int) -> None:
     """Add what chooses input, device and detections, with these defaults."""
     size_help = "side, or height and width, multiples of 32; default: what the weights were trained at"
@@ -94,6 +107,11 @@ def names(text: str) -> list[str]:
     return names
 
 
+def one_line(text: str) -> str:
+    """Return a text that holds a file's name so that it fits on one line of a terminal."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def positive(text: str) -> int:
     """Return a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
@@ -112,9 +130,14 @@ def share(text: str) -> float:
     return value
 
 
-def next_free(kind: str) -> Path:
-    """Return the first of runs/KIND-1, runs/KIND-2 ... that does not exist."""
-    number = 1
-    while (Path("runs") / f"{kind}-{number}").exists():
-        number += 1
-    return Path("runs") / f"{kind}-{number}"
+@contextmanager
+def output_folder(given: str | None, kind: str) -> Iterator[Path]:
+    """Yield the folder that was asked for, else runs/KIND-N, claimed for this process; it goes if it stays empty."""
+    if given:
+        yield Path(given)
+        return
+    folder = claim_folder(kind)
+    try:
+        yield folder
+    finally:
+        give_back(folder)

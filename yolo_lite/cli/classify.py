@@ -6,16 +6,17 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_lite.cli import arguments
 from yolo_lite.cli.train import run_minutes, run_settings, train_or_resume
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
-    from yolo_lite.engine.classify import Classifier
+    from yolo_lite.engine.classify import ClassEvaluation, Classifier
     from yolo_lite.metrics.classification import ClassificationReport
     from yolo_lite.structures import Classification
 
@@ -114,16 +115,24 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
 def _eval(args: argparse.Namespace) -> int:
     """Score a classifier: a report for each class, metrics.json, confusion.png, and examples.png with right and wrong answers."""
     from yolo_lite.engine.classify import evaluate_classifier
-    from yolo_lite.files import check_can_create, make_folder, write_atomically
+    from yolo_lite.files import check_can_create
+
+    if args.out:
+        check_can_create(Path(args.out))
+    with arguments.output_folder(args.out, "eval") as out:
+        result = evaluate_classifier(
+            args.weights, args.data, args.on, args.device, args.classes, args.split, args.batch_size
+        )
+        print(", ".join(f"{key} {value}" for key, value in result.settings.items()))
+        print(f"\n{report_table(result.report)}")
+        _write_evaluation(result, out)
+    return 0
+
+
+def _write_evaluation(result: ClassEvaluation, out: Path) -> None:
+    from yolo_lite.files import make_folder, write_atomically
     from yolo_lite.visualize import draw_classifications, plot_confusion
 
-    out = Path(args.out) if args.out else arguments.next_free("eval")
-    check_can_create(out)
-    result = evaluate_classifier(
-        args.weights, args.data, args.on, args.device, args.classes, args.split, args.batch_size
-    )
-    print(", ".join(f"{key} {value}" for key, value in result.settings.items()))
-    print(f"\n{report_table(result.report)}")
     make_folder(out)
     text = json.dumps(result.to_json(), indent=1)
     write_atomically(out / "metrics.json", lambda part: part.write_text(text + "\n", encoding="utf-8"))
@@ -132,7 +141,6 @@ def _eval(args: argparse.Namespace) -> int:
     print(
         f"\nmetrics: {out / 'metrics.json'}, confusion matrix: {out / 'confusion.png'}, examples: {out / 'examples.png'}"
     )
-    return 0
 
 
 def report_table(report: ClassificationReport) -> str:
@@ -149,9 +157,7 @@ def report_table(report: ClassificationReport) -> str:
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", type=arguments.text, required=True, help=arguments.WEIGHTS_HELP)
-    parser.add_argument(
-        "--source", type=arguments.text, required=True, help="picture, folder, or pattern such as 'shots/*.jpg'"
-    )
+    arguments.add_source(parser, "", required=True)
     parser.add_argument("--batch-size", type=arguments.positive, default=64, help="default 64")
     parser.add_argument("--device", default="auto", help=arguments.DEVICE_HELP)
     parser.add_argument(
@@ -161,32 +167,59 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    """Say what one picture shows, such as "dog 98%, cat 2%"; for several write a CSV file with every class's score."""
-    from yolo_lite.data.sources import Video, find_source
-    from yolo_lite.engine.classify import Classifier, write_predictions
-    from yolo_lite.files import check_can_create, make_folder, write_atomically
+    """Say what one picture shows, such as "dog 98%, cat 2%"; for several write a CSV file with every class's score.
 
-    source = find_source(args.source)
+    A picture that cannot be read is skipped with a line. The exit status is 0 if any picture could be read, else 2; 130
+    or 143 where the run was stopped, which keeps what is finished.
+    """
+    from yolo_lite.data.sources import Video, find_sources
+    from yolo_lite.engine.classify import Classifier
+    from yolo_lite.files import check_can_create
+
+    source = find_sources(args.source)
     if isinstance(source, Video):
-        raise InputError(f"{args.source} is a video; classify takes pictures")
+        raise InputError(f"{source.path} is a video; classify takes pictures")
+    if args.out and (args.out.suffix.lower() != ".csv" or args.out.is_dir()):
+        raise InputError(f"--out takes a file name that ends in .csv, got {args.out}")
+    if args.out:
+        check_can_create(args.out.parent)
     classifier = Classifier(args.weights, args.device, args.batch_size)
     if len(source) == 1 and args.out is None:
         print(classifier(source[0]))
         return 0
-    out = args.out or arguments.next_free("predict") / "predictions.csv"
-    check_can_create(out.parent)
-    if out.suffix.lower() != ".csv" or out.is_dir():
-        raise InputError(f"--out takes a file name that ends in .csv, got {out}")
-    rows = list(_each(classifier, source))
+    with arguments.output_folder(args.out and str(args.out.parent), "predict") as folder:
+        _predict_many(classifier, source, folder / (args.out.name if args.out else "predictions.csv"))
+    return 0
+
+
+def _predict_many(classifier: Classifier, pictures: list[Path], out: Path) -> None:
+    """Write what pictures show into a CSV file; after Ctrl-C what those show that are done."""
+    rows: list[tuple[str, Classification]] = []
+    try:
+        for row in _each(classifier, pictures):
+            rows.append(row)
+    except KeyboardInterrupt:
+        told = _write_table(classifier, rows, out) if rows else "nothing is written"
+        print(f"stopped after {len(rows):,} of {counted(len(pictures), 'image')}: {told}")
+        raise
     if not rows:
-        raise InputError(f"none of {len(source)} pictures could be read")
+        raise InputError(f"none of {len(pictures)} pictures could be read")
+    told = _write_table(classifier, rows, out, skipped=len(pictures) - len(rows))
+    print(f"{counted(len(rows), 'picture')}: {told}")
+
+
+def _write_table(
+    classifier: Classifier, rows: Sequence[tuple[str, Classification]], out: Path, skipped: int = 0
+) -> str:
+    """Write the CSV file; return how many pictures of each class it holds, how many it lacks, and its name."""
+    from yolo_lite.engine.classify import write_predictions
+    from yolo_lite.files import make_folder, write_atomically
+
     make_folder(out.parent)
     write_atomically(out, lambda part: write_predictions(part, rows, classifier.class_names))
-    counts = {name: sum(one.name == name for _, one in rows) for name in classifier.class_names}
-    told = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
-    skipped = len(source) - len(rows)
-    print(f"{len(rows):,} pictures: {told}{f'; {skipped} skipped' if skipped else ''}; scores: {out}")
-    return 0
+    counts = Counter(one.name for _, one in rows)
+    told = ", ".join(f"{name} {counts[name]:,}" for name in classifier.class_names if name in counts)
+    return f"{told}{f'; {skipped:,} skipped' if skipped else ''}; scores: {out}"
 
 
 def _each(classifier: Classifier, pictures: list[Path]) -> Iterator[tuple[str, Classification]]:
@@ -203,5 +236,5 @@ def _each(classifier: Classifier, pictures: list[Path]) -> Iterator[tuple[str, C
                 images.append(read_image(path))
                 names.append(str(path))
             except InputError as error:
-                print(f"skipped: {error}", file=sys.stderr)
+                print(f"skipped: {arguments.one_line(str(error))}", file=sys.stderr)
         yield from zip(names, classifier(images))

@@ -27,6 +27,7 @@ from yolo_lite.postprocess import postprocess, to_detections
 from yolo_lite.structures import DetectionSet, Letterbox
 
 Progress = Callable[[int, int], None]  # (done, in all)
+OnRows = Callable[[list[dict[str, Any]], int, int], None]  # (result rows of a batch, images done, in all)
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ def evaluate(
     difficult: bool = False,
     resamples: int = 0,
     on_resample: Progress | None = None,
+    on_rows: OnRows | None = None,
 ) -> Evaluation:
     """Score a checkpoint on one split of a data set with pycocotools.
 
@@ -116,6 +118,7 @@ def evaluate(
         difficult: score PASCAL VOC's difficult objects as others, instead of ignoring them.
         resamples: how many sets of pictures are drawn for the intervals of AP and AP50; 0: no intervals.
         on_progress, on_resample: called with how many batches, and how many of these sets, are done, and of how many.
+        on_rows: called after each batch with its COCO result rows, how many images are done, and of how many.
 
     Raises:
         InputError: where anything given cannot be used.
@@ -131,8 +134,9 @@ def evaluate(
     input_hw = image_size or checkpoint.config.input.image_size
     check_image_size(input_hw)
     notes = [*held_out, *class_notes(checkpoint.class_names, truth.class_names)]
+    resize = checkpoint.config.input.resize
     rows, timing = detect_split(
-        model, checkpoint.class_names, truth, input_hw, checkpoint.config.input.resize, where, settings, on_progress
+        model, checkpoint.class_names, truth, input_hw, resize, where, settings, on_progress, on_rows
     )
     told = {
         "weights": str(source),
@@ -181,6 +185,7 @@ def detect_split(
     device: torch.device,
     settings: EvaluationSettings,
     on_progress: Progress | None = None,
+    on_rows: OnRows | None = None,
 ) -> tuple[list[dict[str, Any]], Timing]:
     """Run a model over a split and return COCO rows with the category ids of the data, and where the time went."""
     dataset = DetectionDataset(truth.records, input_hw, resize)
@@ -188,7 +193,8 @@ def detect_split(
     loader = build_loader(dataset, sampler, settings.workers, device)
     allowed = torch.tensor([name in truth.class_names for name in class_names])
     ids = category_ids_for(class_names, truth)
-    timing, rows = Timing(), []
+    timing = Timing()
+    rows: list[dict[str, Any]] = []
     started = time.perf_counter()
     for number, batch in enumerate(each_batch(loader), 1):
         timing.load += time.perf_counter() - started
@@ -199,11 +205,14 @@ def detect_split(
             found = postprocess(
                 raw, model.decode, settings.score_threshold, settings.iou_threshold, settings.max_detections, allowed
             )
+            before = len(rows)
             for index, detections in zip(batch.positions.tolist(), to_detections(*found, class_names)):
                 record = truth.records[index]
                 original = Letterbox.fit(record.hw, input_hw, resize).undo(detections)
                 rows += to_rows(original, record.image_id, ids)
         timing.images += len(batch.images)
+        if on_rows:
+            on_rows(rows[before:], timing.images, len(dataset))
         if on_progress:
             on_progress(number, len(sampler))
         started = time.perf_counter()
