@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
 
 from yolo_lite.errors import InputError
-from yolo_lite.files import claim_folder, read_text, temporary, write_atomically
+from yolo_lite.files import claim_folder, file_name, give_back, identity, locked, read_text, temporary, write_atomically
 
 
 def test_text_is_read_with_and_without_a_byte_order_mark(tmp_path: Path) -> None:
@@ -58,3 +60,81 @@ def test_a_folder_that_cannot_be_created_is_refused(tmp_path: Path, monkeypatch:
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(InputError, match="choose another output path"):
         claim_folder("detect")
+
+
+def test_a_claimed_folder_is_given_back_if_it_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, second = claim_folder("eval"), claim_folder("eval")
+    (second / "metrics.json").touch()
+    for folder in (first, second):
+        give_back(folder)
+    assert [str(path) for path in Path("runs").rglob("*")] == ["runs/eval-2", "runs/eval-2/metrics.json"]
+    (second / "metrics.json").unlink()
+    give_back(second)
+    assert not Path("runs").exists()
+
+
+def test_a_name_is_cut_between_characters(tmp_path: Path) -> None:
+    name = file_name("é" * 200, "-2.jpg")
+    assert name == "é" * 124 + "-2.jpg"  # 124 of two bytes and 6 of one are 254 of the 255
+    (tmp_path / name).touch()
+    assert file_name("short", "-2.jpg") == "short-2.jpg"
+
+
+def test_identity_sees_through_links(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).touch()
+    (tmp_path / "soft").symlink_to("a")
+    (tmp_path / "hard").hardlink_to(tmp_path / "a")
+    (tmp_path / "loop").symlink_to("loop")
+    assert identity(tmp_path / "a") == identity(tmp_path / "soft") == identity(tmp_path / "hard")
+    assert identity(tmp_path / "a") != identity(tmp_path / "b")
+    assert identity(tmp_path / "loop") is None
+
+
+def _hold(folder: Path, child: bool) -> None:
+    """Lock a folder and wait to be killed, perhaps beside a child that outlives it for a while."""
+    with locked(folder, "wait"):
+        if child and os.fork() == 0:
+            time.sleep(3)
+            os._exit(0)
+        (folder / "held").touch()
+        time.sleep(60)
+
+
+@pytest.mark.parametrize("child", [False, True], ids=["alone", "with a child"])
+def test_a_lock_keeps_others_out_and_goes_with_its_process(tmp_path: Path, child: bool) -> None:
+    holder = multiprocessing.get_context("fork").Process(target=_hold, args=(tmp_path, child))
+    holder.start()
+    while not (tmp_path / "held").exists():
+        time.sleep(0.01)
+    with pytest.raises(InputError, match="is in use: choose another"), locked(tmp_path, "choose another"):
+        pass
+    assert holder.pid
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join()
+    with locked(tmp_path, "choose another"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["held"]
+
+
+def test_a_lock_keeps_out_its_own_process(tmp_path: Path) -> None:
+    with locked(tmp_path, "wait"):
+        with pytest.raises(InputError, match="is in use: wait"), locked(tmp_path, "wait"):
+            pass
+        assert (tmp_path / ".lock").exists()
+    with locked(tmp_path, "wait"):
+        pass
+
+
+def test_where_there_are_no_locks_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*arguments: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    lines: list[str] = []
+    with locked(tmp_path, "wait", lines.append):
+        pass
+    assert lines == [f"{tmp_path} cannot be locked here (No locks available): start no other run in it"]

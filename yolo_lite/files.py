@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from yolo_lite.errors import InputError, reason
 
@@ -67,9 +69,12 @@ def file_name(stem: str, ending: str) -> str:
 def identity(path: Path) -> tuple[int, int] | None:
     """Return what a file or folder shares with no other, whichever links lead to it; None where there is none."""
     try:
-        status = path.stat()
+        return _identity_of(path.stat())
     except (OSError, ValueError):
         return None
+
+
+def _identity_of(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
@@ -97,6 +102,60 @@ def give_back(folder: Path) -> None:
     with contextlib.suppress(OSError):  # what is not empty stays
         folder.rmdir()
         folder.parent.rmdir()
+
+
+@contextlib.contextmanager
+def locked(folder: Path, why: str, say: Callable[[str], None] = lambda line: None) -> Iterator[None]:
+    """Keep a folder to this `with` block, against other processes and other blocks of this one.
+
+    The system drops the lock when the process ends, however that comes about; the file that carries it is removed.
+
+    Args:
+        folder: must exist.
+        why: ends the message of the error.
+        say: is told where the system or the disk knows no locks, so that nothing is kept out.
+
+    Raises:
+        InputError: where it is locked already, or the file cannot be written.
+    """
+    path = folder / ".lock"
+    key = identity(folder)
+    if key in _locked:
+        raise InputError(f"{folder} is in use: {why}")
+    with _lock_file(path, f"{folder} is in use: {why}", say) as file:
+        _locked.add(key)
+        try:
+            yield
+        finally:
+            _locked.discard(key)
+            if os.name == "nt":  # which removes no open file, and has not locked it
+                file.close()
+            path.unlink(missing_ok=True)  # before it is closed: nobody else can have locked it
+
+
+_locked: set[tuple[int, int] | None] = set()  # a process is not kept out by its own locks
+
+
+def _lock_file(path: Path, refusal: str, say: Callable[[str], None]) -> BinaryIO:
+    """Open a file and lock it as POSIX says, which processes that are forked from this one do not inherit."""
+    while True:
+        try:
+            file = path.open("ab")
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {reason(error)}") from error
+        try:
+            import fcntl
+
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (ImportError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EAGAIN):
+                file.close()
+                raise InputError(refusal) from error
+            say(f"{path.parent} cannot be locked here ({reason(error)}): start no other run in it")
+            return file
+        if identity(path) == _identity_of(os.fstat(file.fileno())):
+            return file
+        file.close()  # the one who had it has removed it since it was opened
 
 
 def make_folder(folder: Path) -> None:

@@ -7,7 +7,8 @@ import dataclasses
 import platform
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ from yolo_lite.engine.schedule import build_optimizer
 from yolo_lite.engine.transfer import transfer_backbone
 from yolo_lite.engine.weights import find_weights
 from yolo_lite.errors import InputError
-from yolo_lite.files import check_can_create, make_folder, write_atomically
+from yolo_lite.files import check_can_create, give_back, locked, make_folder, write_atomically
 from yolo_lite.visualize import draw_sheet, plot_results
 
 
@@ -147,7 +148,9 @@ def run_planned(run: Run, out: str | Path | None, device: str, listener: Listene
     """Train as `plan` or `plan_classifier` worked out; arguments and result as those of `train`."""
     target = Path(out) if out else None
     check_run_folder(target or Path("runs") / "new")
-    return _run(run, target, pick_device(device), listener, None, preflight)
+    chosen = pick_device(device)
+    with _new_folder(target, listener) as folder:
+        return _run(run, folder, chosen, listener, None, preflight)
 
 
 def resume(out: str | Path | None = None, device: str = "auto", listener: Listener = Listener()) -> Path:
@@ -156,14 +159,17 @@ def resume(out: str | Path | None = None, device: str = "auto", listener: Listen
     On the same processor with as many threads the end is bit for bit that of a run which was never stopped.
 
     Raises:
-        InputError: where there is no such run, it is finished, or its data is no longer the same.
+        InputError: where there is no such run, it still goes on, it is finished, or its data is no longer the same.
     """
-    folder, checkpoint, run = stored_run(out)
-    if checkpoint.training["epoch"] >= run.config.train.epochs:
-        raise InputError(f"the run in {folder} has finished its {run.config.train.epochs} epochs; nothing to resume")
-    if not checkpoint.training["epoch"]:  # it was stopped while the backbone learnt
-        return _run(run, folder, pick_device(device), listener, None, begun=True)
-    return _run(run, folder, pick_device(device), listener, checkpoint)
+    folder, _, _ = stored_run(out)
+    with locked(folder, _IN_USE, listener.say):
+        _, checkpoint, run = stored_run(folder)  # anew, since the run may have gone on until now
+        if checkpoint.training["epoch"] >= run.config.train.epochs:
+            raise InputError(
+                f"the run in {folder} has finished its {run.config.train.epochs} epochs; nothing to resume"
+            )
+        begun = checkpoint.training["epoch"] > 0  # or else it was stopped while the backbone learnt
+        return _run(run, folder, pick_device(device), listener, checkpoint if begun else None)
 
 
 def stored_run(out: str | Path | None) -> tuple[Path, Checkpoint, Run]:
@@ -186,20 +192,39 @@ def check_run_folder(out: Path) -> None:
     check_can_create(out)
 
 
+_IN_USE = "a training that still runs writes to it; wait for its end, or choose another --out"
+
+
+@contextmanager
+def _new_folder(out: Path | None, listener: Listener) -> Iterator[Path]:
+    """Create the folder of a new run and keep other runs out of it; it goes if nothing is written."""
+    folder = new_run_folder(out)
+    try:
+        with locked(folder, _IN_USE, listener.say):
+            check_run_folder(folder)  # again, since another run may have ended in it meanwhile
+            yield folder
+    finally:
+        if out is None:
+            give_back(folder)
+        else:
+            with suppress(OSError):  # what is not empty stays
+                folder.rmdir()
+
+
 def new_run_folder(out: Path | None) -> Path:
     """Create the folder of a new run: `out`, or the next free runs/train-N, which no other run gets as well."""
     if out:
         check_run_folder(out)
         make_folder(out)
         return out
-    make_folder(Path("runs"))
     while True:
+        make_folder(Path("runs"))
         folder = Path("runs") / f"train-{max(_numbered_runs(), default=0) + 1}"
         try:
             folder.mkdir()
             return folder
-        except FileExistsError:
-            continue  # another run was faster
+        except (FileExistsError, FileNotFoundError):
+            continue  # another run was faster, or has just given its own back and with it runs/
 
 
 def _numbered_runs() -> dict[int, Path]:
@@ -216,29 +241,27 @@ def _newest_run() -> Path:
 
 def _run(
     run: Run,
-    out: Path | None,
+    folder: Path,
     device: torch.device,
     listener: Listener,
     resumed: Checkpoint | None,
     preflight: bool = False,
-    begun: bool = False,
 ) -> Path:
     """Train, and say what to do where memory runs out or torch.compile fails; return the folder."""
     train = run.config.train
     size = " x ".join(str(side) for side in run.config.input.image_size)
     remedy = f"use a smaller --batch-size (now {train.batch_size}) or --image-size (now {size})"
     with explain_out_of_memory(remedy), explain_compiler():
-        return _carry_out(run, out, device, listener, resumed, preflight, begun)
+        return _carry_out(run, folder, device, listener, resumed, preflight)
 
 
 def _carry_out(
     run: Run,
-    out: Path | None,
+    folder: Path,
     device: torch.device,
     listener: Listener,
     resumed: Checkpoint | None,
     preflight: bool,
-    begun: bool,
 ) -> Path:
     began, config = time.perf_counter(), run.config
     keep_freed_memory()
@@ -255,10 +278,8 @@ def _carry_out(
     model = place(prepared.model, device)
     if preflight:
         listener.say(check_first(prepared, config, device, precision))
-    folder = out if resumed or begun else None
     if config.pretrain.crops and not resumed and not run.weights:
         build_optimizer(model, config.train)  # or else what is wrong with its name is found minutes later
-        folder = folder or new_run_folder(out)
         listener.say(_pretrain(run, prepared, folder, device, listener))
     if run.minutes and not resumed:
         config = _fit_time(run, prepared, device, precision, began, listener)
@@ -267,7 +288,6 @@ def _carry_out(
     sampler = _sampler(prepared, config.train)
     loader = build_loader(prepared.dataset, sampler, config.train.workers, device, prepared.collate)
     state = loop.new_state(model, config.train, len(sampler) * config.train.epochs)
-    folder = folder or new_run_folder(out)
     if resumed:
         _go_on(state, resumed, run, about, folder)
         listener.say(f"going on in {folder} after epoch {state.epoch} of {config.train.epochs}")
@@ -287,12 +307,8 @@ def _carry_out(
             board(state.rows[-1])
         listener.on_epoch(state.rows[-1], best)
 
-    try:
-        on_step = _watch_parts(state.parts, config.train.batch_size, listener)
-        loop.run(prepared.task, state, loader, sampler, config.train, device, precision, on_step, on_epoch)
-    finally:
-        if not any(folder.iterdir()):  # stopped before an epoch was done: as if it had not been begun
-            folder.rmdir()
+    on_step = _watch_parts(state.parts, config.train.batch_size, listener)
+    loop.run(prepared.task, state, loader, sampler, config.train, device, precision, on_step, on_epoch)
     if state.epoch < config.train.epochs:
         listener.say(f"stopped early: no better epoch than {state.best_epoch} in the last {config.train.patience}")
     return folder
@@ -333,11 +349,11 @@ def _pretrain(run: Run, prepared: Prepared, folder: Path, device: torch.device, 
     listener.say(f"first the backbone learns to tell the objects, cut out, from each other; writing to {inner}")
     if before is None:
         try:
-            _run(pretraining_of(run), inner, device, listener, None)
+            with _new_folder(inner, listener):
+                _run(pretraining_of(run), inner, device, listener, None)
         finally:
             if not inner.exists():  # stopped before an epoch was done: as if it had not been begun
                 (folder / "last.pt").unlink()
-                folder.rmdir()
     elif before.training["epoch"] < run.config.pretrain.crops:
         _run(Run.from_plain(before.training["run"], before.config), inner, device, listener, before)
     learnt = load_checkpoint(inner / "last.pt")
