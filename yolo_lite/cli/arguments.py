@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -68,6 +69,35 @@ def add_source(parser: argparse.ArgumentParser, videos: str, required: bool = Fa
         required=required,
         help=f"pictures, folders, patterns such as shots/*.jpg{videos}",
     )
+
+
+def add_font(parser: argparse.ArgumentParser) -> None:
+    """Add --font."""
+    parser.add_argument(
+        "--font",
+        type=font_file,
+        metavar="FILE",
+        help="font file for class names; default: DejaVu Sans, and for letters that it lacks the system's fonts",
+    )
+
+
+def font_file(text: str) -> Path:
+    """Return the path of a font that can be read."""
+    from yolo_lite.fonts import check_font
+
+    try:
+        return check_font(Path(text))
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def note_missing_letters(names: Iterable[str], font: Path | None) -> None:
+    """Say which letters of the class names no font has."""
+    from yolo_lite.fonts import missing_letters
+
+    note = missing_letters(names, font)
+    if note:
+        print(f"note: {note}; or name one with --font", file=sys.stderr)
 
 
 def add_model_settings(parser: argparse.ArgumentParser, score: float, iou: float, batch: int) -> None:

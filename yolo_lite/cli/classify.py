@@ -109,6 +109,7 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=arguments.positive, default=64, help="default 64")
     parser.add_argument("--device", default="auto", help=arguments.DEVICE_HELP)
     parser.add_argument("--out", type=arguments.text, help="folder of the results; default: the next free runs/eval-N")
+    arguments.add_font(parser)
     parser.set_defaults(run=_eval)
 
 
@@ -125,19 +126,21 @@ def _eval(args: argparse.Namespace) -> int:
         )
         print(", ".join(f"{key} {value}" for key, value in result.settings.items()))
         print(f"\n{report_table(result.report)}")
-        _write_evaluation(result, out)
+        arguments.note_missing_letters(result.class_names, args.font)
+        _write_evaluation(result, out, args.font)
     return 0
 
 
-def _write_evaluation(result: ClassEvaluation, out: Path) -> None:
+def _write_evaluation(result: ClassEvaluation, out: Path, font: Path | None) -> None:
     from yolo_lite.files import make_folder, write_atomically
     from yolo_lite.visualize import draw_classifications, plot_confusion
 
     make_folder(out)
     text = json.dumps(result.to_json(), indent=1)
     write_atomically(out / "metrics.json", lambda part: part.write_text(text + "\n", encoding="utf-8"))
-    write_atomically(out / "confusion.png", lambda p: plot_confusion(result.report.confusion, result.class_names, p))
-    write_atomically(out / "examples.png", lambda part: draw_classifications(result.examples(_EXAMPLES), part))
+    confusion, names, examples = result.report.confusion, result.class_names, result.examples(_EXAMPLES)
+    write_atomically(out / "confusion.png", lambda part: plot_confusion(confusion, names, part, font=font))
+    write_atomically(out / "examples.png", lambda part: draw_classifications(examples, part, font=font))
     print(
         f"\nmetrics: {out / 'metrics.json'}, confusion matrix: {out / 'confusion.png'}, examples: {out / 'examples.png'}"
     )

@@ -71,6 +71,7 @@ def _add_stats(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", type=arguments.names, help="count these only: person,car")
     parser.add_argument("--split", help="train, val or test; default: all there are")
     parser.add_argument("--out", type=Path, default=Path("stats.png"), metavar="FILE", help="default stats.png")
+    arguments.add_font(parser)
     parser.set_defaults(run=_stats)
 
 
@@ -85,6 +86,7 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=_seed, default=0, help="of the draw and of augmentation; default 0")
     parser.add_argument("--out", type=Path, default=Path("samples.png"), metavar="FILE", help="default samples.png")
+    arguments.add_font(parser)
     parser.set_defaults(run=_show)
 
 
@@ -166,8 +168,9 @@ def _stats(args: argparse.Namespace) -> int:
     counts = {split: [one.objects for one in stats.classes] for split, stats in found.items()}
     sides = {split: stats.sides for split, stats in found.items()}
     centres = np.concatenate([stats.centres for stats in found.values()])
+    arguments.note_missing_letters(names, args.font)
     make_folder(args.out.parent)
-    write_atomically(args.out, lambda part: plot_stats(counts, names, sides, centres, part))
+    write_atomically(args.out, lambda part: plot_stats(counts, names, sides, centres, part, font=args.font))
     print(f"plot: {args.out}")
     return 0
 
@@ -219,7 +222,8 @@ def _show(args: argparse.Namespace) -> int:
     pictures = [make(index) for index in order[: args.images]]
     make_folder(args.out.parent)
     columns = math.ceil(math.sqrt(len(pictures)))
-    write_atomically(args.out, lambda part: draw_sheet(pictures, part, columns))
+    arguments.note_missing_letters(data.class_names, args.font)
+    write_atomically(args.out, lambda part: draw_sheet(pictures, part, columns, font=args.font))
     print(f"{len(pictures)} of {len(order):,} pictures of {args.split}: {args.out}")
     return 0
 

@@ -33,6 +33,7 @@ def add_detect(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--video-format", choices=("mp4", "webm"), default="mp4", help="webm (VP9) plays in browsers")
     parser.add_argument("--save-json", type=Path, metavar="FILE", help="write COCO result rows in original pixels")
+    arguments.add_font(parser)
     parser.add_argument("--show", action="store_true", help="also open a window (needs opencv-python, see README)")
     parser.set_defaults(run=_detect)
 
@@ -62,6 +63,7 @@ def _detect(args: argparse.Namespace) -> int:
         args.classes,
         args.batch_size,
     )
+    arguments.note_missing_letters(args.classes or detector.class_names, args.font)
     show = _window(hold=not isinstance(source, Video)) if args.show else None
     with arguments.output_folder(args.out, "detect") as out:
         rows = JsonRows(args.save_json) if args.save_json else None
@@ -69,19 +71,21 @@ def _detect(args: argparse.Namespace) -> int:
             with rows or nullcontext():
                 if isinstance(source, Video):
                     target = out / file_name(source.path.stem, f".{args.video_format}")
-                    return _detect_in_video(detector, source, target, rows, show)
-                return _detect_in_pictures(detector, source, out, rows, show)
+                    return _detect_in_video(detector, source, target, rows, show, args.font)
+                return _detect_in_pictures(detector, source, out, rows, show, args.font)
         finally:
             if rows and rows.kept:
                 print(f"rows: {args.save_json}")
 
 
-def _detect_in_pictures(detector: Detector, pictures: list[Path], out: Path, rows: Any, show: Show | None) -> int:
+def _detect_in_pictures(
+    detector: Detector, pictures: list[Path], out: Path, rows: Any, show: Show | None, font: Path | None
+) -> int:
     from yolo_lite.engine.detect import detect_pictures
 
     tally = _Tally(out)
     try:
-        for result in detect_pictures(detector, pictures, out, rows, show):
+        for result in detect_pictures(detector, pictures, out, rows, show, font=font):
             if result.detections is None and result.error:
                 if len(pictures) == 1:
                     raise result.error
@@ -131,7 +135,9 @@ class _Tally:
         return f"{text}{f', {self.skipped:,} skipped' if self.skipped else ''}{where}"
 
 
-def _detect_in_video(detector: Detector, video: Any, target: Path, rows: Any, show: Show | None) -> int:
+def _detect_in_video(
+    detector: Detector, video: Any, target: Path, rows: Any, show: Show | None, font: Path | None
+) -> int:
     from tqdm import tqdm
 
     from yolo_lite.data.sources import EndsEarlyError
@@ -140,7 +146,7 @@ def _detect_in_video(detector: Detector, video: Any, target: Path, rows: Any, sh
     found: Counter[str] = Counter()
     frames = 0
     early: InputError | None = None
-    results = detect_video(detector, video, target, rows, show)
+    results = detect_video(detector, video, target, rows, show, font=font)
     bar = tqdm(results, total=video.frames or None, unit="frame", disable=None, desc=video.path.name, leave=False)
     try:
         with closing(results):

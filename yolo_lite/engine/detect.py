@@ -47,8 +47,10 @@ def detect_pictures(
     out: Path,
     json_file: JsonRows | None = None,
     show: Show | None = None,
+    *,
+    font: Path | None = None,
 ) -> Iterator[DetectedPicture]:
-    """Detect in pictures, a batch at a time, and write each annotated one into a folder.
+    """Detect in pictures, a batch at a time, and write each annotated one into a folder; for `font` see `draw_detections`.
 
     Yields:
         One DetectedPicture for each; one that cannot be read, or whose annotated copy the folder cannot hold, has an
@@ -68,7 +70,7 @@ def detect_pictures(
             except InputError as error:
                 yield DetectedPicture(path, error=error, name=names[path])
         for (path, image), detections in zip(read.items(), detector(list(read.values()))):
-            annotated = draw_detections(image, detections)
+            annotated = draw_detections(image, detections, font=font)
             make_folder(out)
             if max(image.shape) > _MOST_OF_JPEG and targets[path].suffix == ".jpg":
                 targets[path] = outputs.choose(path, ".png")
@@ -102,8 +104,12 @@ def detect_video(
     target: Path,
     json_file: JsonRows | None = None,
     show: Show | None = None,
+    *,
+    font: Path | None = None,
 ) -> Generator[Detections, None, None]:
     """Detect in a video and write it annotated; in JSON rows `image_id` is the frame's number, from 0.
+
+    For `font` see `draw_detections`.
 
     Yields:
         What was found in each frame. The file has its name only once the last was taken; where the video ends early,
@@ -117,7 +123,7 @@ def detect_video(
     _Outputs([video.path], target.parent).check(target, "video")
     with VideoWriter(target, video.fps, video.hw) as writer:
         for number, (frame, detections) in enumerate(detector.stream(video)):
-            annotated = draw_detections(frame, detections)
+            annotated = draw_detections(frame, detections, font=font)
             writer.write(annotated)
             if show:
                 show(annotated)

@@ -49,6 +49,7 @@ from yolo_lite.engine.transfer import transfer_backbone
 from yolo_lite.engine.weights import find_weights
 from yolo_lite.errors import InputError
 from yolo_lite.files import check_can_create, give_back, locked, make_folder, write_atomically
+from yolo_lite.fonts import missing_letters
 from yolo_lite.visualize import draw_sheet, plot_results
 
 
@@ -276,6 +277,9 @@ def _carry_out(
     prepare = prepare_detection if config.classifier.model == "none" else prepare_classification
     prepared = prepare(run, start, device, listener)
     model = place(prepared.model, device)
+    missing = missing_letters(prepared.class_names)
+    if missing and not run.crops:
+        listener.say(f"note: {missing}")
     if preflight:
         listener.say(check_first(prepared, config, device, precision))
     if config.pretrain.crops and not resumed and not run.weights:
