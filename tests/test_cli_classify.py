@@ -147,6 +147,37 @@ def test_predict_says_what_one_picture_shows(shapes: tuple[Path, Path], capsys: 
     assert not Path("runs").exists()
 
 
+def test_stopped_prediction_writes_what_is_finished(
+    shapes: tuple[Path, Path], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from yolo_lite.engine.classify import Classifier
+
+    left, classify = [2], Classifier._classify
+
+    def stopping(self: Classifier, images: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return classify(self, images)
+
+    monkeypatch.setattr(Classifier, "_classify", stopping)
+    sources = [str(shapes[1] / "test" / name) for name in ("disc", "square")]
+    command = ["classify", "predict", "--weights", str(shapes[0]), "--batch-size", "3", "--source", *sources]
+    assert main(command) == 130
+    assert re.search(
+        r"^stopped after 6 of 10 images: .*; scores: runs/predict-1/predictions.csv$", capsys.readouterr().out, re.M
+    )
+    rows = read_rows("runs/predict-1/predictions.csv")
+    assert [Path(row["file"]).name for row in rows] == [
+        *(f"disc-00{number}.png" for number in range(4)),
+        "square-000.png",
+        "square-001.png",
+    ]
+    assert main(command) == 130
+    assert "stopped after 0 of 10 images: nothing is written" in capsys.readouterr().out
+    assert [path.name for path in Path("runs").iterdir()] == ["predict-1"]
+
+
 def test_predict_writes_a_table_of_a_folder(shapes: tuple[Path, Path], capsys: Capture) -> None:
     shutil.copytree(shapes[1] / "test" / "disc", "in")
     shutil.copytree(shapes[1] / "test" / "square", "in", dirs_exist_ok=True)
@@ -331,7 +362,7 @@ def test_training_interrupted_at_once_keeps_nothing_and_says_so(
     monkeypatch.setattr("yolo_lite.engine.loop.train_step", interrupt)
     assert main(TRAIN) == 130
     assert "no epoch was finished, nothing is kept" in capsys.readouterr().out
-    assert not list(Path("runs").iterdir())
+    assert not Path("runs").exists()
 
 
 def test_freeze_trains_the_last_layer_only(capsys: Capture) -> None:

@@ -132,7 +132,7 @@ class _Tally:
         """Return the counts and where the annotated pictures are, in a line."""
         text = f"{counted(self.objects, 'object')} in {counted(self.written, 'picture')}"
         where = f"; annotated: {self.last if self.written == 1 else f'{self.out}{os.sep}'}" if self.written else ""
-        return f"{text}{f', {self.skipped:,} skipped' if self.skipped else ''}{where}"
+        return arguments.one_line(f"{text}{f', {self.skipped:,} skipped' if self.skipped else ''}{where}")
 
 
 def _detect_in_video(
@@ -144,10 +144,10 @@ def _detect_in_video(
     from yolo_lite.engine.detect import detect_video
 
     found: Counter[str] = Counter()
-    frames = 0
+    frames, name, annotated = 0, arguments.one_line(video.path.name), f"annotated: {arguments.one_line(str(target))}"
     early: InputError | None = None
     results = detect_video(detector, video, target, rows, show, font=font)
-    bar = tqdm(results, total=video.frames or None, unit="frame", disable=None, desc=video.path.name, leave=False)
+    bar = tqdm(results, total=video.frames or None, unit="frame", disable=None, desc=name, leave=False)
     try:
         with closing(results):
             for detections in bar:
@@ -158,11 +158,11 @@ def _detect_in_video(
     except KeyboardInterrupt:
         if frames:
             of = f" of {video.frames:,}" if video.frames else ""
-            print(f"stopped after {frames:,}{of} frames; annotated: {target}")
+            print(f"stopped after {frames:,}{of} frames; {annotated}")
         raise
-    for name, count in found.most_common():
-        print(f"{arguments.one_line(video.path.name)}: {name} {counted(count, 'time')}, {count / frames:.2f} a frame")
-    print(f"{counted(frames, 'frame')}; annotated: {target}")
+    for label, count in found.most_common():
+        print(f"{name}: {label} {counted(count, 'time')}, {count / frames:.2f} a frame")
+    print(f"{counted(frames, 'frame')}; {annotated}")
     if early:
         print(f"error: {early}", file=sys.stderr)
     return 1 if early else 0
