@@ -7,7 +7,7 @@ import errno
 import itertools
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -164,6 +164,13 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot create the folder {folder}: {reason(error)}; choose another output path") from error
+
+
+def check_keeps(sources: Iterable[Path], out: Path) -> None:
+    """Raise InputError where a file to be written is one of those that are read, whichever links lead to it."""
+    target = identity(out)
+    if target and any(identity(source) == target for source in sources):
+        raise InputError(f"{out} is a file that is read, and would be replaced; choose another --out")
 
 
 def check_can_create(folder: Path) -> None:

@@ -156,11 +156,12 @@ def _stats(args: argparse.Namespace) -> int:
     import numpy as np
 
     from yolo_lite.data.stats import split_stats
-    from yolo_lite.files import make_folder, write_atomically
+    from yolo_lite.files import check_keeps, make_folder, write_atomically
     from yolo_lite.visualize import plot_stats
 
     _check_picture_name(args.out)
     sets = _sets(args.data, args.split, args.classes)
+    check_keeps((record.path for data in sets.values() for record in data.records), args.out)
     found = {split: split_stats(data) for split, data in sets.items()}
     for split, stats in found.items():
         _print_stats(split, stats)
@@ -210,13 +211,14 @@ def _show(args: argparse.Namespace) -> int:
     import numpy as np
 
     from yolo_lite.data.discover import read_split
-    from yolo_lite.files import make_folder, write_atomically
+    from yolo_lite.files import check_keeps, make_folder, write_atomically
     from yolo_lite.visualize import draw_sheet
 
     _check_picture_name(args.out)
     if not args.augment and (args.config or args.image_size):
         raise InputError("--config and --image-size go with --augment: without it pictures are drawn as they are")
     data = read_split(args.data, args.split)
+    check_keeps((record.path for record in data.records), args.out)
     order = np.random.default_rng(args.seed).permutation(len(data.records)).tolist()
     make = _augmented(data, args) if args.augment else _as_labelled(data)
     pictures = [make(index) for index in order[: args.images]]

@@ -170,7 +170,7 @@ def _filters(args: argparse.Namespace) -> int:
     from yolo_lite.introspect.filters import filter_picture
     from yolo_lite.visualize import draw_filters
 
-    _check_png(args.out)
+    _check_png(args.out, args.image)
     image = read_image(args.image or sample_picture())
     made = filter_picture(image)
     make_folder(args.out.parent)
@@ -190,7 +190,7 @@ def _activations(args: argparse.Namespace) -> int:
     from yolo_lite.introspect.activations import activations
     from yolo_lite.visualize import draw_maps
 
-    _check_png(args.out)
+    _check_png(args.out, args.image)
     model, config, _ = _build(args)
     shape = config.input
     pixels = to_input(read_image(args.image or sample_picture()), shape.image_size, shape.channels, shape.resize)
@@ -214,7 +214,7 @@ def _cam(args: argparse.Namespace) -> int:
     from yolo_lite.files import make_folder, write_atomically
     from yolo_lite.visualize import draw_attention
 
-    _check_png(args.out)
+    _check_png(args.out, args.image)
     image = read_image(args.image or sample_picture())
     with torch.enable_grad():
         seen = look(args.weights, image, args.name, _box(args.box) if args.box else None, args.layer)
@@ -236,7 +236,7 @@ def _grid(args: argparse.Namespace) -> int:
     from yolo_lite.files import make_folder, write_atomically
     from yolo_lite.visualize import draw_grids
 
-    _check_png(args.out)
+    _check_png(args.out, args.image)
     size = arguments.image_size(args.image_size)
     detector = Detector(
         args.weights, "cpu", size, score_threshold=args.score_threshold, iou_threshold=args.iou_threshold
@@ -286,7 +286,10 @@ def _why(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check_png(out: Path) -> None:
+def _check_png(out: Path, image: Path | None) -> None:
+    from yolo_lite.files import check_keeps
+
+    check_keeps([image] if image else [], out)
     if out.suffix.lower() not in (".png", ".jpg", ".pdf", ".svg"):
         raise InputError(f"--out must end in .png, .jpg, .pdf or .svg, got {out}")
 
