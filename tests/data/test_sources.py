@@ -125,6 +125,17 @@ def test_several_sources_are_taken_in_their_order_and_each_picture_once(tmp_path
     assert found == [tmp_path / name for name in ("b.png", "a.png", "sub/a.png", "sub/c.png")]
 
 
+def test_what_a_shell_names_besides_pictures_stops_nothing(tmp_path: Path) -> None:
+    """`shots/*` names empty folders and broken links too; a name that was mistyped is another matter."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    names = [_picture(tmp_path / "a.png"), *(tmp_path / name for name in ("empty", "gone.png", "loop.png"))]
+    assert find_sources([str(name) for name in names]) == names
+    with pytest.raises(InputError, match=r"b.png does not exist"):
+        find_sources([str(tmp_path / "a.png"), str(tmp_path / "b.png")])
+
+
 def test_a_video_is_taken_alone(tmp_path: Path) -> None:
     clip = str(_by_opencv(tmp_path / "clip.mp4", 3))
     assert isinstance(find_sources([clip]), Video)
@@ -448,6 +459,14 @@ def test_an_unfinished_video_has_not_its_own_name(tmp_path: Path, suffix: str) -
         assert path.read_bytes() == b"the last one"
         raise RuntimeError
     assert path.read_bytes() == b"the last one"
+
+
+def test_a_frame_of_another_size_is_stretched_and_not_lost(tmp_path: Path) -> None:
+    """Films from the web change their size; OpenCV leaves such frames out."""
+    with VideoWriter(tmp_path / "clip.mp4", 10, HW) as writer:
+        for height in (48, 96, 30):
+            writer.write(np.full((height, 64, 3), 100, np.uint8))
+    assert [frame.shape for frame in read_frames(open_video(tmp_path / "clip.mp4"))] == [(*HW, 3)] * 3
 
 
 def test_write_does_not_modify_the_frame(tmp_path: Path) -> None:

@@ -73,14 +73,22 @@ def find_source(source: str) -> list[Path] | Video:
 def find_sources(sources: Sequence[str]) -> list[Path] | Video:
     """Return the pictures that several files, folders and patterns mean, each once, in the order given; or the one video.
 
+    A shell that expands a pattern also names links that lead nowhere and folders without pictures. These are returned
+    as they are, so that they can be reported as other files that are no pictures.
+
     Raises:
-        InputError: where nothing is there, or a video is among others.
+        InputError: where a file does not exist, or a video is among others.
     """
     if len(sources) == 1:
         return find_source(sources[0])
     pictures: dict[str, Path] = {}
     for source in sources:
-        found = find_source(source)
+        try:
+            found = find_source(source)
+        except InputError:
+            if not os.path.islink(source) and not os.path.isdir(source):
+                raise
+            found = [Path(source)]
         if isinstance(found, Video):
             raise InputError(
                 f"{source} is a video, and a video is taken alone; leave it out of --source, or all others"
@@ -186,7 +194,7 @@ class VideoWriter:
 
     def __init__(self, path: Path, fps: float, hw: tuple[int, int]) -> None:
         cv2 = _quiet_cv2()
-        self.path, self.part, self.frames = path, temporary(path), 0
+        self.path, self.part, self.frames, self._hw = path, temporary(path), 0, hw
         _try_to_write(self.part, path)
         codec = cv2.VideoWriter.fourcc(*VIDEO_CODECS[path.suffix])
         rate = _writable_fps(fps)
@@ -200,7 +208,9 @@ class VideoWriter:
             )
 
     def write(self, frame: Image) -> None:
-        """Append a frame, uint8 [H, W, 3] RGB."""
+        """Append a frame, uint8 [H, W, 3] RGB; one of another size than the file's is stretched to it."""
+        if frame.shape[:2] != self._hw:  # which OpenCV would leave out without a word
+            frame = _quiet_cv2().resize(frame, self._hw[::-1])
         self._writer.write(frame[..., ::-1].copy())
         self.frames += 1
         if self.frames % _CHECK_EVERY == 0 and shutil.disk_usage(self.part.parent).free < _FULL:
