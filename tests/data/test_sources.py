@@ -242,6 +242,14 @@ def test_a_frame_or_two_too_few_is_no_error(tmp_path: Path, said: int, error: bo
     assert count == 40
 
 
+def test_a_varying_rate_is_no_early_end(tmp_path: Path) -> None:
+    """Without an index the number of frames is the length, here 4 seconds, times the highest rate."""
+    path = _by_opencv(tmp_path / "clip.mkv", 40)
+    assert sum(1 for _ in read_frames(Video(path, 100, HW, 400))) == 40
+    with pytest.raises(EndsEarlyError):
+        list(read_frames(Video(path, 100, HW, 500)))
+
+
 def _trimmed(path: Path, first: int, last: int) -> Path:
     """Hide the frames before the first and after the last of a film at 10 frames a second, by its edit list alone.
 

@@ -147,7 +147,8 @@ def read_frames(video: Video) -> Iterator[Image]:
     finally:
         capture.release()
     margin = max(2, video.frames // 50)  # headers count a frame or two that decoders never give
-    if max(count, seconds * video.fps) < video.frames - margin:
+    length = seconds * count / max(1, count - 1)  # from the first frame to the end of the last
+    if max(count, length * video.fps) < video.frames - margin:
         raise EndsEarlyError(
             f"{video.path} ends early: {count} of {video.frames} frames could be read; is the file complete?"
         )
