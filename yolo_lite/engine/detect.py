@@ -186,16 +186,18 @@ class JsonRows:
         self.path, self.part = path, temporary(path)
         try:
             self._file = self.part.open("w", encoding="utf-8")
+            self._file.write("[")
         except OSError as error:
             raise InputError(f"cannot write {path}: {reason(error)}") from error
-        self._separator = "[\n"
+        self._separator = "\n"
         self._begun = self.kept = False
 
     def write(self, rows: Sequence[dict[str, Any]]) -> None:
         """Append the rows of a picture, a frame or several, which may be none."""
+        text = ",\n".join(json.dumps(row) for row in rows)
         try:
-            for row in rows:
-                self._file.write(self._separator + json.dumps(row))
+            if text:
+                self._file.write(self._separator + text)  # all at once, or Ctrl-C would leave some rows of a picture
                 self._separator = ",\n"
         except OSError as error:
             self._begun = False  # what the file holds now is no list
@@ -210,7 +212,7 @@ class JsonRows:
     ) -> None:
         try:
             with self._file:
-                self._file.write("[]\n" if self._separator == "[\n" else "\n]\n")
+                self._file.write("\n]\n")
             if kind is None or self._begun:
                 os.replace(self.part, self.path)
                 self.kept = True
