@@ -115,6 +115,12 @@ def test_what_is_no_font_is_refused(tmp_path: Path) -> None:
         fonts.check_font(tmp_path)
 
 
+def test_a_font_whose_name_is_not_utf8_is_refused(make_font: MakeFont, tmp_path: Path) -> None:
+    named = make_font("Han", "猫").rename(tmp_path / "caf\udce9.ttf")
+    with pytest.raises(InputError, match="is no font that can be read"):
+        fonts.check_font(named)
+
+
 @pytest.mark.parametrize("installed_fonts", [0, 1])
 def test_figures_use_the_same_fonts_without_a_warning(
     make_font: MakeFont, installed: Callable[..., None], tmp_path: Path, installed_fonts: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -42,7 +43,8 @@ def check_font(path: Path) -> Path:
         if not path.is_file():
             raise OSError("no such file")
         _open(path)
-    except (OSError, RuntimeError) as error:
+        os.fspath(path).encode()  # Pillow opens no other names
+    except (OSError, RuntimeError, UnicodeError) as error:
         raise InputError(f"{path} is no font that can be read ({error}); give a .ttf, .otf or .ttc file") from error
     return path
 
@@ -87,11 +89,11 @@ def sized(path: Path | None, size: int) -> SizedFont:
         return SizedFont(ImageFont.load_default(size))
     try:
         return SizedFont(ImageFont.truetype(str(path), size))
-    except OSError:  # a font of bitmaps
+    except (OSError, UnicodeError):  # a font of bitmaps
         for height in _BITMAP_SIZES:
             try:
                 return SizedFont(ImageFont.truetype(str(path), height), size / height)
-            except OSError:
+            except (OSError, UnicodeError):
                 continue
     return sized(base_font(), size)
 

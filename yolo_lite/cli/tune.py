@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,7 @@ def _tune(args: argparse.Namespace) -> int:
     Every trial is a training; those worse than half of the others are stopped. The best is written to best.yaml.
     """
     from yolo_lite.engine.tune import METRICS, tune
+    from yolo_lite.files import locked, make_folder
 
     if args.time is not None and not args.time > 0:
         raise InputError(f"--time takes minutes above 0, got {args.time:g}")
@@ -57,7 +59,13 @@ def _tune(args: argparse.Namespace) -> int:
     settings = run_settings(args)
     out = args.out or Path("runs") / f"tune-{args.task}"
     device, given = args.device, (args.config, args.weights, settings, args.time)
-    result = tune(args.task, args.data, args.trials, out, *given, device, print, on_trial)
+    make_folder(out)
+    try:
+        with locked(out, "a search that still runs writes to it; wait for its end, or choose another --out", print):
+            result = tune(args.task, args.data, args.trials, out, *given, device, print, on_trial)
+    finally:
+        with suppress(OSError):  # what is not empty stays
+            out.rmdir()
     command = "train --config" if args.task == "detect" else "classify train --model"
     start = f" --weights {shlex.quote(args.weights or arguments.DEFAULT)}" if args.weights or not args.config else ""
     print(
