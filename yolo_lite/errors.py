@@ -19,14 +19,10 @@ class DivergedError(InputError):
 
 
 class Stopped(KeyboardInterrupt):
-    """The system asked the program to end, by a signal other than that of Ctrl-C.
-
-    Attributes:
-        signal: its number.
-    """
+    """The process was asked to end by a signal."""
 
     def __init__(self, signal: int) -> None:
-        super().__init__(f"signal {signal}")
+        super().__init__(signal)
         self.signal = signal
 
 
