@@ -73,8 +73,8 @@ def find_source(source: str) -> list[Path] | Video:
 def find_sources(sources: Sequence[str]) -> list[Path] | Video:
     """Return the pictures that several files, folders and patterns mean, each once, in the order given; or the one video.
 
-    A shell that expands a pattern also names links that lead nowhere and folders without pictures. These are returned
-    as they are, so that they can be reported as other files that are no pictures.
+    A shell that expands a pattern also names folders without pictures, links that lead nowhere and other files. These
+    are returned as they are, so that each is reported where it cannot be read.
 
     Raises:
         InputError: where a file does not exist, or a video is among others.
@@ -86,7 +86,7 @@ def find_sources(sources: Sequence[str]) -> list[Path] | Video:
         try:
             found = find_source(source)
         except InputError:
-            if not os.path.islink(source) and not os.path.isdir(source):
+            if not os.path.lexists(source):
                 raise
             found = [Path(source)]
         if isinstance(found, Video):
