@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from yolo_lite.errors import InputError, reason
+from yolo_lite.errors import InputError, is_memory_full, reason
 
 _FULL = 2**16  # free bytes, with the unfinished file still there
 _LONGEST = 255  # bytes of a file name on every common file system
@@ -42,6 +42,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         write(part)
         os.replace(part, path)
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError, in words of its own
+        if is_memory_full(error):
+            raise
         full = isinstance(error, RuntimeError) and shutil.disk_usage(path.parent).free < _FULL
         raise InputError(f"cannot write {path}: {'no space is left on the disk' if full else reason(error)}") from error
     finally:

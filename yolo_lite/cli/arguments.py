@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from yolo_lite.errors import InputError
 
@@ -17,6 +19,20 @@ DIFFICULT_HELP = "take objects that PASCAL VOC marks difficult as others; defaul
 CACHE_HELP = "keep decoded pictures in memory: auto (default) where half of what is free is enough, ram or stop, none"
 DEFAULT = "yolo_lite-shuffle-coco"
 WEIGHTS_HELP = "a checkpoint, or the bare name of a shipped one"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that refuses in one line, as everything else does."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with the message and where help is to be had."""
+        self.exit(2, f"error: {' '.join(message.split())}; {self.prog} --help lists what there is\n")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        stream = file or sys.stderr
+        for line in message.splitlines(keepends=True):  # a screen takes a line at a time
+            if stream:
+                stream.write(line)
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:

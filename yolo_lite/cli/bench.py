@@ -146,13 +146,15 @@ def _bench_ops(args: argparse.Namespace) -> int:
         replay = f"{row.graph_ms:>7.3f} {row.torchvision_ms / row.graph_ms:>5.1f}x" if row.graph_ms else "      -"
         print(f"{row.batch:>4} {row.total:>5} {row.torchvision_ms:>13.3f} {capped} {free} {replay}", flush=True)
     if used == "native":
-        print("\ntask-aligned assignment, ms for the batch; answers equal")
+        print()
+        print("task-aligned assignment, ms for the batch; answers equal")
         print("   B  objects  side  plain torch  C extension  ratio")
         for one in bench_assign():
             times = f"{one.torch_ms:>12.2f} {one.native_ms:>12.2f} {one.torch_ms / one.native_ms:>5.0f}x"
             print(f"{one.batch:>4} {one.objects:>8} {one.side:>5} {times}", flush=True)
     if used == "native" and norm_silu_pays():
-        print("\nbatch normalisation and SiLU in training, ms forward and backward; answers equal but for rounding")
+        print()
+        print("batch normalisation and SiLU in training, ms forward and backward; answers equal but for rounding")
         print("   B    C    H    W  type         plain torch  C extension  ratio")
         for norm in bench_norm():
             shape = " ".join(f"{size:>4}" for size in norm.shape)

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_lite.cli import arguments
+from yolo_lite.cli.bars import counting
 from yolo_lite.cli.train import run_minutes, run_settings, train_or_resume
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from yolo_lite.engine.classify import Classifier
@@ -88,12 +89,11 @@ def _train(args: argparse.Namespace) -> int:
         return train_classifier(args.data, args.model, args.weights, settings, *rest, run_minutes(args), args.preflight)
 
     folder = train_or_resume(args, "classify train", start)
-    if folder is None:
-        return 130
     about = load_checkpoint(folder / "best.pt").about
     where = shlex.quote(str(folder / "best.pt"))
     only = f" --classes {shlex.quote(','.join(about['classes']))}" if about["classes"] else ""
-    print(f"\ndone: {folder / 'best.pt'} holds the best weights, {folder / 'results.png'} the curves. Next:")
+    print()
+    print(f"done: {folder / 'best.pt'} holds the best weights, {folder / 'results.png'} the curves. Next:")
     print(f"  yolo-lite classify eval --weights {where} --data {shlex.quote(about['data'])}{only}")
     print(f"  yolo-lite classify predict --weights {where} --source your_picture.jpg")
     return 0
@@ -123,24 +123,28 @@ def _eval(args: argparse.Namespace) -> int:
         args.weights, args.data, args.on, args.device, args.classes, args.split, args.batch_size
     )
     print(", ".join(f"{key} {value}" for key, value in result.settings.items()))
-    print(f"\n{report_table(result.report)}")
+    print("", *report_table(result.report).split("\n"), sep="\n")
     make_folder(out)
     text = json.dumps(result.to_json(), indent=1)
     write_atomically(out / "metrics.json", lambda part: part.write_text(text + "\n", encoding="utf-8"))
     write_atomically(out / "confusion.png", lambda p: plot_confusion(result.report.confusion, result.class_names, p))
     write_atomically(out / "examples.png", lambda part: draw_classifications(result.examples(_EXAMPLES), part))
+    print()
     print(
-        f"\nmetrics: {out / 'metrics.json'}, confusion matrix: {out / 'confusion.png'}, examples: {out / 'examples.png'}"
+        f"metrics: {out / 'metrics.json'}, confusion matrix: {out / 'confusion.png'}, examples: {out / 'examples.png'}"
     )
     return 0
 
 
 def report_table(report: ClassificationReport) -> str:
     """Return precision, recall, F1 and support of each class, then accuracy and both averages, as text."""
-    width = max(map(len, [*report.per_class, "weighted average"]))
+    names = {name: one_line(name) for name in report.per_class}
+    width = max(map(len, [*names.values(), "weighted average"]))
     lines = [f"{'class':<{width}}  precision  recall     F1  support"]
     for name, one in report.per_class.items():
-        lines.append(f"{name:<{width}}  {one.precision:9.3f}  {one.recall:6.3f}  {one.f1:5.3f}  {one.support:7,}")
+        lines.append(
+            f"{names[name]:<{width}}  {one.precision:9.3f}  {one.recall:6.3f}  {one.f1:5.3f}  {one.support:7,}"
+        )
     lines.append(f"\n{'accuracy':<{width}}  {'':9}  {'':6}  {report.accuracy:5.3f}  {report.macro.support:7,}")
     for name, one in (("macro average", report.macro), ("weighted average", report.weighted)):
         lines.append(f"{name:<{width}}  {one.precision:9.3f}  {one.recall:6.3f}  {one.f1:5.3f}  {one.support:7,}")
@@ -191,11 +195,10 @@ def _predict(args: argparse.Namespace) -> int:
 
 def _each(classifier: Classifier, pictures: list[Path]) -> Iterator[tuple[str, Classification]]:
     """Yield file names with what they show; what cannot be read is told and left out."""
-    from tqdm import tqdm
-
     from yolo_lite.data.images import read_image
 
-    for start in tqdm(range(0, len(pictures), classifier.batch_size), unit="batch", leave=False, disable=None):
+    starts = range(0, len(pictures), classifier.batch_size)
+    for start in counting(starts, "batches", len(starts)):
         names: list[str] = []
         images: list[Any] = []
         for path in pictures[start : start + classifier.batch_size]:

@@ -49,7 +49,8 @@ def _convert_darknet(args: argparse.Namespace) -> int:
     classes = len(checkpoint.class_names)
     print(f"{args.out}: {checkpoint.config.name}, {parameters:,} values, {height} x {width}, {classes} classes")
     if args.until is not None:
-        print(f"Next:\n  yolo-lite train --config nano --weights {args.out} --data your_data")
+        print("Next:")
+        print(f"  yolo-lite train --config nano --weights {args.out} --data your_data")
     return 0
 
 

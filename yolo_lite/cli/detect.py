@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_lite.cli import arguments
+from yolo_lite.cli.bars import counting
 from yolo_lite.errors import InputError
 
 if TYPE_CHECKING:
@@ -97,8 +98,6 @@ def _detect_in_pictures(detector: Detector, pictures: list[Path], out: Path, jso
 
 
 def _detect_in_video(detector: Detector, video: Any, target: Path, json_file: Any, show: Show | None) -> int:
-    from tqdm import tqdm
-
     from yolo_lite.data.sources import EndsEarlyError
     from yolo_lite.engine.detect import detect_video
 
@@ -107,9 +106,7 @@ def _detect_in_video(detector: Detector, video: Any, target: Path, json_file: An
     early: InputError | None = None
     results = detect_video(detector, video, target, json_file, show)
     try:
-        for detections in tqdm(
-            results, total=video.frames or None, unit="frame", disable=None, desc=video.path.name, leave=False
-        ):
+        for detections in counting(results, "frames", video.frames, video.path.name):
             frames += 1
             for name in detections.names:
                 found[name] = found.get(name, 0) + 1

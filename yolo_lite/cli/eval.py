@@ -54,12 +54,12 @@ def _eval(args: argparse.Namespace) -> int:
     if args.detections:
         if args.weights:
             raise InputError("eval takes --weights or --detections, not both")
-        with bar("resample") as on_resample:
+        with bar("resamples") as on_resample:
             chosen = (args.split, args.classes, args.difficult, args.bootstrap, on_resample)
             result = evaluate_detections(args.detections, args.data, *chosen)
     else:
         settings = EvaluationSettings(args.score_threshold, args.iou_threshold, args.max_detections, args.batch_size)
-        with bar("batch") as on_progress, bar("resample") as on_resample:
+        with bar("batches") as on_progress, bar("resamples") as on_resample:
             weights = args.weights or DEFAULT_WEIGHTS
             size = arguments.image_size(args.image_size)
             how = (size, args.device, args.classes, settings, on_progress, args.difficult, args.bootstrap, on_resample)
@@ -82,7 +82,8 @@ def _print_evaluation(result: Evaluation) -> None:
     print(", ".join(f"{key.replace('_', ' ')} {value}" for key, value in result.settings.items()))
     names = list(result.metrics.per_class)
     width = max(map(len, [*names, "class"]))
-    print(f"\n{'class':<{width}}  {'boxes':>7}  {'AP':>6}  {'AP50':>6}")
+    print()
+    print(f"{'class':<{width}}  {'boxes':>7}  {'AP':>6}  {'AP50':>6}")
     for name, (ap, ap50, boxes) in result.metrics.per_class.items():
         print(f"{name:<{width}}  {boxes:>7,}  {_figure(ap)}  {_figure(ap50)}")
     print()
@@ -92,7 +93,8 @@ def _print_evaluation(result: Evaluation) -> None:
     if result.timing:
         rates = result.timing.rates()
         parts = ", ".join(f"{name} {rates[name]:.1f}" for name in ("load", "forward", "postprocess"))
-        print(f"\nimages/s: {rates['all']:.1f} ({parts})")
+        print()
+        print(f"images/s: {rates['all']:.1f} ({parts})")
 
 
 def _figure(value: float) -> str:

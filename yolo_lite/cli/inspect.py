@@ -140,8 +140,9 @@ def _print_fit(model: nn.Module, config: Config, size: tuple[int, int], data: st
         raw = model.eval()(torch.zeros(1, 3, *size, dtype=torch.uint8))
     strides = sorted({int(stride) for stride in raw.strides.tolist()})
     fit = grid_fit(train, size, config.input.resize, raw.points.numpy(), strides)
+    print()
     print(
-        f"\n{fit.boxes:,} boxes of {data} at {size[0]} x {size[1]}; grids with cells of {', '.join(map(str, strides))} pixels"
+        f"{fit.boxes:,} boxes of {data} at {size[0]} x {size[1]}; grids with cells of {', '.join(map(str, strides))} pixels"
     )
     edges = [0, *strides, *(2 * strides[-1] * 2**i for i in range(3)), float("inf")]
     for low, high in zip(edges, edges[1:]):

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_lite.cli import arguments
-from yolo_lite.cli.bars import bar
+from yolo_lite.cli.bars import Progress, bar
 from yolo_lite.errors import InputError
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
     from yolo_lite.engine.loop import StepReport
     from yolo_lite.engine.run import Listener, Run
 
@@ -69,20 +67,19 @@ def _train(args: argparse.Namespace) -> int:
         return train(args.data, *chosen, args.out, args.device, listener, **how)
 
     folder = train_or_resume(args, "train", start)
-    if folder is None:
-        return 130
     best = load_checkpoint(folder / "best.pt")
     where = shlex.quote(str(folder / "best.pt"))
     only = f" --classes {shlex.quote(','.join(best.about['classes']))}" if best.about["classes"] else ""
-    print(f"\ndone: {folder / 'best.pt'} holds the best weights, {folder / 'results.png'} the curves. Next:")
+    print()
+    print(f"done: {folder / 'best.pt'} holds the best weights, {folder / 'results.png'} the curves. Next:")
     only += " --difficult" if best.about.get("difficult") else ""
     print(f"  yolo-lite eval --weights {where} --data {shlex.quote(best.about['data'])}{only}")
     print(f"  yolo-lite detect --weights {where} --source your_picture.jpg")
     return 0
 
 
-def train_or_resume(args: argparse.Namespace, command: str, start: Callable[[Listener], Path]) -> Path | None:
-    """Show the progress of a new run, or with --resume of one that goes on; return its folder, None if interrupted.
+def train_or_resume(args: argparse.Namespace, command: str, start: Callable[[Listener], Path]) -> Path:
+    """Show the progress of a new run, or with --resume of one that goes on; return its folder.
 
     Args:
         args: of the command.
@@ -108,8 +105,8 @@ def train_or_resume(args: argparse.Namespace, command: str, start: Callable[[Lis
         except KeyboardInterrupt:
             same = f" --out {shlex.quote(args.out)}" if args.out else ""
             saved = f"finished epochs are saved; go on with: yolo-lite {command} --resume{same}"
-            say("\ninterrupted; " + (saved if finished or args.resume else "no epoch was finished, nothing is kept"))
-            return None
+            say(saved if finished or args.resume else "no epoch was finished, nothing is kept")
+            raise
 
 
 def _check_resumed(args: argparse.Namespace, run: Run) -> None:
@@ -187,31 +184,24 @@ def run_minutes(args: argparse.Namespace) -> float:
 @contextmanager
 def _train_progress(finished: list[float]) -> Iterator[tuple[Any, Any, Any]]:
     """Show a bar for the run, and a line for each epoch that is finished, whose number goes into the list."""
-    from tqdm import tqdm
-
-    bars: list[tqdm[Any]] = []
-
-    def say(line: str) -> None:
-        tqdm.write(line)
+    bars: list[Progress] = []
 
     def on_step(report: StepReport) -> None:
-        done = report.steps * report.epoch + report.step - 1
-        if bars and bars[0].n != done:  # another run has begun: after its backbone's that of the detector
+        done = report.steps * report.epoch + report.step
+        if bars and bars[0].done != done - 1:  # another run has begun: after its backbone's that of the detector
             bars.pop().close()
         if not bars:  # one bar for the whole run, so that the time left is that of the run
-            total = report.steps * report.epochs
-            bars.append(tqdm(total=total, initial=done, leave=False, unit="step", disable=None))
+            bars.append(Progress("steps", report.steps * report.epochs, done=done - 1))
         losses = " ".join(f"{name} {value:.3f}" for name, value in report.losses.items())
-        bars[0].set_description(f"epoch {report.epoch + 1}/{report.epochs}", refresh=False)
-        bars[0].set_postfix_str(f"{losses}, {report.images_per_second:.0f} images/s", refresh=False)
-        bars[0].update()
+        title, rate = f"epoch {report.epoch + 1}/{report.epochs}", f"{report.images_per_second:.0f} images/s"
+        bars[0].update(done, title, f"{losses}, {rate}")
 
     def on_epoch(row: Mapping[str, float], best: bool) -> None:
         finished.append(row["epoch"])
-        tqdm.write(_epoch_line(row, best))
+        print(_epoch_line(row, best))
 
     try:
-        yield say, on_step, on_epoch
+        yield print, on_step, on_epoch
     finally:
         while bars:
             bars.pop().close()

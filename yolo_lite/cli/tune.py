@@ -60,8 +60,9 @@ def _tune(args: argparse.Namespace) -> int:
     result = tune(args.task, args.data, args.trials, out, *given, device, print, on_trial)
     command = "train --config" if args.task == "detect" else "classify train --model"
     start = f" --weights {shlex.quote(args.weights or arguments.DEFAULT)}" if args.weights or not args.config else ""
+    print()
     print(
-        f"\nbest of {result.trials} trials: {metric} {result.best.value:.3f}, trial {result.best.number}; {result.config}. Next:"
+        f"best of {result.trials} trials: {metric} {result.best.value:.3f}, trial {result.best.number}; {result.config}. Next:"
     )
     print(f"  yolo-lite {command} {shlex.quote(str(result.config))}{start} --data {shlex.quote(args.data)}")
     return 0

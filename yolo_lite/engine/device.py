@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, is_memory_full
 
 Model = TypeVar("Model", bound=nn.Module)
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -90,9 +90,15 @@ def keep_freed_memory() -> None:
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Say whether an error means that the device's memory is full; cuDNN and cuBLAS have words of their own for it."""
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _FULL)
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that the device's memory is full, or main memory."""
+    return _is_device_full(error) or is_memory_full(error)
+
+
+def _is_device_full(error: BaseException) -> bool:
+    """cuDNN and cuBLAS have words of their own for it."""
+    full = isinstance(error, RuntimeError) and any(words in str(error) for words in _FULL)
+    return full or isinstance(error, torch.OutOfMemoryError)
 
 
 _FULL = ("unable to find an engine to execute", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
@@ -103,10 +109,11 @@ def explain_out_of_memory(remedy: str) -> Iterator[None]:
     """Turn an error of full memory into an InputError that says what to do."""
     try:
         yield
-    except RuntimeError as error:
+    except Exception as error:
         if not is_out_of_memory(error):
             raise
-        raise InputError(f"the device ran out of memory; {remedy}") from error
+        what = "the device ran out of memory" if _is_device_full(error) else "main memory is full"
+        raise InputError(f"{what}; {remedy}") from error
 
 
 @contextlib.contextmanager
