@@ -83,11 +83,14 @@ def is_memory_full(error: BaseException) -> bool:
 _FULL = (
     "can't allocate memory",  # torch
     "Cannot allocate memory",  # the system, through torch
+    "could not create a primitive",  # oneDNN
+    "could not execute a primitive",
     "Insufficient memory",  # OpenCV
     "std::bad_alloc",
     "MemoryError",  # of a process that loads images
     "failed to map segment from shared object",  # while a library is loaded
     "can't start new thread",
+    "error return without exception set",  # C code that did not say why
 )
 
 

@@ -161,9 +161,9 @@ class _Told(logging.Handler):
 
 def _remedy(args: argparse.Namespace) -> str:
     """Say which flags of the command save memory."""
-    flags = {"batch_size": "a smaller --batch-size", "image_size": "a smaller --image-size", "cache": "--cache none"}
-    saving = [flag for name, flag in flags.items() if hasattr(args, name)]
-    return "close other programs" + (f", or use {' or '.join(saving)}" if saving else " or use smaller files")
+    flags = [f"--{name.replace('_', '-')}" for name in ("batch_size", "image_size") if hasattr(args, name)]
+    saving = [f"a smaller {' or '.join(flags)}"] * bool(flags) + ["--cache none"] * hasattr(args, "cache")
+    return f"close other programs, or use {', or '.join(saving) or 'smaller files'}"
 
 
 def _fail(message: str) -> int:

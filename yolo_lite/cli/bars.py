@@ -34,7 +34,7 @@ class Progress:
         from tqdm import tqdm
 
         self.unit, self.total, self.done, self.title, self.details = unit, total, done, "", ""
-        self._before, self._started = done, _now()
+        self._started, self._first = _now(), (0.0, -1)
         screen = getattr(sys.stderr, "inner", sys.stderr)  # a terminal is to obey the bar's own control characters
         settings: dict[str, Any] = {"leave": False, "delay": _DELAY, "disable": None, "file": screen}
         self._bar: tqdm[Any] = tqdm(total=total or None, initial=done, unit=f" {unit}", **settings)
@@ -43,16 +43,18 @@ class Progress:
     def update(self, done: int, title: str = "", details: str = "") -> None:
         """Note that so many are done, with words before the numbers and behind them."""
         self.done, self.title, self.details = done, one_line(title), one_line(details)
+        if self._first[1] < 0:  # what came before it may have been preparation
+            self._first = _now(), done
         self._bar.set_description_str(f"{self.title}: " if title else "", refresh=False)
         self._bar.set_postfix_str(self.details, refresh=False)
         self._bar.update(done - self._bar.n)
 
     def line(self) -> str:
         """Say how far it is, how fast it goes and how long it takes."""
-        seconds, done = _now() - self._started, self.done - self._before
+        seconds, done = _now() - self._first[0], self.done - self._first[1]
         parts = [f"{self.done:,}{f' of {self.total:,}' if self.total else ''} {self.unit}"]
         parts += [self.details] * bool(self.details)
-        if done > 0 and seconds > 0:
+        if self._first[1] >= 0 and done > 0 and seconds > 0:
             rate = done / seconds
             parts.append(f"{rate:.1f} {self.unit}/s" if rate >= 1 else f"{1 / rate:.1f} s each")
             if self.total:
@@ -106,10 +108,11 @@ def counting(items: Iterable[Item], unit: str, total: int, title: str = "") -> I
 
 
 @contextmanager
-def aside(*, ends_line: bool) -> Iterator[None]:
-    """Take bars from the screen while something else is written, and draw them again where that ends a line."""
-    for progress in _running:
-        progress.hide()
+def aside(*, begins_line: bool, ends_line: bool) -> Iterator[None]:
+    """Take bars from the screen when something else is written, and draw them again where that ends a line."""
+    if begins_line:
+        for progress in _running:
+            progress.hide()
     yield
     _last_line[0] = _now()
     if ends_line:
@@ -144,6 +147,7 @@ def beat(command: str, started: float) -> None:
     """Write how far the work is, if nothing was written for almost a minute."""
     now = _now()
     if now - _last_line[0] >= _SILENCE:
+        _last_line[0] = now
         still = f"{command}: at work for {_duration(now - started)}"
         sys.stderr.write((_running[-1].line() if _running else still) + "\n")
 

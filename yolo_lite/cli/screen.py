@@ -26,12 +26,14 @@ class Screen:
 
     def __init__(self, inner: TextIO) -> None:
         self.inner = inner
+        self._begins_line = True
 
     def write(self, text: str) -> int:
         """Write a text, escaped; a bar gives way to it."""
-        line = text.rstrip("\n")
-        with _explained(), bars.aside(ends_line=text.endswith("\n")):
+        line, ends_line = text.rstrip("\n"), text.endswith("\n")
+        with _explained(), bars.aside(begins_line=self._begins_line, ends_line=ends_line):
             self.inner.write(one_line(line) + text[len(line) :])
+            self._begins_line = ends_line or (self._begins_line and not text)
         return len(text)
 
     def flush(self) -> None:
