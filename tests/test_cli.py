@@ -286,13 +286,13 @@ def test_data_that_is_none_is_refused_before_training(capsys: pytest.CaptureFixt
     ("arguments", "message"),
     [
         (["--set", "train.lrr=1"], "unknown key 'train.lrr'; did you mean 'train.lr'?"),
-        (["--image-size", "100"], "image size must be multiples of 32, got 100 x 100 (height x width); try 96 96"),
+        (["--image-size", "100"], "--image-size must be multiples of 32, got 100 x 100 (height x width); try 96 96"),
         (["--image-size", "64", "64", "64"], "--image-size takes one side, or height and width"),
         (["--classes", "disk"], "did you mean 'disc'?"),
         (["--fraction", "2"], "--fraction must be above 0 and at most 1"),
         (["--weights", "nothing.pt"], "nothing.pt does not exist; shipped weights:"),
         (["--config", "huge"], "huge does not exist; shipped configs:"),
-        (["--epochs", "0"], "'train.epochs' must be at least 1, got 0"),
+        (["--set", "train.epochs=0"], "'train.epochs' must be at least 1, got 0"),
         (["--out", "file/run"], "cannot create the folder file/run"),
         (["--device", "gpu"], "--device must be one of auto, cpu, cuda, mps"),
         (["--resume", "--out", "none"], "none/last.pt does not exist"),
@@ -305,6 +305,36 @@ def test_bad_settings_get_one_line(
     Path("file").write_text("")
     assert message in refused(capsys, "train", "--data", str(coco_set()), *arguments)
     assert not Path("runs").exists()
+
+
+NUMBERS = {
+    "train": "epochs batch-size seed accumulate image-size",
+    "classify train": "epochs batch-size seed accumulate image-size per-class",
+    "classify eval": "batch-size",
+    "classify predict": "batch-size",
+    "tune --task detect": "epochs batch-size seed image-size trials",
+    "detect": "batch-size image-size max-detections",
+    "eval": "batch-size image-size max-detections bootstrap",
+    "bench train": "batch-size image-size workers steps",
+    "bench model": "classes",
+    "data show": "image-size seed images",
+    "data subset": "images per-class seed",
+    "inspect model": "image-size classes",
+    "inspect grid": "image-size",
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "flag"), [(command, flag) for command, flags in NUMBERS.items() for flag in flags.split()]
+)
+def test_a_bad_number_is_blamed_on_its_own_flag(capsys: pytest.CaptureFixture[str], command: str, flag: str) -> None:
+    for value in ["-2", "1.5", "many", ""] + ["0"] * (flag not in ("seed", "workers")):
+        with pytest.raises(SystemExit) as stopped:
+            main([*command.split(), f"--{flag}={value}"])
+        assert stopped.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: argument --{flag}: expected ")
+        assert f"got {value!r}" in line
 
 
 def test_an_unknown_key_in_a_file_is_named(coco_set: MakeSet, capsys: pytest.CaptureFixture[str]) -> None:

@@ -262,12 +262,12 @@ def config_to_dict(config: Config) -> dict[str, Any]:
     return _plain(dataclasses.asdict(config))  # type: ignore[no-any-return]
 
 
-def check_image_size(image_size: tuple[int, int]) -> None:
+def check_image_size(image_size: tuple[int, int], *, name: str = "image size") -> None:
     """Raise InputError unless height and width are positive multiples of 32, the coarsest stride."""
     if any(side <= 0 or side % 32 for side in image_size):
         near = " ".join(str(max(32, round(side / 32) * 32)) for side in image_size)
         raise InputError(
-            f"image size must be multiples of 32, got {image_size[0]} x {image_size[1]} (height x width); try {near}"
+            f"{name} must be multiples of 32, got {image_size[0]} x {image_size[1]} (height x width); try {near}"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 from yolo_lite.errors import InputError, is_memory_full, reason
 
 _FULL = 2**16  # free bytes, with the unfinished file still there
+_LARGE = 50_000_000  # bytes; a JSON file of this size takes some six seconds
 _LONGEST = 255  # bytes of a file name on every common file system
 
 
@@ -29,6 +31,16 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise InputError(f"{path}: line {line} is not UTF-8 text; save the file as UTF-8") from error
+
+
+def note_large(path: Path) -> None:
+    """Log that a file is being read where that takes more than some seconds."""
+    try:
+        size = path.stat().st_size
+    except OSError:
+        return  # whoever reads it will say why
+    if size >= _LARGE:
+        logging.getLogger(__name__).info("reading %s (%s MB)", path, f"{size / 1e6:,.0f}")
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

@@ -42,12 +42,12 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Add what every training takes."""
-    parser.add_argument("--epochs", type=int, help="default: what the configuration says")
-    parser.add_argument("--image-size", type=int, nargs="+", metavar="N", help="side, or height and width")
-    parser.add_argument("--batch-size", type=int, help="default: what the configuration says")
+    parser.add_argument("--epochs", type=positive, help="default: what the configuration says")
+    parser.add_argument("--image-size", type=positive, nargs="+", metavar="N", help="side, or height and width")
+    parser.add_argument("--batch-size", type=positive, help="default: what the configuration says")
     parser.add_argument("--device", default="auto", help=DEVICE_HELP)
     parser.add_argument("--out", type=text, help="folder of the run; default: the next free runs/train-N")
-    parser.add_argument("--seed", type=int, help="of weights, order and augmentation; default 0")
+    parser.add_argument("--seed", type=seed, help="of weights, order and augmentation; default 0")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out (default: the newest)")
     parser.add_argument(
         "--time", type=text, metavar="20m", help="what the run may take (20m, 1h30m, 90s): sets the epochs to fit"
@@ -76,7 +76,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 def add_model_settings(parser: argparse.ArgumentParser, score: float, iou: float, batch: int) -> None:
     """Add what chooses input, device and detections, with these defaults."""
     size_help = "side, or height and width, multiples of 32; default: what the weights were trained at"
-    parser.add_argument("--image-size", type=int, nargs="+", metavar="N", help=size_help)
+    parser.add_argument("--image-size", type=positive, nargs="+", metavar="N", help=size_help)
     parser.add_argument("--batch-size", type=positive, default=batch, help=f"default {batch}")
     parser.add_argument("--device", default="auto", help=DEVICE_HELP)
     parser.add_argument(
@@ -86,12 +86,16 @@ def add_model_settings(parser: argparse.ArgumentParser, score: float, iou: float
     parser.add_argument("--max-detections", type=positive, default=300, help="the most for one picture; default 300")
 
 
-def image_size(sides: Sequence[int] | None) -> tuple[int, int] | None:
-    """Return (height, width) from the one or two numbers of --image-size."""
+def image_size(sides: Sequence[int] | None, *, detector: bool = True) -> tuple[int, int] | None:
+    """Return (height, width) from the one or two numbers of --image-size, of a detector multiples of 32."""
+    from yolo_lite.config import check_image_size
+
     if sides is None:
         return None
     if len(sides) > 2:
         raise InputError(f"--image-size takes one side, or height and width, got {len(sides)} numbers")
+    if detector:
+        check_image_size((sides[0], sides[-1]), name="--image-size")
     return sides[0], sides[-1]
 
 
@@ -114,6 +118,20 @@ def positive(text: str) -> int:
     """Return a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    """Return a whole number from 0 to 2**53."""
+    if not text.isdecimal() or int(text) > 2**53:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 2**53, got {text!r}")
+    return int(text)
+
+
+def workers(text: str) -> int:
+    """Return a whole number of at least -1."""
+    if not text.removeprefix("-").isdecimal() or int(text) < -1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, or -1 for auto, got {text!r}")
     return int(text)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolo_lite.cli import arguments
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
     from yolo_lite.config import Config
@@ -23,7 +23,7 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         "model", help="parameters, GFLOPs, latency and training speed", description=_bench_model.__doc__
     )
     model.add_argument("--config", help="a YAML file or shipped name; default: shuffle and nano, one after the other")
-    model.add_argument("--classes", type=int, default=80, help="how many classes; default 80")
+    model.add_argument("--classes", type=arguments.positive, default=80, help="how many classes; default 80")
     model.add_argument("--device", default="auto", help=arguments.DEVICE_HELP)
     model.set_defaults(run=_bench_model)
     train = what.add_parser(
@@ -31,12 +31,17 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     )
     train.add_argument("--data", type=arguments.text, required=True, help=arguments.DATA_HELP)
     train.add_argument("--config", default="nano", help="a YAML file or shipped name; default: nano")
-    train.add_argument("--image-size", type=int, nargs="+", metavar="N", help="side, or height and width")
+    train.add_argument(
+        "--image-size", type=arguments.positive, nargs="+", metavar="N", help="side, or height and width"
+    )
     train.add_argument("--batch-size", type=arguments.positive, help="default: what the configuration says")
     train.add_argument("--device", default="auto", help=arguments.DEVICE_HELP)
     train.add_argument("--cache", choices=("auto", "ram", "none"), help=arguments.CACHE_HELP)
     train.add_argument(
-        "--workers", type=int, metavar="N", help="processes that load; default: what the configuration says"
+        "--workers",
+        type=arguments.workers,
+        metavar="N",
+        help="processes that load; default: what the configuration says",
     )
     train.add_argument("--steps", type=arguments.positive, default=30, metavar="N", help="to measure; default 30")
     train.set_defaults(run=_bench_train)
@@ -59,11 +64,13 @@ def _bench_model(args: argparse.Namespace) -> int:
 
 
 def _print_model_report(config: Config, classes: int, report: ModelReport, hardware: str) -> None:
-    print(f"{config.name}, {classes} classes: {report.parameters:,} parameters; {hardware}")
-    print("input       GFLOPs  forward ms  with NMS ms   (one picture, fp32)")
+    from yolo_lite.introspect.summary import told_flops
+
+    print(f"{config.name}, {counted(classes, 'class', 'classes')}: {report.parameters:,} parameters; {hardware}")
+    print("input         operations  forward ms  with NMS ms   (one image, fp32)")
     for size in report.sizes:
         side = f"{size.image_size} x {size.image_size}"
-        print(f"{side:<10} {size.gflops:>7.2f} {size.forward_ms:>11.1f} {size.with_nms_ms:>12.1f}")
+        print(f"{side:<11} {told_flops(size.flops):>12} {size.forward_ms:>11.1f} {size.with_nms_ms:>12.1f}")
     height, width = config.input.image_size
     batch = config.train.batch_size
     rate = report.training_images_per_second

@@ -83,7 +83,7 @@ def _train(args: argparse.Namespace) -> int:
     from yolo_lite.engine.train import train_classifier
 
     def start(listener: Listener) -> Path:
-        settings = run_settings(args)
+        settings = run_settings(args, detector=False)
         fraction = 1.0 if args.fraction is None else args.fraction
         rest = (args.classes, fraction, args.per_class or 0, args.split or "70/15/15", args.out, args.device, listener)
         return train_classifier(args.data, args.model, args.weights, settings, *rest, run_minutes(args), args.preflight)

@@ -58,6 +58,7 @@ def _convert_nanodet(args: argparse.Namespace) -> int:
     """Write NanoDet-Plus-m, as ncnn's two files hold it, as a checkpoint of yolo_lite-shuffle: same weights, our names."""
     from yolo_lite.engine.convert import convert_nanodet
 
+    arguments.image_size([args.image_size])
     checkpoint = convert_nanodet(args.param, args.bin, args.out, args.image_size, args.resize)
     parameters = sum(tensor.numel() for name, tensor in checkpoint.weights.items() if name not in ("mean", "std"))
     print(f"{args.out}: {checkpoint.config.name}, {parameters:,} parameters, {len(checkpoint.class_names)} classes")

@@ -81,7 +81,11 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--augment", action="store_true", help="as training sees them, in the first epoch")
     parser.add_argument("--config", type=arguments.text, help="with --augment: whose augmentation; default nano")
     parser.add_argument(
-        "--image-size", type=int, nargs="+", metavar="N", help="with --augment: side, or height and width"
+        "--image-size",
+        type=arguments.positive,
+        nargs="+",
+        metavar="N",
+        help="with --augment: side, or height and width",
     )
     parser.add_argument("--seed", type=_seed, default=0, help="of the draw and of augmentation; default 0")
     parser.add_argument("--out", type=Path, default=Path("samples.png"), metavar="FILE", help="default samples.png")
@@ -244,7 +248,7 @@ def _as_labelled(data: DetectionSet) -> Callable[[int], SheetPicture]:
 
 def _augmented(data: DetectionSet, args: argparse.Namespace) -> Callable[[int], SheetPicture]:
     """Return a function that makes the training input of a position, with its targets."""
-    from yolo_lite.config import check_image_size, override_config, read_config
+    from yolo_lite.config import override_config, read_config
     from yolo_lite.data.augment import Augmenter
     from yolo_lite.data.datasets import DetectionDataset
     from yolo_lite.engine.run import strong_epochs
@@ -254,7 +258,6 @@ def _augmented(data: DetectionSet, args: argparse.Namespace) -> Callable[[int], 
     config = read_config(find_config(args.config or "nano"))
     size = arguments.image_size(args.image_size)
     if size:
-        check_image_size(size)
         config = override_config(config, {"input.image_size": list(size)})
     size, resize = config.input.image_size, config.input.resize
     augmenter = Augmenter(config.augment, size, resize)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_lite.cli import arguments
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, counted, is_memory_full
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,7 +26,9 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
         type=arguments.text,
         help=f"or the network of a checkpoint; default: the shipped {arguments.DEFAULT}",
     )
-    model.add_argument("--image-size", type=int, nargs="+", metavar="N", help="side, or height and width")
+    model.add_argument(
+        "--image-size", type=arguments.positive, nargs="+", metavar="N", help="side, or height and width"
+    )
     model.add_argument("--classes", type=arguments.positive, default=10, help="with --model; default 10")
     model.add_argument(
         "--data", type=arguments.text, help="of a detector: compare its grids with the boxes of this set"
@@ -58,7 +60,7 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
     grid = what.add_parser("grid", help="cells, classes, boxes before and after NMS", description=_grid.__doc__)
     grid.add_argument("--weights", type=arguments.text, default=arguments.DEFAULT, help=arguments.WEIGHTS_HELP)
     grid.add_argument("--image", type=Path, help="default: a sample")
-    grid.add_argument("--image-size", type=int, nargs="+", metavar="N", help="side, or height and width")
+    grid.add_argument("--image-size", type=arguments.positive, nargs="+", metavar="N", help="side, or height and width")
     grid.add_argument("--score-threshold", type=arguments.share, default=0.25, help="of detect; default 0.25")
     grid.add_argument("--iou-threshold", type=arguments.share, default=0.6, help="of the suppression; default 0.6")
     grid.add_argument("--out", type=Path, default=Path("grid.png"), metavar="FILE", help="default grid.png")
@@ -76,37 +78,40 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
 
 def _model(args: argparse.Namespace) -> int:
     """Print for each layer its output's shape, parameters, operations, kernel, stride, padding and receptive field."""
-    from yolo_lite.config import check_image_size
-    from yolo_lite.introspect.summary import summarise
+    from yolo_lite.introspect.summary import summarise, told_flops
 
     model, config, name = _build(args)
-    size = arguments.image_size(args.image_size) or config.input.image_size
-    if config.classifier.model == "none":
-        check_image_size(size)
+    detector = config.classifier.model == "none"
+    size = arguments.image_size(args.image_size, detector=detector) or config.input.image_size
     try:
         reports = summarise(model, config.input.channels, size)
     except (RuntimeError, ValueError) as error:
+        if is_memory_full(error):
+            raise
         raise InputError(f"{name} does not take {size[0]} x {size[1]}: {error}") from error
     width = max(len(report.name) for report in reports)
     print(f"{name} at {size[0]} x {size[1]}")
     print(
-        f"{'layer':<{width}}  {'kind':<15} {'output':>15} {'parameters':>11} {'MFLOPs':>9}  kernel stride pad  field  cell"
+        f"{'layer':<{width}}  {'kind':<15} {'output':>15} {'parameters':>11} {'operations':>12}  kernel stride pad  field  cell"
     )
     for report in reports:
         print(_line(report, width))
     total = sum(parameter.numel() for parameter in model.parameters())
-    flops = sum(report.flops for report in reports) / 1e9
-    print(f"{total:,} parameters, {flops:.2f} GFLOPs (two for each multiply-add of convolutions and dense layers)")
+    flops = told_flops(sum(report.flops for report in reports))
+    print(f"{counted(total, 'parameter')}, {flops} (two for each multiply-add of convolutions and dense layers)")
     if args.data:
         _print_fit(model, config, size, args.data)
     return 0
 
 
 def _line(report: LayerReport, width: int) -> str:
+    from yolo_lite.introspect.summary import told_flops
+
     shape = " x ".join(str(side) for side in report.shape)
     kernel, stride, padding = (_sides(pair) for pair in (report.kernel, report.stride, report.padding))
     field, cell = _field(report.field)
-    head = f"{report.name:<{width}}  {report.kind:<15} {shape:>15} {report.parameters:>11,} {report.flops / 1e6:>9.1f}"
+    cells = f"{shape:>15} {report.parameters:>11,} {told_flops(report.flops) if report.flops else '-':>12}"
+    head = f"{report.name:<{width}}  {report.kind:<15} {cells}"
     return f"{head}  {kernel:>6} {stride:>6} {padding:>3} {field:>6} {cell:>5}"
 
 
@@ -319,7 +324,7 @@ def _build(args: argparse.Namespace) -> tuple[Any, Config, str]:
         return network(checkpoint, source), checkpoint.config, checkpoint.config.name
     folder = "configs/classify" if chosen in shipped("configs/classify", ".yaml") else "configs"
     config = read_config(find_config(chosen, folder))
-    size = arguments.image_size(args.image_size)
+    size = arguments.image_size(args.image_size, detector=config.classifier.model == "none")
     if size:
         config = override_config(config, {"input.image_size": list(size)})
     if config.classifier.model == "none":

@@ -94,7 +94,7 @@ def train_or_resume(args: argparse.Namespace, command: str, start: Callable[[Lis
         if checkpoint.is_classifier != (command == "classify train"):
             other = "classify train" if checkpoint.is_classifier else "train"
             raise InputError(f"{folder} is a run of {other}; go on with it with yolo-lite {other} --resume")
-        _check_resumed(args, run)
+        _check_resumed(args, run, detector=not checkpoint.is_classifier)
     elif not args.data:
         raise InputError(f"{command} needs --data: a folder of labelled pictures or a YAML file (or --resume)")
     finished: list[float] = []
@@ -109,7 +109,7 @@ def train_or_resume(args: argparse.Namespace, command: str, start: Callable[[Lis
             raise
 
 
-def _check_resumed(args: argparse.Namespace, run: Run) -> None:
+def _check_resumed(args: argparse.Namespace, run: Run, *, detector: bool) -> None:
     """Refuse flags that ask for something else than the run that is resumed."""
     from yolo_lite.config import override_config, read_config
     from yolo_lite.engine.weights import find_config
@@ -135,14 +135,14 @@ def _check_resumed(args: argparse.Namespace, run: Run) -> None:
     model = getattr(args, "model", None)
     if model and read_config(find_config(model, "configs/classify")).name != run.config.name:
         raise InputError(f"--resume: this run was started with --model {run.config.classifier.model}, not {model}")
-    settings = run_settings(args)
+    settings = run_settings(args, detector=detector)
     for key in settings:
         if override_config(run.config, {key: settings[key]}) != run.config:
             raise InputError(f"--resume: this run was started with another {key} than {settings[key]}; leave it out")
 
 
-def run_settings(args: argparse.Namespace) -> dict[str, object]:
-    """Return what --set and the flags of `arguments.add_run` say, by key; a flag wins."""
+def run_settings(args: argparse.Namespace, *, detector: bool = True) -> dict[str, object]:
+    """Return what --set and the flags of `arguments.add_run` say, of a detector or a classifier, by key; a flag wins."""
     from yolo_lite.config import parse_setting
 
     settings = dict(parse_setting(text) for text in args.set)
@@ -162,7 +162,7 @@ def run_settings(args: argparse.Namespace) -> dict[str, object]:
     if getattr(args, "freeze", None):
         settings.update({"classifier.freeze": True} if args.freeze is True else {"train.freeze": args.freeze})
     if args.image_size:
-        settings["input.image_size"] = arguments.image_size(args.image_size)
+        settings["input.image_size"] = arguments.image_size(args.image_size, detector=detector)
     return settings
 
 

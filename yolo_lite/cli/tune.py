@@ -26,11 +26,13 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
         "--config", "--model", type=arguments.text, help="start from this configuration, as in training"
     )
     parser.add_argument("--weights", type=arguments.text, help="start every trial from these, as in training")
-    parser.add_argument("--epochs", type=int, help="of each trial; default: what the configuration says")
-    parser.add_argument("--image-size", type=int, nargs="+", metavar="N", help="side, or height and width")
-    parser.add_argument("--batch-size", type=int, help="default: what the configuration says")
+    parser.add_argument("--epochs", type=arguments.positive, help="of each trial; default: what the configuration says")
+    parser.add_argument(
+        "--image-size", type=arguments.positive, nargs="+", metavar="N", help="side, or height and width"
+    )
+    parser.add_argument("--batch-size", type=arguments.positive, help="default: what the configuration says")
     parser.add_argument("--device", default="auto", help=arguments.DEVICE_HELP)
-    parser.add_argument("--seed", type=int, help="of every trial and of the search; default 0")
+    parser.add_argument("--seed", type=arguments.seed, help="of every trial and of the search; default 0")
     parser.add_argument("--out", type=Path, help="folder of the study; default runs/tune-TASK")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="fix a setting: train.lr=0.002")
     parser.set_defaults(run=_tune)
@@ -54,7 +56,7 @@ def _tune(args: argparse.Namespace) -> int:
             flush=True,
         )
 
-    settings = run_settings(args)
+    settings = run_settings(args, detector=args.task == "detect")
     out = args.out or Path("runs") / f"tune-{args.task}"
     device, given = args.device, (args.config, args.weights, settings, args.time)
     result = tune(args.task, args.data, args.trials, out, *given, device, print, on_trial)

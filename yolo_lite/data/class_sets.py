@@ -36,6 +36,7 @@ from yolo_lite.config import read_yaml
 from yolo_lite.data.discover import canonical_split, find_splits, is_detection_set, locate, read_train_and_val
 from yolo_lite.data.images import IMAGE_SUFFIXES
 from yolo_lite.errors import InputError, some, suggest
+from yolo_lite.files import note_large
 from yolo_lite.structures import ClassificationSet, ClassRecord, DetectionSet
 
 Splits = dict[str, ClassificationSet]
@@ -313,6 +314,7 @@ def _archive_tree(path: Path) -> tuple[dict[PurePosixPath, Content], list[PurePo
     files: dict[PurePosixPath, Content] = {}
     folders = []
     total = 0
+    note_large(path)
     try:
         with tarfile.open(path) as archive:
             for member in archive:
