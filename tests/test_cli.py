@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 import struct
@@ -278,7 +279,7 @@ def test_data_that_is_none_is_refused_before_training(capsys: pytest.CaptureFixt
     Path("txt/labels").mkdir()
     Path("txt/data.yaml").write_text("names: [a]\n")
     Image.new("RGB", (8, 8)).save("txt/images/a.png")
-    assert "0 of 1 pictures in txt/images have labels" in refused(capsys, "train", "--data", "txt")
+    assert "0 of 1 picture in txt/images have labels" in refused(capsys, "train", "--data", "txt")
     assert "train needs --data" in refused(capsys, "train")
 
 
@@ -385,6 +386,25 @@ def test_an_annotated_picture_never_replaces_a_neighbour_of_its_source(
     command = ("detect", "--weights", str(learnt[0] / "best.pt"), "--source", "in/p.bmp", "--out", "in")
     assert "would replace in/p.jpg; choose another --out" in refused(capsys, *command)
     assert Path("in/p.jpg").read_bytes() == before
+
+
+def test_one_of_everything_is_told_in_the_singular(coco_set: MakeSet, capsys: pytest.CaptureFixture[str]) -> None:
+    data = coco_set({"train": 12}, objects=1)
+    command = ["train", "--data", str(data), "--epochs", "1", "--classes", "square", "--out", "run", *SET]
+    assert main(command) == 0
+    assert main([*command[:-1], command[-1], "--resume"]) == 2
+    captured = capsys.readouterr()
+    text = captured.out + captured.err
+    assert "train: 11 images, " in text  # what is left to train on once one is set aside
+    assert "1 training picture is set aside by seed 0: 1 image, " in text
+    assert "has finished its 1 epoch;" in text
+    assert (
+        main(["detect", "--weights", "run/best.pt", "--source", str(data / "images" / "0001.png"), "--out", "o"]) == 0
+    )
+    assert main(["data", "check", "--data", str(data)]) == 0
+    text += capsys.readouterr().out
+    wrong = re.findall(r"(?<![\d.,/])1 (?:images|boxes|classes|epochs|pictures|objects|faults|steps|threads)\b", text)
+    assert not wrong, text
 
 
 def test_an_annotation_file_trained_on_is_scored_on_what_was_held_out(

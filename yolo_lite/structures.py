@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from yolo_lite.errors import counted
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -252,23 +254,19 @@ class DetectionSet:
         unknown = sum(
             len(record.unlabelled) == len(self.class_names) and not len(record.boxes) for record in self.records
         )
-        text = f"{_count(len(self.records), 'image')}, {_count(boxes, 'box')}, {_count(len(self.class_names), 'class')}"
+        text = f"{counted(len(self.records), 'image')}, {counted(boxes, 'box', 'boxes')}"
+        text += f", {counted(len(self.class_names), 'class', 'classes')}"
         if empty > unknown:
-            text += f"; {_count(empty - unknown, 'image')} without objects kept as background"
+            text += f"; {counted(empty - unknown, 'image')} without objects kept as background"
         if crowd:
-            text += f"; {_count(crowd, 'crowd box')} ignored in training"
+            text += f"; {counted(crowd, 'crowd box', 'crowd boxes')} ignored in training"
         if partly > unknown:
-            text += f"; {_count(partly - unknown, 'image')} labelled for some classes only"
+            text += f"; {counted(partly - unknown, 'image')} labelled for some classes only"
         if unknown:
-            text += f"; {_count(unknown, 'image')} without labels"
+            text += f"; {counted(unknown, 'image')} without labels"
         if self.dropped:
-            text += f"; {_count(self.dropped, 'box')} without area dropped"
+            text += f"; {counted(self.dropped, 'box', 'boxes')} without area dropped"
         return text
-
-
-def _count(number: int, noun: str) -> str:
-    plural = noun if number == 1 else noun + ("es" if noun.endswith(("x", "ss")) else "s")
-    return f"{number:,} {plural}"
 
 
 @dataclass(frozen=True)
@@ -301,7 +299,7 @@ class ClassificationSet:
         counts = np.bincount([record.label for record in self.records], minlength=len(self.class_names))
         told = ", ".join(f"{name} ({count:,})" for name, count in list(zip(self.class_names, counts))[:12])
         more = f" and {len(self.class_names) - 12} more" if len(self.class_names) > 12 else ""
-        return f"{_count(len(self.records), 'picture')}, {_count(len(self.class_names), 'class')}: {told}{more}"
+        return f"{counted(len(self.records), 'picture')}, {counted(len(self.class_names), 'class', 'classes')}: {told}{more}"
 
 
 @dataclass(frozen=True, eq=False)

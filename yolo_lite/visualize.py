@@ -14,6 +14,7 @@ import numpy.typing as npt
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
+from yolo_lite.errors import counted
 from yolo_lite.structures import Classification, Detections, GridView, Image, Letterbox
 
 _CURVES = {"loss_total": "training", "val_loss": "validation"}
@@ -190,9 +191,9 @@ def draw_grids(image: Image, grids: Sequence[GridView], path: Path) -> None:
                 colour = np.array(class_colour(int(label))) / 255
                 axes.plot([x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], color=colour, lw=0.4 + 3 * score)
         titles = (
-            f"{rows} x {columns} cells of {grid.stride} pixels, {_times(grid.responsible.sum(), 'responsible cell')}",
+            f"{rows} x {columns} cells of {grid.stride} pixels, {counted(int(grid.responsible.sum()), 'responsible cell')}",
             "likeliest class of each cell",
-            f"{_times(len(grid.before), 'box', 'boxes')} before suppression",
+            f"{counted(len(grid.before), 'box', 'boxes')} before suppression",
             f"{len(grid.after)} after",
         )
         for axes, title in zip(row, titles):
@@ -237,10 +238,6 @@ def draw_attention(
     right.set_title(title, fontsize=10, parse_math=False)
     figure.colorbar(heat, ax=(left, right), shrink=0.8)
     figure.savefig(path, dpi=90)
-
-
-def _times(count: int, noun: str, plural: str = "") -> str:
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def _draw_label(
@@ -356,7 +353,7 @@ def plot_stats(
     sizes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     heat, _, _ = np.histogram2d(centres[:, 1], centres[:, 0], bins=32, range=((0, 1), (0, 1)))
     places.imshow(heat, extent=(0, 1, 1, 0), cmap="viridis")
-    places.set(title=f"centres of {len(centres):,} objects")
+    places.set(title=f"centres of {counted(len(centres), 'object')}")
     for axes in (bars, sizes):
         axes.grid(alpha=0.3)
         axes.legend()

@@ -66,7 +66,9 @@ def _bench_model(args: argparse.Namespace) -> int:
 def _print_model_report(config: Config, classes: int, report: ModelReport, hardware: str) -> None:
     from yolo_lite.introspect.summary import told_flops
 
-    print(f"{config.name}, {counted(classes, 'class', 'classes')}: {report.parameters:,} parameters; {hardware}")
+    print(
+        f"{config.name}, {counted(classes, 'class', 'classes')}: {counted(report.parameters, 'parameter')}; {hardware}"
+    )
     print("input         operations  forward ms  with NMS ms   (one image, fp32)")
     for size in report.sizes:
         side = f"{size.image_size} x {size.image_size}"
@@ -102,11 +104,13 @@ def _print_train_report(config: Config, report: TrainReport, steps: int, hardwar
     (height, width), train = config.input.image_size, config.train
     if report.fill_seconds:
         print(f"decoding them once took {report.fill_seconds:.1f} s")
-    print(f"{config.name}: {report.parameters:,} parameters; {report.summary}; {hardware}")
+    print(f"{config.name}: {counted(report.parameters, 'parameter')}; {report.summary}; {hardware}")
     loading = "1 loading process" if report.processes == 1 else f"{report.processes} loading processes"
     print(f"{height} x {width}, batch {train.batch_size}, {loading}")
     print(f"loader alone: {report.loader_images_per_second:.1f} images/s")
-    print(f"ms a step   load  forward + loss  backward  optimiser + EMA  images/s   (medians of {steps} steps)")
+    print(
+        f"ms a step   load  forward + loss  backward  optimiser + EMA  images/s   (medians of {counted(steps, 'step')})"
+    )
     for step in report.steps:
         parts = f"{step.wait:>6.1f} {step.forward:>15.1f} {step.backward:>9.1f} {step.update:>16.1f}"
         used = f"   {step.device_bytes / 1e9:.2f} GB of the device" if step.device_bytes else ""
@@ -143,7 +147,7 @@ def _bench_ops(args: argparse.Namespace) -> int:
         f"backend {used}; {describe_hardware(device)}; torch {version('torch')}, torchvision {version('torchvision')}"
     )
     print(
-        f"nms_padded, IoU {IOU_THRESHOLD}, {args.classes} classes; ms for the batch; K: max_detections; answers equal"
+        f"nms_padded, IoU {IOU_THRESHOLD}, {counted(args.classes, 'class', 'classes')}; ms for the batch; K: max_detections; answers equal"
     )
     print(f"{'':10} {'torchvision':>12} {f'K = {MAX_DETECTIONS}':>19} {'K = N, no cap':>20}   graph replay")
     print("   B     N      ms/batch    kept      ms  ratio   kept      ms  ratio      ms  ratio")

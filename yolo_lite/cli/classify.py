@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from yolo_lite.cli import arguments
 from yolo_lite.cli.bars import counting
 from yolo_lite.cli.train import run_minutes, run_settings, train_or_resume
-from yolo_lite.errors import InputError, one_line
+from yolo_lite.errors import InputError, counted, one_line
 
 if TYPE_CHECKING:
     from yolo_lite.engine.classify import Classifier
@@ -183,13 +183,13 @@ def _predict(args: argparse.Namespace) -> int:
         raise InputError(f"--out takes a file name that ends in .csv, got {out}")
     rows = list(_each(classifier, source))
     if not rows:
-        raise InputError(f"none of {len(source)} pictures could be read")
+        raise InputError(f"none of {counted(len(source), 'picture')} could be read")
     make_folder(out.parent)
     write_atomically(out, lambda part: write_predictions(part, rows, classifier.class_names))
     counts = {name: sum(one.name == name for _, one in rows) for name in classifier.class_names}
     told = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
     skipped = len(source) - len(rows)
-    print(f"{len(rows):,} pictures: {told}{f'; {skipped} skipped' if skipped else ''}; scores: {out}")
+    print(f"{counted(len(rows), 'picture')}: {told}{f'; {skipped} skipped' if skipped else ''}; scores: {out}")
     return 0
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from yolo_lite.cli import arguments
 from yolo_lite.cli.bars import bar
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
     from yolo_lite.data.stats import ClassStats, SplitStats
@@ -127,12 +127,14 @@ def _check(args: argparse.Namespace) -> int:
         if len(mine) > _SHOWN and not args.all:
             print(f"... and {len(mine) - _SHOWN:,} more of {split}; --all prints them")
     harmful = sum(fault.harms for fault in faults)
-    print(f"{harmful:,} faults that harm training, {len(faults) - harmful:,} others")
+    print(
+        f"{counted(harmful, 'fault')} that {'harms' if harmful == 1 else 'harm'} training, {counted(len(faults) - harmful, 'other')}"
+    )
     if args.fix:
         with bar("pictures") as on_progress:
             repaired = repair(args.data, args.fix, on_progress)
         for split, count in repaired.items():
-            print(f"{split}: {count:,} annotations left out or changed; written to {args.fix}")
+            print(f"{split}: {counted(count, 'annotation')} left out or changed; written to {args.fix}")
     return 1 if harmful else 0
 
 
@@ -187,7 +189,7 @@ def _sets(data: str, split: str | None, classes: Sequence[str] | None) -> dict[s
 
 
 def _print_stats(split: str, stats: SplitStats) -> None:
-    print(f"{split}: {stats.pictures:,} pictures, {stats.empty:,} of them without objects")
+    print(f"{split}: {counted(stats.pictures, 'picture')}, {stats.empty:,} of them without objects")
     width = max(len(one.name) for one in (*stats.classes, stats.total))
     print(
         f"  {'class':<{width}}  {'objects':>8} {'share':>6} {'pictures':>8} {'median w x h':>13} "
@@ -224,7 +226,7 @@ def _show(args: argparse.Namespace) -> int:
     make_folder(args.out.parent)
     columns = math.ceil(math.sqrt(len(pictures)))
     write_atomically(args.out, lambda part: draw_sheet(pictures, part, columns))
-    print(f"{len(pictures)} of {len(order):,} pictures of {args.split}: {args.out}")
+    print(f"{len(pictures)} of {counted(len(order), 'picture')} of {args.split}: {args.out}")
     return 0
 
 

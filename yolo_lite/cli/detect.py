@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from yolo_lite.cli import arguments
 from yolo_lite.cli.bars import counting
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
     from yolo_lite.engine.detect import Show
@@ -90,9 +90,9 @@ def _detect_in_pictures(detector: Detector, pictures: list[Path], out: Path, jso
             print(f"{path.name}: nothing found above score {detector.score_threshold:g}")
         objects, written, last = objects + len(detections), written + 1, annotated
     if not written:
-        raise InputError(f"none of {len(pictures)} pictures could be read")
+        raise InputError(f"none of {counted(len(pictures), 'picture')} could be read")
     where = str(last) if written == 1 else f"{out}{os.sep}"
-    text = f"{objects} object{'s' * (objects != 1)} in {written} picture{'s' * (written != 1)}"
+    text = f"{counted(objects, 'object')} in {counted(written, 'picture')}"
     print(f"{text}{f', {skipped} skipped' if skipped else ''}; annotated: {where}")
     return 0
 
@@ -113,8 +113,8 @@ def _detect_in_video(detector: Detector, video: Any, target: Path, json_file: An
     except EndsEarlyError as error:
         early = error
     for name, count in sorted(found.items(), key=lambda item: -item[1]):
-        print(f"{video.path.name}: {name} {count} times, {count / frames:.2f} a frame")
-    print(f"{frames} frames; annotated: {target}")
+        print(f"{video.path.name}: {name} {counted(count, 'time')}, {count / frames:.2f} a frame")
+    print(f"{counted(frames, 'frame')}; annotated: {target}")
     if early:
         print(f"error: {early}", file=sys.stderr)
     return 1 if early else 0

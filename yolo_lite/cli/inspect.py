@@ -147,7 +147,8 @@ def _print_fit(model: nn.Module, config: Config, size: tuple[int, int], data: st
     fit = grid_fit(train, size, config.input.resize, raw.points.numpy(), strides)
     print()
     print(
-        f"{fit.boxes:,} boxes of {data} at {size[0]} x {size[1]}; grids with cells of {', '.join(map(str, strides))} pixels"
+        f"{counted(fit.boxes, 'box', 'boxes')} of {data} at {size[0]} x {size[1]}; "
+        f"grids with cells of {', '.join(map(str, strides))} pixels"
     )
     edges = [0, *strides, *(2 * strides[-1] * 2**i for i in range(3)), float("inf")]
     for low, high in zip(edges, edges[1:]):
@@ -181,7 +182,7 @@ def _filters(args: argparse.Namespace) -> int:
     made = filter_picture(image)
     make_folder(args.out.parent)
     write_atomically(args.out, lambda part: draw_filters(image, made, part))
-    print(f"{len(made)} kernels and what they make: {args.out}")
+    print(f"{counted(len(made), 'kernel')} and what they make: {args.out}")
     return 0
 
 
@@ -203,7 +204,9 @@ def _activations(args: argparse.Namespace) -> int:
     found = activations(model.eval(), torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0), args.layer)
     make_folder(args.out.parent)
     write_atomically(args.out, lambda part: draw_maps(found.layer, found.maps, found.kernels, part))
-    print(f"{found.layer}: {found.maps.shape[0]} maps of {found.maps.shape[1]} x {found.maps.shape[2]}: {args.out}")
+    print(
+        f"{found.layer}: {counted(found.maps.shape[0], 'map')} of {found.maps.shape[1]} x {found.maps.shape[2]}: {args.out}"
+    )
     return 0
 
 
@@ -253,8 +256,8 @@ def _grid(args: argparse.Namespace) -> int:
     for one in grids:
         rows, columns = one.labels.shape
         print(
-            f"{rows} x {columns} cells of {one.stride} pixels: {len(one.before)} boxes before suppression, "
-            f"{len(one.after)} after, in {one.responsible.sum()} cells"
+            f"{rows} x {columns} cells of {one.stride} pixels: {counted(len(one.before), 'box', 'boxes')} before suppression, "
+            f"{len(one.after)} after, in {counted(int(one.responsible.sum()), 'cell')}"
         )
     print(f"drawn: {args.out}")
     return 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from yolo_lite.cli import arguments
 from yolo_lite.cli.train import run_settings
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
     from yolo_lite.engine.tune import TrialReport
@@ -64,7 +64,7 @@ def _tune(args: argparse.Namespace) -> int:
     start = f" --weights {shlex.quote(args.weights or arguments.DEFAULT)}" if args.weights or not args.config else ""
     print()
     print(
-        f"best of {result.trials} trials: {metric} {result.best.value:.3f}, trial {result.best.number}; {result.config}. Next:"
+        f"best of {counted(result.trials, 'trial')}: {metric} {result.best.value:.3f}, trial {result.best.number}; {result.config}. Next:"
     )
     print(f"  yolo-lite {command} {shlex.quote(str(result.config))}{start} --data {shlex.quote(args.data)}")
     return 0

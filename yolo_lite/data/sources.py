@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from yolo_lite.data.images import IMAGE_SUFFIXES
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, counted
 from yolo_lite.files import temporary
 from yolo_lite.structures import Image
 
@@ -104,7 +104,7 @@ def read_frames(video: Video) -> Iterator[Image]:
         capture.release()
     if count < video.frames - max(2, video.frames // 50):  # headers count a frame or two that decoders never give
         raise EndsEarlyError(
-            f"{video.path} ends early: {count} of {video.frames} frames could be read; is the file complete?"
+            f"{video.path} ends early: {count} of {counted(video.frames, 'frame')} could be read; is the file complete?"
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from yolo_lite.config import config_to_dict
 from yolo_lite.engine.checkpoint import load_checkpoint, network
 from yolo_lite.engine.weights import find_weights
-from yolo_lite.errors import one_line
+from yolo_lite.errors import counted, one_line
 
 _TOLD = {
     "source": "made by",
@@ -56,10 +56,10 @@ def model_card(weights: str | os.PathLike[str]) -> str:
     lines = [
         f"# {one_line(config.name)}",
         "",
-        f"- {kind} of {len(checkpoint.class_names)} classes: {', '.join(map(one_line, checkpoint.class_names))}",
+        f"- {kind} of {counted(len(checkpoint.class_names), 'class', 'classes')}: {', '.join(map(one_line, checkpoint.class_names))}",
         f"- parameters: {parameters:,}",
-        f"- input: {size}, {config.input.channels} channels, {config.input.resize}",
-        f"- file: {path.name}, {path.stat().st_size:,} bytes, sha256 {digest}",
+        f"- input: {size}, {counted(config.input.channels, 'channel')}, {config.input.resize}",
+        f"- file: {path.name}, {counted(path.stat().st_size, 'byte')}, sha256 {digest}",
         "",
         "## Where it comes from",
         "",

@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from yolo_lite.errors import InputError, is_memory_full
+from yolo_lite.errors import InputError, counted, is_memory_full
 
 Model = TypeVar("Model", bound=nn.Module)
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -39,7 +39,9 @@ def pick_device(name: str) -> torch.device:
         raise InputError(f"--device {name}: no Apple GPU is available to torch; use --device cpu")
     device = torch.device(name)
     if kind == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices, counted from 0")
+        raise InputError(
+            f"--device {name}: this machine has {counted(torch.cuda.device_count(), 'CUDA device')}, counted from 0"
+        )
     if device.index is not None:
         torch.cuda.set_device(device)  # or what names no device, such as pinning memory, would use the first
     return device
@@ -140,7 +142,7 @@ def describe_hardware(device: torch.device) -> str:
     """Name the processor or GPU, for checkpoints and reports."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_cpu_name()}, {torch.get_num_threads()} threads"
+    return f"{_cpu_name()}, {counted(torch.get_num_threads(), 'thread')}"
 
 
 def _cpu_has_bf16() -> bool:

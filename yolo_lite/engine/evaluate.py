@@ -20,7 +20,7 @@ from yolo_lite.data.loader import EpochSampler, build_loader, each_batch
 from yolo_lite.engine.checkpoint import build_from_checkpoint, load_checkpoint
 from yolo_lite.engine.device import explain_out_of_memory, pick_device, place
 from yolo_lite.engine.weights import find_weights
-from yolo_lite.errors import InputError, some
+from yolo_lite.errors import InputError, counted, some
 from yolo_lite.metrics.coco import CocoMetrics, check_rows, evaluate_coco, to_rows
 from yolo_lite.models.yolo import Yolo
 from yolo_lite.postprocess import postprocess, to_detections
@@ -231,11 +231,13 @@ def class_notes(of_weights: Sequence[str], of_data: Sequence[str]) -> list[str]:
     notes = []
     if lacking:
         notes.append(
-            f"{len(lacking)} of {len(of_data)} classes of the data are unknown to the weights and count as AP 0: {some(lacking)}"
+            f"{len(lacking)} of {counted(len(of_data), 'class', 'classes')} of the data are unknown to the weights and count as AP 0: "
+            f"{some(lacking)}"
         )
     if masked:
         notes.append(
-            f"{len(masked)} of {len(of_weights)} classes of the weights are not in the data and are left out: {some(masked)}"
+            f"{len(masked)} of {counted(len(of_weights), 'class', 'classes')} of the weights are not in the data and are "
+            f"left out: {some(masked)}"
         )
     return notes
 

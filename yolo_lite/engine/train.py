@@ -46,7 +46,7 @@ from yolo_lite.engine.run import Listener, Prepared, Run, strong_epochs
 from yolo_lite.engine.schedule import build_optimizer
 from yolo_lite.engine.transfer import transfer_backbone
 from yolo_lite.engine.weights import find_weights
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, counted
 from yolo_lite.files import check_can_create, make_folder, write_atomically
 from yolo_lite.visualize import draw_sheet, plot_results
 
@@ -160,7 +160,9 @@ def resume(out: str | Path | None = None, device: str = "auto", listener: Listen
     """
     folder, checkpoint, run = stored_run(out)
     if checkpoint.training["epoch"] >= run.config.train.epochs:
-        raise InputError(f"the run in {folder} has finished its {run.config.train.epochs} epochs; nothing to resume")
+        raise InputError(
+            f"the run in {folder} has finished its {counted(run.config.train.epochs, 'epoch')}; nothing to resume"
+        )
     if not checkpoint.training["epoch"]:  # it was stopped while the backbone learnt
         return _run(run, folder, pick_device(device), listener, None, begun=True)
     return _run(run, folder, pick_device(device), listener, checkpoint)
@@ -276,7 +278,7 @@ def _carry_out(
         listener.say("torch.compile: the first step takes minutes")
     parameters = sum(parameter.numel() for parameter in model.parameters())
     listener.say(
-        f"{config.name}: {parameters:,} parameters, {describe_hardware(device)}, {precision}; writing to {folder}"
+        f"{config.name}: {counted(parameters, 'parameter')}, {describe_hardware(device)}, {precision}; writing to {folder}"
     )
 
     board = open_board(folder) if config.train.tensorboard else None
@@ -316,7 +318,9 @@ def _watch_parts(parts: int, batch_size: int, listener: Listener) -> Callable[[l
         if report.parts > most[-1]:
             most.append(report.parts)
             smaller = -(-batch_size // report.parts)
-            listener.say(f"the device ran out of memory: batches now go through it {smaller} pictures at a time")
+            listener.say(
+                f"the device ran out of memory: batches now go through it {counted(smaller, 'picture')} at a time"
+            )
         listener.on_step(report)
 
     return on_step
@@ -369,7 +373,7 @@ def _fit_time(
     batches = len(_sampler(prepared, config.train))
     listener.say(
         f"{run.minutes:g} min: a step takes {pace.step:.2f} s, an evaluation {pace.evaluation:.1f} s, which makes "
-        f"{config.train.epochs} epochs of {batches} steps"
+        f"{counted(config.train.epochs, 'epoch')} of {counted(batches, 'step')}"
     )
     return config
 

@@ -14,7 +14,7 @@ from yolo_lite.config import config_to_dict, override_config
 from yolo_lite.engine.plan import plan, plan_classifier
 from yolo_lite.engine.run import Listener, Run
 from yolo_lite.engine.train import run_planned
-from yolo_lite.errors import DivergedError, InputError
+from yolo_lite.errors import DivergedError, InputError, counted
 from yolo_lite.files import make_folder, write_atomically
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def tune(
         n_startup_trials=_STARTUP, seed=run.config.train.seed + len(study.trials)
     )
     if done:
-        say(f"{out / 'study.db'} holds {len(done)} trials; going on")
+        say(f"{out / 'study.db'} holds {counted(len(done), 'trial')}; going on")
     started = time.monotonic()
     metric = METRICS[task]
     while len(_finished(study)) < trials and not _over(started, minutes):
