@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import os
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -309,6 +310,10 @@ def _suggestion(key: str, prefix: str) -> str:
 
 def _convert(value: Any, expected: Any, key: str, source: str) -> Any:
     origin, inner = typing.get_origin(expected), typing.get_args(expected)
+    if hasattr(value, "tolist"):  # a number or an array of NumPy's or torch's
+        value = value.tolist()
+    if expected is str and isinstance(value, os.PathLike):
+        value = os.fspath(value)
     if origin is tuple:
         if key.endswith(".image_size") and isinstance(value, int):
             value = (value, value)

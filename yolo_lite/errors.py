@@ -49,6 +49,11 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def are(number: int) -> str:
+    """Return the verb that agrees with a number: "is" for 1, else "are"."""
+    return "is" if number == 1 else "are"
+
+
 def printable(text: str) -> str:
     """Return a text with everything escaped that a terminal would obey instead of showing.
 

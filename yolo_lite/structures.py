@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from yolo_lite.errors import counted
+from yolo_lite.checks import check_whole, shown
+from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -138,11 +139,14 @@ class Detections:
     class_names: tuple[str, ...] = field(repr=False)
 
     def __post_init__(self) -> None:
-        boxes = np.asarray(self.boxes, np.float32)
+        boxes = _floats(self.boxes, "boxes")
         object.__setattr__(self, "boxes", boxes.reshape(0, 4) if boxes.size == 0 else boxes)
-        object.__setattr__(self, "scores", np.asarray(self.scores, np.float32))
-        object.__setattr__(self, "labels", np.asarray(self.labels, np.int64))
-        object.__setattr__(self, "class_names", tuple(self.class_names))
+        object.__setattr__(self, "scores", _floats(self.scores, "scores"))
+        labels = np.asarray(self.labels)
+        if labels.size and not (np.issubdtype(labels.dtype, np.number) and (labels == np.round(labels)).all()):
+            raise InputError(f"labels must be whole numbers, positions in class_names, got {shown(self.labels)}")
+        object.__setattr__(self, "labels", labels.astype(np.int64))
+        object.__setattr__(self, "class_names", _names(self.class_names))
         count = len(self.boxes)
         if self.boxes.shape != (count, 4):
             raise ValueError(f"boxes must be [N, 4], got {list(self.boxes.shape)}")
@@ -169,11 +173,8 @@ class Detections:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index: int | slice | npt.NDArray[Any] | list[int]) -> Detections:
-        if isinstance(index, int | np.integer):
-            if not -len(self) <= index < len(self):
-                raise IndexError(f"detection {index} of {len(self)}")
-            index = [int(index) % len(self)]
-        return Detections(self.boxes[index], self.scores[index], self.labels[index], self.class_names)
+        chosen = _chosen(index, len(self))
+        return Detections(self.boxes[chosen], self.scores[chosen], self.labels[chosen], self.class_names)
 
     @property
     def names(self) -> list[str]:
@@ -186,6 +187,48 @@ class Detections:
             {"class_name": name, "label": int(label), "score": float(score), "box": [float(side) for side in box]}
             for name, label, score, box in zip(self.names, self.labels, self.scores, self.boxes)
         ]
+
+
+def _floats(values: Any, name: str) -> npt.NDArray[np.float32]:
+    try:
+        return np.asarray(values, np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} must be numbers, got {shown(values)}") from error
+
+
+def _names(names: Any) -> tuple[str, ...]:
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"class_names must be a list of names, got {shown(names)}")
+    return tuple(names)
+
+
+def _chosen(index: Any, count: int) -> slice | npt.NDArray[Any]:
+    """Return an index of so many detections as a slice, positions or one truth value for each.
+
+    Raises:
+        IndexError: for a position outside.
+        InputError: for anything that chooses no detections.
+    """
+    if isinstance(index, slice):
+        try:
+            index.indices(count)
+        except TypeError as error:
+            raise InputError(f"a slice of detections takes whole numbers, got {index}") from error
+        return index
+    array = np.asarray(index)
+    if array.dtype == np.bool_ and array.ndim == 1 and len(array) != count:
+        raise InputError(f"a mask of {counted(count, 'detection')} must have as many values, got {len(array)}")
+    if array.size == 0 and array.ndim == 1:
+        array = array.astype(np.int64) if array.dtype != np.bool_ else array
+    is_mask = array.dtype == np.bool_ and array.ndim == 1
+    if not is_mask and (array.ndim > 1 or not np.issubdtype(array.dtype, np.integer)):
+        raise InputError(
+            f"detections are chosen by a number, a slice, a list of positions or a mask such as found.scores > 0.5, got {shown(index)}"
+        )
+    outside = [] if is_mask else [at for at in array.reshape(-1).tolist() if not -count <= at < count]
+    if outside:
+        raise IndexError(f"detection {outside[0]} of {count}")
+    return array if is_mask else array.reshape(-1) % max(count, 1)
 
 
 class GridView(NamedTuple):
@@ -309,10 +352,20 @@ class Classification:
     Attributes:
         scores: float32 [C], by label, summing to 1.
         class_names: the names that the labels stand for.
+
+    Raises:
+        InputError: where there is not one score for each class.
     """
 
     scores: npt.NDArray[np.float32]
     class_names: tuple[str, ...] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scores", _floats(self.scores, "scores"))
+        object.__setattr__(self, "class_names", _names(self.class_names))
+        if not self.class_names or self.scores.shape != (len(self.class_names),):
+            expected = f"one for each of {counted(len(self.class_names), 'class', 'classes')}"
+            raise InputError(f"scores must be {expected}, got shape {list(self.scores.shape)}")
 
     @property
     def label(self) -> int:
@@ -331,7 +384,7 @@ class Classification:
 
     def top(self, count: int = 5) -> list[tuple[str, float]]:
         """Return the classes of the highest scores with these, best first."""
-        order = np.argsort(-self.scores, kind="stable")[:count]
+        order = np.argsort(-self.scores, kind="stable")[: check_whole(count, "count", minimum=0)]
         return [(self.class_names[label], float(self.scores[label])) for label in order]
 
     def __str__(self) -> str:

@@ -35,7 +35,7 @@ import numpy.typing as npt
 from yolo_lite.config import read_yaml
 from yolo_lite.data.discover import canonical_split, find_splits, is_detection_set, locate, read_train_and_val
 from yolo_lite.data.images import IMAGE_SUFFIXES
-from yolo_lite.errors import InputError, counted, some, suggest
+from yolo_lite.errors import InputError, are, counted, some, suggest
 from yolo_lite.files import note_large
 from yolo_lite.structures import ClassificationSet, ClassRecord, DetectionSet
 
@@ -110,9 +110,8 @@ def read_classes_to_train(
         val = align_classes(splits["val"], train.class_names, strict=not classes)
     else:
         train, val = _hold_out(splits["train"], classes, seed)
-        are = "is" if len(val.records) == 1 else "are"
         aside = counted(len(val.records), "training picture")
-        notes.append(f"val: no such split, so {aside} {are} set aside by seed {seed}")
+        notes.append(f"val: no such split, so {aside} {are(len(val.records))} set aside by seed {seed}")
     if fraction < 1 or per_class:
         train = _part(train, fraction, per_class, seed)
         notes.append(f"train: a part is drawn by seed {seed}")
@@ -422,7 +421,7 @@ def parse_shares(text: str) -> tuple[float, ...]:
     Raises:
         InputError: where it is none.
     """
-    parts = text.split("/")
+    parts = text.split("/") if isinstance(text, str) else []
     if len(parts) in (2, 3) and all(part.strip().isdecimal() for part in parts):
         numbers = [int(part) for part in parts]
         if sum(numbers) == 100 and min(numbers) > 0:

@@ -35,7 +35,7 @@ from yolo_lite.data.coco import read_coco
 from yolo_lite.data.images import IMAGE_SUFFIXES, read_image_size
 from yolo_lite.data.voc import read_voc, voc_class_names
 from yolo_lite.data.yolo_txt import read_yolo_txt
-from yolo_lite.errors import InputError, counted, some, suggest
+from yolo_lite.errors import InputError, are, counted, some, suggest
 from yolo_lite.files import read_text
 from yolo_lite.structures import DetectionSet, ImageRecord
 
@@ -125,8 +125,7 @@ def read_train_and_val(
     else:
         train, val = _hold_out(train, seed)
         notes.append(f"train: {train.summary()} ({train.source})")
-        are = "is" if len(val.records) == 1 else "are"
-        aside = f"{counted(len(val.records), 'training picture')} {are} set aside by seed {seed}"
+        aside = f"{counted(len(val.records), 'training picture')} {are(len(val.records))} set aside by seed {seed}"
         notes.append(f"val: no such split, so {aside}: {val.summary()}")
     if fraction < 1:
         train = _part(train, max(1, round(fraction * len(train.records))), seed)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import torch
 
+from yolo_lite.checks import check_class_names, check_path, check_whole
 from yolo_lite.data.class_dataset import ClassDataset, read_record, to_input
 from yolo_lite.data.class_sets import DEFAULT_SHARES, align_classes, read_classes_to_score
 from yolo_lite.engine.checkpoint import build_classifier_from_checkpoint, load_checkpoint
@@ -41,16 +42,16 @@ class Classifier:
         InputError: where weights, device or a setting cannot be used.
     """
 
-    def __init__(self, weights: str | os.PathLike[str], device: str = "auto", batch_size: int = 64) -> None:
-        self.weights = find_weights(os.fspath(weights))
+    def __init__(
+        self, weights: str | os.PathLike[str], device: str | torch.device = "auto", batch_size: int = 64
+    ) -> None:
+        self.weights = find_weights(check_path(weights, "weights"))
         self.checkpoint = load_checkpoint(self.weights)
         self.class_names = self.checkpoint.class_names
         self.input = self.checkpoint.config.input
         self.device = pick_device(device)
         self.model = place(build_classifier_from_checkpoint(self.checkpoint, self.weights), self.device)
-        if batch_size < 1:
-            raise InputError(f"batch_size must be at least 1, got {batch_size}")
-        self.batch_size = batch_size
+        self.batch_size = check_whole(batch_size, "batch_size")
 
     @overload
     def __call__(self, pictures: Picture) -> Classification: ...
@@ -135,7 +136,7 @@ def evaluate_classifier(
     weights: str | Path,
     data: str | Path,
     split: str | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     classes: Sequence[str] | None = None,
     shares: str | None = None,
     batch_size: int = 64,
@@ -154,8 +155,11 @@ def evaluate_classifier(
     Raises:
         InputError: where anything given cannot be used, or the data has a class that the weights do not know.
     """
-    source = find_weights(str(weights))
+    batch_size, workers = check_whole(batch_size, "batch_size"), check_whole(workers, "workers", minimum=-1)
+    data = check_path(data, "data")
+    source = find_weights(check_path(weights, "weights"))
     checkpoint = load_checkpoint(source)
+    classes = check_class_names(classes, checkpoint.class_names)
     where = pick_device(device)
     model = place(build_classifier_from_checkpoint(checkpoint, source), where)
     about = checkpoint.about

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from yolo_lite.config import Config, InputConfig, ModelConfig, check_image_size
 from yolo_lite.engine.checkpoint import Checkpoint, save_checkpoint
-from yolo_lite.errors import InputError, counted
+from yolo_lite.errors import InputError, are, counted
 from yolo_lite.files import make_folder
 from yolo_lite.models.build import build_detector
 from yolo_lite.models.darknet import DarknetBackbone, DarknetConnected, DarknetConv, DarknetHead, DarknetLocal
@@ -71,9 +71,9 @@ def fill(backbone: DarknetBackbone, content: bytes, source: Path) -> None:
     needed = sum(tensor.numel() for layer in backbone.layers for tensor, _ in _targets(layer, transposed))
     if len(values) != needed:
         what = (
-            f"{counted(needed - len(values), 'value')} missing"
+            f"{counted(needed - len(values), 'value')} {are(needed - len(values))} missing"
             if len(values) < needed
-            else f"{counted(len(values) - needed, 'value')} left over"
+            else f"{counted(len(values) - needed, 'value')} {are(len(values) - needed)} left over"
         )
         raise InputError(
             f"{source} does not fit the cfg: it holds {counted(len(values), 'value')}, the layers {needed:,}; {what}"
@@ -167,9 +167,7 @@ def _values(content: bytes, source: Path) -> tuple[np.ndarray[tuple[int], np.dty
     if len(content) < head:
         raise InputError(f"{source} is no .weights file of Darknet: {counted(len(content), 'byte')}")
     if (len(content) - head) % 4:
-        raise InputError(
-            f"{source} is cut short: its {counted(len(content), 'byte')} are not a header and float32 values"
-        )
+        raise InputError(f"{source} is cut short: {counted(len(content), 'byte')} are not a header and float32 values")
     return np.frombuffer(content, "<f4", offset=head), major > 1000 or minor > 1000
 
 

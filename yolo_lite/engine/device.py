@@ -19,16 +19,18 @@ Model = TypeVar("Model", bound=nn.Module)
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
-def pick_device(name: str) -> torch.device:
-    """Return the device of that name; auto is the first of cuda, mps and cpu that is there.
+def pick_device(name: str | torch.device) -> torch.device:
+    """Return the device of that name, or one of torch's; auto is the first of cuda, mps and cpu that is there.
 
     Raises:
         InputError: where the device is not there, saying why as far as torch tells.
     """
+    name = str(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     kind, _, number = name.partition(":")
-    if kind not in DEVICES or (number and (kind != "cuda" or not number.isdecimal())):
+    is_known = kind in DEVICES and (not number or number == "0" or (kind == "cuda" and number.isdecimal()))
+    if not is_known or name == "auto:0":
         raise InputError(f"--device must be one of {', '.join(DEVICES)} (or cuda:1 ...), got {name!r}")
     if kind == "cuda" and not torch.cuda.is_available():
         built = torch.version.cuda or "none: this is a CPU-only torch"
@@ -42,7 +44,7 @@ def pick_device(name: str) -> torch.device:
         raise InputError(
             f"--device {name}: this machine has {counted(torch.cuda.device_count(), 'CUDA device')}, counted from 0"
         )
-    if device.index is not None:
+    if kind == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # or what names no device, such as pinning memory, would use the first
     return device
 

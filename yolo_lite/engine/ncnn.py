@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from yolo_lite.errors import InputError, counted
+from yolo_lite.errors import InputError, are, counted
 
 MAGIC = "7767517"
 HALF_TAG, SINGLE_TAG = 0x01306B47, 0
@@ -83,7 +83,9 @@ def read_convolutions(param: Path, weights: Path) -> list[Convolution]:
         convolution, place = _convolution(layer, param, weights, data, place)
         found.append(convolution)
     if place != len(data):
-        raise InputError(f"{weights}: {counted(len(data) - place, 'byte')} left after the last layer, at byte {place}")
+        raise InputError(
+            f"{weights}: {counted(len(data) - place, 'byte')} {are(len(data) - place)} left after the last layer, at byte {place}"
+        )
     return found
 
 
@@ -137,7 +139,7 @@ def _convolution(layer: Layer, param: Path, path: Path, data: bytes, place: int)
     per_output = total // max(outputs, 1)
     if min(outputs, kernel, total, groups) < 1 or total > MOST_WEIGHTS or per_output * outputs != total:
         raise InputError(
-            f"{param}: layer {layer.name}: {counted(total, 'weight')} for {counted(outputs, 'output')} do not fit"
+            f"{param}: layer {layer.name}: {counted(total, 'weight')} do not fit {counted(outputs, 'output')}"
         )
     if per_output % kernel**2 or outputs % groups:
         raise InputError(f"{param}: layer {layer.name}: {total} weights do not fit a {kernel} x {kernel} kernel")

@@ -15,6 +15,7 @@ import torch
 import yaml
 
 import yolo_lite
+from yolo_lite.checks import check_number, check_path
 from yolo_lite.config import Config, TrainConfig, config_to_dict
 from yolo_lite.data.class_sets import DEFAULT_SHARES
 from yolo_lite.data.loader import EpochSampler, build_loader
@@ -59,7 +60,7 @@ def train(
     classes: Sequence[str] | None = None,
     fraction: float = 1.0,
     out: str | Path | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     listener: Listener = Listener(),
     difficult: bool = False,
     minutes: float = 0.0,
@@ -94,7 +95,7 @@ def train(
     run = plan(data, weights, config, settings, classes, fraction)
     return run_planned(
         dataclasses.replace(
-            run, difficult=difficult, minutes=minutes, unlabelled=str(unlabelled) if unlabelled else None
+            run, difficult=difficult, minutes=_minutes(minutes), unlabelled=str(unlabelled) if unlabelled else None
         ),
         out,
         device,
@@ -113,7 +114,7 @@ def train_classifier(
     per_class: int = 0,
     split: str = DEFAULT_SHARES,
     out: str | Path | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     listener: Listener = Listener(),
     minutes: float = 0.0,
     preflight: bool = True,
@@ -140,17 +141,25 @@ def train_classifier(
         InputError: where anything given cannot be used, or the loss is no longer finite.
     """
     run = plan_classifier(data, model, weights, settings, classes, fraction, per_class, split)
-    return run_planned(dataclasses.replace(run, minutes=minutes), out, device, listener, preflight)
+    return run_planned(dataclasses.replace(run, minutes=_minutes(minutes)), out, device, listener, preflight)
 
 
-def run_planned(run: Run, out: str | Path | None, device: str, listener: Listener, preflight: bool = True) -> Path:
+def _minutes(minutes: float) -> float:
+    if check_number(minutes, "minutes") < 0:
+        raise InputError(f"minutes must be at least 0, got {minutes}")
+    return float(minutes)
+
+
+def run_planned(
+    run: Run, out: str | Path | None, device: str | torch.device, listener: Listener, preflight: bool = True
+) -> Path:
     """Train as `plan` or `plan_classifier` worked out; arguments and result as those of `train`."""
-    target = Path(out) if out else None
+    target = Path(check_path(out, "out")) if out else None
     check_run_folder(target or Path("runs") / "new")
     return _run(run, target, pick_device(device), listener, None, preflight)
 
 
-def resume(out: str | Path | None = None, device: str = "auto", listener: Listener = Listener()) -> Path:
+def resume(out: str | Path | None = None, device: str | torch.device = "auto", listener: Listener = Listener()) -> Path:
     """Go on with a run from its last finished epoch; `out` None means the newest runs/train-N.
 
     On the same processor with as many threads the end is bit for bit that of a run which was never stopped.
