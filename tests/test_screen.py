@@ -7,11 +7,14 @@ import errno
 import io
 import logging
 import os
+import pickle
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +22,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import yolo_lite.cli as cli
 from tests.conftest import SMALL
@@ -274,3 +278,42 @@ def test_main_is_usable_in_a_thread(command: Callable[[Run], None]) -> None:
     thread.start()
     thread.join()
     assert results == [0]
+
+
+def test_a_warning_is_one_line_without_code(capsys: Capture, command: Callable[[Run], None]) -> None:
+    def run(args: argparse.Namespace) -> int:
+        warnings.warn("the kernels of\nCUDA cannot run", stacklevel=1)
+        return 0
+
+    command(run)
+    before = list(warnings.filters)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert main(["card"]) == 0
+    assert capsys.readouterr().err == "warning: the kernels of CUDA cannot run\n"
+    assert list(warnings.filters) == before
+
+
+def test_what_is_explained_anyway_brings_no_warning(
+    learnt: tuple[Path, Path], capsys: Capture, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Files of which Pillow and torch warn: metadata cut short, a pickle, a TorchScript archive."""
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12\0\x03\0\0\0\xff" + b"\0" * 9
+    picture = Image.new("RGB", (64, 64), "red")
+    picture.save("whole.jpg")
+    content = Path("whole.jpg").read_bytes()
+    segment = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
+    Path("exif.jpg").write_bytes(content[:2] + segment + content[2:])
+    Path("pickle.pt").write_bytes(pickle.dumps({"a": 1}, protocol=4))
+    with zipfile.ZipFile("script.pt", "w") as archive:
+        archive.writestr("script/constants.pkl", b"x")
+        archive.writestr("script/data.pkl", b"x")
+        archive.writestr("script/version", b"3")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        main(["inspect", "filters", "--image", "exif.jpg"])
+        assert capsys.readouterr().err == ""
+        for weights in ("pickle.pt", "script.pt"):
+            assert main(["detect", "--weights", weights]) == 2
+            (line,) = capsys.readouterr().err.splitlines()
+            assert line.startswith(f"error: {weights} ")

@@ -8,11 +8,12 @@ import logging
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yolo_lite
 from yolo_lite.cli import arguments as shared
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 done, 1 a video ended early or data has faults, 2 refused with a line, 130 interrupted; 129 and 143 where SIGHUP
     or SIGTERM ended it.
     """
-    with screens(), _signals(), _log():
+    with screens(), _signals(), _log(), _warnings():
         try:
             return _run(arguments)
         except WriteError as error:
@@ -161,6 +162,35 @@ def _log() -> Iterator[None]:
 class _Told(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         print(record.getMessage(), file=sys.stderr)
+
+
+@contextmanager
+def _warnings() -> Iterator[None]:
+    """Leave out warnings of what is explained or harmless, and write others in one line; -W and PYTHONWARNINGS win."""
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            for module, message in _EXPLAINED:
+                warnings.filterwarnings("ignore", message, module=module)
+            warnings.showwarning = _tell_warning
+        yield
+
+
+_EXPLAINED = (
+    (r"PIL\.", ""),  # of metadata that is not used, or of a file that then is refused or skipped
+    ("", "Detected pickle protocol"),  # torch, of a checkpoint that then is refused, as in the next
+    ("", "'torch.load' received a zip file"),
+)
+
+
+def _tell_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _remedy(args: argparse.Namespace) -> str:
