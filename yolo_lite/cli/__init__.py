@@ -54,7 +54,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         build_parser().print_help()
         return 2
     try:
-        with bars.heartbeat(args.command):
+        with bars.heartbeat(f"{args.command} {getattr(args, 'what', '')}".strip()):
             status: int = args.run(args)
             return status
     except WriteError:

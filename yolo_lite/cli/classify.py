@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_lite.cli import arguments
-from yolo_lite.cli.bars import counting
+from yolo_lite.cli.bars import bar, counting
 from yolo_lite.cli.train import run_minutes, run_settings, train_or_resume
 from yolo_lite.errors import InputError, counted, one_line
 
@@ -119,9 +119,9 @@ def _eval(args: argparse.Namespace) -> int:
 
     out = Path(args.out) if args.out else arguments.next_free("eval")
     check_can_create(out)
-    result = evaluate_classifier(
-        args.weights, args.data, args.on, args.device, args.classes, args.split, args.batch_size
-    )
+    chosen = (args.on, args.device, args.classes, args.split, args.batch_size)
+    with bar("batches") as on_progress:
+        result = evaluate_classifier(args.weights, args.data, *chosen, on_progress=on_progress)
     print(", ".join(f"{key} {value}" for key, value in result.settings.items()))
     print("", *report_table(result.report).split("\n"), sep="\n")
     make_folder(out)

@@ -184,6 +184,18 @@ def run_minutes(args: argparse.Namespace) -> float:
 @contextmanager
 def _train_progress(finished: list[float]) -> Iterator[tuple[Any, Any, Any]]:
     """Show a bar for the run, and a line for each epoch that is finished, whose number goes into the list."""
+
+    def on_epoch(row: Mapping[str, float], best: bool) -> None:
+        finished.append(row["epoch"])
+        print(_epoch_line(row, best))
+
+    with steps_bar() as on_step:
+        yield print, on_step, on_epoch
+
+
+@contextmanager
+def steps_bar() -> Iterator[Callable[[StepReport], None]]:
+    """Yield what shows, called after each step, a bar for the whole run."""
     bars: list[Progress] = []
 
     def on_step(report: StepReport) -> None:
@@ -196,12 +208,8 @@ def _train_progress(finished: list[float]) -> Iterator[tuple[Any, Any, Any]]:
         title, rate = f"epoch {report.epoch + 1}/{report.epochs}", f"{report.images_per_second:.0f} images/s"
         bars[0].update(done, title, f"{losses}, {rate}")
 
-    def on_epoch(row: Mapping[str, float], best: bool) -> None:
-        finished.append(row["epoch"])
-        print(_epoch_line(row, best))
-
     try:
-        yield print, on_step, on_epoch
+        yield on_step
     finally:
         while bars:
             bars.pop().close()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolo_lite.cli import arguments
-from yolo_lite.cli.train import run_settings
+from yolo_lite.cli.train import run_settings, steps_bar
 from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def _tune(args: argparse.Namespace) -> int:
     settings = run_settings(args, detector=args.task == "detect")
     out = args.out or Path("runs") / f"tune-{args.task}"
     device, given = args.device, (args.config, args.weights, settings, args.time)
-    result = tune(args.task, args.data, args.trials, out, *given, device, print, on_trial)
+    with steps_bar() as on_step:
+        result = tune(args.task, args.data, args.trials, out, *given, device, print, on_trial, on_step=on_step)
     command = "train --config" if args.task == "detect" else "classify train --model"
     start = f" --weights {shlex.quote(args.weights or arguments.DEFAULT)}" if args.weights or not args.config else ""
     print()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -141,6 +141,8 @@ def evaluate_classifier(
     shares: str | None = None,
     batch_size: int = 64,
     workers: int = -1,
+    *,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ClassEvaluation:
     """Score a classifier on one split of a data set.
 
@@ -151,6 +153,7 @@ def evaluate_classifier(
         device: auto, cpu, cuda or mps.
         classes: score pictures of these classes only.
         shares: how a folder without splits is divided; None for how it was in training. The seed is that of the training.
+        on_progress: called with how many batches are done, and of how many.
 
     Raises:
         InputError: where anything given cannot be used, or the data has a class that the weights do not know.
@@ -177,7 +180,7 @@ def evaluate_classifier(
     shape = checkpoint.config.input
     dataset = ClassDataset(truth.records, shape.image_size, shape.channels, shape.resize)
     with explain_out_of_memory(f"use a smaller --batch-size (now {batch_size})"):
-        outputs, labels = classify_split(model, dataset, batch_size, workers, where)
+        outputs, labels = classify_split(model, dataset, batch_size, workers, where, on_progress=on_progress)
     scores = model.scores(outputs).numpy()
     report = classification_report(labels.numpy(), scores.argmax(1), checkpoint.class_names)
     told = {"weights": str(source), "data": str(data), "split": name, "pictures": len(labels), "device": str(where)}
