@@ -34,8 +34,10 @@ from yolo_lite.errors import InputError, Stopped
 Capture = pytest.CaptureFixture[str]
 Run = Callable[[argparse.Namespace], int]
 
-HOSTILE = "cat\x1b[2J\x1b]0;owned\x07\nerror: forged\u202e"  # clears the screen, renames the window, forges a line
-SHOWN = "cat\\x1b[2J\\x1b]0;owned\\x07\\nerror: forged\\u202e"
+HOSTILE = (
+    "cat\x1b[2J\x1b]0;owned\x07\nerror: forged\u202e\r\x9b2J"  # clears the screen, renames the window, forges a line
+)
+SHOWN = "cat\\x1b[2J\\x1b]0;owned\\x07\\nerror: forged\\u202e\\r\\x9b2J"
 COMMAND = [sys.executable, "-m", "yolo_lite"]
 
 
@@ -59,7 +61,10 @@ def raising(error: BaseException) -> Run:
 
 
 def harmless(text: str) -> bool:
-    return not any(character < " " and character not in "\n\t" for character in text) and "\u202e" not in text
+    return not any(character < " " and character not in "\n\t" for character in text) and not set(text) & {
+        "\u202e",
+        "\x9b",
+    }
 
 
 def test_a_screen_shows_what_a_terminal_would_obey() -> None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
-from yolo_lite.errors import counted
+from yolo_lite.errors import counted, one_line
 from yolo_lite.structures import Classification, Detections, GridView, Image, Letterbox
 
 _CURVES = {"loss_total": "training", "val_loss": "validation"}
@@ -249,6 +249,7 @@ def _draw_label(
     image_hw: tuple[int, ...],
 ) -> None:
     """Write on a plate above the box, or inside it where there is no room above."""
+    text = one_line(text)  # control characters are no glyphs, and some make the font engine fail
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     width, height = right - left + 6, bottom - top + 6
     x = max(0.0, min(corner[0], image_hw[1] - width))
