@@ -236,3 +236,28 @@ def test_a_classification_is_checked() -> None:
         one_line(lambda count=count: shown.top(count))  # type: ignore[misc]
     for scores, names in (([], []), ([0.5], ["a", "b"]), ([[0.5, 0.5]], ["a", "b"]), (["x"], ["a"]), ([1.0], "a")):
         one_line(lambda scores=scores, names=names: Classification(scores, names))  # type: ignore[misc]
+
+
+def test_other_arguments_that_are_none_are_refused(weights: Path, learnt: tuple[Path, Path]) -> None:
+    data, detector = learnt[1], Detector(weights, "cpu")
+    other: Any = 3
+    assert "split must be" in one_line(lambda: evaluate(weights, data, split=other, device="cpu"))
+    assert "split must be" in one_line(lambda: evaluate(weights, data, split=None, device="cpu"))  # type: ignore[arg-type]
+    assert "split must be" in one_line(lambda: evaluate_classifier(weights, data, split=other, device="cpu"))
+    given: Any = {"batch_size": 8}
+    assert "settings must be EvaluationSettings" in one_line(
+        lambda: evaluate(weights, data, device="cpu", settings=given)
+    )
+    assert "video must be a path" in one_line(lambda: list(detector.stream(other)))
+    assert "cfg must be a path" in one_line(lambda: Detector.from_darknet(other, weights))
+    picture = data / "images" / "0001.png"
+    for box in ("abcd", [1, 2, 3], [1, 2, 3, "4"], None, [1, 2, 3, float("nan")]):
+        given = box
+        assert "box must be" in one_line(lambda: detector.explain(picture, given))  # noqa: B023
+    assert detector.explain(picture, np.array([1, 2, 50, 60]))
+
+
+def test_names_in_a_set_have_the_same_order_every_time() -> None:
+    from yolo_lite.checks import check_class_names
+
+    assert check_class_names({"b", "a", "c"}) == ("a", "b", "c")

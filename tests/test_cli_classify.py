@@ -417,7 +417,7 @@ def test_training_never_opens_the_test_split_and_eval_names_what_is_broken(capsy
         (["--data", "set", "--weights", "none"], "name a --model to train from scratch"),
         (["--data", "set", "--model", "lenet", "--split", "50/20/20"], "--split takes percentages"),
         (["--data", "set", "--model", "lenet", "--fraction", "0"], "--fraction must be above 0"),
-        (["--data", "set", "--model", "lenet", "--epochs", "0"], "'train.epochs' must be at least 1, got 0"),
+        (["--data", "set", "--model", "lenet", "--set", "train.epochs=0"], "'train.epochs' must be at least 1, got 0"),
         (["--data", "set", "--model", "lenet", "--image-size", "8"], "8 x 8 is too small for lenet"),
         (["--data", "set", "--model", "lenet", "--set", "train.schedule=step"], "train.schedule must be one of"),
         (["--data", "set", "--model", "lenet", "--set", "train.optimizer=adm"], "train.optimizer must be one of"),

@@ -94,7 +94,24 @@ def check_class_names(value: Any, known: Sequence[str] = ()) -> tuple[str, ...] 
             raise InputError(
                 f"classes must be names{there}, not numbers or the like: got {shown(name)}; pass {example}"
             )
+    if isinstance(value, set | frozenset):
+        names = tuple(sorted(names))  # their own order differs from run to run
     return tuple(str(name) for name in names)
+
+
+def check_split(value: Any) -> str:
+    """Return the name of a split; raise InputError for anything but a text."""
+    if not isinstance(value, str):
+        raise InputError(f"split must be train, val or test, got {shown(value)}")
+    return value
+
+
+def check_box(value: Any, name: str = "box") -> list[float]:
+    """Return a box, x1, y1, x2, y2, as four numbers; raise InputError for anything else."""
+    sides = value.tolist() if hasattr(value, "tolist") else value
+    if not isinstance(sides, Sequence) or isinstance(sides, str | bytes) or len(sides) != 4:
+        raise InputError(f"{name} must be four numbers x1, y1, x2, y2, got {shown(value)}")
+    return [check_number(side, name) for side in sides]
 
 
 def check_path(value: Any, name: str) -> str:

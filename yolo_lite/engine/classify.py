@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import torch
 
-from yolo_lite.checks import check_class_names, check_path, check_whole
+from yolo_lite.checks import check_class_names, check_path, check_split, check_whole
 from yolo_lite.data.class_dataset import ClassDataset, read_record, to_input
 from yolo_lite.data.class_sets import DEFAULT_SHARES, align_classes, read_classes_to_score
 from yolo_lite.engine.checkpoint import build_classifier_from_checkpoint, load_checkpoint
@@ -159,7 +159,7 @@ def evaluate_classifier(
         InputError: where anything given cannot be used, or the data has a class that the weights do not know.
     """
     batch_size, workers = check_whole(batch_size, "batch_size"), check_whole(workers, "workers", minimum=-1)
-    data = check_path(data, "data")
+    data, split = check_path(data, "data"), None if split is None else check_split(split)
     source = find_weights(check_path(weights, "weights"))
     checkpoint = load_checkpoint(source)
     classes = check_class_names(classes, checkpoint.class_names)

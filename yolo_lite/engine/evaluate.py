@@ -12,7 +12,15 @@ from typing import Any
 
 import torch
 
-from yolo_lite.checks import check_class_names, check_path, check_share, check_side_lengths, check_whole
+from yolo_lite.checks import (
+    check_class_names,
+    check_path,
+    check_share,
+    check_side_lengths,
+    check_split,
+    check_whole,
+    shown,
+)
 from yolo_lite.config import check_image_size
 from yolo_lite.data.coco import read_json
 from yolo_lite.data.datasets import DetectionDataset, check_pictures
@@ -123,7 +131,7 @@ def evaluate(
     """
     settings = _checked(settings)
     resamples = check_whole(resamples, "resamples", minimum=0)
-    data = check_path(data, "data")
+    data, split = check_path(data, "data"), check_split(split)
     source = find_weights(check_path(weights, "weights"))
     checkpoint = load_checkpoint(source)
     classes = check_class_names(classes, checkpoint.class_names)
@@ -155,6 +163,8 @@ def evaluate(
 
 def _checked(settings: EvaluationSettings) -> EvaluationSettings:
     """Return the settings as numbers; raise InputError where one cannot be used."""
+    if not isinstance(settings, EvaluationSettings):
+        raise InputError(f"settings must be EvaluationSettings(score_threshold=...), got {shown(settings)}")
     return EvaluationSettings(
         check_share(settings.score_threshold, "score_threshold"),
         check_share(settings.iou_threshold, "iou_threshold"),
@@ -182,7 +192,7 @@ def evaluate_detections(
     """
     classes, detections = check_class_names(classes), Path(check_path(detections, "detections"))
     resamples = check_whole(resamples, "resamples", minimum=0)
-    whole = read_split(check_path(data, "data"), split, difficult=difficult)
+    whole = read_split(check_path(data, "data"), check_split(split), difficult=difficult)
     rows = check_rows(read_json(detections), whole, detections)
     truth = read_split(data, split, classes, difficult) if classes else whole
     rows = [row for row in rows if row["category_id"] in truth.category_ids]

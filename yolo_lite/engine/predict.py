@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import torch
 
-from yolo_lite.checks import check_class_names, check_path, check_share, check_side_lengths, check_whole
+from yolo_lite.checks import check_box, check_class_names, check_path, check_share, check_side_lengths, check_whole
 from yolo_lite.config import check_image_size
 from yolo_lite.data.images import pillow_to_rgb, read_image
 from yolo_lite.data.sources import Video, batches, open_video, read_frames
@@ -96,7 +96,8 @@ class Detector:
         Raises:
             InputError: for a layer that is not known, or weights that do not fit.
         """
-        checkpoint = load_darknet(Path(cfg), Path(weights), Path(names) if names else None, resize)
+        files = Path(check_path(cfg, "cfg")), Path(check_path(weights, "weights"))
+        checkpoint = load_darknet(*files, Path(check_path(names, "names")) if names else None, resize)
         return cls(checkpoint, **settings)
 
     @overload
@@ -131,7 +132,7 @@ class Detector:
         Raises:
             InputError: where it is no video, or at the end if it ends early.
         """
-        opened = video if isinstance(video, Video) else open_video(Path(video))
+        opened = video if isinstance(video, Video) else open_video(Path(check_path(video, "video")))
         for frames in batches(read_frames(opened), self.batch_size):
             yield from zip(frames, self._detect(frames))
 
@@ -147,7 +148,7 @@ class Detector:
             Reports in input pixels.
         """
         _, letterbox, raw = self._raw(picture)
-        inner = letterbox.boxes_to_input([list(box)])[0].tolist()
+        inner = letterbox.boxes_to_input([check_box(box)])[0].tolist()
         return explain(raw, self.model.decode, inner, self.score_threshold, self.iou_threshold)
 
     @torch.inference_mode()
