@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shlex
 import shutil
 import struct
@@ -131,7 +132,7 @@ def test_stopped_detection_keeps_what_is_finished(
     assert main([*command, "--batch-size", "3", "--save-json", "rows.json"]) in (130, 143)
     lines = capsys.readouterr().out.splitlines()
     assert lines[-2:] == [
-        "stopped after 6 of 8 images: 12 objects in 6 pictures; annotated: runs/detect-1/",
+        "finished 6 of 8 images: 12 objects in 6 pictures; annotated: runs/detect-1/",
         "rows: rows.json",
     ]
     written = sorted(file.name for file in Path("runs/detect-1").iterdir())
@@ -151,7 +152,7 @@ def test_a_stopped_video_is_playable_and_its_rows_are_kept(
     stop_after(monkeypatch, 2, KeyboardInterrupt())
     command = ["detect", "--weights", str(learnt[0] / "best.pt"), "--source", "film.mp4", "--batch-size", "2"]
     assert main([*command, "--score-threshold", "0.005", "--save-json", "rows.json"]) == 130
-    assert "stopped after 4 of 8 frames; annotated: runs/detect-1/film.mp4\nrows: rows.json" in capsys.readouterr().out
+    assert "finished 4 of 8 frames; annotated: runs/detect-1/film.mp4\nrows: rows.json" in capsys.readouterr().out
     assert sum(1 for _ in sources.read_frames(sources.open_video(Path("runs/detect-1/film.mp4")))) == 4
     assert {row["image_id"] for row in json.loads(Path("rows.json").read_text())} <= {0, 1, 2, 3}
 
@@ -163,7 +164,7 @@ def test_detection_stopped_at_once_leaves_nothing(
     stop_after(monkeypatch, 0, KeyboardInterrupt())
     command = ["detect", "--weights", str(learnt[0] / "best.pt"), "--source", str(learnt[1] / "images")]
     assert main([*command, "--save-json", "rows.json"]) == 130
-    assert "stopped after 0 of 8 images" in capsys.readouterr().out
+    assert "finished 0 of 8 images" in capsys.readouterr().out
     assert [(path.name, path.read_text()) for path in Path().iterdir()] == [("rows.json", '[{"older": 1}]')]
 
 
@@ -173,7 +174,7 @@ def test_a_stopped_evaluation_keeps_its_rows(
     stop_after(monkeypatch, 2, KeyboardInterrupt())
     command = ["eval", "--weights", str(learnt[0] / "best.pt"), "--data", str(learnt[1]), "--batch-size", "3"]
     assert main([*command, "--save-json", "rows.json"]) == 130
-    assert "stopped after 6 of 8 images; rows: rows.json, incomplete" in capsys.readouterr().out
+    assert "finished 6 of 8 images; rows: rows.json, incomplete" in capsys.readouterr().out
     assert {row["image_id"] for row in json.loads(Path("rows.json").read_text())} == {1, 2, 3, 4, 5, 6}
     assert not Path("runs").exists()
 
@@ -432,7 +433,7 @@ def test_data_that_is_none_is_refused_before_training(capsys: pytest.CaptureFixt
     Path("txt/labels").mkdir()
     Path("txt/data.yaml").write_text("names: [a]\n")
     Image.new("RGB", (8, 8)).save("txt/images/a.png")
-    assert "0 of 1 pictures in txt/images have labels" in refused(capsys, "train", "--data", "txt")
+    assert "0 of 1 picture in txt/images have labels" in refused(capsys, "train", "--data", "txt")
     assert "train needs --data" in refused(capsys, "train")
 
 
@@ -440,13 +441,13 @@ def test_data_that_is_none_is_refused_before_training(capsys: pytest.CaptureFixt
     ("arguments", "message"),
     [
         (["--set", "train.lrr=1"], "unknown key 'train.lrr'; did you mean 'train.lr'?"),
-        (["--image-size", "100"], "image size must be multiples of 32, got 100 x 100 (height x width); try 96 96"),
+        (["--image-size", "100"], "--image-size must be multiples of 32, got 100 x 100 (height x width); try 96 96"),
         (["--image-size", "64", "64", "64"], "--image-size takes one side, or height and width"),
         (["--classes", "disk"], "did you mean 'disc'?"),
         (["--fraction", "2"], "--fraction must be above 0 and at most 1"),
         (["--weights", "nothing.pt"], "nothing.pt does not exist; shipped weights:"),
         (["--config", "huge"], "huge does not exist; shipped configs:"),
-        (["--epochs", "0"], "'train.epochs' must be at least 1, got 0"),
+        (["--set", "train.epochs=0"], "'train.epochs' must be at least 1, got 0"),
         (["--out", "file/run"], "cannot create the folder file/run"),
         (["--device", "gpu"], "--device must be one of auto, cpu, cuda, mps"),
         (["--resume", "--out", "none"], "none/last.pt does not exist"),
@@ -459,6 +460,36 @@ def test_bad_settings_get_one_line(
     Path("file").write_text("")
     assert message in refused(capsys, "train", "--data", str(coco_set()), *arguments)
     assert not Path("runs").exists()
+
+
+NUMBERS = {
+    "train": "epochs batch-size seed accumulate image-size",
+    "classify train": "epochs batch-size seed accumulate image-size per-class",
+    "classify eval": "batch-size",
+    "classify predict": "batch-size",
+    "tune --task detect": "epochs batch-size seed image-size trials",
+    "detect": "batch-size image-size max-detections",
+    "eval": "batch-size image-size max-detections bootstrap",
+    "bench train": "batch-size image-size workers steps",
+    "bench model": "classes",
+    "data show": "image-size seed images",
+    "data subset": "images per-class seed",
+    "inspect model": "image-size classes",
+    "inspect grid": "image-size",
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "flag"), [(command, flag) for command, flags in NUMBERS.items() for flag in flags.split()]
+)
+def test_a_bad_number_is_blamed_on_its_own_flag(capsys: pytest.CaptureFixture[str], command: str, flag: str) -> None:
+    for value in ["-2", "1.5", "many", ""] + ["0"] * (flag not in ("seed", "workers")):
+        with pytest.raises(SystemExit) as stopped:
+            main([*command.split(), f"--{flag}={value}"])
+        assert stopped.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: argument --{flag}: expected ")
+        assert f"got {value!r}" in line
 
 
 def test_an_unknown_key_in_a_file_is_named(coco_set: MakeSet, capsys: pytest.CaptureFixture[str]) -> None:
@@ -509,6 +540,25 @@ def test_an_annotated_picture_never_replaces_a_neighbour_of_its_source(
     command = ("detect", "--weights", str(learnt[0] / "best.pt"), "--source", "in/p.bmp", "--out", "in")
     assert "would replace in/p.jpg; choose another --out" in refused(capsys, *command)
     assert Path("in/p.jpg").read_bytes() == before
+
+
+def test_one_of_everything_is_told_in_the_singular(coco_set: MakeSet, capsys: pytest.CaptureFixture[str]) -> None:
+    data = coco_set({"train": 12}, objects=1)
+    command = ["train", "--data", str(data), "--epochs", "1", "--classes", "square", "--out", "run", *SET]
+    assert main(command) == 0
+    assert main([*command[:-1], command[-1], "--resume"]) == 2
+    captured = capsys.readouterr()
+    text = captured.out + captured.err
+    assert "train: 11 images, " in text  # what is left to train on once one is set aside
+    assert "1 training picture is set aside by seed 0: 1 image, " in text
+    assert "has finished its 1 epoch;" in text
+    assert (
+        main(["detect", "--weights", "run/best.pt", "--source", str(data / "images" / "0001.png"), "--out", "o"]) == 0
+    )
+    assert main(["data", "check", "--data", str(data)]) == 0
+    text += capsys.readouterr().out
+    wrong = re.findall(r"(?<![\d.,/])1 (?:images|boxes|classes|epochs|pictures|objects|faults|steps|threads)\b", text)
+    assert not wrong, text
 
 
 def test_an_annotation_file_trained_on_is_scored_on_what_was_held_out(

@@ -165,7 +165,7 @@ def test_stopped_prediction_writes_what_is_finished(
     command = ["classify", "predict", "--weights", str(shapes[0]), "--batch-size", "3", "--source", *sources]
     assert main(command) == 130
     assert re.search(
-        r"^stopped after 6 of 10 images: .*; scores: runs/predict-1/predictions.csv$", capsys.readouterr().out, re.M
+        r"^finished 6 of 10 images: .*; scores: runs/predict-1/predictions.csv$", capsys.readouterr().out, re.M
     )
     rows = read_rows("runs/predict-1/predictions.csv")
     assert [Path(row["file"]).name for row in rows] == [
@@ -174,7 +174,7 @@ def test_stopped_prediction_writes_what_is_finished(
         "square-001.png",
     ]
     assert main(command) == 130
-    assert "stopped after 0 of 10 images: nothing is written" in capsys.readouterr().out
+    assert "finished 0 of 10 images: nothing is written" in capsys.readouterr().out
     assert [path.name for path in Path("runs").iterdir()] == ["predict-1"]
 
 
@@ -448,7 +448,7 @@ def test_training_never_opens_the_test_split_and_eval_names_what_is_broken(capsy
         (["--data", "set", "--weights", "none"], "name a --model to train from scratch"),
         (["--data", "set", "--model", "lenet", "--split", "50/20/20"], "--split takes percentages"),
         (["--data", "set", "--model", "lenet", "--fraction", "0"], "--fraction must be above 0"),
-        (["--data", "set", "--model", "lenet", "--epochs", "0"], "'train.epochs' must be at least 1, got 0"),
+        (["--data", "set", "--model", "lenet", "--set", "train.epochs=0"], "'train.epochs' must be at least 1, got 0"),
         (["--data", "set", "--model", "lenet", "--image-size", "8"], "8 x 8 is too small for lenet"),
         (["--data", "set", "--model", "lenet", "--set", "train.schedule=step"], "train.schedule must be one of"),
         (["--data", "set", "--model", "lenet", "--set", "train.optimizer=adm"], "train.optimizer must be one of"),

@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from yolo_lite.errors import counted, printable, reason
+from yolo_lite.errors import are, counted, one_line, printable, reason
 
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 epochs"), (1, "1 epoch"), (2, "2 epochs"), (1234, "1,234 epochs")])
@@ -39,3 +39,11 @@ def test_a_reason_is_the_systems_own_words() -> None:
     assert reason(PermissionError(13, "Permission denied", "/some/file")) == "Permission denied"
     assert reason(OSError("image file is truncated\n(3 bytes)")) == "image file is truncated (3 bytes)"
     assert reason(ValueError()) == "ValueError"
+
+
+def test_a_name_stays_on_its_line() -> None:
+    assert one_line("cat\nerror: forged\x1b[2J") == "cat\\nerror: forged\\x1b[2J"
+
+
+def test_a_verb_agrees_with_its_number() -> None:
+    assert [are(number) for number in (0, 1, 2)] == ["are", "is", "are"]

@@ -138,3 +138,28 @@ def test_where_there_are_no_locks_it_is_said(tmp_path: Path, monkeypatch: pytest
     with locked(tmp_path, "wait", lines.append):
         pass
     assert lines == [f"{tmp_path} cannot be locked here (No locks available): start no other run in it"]
+
+
+def test_a_large_file_is_named_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from yolo_lite.data.coco import read_json
+
+    path = tmp_path / "instances_train.json"
+    path.write_text("[" + " " * 1_999_998 + "]")
+    caplog.set_level("INFO", logger="yolo_lite")
+    assert read_json(path) == []
+    assert caplog.messages == []
+    monkeypatch.setattr("yolo_lite.files._LARGE", 2_000_000)
+    assert read_json(path) == []
+    assert caplog.messages == [f"reading {path} (2 MB)"]
+
+
+def test_full_memory_is_no_fault_of_the_file(tmp_path: Path) -> None:
+    def full(part: Path) -> None:
+        part.write_text("half")
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
+
+    with pytest.raises(RuntimeError, match="allocate"):
+        write_atomically(tmp_path / "a", full)
+    assert not list(tmp_path.iterdir())

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from yolo_lite.errors import InputError, reason
+from yolo_lite.errors import InputError, is_memory_full, reason
 
 _FULL = 2**16  # free bytes, with the unfinished file still there
+_LARGE = 50_000_000  # bytes; a JSON file of this size takes some six seconds
 _LONGEST = 255  # bytes of a file name on every common file system
 
 
@@ -34,6 +36,16 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path}: line {line} is not UTF-8 text; save the file as UTF-8") from error
 
 
+def note_large(path: Path) -> None:
+    """Log that a file is being read where that takes more than some seconds."""
+    try:
+        size = path.stat().st_size
+    except OSError:
+        return  # whoever reads it will say why
+    if size >= _LARGE:
+        logging.getLogger(__name__).info("reading %s (%s MB)", path, f"{size / 1e6:,.0f}")
+
+
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it; on any failure nothing is left.
 
@@ -45,6 +57,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         write(part)
         os.replace(part, path)
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError, in words of its own
+        if is_memory_full(error):
+            raise
         full = isinstance(error, RuntimeError) and shutil.disk_usage(path.parent).free < _FULL
         raise InputError(f"cannot write {path}: {'no space is left on the disk' if full else reason(error)}") from error
     finally:

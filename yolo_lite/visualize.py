@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image as PillowImage
 from PIL import ImageDraw
 
-from yolo_lite.errors import printable
+from yolo_lite.errors import counted, one_line
 from yolo_lite.fonts import SizedFont, fonts_for, pieces, sized
 from yolo_lite.structures import Classification, Detections, GridView, Image, Letterbox
 
@@ -211,9 +211,9 @@ def draw_grids(image: Image, grids: Sequence[GridView], path: Path) -> None:
                 colour = np.array(class_colour(int(label))) / 255
                 axes.plot([x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], color=colour, lw=0.4 + 3 * score)
         titles = (
-            f"{rows} x {columns} cells of {grid.stride} pixels, {_times(grid.responsible.sum(), 'responsible cell')}",
+            f"{rows} x {columns} cells of {grid.stride} pixels, {counted(int(grid.responsible.sum()), 'responsible cell')}",
             "likeliest class of each cell",
-            f"{_times(len(grid.before), 'box', 'boxes')} before suppression",
+            f"{counted(len(grid.before), 'box', 'boxes')} before suppression",
             f"{len(grid.after)} after",
         )
         for axes, title in zip(row, titles):
@@ -287,10 +287,6 @@ def _families(paths: Sequence[Path]) -> list[str]:
     return [FontProperties(fname=str(path)).get_name() for path in paths]
 
 
-def _times(count: int, noun: str, plural: str = "") -> str:
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
-
-
 class _Letters:
     """Writes texts of one size on plates, each letter in the first font that has it."""
 
@@ -302,7 +298,7 @@ class _Letters:
     ) -> None:
         """Write on a plate above the box, or inside it where there is no room above."""
         draw = ImageDraw.Draw(canvas)
-        parts = [(part, sized(path, self._size)) for part, path in pieces(printable(text), self._fonts)]
+        parts = [(part, sized(path, self._size)) for part, path in pieces(one_line(text), self._fonts)]
         left, top, right, bottom = _extent(draw, parts)
         width, height = right - left + 6, bottom - top + 6
         x = max(0.0, min(corner[0], canvas.width - width))
@@ -339,7 +335,7 @@ def _write(canvas: PillowImage.Image, start: tuple[float, float], parts: _Parts,
     x, y = start
     for part, sized_font in parts:
         if sized_font.scale == 1:
-            draw.text((x, y), _flat(part), fill=fill, font=sized_font.font, anchor="ls", embedded_color=True)
+            draw.text((x, y), part, fill=fill, font=sized_font.font, anchor="ls", embedded_color=True)
         else:
             _paste(canvas, (x, y), part, sized_font)
         x += _advance(part, sized_font)
@@ -349,21 +345,17 @@ def _paste(canvas: PillowImage.Image, start: tuple[float, float], text: str, siz
     """Write letters of bitmaps, such as emoji in colour, at the one size that their font has, and shrink them."""
     left, top, right, bottom = (round(value / sized_font.scale) for value in _box(text, sized_font))
     layer = PillowImage.new("RGBA", (max(1, right - left), max(1, bottom - top)))
-    ImageDraw.Draw(layer).text((-left, -top), _flat(text), font=sized_font.font, anchor="ls", embedded_color=True)
+    ImageDraw.Draw(layer).text((-left, -top), text, font=sized_font.font, anchor="ls", embedded_color=True)
     small = layer.resize([max(1, round(side * sized_font.scale)) for side in layer.size])
     canvas.paste(small, (round(start[0] + left * sized_font.scale), round(start[1] + top * sized_font.scale)), small)
 
 
 def _box(text: str, sized_font: SizedFont) -> tuple[float, ...]:
-    return tuple(value * sized_font.scale for value in sized_font.font.getbbox(_flat(text), anchor="ls"))
+    return tuple(value * sized_font.scale for value in sized_font.font.getbbox(text, anchor="ls"))
 
 
 def _advance(text: str, sized_font: SizedFont) -> float:
-    return sized_font.font.getlength(_flat(text)) * sized_font.scale
-
-
-def _flat(text: str) -> str:
-    return text.replace("\n", " ")
+    return sized_font.font.getlength(text) * sized_font.scale
 
 
 class SheetPicture(NamedTuple):
@@ -460,7 +452,7 @@ def plot_stats(
     sizes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     heat, _, _ = np.histogram2d(centres[:, 1], centres[:, 0], bins=32, range=((0, 1), (0, 1)))
     places.imshow(heat, extent=(0, 1, 1, 0), cmap="viridis")
-    places.set(title=f"centres of {len(centres):,} objects")
+    places.set(title=f"centres of {counted(len(centres), 'object')}")
     for axes in (bars, sizes):
         axes.grid(alpha=0.3)
         axes.legend()

@@ -120,7 +120,7 @@ def test_a_damaged_bin_is_refused_with_layer_and_byte(
         pytest.param("0=2 1=3", "0=two 1=3", "layer first: 0=two is not a whole number", id="not a number"),
         pytest.param("6=54", "6=53", "layer first: 53 weights do not fit 2 outputs", id="weight count"),
         pytest.param("6=54", "6=-54", "layer first: -54 weights do not fit", id="negative"),
-        pytest.param("6=54", "6=99999999999998", "layer first: 99999999999998 weights do not fit", id="huge"),
+        pytest.param("6=54", "6=99999999999998", "layer first: 99,999,999,999,998 weights do not fit", id="huge"),
         pytest.param("6=54", "6=56", "layer first: 56 weights do not fit a 3 x 3 kernel", id="kernel"),
         pytest.param("11=3", "11=5", "layer first: only square, undilated", id="not square"),
         pytest.param(" 9=2", " 9=1", "layer first: activation 9=1 is not read", id="activation"),

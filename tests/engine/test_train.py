@@ -240,7 +240,7 @@ def test_no_two_runs_share_a_folder(coco_set: MakeSet, tmp_path: Path) -> None:
         train(data, config=config_with(), out=tmp_path / "other", device="cpu", listener=Listener(on_epoch=stop))
     assert refusals == [
         f"{tmp_path / 'run'} already holds a run; add --resume to go on with it, or choose another --out",
-        f"the run in {tmp_path / 'run'} has finished its 1 epochs; nothing to resume",
+        f"the run in {tmp_path / 'run'} has finished its 1 epoch; nothing to resume",
     ]
     refusals.clear()
 

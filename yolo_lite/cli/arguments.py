@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NoReturn
 
-from yolo_lite.errors import InputError, printable
+from yolo_lite.errors import InputError
 from yolo_lite.files import claim_folder, give_back
 
 DEVICE_HELP = "auto (default: cuda, then mps, then cpu), cpu, cuda, cuda:1 or mps"
@@ -22,6 +23,20 @@ DEFAULT = "yolo_lite-shuffle-coco"
 WEIGHTS_HELP = "a checkpoint, or the bare name of a shipped one"
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser that refuses in one line, as everything else does."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with the message and where help is to be had."""
+        self.exit(2, f"error: {' '.join(message.split())}; {self.prog} --help lists what there is\n")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        stream = file or sys.stderr
+        for line in message.splitlines(keepends=True):  # a screen takes a line at a time
+            if stream:
+                stream.write(line)
+
+
 def add_weights(parser: argparse.ArgumentParser) -> None:
     """Add --weights."""
     parser.add_argument("--weights", type=text, help=f"{WEIGHTS_HELP}; default: the shipped {DEFAULT}")
@@ -29,12 +44,12 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Add what every training takes."""
-    parser.add_argument("--epochs", type=int, help="default: what the configuration says")
-    parser.add_argument("--image-size", type=int, nargs="+", metavar="N", help="side, or height and width")
-    parser.add_argument("--batch-size", type=int, help="default: what the configuration says")
+    parser.add_argument("--epochs", type=positive, help="default: what the configuration says")
+    parser.add_argument("--image-size", type=positive, nargs="+", metavar="N", help="side, or height and width")
+    parser.add_argument("--batch-size", type=positive, help="default: what the configuration says")
     parser.add_argument("--device", default="auto", help=DEVICE_HELP)
     parser.add_argument("--out", type=text, help="folder of the run; default: the next free runs/train-N")
-    parser.add_argument("--seed", type=int, help="of weights, order and augmentation; default 0")
+    parser.add_argument("--seed", type=seed, help="of weights, order and augmentation; default 0")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out (default: the newest)")
     parser.add_argument(
         "--time", type=text, metavar="20m", help="what the run may take (20m, 1h30m, 90s): sets the epochs to fit"
@@ -103,7 +118,7 @@ def note_missing_letters(names: Iterable[str], font: Path | None) -> None:
 def add_model_settings(parser: argparse.ArgumentParser, score: float, iou: float, batch: int) -> None:
     """Add what chooses input, device and detections, with these defaults."""
     size_help = "side, or height and width, multiples of 32; default: what the weights were trained at"
-    parser.add_argument("--image-size", type=int, nargs="+", metavar="N", help=size_help)
+    parser.add_argument("--image-size", type=positive, nargs="+", metavar="N", help=size_help)
     parser.add_argument("--batch-size", type=positive, default=batch, help=f"default {batch}")
     parser.add_argument("--device", default="auto", help=DEVICE_HELP)
     parser.add_argument(
@@ -113,12 +128,16 @@ def add_model_settings(parser: argparse.ArgumentParser, score: float, iou: float
     parser.add_argument("--max-detections", type=positive, default=300, help="the most for one picture; default 300")
 
 
-def image_size(sides: Sequence[int] | None) -> tuple[int, int] | None:
-    """Return (height, width) from the one or two numbers of --image-size."""
+def image_size(sides: Sequence[int] | None, *, detector: bool = True) -> tuple[int, int] | None:
+    """Return (height, width) from the one or two numbers of --image-size, of a detector multiples of 32."""
+    from yolo_lite.config import check_image_size
+
     if sides is None:
         return None
     if len(sides) > 2:
         raise InputError(f"--image-size takes one side, or height and width, got {len(sides)} numbers")
+    if detector:
+        check_image_size((sides[0], sides[-1]), name="--image-size")
     return sides[0], sides[-1]
 
 
@@ -137,15 +156,24 @@ def names(text: str) -> list[str]:
     return names
 
 
-def one_line(text: str) -> str:
-    """Return a text that holds a file's name so that it fits on one line of a terminal."""
-    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
-
-
 def positive(text: str) -> int:
     """Return a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    """Return a whole number from 0 to 2**53."""
+    if not text.isdecimal() or int(text) > 2**53:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 2**53, got {text!r}")
+    return int(text)
+
+
+def workers(text: str) -> int:
+    """Return a whole number of at least -1."""
+    if not text.removeprefix("-").isdecimal() or int(text) < -1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, or -1 for auto, got {text!r}")
     return int(text)
 
 

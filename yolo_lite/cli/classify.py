@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_lite.cli import arguments
+from yolo_lite.cli.bars import bar, counting
 from yolo_lite.cli.train import run_minutes, run_settings, train_or_resume
-from yolo_lite.errors import InputError, counted
+from yolo_lite.errors import InputError, counted, one_line
 
 if TYPE_CHECKING:
     from yolo_lite.engine.classify import ClassEvaluation, Classifier
@@ -83,18 +84,17 @@ def _train(args: argparse.Namespace) -> int:
     from yolo_lite.engine.train import train_classifier
 
     def start(listener: Listener) -> Path:
-        settings = run_settings(args)
+        settings = run_settings(args, detector=False)
         fraction = 1.0 if args.fraction is None else args.fraction
         rest = (args.classes, fraction, args.per_class or 0, args.split or "70/15/15", args.out, args.device, listener)
         return train_classifier(args.data, args.model, args.weights, settings, *rest, run_minutes(args), args.preflight)
 
     folder = train_or_resume(args, "classify train", start)
-    if folder is None:
-        return 130
     about = load_checkpoint(folder / "best.pt").about
     where = shlex.quote(str(folder / "best.pt"))
     only = f" --classes {shlex.quote(','.join(about['classes']))}" if about["classes"] else ""
-    print(f"\ndone: {folder / 'best.pt'} holds the best weights, {folder / 'results.png'} the curves. Next:")
+    print()
+    print(f"done: {folder / 'best.pt'} holds the best weights, {folder / 'results.png'} the curves. Next:")
     print(f"  yolo-lite classify eval --weights {where} --data {shlex.quote(about['data'])}{only}")
     print(f"  yolo-lite classify predict --weights {where} --source your_picture.jpg")
     return 0
@@ -121,11 +121,11 @@ def _eval(args: argparse.Namespace) -> int:
     if args.out:
         check_can_create(Path(args.out))
     with arguments.output_folder(args.out, "eval") as out:
-        result = evaluate_classifier(
-            args.weights, args.data, args.on, args.device, args.classes, args.split, args.batch_size
-        )
+        chosen = (args.on, args.device, args.classes, args.split, args.batch_size)
+        with bar("batches") as on_progress:
+            result = evaluate_classifier(args.weights, args.data, *chosen, on_progress=on_progress)
         print(", ".join(f"{key} {value}" for key, value in result.settings.items()))
-        print(f"\n{report_table(result.report)}")
+        print("", *report_table(result.report).split("\n"), sep="\n")
         arguments.note_missing_letters(result.class_names, args.font)
         _write_evaluation(result, out, args.font)
     return 0
@@ -141,17 +141,21 @@ def _write_evaluation(result: ClassEvaluation, out: Path, font: Path | None) -> 
     confusion, names, examples = result.report.confusion, result.class_names, result.examples(_EXAMPLES)
     write_atomically(out / "confusion.png", lambda part: plot_confusion(confusion, names, part, font=font))
     write_atomically(out / "examples.png", lambda part: draw_classifications(examples, part, font=font))
+    print()
     print(
-        f"\nmetrics: {out / 'metrics.json'}, confusion matrix: {out / 'confusion.png'}, examples: {out / 'examples.png'}"
+        f"metrics: {out / 'metrics.json'}, confusion matrix: {out / 'confusion.png'}, examples: {out / 'examples.png'}"
     )
 
 
 def report_table(report: ClassificationReport) -> str:
     """Return precision, recall, F1 and support of each class, then accuracy and both averages, as text."""
-    width = max(map(len, [*report.per_class, "weighted average"]))
+    names = {name: one_line(name) for name in report.per_class}
+    width = max(map(len, [*names.values(), "weighted average"]))
     lines = [f"{'class':<{width}}  precision  recall     F1  support"]
     for name, one in report.per_class.items():
-        lines.append(f"{name:<{width}}  {one.precision:9.3f}  {one.recall:6.3f}  {one.f1:5.3f}  {one.support:7,}")
+        lines.append(
+            f"{names[name]:<{width}}  {one.precision:9.3f}  {one.recall:6.3f}  {one.f1:5.3f}  {one.support:7,}"
+        )
     lines.append(f"\n{'accuracy':<{width}}  {'':9}  {'':6}  {report.accuracy:5.3f}  {report.macro.support:7,}")
     for name, one in (("macro average", report.macro), ("weighted average", report.weighted)):
         lines.append(f"{name:<{width}}  {one.precision:9.3f}  {one.recall:6.3f}  {one.f1:5.3f}  {one.support:7,}")
@@ -203,10 +207,10 @@ def _predict_many(classifier: Classifier, pictures: list[Path], out: Path) -> No
             rows.append(row)
     except KeyboardInterrupt:
         told = _write_table(classifier, rows, out) if rows else "nothing is written"
-        print(f"stopped after {len(rows):,} of {counted(len(pictures), 'image')}: {told}")
+        print(f"finished {len(rows):,} of {counted(len(pictures), 'image')}: {told}")
         raise
     if not rows:
-        raise InputError(f"none of {len(pictures)} pictures could be read")
+        raise InputError(f"none of {counted(len(pictures), 'picture')} could be read")
     told = _write_table(classifier, rows, out, skipped=len(pictures) - len(rows))
     print(f"{counted(len(rows), 'picture')}: {told}")
 
@@ -227,11 +231,10 @@ def _write_table(
 
 def _each(classifier: Classifier, pictures: list[Path]) -> Iterator[tuple[str, Classification]]:
     """Yield file names with what they show; what cannot be read is told and left out."""
-    from tqdm import tqdm
-
     from yolo_lite.data.images import read_image
 
-    for start in tqdm(range(0, len(pictures), classifier.batch_size), unit="batch", leave=False, disable=None):
+    starts = range(0, len(pictures), classifier.batch_size)
+    for start in counting(starts, "batches", len(starts)):
         names: list[str] = []
         images: list[Any] = []
         for path in pictures[start : start + classifier.batch_size]:
@@ -239,5 +242,5 @@ def _each(classifier: Classifier, pictures: list[Path]) -> Iterator[tuple[str, C
                 images.append(read_image(path))
                 names.append(str(path))
             except InputError as error:
-                print(f"skipped: {arguments.one_line(str(error))}", file=sys.stderr)
+                print(f"skipped: {error}", file=sys.stderr)
         yield from zip(names, classifier(images))

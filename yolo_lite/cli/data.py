@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from yolo_lite.cli import arguments
 from yolo_lite.cli.bars import bar
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
     from yolo_lite.data.stats import ClassStats, SplitStats
@@ -82,7 +82,11 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--augment", action="store_true", help="as training sees them, in the first epoch")
     parser.add_argument("--config", type=arguments.text, help="with --augment: whose augmentation; default nano")
     parser.add_argument(
-        "--image-size", type=int, nargs="+", metavar="N", help="with --augment: side, or height and width"
+        "--image-size",
+        type=arguments.positive,
+        nargs="+",
+        metavar="N",
+        help="with --augment: side, or height and width",
     )
     parser.add_argument("--seed", type=_seed, default=0, help="of the draw and of augmentation; default 0")
     parser.add_argument("--out", type=Path, default=Path("samples.png"), metavar="FILE", help="default samples.png")
@@ -125,12 +129,14 @@ def _check(args: argparse.Namespace) -> int:
         if len(mine) > _SHOWN and not args.all:
             print(f"... and {len(mine) - _SHOWN:,} more of {split}; --all prints them")
     harmful = sum(fault.harms for fault in faults)
-    print(f"{harmful:,} faults that harm training, {len(faults) - harmful:,} others")
+    print(
+        f"{counted(harmful, 'fault')} that {'harms' if harmful == 1 else 'harm'} training, {counted(len(faults) - harmful, 'other')}"
+    )
     if args.fix:
         with bar("pictures") as on_progress:
             repaired = repair(args.data, args.fix, on_progress)
         for split, count in repaired.items():
-            print(f"{split}: {count:,} annotations left out or changed; written to {args.fix}")
+            print(f"{split}: {counted(count, 'annotation')} left out or changed; written to {args.fix}")
     return 1 if harmful else 0
 
 
@@ -187,7 +193,7 @@ def _sets(data: str, split: str | None, classes: Sequence[str] | None) -> dict[s
 
 
 def _print_stats(split: str, stats: SplitStats) -> None:
-    print(f"{split}: {stats.pictures:,} pictures, {stats.empty:,} of them without objects")
+    print(f"{split}: {counted(stats.pictures, 'picture')}, {stats.empty:,} of them without objects")
     width = max(len(one.name) for one in (*stats.classes, stats.total))
     print(
         f"  {'class':<{width}}  {'objects':>8} {'share':>6} {'pictures':>8} {'median w x h':>13} "
@@ -226,7 +232,7 @@ def _show(args: argparse.Namespace) -> int:
     columns = math.ceil(math.sqrt(len(pictures)))
     arguments.note_missing_letters(data.class_names, args.font)
     write_atomically(args.out, lambda part: draw_sheet(pictures, part, columns, font=args.font))
-    print(f"{len(pictures)} of {len(order):,} pictures of {args.split}: {args.out}")
+    print(f"{len(pictures)} of {counted(len(order), 'picture')} of {args.split}: {args.out}")
     return 0
 
 
@@ -250,7 +256,7 @@ def _as_labelled(data: DetectionSet) -> Callable[[int], SheetPicture]:
 
 def _augmented(data: DetectionSet, args: argparse.Namespace) -> Callable[[int], SheetPicture]:
     """Return a function that makes the training input of a position, with its targets."""
-    from yolo_lite.config import check_image_size, override_config, read_config
+    from yolo_lite.config import override_config, read_config
     from yolo_lite.data.augment import Augmenter
     from yolo_lite.data.datasets import DetectionDataset
     from yolo_lite.engine.run import strong_epochs
@@ -260,7 +266,6 @@ def _augmented(data: DetectionSet, args: argparse.Namespace) -> Callable[[int], 
     config = read_config(find_config(args.config or "nano"))
     size = arguments.image_size(args.image_size)
     if size:
-        check_image_size(size)
         config = override_config(config, {"input.image_size": list(size)})
     size, resize = config.input.image_size, config.input.resize
     augmenter = Augmenter(config.augment, size, resize)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_lite.cli import arguments
+from yolo_lite.cli.bars import counting
 from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
@@ -89,17 +90,15 @@ def _detect_in_pictures(
             if result.detections is None and result.error:
                 if len(pictures) == 1:
                     raise result.error
-                print(f"skipped: {arguments.one_line(str(result.error))}", file=sys.stderr)
+                print(f"skipped: {result.error}", file=sys.stderr)
             elif result.detections is not None:
-                _print_objects(arguments.one_line(result.name), result.detections, detector.score_threshold)
+                _print_objects(result.name, result.detections, detector.score_threshold)
             tally.add(result)
     except KeyboardInterrupt:
-        print(
-            f"stopped after {tally.written + tally.skipped:,} of {counted(len(pictures), 'image')}: {tally.summary()}"
-        )
+        print(f"finished {tally.written + tally.skipped:,} of {counted(len(pictures), 'image')}: {tally.summary()}")
         raise
     if not tally.written:
-        raise InputError(f"none of {len(pictures)} pictures could be read")
+        raise InputError(f"none of {counted(len(pictures), 'picture')} could be read")
     print(tally.summary())
     return 0
 
@@ -132,33 +131,30 @@ class _Tally:
         """Return the counts and where the annotated pictures are, in a line."""
         text = f"{counted(self.objects, 'object')} in {counted(self.written, 'picture')}"
         where = f"; annotated: {self.last if self.written == 1 else f'{self.out}{os.sep}'}" if self.written else ""
-        return arguments.one_line(f"{text}{f', {self.skipped:,} skipped' if self.skipped else ''}{where}")
+        return f"{text}{f', {self.skipped:,} skipped' if self.skipped else ''}{where}"
 
 
 def _detect_in_video(
     detector: Detector, video: Any, target: Path, rows: Any, show: Show | None, font: Path | None
 ) -> int:
-    from tqdm import tqdm
-
     from yolo_lite.data.sources import EndsEarlyError
     from yolo_lite.engine.detect import detect_video
 
     found: Counter[str] = Counter()
-    frames, name, annotated = 0, arguments.one_line(video.path.name), f"annotated: {arguments.one_line(str(target))}"
+    frames, name, annotated = 0, video.path.name, f"annotated: {target}"
     early: InputError | None = None
     results = detect_video(detector, video, target, rows, show, font=font)
-    bar = tqdm(results, total=video.frames or None, unit="frame", disable=None, desc=name, leave=False)
     try:
         with closing(results):
-            for detections in bar:
+            for detections in counting(results, "frames", video.frames, name):
                 frames += 1
                 found.update(detections.names)
     except EndsEarlyError as error:
         early = error
     except KeyboardInterrupt:
         if frames:
-            of = f" of {video.frames:,}" if video.frames else ""
-            print(f"stopped after {frames:,}{of} frames; {annotated}")
+            share = f"{frames:,} of {counted(video.frames, 'frame')}" if video.frames else counted(frames, "frame")
+            print(f"finished {share}; {annotated}")
         raise
     for label, count in found.most_common():
         print(f"{name}: {label} {counted(count, 'time')}, {count / frames:.2f} a frame")

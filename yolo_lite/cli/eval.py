@@ -72,7 +72,7 @@ def _eval(args: argparse.Namespace) -> int:
 def _score_file(args: argparse.Namespace, json_file: JsonRows | None) -> Evaluation:
     from yolo_lite.engine.evaluate import evaluate_detections
 
-    with bar("resample") as on_resample:
+    with bar("resamples") as on_resample:
         chosen = (args.split, args.classes, args.difficult, args.bootstrap, on_resample)
         result = evaluate_detections(args.detections, args.data, *chosen)
     if json_file:
@@ -96,14 +96,14 @@ def _score_weights(args: argparse.Namespace, json_file: JsonRows | None) -> Eval
         images = (done, total)
 
     try:
-        with bar("batch") as on_progress, bar("resample") as on_resample:
+        with bar("batches") as on_progress, bar("resamples") as on_resample:
             how = (size, args.device, args.classes, settings, on_progress, args.difficult, args.bootstrap, on_resample)
             return evaluate(args.weights or DEFAULT_WEIGHTS, args.data, args.split, *how, on_rows)
     except KeyboardInterrupt:
         done, total = images
-        kept = f"; rows: {args.save_json}, incomplete" if json_file and done < total else ""
+        kept = f"; rows: {args.save_json}{', incomplete' if done < total else ''}" if json_file else ""
         if total:
-            print(f"stopped after {done:,} of {counted(total, 'image')}{kept}")
+            print(f"finished {done:,} of {counted(total, 'image')}{kept}")
         raise
 
 
@@ -113,7 +113,8 @@ def _print_evaluation(result: Evaluation) -> None:
     print(", ".join(f"{key.replace('_', ' ')} {value}" for key, value in result.settings.items()))
     names = list(result.metrics.per_class)
     width = max(map(len, [*names, "class"]))
-    print(f"\n{'class':<{width}}  {'boxes':>7}  {'AP':>6}  {'AP50':>6}")
+    print()
+    print(f"{'class':<{width}}  {'boxes':>7}  {'AP':>6}  {'AP50':>6}")
     for name, (ap, ap50, boxes) in result.metrics.per_class.items():
         print(f"{name:<{width}}  {boxes:>7,}  {_figure(ap)}  {_figure(ap50)}")
     print()
@@ -123,7 +124,8 @@ def _print_evaluation(result: Evaluation) -> None:
     if result.timing:
         rates = result.timing.rates()
         parts = ", ".join(f"{name} {rates[name]:.1f}" for name in ("load", "forward", "postprocess"))
-        print(f"\nimages/s: {rates['all']:.1f} ({parts})")
+        print()
+        print(f"images/s: {rates['all']:.1f} ({parts})")
 
 
 def _figure(value: float) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from yolo_lite.data.images import read_image_size
 from yolo_lite.errors import InputError
+from yolo_lite.files import note_large
 from yolo_lite.structures import DetectionSet, ImageRecord
 
 _FAR = 1e9  # pixels
@@ -70,6 +71,7 @@ def read_coco(json_path: Path, image_folders: Sequence[Path]) -> DetectionSet:
 
 def read_json(path: Path) -> Any:
     """Read a JSON file; raise InputError naming it, and the line where it breaks."""
+    note_large(path)
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from yolo_lite.data.cache import KeptPictures, keep_pictures
 from yolo_lite.data.images import read_image_shrunk, read_image_size
 from yolo_lite.data.labelled import Labelled, fit
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, are, counted
 from yolo_lite.structures import DetectionSet, Image, ImageRecord, Letterbox, Sample, resize_image
 
 if TYPE_CHECKING:
@@ -133,7 +133,8 @@ def check_pictures(data: DetectionSet) -> None:
     missing = [record.path for record in data.records if not record.path.is_file()]
     if missing:
         raise InputError(
-            f"{data.source} lists {len(data.records):,} pictures, of which {len(missing):,} are missing; the first was "
+            f"{data.source} lists {counted(len(data.records), 'picture')}, "
+            f"of which {len(missing):,} {are(len(missing))} missing; the first was "
             f"looked for at {missing[0]}"
         )
     for record in data.records:

@@ -35,7 +35,7 @@ from yolo_lite.data.coco import read_coco
 from yolo_lite.data.images import IMAGE_SUFFIXES, read_image_size
 from yolo_lite.data.voc import read_voc, voc_class_names
 from yolo_lite.data.yolo_txt import read_yolo_txt
-from yolo_lite.errors import InputError, some, suggest
+from yolo_lite.errors import InputError, are, counted, some, suggest
 from yolo_lite.files import read_text
 from yolo_lite.structures import DetectionSet, ImageRecord
 
@@ -86,7 +86,9 @@ def read_split_or_held_out(
     if Path(data).suffix == ".json" and str(data) != trained_on:
         return read_split(data, split, classes, difficult), []
     _, held = _hold_out(_read(splits, "train", classes), seed)
-    return held, [f"{data} has no split 'val': scored on the {len(held.records):,} pictures set aside by seed {seed}"]
+    return held, [
+        f"{data} has no split 'val': scored on the {counted(len(held.records), 'picture')} set aside by seed {seed}"
+    ]
 
 
 def read_train_and_val(
@@ -111,8 +113,9 @@ def read_train_and_val(
         raise InputError(f"{data} has no training split; found {', '.join(splits)}")
     train = _read(splits, "train", classes)
     _refuse_without_objects(train)
-    notes = [f"train: {train.summary()} ({train.source})"]
+    notes: list[str] = []
     if "val" in splits:
+        notes.append(f"train: {train.summary()} ({train.source})")
         val = _read(splits, "val", None)
         other = [name for name in val.class_names if name not in train.class_names and not classes]
         val = align_classes(val, train.class_names, train.category_ids)
@@ -121,9 +124,9 @@ def read_train_and_val(
             notes.append(f"val: its classes {some(other)} are not in train and are left out")
     else:
         train, val = _hold_out(train, seed)
-        notes.append(
-            f"val: no such split, so {len(val.records):,} training pictures are set aside by seed {seed}: {val.summary()}"
-        )
+        notes.append(f"train: {train.summary()} ({train.source})")
+        aside = f"{counted(len(val.records), 'training picture')} {are(len(val.records))} set aside by seed {seed}"
+        notes.append(f"val: no such split, so {aside}: {val.summary()}")
     if fraction < 1:
         train = _part(train, max(1, round(fraction * len(train.records))), seed)
         notes.append(f"train: {fraction:g} of it, drawn by seed {seed}: {train.summary()}")
@@ -304,7 +307,7 @@ def _read(splits: Splits, split: str, classes: Sequence[str] | None) -> Detectio
 def _refuse_without_objects(data: DetectionSet) -> None:
     if not any(len(record.boxes) for record in data.records):
         raise InputError(
-            f"{data.source}: none of {len(data.records):,} pictures shows an object of {some(data.class_names)}"
+            f"{data.source}: none of {counted(len(data.records), 'picture')} shows an object of {some(data.class_names)}"
         )
 
 

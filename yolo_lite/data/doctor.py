@@ -13,7 +13,7 @@ from yolo_lite.data.coco import read_coco, read_json
 from yolo_lite.data.discover import find_splits
 from yolo_lite.data.images import read_image
 from yolo_lite.data.write import Progress
-from yolo_lite.errors import InputError, some
+from yolo_lite.errors import InputError, counted, some
 from yolo_lite.files import make_folder, write_atomically
 from yolo_lite.structures import DetectionSet
 
@@ -210,7 +210,7 @@ def _check_pictures(
             again = f"is the same picture as {first[1]}"
             yield Fault(split, where, f"{again} in {first[0]}" if first[0] != split else again, first[0] != split)
     if data.dropped:
-        yield Fault(split, data.source, f"{data.dropped:,} boxes without area are left out", False)
+        yield Fault(split, data.source, f"{counted(data.dropped, 'box', 'boxes')} without area left out", False)
 
 
 def _check_classes(split: str, data: DetectionSet) -> Iterator[Fault]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, is_memory_full
 from yolo_lite.structures import Batch, Sample
 
 
@@ -146,7 +146,7 @@ def each_batch(loader: DataLoader[Any]) -> Iterator[Any]:
     try:
         yield from loader
     except RuntimeError as error:
-        if not any(words in str(error) for words in ("DataLoader worker", "shared memory")):
+        if is_memory_full(error) or not any(words in str(error) for words in ("DataLoader worker", "shared memory")):
             raise
         raise InputError(
             f"a loading process ended or found no room ({str(error).splitlines()[0]}); give more shared memory (docker run "
@@ -190,4 +190,6 @@ def _start_worker(worker: int) -> None:
 
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle; it then ends the workers
+    for name in ("SIGINT", "SIGHUP"):  # the main process's to handle; it then ends the workers
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -150,7 +150,7 @@ def read_frames(video: Video) -> Iterator[Image]:
     length = seconds * count / max(1, count - 1)  # from the first frame to the end of the last
     if max(count, length * video.fps) < video.frames - margin:
         raise EndsEarlyError(
-            f"{video.path} ends early: {count} of {video.frames} frames could be read; is the file complete?"
+            f"{video.path} ends early: {count} of {counted(video.frames, 'frame')} could be read; is the file complete?"
         )
 
 

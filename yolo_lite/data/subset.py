@@ -14,7 +14,7 @@ from yolo_lite.data.coco import read_json
 from yolo_lite.data.discover import canonical_split, find_splits, read_splits
 from yolo_lite.data.doctor import coco_fault, coco_source
 from yolo_lite.data.write import Progress, check_new, coco_content, file_names, lost_outlines, place_pictures
-from yolo_lite.errors import InputError, some, suggest
+from yolo_lite.errors import InputError, counted, some, suggest
 from yolo_lite.files import make_folder, write_atomically
 
 Content = dict[str, Any]  # of a COCO annotation file
@@ -131,8 +131,9 @@ def choose(content: Content, choice: Choice) -> tuple[Content, list[str]]:
         images = [_labelled(one, choice.classes) for one in images]
     annotations = [a for a in content["annotations"] if a["image_id"] in kept and a["category_id"] in wanted]
     notes.append(
-        f"{len(images):,} of {len(content['images']):,} pictures, {len(annotations):,} of "
-        f"{len(content['annotations']):,} annotations, {len(categories):,} of {len(content['categories']):,} classes"
+        f"{len(images):,} of {counted(len(content['images']), 'picture')}, {len(annotations):,} of "
+        f"{counted(len(content['annotations']), 'annotation')}, "
+        f"{len(categories):,} of {counted(len(content['categories']), 'class', 'classes')}"
     )
     return {**content, "images": images, "annotations": annotations, "categories": categories}, notes
 
@@ -237,8 +238,8 @@ def _short(kept: set[int], shown: Mapping[int, set[int]], wanted: Mapping[int, s
     per_class = choice.per_class or 0
     rare = [f"{name} ({there.get(i, 0)})" for i, name in wanted.items() if there.get(i, 0) < per_class]
     cut = [f"{name} ({has.get(i, 0)})" for i, name in wanted.items() if has.get(i, 0) < min(per_class, there.get(i, 0))]
-    notes = [f"fewer than {per_class:,} pictures show {some(rare)}"] if rare else []
-    return [*notes, f"{choice.images:,} pictures are too few for {some(cut)}"] if cut else notes
+    notes = [f"in fewer than {counted(per_class, 'picture')}: {some(rare)}"] if rare else []
+    return [*notes, f"{counted(choice.images or 0, 'picture')} are too few for {some(cut)}"] if cut else notes
 
 
 def _labelled(image: Mapping[str, Any], classes: Sequence[str]) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 import yaml
 
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, counted
 from yolo_lite.files import make_folder, write_atomically
 from yolo_lite.structures import DetectionSet, ImageRecord
 
@@ -61,7 +61,7 @@ def write_sets(
     renamed = sum(
         names[split, record.image_id] != record.path.name for split, data in splits.items() for record in data.records
     )
-    return [*notes, f"{renamed:,} pictures got another name, since two had the same"] if renamed else notes
+    return [*notes, f"{counted(renamed, 'picture')} got another name, since two had the same"] if renamed else notes
 
 
 def check_new(out: Path) -> None:
@@ -233,13 +233,15 @@ def _lost(splits: Mapping[str, DetectionSet], layout: str) -> list[str]:
     notes = []
     masks = _with_masks(splits)
     if masks:
-        notes.append(f"{layout} has no areas: those of {masks:,} objects, of their masks, become width times height")
+        notes.append(
+            f"{layout} has no areas: those of {counted(masks, 'object')}, of their masks, become width times height"
+        )
     if any(data.category_ids != tuple(range(len(data.category_ids))) for data in splits.values()):
         notes.append(f"{layout} has no category ids of its own: classes are numbered anew")
     partly = sum(bool(record.unlabelled) for record in records)
     if partly:
         notes.append(
-            f"{layout} cannot say that a picture is labelled for some classes only: {partly:,} pictures lose that"
+            f"{layout} cannot say that a picture is labelled for some classes only: {counted(partly, 'picture')} without that"
         )
     return notes
 

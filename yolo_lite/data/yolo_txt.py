@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from yolo_lite.data.images import IMAGE_SUFFIXES, read_image_size
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, counted
 from yolo_lite.files import read_text
 from yolo_lite.structures import DetectionSet, ImageRecord
 
@@ -33,7 +33,7 @@ def read_yolo_txt(images: Sequence[Path], class_names: Sequence[str]) -> Detecti
         raise InputError(f"no pictures in {source}; looked for {', '.join(IMAGE_SUFFIXES)}")
     if not any(label_path(picture).is_file() for picture in pictures):
         raise InputError(
-            f"0 of {len(pictures):,} pictures in {source} have labels; looked for files such as "
+            f"0 of {counted(len(pictures), 'picture')} in {source} have labels; looked for files such as "
             f"{label_path(pictures[0])}"
         )
     records, dropped = [], 0

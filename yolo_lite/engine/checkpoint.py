@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from yolo_lite.config import Config, config_from_dict, config_to_dict
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, is_memory_full
 from yolo_lite.files import write_atomically
 from yolo_lite.models.blocks import fuse
 from yolo_lite.models.build import build_detector
@@ -91,6 +91,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
+        if is_memory_full(error):
+            raise
         raise InputError(
             f"{path} is not a yolo_lite checkpoint, or is damaged (files that could run code are never loaded)"
         ) from error

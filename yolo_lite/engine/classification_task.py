@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -85,16 +86,23 @@ def _labelled(image: Tensor, label: int, text: str) -> SheetPicture:
 
 @torch.inference_mode()
 def classify_split(
-    model: ClassifierNet, dataset: ClassDataset, batch_size: int, workers: int, device: torch.device
+    model: ClassifierNet,
+    dataset: ClassDataset,
+    batch_size: int,
+    workers: int,
+    device: torch.device,
+    *,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Tensor, Tensor]:
     """Run a model in evaluation mode over a data set; return its outputs [N, C], float32, and the labels [N], on the CPU."""
     sampler = EpochSampler(len(dataset), batch_size, shuffle=False)
     loader = build_loader(dataset, sampler, 0 if dataset.kept is not None else workers, device, collate_classes)
     outputs, labels = [], []
-    for batch in each_batch(loader):
+    for number, batch in enumerate(each_batch(loader), 1):
         images = batch.images.to(device).contiguous(memory_format=torch.channels_last)
         outputs.append(model(images).float().cpu())
         labels.append(batch.labels)
+        on_progress(number, len(sampler))
     return torch.cat(outputs), torch.cat(labels)
 
 

@@ -190,7 +190,7 @@ def train_step(
         try:
             losses = _backward(task, state, batch, progress, precision)
             break
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or 2 * state.parts > len(batch[0]):
                 raise
             state.parts *= 2

@@ -16,6 +16,7 @@ import torch
 import yaml
 
 import yolo_lite
+from yolo_lite.checks import check_number, check_path
 from yolo_lite.config import Config, TrainConfig, config_to_dict
 from yolo_lite.data.class_sets import DEFAULT_SHARES
 from yolo_lite.data.loader import EpochSampler, build_loader
@@ -47,7 +48,7 @@ from yolo_lite.engine.run import Listener, Prepared, Run, strong_epochs
 from yolo_lite.engine.schedule import build_optimizer
 from yolo_lite.engine.transfer import transfer_backbone
 from yolo_lite.engine.weights import find_weights
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, counted
 from yolo_lite.files import check_can_create, give_back, locked, make_folder, write_atomically
 from yolo_lite.fonts import missing_letters
 from yolo_lite.visualize import draw_sheet, plot_results
@@ -61,7 +62,7 @@ def train(
     classes: Sequence[str] | None = None,
     fraction: float = 1.0,
     out: str | Path | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     listener: Listener = Listener(),
     difficult: bool = False,
     minutes: float = 0.0,
@@ -96,7 +97,7 @@ def train(
     run = plan(data, weights, config, settings, classes, fraction)
     return run_planned(
         dataclasses.replace(
-            run, difficult=difficult, minutes=minutes, unlabelled=str(unlabelled) if unlabelled else None
+            run, difficult=difficult, minutes=_minutes(minutes), unlabelled=str(unlabelled) if unlabelled else None
         ),
         out,
         device,
@@ -115,7 +116,7 @@ def train_classifier(
     per_class: int = 0,
     split: str = DEFAULT_SHARES,
     out: str | Path | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     listener: Listener = Listener(),
     minutes: float = 0.0,
     preflight: bool = True,
@@ -142,19 +143,27 @@ def train_classifier(
         InputError: where anything given cannot be used, or the loss is no longer finite.
     """
     run = plan_classifier(data, model, weights, settings, classes, fraction, per_class, split)
-    return run_planned(dataclasses.replace(run, minutes=minutes), out, device, listener, preflight)
+    return run_planned(dataclasses.replace(run, minutes=_minutes(minutes)), out, device, listener, preflight)
 
 
-def run_planned(run: Run, out: str | Path | None, device: str, listener: Listener, preflight: bool = True) -> Path:
+def _minutes(minutes: float) -> float:
+    if check_number(minutes, "minutes") < 0:
+        raise InputError(f"minutes must be at least 0, got {minutes}")
+    return float(minutes)
+
+
+def run_planned(
+    run: Run, out: str | Path | None, device: str | torch.device, listener: Listener, preflight: bool = True
+) -> Path:
     """Train as `plan` or `plan_classifier` worked out; arguments and result as those of `train`."""
-    target = Path(out) if out else None
+    target = Path(check_path(out, "out")) if out else None
     check_run_folder(target or Path("runs") / "new")
     chosen = pick_device(device)
     with _new_folder(target, listener) as folder:
         return _run(run, folder, chosen, listener, None, preflight)
 
 
-def resume(out: str | Path | None = None, device: str = "auto", listener: Listener = Listener()) -> Path:
+def resume(out: str | Path | None = None, device: str | torch.device = "auto", listener: Listener = Listener()) -> Path:
     """Go on with a run from its last finished epoch; `out` None means the newest runs/train-N.
 
     On the same processor with as many threads the end is bit for bit that of a run which was never stopped.
@@ -167,7 +176,7 @@ def resume(out: str | Path | None = None, device: str = "auto", listener: Listen
         _, checkpoint, run = stored_run(folder)  # anew, since the run may have gone on until now
         if checkpoint.training["epoch"] >= run.config.train.epochs:
             raise InputError(
-                f"the run in {folder} has finished its {run.config.train.epochs} epochs; nothing to resume"
+                f"the run in {folder} has finished its {counted(run.config.train.epochs, 'epoch')}; nothing to resume"
             )
         begun = checkpoint.training["epoch"] > 0  # or else it was stopped while the backbone learnt
         return _run(run, folder, pick_device(device), listener, checkpoint if begun else None)
@@ -300,7 +309,7 @@ def _carry_out(
         listener.say("torch.compile: the first step takes minutes")
     parameters = sum(parameter.numel() for parameter in model.parameters())
     listener.say(
-        f"{config.name}: {parameters:,} parameters, {describe_hardware(device)}, {precision}; writing to {folder}"
+        f"{config.name}: {counted(parameters, 'parameter')}, {describe_hardware(device)}, {precision}; writing to {folder}"
     )
 
     board = open_board(folder) if config.train.tensorboard else None
@@ -336,7 +345,9 @@ def _watch_parts(parts: int, batch_size: int, listener: Listener) -> Callable[[l
         if report.parts > most[-1]:
             most.append(report.parts)
             smaller = -(-batch_size // report.parts)
-            listener.say(f"the device ran out of memory: batches now go through it {smaller} pictures at a time")
+            listener.say(
+                f"the device ran out of memory: batches now go through it {counted(smaller, 'picture')} at a time"
+            )
         listener.on_step(report)
 
     return on_step
@@ -389,7 +400,7 @@ def _fit_time(
     batches = len(_sampler(prepared, config.train))
     listener.say(
         f"{run.minutes:g} min: a step takes {pace.step:.2f} s, an evaluation {pace.evaluation:.1f} s, which makes "
-        f"{config.train.epochs} epochs of {batches} steps"
+        f"{counted(config.train.epochs, 'epoch')} of {counted(batches, 'step')}"
     )
     return config
 

@@ -11,7 +11,7 @@ from yolo_lite.config import InputConfig
 from yolo_lite.data.datasets import DetectionDataset
 from yolo_lite.data.loader import collate_boxes
 from yolo_lite.engine.checkpoint import Checkpoint
-from yolo_lite.errors import InputError, some
+from yolo_lite.errors import InputError, counted, some
 from yolo_lite.models.build import build_detector
 from yolo_lite.models.classifier import ClassifierNet
 from yolo_lite.models.yolo import Yolo
@@ -68,7 +68,7 @@ def transfer_backbone(model: nn.Module, checkpoint: Checkpoint) -> str:
         if name not in checkpoint.weights or checkpoint.weights[name].shape != tensor.shape:
             raise InputError(f"the backbone of these weights ({checkpoint.config.name}) does not fit: {name} differs")
         tensor.copy_(checkpoint.weights[name].to(tensor.dtype))
-    return f"took its backbone, {sum(tensor.numel() for tensor in mine.values()):,} values"
+    return f"took its backbone, {counted(sum(tensor.numel() for tensor in mine.values()), 'value')}"
 
 
 def transfer_classes(model: ClassifierNet, class_names: Sequence[str], checkpoint: Checkpoint) -> str:
