@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from PIL import Image
 import yolo_lite
 from tests.conftest import SMALL
 from yolo_lite.cli import main
+from yolo_lite.errors import Stopped
 
 MakeSet = Callable[..., Path]
 SET = ["--weights", "none", *(part for item in SMALL for part in ("--set", item))]
@@ -104,6 +106,158 @@ def test_a_folder_run_skips_a_bad_picture_and_counts_it(
     assert captured.err.startswith("skipped: in/0003.png is not a picture")
 
 
+def stop_after(monkeypatch: pytest.MonkeyPatch, batches: int, stop: BaseException) -> None:
+    """Raise in the batch after so many, as a signal that comes while the network computes."""
+    from yolo_lite.models.yolo import Yolo
+
+    left, forward = [batches], Yolo.forward
+
+    def stopping(self: Yolo, images: torch.Tensor) -> object:
+        if not left[0]:
+            raise stop
+        left[0] -= 1
+        return forward(self, images)
+
+    monkeypatch.setattr(Yolo, "forward", stopping)
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), Stopped(15)], ids=["Ctrl-C", "SIGTERM"])
+def test_stopped_detection_keeps_what_is_finished(
+    learnt: tuple[Path, Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    stop: BaseException,
+) -> None:
+    stop_after(monkeypatch, 2, stop)
+    command = ["detect", "--weights", str(learnt[0] / "best.pt"), "--source", str(learnt[1] / "images")]
+    assert main([*command, "--batch-size", "3", "--save-json", "rows.json"]) in (130, 143)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == [
+        "finished 6 of 8 images: 12 objects in 6 pictures; annotated: runs/detect-1/",
+        "rows: rows.json",
+    ]
+    written = sorted(file.name for file in Path("runs/detect-1").iterdir())
+    assert written == [f"000{number}.png" for number in range(1, 7)]
+    assert sorted({row["file_name"] for row in json.loads(Path("rows.json").read_text())}) == written
+
+
+def test_a_stopped_video_is_playable_and_its_rows_are_kept(
+    learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import yolo_lite.data.sources as sources
+    from yolo_lite.data.images import read_image
+
+    with sources.VideoWriter(Path("film.mp4"), 10.0, (96, 128)) as writer:
+        for file in sorted((learnt[1] / "images").iterdir()):
+            writer.write(read_image(file))
+    stop_after(monkeypatch, 2, KeyboardInterrupt())
+    command = ["detect", "--weights", str(learnt[0] / "best.pt"), "--source", "film.mp4", "--batch-size", "2"]
+    assert main([*command, "--score-threshold", "0.005", "--save-json", "rows.json"]) == 130
+    assert "finished 4 of 8 frames; annotated: runs/detect-1/film.mp4\nrows: rows.json" in capsys.readouterr().out
+    assert sum(1 for _ in sources.read_frames(sources.open_video(Path("runs/detect-1/film.mp4")))) == 4
+    assert {row["image_id"] for row in json.loads(Path("rows.json").read_text())} <= {0, 1, 2, 3}
+
+
+def test_detection_stopped_at_once_leaves_nothing(
+    learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("rows.json").write_text('[{"older": 1}]')
+    stop_after(monkeypatch, 0, KeyboardInterrupt())
+    command = ["detect", "--weights", str(learnt[0] / "best.pt"), "--source", str(learnt[1] / "images")]
+    assert main([*command, "--save-json", "rows.json"]) == 130
+    assert "finished 0 of 8 images" in capsys.readouterr().out
+    assert [(path.name, path.read_text()) for path in Path().iterdir()] == [("rows.json", '[{"older": 1}]')]
+
+
+def test_a_stopped_evaluation_keeps_its_rows(
+    learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_after(monkeypatch, 2, KeyboardInterrupt())
+    command = ["eval", "--weights", str(learnt[0] / "best.pt"), "--data", str(learnt[1]), "--batch-size", "3"]
+    assert main([*command, "--save-json", "rows.json"]) == 130
+    assert "finished 6 of 8 images; rows: rows.json, incomplete" in capsys.readouterr().out
+    assert {row["image_id"] for row in json.loads(Path("rows.json").read_text())} == {1, 2, 3, 4, 5, 6}
+    assert not Path("runs").exists()
+
+
+def test_the_folder_of_a_run_is_claimed_while_it_works(
+    learnt: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second run that starts meanwhile gets the next one, although nothing is written to the first yet."""
+    from yolo_lite.models.yolo import Yolo
+
+    forward, seen = Yolo.forward, []
+
+    def look(self: Yolo, images: torch.Tensor) -> object:
+        seen.append(sorted(path.name for path in Path("runs").iterdir()))
+        if len(seen) == 1:
+            assert main(["detect", "--weights", weights, "--source", picture]) == 0
+        return forward(self, images)
+
+    monkeypatch.setattr(Yolo, "forward", look)
+    weights, picture = str(learnt[0] / "best.pt"), str(learnt[1] / "images" / "0001.png")
+    assert main(["detect", "--weights", weights, "--source", picture]) == 0
+    assert seen[:2] == [["detect-1"], ["detect-1", "detect-2"]]
+    assert main(["eval", "--weights", weights, "--data", str(learnt[1])]) == 0
+    assert seen[2] == ["detect-1", "detect-2", "eval-1"]
+    assert sorted(str(path) for path in Path("runs").rglob("*.*")) == [
+        "runs/detect-1/0001.png",
+        "runs/detect-2/0001.png",
+        "runs/eval-1/metrics.json",
+    ]
+
+
+def test_several_sources_are_told_apart(learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """As a shell passes an unquoted pattern on; of two files with one name the folders are said."""
+    for folder in ("a", "b"):
+        Path("shots", folder).mkdir(parents=True)
+        shutil.copy(learnt[1] / "images" / "0001.png", Path("shots", folder, "x.png"))
+    Path("shots/notes.txt").write_text("not a picture")
+    command = ["detect", "--weights", str(learnt[0] / "best.pt"), "--save-json", "rows.json", "--source"]
+    assert main([*command, "shots/a/x.png", "shots/b", "shots/notes.txt"]) == 0
+    captured = capsys.readouterr()
+    assert [line.split(": ")[0] for line in captured.out.splitlines()[:4]] == [*["a/x.png"] * 2, *["b/x.png"] * 2]
+    assert captured.err.startswith("skipped: shots/notes.txt is not a picture")
+    assert {row["file_name"] for row in json.loads(Path("rows.json").read_text())} == {"a/x.png", "b/x.png"}
+
+
+def test_a_line_break_in_a_name_breaks_no_line(learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in").mkdir()
+    for name in ("two\nlines.png", "bad\none.png"):
+        shutil.copy(learnt[1] / "images" / "0002.png", Path("in", name))
+    Path("in/bad\none.png").write_text("not a picture")
+    assert main(["detect", "--weights", str(learnt[0] / "best.pt"), "--source", "in", "--out", "out"]) == 0
+    captured = capsys.readouterr()
+    assert [line.split(": ")[0] for line in captured.out.splitlines()[:-1]] == ["two\\nlines.png"] * 2
+    assert captured.err.startswith("skipped: in/bad\\none.png is not a picture")
+    assert captured.err.count("\n") == 1
+
+
+def test_letters_that_no_font_has_are_noted_once(
+    learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from yolo_lite import fonts
+    from yolo_lite.engine.checkpoint import load_checkpoint, save_checkpoint
+
+    monkeypatch.setattr(fonts, "_system_fonts", lambda: ())
+    fonts._search.cache_clear()
+    checkpoint = load_checkpoint(learnt[0] / "best.pt")
+    save_checkpoint(Path("named.pt"), dataclasses.replace(checkpoint, class_names=("猫", "кошка")))
+    command = ["detect", "--weights", "named.pt", "--source", str(learnt[1] / "images")]
+    assert main(command) == 0
+    notes = capsys.readouterr().err.splitlines()
+    assert len(notes) == 1
+    assert notes[0].startswith("note: no font on this machine has 猫: ")
+    assert notes[0].endswith("or name one with --font")
+    assert main([*command, "--classes", "кошка"]) == 0
+    assert not capsys.readouterr().err
+    Path("no.ttf").write_bytes(b"no font")
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--font", "no.ttf"])
+    assert stop.value.code == 2
+    assert "no.ttf is no font that can be read" in capsys.readouterr().err
+
+
 def test_a_folder_of_nothing_readable_fails(learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     Path("in").mkdir()
     for name in ("a.jpg", "b.jpg"):
@@ -149,7 +303,7 @@ def test_training_interrupted_at_once_keeps_nothing_and_says_so(
     monkeypatch.setattr("yolo_lite.engine.loop.train_step", interrupt)
     assert main(["train", "--data", str(coco_set()), *SET]) == 130
     assert "no epoch was finished, nothing is kept" in capsys.readouterr().out
-    assert not list(Path("runs").iterdir())
+    assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize("repeat", [True, False], ids=["the same line and --resume", "--resume alone"])
@@ -280,7 +434,7 @@ def test_data_that_is_none_is_refused_before_training(capsys: pytest.CaptureFixt
     Path("txt/labels").mkdir()
     Path("txt/data.yaml").write_text("names: [a]\n")
     Image.new("RGB", (8, 8)).save("txt/images/a.png")
-    assert "0 of 1 pictures in txt/images have labels" in refused(capsys, "train", "--data", "txt")
+    assert "0 of 1 picture in txt/images have labels" in refused(capsys, "train", "--data", "txt")
     assert "train needs --data" in refused(capsys, "train")
 
 
@@ -288,13 +442,13 @@ def test_data_that_is_none_is_refused_before_training(capsys: pytest.CaptureFixt
     ("arguments", "message"),
     [
         (["--set", "train.lrr=1"], "unknown key 'train.lrr'; did you mean 'train.lr'?"),
-        (["--image-size", "100"], "image size must be multiples of 32, got 100 x 100 (height x width); try 96 96"),
+        (["--image-size", "100"], "--image-size must be multiples of 32, got 100 x 100 (height x width); try 96 96"),
         (["--image-size", "64", "64", "64"], "--image-size takes one side, or height and width"),
         (["--classes", "disk"], "did you mean 'disc'?"),
         (["--fraction", "2"], "--fraction must be above 0 and at most 1"),
         (["--weights", "nothing.pt"], "nothing.pt does not exist; shipped weights:"),
         (["--config", "huge"], "huge does not exist; shipped configs:"),
-        (["--epochs", "0"], "'train.epochs' must be at least 1, got 0"),
+        (["--set", "train.epochs=0"], "'train.epochs' must be at least 1, got 0"),
         (["--out", "file/run"], "cannot create the folder file/run"),
         (["--device", "gpu"], "--device must be one of auto, cpu, cuda, mps"),
         (["--resume", "--out", "none"], "none/last.pt does not exist"),
@@ -307,6 +461,36 @@ def test_bad_settings_get_one_line(
     Path("file").write_text("")
     assert message in refused(capsys, "train", "--data", str(coco_set()), *arguments)
     assert not Path("runs").exists()
+
+
+NUMBERS = {
+    "train": "epochs batch-size seed accumulate image-size",
+    "classify train": "epochs batch-size seed accumulate image-size per-class",
+    "classify eval": "batch-size",
+    "classify predict": "batch-size",
+    "tune --task detect": "epochs batch-size seed image-size trials",
+    "detect": "batch-size image-size max-detections",
+    "eval": "batch-size image-size max-detections bootstrap",
+    "bench train": "batch-size image-size workers steps",
+    "bench model": "classes",
+    "data show": "image-size seed images",
+    "data subset": "images per-class seed",
+    "inspect model": "image-size classes",
+    "inspect grid": "image-size",
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "flag"), [(command, flag) for command, flags in NUMBERS.items() for flag in flags.split()]
+)
+def test_a_bad_number_is_blamed_on_its_own_flag(capsys: pytest.CaptureFixture[str], command: str, flag: str) -> None:
+    for value in ["-2", "1.5", "many", ""] + ["0"] * (flag not in ("seed", "workers")):
+        with pytest.raises(SystemExit) as stopped:
+            main([*command.split(), f"--{flag}={value}"])
+        assert stopped.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: argument --{flag}: expected ")
+        assert f"got {value!r}" in line
 
 
 def test_an_unknown_key_in_a_file_is_named(coco_set: MakeSet, capsys: pytest.CaptureFixture[str]) -> None:
@@ -357,6 +541,25 @@ def test_an_annotated_picture_never_replaces_a_neighbour_of_its_source(
     command = ("detect", "--weights", str(learnt[0] / "best.pt"), "--source", "in/p.bmp", "--out", "in")
     assert "would replace in/p.jpg; choose another --out" in refused(capsys, *command)
     assert Path("in/p.jpg").read_bytes() == before
+
+
+def test_one_of_everything_is_told_in_the_singular(coco_set: MakeSet, capsys: pytest.CaptureFixture[str]) -> None:
+    data = coco_set({"train": 12}, objects=1)
+    command = ["train", "--data", str(data), "--epochs", "1", "--classes", "square", "--out", "run", *SET]
+    assert main(command) == 0
+    assert main([*command[:-1], command[-1], "--resume"]) == 2
+    captured = capsys.readouterr()
+    text = captured.out + captured.err
+    assert "train: 11 images, " in text  # what is left to train on once one is set aside
+    assert "1 training picture is set aside by seed 0: 1 image, " in text
+    assert "has finished its 1 epoch;" in text
+    assert (
+        main(["detect", "--weights", "run/best.pt", "--source", str(data / "images" / "0001.png"), "--out", "o"]) == 0
+    )
+    assert main(["data", "check", "--data", str(data)]) == 0
+    text += capsys.readouterr().out
+    wrong = re.findall(r"(?<![\d.,/])1 (?:images|boxes|classes|epochs|pictures|objects|faults|steps|threads)\b", text)
+    assert not wrong, text
 
 
 def test_an_annotation_file_trained_on_is_scored_on_what_was_held_out(

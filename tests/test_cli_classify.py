@@ -169,6 +169,37 @@ def test_predict_and_eval_say_what_is_left_out(shapes: tuple[Path, Path], capsys
     assert "note: left out of set: 1 video (clip.mp4)\n" in capsys.readouterr().out
 
 
+def test_stopped_prediction_writes_what_is_finished(
+    shapes: tuple[Path, Path], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from yolo_lite.engine.classify import Classifier
+
+    left, classify = [2], Classifier._classify
+
+    def stopping(self: Classifier, images: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return classify(self, images)
+
+    monkeypatch.setattr(Classifier, "_classify", stopping)
+    sources = [str(shapes[1] / "test" / name) for name in ("disc", "square")]
+    command = ["classify", "predict", "--weights", str(shapes[0]), "--batch-size", "3", "--source", *sources]
+    assert main(command) == 130
+    assert re.search(
+        r"^finished 6 of 10 images: .*; scores: runs/predict-1/predictions.csv$", capsys.readouterr().out, re.M
+    )
+    rows = read_rows("runs/predict-1/predictions.csv")
+    assert [Path(row["file"]).name for row in rows] == [
+        *(f"disc-00{number}.png" for number in range(4)),
+        "square-000.png",
+        "square-001.png",
+    ]
+    assert main(command) == 130
+    assert "finished 0 of 10 images: nothing is written" in capsys.readouterr().out
+    assert [path.name for path in Path("runs").iterdir()] == ["predict-1"]
+
+
 def test_predict_writes_a_table_of_a_folder(shapes: tuple[Path, Path], capsys: Capture) -> None:
     shutil.copytree(shapes[1] / "test" / "disc", "in")
     shutil.copytree(shapes[1] / "test" / "square", "in", dirs_exist_ok=True)
@@ -363,7 +394,7 @@ def test_training_interrupted_at_once_keeps_nothing_and_says_so(
     monkeypatch.setattr("yolo_lite.engine.loop.train_step", interrupt)
     assert main(TRAIN) == 130
     assert "no epoch was finished, nothing is kept" in capsys.readouterr().out
-    assert not list(Path("runs").iterdir())
+    assert not Path("runs").exists()
 
 
 def test_freeze_trains_the_last_layer_only(capsys: Capture) -> None:
@@ -449,7 +480,7 @@ def test_training_never_opens_the_test_split_and_eval_names_what_is_broken(capsy
         (["--data", "set", "--weights", "none"], "name a --model to train from scratch"),
         (["--data", "set", "--model", "lenet", "--split", "50/20/20"], "--split takes percentages"),
         (["--data", "set", "--model", "lenet", "--fraction", "0"], "--fraction must be above 0"),
-        (["--data", "set", "--model", "lenet", "--epochs", "0"], "'train.epochs' must be at least 1, got 0"),
+        (["--data", "set", "--model", "lenet", "--set", "train.epochs=0"], "'train.epochs' must be at least 1, got 0"),
         (["--data", "set", "--model", "lenet", "--image-size", "8"], "8 x 8 is too small for lenet"),
         (["--data", "set", "--model", "lenet", "--set", "train.schedule=step"], "train.schedule must be one of"),
         (["--data", "set", "--model", "lenet", "--set", "train.optimizer=adm"], "train.optimizer must be one of"),

@@ -157,6 +157,22 @@ def test_show_augmented_draws_the_very_pictures_of_the_run(
         assert same.texts == one.texts
 
 
+@pytest.mark.parametrize("command", ["show", "stats"])
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_drawing_never_replaces_a_picture_of_the_set(
+    coco_set: MakeSet, capsys: pytest.CaptureFixture[str], command: str, linked: bool
+) -> None:
+    data = coco_set()
+    picture = data / "images" / "0003.png"
+    before, out = picture.read_bytes(), picture
+    if linked:
+        out = data / "link.png"
+        out.symlink_to(picture)
+    line = refused(capsys, command, "--data", str(data), "--out", str(out))
+    assert line == f"error: {out} is a file that is read, and would be replaced; choose another --out"
+    assert picture.read_bytes() == before
+
+
 def test_show_refuses_in_one_line(coco_set: MakeSet, capsys: pytest.CaptureFixture[str]) -> None:
     command = ("show", "--data", str(coco_set({"train": 2})))
     assert "go with --augment" in refused(capsys, *command, "--config", "nano")

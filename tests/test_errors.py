@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from yolo_lite.errors import counted, is_text, printable, reason, short, some, suggest
+from yolo_lite.errors import are, counted, is_text, one_line, printable, reason, short, some, suggest
 
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 epochs"), (1, "1 epoch"), (2, "2 epochs"), (1234, "1,234 epochs")])
@@ -77,3 +77,11 @@ def test_text_that_no_file_can_hold() -> None:
     assert is_text("Kätzchen")
     assert is_text("caf\udce9")  # a folder's name that is not UTF-8, as Python reads it
     assert not is_text("\ud800")
+
+
+def test_a_name_stays_on_its_line() -> None:
+    assert one_line("cat\nerror: forged\x1b[2J") == "cat\\nerror: forged\\x1b[2J"
+
+
+def test_a_verb_agrees_with_its_number() -> None:
+    assert [are(number) for number in (0, 1, 2)] == ["are", "is", "are"]

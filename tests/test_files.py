@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,11 @@ from yolo_lite.errors import InputError
 from yolo_lite.files import (
     check_readable,
     claim_folder,
+    file_name,
+    give_back,
+    identity,
     is_possible_path,
+    locked,
     read_bytes,
     read_text,
     temporary,
@@ -129,3 +135,106 @@ def test_texts_that_no_file_is_called() -> None:
     assert is_possible_path("images/Kätzchen 1.jpg")
     for text in ("a\0b", "\ud800", "x" * 256, "é" * 128, "a/" * 3000):
         assert not is_possible_path(text)
+
+
+def test_a_claimed_folder_is_given_back_if_it_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, second = claim_folder("eval"), claim_folder("eval")
+    (second / "metrics.json").touch()
+    for folder in (first, second):
+        give_back(folder)
+    assert [str(path) for path in Path("runs").rglob("*")] == ["runs/eval-2", "runs/eval-2/metrics.json"]
+    (second / "metrics.json").unlink()
+    give_back(second)
+    assert not Path("runs").exists()
+
+
+def test_a_name_is_cut_between_characters(tmp_path: Path) -> None:
+    name = file_name("é" * 200, "-2.jpg")
+    assert name == "é" * 124 + "-2.jpg"  # 124 of two bytes and 6 of one are 254 of the 255
+    (tmp_path / name).touch()
+    assert file_name("short", "-2.jpg") == "short-2.jpg"
+
+
+def test_identity_sees_through_links(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).touch()
+    (tmp_path / "soft").symlink_to("a")
+    (tmp_path / "hard").hardlink_to(tmp_path / "a")
+    (tmp_path / "loop").symlink_to("loop")
+    assert identity(tmp_path / "a") == identity(tmp_path / "soft") == identity(tmp_path / "hard")
+    assert identity(tmp_path / "a") != identity(tmp_path / "b")
+    assert identity(tmp_path / "loop") is None
+
+
+def _hold(folder: Path, child: bool) -> None:
+    """Lock a folder and wait to be killed, perhaps beside a child that outlives it for a while."""
+    with locked(folder, "wait"):
+        if child and os.fork() == 0:
+            time.sleep(3)
+            os._exit(0)
+        (folder / "held").touch()
+        time.sleep(60)
+
+
+@pytest.mark.parametrize("child", [False, True], ids=["alone", "with a child"])
+def test_a_lock_keeps_others_out_and_goes_with_its_process(tmp_path: Path, child: bool) -> None:
+    holder = multiprocessing.get_context("fork").Process(target=_hold, args=(tmp_path, child))
+    holder.start()
+    while not (tmp_path / "held").exists():
+        time.sleep(0.01)
+    with pytest.raises(InputError, match="is in use: choose another"), locked(tmp_path, "choose another"):
+        pass
+    assert holder.pid
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join()
+    with locked(tmp_path, "choose another"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["held"]
+
+
+def test_a_lock_keeps_out_its_own_process(tmp_path: Path) -> None:
+    with locked(tmp_path, "wait"):
+        with pytest.raises(InputError, match="is in use: wait"), locked(tmp_path, "wait"):
+            pass
+        assert (tmp_path / ".lock").exists()
+    with locked(tmp_path, "wait"):
+        pass
+
+
+def test_where_there_are_no_locks_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*arguments: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    lines: list[str] = []
+    with locked(tmp_path, "wait", lines.append):
+        pass
+    assert lines == [f"{tmp_path} cannot be locked here (No locks available): start no other run in it"]
+
+
+def test_a_large_file_is_named_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from yolo_lite.data.coco import read_json
+
+    path = tmp_path / "instances_train.json"
+    path.write_text("[" + " " * 1_999_998 + "]")
+    caplog.set_level("INFO", logger="yolo_lite")
+    assert read_json(path) == []
+    assert caplog.messages == []
+    monkeypatch.setattr("yolo_lite.files._LARGE", 2_000_000)
+    assert read_json(path) == []
+    assert caplog.messages == [f"reading {path} (2 MB)"]
+
+
+def test_full_memory_is_no_fault_of_the_file(tmp_path: Path) -> None:
+    def full(part: Path) -> None:
+        part.write_text("half")
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
+
+    with pytest.raises(RuntimeError, match="allocate"):
+        write_atomically(tmp_path / "a", full)
+    assert not list(tmp_path.iterdir())

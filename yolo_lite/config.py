@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import os
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -357,7 +358,7 @@ def config_to_dict(config: Config) -> dict[str, Any]:
     return _plain(dataclasses.asdict(config))  # type: ignore[no-any-return]
 
 
-def check_image_size(image_size: tuple[int, int]) -> None:
+def check_image_size(image_size: tuple[int, int], *, name: str = "image size") -> None:
     """Raise InputError unless height and width are positive multiples of 32, the coarsest stride."""
     if max(image_size) > MOST_PIXELS:
         raise InputError(
@@ -366,7 +367,7 @@ def check_image_size(image_size: tuple[int, int]) -> None:
     if any(side <= 0 or side % 32 for side in image_size):
         near = " ".join(str(max(32, round(side / 32) * 32)) for side in image_size)
         raise InputError(
-            f"image size must be multiples of 32, got {image_size[0]} x {image_size[1]} (height x width); try {near}"
+            f"{name} must be multiples of 32, got {image_size[0]} x {image_size[1]} (height x width); try {near}"
         )
 
 
@@ -411,6 +412,10 @@ def _suggestion(key: str, prefix: str) -> str:
 
 def _convert(value: Any, expected: Any, key: str, source: str) -> Any:
     origin, inner = typing.get_origin(expected), typing.get_args(expected)
+    if hasattr(value, "tolist"):  # a number or an array of NumPy's or torch's
+        value = value.tolist()
+    if expected is str and isinstance(value, os.PathLike):
+        value = os.fspath(value)
     if origin is tuple:
         if key.endswith(".image_size") and isinstance(value, int):
             value = (value, value)

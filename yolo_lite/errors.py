@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import reprlib
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,14 @@ class InputError(ValueError):
 
 class DivergedError(InputError):
     """The loss or its gradient is no longer a finite number, which of a search for settings ends one trial only."""
+
+
+class Stopped(KeyboardInterrupt):
+    """The process was asked to end by a signal."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(signal)
+        self.signal = signal
 
 
 def some(names: Sequence[str]) -> str:
@@ -41,6 +50,11 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def are(number: int) -> str:
+    """Return the verb that agrees with a number: "is" for 1, else "are"."""
+    return "is" if number == 1 else "are"
+
+
 def short(value: object) -> str:
     """Return a value as it would be written in Python, cut so that it fits into a line, however long or deeply nested.
 
@@ -62,6 +76,38 @@ def printable(text: str) -> str:
         cat\\x1b[2J
     """
     return "".join(character if _is_harmless(character) else ascii(character)[1:-1] for character in text)
+
+
+def one_line(text: str) -> str:
+    """Return a text as `printable` does, with new lines escaped too, so that a name cannot look like a line of its own.
+
+    Example:
+        >>> print(one_line("cat" + chr(10) + "done"))
+        cat\\ndone
+    """
+    return printable(text).replace("\n", "\\n")
+
+
+def is_memory_full(error: BaseException) -> bool:
+    """Say whether an error means that main memory is full, in the words of whichever library met it."""
+    if isinstance(error, InputError):
+        return False
+    number = error.errno if isinstance(error, OSError) else None
+    return isinstance(error, MemoryError) or number == errno.ENOMEM or any(words in str(error) for words in _FULL)
+
+
+_FULL = (
+    "can't allocate memory",  # torch
+    "Cannot allocate memory",  # the system, through torch
+    "could not create a primitive",  # oneDNN
+    "could not execute a primitive",
+    "Insufficient memory",  # OpenCV
+    "std::bad_alloc",
+    "MemoryError",  # of a process that loads images
+    "failed to map segment from shared object",  # while a library is loaded
+    "can't start new thread",
+    "error return without exception set",  # C code that did not say why
+)
 
 
 def is_text(value: str) -> bool:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-from yolo_lite.errors import InputError, is_text, reason
+from yolo_lite.errors import InputError, is_memory_full, is_text, reason
 
 _FULL = 2**16  # free bytes, with the unfinished file still there
+_LARGE = 50_000_000  # bytes; a JSON file of this size takes some six seconds
 _LONGEST_PATH = 4096  # characters
 _LONGEST = 255  # bytes of a file name on every common file system
 
@@ -56,6 +60,16 @@ def check_readable(folder: Path) -> None:
         pass
 
 
+def note_large(path: Path) -> None:
+    """Log that a file is being read where that takes more than some seconds."""
+    try:
+        size = path.stat().st_size
+    except OSError:
+        return  # whoever reads it will say why
+    if size >= _LARGE:
+        logging.getLogger(__name__).info("reading %s (%s MB)", path, f"{size / 1e6:,.0f}")
+
+
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it; on any failure nothing is left.
 
@@ -67,6 +81,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         write(part)
         os.replace(part, path)
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError, in words of its own
+        if is_memory_full(error):
+            raise
         full = isinstance(error, RuntimeError) and shutil.disk_usage(path.parent).free < _FULL
         raise InputError(f"cannot write {path}: {'no space is left on the disk' if full else reason(error)}") from error
     finally:
@@ -121,9 +137,26 @@ def temporary(path: Path) -> Path:
 
     No other process uses the same one, and it is no longer than file systems allow where the name itself is not.
     """
-    mark = f".{os.getpid()}.part"
-    stem = os.fsencode(path.stem)[: _LONGEST - len(os.fsencode(f".{mark}{path.suffix}"))]
-    return path.with_name(f".{os.fsdecode(stem)}{mark}{path.suffix}")
+    return path.with_name(file_name(f".{path.stem}", f".{os.getpid()}.part{path.suffix}"))
+
+
+def file_name(stem: str, ending: str) -> str:
+    """Return stem and ending in one name, with as much of the stem as file systems allow."""
+    while stem and len(os.fsencode(stem + ending)) > _LONGEST:
+        stem = stem[:-1]
+    return stem + ending
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Return what a file or folder shares with no other, whichever links lead to it; None where there is none."""
+    try:
+        return _identity_of(path.stat())
+    except (OSError, ValueError):
+        return None
+
+
+def _identity_of(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def is_possible_path(text: str) -> bool:
@@ -142,6 +175,8 @@ def claim_folder(kind: str, parent: Path = Path("runs")) -> Path:
             folder.mkdir()
         except FileExistsError:
             continue
+        except FileNotFoundError:  # another process gave its folder back, and with it the empty one above
+            return claim_folder(kind, parent)
         except OSError as error:
             raise InputError(
                 f"cannot create the folder {folder}: {reason(error)}; choose another output path"
@@ -150,12 +185,80 @@ def claim_folder(kind: str, parent: Path = Path("runs")) -> Path:
     raise AssertionError("counting never ends")
 
 
+def give_back(folder: Path) -> None:
+    """Remove a claimed folder in which nothing was written, and the folder above it if that is empty as well."""
+    with contextlib.suppress(OSError):  # what is not empty stays
+        folder.rmdir()
+        folder.parent.rmdir()
+
+
+@contextlib.contextmanager
+def locked(folder: Path, why: str, say: Callable[[str], None] = lambda line: None) -> Iterator[None]:
+    """Keep a folder to this `with` block, against other processes and other blocks of this one.
+
+    The system drops the lock when the process ends, however that comes about; the file that carries it is removed.
+
+    Args:
+        folder: must exist.
+        why: ends the message of the error.
+        say: is told where the system or the disk knows no locks, so that nothing is kept out.
+
+    Raises:
+        InputError: where it is locked already, or the file cannot be written.
+    """
+    path = folder / ".lock"
+    key = identity(folder)
+    if key in _locked:
+        raise InputError(f"{folder} is in use: {why}")
+    with _lock_file(path, f"{folder} is in use: {why}", say) as file:
+        _locked.add(key)
+        try:
+            yield
+        finally:
+            _locked.discard(key)
+            if os.name == "nt":  # which removes no open file, and has not locked it
+                file.close()
+            path.unlink(missing_ok=True)  # before it is closed: nobody else can have locked it
+
+
+_locked: set[tuple[int, int] | None] = set()  # a process is not kept out by its own locks
+
+
+def _lock_file(path: Path, refusal: str, say: Callable[[str], None]) -> BinaryIO:
+    """Open a file and lock it as POSIX says, which processes that are forked from this one do not inherit."""
+    while True:
+        try:
+            file = path.open("ab")
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {reason(error)}") from error
+        try:
+            import fcntl
+
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (ImportError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EAGAIN):
+                file.close()
+                raise InputError(refusal) from error
+            say(f"{path.parent} cannot be locked here ({reason(error)}): start no other run in it")
+            return file
+        if identity(path) == _identity_of(os.fstat(file.fileno())):
+            return file
+        file.close()  # the one who had it has removed it since it was opened
+
+
 def make_folder(folder: Path) -> None:
     """Create a folder and those above it; raise InputError where that cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot create the folder {folder}: {reason(error)}; choose another output path") from error
+
+
+def check_keeps(sources: Iterable[Path], out: Path) -> None:
+    """Raise InputError where a file to be written is one of those that are read, whichever links lead to it."""
+    target = identity(out)
+    if target and any(identity(source) == target for source in sources):
+        raise InputError(f"{out} is a file that is read, and would be replaced; choose another --out")
 
 
 def check_can_create(folder: Path) -> None:

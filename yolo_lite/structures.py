@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from yolo_lite.checks import check_whole, shown
+from yolo_lite.errors import InputError, counted
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -136,11 +139,14 @@ class Detections:
     class_names: tuple[str, ...] = field(repr=False)
 
     def __post_init__(self) -> None:
-        boxes = np.asarray(self.boxes, np.float32)
+        boxes = _floats(self.boxes, "boxes")
         object.__setattr__(self, "boxes", boxes.reshape(0, 4) if boxes.size == 0 else boxes)
-        object.__setattr__(self, "scores", np.asarray(self.scores, np.float32))
-        object.__setattr__(self, "labels", np.asarray(self.labels, np.int64))
-        object.__setattr__(self, "class_names", tuple(self.class_names))
+        object.__setattr__(self, "scores", _floats(self.scores, "scores"))
+        labels = np.asarray(self.labels)
+        if labels.size and not (np.issubdtype(labels.dtype, np.number) and (labels == np.round(labels)).all()):
+            raise InputError(f"labels must be whole numbers, positions in class_names, got {shown(self.labels)}")
+        object.__setattr__(self, "labels", labels.astype(np.int64))
+        object.__setattr__(self, "class_names", _names(self.class_names))
         count = len(self.boxes)
         if self.boxes.shape != (count, 4):
             raise ValueError(f"boxes must be [N, 4], got {list(self.boxes.shape)}")
@@ -167,11 +173,8 @@ class Detections:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index: int | slice | npt.NDArray[Any] | list[int]) -> Detections:
-        if isinstance(index, int | np.integer):
-            if not -len(self) <= index < len(self):
-                raise IndexError(f"detection {index} of {len(self)}")
-            index = [int(index) % len(self)]
-        return Detections(self.boxes[index], self.scores[index], self.labels[index], self.class_names)
+        chosen = _chosen(index, len(self))
+        return Detections(self.boxes[chosen], self.scores[chosen], self.labels[chosen], self.class_names)
 
     @property
     def names(self) -> list[str]:
@@ -184,6 +187,48 @@ class Detections:
             {"class_name": name, "label": int(label), "score": float(score), "box": [float(side) for side in box]}
             for name, label, score, box in zip(self.names, self.labels, self.scores, self.boxes)
         ]
+
+
+def _floats(values: Any, name: str) -> npt.NDArray[np.float32]:
+    try:
+        return np.asarray(values, np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} must be numbers, got {shown(values)}") from error
+
+
+def _names(names: Any) -> tuple[str, ...]:
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"class_names must be a list of names, got {shown(names)}")
+    return tuple(names)
+
+
+def _chosen(index: Any, count: int) -> slice | npt.NDArray[Any]:
+    """Return an index of so many detections as a slice, positions or one truth value for each.
+
+    Raises:
+        IndexError: for a position outside.
+        InputError: for anything that chooses no detections.
+    """
+    if isinstance(index, slice):
+        try:
+            index.indices(count)
+        except TypeError as error:
+            raise InputError(f"a slice of detections takes whole numbers, got {index}") from error
+        return index
+    array = np.asarray(index)
+    if array.dtype == np.bool_ and array.ndim == 1 and len(array) != count:
+        raise InputError(f"a mask of {counted(count, 'detection')} must have as many values, got {len(array)}")
+    if array.size == 0 and array.ndim == 1:
+        array = array.astype(np.int64) if array.dtype != np.bool_ else array
+    is_mask = array.dtype == np.bool_ and array.ndim == 1
+    if not is_mask and (array.ndim > 1 or not np.issubdtype(array.dtype, np.integer)):
+        raise InputError(
+            f"detections are chosen by a number, a slice, a list of positions or a mask such as found.scores > 0.5, got {shown(index)}"
+        )
+    outside = [] if is_mask else [at for at in array.reshape(-1).tolist() if not -count <= at < count]
+    if outside:
+        raise IndexError(f"detection {outside[0]} of {count}")
+    return array if is_mask else array.reshape(-1) % max(count, 1)
 
 
 class GridView(NamedTuple):
@@ -266,23 +311,19 @@ class DetectionSet:
         unknown = sum(
             len(record.unlabelled) == len(self.class_names) and not len(record.boxes) for record in self.records
         )
-        text = f"{_count(len(self.records), 'image')}, {_count(boxes, 'box')}, {_count(len(self.class_names), 'class')}"
+        text = f"{counted(len(self.records), 'image')}, {counted(boxes, 'box', 'boxes')}"
+        text += f", {counted(len(self.class_names), 'class', 'classes')}"
         if empty > unknown:
-            text += f"; {_count(empty - unknown, 'image')} without objects kept as background"
+            text += f"; {counted(empty - unknown, 'image')} without objects kept as background"
         if crowd:
-            text += f"; {_count(crowd, 'crowd box')} ignored in training"
+            text += f"; {counted(crowd, 'crowd box', 'crowd boxes')} ignored in training"
         if partly > unknown:
-            text += f"; {_count(partly - unknown, 'image')} labelled for some classes only"
+            text += f"; {counted(partly - unknown, 'image')} labelled for some classes only"
         if unknown:
-            text += f"; {_count(unknown, 'image')} without labels"
+            text += f"; {counted(unknown, 'image')} without labels"
         if self.dropped:
-            text += f"; {_count(self.dropped, 'box')} without area dropped"
+            text += f"; {counted(self.dropped, 'box', 'boxes')} without area dropped"
         return text
-
-
-def _count(number: int, noun: str) -> str:
-    plural = noun if number == 1 else noun + ("es" if noun.endswith(("x", "ss")) else "s")
-    return f"{number:,} {plural}"
 
 
 @dataclass(frozen=True)
@@ -316,7 +357,7 @@ class ClassificationSet:
         counts = np.bincount([record.label for record in self.records], minlength=len(self.class_names))
         told = ", ".join(f"{name} ({count:,})" for name, count in list(zip(self.class_names, counts))[:12])
         more = f" and {len(self.class_names) - 12} more" if len(self.class_names) > 12 else ""
-        return f"{_count(len(self.records), 'picture')}, {_count(len(self.class_names), 'class')}: {told}{more}"
+        return f"{counted(len(self.records), 'picture')}, {counted(len(self.class_names), 'class', 'classes')}: {told}{more}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -326,10 +367,20 @@ class Classification:
     Attributes:
         scores: float32 [C], by label, summing to 1.
         class_names: the names that the labels stand for.
+
+    Raises:
+        InputError: where there is not one score for each class.
     """
 
     scores: npt.NDArray[np.float32]
     class_names: tuple[str, ...] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scores", _floats(self.scores, "scores"))
+        object.__setattr__(self, "class_names", _names(self.class_names))
+        if not self.class_names or self.scores.shape != (len(self.class_names),):
+            expected = f"one for each of {counted(len(self.class_names), 'class', 'classes')}"
+            raise InputError(f"scores must be {expected}, got shape {list(self.scores.shape)}")
 
     @property
     def label(self) -> int:
@@ -348,7 +399,7 @@ class Classification:
 
     def top(self, count: int = 5) -> list[tuple[str, float]]:
         """Return the classes of the highest scores with these, best first."""
-        order = np.argsort(-self.scores, kind="stable")[:count]
+        order = np.argsort(-self.scores, kind="stable")[: check_whole(count, "count", minimum=0)]
         return [(self.class_names[label], float(self.scores[label])) for label in order]
 
     def __str__(self) -> str:

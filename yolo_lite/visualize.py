@@ -4,38 +4,55 @@ from __future__ import annotations
 
 import colorsys
 import functools
-import importlib.util
+import io
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as PillowImage
-from PIL import ImageDraw, ImageFont
+from PIL import ImageDraw
 
+from yolo_lite.errors import counted, one_line
+from yolo_lite.fonts import SizedFont, fonts_for, pieces, sized
 from yolo_lite.structures import Classification, Detections, GridView, Image, Letterbox
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _CURVES = {"loss_total": "training", "val_loss": "validation"}
 
 
-def draw_detections(image: Image, detections: Detections) -> Image:
+def draw_detections(image: Image, detections: Detections, *, font: Path | None = None) -> Image:
     """Return a copy of a picture (uint8 [H, W, 3] RGB) with a box, name and score for each detection.
 
     Boxes are in the picture's pixels. Lines and letters grow with the picture; each class keeps its colour; the best
-    scores are drawn last, on top.
+    scores are drawn last, on top. Letters come from the font file, then DejaVu Sans, then the system's fonts.
     """
     canvas = PillowImage.fromarray(image)
     draw = ImageDraw.Draw(canvas)
     short = min(image.shape[:2])
     width = max(2, round(short / 200))
-    font = _font(max(11, round(short / 28)))
+    letters = _Letters(max(11, round(short / 28)), detections.class_names, font)
     for one in list(detections)[::-1]:
         colour = class_colour(int(one.labels[0]))
         left, top, right, bottom = (float(value) for value in one.boxes[0])
         draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour, width=width)
-        _draw_label(draw, f"{one.names[0]} {one.scores[0]:.0%}", (left, top), colour, font, image.shape[:2])
+        letters.draw_plate(canvas, f"{one.names[0]} {one.scores[0]:.0%}", (left, top), colour)
     return np.array(canvas)
+
+
+def save_picture(picture: PillowImage.Image, path: Path, quality: int = 75) -> None:
+    """Write a picture as its suffix says, encoded in memory: Pillow does not see that a disk is full.
+
+    Raises:
+        OSError: where not all of it could be written.
+    """
+    content = io.BytesIO()
+    picture.save(content, PillowImage.registered_extensions()[path.suffix.lower()], quality=quality)
+    path.write_bytes(content.getvalue())
 
 
 def class_colour(label: int) -> tuple[int, int, int]:
@@ -64,10 +81,12 @@ def plot_results(rows: Sequence[Mapping[str, float]], path: Path) -> None:
         axes.grid(alpha=0.3)
         if len(names) > 1:
             axes.legend()
-    figure.savefig(path, dpi=100)
+    _save_figure(figure, path, 100)
 
 
-def plot_confusion(matrix: npt.NDArray[np.int64], class_names: Sequence[str], path: Path) -> None:
+def plot_confusion(
+    matrix: npt.NDArray[np.int64], class_names: Sequence[str], path: Path, *, font: Path | None = None
+) -> None:
     """Draw a confusion matrix [C, C] into a PNG: rows what pictures are, columns what they were called, shaded by row."""
     from matplotlib.figure import Figure
 
@@ -85,10 +104,12 @@ def plot_confusion(matrix: npt.NDArray[np.int64], class_names: Sequence[str], pa
             if matrix[row, column]:
                 colour = "white" if shares[row, column] > 0.5 else "black"
                 axes.text(column, row, f"{matrix[row, column]:,}", ha="center", va="center", color=colour, fontsize=8)
-    figure.savefig(path, dpi=100)
+    _save_figure(figure, path, 100, font)
 
 
-def draw_classifications(examples: Iterable[tuple[Image, Classification, str]], path: Path, columns: int = 6) -> None:
+def draw_classifications(
+    examples: Iterable[tuple[Image, Classification, str]], path: Path, columns: int = 6, *, font: Path | None = None
+) -> None:
     """Draw pictures in a grid into a PNG, each with what it was called and, in red, what it is where that was wrong."""
     from matplotlib.figure import Figure
 
@@ -103,7 +124,7 @@ def draw_classifications(examples: Iterable[tuple[Image, Classification, str]], 
         axes.set_title(text, color=colour, fontsize=9, parse_math=False)
     for axes in figure.axes:
         axes.axis("off")
-    figure.savefig(path, dpi=100)
+    _save_figure(figure, path, 100, font)
 
 
 def draw_filters(
@@ -130,7 +151,7 @@ def draw_filters(
         right.imshow(np.clip(shown, 0, 255), cmap="gray", vmin=0, vmax=255)
     for one in figure.axes:
         one.axis("off")
-    figure.savefig(path, dpi=90)
+    _save_figure(figure, path, 90)
 
 
 def draw_maps(
@@ -153,7 +174,7 @@ def draw_maps(
         one.imshow(values, cmap="viridis")
     for one in figure.axes:
         one.axis("off")
-    figure.savefig(path, dpi=90)
+    _save_figure(figure, path, 90)
 
 
 def draw_grids(image: Image, grids: Sequence[GridView], path: Path) -> None:
@@ -190,9 +211,9 @@ def draw_grids(image: Image, grids: Sequence[GridView], path: Path) -> None:
                 colour = np.array(class_colour(int(label))) / 255
                 axes.plot([x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], color=colour, lw=0.4 + 3 * score)
         titles = (
-            f"{rows} x {columns} cells of {grid.stride} pixels, {_times(grid.responsible.sum(), 'responsible cell')}",
+            f"{rows} x {columns} cells of {grid.stride} pixels, {counted(int(grid.responsible.sum()), 'responsible cell')}",
             "likeliest class of each cell",
-            f"{_times(len(grid.before), 'box', 'boxes')} before suppression",
+            f"{counted(len(grid.before), 'box', 'boxes')} before suppression",
             f"{len(grid.after)} after",
         )
         for axes, title in zip(row, titles):
@@ -202,7 +223,7 @@ def draw_grids(image: Image, grids: Sequence[GridView], path: Path) -> None:
     patches = [Patch(color=np.array(class_colour(label)) / 255, label=names[label]) for label in sorted(shown)[:16]]
     if patches:
         figure.legend(handles=patches, loc="outside lower center", ncols=8)
-    figure.savefig(path, dpi=90)
+    _save_figure(figure, path, 90)
 
 
 def draw_attention(
@@ -236,40 +257,105 @@ def draw_attention(
     left.set_title("the input", fontsize=10)
     right.set_title(title, fontsize=10, parse_math=False)
     figure.colorbar(heat, ax=(left, right), shrink=0.8)
-    figure.savefig(path, dpi=90)
+    _save_figure(figure, path, 90)
 
 
-def _times(count: int, noun: str, plural: str = "") -> str:
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+def _save_figure(figure: Figure, path: Path, dpi: int, font: Path | None = None) -> None:
+    """Write a figure as its suffix says, in the way of save_picture; letters come from the fonts of draw_detections."""
+    from matplotlib.text import Text
+
+    texts = [artist for artist in figure.findobj(Text) if isinstance(artist, Text)]
+    paths = fonts_for((text.get_text() for text in texts), font, outlines=True)
+    if len(paths) > 1:
+        for text in texts:
+            text.set_fontfamily(_families(paths))
+    content = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # missing_letters says so
+        figure.savefig(content, dpi=dpi, format=path.suffix[1:])
+    path.write_bytes(content.getvalue())
 
 
-def _draw_label(
-    draw: ImageDraw.ImageDraw,
-    text: str,
-    corner: tuple[float, float],
-    colour: tuple[int, int, int],
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    image_hw: tuple[int, ...],
-) -> None:
-    """Write on a plate above the box, or inside it where there is no room above."""
-    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
-    width, height = right - left + 6, bottom - top + 6
-    x = max(0.0, min(corner[0], image_hw[1] - width))
-    y = corner[1] - height if corner[1] >= height else max(0.0, min(corner[1], image_hw[0] - height))
-    draw.rectangle((x, y, x + width, y + height), fill=colour)
-    dark = (0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]) < 140
-    draw.text((x + 3 - left, y + 3 - top), text, fill="white" if dark else "black", font=font)
+def _families(paths: Sequence[Path]) -> list[str]:
+    """Return the names by which matplotlib finds fonts."""
+    from matplotlib.font_manager import FontProperties, fontManager
+
+    known = {entry.fname for entry in fontManager.ttflist}
+    for path in paths:
+        if str(path) not in known:
+            fontManager.addfont(path)
+    return [FontProperties(fname=str(path)).get_name() for path in paths]
 
 
-@functools.cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return DejaVu Sans, which matplotlib carries and which knows most alphabets; else Pillow's own."""
-    package = importlib.util.find_spec("matplotlib")
-    if package and package.origin:
-        file = Path(package.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
-        if file.is_file():
-            return ImageFont.truetype(str(file), size)
-    return ImageFont.load_default(size)
+class _Letters:
+    """Writes texts of one size on plates, each letter in the first font that has it."""
+
+    def __init__(self, size: int, texts: Iterable[str], font: Path | None = None) -> None:
+        self._size, self._fonts = size, _fonts_for(tuple(texts), font)
+
+    def draw_plate(
+        self, canvas: PillowImage.Image, text: str, corner: tuple[float, float], colour: tuple[int, int, int]
+    ) -> None:
+        """Write on a plate above the box, or inside it where there is no room above."""
+        draw = ImageDraw.Draw(canvas)
+        parts = [(part, sized(path, self._size)) for part, path in pieces(one_line(text), self._fonts)]
+        left, top, right, bottom = _extent(draw, parts)
+        width, height = right - left + 6, bottom - top + 6
+        x = max(0.0, min(corner[0], canvas.width - width))
+        y = corner[1] - height if corner[1] >= height else max(0.0, min(corner[1], canvas.height - height))
+        draw.rectangle((x, y, x + width, y + height), fill=colour)
+        dark = (0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]) < 140
+        _write(canvas, (x + 3 - left, y + 3 - top), parts, "white" if dark else "black")
+
+
+_Parts = Sequence[tuple[str, SizedFont]]
+
+
+@functools.lru_cache(64)
+def _fonts_for(texts: tuple[str, ...], font: Path | None) -> tuple[Path, ...]:
+    return fonts_for(texts, font)
+
+
+def _extent(draw: ImageDraw.ImageDraw, parts: _Parts) -> tuple[float, float, float, float]:
+    """Return the box of a text, from where it is written: of one font from its upper left, of several from its baseline."""
+    if len(parts) <= 1 and all(font.scale == 1 for _, font in parts):
+        return draw.textbbox((0, 0), *(parts[0][0], parts[0][1].font) if parts else ("",))
+    boxes = [(_box(part, font), _advance(part, font)) for part, font in parts]
+    top, bottom = min(box[1] for box, _ in boxes), max(box[3] for box, _ in boxes)
+    return 0.0, top, sum(advance for _, advance in boxes), bottom
+
+
+def _write(canvas: PillowImage.Image, start: tuple[float, float], parts: _Parts, fill: str) -> None:
+    """Write a text, in the way of `_extent`."""
+    draw = ImageDraw.Draw(canvas)
+    if len(parts) <= 1 and all(font.scale == 1 for _, font in parts):
+        for part, sized_font in parts:
+            draw.text(start, part, fill=fill, font=sized_font.font)
+        return
+    x, y = start
+    for part, sized_font in parts:
+        if sized_font.scale == 1:
+            draw.text((x, y), part, fill=fill, font=sized_font.font, anchor="ls", embedded_color=True)
+        else:
+            _paste(canvas, (x, y), part, sized_font)
+        x += _advance(part, sized_font)
+
+
+def _paste(canvas: PillowImage.Image, start: tuple[float, float], text: str, sized_font: SizedFont) -> None:
+    """Write letters of bitmaps, such as emoji in colour, at the one size that their font has, and shrink them."""
+    left, top, right, bottom = (round(value / sized_font.scale) for value in _box(text, sized_font))
+    layer = PillowImage.new("RGBA", (max(1, right - left), max(1, bottom - top)))
+    ImageDraw.Draw(layer).text((-left, -top), text, font=sized_font.font, anchor="ls", embedded_color=True)
+    small = layer.resize([max(1, round(side * sized_font.scale)) for side in layer.size])
+    canvas.paste(small, (round(start[0] + left * sized_font.scale), round(start[1] + top * sized_font.scale)), small)
+
+
+def _box(text: str, sized_font: SizedFont) -> tuple[float, ...]:
+    return tuple(value * sized_font.scale for value in sized_font.font.getbbox(text, anchor="ls"))
+
+
+def _advance(text: str, sized_font: SizedFont) -> float:
+    return sized_font.font.getlength(text) * sized_font.scale
 
 
 class SheetPicture(NamedTuple):
@@ -285,8 +371,14 @@ _CELL = 320  # pixels, the side of a sheet's cells
 _GAP = 4
 
 
-def draw_sheet(pictures: Sequence[SheetPicture], path: Path, columns: int = 4) -> None:
+def draw_sheet(pictures: Sequence[SheetPicture], path: Path, columns: int = 4, *, font: Path | None = None) -> None:
     """Draw pictures with boxes and texts side by side into a picture file, each fitted to a square of 320 pixels.
+
+    Args:
+        pictures: in the order of reading.
+        path: its suffix says how it is written.
+        columns: the most in a row.
+        font: as for `draw_detections`.
 
     Raises:
         ValueError: if there are no pictures.
@@ -296,13 +388,14 @@ def draw_sheet(pictures: Sequence[SheetPicture], path: Path, columns: int = 4) -
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
     step = _CELL + _GAP
+    letters = _Letters(11, (text for picture in pictures for text in picture.texts), font)
     sheet = PillowImage.new("RGB", (columns * step - _GAP, rows * step - _GAP), "white")
     for number, picture in enumerate(pictures):
-        sheet.paste(_cell(picture), (number % columns * step, number // columns * step))
-    sheet.save(path)
+        sheet.paste(_cell(picture, letters), (number % columns * step, number // columns * step))
+    save_picture(sheet, path)
 
 
-def _cell(picture: SheetPicture) -> PillowImage.Image:
+def _cell(picture: SheetPicture, letters: _Letters) -> PillowImage.Image:
     """Fit a picture to a cell and draw its boxes, the largest first, so that it hides no other's text."""
     fitted = Letterbox.fit(picture.image.shape[:2], (_CELL, _CELL))
     canvas = PillowImage.fromarray(fitted.apply(picture.image))
@@ -313,7 +406,7 @@ def _cell(picture: SheetPicture) -> PillowImage.Image:
         left, top, right, bottom = boxes[i].tolist()
         colour = class_colour(int(picture.labels[i]))
         draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour, width=2)
-        _draw_label(draw, picture.texts[i], (left, top), colour, _font(11), (_CELL, _CELL))
+        letters.draw_plate(canvas, picture.texts[i], (left, top), colour)
     return canvas
 
 
@@ -323,6 +416,8 @@ def plot_stats(
     sides: Mapping[str, npt.NDArray[np.float64]],
     centres: npt.NDArray[np.float64],
     path: Path,
+    *,
+    font: Path | None = None,
 ) -> None:
     """Draw what a data set holds into a PNG: objects of each class, their sizes, and where in the picture they lie.
 
@@ -332,6 +427,7 @@ def plot_stats(
         sides: for each split the square roots of the objects' areas, pixels.
         centres: [N, 2] x and y of all objects' centres, as shares of the picture's width and height.
         path: of the PNG.
+        font: as for `draw_detections`.
     """
     from matplotlib.figure import Figure
 
@@ -356,8 +452,8 @@ def plot_stats(
     sizes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     heat, _, _ = np.histogram2d(centres[:, 1], centres[:, 0], bins=32, range=((0, 1), (0, 1)))
     places.imshow(heat, extent=(0, 1, 1, 0), cmap="viridis")
-    places.set(title=f"centres of {len(centres):,} objects")
+    places.set(title=f"centres of {counted(len(centres), 'object')}")
     for axes in (bars, sizes):
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.savefig(path, dpi=100)
+    _save_figure(figure, path, 100, font)

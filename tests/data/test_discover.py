@@ -774,7 +774,7 @@ def test_nothing_to_validate_on_is_refused(tmp_path: Path) -> None:
 def test_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
     _coco_file(tmp_path / "annotations" / "instances_train.json", {1: "cat", 2: "dog"}, [(1, 1)])
     message = _message(read_train_and_val, tmp_path, classes=["dog"])
-    assert "none of 1 pictures shows an object of dog" in message
+    assert "none of 1 picture shows an object of dog" in message
 
 
 # Classes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import struct
 import subprocess
 import sys
 import types
@@ -24,8 +25,10 @@ from yolo_lite.data.sources import (
     VideoWriter,
     batches,
     find_source,
+    find_sources,
     open_video,
     read_frames,
+    relative_names,
 )
 from yolo_lite.errors import InputError
 
@@ -50,6 +53,7 @@ def _by_opencv(path: Path, count: int = 40, codec: str = "mp4v") -> Path:
 
 
 def _by_writer(path: Path, count: int = 40, fps: float = 10) -> Path:
+    path.parent.mkdir(exist_ok=True)
     with VideoWriter(path, fps, HW) as writer:
         for number in range(count):
             writer.write(_frame(number))
@@ -181,6 +185,40 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     assert _message(tmp_path / "*.jpg").startswith(f"no pictures match {tmp_path / '*.jpg'}; looked for .jpg, ")
 
 
+def test_several_sources_are_taken_in_their_order_and_each_picture_once(tmp_path: Path) -> None:
+    for name in ("b.png", "a.png", "sub/a.png", "sub/c.png"):
+        _picture(tmp_path / name)
+    sources = ["b.png", "*.png", "sub", "./sub/../b.png"]
+    found = find_sources([str(tmp_path / source) for source in sources])
+    assert found == [tmp_path / name for name in ("b.png", "a.png", "sub/a.png", "sub/c.png")]
+
+
+def test_what_a_shell_names_besides_pictures_stops_nothing(tmp_path: Path) -> None:
+    """`shots/*` names empty folders and broken links too; a name that was mistyped is another matter."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    names = [_picture(tmp_path / "a.png"), *(tmp_path / name for name in ("empty", "gone.png", "loop.png"))]
+    assert find_sources([str(name) for name in names]) == names
+    with pytest.raises(InputError, match=r"b.png does not exist"):
+        find_sources([str(tmp_path / "a.png"), str(tmp_path / "b.png")])
+
+
+def test_a_video_is_taken_alone(tmp_path: Path) -> None:
+    clip = str(_by_opencv(tmp_path / "clip.mp4", 3))
+    assert isinstance(find_sources([clip]), Video)
+    with pytest.raises(InputError, match=r"clip.mp4 is a video, and a video is taken alone; leave it out of --source"):
+        find_sources([str(_picture(tmp_path / "a.png")), clip])
+
+
+def test_relative_names_begin_where_the_folders_part() -> None:
+    files = [Path("in/a/x.jpg"), Path("in/b/c/x.jpg"), Path("in/y.jpg")]
+    assert list(relative_names(files).values()) == ["a/x.jpg", "b/c/x.jpg", "y.jpg"]
+    assert list(relative_names(files[:1]).values()) == ["x.jpg"]
+    assert list(relative_names([Path("in/x.jpg"), Path("in/sub/../y.jpg")]).values()) == ["x.jpg", "y.jpg"]
+    assert relative_names([]) == {}
+
+
 # Videos that are read
 
 
@@ -228,7 +266,19 @@ def test_a_gif_of_one_frame_is_a_picture_and_in_a_folder_every_gif_is(tmp_path: 
     _picture(tmp_path / "still.gif")
     assert find_source(str(tmp_path / "still.gif")) == [tmp_path / "still.gif"]
     _clip(tmp_path, ".gif")
-    assert find_source(str(tmp_path)) == [tmp_path / "clip.gif", tmp_path / "still.gif"]
+    gifs = [tmp_path / "clip.gif", tmp_path / "still.gif"]
+    assert find_source(str(tmp_path)) == gifs
+    assert find_sources([str(gif) for gif in gifs]) == gifs
+
+
+@pytest.mark.parametrize("others", [(), ("a.png",)], ids=["alone", "among others"])
+def test_what_a_folder_leaves_out_is_said_of_each_source(tmp_path: Path, others: tuple[str, ...]) -> None:
+    _picture(tmp_path / "a.png")
+    _picture(tmp_path / "set" / "b.png")
+    (tmp_path / "set" / "clip.mp4").write_bytes(b"a video")
+    said: list[str] = []
+    find_sources([str(tmp_path / source) for source in ("set", *others)], say=said.append)
+    assert said == [f"left out of {tmp_path / 'set'}: 1 video (clip.mp4)"]
 
 
 def test_what_is_neither_image_nor_video_says_what_was_looked_for(tmp_path: Path) -> None:
@@ -300,6 +350,70 @@ def test_a_frame_or_two_too_few_is_no_error(tmp_path: Path, said: int, error: bo
     else:
         assert not error
     assert count == 40
+
+
+def test_a_varying_rate_is_no_early_end(tmp_path: Path) -> None:
+    """Without an index the number of frames is the length, here 4 seconds, times the highest rate."""
+    path = _by_opencv(tmp_path / "clip.mkv", 40)
+    assert sum(1 for _ in read_frames(Video(path, 100, HW, 400))) == 40
+    with pytest.raises(EndsEarlyError):
+        list(read_frames(Video(path, 100, HW, 500)))
+
+
+def _trimmed(path: Path, first: int, last: int) -> Path:
+    """Hide the frames before the first and after the last of a film at 10 frames a second, by its edit list alone.
+
+    The list and the header of the movie count in thousandths of a second; the track in units of its own, `scale`.
+    """
+    data = bytearray(path.read_bytes())
+    scale = struct.unpack_from(">I", data, data.index(b"mdhd") + 16)[0]
+    movie_scale = struct.unpack_from(">I", data, data.index(b"mvhd") + 16)[0]
+    at = data.index(b"elst") + 4
+    assert struct.unpack_from(">II", data, at) == (0, 1)  # version 0, one entry
+    struct.pack_into(">Ii", data, at + 8, (last - first + 1) * movie_scale // 10, first * scale // 10)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+@pytest.mark.parametrize(("first", "last"), [(20, 39), (0, 24), (12, 30)])
+def test_frames_that_an_edit_list_hides_are_not_missed(tmp_path: Path, suffix: str, first: int, last: int) -> None:
+    path = _trimmed(_by_opencv(tmp_path / f"clip{suffix}"), first, last)
+    capture = cv2.VideoCapture(str(path))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 40  # the hidden ones too
+    video = open_video(path)
+    frames = list(read_frames(video))
+    assert abs(len(frames) - (last - first + 1)) <= 1
+    assert abs(video.frames - len(frames)) <= 1
+    np.testing.assert_allclose(frames[0][24, 10], (4 * first, 0, 240 - 4 * first), atol=30)
+
+
+def test_a_trimmed_video_that_is_cut_short_ends_early(tmp_path: Path) -> None:
+    path = _trimmed(_by_opencv(tmp_path / "clip.mp4"), 0, 29)
+    assert len(list(read_frames(open_video(path)))) == 30
+    video = open_video(path)
+    data = bytearray(path.read_bytes())
+    start = data.index(b"mdat") + 4
+    end = data.index(b"moov") - 4
+    middle = start + (end - start) // 4
+    data[middle:end] = bytes(end - middle)  # as a download that reserved its space and broke off
+    path.write_bytes(data)
+    with pytest.raises(EndsEarlyError):
+        list(read_frames(video))
+
+
+@pytest.mark.parametrize("cut", [b"mvhd", b"mdhd", b"elst", b"hdlr"])
+@pytest.mark.parametrize("value", [0, 0xFFFFFFFF])
+def test_damaged_headers_of_a_video_are_no_traceback(tmp_path: Path, cut: bytes, value: int) -> None:
+    path = _by_opencv(tmp_path / "clip.mp4", 5)
+    data = bytearray(path.read_bytes())
+    at = data.index(cut)
+    for offset in range(-4, 24, 4):
+        changed = data.copy()
+        struct.pack_into(">I", changed, at + offset if offset else at - 4, value)
+        path.write_bytes(changed)
+        with contextlib.suppress(InputError):
+            assert open_video(path).frames >= 0
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm", ".avi", ".mkv", ".mov"])
@@ -388,11 +502,37 @@ def test_a_written_video_can_be_read_back(tmp_path: Path, suffix: str) -> None:
         np.testing.assert_allclose(frames[number][24, 10], (4 * number, 0, 240 - 4 * number), atol=25)
 
 
+@pytest.mark.parametrize("suffix", VIDEO_CODECS)
+@pytest.mark.parametrize(
+    "fps", [211.222, 105611 / 500, 65.5361, 119.88, 239.76, 999.999, 29.97003, 0.1, 0.0004, 655.361]
+)
+def test_every_rate_can_be_written(tmp_path: Path, suffix: str, fps: float) -> None:
+    """MPEG-4 counts at most 65,535 parts of a second, and OpenCV writes 211.222 as 211222 / 1000."""
+    path = _by_writer(tmp_path / f"clip{suffix}", 3, fps)
+    assert open_video(path).fps == pytest.approx(fps, abs=max(0.01, 0.002 * fps))
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"\xff\xfe", "café".encode()], ids=["Latin-1", "bytes", "UTF-8"])
+@pytest.mark.parametrize("suffix", VIDEO_CODECS)
+def test_a_video_can_have_any_name(tmp_path: Path, name: bytes, suffix: str) -> None:
+    """OpenCV ends the process where it is handed a text with lone surrogates."""
+    path = _by_writer(tmp_path / os.fsdecode(name) / f"{os.fsdecode(name)}{suffix}")
+    video = find_source(str(path))
+    assert isinstance(video, Video)
+    assert len(list(read_frames(video))) == 40
+
+
+def test_a_name_like_an_address_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    _by_writer(Path("http:clip.mp4"), 3)
+    assert open_video(Path("http:clip.mp4")).frames == 3
+
+
 def test_both_formats_can_be_written() -> None:
     assert set(VIDEO_CODECS) == {".mp4", ".webm"}
 
 
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, InputError])
+@pytest.mark.parametrize("error", [RuntimeError, InputError])
 @pytest.mark.parametrize("suffix", VIDEO_CODECS)
 @pytest.mark.parametrize("frames", [0, 5])
 def test_a_video_that_an_error_broke_off_leaves_nothing(
@@ -404,6 +544,18 @@ def test_a_video_that_an_error_broke_off_leaves_nothing(
             writer.write(_frame(number))
         raise error("broken off")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("frames", [0, 5])
+@pytest.mark.parametrize("suffix", VIDEO_CODECS)
+def test_a_stopped_video_keeps_its_frames(tmp_path: Path, suffix: str, frames: int) -> None:
+    path = tmp_path / f"clip{suffix}"
+    with pytest.raises(KeyboardInterrupt), VideoWriter(path, 10, HW) as writer:
+        for number in range(frames):
+            writer.write(_frame(number))
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == ([path] if frames else [])
+    assert not frames or len(list(read_frames(open_video(path)))) == frames
 
 
 def test_what_was_read_of_a_video_that_ends_early_is_kept(tmp_path: Path) -> None:
@@ -425,6 +577,14 @@ def test_an_unfinished_video_has_not_its_own_name(tmp_path: Path, suffix: str) -
         assert path.read_bytes() == b"the last one"
         raise RuntimeError
     assert path.read_bytes() == b"the last one"
+
+
+def test_a_frame_of_another_size_is_stretched_and_not_lost(tmp_path: Path) -> None:
+    """Films from the web change their size; OpenCV leaves such frames out."""
+    with VideoWriter(tmp_path / "clip.mp4", 10, HW) as writer:
+        for height in (48, 96, 30):
+            writer.write(np.full((height, 64, 3), 100, np.uint8))
+    assert [frame.shape for frame in read_frames(open_video(tmp_path / "clip.mp4"))] == [(*HW, 3)] * 3
 
 
 def test_write_does_not_modify_the_frame(tmp_path: Path) -> None:

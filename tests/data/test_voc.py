@@ -135,7 +135,7 @@ def test_a_set_comes_back_from_every_layout(voc: Path, tmp_path: Path, layout: s
             assert theirs.path.read_bytes() == mine.path.read_bytes()
             if layout != "yolo":
                 assert theirs.image_id == mine.image_id
-    assert any("crowd or difficult boxes: 1 are left out" in note for note in notes) == (layout == "yolo")
+    assert any("crowd or difficult boxes: 1 is left out" in note for note in notes) == (layout == "yolo")
 
 
 def test_what_a_layout_cannot_hold_is_said(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_pictures_of_one_name_are_kept_apart(tmp_path: Path) -> None:
     )
     data = DetectionSet(records, ("dog",), (0,), "drawn")
     notes = write_sets({"train": data}, "coco", tmp_path / "out")
-    assert any("1 pictures got another name" in note for note in notes)
+    assert any("1 picture got another name" in note for note in notes)
     written = json.loads((tmp_path / "out" / "annotations" / "instances_train.json").read_text())
     assert [image["file_name"] for image in written["images"]] == ["x.png", "x-2.png"]
     assert Image.open(tmp_path / "out" / "images" / "train" / "x-2.png").width == 22

@@ -243,7 +243,7 @@ def test_boxes_are_read_from_lines_with_keypoints(tmp_path: Path, keypoints: int
     data = read_yolo_txt([tmp_path / "images"], NAMES, keypoints=(keypoints, numbers))
     np.testing.assert_allclose(data.records[0].boxes[:-1], [box for _, box in poses], atol=1e-3)
     assert data.records[0].boxes[-1].tolist() == [75, 25, 125, 75]  # an object without keypoints
-    assert data.notes == ("keypoints are not used: 20 objects have them",)
+    assert data.notes == ("the keypoints of 20 objects are not used",)
     _labels(tmp_path / "labels" / "a.txt", _lines([[*poses[0][0], 0.5]]))
     with pytest.raises(InputError, match=rf"a\.txt: line 1 must have 4 numbers .*{4 + keypoints * numbers} with its"):
         read_yolo_txt([tmp_path / "images"], NAMES, keypoints=(keypoints, numbers))

@@ -117,10 +117,10 @@ def test_dense_layers_are_transposed_above_version_1000(version: tuple[int, int]
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param(-1, "it holds 833 values, the layers 834; 1 values are missing", id="one short"),
+        pytest.param(-1, "it holds 833 values, the layers 834; 1 value is missing", id="one short"),
         pytest.param(-800, "it holds 34 values, the layers 834; 800 values are missing", id="short"),
         pytest.param(-COUNT, "it holds 0 values, the layers 834; 834 values are missing", id="header only"),
-        pytest.param(1, "it holds 835 values, the layers 834; 1 values are left over", id="one over"),
+        pytest.param(1, "it holds 835 values, the layers 834; 1 value is left over", id="one over"),
         pytest.param(1500, "it holds 2,334 values, the layers 834; 1,500 values are left over", id="long"),
     ],
 )
@@ -167,7 +167,7 @@ def test_errors_of_the_cfg_name_the_file(files: tuple[Path, Path]) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        pytest.param("disc\n", r"tiny\.names names 1 classes, the cfg has 2", id="too few"),
+        pytest.param("disc\n", r"tiny\.names names 1 class, the cfg has 2", id="too few"),
         pytest.param("disc\nsquare\nstar\n", r"tiny\.names names 3 classes, the cfg has 2", id="too many"),
         pytest.param("disc\ndisc\n", r"tiny\.names names a class twice", id="twice"),
     ],

@@ -211,6 +211,67 @@ def test_a_run_stopped_before_its_first_epoch_leaves_no_folder(coco_set: MakeSet
     assert not (tmp_path / "run").exists()
 
 
+def test_no_two_runs_share_a_folder(coco_set: MakeSet, tmp_path: Path) -> None:
+    """A second run, and one that is resumed, are refused from the first step to the last epoch."""
+    data, refusals = coco_set(), []
+
+    def start_another(*news: object) -> None:
+        for start in (
+            lambda: train(data, config=config_with(), out=tmp_path / "run"),
+            lambda: resume(tmp_path / "run"),
+        ):
+            try:
+                start()
+            except InputError as error:
+                refusals.append(str(error))
+
+    config = config_with("train.epochs=1")
+    train(data, config=config, out=tmp_path / "run", device="cpu", listener=Listener(on_step=start_another))
+    assert refusals[0] == (
+        f"{tmp_path / 'run'} is in use: a training that still runs writes to it; wait for its end, or choose another --out"
+    )
+    assert "last.pt does not exist" in refusals[1]
+    refusals.clear()
+
+    def stop(row: object, best: bool) -> None:
+        start_another()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(data, config=config_with(), out=tmp_path / "other", device="cpu", listener=Listener(on_epoch=stop))
+    assert refusals == [
+        f"{tmp_path / 'run'} already holds a run; add --resume to go on with it, or choose another --out",
+        f"the run in {tmp_path / 'run'} has finished its 1 epoch; nothing to resume",
+    ]
+    refusals.clear()
+
+    def resume_again(row: object, best: bool) -> None:
+        with pytest.raises(InputError, match="other is in use: a training that still runs writes to it"):
+            resume(tmp_path / "other")
+        refusals.append("once")
+
+    resume(tmp_path / "other", "cpu", Listener(on_epoch=resume_again))
+    assert refusals
+    assert not (tmp_path / "other" / ".lock").exists()
+
+
+def test_a_run_claims_its_folder_at_the_start(
+    coco_set: MakeSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading and looking at the data may take minutes."""
+    monkeypatch.chdir(tmp_path)
+    claimed: list[bool] = []
+
+    def say(line: str) -> None:
+        claimed.append(Path("runs/train-1").is_dir())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(coco_set(), config=config_with(), device="cpu", listener=Listener(say=say))
+    assert claimed == [True]
+    assert not Path("runs").exists()
+
+
 def test_a_truncated_picture_stops_the_run_with_one_line(coco_set: MakeSet, tmp_path: Path) -> None:
     """Its header is whole, so it is found out only by a loading process."""
     data = coco_set()

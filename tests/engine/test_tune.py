@@ -17,6 +17,7 @@ from yolo_lite.engine.plan import plan, plan_classifier
 from yolo_lite.engine.train import train_classifier
 from yolo_lite.engine.tune import TrialReport, tune
 from yolo_lite.errors import DivergedError, InputError
+from yolo_lite.files import locked
 
 SMALL = {"train.epochs": 1, "train.batch_size": 8, "train.workers": 0, "input.image_size": 32}
 
@@ -163,3 +164,14 @@ def test_the_command_tells_of_trials_and_what_to_do_next(
     assert f"classify train --model {tmp_path / 'study' / 'best.yaml'} --data {pictures}" in printed
     assert main([*arguments, "--time", "0"]) == 2
     assert plan_classifier(pictures, tmp_path / "study" / "best.yaml").config.classifier.model == "mnist_cnn"
+
+
+def test_two_searches_never_share_a_study(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "study"
+    arguments = ["tune", "--task", "classify", "--data", str(pictures), "--model", "mnist_cnn", "--out", str(out)]
+    out.mkdir()
+    with locked(out, "of the test"):
+        assert main(arguments) == 2
+        assert f"error: {out} is in use: " in capsys.readouterr().err
+    assert main([*arguments, "--set", "train.nothing=1"]) == 2  # refused before anything is written
+    assert not out.exists()

@@ -76,6 +76,20 @@ def test_commands_draw_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "24 maps of 208 x 208" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("what", ["filters", "activations", "cam", "grid"])
+def test_a_drawing_never_replaces_the_picture_that_it_is_of(
+    what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "photo.png"
+    Image.new("RGB", (64, 64)).save(picture)
+    before = picture.read_bytes()
+    (tmp_path / "link.png").symlink_to(picture)
+    for out in (picture, tmp_path / "link.png"):
+        assert main(["inspect", what, "--image", str(picture), "--out", str(out)]) == 2
+        assert f"{out} is a file that is read, and would be replaced" in capsys.readouterr().err
+    assert picture.read_bytes() == before
+
+
 def test_inspect_model_prints_layers(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", "model", "--model", "mnist_cnn"]) == 0
     printed = capsys.readouterr().out

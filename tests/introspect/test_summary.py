@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from yolo_lite.config import Config, read_config
 from yolo_lite.engine.weights import find_config
-from yolo_lite.introspect.summary import LayerReport, summarise
+from yolo_lite.introspect.summary import LayerReport, summarise, told_flops
 from yolo_lite.models.build import build_detector
 from yolo_lite.models.classifier import build_classifier
 
@@ -124,3 +124,19 @@ def test_every_model_can_be_summarised_and_stays_in_its_mode() -> None:
     assert model.training
     assert [report.shape for report in reports if report.kind == "Conv2d"][-1] == (16, 7, 7)
     assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("flops", "text"),
+    [
+        (0, "0 FLOPs"),
+        (999, "999 FLOPs"),
+        (1_000, "1.0 kFLOPs"),
+        (999_940, "999.9 kFLOPs"),
+        (999_960, "1.0 MFLOPs"),
+        (4_200_000, "4.2 MFLOPs"),
+        (1_234_000_000, "1.23 GFLOPs"),
+    ],
+)
+def test_operations_are_told_in_a_unit_that_suits_them(flops: int, text: str) -> None:
+    assert told_flops(flops) == text

@@ -3,50 +3,78 @@
 from __future__ import annotations
 
 import argparse
-import io
+import errno
+import logging
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any, TextIO
 
 import yolo_lite
-from yolo_lite.cli import bench, card, classify, convert, data, detect, eval, inspect, train, tune
-from yolo_lite.errors import InputError
+from yolo_lite.cli import arguments as shared
+from yolo_lite.cli import bars, bench, card, classify, convert, data, detect, eval, inspect, train, tune
+from yolo_lite.cli.screen import WriteError, screens, write_no_more
+from yolo_lite.errors import InputError, Stopped, is_memory_full, reason
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status.
 
-    0 done, 1 a video ended early or data has faults, 2 refused with a line, 130 interrupted.
+    0 done, 1 a video ended early or data has faults, 2 refused with a line, 130 interrupted; 129 and 143 where SIGHUP
+    or SIGTERM ended it.
     """
     _let_threads_sleep()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # file names may hold what the terminal cannot show
-    warnings.filterwarnings("ignore", "Image size .* exceeds limit", RuntimeWarning)  # what is too large is refused
-    parser = build_parser()
-    args = parser.parse_args(arguments)
+    with screens(), _signals(), _log(), _warnings():
+        try:
+            return _run(arguments)
+        except WriteError as error:
+            return _unwritten(error)
+
+
+def _unwritten(error: WriteError) -> int:
+    """End where output cannot be written: without a word where its reader has gone, as `head` does when it has enough."""
+    write_no_more()
+    if error.errno == errno.EPIPE:
+        return 1
+    with suppress(WriteError):  # where standard error takes no more either
+        _fail(f"the output could not be written: {reason(error)}")
+    return 2
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    args = build_parser().parse_args(arguments)
     if args.version:
-        print(environment())
+        print(*environment(), sep="\n")
         return 0
     if args.command is None:
-        parser.print_help()
+        build_parser().print_help()
         return 2
     try:
-        status: int = args.run(args)
-        return status
+        with bars.heartbeat(f"{args.command} {getattr(args, 'what', '')}".strip()):
+            status: int = args.run(args)
+            return status
+    except WriteError:
+        raise
     except InputError as error:
         return _fail(str(error))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: nothing more to say
-        return 1
-    except OSError as error:
-        return _fail(f"{error.filename or args.command}: {error.strerror or error}")
+    except Stopped as error:
+        print(f"stopped by {signal.Signals(error.signal).name}", file=sys.stderr)
+        return 128 + error.signal
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        if is_memory_full(error):
+            return _fail(f"main memory is full; {_remedy(args)}")
+        if isinstance(error, OSError):
+            return _fail(f"{error.filename or args.command}: {reason(error)}")
+        raise
 
 
 def _let_threads_sleep() -> None:
@@ -60,7 +88,7 @@ def _let_threads_sleep() -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of every command."""
-    parser = argparse.ArgumentParser(
+    parser = shared.Parser(
         "yolo-lite", description="Object detection and classification: train, detect, evaluate. Works offline."
     )
     parser.add_argument("--version", action="store_true", help="print the version and those of what it runs on")
@@ -80,8 +108,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def environment() -> str:
-    """Return the versions that matter in a bug report, without importing any of the packages."""
+def environment() -> list[str]:
+    """Return, line by line, the versions that matter in a bug report, without importing any of the packages."""
     names = (
         "torch",
         "torchvision",
@@ -100,7 +128,87 @@ def environment() -> str:
                 lines.append(f"{name} is not installed")
     built = any(Path(yolo_lite.__file__).parent.glob("ops/_native*.*[od]"))  # .so or .pyd
     lines.append(f"C extension of the ops {'built' if built else 'not built: no compiler at installation?'}")
-    return "\n".join(lines)
+    return lines
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise `Stopped`, as Ctrl-C raises KeyboardInterrupt; what is ignored (nohup) stays so."""
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):  # Windows lacks the second
+            number = getattr(signal, name, None)
+            if number and signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, _stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(number: int, frame: object) -> None:
+    if hasattr(
+        signal, "SIGCHLD"
+    ):  # processes that load images may end by the same signal, of which torch would complain
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+    raise Stopped(number)
+
+
+@contextmanager
+def _log() -> Iterator[None]:
+    """Write what the library logs, such as the large file that it reads, on standard error."""
+    handler = _Told(logging.INFO)
+    logger = logging.getLogger("yolo_lite")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+
+
+class _Told(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        print(record.getMessage(), file=sys.stderr)
+
+
+@contextmanager
+def _warnings() -> Iterator[None]:
+    """Leave out warnings of what is explained or harmless, and write others in one line; -W and PYTHONWARNINGS win."""
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            for module, message in _EXPLAINED:
+                warnings.filterwarnings("ignore", message, module=module)
+            warnings.showwarning = _tell_warning
+        yield
+
+
+_EXPLAINED = (
+    (r"PIL\.", ""),  # of metadata that is not used, or of a file that then is refused or skipped
+    ("", "Detected pickle protocol"),  # torch, of a checkpoint that then is refused, as in the next
+    ("", "'torch.load' received a zip file"),
+)
+
+
+def _tell_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def _remedy(args: argparse.Namespace) -> str:
+    """Say which flags of the command save memory."""
+    flags = [f"--{name.replace('_', '-')}" for name in ("batch_size", "image_size") if hasattr(args, name)]
+    saving = [f"a smaller {' or '.join(flags)}"] * bool(flags) + ["--cache none"] * hasattr(args, "cache")
+    return f"close other programs, or use {', or '.join(saving) or 'smaller files'}"
 
 
 def _fail(message: str) -> int:

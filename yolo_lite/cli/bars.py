@@ -1,26 +1,91 @@
-"""Bars that show how much of a piece of work is done."""
+"""Progress: a bar on a terminal; in a file or a pipe, where a bar would be noise, a plain line at least once a minute."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from yolo_lite.errors import one_line
 
 if TYPE_CHECKING:
     from tqdm import tqdm
+
+Item = TypeVar("Item")
+
+_SILENCE = 50.0  # seconds after which a line is due
+_LOOK = 5.0  # seconds between two looks at the clock
+_DELAY = 0.5  # seconds before a bar appears
+
+
+class Progress:
+    """A piece of work that is counted, with a bar on a terminal.
+
+    Args:
+        unit: what is counted, in the plural.
+        total: how many there are; 0 where nobody knows.
+        done: how many of them were done before.
+    """
+
+    def __init__(self, unit: str, total: int, *, done: int = 0) -> None:
+        from tqdm import tqdm
+
+        self.unit, self.total, self.done, self.title, self.details = unit, total, done, "", ""
+        self._started, self._first = _now(), (0.0, -1)
+        screen = getattr(sys.stderr, "inner", sys.stderr)  # a terminal is to obey the bar's own control characters
+        settings: dict[str, Any] = {"leave": False, "delay": _DELAY, "disable": None, "file": screen}
+        self._bar: tqdm[Any] = tqdm(total=total or None, initial=done, unit=f" {unit}", **settings)
+        _running.append(self)
+
+    def update(self, done: int, title: str = "", details: str = "") -> None:
+        """Note that so many are done, with words before the numbers and behind them."""
+        self.done, self.title, self.details = done, one_line(title), one_line(details)
+        if self._first[1] < 0:  # what came before it may have been preparation
+            self._first = _now(), done
+        self._bar.set_description_str(f"{self.title}: " if title else "", refresh=False)
+        self._bar.set_postfix_str(self.details, refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def line(self) -> str:
+        """Say how far it is, how fast it goes and how long it takes."""
+        seconds, done = _now() - self._first[0], self.done - self._first[1]
+        parts = [f"{self.done:,}{f' of {self.total:,}' if self.total else ''} {self.unit}"]
+        parts += [self.details] * bool(self.details)
+        if self._first[1] >= 0 and done > 0 and seconds > 0:
+            rate = done / seconds
+            parts.append(f"{rate:.1f} {self.unit}/s" if rate >= 1 else f"{1 / rate:.1f} s each")
+            if self.total:
+                parts.append(f"{_duration((self.total - self.done) / rate)} left")
+        return (f"{self.title}: " if self.title else "") + ", ".join(parts)
+
+    def hide(self) -> None:
+        """Take the bar from the screen."""
+        self._bar.clear()
+
+    def show(self) -> None:
+        """Draw the bar again."""
+        if _now() - self._started >= _DELAY:
+            self._bar.refresh()
+
+    def close(self) -> None:
+        """Take the bar from the screen for good."""
+        self._bar.close()
+        if self in _running:
+            _running.remove(self)
 
 
 @contextmanager
 def bar(unit: str) -> Iterator[Callable[[int, int], None]]:
     """Yield what shows, each time it is called with (done, of how many), a bar; on a terminal, after half a second."""
-    from tqdm import tqdm
-
-    shown: list[tqdm[Any]] = []
+    shown: list[Progress] = []
 
     def on_progress(done: int, total: int) -> None:
         if not shown:
-            shown.append(tqdm(total=total, unit=f" {unit}", leave=False, delay=0.5, disable=None))
-        shown[0].update(done - shown[0].n)
+            shown.append(Progress(unit, total))
+        shown[0].update(done)
         if done >= total:
             shown.pop().close()
 
@@ -29,3 +94,72 @@ def bar(unit: str) -> Iterator[Callable[[int, int], None]]:
     finally:
         while shown:
             shown.pop().close()
+
+
+def counting(items: Iterable[Item], unit: str, total: int, title: str = "") -> Iterator[Item]:
+    """Yield the items, and show how many are done."""
+    progress = Progress(unit, total)
+    try:
+        for done, item in enumerate(items, 1):
+            yield item
+            progress.update(done, title)
+    finally:
+        progress.close()
+
+
+@contextmanager
+def aside(*, begins_line: bool, ends_line: bool) -> Iterator[None]:
+    """Take bars from the screen when something else is written, and draw them again where that ends a line."""
+    if begins_line:
+        for progress in _running:
+            progress.hide()
+    yield
+    _last_line[0] = _now()
+    if ends_line:
+        for progress in _running:
+            progress.show()
+
+
+@contextmanager
+def heartbeat(command: str) -> Iterator[None]:
+    """Where standard error is no terminal, write a line whenever nothing else was written for almost a minute."""
+    if sys.stderr is None or sys.stderr.isatty():
+        yield
+        return
+    started, over = _now(), threading.Event()
+    _last_line[0] = started
+
+    def look() -> None:
+        with suppress(OSError, ValueError):  # nobody reads any more: the command itself will notice
+            while not over.wait(_LOOK):
+                beat(command, started)
+
+    thread = threading.Thread(target=look, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def beat(command: str, started: float) -> None:
+    """Write how far the work is, if nothing was written for almost a minute."""
+    now = _now()
+    if now - _last_line[0] >= _SILENCE:
+        _last_line[0] = now
+        still = f"{command}: at work for {_duration(now - started)}"
+        sys.stderr.write((_running[-1].line() if _running else still) + "\n")
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s"
+
+
+_now = time.monotonic  # the clock of everything here
+_running: list[Progress] = []  # the innermost last
+_last_line = [0.0]  # when something was written

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolo_lite.cli import arguments
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
     from yolo_lite.config import Config
@@ -23,7 +23,7 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         "model", help="parameters, GFLOPs, latency and training speed", description=_bench_model.__doc__
     )
     model.add_argument("--config", help="a YAML file or shipped name; default: shuffle and nano, one after the other")
-    model.add_argument("--classes", type=int, default=80, help="how many classes; default 80")
+    model.add_argument("--classes", type=arguments.positive, default=80, help="how many classes; default 80")
     model.add_argument("--device", default="auto", help=arguments.DEVICE_HELP)
     model.set_defaults(run=_bench_model)
     train = what.add_parser(
@@ -31,12 +31,17 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     )
     train.add_argument("--data", type=arguments.text, required=True, help=arguments.DATA_HELP)
     train.add_argument("--config", default="nano", help="a YAML file or shipped name; default: nano")
-    train.add_argument("--image-size", type=int, nargs="+", metavar="N", help="side, or height and width")
+    train.add_argument(
+        "--image-size", type=arguments.positive, nargs="+", metavar="N", help="side, or height and width"
+    )
     train.add_argument("--batch-size", type=arguments.positive, help="default: what the configuration says")
     train.add_argument("--device", default="auto", help=arguments.DEVICE_HELP)
     train.add_argument("--cache", choices=("auto", "ram", "none"), help=arguments.CACHE_HELP)
     train.add_argument(
-        "--workers", type=int, metavar="N", help="processes that load; default: what the configuration says"
+        "--workers",
+        type=arguments.workers,
+        metavar="N",
+        help="processes that load; default: what the configuration says",
     )
     train.add_argument("--steps", type=arguments.positive, default=30, metavar="N", help="to measure; default 30")
     train.set_defaults(run=_bench_train)
@@ -59,11 +64,15 @@ def _bench_model(args: argparse.Namespace) -> int:
 
 
 def _print_model_report(config: Config, classes: int, report: ModelReport, hardware: str) -> None:
-    print(f"{config.name}, {classes} classes: {report.parameters:,} parameters; {hardware}")
-    print("input       GFLOPs  forward ms  with NMS ms   (one picture, fp32)")
+    from yolo_lite.introspect.summary import told_flops
+
+    print(
+        f"{config.name}, {counted(classes, 'class', 'classes')}: {counted(report.parameters, 'parameter')}; {hardware}"
+    )
+    print("input         operations  forward ms  with NMS ms   (one image, fp32)")
     for size in report.sizes:
         side = f"{size.image_size} x {size.image_size}"
-        print(f"{side:<10} {size.gflops:>7.2f} {size.forward_ms:>11.1f} {size.with_nms_ms:>12.1f}")
+        print(f"{side:<11} {told_flops(size.flops):>12} {size.forward_ms:>11.1f} {size.with_nms_ms:>12.1f}")
     height, width = config.input.image_size
     batch = config.train.batch_size
     rate = report.training_images_per_second
@@ -95,11 +104,13 @@ def _print_train_report(config: Config, report: TrainReport, steps: int, hardwar
     (height, width), train = config.input.image_size, config.train
     if report.fill_seconds:
         print(f"decoding them once took {report.fill_seconds:.1f} s")
-    print(f"{config.name}: {report.parameters:,} parameters; {report.summary}; {hardware}")
+    print(f"{config.name}: {counted(report.parameters, 'parameter')}; {report.summary}; {hardware}")
     loading = "1 loading process" if report.processes == 1 else f"{report.processes} loading processes"
     print(f"{height} x {width}, batch {train.batch_size}, {loading}")
     print(f"loader alone: {report.loader_images_per_second:.1f} images/s")
-    print(f"ms a step   load  forward + loss  backward  optimiser + EMA  images/s   (medians of {steps} steps)")
+    print(
+        f"ms a step   load  forward + loss  backward  optimiser + EMA  images/s   (medians of {counted(steps, 'step')})"
+    )
     for step in report.steps:
         parts = f"{step.wait:>6.1f} {step.forward:>15.1f} {step.backward:>9.1f} {step.update:>16.1f}"
         used = f"   {step.device_bytes / 1e9:.2f} GB of the device" if step.device_bytes else ""
@@ -136,7 +147,7 @@ def _bench_ops(args: argparse.Namespace) -> int:
         f"backend {used}; {describe_hardware(device)}; torch {version('torch')}, torchvision {version('torchvision')}"
     )
     print(
-        f"nms_padded, IoU {IOU_THRESHOLD}, {args.classes} classes; ms for the batch; K: max_detections; answers equal"
+        f"nms_padded, IoU {IOU_THRESHOLD}, {counted(args.classes, 'class', 'classes')}; ms for the batch; K: max_detections; answers equal"
     )
     print(f"{'':10} {'torchvision':>12} {f'K = {MAX_DETECTIONS}':>19} {'K = N, no cap':>20}   graph replay")
     print("   B     N      ms/batch    kept      ms  ratio   kept      ms  ratio      ms  ratio")
@@ -146,13 +157,15 @@ def _bench_ops(args: argparse.Namespace) -> int:
         replay = f"{row.graph_ms:>7.3f} {row.torchvision_ms / row.graph_ms:>5.1f}x" if row.graph_ms else "      -"
         print(f"{row.batch:>4} {row.total:>5} {row.torchvision_ms:>13.3f} {capped} {free} {replay}", flush=True)
     if used == "native":
-        print("\ntask-aligned assignment, ms for the batch; answers equal")
+        print()
+        print("task-aligned assignment, ms for the batch; answers equal")
         print("   B  objects  side  plain torch  C extension  ratio")
         for one in bench_assign():
             times = f"{one.torch_ms:>12.2f} {one.native_ms:>12.2f} {one.torch_ms / one.native_ms:>5.0f}x"
             print(f"{one.batch:>4} {one.objects:>8} {one.side:>5} {times}", flush=True)
     if used == "native" and norm_silu_pays():
-        print("\nbatch normalisation and SiLU in training, ms forward and backward; answers equal but for rounding")
+        print()
+        print("batch normalisation and SiLU in training, ms forward and backward; answers equal but for rounding")
         print("   B    C    H    W  type         plain torch  C extension  ratio")
         for norm in bench_norm():
             shape = " ".join(f"{size:>4}" for size in norm.shape)

@@ -23,7 +23,7 @@ def _card(args: argparse.Namespace) -> int:
 
     text = model_card(args.weights)
     if args.out is None:
-        print(text, end="")
+        print(*text.splitlines(), sep="\n")
         return 0
     make_folder(args.out.parent)
     write_atomically(args.out, lambda part: part.write_text(text, encoding="utf-8"))

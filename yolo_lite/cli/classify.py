@@ -6,16 +6,18 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_lite.cli import arguments
+from yolo_lite.cli.bars import bar, counting
 from yolo_lite.cli.train import run_minutes, run_settings, train_or_resume
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, counted, one_line
 
 if TYPE_CHECKING:
-    from yolo_lite.engine.classify import Classifier
+    from yolo_lite.engine.classify import ClassEvaluation, Classifier
     from yolo_lite.metrics.classification import ClassificationReport
     from yolo_lite.structures import Classification
 
@@ -82,18 +84,17 @@ def _train(args: argparse.Namespace) -> int:
     from yolo_lite.engine.train import train_classifier
 
     def start(listener: Listener) -> Path:
-        settings = run_settings(args)
+        settings = run_settings(args, detector=False)
         fraction = 1.0 if args.fraction is None else args.fraction
         rest = (args.classes, fraction, args.per_class or 0, args.split or "70/15/15", args.out, args.device, listener)
         return train_classifier(args.data, args.model, args.weights, settings, *rest, run_minutes(args), args.preflight)
 
     folder = train_or_resume(args, "classify train", start)
-    if folder is None:
-        return 130
     about = load_checkpoint(folder / "best.pt").about
     where = shlex.quote(str(folder / "best.pt"))
     only = f" --classes {shlex.quote(','.join(about['classes']))}" if about["classes"] else ""
-    print(f"\ndone: {folder / 'best.pt'} holds the best weights, {folder / 'results.png'} the curves. Next:")
+    print()
+    print(f"done: {folder / 'best.pt'} holds the best weights, {folder / 'results.png'} the curves. Next:")
     print(f"  yolo-lite classify eval --weights {where} --data {shlex.quote(about['data'])}{only}")
     print(f"  yolo-lite classify predict --weights {where} --source your_picture.jpg")
     return 0
@@ -108,41 +109,55 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=arguments.positive, default=64, help="default 64")
     parser.add_argument("--device", default="auto", help=arguments.DEVICE_HELP)
     parser.add_argument("--out", type=arguments.text, help="folder of the results; default: the next free runs/eval-N")
+    arguments.add_font(parser)
     parser.set_defaults(run=_eval)
 
 
 def _eval(args: argparse.Namespace) -> int:
     """Score a classifier: a report for each class, metrics.json, confusion.png, and examples.png with right and wrong answers."""
     from yolo_lite.engine.classify import evaluate_classifier
-    from yolo_lite.files import check_can_create, make_folder, write_atomically
+    from yolo_lite.files import check_can_create
+
+    if args.out:
+        check_can_create(Path(args.out))
+    with arguments.output_folder(args.out, "eval") as out:
+        chosen = (args.on, args.device, args.classes, args.split, args.batch_size)
+        with bar("batches") as on_progress:
+            result = evaluate_classifier(args.weights, args.data, *chosen, on_progress=on_progress)
+        for note in result.notes:
+            print(f"note: {note}")
+        print(", ".join(f"{key} {value}" for key, value in result.settings.items()))
+        print("", *report_table(result.report).split("\n"), sep="\n")
+        arguments.note_missing_letters(result.class_names, args.font)
+        _write_evaluation(result, out, args.font)
+    return 0
+
+
+def _write_evaluation(result: ClassEvaluation, out: Path, font: Path | None) -> None:
+    from yolo_lite.files import make_folder, write_atomically
     from yolo_lite.visualize import draw_classifications, plot_confusion
 
-    out = Path(args.out) if args.out else arguments.next_free("eval")
-    check_can_create(out)
-    result = evaluate_classifier(
-        args.weights, args.data, args.on, args.device, args.classes, args.split, args.batch_size
-    )
-    for note in result.notes:
-        print(f"note: {note}")
-    print(", ".join(f"{key} {value}" for key, value in result.settings.items()))
-    print(f"\n{report_table(result.report)}")
     make_folder(out)
     text = json.dumps(result.to_json(), indent=1)
     write_atomically(out / "metrics.json", lambda part: part.write_text(text + "\n", encoding="utf-8"))
-    write_atomically(out / "confusion.png", lambda p: plot_confusion(result.report.confusion, result.class_names, p))
-    write_atomically(out / "examples.png", lambda part: draw_classifications(result.examples(_EXAMPLES), part))
+    confusion, names, examples = result.report.confusion, result.class_names, result.examples(_EXAMPLES)
+    write_atomically(out / "confusion.png", lambda part: plot_confusion(confusion, names, part, font=font))
+    write_atomically(out / "examples.png", lambda part: draw_classifications(examples, part, font=font))
+    print()
     print(
-        f"\nmetrics: {out / 'metrics.json'}, confusion matrix: {out / 'confusion.png'}, examples: {out / 'examples.png'}"
+        f"metrics: {out / 'metrics.json'}, confusion matrix: {out / 'confusion.png'}, examples: {out / 'examples.png'}"
     )
-    return 0
 
 
 def report_table(report: ClassificationReport) -> str:
     """Return precision, recall, F1 and support of each class, then accuracy and both averages, as text."""
-    width = max(map(len, [*report.per_class, "weighted average"]))
+    names = {name: one_line(name) for name in report.per_class}
+    width = max(map(len, [*names.values(), "weighted average"]))
     lines = [f"{'class':<{width}}  precision  recall     F1  support"]
     for name, one in report.per_class.items():
-        lines.append(f"{name:<{width}}  {one.precision:9.3f}  {one.recall:6.3f}  {one.f1:5.3f}  {one.support:7,}")
+        lines.append(
+            f"{names[name]:<{width}}  {one.precision:9.3f}  {one.recall:6.3f}  {one.f1:5.3f}  {one.support:7,}"
+        )
     lines.append(f"\n{'accuracy':<{width}}  {'':9}  {'':6}  {report.accuracy:5.3f}  {report.macro.support:7,}")
     for name, one in (("macro average", report.macro), ("weighted average", report.weighted)):
         lines.append(f"{name:<{width}}  {one.precision:9.3f}  {one.recall:6.3f}  {one.f1:5.3f}  {one.support:7,}")
@@ -151,9 +166,7 @@ def report_table(report: ClassificationReport) -> str:
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", type=arguments.text, required=True, help=arguments.WEIGHTS_HELP)
-    parser.add_argument(
-        "--source", type=arguments.text, required=True, help="picture, folder, or pattern such as 'shots/*.jpg'"
-    )
+    arguments.add_source(parser, "", required=True)
     parser.add_argument("--batch-size", type=arguments.positive, default=64, help="default 64")
     parser.add_argument("--device", default="auto", help=arguments.DEVICE_HELP)
     parser.add_argument(
@@ -163,43 +176,69 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    """Say what one picture shows, such as "dog 98%, cat 2%"; for several write a CSV file with every class's score."""
-    from yolo_lite.data.sources import Video, find_source
-    from yolo_lite.engine.classify import Classifier, write_predictions
-    from yolo_lite.files import check_can_create, make_folder, write_atomically
+    """Say what one picture shows, such as "dog 98%, cat 2%"; for several write a CSV file with every class's score.
 
-    source = find_source(args.source, say=arguments.note)
+    A picture that cannot be read is skipped with a line. The exit status is 0 if any picture could be read, else 2; 130
+    or 143 where the run was stopped, which keeps what is finished.
+    """
+    from yolo_lite.data.sources import Video, find_sources
+    from yolo_lite.engine.classify import Classifier
+    from yolo_lite.files import check_can_create
+
+    source = find_sources(args.source, say=arguments.note)
     if isinstance(source, Video) and source.path.suffix.lower() == ".gif":
         source = [source.path]  # of an animation, the first frame
     if isinstance(source, Video):
-        raise InputError(f"{args.source} is a video; classify takes pictures")
+        raise InputError(f"{source.path} is a video; classify takes pictures")
+    if args.out and (args.out.suffix.lower() != ".csv" or args.out.is_dir()):
+        raise InputError(f"--out takes a file name that ends in .csv, got {args.out}")
+    if args.out:
+        check_can_create(args.out.parent)
     classifier = Classifier(args.weights, args.device, args.batch_size)
     if len(source) == 1 and args.out is None:
         print(classifier(source[0]))
         return 0
-    out = args.out or arguments.next_free("predict") / "predictions.csv"
-    check_can_create(out.parent)
-    if out.suffix.lower() != ".csv" or out.is_dir():
-        raise InputError(f"--out takes a file name that ends in .csv, got {out}")
-    rows = list(_each(classifier, source))
+    with arguments.output_folder(args.out and str(args.out.parent), "predict") as folder:
+        _predict_many(classifier, source, folder / (args.out.name if args.out else "predictions.csv"))
+    return 0
+
+
+def _predict_many(classifier: Classifier, pictures: list[Path], out: Path) -> None:
+    """Write what pictures show into a CSV file; after Ctrl-C what those show that are done."""
+    rows: list[tuple[str, Classification]] = []
+    try:
+        for row in _each(classifier, pictures):
+            rows.append(row)
+    except KeyboardInterrupt:
+        told = _write_table(classifier, rows, out) if rows else "nothing is written"
+        print(f"finished {len(rows):,} of {counted(len(pictures), 'image')}: {told}")
+        raise
     if not rows:
-        raise InputError(f"none of {len(source)} pictures could be read")
+        raise InputError(f"none of {counted(len(pictures), 'picture')} could be read")
+    told = _write_table(classifier, rows, out, skipped=len(pictures) - len(rows))
+    print(f"{counted(len(rows), 'picture')}: {told}")
+
+
+def _write_table(
+    classifier: Classifier, rows: Sequence[tuple[str, Classification]], out: Path, skipped: int = 0
+) -> str:
+    """Write the CSV file; return how many pictures of each class it holds, how many it lacks, and its name."""
+    from yolo_lite.engine.classify import write_predictions
+    from yolo_lite.files import make_folder, write_atomically
+
     make_folder(out.parent)
     write_atomically(out, lambda part: write_predictions(part, rows, classifier.class_names))
-    counts = {name: sum(one.name == name for _, one in rows) for name in classifier.class_names}
-    told = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
-    skipped = len(source) - len(rows)
-    print(f"{len(rows):,} pictures: {told}{f'; {skipped} skipped' if skipped else ''}; scores: {out}")
-    return 0
+    counts = Counter(one.name for _, one in rows)
+    told = ", ".join(f"{name} {counts[name]:,}" for name in classifier.class_names if name in counts)
+    return f"{told}{f'; {skipped:,} skipped' if skipped else ''}; scores: {out}"
 
 
 def _each(classifier: Classifier, pictures: list[Path]) -> Iterator[tuple[str, Classification]]:
     """Yield file names with what they show; what cannot be read is told and left out."""
-    from tqdm import tqdm
-
     from yolo_lite.data.images import read_image
 
-    for start in tqdm(range(0, len(pictures), classifier.batch_size), unit="batch", leave=False, disable=None):
+    starts = range(0, len(pictures), classifier.batch_size)
+    for start in counting(starts, "batches", len(starts)):
         names: list[str] = []
         images: list[Any] = []
         for path in pictures[start : start + classifier.batch_size]:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from yolo_lite.cli import arguments
+from yolo_lite.errors import counted
 
 
 def add_convert(parser: argparse.ArgumentParser) -> None:
@@ -46,10 +47,11 @@ def _convert_darknet(args: argparse.Namespace) -> int:
     checkpoint = convert_darknet(args.cfg, args.weights, args.out, args.names, args.resize, args.until)
     parameters = sum(tensor.numel() for name, tensor in checkpoint.weights.items() if name not in ("mean", "std"))
     height, width = checkpoint.config.input.image_size
-    classes = len(checkpoint.class_names)
-    print(f"{args.out}: {checkpoint.config.name}, {parameters:,} values, {height} x {width}, {classes} classes")
+    classes = counted(len(checkpoint.class_names), "class", "classes")
+    print(f"{args.out}: {checkpoint.config.name}, {counted(parameters, 'value')}, {height} x {width}, {classes}")
     if args.until is not None:
-        print(f"Next:\n  yolo-lite train --config nano --weights {args.out} --data your_data")
+        print("Next:")
+        print(f"  yolo-lite train --config nano --weights {args.out} --data your_data")
     return 0
 
 
@@ -57,7 +59,9 @@ def _convert_nanodet(args: argparse.Namespace) -> int:
     """Write NanoDet-Plus-m, as ncnn's two files hold it, as a checkpoint of yolo_lite-shuffle: same weights, our names."""
     from yolo_lite.engine.convert import convert_nanodet
 
+    arguments.image_size([args.image_size])
     checkpoint = convert_nanodet(args.param, args.bin, args.out, args.image_size, args.resize)
     parameters = sum(tensor.numel() for name, tensor in checkpoint.weights.items() if name not in ("mean", "std"))
-    print(f"{args.out}: {checkpoint.config.name}, {parameters:,} parameters, {len(checkpoint.class_names)} classes")
+    classes = counted(len(checkpoint.class_names), "class", "classes")
+    print(f"{args.out}: {checkpoint.config.name}, {counted(parameters, 'parameter')}, {classes}")
     return 0

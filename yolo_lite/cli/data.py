@@ -72,6 +72,7 @@ def _add_stats(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", type=arguments.names, help="count these only: person,car")
     parser.add_argument("--split", help="train, val or test; default: all there are")
     parser.add_argument("--out", type=Path, default=Path("stats.png"), metavar="FILE", help="default stats.png")
+    arguments.add_font(parser)
     parser.set_defaults(run=_stats)
 
 
@@ -90,10 +91,15 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="with --augment: settings of training"
     )
     parser.add_argument(
-        "--image-size", type=int, nargs="+", metavar="N", help="with --augment: side, or height and width"
+        "--image-size",
+        type=arguments.positive,
+        nargs="+",
+        metavar="N",
+        help="with --augment: side, or height and width",
     )
     parser.add_argument("--seed", type=_seed, help="of the draw (default 0), and of training")
     parser.add_argument("--out", type=Path, default=Path("samples.png"), metavar="FILE", help="default samples.png")
+    arguments.add_font(parser)
     parser.set_defaults(run=_show)
 
 
@@ -191,12 +197,13 @@ def _stats(args: argparse.Namespace) -> int:
     import numpy as np
 
     from yolo_lite.data.stats import split_stats
-    from yolo_lite.files import make_folder, write_atomically
+    from yolo_lite.files import check_keeps, make_folder, write_atomically
     from yolo_lite.visualize import plot_stats
 
     _check_picture_name(args.out)
     sets = _sets(args.data, args.split, args.classes)
     _print_notes(sets)
+    check_keeps((record.path for data in sets.values() for record in data.records), args.out)
     found = {split: split_stats(data) for split, data in sets.items()}
     for split, stats in found.items():
         _print_stats(split, stats)
@@ -204,8 +211,9 @@ def _stats(args: argparse.Namespace) -> int:
     counts = {split: [one.objects for one in stats.classes] for split, stats in found.items()}
     sides = {split: stats.sides for split, stats in found.items()}
     centres = np.concatenate([stats.centres for stats in found.values()])
+    arguments.note_missing_letters(names, args.font)
     make_folder(args.out.parent)
-    write_atomically(args.out, lambda part: plot_stats(counts, names, sides, centres, part))
+    write_atomically(args.out, lambda part: plot_stats(counts, names, sides, centres, part, font=args.font))
     print(f"plot: {args.out}")
     return 0
 
@@ -221,7 +229,7 @@ def _sets(data: str, split: str | None, classes: Sequence[str] | None) -> dict[s
 
 
 def _print_stats(split: str, stats: SplitStats) -> None:
-    print(f"{split}: {stats.pictures:,} pictures, {stats.empty:,} of them without objects")
+    print(f"{split}: {counted(stats.pictures, 'picture')}, {stats.empty:,} of them without objects")
     width = max(len(one.name) for one in (*stats.classes, stats.total))
     print(
         f"  {'class':<{width}}  {'objects':>8} {'share':>6} {'pictures':>8} {'median w x h':>13} "
@@ -245,7 +253,7 @@ def _show(args: argparse.Namespace) -> int:
     import numpy as np
 
     from yolo_lite.data.discover import read_split
-    from yolo_lite.files import make_folder, write_atomically
+    from yolo_lite.files import check_keeps, make_folder, write_atomically
     from yolo_lite.visualize import draw_sheet
 
     _check_picture_name(args.out)
@@ -254,17 +262,19 @@ def _show(args: argparse.Namespace) -> int:
             "--weights, --config, --set and --image-size go with --augment: without it pictures are drawn as they are"
         )
     if args.augment:
-        total, make = _augmented(args)
+        data, make = _augmented(args)
     else:
         data = read_split(args.data, args.split)
         _print_notes({args.split: data})
-        total, make = len(data.records), _as_labelled(data)
-    order = np.random.default_rng(args.seed or 0).permutation(total).tolist()
+        make = _as_labelled(data)
+    check_keeps((record.path for record in data.records), args.out)
+    order = np.random.default_rng(args.seed or 0).permutation(len(data.records)).tolist()
     pictures = [make(index) for index in order[: args.images]]
     make_folder(args.out.parent)
     columns = math.ceil(math.sqrt(len(pictures)))
-    write_atomically(args.out, lambda part: draw_sheet(pictures, part, columns))
-    print(f"{len(pictures)} of {len(order):,} pictures of {args.split}: {args.out}")
+    arguments.note_missing_letters(data.class_names, args.font)
+    write_atomically(args.out, lambda part: draw_sheet(pictures, part, columns, font=args.font))
+    print(f"{len(pictures)} of {counted(len(order), 'picture')} of {args.split}: {args.out}")
     return 0
 
 
@@ -286,8 +296,8 @@ def _as_labelled(data: DetectionSet) -> Callable[[int], SheetPicture]:
     return make
 
 
-def _augmented(args: argparse.Namespace) -> tuple[int, Callable[[int], SheetPicture]]:
-    """Return how many pictures training has, and a function that makes the input of a position with its targets."""
+def _augmented(args: argparse.Namespace) -> tuple[DetectionSet, Callable[[int], SheetPicture]]:
+    """Return what training trains on, and a function that makes the input of a position with its targets."""
     import torch
 
     from yolo_lite.config import check_image_size, parse_setting
@@ -319,7 +329,7 @@ def _augmented(args: argparse.Namespace) -> tuple[int, Callable[[int], SheetPict
         texts = [data.class_names[label] for label in labels]
         return SheetPicture(sample.image.permute(1, 2, 0).numpy(), sample.boxes.numpy(), labels, texts)
 
-    return len(data.records), make
+    return data, make
 
 
 def _check_picture_name(out: Path) -> None:

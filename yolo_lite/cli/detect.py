@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from contextlib import nullcontext
+from collections import Counter
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_lite.cli import arguments
-from yolo_lite.errors import InputError
+from yolo_lite.cli.bars import counting
+from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
-    from yolo_lite.engine.detect import Show
+    from yolo_lite.engine.detect import DetectedPicture, Show
     from yolo_lite.engine.predict import Detector
     from yolo_lite.structures import Detections
 
@@ -21,13 +23,9 @@ if TYPE_CHECKING:
 def add_detect(parser: argparse.ArgumentParser) -> None:
     """Give the parser its arguments."""
     parser.description = _detect.__doc__
-    parser.add_argument(
-        "--source",
-        type=arguments.text,
-        help="picture, folder, pattern such as 'shots/*.jpg', or video; default: a sample",
-    )
+    arguments.add_source(parser, ", or one video; default: a sample")
     arguments.add_weights(parser)
-    arguments.add_model_settings(parser, score=0.25, iou=0.6, batch=8)
+    arguments.add_model_settings(parser, score=None, iou=0.6, batch=8)
     parser.add_argument("--classes", type=arguments.names, help="report these classes only: person,car")
     parser.add_argument(
         "--out",
@@ -36,18 +34,26 @@ def add_detect(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--video-format", choices=("mp4", "webm"), default="mp4", help="webm (VP9) plays in browsers")
     parser.add_argument("--save-json", type=Path, metavar="FILE", help="write COCO result rows in original pixels")
+    arguments.add_font(parser)
     parser.add_argument("--show", action="store_true", help="also open a window (needs opencv-python, see README)")
     parser.set_defaults(run=_detect)
 
 
 def _detect(args: argparse.Namespace) -> int:
-    """Find objects, print a line for each, and write annotated pictures or an annotated video."""
-    from yolo_lite.data.sources import Video, find_source
-    from yolo_lite.engine.detect import JsonRows, sample_picture
+    """Find objects, print a line for each, and write annotated pictures or an annotated video.
+
+    A picture that cannot be read is skipped with a line. The exit status is 0 if any picture could be read, else 2; 1
+    where a video ended early; 130 or 143 where the run was stopped, which keeps what is finished.
+    """
+    from yolo_lite.data.sources import Video, find_sources
+    from yolo_lite.engine.detect import JsonRows, check_rows_path, sample_picture
     from yolo_lite.engine.predict import Detector
     from yolo_lite.engine.weights import DEFAULT_WEIGHTS
+    from yolo_lite.files import file_name
 
-    source = find_source(args.source, say=arguments.note) if args.source else [sample_picture()]
+    source = find_sources(args.source, say=arguments.note) if args.source else [sample_picture()]
+    if args.save_json:
+        check_rows_path(args.save_json)
     detector = Detector(
         args.weights or DEFAULT_WEIGHTS,
         args.device,
@@ -58,66 +64,101 @@ def _detect(args: argparse.Namespace) -> int:
         args.classes,
         args.batch_size,
     )
+    arguments.note_missing_letters(args.classes or detector.class_names, args.font)
     show = _window(hold=not isinstance(source, Video)) if args.show else None
-    out = Path(args.out) if args.out else arguments.next_free("detect")
-    with JsonRows(args.save_json) if args.save_json else nullcontext() as json_file:
-        if isinstance(source, Video):
-            target = out / f"{source.path.stem}.{args.video_format}"
-            status = _detect_in_video(detector, source, target, json_file, show)
-        else:
-            status = _detect_in_pictures(detector, source, out, json_file, show)
-    if args.save_json:
-        print(f"rows: {args.save_json}")
-    return status
+    with arguments.output_folder(args.out, "detect") as out:
+        rows = JsonRows(args.save_json) if args.save_json else None
+        try:
+            with rows or nullcontext():
+                if isinstance(source, Video):
+                    target = out / file_name(source.path.stem, f".{args.video_format}")
+                    return _detect_in_video(detector, source, target, rows, show, args.font)
+                return _detect_in_pictures(detector, source, out, rows, show, args.font)
+        finally:
+            if rows and rows.kept:
+                print(f"rows: {args.save_json}")
 
 
-def _detect_in_pictures(detector: Detector, pictures: list[Path], out: Path, json_file: Any, show: Show | None) -> int:
+def _detect_in_pictures(
+    detector: Detector, pictures: list[Path], out: Path, rows: Any, show: Show | None, font: Path | None
+) -> int:
     from yolo_lite.engine.detect import detect_pictures
 
-    objects = written = skipped = 0
-    last = None
-    for path, detections, annotated, error in detect_pictures(detector, pictures, out, json_file, show):
-        if detections is None:
-            if error and len(pictures) == 1:
-                raise error
-            print(f"skipped: {error}", file=sys.stderr)
-            skipped += 1
-            continue
-        for one in detections:
-            print(f"{path.name}: {_object_line(one)}")
-        if not len(detections):
-            print(f"{path.name}: nothing found above score {detector.score_threshold:g}")
-        objects, written, last = objects + len(detections), written + 1, annotated
-    if not written:
-        raise InputError(f"none of {len(pictures)} pictures could be read")
-    where = str(last) if written == 1 else f"{out}{os.sep}"
-    text = f"{objects} object{'s' * (objects != 1)} in {written} picture{'s' * (written != 1)}"
-    print(f"{text}{f', {skipped} skipped' if skipped else ''}; annotated: {where}")
+    tally = _Tally(out)
+    try:
+        for result in detect_pictures(detector, pictures, out, rows, show, font=font):
+            if result.detections is None and result.error:
+                if len(pictures) == 1:
+                    raise result.error
+                print(f"skipped: {result.error}", file=sys.stderr)
+            elif result.detections is not None:
+                _print_objects(result.name, result.detections, detector.score_threshold)
+            tally.add(result)
+    except KeyboardInterrupt:
+        print(f"finished {tally.written + tally.skipped:,} of {counted(len(pictures), 'image')}: {tally.summary()}")
+        raise
+    if not tally.written:
+        raise InputError(f"none of {counted(len(pictures), 'picture')} could be read")
+    print(tally.summary())
     return 0
 
 
-def _detect_in_video(detector: Detector, video: Any, target: Path, json_file: Any, show: Show | None) -> int:
-    from tqdm import tqdm
+def _print_objects(name: str, detections: Detections, score_threshold: float) -> None:
+    for one in detections:
+        print(f"{name}: {_object_line(one)}")
+    if not len(detections):
+        print(f"{name}: nothing found above score {score_threshold:g}")
 
+
+class _Tally:
+    """What a run over pictures has done so far."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.objects = self.written = self.skipped = 0
+        self.last: Path | None = None
+
+    def add(self, result: DetectedPicture) -> None:
+        """Count one more picture."""
+        if result.detections is None:
+            self.skipped += 1
+            return
+        self.objects += len(result.detections)
+        self.written += 1
+        self.last = result.annotated
+
+    def summary(self) -> str:
+        """Return the counts and where the annotated pictures are, in a line."""
+        text = f"{counted(self.objects, 'object')} in {counted(self.written, 'picture')}"
+        where = f"; annotated: {self.last if self.written == 1 else f'{self.out}{os.sep}'}" if self.written else ""
+        return f"{text}{f', {self.skipped:,} skipped' if self.skipped else ''}{where}"
+
+
+def _detect_in_video(
+    detector: Detector, video: Any, target: Path, rows: Any, show: Show | None, font: Path | None
+) -> int:
     from yolo_lite.data.sources import EndsEarlyError
     from yolo_lite.engine.detect import detect_video
 
-    found: dict[str, int] = {}
-    frames = 0
+    found: Counter[str] = Counter()
+    frames, name, annotated = 0, video.path.name, f"annotated: {target}"
     early: InputError | None = None
-    results = detect_video(detector, video, target, json_file, show)
+    results = detect_video(detector, video, target, rows, show, font=font)
     try:
-        for detections in tqdm(
-            results, total=video.frames or None, unit="frame", disable=None, desc=video.path.name, leave=False
-        ):
-            frames += 1
-            for name in detections.names:
-                found[name] = found.get(name, 0) + 1
+        with closing(results):
+            for detections in counting(results, "frames", video.frames, name):
+                frames += 1
+                found.update(detections.names)
     except EndsEarlyError as error:
         early = error
-    for name, count in sorted(found.items(), key=lambda item: -item[1]):
-        print(f"{video.path.name}: {name} {count} times, {count / frames:.2f} a frame")
-    print(f"{frames} frames; annotated: {target}")
+    except KeyboardInterrupt:
+        if frames:
+            share = f"{frames:,} of {counted(video.frames, 'frame')}" if video.frames else counted(frames, "frame")
+            print(f"finished {share}; {annotated}")
+        raise
+    for label, count in found.most_common():
+        print(f"{name}: {label} {counted(count, 'time')}, {count / frames:.2f} a frame")
+    print(f"{counted(frames, 'frame')}; {annotated}")
     if early:
         print(f"error: {early}", file=sys.stderr)
     return 1 if early else 0

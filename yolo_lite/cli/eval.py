@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from yolo_lite.cli import arguments
 from yolo_lite.cli.bars import bar
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
+    from yolo_lite.engine.detect import JsonRows
     from yolo_lite.engine.evaluate import Evaluation
 
 
@@ -41,39 +43,68 @@ def add_eval(parser: argparse.ArgumentParser) -> None:
 
 
 def _eval(args: argparse.Namespace) -> int:
-    """Score a checkpoint, or a COCO result file of any detector, with pycocotools."""
+    """Score a checkpoint, or a COCO result file of any detector, with pycocotools.
+
+    Stopped before its end, it keeps the rows of --save-json that it has, and exits with 130 or 143.
+    """
     from yolo_lite.engine.detect import JsonRows, check_rows_path
-    from yolo_lite.engine.evaluate import EvaluationSettings, evaluate, evaluate_detections
-    from yolo_lite.engine.weights import DEFAULT_WEIGHTS
     from yolo_lite.files import check_can_create, make_folder, write_atomically
 
-    out = Path(args.out) if args.out else arguments.next_free("eval")
-    check_can_create(out)
+    if args.out:
+        check_can_create(Path(args.out))
     if args.save_json:
         check_rows_path(args.save_json)
-    if args.detections:
-        if args.weights:
-            raise InputError("eval takes --weights or --detections, not both")
-        with bar("resample") as on_resample:
-            chosen = (args.split, args.classes, args.difficult, args.bootstrap, on_resample)
-            result = evaluate_detections(args.detections, args.data, *chosen)
-    else:
-        settings = EvaluationSettings(args.score_threshold, args.iou_threshold, args.max_detections, args.batch_size)
-        with bar("batch") as on_progress, bar("resample") as on_resample:
-            weights = args.weights or DEFAULT_WEIGHTS
-            size = arguments.image_size(args.image_size)
-            how = (size, args.device, args.classes, settings, on_progress, args.difficult, args.bootstrap, on_resample)
-            result = evaluate(weights, args.data, args.split, *how)
-    _print_evaluation(result)
-    make_folder(out)
-    text = json.dumps(result.to_json(), indent=1)
-    write_atomically(out / "metrics.json", lambda part: part.write_text(text + "\n", encoding="utf-8"))
+    if args.detections and args.weights:
+        raise InputError("eval takes --weights or --detections, not both")
+    with arguments.output_folder(args.out, "eval") as out:
+        with JsonRows(args.save_json) if args.save_json else nullcontext() as json_file:
+            result = _score_file(args, json_file) if args.detections else _score_weights(args, json_file)
+        _print_evaluation(result)
+        make_folder(out)
+        text = json.dumps(result.to_json(), indent=1)
+        write_atomically(out / "metrics.json", lambda part: part.write_text(text + "\n", encoding="utf-8"))
     print(f"metrics: {out / 'metrics.json'}")
     if args.save_json:
-        with JsonRows(args.save_json) as json_file:
-            json_file.write(result.rows)
         print(f"rows: {args.save_json}")
     return 0
+
+
+def _score_file(args: argparse.Namespace, json_file: JsonRows | None) -> Evaluation:
+    from yolo_lite.engine.evaluate import evaluate_detections
+
+    with bar("resamples") as on_resample:
+        chosen = (args.split, args.classes, args.difficult, args.bootstrap, on_resample)
+        result = evaluate_detections(args.detections, args.data, *chosen)
+    if json_file:
+        json_file.write(result.rows)
+    return result
+
+
+def _score_weights(args: argparse.Namespace, json_file: JsonRows | None) -> Evaluation:
+    """Score a checkpoint; each batch's rows go into the file at once, so that a stop keeps them."""
+    from yolo_lite.engine.evaluate import EvaluationSettings, evaluate
+    from yolo_lite.engine.weights import DEFAULT_WEIGHTS
+
+    settings = EvaluationSettings(args.score_threshold, args.iou_threshold, args.max_detections, args.batch_size)
+    size = arguments.image_size(args.image_size)
+    images = (0, 0)
+
+    def on_rows(rows: list[dict[str, Any]], done: int, total: int) -> None:
+        nonlocal images
+        if json_file:
+            json_file.write(rows)
+        images = (done, total)
+
+    try:
+        with bar("batches") as on_progress, bar("resamples") as on_resample:
+            how = (size, args.device, args.classes, settings, on_progress, args.difficult, args.bootstrap, on_resample)
+            return evaluate(args.weights or DEFAULT_WEIGHTS, args.data, args.split, *how, on_rows)
+    except KeyboardInterrupt:
+        done, total = images
+        kept = f"; rows: {args.save_json}{', incomplete' if done < total else ''}" if json_file else ""
+        if total:
+            print(f"finished {done:,} of {counted(total, 'image')}{kept}")
+        raise
 
 
 def _print_evaluation(result: Evaluation) -> None:
@@ -82,7 +113,8 @@ def _print_evaluation(result: Evaluation) -> None:
     print(", ".join(f"{key.replace('_', ' ')} {value}" for key, value in result.settings.items()))
     names = list(result.metrics.per_class)
     width = max(map(len, [*names, "class"]))
-    print(f"\n{'class':<{width}}  {'boxes':>7}  {'AP':>6}  {'AP50':>6}")
+    print()
+    print(f"{'class':<{width}}  {'boxes':>7}  {'AP':>6}  {'AP50':>6}")
     for name, (ap, ap50, boxes) in result.metrics.per_class.items():
         print(f"{name:<{width}}  {boxes:>7,}  {_figure(ap)}  {_figure(ap50)}")
     print()
@@ -92,11 +124,13 @@ def _print_evaluation(result: Evaluation) -> None:
     if result.metrics.best:
         threshold, f1, precision, recall = result.metrics.best
         told = f"F1 {f1:.3f} (precision {precision:.3f}, recall {recall:.3f})"
-        print(f"\nbest score threshold {threshold:g}: {told}, all classes together at IoU 0.5")
+        print()
+        print(f"best score threshold {threshold:g}: {told}, all classes together at IoU 0.5")
     if result.timing:
         rates = result.timing.rates()
         parts = ", ".join(f"{name} {rates[name]:.1f}" for name in ("load", "forward", "postprocess"))
-        print(f"\nimages/s: {rates['all']:.1f} ({parts})")
+        print()
+        print(f"images/s: {rates['all']:.1f} ({parts})")
 
 
 def _figure(value: float) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_lite.cli import arguments
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, counted, is_memory_full
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,7 +26,9 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
         type=arguments.text,
         help=f"or the network of a checkpoint; default: the shipped {arguments.DEFAULT}",
     )
-    model.add_argument("--image-size", type=int, nargs="+", metavar="N", help="side, or height and width")
+    model.add_argument(
+        "--image-size", type=arguments.positive, nargs="+", metavar="N", help="side, or height and width"
+    )
     model.add_argument("--classes", type=arguments.positive, default=10, help="with --model; default 10")
     model.add_argument(
         "--data", type=arguments.text, help="of a detector: compare its grids with the boxes of this set"
@@ -58,8 +60,8 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
     grid = what.add_parser("grid", help="cells, classes, boxes before and after NMS", description=_grid.__doc__)
     grid.add_argument("--weights", type=arguments.text, default=arguments.DEFAULT, help=arguments.WEIGHTS_HELP)
     grid.add_argument("--image", type=Path, help="default: a sample")
-    grid.add_argument("--image-size", type=int, nargs="+", metavar="N", help="side, or height and width")
-    grid.add_argument("--score-threshold", type=arguments.share, default=0.25, help="of detect; default 0.25")
+    grid.add_argument("--image-size", type=arguments.positive, nargs="+", metavar="N", help="side, or height and width")
+    arguments.add_score_threshold(grid)
     grid.add_argument("--iou-threshold", type=arguments.share, default=0.6, help="of the suppression; default 0.6")
     grid.add_argument("--out", type=Path, default=Path("grid.png"), metavar="FILE", help="default grid.png")
     grid.set_defaults(run=_grid)
@@ -69,44 +71,47 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
     why.add_argument(
         "--box", type=arguments.text, required=True, help="the object: x1,y1,x2,y2 in the picture's pixels"
     )
-    why.add_argument("--score-threshold", type=arguments.share, default=0.25, help="of detect; default 0.25")
+    arguments.add_score_threshold(why)
     why.add_argument("--iou-threshold", type=arguments.share, default=0.6, help="of the suppression; default 0.6")
     why.set_defaults(run=_why)
 
 
 def _model(args: argparse.Namespace) -> int:
     """Print for each layer its output's shape, parameters, operations, kernel, stride, padding and receptive field."""
-    from yolo_lite.config import check_image_size
-    from yolo_lite.introspect.summary import summarise
+    from yolo_lite.introspect.summary import summarise, told_flops
 
     model, config, name = _build(args)
-    size = arguments.image_size(args.image_size) or config.input.image_size
-    if config.classifier.model == "none":
-        check_image_size(size)
+    detector = config.classifier.model == "none"
+    size = arguments.image_size(args.image_size, detector=detector) or config.input.image_size
     try:
         reports = summarise(model, config.input.channels, size)
     except (RuntimeError, ValueError) as error:
+        if is_memory_full(error):
+            raise
         raise InputError(f"{name} does not take {size[0]} x {size[1]}: {error}") from error
     width = max(len(report.name) for report in reports)
     print(f"{name} at {size[0]} x {size[1]}")
     print(
-        f"{'layer':<{width}}  {'kind':<15} {'output':>15} {'parameters':>11} {'MFLOPs':>9}  kernel stride pad  field  cell"
+        f"{'layer':<{width}}  {'kind':<15} {'output':>15} {'parameters':>11} {'operations':>12}  kernel stride pad  field  cell"
     )
     for report in reports:
         print(_line(report, width))
     total = sum(parameter.numel() for parameter in model.parameters())
-    flops = sum(report.flops for report in reports) / 1e9
-    print(f"{total:,} parameters, {flops:.2f} GFLOPs (two for each multiply-add of convolutions and dense layers)")
+    flops = told_flops(sum(report.flops for report in reports))
+    print(f"{counted(total, 'parameter')}, {flops} (two for each multiply-add of convolutions and dense layers)")
     if args.data:
         _print_fit(model, config, size, args.data)
     return 0
 
 
 def _line(report: LayerReport, width: int) -> str:
+    from yolo_lite.introspect.summary import told_flops
+
     shape = " x ".join(str(side) for side in report.shape)
     kernel, stride, padding = (_sides(pair) for pair in (report.kernel, report.stride, report.padding))
     field, cell = _field(report.field)
-    head = f"{report.name:<{width}}  {report.kind:<15} {shape:>15} {report.parameters:>11,} {report.flops / 1e6:>9.1f}"
+    cells = f"{shape:>15} {report.parameters:>11,} {told_flops(report.flops) if report.flops else '-':>12}"
+    head = f"{report.name:<{width}}  {report.kind:<15} {cells}"
     return f"{head}  {kernel:>6} {stride:>6} {padding:>3} {field:>6} {cell:>5}"
 
 
@@ -140,8 +145,10 @@ def _print_fit(model: nn.Module, config: Config, size: tuple[int, int], data: st
         raw = model.eval()(torch.zeros(1, 3, *size, dtype=torch.uint8))
     strides = sorted({int(stride) for stride in raw.strides.tolist()})
     fit = grid_fit(train, size, config.input.resize, raw.points.numpy(), strides)
+    print()
     print(
-        f"\n{fit.boxes:,} boxes of {data} at {size[0]} x {size[1]}; grids with cells of {', '.join(map(str, strides))} pixels"
+        f"{counted(fit.boxes, 'box', 'boxes')} of {data} at {size[0]} x {size[1]}; "
+        f"grids with cells of {', '.join(map(str, strides))} pixels"
     )
     edges = [0, *strides, *(2 * strides[-1] * 2**i for i in range(3)), float("inf")]
     for low, high in zip(edges, edges[1:]):
@@ -170,12 +177,12 @@ def _filters(args: argparse.Namespace) -> int:
     from yolo_lite.introspect.filters import filter_picture
     from yolo_lite.visualize import draw_filters
 
-    _check_png(args.out)
+    _check_png(args.out, args.image)
     image = read_image(args.image or sample_picture())
     made = filter_picture(image)
     make_folder(args.out.parent)
     write_atomically(args.out, lambda part: draw_filters(image, made, part))
-    print(f"{len(made)} kernels and what they make: {args.out}")
+    print(f"{counted(len(made), 'kernel')} and what they make: {args.out}")
     return 0
 
 
@@ -190,7 +197,7 @@ def _activations(args: argparse.Namespace) -> int:
     from yolo_lite.introspect.activations import activations
     from yolo_lite.visualize import draw_maps
 
-    _check_png(args.out)
+    _check_png(args.out, args.image)
     model, config, _ = _build(args)
     shape = config.input
     image = read_image(args.image or sample_picture(), shape.max_16bit)
@@ -198,7 +205,9 @@ def _activations(args: argparse.Namespace) -> int:
     found = activations(model.eval(), torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0), args.layer)
     make_folder(args.out.parent)
     write_atomically(args.out, lambda part: draw_maps(found.layer, found.maps, found.kernels, part))
-    print(f"{found.layer}: {found.maps.shape[0]} maps of {found.maps.shape[1]} x {found.maps.shape[2]}: {args.out}")
+    print(
+        f"{found.layer}: {counted(found.maps.shape[0], 'map')} of {found.maps.shape[1]} x {found.maps.shape[2]}: {args.out}"
+    )
     return 0
 
 
@@ -214,7 +223,7 @@ def _cam(args: argparse.Namespace) -> int:
     from yolo_lite.files import make_folder, write_atomically
     from yolo_lite.visualize import draw_attention
 
-    _check_png(args.out)
+    _check_png(args.out, args.image)
     image = args.image or sample_picture()
     with torch.enable_grad():
         seen = look(args.weights, image, args.name, _box(args.box) if args.box else None, args.layer)
@@ -236,7 +245,7 @@ def _grid(args: argparse.Namespace) -> int:
     from yolo_lite.files import make_folder, write_atomically
     from yolo_lite.visualize import draw_grids
 
-    _check_png(args.out)
+    _check_png(args.out, args.image)
     size = arguments.image_size(args.image_size)
     detector = Detector(
         args.weights, "cpu", size, score_threshold=args.score_threshold, iou_threshold=args.iou_threshold
@@ -247,8 +256,8 @@ def _grid(args: argparse.Namespace) -> int:
     for one in grids:
         rows, columns = one.labels.shape
         print(
-            f"{rows} x {columns} cells of {one.stride} pixels: {len(one.before)} boxes before suppression, "
-            f"{len(one.after)} after, in {one.responsible.sum()} cells"
+            f"{rows} x {columns} cells of {one.stride} pixels: {counted(len(one.before), 'box', 'boxes')} before suppression, "
+            f"{len(one.after)} after, in {counted(int(one.responsible.sum()), 'cell')}"
         )
     print(f"drawn: {args.out}")
     return 0
@@ -278,7 +287,7 @@ def _why(args: argparse.Namespace) -> int:
     for one in found:
         ends = {
             "kept": "kept",
-            "below": f"below the score threshold {args.score_threshold:g}",
+            "below": f"below the score threshold {detector.score_threshold:g}",
             "suppressed": f"suppressed by one of score {one.by_score:.3f} that it overlaps by {one.by_iou:.2f}",
         }
         place = f"cell of {one.stride} pixels at {one.point[0]:.0f},{one.point[1]:.0f} of the input"
@@ -286,7 +295,10 @@ def _why(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check_png(out: Path) -> None:
+def _check_png(out: Path, image: Path | None) -> None:
+    from yolo_lite.files import check_keeps
+
+    check_keeps([image] if image else [], out)
     if out.suffix.lower() not in (".png", ".jpg", ".pdf", ".svg"):
         raise InputError(f"--out must end in .png, .jpg, .pdf or .svg, got {out}")
 
@@ -318,7 +330,7 @@ def _build(args: argparse.Namespace) -> tuple[Any, Config, str]:
         return network(checkpoint, source), checkpoint.config, checkpoint.config.name
     folder = "configs/classify" if chosen in shipped("configs/classify", ".yaml") else "configs"
     config = read_config(find_config(chosen, folder))
-    size = arguments.image_size(args.image_size)
+    size = arguments.image_size(args.image_size, detector=config.classifier.model == "none")
     if size:
         config = override_config(config, {"input.image_size": list(size)})
     if config.classifier.model == "none":

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_lite.cli import arguments
-from yolo_lite.cli.bars import bar
+from yolo_lite.cli.bars import Progress, bar
 from yolo_lite.errors import InputError
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
     from yolo_lite.engine.loop import StepReport
     from yolo_lite.engine.run import Listener, Run
 
@@ -69,20 +67,19 @@ def _train(args: argparse.Namespace) -> int:
         return train(args.data, *chosen, args.out, args.device, listener, **how)
 
     folder = train_or_resume(args, "train", start)
-    if folder is None:
-        return 130
     best = load_checkpoint(folder / "best.pt")
     where = shlex.quote(str(folder / "best.pt"))
     only = f" --classes {shlex.quote(','.join(best.about['classes']))}" if best.about["classes"] else ""
-    print(f"\ndone: {folder / 'best.pt'} holds the best weights, {folder / 'results.png'} the curves. Next:")
+    print()
+    print(f"done: {folder / 'best.pt'} holds the best weights, {folder / 'results.png'} the curves. Next:")
     only += " --difficult" if best.about.get("difficult") else ""
     print(f"  yolo-lite eval --weights {where} --data {shlex.quote(best.about['data'])}{only}")
     print(f"  yolo-lite detect --weights {where} --source your_picture.jpg")
     return 0
 
 
-def train_or_resume(args: argparse.Namespace, command: str, start: Callable[[Listener], Path]) -> Path | None:
-    """Show the progress of a new run, or with --resume of one that goes on; return its folder, None if interrupted.
+def train_or_resume(args: argparse.Namespace, command: str, start: Callable[[Listener], Path]) -> Path:
+    """Show the progress of a new run, or with --resume of one that goes on; return its folder.
 
     Args:
         args: of the command.
@@ -97,7 +94,7 @@ def train_or_resume(args: argparse.Namespace, command: str, start: Callable[[Lis
         if checkpoint.is_classifier != (command == "classify train"):
             other = "classify train" if checkpoint.is_classifier else "train"
             raise InputError(f"{folder} is a run of {other}; go on with it with yolo-lite {other} --resume")
-        _check_resumed(args, run)
+        _check_resumed(args, run, detector=not checkpoint.is_classifier)
     elif not args.data:
         raise InputError(f"{command} needs --data: a folder of labelled pictures or a YAML file (or --resume)")
     finished: list[float] = []
@@ -108,8 +105,8 @@ def train_or_resume(args: argparse.Namespace, command: str, start: Callable[[Lis
         except KeyboardInterrupt:
             same = f" --out {shlex.quote(args.out)}" if args.out else ""
             saved = f"finished epochs are saved; go on with: yolo-lite {command} --resume{same}"
-            say("\ninterrupted; " + (saved if finished or args.resume else "no epoch was finished, nothing is kept"))
-            return None
+            say(saved if finished or args.resume else "no epoch was finished, nothing is kept")
+            raise
 
 
 def _resume(args: argparse.Namespace, listener: Listener) -> Path:
@@ -121,7 +118,7 @@ def _resume(args: argparse.Namespace, listener: Listener) -> Path:
     return resume(args.out, args.device, listener, data=args.data, unlabelled=more, workers=workers)
 
 
-def _check_resumed(args: argparse.Namespace, run: Run) -> None:
+def _check_resumed(args: argparse.Namespace, run: Run, *, detector: bool) -> None:
     """Refuse flags that ask for something else than the run that is resumed."""
     from yolo_lite.config import override_config, read_config
     from yolo_lite.engine.weights import find_config
@@ -144,14 +141,14 @@ def _check_resumed(args: argparse.Namespace, run: Run) -> None:
     model = getattr(args, "model", None)
     if model and read_config(find_config(model, "configs/classify")).name != run.config.name:
         raise InputError(f"--resume: this run was started with --model {run.config.classifier.model}, not {model}")
-    settings = run_settings(args)
+    settings = run_settings(args, detector=detector)
     for key in settings.keys() - {"train.workers"}:  # which changes nothing but the time
         if override_config(run.config, {key: settings[key]}) != run.config:
             raise InputError(f"--resume: this run was started with another {key} than {settings[key]}; leave it out")
 
 
-def run_settings(args: argparse.Namespace) -> dict[str, object]:
-    """Return what --set and the flags of `arguments.add_run` say, by key; a flag wins."""
+def run_settings(args: argparse.Namespace, *, detector: bool = True) -> dict[str, object]:
+    """Return what --set and the flags of `arguments.add_run` say, of a detector or a classifier, by key; a flag wins."""
     from yolo_lite.config import parse_setting
 
     settings = dict(parse_setting(text) for text in args.set)
@@ -171,7 +168,7 @@ def run_settings(args: argparse.Namespace) -> dict[str, object]:
     if getattr(args, "freeze", None):
         settings.update({"classifier.freeze": True} if args.freeze is True else {"train.freeze": args.freeze})
     if args.image_size:
-        settings["input.image_size"] = arguments.image_size(args.image_size)
+        settings["input.image_size"] = arguments.image_size(args.image_size, detector=detector)
     return settings
 
 
@@ -189,31 +186,32 @@ def run_minutes(args: argparse.Namespace) -> float:
 @contextmanager
 def _train_progress(finished: list[float]) -> Iterator[tuple[Any, Any, Any]]:
     """Show a bar for the run, and a line for each epoch that is finished, whose number goes into the list."""
-    from tqdm import tqdm
-
-    bars: list[tqdm[Any]] = []
-
-    def say(line: str) -> None:
-        tqdm.write(line)
-
-    def on_step(report: StepReport) -> None:
-        done = report.steps * report.epoch + report.step - 1
-        if bars and bars[0].n != done:  # another run has begun: after its backbone's that of the detector
-            bars.pop().close()
-        if not bars:  # one bar for the whole run, so that the time left is that of the run
-            total = report.steps * report.epochs
-            bars.append(tqdm(total=total, initial=done, leave=False, unit="step", disable=None))
-        losses = " ".join(f"{name} {value:.3f}" for name, value in report.losses.items())
-        bars[0].set_description(f"epoch {report.epoch + 1}/{report.epochs}", refresh=False)
-        bars[0].set_postfix_str(f"{losses}, {report.images_per_second:.0f} images/s", refresh=False)
-        bars[0].update()
 
     def on_epoch(row: Mapping[str, float], best: bool) -> None:
         finished.append(row["epoch"])
-        tqdm.write(_epoch_line(row, best))
+        print(_epoch_line(row, best))
+
+    with steps_bar() as on_step:
+        yield print, on_step, on_epoch
+
+
+@contextmanager
+def steps_bar() -> Iterator[Callable[[StepReport], None]]:
+    """Yield what shows, called after each step, a bar for the whole run."""
+    bars: list[Progress] = []
+
+    def on_step(report: StepReport) -> None:
+        done = report.steps * report.epoch + report.step
+        if bars and bars[0].done != done - 1:  # another run has begun: after its backbone's that of the detector
+            bars.pop().close()
+        if not bars:  # one bar for the whole run, so that the time left is that of the run
+            bars.append(Progress("steps", report.steps * report.epochs, done=done - 1))
+        losses = " ".join(f"{name} {value:.3f}" for name, value in report.losses.items())
+        title, rate = f"epoch {report.epoch + 1}/{report.epochs}", f"{report.images_per_second:.0f} images/s"
+        bars[0].update(done, title, f"{losses}, {rate}")
 
     try:
-        yield say, on_step, on_epoch
+        yield on_step
     finally:
         while bars:
             bars.pop().close()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolo_lite.cli import arguments
-from yolo_lite.cli.train import run_settings
-from yolo_lite.errors import InputError
+from yolo_lite.cli.train import run_settings, steps_bar
+from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
     from yolo_lite.engine.tune import TrialReport
@@ -26,11 +27,13 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
         "--config", "--model", type=arguments.text, help="start from this configuration, as in training"
     )
     parser.add_argument("--weights", type=arguments.text, help="start every trial from these, as in training")
-    parser.add_argument("--epochs", type=int, help="of each trial; default: what the configuration says")
-    parser.add_argument("--image-size", type=int, nargs="+", metavar="N", help="side, or height and width")
-    parser.add_argument("--batch-size", type=int, help="default: what the configuration says")
+    parser.add_argument("--epochs", type=arguments.positive, help="of each trial; default: what the configuration says")
+    parser.add_argument(
+        "--image-size", type=arguments.positive, nargs="+", metavar="N", help="side, or height and width"
+    )
+    parser.add_argument("--batch-size", type=arguments.positive, help="default: what the configuration says")
     parser.add_argument("--device", default="auto", help=arguments.DEVICE_HELP)
-    parser.add_argument("--seed", type=int, help="of every trial and of the search; default 0")
+    parser.add_argument("--seed", type=arguments.seed, help="of every trial and of the search; default 0")
     parser.add_argument("--out", type=Path, help="folder of the study; default runs/tune-TASK")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="fix a setting: train.lr=0.002")
     parser.set_defaults(run=_tune)
@@ -42,6 +45,7 @@ def _tune(args: argparse.Namespace) -> int:
     Every trial is a training; those worse than half of the others are stopped. The best is written to best.yaml.
     """
     from yolo_lite.engine.tune import METRICS, tune
+    from yolo_lite.files import locked, make_folder
 
     if args.time is not None and not args.time > 0:
         raise InputError(f"--time takes minutes above 0, got {args.time:g}")
@@ -54,14 +58,22 @@ def _tune(args: argparse.Namespace) -> int:
             flush=True,
         )
 
-    settings = run_settings(args)
+    settings = run_settings(args, detector=args.task == "detect")
     out = args.out or Path("runs") / f"tune-{args.task}"
     device, given = args.device, (args.config, args.weights, settings, args.time)
-    result = tune(args.task, args.data, args.trials, out, *given, device, print, on_trial)
+    make_folder(out)
+    try:
+        busy = "a search that still runs writes to it; wait for its end, or choose another --out"
+        with locked(out, busy, print), steps_bar() as on_step:
+            result = tune(args.task, args.data, args.trials, out, *given, device, print, on_trial, on_step=on_step)
+    finally:
+        with suppress(OSError):  # what is not empty stays
+            out.rmdir()
     command = "train --config" if args.task == "detect" else "classify train --model"
     start = f" --weights {shlex.quote(args.weights or arguments.DEFAULT)}" if args.weights or not args.config else ""
+    print()
     print(
-        f"\nbest of {result.trials} trials: {metric} {result.best.value:.3f}, trial {result.best.number}; {result.config}. Next:"
+        f"best of {counted(result.trials, 'trial')}: {metric} {result.best.value:.3f}, trial {result.best.number}; {result.config}. Next:"
     )
     print(f"  yolo-lite {command} {shlex.quote(str(result.config))}{start} --data {shlex.quote(args.data)}")
     return 0

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from yolo_lite.data.loader import reading_threads
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, counted
 from yolo_lite.structures import Image
 
 CHOICES = ("auto", "ram", "none")
@@ -91,7 +91,7 @@ def may_keep(choice: str, count: int, need: int, say: Callable[[str], None]) -> 
     room = memory_room()
     if need <= room:
         return True
-    told = f"{count:,} pictures need {_in_gb(need)}, and there is room for {_in_gb(room)}"
+    told = f"{counted(count, 'picture')} need {_in_gb(need)}, and there is room for {_in_gb(room)}"
     if choice == "ram":
         raise InputError(f"train.cache is ram, but {told}; choose auto or none, fewer pictures or a smaller image size")
     say(f"pictures are not kept in memory: {told}; they are decoded in every epoch")

@@ -44,8 +44,8 @@ from yolo_lite.data.discover import (
 from yolo_lite.data.folders import DATA_SUFFIXES, is_hidden, left_out, sort_out, walk
 from yolo_lite.data.images import IMAGE_SUFFIXES, is_image
 from yolo_lite.data.unpack import DAMAGED, Unpacked, open_unpacked
-from yolo_lite.errors import InputError, reason, short, some, suggest
-from yolo_lite.files import check_readable, decode_text, read_bytes, read_text
+from yolo_lite.errors import InputError, are, counted, reason, short, some, suggest
+from yolo_lite.files import check_readable, decode_text, note_large, read_bytes, read_text
 from yolo_lite.structures import ClassificationSet, ClassRecord, DetectionSet
 
 Splits = dict[str, ClassificationSet]
@@ -122,7 +122,8 @@ def read_classes_to_train(
         val = align_classes(splits["val"], train.class_names, strict=not classes)
     else:
         train, val = _hold_out(splits["train"], classes, seed)
-        notes.append(f"val: no such split, so {len(val.records):,} training pictures are set aside by seed {seed}")
+        aside = counted(len(val.records), "training picture")
+        notes.append(f"val: no such split, so {aside} {are(len(val.records))} set aside by seed {seed}")
     if fraction < 1 or per_class:
         train = _part(train, fraction, per_class, seed)
         notes.append(f"train: a part is drawn by seed {seed}")
@@ -326,6 +327,7 @@ def _hidden(name: PurePosixPath) -> bool:
 def _archive_tree(path: Path) -> tuple[dict[PurePosixPath, Content], list[PurePosixPath]]:
     files: dict[PurePosixPath, Content] = {}
     folders = []
+    note_large(path)
     try:
         with open_unpacked(path) as unpacked, tarfile.open(fileobj=unpacked, mode="r:") as archive:
             for member in archive:
@@ -444,7 +446,7 @@ def parse_shares(text: str) -> tuple[float, ...]:
     Raises:
         InputError: where it is none.
     """
-    parts = text.split("/")
+    parts = text.split("/") if isinstance(text, str) else []
     if len(parts) in (2, 3) and all(part.strip().isdecimal() for part in parts):
         numbers = [int(part) for part in parts]
         if sum(numbers) == 100 and min(numbers) > 0:
@@ -461,7 +463,7 @@ def _divide(data: ClassificationSet, shares: Sequence[float], drawn: Sequence[in
         own = order[labels == label].tolist()
         if len(own) < len(shares):
             raise InputError(
-                f"{data.source}: the class {name} has {len(own)} pictures, too few to split in {len(shares)}"
+                f"{data.source}: the class {name} has {counted(len(own), 'picture')}, too few to split in {len(shares)}"
             )
         for part, share in list(enumerate(shares))[:0:-1]:
             count = max(1, round(share * (labels == label).sum()))
@@ -513,7 +515,9 @@ def _idx_splits(path: Path, files: Mapping[PurePosixPath, Content]) -> Splits:
             _read_idx(path, *parts[kind], dimensions) for kind, dimensions in (("images", 3), ("labels", 1))
         )
         if len(images) != len(labels):
-            raise InputError(f"{path}: {parts['images'][0]} has {len(images):,} pictures, but {len(labels):,} labels")
+            raise InputError(
+                f"{path}: {parts['images'][0]} has {counted(len(images), 'picture')}, but {counted(len(labels), 'label')}"
+            )
         arrays[split] = (images, labels)
     count = max((int(labels.max(initial=0)) for _, labels in arrays.values()), default=0) + 1
     names = tuple(str(label) for label in range(count))
@@ -537,7 +541,9 @@ def _read_idx(path: Path, name: PurePosixPath, content: Content, dimensions: int
     if shape[0] and not expected:
         raise InputError(f"{path / name} holds pictures of no size: {shape}")
     if len(raw) - head != expected:
-        raise InputError(f"{path / name} should hold {expected:,} values, but holds {len(raw) - head:,}: cut short?")
+        raise InputError(
+            f"{path / name} should hold {counted(expected, 'value')}, but holds {len(raw) - head:,}: cut short?"
+        )
     return np.frombuffer(raw, np.uint8, offset=head).reshape(shape)
 
 
@@ -561,14 +567,16 @@ def _cifar_splits(path: Path, files: Mapping[PurePosixPath, Content]) -> Splits:
         raw = read_bytes(content) if isinstance(content, Path) else content
         if not raw or len(raw) % _CIFAR_BYTES:
             raise InputError(
-                f"{path / name} is no batch of CIFAR-10: {len(raw):,} bytes are no multiple of {_CIFAR_BYTES:,}"
+                f"{path / name} is no batch of CIFAR-10: {counted(len(raw), 'byte')} are no multiple of {_CIFAR_BYTES:,}"
             )
         split = "test" if name.name.startswith("test") else "train"
         splits.setdefault(split, []).append(np.frombuffer(raw, np.uint8).reshape(-1, _CIFAR_BYTES))
     rows = {split: np.concatenate(parts) for split, parts in splits.items()}
     for split, values in rows.items():
         if values[:, 0].max() >= len(names):
-            raise InputError(f"{path}: a label of {split} is {values[:, 0].max()}, but there are {len(names)} classes")
+            raise InputError(
+                f"{path}: a label of {split} is {values[:, 0].max()}, but there are {counted(len(names), 'class', 'classes')}"
+            )
     return {
         split: _from_arrays(
             path, split, values[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), values[:, 0], tuple(names)

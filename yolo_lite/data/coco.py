@@ -15,7 +15,7 @@ from yolo_lite.data.images import read_image_size
 from yolo_lite.data.names import find_images
 from yolo_lite.data.rle import rle_box
 from yolo_lite.errors import InputError, is_text, short
-from yolo_lite.files import is_possible_path, read_text
+from yolo_lite.files import is_possible_path, note_large, read_text
 from yolo_lite.structures import DetectionSet, ImageRecord
 
 _FAR = 1e9  # pixels
@@ -82,6 +82,7 @@ def parse_coco(content: Any, json_path: Path, image_folders: Sequence[Path]) -> 
 
 def read_json(path: Path) -> Any:
     """Read a JSON file; raise InputError naming it, and the line where it breaks."""
+    note_large(path)
     try:
         return json.loads(read_text(path))
     except RecursionError as error:

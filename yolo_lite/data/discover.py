@@ -38,7 +38,7 @@ from yolo_lite.data.names import composed, variants
 from yolo_lite.data.repeats import join_repeats, repeats, same_objects
 from yolo_lite.data.voc import read_voc, voc_class_names, without_xml
 from yolo_lite.data.yolo_txt import read_yolo_txt
-from yolo_lite.errors import InputError, counted, is_text, short, some, suggest
+from yolo_lite.errors import InputError, are, counted, is_text, short, some, suggest
 from yolo_lite.files import check_readable, is_possible_path, read_text
 from yolo_lite.structures import DetectionSet, ImageRecord
 
@@ -96,7 +96,7 @@ def read_split_or_held_out(
     _, held = _hold_out(_read(splits, "train", classes), seed)
     return held, [
         *held.notes,
-        f"{data} has no split 'val': scored on the {len(held.records):,} pictures set aside by seed {seed}",
+        f"{data} has no split 'val': scored on the {counted(len(held.records), 'picture')} set aside by seed {seed}",
     ]
 
 
@@ -122,12 +122,12 @@ def read_train_and_val(
         raise InputError(f"{data} has no training split; found {', '.join(splits)}")
     train = _read(splits, "train", classes)
     _refuse_without_objects(train)
-    notes = [f"train: {train.summary()} ({train.source})", *(f"train: {note}" for note in train.notes)]
     if "val" in splits:
+        notes = _told("train", train)
         val = _read(splits, "val", None)
         other = [name for name in val.class_names if name not in train.class_names and not classes]
         val = align_classes(val, train.class_names, train.category_ids)
-        notes += [f"val: {val.summary()} ({val.source})", *(f"val: {note}" for note in val.notes)]
+        notes += _told("val", val)
         if other:
             notes.append(f"val: its classes {some(other)} are not in train and are left out")
         unseen = set(shown_classes(val)) - set(shown_classes(train))
@@ -136,15 +136,19 @@ def read_train_and_val(
             notes.append(f"val: no training image shows {some(names)}, so their AP says nothing about the training")
     else:
         train, val = _hold_out(train, seed)
-        notes.append(
-            f"val: no such split, so {len(val.records):,} training pictures are set aside by seed {seed}: {val.summary()}"
-        )
+        notes = _told("train", train)
+        aside = f"{counted(len(val.records), 'training picture')} {are(len(val.records))} set aside by seed {seed}"
+        notes.append(f"val: no such split, so {aside}: {val.summary()}")
     if fraction < 1:
         train = _part(train, max(1, round(fraction * len(train.records))), seed)
         notes.append(f"train: {fraction:g} of it, drawn by seed {seed}: {train.summary()}")
     _refuse_without_objects(train)
     _refuse_without_objects(val)
     return train, val, notes
+
+
+def _told(split: str, data: DetectionSet) -> list[str]:
+    return [f"{split}: {data.summary()} ({data.source})", *(f"{split}: {note}" for note in data.notes)]
 
 
 def read_splits(data: str | Path, difficult: bool = False) -> dict[str, DetectionSet]:
@@ -368,7 +372,7 @@ def _refuse_without_objects(data: DetectionSet) -> None:
     if crowd:
         raise InputError(f"{data.source}: {only_crowd(crowd)}")
     raise InputError(
-        f"{data.source}: none of {len(data.records):,} pictures shows an object of {some(data.class_names)}"
+        f"{data.source}: none of {counted(len(data.records), 'picture')} shows an object of {some(data.class_names)}"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from yolo_lite.data.images import read_image_size
 from yolo_lite.data.names import is_file, likely_image
-from yolo_lite.errors import InputError, counted
+from yolo_lite.errors import InputError, are, counted
 from yolo_lite.structures import DetectionSet, ImageRecord
 
 
@@ -17,9 +17,9 @@ def check_pictures(data: DetectionSet) -> None:
     """
     missing = [record.path for record in data.records if not is_file(record.path)]
     if missing:
-        verb = "is" if len(missing) == 1 else "are"
         raise InputError(
-            f"{data.source} lists {counted(len(data.records), 'picture')}, of which {len(missing):,} {verb} missing; the first was "
+            f"{data.source} lists {counted(len(data.records), 'picture')}, "
+            f"of which {len(missing):,} {are(len(missing))} missing; the first was "
             f"looked for at {missing[0]}{likely_image(missing[0])}"
         )
     for record in data.records:

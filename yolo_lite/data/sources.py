@@ -6,16 +6,18 @@ import contextlib
 import glob
 import math
 import os
+import shutil
+import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 from yolo_lite.data.folders import VIDEO_SUFFIXES, is_apple_double, left_out, listed, sort_out, walk
 from yolo_lite.data.images import IMAGE_SUFFIXES, RAW_SUFFIXES, count_frames, is_image
-from yolo_lite.errors import InputError, reason
+from yolo_lite.errors import InputError, counted, reason
 from yolo_lite.files import temporary
 from yolo_lite.structures import Image
 
@@ -30,7 +32,7 @@ class Video:
     Attributes:
         fps: frames a second; 25 where the file does not say.
         hw: height and width of the upright frames.
-        frames: how many there are, as the file says; 0 where it does not.
+        frames: how many there are to see, as the file says; 0 where it does not.
     """
 
     path: Path
@@ -143,6 +145,51 @@ def _matches(pattern: str) -> list[str]:
 _LOOKED_FOR = f"looked for {', '.join(IMAGE_SUFFIXES)} and others that Pillow reads (videos are taken one at a time)"
 
 
+def find_sources(sources: Sequence[str], *, say: Callable[[str], object] = lambda line: None) -> list[Path] | Video:
+    """Return the pictures that several files, folders and patterns mean, each once, in the order given; or the one video.
+
+    A shell that expands a pattern also names folders without pictures, links that lead nowhere and other files. These
+    are returned as they are, so that each is reported where it cannot be read. Of an animation among others, the first
+    frame is taken.
+
+    Args:
+        sources: each as for `find_source`.
+        say: as for `find_source`.
+
+    Raises:
+        InputError: where a file does not exist, or a video is among others.
+    """
+    if len(sources) == 1:
+        return find_source(sources[0], say=say)
+    pictures: dict[str, Path] = {}
+    for source in sources:
+        try:
+            found = find_source(source, say=say)
+        except InputError:
+            if not os.path.lexists(source):
+                raise
+            found = [Path(source)]
+        if isinstance(found, Video) and is_image(found.path):
+            found = [found.path]
+        if isinstance(found, Video):
+            raise InputError(
+                f"{source} is a video, and a video is taken alone; leave it out of --source, or all others"
+            )
+        for picture in found:
+            pictures.setdefault(os.path.abspath(picture), picture)
+    return list(pictures.values())
+
+
+def relative_names(files: Sequence[Path]) -> dict[Path, str]:
+    """Return each file's path from the deepest folder that holds them all, with slashes: alone in it, its name."""
+    whole = [os.path.abspath(file) for file in files]
+    try:
+        root = os.path.commonpath([os.path.dirname(path) for path in whole])
+        return {file: Path(os.path.relpath(path, root)).as_posix() for file, path in zip(files, whole)}
+    except ValueError:  # no files, or files on two drives
+        return {file: file.as_posix() for file in files}
+
+
 def open_video(path: Path) -> Video:
     """Read a video's header; raise InputError where it is no video."""
     capture = _capture(path)
@@ -153,6 +200,8 @@ def open_video(path: Path) -> Video:
         if not opened:
             raise InputError(f"{path} has no frame that can be decoded")
         frames = int(max(0, capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        hidden = int(frames * (1 - _visible_share(path)))
+        frames -= hidden if hidden > 1 else 0  # edit lists are rounded too
         good = math.isfinite(fps) and 0 < fps <= 1000
         return Video(path, fps if good else _USUAL_FPS, (frame.shape[0], frame.shape[1]), frames)
     finally:
@@ -163,23 +212,27 @@ def read_frames(video: Video) -> Iterator[Image]:
     """Decode one frame after another, uint8 [H, W, 3] RGB; never more than one is held.
 
     Raises:
-        EndsEarlyError: at the end, if clearly fewer frames came than the file says it has.
+        EndsEarlyError: at the end, if clearly fewer frames came than the file says it has, and the last is not of the
+            time at which the file says it ends: a varying rate makes files without an index count too many.
     """
     capture = _capture(video.path)
     cv2 = _quiet_cv2()
-    count = 0
+    count, seconds = 0, 0.0
     try:
         while True:
             good, frame = capture.read()
             if not good:
                 break
             count += 1
+            seconds = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
             yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
     finally:
         capture.release()
-    if count < video.frames - max(2, video.frames // 50):  # headers count a frame or two that decoders never give
+    margin = max(2, video.frames // 50)  # headers count a frame or two that decoders never give
+    length = seconds * count / max(1, count - 1)  # from the first frame to the end of the last
+    if max(count, length * video.fps) < video.frames - margin:
         raise EndsEarlyError(
-            f"{video.path} ends early: {count} of {video.frames} frames could be read; is the file complete?"
+            f"{video.path} ends early: {count} of {counted(video.frames, 'frame')} could be read; is the file complete?"
         )
 
 
@@ -210,29 +263,41 @@ def batches(frames: Iterator[Image], size: int) -> Iterator[list[Image]]:
 class VideoWriter:
     """Write an annotated video under a temporary name, in a `with` block; it gets its own name at the end of it.
 
-    Any error but the early end of the video that is read removes it.
+    The frames that were written keep their file, whole and playable, where the video that is read ends early, or where
+    the block is left by Ctrl-C, another signal to stop, or the end of a generator. Any other error removes it.
 
     Args:
         path: its suffix chooses the codec; see VIDEO_CODECS.
-        fps: frames a second.
+        fps: frames a second; rounded where the codec cannot hold it exactly.
         hw: height and width of the frames.
+
+    Raises:
+        InputError: where the file cannot be written, or at the end, where not every frame can be read back.
     """
 
     def __init__(self, path: Path, fps: float, hw: tuple[int, int]) -> None:
         cv2 = _quiet_cv2()
-        self.path, self.part = path, temporary(path)
+        self.path, self.part, self.frames, self._hw = path, temporary(path), 0, hw
+        _try_to_write(self.part, path)
         codec = cv2.VideoWriter.fourcc(*VIDEO_CODECS[path.suffix])
+        rate = _writable_fps(fps)
         with _silent_stderr():  # FFmpeg remarks there that WebM has no such tag, and then does what was asked
-            self._writer = cv2.VideoWriter(str(self.part), codec, fps, (hw[1], hw[0]))
+            self._writer = cv2.VideoWriter(_for_opencv(self.part), codec, rate, (hw[1], hw[0]))
         if not self._writer.isOpened():
             self.discard()
             raise InputError(
-                f"cannot write {path}: this OpenCV has no {VIDEO_CODECS[path.suffix]} encoder, or the folder is closed"
+                f"cannot write {path}: this OpenCV cannot encode {hw[1]} x {hw[0]} pixels at {rate:g} frames a second as "
+                f"{VIDEO_CODECS[path.suffix]}"
             )
 
     def write(self, frame: Image) -> None:
-        """Append a frame, uint8 [H, W, 3] RGB."""
+        """Append a frame, uint8 [H, W, 3] RGB; one of another size than the file's is stretched to it."""
+        if frame.shape[:2] != self._hw:  # which OpenCV would leave out without a word
+            frame = _quiet_cv2().resize(frame, self._hw[::-1])
         self._writer.write(frame[..., ::-1].copy())
+        self.frames += 1
+        if self.frames % _CHECK_EVERY == 0 and shutil.disk_usage(self.part.parent).free < _FULL:
+            raise InputError(f"cannot write {self.path}: no space left on the disk")
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -240,20 +305,147 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None or issubclass(kind, EndsEarlyError):
+        stopped = kind is not None and not issubclass(kind, Exception)
+        if kind is None or ((stopped or issubclass(kind, EndsEarlyError)) and self.frames):
             self.close()
         else:
             self.discard()
 
     def close(self) -> None:
-        """Finish the file and give it its name."""
-        self._writer.release()
-        os.replace(self.part, self.path)
+        """Finish the file and give it its name, once all its frames have been read back: OpenCV reports no failure."""
+        try:
+            self._writer.release()
+            readable = _count_frames(self.part) if self.frames else 0
+            if readable < self.frames:
+                raise InputError(f"cannot write {self.path}: {self._failure(readable)}; make room and start again")
+            os.replace(self.part, self.path)
+        except OSError as error:
+            raise InputError(f"cannot write {self.path}: {reason(error)}") from error
+        finally:
+            self.discard()
 
     def discard(self) -> None:
         """Leave nothing."""
         self._writer.release()
         self.part.unlink(missing_ok=True)
+
+    def _failure(self, readable: int) -> str:
+        """Say why frames are missing: the system's words where the file still cannot grow."""
+        some = f"{readable:,} of {counted(self.frames, 'frame')} can be read back"
+        try:
+            with self.part.open("ab") as file:
+                file.write(bytes(_PROBE))
+        except OSError as error:
+            return f"no space left for it ({reason(error)}); {some}"
+        return f"there was no space left on the disk for a time; {some}"
+
+
+_CHECK_EVERY = 25  # frames
+_FULL = 4096  # free bytes: the file system's last block
+_PROBE = 2**20  # bytes: more than the encoder holds back
+_LOWEST_FPS = 0.01  # what OpenCV does not take for 0
+_MOST_UNITS = 65535  # of MPEG-4 Part 2, in a second
+
+
+def _try_to_write(part: Path, path: Path) -> None:
+    """Raise InputError with the system's reason where a file cannot be created: OpenCV gives none."""
+    try:
+        part.open("wb").close()
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {reason(error)}") from error
+
+
+def _writable_fps(fps: float) -> float:
+    """Round a rate so that OpenCV, which writes it as a decimal fraction, needs a numerator that MPEG-4 can hold."""
+    digits = next((digits for digits in (3, 2, 1) if fps * 10**digits <= _MOST_UNITS), 0)
+    return max(_LOWEST_FPS, round(fps, digits))
+
+
+def _count_frames(path: Path) -> int:
+    cv2 = _quiet_cv2()
+    capture = cv2.VideoCapture(_for_opencv(path))
+    try:
+        return sum(1 for _ in iter(capture.grab, False))
+    finally:
+        capture.release()
+
+
+def _visible_share(path: Path) -> float:
+    """Return the part of a video track, 0 to 1, that an MP4 or QuickTime file lets be seen; 1 for all other files.
+
+    Trimming without encoding anew keeps whole groups of frames and hides those before the cut by an edit list, which
+    decoders obey, while the number of frames in the header counts them.
+
+    Source: ISO/IEC 14496-12, 8.6.6 (edit list box).
+    """
+    with path.open("rb") as file, contextlib.suppress(struct.error, ValueError, OSError):
+        size = os.fstat(file.fileno()).st_size
+        moov = _boxes(file, 0, size, (b"moov",))
+        movie = _boxes(file, *moov[b"moov"][0], (b"mvhd", b"trak")) if moov else {}
+        for track in movie.get(b"trak", ()):
+            parts = _boxes(file, *track, (b"mdia", b"edts"))
+            media = _boxes(file, *parts[b"mdia"][0], (b"mdhd", b"hdlr"))
+            start, _ = media[b"hdlr"][0]
+            file.seek(start + 8)
+            if file.read(4) == b"vide" and b"edts" in parts:
+                edits = _boxes(file, *parts[b"edts"][0], (b"elst",))
+                length, scale = _duration(file, media[b"mdhd"][0][0])
+                return _shown(file, edits[b"elst"][0][0], length, scale, _duration(file, movie[b"mvhd"][0][0])[1])
+    return 1.0
+
+
+def _boxes(file: BinaryIO, start: int, end: int, wanted: Sequence[bytes]) -> dict[bytes, list[tuple[int, int]]]:
+    """Return where the contents of the wanted boxes begin and end, by kind, of those that lie side by side in a range."""
+    found: dict[bytes, list[tuple[int, int]]] = {}
+    while start + 8 <= end:
+        file.seek(start)
+        size, kind, head = *struct.unpack(">I4s", file.read(8)), 8
+        if size == 1:
+            size, head = struct.unpack(">Q", file.read(8))[0], 16
+        size = size or end - start
+        if size < head:
+            break
+        if kind in wanted:
+            found.setdefault(kind, []).append((start + head, min(start + size, end)))
+        start += size
+    return found
+
+
+def _duration(file: BinaryIO, start: int) -> tuple[int, int]:
+    """Return duration and ticks a second of a movie's or a track's header."""
+    file.seek(start)
+    long = file.read(4)[:1] == b"\1"
+    file.seek(16 if long else 8, os.SEEK_CUR)
+    scale, length = struct.unpack(">IQ" if long else ">II", file.read(12 if long else 8))
+    return length, scale
+
+
+def _shown(file: BinaryIO, start: int, length: int, scale: int, movie_scale: int) -> float:
+    """Return the share of a track of `length` ticks that the edit list at `start` shows."""
+    file.seek(start)
+    version, count = struct.unpack(">B3xI", file.read(8))
+    shown = 0.0
+    for _ in range(min(count, _MOST_EDITS)):
+        duration, first, _ = struct.unpack(">QqI" if version else ">IiI", file.read(20 if version else 12))
+        if first >= 0:  # -1 is a pause
+            shown += duration * scale / movie_scale if duration and movie_scale else length - first
+    return min(1.0, shown / length) if length and shown else 1.0
+
+
+_MOST_EDITS = 1000
+
+
+def _for_opencv(path: Path) -> str | bytes:
+    """Return a path as OpenCV takes it: its absolute text, or, where that is not UTF-8, its bytes.
+
+    A text with lone surrogates, which is how Python shows such a name, makes OpenCV end the process.
+    """
+    text = os.path.abspath(path)  # or FFmpeg would take "a:b.mp4" for an address
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(text)
+    return text
 
 
 def _capture(path: Path) -> Any:
@@ -267,7 +459,7 @@ def _capture(path: Path) -> Any:
             path.open("rb").close()
         except OSError as error:
             raise InputError(f"cannot read {path}: {reason(error)}") from error
-    capture = cv2.VideoCapture(str(path))
+    capture = cv2.VideoCapture(_for_opencv(path))
     if not capture.isOpened():
         capture.release()
         raise InputError(f"{path} cannot be read as a video: damaged, cut short, or a codec that OpenCV lacks")

@@ -15,7 +15,7 @@ from yolo_lite.data.discover import canonical_split, find_splits, read_splits
 from yolo_lite.data.names import find_images
 from yolo_lite.data.repair import coco_fault, coco_source
 from yolo_lite.data.write import Progress, check_new, coco_content, file_names, lost_outlines, place_pictures
-from yolo_lite.errors import InputError, some, suggest
+from yolo_lite.errors import InputError, are, counted, some, suggest
 from yolo_lite.files import is_possible_path, make_folder, whole_folder, write_atomically
 
 Content = dict[str, Any]  # of a COCO annotation file
@@ -93,8 +93,8 @@ def write_subset(
     missing = [source for source in files.values() if not source.is_file()]
     if missing:
         raise InputError(
-            f"of {len(files):,} chosen pictures of {data} {len(missing):,} are missing; the first was looked for at "
-            f"{missing[0]}"
+            f"of {counted(len(files), 'chosen picture')} of {data} {len(missing):,} {are(len(missing))} missing; the first was "
+            f"looked for at {missing[0]}"
         )
     with whole_folder(out) as folder:
         placed = {folder / target.relative_to(out): source for target, source in files.items()}
@@ -140,8 +140,9 @@ def choose(content: Content, choice: Choice) -> tuple[Content, list[str]]:
         images = [_labelled(one, choice.classes) for one in images]
     annotations = [a for a in content["annotations"] if a["image_id"] in kept and a["category_id"] in wanted]
     notes.append(
-        f"{len(images):,} of {len(content['images']):,} pictures, {len(annotations):,} of "
-        f"{len(content['annotations']):,} annotations, {len(categories):,} of {len(content['categories']):,} classes"
+        f"{len(images):,} of {counted(len(content['images']), 'picture')}, {len(annotations):,} of "
+        f"{counted(len(content['annotations']), 'annotation')}, "
+        f"{len(categories):,} of {counted(len(content['categories']), 'class', 'classes')}"
     )
     return {**content, "images": images, "annotations": annotations, "categories": categories}, notes
 
@@ -227,7 +228,9 @@ def _too_few(there: int, choice: Choice) -> list[str]:
     if choice.images is None or choice.images <= there:
         return []
     what = f"pictures that show {some(choice.classes)}" if choice.classes else "pictures"
-    return [f"{choice.images:,} are asked for, but there are only {there:,} {what}: all are taken"]
+    return [
+        f"{choice.images:,} {are(choice.images)} asked for, but there {are(there)} only {there:,} {what}: all are taken"
+    ]
 
 
 def _counts(images: Sequence[int] | set[int], shown: Mapping[int, set[int]]) -> dict[int, int]:
@@ -261,8 +264,8 @@ def _short(kept: set[int], shown: Mapping[int, set[int]], wanted: Mapping[int, s
     per_class = choice.per_class or 0
     rare = [f"{name} ({there.get(i, 0)})" for i, name in wanted.items() if there.get(i, 0) < per_class]
     cut = [f"{name} ({has.get(i, 0)})" for i, name in wanted.items() if has.get(i, 0) < min(per_class, there.get(i, 0))]
-    notes = [f"fewer than {per_class:,} pictures show {some(rare)}"] if rare else []
-    return [*notes, f"{choice.images:,} pictures are too few for {some(cut)}"] if cut else notes
+    notes = [f"in fewer than {counted(per_class, 'picture')}: {some(rare)}"] if rare else []
+    return [*notes, f"{counted(choice.images or 0, 'picture')} are too few for {some(cut)}"] if cut else notes
 
 
 def _labelled(image: Mapping[str, Any], classes: Sequence[str]) -> Mapping[str, Any]:

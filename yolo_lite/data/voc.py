@@ -155,7 +155,7 @@ def _object(one: ElementTree.Element, where: str, class_names: Sequence[str]) ->
 def _root(file: Path) -> ElementTree.Element:
     try:
         if file.stat().st_size > _MOST_BYTES:
-            raise InputError(f"{file} is no annotation of one picture: it has {file.stat().st_size:,} bytes")
+            raise InputError(f"{file} is no annotation of one picture: it has {counted(file.stat().st_size, 'byte')}")
         root = ElementTree.fromstring(file.read_bytes())
     except InputError:
         raise

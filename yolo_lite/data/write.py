@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 
 from yolo_lite.data.sizes import check_pictures
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, are, counted
 from yolo_lite.files import make_folder, whole_folder, write_atomically
 from yolo_lite.structures import DetectionSet, ImageRecord
 
@@ -72,7 +72,7 @@ def _write_all(
     renamed = sum(
         names[split, record.image_id] != record.path.name for split, data in splits.items() for record in data.records
     )
-    return [*notes, f"{renamed:,} pictures got another name, since two had the same"] if renamed else notes
+    return [*notes, f"{counted(renamed, 'picture')} got another name, since two had the same"] if renamed else notes
 
 
 def check_new(out: Path) -> None:
@@ -198,7 +198,9 @@ def _write_yolo(splits: Mapping[str, DetectionSet], out: Path, names: Names) -> 
     content = {**{split: f"images/{split}" for split in splits}, "names": list(first.class_names)}
     _write(out / "data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
     notes = _lost(splits, "YOLO txt")
-    return [*notes, f"YOLO txt cannot mark crowd or difficult boxes: {crowd:,} are left out"] if crowd else notes
+    return (
+        [*notes, f"YOLO txt cannot mark crowd or difficult boxes: {crowd:,} {are(crowd)} left out"] if crowd else notes
+    )
 
 
 def _write_voc(splits: Mapping[str, DetectionSet], out: Path, names: Names) -> list[str]:
@@ -244,13 +246,15 @@ def _lost(splits: Mapping[str, DetectionSet], layout: str) -> list[str]:
     notes = []
     masks = _with_masks(splits)
     if masks:
-        notes.append(f"{layout} has no areas: those of {masks:,} objects, of their masks, become width times height")
+        notes.append(
+            f"{layout} has no areas: those of {counted(masks, 'object')}, of their masks, become width times height"
+        )
     if any(data.category_ids != tuple(range(len(data.category_ids))) for data in splits.values()):
         notes.append(f"{layout} has no category ids of its own: classes are numbered anew")
     partly = sum(bool(record.unlabelled) for record in records)
     if partly:
         notes.append(
-            f"{layout} cannot say that a picture is labelled for some classes only: {partly:,} pictures lose that"
+            f"{layout} cannot say that a picture is labelled for some classes only: {counted(partly, 'picture')} without that"
         )
     return notes
 

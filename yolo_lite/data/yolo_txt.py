@@ -61,7 +61,7 @@ def read_yolo_txt(
     files = [labels.find(picture) for picture in pictures]
     if not any(files):
         raise InputError(
-            f"0 of {len(pictures):,} pictures in {source} have labels; looked for files such as "
+            f"0 of {counted(len(pictures), 'picture')} in {source} have labels; looked for files such as "
             f"{label_path(pictures[0])}"
         )
     form = _Form(len(class_names), keypoints)
@@ -75,7 +75,8 @@ def read_yolo_txt(
         records.append(record)
         dropped += without_area
     form.refuse_boxes_with_keypoints()
-    notes += [f"keypoints are not used: {form.with_keypoints:,} objects have them"] if form.with_keypoints else []
+    if form.with_keypoints:
+        notes.append(f"the keypoints of {counted(form.with_keypoints, 'object')} are not used")
     notes += labels.without_image([path for path in images if path.is_dir()])
     return DetectionSet(
         tuple(records), tuple(class_names), tuple(range(len(class_names))), source, dropped, tuple(notes)

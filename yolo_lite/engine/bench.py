@@ -25,10 +25,10 @@ _SIZES = (320, 416, 640)
 
 @dataclass(frozen=True)
 class SizeReport:
-    """One input size: GFLOPs (two for each multiply-add) and median milliseconds for one picture."""
+    """One input size: operations (two for each multiply-add) and median milliseconds for one picture."""
 
     image_size: int
-    gflops: float
+    flops: int
     forward_ms: float
     with_nms_ms: float
 
@@ -68,7 +68,7 @@ def _bench_size(model: Yolo, size: int, device: torch.device, repeats: int) -> S
         model(image)
     forward = _median_ms(lambda: model(image), device, repeats)
     whole = _median_ms(lambda: postprocess(model(image), model.decode, 0.25, 0.6), device, repeats)
-    return SizeReport(size, counter.get_total_flops() / 1e9, forward, whole)
+    return SizeReport(size, counter.get_total_flops(), forward, whole)
 
 
 def _training_rate(config: Config, classes: int, device: torch.device, precision: str, steps: int = 8) -> float:

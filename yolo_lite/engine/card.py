@@ -10,6 +10,7 @@ from typing import Any
 from yolo_lite.config import config_to_dict
 from yolo_lite.engine.checkpoint import load_checkpoint, network
 from yolo_lite.engine.weights import find_weights
+from yolo_lite.errors import counted, one_line
 
 _TOLD = {
     "source": "made by",
@@ -53,20 +54,20 @@ def model_card(weights: str | os.PathLike[str]) -> str:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     size = " x ".join(str(side) for side in config.input.image_size)
     lines = [
-        f"# {config.name}",
+        f"# {one_line(config.name)}",
         "",
-        f"- {kind} of {len(checkpoint.class_names)} classes: {', '.join(checkpoint.class_names)}",
+        f"- {kind} of {counted(len(checkpoint.class_names), 'class', 'classes')}: {', '.join(map(one_line, checkpoint.class_names))}",
         f"- parameters: {parameters:,}",
-        f"- input: {size}, {config.input.channels} channels, {config.input.resize}",
+        f"- input: {size}, {counted(config.input.channels, 'channel')}, {config.input.resize}",
         *([] if checkpoint.is_classifier else [f"- score threshold of detections: {checkpoint.score_threshold:g}"]),
-        f"- file: {path.name}, {path.stat().st_size:,} bytes, sha256 {digest}",
+        f"- file: {path.name}, {counted(path.stat().st_size, 'byte')}, sha256 {digest}",
         "",
         "## Where it comes from",
         "",
         *(f"- {word}: {_plain(about[key])}" for key, word in _TOLD.items() if _worth(about, key)),
     ]
     if about.get("versions"):
-        lines.append(f"- versions: {', '.join(f'{name} {value}' for name, value in about['versions'].items())}")
+        lines.append(f"- versions: {_plain([f'{name} {value}' for name, value in about['versions'].items()])}")
     if config.train.epochs and "epoch" in about:
         lines += ["", "## How it was trained", "", "```yaml", *_changed(config_to_dict(config)), "```"]
     metrics = about.get("metrics", {})
@@ -85,7 +86,7 @@ def _worth(about: Mapping[str, Any], key: str) -> bool:
 def _plain(value: Any) -> str:
     if value is None:
         return "nothing: from scratch"
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return one_line(", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
 
 
 def _changed(values: Mapping[str, Any]) -> list[str]:

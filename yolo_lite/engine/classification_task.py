@@ -101,6 +101,8 @@ def classify_split(
     workers: int,
     device: torch.device,
     say: Callable[[str], None] = lambda line: None,
+    *,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Tensor, Tensor]:
     """Run a model in evaluation mode over a data set; return its outputs [N, C], float32, and the labels [N], on the CPU;
     `say` takes a line where loading has to go on without processes.
@@ -109,10 +111,11 @@ def classify_split(
     workers = 0 if dataset.kept is not None else workers
     loader = build_loader(dataset, sampler, workers, device, collate_classes, say)
     outputs, labels = [], []
-    for batch in loader:
+    for number, batch in enumerate(loader, 1):
         images = batch.images.to(device).contiguous(memory_format=torch.channels_last)
         outputs.append(model(images).float().cpu())
         labels.append(batch.labels)
+        on_progress(number, len(sampler))
     return torch.cat(outputs), torch.cat(labels)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import torch
 
+from yolo_lite.checks import check_class_names, check_path, check_split, check_whole
 from yolo_lite.data.class_dataset import ClassDataset, read_record, to_input
 from yolo_lite.data.class_sets import DEFAULT_SHARES, align_classes, read_classes_to_score
 from yolo_lite.data.images import MAX_16BIT
@@ -42,16 +43,16 @@ class Classifier:
         InputError: where weights, device or a setting cannot be used.
     """
 
-    def __init__(self, weights: str | os.PathLike[str], device: str = "auto", batch_size: int = 64) -> None:
-        self.weights = find_weights(os.fspath(weights))
+    def __init__(
+        self, weights: str | os.PathLike[str], device: str | torch.device = "auto", batch_size: int = 64
+    ) -> None:
+        self.weights = find_weights(check_path(weights, "weights"))
         self.checkpoint = load_checkpoint(self.weights)
         self.class_names = self.checkpoint.class_names
         self.input = self.checkpoint.config.input
         self.device = pick_device(device)
         self.model = place(build_classifier_from_checkpoint(self.checkpoint, self.weights), self.device)
-        if batch_size < 1:
-            raise InputError(f"batch_size must be at least 1, got {batch_size}")
-        self.batch_size = batch_size
+        self.batch_size = check_whole(batch_size, "batch_size")
 
     @overload
     def __call__(self, pictures: Picture) -> Classification: ...
@@ -141,11 +142,13 @@ def evaluate_classifier(
     weights: str | Path,
     data: str | Path,
     split: str | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     classes: Sequence[str] | None = None,
     shares: str | None = None,
     batch_size: int = 64,
     workers: int = -1,
+    *,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ClassEvaluation:
     """Score a classifier on one split of a data set.
 
@@ -156,12 +159,16 @@ def evaluate_classifier(
         device: auto, cpu, cuda or mps.
         classes: score pictures of these classes only.
         shares: how a folder without splits is divided; None for how it was in training. The seed is that of the training.
+        on_progress: called with how many batches are done, and of how many.
 
     Raises:
         InputError: where anything given cannot be used, or the data has a class that the weights do not know.
     """
-    source = find_weights(str(weights))
+    batch_size, workers = check_whole(batch_size, "batch_size"), check_whole(workers, "workers", minimum=-1)
+    data, split = check_path(data, "data"), None if split is None else check_split(split)
+    source = find_weights(check_path(weights, "weights"))
     checkpoint = load_checkpoint(source)
+    classes = check_class_names(classes, checkpoint.class_names)
     where = pick_device(device)
     model = place(build_classifier_from_checkpoint(checkpoint, source), where)
     about = checkpoint.about
@@ -181,7 +188,9 @@ def evaluate_classifier(
     dataset = ClassDataset(truth.records, *how, max_16bit=shape.max_16bit)
     notes = list(truth.notes)
     with explain_out_of_memory(f"use a smaller --batch-size (now {batch_size})"):
-        outputs, labels = classify_split(model, dataset, batch_size, workers, where, notes.append)
+        outputs, labels = classify_split(
+            model, dataset, batch_size, workers, where, notes.append, on_progress=on_progress
+        )
     scores = model.scores(outputs).numpy()
     report = classification_report(labels.numpy(), scores.argmax(1), checkpoint.class_names)
     told = {"weights": str(source), "data": str(data), "split": name, "pictures": len(labels), "device": str(where)}

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from yolo_lite.errors import InputError, is_text, reason, short
+from yolo_lite.errors import InputError, is_memory_full, is_text, reason, short
 
 FORMAT = "yolo_lite checkpoint"
 VERSION = 1
@@ -39,11 +39,9 @@ def read_contents(path: Path) -> dict[str, Any]:
     _check_archive(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError as error:
-        raise InputError(f"{path} needs more memory than there is") from error
-    except (
-        Exception
-    ) as error:  # a foreign file makes torch raise whatever it was doing when the file ceased to make sense
+    except Exception as error:  # torch raises whatever it was doing when a foreign file ceased to make sense
+        if is_memory_full(error):
+            raise
         raise InputError(f"{path} {_NEVER}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path} holds weights, but not of yolo_lite; train with yolo_lite or use a shipped file")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from yolo_lite.config import Config, InputConfig, ModelConfig, check_image_size
 from yolo_lite.engine.checkpoint import Checkpoint, save_checkpoint
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, are, counted
 from yolo_lite.files import decode_text, make_folder, read_bytes
 from yolo_lite.models.build import build_detector, outline_detector
 from yolo_lite.models.darknet import DarknetBackbone, DarknetConnected, DarknetConv, DarknetHead, DarknetLocal
@@ -75,12 +75,12 @@ def fill(backbone: DarknetBackbone, content: bytes, source: Path) -> None:
     needed = sum(tensor.numel() for layer in backbone.layers for tensor, _ in _targets(layer, transposed))
     if len(values) != needed:
         what = (
-            f"{needed - len(values):,} values are missing"
+            f"{counted(needed - len(values), 'value')} {are(needed - len(values))} missing"
             if len(values) < needed
-            else f"{len(values) - needed:,} values are left over"
+            else f"{counted(len(values) - needed, 'value')} {are(len(values) - needed)} left over"
         )
         raise InputError(
-            f"{source} does not fit the cfg: it holds {len(values):,} values, the layers {needed:,}; {what}"
+            f"{source} does not fit the cfg: it holds {counted(len(values), 'value')}, the layers {needed:,}; {what}"
         )
     place = 0
     with torch.no_grad():
@@ -165,15 +165,15 @@ def _values(content: bytes, source: Path) -> tuple[np.ndarray[tuple[int], np.dty
     The header is three int32 (major, minor, revision) and the count of pictures seen, int64 since version 0.2.
     """
     if len(content) < 16:
-        raise InputError(f"{source} is no .weights file of Darknet: {len(content)} bytes")
+        raise InputError(f"{source} is no .weights file of Darknet: {counted(len(content), 'byte')}")
     major, minor, _ = np.frombuffer(content, "<i4", 3).tolist()
     if not (0 <= major <= 2000 and 0 <= minor <= 2000):
         raise InputError(f"{source} is no .weights file of Darknet: its version would be {major}.{minor}")
     head = 20 if major * 10 + minor >= 2 and major < 1000 and minor < 1000 else 16
     if len(content) < head:
-        raise InputError(f"{source} is no .weights file of Darknet: {len(content)} bytes")
+        raise InputError(f"{source} is no .weights file of Darknet: {counted(len(content), 'byte')}")
     if (len(content) - head) % 4:
-        raise InputError(f"{source} is cut short: {len(content):,} bytes are not a header and float32 values")
+        raise InputError(f"{source} is cut short: {counted(len(content), 'byte')} are not a header and float32 values")
     return np.frombuffer(content, "<f4", offset=head), major > 1000 or minor > 1000
 
 
@@ -182,7 +182,7 @@ def _read_names(names: Path | None, classes: int) -> tuple[str, ...]:
         return tuple(f"class {label}" for label in range(classes))
     lines = [line.strip() for line in _read_text(names).splitlines() if line.strip()]
     if len(lines) != classes:
-        raise InputError(f"{names} names {len(lines)} classes, the cfg has {classes}")
+        raise InputError(f"{names} names {counted(len(lines), 'class', 'classes')}, the cfg has {classes}")
     if len(set(lines)) < len(lines):
         raise InputError(f"{names} names a class twice")
     return tuple(lines)

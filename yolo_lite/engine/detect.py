@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import itertools
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+import unicodedata
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -15,24 +17,28 @@ from typing import Any, NamedTuple
 from PIL import Image as PillowImage
 
 from yolo_lite.data.images import read_image
-from yolo_lite.data.sources import EndsEarlyError, Video, VideoWriter
+from yolo_lite.data.sources import Video, VideoWriter, relative_names
 from yolo_lite.engine.predict import Detector
-from yolo_lite.errors import InputError
-from yolo_lite.files import check_can_create, make_folder, temporary, write_atomically
+from yolo_lite.errors import InputError, reason
+from yolo_lite.files import check_can_create, file_name, identity, make_folder, temporary, write_atomically
 from yolo_lite.metrics.coco import to_rows
 from yolo_lite.structures import Detections, Image
-from yolo_lite.visualize import draw_detections
+from yolo_lite.visualize import draw_detections, save_picture
 
 Show = Callable[[Image], None]  # puts an annotated picture on the screen
 
 
 class DetectedPicture(NamedTuple):
-    """What was found in a picture and where the annotated one was written, or why it could not be read."""
+    """What was found in a picture and where the annotated one was written, or why that could not be done.
+
+    `name` is the path from the folder that all pictures have in common, which tells those of one file name apart.
+    """
 
     path: Path
     detections: Detections | None = None
     annotated: Path | None = None
     error: InputError | None = None
+    name: str = ""
 
 
 def detect_pictures(
@@ -41,34 +47,55 @@ def detect_pictures(
     out: Path,
     json_file: JsonRows | None = None,
     show: Show | None = None,
+    *,
+    font: Path | None = None,
 ) -> Iterator[DetectedPicture]:
-    """Detect in pictures, a batch at a time, and write each annotated one into a folder.
+    """Detect in pictures, a batch at a time, and write each annotated one into a folder; for `font` see `draw_detections`.
 
     Yields:
-        One DetectedPicture for each, unreadable ones included.
+        One DetectedPicture for each; one that cannot be read, or whose annotated copy the folder cannot hold, has an
+        error instead of detections.
 
     Raises:
         InputError: where the folder cannot be written to, or an output would take the place of a source.
     """
-    targets = _output_names(pictures, out)
-    ids = image_ids(pictures)
+    outputs = _Outputs(pictures, out)
+    targets = {path: outputs.choose(path) for path in pictures}
+    names, ids = relative_names(pictures), image_ids(pictures)
     for start in range(0, len(pictures), detector.batch_size):
         read: dict[Path, Image] = {}
         for path in pictures[start : start + detector.batch_size]:
             try:
                 read[path] = read_image(path, detector.max_16bit)
             except InputError as error:
-                yield DetectedPicture(path, error=error)
+                yield DetectedPicture(path, error=error, name=names[path])
         for (path, image), detections in zip(read.items(), detector(list(read.values()))):
-            annotated = draw_detections(image, detections)
+            annotated = draw_detections(image, detections, font=font)
             make_folder(out)
-            write_picture(targets[path], annotated)
-            if json_file:
-                rows = to_rows(detections, ids[path], detector.category_ids)
-                json_file.write([{**row, "file_name": path.name} for row in rows])
+            if max(image.shape) > _MOST_OF_JPEG and targets[path].suffix == ".jpg":
+                targets[path] = outputs.choose(path, ".png")
+            try:
+                write_picture(targets[path], annotated)
+            except InputError as error:
+                if not _is_of_this_name(error):
+                    raise
+                yield DetectedPicture(path, error=error, name=names[path])
+                continue
             if show:
                 show(annotated)
-            yield DetectedPicture(path, detections, targets[path])
+            if json_file:
+                rows = to_rows(detections, ids[path], detector.category_ids)
+                json_file.write([{**row, "file_name": names[path]} for row in rows])
+            yield DetectedPicture(path, detections, targets[path], name=names[path])
+
+
+_MOST_OF_JPEG = 65_500  # pixels of a side, as libjpeg has it
+
+
+def _is_of_this_name(error: InputError) -> bool:
+    """Tell whether a file could not be written for its name alone, so that others can be."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
 
 
 def detect_video(
@@ -77,29 +104,32 @@ def detect_video(
     target: Path,
     json_file: JsonRows | None = None,
     show: Show | None = None,
-) -> Iterator[Detections]:
+    *,
+    font: Path | None = None,
+) -> Generator[Detections, None, None]:
     """Detect in a video and write it annotated; in JSON rows `image_id` is the frame's number, from 0.
+
+    For `font` see `draw_detections`.
 
     Yields:
         What was found in each frame. The file has its name only once the last was taken; where the video ends early,
-        it holds the frames that could be read.
+        or no further frame is asked for, it holds the frames so far.
 
     Raises:
         InputError: where the output cannot be written or would replace the source.
         EndsEarlyError: where the video ends early.
     """
     make_folder(target.parent)
-    if target.exists() and target.parent.samefile(video.path.parent):
-        raise InputError(f"the annotated video would replace {target}; choose another --out")
+    _Outputs([video.path], target.parent).check(target, "video")
     with VideoWriter(target, video.fps, video.hw) as writer:
         for number, (frame, detections) in enumerate(detector.stream(video)):
-            annotated = draw_detections(frame, detections)
+            annotated = draw_detections(frame, detections, font=font)
             writer.write(annotated)
+            if show:
+                show(annotated)
             if json_file:
                 rows = to_rows(detections, number, detector.category_ids)
                 json_file.write([{**row, "file_name": video.path.name} for row in rows])
-            if show:
-                show(annotated)
             yield detections
 
 
@@ -129,7 +159,7 @@ def sample_picture() -> Path:
 
 def write_picture(path: Path, image: Image) -> None:
     """Write a picture, uint8 [H, W, 3] RGB, as its suffix says."""
-    write_atomically(path, lambda part: PillowImage.fromarray(image).save(part, quality=92))
+    write_atomically(path, lambda part: save_picture(PillowImage.fromarray(image), part, quality=92))
 
 
 def check_rows_path(path: Path) -> None:
@@ -142,7 +172,13 @@ def check_rows_path(path: Path) -> None:
 
 
 class JsonRows:
-    """A JSON list that is written row by row, so that memory stays flat, and gets its name when it is complete."""
+    """A JSON list that is written row by row, so that memory stays flat, and gets its name at the end of a `with` block.
+
+    Whatever ends the block, the rows so far are kept, unless `write` was not called yet or the disk is full.
+
+    Attributes:
+        kept: the file has its name.
+    """
 
     def __init__(self, path: Path) -> None:
         check_rows_path(path)
@@ -150,15 +186,23 @@ class JsonRows:
         self.path, self.part = path, temporary(path)
         try:
             self._file = self.part.open("w", encoding="utf-8")
+            self._file.write("[")
         except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror}") from error
-        self._separator = "[\n"
+            raise InputError(f"cannot write {path}: {reason(error)}") from error
+        self._separator = "\n"
+        self._begun = self.kept = False
 
     def write(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Append rows."""
-        for row in rows:
-            self._file.write(self._separator + json.dumps(row))
-            self._separator = ",\n"
+        """Append the rows of a picture, a frame or several, which may be none."""
+        text = ",\n".join(json.dumps(row) for row in rows)
+        try:
+            if text:
+                self._file.write(self._separator + text)  # all at once, or Ctrl-C would leave some rows of a picture
+                self._separator = ",\n"
+        except OSError as error:
+            self._begun = False  # what the file holds now is no list
+            raise InputError(f"cannot write {self.path}: {reason(error)}") from error
+        self._begun = True
 
     def __enter__(self) -> JsonRows:
         return self
@@ -168,26 +212,46 @@ class JsonRows:
     ) -> None:
         try:
             with self._file:
-                self._file.write("[]\n" if self._separator == "[\n" else "\n]\n")
-            if kind is None or issubclass(kind, EndsEarlyError):
+                self._file.write("\n]\n")
+            if kind is None or self._begun:
                 os.replace(self.part, self.path)
+                self.kept = True
+        except OSError as failure:
+            raise InputError(f"cannot write {self.path}: {reason(failure)}") from failure
         finally:
             self.part.unlink(missing_ok=True)
 
 
-def _output_names(pictures: Sequence[Path], out: Path) -> dict[Path, Path]:
-    """Give every picture a file name of its own in the folder: PNG stays PNG, all others become JPEG."""
-    targets: dict[Path, Path] = {}
-    taken: set[str] = set()
-    sources = {path.resolve() for path in pictures}
-    folders = {path.parent for path in sources}
-    for path in pictures:
-        suffix = ".png" if path.suffix.lower() == ".png" else ".jpg"
-        names = itertools.chain([path.stem], (f"{path.stem}-{number}" for number in itertools.count(2)))
-        name = next(name for name in names if (name + suffix).lower() not in taken)
-        taken.add((name + suffix).lower())
-        targets[path] = out / (name + suffix)
-        beside = targets[path].exists() and out.resolve() in folders  # somebody's picture, not a result of before
-        if beside or targets[path].resolve() in sources:
-            raise InputError(f"the annotated picture would replace {targets[path]}; choose another --out")
-    return targets
+class _Outputs:
+    """Choose for each picture a file in a folder that no other picture gets, and that is no source or beside one."""
+
+    def __init__(self, pictures: Sequence[Path], out: Path) -> None:
+        self._out = out
+        self._taken: set[str] = set()
+        self._numbers: dict[tuple[str, str], int] = {}
+        self._sources = {identity(path) for path in pictures}
+        folders = {os.path.dirname(place(path)) for path in pictures for place in (os.path.abspath, os.path.realpath)}
+        self._beside = identity(out) in {identity(Path(folder)) for folder in folders}
+
+    def choose(self, path: Path, suffix: str = "") -> Path:
+        """Return a picture's output: PNG stays PNG, all others become JPEG, unless the suffix is given."""
+        suffix = suffix or (".png" if path.suffix.lower() == ".png" else ".jpg")
+        name = self._free(path.stem, suffix)
+        self.check(self._out / name, "picture")
+        return self._out / name
+
+    def check(self, target: Path, what: str) -> None:
+        """Raise InputError where a file would replace a source, or what lies beside one: no result of an earlier run."""
+        there = identity(target)
+        if there and (self._beside or there in self._sources):
+            raise InputError(f"the annotated {what} would replace {target}; choose another --out")
+
+    def _free(self, stem: str, suffix: str) -> str:
+        """Return stem, or stem-2, stem-3 ..., whichever is the first that is free, whatever its case."""
+        while True:
+            number = self._numbers[stem, suffix] = self._numbers.get((stem, suffix), 0) + 1
+            name = file_name(stem, (f"-{number}" if number > 1 else "") + suffix)
+            key = unicodedata.normalize("NFC", name).casefold()
+            if key not in self._taken:
+                self._taken.add(key)
+                return name

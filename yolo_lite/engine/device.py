@@ -14,22 +14,24 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, counted, is_memory_full
 
 Model = TypeVar("Model", bound=nn.Module)
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
-def pick_device(name: str) -> torch.device:
-    """Return the device of that name; auto is the first of cuda, mps and cpu that is there.
+def pick_device(name: str | torch.device) -> torch.device:
+    """Return the device of that name, or one of torch's; auto is the first of cuda, mps and cpu that is there.
 
     Raises:
         InputError: where the device is not there, saying why as far as torch tells.
     """
+    name = str(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     kind, _, number = name.partition(":")
-    if kind not in DEVICES or (number and (kind != "cuda" or not number.isdecimal())):
+    is_known = kind in DEVICES and (not number or number == "0" or (kind == "cuda" and number.isdecimal()))
+    if not is_known or name == "auto:0":
         raise InputError(f"--device must be one of {', '.join(DEVICES)} (or cuda:1 ...), got {name!r}")
     if kind == "cuda" and not torch.cuda.is_available():
         built = torch.version.cuda or "none: this is a CPU-only torch"
@@ -40,8 +42,10 @@ def pick_device(name: str) -> torch.device:
         raise InputError(f"--device {name}: no Apple GPU is available to torch; use --device cpu")
     device = torch.device(name)
     if kind == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices, counted from 0")
-    if device.index is not None:
+        raise InputError(
+            f"--device {name}: this machine has {counted(torch.cuda.device_count(), 'CUDA device')}, counted from 0"
+        )
+    if kind == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # or what names no device, such as pinning memory, would use the first
     return device
 
@@ -102,9 +106,15 @@ def keep_freed_memory() -> None:
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Say whether an error means that the device's memory is full; cuDNN and cuBLAS have words of their own for it."""
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _FULL)
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that the device's memory is full, or main memory."""
+    return _is_device_full(error) or is_memory_full(error)
+
+
+def _is_device_full(error: BaseException) -> bool:
+    """cuDNN and cuBLAS have words of their own for it."""
+    full = isinstance(error, RuntimeError) and any(words in str(error) for words in _FULL)
+    return full or isinstance(error, torch.OutOfMemoryError)
 
 
 _FULL = ("unable to find an engine to execute", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
@@ -115,10 +125,11 @@ def explain_out_of_memory(remedy: str) -> Iterator[None]:
     """Turn an error of full memory into an InputError that says what to do."""
     try:
         yield
-    except RuntimeError as error:
+    except Exception as error:
         if not is_out_of_memory(error):
             raise
-        raise InputError(f"the device ran out of memory; {remedy}") from error
+        what = "the device ran out of memory" if _is_device_full(error) else "main memory is full"
+        raise InputError(f"{what}; {remedy}") from error
 
 
 @contextlib.contextmanager
@@ -145,7 +156,7 @@ def describe_hardware(device: torch.device) -> str:
     """Name the processor or GPU, for checkpoints and reports."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_cpu_name()}, {torch.get_num_threads()} threads"
+    return f"{_cpu_name()}, {counted(torch.get_num_threads(), 'thread')}"
 
 
 def _cpu_has_bf16() -> bool:

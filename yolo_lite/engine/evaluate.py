@@ -12,6 +12,15 @@ from typing import Any
 
 import torch
 
+from yolo_lite.checks import (
+    check_class_names,
+    check_path,
+    check_share,
+    check_side_lengths,
+    check_split,
+    check_whole,
+    shown,
+)
 from yolo_lite.config import check_image_size
 from yolo_lite.data.coco import read_json
 from yolo_lite.data.datasets import DetectionDataset
@@ -22,13 +31,14 @@ from yolo_lite.data.sizes import check_pictures
 from yolo_lite.engine.checkpoint import build_from_checkpoint, load_checkpoint
 from yolo_lite.engine.device import explain_out_of_memory, pick_device, place
 from yolo_lite.engine.weights import find_weights
-from yolo_lite.errors import InputError, some
+from yolo_lite.errors import InputError, counted, some
 from yolo_lite.metrics.coco import CocoMetrics, check_rows, evaluate_coco, to_rows
 from yolo_lite.models.yolo import Yolo
 from yolo_lite.postprocess import postprocess, to_detections
 from yolo_lite.structures import DetectionSet, Letterbox
 
 Progress = Callable[[int, int], None]  # (done, in all)
+OnRows = Callable[[list[dict[str, Any]], int, int], None]  # (result rows of a batch, images done, in all)
 
 
 @dataclass(frozen=True)
@@ -94,14 +104,15 @@ def evaluate(
     weights: str | Path,
     data: str | Path,
     split: str = "val",
-    image_size: tuple[int, int] | None = None,
-    device: str = "auto",
+    image_size: tuple[int, int] | int | None = None,
+    device: str | torch.device = "auto",
     classes: Sequence[str] | None = None,
     settings: EvaluationSettings = EvaluationSettings(),
     on_progress: Progress | None = None,
     difficult: bool = False,
     resamples: int = 0,
     on_resample: Progress | None = None,
+    on_rows: OnRows | None = None,
 ) -> Evaluation:
     """Score a checkpoint on one split of a data set with pycocotools.
 
@@ -113,26 +124,31 @@ def evaluate(
     Args:
         weights: a file or the bare name of a shipped one.
         data: a folder or YAML file; see data/discover.py.
-        image_size: (height, width) of the input; None for what the checkpoint was trained at.
+        image_size: (height, width) of the input, or one number for both; None for what the checkpoint was trained at.
         device: auto, cpu, cuda or mps.
         classes: score only these classes of the data.
         difficult: score PASCAL VOC's difficult objects as others, instead of ignoring them.
         resamples: how many sets of pictures are drawn for the intervals of AP and AP50; 0: no intervals.
         on_progress, on_resample: called with how many batches, and how many of these sets, are done, and of how many.
+        on_rows: called after each batch with its COCO result rows, how many images are done, and of how many.
 
     Raises:
         InputError: where anything given cannot be used.
     """
-    source = find_weights(str(weights))
+    settings = _checked(settings)
+    resamples = check_whole(resamples, "resamples", minimum=0)
+    data, split = check_path(data, "data"), check_split(split)
+    source = find_weights(check_path(weights, "weights"))
     checkpoint = load_checkpoint(source)
+    classes = check_class_names(classes, checkpoint.class_names)
     where = pick_device(device)
     model = place(build_from_checkpoint(checkpoint, source), where)
     truth, held_out = read_split_or_held_out(
         data, split, classes, int(checkpoint.about.get("seed", 0)), checkpoint.about.get("data", ""), difficult
     )
     check_pictures(truth)
-    input_hw = image_size or checkpoint.config.input.image_size
-    check_image_size(input_hw)
+    input_hw = checkpoint.config.input.image_size if image_size is None else check_side_lengths(image_size)
+    check_image_size(input_hw, name="image_size")
     notes = [*held_out, *truth.notes, *class_notes(checkpoint.class_names, truth.class_names)]
     rows, timing = detect_split(
         model,
@@ -143,6 +159,7 @@ def evaluate(
         where,
         settings,
         on_progress,
+        on_rows,
         max_16bit=checkpoint.config.input.max_16bit,
         say=notes.append,
     )
@@ -160,8 +177,21 @@ def evaluate(
     return Evaluation(evaluate_coco(truth, rows, resamples, on_resample), rows, told, timing, tuple(notes))
 
 
+def _checked(settings: EvaluationSettings) -> EvaluationSettings:
+    """Return the settings as numbers; raise InputError where one cannot be used."""
+    if not isinstance(settings, EvaluationSettings):
+        raise InputError(f"settings must be EvaluationSettings(score_threshold=...), got {shown(settings)}")
+    return EvaluationSettings(
+        check_share(settings.score_threshold, "score_threshold"),
+        check_share(settings.iou_threshold, "iou_threshold"),
+        check_whole(settings.max_detections, "max_detections"),
+        check_whole(settings.batch_size, "batch_size"),
+        check_whole(settings.workers, "workers", minimum=-1),
+    )
+
+
 def evaluate_detections(
-    detections: Path,
+    detections: str | Path,
     data: str | Path,
     split: str = "val",
     classes: Sequence[str] | None = None,
@@ -176,7 +206,9 @@ def evaluate_detections(
     Raises:
         InputError: where the file, or a row of it, is not a detection of this data set.
     """
-    whole = read_split(data, split, difficult=difficult)
+    classes, detections = check_class_names(classes), Path(check_path(detections, "detections"))
+    resamples = check_whole(resamples, "resamples", minimum=0)
+    whole = read_split(check_path(data, "data"), check_split(split), difficult=difficult)
     rows = check_rows(read_json(detections), whole, detections)
     truth = read_split(data, split, classes, difficult) if classes else whole
     rows = [row for row in rows if row["category_id"] in truth.category_ids]
@@ -193,6 +225,8 @@ def detect_split(
     device: torch.device,
     settings: EvaluationSettings,
     on_progress: Progress | None = None,
+    on_rows: OnRows | None = None,
+    *,
     max_16bit: int = MAX_16BIT,
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[list[dict[str, Any]], Timing]:
@@ -203,7 +237,8 @@ def detect_split(
     loader = build_loader(dataset, sampler, settings.workers, device, say=say)
     allowed = torch.tensor([name in truth.class_names for name in class_names])
     ids = category_ids_for(class_names, truth)
-    timing, rows = Timing(), []
+    timing = Timing()
+    rows: list[dict[str, Any]] = []
     started = time.perf_counter()
     for number, batch in enumerate(loader, 1):
         timing.load += time.perf_counter() - started
@@ -214,11 +249,14 @@ def detect_split(
             found = postprocess(
                 raw, model.decode, settings.score_threshold, settings.iou_threshold, settings.max_detections, allowed
             )
+            before = len(rows)
             for index, detections in zip(batch.positions.tolist(), to_detections(*found, class_names)):
                 record = truth.records[index]
                 original = Letterbox.fit(record.hw, input_hw, resize).undo(detections)
                 rows += to_rows(original, record.image_id, ids)
         timing.images += len(batch.images)
+        if on_rows:
+            on_rows(rows[before:], timing.images, len(dataset))
         if on_progress:
             on_progress(number, len(sampler))
         started = time.perf_counter()
@@ -246,11 +284,13 @@ def class_notes(of_weights: Sequence[str], of_data: Sequence[str]) -> list[str]:
     notes = []
     if lacking:
         notes.append(
-            f"{len(lacking)} of {len(of_data)} classes of the data are unknown to the weights and count as AP 0: {some(lacking)}"
+            f"{len(lacking)} of {counted(len(of_data), 'class', 'classes')} of the data are unknown to the weights and count as AP 0: "
+            f"{some(lacking)}"
         )
     if masked:
         notes.append(
-            f"{len(masked)} of {len(of_weights)} classes of the weights are not in the data and are left out: {some(masked)}"
+            f"{len(masked)} of {counted(len(of_weights), 'class', 'classes')} of the weights are not in the data and are "
+            f"left out: {some(masked)}"
         )
     return notes
 

@@ -201,7 +201,7 @@ def train_step(
                 f"{SINGLE_VALUE} ({len(batch[0])} pictures went through it in {state.parts} parts); use a larger "
                 "--batch-size or --image-size"
             ) from error
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or 2 * state.parts > len(batch[0]):
                 raise
             state.parts *= 2

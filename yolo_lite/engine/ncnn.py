@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from yolo_lite.errors import InputError, short
+from yolo_lite.errors import InputError, are, counted, short
 from yolo_lite.files import read_text
 
 MAGIC = "7767517"
@@ -61,7 +61,9 @@ def read_layers(path: Path) -> list[Layer]:
     if len(layers) > MOST_LAYERS:
         raise InputError(f"{path} has {len(layers):,} layers, more than {MOST_LAYERS:,}")
     if len(layers) != int(counts[0]):
-        raise InputError(f"{path} announces {counts[0]} layers and holds {len(layers)}: is it cut short?")
+        raise InputError(
+            f"{path} announces {counted(int(counts[0]), 'layer')} and holds {len(layers)}: is it cut short?"
+        )
     return layers
 
 
@@ -86,7 +88,9 @@ def read_convolutions(param: Path, weights: Path) -> list[Convolution]:
         convolution, place = _convolution(layer, param, weights, data, place)
         found.append(convolution)
     if place != len(data):
-        raise InputError(f"{weights}: {len(data) - place} bytes are left after the last layer, at byte {place}")
+        raise InputError(
+            f"{weights}: {counted(len(data) - place, 'byte')} {are(len(data) - place)} left after the last layer, at byte {place}"
+        )
     return found
 
 
@@ -129,7 +133,7 @@ def _convolution(layer: Layer, param: Path, path: Path, data: bytes, place: int)
         size = count * np.dtype(kind).itemsize
         if place + size > len(data):
             raise InputError(
-                f"{path}: layer {layer.name}: {what} need {size} bytes from byte {place} on, the file ends at "
+                f"{path}: layer {layer.name}: {what} need {counted(size, 'byte')} from byte {place} on, the file ends at "
                 f"{len(data)}: is it cut short, or of another .param?"
             )
         values = np.frombuffer(data, kind, count, place).astype(np.float32)
@@ -142,7 +146,9 @@ def _convolution(layer: Layer, param: Path, path: Path, data: bytes, place: int)
             raise InputError(f"{param}: layer {layer.name}: only square, undilated convolutions are read, got {key}=")
     per_output = total // max(outputs, 1)
     if min(outputs, kernel, total, groups) < 1 or total > MOST_WEIGHTS or per_output * outputs != total:
-        raise InputError(f"{param}: layer {layer.name}: {total} weights do not fit {outputs} outputs")
+        raise InputError(
+            f"{param}: layer {layer.name}: {counted(total, 'weight')} do not fit {counted(outputs, 'output')}"
+        )
     if per_output % kernel**2 or outputs % groups:
         raise InputError(f"{param}: layer {layer.name}: {total} weights do not fit a {kernel} x {kernel} kernel")
     start = place

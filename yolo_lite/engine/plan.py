@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from yolo_lite.checks import check_class_names, check_number, check_path, check_whole
 from yolo_lite.config import Config, override_config, read_config
 from yolo_lite.data.class_sets import DEFAULT_SHARES, parse_shares
 from yolo_lite.engine.checkpoint import Checkpoint, load_checkpoint
@@ -32,9 +33,10 @@ def plan(
     """
     if weights is None:
         weights = DEFAULT_WEIGHTS if config is None else "none"
-    chosen = dict(settings or {})
+    weights, data = check_path(weights, "weights"), check_path(data, "data")
+    chosen = check_settings(settings)
     _refuse_other_kind(chosen)
-    names = tuple(classes) if classes else None
+    names, fraction = check_class_names(classes), check_number(fraction, "fraction")
     if weights == "none":
         if chosen.get("train.keep_start"):
             raise InputError("train.keep_start keeps a share of the weights that training starts from: name --weights")
@@ -99,19 +101,19 @@ def plan_classifier(
     """Work out the run that the arguments of `train_classifier` ask for; raises as that does."""
     if weights is None:
         weights = DEFAULT_WEIGHTS if model is None else "none"
+    weights, data = check_path(weights, "weights"), check_path(data, "data")
     start = None if weights == "none" else load_checkpoint(find_weights(str(weights)))
     unnamed = model is None
     if model is None:
         model = _model_for(start, weights)
     parse_shares(split)
-    if per_class < 0:
-        raise InputError(f"--per-class must be at least 0, got {per_class}")
+    per_class = check_whole(per_class, "per_class", minimum=0)
     base = model if isinstance(model, Config) else read_config(find_config(str(model), "configs/classify"))
     if base.classifier.model == "none":
         raise InputError(f"{model} is the configuration of a detector; name one of configs/classify")
-    chosen = dict(settings or {})
+    chosen = check_settings(settings)
     _refuse_other_kind(chosen)
-    rest = (tuple(classes) if classes else None, fraction, per_class, split)
+    rest = (check_class_names(classes), check_number(fraction, "fraction"), per_class, split)
     if start is None:
         return Run(str(data), override_config(base, {**chosen, "train.keep_start": 0}), None, *rest)
     fixed = ["model.", "input.channels", "input.mean", "input.std"]
@@ -131,6 +133,16 @@ def plan_classifier(
         mine = dataclasses.replace(mine, freeze=base.classifier.freeze)
         base = dataclasses.replace(base, classifier=mine, input=theirs.input if unnamed else base.input)
     return Run(str(data), override_config(base, chosen), str(weights), *rest)
+
+
+def check_settings(settings: Mapping[str, object] | None) -> dict[str, object]:
+    """Return settings by key as a new dictionary; raise InputError where they are something else."""
+    if settings is not None and not isinstance(settings, Mapping):
+        raise InputError(f"settings must be a dictionary such as {{'train.epochs': 50}}, got {settings!r}")
+    for key in settings or ():
+        if not isinstance(key, str):
+            raise InputError(f"settings must have keys such as 'train.epochs', got {key!r}")
+    return dict(settings or {})
 
 
 def _refuse_other_kind(settings: Mapping[str, object]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import torch
 
+from yolo_lite.checks import check_box, check_class_names, check_path, check_share, check_side_lengths, check_whole
 from yolo_lite.config import check_image_size
 from yolo_lite.data.images import MAX_16BIT, pillow_to_rgb, read_image
 from yolo_lite.data.sources import Video, batches, open_video, read_frames
@@ -34,9 +35,10 @@ class Detector:
 
     Args:
         weights: a file, the bare name of a shipped one, or a checkpoint that is loaded already.
-        device: auto, cpu, cuda or mps.
+        device: auto, cpu, cuda or mps, or one of torch's.
         image_size: (height, width) of the input, or one number for both; None for what the weights were trained at.
-        score_threshold: detections score above it.
+        score_threshold: detections score above it; None for what the weights say, which is where their F1 was highest on
+            validation, or 0.25.
         iou_threshold: of two detections of one class that overlap more, the lower score goes.
         max_detections: the most for one picture.
         classes: report only these.
@@ -49,9 +51,9 @@ class Detector:
     def __init__(
         self,
         weights: str | os.PathLike[str] | Checkpoint = DEFAULT_WEIGHTS,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         image_size: tuple[int, int] | int | None = None,
-        score_threshold: float = 0.25,
+        score_threshold: float | None = None,
         iou_threshold: float = 0.6,
         max_detections: int = 300,
         classes: Sequence[str] | None = None,
@@ -60,23 +62,20 @@ class Detector:
         if isinstance(weights, Checkpoint):
             self.weights, checkpoint = Path(weights.config.name), weights
         else:
-            self.weights = find_weights(os.fspath(weights))
+            self.weights = find_weights(check_path(weights, "weights"))
             checkpoint = load_checkpoint(self.weights)
         self.class_names, self.category_ids = checkpoint.class_names, checkpoint.category_ids
-        size = checkpoint.config.input.image_size if image_size is None else image_size
-        self.image_size = (size, size) if isinstance(size, int) else size
-        check_image_size(self.image_size)
+        self.image_size = checkpoint.config.input.image_size if image_size is None else check_side_lengths(image_size)
+        check_image_size(self.image_size, name="image_size")
         self.resize, self.max_16bit = checkpoint.config.input.resize, checkpoint.config.input.max_16bit
         self.device = pick_device(device)
         self.model = place(build_from_checkpoint(checkpoint, self.weights), self.device)
-        self.score_threshold = check_share(score_threshold, "score_threshold")
+        above = checkpoint.score_threshold if score_threshold is None else score_threshold
+        self.score_threshold = check_share(above, "score_threshold")
         self.iou_threshold = check_share(iou_threshold, "iou_threshold")
-        for name, count in (("max_detections", max_detections), ("batch_size", batch_size)):
-            if count < 1:
-                raise InputError(f"{name} must be at least 1, got {count}")
-        self.max_detections = max_detections
-        self.batch_size = batch_size
-        self._allowed = self._mask(classes)
+        self.max_detections = check_whole(max_detections, "max_detections")
+        self.batch_size = check_whole(batch_size, "batch_size")
+        self._allowed = self._mask(check_class_names(classes, self.class_names))
 
     @classmethod
     def from_darknet(
@@ -99,7 +98,8 @@ class Detector:
         Raises:
             InputError: for a layer that is not known, or weights that do not fit.
         """
-        checkpoint = load_darknet(Path(cfg), Path(weights), Path(names) if names else None, resize)
+        files = Path(check_path(cfg, "cfg")), Path(check_path(weights, "weights"))
+        checkpoint = load_darknet(*files, Path(check_path(names, "names")) if names else None, resize)
         return cls(checkpoint, **settings)
 
     @overload
@@ -136,7 +136,7 @@ class Detector:
         Raises:
             InputError: where it is no video, or at the end if it ends early.
         """
-        opened = video if isinstance(video, Video) else open_video(Path(video))
+        opened = video if isinstance(video, Video) else open_video(Path(check_path(video, "video")))
         for frames in batches(read_frames(opened), self.batch_size):
             yield from zip(frames, self._detect(frames))
 
@@ -152,7 +152,7 @@ class Detector:
             Reports in input pixels.
         """
         _, letterbox, raw = self._raw(picture)
-        inner = letterbox.boxes_to_input([list(box)])[0].tolist()
+        inner = letterbox.boxes_to_input([check_box(box)])[0].tolist()
         return explain(raw, self.model.decode, inner, self.score_threshold, self.iou_threshold)
 
     @torch.inference_mode()
@@ -219,13 +219,6 @@ def to_rgb(picture: Any, max_16bit: int = MAX_16BIT) -> Image:
     if hasattr(picture, "convert") and hasattr(picture, "getexif"):
         return pillow_to_rgb(picture, max_16bit=max_16bit)
     raise InputError(f"a picture must be a path, a NumPy array or a PIL image, got {type(picture).__name__}")
-
-
-def check_share(value: float, name: str) -> float:
-    """Return a threshold; raise InputError unless it is from 0 to 1."""
-    if not 0 <= value <= 1:
-        raise InputError(f"{name} must be from 0 to 1, got {value}")
-    return value
 
 
 def _inside(detections: Detections) -> Detections:

@@ -16,7 +16,7 @@ from yolo_lite.data.loader import collate_boxes
 from yolo_lite.engine import loop
 from yolo_lite.engine.detection_task import DetectionTask, smallest_size
 from yolo_lite.engine.run import Prepared
-from yolo_lite.errors import DivergedError, InputError, some
+from yolo_lite.errors import DivergedError, InputError, counted, some
 from yolo_lite.structures import DetectionSet
 
 PICTURES = 8
@@ -53,13 +53,16 @@ def check_labels(data: DetectionSet, input_hw: tuple[int, int]) -> None:
             f"{input_hw[0]} x {input_hw[1]}: wrong units, or a larger --image-size is needed{_OFF}"
         )
     if len(data.records) >= PICTURES and len(np.unique(every.round(1), axis=0)) == 1:
-        raise InputError(f"{data.source}: all {len(every):,} boxes are the same, {every[0].tolist()}{_OFF}")
+        raise InputError(
+            f"{data.source}: all {counted(len(every), 'box', 'boxes')} are the same, {every[0].tolist()}{_OFF}"
+        )
     labels = np.concatenate([record.labels[~record.crowd] for record in data.records])
     used = np.unique(labels)
     if len(data.class_names) > 1 and len(used) == 1 and len(data.class_names) - len(used) > 1:
         unused = [name for label, name in enumerate(data.class_names) if label not in used]
         raise InputError(
-            f"{data.source}: every one of {len(labels):,} boxes is called {data.class_names[used[0]]}, none {some(unused)}: "
+            f"{data.source}: every one of {counted(len(labels), 'box', 'boxes')} is called {data.class_names[used[0]]}, none "
+            f"{some(unused)}: "
             f"are the class ids what they should be? (--classes {data.class_names[used[0]]} if so){_OFF}"
         )
 
@@ -125,13 +128,14 @@ def preflight(prepared: Prepared, config: Config, device: torch.device, precisio
         as_they_are.colour = False
         prepared = prepared._replace(task=as_they_are)
     batch = loop.to_device(_eight(prepared), device)
+    seen = counted(len(batch[0]), "picture")
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(config.train.seed)
         own, parts = _attempt(prepared, config.train, batch, _FIRST, device, precision)
         if _fell(own):
-            return f"preflight: the loss on {len(batch[0])} pictures fell from {_told(own)} in {len(own)} steps"
+            return f"preflight: the loss on {seen} fell from {_told(own)} in {counted(len(own), 'step')}"
         if _fell(own, _SLOW):
-            return f"preflight: the loss on {len(batch[0])} pictures fell slowly, from {_told(own)} in {len(own)} steps"
+            return f"preflight: the loss on {seen} fell slowly, from {_told(own)} in {counted(len(own), 'step')}"
         slower = dataclasses.replace(config.train, lr=config.train.lr / 30)
         faster = dataclasses.replace(config.train, lr=max(30 * config.train.lr, 1e-3))
         left = (STEPS - _FIRST) // 2
@@ -139,14 +143,14 @@ def preflight(prepared: Prepared, config: Config, device: torch.device, precisio
             losses, _ = _attempt(prepared, other, batch, left, device, precision)
             if _fell(losses) or _falls_faster(losses, own):
                 raise InputError(
-                    f"preflight: with the learning rate {config.train.lr:g} the loss on {len(batch[0])} pictures goes from "
-                    f"{_told(own)} in {len(own)} steps, with {other.lr:g} from {_told(losses)}: train.lr is too {word}{_OFF}"
+                    f"preflight: with the learning rate {config.train.lr:g} the loss on {seen} goes from "
+                    f"{_told(own)} in {counted(len(own), 'step')}, with {other.lr:g} from {_told(losses)}: train.lr is too {word}{_OFF}"
                 )
     names = ", ".join(prepared.task.name_samples(batch))
     stuck = [name for name, values in parts.items() if name != "total" and values and not _fell(values)]
     still = "every part of it is 0: no weight of the loss is above 0" if not any(own) else f"{some(stuck)} stays"
     raise InputError(
-        f"preflight: the loss on {len(batch[0])} pictures goes from {_told(own)} in {len(own)} steps, and no other learning "
+        f"preflight: the loss on {seen} goes from {_told(own)} in {counted(len(own), 'step')}, and no other learning "
         f"rate helps; {still}. Look at these pictures and their labels: {names}{_OFF}"
     )
 

@@ -7,13 +7,15 @@ import functools
 import platform
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import yolo_lite
+from yolo_lite.checks import check_number, check_path
 from yolo_lite.config import Config, TrainConfig, override_config
 from yolo_lite.data.class_sets import DEFAULT_SHARES
 from yolo_lite.data.loader import EpochSampler, build_loader
@@ -56,8 +58,9 @@ from yolo_lite.engine.saving import (
 from yolo_lite.engine.schedule import build_optimizer
 from yolo_lite.engine.transfer import transfer_backbone
 from yolo_lite.engine.weights import find_weights
-from yolo_lite.errors import InputError, some
-from yolo_lite.files import check_can_create, make_folder
+from yolo_lite.errors import InputError, counted, some
+from yolo_lite.files import check_can_create, give_back, locked, make_folder
+from yolo_lite.fonts import missing_letters
 
 KEPT_OF_KNOWN = 0.4  # train.keep_start where the start knows classes of the data
 
@@ -70,7 +73,7 @@ def train(
     classes: Sequence[str] | None = None,
     fraction: float = 1.0,
     out: str | Path | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     listener: Listener = Listener(),
     difficult: bool = False,
     minutes: float = 0.0,
@@ -105,7 +108,7 @@ def train(
     run = plan(data, weights, config, settings, classes, fraction)
     return run_planned(
         dataclasses.replace(
-            run, difficult=difficult, minutes=minutes, unlabelled=str(unlabelled) if unlabelled else None
+            run, difficult=difficult, minutes=_minutes(minutes), unlabelled=str(unlabelled) if unlabelled else None
         ),
         out,
         device,
@@ -124,7 +127,7 @@ def train_classifier(
     per_class: int = 0,
     split: str = DEFAULT_SHARES,
     out: str | Path | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     listener: Listener = Listener(),
     minutes: float = 0.0,
     preflight: bool = True,
@@ -151,19 +154,29 @@ def train_classifier(
         InputError: where anything given cannot be used, or the loss is no longer finite.
     """
     run = plan_classifier(data, model, weights, settings, classes, fraction, per_class, split)
-    return run_planned(dataclasses.replace(run, minutes=minutes), out, device, listener, preflight)
+    return run_planned(dataclasses.replace(run, minutes=_minutes(minutes)), out, device, listener, preflight)
 
 
-def run_planned(run: Run, out: str | Path | None, device: str, listener: Listener, preflight: bool = True) -> Path:
+def _minutes(minutes: float) -> float:
+    if check_number(minutes, "minutes") < 0:
+        raise InputError(f"minutes must be at least 0, got {minutes}")
+    return float(minutes)
+
+
+def run_planned(
+    run: Run, out: str | Path | None, device: str | torch.device, listener: Listener, preflight: bool = True
+) -> Path:
     """Train as `plan` or `plan_classifier` worked out; arguments and result as those of `train`."""
-    target = Path(out) if out else None
+    target = Path(check_path(out, "out")) if out else None
     check_run_folder(target or Path("runs") / "new")
-    return _run(run, target, pick_device(device), listener, None, preflight)
+    chosen = pick_device(device)
+    with _new_folder(target, listener) as folder:
+        return _run(run, folder, chosen, listener, None, preflight)
 
 
 def resume(
     out: str | Path | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     listener: Listener = Listener(),
     *,
     data: str | Path | None = None,
@@ -183,16 +196,19 @@ def resume(
         workers: as `train.workers`; None: as before.
 
     Raises:
-        InputError: where there is no such run, it is finished, or its data is no longer the same.
+        InputError: where there is no such run, it still goes on, it is finished, or its data is no longer the same.
     """
-    folder, checkpoint, run = stored_run(out, listener.say)
-    run = _moved(run, data, unlabelled, workers)
-    done = checkpoint.training["epoch"] >= run.config.train.epochs
-    if done and not outdated(folder, checkpoint.training):
-        raise InputError(f"the run in {folder} has finished its {run.config.train.epochs} epochs; nothing to resume")
-    if not checkpoint.training["epoch"]:  # it was stopped while the backbone learnt
-        return _run(run, folder, pick_device(device), listener, None, begun=True)
-    return _run(run, folder, pick_device(device), listener, checkpoint)
+    folder, _, _ = stored_run(out)
+    with locked(folder, _IN_USE, listener.say):
+        _, checkpoint, run = stored_run(folder, listener.say)  # anew, since the run may have gone on until now
+        run = _moved(run, data, unlabelled, workers)
+        done = checkpoint.training["epoch"] >= run.config.train.epochs
+        if done and not outdated(folder, checkpoint.training):
+            raise InputError(
+                f"the run in {folder} has finished its {counted(run.config.train.epochs, 'epoch')}; nothing to resume"
+            )
+        begun = checkpoint.training["epoch"] > 0  # or else it was stopped while the backbone learnt
+        return _run(run, folder, pick_device(device), listener, checkpoint if begun else None)
 
 
 def _moved(run: Run, data: str | Path | None, unlabelled: str | Path | None, workers: int | None) -> Run:
@@ -236,6 +252,25 @@ def check_run_folder(out: Path) -> None:
     check_can_create(out)
 
 
+_IN_USE = "a training that still runs writes to it; wait for its end, or choose another --out"
+
+
+@contextmanager
+def _new_folder(out: Path | None, listener: Listener) -> Iterator[Path]:
+    """Create the folder of a new run and keep other runs out of it; it goes if nothing is written."""
+    folder = new_run_folder(out)
+    try:
+        with locked(folder, _IN_USE, listener.say):
+            check_run_folder(folder)  # again, since another run may have ended in it meanwhile
+            yield folder
+    finally:
+        if out is None:
+            give_back(folder)
+        else:
+            with suppress(OSError):  # what is not empty stays
+                folder.rmdir()
+
+
 def new_run_folder(out: Path | None) -> Path:
     """Create the folder of a new run: `out`, or the next free runs/train-N, which no other run gets as well."""
     if out:
@@ -243,14 +278,14 @@ def new_run_folder(out: Path | None) -> Path:
         make_folder(out)
         remove_leftovers(out)
         return out
-    make_folder(Path("runs"))
     while True:
+        make_folder(Path("runs"))
         folder = Path("runs") / f"train-{max(_numbered_runs(), default=0) + 1}"
         try:
             folder.mkdir()
             return folder
-        except FileExistsError:
-            continue  # another run was faster
+        except (FileExistsError, FileNotFoundError):
+            continue  # another run was faster, or has just given its own back and with it runs/
 
 
 def _numbered_runs() -> dict[int, Path]:
@@ -267,29 +302,27 @@ def _newest_run() -> Path:
 
 def _run(
     run: Run,
-    out: Path | None,
+    folder: Path,
     device: torch.device,
     listener: Listener,
     resumed: Checkpoint | None,
     preflight: bool = False,
-    begun: bool = False,
 ) -> Path:
     """Train, and say what to do where memory runs out or torch.compile fails; return the folder."""
     train = run.config.train
     size = " x ".join(str(side) for side in run.config.input.image_size)
     remedy = f"use a smaller --batch-size (now {train.batch_size}) or --image-size (now {size})"
     with explain_out_of_memory(remedy), explain_compiler():
-        return _carry_out(run, out, device, listener, resumed, preflight, begun)
+        return _carry_out(run, folder, device, listener, resumed, preflight)
 
 
 def _carry_out(
     run: Run,
-    out: Path | None,
+    folder: Path,
     device: torch.device,
     listener: Listener,
     resumed: Checkpoint | None,
     preflight: bool,
-    begun: bool,
 ) -> Path:
     began, config = time.perf_counter(), run.config
     listener = dataclasses.replace(listener, say=functools.cache(listener.say))  # what each pass may say is said once
@@ -308,12 +341,13 @@ def _carry_out(
     config = run.config
     model = place(prepared.model, device)
     check_batch_norm(prepared, config, "--set pretrain.batch_size=" if run.crops else "--batch-size")
+    missing = missing_letters(prepared.class_names)
+    if missing and not run.crops:
+        listener.say(f"note: {missing}")
     if preflight:
         listener.say(check_first(prepared, config, device, precision))
-    folder = out if resumed or begun else None
     if config.pretrain.crops and not resumed and not run.weights:
         build_optimizer(model, config.train)  # or else what is wrong with its name is found minutes later
-        folder = folder or new_run_folder(out)
         listener.say(_pretrain(run, prepared, folder, device, listener))
     if run.minutes and not resumed:
         config = _fit_time(run, prepared, device, precision, began, listener)
@@ -323,7 +357,6 @@ def _carry_out(
     loader = build_loader(prepared.dataset, sampler, config.train.workers, device, prepared.collate, listener.say)
     fresh = prepared.start.fresh if prepared.start else None
     state = loop.new_state(model, config.train, len(sampler) * config.train.epochs, fresh)
-    folder = folder or new_run_folder(out)
     if resumed:
         _go_on(state, resumed, run, prepared, about, folder, listener)
         listener.say(f"going on in {folder} after epoch {state.epoch} of {config.train.epochs}")
@@ -332,7 +365,7 @@ def _carry_out(
         listener.say("torch.compile: the first step takes minutes")
     parameters = sum(parameter.numel() for parameter in model.parameters())
     listener.say(
-        f"{config.name}: {parameters:,} parameters, {describe_hardware(device)}, {precision}; writing to {folder}"
+        f"{config.name}: {counted(parameters, 'parameter')}, {describe_hardware(device)}, {precision}; writing to {folder}"
     )
 
     board = open_board(folder) if config.train.tensorboard else None
@@ -347,26 +380,27 @@ def _carry_out(
         finally:  # stopped in between, the epoch is finished all the same
             listener.on_epoch(state.rows[-1], best)
 
-    try:
-        on_step = _watch_parts(state.parts, config.train.batch_size, listener)
-        loop.run(prepared.task, state, loader, sampler, config.train, device, precision, on_step, on_epoch)
-    finally:
-        if not any(folder.iterdir()):  # stopped before an epoch was done: as if it had not been begun
-            folder.rmdir()
+    on_step = _watch_parts(state.parts, config.train.batch_size, listener)
+    loop.run(prepared.task, state, loader, sampler, config.train, device, precision, on_step, on_epoch)
     if state.epoch < config.train.epochs:
         listener.say(f"stopped early: no better epoch than {state.best_epoch} in the last {config.train.patience}")
     return folder
 
 
 def _with_kept_start(run: Run, prepared: Prepared, listener: Listener) -> Run:
-    """Return the run with `train.keep_start` worked out where it is left open, and say so."""
-    if run.config.train.keep_start >= 0:
+    """Return the run with `train.keep_start` worked out where it is left open (-1), and say so."""
+    asked, start = run.config.train.keep_start, prepared.start
+    if asked >= 0:
         return run
-    knows = prepared.start is not None and prepared.start.known > 0
-    if prepared.start is not None:
-        why = "some classes are known" if knows else "all classes are new"
-        listener.say(f"train.keep_start: {KEPT_OF_KNOWN if knows else 0:g}, since {why}")
-    train = dataclasses.replace(run.config.train, keep_start=KEPT_OF_KNOWN if knows else 0.0)
+    if asked != -1:
+        raise InputError(f"train.keep_start must be from 0 to 0.99, or -1 for the default, got {asked:g}")
+    keep = KEPT_OF_KNOWN if start and start.known else 0.0
+    if start:
+        why = "the weights know some of the classes" if keep else "all classes are new to the weights"
+        listener.say(
+            f"fraction of the starting weights that is mixed back in: {keep:g}, since {why} (train.keep_start)"
+        )
+    train = dataclasses.replace(run.config.train, keep_start=keep)
     return dataclasses.replace(run, config=dataclasses.replace(run.config, train=train))
 
 
@@ -438,7 +472,9 @@ def _watch_parts(parts: int, batch_size: int, listener: Listener) -> Callable[[l
         if report.parts > most[-1]:
             most.append(report.parts)
             smaller = -(-batch_size // report.parts)
-            listener.say(f"the device ran out of memory: batches now go through it {smaller} pictures at a time")
+            listener.say(
+                f"the device ran out of memory: batches now go through it {counted(smaller, 'picture')} at a time"
+            )
         listener.on_step(report)
 
     return on_step
@@ -458,12 +494,12 @@ def _pretrain(run: Run, prepared: Prepared, folder: Path, device: torch.device, 
     listener.say(f"first the backbone learns to tell the objects, cut out, from each other; writing to {inner}")
     if before is None:
         try:
-            _run(pretraining_of(run), inner, device, listener, None)
+            with _new_folder(inner, listener):
+                _run(pretraining_of(run), inner, device, listener, None)
         finally:
             if not inner.exists():  # stopped before an epoch was done: as if it had not been begun
                 for name in (LAST, PREVIOUS):
                     (folder / name).unlink(missing_ok=True)
-                folder.rmdir()
     elif before.training["epoch"] < run.config.pretrain.crops or outdated(inner, before.training):
         again = dataclasses.replace(Run.from_plain(before.training["run"], before.config), data=run.data)
         _run(_moved(again, None, None, run.config.train.workers), inner, device, listener, before)
@@ -505,7 +541,7 @@ def _fit_time(
     batches = len(_sampler(prepared, config.train))
     listener.say(
         f"{run.minutes:g} min: a step takes {pace.step:.2f} s, an evaluation {pace.evaluation:.1f} s, which makes "
-        f"{config.train.epochs} epochs of {batches} steps"
+        f"{counted(config.train.epochs, 'epoch')} of {counted(batches, 'step')}"
     )
     return config
 

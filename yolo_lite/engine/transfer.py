@@ -12,7 +12,7 @@ from yolo_lite.config import InputConfig
 from yolo_lite.data.datasets import DetectionDataset
 from yolo_lite.data.loader import collate_boxes
 from yolo_lite.engine.checkpoint import Checkpoint
-from yolo_lite.errors import InputError, some
+from yolo_lite.errors import InputError, counted, some
 from yolo_lite.models.build import build_detector
 from yolo_lite.models.classifier import ClassifierNet
 from yolo_lite.models.yolo import Yolo
@@ -37,7 +37,9 @@ class Start(NamedTuple):
 
 PICTURES = 64  # looked at for each new class, at most
 MIN_IOU = 0.5  # with which a prediction counts as one of a box
-MIN_SCORE = 0.01  # below it the known classes have nothing to say about a new one, and random weights are as good
+MIN_SCORE = (
+    0.001  # below it the known classes have nothing to say about a new one; even a faint likeness beats random weights
+)
 
 
 def transfer(
@@ -89,7 +91,8 @@ def transfer_backbone(model: nn.Module, checkpoint: Checkpoint) -> Start:
     fresh = {
         name: torch.arange(len(value)) for name, value in model.state_dict().items() if name not in mine and value.ndim
     }
-    return Start(f"took its backbone, {sum(tensor.numel() for tensor in mine.values()):,} values", fresh, 0)
+    values = counted(sum(tensor.numel() for tensor in mine.values()), "value")
+    return Start(f"took its backbone, {values}", fresh, 0)
 
 
 def transfer_classes(model: ClassifierNet, class_names: Sequence[str], checkpoint: Checkpoint) -> Start:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from yolo_lite.config import config_to_dict, override_config
+from yolo_lite.engine.loop import StepReport
 from yolo_lite.engine.plan import plan, plan_classifier
 from yolo_lite.engine.run import Listener, Run
 from yolo_lite.engine.train import run_planned
-from yolo_lite.errors import DivergedError, InputError
+from yolo_lite.errors import DivergedError, InputError, counted
 from yolo_lite.files import make_folder, write_atomically
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ def tune(
     device: str = "auto",
     say: Callable[[str], None] = lambda line: None,
     on_trial: Callable[[TrialReport], None] = lambda report: None,
+    *,
+    on_step: Callable[[StepReport], None] = lambda report: None,
 ) -> TuneResult:
     """Search for the settings that give the best AP or accuracy on the validation set.
 
@@ -80,6 +83,7 @@ def tune(
         device: auto, cpu, cuda or mps.
         say: called with lines for a person.
         on_trial: called after each trial.
+        on_step: called after each step of a trial.
 
     Raises:
         InputError: where Optuna is not installed, anything given cannot be used, or no trial was finished.
@@ -101,7 +105,7 @@ def tune(
         n_startup_trials=_STARTUP, seed=run.config.train.seed + len(study.trials)
     )
     if done:
-        say(f"{out / 'study.db'} holds {len(done)} trials; going on")
+        say(f"{out / 'study.db'} holds {counted(len(done), 'trial')}; going on")
     started = time.monotonic()
     metric = METRICS[task]
     while len(_finished(study)) < trials and not _over(started, minutes):
@@ -120,7 +124,9 @@ def tune(
         folder = out / f"trial-{trial.number}"
         stopped = False
         try:
-            run_planned(_with(run, chosen), folder, device, Listener(on_epoch=on_epoch), preflight=False)
+            run_planned(
+                _with(run, chosen), folder, device, Listener(on_step=on_step, on_epoch=on_epoch), preflight=False
+            )
         except (optuna.TrialPruned, DivergedError):
             stopped = True
         except BaseException:

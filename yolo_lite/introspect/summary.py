@@ -70,6 +70,14 @@ def summarise(model: nn.Module, channels: int, input_hw: tuple[int, int]) -> lis
     return reports
 
 
+def told_flops(flops: int) -> str:
+    """Return a number of operations with the unit that suits it: "1.23 GFLOPs", "45.6 MFLOPs", "7.8 kFLOPs", "90 FLOPs"."""
+    for unit, size, decimals in (("G", 1e9, 2), ("M", 1e6, 1), ("k", 1e3, 1)):
+        if flops >= 0.99995 * size:  # below, the smaller unit shows at most 999.9
+            return f"{flops / size:.{decimals}f} {unit}FLOPs"
+    return f"{flops} FLOPs"
+
+
 class FieldMode(TorchFunctionMode):
     """Follows receptive fields through torch's functions, while it is entered; ask it with `of`."""
 

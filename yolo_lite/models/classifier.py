@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from yolo_lite.config import ClassifierConfig, Config, ModelConfig
-from yolo_lite.errors import InputError, reason, suggest
+from yolo_lite.errors import InputError, counted, reason, suggest
 from yolo_lite.models.blocks import fuse
 from yolo_lite.models.build import BACKBONES, NORMS
 from yolo_lite.models.course import COURSE, Task, TooSmall, imagenet_weights, shape_after
@@ -142,7 +142,9 @@ def _course_parts(settings: ClassifierConfig, task: Task) -> tuple[nn.Module, nn
             raise InputError(f"classifier.{name} cannot be chosen for {settings.model}")
     places = len(known["dropout"].default) if "dropout" in known else 0
     if settings.dropout and len(settings.dropout) != places:
-        raise InputError(f"classifier.dropout of {settings.model} has {places} places, got {list(settings.dropout)}")
+        raise InputError(
+            f"classifier.dropout of {settings.model} has {counted(places, 'place')}, got {list(settings.dropout)}"
+        )
     if max(task.hw) > _LARGEST:
         raise InputError(
             f"{settings.model} takes pictures of at most {_LARGEST} pixels along a side, got {max(task.hw)}"

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from yolo_lite.errors import InputError, reason
+from yolo_lite.errors import InputError, is_memory_full, reason
 from yolo_lite.models.capsule import Capsules, PrimaryCapsules
 
 Parts = tuple[nn.Module, nn.Module]
@@ -321,6 +321,8 @@ def shape_after(features: nn.Module, task: Task) -> tuple[int, ...]:
     try:
         return tuple(features.eval()(torch.zeros(1, task.channels, *task.hw)).shape[1:])
     except RuntimeError as error:  # a kernel or pool that is larger than what is left of the picture
+        if is_memory_full(error):
+            raise
         raise TooSmall from error
     finally:
         features.train(training)

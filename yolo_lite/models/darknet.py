@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from yolo_lite.errors import InputError, short
+from yolo_lite.errors import InputError, counted, short
 from yolo_lite.models.blocks import DepthwiseConv2d
 from yolo_lite.structures import RawPredictions
 
@@ -138,7 +138,7 @@ class DarknetBackbone(nn.Module):
         if min(self.levels) < 0:
             raise sections[0].error("there is no layer before it whose output it could read")
         if max(self.levels) >= len(sections):
-            raise InputError(f"the cfg has {len(sections)} layers, there is no layer {max(self.levels)}")
+            raise InputError(f"the cfg has {counted(len(sections), 'layer')}, there is no layer {max(self.levels)}")
         every = sections
         sections = sections[: max(self.levels) + 1]
         shapes: list[tuple[int, int, int]] = []  # (channels, height, width), after each layer
@@ -353,7 +353,7 @@ class DarknetHead(nn.Module):
                 raise section.error("a tree of classes (YOLO9000) is not supported")
             expected = _values(section, self.classes)
             if count != expected:
-                raise section.error(f"needs {expected} values from the layer before, which gives {count}")
+                raise section.error(f"needs {counted(expected, 'value')} from the layer before, which gives {count}")
             _anchors(section)
             _stretch(section)
 
@@ -405,10 +405,10 @@ def _anchors(section: Section) -> list[tuple[float, float]]:
     if "mask" in section.options:
         mask = [int(i) for i in section.numbers("mask")]
         if not mask or len(flat) % 2 or min(mask) < 0 or max(mask) >= len(pairs):
-            raise section.error(f"mask {short(mask)} asks for other than the {len(pairs)} anchors given")
+            raise section.error(f"mask {short(mask)} asks for other than the {counted(len(pairs), 'anchor')} given")
         return [pairs[i] for i in mask]
     if len(flat) != 2 * number:
-        raise section.error(f"num is {number}, but there are {len(flat)} numbers of anchors")
+        raise section.error(f"num is {number}, but the anchors are {counted(len(flat), 'number')}")
     return pairs
 
 

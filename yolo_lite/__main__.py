@@ -1,0 +1,6 @@
+"""`python -m yolo_lite`."""
+
+from yolo_lite.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

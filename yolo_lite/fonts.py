@@ -1,0 +1,165 @@
+"""Fonts that have the letters of a text: DejaVu Sans, which matplotlib carries, and for what it lacks the system's."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import unicodedata
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from PIL import ImageFont
+
+from yolo_lite.errors import InputError, some
+
+if TYPE_CHECKING:
+    from matplotlib.ft2font import FT2Font
+
+PillowFont = ImageFont.FreeTypeFont | ImageFont.ImageFont
+_STYLES = ("bold", "italic", "oblique", "serif", "mono", "condensed", "light", "thin", "black")
+_BITMAP_SIZES = (109, 136, 160, 128, 96, 64, 48, 40, 32, 20)  # pixels; the first is that of Noto Color Emoji
+
+
+class SizedFont(NamedTuple):
+    """A font, and by what its letters are to be scaled: fonts of bitmaps, as emoji in colour are, have one size."""
+
+    font: PillowFont
+    scale: float = 1.0
+
+
+@functools.cache
+def base_font() -> Path | None:
+    """Return DejaVu Sans, which knows most alphabets, without importing matplotlib; None where that is not installed."""
+    package = importlib.util.find_spec("matplotlib")
+    file = Path((package and package.origin) or "").parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return file if file.is_file() else None
+
+
+def check_font(path: Path) -> Path:
+    """Return a font file; raise InputError where it cannot be read as one."""
+    try:
+        if not path.is_file():
+            raise OSError("no such file")
+        _open(path)
+        os.fspath(path).encode()  # Pillow opens no other names
+    except (OSError, RuntimeError, UnicodeError) as error:
+        raise InputError(f"{path} is no font that can be read ({error}); give a .ttf, .otf or .ttc file") from error
+    return path
+
+
+def fonts_for(texts: Iterable[str], chosen: Path | None = None, *, outlines: bool = False) -> tuple[Path, ...]:
+    """Return the fonts to ask for each letter, in this order: the chosen one, DejaVu Sans, and the system's.
+
+    Args:
+        texts: what is to be written.
+        chosen: a font file that goes first.
+        outlines: leave out fonts of bitmaps, which matplotlib cannot draw.
+    """
+    base = base_font()
+    own = tuple(path for path in (chosen, base) if path)
+    letters = frozenset(letter for letter in "".join(texts) if not letter.isascii() and _is_drawn(letter))
+    return own + _search(frozenset(letter for letter in letters if not font_of(letter, own)), outlines)
+
+
+def font_of(letter: str, fonts: Sequence[Path]) -> Path | None:
+    """Return the first of several fonts that has a letter."""
+    return next((path for path in fonts if _has(path, letter)), None)
+
+
+def missing_letters(texts: Iterable[str], chosen: Path | None = None) -> str | None:
+    """Return a line that names the letters which no font here has, so that they are drawn as empty boxes, if any."""
+    texts = list(texts)
+    fonts = fonts_for(texts, chosen)
+    letters = dict.fromkeys(letter for letter in "".join(texts) if not letter.isascii() and _is_drawn(letter))
+    missing = [letter for letter in letters if not font_of(letter, fonts)]
+    if not missing:
+        return None
+    return (
+        f"no font on this machine has {some(missing)}: drawings show empty boxes in their place; install a font that has "
+        "them, such as Noto Sans CJK for Chinese, Japanese and Korean, or Symbola for emoji"
+    )
+
+
+@functools.cache
+def sized(path: Path | None, size: int) -> SizedFont:
+    """Open a font to write letters of a height in pixels; without a path, Pillow's own."""
+    if path is None:
+        return SizedFont(ImageFont.load_default(size))
+    try:
+        return SizedFont(ImageFont.truetype(str(path), size))
+    except (OSError, UnicodeError):  # a font of bitmaps
+        for height in _BITMAP_SIZES:
+            try:
+                return SizedFont(ImageFont.truetype(str(path), height), size / height)
+            except (OSError, UnicodeError):
+                continue
+    return sized(base_font(), size)
+
+
+def pieces(text: str, fonts: Sequence[Path]) -> list[tuple[str, Path | None]]:
+    """Cut a text into pieces of one font each; marks and joiners stay with the letter before them."""
+    found: list[tuple[str, Path | None]] = []
+    first = fonts[0] if fonts else None
+    has_latin = first in (None, base_font())  # spares an import of matplotlib
+    for letter in text:
+        last = found[-1][1] if found else first
+        if found and letter != " " and not _is_drawn(letter):
+            path = last
+        else:
+            path = first if letter.isascii() and has_latin else font_of(letter, fonts) or first
+        if found and path == last:
+            found[-1] = (found[-1][0] + letter, path)
+        else:
+            found.append((letter, path))
+    return found
+
+
+def _is_drawn(letter: str) -> bool:
+    """Tell letters from marks, joiners, spaces and control characters."""
+    category = unicodedata.category(letter)
+    return category[0] in "LNPS" or category in ("Mc", "Cn", "Co")
+
+
+@functools.cache
+def _search(letters: frozenset[str], outlines: bool) -> tuple[Path, ...]:
+    """Return as few of the system's fonts as have, together, all the letters that any of them has."""
+    found: list[Path] = []
+    left = set(letters)
+    for path in _system_fonts() if left else ():
+        try:
+            face = _open(path)
+        except (OSError, RuntimeError):
+            continue
+        has = {letter for letter in left if face.get_char_index(ord(letter))}
+        if has and (face.scalable or not outlines):
+            found.append(path)
+            left -= has
+        if not left:
+            break
+    return tuple(found)
+
+
+@functools.cache
+def _system_fonts() -> tuple[Path, ...]:
+    """Return the system's font files, upright sans-serif ones of normal weight first."""
+    from matplotlib.font_manager import findSystemFonts
+
+    paths = [Path(name) for name in findSystemFonts()]
+    return tuple(sorted(paths, key=lambda path: (sum(style in path.name.lower() for style in _STYLES), str(path))))
+
+
+@functools.cache
+def _has(path: Path, letter: str) -> bool:
+    try:
+        return bool(_open(path).get_char_index(ord(letter)))
+    except (OSError, RuntimeError):
+        return False
+
+
+@functools.lru_cache(16)
+def _open(path: Path) -> FT2Font:
+    from matplotlib.ft2font import FT2Font
+
+    return FT2Font(str(path))
