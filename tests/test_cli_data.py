@@ -139,7 +139,7 @@ def test_show_augmented_draws_the_very_pictures_of_the_run(
     data = str(coco_set(splits))
     shown: list[SheetPicture] = []
 
-    def keep(pictures: list[SheetPicture], path: Path, columns: int) -> None:
+    def keep(pictures: list[SheetPicture], path: Path, columns: int, font: Path | None) -> None:
         shown.extend(pictures)
         path.touch()
 

@@ -199,7 +199,7 @@ def test_only_chosen_pictures_need_to_exist(tmp_path: Path) -> None:
     write_subset(root, tmp_path / "out", Choice(3))
     assert [fault for fault in check_data(tmp_path / "out") if fault.harms and "same box" not in fault.what] == []
     (root / "train" / f"{chosen[1]}.png").unlink()
-    with pytest.raises(InputError, match=rf"of 3 chosen pictures of .* 1 are missing; .*train/{chosen[1]}\.png"):
+    with pytest.raises(InputError, match=rf"of 3 chosen pictures of .* 1 is missing; .*train/{chosen[1]}\.png"):
         write_subset(root, tmp_path / "other", Choice(3))
     assert not (tmp_path / "other").exists()
 

@@ -227,10 +227,9 @@ def _shown(content: Content, wanted: Mapping[int, str]) -> dict[int, set[int]]:
 def _too_few(there: int, choice: Choice) -> list[str]:
     if choice.images is None or choice.images <= there:
         return []
-    what = f"pictures that show {some(choice.classes)}" if choice.classes else "pictures"
-    return [
-        f"{choice.images:,} {are(choice.images)} asked for, but there {are(there)} only {there:,} {what}: all are taken"
-    ]
+    what = counted(there, "picture")
+    what += f" that {'shows' if there == 1 else 'show'} {some(choice.classes)}" if choice.classes else ""
+    return [f"{choice.images:,} {are(choice.images)} asked for, but there {are(there)} only {what}: all are taken"]
 
 
 def _counts(images: Sequence[int] | set[int], shown: Mapping[int, set[int]]) -> dict[int, int]:
