@@ -390,7 +390,7 @@ def test_a_detectors_weights_choose_the_classifier_with_its_backbone(tmp_path: P
         ({"model": "lnet"}, "did you mean 'lenet'"),
         ({"model": Config()}, "is the configuration of a detector"),
         ({"model": "lenet", "split": "50/20"}, "--split takes percentages"),
-        ({"model": "lenet", "per_class": -1}, "--per-class must be at least 0, got -1"),
+        ({"model": "lenet", "per_class": -1}, "per_class must be at least 0, got -1"),
         ({"model": "lenet", "weights": "missing.pt"}, "missing.pt does not exist"),
         ({"model": "lenet", "weights": "det.pt"}, r"det\.pt is a yolo_lite-n, which lenet cannot start from"),
         ({"model": "yolo_lite-shuffle-cls", "weights": "det.pt"}, r"det\.pt is a yolo_lite-n, which yolo_lite-shuffle"),

@@ -284,7 +284,7 @@ def test_train_evaluate_and_detect_with_the_configuration_by_name(coco_set: Make
     found = Detector(run / "best.pt", device="cpu", score_threshold=0)(read_image(picture))
     assert found.class_names == ("disc", "square")
     assert np.isfinite(found.boxes).all()
-    with pytest.raises(InputError, match="has finished its 1 epochs"):
+    with pytest.raises(InputError, match="has finished its 1 epoch;"):
         resume(run, "cpu")
 
 
