@@ -450,7 +450,7 @@ def test_data_that_is_none_is_refused_before_training(capsys: pytest.CaptureFixt
         (["--config", "huge"], "huge does not exist; shipped configs:"),
         (["--set", "train.epochs=0"], "'train.epochs' must be at least 1, got 0"),
         (["--out", "file/run"], "cannot create the folder file/run"),
-        (["--device", "gpu"], "--device must be one of auto, cpu, cuda, mps"),
+        (["--device", "gpu"], "the device must be one of auto, cpu, cuda, mps"),
         (["--resume", "--out", "none"], "none/last.pt does not exist"),
     ],
     ids=lambda value: "" if isinstance(value, str) else " ".join(value),

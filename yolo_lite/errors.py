@@ -102,6 +102,7 @@ _FULL = (
     "could not create a primitive",  # oneDNN
     "could not execute a primitive",
     "Insufficient memory",  # OpenCV
+    "out of memory error",  # Pillow
     "std::bad_alloc",
     "MemoryError",  # of a process that loads images
     "failed to map segment from shared object",  # while a library is loaded

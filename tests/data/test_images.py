@@ -636,3 +636,19 @@ def test_a_damaged_jpeg_is_named_when_decoded_smaller(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:1500])
     with pytest.raises(InputError, match="is damaged or cut short"):
         read_image_shrunk(path, 4)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("out of memory error when reading image file"), OSError(12, "Cannot allocate memory")]
+)
+def test_full_memory_is_no_fault_of_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (8, 8)).save(path)
+
+    def full(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("yolo_lite.data.images.pillow_to_rgb", full)
+    with pytest.raises(OSError, match="memory") as caught:
+        read_image(path)
+    assert caught.value is error

@@ -135,7 +135,7 @@ def test_what_is_no_picture_is_refused(detector: Detector, picture: object, mess
         ({"score_threshold": 1.5}, "score_threshold must be from 0 to 1, got 1.5"),
         ({"image_size": (100, 128)}, "multiples of 32"),
         ({"classes": ["discs"]}, "did you mean 'disc'"),
-        ({"device": "tpu"}, "--device must be one of"),
+        ({"device": "tpu"}, "the device must be one of"),
     ],
     ids=["threshold", "size", "class", "device"],
 )

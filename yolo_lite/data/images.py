@@ -17,7 +17,7 @@ from PIL import ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
 
 from yolo_lite.data.tiff import CameraRawError, find_full_image
-from yolo_lite.errors import InputError, reason
+from yolo_lite.errors import InputError, is_memory_full, reason
 from yolo_lite.structures import Image
 
 IMAGE_SUFFIXES = (
@@ -194,6 +194,8 @@ def _read(path: Path, take: Callable[[PillowImage.Image], T], content: bytes | N
                         raise
                 file = _without_texts(file, further_tries.pop(0))
     except OSError as error:
+        if is_memory_full(error):
+            raise
         raise InputError(f"cannot read {path}: {reason(error)}") from error
 
 
@@ -277,7 +279,7 @@ def _decoded(picture: PillowImage.Image, name: str, max_16bit: int) -> Image:
     except PillowImage.DecompressionBombError as error:
         raise _too_large(Path(name)) from error
     except _DECODER_ERRORS as error:
-        if isinstance(error, InputError) or (isinstance(error, OSError) and error.errno):
+        if isinstance(error, InputError) or (isinstance(error, OSError) and error.errno) or is_memory_full(error):
             raise
         raise InputError(f"{name} is damaged or cut short and cannot be decoded ({reason(error)})") from error
 

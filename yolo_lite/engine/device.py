@@ -32,7 +32,7 @@ def pick_device(name: str | torch.device) -> torch.device:
     kind, _, number = name.partition(":")
     is_known = kind in DEVICES and (not number or number == "0" or (kind == "cuda" and number.isdecimal()))
     if not is_known or name == "auto:0":
-        raise InputError(f"--device must be one of {', '.join(DEVICES)} (or cuda:1 ...), got {name!r}")
+        raise InputError(f"the device must be one of {', '.join(DEVICES)} (or cuda:1 ...), got {name!r}")
     if kind == "cuda" and not torch.cuda.is_available():
         built = torch.version.cuda or "none: this is a CPU-only torch"
         raise InputError(

@@ -20,7 +20,7 @@ from yolo_lite.data.loader import EpochSampler
 from yolo_lite.engine.device import is_out_of_memory
 from yolo_lite.engine.ema import EMA
 from yolo_lite.engine.schedule import SCHEDULES, build_optimizer
-from yolo_lite.errors import DivergedError, InputError
+from yolo_lite.errors import DivergedError, InputError, counted
 
 
 class Task(Protocol):
@@ -197,10 +197,8 @@ def train_step(
         except ValueError as error:
             if not is_single_value(error):
                 raise
-            raise InputError(
-                f"{SINGLE_VALUE} ({len(batch[0])} pictures went through it in {state.parts} parts); use a larger "
-                "--batch-size or --image-size"
-            ) from error
+            told = f"{counted(len(batch[0]), 'image')} went through it in {counted(state.parts, 'part')}"
+            raise InputError(f"{SINGLE_VALUE} ({told}); use a larger --batch-size or --image-size") from error
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or 2 * state.parts > len(batch[0]):
                 raise

@@ -59,7 +59,7 @@ def read_layers(path: Path) -> list[Layer]:
         _layer(line.split(), f"{path}, line {number}") for number, line in enumerate(lines[2:], 3) if line.strip()
     ]
     if len(layers) > MOST_LAYERS:
-        raise InputError(f"{path} has {len(layers):,} layers, more than {MOST_LAYERS:,}")
+        raise InputError(f"{path} has {counted(len(layers), 'layer')}, more than {MOST_LAYERS:,}")
     if len(layers) != int(counts[0]):
         raise InputError(
             f"{path} announces {counted(int(counts[0]), 'layer')} and holds {len(layers)}: is it cut short?"
