@@ -251,3 +251,14 @@ def test_training_and_evaluation_read_16_bits_alike(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert rows[0] == rows[1]
     assert rows[0]
+
+
+def test_detections_score_above_what_the_weights_say_unless_told_otherwise(learnt: tuple[Path, Path]) -> None:
+    checkpoint = load_checkpoint(learnt[0] / "best.pt")
+    stored = checkpoint.about["score_threshold"]
+    assert 0 < stored < 1
+    assert Detector(checkpoint, "cpu").score_threshold == stored
+    assert Detector(checkpoint, "cpu", score_threshold=0.5).score_threshold == 0.5
+    silent = {name: value for name, value in checkpoint.about.items() if name != "score_threshold"}
+    assert Detector(dataclasses.replace(checkpoint, about=silent), "cpu").score_threshold == 0.25
+    assert Detector(device="cpu").score_threshold == 0.35  # of the shipped weights; see weights/README.md

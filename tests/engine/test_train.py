@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import shutil
@@ -24,8 +25,9 @@ from yolo_lite.data.colour import draw_shifts, shift_hsv
 from yolo_lite.data.discover import read_split
 from yolo_lite.data.loader import collate_boxes
 from yolo_lite.engine import detection_task, loop
-from yolo_lite.engine.checkpoint import load_checkpoint
+from yolo_lite.engine.checkpoint import load_checkpoint, save_checkpoint
 from yolo_lite.engine.detection_task import DetectionTask, training_inputs
+from yolo_lite.engine.evaluate import evaluate
 from yolo_lite.engine.plan import plan
 from yolo_lite.engine.run import Listener
 from yolo_lite.engine.train import check_run_folder, new_run_folder, resume, train
@@ -472,3 +474,42 @@ def test_the_loss_heeds_its_settings(setting: str, part: str) -> None:
         found.append(float(task.loss(build_detector(config, 2), batch, progress=0.5)[part].detach()))
     assert found[1] > 0
     assert found[1] < 0.95 * found[0] if part == "class" else found[0] == 0
+
+
+def test_the_threshold_of_the_best_f1_is_stored(learnt: tuple[Path, Path]) -> None:
+    """The oracle is an evaluation of best.pt as training evaluates."""
+    for name in ("best.pt", "last.pt"):
+        about = load_checkpoint(learnt[0] / name).about
+        best = evaluate(learnt[0] / name, learnt[1], device="cpu").metrics.best
+        assert best is not None
+        assert about["score_threshold"] == pytest.approx(best.score_threshold, abs=0.02)  # best.pt is rounded
+        assert about["metrics"]["F1"] == pytest.approx(best.f1, abs=0.02)
+
+
+@pytest.mark.parametrize(("known", "kept"), [(True, 0.4), (False, 0.0)])
+def test_how_much_of_the_start_is_kept_follows_from_what_it_knows(
+    learnt: tuple[Path, Path], coco_set: MakeSet, tmp_path: Path, known: bool, kept: float
+) -> None:
+    start = load_checkpoint(learnt[0] / "best.pt")
+    if not known:
+        start = dataclasses.replace(start, class_names=("ball", "box"))
+    save_checkpoint(tmp_path / "start.pt", start)
+    lines: list[str] = []
+    settings = {"train.epochs": 1, "train.workers": 0, "input.image_size": [96, 128]}
+    folder = train(
+        coco_set(), tmp_path / "start.pt", settings=settings, out=tmp_path / "run", listener=Listener(say=lines.append)
+    )
+    assert load_checkpoint(folder / "last.pt").config.train.keep_start == kept
+    assert sum("mixed back in" in line for line in lines) == 1
+    asked = train(
+        tmp_path / "set",
+        tmp_path / "start.pt",
+        settings={**settings, "train.keep_start": 0.2},
+        out=tmp_path / "other",
+    )
+    assert load_checkpoint(asked / "last.pt").config.train.keep_start == 0.2
+
+
+def test_a_negative_fraction_of_the_start_is_refused(coco_set: MakeSet, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"train.keep_start must be from 0 to 0.99, or -1"):
+        train(coco_set(), settings={"train.keep_start": -0.5, "train.epochs": 1}, out=tmp_path / "run")

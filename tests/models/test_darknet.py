@@ -670,7 +670,7 @@ def test_an_output_without_a_layer_before_it_is_refused() -> None:
     [
         pytest.param(GOOD.replace("mask=0,1", "mask=0,4"), r"mask \[0, 4\] asks for .*the 4 anchors", id="mask"),
         pytest.param(GOOD.replace("mask=0,1", "mask=-1,0"), r"mask \[-1, 0\]", id="negative mask"),
-        pytest.param(GOOD.replace(ANCHORS, "anchors=1,2,3"), "more than the 1 anchor given", id="odd number"),
+        pytest.param(GOOD.replace(ANCHORS, "anchors=1,2,3"), "other than the 1 anchor given", id="odd number"),
         pytest.param(GOOD.replace(ANCHORS + "\n", ""), "anchors", id="none"),
         pytest.param(GOOD.replace(ANCHORS, "anchors=a,b"), "anchors must be numbers", id="text"),
         pytest.param(GOOD.replace("mask=0,1\n", "").replace("num=4", "num=2"), "anchors", id="more than num"),
