@@ -220,13 +220,14 @@ def test_full_memory_in_training_names_its_flags(learnt: tuple[Path, Path], monk
 
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_a_signal_ends_a_command(name: str, status: int, capsys: Capture, command: Callable[[Run], None]) -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
-    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for background jobs
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    inherited = {number: signal.signal(number, handler) for number, handler in usual.items()}  # nohup ignores some
     try:
         _check_end(name, status, capsys, command)
+        assert {number: signal.getsignal(number) for number in usual} == usual
     finally:
-        signal.signal(signal.SIGINT, inherited)
-    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == before
+        for number, handler in inherited.items():
+            signal.signal(number, handler)
 
 
 def _check_end(name: str, status: int, capsys: Capture, command: Callable[[Run], None]) -> None:
