@@ -703,3 +703,11 @@ def test_threads_that_wait_sleep(chosen: dict[str, str], policy: str) -> None:
     if "GOMP" not in done.stderr:
         pytest.skip("another library of threads")
     assert re.search(policy if "=" in policy else f"OMP_WAIT_POLICY = '{policy}'", done.stderr)
+
+
+@pytest.mark.parametrize("command", ["detect", "eval", "card", "inspect why", "inspect grid", "inspect cam"])
+def test_help_states_the_default_weights(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*command.split(), "--help"])
+    words = " ".join(capsys.readouterr().out.split()).replace("- ", "-")  # lines are broken after hyphens, too
+    assert "default: the shipped yolo_lite-shuffle-coco" in words

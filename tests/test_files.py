@@ -6,6 +6,8 @@ import errno
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -237,4 +239,19 @@ def test_full_memory_is_no_fault_of_the_file(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="allocate"):
         write_atomically(tmp_path / "a", full)
+    assert not list(tmp_path.iterdir())
+
+
+def test_torch_saying_only_that_it_could_not_write_is_explained(tmp_path: Path) -> None:
+    code = f"""
+import resource, signal, torch
+from pathlib import Path
+from yolo_lite.files import write_atomically
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+write_atomically(Path({str(tmp_path / "a.pt")!r}), lambda part: torch.save(torch.zeros(10_000), part))
+"""
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    last = answer.stderr.splitlines()[-1]
+    assert last.endswith("a.pt: no space is left for it: a quota or a limit of the size of files is reached")
     assert not list(tmp_path.iterdir())

@@ -83,10 +83,18 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError, in words of its own
         if is_memory_full(error):
             raise
-        full = isinstance(error, RuntimeError) and shutil.disk_usage(path.parent).free < _FULL
-        raise InputError(f"cannot write {path}: {'no space is left on the disk' if full else reason(error)}") from error
+        words = _why_torch_failed(error, path.parent) if isinstance(error, RuntimeError) else reason(error)
+        raise InputError(f"cannot write {path}: {words}") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _why_torch_failed(error: RuntimeError, folder: Path) -> str:
+    if shutil.disk_usage(folder).free < _FULL:
+        return "no space is left on the disk"
+    if "inline_container" in str(error):  # the part of torch that writes; it keeps the system's reason to itself
+        return "no space is left for it: a quota or a limit of the size of files is reached"
+    return reason(error)
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ def postprocess(
         decode: the head's own.
         score_threshold: detections score above it.
         iou_threshold: of the suppression within each class.
-        max_detections: K.
+        max_detections: K; more than CANDIDATES are never found.
         allowed: bool [C]; classes that are False are left out before ranking.
 
     Returns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -409,6 +410,19 @@ def test_a_conversion_names_a_missing_picture_and_writes_nothing(voc: Path) -> N
     with pytest.raises(InputError, match="lists 1 picture, of which 1 is missing"):
         write_sets(sets, "coco", voc / "out")
     assert not (voc / "out").exists()
+
+
+def test_a_conversion_on_a_full_disk_names_what_it_could_not_write(voc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(source: Path, target: Path) -> None:
+        target.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source))  # as shutil does
+
+    sets = read_splits(voc)
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(InputError, match=r"^cannot write .*/out/.*\.jpg: No space left on device$") as caught:
+        write_sets(sets, "coco", voc.parent / "out", link=False)
+    assert ".part" not in str(caught.value)
+    assert not (voc.parent / "out").exists()
 
 
 def test_two_files_for_one_picture_are_found_by_the_check(tmp_path: Path) -> None:

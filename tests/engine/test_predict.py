@@ -106,6 +106,15 @@ def test_thresholds_are_strict(detector: Detector, learnt: tuple[Path, Path], pi
     assert one(picture).scores[0] == detector(picture).scores[0]
 
 
+@pytest.mark.parametrize("most", [10**9, 10**30])
+def test_more_detections_than_there_can_be_are_no_fault(
+    most: int, detector: Detector, learnt: tuple[Path, Path], picture: Path
+) -> None:
+    """Room for 10 ** 9 rows would take 24 GB; the second number fits no tensor's shape."""
+    unbounded = Detector(learnt[0] / "best.pt", device="cpu", max_detections=most)
+    assert unbounded(picture).scores.tolist() == detector(picture).scores.tolist()
+
+
 def test_the_input_array_is_not_modified(detector: Detector, picture: Path) -> None:
     array = np.array(Image.open(picture).convert("RGB"))
     before = array.copy()

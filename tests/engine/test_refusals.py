@@ -55,12 +55,12 @@ def test_what_random_weights_cannot_keep_is_refused() -> None:
 
 
 def test_a_folder_is_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder of the same name as a shipped file does not stand in its way; a path to a folder is said not to exist."""
+    """A folder of the same name as a shipped file does not stand in its way; any other is called one."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / DEFAULT_WEIGHTS).mkdir()
     assert find_weights(DEFAULT_WEIGHTS).is_file()
     (tmp_path / "mine").mkdir()
-    with pytest.raises(InputError, match="mine does not exist; shipped weights: [^;]*$"):
+    with pytest.raises(InputError, match="^mine is a folder, expected a file of weights; shipped weights: [^;]*$"):
         find_weights("mine")
 
 

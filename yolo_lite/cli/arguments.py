@@ -21,6 +21,7 @@ DIFFICULT_HELP = "take objects that PASCAL VOC marks difficult as others; defaul
 CACHE_HELP = "keep decoded pictures in memory: auto (default) where half of what is free is enough, ram or stop, none"
 DEFAULT = "yolo_lite-shuffle-coco"
 WEIGHTS_HELP = "a checkpoint, or the bare name of a shipped one"
+DEFAULT_WEIGHTS_HELP = f"{WEIGHTS_HELP}; default: the shipped {DEFAULT}"
 
 
 def note(line: str) -> None:
@@ -44,7 +45,7 @@ class Parser(argparse.ArgumentParser):
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
     """Add --weights."""
-    parser.add_argument("--weights", type=text, help=f"{WEIGHTS_HELP}; default: the shipped {DEFAULT}")
+    parser.add_argument("--weights", type=text, help=DEFAULT_WEIGHTS_HELP)
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:

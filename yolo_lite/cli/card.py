@@ -11,7 +11,7 @@ from yolo_lite.cli import arguments
 def add_card(parser: argparse.ArgumentParser) -> None:
     """Give the parser its arguments."""
     parser.description = _card.__doc__
-    parser.add_argument("weights", nargs="?", default=arguments.DEFAULT, help=arguments.WEIGHTS_HELP)
+    parser.add_argument("weights", nargs="?", default=arguments.DEFAULT, help=arguments.DEFAULT_WEIGHTS_HELP)
     parser.add_argument("--out", type=Path, metavar="FILE", help="write it there instead, such as card.md")
     parser.set_defaults(run=_card)
 

@@ -39,7 +39,7 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
     filters.add_argument("--out", type=Path, default=Path("filters.png"), metavar="FILE", help="default filters.png")
     filters.set_defaults(run=_filters)
     maps = what.add_parser("activations", help="a layer's kernels and maps", description=_activations.__doc__)
-    maps.add_argument("--weights", type=arguments.text, default=arguments.DEFAULT, help=arguments.WEIGHTS_HELP)
+    maps.add_argument("--weights", type=arguments.text, default=arguments.DEFAULT, help=arguments.DEFAULT_WEIGHTS_HELP)
     maps.add_argument("--image", type=Path, help="default: a sample")
     maps.add_argument("--layer", help="its path, as inspect model names it; default: the first convolution")
     maps.add_argument(
@@ -47,7 +47,7 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
     )
     maps.set_defaults(run=_activations)
     cam = what.add_parser("cam", help="where it looked for one class or box", description=_cam.__doc__)
-    cam.add_argument("--weights", type=arguments.text, default=arguments.DEFAULT, help=arguments.WEIGHTS_HELP)
+    cam.add_argument("--weights", type=arguments.text, default=arguments.DEFAULT, help=arguments.DEFAULT_WEIGHTS_HELP)
     cam.add_argument("--image", type=Path, help="default: a sample")
     cam.add_argument("--class", dest="name", type=arguments.text, help="default: the one with the highest score")
     cam.add_argument("--box", type=arguments.text, help="of a detector, x1,y1,x2,y2: the best prediction that fits it")
@@ -58,7 +58,7 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
     cam.add_argument("--out", type=Path, default=Path("cam.png"), metavar="FILE", help="default cam.png")
     cam.set_defaults(run=_cam)
     grid = what.add_parser("grid", help="cells, classes, boxes before and after NMS", description=_grid.__doc__)
-    grid.add_argument("--weights", type=arguments.text, default=arguments.DEFAULT, help=arguments.WEIGHTS_HELP)
+    grid.add_argument("--weights", type=arguments.text, default=arguments.DEFAULT, help=arguments.DEFAULT_WEIGHTS_HELP)
     grid.add_argument("--image", type=Path, help="default: a sample")
     grid.add_argument("--image-size", type=arguments.positive, nargs="+", metavar="N", help="side, or height and width")
     arguments.add_score_threshold(grid)
@@ -66,7 +66,7 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
     grid.add_argument("--out", type=Path, default=Path("grid.png"), metavar="FILE", help="default grid.png")
     grid.set_defaults(run=_grid)
     why = what.add_parser("why", help="why an object is found, or is not", description=_why.__doc__)
-    why.add_argument("--weights", type=arguments.text, default=arguments.DEFAULT, help=arguments.WEIGHTS_HELP)
+    why.add_argument("--weights", type=arguments.text, default=arguments.DEFAULT, help=arguments.DEFAULT_WEIGHTS_HELP)
     why.add_argument("--image", type=Path, help="default: a sample")
     why.add_argument(
         "--box", type=arguments.text, required=True, help="the object: x1,y1,x2,y2 in the picture's pixels"

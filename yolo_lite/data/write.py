@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 
 from yolo_lite.data.sizes import check_pictures
-from yolo_lite.errors import InputError, are, counted
+from yolo_lite.errors import InputError, are, counted, is_memory_full, reason
 from yolo_lite.files import make_folder, whole_folder, write_atomically
 from yolo_lite.structures import DetectionSet, ImageRecord
 
@@ -134,7 +134,13 @@ def _place(source: Path, target: Path, link: bool) -> None:
             return
         except OSError:
             pass  # another disk, or a file system without links
-    shutil.copyfile(source, target)
+    try:
+        shutil.copyfile(source, target)
+    except OSError as error:  # of a full disk it names the source
+        if is_memory_full(error):
+            raise
+        failed = f"cannot read {source}" if not os.access(source, os.R_OK) else f"cannot write {target}"
+        raise InputError(f"{failed}: {reason(error)}") from error
 
 
 def _write_coco(splits: Mapping[str, DetectionSet], out: Path, names: Names) -> list[str]:

@@ -34,7 +34,7 @@ from yolo_lite.engine.weights import find_weights
 from yolo_lite.errors import InputError, counted, some
 from yolo_lite.metrics.coco import CocoMetrics, check_rows, evaluate_coco, to_rows
 from yolo_lite.models.yolo import Yolo
-from yolo_lite.postprocess import postprocess, to_detections
+from yolo_lite.postprocess import CANDIDATES, postprocess, to_detections
 from yolo_lite.structures import DetectionSet, Letterbox
 
 Progress = Callable[[int, int], None]  # (done, in all)
@@ -246,9 +246,8 @@ def detect_split(
             images = batch.images.to(device).contiguous(memory_format=torch.channels_last)
             raw = model(images)
         with _timed(timing, "postprocess", device), torch.inference_mode(), _memory(settings, input_hw):
-            found = postprocess(
-                raw, model.decode, settings.score_threshold, settings.iou_threshold, settings.max_detections, allowed
-            )
+            most = min(settings.max_detections, CANDIDATES)
+            found = postprocess(raw, model.decode, settings.score_threshold, settings.iou_threshold, most, allowed)
             before = len(rows)
             for index, detections in zip(batch.positions.tolist(), to_detections(*found, class_names)):
                 record = truth.records[index]

@@ -21,7 +21,7 @@ from yolo_lite.engine.weights import DEFAULT_WEIGHTS, find_weights
 from yolo_lite.errors import InputError, suggest
 from yolo_lite.introspect.grid import view_grids
 from yolo_lite.introspect.why import CandidateReport, LevelReport, explain
-from yolo_lite.postprocess import postprocess, to_detections
+from yolo_lite.postprocess import CANDIDATES, postprocess, to_detections
 from yolo_lite.structures import Detections, GridView, Image, Letterbox, RawPredictions
 
 if TYPE_CHECKING:
@@ -185,8 +185,9 @@ class Detector:
         size = " x ".join(str(side) for side in self.image_size)
         with explain_out_of_memory(f"use a smaller batch size (now {len(images)}) or image size (now {size})"):
             raw = self.model(batch)
+            most = min(self.max_detections, CANDIDATES)
             rows, counts = postprocess(
-                raw, self.model.decode, self.score_threshold, self.iou_threshold, self.max_detections, self._allowed
+                raw, self.model.decode, self.score_threshold, self.iou_threshold, most, self._allowed
             )
         found = to_detections(rows, counts, self.class_names)
         return [_inside(letterbox.undo(one)) for letterbox, one in zip(letterboxes, found)]

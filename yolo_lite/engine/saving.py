@@ -75,7 +75,7 @@ def save_last(folder: Path, checkpoint: Checkpoint) -> None:
     last, previous = folder / LAST, folder / PREVIOUS
     new = temporary(last)
     try:
-        save_checkpoint(new, checkpoint)
+        _save_as(last, new, checkpoint)
         if not is_whole(new):
             raise InputError(f"cannot write {last}: it is not on the disk as it was written")
         if last.exists():
@@ -88,6 +88,14 @@ def save_last(folder: Path, checkpoint: Checkpoint) -> None:
         raise InputError(f"cannot write {last}: {reason(error)}") from error
     finally:
         new.unlink(missing_ok=True)
+
+
+def _save_as(last: Path, new: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint under a temporary name, which no message should mention."""
+    try:
+        save_checkpoint(new, checkpoint)
+    except InputError as error:
+        raise InputError(str(error).replace(str(new), str(last))) from error
 
 
 def save_state(

@@ -37,6 +37,8 @@ def _find(name: str, kind: str, suffix: str) -> Path:
     files = shipped(kind, suffix)
     if name.removesuffix(suffix) in files:
         return files[name.removesuffix(suffix)]
+    if path.is_dir():
+        raise InputError(f"{name} is a folder, expected a file of {kind}; shipped {kind}: {', '.join(files) or 'none'}")
     near = suggest(name, files)
     near = "" if near.startswith("known") else f"; {near}"  # the list is there already
     raise InputError(f"{name} does not exist; shipped {kind}: {', '.join(files) or 'none'}{near}")
