@@ -180,6 +180,32 @@ def test_coco_json_is_kept_key_by_key(tmp_path: Path) -> None:
         ]
 
 
+def test_an_image_that_is_listed_in_parts_keeps_all_its_annotations(tmp_path: Path) -> None:
+    """Whichever entry is drawn; one annotation that both entries have is there once."""
+    content = crowded(3)
+    content["annotations"] = [
+        {
+            "id": n,
+            "image_id": image,
+            "category_id": 7,
+            "bbox": [x, 2, 9, 9],
+            "area": 81,
+            "iscrowd": 0,
+            "segmentation": [],
+        }
+        for n, (image, x) in enumerate([(100, 1), (100, 12), (101, 3), (102, 4), (103, 12), (103, 24)])
+    ]
+    content["images"].append({**content["images"][0], "id": 103})
+    root = save(tmp_path / "set", {"train": content})
+    for seed in range(6):
+        lines = write_subset(root, tmp_path / str(seed), Choice(images=2, seed=seed))
+        assert "more than once is taken once, with the annotations of all entries" in lines[0]
+        part = written(tmp_path / str(seed))
+        lefts = {i: [a["bbox"][0] for a in part["annotations"] if a["image_id"] == i] for i in ids(part)}
+        assert len(lefts) == 2
+        assert all(lefts[i] == {100: [1, 12, 24], 101: [3], 102: [4]}[i] for i in lefts)
+
+
 def test_only_the_splits_that_are_named_and_copies(tmp_path: Path) -> None:
     root = save(tmp_path / "set", {"train": crowded(5), "val": crowded(4)})
     done: list[tuple[int, int]] = []

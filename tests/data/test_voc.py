@@ -404,6 +404,25 @@ def test_a_conversion_checks_sizes_and_writes_nothing(tmp_path: Path, layout: st
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [([30, 20, 50, 35], "look like x1, y1, x2, y2"), ([0.5, 0.5, 0.3, 0.2], "look like shares of the picture")],
+    ids=["corners", "shares"],
+)
+def test_a_conversion_refuses_boxes_of_another_unit_or_order(tmp_path: Path, box: list[float], message: str) -> None:
+    rows = []
+    for number in range(1, 5):
+        picture(tmp_path / "images" / f"{number}.png")
+        rows.append({"id": number, "image_id": number, "category_id": 1, "bbox": box})
+    images = [{"id": row["id"], "file_name": f"{row['id']}.png", "height": 40, "width": 60} for row in rows]
+    content = {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "dog"}]}
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "instances_train.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=f"instances_train.json: .*{message}.* boxes would be wrong"):
+        write_sets(read_splits(tmp_path), "yolo", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_conversion_names_a_missing_picture_and_writes_nothing(voc: Path) -> None:
     sets = read_splits(voc)
     (voc / "JPEGImages" / "000012.jpg").unlink()

@@ -203,8 +203,49 @@ def _coco(json_path: Path, folders: Sequence[Path]) -> _Whole:
     files, spelled = find_images([one["file_name"] for one in content["images"]], places)
     paths = {one["id"]: file for one, file in zip(content["images"], files)}
     images = [_as_on_disk(one, file, places) for one, file in zip(content["images"], files)]
-    content = {**content, "categories": categories, "images": images}
-    return _Whole(content, lambda one: paths[one["id"]], [*notes, *spelled])
+    content, joined = _joined({**content, "categories": categories, "images": images}, paths, json_path)
+    return _Whole(content, lambda one: paths[one["id"]], [*notes, *spelled, *joined])
+
+
+def _joined(content: Content, paths: Mapping[Any, Path], json_path: Path) -> tuple[Content, list[str]]:
+    """Make one entry of those of an image that mark different objects: a draw could take one of them alone.
+
+    Entries that mark the same stay, as in training.
+    """
+    by_file: dict[Path, list[Any]] = {}
+    for image_id, path in paths.items():
+        by_file.setdefault(path, []).append(image_id)
+    several = {image_id for image_ids in by_file.values() if len(image_ids) > 1 for image_id in image_ids}
+    marked: dict[Any, set[str]] = {image_id: set() for image_id in several}
+    for one in content["annotations"]:
+        if one["image_id"] in several:
+            marked[one["image_id"]].add(_mark(one))
+    groups = [
+        image_ids
+        for image_ids in by_file.values()
+        if len(image_ids) > 1 and len({frozenset(marked[image_id]) for image_id in image_ids}) > 1
+    ]
+    if not groups:
+        return content, []
+    first = {image_id: image_ids[0] for image_ids in groups for image_id in image_ids}
+    annotations, seen = [], set()
+    for one in content["annotations"]:
+        image_id = one["image_id"]
+        key = (first.get(image_id), _mark(one)) if image_id in first else None
+        if key is None or key not in seen:
+            annotations.append({**one, "image_id": first[image_id]} if key else one)
+            seen.add(key)
+    images = [one for one in content["images"] if first.get(one["id"], one["id"]) == one["id"]]
+    note = (
+        f"{counted(len(groups), 'image')} that {json_path} lists more than once {are(len(groups))} taken once, with the "
+        f"annotations of all entries; the first is {paths[groups[0][0]]}"
+    )
+    return {**content, "images": images, "annotations": annotations}, [note]
+
+
+def _mark(annotation: Mapping[str, Any]) -> str:
+    """Return what two annotations of one object share."""
+    return json.dumps([annotation.get(key) for key in ("category_id", "bbox", "segmentation")])
 
 
 def _as_on_disk(image: Mapping[str, Any], file: Path, folders: Sequence[Path]) -> Mapping[str, Any]:

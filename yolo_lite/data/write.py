@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 import yaml
 
+from yolo_lite.data.box_checks import unit_faults
 from yolo_lite.data.sizes import check_pictures
 from yolo_lite.errors import InputError, are, counted, is_memory_full, reason
 from yolo_lite.files import make_folder, whole_folder, write_atomically
@@ -43,14 +44,16 @@ def write_sets(
 
     Raises:
         InputError: where the folder is not empty, the layout is none of these, a picture is missing, cannot be read or is
-            not of the size that its annotations are for, or something cannot be written; nothing is left of the folder
-            then.
+            not of the size that its annotations are for, boxes seem to be in another unit or order, or something cannot
+            be written; nothing is left of the folder then.
     """
     if layout not in WRITERS:
         raise InputError(f"the layout must be one of {', '.join(WRITERS)}, got {layout!r}")
     check_new(out)
     for data in splits.values():
         check_pictures(data)
+        for where, what in unit_faults(data):
+            raise InputError(f"{where}: {what}; correct the file first: the boxes would be wrong")
     with whole_folder(out) as part:
         return _write_all(splits, layout, part, link, on_progress)
 
