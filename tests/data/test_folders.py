@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -80,3 +81,13 @@ def test_a_line_names_eight_and_counts_the_rest() -> None:
 @pytest.mark.parametrize(("name", "hidden"), [("._a.jpg", True), (".x", True), ("__MACOSX", True), ("_a.jpg", False)])
 def test_hidden_names(name: str, hidden: bool) -> None:
     assert is_hidden(name) == hidden
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_named_pipe_among_images_is_passed_over(tmp_path: Path) -> None:
+    """Reading it would wait for ever."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "b.png")
+    (tmp_path / "c.png").symlink_to("b.png")
+    (tmp_path / "d.png").symlink_to("nowhere")
+    assert [path.name for path in walk(tmp_path)[0]] == ["a.png", "d.png"]

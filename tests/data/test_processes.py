@@ -249,3 +249,26 @@ def test_a_pass_that_is_left_early_leaves_nothing_for_the_next_one() -> None:
     for _ in loading.batches([[(0, index)] for index in range(50)]):
         break
     assert not loading.close.alive
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no signals to hold back")
+def test_signals_to_the_whole_group_leave_processes_to_the_one_that_asks(tmp_path: Path) -> None:
+    """A child process of this test stands for the command line; all signals go to its whole group."""
+    code = (
+        "import os, signal, sys, torch\n"
+        "from typing import NamedTuple\n"
+        "from yolo_lite.data.processes import LoadingProcesses\n"
+        "class One(NamedTuple):\n"
+        "    value: torch.Tensor\n"
+        "seen = []\n"
+        "for name in ('SIGINT', 'SIGTERM', 'SIGHUP'):\n"
+        "    signal.signal(getattr(signal, name), lambda number, frame: seen.append(number))\n"
+        "processes = LoadingProcesses(lambda keys, tell: One(torch.tensor(keys)), 2, room=0)\n"
+        "for name in ('SIGINT', 'SIGTERM', 'SIGHUP'):\n"
+        "    os.killpg(0, getattr(signal, name))\n"
+        "print(sum(int(batch.value.sum()) for batch in processes.batches([[(0, i)] for i in range(20)])), len(seen))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, start_new_session=True
+    )
+    assert (done.stdout, done.stderr) == ("190 3\n", "")

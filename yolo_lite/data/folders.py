@@ -81,9 +81,15 @@ def listed(folder: Path) -> list[Path]:
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            return sorted((entry for entry in entries if not is_hidden(entry.name)), key=lambda entry: entry.name)
+            shown = (entry for entry in entries if not is_hidden(entry.name) and not _is_pipe_or_device(entry))
+            return sorted(shown, key=lambda entry: entry.name)
     except OSError as error:
         raise InputError(f"cannot read the folder {folder}: {reason(error)}") from error
+
+
+def _is_pipe_or_device(entry: os.DirEntry[str]) -> bool:
+    """Say whether an entry is none of file, folder and link to nowhere: reading it could wait for ever."""
+    return os.path.exists(entry.path) and not os.path.isfile(entry.path) and not os.path.isdir(entry.path)
 
 
 def images_below(folder: Path) -> tuple[list[Path], list[str]]:

@@ -6,6 +6,7 @@ pipe. Neither needs /dev/shm or a file handle for each tensor, so a small limit 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import multiprocessing
@@ -69,7 +70,8 @@ class LoadingProcesses:
                 copies = tuple(self._pipes) if forks else ()
                 with theirs:  # each end stays open in one process only, so that the other side notices its death
                     process = context.Process(target=_serve, args=(theirs, copies, load, self._memory), daemon=True)
-                    process.start()
+                    with _signals_held_back():
+                        process.start()
                 self._processes.append(process)
         except OSError as error:
             self.close()
@@ -222,15 +224,31 @@ def _serve(
 
 
 def _settle() -> None:
-    """Use one thread, and leave signals that go to all processes of a terminal to the main one, which ends the others."""
+    """Use one thread, and leave signals that go to a whole group of processes to the main one, which ends the others."""
     import cv2
 
+    for number in _OF_GROUPS:
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_GROUPS)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which Python ends what is left at its exit
-    if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+_OF_GROUPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+@contextlib.contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Let no signal reach a new process before it has settled: it would answer as the main process does."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_GROUPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _pack(batch: Any, memory: mmap.mmap | None, place: int, room: int) -> _Packed:
