@@ -148,10 +148,6 @@ def _signals() -> Iterator[None]:
 
 
 def _stop(number: int, frame: object) -> None:
-    if hasattr(
-        signal, "SIGCHLD"
-    ):  # processes that load images may end by the same signal, of which torch would complain
-        signal.signal(signal.SIGCHLD, lambda *_: None)
     raise Stopped(number)
 
 

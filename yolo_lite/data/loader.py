@@ -122,6 +122,11 @@ class BatchLoader:
             batch = self.load(keys, lambda: None)
             yield batch._make(part if part is None else part.pin_memory() for part in batch) if self.pin else batch
 
+    def close(self) -> None:
+        """End the processes now. The end of the last reference does so too, but a signal that arrives then is lost."""
+        if self._started is not None:
+            self._started.close()
+
     def _start(self, keys: list[tuple[int, int]]) -> LoadingProcesses:
         """Return the processes, which outlive a pass; the first sample tells how much memory a batch takes."""
         if self._started is None or not self._started.close.alive:

@@ -116,6 +116,7 @@ def classify_split(
         outputs.append(model(images).float().cpu())
         labels.append(batch.labels)
         on_progress(number, len(sampler))
+    loader.close()
     return torch.cat(outputs), torch.cat(labels)
 
 

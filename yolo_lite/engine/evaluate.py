@@ -259,6 +259,7 @@ def detect_split(
         if on_progress:
             on_progress(number, len(sampler))
         started = time.perf_counter()
+    loader.close()
     return rows, timing
 
 
