@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,29 @@ def test_a_result_file_scores_as_pycocotools_recorded_it(shared_data: Path) -> N
     result = evaluate_detections(folder / "detections.json", folder / "ground_truth.json")
     for name, value in result.metrics.numbers.items():
         assert value == pytest.approx(recorded[name], abs=1e-9), name
+
+
+def test_a_set_of_crowds_has_no_ap_and_a_note_says_why(learnt: tuple[Path, Path], tmp_path: Path) -> None:
+    content = json.loads((learnt[1] / "annotations" / "instances_val.json").read_text())
+    for annotation in content["annotations"]:
+        annotation["iscrowd"] = 1
+    for image in content["images"]:
+        image["file_name"] = str(learnt[1] / "images" / image["file_name"])
+    (tmp_path / "crowds.json").write_text(json.dumps(content))
+    result = evaluate(learnt[0] / "best.pt", tmp_path / "crowds.json", device="cpu")
+    assert math.isnan(result.metrics.numbers["AP"])
+    assert sum("no object to find" in note for note in result.notes) == 1
+
+
+def test_no_loading_process_outlives_an_evaluation(learnt: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kept alive by a reference to the loader, processes would outlive it if nothing ended them."""
+    from yolo_lite.engine import evaluate as module
+
+    loaders = []
+    build = module.build_loader
+    monkeypatch.setattr(
+        module, "build_loader", lambda *args, **options: loaders.append(build(*args, **options)) or loaders[-1]
+    )
+    evaluate(learnt[0] / "best.pt", learnt[1], device="cpu", settings=EvaluationSettings(workers=2))
+    assert loaders[0].processes == 2
+    assert not multiprocessing.active_children()

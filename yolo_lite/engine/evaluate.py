@@ -24,7 +24,7 @@ from yolo_lite.checks import (
 from yolo_lite.config import check_image_size
 from yolo_lite.data.coco import read_json
 from yolo_lite.data.datasets import DetectionDataset
-from yolo_lite.data.discover import read_split, read_split_or_held_out
+from yolo_lite.data.discover import read_split, read_split_or_held_out, shown_classes
 from yolo_lite.data.images import MAX_16BIT
 from yolo_lite.data.loader import EpochSampler, build_loader
 from yolo_lite.data.sizes import check_pictures
@@ -150,6 +150,8 @@ def evaluate(
     input_hw = checkpoint.config.input.image_size if image_size is None else check_side_lengths(image_size)
     check_image_size(input_hw, name="image_size")
     notes = [*held_out, *truth.notes, *class_notes(checkpoint.class_names, truth.class_names)]
+    if not shown_classes(truth):
+        notes.append(f"{truth.source} holds no object to find, only background or crowd regions, so there is no AP")
     rows, timing = detect_split(
         model,
         checkpoint.class_names,
