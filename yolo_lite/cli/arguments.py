@@ -56,7 +56,11 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help=DEVICE_HELP)
     parser.add_argument("--out", type=text, help="folder of the run; default: the next free runs/train-N")
     parser.add_argument("--seed", type=seed, help="of weights, order and augmentation; default 0")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out (default: the newest)")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run in --out (default: the newest); --data says where its images have moved",
+    )
     parser.add_argument(
         "--time", type=text, metavar="20m", help="what the run may take (20m, 1h30m, 90s): sets the epochs to fit"
     )
