@@ -60,7 +60,17 @@ def test_the_bar_of_a_run_begins_anew_after_that_of_its_backbone(monkeypatch: py
         for epochs, steps in ((2, 3), (1, 9)):
             for epoch in range(epochs):
                 for step in range(1, steps + 1):
-                    on_step(StepReport(epoch, epochs, step, steps, {"total": 0.5}, 40.0, 1))
+                    on_step(
+                        StepReport(
+                            epoch,
+                            epochs,
+                            step=step,
+                            steps=steps,
+                            losses={"total": 0.5},
+                            images_per_second=40.0,
+                            parts=1,
+                        )
+                    )
         text = screen.getvalue()
     assert "6/6" in text
     assert "1/9" in text.rpartition("6/6")[2]
@@ -101,7 +111,11 @@ def test_a_file_gets_a_line_of_how_far_training_is_every_minute(capsys: Capture,
     with cli_train._train_progress([]) as (_, on_step, _):
         for step in range(1, 121):  # 120 steps of 2 s each
             clock.on(2)
-            on_step(StepReport(0, 2, step, 300, {"total": 2.5, "box": 1.25}, 8.0, 1))
+            on_step(
+                StepReport(
+                    0, 2, step=step, steps=300, losses={"total": 2.5, "box": 1.25}, images_per_second=8.0, parts=1
+                )
+            )
             bars.beat("train", 1000.0)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 4  # of 240 s: after 50, 100, 150 and 200
@@ -167,7 +181,7 @@ def test_names_in_bars_are_escaped(monkeypatch: pytest.MonkeyPatch, clock: Clock
     terminal = _Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
     progress = bars.Progress("frames", 10)
-    progress.update(1, "a\x1b[2J\nb", "c\x07")
+    progress.update(1, "a\x1b[2J\nb", details="c\x07")
     clock.on(10)
     progress.show()
     line = progress.line()
@@ -182,7 +196,7 @@ def test_names_in_bars_are_escaped(monkeypatch: pytest.MonkeyPatch, clock: Clock
     ("total", "text"), [(0, "30 frames, 2.9 frames/s"), (90, "30 of 90 frames, 2.9 frames/s, 21 s left")]
 )
 def test_the_number_of_frames_may_be_unknown(capsys: Capture, clock: Clock, total: int, text: str) -> None:
-    items = bars.counting(range(31), "frames", total)
+    items = bars.counting(range(31), "frames", total=total)
     for number in range(31):
         next(items)
         if number == 1:  # the first is done, and 29 more in 10 s

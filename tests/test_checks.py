@@ -58,7 +58,7 @@ def test_a_device_of_torch_works(weights: Path, device: Any) -> None:
 
 @pytest.mark.parametrize(("size", "expected"), SIDES, ids=str)
 def test_sides_of_numpy_and_torch_work(weights: Path, size: Any, expected: Any) -> None:
-    detector = Detector(weights, "cpu", size)
+    detector = Detector(weights, "cpu", image_size=size)
     assert detector.image_size == (expected if isinstance(expected, tuple) else (expected, expected))
     assert all(type(side) is int for side in detector.image_size)
 
@@ -73,7 +73,7 @@ def test_numbers_and_names_of_numpy_work(weights: Path, learnt: tuple[Path, Path
 
 @pytest.mark.parametrize("size", BAD_SIDES, ids=repr)
 def test_sides_that_are_none_are_refused(weights: Path, learnt: tuple[Path, Path], size: Any) -> None:
-    assert "image_size must be" in one_line(lambda: Detector(weights, "cpu", size))
+    assert "image_size must be" in one_line(lambda: Detector(weights, "cpu", image_size=size))
     assert "image_size must be" in one_line(lambda: evaluate(weights, learnt[1], image_size=size, device="cpu"))
 
 
@@ -166,7 +166,7 @@ def test_settings_of_numpy_work() -> None:
     assert (config.train.teacher, config.train.compile) == ("a/b.pt", True)
 
 
-FOUND = Detections([[0, 0, 1, 1]] * 3, [0.9, 0.5, 0.1], [0, 1, 0], ("disc", "square"))
+FOUND = Detections([[0, 0, 1, 1]] * 3, [0.9, 0.5, 0.1], labels=[0, 1, 0], class_names=("disc", "square"))
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_a_position_outside_is_an_index_error(index: Any) -> None:
 
 
 def test_no_detections_can_be_masked() -> None:
-    none = Detections([], [], [], ("disc",))
+    none = Detections([], [], labels=[], class_names=("disc",))
     for index in (np.zeros(0, bool), none.scores > 0.5, [], slice(None)):
         assert len(none[index]) == 0
     with pytest.raises(IndexError):
@@ -227,7 +227,7 @@ def test_no_detections_can_be_masked() -> None:
 )
 def test_detections_of_the_wrong_kind_are_refused(boxes: Any, scores: Any, labels: Any, names: Any) -> None:
     with pytest.raises(ValueError, match="must be"):
-        Detections(boxes, scores, labels, names)
+        Detections(boxes, scores, labels=labels, class_names=names)
 
 
 def test_a_classification_is_checked() -> None:

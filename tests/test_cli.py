@@ -147,7 +147,7 @@ def test_a_stopped_video_is_playable_and_its_rows_are_kept(
     import yolo_lite.data.sources as sources
     from yolo_lite.data.images import read_image
 
-    with sources.VideoWriter(Path("film.mp4"), 10.0, (96, 128)) as writer:
+    with sources.VideoWriter(Path("film.mp4"), 10.0, hw=(96, 128)) as writer:
         for file in sorted((learnt[1] / "images").iterdir()):
             writer.write(read_image(file))
     stop_after(monkeypatch, 2, KeyboardInterrupt())
@@ -297,7 +297,7 @@ def test_the_suggested_eval_works_without_a_validation_split(
 def test_training_interrupted_at_once_keeps_nothing_and_says_so(
     coco_set: MakeSet, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(*arguments: object) -> None:
+    def interrupt(*arguments: object, **settings: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("yolo_lite.engine.loop.train_step", interrupt)
@@ -386,7 +386,7 @@ def test_a_video_that_ends_early_is_annotated_and_fails(
 ) -> None:
     import yolo_lite.data.sources as sources
 
-    writer = sources.VideoWriter(Path("film.mp4"), 10.0, (96, 128))
+    writer = sources.VideoWriter(Path("film.mp4"), 10.0, hw=(96, 128))
     for value in range(30):
         writer.write(np.full((96, 128, 3), value * 8, np.uint8))
     writer.close()
@@ -649,7 +649,7 @@ def test_bench_prints_a_table(capsys: pytest.CaptureFixture[str], monkeypatch: p
     plain = config_to_dict(override_config(read_config(None), [*settings, "train.batch_size=2"]))
     Path("tiny.yaml").write_text(json.dumps(plain))  # JSON is YAML
     real = bench.bench_model
-    monkeypatch.setattr(bench, "bench_model", lambda *a: real(*a, sizes=(64,), repeats=2))
+    monkeypatch.setattr(bench, "bench_model", lambda *a, **k: real(*a, **k, sizes=(64,), repeats=2))
     assert main(["bench", "model", "--config", "tiny.yaml", "--classes", "3", "--device", "cpu"]) == 0
     told = capsys.readouterr().out
     assert "64 x 64" in told
@@ -683,7 +683,7 @@ def test_bench_ops_measures_nothing_that_is_wrong(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(bench, "nms_padded", lambda *a, **k: [part.clone().fill_(1) for part in real(*a, **k)])
     with pytest.raises(RuntimeError, match="keeps other boxes than torchvision in picture 0"):
         main(["bench", "ops", "--device", "cpu"])
-    monkeypatch.setattr(bench, "norm_silu", lambda *a: 1.2 * bench._torch_norm_silu(*a))
+    monkeypatch.setattr(bench, "norm_silu", lambda *a, **k: 1.2 * bench._torch_norm_silu(*a, **k))
     with pytest.raises(RuntimeError, match="gradient differs from torch's"):
         next(bench.bench_norm())
 

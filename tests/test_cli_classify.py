@@ -75,7 +75,9 @@ def save_detector(path: Path, **training: Any) -> Path:
     config = override_config(read_config(None), settings)
     path.parent.mkdir(exist_ok=True)
     weights = build_detector(config, 2).state_dict()
-    save_checkpoint(path, Checkpoint(config, ("disc", "square"), (1, 2), weights, training=training))
+    save_checkpoint(
+        path, Checkpoint(config, ("disc", "square"), category_ids=(1, 2), weights=weights, training=training)
+    )
     return path
 
 
@@ -387,7 +389,7 @@ def test_a_run_that_stopped_early_is_not_resumed(capsys: Capture) -> None:
 def test_training_interrupted_at_once_keeps_nothing_and_says_so(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(*arguments: object) -> None:
+    def interrupt(*arguments: object, **settings: object) -> None:
         raise KeyboardInterrupt
 
     few()

@@ -145,8 +145,8 @@ def test_show_augmented_draws_the_very_pictures_of_the_run(
 
     monkeypatch.setattr("yolo_lite.visualize.draw_sheet", keep)
     assert main(["data", "show", "--data", data, "--augment", "--images", "99", *asked]) == 0
-    run = plan(data, None, "nano" if asked else None, {"train.seed": 3} if asked else {})
-    prepared = prepare_detection(run, None, torch.device("cpu"), Listener())
+    run = plan(data, None, config="nano" if asked else None, settings={"train.seed": 3} if asked else {})
+    prepared = prepare_detection(run, None, device=torch.device("cpu"), listener=Listener())
     trained = prepared.task.samples(prepared.dataset)
     assert len(shown) == len(trained) == (11 if len(splits) == 1 else 12)
     for one in trained:
@@ -194,7 +194,7 @@ def test_a_box_of_a_sheet_is_where_the_picture_is() -> None:
     """A picture of 80 x 160 fills the width twice over, 80 below the cell's top: 40..80 x 20..60 becomes 80..160 x 120..200."""
     image = np.full((80, 160, 3), 10, np.uint8)
     path = Path("sheet.png")
-    draw_sheet([SheetPicture(image, [[40, 20, 80, 60]], [1], ["cat"])], path)
+    draw_sheet([SheetPicture(image, [[40, 20, 80, 60]], labels=[1], texts=["cat"])], path)
     sheet = pixels("sheet.png")
     assert sheet.shape == (320, 320, 3)
     coloured = (sheet == class_colour(1)).all(2)
@@ -207,7 +207,7 @@ def test_a_box_of_a_sheet_is_where_the_picture_is() -> None:
 
 def test_sheets_take_pictures_without_boxes_and_refuse_none() -> None:
     image = np.zeros((10, 10, 3), np.uint8)
-    draw_sheet([SheetPicture(image, np.zeros((0, 4)), [], [])] * 3, Path("a.png"), columns=2)
+    draw_sheet([SheetPicture(image, np.zeros((0, 4)), labels=[], texts=[])] * 3, Path("a.png"), columns=2)
     assert pixels("a.png").shape == (644, 644, 3)
     assert (pixels("a.png")[324:, 324:] == 255).all()  # the cell that is left over
     with pytest.raises(ValueError, match="at least one"):
@@ -217,7 +217,9 @@ def test_sheets_take_pictures_without_boxes_and_refuse_none() -> None:
 @pytest.mark.parametrize("count", [0, 5])
 def test_plot_stats_takes_any_number_of_objects(count: int) -> None:
     centres = np.full((count, 2), 0.5)
-    plot_stats({"train": [count, 0]}, ["a", "$b"], {"train": np.full(count, 30.0)}, centres, Path("a.png"))
+    plot_stats(
+        {"train": [count, 0]}, ["a", "$b"], sides={"train": np.full(count, 30.0)}, centres=centres, path=Path("a.png")
+    )
     assert pixels("a.png").shape[1] == 1100
 
 

@@ -15,7 +15,7 @@ def test_a_noun_agrees_with_its_number(number: int, text: str) -> None:
 
 
 def test_an_irregular_plural_is_given() -> None:
-    assert [counted(n, "box", "boxes") for n in (1, 2)] == ["1 box", "2 boxes"]
+    assert [counted(n, "box", plural="boxes") for n in (1, 2)] == ["1 box", "2 boxes"]
 
 
 @pytest.mark.parametrize("text", ["cat", "Größe", "猫", "🐱", "a\nb\tc", "e\u0301"])

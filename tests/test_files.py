@@ -212,7 +212,7 @@ def test_where_there_are_no_locks_it_is_said(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(fcntl, "lockf", refuse)
     lines: list[str] = []
-    with locked(tmp_path, "wait", lines.append):
+    with locked(tmp_path, "wait", say=lines.append):
         pass
     assert lines == [f"{tmp_path} cannot be locked here (No locks available): start no other run in it"]
 

@@ -58,7 +58,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def drawn(name: str, font: Path | None = None) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    found = Detections(np.array([[20, 40, 180, 90]]), np.array([0.5]), np.array([0]), (name,))
+    found = Detections(np.array([[20, 40, 180, 90]]), np.array([0.5]), labels=np.array([0]), class_names=(name,))
     return visualize.draw_detections(np.full((100, 200, 3), 60, np.uint8), found, font=font)
 
 
@@ -128,8 +128,8 @@ def test_figures_use_the_same_fonts_without_a_warning(
     installed(*[make_font("Han", "猫")][:installed_fonts])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        visualize.plot_confusion(np.eye(2, dtype=np.int64), ("猫", "犬"), tmp_path / "a.png")
-        visualize.plot_confusion(np.eye(2, dtype=np.int64), ("犬", "犬"), tmp_path / "b.png")
+        visualize.plot_confusion(np.eye(2, dtype=np.int64), ("猫", "犬"), path=tmp_path / "a.png")
+        visualize.plot_confusion(np.eye(2, dtype=np.int64), ("犬", "犬"), path=tmp_path / "b.png")
     with Image.open(tmp_path / "a.png") as one, Image.open(tmp_path / "b.png") as other:
         same = one.size == other.size and (np.asarray(one) == np.asarray(other)).all()
     assert same != bool(installed_fonts)
@@ -138,7 +138,9 @@ def test_figures_use_the_same_fonts_without_a_warning(
 def test_a_sheet_writes_letters_of_the_system(
     make_font: MakeFont, installed: Callable[..., None], tmp_path: Path
 ) -> None:
-    picture = visualize.SheetPicture(np.full((64, 64, 3), 60, np.uint8), np.array([[5, 20, 60, 60]]), [0], ["猫"])
+    picture = visualize.SheetPicture(
+        np.full((64, 64, 3), 60, np.uint8), np.array([[5, 20, 60, 60]]), labels=[0], texts=["猫"]
+    )
     visualize.draw_sheet([picture], tmp_path / "a.png")
     installed(make_font("Han", "猫"))
     visualize.draw_sheet([picture], tmp_path / "b.png")

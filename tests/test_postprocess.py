@@ -28,7 +28,7 @@ def make_raw(seed: int, batch: int = 3, points: int = 120, classes: int = 4) -> 
     size = torch.rand(batch, points, 2, generator=generator) * 40 + 5
     logits = torch.randn(batch, points, classes, generator=generator) * 2
     boxes = torch.cat([corner, corner + size], -1)
-    return RawPredictions(boxes, logits, torch.zeros(points, 2), torch.ones(points))
+    return RawPredictions(boxes, logits, points=torch.zeros(points, 2), strides=torch.ones(points))
 
 
 def raw_of(boxes: list[Row], logits: list[Row]) -> RawPredictions:
@@ -37,8 +37,8 @@ def raw_of(boxes: list[Row], logits: list[Row]) -> RawPredictions:
     return RawPredictions(
         torch.tensor([boxes], dtype=torch.float32),
         torch.tensor([logits], dtype=torch.float32),
-        torch.zeros(count, 2),
-        torch.ones(count),
+        points=torch.zeros(count, 2),
+        strides=torch.ones(count),
     )
 
 
@@ -107,7 +107,9 @@ def test_postprocess_agrees_with_a_slow_loop(
 ) -> None:
     raw = make_raw(seed)
     mask = None if allowed is None else torch.tensor(allowed)
-    found = postprocess(raw, decode, score_threshold, iou_threshold, most, mask)
+    found = postprocess(
+        raw, decode, score_threshold=score_threshold, iou_threshold=iou_threshold, max_detections=most, allowed=mask
+    )
     check(found, slow(raw, score_threshold, iou_threshold, most, allowed), most)
 
 
@@ -128,7 +130,7 @@ def test_a_picture_worked_by_hand() -> None:
         [(0, 0, 10, 10), (0, 0, 10, 9), (50, 50, 60, 60)],
         [(0, -9), (log3, -9), (-9, log3 / 2)],
     )
-    rows, counts = postprocess(raw, decode, 0.4, 0.5, 4)
+    rows, counts = postprocess(raw, decode, score_threshold=0.4, iou_threshold=0.5, max_detections=4)
     assert counts.tolist() == [2]
     third = 1 / (1 + 1 / math.sqrt(3))
     wanted = [[0, 0, 10, 9, 0.75, 0], [50, 50, 60, 60, third, 1], [0.0] * 6, [0.0] * 6]
@@ -136,7 +138,9 @@ def test_a_picture_worked_by_hand() -> None:
 
 
 def test_a_point_may_give_two_classes() -> None:
-    rows, counts = postprocess(raw_of([(0, 0, 10, 10)], [(1, 2, -9)]), decode, 0.5, 0.5, 3)
+    rows, counts = postprocess(
+        raw_of([(0, 0, 10, 10)], [(1, 2, -9)]), decode, score_threshold=0.5, iou_threshold=0.5, max_detections=3
+    )
     assert counts.tolist() == [2]
     assert rows[0, :2, 5].tolist() == [1, 0]
     assert rows[0, 0, :4].tolist() == rows[0, 1, :4].tolist() == [0, 0, 10, 10]
@@ -144,8 +148,8 @@ def test_a_point_may_give_two_classes() -> None:
 
 def test_a_score_at_the_threshold_is_left_out() -> None:
     raw = raw_of([(0, 0, 10, 10)], [(0.0,)])  # its score is 1/2
-    assert postprocess(raw, decode, 0.5, 0.5)[1].tolist() == [0]
-    assert postprocess(raw, decode, 0.499, 0.5)[1].tolist() == [1]
+    assert postprocess(raw, decode, score_threshold=0.5, iou_threshold=0.5)[1].tolist() == [0]
+    assert postprocess(raw, decode, score_threshold=0.499, iou_threshold=0.5)[1].tolist() == [1]
 
 
 @pytest.mark.parametrize("score_threshold", [0.5, 0.001, 0.0])
@@ -153,17 +157,21 @@ def test_masked_classes_never_appear(score_threshold: float) -> None:
     raw = make_raw(2)
     raw.class_logits[..., 2] = 20  # by far the surest
     allowed = torch.tensor([True, True, False, True])
-    rows, counts = postprocess(raw, decode, score_threshold, 0.9, 480, allowed)
+    rows, counts = postprocess(
+        raw, decode, score_threshold=score_threshold, iou_threshold=0.9, max_detections=480, allowed=allowed
+    )
     labels = [label for row, count in zip(rows, counts.tolist()) for label in row[:count, 5].tolist()]
     assert set(labels) == {0, 1, 3}
-    free, free_counts = postprocess(raw, decode, score_threshold, 0.9, 480)
+    free, free_counts = postprocess(raw, decode, score_threshold=score_threshold, iou_threshold=0.9, max_detections=480)
     assert all(2 in row[:count, 5].tolist() for row, count in zip(free, free_counts.tolist()))
 
 
 def test_masked_classes_never_appear_below_threshold_zero() -> None:
     """Every real score is above -1; a class that is left out before ranking has no score at all."""
     raw = raw_of([(0, 0, 10, 10)], [(1, 2)])
-    rows, counts = postprocess(raw, decode, -1.0, 0.5, 4, torch.tensor([True, False]))
+    rows, counts = postprocess(
+        raw, decode, score_threshold=-1.0, iou_threshold=0.5, max_detections=4, allowed=torch.tensor([True, False])
+    )
     assert rows[0, : int(counts[0]), 5].tolist() == [0]
 
 
@@ -172,7 +180,9 @@ def test_masked_classes_take_no_place_among_the_candidates(monkeypatch: pytest.M
     raw = make_raw(3)
     raw.class_logits[..., 1] += 20
     allowed = [True, False, True, True]
-    found = postprocess(raw, decode, 0.01, 1.0, 8, torch.tensor(allowed))
+    found = postprocess(
+        raw, decode, score_threshold=0.01, iou_threshold=1.0, max_detections=8, allowed=torch.tensor(allowed)
+    )
     assert found[1].tolist() == [5, 5, 5]
     check(found, slow(raw, 0.01, 1.0, 8, allowed, 5), 8)
 
@@ -187,7 +197,7 @@ def test_only_the_first_candidates_by_logit_are_used(monkeypatch: pytest.MonkeyP
         asked.append(tuple(indices.shape))
         return decode(raw, indices)
 
-    found = postprocess(raw, spy, 0.01, 0.5, 480)
+    found = postprocess(raw, spy, score_threshold=0.01, iou_threshold=0.5, max_detections=480)
     assert asked == [(3, candidates)]  # nothing else is decoded
     check(found, slow(raw, 0.01, 0.5, 480, candidates=candidates), 480)
     without_limit = [len(kept) for kept in slow(raw, 0.01, 0.5, 480)]
@@ -195,7 +205,7 @@ def test_only_the_first_candidates_by_logit_are_used(monkeypatch: pytest.MonkeyP
 
 
 def test_scores_descend_and_stay_above_the_threshold() -> None:
-    rows, counts = postprocess(make_raw(5), decode, 0.3, 0.6)
+    rows, counts = postprocess(make_raw(5), decode, score_threshold=0.3, iou_threshold=0.6)
     for row, count in zip(rows, counts.tolist()):
         assert count > 10
         assert bool((row[:count, 4].diff() <= 0).all())
@@ -204,10 +214,10 @@ def test_scores_descend_and_stay_above_the_threshold() -> None:
 
 def test_a_picture_of_a_batch_is_as_if_alone() -> None:
     raw = make_raw(6)
-    rows, counts = postprocess(raw, decode, 0.2, 0.5, 50)
+    rows, counts = postprocess(raw, decode, score_threshold=0.2, iou_threshold=0.5, max_detections=50)
     for b in range(3):
         item = raw._replace(box_outputs=raw.box_outputs[b : b + 1], class_logits=raw.class_logits[b : b + 1])
-        alone, count = postprocess(item, decode, 0.2, 0.5, 50)
+        alone, count = postprocess(item, decode, score_threshold=0.2, iou_threshold=0.5, max_detections=50)
         assert torch.equal(alone[0], rows[b])
         assert torch.equal(count[0], counts[b])
 
@@ -219,9 +229,12 @@ def test_a_picture_of_a_batch_is_as_if_alone() -> None:
 )
 def test_the_shape_is_fixed_by_the_arguments(batch: int, points: int, most: int) -> None:
     raw = RawPredictions(
-        torch.zeros(batch, points, 4), torch.zeros(batch, points, 3), torch.zeros(points, 2), torch.ones(points)
+        torch.zeros(batch, points, 4),
+        torch.zeros(batch, points, 3),
+        points=torch.zeros(points, 2),
+        strides=torch.ones(points),
     )
-    rows, counts = postprocess(raw, decode, 0.9, 0.5, most)
+    rows, counts = postprocess(raw, decode, score_threshold=0.9, iou_threshold=0.5, max_detections=most)
     assert rows.shape == (batch, most, 6)
     assert counts.shape == (batch,)
     assert not rows.any()
@@ -231,14 +244,26 @@ def test_the_shape_is_fixed_by_the_arguments(batch: int, points: int, most: int)
 @pytest.mark.parametrize("wild", [float("nan"), float("inf")], ids=["NaN", "inf"])
 def test_rows_after_the_last_detection_are_zero_even_beside_a_wild_box(wild: float) -> None:
     """The surest candidate's box is not finite; it is kept, and the padding is still zeros."""
-    rows, counts = postprocess(raw_of([(0, 0, wild, 10), (50, 50, 60, 60)], [(3,), (2,)]), decode, 0.5, 0.5, 4)
+    rows, counts = postprocess(
+        raw_of([(0, 0, wild, 10), (50, 50, 60, 60)], [(3,), (2,)]),
+        decode,
+        score_threshold=0.5,
+        iou_threshold=0.5,
+        max_detections=4,
+    )
     assert counts.tolist() == [2]
     assert rows[0, 1, :4].tolist() == [50, 50, 60, 60]
     assert rows[0, 2:].tolist() == [[0.0] * 6] * 2
 
 
 def test_a_nan_logit_gives_no_detection() -> None:
-    rows, counts = postprocess(raw_of([(0, 0, 5, 5), (50, 50, 60, 60)], [(float("nan"),), (2,)]), decode, 0.5, 0.5, 2)
+    rows, counts = postprocess(
+        raw_of([(0, 0, 5, 5), (50, 50, 60, 60)], [(float("nan"),), (2,)]),
+        decode,
+        score_threshold=0.5,
+        iou_threshold=0.5,
+        max_detections=2,
+    )
     assert counts.tolist() == [1]
     assert rows[0, 0, :4].tolist() == [50, 50, 60, 60]
 
@@ -247,22 +272,31 @@ def test_a_nan_logit_gives_no_detection() -> None:
 def test_half_precision_gives_float32_rows(dtype: torch.dtype) -> None:
     raw = raw_of([(0, 0, 10, 10), (0, 0, 10, 9), (50, 50, 60, 60)], [(0, -9), (1, -9), (-9, 2)])
     half = raw._replace(box_outputs=raw.box_outputs.to(dtype), class_logits=raw.class_logits.to(dtype))
-    rows, counts = postprocess(half, decode, 0.4, 0.5, 4)
+    rows, counts = postprocess(half, decode, score_threshold=0.4, iou_threshold=0.5, max_detections=4)
     assert rows.dtype == torch.float32
-    assert torch.equal(rows, postprocess(raw, decode, 0.4, 0.5, 4)[0])  # these numbers are exact in both dtypes
+    assert torch.equal(
+        rows, postprocess(raw, decode, score_threshold=0.4, iou_threshold=0.5, max_detections=4)[0]
+    )  # these numbers are exact in both dtypes
     assert counts.tolist() == [2]
 
 
 def test_the_predictions_are_not_modified() -> None:
     raw = make_raw(7)
     before = [part.clone() for part in raw]
-    postprocess(raw, decode, 0.2, 0.5, 50, torch.tensor([True, False, True, True]))
+    postprocess(
+        raw,
+        decode,
+        score_threshold=0.2,
+        iou_threshold=0.5,
+        max_detections=50,
+        allowed=torch.tensor([True, False, True, True]),
+    )
     assert all(torch.equal(part, copy) for part, copy in zip(raw, before))
 
 
 def test_to_detections_drops_the_padding() -> None:
     rows = torch.tensor([[[1.0, 2, 3, 4, 0.9, 1], [5, 6, 7, 8, 0.5, 0], [0] * 6], [[0] * 6, [0] * 6, [0] * 6]])
-    first, second = to_detections(rows, torch.tensor([2, 0], dtype=torch.int32), ["cat", "dog"])
+    first, second = to_detections(rows, torch.tensor([2, 0], dtype=torch.int32), class_names=["cat", "dog"])
     assert first.boxes.tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
     np.testing.assert_array_equal(first.scores, np.array([0.9, 0.5], np.float32))
     assert first.labels.tolist() == [1, 0]
@@ -274,7 +308,7 @@ def test_to_detections_drops_the_padding() -> None:
 
 def test_to_detections_takes_what_postprocess_gives() -> None:
     raw = make_raw(8)
-    rows, counts = postprocess(raw, decode, 0.2, 0.5, 50)
-    found = to_detections(rows, counts, ["a", "b", "c", "d"])
+    rows, counts = postprocess(raw, decode, score_threshold=0.2, iou_threshold=0.5, max_detections=50)
+    found = to_detections(rows, counts, class_names=["a", "b", "c", "d"])
     assert [len(item) for item in found] == counts.tolist()
-    assert to_detections(rows[:0], counts[:0], ["a"]) == []
+    assert to_detections(rows[:0], counts[:0], class_names=["a"]) == []

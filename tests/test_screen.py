@@ -210,7 +210,7 @@ def test_the_words_are_those_that_the_libraries_use() -> None:
 
 
 def test_full_memory_in_training_names_its_flags(learnt: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*arguments: object) -> None:
+    def full(*arguments: object, **settings: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr("yolo_lite.engine.loop._backward", full)

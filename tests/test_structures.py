@@ -70,7 +70,7 @@ def test_letterbox_gives_the_odd_pixel_to_the_bottom_and_right(
 
 
 def test_stretch_fills_the_input_with_a_factor_for_each_side() -> None:
-    letterbox = Letterbox.fit((100, 200), (320, 320), "stretch")
+    letterbox = Letterbox.fit((100, 200), (320, 320), resize="stretch")
     assert letterbox.content_hw == (320, 320)
     assert letterbox.offset_xy == (0, 0)
     assert letterbox.scale_xy == (1.6, 3.2)  # 320 / 200 and 320 / 100
@@ -115,7 +115,7 @@ def test_a_painted_rectangle_lands_where_boxes_to_input_says(
     x1, y1, x2, y2 = width // 5, height // 4, width // 2, height - height // 10
     image = np.zeros((height, width, 3), np.uint8)
     image[y1:y2, x1:x2] = 255
-    letterbox = Letterbox.fit(original_hw, input_hw, resize)
+    letterbox = Letterbox.fit(original_hw, input_hw, resize=resize)
     made = letterbox.apply(image)
     assert made.shape == (*input_hw, 3)
     assert made.dtype == np.uint8
@@ -169,14 +169,14 @@ def test_letterbox_undo_returns_the_original_boxes(
     original_hw: tuple[int, int], input_hw: tuple[int, int], resize: str
 ) -> None:
     height, width = original_hw
-    letterbox = Letterbox.fit(original_hw, input_hw, resize)
+    letterbox = Letterbox.fit(original_hw, input_hw, resize=resize)
     corners = np.random.default_rng(height).uniform(0, 1, (20, 2, 2)) * [width, height]
     boxes = np.concatenate([corners.min(1), corners.max(1)], 1)
     mapped = letterbox.boxes_to_input(boxes)
     assert mapped.dtype == np.float32
     # float32 keeps 24 bits: half a step at 640 is 3e-5, which one over the factor makes larger in original pixels
     tolerance = 1e-4 / min(letterbox.scale_xy) + 1e-4
-    detections = Detections(mapped, np.linspace(1, 0, 20), np.zeros(20, int), NAMES)
+    detections = Detections(mapped, np.linspace(1, 0, 20), labels=np.zeros(20, int), class_names=NAMES)
     undone = letterbox.undo(detections)
     np.testing.assert_allclose(undone.boxes, boxes, atol=tolerance)
     np.testing.assert_array_equal(undone.scores, detections.scores)
@@ -206,7 +206,7 @@ def test_apply_does_not_modify_its_input(original_hw: tuple[int, int], input_hw:
     image = _noise(original_hw)
     before = image.copy()
     image.flags.writeable = False
-    Letterbox.fit(original_hw, input_hw, resize).apply(image)
+    Letterbox.fit(original_hw, input_hw, resize=resize).apply(image)
     np.testing.assert_array_equal(image, before)
 
 
@@ -219,7 +219,7 @@ def test_box_mappings_do_not_modify_their_input_and_keep_empty_empty() -> None:
     for mapping in (letterbox.boxes_to_input, letterbox.boxes_to_original):
         assert mapping([]).shape == (0, 4)
         assert mapping([]).dtype == np.float32
-    assert len(letterbox.undo(Detections([], [], [], NAMES))) == 0
+    assert len(letterbox.undo(Detections([], [], labels=[], class_names=NAMES))) == 0
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_letterbox_fit_refuses(
     original_hw: tuple[int, int], input_hw: tuple[int, int], resize: str, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        Letterbox.fit(original_hw, input_hw, resize)
+        Letterbox.fit(original_hw, input_hw, resize=resize)
 
 
 def test_apply_refuses_a_picture_of_another_size() -> None:
@@ -248,7 +248,7 @@ def test_apply_refuses_a_picture_of_another_size() -> None:
 
 def _three() -> Detections:
     boxes = [[0, 0, 10, 10], [5, 5, 20, 30], [1, 2, 3, 4]]
-    return Detections(np.array(boxes), np.array([0.75, 0.5, 0.25]), np.array([2, 0, 1]), NAMES)
+    return Detections(np.array(boxes), np.array([0.75, 0.5, 0.25]), labels=np.array([2, 0, 1]), class_names=NAMES)
 
 
 BOX = [0.0, 0.0, 1.0, 1.0]
@@ -276,18 +276,18 @@ BOX = [0.0, 0.0, 1.0, 1.0]
 )
 def test_detections_refuse(boxes: Any, scores: Any, labels: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Detections(boxes, scores, labels, NAMES)
+        Detections(boxes, scores, labels=labels, class_names=NAMES)
 
 
 def test_detections_accept_equal_scores_and_the_ends_of_the_range() -> None:
-    assert len(Detections([BOX] * 4, [1.0, 0.5, 0.5, 0.0], [0, 1, 2, 0], NAMES)) == 4
+    assert len(Detections([BOX] * 4, [1.0, 0.5, 0.5, 0.0], labels=[0, 1, 2, 0], class_names=NAMES)) == 4
 
 
 @pytest.mark.parametrize(
     "boxes", [[], np.zeros((0, 4)), np.zeros((0, 4), np.float64), np.zeros(0)], ids=["list", "array", "float64", "flat"]
 )
 def test_no_detections_are_arrays_of_length_0(boxes: Any) -> None:
-    empty = Detections(boxes, [], [], NAMES)
+    empty = Detections(boxes, [], labels=[], class_names=NAMES)
     assert (empty.boxes.shape, empty.scores.shape, empty.labels.shape) == ((0, 4), (0,), (0,))
     assert (empty.boxes.dtype, empty.scores.dtype, empty.labels.dtype) == (np.float32, np.float32, np.int64)
     assert len(empty) == 0
@@ -364,7 +364,14 @@ def _record(boxes: int, crowd: int = 0, unlabelled: tuple[int, ...] = ()) -> Ima
     total = boxes + crowd
     marks = np.array([False] * boxes + [True] * crowd, bool)
     return ImageRecord(
-        Path("a.jpg"), 1, (10, 10), np.ones((total, 4)), np.zeros(total, np.int64), marks, np.ones(total), unlabelled
+        Path("a.jpg"),
+        1,
+        hw=(10, 10),
+        boxes=np.ones((total, 4)),
+        labels=np.zeros(total, np.int64),
+        crowd=marks,
+        areas=np.ones(total),
+        unlabelled=unlabelled,
     )
 
 
@@ -394,7 +401,12 @@ def _record(boxes: int, crowd: int = 0, unlabelled: tuple[int, ...] = ()) -> Ima
     ],
 )
 def test_summary_counts(records: list[ImageRecord], names: tuple[str, ...], dropped: int, text: str) -> None:
-    assert DetectionSet(tuple(records), names, tuple(range(len(names))), "here", dropped).summary() == text
+    assert (
+        DetectionSet(
+            tuple(records), names, category_ids=tuple(range(len(names))), source="here", dropped=dropped
+        ).summary()
+        == text
+    )
 
 
 # Imports

@@ -20,7 +20,7 @@ def _grey(hw: tuple[int, int] = (200, 300)) -> npt.NDArray[np.uint8]:
 
 def _found(*boxes: Any, names: tuple[str, ...] = ("cat", "dog"), labels: tuple[int, ...] | None = None) -> Detections:
     scores = np.linspace(0.9, 0.5, len(boxes))
-    return Detections(np.array(boxes), scores, np.array(labels or [0] * len(boxes)), names)
+    return Detections(np.array(boxes), scores, labels=np.array(labels or [0] * len(boxes)), class_names=names)
 
 
 def _border(image: npt.NDArray[np.uint8], box: tuple[int, int, int, int]) -> npt.NDArray[np.uint8]:
@@ -65,7 +65,7 @@ def test_draw_detections_accepts_views_and_read_only_pictures() -> None:
 
 def test_no_detections_leave_a_copy_of_the_picture() -> None:
     image = np.random.default_rng(0).integers(0, 256, (50, 60, 3)).astype(np.uint8)
-    made = draw_detections(image, Detections([], [], [], ("cat",)))
+    made = draw_detections(image, Detections([], [], labels=[], class_names=("cat",)))
     np.testing.assert_array_equal(made, image)
     assert not np.shares_memory(image, made)
 

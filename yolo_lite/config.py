@@ -337,7 +337,7 @@ def config_from_dict(values: Mapping[str, Any], source: str) -> Config:
     values = dict(values)
     if values.get("augment") in ("none", None) and "augment" in values:
         values["augment"] = NO_AUGMENTATION
-    config = _build(Config, values, "", source)
+    config = _build(Config, values, prefix="", source=source)
     assert isinstance(config, Config)
     if config.classifier.model == "none":
         check_image_size(config.input.image_size)
@@ -379,7 +379,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _build(cls: type, values: Any, prefix: str, source: str) -> Any:
+def _build(cls: type, values: Any, *, prefix: str, source: str) -> Any:
     if not isinstance(values, Mapping):
         raise InputError(
             f"{source}: {prefix.rstrip('.') or 'the file'!r} must be a section of keys, got {short(values)}"
@@ -392,10 +392,10 @@ def _build(cls: type, values: Any, prefix: str, source: str) -> Any:
             name = key if isinstance(key, str) and len(key) <= 80 else short(key)
             raise InputError(f"{source}: unknown key '{prefix}{name}'{_suggestion(name, prefix)}")
         if dataclasses.is_dataclass(types[key]):
-            arguments[key] = _build(typing.cast(type, types[key]), value, f"{prefix}{key}.", source)
+            arguments[key] = _build(typing.cast(type, types[key]), value, prefix=f"{prefix}{key}.", source=source)
         else:
-            arguments[key] = _convert(value, types[key], f"{prefix}{key}", source)
-            _check_range(arguments[key], fields[key], f"{prefix}{key}", source)
+            arguments[key] = _convert(value, types[key], key=f"{prefix}{key}", source=source)
+            _check_range(arguments[key], fields[key], key=f"{prefix}{key}", source=source)
     return cls(**arguments)
 
 
@@ -410,7 +410,7 @@ def _suggestion(key: str, prefix: str) -> str:
     return f"; did you mean '{near[0]}'?" if near else f"; it knows {', '.join(siblings)}"
 
 
-def _convert(value: Any, expected: Any, key: str, source: str) -> Any:
+def _convert(value: Any, expected: Any, *, key: str, source: str) -> Any:
     origin, inner = typing.get_origin(expected), typing.get_args(expected)
     if hasattr(value, "tolist"):  # a number or an array of NumPy's or torch's
         value = value.tolist()
@@ -424,7 +424,7 @@ def _convert(value: Any, expected: Any, key: str, source: str) -> Any:
             raise InputError(f"{source}: '{key}' must be a list of {count} {inner[0].__name__}s, got {short(value)}")
         if len(value) > _MOST_ENTRIES:
             raise InputError(f"{source}: '{key}' has {len(value):,} entries, more than {_MOST_ENTRIES:,}")
-        return tuple(_convert(item, inner[0], key, source) for item in value)
+        return tuple(_convert(item, inner[0], key=key, source=source) for item in value)
     if expected is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:
             return float(value)  # YAML reads 1e-3 as text
@@ -442,7 +442,7 @@ def _convert(value: Any, expected: Any, key: str, source: str) -> Any:
     return value
 
 
-def _check_range(value: Any, item: dataclasses.Field[Any], key: str, source: str) -> None:
+def _check_range(value: Any, item: dataclasses.Field[Any], *, key: str, source: str) -> None:
     low, high = item.metadata.get("minimum", -math.inf), item.metadata.get("maximum", math.inf)
     for number in value if isinstance(value, tuple) else (value,):
         if not isinstance(number, int | float):

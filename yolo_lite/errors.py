@@ -40,7 +40,7 @@ def suggest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else f"known: {some(known) or 'none'}"
 
 
-def counted(number: int, noun: str, plural: str | None = None) -> str:
+def counted(number: int, noun: str, *, plural: str | None = None) -> str:
     """Return a number with its noun in agreement: "1 epoch", "2 epochs", "1,200 boxes" (give "boxes" as the plural).
 
     Example:

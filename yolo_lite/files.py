@@ -201,7 +201,7 @@ def give_back(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, why: str, say: Callable[[str], None] = lambda line: None) -> Iterator[None]:
+def locked(folder: Path, why: str, *, say: Callable[[str], None] = lambda line: None) -> Iterator[None]:
     """Keep a folder to this `with` block, against other processes and other blocks of this one.
 
     The system drops the lock when the process ends, however that comes about; the file that carries it is removed.

@@ -18,6 +18,7 @@ CANDIDATES = 2000  # (point, class) pairs a picture that enter the suppression
 def postprocess(
     raw: RawPredictions,
     decode: Decode,
+    *,
     score_threshold: float,
     iou_threshold: float,
     max_detections: int = 300,
@@ -48,18 +49,25 @@ def postprocess(
     boxes = decode(raw, flat // max(classes, 1)).float()
     labels = flat % max(classes, 1)
     scores = logits.sigmoid().masked_fill(logits == float("-inf"), float("-inf"))  # masked even below threshold 0
-    indices, counts = nms_padded(boxes, scores, labels, iou_threshold, score_threshold, max_detections)
+    indices, counts = nms_padded(
+        boxes,
+        scores,
+        labels=labels,
+        iou_threshold=iou_threshold,
+        score_threshold=score_threshold,
+        max_detections=max_detections,
+    )
     rows = torch.cat([boxes, scores.unsqueeze(-1), labels.unsqueeze(-1).float()], -1)
     rows = F.pad(rows, (0, 0, 0, 1))  # a last row of zeros, for the places that stay empty
     places = torch.where(indices < 0, rows.shape[1] - 1, indices)
     return rows.gather(1, places.unsqueeze(-1).expand(-1, -1, 6)), counts
 
 
-def to_detections(rows: Tensor, counts: Tensor, class_names: Sequence[str]) -> list[Detections]:
+def to_detections(rows: Tensor, counts: Tensor, *, class_names: Sequence[str]) -> list[Detections]:
     """Return what `postprocess` chose as one Detections a picture, in input pixels."""
     names = tuple(class_names)
     found = []
     for row, count in zip(rows.cpu().numpy(), counts.cpu().tolist()):
         row = row[:count]
-        found.append(Detections(row[:, :4], row[:, 4], row[:, 5].astype("int64"), names))
+        found.append(Detections(row[:, :4], row[:, 4], labels=row[:, 5].astype("int64"), class_names=names))
     return found

@@ -47,7 +47,7 @@ class Letterbox:
     offset_xy: tuple[int, int]  # of its upper left corner, input pixels
 
     @classmethod
-    def fit(cls, original_hw: tuple[int, int], input_hw: tuple[int, int], resize: str = "letterbox") -> Letterbox:
+    def fit(cls, original_hw: tuple[int, int], input_hw: tuple[int, int], *, resize: str = "letterbox") -> Letterbox:
         """Fit a picture of size (height, width) into an input of size (height, width).
 
         Raises:
@@ -56,12 +56,17 @@ class Letterbox:
         if min(*original_hw, *input_hw) <= 0:
             raise ValueError(f"sizes must be positive, got {original_hw} and {input_hw} (height, width)")
         if resize == "stretch":
-            return cls(original_hw, input_hw, input_hw, (0, 0))
+            return cls(original_hw, input_hw, content_hw=input_hw, offset_xy=(0, 0))
         if resize != "letterbox":
             raise ValueError(f"resize must be 'letterbox' or 'stretch', got {resize!r}")
         scale = min(input_hw[0] / original_hw[0], input_hw[1] / original_hw[1])
         height, width = (max(1, min(side, round(scale * old))) for side, old in zip(input_hw, original_hw))
-        return cls(original_hw, input_hw, (height, width), ((input_hw[1] - width) // 2, (input_hw[0] - height) // 2))
+        return cls(
+            original_hw,
+            input_hw,
+            content_hw=(height, width),
+            offset_xy=((input_hw[1] - width) // 2, (input_hw[0] - height) // 2),
+        )
 
     @property
     def scale_xy(self) -> tuple[float, float]:
@@ -93,7 +98,10 @@ class Letterbox:
     def undo(self, detections: Detections) -> Detections:
         """Return detections in original pixels from detections in input pixels."""
         return Detections(
-            self.boxes_to_original(detections.boxes), detections.scores, detections.labels, detections.class_names
+            self.boxes_to_original(detections.boxes),
+            detections.scores,
+            labels=detections.labels,
+            class_names=detections.class_names,
         )
 
     @property
@@ -174,7 +182,9 @@ class Detections:
 
     def __getitem__(self, index: int | slice | npt.NDArray[Any] | list[int]) -> Detections:
         chosen = _chosen(index, len(self))
-        return Detections(self.boxes[chosen], self.scores[chosen], self.labels[chosen], self.class_names)
+        return Detections(
+            self.boxes[chosen], self.scores[chosen], labels=self.labels[chosen], class_names=self.class_names
+        )
 
     @property
     def names(self) -> list[str]:
@@ -311,18 +321,18 @@ class DetectionSet:
         unknown = sum(
             len(record.unlabelled) == len(self.class_names) and not len(record.boxes) for record in self.records
         )
-        text = f"{counted(len(self.records), 'image')}, {counted(boxes, 'box', 'boxes')}"
-        text += f", {counted(len(self.class_names), 'class', 'classes')}"
+        text = f"{counted(len(self.records), 'image')}, {counted(boxes, 'box', plural='boxes')}"
+        text += f", {counted(len(self.class_names), 'class', plural='classes')}"
         if empty > unknown:
             text += f"; {counted(empty - unknown, 'image')} without objects kept as background"
         if crowd:
-            text += f"; {counted(crowd, 'crowd box', 'crowd boxes')} ignored in training"
+            text += f"; {counted(crowd, 'crowd box', plural='crowd boxes')} ignored in training"
         if partly > unknown:
             text += f"; {counted(partly - unknown, 'image')} labelled for some classes only"
         if unknown:
             text += f"; {counted(unknown, 'image')} without labels"
         if self.dropped:
-            text += f"; {counted(self.dropped, 'box', 'boxes')} without area dropped"
+            text += f"; {counted(self.dropped, 'box', plural='boxes')} without area dropped"
         return text
 
 
@@ -357,7 +367,7 @@ class ClassificationSet:
         counts = np.bincount([record.label for record in self.records], minlength=len(self.class_names))
         told = ", ".join(f"{name} ({count:,})" for name, count in list(zip(self.class_names, counts))[:12])
         more = f" and {len(self.class_names) - 12} more" if len(self.class_names) > 12 else ""
-        return f"{counted(len(self.records), 'picture')}, {counted(len(self.class_names), 'class', 'classes')}: {told}{more}"
+        return f"{counted(len(self.records), 'picture')}, {counted(len(self.class_names), 'class', plural='classes')}: {told}{more}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -379,7 +389,7 @@ class Classification:
         object.__setattr__(self, "scores", _floats(self.scores, "scores"))
         object.__setattr__(self, "class_names", _names(self.class_names))
         if not self.class_names or self.scores.shape != (len(self.class_names),):
-            expected = f"one for each of {counted(len(self.class_names), 'class', 'classes')}"
+            expected = f"one for each of {counted(len(self.class_names), 'class', plural='classes')}"
             raise InputError(f"scores must be {expected}, got shape {list(self.scores.shape)}")
 
     @property
@@ -453,7 +463,7 @@ class Batch(NamedTuple):
             pairs = pairs[(pairs[:, 0] >= start) & (pairs[:, 0] < stop)]
             pairs = pairs - pairs.new_tensor([start, 0])
         images, boxes, labels, positions = (whole[start:stop] for whole in self[:4])
-        return Batch(images, boxes, labels, positions, pairs)
+        return Batch(images, boxes, labels=labels, positions=positions, unlabelled=pairs)
 
 
 class RawPredictions(NamedTuple):

@@ -35,16 +35,16 @@ def draw_detections(image: Image, detections: Detections, *, font: Path | None =
     draw = ImageDraw.Draw(canvas)
     short = min(image.shape[:2])
     width = max(2, round(short / 200))
-    letters = _Letters(max(11, round(short / 28)), detections.class_names, font)
+    letters = _Letters(max(11, round(short / 28)), detections.class_names, font=font)
     for one in list(detections)[::-1]:
         colour = class_colour(int(one.labels[0]))
         left, top, right, bottom = (float(value) for value in one.boxes[0])
         draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour, width=width)
-        letters.draw_plate(canvas, f"{one.names[0]} {one.scores[0]:.0%}", (left, top), colour)
+        letters.draw_plate(canvas, f"{one.names[0]} {one.scores[0]:.0%}", corner=(left, top), colour=colour)
     return np.array(canvas)
 
 
-def save_picture(picture: PillowImage.Image, path: Path, quality: int = 75) -> None:
+def save_picture(picture: PillowImage.Image, path: Path, *, quality: int = 75) -> None:
     """Write a picture as its suffix says, encoded in memory: Pillow does not see that a disk is full.
 
     Raises:
@@ -81,11 +81,11 @@ def plot_results(rows: Sequence[Mapping[str, float]], path: Path) -> None:
         axes.grid(alpha=0.3)
         if len(names) > 1:
             axes.legend()
-    _save_figure(figure, path, 100)
+    _save_figure(figure, path, dpi=100)
 
 
 def plot_confusion(
-    matrix: npt.NDArray[np.int64], class_names: Sequence[str], path: Path, *, font: Path | None = None
+    matrix: npt.NDArray[np.int64], class_names: Sequence[str], *, path: Path, font: Path | None = None
 ) -> None:
     """Draw a confusion matrix [C, C] into a PNG: rows what pictures are, columns what they were called, shaded by row."""
     from matplotlib.figure import Figure
@@ -104,11 +104,11 @@ def plot_confusion(
             if matrix[row, column]:
                 colour = "white" if shares[row, column] > 0.5 else "black"
                 axes.text(column, row, f"{matrix[row, column]:,}", ha="center", va="center", color=colour, fontsize=8)
-    _save_figure(figure, path, 100, font)
+    _save_figure(figure, path, dpi=100, font=font)
 
 
 def draw_classifications(
-    examples: Iterable[tuple[Image, Classification, str]], path: Path, columns: int = 6, *, font: Path | None = None
+    examples: Iterable[tuple[Image, Classification, str]], path: Path, *, columns: int = 6, font: Path | None = None
 ) -> None:
     """Draw pictures in a grid into a PNG, each with what it was called and, in red, what it is where that was wrong."""
     from matplotlib.figure import Figure
@@ -124,11 +124,11 @@ def draw_classifications(
         axes.set_title(text, color=colour, fontsize=9, parse_math=False)
     for axes in figure.axes:
         axes.axis("off")
-    _save_figure(figure, path, 100, font)
+    _save_figure(figure, path, dpi=100, font=font)
 
 
 def draw_filters(
-    image: Image, made: Mapping[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]], path: Path
+    image: Image, made: Mapping[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]], *, path: Path
 ) -> None:
     """Draw a picture, its channels, and each kernel beside what it made of the picture, into a PNG."""
     from matplotlib.figure import Figure
@@ -151,11 +151,11 @@ def draw_filters(
         right.imshow(np.clip(shown, 0, 255), cmap="gray", vmin=0, vmax=255)
     for one in figure.axes:
         one.axis("off")
-    _save_figure(figure, path, 90)
+    _save_figure(figure, path, dpi=90)
 
 
 def draw_maps(
-    name: str, maps: npt.NDArray[np.float32], kernels: npt.NDArray[np.float32] | None, path: Path, most: int = 32
+    name: str, maps: npt.NDArray[np.float32], *, kernels: npt.NDArray[np.float32] | None, path: Path, most: int = 32
 ) -> None:
     """Draw up to `most` kernels [outputs, inputs, k, k] of a layer, in colour where they see three channels, and its maps."""
     from matplotlib.figure import Figure
@@ -174,10 +174,10 @@ def draw_maps(
         one.imshow(values, cmap="viridis")
     for one in figure.axes:
         one.axis("off")
-    _save_figure(figure, path, 90)
+    _save_figure(figure, path, dpi=90)
 
 
-def draw_grids(image: Image, grids: Sequence[GridView], path: Path) -> None:
+def draw_grids(image: Image, grids: Sequence[GridView], *, path: Path) -> None:
     """Draw what a detector's grids make of a picture: a row for each, with cells, classes, boxes before and after NMS.
 
     Args:
@@ -213,7 +213,7 @@ def draw_grids(image: Image, grids: Sequence[GridView], path: Path) -> None:
         titles = (
             f"{rows} x {columns} cells of {grid.stride} pixels, {counted(int(grid.responsible.sum()), 'responsible cell')}",
             "likeliest class of each cell",
-            f"{counted(len(grid.before), 'box', 'boxes')} before suppression",
+            f"{counted(len(grid.before), 'box', plural='boxes')} before suppression",
             f"{len(grid.after)} after",
         )
         for axes, title in zip(row, titles):
@@ -223,11 +223,11 @@ def draw_grids(image: Image, grids: Sequence[GridView], path: Path) -> None:
     patches = [Patch(color=np.array(class_colour(label)) / 255, label=names[label]) for label in sorted(shown)[:16]]
     if patches:
         figure.legend(handles=patches, loc="outside lower center", ncols=8)
-    _save_figure(figure, path, 90)
+    _save_figure(figure, path, dpi=90)
 
 
 def draw_attention(
-    image: Image, attention: npt.NDArray[np.float32], box: Sequence[float] | None, title: str, path: Path
+    image: Image, attention: npt.NDArray[np.float32], *, box: Sequence[float] | None, title: str, path: Path
 ) -> None:
     """Draw a picture, and beside it the same under a map [h, w], from 0 to 1, of where a network looked.
 
@@ -257,10 +257,10 @@ def draw_attention(
     left.set_title("the input", fontsize=10)
     right.set_title(title, fontsize=10, parse_math=False)
     figure.colorbar(heat, ax=(left, right), shrink=0.8)
-    _save_figure(figure, path, 90)
+    _save_figure(figure, path, dpi=90)
 
 
-def _save_figure(figure: Figure, path: Path, dpi: int, font: Path | None = None) -> None:
+def _save_figure(figure: Figure, path: Path, *, dpi: int, font: Path | None = None) -> None:
     """Write a figure as its suffix says, in the way of save_picture; letters come from the fonts of draw_detections."""
     from matplotlib.text import Text
 
@@ -290,11 +290,11 @@ def _families(paths: Sequence[Path]) -> list[str]:
 class _Letters:
     """Writes texts of one size on plates, each letter in the first font that has it."""
 
-    def __init__(self, size: int, texts: Iterable[str], font: Path | None = None) -> None:
+    def __init__(self, size: int, texts: Iterable[str], *, font: Path | None = None) -> None:
         self._size, self._fonts = size, _fonts_for(tuple(texts), font)
 
     def draw_plate(
-        self, canvas: PillowImage.Image, text: str, corner: tuple[float, float], colour: tuple[int, int, int]
+        self, canvas: PillowImage.Image, text: str, *, corner: tuple[float, float], colour: tuple[int, int, int]
     ) -> None:
         """Write on a plate above the box, or inside it where there is no room above."""
         draw = ImageDraw.Draw(canvas)
@@ -305,7 +305,7 @@ class _Letters:
         y = corner[1] - height if corner[1] >= height else max(0.0, min(corner[1], canvas.height - height))
         draw.rectangle((x, y, x + width, y + height), fill=colour)
         dark = (0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]) < 140
-        _write(canvas, (x + 3 - left, y + 3 - top), parts, "white" if dark else "black")
+        _write(canvas, (x + 3 - left, y + 3 - top), parts=parts, fill="white" if dark else "black")
 
 
 _Parts = Sequence[tuple[str, SizedFont]]
@@ -325,7 +325,7 @@ def _extent(draw: ImageDraw.ImageDraw, parts: _Parts) -> tuple[float, float, flo
     return 0.0, top, sum(advance for _, advance in boxes), bottom
 
 
-def _write(canvas: PillowImage.Image, start: tuple[float, float], parts: _Parts, fill: str) -> None:
+def _write(canvas: PillowImage.Image, start: tuple[float, float], *, parts: _Parts, fill: str) -> None:
     """Write a text, in the way of `_extent`."""
     draw = ImageDraw.Draw(canvas)
     if len(parts) <= 1 and all(font.scale == 1 for _, font in parts):
@@ -337,11 +337,11 @@ def _write(canvas: PillowImage.Image, start: tuple[float, float], parts: _Parts,
         if sized_font.scale == 1:
             draw.text((x, y), part, fill=fill, font=sized_font.font, anchor="ls", embedded_color=True)
         else:
-            _paste(canvas, (x, y), part, sized_font)
+            _paste(canvas, (x, y), text=part, sized_font=sized_font)
         x += _advance(part, sized_font)
 
 
-def _paste(canvas: PillowImage.Image, start: tuple[float, float], text: str, sized_font: SizedFont) -> None:
+def _paste(canvas: PillowImage.Image, start: tuple[float, float], *, text: str, sized_font: SizedFont) -> None:
     """Write letters of bitmaps, such as emoji in colour, at the one size that their font has, and shrink them."""
     left, top, right, bottom = (round(value / sized_font.scale) for value in _box(text, sized_font))
     layer = PillowImage.new("RGBA", (max(1, right - left), max(1, bottom - top)))
@@ -371,7 +371,7 @@ _CELL = 320  # pixels, the side of a sheet's cells
 _GAP = 4
 
 
-def draw_sheet(pictures: Sequence[SheetPicture], path: Path, columns: int = 4, *, font: Path | None = None) -> None:
+def draw_sheet(pictures: Sequence[SheetPicture], path: Path, *, columns: int = 4, font: Path | None = None) -> None:
     """Draw pictures with boxes and texts side by side into a picture file, each fitted to a square of 320 pixels.
 
     Args:
@@ -388,7 +388,7 @@ def draw_sheet(pictures: Sequence[SheetPicture], path: Path, columns: int = 4, *
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
     step = _CELL + _GAP
-    letters = _Letters(11, (text for picture in pictures for text in picture.texts), font)
+    letters = _Letters(11, (text for picture in pictures for text in picture.texts), font=font)
     sheet = PillowImage.new("RGB", (columns * step - _GAP, rows * step - _GAP), "white")
     for number, picture in enumerate(pictures):
         sheet.paste(_cell(picture, letters), (number % columns * step, number // columns * step))
@@ -406,17 +406,17 @@ def _cell(picture: SheetPicture, letters: _Letters) -> PillowImage.Image:
         left, top, right, bottom = boxes[i].tolist()
         colour = class_colour(int(picture.labels[i]))
         draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour, width=2)
-        letters.draw_plate(canvas, picture.texts[i], (left, top), colour)
+        letters.draw_plate(canvas, picture.texts[i], corner=(left, top), colour=colour)
     return canvas
 
 
 def plot_stats(
     counts: Mapping[str, Sequence[int]],
     class_names: Sequence[str],
+    *,
     sides: Mapping[str, npt.NDArray[np.float64]],
     centres: npt.NDArray[np.float64],
     path: Path,
-    *,
     font: Path | None = None,
 ) -> None:
     """Draw what a data set holds into a PNG: objects of each class, their sizes, and where in the picture they lie.
@@ -456,4 +456,4 @@ def plot_stats(
     for axes in (bars, sizes):
         axes.grid(alpha=0.3)
         axes.legend()
-    _save_figure(figure, path, 100, font)
+    _save_figure(figure, path, dpi=100, font=font)

@@ -60,7 +60,7 @@ def test_colours_alone_change_no_box_and_give_no_warning(monkeypatch: pytest.Mon
     warnings.simplefilter("error")
     with monkeypatch.context() as patch:  # pytest uses it too
         patch.setattr(warnings, "catch_warnings", lambda *_, **__: pytest.fail("the filters are swapped"))
-        augmenter = Augmenter(_config(hue=0.1, value=0.5), INPUT, "stretch")
+        augmenter = Augmenter(_config(hue=0.1, value=0.5), INPUT, resize="stretch")
     sample = _painted(INPUT, (10, 20, 70, 60))
     made = augmenter(lambda _: sample, 0, 1, np.random.default_rng(0), True)
     np.testing.assert_allclose(made.boxes, sample.boxes, atol=1e-4)
@@ -87,9 +87,9 @@ def test_augment_none_is_exactly_the_letterbox(hw: tuple[int, int], resize: str,
     image = generator.integers(0, 256, (*hw, 3)).astype(np.uint8)
     boxes = np.array([[3, 4, 30, 40], [0, 0, hw[1], hw[0]], [10.25, 20.5, 11.5, 22]], np.float32)
     sample = Labelled(image, boxes, np.array([2, 0, 1]))
-    augmenter = Augmenter(config_from_dict({"augment": "none"}, "test").augment, INPUT, resize)
+    augmenter = Augmenter(config_from_dict({"augment": "none"}, "test").augment, INPUT, resize=resize)
     made = augmenter(lambda index: sample, 0, 1, generator, strong)
-    letterbox = Letterbox.fit(hw, INPUT, resize)
+    letterbox = Letterbox.fit(hw, INPUT, resize=resize)
     np.testing.assert_array_equal(made.image, letterbox.apply(image))
     np.testing.assert_array_equal(made.boxes, letterbox.boxes_to_input(boxes))
     np.testing.assert_array_equal(made.labels, [2, 0, 1])
@@ -99,7 +99,7 @@ def test_fit_clips_boxes_to_the_picture_and_keeps_all_of_them() -> None:
     """Factor 128 / 100 = 1.28, content 64 x 128, offset (96 - 64) / 2 = 16."""
     boxes = np.array([[-10, -10, 50, 25], [90, 40, 120, 60], [0, 0, 100, 50]], np.float32)
     sample = Labelled(np.zeros((50, 100, 3), np.uint8), boxes, np.array([0, 1, 2]))
-    made = fit(sample, INPUT, "letterbox")
+    made = fit(sample, INPUT, resize="letterbox")
     np.testing.assert_allclose(made.boxes, [[0, 16, 64, 48], [115.2, 67.2, 128, 80], [0, 16, 128, 80]], atol=1e-4)
     assert made.labels.tolist() == [0, 1, 2]
     assert boxes[0].tolist() == [-10, -10, 50, 25]
@@ -120,7 +120,7 @@ def test_fit_clips_boxes_to_the_picture_and_keeps_all_of_them() -> None:
     ],
 )
 def test_the_box_encloses_the_painted_rectangle(changes: dict[str, object], strong: bool, resize: str) -> None:
-    augmenter = Augmenter(_config(**changes, min_visibility=0), INPUT, resize)
+    augmenter = Augmenter(_config(**changes, min_visibility=0), INPUT, resize=resize)
     kept = 0
     for seed in range(30):
         generator = np.random.default_rng(seed)
@@ -139,7 +139,7 @@ def test_the_box_encloses_the_painted_rectangle(changes: dict[str, object], stro
 def test_flip_mirrors_left_and_right_only() -> None:
     """In an input as large as the picture, x becomes 128 - x."""
     sample = _painted(INPUT, (10, 20, 50, 70))
-    augmenter = Augmenter(_config(flip=1), INPUT, "letterbox")
+    augmenter = Augmenter(_config(flip=1), INPUT, resize="letterbox")
     made = augmenter(lambda index: sample, 0, 1, np.random.default_rng(0), True)
     np.testing.assert_array_equal(made.image, sample.image[:, ::-1])
     np.testing.assert_allclose(made.boxes, [[78, 20, 118, 70]], atol=1e-3)
@@ -148,14 +148,14 @@ def test_flip_mirrors_left_and_right_only() -> None:
 def test_flip_happens_as_often_as_it_should() -> None:
     """Of 200 draws with probability 0.25, 50 are expected, give or take four deviations of sqrt(200 / 4 * 3 / 4) = 6."""
     sample = _painted(INPUT, (10, 20, 50, 70))
-    augmenter = Augmenter(_config(flip=0.25), INPUT, "letterbox")
+    augmenter = Augmenter(_config(flip=0.25), INPUT, resize="letterbox")
     made = [augmenter(lambda index: sample, 0, 1, np.random.default_rng(seed), True) for seed in range(200)]
     assert 26 <= sum(one.boxes[0, 0] > 50 for one in made) <= 74
 
 
 def test_scale_and_shift_stay_in_their_ranges_and_use_them() -> None:
     sample = _painted(INPUT, (48, 36, 80, 60))  # 32 x 24 around the middle: never cut
-    augmenter = Augmenter(_config(scale=[0.5, 1.5], translate=0.1), INPUT, "letterbox")
+    augmenter = Augmenter(_config(scale=[0.5, 1.5], translate=0.1), INPUT, resize="letterbox")
     made = [augmenter(lambda index: sample, 0, 1, np.random.default_rng(seed), True).boxes[0] for seed in range(100)]
     widths = np.array([box[2] - box[0] for box in made]) / 32
     shifts = np.array([(box[0] + box[2]) / 2 - 64 for box in made]) / 128
@@ -171,7 +171,7 @@ def test_scale_and_shift_stay_in_their_ranges_and_use_them() -> None:
 def test_scale_is_one_factor_for_both_sides() -> None:
     """The rectangle is 32 wide and 24 high; one pixel of error on 12, the smallest height, is a twelfth."""
     sample = _painted(INPUT, (48, 36, 80, 60))
-    augmenter = Augmenter(_config(scale=[0.5, 1.5]), INPUT, "letterbox")
+    augmenter = Augmenter(_config(scale=[0.5, 1.5]), INPUT, resize="letterbox")
     for seed in range(30):
         x1, y1, x2, y2 = augmenter(lambda index: sample, 0, 1, np.random.default_rng(seed), True).boxes[0]
         assert (x2 - x1) / (y2 - y1) == pytest.approx(32 / 24, rel=1 / 12)
@@ -179,7 +179,7 @@ def test_scale_is_one_factor_for_both_sides() -> None:
 
 def test_the_last_epochs_scale_little() -> None:
     sample = _painted(INPUT, (48, 36, 80, 60))
-    augmenter = Augmenter(_config(scale=[0.5, 1.5], mosaic=1), INPUT, "letterbox")
+    augmenter = Augmenter(_config(scale=[0.5, 1.5], mosaic=1), INPUT, resize="letterbox")
     for seed in range(30):
         box = augmenter(lambda index: sample, 0, 1, np.random.default_rng(seed), False).boxes[0]
         assert 0.9 - 0.04 <= (box[2] - box[0]) / 32 <= 1.1 + 0.04  # one pixel in 32 is 0.03
@@ -187,7 +187,7 @@ def test_the_last_epochs_scale_little() -> None:
 
 def test_a_scale_range_that_excludes_little_scaling_is_kept_in_the_last_epochs() -> None:
     sample = _painted(INPUT, (48, 36, 80, 60))
-    augmenter = Augmenter(_config(scale=[1.3, 1.5]), INPUT, "letterbox")
+    augmenter = Augmenter(_config(scale=[1.3, 1.5]), INPUT, resize="letterbox")
     for seed in range(10):
         box = augmenter(lambda index: sample, 0, 1, np.random.default_rng(seed), False).boxes[0]
         assert 1.3 - 0.04 <= (box[2] - box[0]) / 32 <= 1.5 + 0.04
@@ -197,7 +197,7 @@ def test_a_box_of_which_too_little_stays_is_dropped() -> None:
     """Twice as large, the picture's middle half stays: of a box 0..40 of 128 wide, only 32..40, a fifth, is left."""
     sample = _painted(INPUT, (0, 24, 40, 72))
     for min_visibility, count in ((0.1, 1), (0.3, 0)):
-        augmenter = Augmenter(_config(scale=[2, 2], min_visibility=min_visibility), INPUT, "letterbox")
+        augmenter = Augmenter(_config(scale=[2, 2], min_visibility=min_visibility), INPUT, resize="letterbox")
         made = augmenter(lambda index: sample, 0, 1, np.random.default_rng(0), True)
         assert len(made.boxes) == len(made.labels) == count
         if count:
@@ -208,7 +208,7 @@ def test_a_box_of_which_too_little_stays_is_dropped() -> None:
 def test_what_is_uncovered_is_grey(changes: dict[str, object]) -> None:
     """A white picture: every pixel is white, 114, or on the line between them."""
     sample = _painted(INPUT, (0, 0, 128, 96))
-    augmenter = Augmenter(_config(**changes), INPUT, "letterbox")
+    augmenter = Augmenter(_config(**changes), INPUT, resize="letterbox")
     for seed in range(5):
         image = augmenter(lambda index: sample, 0, 1, np.random.default_rng(seed), True).image
         assert (image.min(), image.max()) == (114, 255)
@@ -218,7 +218,7 @@ def test_what_is_uncovered_is_grey(changes: dict[str, object]) -> None:
 
 def test_labels_stay_with_their_boxes() -> None:
     """Four rectangles of four colours in one picture: each label must find its colour under its box."""
-    augmenter = Augmenter(_config(scale=[0.5, 1.5], translate=0.3, flip=0.5), INPUT, "letterbox")
+    augmenter = Augmenter(_config(scale=[0.5, 1.5], translate=0.3, flip=0.5), INPUT, resize="letterbox")
     image = np.zeros((*INPUT, 3), np.uint8)
     boxes = [(5, 5, 40, 35), (70, 10, 120, 40), (10, 55, 50, 90), (80, 60, 110, 80)]
     for colour, (x1, y1, x2, y2) in zip(COLOURS, boxes):
@@ -252,7 +252,7 @@ def test_mosaic_boxes_enclose_the_painted_rectangles(scale: tuple[float, float],
     for seed in range(40):
         generator = np.random.default_rng(seed)
         samples = [_random(generator, colour, label) for label, colour in enumerate(COLOURS)]
-        kept += _check_mosaic(mosaic(samples, INPUT, scale, generator, resize))
+        kept += _check_mosaic(mosaic(samples, INPUT, scale=scale, generator=generator, resize=resize))
     assert kept > 0.6 * 40 * 4
 
 
@@ -261,7 +261,7 @@ def test_mosaic_drops_only_boxes_of_which_less_than_a_tenth_is_left() -> None:
     for seed in range(60):
         generator = np.random.default_rng(seed)
         samples = [_painted((100, 100), (2, 2, 30, 30), colour, label) for label, colour in enumerate(COLOURS)]
-        made = mosaic(samples, INPUT, (1, 1), generator)
+        made = mosaic(samples, INPUT, scale=(1, 1), generator=generator)
         for label in set(range(4)) - set(made.labels.tolist()):
             dropped += 1
             # 28 * 0.96 = 26.9 wide in the input, where the side of 100 becomes 96: 723 pixels, of which a tenth is 72
@@ -276,7 +276,7 @@ def test_mosaic_lays_its_pictures_around_a_point_of_the_middle_half() -> None:
     samples = [_painted(INPUT, (0, 0, 128, 96), colour) for colour in COLOURS]
     points = set()
     for seed in range(40):
-        made = mosaic(samples, INPUT, (1, 1), np.random.default_rng(seed))
+        made = mosaic(samples, INPUT, scale=(1, 1), generator=np.random.default_rng(seed))
         *corner, x2, y2 = _box_of(_coloured(made.image, COLOURS[0]))
         assert corner == [0, 0]
         for label, box in ((1, [x2, 0, 128, y2]), (2, [0, y2, x2, 96]), (3, [x2, y2, 128, 96])):
@@ -295,7 +295,7 @@ def test_mosaic_resizes_its_pictures_as_single_ones_are(resize: str, hw: tuple[i
     """A square of 50 in an input of 64 x 128, halved: 32 x 32 where the shape is kept, 32 x 64 where it is not."""
     samples = [_painted((50, 50), (0, 0, 50, 50), colour) for colour in COLOURS]
     for seed in range(10):
-        made = mosaic(samples, (64, 128), (0.5, 0.5), np.random.default_rng(seed), resize)
+        made = mosaic(samples, (64, 128), scale=(0.5, 0.5), generator=np.random.default_rng(seed), resize=resize)
         sizes = [_box_of(_coloured(made.image, colour)) for colour in COLOURS]
         assert max(y2 - y1 for _, y1, _, y2 in sizes) == hw[0]
         assert max(x2 - x1 for x1, _, x2, _ in sizes) == hw[1]
@@ -307,7 +307,7 @@ def test_mosaic_shows_of_each_picture_what_a_whole_resized_one_would(scale: tupl
     """A picture is cut before it is resized, which moves what it shows by half a pixel at most."""
     for seed in range(20):
         samples = [_slope(np.random.default_rng([seed, i]), i) for i in range(4)]
-        made = mosaic(samples, INPUT, scale, np.random.default_rng(seed), resize)
+        made = mosaic(samples, INPUT, scale=scale, generator=np.random.default_rng(seed), resize=resize)
         image, boxes, shares = _whole_mosaic(samples, scale, np.random.default_rng(seed), resize)
         steepest = 2 * 255 / min(sample.image.shape[0] for sample in samples) / scale[0]
         assert np.abs(made.image.astype(int) - image).max() <= steepest + 2
@@ -333,13 +333,13 @@ def _whole_mosaic(
     boxes, shares = [], []
     for i, sample in enumerate(samples):
         right, below, factor = bool(i % 2), i >= 2, generator.uniform(*scale)
-        content = Letterbox.fit(sample.image.shape[:2], INPUT, resize).content_hw
+        content = Letterbox.fit(sample.image.shape[:2], INPUT, resize=resize).content_hw
         h, w = round(content[0] * factor), round(content[1] * factor)
         large = np.full((5 * INPUT[0], 5 * INPUT[1], 3), 114, np.uint8)
         top, left = 2 * INPUT[0] + y - (0 if below else h), 2 * INPUT[1] + x - (0 if right else w)
-        large[top : top + h, left : left + w] = Letterbox(sample.image.shape[:2], (h, w), (h, w), (0, 0)).apply(
-            sample.image
-        )
+        large[top : top + h, left : left + w] = Letterbox(
+            sample.image.shape[:2], (h, w), content_hw=(h, w), offset_xy=(0, 0)
+        ).apply(sample.image)
         canvas = large[2 * INPUT[0] : 3 * INPUT[0], 2 * INPUT[1] : 3 * INPUT[1]]
         quarter = (slice(y, None) if below else slice(0, y), slice(x, None) if right else slice(0, x))
         image[quarter] = canvas[quarter]
@@ -354,7 +354,7 @@ def _whole_mosaic(
 def test_mosaic_leaves_grey_where_no_picture_reaches() -> None:
     """Pictures of a quarter of either side around a point of the middle half do not all reach the rim."""
     samples = [_painted(INPUT, (0, 0, 128, 96), colour) for colour in COLOURS]
-    made = mosaic(samples, INPUT, (0.25, 0.25), np.random.default_rng(0))
+    made = mosaic(samples, INPUT, scale=(0.25, 0.25), generator=np.random.default_rng(0))
     covered = np.zeros(INPUT, bool)
     for colour in COLOURS:
         mask = _coloured(made.image, colour)
@@ -369,18 +369,18 @@ def test_mosaic_does_not_modify_its_pictures_and_accepts_pictures_without_object
     samples = [_random(generator, colour, label) for label, colour in enumerate(COLOURS)]
     samples[2] = Labelled(samples[2].image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
     before = [Labelled(*(part.copy() for part in sample[:3])) for sample in samples]
-    made = mosaic(samples, INPUT, (1, 1), generator)
+    made = mosaic(samples, INPUT, scale=(1, 1), generator=generator)
     assert 2 not in made.labels
     for sample, copy in zip(samples, before):
         for part, old in zip(sample, copy):
             np.testing.assert_array_equal(part, old)
-    nothing = mosaic([samples[2]] * 4, INPUT, (1, 1), generator)
+    nothing = mosaic([samples[2]] * 4, INPUT, scale=(1, 1), generator=generator)
     assert nothing.boxes.shape == (0, 4)
     assert nothing.labels.shape == (0,)
 
 
 def test_an_augmented_mosaic_encloses_its_four_colours() -> None:
-    augmenter = Augmenter(_config(mosaic=1, scale=[0.5, 1.5], translate=0.3, flip=0.5), INPUT, "letterbox")
+    augmenter = Augmenter(_config(mosaic=1, scale=[0.5, 1.5], translate=0.3, flip=0.5), INPUT, resize="letterbox")
     kept = flipped = 0
     for seed in range(40):
         generator = np.random.default_rng(seed)
@@ -401,7 +401,7 @@ def test_a_mosaic_starts_with_its_own_picture_and_draws_three_from_the_set() -> 
         asked[-1].append(index)
         return _painted((50, 60), (10, 10, 40, 40))
 
-    augmenter = Augmenter(_config(mosaic=1), INPUT, "letterbox")
+    augmenter = Augmenter(_config(mosaic=1), INPUT, resize="letterbox")
     for seed in range(100):
         asked.append([])
         augmenter(load, 3, 5, np.random.default_rng(seed), True)
@@ -417,7 +417,7 @@ def test_mosaic_belongs_to_the_strong_epochs(probability: float, strong: bool, l
         asked.append(index)
         return _painted((50, 60), (10, 10, 40, 40))
 
-    Augmenter(_config(mosaic=probability), INPUT, "letterbox")(load, 3, 5, np.random.default_rng(0), strong)
+    Augmenter(_config(mosaic=probability), INPUT, resize="letterbox")(load, 3, 5, np.random.default_rng(0), strong)
     assert len(asked) == loads
 
 
@@ -430,7 +430,7 @@ def test_colour_changes_leave_boxes_and_grey_alone() -> None:
     moved = []
     for seed in range(30):
         generator = np.random.default_rng(seed)
-        augmenter = Augmenter(_config(hue=0.1, saturation=0.0, value=0.2), INPUT, "letterbox")
+        augmenter = Augmenter(_config(hue=0.1, saturation=0.0, value=0.2), INPUT, resize="letterbox")
         made = augmenter(lambda index: sample, 0, 1, generator, True)
         np.testing.assert_allclose(made.boxes, sample.boxes, atol=1e-3)
         moved.append(int(made.image[0, 0, 0]) - 120)
@@ -441,7 +441,7 @@ def test_colour_changes_leave_boxes_and_grey_alone() -> None:
 
 def test_a_hue_shift_of_half_the_circle_can_turn_red_to_cyan() -> None:
     sample = _painted(INPUT, (0, 0, 128, 96), COLOURS[0])
-    augmenter = Augmenter(_config(hue=0.5), INPUT, "letterbox")
+    augmenter = Augmenter(_config(hue=0.5), INPUT, resize="letterbox")
     seen = np.array(
         [augmenter(lambda index: sample, 0, 1, np.random.default_rng(seed), True).image[0, 0] for seed in range(60)]
     )
@@ -455,7 +455,7 @@ def test_a_hue_shift_of_half_the_circle_can_turn_red_to_cyan() -> None:
 def test_a_small_hue_shift_keeps_red_red() -> None:
     """0.015 of the circle is 5.4 degrees; 60 degrees lead from red to yellow, so green rises to 255 * 5.4 / 60 = 23."""
     sample = _painted(INPUT, (0, 0, 128, 96), COLOURS[0])
-    augmenter = Augmenter(_config(hue=0.015), INPUT, "letterbox")
+    augmenter = Augmenter(_config(hue=0.015), INPUT, resize="letterbox")
     for seed in range(20):
         pixel = augmenter(lambda index: sample, 0, 1, np.random.default_rng(seed), True).image[0, 0]
         assert pixel[0] > 250
@@ -472,7 +472,7 @@ def _make(augmenter: Augmenter, seed: list[int]) -> Labelled:
 
 def test_samples_are_equal_for_equal_seed_epoch_and_index_and_differ_otherwise() -> None:
     config = AugmentConfig()
-    one, other = Augmenter(config, INPUT, "letterbox"), Augmenter(config, INPUT, "letterbox")
+    one, other = Augmenter(config, INPUT, resize="letterbox"), Augmenter(config, INPUT, resize="letterbox")
     keys = [[0, 0, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0], [7, 3, 5]]
     first = [_make(one, key) for key in keys]
     again = [_make(other, key) for key in reversed(keys)][::-1]  # another augmenter, in another order
@@ -487,7 +487,7 @@ def test_samples_are_equal_for_equal_seed_epoch_and_index_and_differ_otherwise()
 def test_global_chance_plays_no_part() -> None:
     import random
 
-    augmenter = Augmenter(AugmentConfig(), INPUT, "letterbox")
+    augmenter = Augmenter(AugmentConfig(), INPUT, resize="letterbox")
     made = []
     for seed in (1, 2):
         random.seed(seed)
@@ -501,7 +501,7 @@ def test_augmentation_does_not_modify_the_picture_it_is_given() -> None:
     sample = _random(np.random.default_rng(0), 200)
     before = Labelled(*(part.copy() for part in sample[:3]))
     resized = Labelled(np.full((*INPUT, 3), 99, np.uint8), sample.boxes / 4, sample.labels)  # needs no resizing
-    augmenter = Augmenter(AugmentConfig(), INPUT, "letterbox")
+    augmenter = Augmenter(AugmentConfig(), INPUT, resize="letterbox")
     for seed in range(10):
         augmenter(lambda index: sample, 0, 1, np.random.default_rng(seed), True)
         augmenter(lambda index: resized, 0, 1, np.random.default_rng(seed), False)
@@ -513,7 +513,7 @@ def test_augmentation_does_not_modify_the_picture_it_is_given() -> None:
 @pytest.mark.parametrize("mosaics", [0, 1])
 def test_a_picture_without_objects_stays_without(mosaics: int) -> None:
     sample = Labelled(np.zeros((50, 70, 3), np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
-    made = Augmenter(_config(**{**GEOMETRY, "mosaic": mosaics}), INPUT, "letterbox")(
+    made = Augmenter(_config(**{**GEOMETRY, "mosaic": mosaics}), INPUT, resize="letterbox")(
         lambda index: sample, 0, 1, np.random.default_rng(0), True
     )
     _check_ranges(made)
@@ -542,7 +542,7 @@ def test_a_picture_without_objects_stays_without(mosaics: int) -> None:
 )
 def test_describe_says_the_whole_pipeline(values: object, text: str) -> None:
     config = config_from_dict({"augment": values}, "test").augment
-    assert Augmenter(config, INPUT, "letterbox").describe() == text
+    assert Augmenter(config, INPUT, resize="letterbox").describe() == text
 
 
 def test_importing_augment_asks_albumentations_not_to_look_for_updates_and_opens_no_socket() -> None:
@@ -568,12 +568,12 @@ print(os.environ["NO_ALBUMENTATIONS_UPDATE"], "albumentations" in sys.modules, o
 def test_a_mosaic_is_unlabelled_for_what_any_of_its_pictures_is() -> None:
     generator = np.random.default_rng(0)
     samples = [_random(generator)._replace(unlabelled=labels) for labels in ((), (2,), (0, 2), ())]
-    assert mosaic(samples, INPUT, (1, 1), generator).unlabelled == (0, 2)
+    assert mosaic(samples, INPUT, scale=(1, 1), generator=generator).unlabelled == (0, 2)
 
 
 @pytest.mark.parametrize("strong", [False, True])
 def test_what_a_picture_is_not_labelled_for_stays_with_it(strong: bool) -> None:
     sample = _random(np.random.default_rng(1))._replace(unlabelled=(1,))
-    augmenter = Augmenter(_config(), INPUT, "letterbox")
+    augmenter = Augmenter(_config(), INPUT, resize="letterbox")
     made = augmenter(lambda index: sample, 0, 1, np.random.default_rng(2), strong)
     assert made.unlabelled == (1,)

@@ -32,7 +32,9 @@ def _room(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
 def test_every_picture_comes_back_as_it_went_in() -> None:
     said: list[str] = []
     told: list[tuple[int, int]] = []
-    kept = keep_pictures(_picture, SIZES, "ram", said.append, lambda done, total: told.append((done, total)))
+    kept = keep_pictures(
+        _picture, SIZES, choice="ram", say=said.append, on_picture=lambda done, total: told.append((done, total))
+    )
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert kept is not None
     assert kept.pixels.numel() == NEED
@@ -50,7 +52,7 @@ def test_what_is_kept_cannot_be_written_to() -> None:
 
 
 def test_no_pictures_are_no_trouble() -> None:
-    kept = keep_pictures(_picture, [], "auto", lambda line: None)
+    kept = keep_pictures(_picture, [], choice="auto", say=lambda line: None)
     assert kept is not None
     assert kept.pixels.numel() == 0
 
@@ -64,7 +66,7 @@ def test_the_first_bad_picture_is_named_though_another_fails_earlier() -> None:
         return _picture(index)
 
     with pytest.raises(InputError, match="picture 1"):
-        keep_pictures(decode, SIZES, "ram", lambda line: None)
+        keep_pictures(decode, SIZES, choice="ram", say=lambda line: None)
 
 
 def test_the_filters_of_warnings_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +80,7 @@ def test_the_filters_of_warnings_are_left_alone(monkeypatch: pytest.MonkeyPatch)
     before = list(warnings.filters)
     with monkeypatch.context() as patch:  # pytest uses it too
         patch.setattr(warnings, "catch_warnings", lambda *_, **__: pytest.fail("the filters are swapped"))
-        keep_pictures(decode, SIZES, "ram", lambda line: None)
+        keep_pictures(decode, SIZES, choice="ram", say=lambda line: None)
     assert seen == [before] * len(SIZES)
     assert list(warnings.filters) == before
 
@@ -89,13 +91,13 @@ def test_the_filters_of_warnings_are_left_alone(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("choice", ["auto", "ram"])
 def test_just_enough_room_is_enough(monkeypatch: pytest.MonkeyPatch, choice: str) -> None:
     _room(monkeypatch, NEED)
-    assert keep_pictures(_picture, SIZES, choice, lambda line: None) is not None
+    assert keep_pictures(_picture, SIZES, choice=choice, say=lambda line: None) is not None
 
 
 def test_auto_goes_on_without_where_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     _room(monkeypatch, NEED - 1)
     said: list[str] = []
-    assert keep_pictures(_never, SIZES, "auto", said.append) is None
+    assert keep_pictures(_never, SIZES, choice="auto", say=said.append) is None
     expected = "4 pictures need 0.0 MB, and there is room for 0.0 MB; they are decoded in every epoch"
     assert said == [f"pictures are not kept in memory: {expected}"]
 
@@ -103,19 +105,19 @@ def test_auto_goes_on_without_where_there_is_no_room(monkeypatch: pytest.MonkeyP
 def test_ram_refuses_with_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     _room(monkeypatch, 2_500_000_000)
     with pytest.raises(InputError) as caught:
-        keep_pictures(_never, [(10_000, 10_000)] * 10, "ram", lambda line: None)
+        keep_pictures(_never, [(10_000, 10_000)] * 10, choice="ram", say=lambda line: None)
     assert str(caught.value).startswith(
         "train.cache is ram, but 10 pictures need 3.0 GB, and there is room for 2.5 GB; choose "
     )
 
 
 def test_none_says_nothing() -> None:
-    assert keep_pictures(_never, SIZES, "none", _never) is None
+    assert keep_pictures(_never, SIZES, choice="none", say=_never) is None
 
 
 def test_another_choice_is_refused() -> None:
     with pytest.raises(InputError, match=r"train\.cache must be one of auto, ram, none, got 'disk'"):
-        keep_pictures(_never, SIZES, "disk", _never)
+        keep_pictures(_never, SIZES, choice="disk", say=_never)
 
 
 def _never(*arguments: object) -> Image:

@@ -55,7 +55,7 @@ def test_keeping_pictures_leaves_the_filters_of_warnings_alone(monkeypatch: pyte
     before = list(warnings.filters)
     with monkeypatch.context() as patch:  # pytest uses it too
         patch.setattr(warnings, "catch_warnings", lambda *_, **__: pytest.fail("the filters are swapped"))
-        dataset = ClassDataset([ClassRecord("a", _bytes(_noise()), 0)] * 20, (16, 24), 3, "stretch")
+        dataset = ClassDataset([ClassRecord("a", _bytes(_noise()), 0)] * 20, (16, 24), channels=3, resize="stretch")
     assert dataset.kept is not None
     assert list(warnings.filters) == before
 
@@ -131,14 +131,14 @@ def test_a_record_is_read_whatever_holds_it(tmp_path: Path, kind: str) -> None:
     content = contents[kind]
     np.testing.assert_array_equal(read_record(ClassRecord("a", content, 0)), _noise())
     box = (3.0, 5.0, 30.0, 20.0)  # x 3-30, y 5-20
-    np.testing.assert_array_equal(read_record(ClassRecord("a", content, 0, box)), _noise()[5:20, 3:30])
+    np.testing.assert_array_equal(read_record(ClassRecord("a", content, label=0, box=box)), _noise()[5:20, 3:30])
 
 
 def test_grey_pixels_are_repeated_three_times() -> None:
     grey = _noise()[..., 0]
     np.testing.assert_array_equal(read_record(ClassRecord("a", grey, 0)), np.stack([grey] * 3, -1))
     np.testing.assert_array_equal(
-        read_record(ClassRecord("a", grey, 0, (1, 2, 5, 9))), np.stack([grey[2:9, 1:5]] * 3, -1)
+        read_record(ClassRecord("a", grey, label=0, box=(1, 2, 5, 9))), np.stack([grey[2:9, 1:5]] * 3, -1)
     )
 
 
@@ -154,7 +154,7 @@ def test_grey_pixels_are_repeated_three_times() -> None:
 def test_a_box_is_cut_to_its_picture(
     box: tuple[float, float, float, float], rows: tuple[int, int], columns: tuple[int, int]
 ) -> None:
-    part = read_record(ClassRecord("a", _noise(), 0, box))
+    part = read_record(ClassRecord("a", _noise(), label=0, box=box))
     np.testing.assert_array_equal(part, _noise()[rows[0] : rows[1], columns[0] : columns[1]])
 
 
@@ -164,7 +164,7 @@ def test_a_box_is_cut_to_its_picture(
     ids=["right", "below", "left", "above"],
 )
 def test_a_box_outside_its_picture_is_refused(box: tuple[float, float, float, float]) -> None:
-    message = _message(read_record, ClassRecord("a.png at x, y", _noise(), 0, box))
+    message = _message(read_record, ClassRecord("a.png at x, y", _noise(), label=0, box=box))
     assert message == "a.png at x, y lies outside its picture of 32 x 24 pixels"
 
 
@@ -184,7 +184,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("hw", [(24, 32), (7, 50), (50, 7), (1, 1), (300, 200)])
 def test_an_input_has_the_size_asked_for(hw: tuple[int, int], resize: str, channels: int) -> None:
     image = _noise(hw)
-    made = to_input(image, (32, 48), channels, resize)
+    made = to_input(image, (32, 48), channels=channels, resize=resize)
     assert made.shape == (32, 48, channels)
     assert made.dtype == np.uint8
     np.testing.assert_array_equal(image, _noise(hw))
@@ -194,12 +194,12 @@ def test_one_channel_is_the_luma_of_three() -> None:
     """ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B; at the size it has, nothing is resized."""
     image = _noise()
     expected = image @ np.array([0.299, 0.587, 0.114])
-    assert np.abs(to_input(image, (24, 32), 1, "stretch")[..., 0] - expected).max() <= 0.51
+    assert np.abs(to_input(image, (24, 32), channels=1, resize="stretch")[..., 0] - expected).max() <= 0.51
 
 
 def test_a_grey_picture_keeps_its_values_in_one_channel() -> None:
     grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    made = to_input(np.stack([grey] * 3, -1), (16, 16), 1, "letterbox")
+    made = to_input(np.stack([grey] * 3, -1), (16, 16), channels=1, resize="letterbox")
     np.testing.assert_array_equal(made[..., 0], grey)
 
 
@@ -207,11 +207,11 @@ def test_a_grey_picture_keeps_its_values_in_one_channel() -> None:
 def test_a_letterbox_has_a_border_and_a_stretch_has_none(channels: int) -> None:
     """A white picture twice as wide as high fills the middle half of a square."""
     white = np.full((10, 20, 3), 255, np.uint8)
-    made = to_input(white, (40, 40), channels, "letterbox")
+    made = to_input(white, (40, 40), channels=channels, resize="letterbox")
     assert (made[10:30] == 255).all()
     assert (made[:10] == PAD_VALUE).all()
     assert (made[30:] == PAD_VALUE).all()
-    assert (to_input(white, (40, 40), channels, "stretch") == 255).all()
+    assert (to_input(white, (40, 40), channels=channels, resize="stretch") == 255).all()
 
 
 # ClassDataset
@@ -224,14 +224,14 @@ def _records(count: int = 6) -> list[ClassRecord]:
         image = _noise((20 + number, 30), seed=number)
         content = (image, image[..., 0], _bytes(image))[number % 3]
         box = (2.0, 3.0, 25.0, 18.0) if number % 2 else None
-        records.append(ClassRecord(f"{number}", content, count - number, box))
+        records.append(ClassRecord(f"{number}", content, label=count - number, box=box))
     return records
 
 
-def _uncached(monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> ClassDataset:
+def _uncached(monkeypatch: pytest.MonkeyPatch, *arguments: Any, **settings: Any) -> ClassDataset:
     with monkeypatch.context() as patch:
         patch.setattr(class_dataset, "CACHE_LIMIT", 0)
-        dataset = ClassDataset(*arguments)
+        dataset = ClassDataset(*arguments, **settings)
     assert dataset.kept is None
     return dataset
 
@@ -244,8 +244,10 @@ def test_a_file_is_read_once_for_all_parts_that_are_kept_of_it(tmp_path: Path, m
     for number in range(3):
         path = tmp_path / f"{number}.png"
         path.write_bytes(_bytes(_noise(seed=number)))
-        records += [ClassRecord(f"{number} {x}", path, number, (x, 0, x + 10, 20)) for x in (0, 7, 20)]
-    dataset = ClassDataset(records, (16, 24), 3, "stretch", on_picture=lambda done, total: told.append((done, total)))
+        records += [ClassRecord(f"{number} {x}", path, label=number, box=(x, 0, x + 10, 20)) for x in (0, 7, 20)]
+    dataset = ClassDataset(
+        records, (16, 24), channels=3, resize="stretch", on_picture=lambda done, total: told.append((done, total))
+    )
     assert sorted(read) == [tmp_path / f"{number}.png" for number in range(3)]
     assert told == [(3, 9), (6, 9), (9, 9)]
     assert dataset.kept is not None
@@ -259,8 +261,8 @@ def test_kept_pictures_are_those_that_are_decoded_anew(
     monkeypatch: pytest.MonkeyPatch, channels: int, augmented: bool
 ) -> None:
     augmenter = ClassAugmenter(_config(**ALL), channels) if augmented else None
-    how = (_records(), (16, 24), channels, "letterbox", augmenter, 2, 7)
-    kept, anew = ClassDataset(*how), _uncached(monkeypatch, *how)
+    how = {"channels": channels, "resize": "letterbox", "augmenter": augmenter, "strong_epochs": 2, "seed": 7}
+    kept, anew = ClassDataset(_records(), (16, 24), **how), _uncached(monkeypatch, _records(), (16, 24), **how)
     assert kept.kept is not None
     for _ in range(2):  # reading leaves what is kept as it was
         for epoch in range(4):
@@ -273,11 +275,11 @@ def test_kept_pictures_are_those_that_are_decoded_anew(
 @CHANNELS
 @pytest.mark.parametrize("resize", ["letterbox", "stretch"])
 def test_a_sample_is_the_input_with_its_channels_first(channels: int, resize: str) -> None:
-    dataset = ClassDataset(_records(), (16, 24), channels, resize)
+    dataset = ClassDataset(_records(), (16, 24), channels=channels, resize=resize)
     assert len(dataset) == 6
     for index, record in enumerate(_records()):
         sample = dataset[0, index]
-        expected = to_input(read_record(record), (16, 24), channels, resize)
+        expected = to_input(read_record(record), (16, 24), channels=channels, resize=resize)
         assert sample.image.dtype == torch.uint8
         assert sample.image.shape == (channels, 16, 24)
         for channel in range(channels):
@@ -287,7 +289,7 @@ def test_a_sample_is_the_input_with_its_channels_first(channels: int, resize: st
 @CHANNELS
 def test_a_sample_changed_in_place_does_not_change_what_is_kept(channels: int) -> None:
     for augmenter in (None, ClassAugmenter(_config(), channels)):
-        dataset = ClassDataset(_records(), (16, 24), channels, "stretch", augmenter)
+        dataset = ClassDataset(_records(), (16, 24), channels=channels, resize="stretch", augmenter=augmenter)
         before = dataset[0, 1].image.clone()
         dataset[0, 1].image.zero_()
         assert torch.equal(dataset[0, 1].image, before)
@@ -297,7 +299,9 @@ def test_a_sample_depends_on_seed_epoch_and_index_alone() -> None:
     def make(seed: int) -> ClassDataset:
         record = ClassRecord("a", _noise(), 0)
         augmenter = ClassAugmenter(_config(**{**ALL, "flip": 0}), 3)
-        return ClassDataset([record] * 3, (24, 32), 3, "stretch", augmenter, 5, seed)
+        return ClassDataset(
+            [record] * 3, (24, 32), channels=3, resize="stretch", augmenter=augmenter, strong_epochs=5, seed=seed
+        )
 
     keys = [(epoch, index) for epoch in range(3) for index in range(3)]
     one, other = make(1), make(1)
@@ -311,7 +315,12 @@ def test_the_last_epochs_flip_only() -> None:
     image = _noise()
     config = _config(**{**ALL, "flip": 1})
     dataset = ClassDataset(
-        [ClassRecord("a", image, 0)], (24, 32), 3, "stretch", ClassAugmenter(config, 3), strong_epochs=2
+        [ClassRecord("a", image, 0)],
+        (24, 32),
+        channels=3,
+        resize="stretch",
+        augmenter=ClassAugmenter(config, 3),
+        strong_epochs=2,
     )
     mirrored = torch.from_numpy(image[:, ::-1].copy()).permute(2, 0, 1)
     assert [torch.equal(dataset[epoch, 0].image, mirrored) for epoch in range(4)] == [False, False, True, True]
@@ -321,18 +330,18 @@ def test_pictures_are_kept_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> N
     size = 6 * 16 * 24 * 3  # bytes of six inputs
     for limit, kept in ((size, True), (size - 1, False)):
         monkeypatch.setattr(class_dataset, "CACHE_LIMIT", limit)
-        assert (ClassDataset(_records(), (16, 24), 3, "stretch").kept is not None) == kept
+        assert (ClassDataset(_records(), (16, 24), channels=3, resize="stretch").kept is not None) == kept
 
 
 def test_the_limit_yields_to_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    how = (_records(), (16, 24), 3, "stretch")
-    assert ClassDataset(*how, cache="none").kept is None
+    how = {"records": _records(), "input_hw": (16, 24), "channels": 3, "resize": "stretch"}
+    assert ClassDataset(**how, cache="none").kept is None
     monkeypatch.setattr(class_dataset, "CACHE_LIMIT", 0)
-    assert ClassDataset(*how, cache="ram").kept is not None
+    assert ClassDataset(**how, cache="ram").kept is not None
     monkeypatch.setattr("yolo_lite.data.cache.free_memory", lambda: 100)
-    assert "train.cache is ram, but" in _message(ClassDataset, *how, cache="ram")
+    assert "train.cache is ram, but" in _message(ClassDataset, **how, cache="ram")
     monkeypatch.setattr(class_dataset, "CACHE_LIMIT", 1 << 30)
-    assert ClassDataset(*how).kept is None
+    assert ClassDataset(**how).kept is None
 
 
 @pytest.mark.parametrize(
@@ -340,7 +349,7 @@ def test_the_limit_yields_to_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) 
 )
 def test_the_first_picture_that_cannot_be_read_is_named_before_training(content: bytes, message: str) -> None:
     records = [*_records(), ClassRecord(_NAME, content, 0), ClassRecord("later", b"", 0)]
-    assert _message(ClassDataset, records, (16, 24), 3, "stretch").startswith(f"{_NAME} {message}")
+    assert _message(ClassDataset, records, (16, 24), channels=3, resize="stretch").startswith(f"{_NAME} {message}")
 
 
 def test_a_corrupt_picture_of_a_folder_is_named(tmp_path: Path) -> None:
@@ -349,12 +358,12 @@ def test_a_corrupt_picture_of_a_folder_is_named(tmp_path: Path) -> None:
         (tmp_path / "train" / name / "1.png").write_bytes(_bytes(_noise()))
     (tmp_path / "train" / "dog" / "2.png").write_bytes(_bytes(_noise())[:500])
     records = read_class_splits(tmp_path)[0]["train"].records
-    message = _message(ClassDataset, records, (16, 24), 3, "stretch")
+    message = _message(ClassDataset, records, (16, 24), channels=3, resize="stretch")
     assert message.startswith(f"{tmp_path}/train/dog/2.png is damaged or cut short")
 
 
 def test_a_set_without_pictures_is_empty() -> None:
-    assert len(ClassDataset([], (16, 24), 3, "stretch")) == 0
+    assert len(ClassDataset([], (16, 24), channels=3, resize="stretch")) == 0
 
 
 # collate_classes
@@ -499,7 +508,7 @@ def test_the_description_of_grey_names_no_colour() -> None:
 def test_a_digit_at_its_own_size_is_as_it_was(shared_data: Path, size: tuple[int, int], channels: int) -> None:
     """28 x 28 grey is MNIST's own form; anything larger keeps the darkest and the brightest within its range."""
     records = read_class_splits(shared_data / "mnist")[0]["test"].records[:50]
-    dataset = ClassDataset(records, size, channels, "stretch")
+    dataset = ClassDataset(records, size, channels=channels, resize="stretch")
     for index, record in enumerate(records):
         image = dataset[0, index].image.numpy()
         if size == (28, 28):

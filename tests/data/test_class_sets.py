@@ -447,7 +447,7 @@ def test_the_pictures_set_aside_in_training_are_those_that_are_scored(tmp_path: 
     for seed in (0, 1):
         for classes in (None, ["owl", "cat"]):
             _, val, _ = read_classes_to_train(root, classes, seed=seed)
-            name, scored = read_classes_to_score(root, split, classes, seed=seed)
+            name, scored = read_classes_to_score(root, split, classes=classes, seed=seed)
             assert name == "val"
             assert _names(scored) == _names(val)
             assert scored.class_names == val.class_names
@@ -549,7 +549,7 @@ def test_only_the_classes_asked_for_are_kept_in_their_order(tmp_path: Path) -> N
         assert data.class_names == ("dog", "ape")
         assert _counts(data) == {"dog": 4, "ape": 2}
         assert all(data.class_names[record.label] == Path(record.name).parts[-2] for record in data.records)
-    assert _counts(read_classes_to_score(root, "val", ["cat"])[1]) == {"cat": 3}
+    assert _counts(read_classes_to_score(root, "val", classes=["cat"])[1]) == {"cat": 3}
 
 
 def _set(*labels: int, names: tuple[str, ...] = ("cat", "dog", "owl")) -> ClassificationSet:
@@ -807,8 +807,10 @@ def test_crowds_and_boxes_too_small_are_left_out() -> None:
     boxes = np.array([[0, 0, side, side], [5, 5, 5 + side - 0.5, 40], [5, 5, 40, 5 + side - 0.5], [1, 2, 30, 40]])
     boxes = np.concatenate([boxes, [[1, 2, 33, 44]]])
     crowd = np.array([False, False, False, True, False])
-    record = ImageRecord(Path("a.png"), 1, (50, 60), boxes, np.array([0, 1, 0, 1, 1]), crowd, np.ones(5))
-    made = crop_records(DetectionSet((record,), ("cat", "dog"), (1, 2), "here"))
+    record = ImageRecord(
+        Path("a.png"), 1, hw=(50, 60), boxes=boxes, labels=np.array([0, 1, 0, 1, 1]), crowd=crowd, areas=np.ones(5)
+    )
+    made = crop_records(DetectionSet((record,), ("cat", "dog"), category_ids=(1, 2), source="here"))
     assert [(one.label, one.box, one.content) for one in made] == [
         (0, (0, 0, side, side), Path("a.png")),
         (1, (1, 2, 33, 44), Path("a.png")),
@@ -970,7 +972,7 @@ def test_joined_sets_without_splits_are_divided_once(joined: Path) -> None:
     _folders(joined / "loose", {"cat": 20, "dog": 20})
     file = _yaml(joined, "train: loose\nval: loose\ntest: loose\n")
     for seed in (0, 1):
-        splits, _ = read_class_splits(file, "60/20/20", seed)
+        splits, _ = read_class_splits(file, "60/20/20", seed=seed)
         assert [len(splits[split].records) for split in ("train", "val", "test")] == [24, 8, 8]
         assert len({name for data in splits.values() for name in _names(data)}) == 40
 

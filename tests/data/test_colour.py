@@ -73,18 +73,23 @@ def test_albumentations_makes_nearly_the_same(shift: tuple[float, float, float])
 
 def test_shifts_depend_on_seed_step_and_picture_alone() -> None:
     positions = torch.tensor([4, 9, 4, 0])
-    drawn = draw_shifts((9, 40, 50), 1, 0.25, positions)
+    drawn = draw_shifts((9, 40, 50), 1, progress=0.25, positions=positions)
     assert drawn.shape == (4, 3)
     assert drawn.dtype == torch.float32
     assert torch.equal(drawn[0], drawn[2])
-    assert torch.equal(drawn[1:3], draw_shifts((9, 40, 50), 1, 0.25, positions[1:3]))  # as a part of the batch
-    others = [draw_shifts((9, 40, 50), *other, positions) for other in ((2, 0.25), (1, 0.25 + 1e-6))]
+    assert torch.equal(
+        drawn[1:3], draw_shifts((9, 40, 50), 1, progress=0.25, positions=positions[1:3])
+    )  # as a part of the batch
+    others = [
+        draw_shifts((9, 40, 50), seed, progress=progress, positions=positions)
+        for seed, progress in ((2, 0.25), (1, 0.25 + 1e-6))
+    ]
     for other in [*others, drawn.roll(1, 0)]:
         assert not (drawn == other)[[1, 3]].any()
 
 
 def test_shifts_fill_their_limits_evenly() -> None:
-    drawn = draw_shifts((9, 0, 51), 0, 0.5, torch.arange(4000))
+    drawn = draw_shifts((9, 0, 51), 0, progress=0.5, positions=torch.arange(4000))
     assert (drawn.abs() <= torch.tensor([9, 0, 51])).all()
     for column, limit in ((drawn[:, 0], 9), (drawn[:, 2], 51)):
         counts = torch.histc(column, 10, -limit, limit)
@@ -103,14 +108,14 @@ def test_the_loader_leaves_colours_alone_where_the_device_changes_them() -> None
         made = [
             augmenter(lambda index: sample, 0, 1, np.random.default_rng(3), strong).image
             for augmenter in (
-                Augmenter(colourful, (64, 64), "letterbox", colour=False),
-                Augmenter(grey, (64, 64), "letterbox"),
-                Augmenter(colourful, (64, 64), "letterbox"),
+                Augmenter(colourful, (64, 64), resize="letterbox", colour=False),
+                Augmenter(grey, (64, 64), resize="letterbox"),
+                Augmenter(colourful, (64, 64), resize="letterbox"),
             )
         ]
         np.testing.assert_array_equal(made[0], made[1])
         assert (made[0] != made[2]).any()
     assert (
         "hue ±0.1, saturation ±0.5, value ±0.5 (by the device); flip"
-        in Augmenter(colourful, (64, 64), "letterbox", colour=False).describe()
+        in Augmenter(colourful, (64, 64), resize="letterbox", colour=False).describe()
     )

@@ -38,7 +38,7 @@ def test_samples_are_in_input_pixels_as_the_annotations_say(coco_set: CocoSet) -
     """96 x 128 into 64 x 64: factor 64 / 128 = 0.5, content 48 x 64, (64 - 48) / 2 = 8 rows of grey above."""
     root = coco_set({"train": 6})
     content = json.loads((root / "annotations" / "instances_train.json").read_text())
-    dataset = DetectionDataset(read_split(root, "train").records, (64, 64), "letterbox")
+    dataset = DetectionDataset(read_split(root, "train").records, (64, 64), resize="letterbox")
     assert len(dataset) == 6
     for index, image in enumerate(content["images"]):
         sample = dataset[0, index]
@@ -58,8 +58,10 @@ def test_samples_are_in_input_pixels_as_the_annotations_say(coco_set: CocoSet) -
 
 def test_a_sample_is_the_same_whenever_it_is_asked_for(data: DetectionSet) -> None:
     def build(seed: int) -> DetectionDataset:
-        augmenter = Augmenter(AugmentConfig(), (64, 96), "letterbox")
-        return DetectionDataset(data.records, (64, 96), "letterbox", augmenter, strong_epochs=2, seed=seed)
+        augmenter = Augmenter(AugmentConfig(), (64, 96), resize="letterbox")
+        return DetectionDataset(
+            data.records, (64, 96), resize="letterbox", augmenter=augmenter, strong_epochs=2, seed=seed
+        )
 
     one, other = build(0), build(0)
     keys = [(epoch, index) for epoch in range(3) for index in range(3)]
@@ -78,21 +80,21 @@ def test_strong_augmentation_ends_after_its_epochs(data: DetectionSet) -> None:
             seen.append(strong)
             return super().__call__(*arguments, strong=strong)  # type: ignore[arg-type]
 
-    augmenter = Spy(AugmentConfig(), (64, 64), "letterbox")
-    dataset = DetectionDataset(data.records, (64, 64), "letterbox", augmenter, strong_epochs=2)
+    augmenter = Spy(AugmentConfig(), (64, 64), resize="letterbox")
+    dataset = DetectionDataset(data.records, (64, 64), resize="letterbox", augmenter=augmenter, strong_epochs=2)
     for epoch in range(4):
         dataset[epoch, 0]
     assert seen == [True, True, False, False]
 
 
 def test_without_an_augmenter_every_epoch_is_alike(data: DetectionSet) -> None:
-    dataset = DetectionDataset(data.records, (64, 64), "stretch", seed=3)
+    dataset = DetectionDataset(data.records, (64, 64), resize="stretch", seed=3)
     assert _same(dataset[0, 1], dataset[9, 1])
 
 
 def test_crowd_boxes_are_no_targets(data: DetectionSet) -> None:
     record = dataclasses.replace(data.records[0], crowd=np.array([True, False]))
-    dataset = DetectionDataset([record], (96, 128), "letterbox")
+    dataset = DetectionDataset([record], (96, 128), resize="letterbox")
     sample = dataset[0, 0]
     np.testing.assert_allclose(sample.boxes.numpy(), record.boxes[1:], atol=1e-4)
     assert sample.labels.tolist() == record.labels[1:].tolist()
@@ -101,14 +103,14 @@ def test_crowd_boxes_are_no_targets(data: DetectionSet) -> None:
 
 def test_a_picture_without_objects_has_boxes_of_length_0(data: DetectionSet) -> None:
     record = dataclasses.replace(data.records[0], crowd=np.array([True, True]))
-    for augmenter in (None, Augmenter(AugmentConfig(mosaic=0), (64, 64), "letterbox")):
-        sample = DetectionDataset([record], (64, 64), "letterbox", augmenter, strong_epochs=1)[0, 0]
+    for augmenter in (None, Augmenter(AugmentConfig(mosaic=0), (64, 64), resize="letterbox")):
+        sample = DetectionDataset([record], (64, 64), resize="letterbox", augmenter=augmenter, strong_epochs=1)[0, 0]
         assert sample.boxes.shape == (0, 4)
         assert sample.labels.shape == (0,)
 
 
 def test_load_gives_original_pixels(data: DetectionSet) -> None:
-    made = DetectionDataset(data.records, (64, 64), "letterbox").load(2)
+    made = DetectionDataset(data.records, (64, 64), resize="letterbox").load(2)
     with Image.open(data.records[2].path) as picture:
         np.testing.assert_array_equal(made.image, np.asarray(picture))
     np.testing.assert_array_equal(made.boxes, data.records[2].boxes)
@@ -119,7 +121,7 @@ def test_load_gives_original_pixels(data: DetectionSet) -> None:
 
 
 def _augmenter(config: AugmentConfig, hw: tuple[int, int], resize: str = "letterbox") -> Augmenter:
-    return Augmenter(config, hw, resize)
+    return Augmenter(config, hw, resize=resize)
 
 
 NOTHING = AugmentConfig(mosaic=0, scale=(1, 1), translate=0, flip=0, hue=0, saturation=0, value=0, off_last=0)
@@ -144,7 +146,9 @@ def test_the_working_size_is_what_the_augmentation_can_show(config: AugmentConfi
 
 def test_large_pictures_are_reduced_with_their_boxes(data: DetectionSet) -> None:
     """96 x 128 for an input of 32 x 32 and mosaics up to twice that: into 64 x 64 fit 48 x 64, means of 2 x 2 pixels."""
-    dataset = DetectionDataset(data.records, (32, 32), "letterbox", _augmenter(AugmentConfig(scale=(0.5, 2)), (32, 32)))
+    dataset = DetectionDataset(
+        data.records, (32, 32), resize="letterbox", augmenter=_augmenter(AugmentConfig(scale=(0.5, 2)), (32, 32))
+    )
     made, record = dataset.load(2), data.records[2]
     with Image.open(record.path) as picture:
         blocks = np.asarray(picture, np.float64).reshape(48, 2, 64, 2, 3).mean((1, 3))
@@ -167,8 +171,11 @@ def test_large_pictures_are_reduced_with_their_boxes(data: DetectionSet) -> None
 def test_pictures_are_reduced_to_these_sizes(
     hw: tuple[int, int], input_hw: tuple[int, int], resize: str, expected: tuple[int, int]
 ) -> None:
-    assert DetectionDataset([], input_hw, resize, _augmenter(NOTHING, input_hw, resize)).working_size(hw) == expected
-    assert DetectionDataset([], input_hw, resize).working_size(hw) == hw
+    assert (
+        DetectionDataset([], input_hw, resize=resize, augmenter=_augmenter(NOTHING, input_hw, resize)).working_size(hw)
+        == expected
+    )
+    assert DetectionDataset([], input_hw, resize=resize).working_size(hw) == hw
 
 
 @pytest.mark.parametrize("resize", ["letterbox", "stretch"])
@@ -181,8 +188,10 @@ def test_without_a_mosaic_a_large_picture_becomes_what_it_would_at_once(
     drawn = read_split(coco_set({"train": 4}, hw=(333, 517)), "train").records
     none, labels = np.zeros(999, bool), np.zeros(999, np.int64)
     records = [dataclasses.replace(one, boxes=some, labels=labels, crowd=none) for one, some in zip(drawn, many)]
-    whole = DetectionDataset(records, (96, 160), resize)
-    reduced = DetectionDataset(records, (96, 160), resize, _augmenter(NOTHING, (96, 160), resize), 1)
+    whole = DetectionDataset(records, (96, 160), resize=resize)
+    reduced = DetectionDataset(
+        records, (96, 160), resize=resize, augmenter=_augmenter(NOTHING, (96, 160), resize), strong_epochs=1
+    )
     if kept:
         reduced.keep("ram", lambda line: None)
     assert reduced.load(0).image.shape[0] <= 96 < whole.load(0).image.shape[0]
@@ -196,7 +205,7 @@ def test_kept_pictures_give_the_same_bits(coco_set: CocoSet, hw: tuple[int, int]
 
     def build(choice: str) -> DetectionDataset:
         augmenter = _augmenter(AugmentConfig(), (96, 96))
-        dataset = DetectionDataset(records, (96, 96), "letterbox", augmenter, strong_epochs=2, seed=7)
+        dataset = DetectionDataset(records, (96, 96), resize="letterbox", augmenter=augmenter, strong_epochs=2, seed=7)
         dataset.keep(choice, lambda line: None)
         return dataset
 
@@ -209,7 +218,7 @@ def test_kept_pictures_give_the_same_bits(coco_set: CocoSet, hw: tuple[int, int]
 
 
 def test_kept_pictures_are_not_read_again(data: DetectionSet) -> None:
-    dataset = DetectionDataset(data.records, (64, 64), "letterbox")
+    dataset = DetectionDataset(data.records, (64, 64), resize="letterbox")
     dataset.keep("ram", lambda line: None)
     for record in data.records:
         record.path.unlink()
@@ -227,9 +236,15 @@ def test_a_large_jpeg_is_decoded_smaller_and_hardly_differs(tmp_path: Path, kept
     assert upright.shape == (384, 512, 3)
     empty = np.empty(0)
     record = ImageRecord(
-        tmp_path / "a.jpg", 1, (384, 512), np.array([[8.0, 16, 80, 96]]), np.array([0]), np.array([False]), empty
+        tmp_path / "a.jpg",
+        1,
+        hw=(384, 512),
+        boxes=np.array([[8.0, 16, 80, 96]]),
+        labels=np.array([0]),
+        crowd=np.array([False]),
+        areas=empty,
     )
-    dataset = DetectionDataset([record], (64, 64), "letterbox", _augmenter(NOTHING, (64, 64)))
+    dataset = DetectionDataset([record], (64, 64), resize="letterbox", augmenter=_augmenter(NOTHING, (64, 64)))
     if kept:
         dataset.keep("ram", lambda line: None)
     made = dataset.load(0)
@@ -243,11 +258,11 @@ def test_a_large_jpeg_is_decoded_smaller_and_hardly_differs(tmp_path: Path, kept
     with pytest.raises(
         InputError, match="is 512 x 384 .upright, as its EXIF says., but its annotations are for 512 x 512"
     ):
-        DetectionDataset([wrong], (64, 64), "letterbox", _augmenter(NOTHING, (64, 64))).load(0)
+        DetectionDataset([wrong], (64, 64), resize="letterbox", augmenter=_augmenter(NOTHING, (64, 64))).load(0)
 
 
 def test_keeping_names_the_picture_that_is_damaged_or_of_another_size(data: DetectionSet) -> None:
-    dataset = DetectionDataset(data.records, (64, 64), "letterbox", _augmenter(NOTHING, (64, 64)))
+    dataset = DetectionDataset(data.records, (64, 64), resize="letterbox", augmenter=_augmenter(NOTHING, (64, 64)))
     _resave(data.records[4].path, (64, 48))
     with pytest.raises(InputError) as caught:
         dataset.keep("auto", lambda line: None)
@@ -274,7 +289,7 @@ def test_a_picture_of_another_size_is_refused(data: DetectionSet) -> None:
     _resave(path, (64, 48))
     expected = f"{path} is 64 x 48 (upright, as its EXIF says), but its annotations are for 128 x 96"
     with pytest.raises(InputError) as caught:
-        DetectionDataset(data.records, (64, 64), "letterbox")[0, 1]
+        DetectionDataset(data.records, (64, 64), resize="letterbox")[0, 1]
     assert expected in str(caught.value)
     with pytest.raises(InputError) as caught:
         check_pictures(data)
@@ -286,7 +301,7 @@ def test_sizes_are_compared_upright(data: DetectionSet) -> None:
     """Stored 96 wide and 128 high, and turned by a quarter: 128 wide and 96 high. Turned the other way round: not."""
     _resave(data.records[1].path, (96, 128), orientation=6)
     check_pictures(data)
-    assert DetectionDataset(data.records, (64, 64), "letterbox")[0, 1].image.shape == (3, 64, 64)
+    assert DetectionDataset(data.records, (64, 64), resize="letterbox")[0, 1].image.shape == (3, 64, 64)
     _resave(data.records[1].path, (128, 96), orientation=6)
     with pytest.raises(InputError, match="is 96 x 128"):
         check_pictures(data)
@@ -317,7 +332,7 @@ def test_check_pictures_names_the_first_that_is_no_picture(data: DetectionSet, c
 def test_a_damaged_picture_is_named_when_it_is_loaded(data: DetectionSet) -> None:
     path = data.records[3].path
     path.write_bytes(path.read_bytes()[:2000])
-    dataset = DetectionDataset(data.records, (64, 64), "letterbox")
+    dataset = DetectionDataset(data.records, (64, 64), resize="letterbox")
     with pytest.raises(InputError) as caught:
         dataset[0, 3]
     assert str(path) in str(caught.value)

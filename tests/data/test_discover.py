@@ -305,8 +305,8 @@ def test_a_test_split_that_is_not_there_matters_only_where_it_is_asked_for(tmp_p
     assert sets["train"].notes[0].startswith("the split 'test' is left out: ")
     assert [fault.harms for fault in check_data(tmp_path) if fault.split == "test"] == [False]
     assert main(["data", "convert", "--data", str(tmp_path), "--to", "coco", "--out", str(tmp_path / "out")]) == 0
-    write_subset(tmp_path, tmp_path / "part", Choice(images=1))
-    assert "does not exist" in _message(write_subset, tmp_path, tmp_path / "other", Choice(), ["test"])
+    write_subset(tmp_path, tmp_path / "part", choice=Choice(images=1))
+    assert "does not exist" in _message(write_subset, tmp_path, tmp_path / "other", choice=Choice(), splits=["test"])
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -477,7 +477,7 @@ def test_merged_sets_are_matched_by_class_name_and_renumbered_where_ids_clash(tw
     assert data.source.count(" + ") == 1
     # the first set knows no owl, the second no cat: there, absence means nothing
     assert [record.unlabelled for record in data.records] == [(2,), (2,), (0,), (0,), (0,)]
-    only = read_split(two_sets / "both.yaml", "train", ["owl", "dog"])
+    only = read_split(two_sets / "both.yaml", "train", classes=["owl", "dog"])
     assert [record.unlabelled for record in only.records] == [(0,), (0,), (), (), ()]
     assert [r.image_id for r in read_split(two_sets / "both.yaml", "valid").records] == [1, 2]
 
@@ -601,7 +601,7 @@ def test_the_pictures_set_aside_in_training_are_those_that_are_scored_later(coco
     root = coco_set({"train": 20}, hw=(24, 32), objects=1)
     for seed in (0, 1):
         _, val, _ = read_train_and_val(root, seed=seed)
-        held, notes = read_split_or_held_out(root, "validation", None, seed)
+        held, notes = read_split_or_held_out(root, "validation", classes=None, seed=seed)
         assert [record.path for record in held.records] == [record.path for record in val.records]
         assert "scored on the 2 pictures set aside" in notes[0]
         assert f"seed {seed}" in notes[0]
@@ -610,10 +610,10 @@ def test_the_pictures_set_aside_in_training_are_those_that_are_scored_later(coco
 def test_a_split_that_exists_is_read_as_it_is(coco_set: CocoSet) -> None:
     root = coco_set({"train": 5, "val": 3})
     for split, count in (("train", 5), ("val", 3)):
-        data, notes = read_split_or_held_out(root, split, None, 0)
+        data, notes = read_split_or_held_out(root, split, classes=None, seed=0)
         assert len(data.records) == count
         assert notes == []
-    assert "has no split 'test'" in _message(read_split_or_held_out, root, "test", None, 0)
+    assert "has no split 'test'" in _message(read_split_or_held_out, root, "test", classes=None, seed=0)
 
 
 def test_at_least_one_picture_with_an_object_is_set_aside(tmp_path: Path) -> None:
@@ -708,7 +708,7 @@ def test_a_root_category_is_said_in_training(tmp_path: Path) -> None:
 def test_pictures_without_any_object_are_set_aside_as_well(tmp_path: Path) -> None:
     """Training refuses such a set; to score it on what would be set aside is no error of its own."""
     _crowded(tmp_path, {"train": [1] * 12})
-    data, _ = read_split_or_held_out(tmp_path, "val", None, seed=0)
+    data, _ = read_split_or_held_out(tmp_path, "val", classes=None, seed=0)
     assert len(data.records) == 1
 
 
@@ -791,14 +791,14 @@ def _set(
         record = ImageRecord(
             Path(f"/somewhere/{number}.jpg"),
             number,
-            (10, 20),
-            boxes,
-            np.array(mine, np.int64),
-            crowd,
-            np.arange(count) + 0.5,
+            hw=(10, 20),
+            boxes=boxes,
+            labels=np.array(mine, np.int64),
+            crowd=crowd,
+            areas=np.arange(count) + 0.5,
         )
         records.append(record)
-    return DetectionSet(tuple(records), names, ids, "here", 0)
+    return DetectionSet(tuple(records), names, category_ids=ids, source="here", dropped=0)
 
 
 def test_select_classes_keeps_boxes_crowd_and_areas_together() -> None:
@@ -827,7 +827,7 @@ def test_select_classes_refuses(classes: list[str], message: str) -> None:
 
 
 def test_align_classes_matches_by_name() -> None:
-    aligned = align_classes(_set([0, 1, 2]), ("owl", "cow", "cat"), (1, 2, 3))
+    aligned = align_classes(_set([0, 1, 2]), ("owl", "cow", "cat"), category_ids=(1, 2, 3))
     assert aligned.class_names == ("owl", "cow", "cat")
     assert aligned.category_ids == (1, 2, 3)
     assert aligned.records[0].labels.tolist() == [2, 0]  # cat is third, dog is left out, owl is first
@@ -839,7 +839,10 @@ def test_merging_one_set_returns_it() -> None:
 
 
 def test_merging_counts_what_was_dropped() -> None:
-    parts = [DetectionSet(_set([0]).records, ("cat",), (1,), name, dropped) for name, dropped in (("a", 2), ("b", 3))]
+    parts = [
+        DetectionSet(_set([0]).records, ("cat",), category_ids=(1,), source=name, dropped=dropped)
+        for name, dropped in (("a", 2), ("b", 3))
+    ]
     merged = merge_sets(parts)
     assert merged.dropped == 5
     assert merged.source == "a + b"

@@ -112,7 +112,10 @@ def test_a_good_set_has_no_fault(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_the_progress_of_checks_and_repairs_counts_the_pictures_of_each_split(tmp_path: Path) -> None:
     save(tmp_path, good_set(tmp_path))
-    for look in (lambda told: check_data(tmp_path, told), lambda told: repair(tmp_path, tmp_path / "out", told)):
+    for look in (
+        lambda told: check_data(tmp_path, told),
+        lambda told: repair(tmp_path, tmp_path / "out", on_progress=told),
+    ):
         counts: list[tuple[int, int]] = []
         look(lambda *count, counts=counts: counts.append(count))
         assert counts == [(0, 2), (1, 2), (0, 1)]

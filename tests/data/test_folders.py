@@ -71,7 +71,7 @@ def test_images_are_told_by_suffix_or_content(tmp_path: Path) -> None:
 
 def test_a_line_names_eight_and_counts_the_rest() -> None:
     videos = [PurePosixPath(f"{number}.mp4") for number in range(10)]
-    assert left_out("here", videos, [PurePosixPath("a\x1b[2J")]) == [
+    assert left_out("here", videos, folders=[PurePosixPath("a\x1b[2J")]) == [
         "left out of here: 10 videos (0.mp4, 1.mp4, 2.mp4, 3.mp4, 4.mp4, 5.mp4, 6.mp4, 7.mp4 and 2 more), "
         "1 sub-folder (a\\x1b[2J)"
     ]

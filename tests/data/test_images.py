@@ -107,12 +107,12 @@ def test_of_16_bits_the_largest_value_given_becomes_white(tmp_path: Path, suffix
     expected = np.floor(np.minimum(wide, largest) / (largest + 1) * 256).astype(np.uint8)
     for image in (
         read_image(tmp_path / f"a{suffix}", largest),
-        read_image_shrunk(tmp_path / f"a{suffix}", 1, largest)[0],
+        read_image_shrunk(tmp_path / f"a{suffix}", 1, max_16bit=largest)[0],
     ):
         assert (image == expected[..., None]).all()
     assert (pillow_to_rgb(Image.open(tmp_path / f"a{suffix}"), max_16bit=largest) == expected[..., None]).all()
     content = (tmp_path / f"a{suffix}").read_bytes()
-    assert (decode_image(content, "a", largest) == expected[..., None]).all()
+    assert (decode_image(content, "a", max_16bit=largest) == expected[..., None]).all()
     assert largest_16bit_value(tmp_path / f"a{suffix}") == wide.max()
 
 

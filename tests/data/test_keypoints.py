@@ -11,7 +11,7 @@ from yolo_lite.data.keypoints import Polygons, keypoint_shape
 def _found(rows: list[list[float]]) -> tuple[str, int, tuple[int, int]] | None:
     polygons = Polygons()
     for number, row in enumerate(rows):
-        polygons.add(row, keypoint_shape(row), f"line {number}")
+        polygons.add(row, keypoint_shape(row), where=f"line {number}")
     return polygons.keypoints()
 
 

@@ -34,7 +34,7 @@ CPU = torch.device("cpu")
 def _sample(boxes: int, position: int = 0) -> Sample:
     image = torch.full((3, 4, 6), position, dtype=torch.uint8)
     numbers = torch.arange(4.0 * boxes).reshape(boxes, 4) + 1
-    return Sample(image, numbers, torch.arange(boxes) + 5, position)
+    return Sample(image, numbers, labels=torch.arange(boxes) + 5, position=position)
 
 
 # Padding
@@ -102,7 +102,7 @@ def test_collate_of_pictures_without_objects_pads_to_nothing() -> None:
     ],
 )
 def test_batches_have_these_sizes(total: int, batch_size: int, shuffle: bool, sizes: list[int]) -> None:
-    sampler = EpochSampler(total, batch_size, shuffle)
+    sampler = EpochSampler(total, batch_size, shuffle=shuffle)
     assert [len(batch) for batch in sampler] == sizes
     assert len(sampler) == len(sizes)
     seen = Counter(index for batch in sampler for _, index in batch)
@@ -111,13 +111,13 @@ def test_batches_have_these_sizes(total: int, batch_size: int, shuffle: bool, si
 
 
 def test_without_shuffling_the_order_is_that_of_the_set() -> None:
-    sampler = EpochSampler(5, 2, False, seed=9)
+    sampler = EpochSampler(5, 2, shuffle=False, seed=9)
     sampler.epoch = 3
     assert list(sampler) == [[(3, 0), (3, 1)], [(3, 2), (3, 3)], [(3, 4)]]
 
 
 def _order(seed: int, epoch: int, total: int = 50) -> list[int]:
-    sampler = EpochSampler(total, 5, True, seed)
+    sampler = EpochSampler(total, 5, shuffle=True, seed=seed)
     sampler.epoch = epoch
     batches = list(sampler)
     assert batches == list(sampler)
@@ -147,11 +147,11 @@ def test_samples_are_the_same_with_and_without_processes_and_kept_pictures(coco_
     records = read_split(coco_set({"train": 7}, hw=(192, 256)), "train").records
 
     def passes(workers: int, cache: str, start: str = "fork") -> list[Batch]:
-        augmenter = Augmenter(AugmentConfig(), (64, 64), "letterbox")
-        dataset = DetectionDataset(records, (64, 64), "letterbox", augmenter, strong_epochs=1, seed=4)
+        augmenter = Augmenter(AugmentConfig(), (64, 64), resize="letterbox")
+        dataset = DetectionDataset(records, (64, 64), resize="letterbox", augmenter=augmenter, strong_epochs=1, seed=4)
         dataset.keep(cache, lambda line: None)
-        sampler = EpochSampler(len(dataset), 3, True, seed=4)
-        loader = build_loader(dataset, sampler, workers, CPU)
+        sampler = EpochSampler(len(dataset), 3, shuffle=True, seed=4)
+        loader = build_loader(dataset, sampler, workers=workers, device=CPU)
         before = multiprocessing.get_start_method()
         multiprocessing.set_start_method(start, force=True)
         batches = []
@@ -176,8 +176,8 @@ def test_samples_are_the_same_with_and_without_processes_and_kept_pictures(coco_
 def test_an_error_in_a_process_comes_out_as_its_own_line(coco_set: CocoSet, workers: int) -> None:
     records = read_split(coco_set({"train": 3}), "train").records
     records[1].path.write_bytes(b"")
-    dataset = DetectionDataset(records, (64, 64), "letterbox")
-    loader = build_loader(dataset, EpochSampler(3, 1, False), workers, CPU)
+    dataset = DetectionDataset(records, (64, 64), resize="letterbox")
+    loader = build_loader(dataset, EpochSampler(3, 1, shuffle=False), workers=workers, device=CPU)
     with pytest.raises(InputError) as caught:
         list(loader)
     assert str(caught.value) == f"{records[1].path} is empty (0 bytes)"
@@ -189,12 +189,18 @@ def test_where_processes_lack_handles_the_main_one_goes_on_with_the_same_samples
 ) -> None:
     """No process can be started, so that every batch is loaded here; it is said once, in the first of two passes."""
     records = read_split(coco_set({"train": 8}), "train").records
-    dataset = DetectionDataset(records, (64, 64), "letterbox", Augmenter(AugmentConfig(), (64, 64), "letterbox"), 1)
+    dataset = DetectionDataset(
+        records,
+        (64, 64),
+        resize="letterbox",
+        augmenter=Augmenter(AugmentConfig(), (64, 64), resize="letterbox"),
+        strong_epochs=1,
+    )
     said: list[str] = []
 
     def passes(workers: int) -> list[Batch]:
-        sampler = EpochSampler(8, 2, True)
-        loader = build_loader(dataset, sampler, workers, CPU, say=said.append)
+        sampler = EpochSampler(8, 2, shuffle=True)
+        loader = build_loader(dataset, sampler, workers=workers, device=CPU, say=said.append)
         return [batch for sampler.epoch in range(2) for batch in loader]
 
     expected = passes(0)
@@ -236,8 +242,8 @@ def test_few_handles_allow_few_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_more_processes_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3}, raising=False)
     sampler = EpochSampler(4, 2, shuffle=False)
-    assert build_loader(list(range(4)), sampler, 8, torch.device("cpu")).processes == 1
-    assert build_loader(list(range(4)), sampler, 0, torch.device("cpu")).processes == 0
+    assert build_loader(list(range(4)), sampler, workers=8, device=torch.device("cpu")).processes == 1
+    assert build_loader(list(range(4)), sampler, workers=0, device=torch.device("cpu")).processes == 0
 
 
 @pytest.mark.parametrize(("cores", "beside_cpu", "beside_gpu"), [(1, 1, 1), (4, 2, 4), (64, 2, 8)])
@@ -253,9 +259,9 @@ def test_left_to_itself_a_gpu_gets_more_processes(
 @pytest.mark.parametrize("workers", [0, 1])
 def test_loading_uses_up_no_random_number(coco_set: CocoSet, workers: int) -> None:
     """Or dropout would differ between a run that was resumed and one that was not."""
-    dataset = DetectionDataset(read_split(coco_set({"train": 2}), "train").records, (64, 64), "letterbox")
+    dataset = DetectionDataset(read_split(coco_set({"train": 2}), "train").records, (64, 64), resize="letterbox")
     torch.manual_seed(5)
-    list(build_loader(dataset, EpochSampler(2, 1, True), workers, CPU))
+    list(build_loader(dataset, EpochSampler(2, 1, shuffle=True), workers=workers, device=CPU))
     drawn = torch.rand(3)
     torch.manual_seed(5)
     assert torch.equal(drawn, torch.rand(3))

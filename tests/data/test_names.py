@@ -165,7 +165,7 @@ def test_a_set_from_elsewhere_is_trained_on_checked_and_converted(
 @pytest.mark.parametrize("spelled", SPELLINGS)
 def test_parts_and_repaired_copies_of_a_set_from_elsewhere(tmp_path: Path, spelled: str) -> None:
     root = _coco(tmp_path / "set", spelled)
-    lines = write_subset(root, tmp_path / "part", Choice(images=2))
+    lines = write_subset(root, tmp_path / "part", choice=Choice(images=2))
     assert any("image names differ from their files" in line for line in lines)
     part = read_split(tmp_path / "part", "train")
     check_pictures(part)
@@ -178,11 +178,11 @@ def test_parts_and_repaired_copies_of_a_set_from_elsewhere(tmp_path: Path, spell
 def test_a_set_from_elsewhere_is_scored_with_a_word_about_it(tmp_path: Path) -> None:
     root = _coco(tmp_path, "shot%20{}.jpg")
     note = "4 image names differ from their files"
-    assert read_split_or_held_out(root, "val", None, 0)[1][0].startswith(note)
+    assert read_split_or_held_out(root, "val", classes=None, seed=0)[1][0].startswith(note)
     (tmp_path / "annotations" / "instances_val.json").unlink()
-    assert read_split_or_held_out(root, "val", None, 0)[1][0].startswith(note)  # set aside from train
+    assert read_split_or_held_out(root, "val", classes=None, seed=0)[1][0].startswith(note)  # set aside from train
     (tmp_path / "rows.json").write_text("[]")
-    assert evaluate_detections(tmp_path / "rows.json", root, "train").notes[0].startswith(note)
+    assert evaluate_detections(tmp_path / "rows.json", root, split="train").notes[0].startswith(note)
 
 
 def test_a_missing_image_names_the_likely_file(tmp_path: Path) -> None:

@@ -21,11 +21,20 @@ def record(name: str, *boxes: Box, unlabelled: tuple[int, ...] = (), number: int
     corners = np.array([box[1:] for box in boxes], np.float64).reshape(-1, 4)
     labels = np.array([box[0] for box in boxes], np.int64)
     areas = (corners[:, 2:] - corners[:, :2]).prod(1)
-    return ImageRecord(Path(name), number, HW, corners, labels, np.zeros(len(boxes), np.bool_), areas, unlabelled)
+    return ImageRecord(
+        Path(name),
+        number,
+        hw=HW,
+        boxes=corners,
+        labels=labels,
+        crowd=np.zeros(len(boxes), np.bool_),
+        areas=areas,
+        unlabelled=unlabelled,
+    )
 
 
 def collection(*records: ImageRecord) -> DetectionSet:
-    return DetectionSet(records, ("cat", "dog"), (0, 1), "here")
+    return DetectionSet(records, ("cat", "dog"), category_ids=(0, 1), source="here")
 
 
 def test_repeats_are_found_by_file_however_it_is_written(tmp_path: Path) -> None:

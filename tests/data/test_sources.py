@@ -54,7 +54,7 @@ def _by_opencv(path: Path, count: int = 40, codec: str = "mp4v") -> Path:
 
 def _by_writer(path: Path, count: int = 40, fps: float = 10) -> Path:
     path.parent.mkdir(exist_ok=True)
-    with VideoWriter(path, fps, HW) as writer:
+    with VideoWriter(path, fps, hw=HW) as writer:
         for number in range(count):
             writer.write(_frame(number))
     return path
@@ -225,7 +225,7 @@ def test_relative_names_begin_where_the_folders_part() -> None:
 def test_a_video_is_opened_and_its_frames_read_in_order(tmp_path: Path) -> None:
     path = _by_opencv(tmp_path / "clip.mp4")
     video = find_source(str(path))
-    assert video == Video(path, 10.0, HW, 40)
+    assert video == Video(path, 10.0, hw=HW, frames=40)
     frames = list(read_frames(open_video(path)))
     assert len(frames) == 40
     for number, frame in enumerate(frames):
@@ -325,7 +325,7 @@ def test_a_truncated_video_is_refused_at_its_opening_or_at_its_end(
 def test_a_video_that_ends_early_counts_its_frames(tmp_path: Path) -> None:
     path = _by_opencv(tmp_path / "clip.mp4", 40)
     with pytest.raises(EndsEarlyError) as caught:
-        list(read_frames(Video(path, 10, HW, 60)))
+        list(read_frames(Video(path, 10, hw=HW, frames=60)))
     assert f"{path} ends early: 40 of 60 frames could be read" in str(caught.value)
 
 
@@ -340,7 +340,7 @@ def test_a_video_that_ends_early_counts_its_frames(tmp_path: Path) -> None:
 )
 def test_a_frame_or_two_too_few_is_no_error(tmp_path: Path, said: int, error: bool) -> None:
     """The margin is the larger of 2 and a fiftieth, which is 0 here."""
-    video = Video(_by_opencv(tmp_path / "clip.mp4", 40), 10, HW, said)
+    video = Video(_by_opencv(tmp_path / "clip.mp4", 40), 10, hw=HW, frames=said)
     count = 0
     try:
         for _ in read_frames(video):
@@ -355,9 +355,9 @@ def test_a_frame_or_two_too_few_is_no_error(tmp_path: Path, said: int, error: bo
 def test_a_varying_rate_is_no_early_end(tmp_path: Path) -> None:
     """Without an index the number of frames is the length, here 4 seconds, times the highest rate."""
     path = _by_opencv(tmp_path / "clip.mkv", 40)
-    assert sum(1 for _ in read_frames(Video(path, 100, HW, 400))) == 40
+    assert sum(1 for _ in read_frames(Video(path, 100, hw=HW, frames=400))) == 40
     with pytest.raises(EndsEarlyError):
-        list(read_frames(Video(path, 100, HW, 500)))
+        list(read_frames(Video(path, 100, hw=HW, frames=500)))
 
 
 def _trimmed(path: Path, first: int, last: int) -> Path:
@@ -473,14 +473,14 @@ import sys
 from pathlib import Path
 import numpy as np
 from yolo_lite.data.sources import VideoWriter
-with VideoWriter(Path(sys.argv[1]), 10, (48, 64)) as writer:
+with VideoWriter(Path(sys.argv[1]), 10, hw=(48, 64)) as writer:
     writer.write(np.zeros((48, 64, 3), np.uint8))
 """
     assert _printed(code, str(tmp_path / f"clip{suffix}")) == ""
 
 
 def test_a_video_that_vanished_is_an_error(tmp_path: Path) -> None:
-    video = Video(tmp_path / "gone.mp4", 10, HW, 5)
+    video = Video(tmp_path / "gone.mp4", 10, hw=HW, frames=5)
     with pytest.raises(InputError, match=r"gone\.mp4"):
         list(read_frames(video))
 
@@ -539,7 +539,7 @@ def test_a_video_that_an_error_broke_off_leaves_nothing(
     tmp_path: Path, suffix: str, frames: int, error: type[BaseException]
 ) -> None:
     path = tmp_path / f"clip{suffix}"
-    with pytest.raises(error), VideoWriter(path, 10, HW) as writer:
+    with pytest.raises(error), VideoWriter(path, 10, hw=HW) as writer:
         for number in range(frames):
             writer.write(_frame(number))
         raise error("broken off")
@@ -550,7 +550,7 @@ def test_a_video_that_an_error_broke_off_leaves_nothing(
 @pytest.mark.parametrize("suffix", VIDEO_CODECS)
 def test_a_stopped_video_keeps_its_frames(tmp_path: Path, suffix: str, frames: int) -> None:
     path = tmp_path / f"clip{suffix}"
-    with pytest.raises(KeyboardInterrupt), VideoWriter(path, 10, HW) as writer:
+    with pytest.raises(KeyboardInterrupt), VideoWriter(path, 10, hw=HW) as writer:
         for number in range(frames):
             writer.write(_frame(number))
         raise KeyboardInterrupt
@@ -560,7 +560,7 @@ def test_a_stopped_video_keeps_its_frames(tmp_path: Path, suffix: str, frames: i
 
 def test_what_was_read_of_a_video_that_ends_early_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
-    with pytest.raises(EndsEarlyError), VideoWriter(path, 10, HW) as writer:
+    with pytest.raises(EndsEarlyError), VideoWriter(path, 10, hw=HW) as writer:
         for number in range(5):
             writer.write(_frame(number))
         raise EndsEarlyError("early")
@@ -572,7 +572,7 @@ def test_what_was_read_of_a_video_that_ends_early_is_kept(tmp_path: Path) -> Non
 def test_an_unfinished_video_has_not_its_own_name(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"clip{suffix}"
     path.write_bytes(b"the last one")
-    with pytest.raises(RuntimeError), VideoWriter(path, 10, HW) as writer:
+    with pytest.raises(RuntimeError), VideoWriter(path, 10, hw=HW) as writer:
         writer.write(_frame(0))
         assert path.read_bytes() == b"the last one"
         raise RuntimeError
@@ -581,7 +581,7 @@ def test_an_unfinished_video_has_not_its_own_name(tmp_path: Path, suffix: str) -
 
 def test_a_frame_of_another_size_is_stretched_and_not_lost(tmp_path: Path) -> None:
     """Films from the web change their size; OpenCV leaves such frames out."""
-    with VideoWriter(tmp_path / "clip.mp4", 10, HW) as writer:
+    with VideoWriter(tmp_path / "clip.mp4", 10, hw=HW) as writer:
         for height in (48, 96, 30):
             writer.write(np.full((height, 64, 3), 100, np.uint8))
     assert [frame.shape for frame in read_frames(open_video(tmp_path / "clip.mp4"))] == [(*HW, 3)] * 3
@@ -590,7 +590,7 @@ def test_a_frame_of_another_size_is_stretched_and_not_lost(tmp_path: Path) -> No
 def test_write_does_not_modify_the_frame(tmp_path: Path) -> None:
     frame = _frame(3)
     frame.flags.writeable = False
-    with VideoWriter(tmp_path / "clip.mp4", 10, HW) as writer:
+    with VideoWriter(tmp_path / "clip.mp4", 10, hw=HW) as writer:
         writer.write(frame)
     np.testing.assert_array_equal(frame, _frame(3))
 
@@ -620,7 +620,7 @@ def test_batches_gather_all_frames_in_order_and_raise_last(total: int, sizes: li
 def test_a_folder_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "absent" / "clip.mp4"
     with pytest.raises(InputError) as caught:
-        VideoWriter(path, 10, HW)
+        VideoWriter(path, 10, hw=HW)
     assert f"cannot write {path}" in str(caught.value)
 
 

@@ -77,7 +77,7 @@ def test_sides_and_centres_are_those_of_objects() -> None:
 
 
 def test_no_pictures_are_no_objects() -> None:
-    found = split_stats(DetectionSet((), ("cat",), (1,), "nowhere"))
+    found = split_stats(DetectionSet((), ("cat",), category_ids=(1,), source="nowhere"))
     assert (found.pictures, found.empty, found.total.objects, found.classes[0].median_wh) == (0, 0, 0, None)
 
 
@@ -85,10 +85,10 @@ def _one(area: float, crowd: bool = False) -> DetectionSet:
     record = ImageRecord(
         Path("a.png"),
         1,
-        (80, 100),
-        np.array([[10.0, 0, 30, 40]]),
-        np.array([0]),
-        np.array([crowd]),
-        np.array([float(area)]),
+        hw=(80, 100),
+        boxes=np.array([[10.0, 0, 30, 40]]),
+        labels=np.array([0]),
+        crowd=np.array([crowd]),
+        areas=np.array([float(area)]),
     )
-    return DetectionSet((record,), ("cat",), (1,), "drawn")
+    return DetectionSet((record,), ("cat",), category_ids=(1,), source="drawn")

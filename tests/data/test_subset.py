@@ -166,7 +166,7 @@ def test_a_crowd_alone_shows_nothing() -> None:
 def test_coco_json_is_kept_key_by_key(tmp_path: Path) -> None:
     whole = {"train2017": crowded(20), "val2017": crowded(8, seed=1)}
     root = save(tmp_path / "set", whole)
-    lines = write_subset(root, tmp_path / "out", Choice())
+    lines = write_subset(root, tmp_path / "out", choice=Choice())
     for split in ("train", "val"):
         assert written(tmp_path / "out", split) == whole[f"{split}2017"]
         assert list(written(tmp_path / "out", split)) == list(whole[f"{split}2017"])
@@ -198,7 +198,7 @@ def test_an_image_that_is_listed_in_parts_keeps_all_its_annotations(tmp_path: Pa
     content["images"].append({**content["images"][0], "id": 103})
     root = save(tmp_path / "set", {"train": content})
     for seed in range(6):
-        lines = write_subset(root, tmp_path / str(seed), Choice(images=2, seed=seed))
+        lines = write_subset(root, tmp_path / str(seed), choice=Choice(images=2, seed=seed))
         assert "more than once is taken once, with the annotations of all entries" in lines[0]
         part = written(tmp_path / str(seed))
         lefts = {i: [a["bbox"][0] for a in part["annotations"] if a["image_id"] == i] for i in ids(part)}
@@ -209,7 +209,14 @@ def test_an_image_that_is_listed_in_parts_keeps_all_its_annotations(tmp_path: Pa
 def test_only_the_splits_that_are_named_and_copies(tmp_path: Path) -> None:
     root = save(tmp_path / "set", {"train": crowded(5), "val": crowded(4)})
     done: list[tuple[int, int]] = []
-    write_subset(root, tmp_path / "out", Choice(2), ["valid"], False, lambda *counts: done.append(counts))
+    write_subset(
+        root,
+        tmp_path / "out",
+        choice=Choice(2),
+        splits=["valid"],
+        link=False,
+        on_progress=lambda *counts: done.append(counts),
+    )
     assert list(read_splits(tmp_path / "out")) == ["val"]
     (first, _) = (tmp_path / "out" / "images" / "val").iterdir()
     assert first.stat().st_nlink == 1
@@ -222,19 +229,19 @@ def test_only_chosen_pictures_need_to_exist(tmp_path: Path) -> None:
     chosen = ids(choose(whole, Choice(3))[0])
     for image_id in chosen:
         Image.new("RGB", (40, 30), (image_id, 0, 0)).save(root / "train" / f"{image_id}.png")
-    write_subset(root, tmp_path / "out", Choice(3))
+    write_subset(root, tmp_path / "out", choice=Choice(3))
     assert [fault for fault in check_data(tmp_path / "out") if fault.harms and "same box" not in fault.what] == []
     (root / "train" / f"{chosen[1]}.png").unlink()
     with pytest.raises(InputError, match=rf"of 3 chosen pictures of .* 1 is missing; .*train/{chosen[1]}\.png"):
-        write_subset(root, tmp_path / "other", Choice(3))
+        write_subset(root, tmp_path / "other", choice=Choice(3))
     assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("layout", ["yolo", "voc"])
 def test_other_layouts_become_coco(tmp_path: Path, layout: str) -> None:
     whole = save(tmp_path / "set", {"train": crowded(12), "val": crowded(6, seed=3)})
-    write_sets(read_splits(whole), layout, tmp_path / layout)
-    write_subset(tmp_path / layout, tmp_path / "out", Choice(classes=("dog",)))
+    write_sets(read_splits(whole), layout, out=tmp_path / layout)
+    write_subset(tmp_path / layout, tmp_path / "out", choice=Choice(classes=("dog",)))
     before = read_splits(tmp_path / layout)
     for split, data in read_splits(tmp_path / "out").items():
         assert data.class_names == ("dog",)
@@ -252,7 +259,7 @@ def test_other_layouts_become_coco(tmp_path: Path, layout: str) -> None:
 def test_a_list_of_sets_loses_outlines_and_says_so(tmp_path: Path) -> None:
     save(tmp_path / "set", {"train": crowded(6)})
     (tmp_path / "sets.yaml").write_text("train: set\n")
-    lines = write_subset(tmp_path / "sets.yaml", tmp_path / "out", Choice(2))
+    lines = write_subset(tmp_path / "sets.yaml", tmp_path / "out", choice=Choice(2))
     assert any("outlines of objects" in line for line in lines)
     assert {one["area"] for one in written(tmp_path / "out")["annotations"]} == {51.5}
 
@@ -261,7 +268,7 @@ def test_labelled_classes_stay_true(tmp_path: Path) -> None:
     whole = crowded(4)
     for image in whole["images"]:
         image["labelled_classes"] = ["cat", "dog"]
-    write_subset(save(tmp_path / "set", {"train": whole}), tmp_path / "out", Choice(classes=("cat", "owl")))
+    write_subset(save(tmp_path / "set", {"train": whole}), tmp_path / "out", choice=Choice(classes=("cat", "owl")))
     data = read_split(tmp_path / "out", "train")
     assert {record.unlabelled for record in data.records} == {(1,)}
 
@@ -277,7 +284,7 @@ def test_names_that_lead_elsewhere_stay_inside(tmp_path: Path) -> None:
         Image.new("RGB", (40, 30)).save(root / "train" / name)
         image["file_name"] = name
     (root / "annotations" / "instances_train.json").write_text(json.dumps(whole))
-    write_subset(root, tmp_path / "out", Choice())
+    write_subset(root, tmp_path / "out", choice=Choice())
     inside = [image["file_name"] for image in written(tmp_path / "out")["images"]]
     assert inside == [str(other / "a.png").lstrip("/"), "other/deep/b.png", "sub/c.png"]
     assert all(record.path.is_file() for record in read_split(tmp_path / "out", "train").records)
@@ -288,7 +295,7 @@ def test_a_split_without_the_class_is_left_out_and_said(tmp_path: Path) -> None:
     val = crowded(3)
     val["annotations"] = []
     root = save(tmp_path / "set", {"train": crowded(20), "val": val})
-    lines = write_subset(root, tmp_path / "out", Choice(classes=("cat",)))
+    lines = write_subset(root, tmp_path / "out", choice=Choice(classes=("cat",)))
     assert list(read_splits(tmp_path / "out")) == ["train"]
     assert "val: nothing to take, the split is left out" in lines
 
@@ -330,7 +337,7 @@ def test_a_broken_file_is_refused(tmp_path: Path, spoil: Any, message: str) -> N
     whole = crowded(5)
     spoil(whole)
     with pytest.raises(InputError, match=message):
-        write_subset(save(tmp_path / "set", {"train": whole}), tmp_path / "out", Choice(2))
+        write_subset(save(tmp_path / "set", {"train": whole}), tmp_path / "out", choice=Choice(2))
     assert not (tmp_path / "out").exists()
 
 
@@ -346,18 +353,18 @@ def test_a_broken_file_is_refused(tmp_path: Path, spoil: Any, message: str) -> N
 def test_what_is_not_there_is_refused(tmp_path: Path, choice: Choice, splits: list[str], message: str) -> None:
     root = save(tmp_path / "set", {"train": crowded(5)})
     with pytest.raises(InputError, match=message):
-        write_subset(root, tmp_path / "out", choice, splits)
+        write_subset(root, tmp_path / "out", choice=choice, splits=splits)
     assert not (tmp_path / "out").exists()
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     root = save(tmp_path / "set", {"train": crowded(5)})
-    write_subset(root, tmp_path / "out", Choice(2))
+    write_subset(root, tmp_path / "out", choice=Choice(2))
     with pytest.raises(InputError, match="is not empty; choose another --out"):
-        write_subset(root, tmp_path / "out", Choice(2))
+        write_subset(root, tmp_path / "out", choice=Choice(2))
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="is a file; choose another --out"):
-        write_subset(root, tmp_path / "file", Choice(2))
+        write_subset(root, tmp_path / "file", choice=Choice(2))
 
 
 def test_two_pictures_of_one_place_are_refused(tmp_path: Path) -> None:
@@ -367,7 +374,7 @@ def test_two_pictures_of_one_place_are_refused(tmp_path: Path) -> None:
     whole["images"][1]["file_name"] = "../100.png"
     (root / "annotations" / "instances_train.json").write_text(json.dumps(whole))
     with pytest.raises(InputError, match="would both become"):
-        write_subset(root, tmp_path / "out", Choice())
+        write_subset(root, tmp_path / "out", choice=Choice())
 
 
 # Real data
@@ -375,7 +382,7 @@ def test_two_pictures_of_one_place_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.shared_data
 def test_coco_mini_keeps_every_class_and_what_the_originals_say(shared_data: Path, tmp_path: Path) -> None:
-    write_subset(shared_data / "coco_mini", tmp_path / "out", Choice(per_class=3), link=False)
+    write_subset(shared_data / "coco_mini", tmp_path / "out", choice=Choice(per_class=3), link=False)
     for split in ("train", "val"):
         source = json.loads((shared_data / "coco_mini" / "annotations" / f"instances_{split}2017.json").read_text())
         part = written(tmp_path / "out", split)

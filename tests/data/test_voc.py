@@ -122,7 +122,7 @@ def test_real_annotations_agree_with_their_coco_json(shared_data: Path, tmp_path
 @pytest.mark.parametrize("layout", ["coco", "yolo", "voc"])
 def test_a_set_comes_back_from_every_layout(voc: Path, tmp_path: Path, layout: str) -> None:
     splits = read_splits(voc)
-    notes = write_sets(splits, layout, tmp_path / "out")
+    notes = write_sets(splits, layout, out=tmp_path / "out")
     back = read_splits(tmp_path / "out")
     assert list(back) == ["train", "val"]
     for split in splits:
@@ -143,21 +143,21 @@ def test_what_a_layout_cannot_hold_is_said(tmp_path: Path) -> None:
     record = ImageRecord(
         picture(tmp_path / "a.png"),
         7,
-        (40, 60),
-        np.array([[1.0, 1, 11, 11]]),
-        np.array([0]),
-        np.array([False]),
-        np.array([60.0]),  # of a mask, less than the box
+        hw=(40, 60),
+        boxes=np.array([[1.0, 1, 11, 11]]),
+        labels=np.array([0]),
+        crowd=np.array([False]),
+        areas=np.array([60.0]),  # of a mask, less than the box
         unlabelled=(1,),
     )
-    data = DetectionSet((record,), ("dog", "cat"), (18, 17), "drawn")
-    (note,) = write_sets({"train": data}, "coco", tmp_path / "coco")
+    data = DetectionSet((record,), ("dog", "cat"), category_ids=(18, 17), source="drawn")
+    (note,) = write_sets({"train": data}, "coco", out=tmp_path / "coco")
     assert "outlines of objects" in note
     back = read_split(tmp_path / "coco", "train")
     assert back.category_ids == (18, 17)
     assert back.records[0].areas.tolist() == [60]
     assert back.records[0].unlabelled == (1,)
-    told = " ".join(write_sets({"train": data}, "voc", tmp_path / "voc"))
+    told = " ".join(write_sets({"train": data}, "voc", out=tmp_path / "voc"))
     for words in ("no areas", "no category ids", "labelled for some classes only: 1", "cat without objects are lost"):
         assert words in told
 
@@ -168,8 +168,8 @@ def test_pictures_of_one_name_are_kept_apart(tmp_path: Path) -> None:
         ImageRecord(picture(tmp_path / folder / "x.png", (20, 20 + i)), i, (20, 20 + i), *nothing)
         for i, folder in enumerate(("a", "b"), 1)
     )
-    data = DetectionSet(records, ("dog",), (0,), "drawn")
-    notes = write_sets({"train": data}, "coco", tmp_path / "out")
+    data = DetectionSet(records, ("dog",), category_ids=(0,), source="drawn")
+    notes = write_sets({"train": data}, "coco", out=tmp_path / "out")
     assert any("1 picture got another name" in note for note in notes)
     written = json.loads((tmp_path / "out" / "annotations" / "instances_train.json").read_text())
     assert [image["file_name"] for image in written["images"]] == ["x.png", "x-2.png"]
@@ -177,7 +177,7 @@ def test_pictures_of_one_name_are_kept_apart(tmp_path: Path) -> None:
 
 
 def test_annotations_are_numbered_across_splits(voc: Path, tmp_path: Path) -> None:
-    write_sets(read_splits(voc), "coco", tmp_path / "coco")
+    write_sets(read_splits(voc), "coco", out=tmp_path / "coco")
     ids = [
         one["id"]
         for split in ("train", "val")
@@ -379,7 +379,7 @@ def test_pictures_with_spaces_in_their_names_can_be_read_back(
     for name in names:
         picture(tmp_path / "set" / "train" / f"{name}.png")
         write_xml(tmp_path / "set" / "train" / f"{name}.xml", one("dog", 1, 2, 20, 30))
-    write_sets(read_splits(tmp_path / "set"), layout, tmp_path / "out")
+    write_sets(read_splits(tmp_path / "set"), layout, out=tmp_path / "out")
     back = read_split(tmp_path / "out", "train")
     assert sorted(record.path.stem for record in back.records) == sorted(names)
     assert all(record.boxes.round(6).tolist() == [[1, 2, 20, 30]] for record in back.records)
@@ -400,7 +400,7 @@ def test_a_conversion_checks_sizes_and_writes_nothing(tmp_path: Path, layout: st
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations" / "instances_train.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"a.png is 60 x 40 .* but its annotations are for"):
-        write_sets(read_splits(tmp_path), layout, tmp_path / "out")
+        write_sets(read_splits(tmp_path), layout, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -419,7 +419,7 @@ def test_a_conversion_refuses_boxes_of_another_unit_or_order(tmp_path: Path, box
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations" / "instances_train.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match=f"instances_train.json: .*{message}.* boxes would be wrong"):
-        write_sets(read_splits(tmp_path), "yolo", tmp_path / "out")
+        write_sets(read_splits(tmp_path), "yolo", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -427,7 +427,7 @@ def test_a_conversion_names_a_missing_picture_and_writes_nothing(voc: Path) -> N
     sets = read_splits(voc)
     (voc / "JPEGImages" / "000012.jpg").unlink()
     with pytest.raises(InputError, match="lists 1 picture, of which 1 is missing"):
-        write_sets(sets, "coco", voc / "out")
+        write_sets(sets, "coco", out=voc / "out")
     assert not (voc / "out").exists()
 
 
@@ -439,7 +439,7 @@ def test_a_conversion_on_a_full_disk_names_what_it_could_not_write(voc: Path, mo
     sets = read_splits(voc)
     monkeypatch.setattr("shutil.copyfile", full)
     with pytest.raises(InputError, match=r"^cannot write .*/out/.*\.jpg: No space left on device$") as caught:
-        write_sets(sets, "coco", voc.parent / "out", link=False)
+        write_sets(sets, "coco", out=voc.parent / "out", link=False)
     assert ".part" not in str(caught.value)
     assert not (voc.parent / "out").exists()
 

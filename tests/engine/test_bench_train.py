@@ -32,7 +32,7 @@ def _config(*settings: str) -> Config:
 
 
 def _measure(data: Path, *settings: str, say: Callable[[str], None] = lambda line: None) -> TrainReport:
-    return bench_train(_config(*settings), data, CPU, 3, say)
+    return bench_train(_config(*settings), data, device=CPU, steps=3, say=say)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,9 @@ CONFIG = override_config(Config(), ["model.widths=[8, 8, 16, 16]", "model.neck_w
 
 def example() -> Checkpoint:
     weights = build_detector(CONFIG, 2, seed=3).state_dict()
-    return Checkpoint(CONFIG, ("cat", "Kätzchen"), (17, 90), weights, {"AP": 0.5, "note": "none"})
+    return Checkpoint(
+        CONFIG, ("cat", "Kätzchen"), category_ids=(17, 90), weights=weights, about={"AP": 0.5, "note": "none"}
+    )
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:

@@ -55,16 +55,18 @@ def classifier_config(model: str = "mnist_small", **settings: object) -> Config:
 
 def checkpoint_of(config: Config, names: Sequence[str], seed: int = 1) -> Checkpoint:
     """Return a classifier as its seed drew it; the last layer has biases other than zero."""
-    model = build_classifier(config, len(names), seed)
+    model = build_classifier(config, len(names), seed=seed)
     with torch.no_grad():
         for parameter in model.head.parameters():
             parameter.add_(torch.arange(len(parameter)).view(-1, *[1] * (parameter.ndim - 1)) + 0.5)
-    return Checkpoint(config, tuple(names), tuple(range(len(names))), model.state_dict())
+    return Checkpoint(config, tuple(names), category_ids=tuple(range(len(names))), weights=model.state_dict())
 
 
 def detector_checkpoint(seed: int = 3) -> Checkpoint:
     config = override_config(read_config(None), NARROW_DETECTOR)
-    return Checkpoint(config, ("disc", "square"), (1, 2), build_detector(config, 2, seed).state_dict())
+    return Checkpoint(
+        config, ("disc", "square"), category_ids=(1, 2), weights=build_detector(config, 2, seed=seed).state_dict()
+    )
 
 
 def stop_after(epoch: int) -> Listener:
@@ -96,7 +98,9 @@ def bright_or_dark() -> ClassifierNet:
         head.weight.copy_(torch.tensor([[0.0], [1.0]]))
         head.bias.zero_()
     mean, std = torch.full((3,), 100.0), torch.full((3,), 50.0)
-    net = ClassifierNet(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), First()), head, mean, std, "cross_entropy")
+    net = ClassifierNet(
+        nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), First()), head, mean=mean, std=std, loss="cross_entropy"
+    )
     return net.eval()
 
 
@@ -112,7 +116,7 @@ RISES = (2.0, 1.0, 1.0, -1.0, -2.0)  # the second output of each
 def task_for(config: Config) -> ClassificationTask:
     records = grey_records(*ROWS)
     data = ClassificationSet(records, ("dark", "bright"), "greys")
-    return ClassificationTask(config, data, ClassDataset(records, (4, 4), 3, "stretch"), CPU)
+    return ClassificationTask(config, data, val=ClassDataset(records, (4, 4), channels=3, resize="stretch"), device=CPU)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
@@ -123,7 +127,7 @@ def test_the_loss_is_the_cross_entropy_with_smoothing(smoothing: float) -> None:
     images = torch.stack([torch.full((3, 4, 4), g, dtype=torch.uint8) for g, _ in ROWS])
     labels = torch.tensor([y for _, y in ROWS])
     task = task_for(classifier_config(**{"classifier.label_smoothing": smoothing}))
-    losses = task.loss(bright_or_dark(), ClassBatch(images, labels, torch.arange(5)), 0.0)
+    losses = task.loss(bright_or_dark(), ClassBatch(images, labels, torch.arange(5)), progress=0.0)
     assert list(losses) == ["class"]
     assert losses["class"].item() == pytest.approx(sum(hand) / 5, rel=1e-5)
 
@@ -142,8 +146,8 @@ def test_evaluation_counts_right_answers_without_smoothing(batch_size: int) -> N
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 64])
 def test_a_split_comes_out_in_its_order(batch_size: int) -> None:
-    dataset = ClassDataset(grey_records(*ROWS), (4, 4), 3, "stretch")
-    outputs, labels = classify_split(bright_or_dark(), dataset, batch_size, 0, CPU)
+    dataset = ClassDataset(grey_records(*ROWS), (4, 4), channels=3, resize="stretch")
+    outputs, labels = classify_split(bright_or_dark(), dataset, batch_size=batch_size, workers=0, device=CPU)
     assert outputs[:, 1].tolist() == pytest.approx(RISES, abs=1e-5)
     assert labels.tolist() == [1, 1, 0, 0, 0]
     assert outputs.dtype == torch.float32
@@ -172,7 +176,7 @@ def learnt_shapes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path,
 def test_discs_and_squares_are_learnt(learnt_shapes: tuple[Path, Path, list[str]]) -> None:
     best = load_checkpoint(learnt_shapes[0] / "best.pt")
     assert best.about["metrics"]["accuracy"] >= 0.95
-    result = evaluate_classifier(learnt_shapes[0] / "best.pt", learnt_shapes[1], "val", "cpu", workers=0)
+    result = evaluate_classifier(learnt_shapes[0] / "best.pt", learnt_shapes[1], split="val", device="cpu", workers=0)
     assert result.report.accuracy == pytest.approx(best.about["metrics"]["accuracy"], abs=1e-5)
 
 
@@ -215,7 +219,7 @@ def test_resume_ends_bit_for_bit_as_an_unbroken_run(few: Path, tmp_path: Path) -
     assert load_checkpoint(broken / "last.pt").training["epoch"] == 2
     assert not same(weights_of(whole / "last.pt"), weights_of(broken / "last.pt"))
     lines: list[str] = []
-    assert resume(broken, "cpu", Listener(say=lines.append)) == broken
+    assert resume(broken, "cpu", listener=Listener(say=lines.append)) == broken
     assert f"going on in {broken} after epoch 2 of 4" in lines
     for name in ("last.pt", "best.pt"):
         assert same(weights_of(whole / name), weights_of(broken / name))
@@ -232,7 +236,9 @@ def test_resume_takes_up_the_same_part_of_the_data(tmp_path: Path) -> None:
     settings, out = {**QUICK, "train.epochs": 2, "train.seed": 7}, tmp_path / "run"
     chosen = {"classes": ["square", "disc"], "fraction": 0.8, "per_class": 5, "split": "60/20/20"}
     with pytest.raises(KeyboardInterrupt):
-        train_classifier(data, "lenet", None, settings, **chosen, out=out, device="cpu", listener=stop_after(1))
+        train_classifier(
+            data, "lenet", weights=None, settings=settings, **chosen, out=out, device="cpu", listener=stop_after(1)
+        )
     about = load_checkpoint(out / "last.pt").about
     assert about["train"] == "10 pictures, 2 classes: square (5), disc (5)"  # of 6 and 12, 0.8 of them 5 and 10
     assert about["val"] == "6 pictures, 2 classes: square (2), disc (4)"
@@ -246,7 +252,7 @@ def test_resume_takes_up_the_same_part_of_the_data(tmp_path: Path) -> None:
 def test_resume_refuses_data_that_has_changed(few: Path, tmp_path: Path) -> None:
     settings, out = {**QUICK, "train.epochs": 2}, tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        train_classifier(few, "lenet", None, settings, out=out, device="cpu", listener=stop_after(1))
+        train_classifier(few, "lenet", weights=None, settings=settings, out=out, device="cpu", listener=stop_after(1))
     shutil.move(few / "train" / "disc" / "disc-000.png", few / "train" / "square" / "disc-000.png")
     with pytest.raises(InputError, match=r"train was 24 pictures.*disc \(12\).*, and is .*square \(13\)"):
         resume(out, "cpu")
@@ -292,9 +298,9 @@ def test_training_never_opens_the_test_split(few: Path, tmp_path: Path) -> None:
     for file in (few / "test").rglob("*.png"):
         file.write_text("not a picture")
     out = train_classifier(few, "lenet", settings={**QUICK, "train.epochs": 1}, out=tmp_path / "run", device="cpu")
-    assert evaluate_classifier(out / "best.pt", few, "val", "cpu", workers=0).settings["pictures"] == 8
+    assert evaluate_classifier(out / "best.pt", few, split="val", device="cpu", workers=0).settings["pictures"] == 8
     with pytest.raises(InputError, match=r"test/disc/disc-000\.png is not a picture"):
-        evaluate_classifier(out / "best.pt", few, "test", "cpu", workers=0)
+        evaluate_classifier(out / "best.pt", few, split="test", device="cpu", workers=0)
 
 
 def test_a_truncated_picture_stops_the_run_with_one_line(few: Path, tmp_path: Path) -> None:
@@ -323,7 +329,9 @@ def test_a_folder_that_holds_a_run_is_refused(learnt_shapes: tuple[Path, Path, l
     "run",
     [
         Run("data"),
-        Run("data", classifier_config(), "a.pt", ("b", "a"), 0.5, 7, "60/20/20"),
+        Run(
+            "data", classifier_config(), weights="a.pt", classes=("b", "a"), fraction=0.5, per_class=7, split="60/20/20"
+        ),
         Run("data", classes=("only",)),
     ],
     ids=["defaults", "everything", "one class"],
@@ -371,7 +379,7 @@ def test_a_classifiers_weights_bring_their_image_size_unless_it_is_set(few: Path
     small = {"input.image_size": 28}
     assert plan_classifier("data", weights=tmp_path / "c.pt", settings=small).config.input.image_size == (28, 28)
     settings = {"train.epochs": 1}
-    out = train_classifier(few, None, tmp_path / "c.pt", settings, out=tmp_path / "run", device="cpu")
+    out = train_classifier(few, None, weights=tmp_path / "c.pt", settings=settings, out=tmp_path / "run", device="cpu")
     assert load_checkpoint(out / "best.pt").config.input.image_size == (32, 32)
 
 
@@ -422,7 +430,7 @@ def test_a_detector_is_planned_around_a_classifiers_backbone(tmp_path: Path) -> 
     assert run.config.input.image_size == (320, 320)  # a detector's, not the classifier's
     assert (run.config.train.lr, run.config.train.keep_start) == (0.5, 0)
     assert run.weights == str(tmp_path / "c.pt")
-    taught = plan("data", tmp_path / "c.pt", "yolov1").config.model  # as its paper has it: first a classifier
+    taught = plan("data", tmp_path / "c.pt", config="yolov1").config.model  # as its paper has it: first a classifier
     assert (taught.head, taught.neck, taught.widths) == ("grid", "none", (8, 16, 24, 32))
 
 
@@ -440,7 +448,7 @@ def test_detectors_and_classifiers_are_not_planned_as_each_other(tmp_path: Path)
         plan("data", tmp_path / "c.pt")
     file = str(find_config("lenet", "configs/classify"))
     with pytest.raises(InputError, match="is the configuration of a classifier: use classify train --model"):
-        plan("data", "none", file)
+        plan("data", "none", config=file)
 
 
 # --- weights that go from network to network --------------------------------------------------------------------------
@@ -453,7 +461,7 @@ def test_a_backbone_goes_from_detector_to_classifier_and_back(few: Path, tmp_pat
     still = {**QUICK, "train.epochs": 1, "train.lr": 0}
     lines: list[str] = []
     rest = {"device": "cpu", "listener": Listener(say=lines.append)}
-    out = train_classifier(few, None, tmp_path / "d.pt", still, out=tmp_path / "cls", **rest)
+    out = train_classifier(few, None, weights=tmp_path / "d.pt", settings=still, out=tmp_path / "cls", **rest)
     assert any("took its backbone" in line for line in lines)
     middle = load_checkpoint(out / "last.pt")
     kernels = {n: v for n, v in sent.weights.items() if n.startswith("backbone.") and v.ndim == 4}
@@ -466,7 +474,14 @@ def test_a_backbone_goes_from_detector_to_classifier_and_back(few: Path, tmp_pat
     assert same(part(model.state_dict(), "backbone."), part(dict(middle.weights), "backbone."))
     assert all(torch.equal(model.state_dict()[name], value) for name, value in neck.items())
     boxes = write_coco_set(tmp_path / "boxes", {"train": 4, "val": 2}, hw=(64, 64), objects=1)
-    back = train(boxes, out / "best.pt", None, {**still, "input.image_size": 64}, out=tmp_path / "det", device="cpu")
+    back = train(
+        boxes,
+        out / "best.pt",
+        config=None,
+        settings={**still, "input.image_size": 64},
+        out=tmp_path / "det",
+        device="cpu",
+    )
     half = {name: value.half().float() for name, value in kernels.items()}  # best.pt holds kernels in half precision
     arrived = load_checkpoint(back / "last.pt")
     assert not arrived.is_classifier
@@ -477,7 +492,7 @@ def test_a_frozen_backbone_stays_bit_for_bit_and_the_last_layer_moves(few: Path,
     start = detector_checkpoint()
     save_checkpoint(tmp_path / "d.pt", start)
     settings = {**QUICK, "train.epochs": 2, "train.lr": 0.01, "classifier.freeze": True, "train.seed": 4}
-    out = train_classifier(few, None, tmp_path / "d.pt", settings, out=tmp_path / "run", device="cpu")
+    out = train_classifier(few, None, weights=tmp_path / "d.pt", settings=settings, out=tmp_path / "run", device="cpu")
     ended = load_checkpoint(out / "last.pt")
     stayed, before = part(dict(ended.weights), "backbone."), part(dict(start.weights), "backbone.")
     assert same(stayed, before)  # running means of its norms and their counters, too
@@ -504,7 +519,7 @@ def test_rows_are_kept_by_name(few: Path, tmp_path: Path) -> None:
     knows = checkpoint_of(config, ("square", "disc", "star"))
     model = build_classifier(config, 3, seed=6)
     drawn = [value.clone() for value in last_layer(model)]
-    taken = transfer_classes(model, ("bar", "disc", "square"), knows)
+    taken = transfer_classes(model, ("bar", "disc", "square"), checkpoint=knows)
     assert taken.summary == "kept disc, square; new: bar"
     assert all(rows.tolist() == [0] for rows in taken.fresh.values())
     theirs = (next(v for n, v in knows.weights.items() if n.startswith("head.") and v.ndim == d) for d in (2, 1))
@@ -522,7 +537,7 @@ def test_going_on_with_other_classes_keeps_their_rows(tmp_path: Path) -> None:
     lines: list[str] = []
     still = {**QUICK, "train.epochs": 1, "train.lr": 0}
     rest = {"out": tmp_path / "run", "device": "cpu", "listener": Listener(say=lines.append)}
-    out = train_classifier(data, None, tmp_path / "c.pt", still, **rest)
+    out = train_classifier(data, None, weights=tmp_path / "c.pt", settings=still, **rest)
     assert any("; kept disc; new: bar" in line for line in lines)
     ended = weights_of(out / "last.pt")
     for name, value in part(ended, "head.").items():
@@ -546,7 +561,7 @@ def test_the_same_classes_in_any_order_score_as_before(loss: str, names: list[st
     before.load_state_dict(dict(knows.weights))
     model = build_classifier(config, 2, seed=9)
     transfer_backbone(model, knows)
-    told = transfer_classes(model, names, knows)
+    told = transfer_classes(model, names, checkpoint=knows)
     assert told.summary == f"kept {', '.join(names)}"
     one, other = scores_by_name(before, ("disc", "square")), scores_by_name(model, names)
     for name in names:
@@ -558,7 +573,7 @@ def test_a_single_output_is_not_kept_for_other_classes_and_not_said_to_be(before
     knows = checkpoint_of(classifier_config(**{"classifier.loss": before}), ("disc", "square"))
     model = build_classifier(classifier_config(**{"classifier.loss": after}), 2, seed=9)
     drawn = [value.clone() for value in last_layer(model)]
-    assert transfer_classes(model, ("bar", "disc"), knows).summary == "new: bar, disc"
+    assert transfer_classes(model, ("bar", "disc"), checkpoint=knows).summary == "new: bar, disc"
     assert all(torch.equal(mine, then) for mine, then in zip(last_layer(model), drawn))
 
 
@@ -566,9 +581,9 @@ def test_half_precision_is_read() -> None:
     knows = checkpoint_of(classifier_config(), "ab")
     halves = {name: value.half() if value.ndim > 1 else value for name, value in knows.weights.items()}
     model = build_classifier(classifier_config(), 2, seed=9)
-    small = Checkpoint(knows.config, knows.class_names, knows.category_ids, halves)
+    small = Checkpoint(knows.config, knows.class_names, category_ids=knows.category_ids, weights=halves)
     transfer_backbone(model, small)
-    transfer_classes(model, ("a", "b"), small)
+    transfer_classes(model, ("a", "b"), checkpoint=small)
     assert all(
         value.dtype == torch.float32 for value in part(dict(model.state_dict()), "backbone.").values() if value.ndim
     )

@@ -47,7 +47,9 @@ def save_untrained(path: Path, model: str, names: tuple[str, ...], **settings: o
     """Save a classifier as its seed drew it."""
     config = override_config(read_config(find_config(model, "configs/classify")), {**QUICK, **settings})
     network = build_classifier(config, len(names), seed=1)
-    save_checkpoint(path, Checkpoint(config, names, tuple(range(len(names))), network.state_dict()))
+    save_checkpoint(
+        path, Checkpoint(config, names, category_ids=tuple(range(len(names))), weights=network.state_dict())
+    )
     return path
 
 
@@ -85,7 +87,7 @@ def test_a_path_an_array_and_a_pillow_image_are_the_same_picture(shapes: tuple[P
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_a_list_gives_what_each_alone_gives(shapes: tuple[Path, Path], batch_size: int) -> None:
-    classifier = Classifier(shapes[0] / "best.pt", "cpu", batch_size)
+    classifier = Classifier(shapes[0] / "best.pt", "cpu", batch_size=batch_size)
     files = sorted((shapes[1] / "test").rglob("*.png"))
     together, alone = classifier(files), [classifier(file) for file in files]
     assert len(together) == 7
@@ -119,12 +121,12 @@ def test_what_is_no_picture_is_refused(shapes: tuple[Path, Path], picture: objec
 
 def test_no_batch_is_refused(shapes: tuple[Path, Path]) -> None:
     with pytest.raises(InputError, match="batch_size must be at least 1, got 0"):
-        Classifier(shapes[0] / "best.pt", "cpu", 0)
+        Classifier(shapes[0] / "best.pt", "cpu", batch_size=0)
 
 
 def test_detectors_and_classifiers_are_told_apart_by_file_name(shapes: tuple[Path, Path], tmp_path: Path) -> None:
     config = override_config(read_config(None), {"model.widths": [8, 8, 8, 8], "model.stem_width": 8})
-    found = Checkpoint(config, ("disc",), (1,), build_detector(config, 1).state_dict())
+    found = Checkpoint(config, ("disc",), category_ids=(1,), weights=build_detector(config, 1).state_dict())
     save_checkpoint(tmp_path / "boxes.pt", found)
     told = r"boxes\.pt is a detector \(yolo_lite-n\), not a classifier"
     with pytest.raises(InputError, match=told):
@@ -140,7 +142,7 @@ def test_detectors_and_classifiers_are_told_apart_by_file_name(shapes: tuple[Pat
 def test_evaluation_agrees_with_asking_for_each_picture(shapes: tuple[Path, Path]) -> None:
     """Count by hand: a picture is what its folder says, and is called what the classifier says of its file alone."""
     folder, data = shapes
-    result = evaluate_classifier(folder / "best.pt", data, "val", "cpu", batch_size=5, workers=0)
+    result = evaluate_classifier(folder / "best.pt", data, split="val", device="cpu", batch_size=5, workers=0)
     classifier = Classifier(folder / "best.pt", "cpu")
     files = sorted((data / "val").rglob("*.png"))
     answers = [(file.parent.name, classifier(file).name) for file in files]
@@ -158,7 +160,7 @@ def test_evaluation_repeats_the_best_epoch_of_the_log(shapes: tuple[Path, Path])
     folder, data = shapes
     rows = list(csv.DictReader((folder / "results.csv").open()))
     best = max(float(row["accuracy"]) for row in rows)
-    result = evaluate_classifier(folder / "best.pt", data, "val", "cpu", workers=0)
+    result = evaluate_classifier(folder / "best.pt", data, split="val", device="cpu", workers=0)
     assert result.report.accuracy == pytest.approx(best, abs=1e-5)
     assert load_checkpoint(folder / "best.pt").about["metrics"]["accuracy"] == pytest.approx(best, abs=1e-5)
 
@@ -173,9 +175,11 @@ def test_classes_are_matched_by_name_not_by_position(shapes: tuple[Path, Path], 
     """A set without discs: its squares have label 0 there, but 1 in the weights."""
     shutil.copytree(shapes[1] / "val" / "square", tmp_path / "set" / "train" / "square")
     shutil.copytree(shapes[1] / "val" / "square", tmp_path / "set" / "val" / "square")
-    alone = evaluate_classifier(shapes[0] / "best.pt", tmp_path / "set", "val", "cpu", workers=0)
-    both = evaluate_classifier(shapes[0] / "best.pt", shapes[1], "val", "cpu", workers=0)
-    chosen = evaluate_classifier(shapes[0] / "best.pt", shapes[1], "val", "cpu", ["square"], workers=0)
+    alone = evaluate_classifier(shapes[0] / "best.pt", tmp_path / "set", split="val", device="cpu", workers=0)
+    both = evaluate_classifier(shapes[0] / "best.pt", shapes[1], split="val", device="cpu", workers=0)
+    chosen = evaluate_classifier(
+        shapes[0] / "best.pt", shapes[1], split="val", device="cpu", classes=["square"], workers=0
+    )
     assert alone.class_names == ("disc", "square")
     assert alone.report.confusion.tolist() == chosen.report.confusion.tolist()
     assert alone.report.confusion.tolist() == [[0, 0], both.report.confusion[1].tolist()]
@@ -186,8 +190,8 @@ def test_a_class_that_the_weights_do_not_know_is_named(shapes: tuple[Path, Path]
     with pytest.raises(
         InputError, match=r"has the class bar, which the weights do not know \(disc, square\).*--classes"
     ):
-        evaluate_classifier(shapes[0] / "best.pt", data, "val", "cpu", workers=0)
-    result = evaluate_classifier(shapes[0] / "best.pt", data, "val", "cpu", ["disc"], workers=0)
+        evaluate_classifier(shapes[0] / "best.pt", data, split="val", device="cpu", workers=0)
+    result = evaluate_classifier(shapes[0] / "best.pt", data, split="val", device="cpu", classes=["disc"], workers=0)
     assert len(result.records) == 2
 
 
@@ -196,7 +200,8 @@ def test_a_folder_without_splits_is_divided_as_in_training(tmp_path: Path) -> No
     settings = {**QUICK, "train.epochs": 1, "train.seed": 5}
     out = train_classifier(data, "lenet", settings=settings, split="60/20/20", out=tmp_path / "run", device="cpu")
     parts = {
-        split: evaluate_classifier(out / "best.pt", data, split, "cpu", workers=0) for split in ("train", "val", "test")
+        split: evaluate_classifier(out / "best.pt", data, split=split, device="cpu", workers=0)
+        for split in ("train", "val", "test")
     }
     about = load_checkpoint(out / "best.pt").about
     found = {split: ClassificationSet(one.records, one.class_names, "") for split, one in parts.items()}
@@ -205,7 +210,7 @@ def test_a_folder_without_splits_is_divided_as_in_training(tmp_path: Path) -> No
     assert {split: len(one.records) for split, one in parts.items()} == {"train": 18, "val": 6, "test": 6}
     names = [record.name for one in parts.values() for record in one.records]
     assert len(set(names)) == len(names) == 30
-    other = evaluate_classifier(out / "best.pt", data, "test", "cpu", shares="80/10/10", workers=0)
+    other = evaluate_classifier(out / "best.pt", data, split="test", device="cpu", shares="80/10/10", workers=0)
     assert len(other.records) == 3
 
 
@@ -213,9 +218,9 @@ def test_a_class_scored_alone_is_scored_on_no_picture_of_training(tmp_path: Path
     """A tenth of the training pictures is set aside by the seed; naming one class must set aside the same of it."""
     data = write_class_set(tmp_path / "set", {"train": {"bar": 20, "disc": 30, "square": 40}})
     out = train_classifier(data, "lenet", settings={**QUICK, "train.epochs": 1}, out=tmp_path / "run", device="cpu")
-    whole = evaluate_classifier(out / "best.pt", data, "val", "cpu", workers=0)
+    whole = evaluate_classifier(out / "best.pt", data, split="val", device="cpu", workers=0)
     for name in ("bar", "square"):
-        alone = evaluate_classifier(out / "best.pt", data, "val", "cpu", [name], workers=0)
+        alone = evaluate_classifier(out / "best.pt", data, split="val", device="cpu", classes=[name], workers=0)
         held = {record.name for record in whole.records if Path(record.name).parent.name == name}
         assert {record.name for record in alone.records} == held
 
@@ -223,10 +228,10 @@ def test_a_class_scored_alone_is_scored_on_no_picture_of_training(tmp_path: Path
 def evaluation_of(truth: list[int], scores: Scores) -> ClassEvaluation:
     """Make a result by hand; picture i is one pixel of grey i."""
     names = ("a", "b", "c")
-    report = classification_report(truth, scores.argmax(1), names)
+    report = classification_report(truth, scores.argmax(1), class_names=names)
     pixels = [np.full((1, 1, 3), index, np.uint8) for index in range(len(truth))]
     records = tuple(ClassRecord(str(i), image, label) for i, (image, label) in enumerate(zip(pixels, truth)))
-    return ClassEvaluation(report, records, scores, names, {})
+    return ClassEvaluation(report, records, scores=scores, class_names=names, settings={})
 
 
 HAND = evaluation_of(
@@ -274,7 +279,7 @@ def test_predictions_are_written_as_a_table(tmp_path: Path) -> None:
         ("one, two.png", Classification(scores_of([0.25, 0.75])[0], ("disc", "a, b"))),
         ('"x"\udcff.png', Classification(scores_of([0.5, 0.5])[0], ("disc", "a, b"))),
     ]
-    write_predictions(tmp_path / "rows.csv", rows, ("disc", "a, b"))
+    write_predictions(tmp_path / "rows.csv", rows, class_names=("disc", "a, b"))
     with (tmp_path / "rows.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         assert list(csv.reader(file)) == [
             ["file", "class", "score", "disc", "a, b"],
@@ -323,7 +328,7 @@ def test_a_confusion_matrix_is_drawn_for_few_and_many_classes(tmp_path: Path, cl
     matrix[0] = 0  # no such picture: no division by nothing
     before = matrix.copy()
     names = [f"class {label}" for label in range(classes)]
-    visualize.plot_confusion(matrix, names, tmp_path / "confusion.png")
+    visualize.plot_confusion(matrix, names, path=tmp_path / "confusion.png")
     image = pixels_of(tmp_path / "confusion.png")
     assert min(image.shape[:2]) >= 300
     assert np.array_equal(matrix, before)
@@ -333,7 +338,7 @@ def test_right_answers_are_dark_on_the_diagonal(tmp_path: Path) -> None:
     """Matplotlib's darkest blue is 8, 48, 107; of a diagonal matrix half of four squares have it, of an even one none."""
     dark = []
     for number, matrix in enumerate((np.eye(2, dtype=np.int64), np.ones((2, 2), np.int64))):
-        visualize.plot_confusion(matrix, ["a", "b"], tmp_path / f"{number}.png")
+        visualize.plot_confusion(matrix, ["a", "b"], path=tmp_path / f"{number}.png")
         dark.append(int((pixels_of(tmp_path / f"{number}.png") == (8, 48, 107)).all(-1).sum()))
     assert dark[0] > 5000
     assert dark[1] == 0
@@ -358,7 +363,7 @@ def test_class_names_are_letters_not_formulas(tmp_path: Path) -> None:
     """Between two dollar signs matplotlib would read a formula, and fail on this one."""
     names = ["$_$", "a_b"]
     said = Classification(scores_of([0.9, 0.1])[0], tuple(names))
-    visualize.plot_confusion(np.eye(2, dtype=np.int64), names, tmp_path / "a.png")
+    visualize.plot_confusion(np.eye(2, dtype=np.int64), names, path=tmp_path / "a.png")
     visualize.draw_classifications([(np.zeros((9, 9, 3), np.uint8), said, "a_b")], tmp_path / "b.png")
     assert pixels_of(tmp_path / "a.png").size
     assert pixels_of(tmp_path / "b.png").size
@@ -367,7 +372,9 @@ def test_class_names_are_letters_not_formulas(tmp_path: Path) -> None:
 def test_weights_that_do_not_fit_name_the_file(shapes: tuple[Path, Path], tmp_path: Path) -> None:
     stored = load_checkpoint(shapes[0] / "best.pt")
     weights = {**stored.weights, "head.1.bias": torch.zeros(9)}
-    save_checkpoint(tmp_path / "odd.pt", Checkpoint(stored.config, stored.class_names, (0, 1), weights))
+    save_checkpoint(
+        tmp_path / "odd.pt", Checkpoint(stored.config, stored.class_names, category_ids=(0, 1), weights=weights)
+    )
     with pytest.raises(InputError, match=r"odd\.pt: the weights do not fit"):
         Classifier(tmp_path / "odd.pt", "cpu")
 
@@ -391,6 +398,11 @@ def test_a_classifier_reads_16_bits_as_its_training_did(tmp_path: Path) -> None:
     assert first[1:] == second[1:]
     records = tuple(ClassRecord(file.name, file, 0) for file in files)
     truth = np.full((2, 3), 1 / 3, np.float32)
-    report = classification_report(np.array([0, 0]), np.array([0, 0]), ("a", "b", "c"))
-    shown = [image for image, _, _ in ClassEvaluation(report, records, truth, ("a", "b", "c"), {}, 4095).examples(2)]
+    report = classification_report(np.array([0, 0]), np.array([0, 0]), class_names=("a", "b", "c"))
+    shown = [
+        image
+        for image, _, _ in ClassEvaluation(
+            report, records, scores=truth, class_names=("a", "b", "c"), settings={}, max_16bit=4095
+        ).examples(2)
+    ]
     assert np.array_equal(*shown)

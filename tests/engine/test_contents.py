@@ -50,16 +50,18 @@ def _put(*path: Any) -> Change:
 
 
 def _written(path: Path, change: Change) -> Path:
-    save_checkpoint(path, Checkpoint(CONFIG, ("cat", "dog"), (17, 90), build_detector(CONFIG, 2).state_dict()))
+    save_checkpoint(
+        path, Checkpoint(CONFIG, ("cat", "dog"), category_ids=(17, 90), weights=build_detector(CONFIG, 2).state_dict())
+    )
     content = torch.load(path, weights_only=True)
     change(content)
     torch.save(content, path)
     return path
 
 
-def _refused(function: Callable[..., object], *arguments: Any) -> str:
+def _refused(function: Callable[..., object], *arguments: Any, **settings: Any) -> str:
     with pytest.raises(InputError) as caught:
-        function(*arguments)
+        function(*arguments, **settings)
     message = str(caught.value)
     assert "\n" not in message
     assert len(message) < 800
@@ -231,7 +233,7 @@ def _stepped(name: str, momentum: float = 0.9) -> tuple[dict[str, Any], torch.op
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_the_state_of_every_optimiser_is_taken_back(name: str, momentum: float) -> None:
-    check_optimizer(*_stepped(name, momentum), "last.pt")
+    check_optimizer(*_stepped(name, momentum), source="last.pt")
 
 
 @pytest.mark.parametrize(
@@ -254,4 +256,4 @@ def test_the_state_of_every_optimiser_is_taken_back(name: str, momentum: float) 
 def test_another_state_of_the_optimiser_is_refused(change: Change) -> None:
     state, optimizer = _stepped("adamw")
     change(state)
-    assert "last.pt: the state of the optimiser is not" in _refused(check_optimizer, state, optimizer, "last.pt")
+    assert "last.pt: the state of the optimiser is not" in _refused(check_optimizer, state, optimizer, source="last.pt")

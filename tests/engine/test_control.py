@@ -67,7 +67,7 @@ def state_and_batch(accumulate: int = 1, count: int = 6) -> tuple[loop.State, Cl
     torch.manual_seed(0)
     train = TrainConfig(optimizer="sgd", momentum=0, lr=0.1, weight_decay=0, accumulate=accumulate)
     batch = ClassBatch(torch.randn(count, 3), torch.arange(count), torch.arange(count))
-    return loop.new_state(nn.Linear(3, 1), train, 10), batch
+    return loop.new_state(nn.Linear(3, 1), train, steps=10), batch
 
 
 @pytest.mark.parametrize("parts", [2, 3, 4, 6])
@@ -76,7 +76,7 @@ def test_parts_of_a_batch_add_up_to_the_same_step(parts: int) -> None:
     results = []
     for accumulate in (1, parts):
         state, batch = state_and_batch(accumulate)
-        losses = loop.train_step(Line(), state, batch, 0.0, 0.0, "fp32")
+        losses = loop.train_step(Line(), state, batch=batch, clip_norm=0.0, progress=0.0, precision="fp32")
         results.append([losses["error"], losses["total"], *state.model.weight.flatten().tolist()])
     assert results[0] == pytest.approx(results[1], rel=1e-5)
 
@@ -84,7 +84,7 @@ def test_parts_of_a_batch_add_up_to_the_same_step(parts: int) -> None:
 def test_more_parts_than_samples_are_samples() -> None:
     state, batch = state_and_batch(accumulate=16, count=2)
     task = Line()
-    loop.train_step(task, state, batch, 0.0, 0.0, "fp32")
+    loop.train_step(task, state, batch=batch, clip_norm=0.0, progress=0.0, precision="fp32")
     assert task.sizes == [1, 1]
 
 
@@ -93,20 +93,20 @@ def test_where_memory_runs_out_the_batch_is_halved_until_it_fits() -> None:
     state, batch = state_and_batch(count=8)
     whole = copy.deepcopy(state)
     task = Line(limit=2)
-    losses = loop.train_step(task, state, batch, 0.0, 0.0, "fp32")
+    losses = loop.train_step(task, state, batch=batch, clip_norm=0.0, progress=0.0, precision="fp32")
     assert task.sizes == [8, 4, 2, 2, 2, 2]
     assert state.parts == 4
-    expected = loop.train_step(Line(), whole, batch, 0.0, 0.0, "fp32")
+    expected = loop.train_step(Line(), whole, batch=batch, clip_norm=0.0, progress=0.0, precision="fp32")
     assert losses["error"] == pytest.approx(expected["error"], rel=1e-5)
     torch.testing.assert_close(state.model.weight, whole.model.weight)
-    loop.train_step(task, state, batch, 0.0, 0.0, "fp32")
+    loop.train_step(task, state, batch=batch, clip_norm=0.0, progress=0.0, precision="fp32")
     assert task.sizes[6:] == [2, 2, 2, 2]
 
 
 def test_memory_that_cudnn_found_full_halves_the_batch_too() -> None:
     state, batch = state_and_batch(count=4)
     task = Line(2, RuntimeError("GET was unable to find an engine to execute this computation"))
-    loop.train_step(task, state, batch, 0.0, 0.0, "fp32")
+    loop.train_step(task, state, batch=batch, clip_norm=0.0, progress=0.0, precision="fp32")
     assert task.sizes == [4, 2, 2]
 
 
@@ -114,19 +114,19 @@ def test_another_error_is_not_taken_for_full_memory() -> None:
     task = Line(2, RuntimeError("a bug"))
     state, batch = state_and_batch(count=4)
     with pytest.raises(RuntimeError, match="a bug"):
-        loop.train_step(task, state, batch, 0.0, 0.0, "fp32")
+        loop.train_step(task, state, batch=batch, clip_norm=0.0, progress=0.0, precision="fp32")
     assert task.sizes == [4]
 
 
 def test_what_does_not_fit_at_all_is_refused() -> None:
     state, batch = state_and_batch(count=4)
     with pytest.raises(torch.OutOfMemoryError):
-        loop.train_step(Line(limit=0), state, batch, 0.0, 0.0, "fp32")
+        loop.train_step(Line(limit=0), state, batch=batch, clip_norm=0.0, progress=0.0, precision="fp32")
 
 
 def test_the_parts_are_kept_for_resuming() -> None:
     state, batch = state_and_batch(count=8)
-    loop.train_step(Line(limit=2), state, batch, 0.0, 0.0, "fp32")
+    loop.train_step(Line(limit=2), state, batch=batch, clip_norm=0.0, progress=0.0, precision="fp32")
     fresh, _ = state_and_batch(count=8)
     fresh.restore(state.to_plain())
     assert fresh.parts == 4
@@ -134,7 +134,9 @@ def test_the_parts_are_kept_for_resuming() -> None:
 
 def test_a_part_keeps_the_pairs_of_its_pictures() -> None:
     pairs = torch.tensor([[0, 7], [2, 1], [2, 3], [3, 0]])
-    batch = Batch(torch.arange(4), torch.zeros(4, 1, 4), torch.zeros(4, 1), torch.arange(4), pairs)
+    batch = Batch(
+        torch.arange(4), torch.zeros(4, 1, 4), labels=torch.zeros(4, 1), positions=torch.arange(4), unlabelled=pairs
+    )
     part = batch.part(2, 4)
     assert part.images.tolist() == [2, 3]
     assert part.unlabelled is not None
@@ -151,7 +153,7 @@ def test_rare_classes_ask_for_their_pictures() -> None:
 
 def test_repeated_pictures_come_as_often_as_they_should() -> None:
     repeats = np.array([1, 1, 2.5, 1, 1.3, 1, 1, 1])
-    sampler = EpochSampler(8, 2, True, repeats=repeats)
+    sampler = EpochSampler(8, 2, shuffle=True, repeats=repeats)
     assert len(sampler) == 5  # 9.8, rounded, in batches of two
     counts = np.zeros(8)
     for epoch in range(400):
@@ -166,9 +168,9 @@ def test_repeated_pictures_come_as_often_as_they_should() -> None:
 
 
 def test_the_steps_of_an_epoch_can_be_fewer() -> None:
-    sampler = EpochSampler(100, 4, True, steps=3)
+    sampler = EpochSampler(100, 4, shuffle=True, steps=3)
     assert len(sampler) == len(list(sampler)) == 3
-    assert len(EpochSampler(100, 4, True, steps=99)) == 25
+    assert len(EpochSampler(100, 4, shuffle=True, steps=99)) == 25
 
 
 @pytest.mark.parametrize(("text", "minutes"), [("20m", 20), ("45", 45), ("1h30m", 90), ("90s", 1.5), ("0.5h", 30)])
@@ -185,7 +187,7 @@ def test_what_is_no_duration(text: str) -> None:
 @pytest.mark.parametrize("seconds", [5, 60, 119, 121, 600, 1234])
 def test_the_time_is_filled_and_not_exceeded(seconds: float) -> None:
     """Steps of 1 s, 100 to show every picture, an evaluation of 3 s."""
-    config = fit_time(Config(), Pace(1.0, 3.0), 100, seconds)
+    config = fit_time(Config(), Pace(1.0, 3.0), steps=100, seconds=seconds)
     train = config.train
     taken = train.epochs * (train.steps_per_epoch * 1.0 + 3.0)
     assert taken <= seconds
@@ -196,7 +198,7 @@ def test_the_time_is_filled_and_not_exceeded(seconds: float) -> None:
 @pytest.mark.parametrize("steps", [1, 2, 3])
 @pytest.mark.parametrize("seconds", [4.5, 5.1, 8.1, 31.9, 1000])
 def test_a_set_of_one_batch_can_be_trained_for_a_time(steps: int, seconds: float) -> None:
-    train = fit_time(Config(), Pace(1.0, 3.0), steps, seconds).train
+    train = fit_time(Config(), Pace(1.0, 3.0), steps=steps, seconds=seconds).train
     taken = train.epochs * (train.steps_per_epoch * 1.0 + 3.0)
     assert 1 <= train.steps_per_epoch <= steps
     assert 0.5 * seconds < taken <= seconds
@@ -204,25 +206,25 @@ def test_a_set_of_one_batch_can_be_trained_for_a_time(steps: int, seconds: float
 
 def test_too_little_time_is_refused() -> None:
     with pytest.raises(InputError, match="one step and an evaluation take"):
-        fit_time(Config(), Pace(10.0, 30.0), 100, 35)
+        fit_time(Config(), Pace(10.0, 30.0), steps=100, seconds=35)
 
 
 def prepared(root: Path, config: Config, **run: Any) -> Prepared:
     torch.manual_seed(0)
-    return prepare_detection(Run(str(root), config, **run), None, CPU, Listener())
+    return prepare_detection(Run(str(root), config, **run), None, device=CPU, listener=Listener())
 
 
 def test_measured_steps_are_of_the_whole_run(coco_set: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Or `--time` would count on the first size of multi-scale training and the assigner of the first steps."""
     seen: list[float] = []
 
-    def step(task: object, state: object, batch: object, clip: float, progress: float, precision: str) -> None:
+    def step(task: object, state: object, *, batch: object, clip_norm: float, progress: float, precision: str) -> None:
         seen.append(progress)
 
     config = small(batch_size=1)
     task = prepared(coco_set({"train": 30, "val": 1}), config)
     monkeypatch.setattr(loop, "train_step", step)
-    measure_pace(task, config, CPU, "fp32")
+    measure_pace(task, config, device=CPU, precision="fp32")
     assert seen == sorted(seen)
     assert 0 < seen[0] < 0.1
     assert 0.9 < seen[-1] < 1
@@ -233,7 +235,7 @@ def test_measuring_changes_nothing(coco_set: Callable[..., Path]) -> None:
     task = prepared(coco_set({"train": 12, "val": 4}), config)
     before = copy.deepcopy(task.model.state_dict())
     torch.manual_seed(5)
-    pace = measure_pace(task, config, CPU, "fp32")
+    pace = measure_pace(task, config, device=CPU, precision="fp32")
     assert pace.step > 0
     assert pace.evaluation > 0
     after = torch.rand(3)
@@ -296,7 +298,7 @@ def test_preflight_lets_a_good_run_start_and_touches_nothing(
         patched.setattr(
             "yolo_lite.engine.detection_task.shift_hsv", None
         )  # of pictures as they are no colour is changed
-        line = preflight(task, config, CPU, "fp32")
+        line = preflight(task, config, device=CPU, precision="fp32")
     assert line.startswith("preflight: the loss on 8 pictures fell from")
     assert task.task.colour  # type: ignore[attr-defined]
     after = torch.rand(3)
@@ -310,14 +312,14 @@ def test_preflight_lets_a_good_run_start_and_touches_nothing(
 def test_preflight_names_the_learning_rate(coco_set: Callable[..., Path], rate: float, word: str) -> None:
     config = small(lr=rate)
     with pytest.raises(InputError, match=f"train.lr is {word}.*--no-preflight"):
-        preflight(prepared(coco_set({"train": 12, "val": 4}), config), config, CPU, "fp32")
+        preflight(prepared(coco_set({"train": 12, "val": 4}), config), config, device=CPU, precision="fp32")
 
 
 def test_preflight_names_the_part_of_the_loss(coco_set: Callable[..., Path]) -> None:
     nothing = {"class_weight": 0, "box_weight": 0, "l1_weight": 0}
     config = config_from_dict({**SMALL, "loss": nothing}, "test")
     with pytest.raises(InputError, match="every part of it is 0: no weight of the loss is above 0"):
-        preflight(prepared(coco_set({"train": 12, "val": 4}), config), config, CPU, "fp32")
+        preflight(prepared(coco_set({"train": 12, "val": 4}), config), config, device=CPU, precision="fp32")
 
 
 def changed(root: Path, change: Callable[[Any], dict[str, Any]]) -> DetectionSet:
@@ -365,7 +367,7 @@ def test_preflight_looks_at_the_units_of_validation_too(coco_set: Callable[..., 
     file.write_text(json.dumps(content))
     config = small(epochs=1)
     with pytest.raises(InputError, match="instances_val.json: no coordinate of its .* look like shares"):
-        preflight(prepared(root, config), config, CPU, "fp32")
+        preflight(prepared(root, config), config, device=CPU, precision="fp32")
 
 
 def test_preflight_names_class_ids_that_all_agree(coco_set: Callable[..., Path]) -> None:
@@ -379,10 +381,10 @@ def test_another_size_moves_boxes_with_pixels() -> None:
     """A white object on black keeps its box at every size; sizes are multiples of 32, and depend on the progress alone."""
     images = torch.zeros(1, 3, 96, 128, dtype=torch.uint8)
     images[..., 24:48, 32:96] = 255
-    batch = Batch(images, torch.tensor([[[32.0, 24, 96, 48]]]), torch.zeros(1, 1), torch.zeros(1))
+    batch = Batch(images, torch.tensor([[[32.0, 24, 96, 48]]]), labels=torch.zeros(1, 1), positions=torch.zeros(1))
     sizes = set()
     for step in range(40):
-        made = _another_size(batch, 0.5, 0, step / 40)
+        made = _another_size(batch, 0.5, seed=0, progress=step / 40)
         height, width = made.images.shape[-2:]
         sizes.add((height, width))
         assert height % 32 == width % 32 == 0
@@ -391,7 +393,7 @@ def test_another_size_moves_boxes_with_pixels() -> None:
         y = bright.any(1).nonzero().flatten()
         seen = [int(x[0]), int(y[0]), int(x[-1]) + 1, int(y[-1]) + 1]
         assert made.boxes[0, 0].tolist() == pytest.approx(seen, abs=1)
-        again = _another_size(batch, 0.5, 0, step / 40)
+        again = _another_size(batch, 0.5, seed=0, progress=step / 40)
         assert torch.equal(made.images, again.images)
     assert len(sizes) > 3
     assert {height for height, _ in sizes} <= {64, 96, 128, 160}
@@ -448,7 +450,7 @@ def test_tensorboard_gets_every_epoch(
 def test_preflight_lets_a_small_learning_rate_pass(coco_set: Callable[..., Path]) -> None:
     """It may be meant so: the loss falls a little, which is said."""
     config = small(lr=2e-4)
-    line = preflight(prepared(coco_set({"train": 12, "val": 4}), config), config, CPU, "fp32")
+    line = preflight(prepared(coco_set({"train": 12, "val": 4}), config), config, device=CPU, precision="fp32")
     assert line.startswith("preflight: the loss on 8 pictures fell slowly, from")
 
 

@@ -183,9 +183,17 @@ def test_a_file_is_never_replaced_and_sizes_are_checked(
 
 def test_a_layer_that_does_not_fit_is_named() -> None:
     config = read_config(find_config("shuffle"))
-    wrong = Convolution("convrelu_0", 2, 1, 1, 0.1, np.zeros((23, 3, 3, 3), np.float32), np.zeros(23, np.float32))
+    wrong = Convolution(
+        "convrelu_0",
+        2,
+        padding=1,
+        groups=1,
+        slope=0.1,
+        weight=np.zeros((23, 3, 3, 3), np.float32),
+        bias=np.zeros(23, np.float32),
+    )
     with pytest.raises(InputError, match=r"layer convrelu_0 has weights \[23, 3, 3, 3\].*expected \[24, 3, 3, 3\]"):
-        load_nanodet(config, [wrong] * 110, Path("some.param"))
+        load_nanodet(config, [wrong] * 110, source=Path("some.param"))
 
 
 @pytest.mark.shared_data
@@ -193,7 +201,9 @@ def test_a_layer_that_does_not_fit_is_named() -> None:
 def test_raw_outputs_are_those_of_ncnn(size: int, shared_data: Path, tmp_path: Path) -> None:
     folder = shared_data / "nanodet_plus"
     stem = folder / f"nanodet-plus-m_{size}"
-    convert_nanodet(stem.with_suffix(".param"), stem.with_suffix(".bin"), tmp_path / "out.pt", size, "stretch")
+    convert_nanodet(
+        stem.with_suffix(".param"), stem.with_suffix(".bin"), out=tmp_path / "out.pt", image_size=size, resize="stretch"
+    )
     checkpoint = load_checkpoint(tmp_path / "out.pt")
     model = build_detector(checkpoint.config, 80).eval()
     model.load_state_dict({name: value.float() for name, value in checkpoint.weights.items()})
@@ -212,7 +222,7 @@ def test_raw_outputs_are_those_of_ncnn(size: int, shared_data: Path, tmp_path: P
 def test_the_shipped_weights_are_the_converted_ones(shared_data: Path, tmp_path: Path) -> None:
     stem = shared_data / "nanodet_plus" / "nanodet-plus-m_416"
     converted = convert_nanodet(
-        stem.with_suffix(".param"), stem.with_suffix(".bin"), tmp_path / "out.pt", 416, "stretch"
+        stem.with_suffix(".param"), stem.with_suffix(".bin"), out=tmp_path / "out.pt", image_size=416, resize="stretch"
     )
     shipped = load_checkpoint(find_weights("yolo_lite-shuffle-coco"))
     defaults = converted.config.train  # of training, which this file has not seen: they may change

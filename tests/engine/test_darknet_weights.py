@@ -92,7 +92,7 @@ def test_the_values_of_dense_and_local_layers_lie_in_darknets_order() -> None:
     local, connected, last = 8 + 4 * 2 * 3, 3 + 3 * 8 + 9, 2 + 2 * 3
     values = np.arange(local + connected + last, dtype="<f4")
     backbone = DarknetBackbone(cfg, levels=(2,))
-    fill(backbone, HEADER + values.tobytes(), Path("some.weights"))
+    fill(backbone, HEADER + values.tobytes(), source=Path("some.weights"))
     first, second, third = backbone.layers
     assert first.bias.flatten().tolist() == list(range(8))
     assert first.weight.flatten().tolist() == list(range(8, 32))
@@ -109,7 +109,7 @@ def test_the_values_of_dense_and_local_layers_lie_in_darknets_order() -> None:
 def test_dense_layers_are_transposed_above_version_1000(version: tuple[int, int]) -> None:
     backbone = DarknetBackbone("[net]\nheight=1\nwidth=1\n[connected]\noutput=2\n", levels=(0,))
     content = struct.pack("<4i", *version, 0, 0) + np.array([7, 8, 0, 1, 2, 3, 4, 5], "<f4").tobytes()
-    fill(backbone, content, Path("some.weights"))
+    fill(backbone, content, source=Path("some.weights"))
     assert backbone.layers[0][1].bias.tolist() == [7, 8]
     assert backbone.layers[0][1].weight.tolist() == [[0, 2, 4], [1, 3, 5]]
 
@@ -153,9 +153,10 @@ def test_what_is_no_weights_file_is_refused_in_one_line(content: bytes, message:
 
 
 def test_missing_files_are_named(files: tuple[Path, Path], tmp_path: Path) -> None:
-    for arguments in ((tmp_path / "none", files[1]), (files[0], tmp_path / "none"), (*files, tmp_path / "none")):
+    none = tmp_path / "none"
+    for cfg, weights, names in ((none, files[1], None), (files[0], none, None), (*files, none)):
         with pytest.raises(InputError, match="none does not exist"):
-            load_darknet(*arguments)
+            load_darknet(cfg, weights, names=names)
 
 
 def test_errors_of_the_cfg_name_the_file(files: tuple[Path, Path]) -> None:
@@ -175,19 +176,19 @@ def test_errors_of_the_cfg_name_the_file(files: tuple[Path, Path]) -> None:
 def test_names_that_do_not_fit_are_refused(text: str, message: str, files: tuple[Path, Path], names: Path) -> None:
     names.write_text(text)
     with pytest.raises(InputError, match=message):
-        load_darknet(*files, names)
+        load_darknet(*files, names=names)
 
 
 def test_names_are_read_line_by_line(files: tuple[Path, Path], names: Path) -> None:
     names.write_text(" disc \r\n\n traffic light\n\n")
-    assert load_darknet(*files, names).class_names == ("disc", "traffic light")
+    assert load_darknet(*files, names=names).class_names == ("disc", "traffic light")
     assert load_darknet(*files).class_names == ("class 0", "class 1")
 
 
 def test_a_byte_order_mark_belongs_to_no_name_and_no_section(files: tuple[Path, Path], names: Path) -> None:
     for path in (files[0], names):
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert load_darknet(*files, names).class_names == ("disc", "square")
+    assert load_darknet(*files, names=names).class_names == ("disc", "square")
 
 
 @pytest.mark.parametrize("encoding", ["gbk", "utf-16", "utf-16-le", "utf-16-be"])
@@ -196,7 +197,7 @@ def test_text_in_another_encoding_is_refused_with_its_line(
 ) -> None:
     names.write_bytes("人\nsquare\n".encode(encoding))
     with pytest.raises(InputError, match=r"tiny\.names: line [12] .*save the file as UTF-8"):
-        load_darknet(*files, names)
+        load_darknet(*files, names=names)
     files[0].write_bytes(f"[net]\n# 人\n{CFG}".encode(encoding))
     with pytest.raises(InputError, match=r"tiny\.cfg: line [12] .*save the file as UTF-8"):
         load_darknet(*files)
@@ -204,7 +205,7 @@ def test_text_in_another_encoding_is_refused_with_its_line(
 
 @pytest.mark.parametrize("resize", ["stretch", "letterbox"])
 def test_the_checkpoint_says_what_it_is(files: tuple[Path, Path], names: Path, tmp_path: Path, resize: str) -> None:
-    convert_darknet(*files, tmp_path / "new" / "out.pt", names, resize)
+    convert_darknet(*files, out=tmp_path / "new" / "out.pt", names=names, resize=resize)
     checkpoint = load_checkpoint(tmp_path / "new" / "out.pt")
     settings = checkpoint.config.input
     assert (settings.image_size, settings.resize) == ((64, 64), resize)
@@ -221,8 +222,8 @@ def test_the_checkpoint_says_what_it_is(files: tuple[Path, Path], names: Path, t
 def test_a_converted_file_finds_what_the_darknet_files_find(
     files: tuple[Path, Path], names: Path, tmp_path: Path, resize: str
 ) -> None:
-    convert_darknet(*files, tmp_path / "out.pt", names, resize)
-    direct = Detector.from_darknet(*files, names, resize, device="cpu", score_threshold=0.1)(photo())
+    convert_darknet(*files, out=tmp_path / "out.pt", names=names, resize=resize)
+    direct = Detector.from_darknet(*files, names=names, resize=resize, device="cpu", score_threshold=0.1)(photo())
     stored = Detector(tmp_path / "out.pt", device="cpu", score_threshold=0.1)(photo())
     assert len(direct) > 0
     assert direct.class_names == stored.class_names == ("disc", "square")
@@ -239,7 +240,7 @@ def test_the_two_ways_of_resizing_differ(files: tuple[Path, Path]) -> None:
 
 
 def test_paths_may_be_text(files: tuple[Path, Path], names: Path) -> None:
-    detector = Detector.from_darknet(str(files[0]), str(files[1]), str(names), device="cpu", classes=["square"])
+    detector = Detector.from_darknet(str(files[0]), str(files[1]), names=str(names), device="cpu", classes=["square"])
     assert set(detector(photo()).names) <= {"square"}
 
 
@@ -248,7 +249,7 @@ def test_an_existing_file_is_never_replaced(files: tuple[Path, Path], tmp_path: 
     kept.write_text("mine")
     for until in (None, 4):
         with pytest.raises(InputError, match=r"mine\.pt exists already; choose another --out"):
-            convert_darknet(*files, kept, until=until)
+            convert_darknet(*files, out=kept, until=until)
     assert kept.read_text() == "mine"
 
 
@@ -267,7 +268,7 @@ def test_nothing_is_written_where_conversion_fails(
 ) -> None:
     files[0].write_text(cfg)
     with pytest.raises(InputError):
-        convert_darknet(*files, tmp_path / "out.pt", until=until)
+        convert_darknet(*files, out=tmp_path / "out.pt", until=until)
     assert not (tmp_path / "out.pt").exists()
 
 
@@ -275,7 +276,7 @@ def test_nothing_is_written_where_conversion_fails(
 def test_a_start_has_the_last_layer_of_each_stride(
     until: int, levels: tuple[int, ...], files: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    start = convert_darknet(*files, tmp_path / "start.pt", until=until)
+    start = convert_darknet(*files, out=tmp_path / "start.pt", until=until)
     assert start.config.model.darknet_levels == levels
     assert (start.config.model.neck, start.config.model.head) == ("pan", "anchor_free")
     whole = load_darknet(*files).weights
@@ -302,7 +303,7 @@ def test_a_start_without_the_strides_is_refused(
     until: int, message: str, files: tuple[Path, Path], tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=message):
-        convert_darknet(*files, tmp_path / "start.pt", until=until)
+        convert_darknet(*files, out=tmp_path / "start.pt", until=until)
 
 
 SETTINGS: dict[str, object] = {
@@ -318,14 +319,22 @@ SETTINGS: dict[str, object] = {
 
 def test_training_takes_a_start(files: tuple[Path, Path], names: Path, tmp_path: Path, coco_set: MakeSet) -> None:
     start = tmp_path / "start.pt"
-    source = convert_darknet(*files, start, names, until=4).weights
+    source = convert_darknet(*files, out=start, names=names, until=4).weights
     data = coco_set({"train": 4, "val": 2})
-    run = plan(data, start, "nano")
+    run = plan(data, start, config="nano")
     assert run.config.model.darknet_levels == (2, 3, 4)
     assert run.config.input.mean == (0, 0, 0)
     assert run.config.input.resize == "stretch"
     lines: list[str] = []
-    out = train(data, start, "nano", SETTINGS, out=tmp_path / "run", device="cpu", listener=Listener(say=lines.append))
+    out = train(
+        data,
+        start,
+        config="nano",
+        settings=SETTINGS,
+        out=tmp_path / "run",
+        device="cpu",
+        listener=Listener(say=lines.append),
+    )
     assert any("took its backbone" in line for line in lines)
     with pytest.raises(InputError, match="under a head that has learnt nothing; train it with --config nano"):
         plan(data, start)
@@ -342,10 +351,10 @@ def test_training_refuses_a_whole_darknet_network_and_names_until(
     files: tuple[Path, Path], names: Path, tmp_path: Path, coco_set: MakeSet
 ) -> None:
     """Its head is fixed by the cfg and no loss here is the one it was trained with."""
-    convert_darknet(*files, tmp_path / "whole.pt", names)
+    convert_darknet(*files, out=tmp_path / "whole.pt", names=names)
     data = coco_set({"train": 2, "val": 1})  # of as many classes as the network has
     with pytest.raises(InputError, match=r"whole\.pt .*--until"):
-        train(data, tmp_path / "whole.pt", "nano", SETTINGS, out=tmp_path / "run", device="cpu")
+        train(data, tmp_path / "whole.pt", config="nano", settings=SETTINGS, out=tmp_path / "run", device="cpu")
 
 
 DENSE = (
@@ -403,7 +412,7 @@ PICTURES = ("dog", "eagle", "giraffe", "horses", "person", "scream")
 def test_raw_outputs_of_real_files_are_those_of_opencv(network: str, shared_data: Path) -> None:
     """Compare the rows in which OpenCV 4 scores a class above 0.2, and see that no other row scores more."""
     folder = shared_data / "darknet"
-    checkpoint = load_darknet(folder / f"{network}.cfg", folder / f"{network}.weights", folder / "coco.names")
+    checkpoint = load_darknet(folder / f"{network}.cfg", folder / f"{network}.weights", names=folder / "coco.names")
     model = build_from_checkpoint(checkpoint, folder)
     recorded = np.load(REFERENCE)
     for name in PICTURES:
@@ -429,7 +438,7 @@ def test_raw_outputs_of_real_files_are_those_of_opencv(network: str, shared_data
 def test_the_real_network_names_what_is_in_the_pictures(picture: str, expected: set[str], shared_data: Path) -> None:
     folder = shared_data / "darknet"
     stem = folder / "yolo-fastest-1.1-xl"
-    detector = Detector.from_darknet(f"{stem}.cfg", f"{stem}.weights", folder / "coco.names", device="cpu")
+    detector = Detector.from_darknet(f"{stem}.cfg", f"{stem}.weights", names=folder / "coco.names", device="cpu")
     assert expected <= set(detector(folder / f"{picture}.jpg").names)
 
 
@@ -437,7 +446,7 @@ def test_the_real_network_names_what_is_in_the_pictures(picture: str, expected: 
 def test_the_real_network_gives_a_start_for_training(shared_data: Path, tmp_path: Path) -> None:
     """Its layers 0 to 120 end at stride 32, 121 is the first output; 108 is the shortcut after the last block."""
     stem = shared_data / "darknet" / "yolo-fastest-1.1"
-    start = convert_darknet(Path(f"{stem}.cfg"), Path(f"{stem}.weights"), tmp_path / "start.pt", until=108)
+    start = convert_darknet(Path(f"{stem}.cfg"), Path(f"{stem}.weights"), out=tmp_path / "start.pt", until=108)
     model = build_detector(start.config, 80)
     model.load_state_dict(dict(start.weights))
     assert model.backbone.strides == (8, 16, 32)

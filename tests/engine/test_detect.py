@@ -30,7 +30,7 @@ def detector(learnt: tuple[Path, Path]) -> Detector:
 def video(learnt: tuple[Path, Path], tmp_path: Path) -> Path:
     """Five times each of four pictures, as a film."""
     path = tmp_path / "film.mp4"
-    writer = VideoWriter(path, 10.0, (96, 128))
+    writer = VideoWriter(path, 10.0, hw=(96, 128))
     for file in sorted((learnt[1] / "images").iterdir())[:4]:
         for _ in range(5):
             writer.write(read_image(file))
@@ -49,7 +49,7 @@ def test_annotated_pictures_and_rows_are_written(detector: Detector, learnt: tup
     files = find_source(str(learnt[1] / "images"))
     assert isinstance(files, list)
     with JsonRows(tmp_path / "rows.json") as rows_file:
-        results = list(detect_pictures(detector, files, tmp_path / "out", rows_file))
+        results = list(detect_pictures(detector, files, out=tmp_path / "out", json_file=rows_file))
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert len(rows) == sum(len(result.detections or ()) for result in results) == 16
     assert {row["category_id"] for row in rows} == {7, 3}  # the ids it was trained on, not labels
@@ -68,7 +68,7 @@ def test_a_bad_picture_is_reported_and_the_rest_goes_on(
     folder = tmp_path / "in"
     shutil.copytree(learnt[1] / "images", folder)
     (folder / "0003.png").write_bytes(b"")
-    results = list(detect_pictures(detector, sorted(folder.iterdir()), tmp_path / "out"))
+    results = list(detect_pictures(detector, sorted(folder.iterdir()), out=tmp_path / "out"))
     assert [result.path.name for result in results if result.error] == ["0003.png"]
     assert len(list((tmp_path / "out").iterdir())) == 7
 
@@ -77,7 +77,7 @@ def test_a_source_is_never_overwritten(detector: Detector, learnt: tuple[Path, P
     files = sorted((learnt[1] / "images").iterdir())
     before = files[0].read_bytes()
     with pytest.raises(InputError, match="would replace .*0001.png; choose another --out"):
-        list(detect_pictures(detector, files, learnt[1] / "images"))
+        list(detect_pictures(detector, files, out=learnt[1] / "images"))
     assert files[0].read_bytes() == before
 
 
@@ -99,9 +99,9 @@ def test_a_source_behind_a_link_is_never_overwritten(
     before = source.read_bytes()
     with pytest.raises(InputError, match=f"the annotated {what} would replace .*; choose another --out"):
         if what == "video":
-            list(detect_video(detector, open_video(reached), source))
+            list(detect_video(detector, open_video(reached), target=source))
         else:
-            list(detect_pictures(detector, [reached], source.parent))
+            list(detect_pictures(detector, [reached], out=source.parent))
     assert source.read_bytes() == before
     assert len(list(source.parent.iterdir())) == 1
 
@@ -109,12 +109,12 @@ def test_a_source_behind_a_link_is_never_overwritten(
 def test_a_neighbour_of_a_video_is_never_overwritten(detector: Detector, video: Path, tmp_path: Path) -> None:
     shutil.copy(video, tmp_path / "film.mov")
     with pytest.raises(InputError, match=r"would replace .*film.mp4"):
-        list(detect_video(detector, open_video(tmp_path / "film.mov"), video))
+        list(detect_video(detector, open_video(tmp_path / "film.mov"), target=video))
 
 
 def test_an_older_output_is_replaced(detector: Detector, video: Path, tmp_path: Path) -> None:
     for _ in range(2):
-        list(detect_video(detector, open_video(video), tmp_path / "out" / "film.mp4"))
+        list(detect_video(detector, open_video(video), target=tmp_path / "out" / "film.mp4"))
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["film.mp4"]
 
 
@@ -128,7 +128,7 @@ def test_one_bad_file_stops_no_others(detector: Detector, tmp_path: Path) -> Non
         Image.new("RGB", (64, 64)).save(folder / name)
     Image.new("RGB", (70_000, 10)).save(folder / "wide.bmp")
     files = [file for file in sorted(folder.rglob("*")) if not file.is_dir()]
-    results = {result.path.name: result for result in detect_pictures(detector, files, tmp_path / "out")}
+    results = {result.path.name: result for result in detect_pictures(detector, files, out=tmp_path / "out")}
     assert [name for name, result in results.items() if result.error] == ["loop.jpg"]
     written = [result.annotated for result in results.values() if result.annotated]
     assert len(written) == len(set(written)) == 5 == len(list((tmp_path / "out").iterdir())) - 1
@@ -152,7 +152,7 @@ def test_a_name_that_the_output_folder_cannot_hold_is_skipped(
 
     monkeypatch.setattr(os, "replace", replace)
     files = sorted((learnt[1] / "images").iterdir())[:3]
-    errors = [str(result.error) for result in detect_pictures(detector, files, tmp_path / "out") if result.error]
+    errors = [str(result.error) for result in detect_pictures(detector, files, out=tmp_path / "out") if result.error]
     assert errors == [f"cannot write {tmp_path / 'out' / '0002.png'}: File name too long"]
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["0001.png", "0003.png"]
 
@@ -166,7 +166,7 @@ def test_rows_and_results_tell_files_of_one_name_apart(
         files[-1].parent.mkdir(parents=True)
         shutil.copy(learnt[1] / "images" / "0001.png", files[-1])
     with JsonRows(tmp_path / "rows.json") as rows:
-        results = list(detect_pictures(detector, files, tmp_path / "out", rows))
+        results = list(detect_pictures(detector, files, out=tmp_path / "out", json_file=rows))
     assert [result.name for result in results] == ["a/x.png", "b/c/x.png"]
     told = [row["file_name"] for row in json.loads((tmp_path / "rows.json").read_text())]
     assert list(dict.fromkeys(told)) == ["a/x.png", "b/c/x.png"]
@@ -179,7 +179,7 @@ def test_naming_many_files_of_one_name_takes_no_time(detector: Detector, tmp_pat
     def seconds(count: int) -> float:
         began = time.process_time()
         files = [tmp_path / str(number) / "x.jpg" for number in range(count)]
-        assert next(detect_pictures(detector, files, tmp_path / "out")).error
+        assert next(detect_pictures(detector, files, out=tmp_path / "out")).error
         return time.process_time() - began
 
     few = min(seconds(3000) for _ in range(2))
@@ -191,7 +191,7 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(detector: Detector, tm
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (64, 64)).save(tmp_path / name)
     files = [tmp_path / name for name in ("a/x.png", "b/x.png", "a/x.bmp")]
-    list(detect_pictures(detector, files, tmp_path / "out"))
+    list(detect_pictures(detector, files, out=tmp_path / "out"))
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["x-2.png", "x.jpg", "x.png"]
 
 
@@ -201,7 +201,7 @@ def test_a_video_is_annotated_frame_by_frame(
 ) -> None:
     detector = Detector(learnt[0] / "best.pt", score_threshold=0.005, device="cpu")  # the film's codec blurs the shapes
     target = tmp_path / "out" / f"film{suffix}"
-    found = list(detect_video(detector, open_video(video), target))
+    found = list(detect_video(detector, open_video(video), target=target))
     expected = [detector(frame) for frame in read_frames(open_video(video))]
     assert [len(one) for one in found] == [len(one) for one in expected]
     assert sum(len(one) for one in found) > 0
@@ -218,7 +218,7 @@ def test_frames_stream_one_at_a_time(detector: Detector, video: Path) -> None:
 
 
 def test_a_stopped_video_keeps_its_frames(detector: Detector, video: Path, tmp_path: Path) -> None:
-    results = detect_video(detector, open_video(video), tmp_path / "out" / "film.mp4")
+    results = detect_video(detector, open_video(video), target=tmp_path / "out" / "film.mp4")
     for _ in range(7):
         next(results)
     results.close()
@@ -288,7 +288,7 @@ def test_a_video_on_a_full_disk_is_an_error_and_leaves_the_old_one(tmp_path: Pat
     target.write_bytes(b"an older one")
     noise = np.random.default_rng(0).integers(0, 256, (10, 96, 128, 3)).astype(np.uint8)
     reason = r"no space left for it \(File too large\)"
-    with full_disk(size), pytest.raises(InputError, match=reason), VideoWriter(target, 10.0, (96, 128)) as writer:
+    with full_disk(size), pytest.raises(InputError, match=reason), VideoWriter(target, 10.0, hw=(96, 128)) as writer:
         for frame in noise:
             writer.write(frame)
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [(target.name, b"an older one")]

@@ -160,7 +160,9 @@ def test_a_forked_process_goes_on(tmp_path: Path) -> None:
     """Before the first image, after it, and in a loading process of a forked one; here all threads stay."""
     config = read_config(find_config("mnist_small", "configs/classify"))
     network = build_classifier(config, 2, seed=1)
-    save_checkpoint(tmp_path / "a.pt", Checkpoint(config, ("a", "b"), (0, 1), network.state_dict()))
+    save_checkpoint(
+        tmp_path / "a.pt", Checkpoint(config, ("a", "b"), category_ids=(0, 1), weights=network.state_dict())
+    )
     command = [sys.executable, "-W", "ignore", "-c", FORKS, str(tmp_path / "a.pt")]
     result = subprocess.run(command, capture_output=True, text=True, timeout=150)
     assert result.stdout.split() == ["answers"] * 3 + ["2"], result.stderr

@@ -74,11 +74,11 @@ CONFIG = TrainConfig(warmup_steps=10, warmup_share=0.5, final_lr=0.1)
     ],
 )
 def test_cosine_rises_and_falls_at_once(step: int, expected: float) -> None:
-    assert cosine(step, 100, CONFIG) == pytest.approx(expected)
+    assert cosine(step, 100, config=CONFIG) == pytest.approx(expected)
 
 
 def test_cosine_always_falls_after_warm_up() -> None:
-    values = [cosine(step, 100, CONFIG) for step in range(10, 101)]
+    values = [cosine(step, 100, config=CONFIG) for step in range(10, 101)]
     assert all(later < earlier for earlier, later in zip(values, values[1:], strict=False))
 
 
@@ -90,18 +90,18 @@ def test_cosine_always_falls_after_warm_up() -> None:
 def test_steps_multiply_after_each_milestone(step: int, expected: float, milestones: tuple[int, ...]) -> None:
     """Ten epochs of ten steps and one step of warm-up: epoch 5 begins with step 40, epoch 9 with step 80."""
     config = TrainConfig(epochs=10, warmup_steps=1, warmup_share=1, milestones=milestones, step_factor=0.2)
-    assert at_epochs(step, 100, config) == pytest.approx(expected)
+    assert at_epochs(step, 100, config=config) == pytest.approx(expected)
 
 
 def test_steps_without_milestones_stay() -> None:
-    assert {at_epochs(step, 50, TrainConfig(warmup_steps=0)) for step in range(50)} == {1.0}
+    assert {at_epochs(step, 50, config=TrainConfig(warmup_steps=0)) for step in range(50)} == {1.0}
 
 
 def test_no_schedule_leaves_the_range_of_the_rate() -> None:
     config = TrainConfig(epochs=7, milestones=(2, 5), warmup_steps=3, warmup_share=0.3)
     for name, schedule in SCHEDULES.items():
         for steps in (1, 2, 7, 70):
-            assert all(0 < schedule(step, steps, config) <= 1 for step in range(steps)), (name, steps)
+            assert all(0 < schedule(step, steps, config=config) <= 1 for step in range(steps)), (name, steps)
 
 
 class Pairs(NamedTuple):
@@ -145,7 +145,7 @@ def follow(
     config = TrainConfig(**{"epochs": 10, **settings})
     sampler = EpochSampler(8, 4, shuffle=True)
     loader: Any = DataLoader(Ones(), batch_sampler=sampler, collate_fn=lambda rows: Pairs(torch.tensor(rows)[:, None]))  # type: ignore[arg-type]
-    state = loop.new_state(nn.Linear(1, 1), config, 2 * config.epochs)
+    state = loop.new_state(nn.Linear(1, 1), config, steps=2 * config.epochs)
     if start:
         state.restore(start)
     saved: list[int] = []
@@ -157,7 +157,17 @@ def follow(
             raise Interrupt
 
     with contextlib.suppress(Interrupt):
-        loop.run(Told(values), state, loader, sampler, config, torch.device("cpu"), "fp32", lambda step: None, on_epoch)
+        loop.run(
+            Told(values),
+            state,
+            loader=loader,
+            sampler=sampler,
+            config=config,
+            device=torch.device("cpu"),
+            precision="fp32",
+            on_step=lambda step: None,
+            on_epoch=on_epoch,
+        )
     return state, saved
 
 
@@ -223,7 +233,7 @@ def test_a_state_that_was_stored_before_patience_came_is_still_restored() -> Non
 def test_finished_says_what_the_loop_does() -> None:
     """By hand: nothing begun; patience of 2 not yet, then used up; all epochs done."""
     config = TrainConfig(epochs=5, patience=2)
-    state = loop.new_state(nn.Linear(1, 1), config, 5)
+    state = loop.new_state(nn.Linear(1, 1), config, steps=5)
     said = []
     for epoch, best_epoch in ((0, 0), (2, 1), (3, 1), (4, 3), (5, 5)):
         state.epoch, state.best_epoch = epoch, best_epoch

@@ -29,7 +29,7 @@ def test_a_share_of_the_start_stays_in_the_average() -> None:
     """With keep k the average is k times the start plus (1 - k) times the average without it."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3))
-    plain, kept = EMA(model, 0.9, 1000, 0.1), EMA(model, 0.9, 1000, 0.1, keep=0.3)
+    plain, kept = EMA(model, 0.9, steps=1000, share=0.1), EMA(model, 0.9, steps=1000, share=0.1, keep=0.3)
     start = {name: value.clone() for name, value in model.state_dict().items()}
     for _ in range(12):
         model(torch.randn(4, 2, 5, 5))
@@ -49,8 +49,11 @@ def test_rows_that_the_start_knows_nothing_of_are_averaged_as_without_a_start() 
     torch.manual_seed(0)
     model = nn.Linear(3, 4)
     rows, others = torch.tensor([1, 3]), torch.tensor([0, 2])
-    plain, kept = EMA(model, 0.9, 1000, 0.1), EMA(model, 0.9, 1000, 0.1, 0.4, {"weight": rows})
-    whole = EMA(model, 0.9, 1000, 0.1, 0.4)
+    plain, kept = (
+        EMA(model, 0.9, steps=1000, share=0.1),
+        EMA(model, 0.9, steps=1000, share=0.1, keep=0.4, fresh={"weight": rows}),
+    )
+    whole = EMA(model, 0.9, steps=1000, share=0.1, keep=0.4)
     for _ in range(12):
         with torch.no_grad():
             for parameter in model.parameters():
@@ -69,7 +72,7 @@ def test_a_short_run_gets_a_short_horizon() -> None:
 
 def test_counters_are_copied_and_buffers_averaged() -> None:
     model = nn.BatchNorm1d(2).train()
-    ema = EMA(model, 0.9, 1000, 0.1)
+    ema = EMA(model, 0.9, steps=1000, share=0.1)
     model(torch.randn(8, 2, generator=torch.Generator().manual_seed(0)) + 5)
     ema.update()
     assert ema.model.num_batches_tracked == model.num_batches_tracked == 1
@@ -78,6 +81,6 @@ def test_counters_are_copied_and_buffers_averaged() -> None:
 
 
 def test_the_average_is_in_evaluation_mode_and_never_trained() -> None:
-    ema = EMA(nn.Sequential(nn.Linear(1, 1), nn.Dropout()).train(), 0.9, 100, 0.1)
+    ema = EMA(nn.Sequential(nn.Linear(1, 1), nn.Dropout()).train(), 0.9, steps=100, share=0.1)
     assert not ema.model.training
     assert not any(parameter.requires_grad for parameter in ema.model.parameters())

@@ -59,7 +59,7 @@ def run(
     model = nn.Sequential(nn.Linear(1, 8), nn.Dropout(0.1), nn.Linear(8, 1))
     sampler = EpochSampler(len(task), 8, shuffle=True, seed=config.seed)
     loader: Any = DataLoader(task, batch_sampler=sampler, collate_fn=pairs)  # type: ignore[arg-type]
-    state = loop.new_state(model, config, len(sampler) * config.epochs)
+    state = loop.new_state(model, config, steps=len(sampler) * config.epochs)
     if start:
         state.restore(start)
     bests: list[bool] = []
@@ -73,7 +73,17 @@ def run(
             raise Stop
 
     with contextlib.suppress(Stop):
-        loop.run(task, state, loader, sampler, config, torch.device("cpu"), "fp32", lambda report: None, on_epoch)
+        loop.run(
+            task,
+            state,
+            loader=loader,
+            sampler=sampler,
+            config=config,
+            device=torch.device("cpu"),
+            precision="fp32",
+            on_step=lambda report: None,
+            on_epoch=on_epoch,
+        )
     return state, bests
 
 
@@ -127,8 +137,15 @@ def test_an_unknown_schedule_names_those_that_exist() -> None:
 
 def test_gradients_are_clipped() -> None:
     model = nn.Linear(1, 1)
-    state = loop.new_state(model, TrainConfig(optimizer="sgd", lr=1.0, weight_decay=0.0), 10)
+    state = loop.new_state(model, TrainConfig(optimizer="sgd", lr=1.0, weight_decay=0.0), steps=10)
     before = torch.cat([p.detach().flatten() for p in model.parameters()])
-    loop.train_step(Line(), state, Pairs(torch.full((4, 1), 100.0), torch.zeros(4, 1)), 0.5, 0.0, "fp32")
+    loop.train_step(
+        Line(),
+        state,
+        batch=Pairs(torch.full((4, 1), 100.0), torch.zeros(4, 1)),
+        clip_norm=0.5,
+        progress=0.0,
+        precision="fp32",
+    )
     moved = torch.cat([p.detach().flatten() for p in model.parameters()]) - before
     assert float(moved.norm()) <= 0.5 * 1.9 + 1e-4  # Nesterov's first step is (1 + momentum 0.9) times the gradient

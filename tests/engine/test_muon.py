@@ -134,7 +134,7 @@ def test_a_stored_state_goes_on_as_if_it_had_not_stopped() -> None:
 
 
 def test_muon_gets_the_kernels_under_a_norm_and_no_other() -> None:
-    model = nn.Sequential(ConvBlock(3, 16, 3), DepthwiseSeparable(16, 20), nn.Conv2d(20, 5, 1))
+    model = nn.Sequential(ConvBlock(3, 16, kernel=3), DepthwiseSeparable(16, 20), nn.Conv2d(20, 5, 1))
     model[0][0].weight.requires_grad_(True)
     optimizer = build_optimizer(model, override_config(Config(), ["train.optimizer=muon"]).train)
     assert isinstance(optimizer, Muon)

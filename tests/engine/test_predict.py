@@ -224,7 +224,7 @@ def test_a_detector_reads_16_bits_as_its_training_did(deep: tuple[Detector, Path
 
 def test_detection_in_files_reads_16_bits_as_training_did(deep: tuple[Detector, Path, Path], tmp_path: Path) -> None:
     detector, eight, twelve = deep
-    found = {one.path: one.detections for one in detect_pictures(detector, [eight, twelve], tmp_path / "out")}
+    found = {one.path: one.detections for one in detect_pictures(detector, [eight, twelve], out=tmp_path / "out")}
     first, second = found[eight], found[twelve]
     assert first is not None
     assert second is not None
@@ -243,8 +243,8 @@ def test_training_and_evaluation_read_16_bits_alike(tmp_path: Path) -> None:
     inputs = []
     for root in sets:
         run = Run(str(root), config)
-        prepared = prepare_detection(run, None, torch.device("cpu"), Listener())
-        crops = prepare_classification(pretraining_of(run), None, torch.device("cpu"), Listener())
+        prepared = prepare_detection(run, None, device=torch.device("cpu"), listener=Listener())
+        crops = prepare_classification(pretraining_of(run), None, device=torch.device("cpu"), listener=Listener())
         shown = prepared.task.predictions(prepared.model.eval())
         inputs.append(
             [prepared.dataset[0, 1].image, crops.dataset[0, 1].image, torch.from_numpy(shown[0].image.copy())]
@@ -253,8 +253,9 @@ def test_training_and_evaluation_read_16_bits_alike(tmp_path: Path) -> None:
     assert all(float(one.float().std()) > 5 for one in inputs[1])  # something is to be seen in them
     rows = [
         detect_split(
-            build_detector(config, 2, 0).eval(), ("disc", "square"), read_split(root, "val"), (96, 128), "letterbox",
-            torch.device("cpu"), EvaluationSettings(workers=0), max_16bit=4095,
+            build_detector(config, 2, seed=0).eval(), ("disc", "square"),
+            truth=read_split(root, "val"), input_hw=(96, 128), resize="letterbox",
+            device=torch.device("cpu"), settings=EvaluationSettings(workers=0), max_16bit=4095,
         )[0]
         for root in sets
     ]  # fmt: skip

@@ -85,7 +85,7 @@ def test_a_classifier_says_so_before_it_trains(
     write_class_set(tmp_path / "set", {"train": {"disc": 3, "square": 3}, "val": {"disc": 1, "square": 1}})
     more = {"train.batch_size": 1, "train.epochs": 1, "train.workers": 0, **settings}
     with pytest.raises(InputError, match=SINGLE) as caught:
-        train_classifier(tmp_path / "set", model, "none", more, out=tmp_path / "run", device="cpu")
+        train_classifier(tmp_path / "set", model, weights="none", settings=more, out=tmp_path / "run", device="cpu")
     assert ("larger image size" in str(caught.value)) == larger
     assert not (tmp_path / "run").exists()
 

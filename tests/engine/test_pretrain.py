@@ -59,8 +59,12 @@ def scene(count: int = 40) -> DetectionSet:
         boxes = np.concatenate([corner, corner + generator.uniform(10, 60, corner.shape)], 1).clip(0, [200, 160] * 2)
         crowd = generator.random(len(boxes)) < 0.2
         labels, areas = np.zeros(len(boxes), np.int64), np.ones(len(boxes))
-        records.append(ImageRecord(Path(f"{number}.jpg"), number, (160, 200), boxes, labels, crowd, areas))
-    return DetectionSet(tuple(records), ("thing",), (1,), "drawn")
+        records.append(
+            ImageRecord(
+                Path(f"{number}.jpg"), number, hw=(160, 200), boxes=boxes, labels=labels, crowd=crowd, areas=areas
+            )
+        )
+    return DetectionSet(tuple(records), ("thing",), category_ids=(1,), source="drawn")
 
 
 def test_background_lies_in_its_picture_and_shows_no_object() -> None:
@@ -85,8 +89,8 @@ def test_background_lies_in_its_picture_and_shows_no_object() -> None:
 
 def test_background_is_drawn_by_the_seed_and_each_picture_by_itself() -> None:
     data = scene()
-    assert background_records(data, 1, 0) == background_records(data, 1, 0)
-    assert background_records(data, 1, 0) != background_records(data, 1, 1)
+    assert background_records(data, 1, seed=0) == background_records(data, 1, seed=0)
+    assert background_records(data, 1, seed=0) != background_records(data, 1, seed=1)
 
 
 def test_a_picture_full_of_objects_or_with_unmarked_ones_gives_no_background() -> None:
@@ -94,15 +98,14 @@ def test_a_picture_full_of_objects_or_with_unmarked_ones_gives_no_background() -
     full = dataclasses.replace(data.records[0], boxes=np.array([[0.0, 0, 200, 160]]), crowd=np.array([True]))
     unmarked = dataclasses.replace(data.records[1], unlabelled=(0,))
     records = (full, unmarked, data.records[2])
-    found = background_records(dataclasses.replace(data, records=records), 1, 0)
+    found = background_records(dataclasses.replace(data, records=records), 1, seed=0)
     assert {piece.content for piece in found} == {data.records[2].path}
 
 
 def test_the_pieces_come_from_the_pictures_of_the_detectors_training_alone(coco_set: MakeSet) -> None:
     data = coco_set({"train": 8, "val": 4})
-    arguments = (str(data), None, 0.5, 0)
-    detected = read_train_and_val(*arguments)[:2]
-    pieces = read_crops_to_train(*arguments, False)[:2]
+    detected = read_train_and_val(str(data), fraction=0.5, seed=0)[:2]
+    pieces = read_crops_to_train(str(data), None, fraction=0.5, seed=0, difficult=False)[:2]
     for split, cut in zip(detected, pieces):
         assert cut.class_names == (*split.class_names, BACKGROUND)
         assert {piece.content for piece in cut.records} <= {record.path for record in split.records}
@@ -139,7 +142,7 @@ def test_the_detector_starts_with_what_the_backbone_learnt(coco_set: MakeSet, tm
     config = config_with("train.lr=1e-12", "train.epochs=1", "pretrain.lr=0.01")
     folder = train(coco_set(), config=config, out=tmp_path / "run", device="cpu", listener=Listener(say=lines.append))
     learnt, detector = weights_of(folder / "crops" / "last.pt"), weights_of(folder / "last.pt")
-    random = build_detector(config, 2, config.train.seed).state_dict()
+    random = build_detector(config, 2, seed=config.train.seed).state_dict()
     kernels = [name for name in learnt if name.startswith("backbone.") and learnt[name].ndim == 4]
     assert len(kernels) > 10
     for name in kernels:
@@ -188,7 +191,7 @@ def test_a_single_class_is_told_from_background(coco_set: MakeSet, tmp_path: Pat
 
 def test_minutes_bound_the_pretraining_too(coco_set: MakeSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a pace that is told, not measured, however slow the machine: 27 s for the crops, 25 for an epoch of them."""
-    monkeypatch.setattr("yolo_lite.engine.train.measure_pace", lambda *arguments: Pace(5.0, 5.0))
+    monkeypatch.setattr("yolo_lite.engine.train.measure_pace", lambda *arguments, **settings: Pace(5.0, 5.0))
     config = config_with("pretrain.crops=500")
     data = coco_set()
     folder = train(data, config=config, minutes=3.0, out=tmp_path / "run", device="cpu")
@@ -199,13 +202,15 @@ def test_minutes_bound_the_pretraining_too(coco_set: MakeSet, tmp_path: Path, mo
 
 def test_weights_that_are_given_need_no_pretraining(learnt: tuple[Path, Path], tmp_path: Path) -> None:
     folder, data = learnt
-    out = train(data, folder / "best.pt", config_with("train.epochs=1"), out=tmp_path / "run", device="cpu")
+    out = train(data, folder / "best.pt", config=config_with("train.epochs=1"), out=tmp_path / "run", device="cpu")
     assert not (out / "crops").exists()
 
 
 def test_the_inner_run_is_that_of_the_same_network_and_machine() -> None:
     config = config_with("train.seed=5", "train.precision=fp32", "train.cache=none")
-    inner = pretraining_of(Run("data", config, None, ("disc",), 0.5, difficult=True, minutes=20.0))
+    inner = pretraining_of(
+        Run("data", config, weights=None, classes=("disc",), fraction=0.5, difficult=True, minutes=20.0)
+    )
     assert (inner.data, inner.classes, inner.fraction, inner.difficult, inner.crops) == (
         "data",
         ("disc",),

@@ -43,7 +43,9 @@ def begun(begin: Callable[[Listener], object]) -> None:
 
 
 def detector(data: Path, out: Path, *settings: str, **options: Any) -> Path:
-    begun(lambda listener: train(data, None, tiny(*settings), out=out, device="cpu", listener=listener, **options))
+    begun(
+        lambda listener: train(data, None, config=tiny(*settings), out=out, device="cpu", listener=listener, **options)
+    )
     return out
 
 
@@ -85,7 +87,7 @@ def write_without_val(root: Path) -> Path:
 def test_a_detector_goes_on_with_data_that_has_moved(write: Callable[[Path], Path], tmp_path: Path) -> None:
     """The new path is what last.pt and best.pt then say, at once, so that a second resume needs it no more."""
     data = write(tmp_path / "old")
-    whole = train(data, None, tiny(), out=tmp_path / "whole", device="cpu")
+    whole = train(data, None, config=tiny(), out=tmp_path / "whole", device="cpu")
     out = detector(data, tmp_path / "run")
     shutil.move(tmp_path / "old", tmp_path / "new")
     moved = tmp_path / "new" / data.relative_to(tmp_path / "old")
@@ -98,7 +100,7 @@ def test_a_detector_goes_on_with_data_that_has_moved(write: Callable[[Path], Pat
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        resume(out, "cpu", Listener(on_step=stop), data=moved)
+        resume(out, "cpu", listener=Listener(on_step=stop), data=moved)
     for name in ("last.pt", "best.pt"):
         assert load_checkpoint(out / name).about["data"] == str(moved)
     assert load_checkpoint(out / "last.pt").training["run"]["data"] == str(moved)
@@ -127,7 +129,11 @@ def write_archive(root: Path) -> Path:
 def test_a_classifier_goes_on_with_data_that_has_moved(write: Callable[[Path], Path], tmp_path: Path) -> None:
     data, settings = write(tmp_path / "old"), {"train.epochs": 2, "train.workers": 0, "train.precision": "fp32"}
     out = tmp_path / "run"
-    begun(lambda listener: train_classifier(data, "lenet", None, settings, out=out, device="cpu", listener=listener))
+    begun(
+        lambda listener: train_classifier(
+            data, "lenet", weights=None, settings=settings, out=out, device="cpu", listener=listener
+        )
+    )
     shutil.move(tmp_path / "old", tmp_path / "new")
     moved = tmp_path / "new" / data.relative_to(tmp_path / "old")
     resume(out, "cpu", data=str(moved))
@@ -147,7 +153,7 @@ def test_a_run_that_learns_crops_first_goes_on_with_data_that_has_moved(learnt: 
 
     with pytest.raises(KeyboardInterrupt):
         config = tiny("pretrain.crops=2")
-        train(data, None, config, out=out, device="cpu", listener=Listener(on_epoch=stop))
+        train(data, None, config=config, out=out, device="cpu", listener=Listener(on_epoch=stop))
     shutil.move(data, tmp_path / "new")
     other = write_coco_set(tmp_path / "other", {"train": 8, "val": 4}, seed=5, hw=(64, 64), objects=1)
     with pytest.raises(
@@ -229,7 +235,7 @@ def test_other_class_names_are_named(tmp_path: Path) -> None:
 
 def test_other_loading_processes_change_nothing_but_the_time(tmp_path: Path) -> None:
     data = write_coco(tmp_path / "set")
-    whole = train(data, None, tiny("augment={}"), out=tmp_path / "whole", device="cpu")
+    whole = train(data, None, config=tiny("augment={}"), out=tmp_path / "whole", device="cpu")
     out = detector(data, tmp_path / "run", "augment={}")
     resume(out, "cpu", workers=1)
     one, other = (load_checkpoint(folder / "last.pt") for folder in (whole, out))

@@ -226,7 +226,7 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(
     def note(row: Any, best: bool) -> None:
         lines.append(f"epoch {row['epoch']:.0f}")
 
-    resume(out, "cpu", Listener(say=lines.append, on_epoch=note))
+    resume(out, "cpu", listener=Listener(say=lines.append, on_epoch=note))
     state = "missing" if damage is removed else "damaged"
     told = f"{out}/last.pt is {state}; going on from {out}/previous.pt, after epoch 1"
     assert lines.count(told) == 1
@@ -244,7 +244,7 @@ def test_the_folder_is_brought_back_to_the_epoch_that_is_gone_on_from(data: Path
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        resume(out, "cpu", Listener(on_step=stop))
+        resume(out, "cpu", listener=Listener(on_step=stop))
     assert (out / "results.csv").read_bytes() == (once / "results.csv").read_bytes()
     best, expected = load_checkpoint(out / "best.pt"), load_checkpoint(once / "best.pt")
     assert best.about["epoch"] == 1
@@ -264,7 +264,7 @@ def test_any_other_file_is_made_again(
     out, lines = tmp_path / "run", []
     shutil.copytree(whole, out)
     damage(out / name)
-    resume(out, "cpu", Listener(say=lines.append))
+    resume(out, "cpu", listener=Listener(say=lines.append))
     assert any(line == f"made anew from last.pt: {name}" for line in lines)
     assert_same_end(whole, out)
 
@@ -297,7 +297,7 @@ def test_damaged_checkpoints_of_the_crops_let_the_backbone_learn_again(
         train(data, config=tiny(*CROPS), out=out, device="cpu", listener=Listener(on_epoch=stop))
     for name in ("last.pt", "previous.pt"):
         with_one_bit_turned(out / "crops" / name)
-    resume(out, "cpu", Listener(say=lines.append))
+    resume(out, "cpu", listener=Listener(say=lines.append))
     assert f"{out}/crops/last.pt is damaged; the backbone learns from the beginning" in lines
     assert_same_end(whole_crops, out, crops=True)
 

@@ -28,21 +28,21 @@ CONFIG = TrainConfig(warmup_steps=10, warmup_share=0.5, flat_share=0.4, final_lr
     ],
 )
 def test_flat_cosine_rises_stays_and_falls(step: int, expected: float) -> None:
-    assert flat_cosine(step, 100, CONFIG) == pytest.approx(expected)
+    assert flat_cosine(step, 100, config=CONFIG) == pytest.approx(expected)
 
 
 def test_flat_cosine_never_rises_after_warm_up() -> None:
-    values = [flat_cosine(step, 100, CONFIG) for step in range(10, 101)]
+    values = [flat_cosine(step, 100, config=CONFIG) for step in range(10, 101)]
     assert all(later <= earlier for earlier, later in zip(values, values[1:], strict=False))
 
 
 def test_warm_up_is_at_most_its_share_of_a_short_run() -> None:
     config = TrainConfig(warmup_steps=500, warmup_share=0.1)
-    assert flat_cosine(2, 20, config) == 1.0  # two steps of twenty, not five hundred
+    assert flat_cosine(2, 20, config=config) == 1.0  # two steps of twenty, not five hundred
 
 
 def test_constant_stays_after_warm_up() -> None:
-    assert [constant(step, 100, CONFIG) for step in (0, 10, 99)] == [pytest.approx(1 / 11), 1.0, 1.0]
+    assert [constant(step, 100, config=CONFIG) for step in (0, 10, 99)] == [pytest.approx(1 / 11), 1.0, 1.0]
 
 
 def test_weight_decay_spares_biases_and_norms() -> None:
@@ -68,7 +68,7 @@ def test_an_unknown_optimizer_names_those_that_exist() -> None:
 
 def test_cosine_is_a_cosine() -> None:
     share = (55 - 40) / 60
-    assert flat_cosine(55, 100, CONFIG) == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi * share)) / 2)
+    assert flat_cosine(55, 100, config=CONFIG) == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi * share)) / 2)
 
 
 def test_sgd_steps_down_a_slope() -> None:

@@ -35,15 +35,20 @@ def config(**train: object) -> Config:
 
 def stored(path: Path, names: tuple[str, ...], seed: int = 3) -> tuple[Path, Yolo]:
     torch.manual_seed(seed)
-    model = build_detector(config(), len(names), seed).eval()
-    save_checkpoint(path, Checkpoint(config(), names, tuple(range(len(names))), model.state_dict(), {}, {}))
+    model = build_detector(config(), len(names), seed=seed).eval()
+    save_checkpoint(
+        path,
+        Checkpoint(
+            config(), names, category_ids=tuple(range(len(names))), weights=model.state_dict(), about={}, training={}
+        ),
+    )
     return path, model
 
 
 def test_a_lesson_is_what_the_teacher_says_of_common_classes(tmp_path: Path) -> None:
     """Classes are matched by name, whatever their order; of the same network the cells are the same."""
     path, model = stored(tmp_path / "t.pt", ("square", "moon", "disc"))
-    teacher = Teacher(str(path), ("disc", "star", "square"), CPU)
+    teacher = Teacher(str(path), ("disc", "star", "square"), device=CPU)
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     with torch.no_grad():
         raw = model(images)
@@ -59,7 +64,7 @@ def test_a_lesson_is_what_the_teacher_says_of_common_classes(tmp_path: Path) -> 
 def test_what_a_teacher_costs_is_told_once(tmp_path: Path) -> None:
     path, model = stored(tmp_path / "t.pt", ("square",))
     said: list[str] = []
-    teacher = Teacher(str(path), ("square",), CPU, said.append)
+    teacher = Teacher(str(path), ("square",), device=CPU, say=said.append)
     images = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
     with torch.no_grad():
         raw = model(images)
@@ -73,7 +78,7 @@ def test_what_a_teacher_costs_is_told_once(tmp_path: Path) -> None:
 
 
 def test_the_shipped_detector_teaches_cells_of_three_grids() -> None:
-    teacher = Teacher("yolo_lite-shuffle-coco", ("car", "tractor"), CPU)
+    teacher = Teacher("yolo_lite-shuffle-coco", ("car", "tractor"), device=CPU)
     student = build_detector(config(), 2).eval()
     images = torch.zeros(1, 3, 96, 64, dtype=torch.uint8)
     with torch.no_grad():
@@ -81,7 +86,7 @@ def test_the_shipped_detector_teaches_cells_of_three_grids() -> None:
     assert lesson.known.all()
     assert lesson.scores.shape == (1, 12 * 8 + 6 * 4 + 3 * 2, 1)
     with pytest.raises(InputError, match="knows none of the classes tractor, but person"):
-        Teacher("yolo_lite-shuffle-coco", ("tractor",), CPU)
+        Teacher("yolo_lite-shuffle-coco", ("tractor",), device=CPU)
 
 
 def test_training_with_a_teacher_tells_and_resumes_bit_for_bit(coco_set: Sets, tmp_path: Path) -> None:
@@ -123,7 +128,12 @@ def test_a_teacher_brings_the_student_nearer(coco_set: Sets, tmp_path: Path) -> 
     path, teacher = stored(tmp_path / "t.pt", ("disc", "square"))
     for layer in teacher.head.class_layers():  # type: ignore[operator]
         layer.bias.data += 4  # so that it has something to say
-    save_checkpoint(path, Checkpoint(config(), ("disc", "square"), (0, 1), teacher.state_dict(), {}, {}))
+    save_checkpoint(
+        path,
+        Checkpoint(
+            config(), ("disc", "square"), category_ids=(0, 1), weights=teacher.state_dict(), about={}, training={}
+        ),
+    )
     root = coco_set({"train": 8, "val": 4})
     quiet = {"class_weight": 0, "box_weight": 0, "l1_weight": 0}
     settings = {"epochs": 40, "batch_size": 4, "workers": 0, "precision": "fp32", "teacher": str(path), "lr": 0.01}

@@ -125,7 +125,7 @@ def test_a_run_tells_of_each_picture_that_it_reads_into_memory(coco_set: MakeSet
 def test_memory_that_runs_out_before_the_first_step_is_told(
     coco_set: MakeSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*arguments: object) -> str:
+    def full(*arguments: object, **settings: object) -> str:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("yolo_lite.engine.train.check_first", full)
@@ -176,7 +176,7 @@ def test_kill_leaves_checkpoints_that_load_and_resume(coco_set: MakeSet, tmp_pat
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        resume(out, "cpu", Listener(on_epoch=stop))
+        resume(out, "cpu", listener=Listener(on_epoch=stop))
     assert load_checkpoint(out / "last.pt").training["epoch"] == epoch + 1
 
 
@@ -185,7 +185,7 @@ def test_fine_tuning_starts_where_the_weights_ended(learnt: tuple[Path, Path], t
     lines: list[str] = []
     config = config_with("train.epochs=1", "train.lr=1e-9", "model.neck_width=64")
     listener = Listener(say=lines.append)
-    out = train(data, folder / "best.pt", config, out=tmp_path / "tuned", device="cpu", listener=listener)
+    out = train(data, folder / "best.pt", config=config, out=tmp_path / "tuned", device="cpu", listener=listener)
     tuned = load_checkpoint(out / "best.pt")
     assert tuned.about["metrics"]["AP50"] >= 0.9  # with hardly any learning rate it knows what it knew
     assert tuned.config.model.neck_width == 48  # the weights fix the network
@@ -252,7 +252,7 @@ def test_no_two_runs_share_a_folder(coco_set: MakeSet, tmp_path: Path) -> None:
             resume(tmp_path / "other")
         refusals.append("once")
 
-    resume(tmp_path / "other", "cpu", Listener(on_epoch=resume_again))
+    resume(tmp_path / "other", "cpu", listener=Listener(on_epoch=resume_again))
     assert refusals
     assert not (tmp_path / "other" / ".lock").exists()
 
@@ -378,7 +378,7 @@ def test_weights_bring_their_image_size_unless_it_is_set(learnt: tuple[Path, Pat
     assert plan("data", best).config.input.image_size == (96, 128)
     assert plan("data", best, settings={"input.image_size": 64}).config.input.image_size == (64, 64)
     assert plan("data", "none").config.input.image_size == (320, 320)
-    assert plan("data", best, "nano").config.model.neck_width == 48  # of the weights, not of nano.yaml
+    assert plan("data", best, config="nano").config.model.neck_width == 48  # of the weights, not of nano.yaml
 
 
 def test_training_starts_from_the_shipped_weights_unless_told_otherwise() -> None:
@@ -388,11 +388,11 @@ def test_training_starts_from_the_shipped_weights_unless_told_otherwise() -> Non
     assert run.config.model.norm == "none"
     assert run.config.train == read_config(find_config("finetune")).train
     assert plan("data", "none").weights is None
-    assert plan("data", "none", "finetune").config.train.keep_start == 0  # random weights are not worth keeping
+    assert plan("data", "none", config="finetune").config.train.keep_start == 0  # random weights are not worth keeping
     assert plan("data", "none").config.name == "yolo_lite-n"
     assert plan("data", config="shuffle").weights is None
     assert plan("data", config="shuffle").config.model.norm == "batch"
-    both = plan("data", DEFAULT_WEIGHTS, "nano", {"train.lr": 0.5})
+    both = plan("data", DEFAULT_WEIGHTS, config="nano", settings={"train.lr": 0.5})
     assert (both.config.name, both.config.train.epochs, both.config.train.lr) == ("yolo_lite-shuffle", 100, 0.5)
 
 
@@ -437,10 +437,10 @@ def test_colours_that_the_device_changes_reach_network_teacher_and_sheet(
     monkeypatch.setattr(detection_task, "_shifts_colours", lambda device: True)
     config, cpu = config_with("augment={}", "train.seed=7"), torch.device("cpu")
     pictures = read_split(coco_set({"train": 3, "val": 1}), "train")
-    dataset = training_inputs(config, pictures, cpu)
+    dataset = training_inputs(config, pictures, device=cpu)
     batch = collate_boxes([dataset[0, index] for index in (2, 0)])
     limits = colour_limits(config.augment)
-    expected = shift_hsv(batch.images, draw_shifts(limits, 7, 0.5, torch.tensor([2, 0])))
+    expected = shift_hsv(batch.images, draw_shifts(limits, 7, progress=0.5, positions=torch.tensor([2, 0])))
     assert not torch.equal(expected, batch.images)
 
     network, seen = build_detector(config, 2).train(), []
@@ -450,13 +450,13 @@ def test_colours_that_the_device_changes_reach_network_teacher_and_sheet(
         seen.append(images)
         raise StopIteration
 
-    task = DetectionTask(config, pictures, pictures, cpu, teacher)  # type: ignore[arg-type]
+    task = DetectionTask(config, pictures, val=pictures, device=cpu, teacher=teacher)  # type: ignore[arg-type]
     with pytest.raises(StopIteration):
-        task.loss(network, batch, 0.5)
+        task.loss(network, batch, progress=0.5)
     assert len(seen) == 2
     assert all(torch.equal(images, expected) for images in seen)
 
-    drawn = draw_shifts(limits, 7, 0.0, torch.arange(3))
+    drawn = draw_shifts(limits, 7, progress=0.0, positions=torch.arange(3))
     shown = torch.stack([torch.from_numpy(one.image).permute(2, 0, 1) for one in task.samples(dataset)])
     assert torch.equal(shown, shift_hsv(torch.stack([dataset[0, index].image for index in range(3)]), drawn))
 
@@ -465,12 +465,12 @@ def test_colours_that_the_device_changes_reach_network_teacher_and_sheet(
 def test_the_loss_heeds_its_settings(setting: str, part: str) -> None:
     images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     boxes, labels = torch.tensor([[[4.0, 4, 40, 40]]]), torch.tensor([[1]])
-    batch = Batch(images, boxes, labels, torch.tensor([0]))
-    nothing = DetectionSet((), ("a", "b"), (1, 2), "nothing")
+    batch = Batch(images, boxes, labels=labels, positions=torch.tensor([0]))
+    nothing = DetectionSet((), ("a", "b"), category_ids=(1, 2), source="nothing")
     found = []
     for value in (0.0, 2.0):
         config = override_config(read_config(find_config("shuffle")), {setting: value, "model.norm": "none"})
-        task = DetectionTask(config, nothing, nothing, torch.device("cpu"))
+        task = DetectionTask(config, nothing, val=nothing, device=torch.device("cpu"))
         found.append(float(task.loss(build_detector(config, 2), batch, progress=0.5)[part].detach()))
     assert found[1] > 0
     assert found[1] < 0.95 * found[0] if part == "class" else found[0] == 0

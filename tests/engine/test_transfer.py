@@ -26,7 +26,7 @@ def test_fine_tuning_keeps_known_classes_by_name(learnt: tuple[Path, Path]) -> N
     checkpoint = load_checkpoint(learnt[0] / "best.pt")
     model = build_detector(checkpoint.config, 3, seed=9)
     random = {name: value.clone() for name, value in model.state_dict().items()}
-    told = transfer(model, ["square", "star", "disc"], checkpoint)
+    told = transfer(model, ["square", "star", "disc"], checkpoint=checkpoint)
     assert told.summary == "kept square, disc; new: star"
     for level in range(3):
         name = f"head.class_branches.{level}.2.weight"
@@ -42,12 +42,12 @@ def test_fine_tuning_keeps_known_classes_by_name(learnt: tuple[Path, Path]) -> N
 def test_transfer_reads_half_precision(learnt: tuple[Path, Path]) -> None:
     checkpoint: Checkpoint = load_checkpoint(learnt[0] / "best.pt")
     model = build_detector(checkpoint.config, 2)
-    assert transfer(model, list(checkpoint.class_names), checkpoint).summary == "kept disc, square"
+    assert transfer(model, list(checkpoint.class_names), checkpoint=checkpoint).summary == "kept disc, square"
     assert all(torch.equal(v, checkpoint.weights[k].to(v.dtype)) for k, v in model.state_dict().items())
 
 
 def _renamed(checkpoint: Checkpoint, *names: str) -> Checkpoint:
-    return Checkpoint(checkpoint.config, names, checkpoint.category_ids, checkpoint.weights)
+    return Checkpoint(checkpoint.config, names, category_ids=checkpoint.category_ids, weights=checkpoint.weights)
 
 
 def test_a_new_class_starts_from_the_class_it_is_taken_for(learnt: tuple[Path, Path]) -> None:
@@ -55,19 +55,22 @@ def test_a_new_class_starts_from_the_class_it_is_taken_for(learnt: tuple[Path, P
     knows = _renamed(load_checkpoint(folder / "best.pt"), "ball", "box")
     found = read_split(data, "train")
     assert found.class_names == ("disc", "square")
-    likeness = most_alike(knows, found, knows.config.input)
+    likeness = most_alike(knows, found, settings=knows.config.input)
     assert likeness == {"disc": "ball", "square": "box"}
     model = build_detector(knows.config, 2, seed=5)
-    assert transfer(model, found.class_names, knows, likeness).summary == "new: disc (from ball), square (from box)"
+    assert (
+        transfer(model, found.class_names, checkpoint=knows, likeness=likeness).summary
+        == "new: disc (from ball), square (from box)"
+    )
     assert all(torch.equal(v, knows.weights[k].to(v.dtype)) for k, v in model.state_dict().items())
 
 
 def test_known_classes_are_not_asked_about(learnt: tuple[Path, Path]) -> None:
     folder, data = learnt
     knows = _renamed(load_checkpoint(folder / "best.pt"), "disc", "box")
-    assert most_alike(knows, read_split(data, "train"), knows.config.input) == {"square": "box"}
+    assert most_alike(knows, read_split(data, "train"), settings=knows.config.input) == {"square": "box"}
     same = load_checkpoint(folder / "best.pt")
-    assert most_alike(same, read_split(data, "train"), same.config.input) == {}
+    assert most_alike(same, read_split(data, "train"), settings=same.config.input) == {}
 
 
 def test_where_nothing_known_is_seen_a_class_starts_at_random(
@@ -78,14 +81,14 @@ def test_where_nothing_known_is_seen_a_class_starts_at_random(
         name: value - 30 if name.startswith("head.class_branches") and name.endswith("2.bias") else value
         for name, value in checkpoint.weights.items()
     }
-    knows = Checkpoint(checkpoint.config, ("ball", "box"), checkpoint.category_ids, blind)
-    assert most_alike(knows, read_split(coco_set(), "train"), knows.config.input) == {}
+    knows = Checkpoint(checkpoint.config, ("ball", "box"), category_ids=checkpoint.category_ids, weights=blind)
+    assert most_alike(knows, read_split(coco_set(), "train"), settings=knows.config.input) == {}
 
 
 @pytest.mark.shared_data
 def test_a_raccoon_is_taken_for_a_known_animal(shared_data: Path) -> None:
     checkpoint = load_checkpoint(find_weights(DEFAULT_WEIGHTS))
-    likeness = most_alike(checkpoint, read_split(shared_data / "raccoon", "train"), checkpoint.config.input)
+    likeness = most_alike(checkpoint, read_split(shared_data / "raccoon", "train"), settings=checkpoint.config.input)
     assert likeness["raccoon"] in ("bear", "cat", "dog")
 
 
@@ -147,13 +150,13 @@ def test_two_new_classes_that_look_alike_never_start_from_the_same_known_one(tmp
     data = read_split(_draw_look_alikes(tmp_path / "set"), "train")
     settings = dataclasses.replace(checkpoint.config.input, image_size=(192, 192))
     alone = [_only(data, name) for name in data.class_names]
-    favourites = [set(most_alike(checkpoint, one, settings).values()) for one in alone]
+    favourites = [set(most_alike(checkpoint, one, settings=settings).values()) for one in alone]
     assert favourites[0] == favourites[1] != set()  # the hard case is really there
-    likeness = most_alike(checkpoint, data, settings)
+    likeness = most_alike(checkpoint, data, settings=settings)
     assert len(likeness) == 2
     assert len(set(likeness.values())) == 2
     model = build_detector(checkpoint.config, 2)
-    transfer(model, data.class_names, checkpoint, likeness)
+    transfer(model, data.class_names, checkpoint=checkpoint, likeness=likeness)
     for layer in model.head.class_layers():
         assert not torch.equal(layer.weight[0], layer.weight[1])
 
@@ -170,22 +173,24 @@ def test_a_known_class_that_the_data_has_is_not_given_away(learnt: tuple[Path, P
     knows = _renamed(load_checkpoint(folder / "best.pt"), "disc", "box")
     found = read_split(data, "train")
     both = dataclasses.replace(found, class_names=("ball", "disc"))  # what is called disc here looks like a box
-    assert most_alike(knows, found, knows.config.input) == {"square": "box"}
-    assert "disc" not in most_alike(knows, both, knows.config.input).values()
+    assert most_alike(knows, found, settings=knows.config.input) == {"square": "box"}
+    assert "disc" not in most_alike(knows, both, settings=knows.config.input).values()
 
 
 def test_images_are_counted_while_likeness_is_looked_for(learnt: tuple[Path, Path]) -> None:
     folder, data = learnt
     knows = _renamed(load_checkpoint(folder / "best.pt"), "ball", "box")
     counts: list[tuple[int, int]] = []
-    most_alike(knows, read_split(data, "train"), knows.config.input, lambda *count: counts.append(count))
+    most_alike(
+        knows, read_split(data, "train"), settings=knows.config.input, on_image=lambda *count: counts.append(count)
+    )
     assert counts == [(number, 8) for number in range(9)]
 
 
 def test_the_rows_of_new_classes_are_fresh_and_no_others(learnt: tuple[Path, Path]) -> None:
     checkpoint = load_checkpoint(learnt[0] / "best.pt")
     model = build_detector(checkpoint.config, 3)
-    taken = transfer(model, ["square", "star", "disc"], checkpoint, {"star": "square"})
+    taken = transfer(model, ["square", "star", "disc"], checkpoint=checkpoint, likeness={"star": "square"})
     layers = {f"head.class_branches.{level}.2.{kind}" for level in range(3) for kind in ("weight", "bias")}
     assert taken.fresh.keys() == layers
     assert all(rows.tolist() == [1] for rows in taken.fresh.values())

@@ -46,7 +46,16 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def test_a_search_trains_and_writes_a_configuration_that_trains(pictures: Path, tmp_path: Path) -> None:
     told: list[TrialReport] = []
-    result = tune("classify", pictures, 2, tmp_path / "study", "mnist_small", None, SMALL, on_trial=told.append)
+    result = tune(
+        "classify",
+        pictures,
+        trials=2,
+        out=tmp_path / "study",
+        model="mnist_small",
+        weights=None,
+        settings=SMALL,
+        on_trial=told.append,
+    )
     assert result.trials == len(told) == 2
     assert result.best.value == max(report.value for report in told)
     assert (tmp_path / "study" / "trial-0" / "best.pt").is_file()
@@ -56,20 +65,20 @@ def test_a_search_trains_and_writes_a_configuration_that_trains(pictures: Path, 
 
 
 def test_the_best_trial_is_found_near_the_best_rate(quick: list[Any], pictures: Path, tmp_path: Path) -> None:
-    result = tune("classify", pictures, 25, tmp_path, "mnist_cnn")
+    result = tune("classify", pictures, trials=25, out=tmp_path, model="mnist_cnn")
     assert len(quick) == 25
     assert result.best.settings["train.lr"] == pytest.approx(1e-3, rel=0.2)
 
 
 def test_the_same_call_goes_on_where_it_ended(quick: list[Any], pictures: Path, tmp_path: Path) -> None:
-    tune("classify", pictures, 3, tmp_path, "mnist_cnn")
+    tune("classify", pictures, trials=3, out=tmp_path, model="mnist_cnn")
     lines: list[str] = []
-    result = tune("classify", pictures, 5, tmp_path, "mnist_cnn", say=lines.append)
+    result = tune("classify", pictures, trials=5, out=tmp_path, model="mnist_cnn", say=lines.append)
     assert len(quick) == 5
     assert result.trials == 5
     assert any("holds 3 trials" in line for line in lines)
     assert len({run.config.train.lr for run in quick}) == 5  # the second call does not draw the first one's again
-    tune("classify", pictures, 5, tmp_path, "mnist_cnn")
+    tune("classify", pictures, trials=5, out=tmp_path, model="mnist_cnn")
     assert len(quick) == 5
 
 
@@ -79,7 +88,7 @@ def test_a_failed_trial_is_not_counted(monkeypatch: pytest.MonkeyPatch, pictures
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(tune_module, "run_planned", fail)
-        tune("classify", pictures, 2, tmp_path, "mnist_cnn")
+        tune("classify", pictures, trials=2, out=tmp_path, model="mnist_cnn")
     study = optuna.load_study(study_name="yolo_lite classify", storage=f"sqlite:///{tmp_path / 'study.db'}")
     assert [trial.state.name for trial in study.trials] == ["FAIL"]
 
@@ -97,7 +106,7 @@ def test_a_trial_that_diverges_ends_alone(
 
     monkeypatch.setattr(tune_module, "run_planned", diverge_at_first)
     told: list[TrialReport] = []
-    result = tune("classify", pictures, 3, tmp_path, "mnist_cnn", on_trial=told.append)
+    result = tune("classify", pictures, trials=3, out=tmp_path, model="mnist_cnn", on_trial=told.append)
     assert [report.stopped for report in told] == [True, False, False]
     assert (result.trials, result.best.number > 0) == (3, True)
 
@@ -105,26 +114,41 @@ def test_a_trial_that_diverges_ends_alone(
 def test_a_study_that_is_none_is_refused(pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "study.db").write_text("no database at all")
     with pytest.raises(InputError, match=r"study.db is not a study of an earlier search"):
-        tune("classify", pictures, 1, tmp_path, "mnist_cnn")
+        tune("classify", pictures, trials=1, out=tmp_path, model="mnist_cnn")
 
 
 def test_poor_trials_are_stopped(quick: list[Any], pictures: Path, tmp_path: Path) -> None:
     told: list[TrialReport] = []
-    tune("classify", pictures, 20, tmp_path, "mnist_cnn", settings={"train.epochs": 8}, on_trial=told.append)
+    tune(
+        "classify",
+        pictures,
+        trials=20,
+        out=tmp_path,
+        model="mnist_cnn",
+        settings={"train.epochs": 8},
+        on_trial=told.append,
+    )
     assert any(report.stopped for report in told)
     assert not any(report.stopped for report in told[:5])
 
 
 def test_what_is_fixed_is_not_searched(quick: list[Any], pictures: Path, tmp_path: Path) -> None:
-    tune("classify", pictures, 3, tmp_path, "mnist_cnn", settings={"train.lr": 0.004, "augment.scale": [1, 1]})
+    tune(
+        "classify",
+        pictures,
+        trials=3,
+        out=tmp_path,
+        model="mnist_cnn",
+        settings={"train.lr": 0.004, "augment.scale": [1, 1]},
+    )
     assert {run.config.train.lr for run in quick} == {0.004}
     assert {run.config.augment.scale for run in quick} == {(1.0, 1.0)}
 
 
 def test_another_data_set_is_not_mixed_in(quick: list[Any], pictures: Path, tmp_path: Path) -> None:
-    tune("classify", pictures, 1, tmp_path / "study", "mnist_cnn")
+    tune("classify", pictures, trials=1, out=tmp_path / "study", model="mnist_cnn")
     with pytest.raises(InputError, match="another config; choose another --out"):
-        tune("classify", pictures, 1, tmp_path / "study", "mnist_cnn", settings={"train.epochs": 3})
+        tune("classify", pictures, trials=1, out=tmp_path / "study", model="mnist_cnn", settings={"train.epochs": 3})
 
 
 def test_no_trial_begins_after_the_time(
@@ -136,12 +160,12 @@ def test_no_trial_begins_after_the_time(
     def later(report: TrialReport) -> None:
         now[0] += 40
 
-    result = tune("classify", pictures, 9, tmp_path, "mnist_cnn", minutes=1, on_trial=later)
+    result = tune("classify", pictures, trials=9, out=tmp_path, model="mnist_cnn", minutes=1, on_trial=later)
     assert result.trials == 2
 
 
 def test_detection_is_searched_by_its_own_settings(quick: list[Any], tmp_path: Path) -> None:
-    tune("detect", tmp_path, 1, tmp_path / "study")
+    tune("detect", tmp_path, trials=1, out=tmp_path / "study")
     run = quick[0]
     assert run.weights == "yolo_lite-shuffle-coco"
     assert 0 < run.config.augment.mosaic <= 0.8
@@ -151,7 +175,7 @@ def test_detection_is_searched_by_its_own_settings(quick: list[Any], tmp_path: P
 def test_without_optuna_a_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(__import__("sys").modules, "optuna", None)
     with pytest.raises(InputError, match=r"pip install optuna"):
-        tune("classify", tmp_path, 1, tmp_path)
+        tune("classify", tmp_path, trials=1, out=tmp_path)
 
 
 def test_the_command_tells_of_trials_and_what_to_do_next(

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,10 +58,18 @@ def draw(generator: torch.Generator, batch: int, total: int) -> tuple[Tensor, Te
     return boxes, scores, labels * 2**32 if chance(0.1) else labels
 
 
-def on_cpu(*arguments: object) -> tuple[Tensor, Tensor]:
+def suppress(
+    boxes: Tensor, scores: Tensor, labels: Tensor | None, iou_threshold: float = 0.5, *more: Any
+) -> tuple[Tensor, Tensor]:
+    """Call nms_padded with its arguments in a row: after the IoU threshold that of the score, and max_detections."""
+    settings = dict(zip(("score_threshold", "max_detections"), more))
+    return nms_padded(boxes, scores, labels=labels, iou_threshold=iou_threshold, **settings)
+
+
+def on_cpu(*arguments: Any) -> tuple[Tensor, Tensor]:
     """Run nms_padded on the CPU."""
     with forced(""):
-        return nms_padded(*arguments)  # type: ignore[arg-type]
+        return suppress(*arguments)
 
 
 @contextlib.contextmanager
@@ -91,7 +100,7 @@ def random_cases(count: int) -> str:
             settings = (iou_threshold, score_threshold, most)
             wanted = on_cpu(boxes, scores, chosen, *settings)
             on_gpu = (boxes.cuda(), scores.cuda(), None if chosen is None else chosen.cuda())
-            found = nms_padded(*on_gpu, *settings)
+            found = suppress(*on_gpu, *settings)
             for name, a, b in zip(("indices", "counts"), wanted, found):
                 assert torch.equal(a, b.cpu()), f"case {number}: {name} differ"
     finally:
@@ -109,7 +118,7 @@ def overlaps() -> str:
             b, _, _ = draw(generator, 2, columns)
             if rows > 16:
                 a, b = a.double(), b.double()
-            wanted, found = box_iou(a, b, kind), box_iou(a.cuda(), b.cuda(), kind).cpu()
+            wanted, found = box_iou(a, b, kind=kind), box_iou(a.cuda(), b.cuda(), kind=kind).cpu()
             assert torch.equal(wanted.isnan(), found.isnan()), f"{kind}: NaN elsewhere"
             gap = torch.where(wanted == found, 0.0, wanted - found).nan_to_num(0.0).abs()
             if kind == "ciou":
@@ -128,7 +137,7 @@ def graph() -> str:
     image = torch.zeros(4, 3, 320, 320, dtype=torch.uint8, device="cuda")
 
     def step() -> tuple[Tensor, Tensor]:
-        return postprocess(model(image), model.decode, 0.001, 0.6)
+        return postprocess(model(image), model.decode, score_threshold=0.001, iou_threshold=0.6)
 
     with torch.inference_mode():
         stream = torch.cuda.Stream()
@@ -157,12 +166,12 @@ def no_waiting() -> str:
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        nms_padded(boxes, scores, labels, 0.5)
-        nms_padded(boxes, scores, None, 0.5, 0.1, 5000)
-        nms_padded(boxes.double(), scores.double(), labels, 0.5)
+        nms_padded(boxes, scores, labels=labels, iou_threshold=0.5)
+        nms_padded(boxes, scores, labels=None, iou_threshold=0.5, score_threshold=0.1, max_detections=5000)
+        nms_padded(boxes.double(), scores.double(), labels=labels, iou_threshold=0.5)
         for kind in KINDS:
-            box_iou(boxes, boxes, kind)
-            box_iou(boxes.double(), boxes, kind)
+            box_iou(boxes, boxes, kind=kind)
+            box_iou(boxes.double(), boxes, kind=kind)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     return "under set_sync_debug_mode('error')"
@@ -180,13 +189,13 @@ def streams() -> str:
     for _ in range(20):
         for lane, case, into in zip(lanes, placed, found):
             with torch.cuda.stream(lane):
-                into.append(nms_padded(case[0], case[1], case[2], 0.5)[0])
+                into.append(nms_padded(case[0], case[1], labels=case[2], iou_threshold=0.5)[0])
     torch.cuda.synchronize()
     assert all(torch.equal(a, b.cpu()) for a, into in zip(wanted, found) for b in into)
     for index in range(torch.cuda.device_count()):
         device = torch.device("cuda", index)
         warmup(device)
-        result = nms_padded(*(tensor.to(device) for tensor in cases[0]), 0.5)[0]
+        result = suppress(*(tensor.to(device) for tensor in cases[0]))[0]
         assert result.device == device
         assert torch.equal(result.cpu(), wanted[0])
     return f"2 streams, {torch.cuda.device_count()} device(s)"
@@ -203,7 +212,9 @@ def poison() -> str:
                 torch.full((size,), value, dtype=torch.int8, device="cuda") for size in (2**12, 2**16, 2**20) * 8
             ]
             del rubbish  # its memory is what the op gets
-            found = nms_padded(placed[0], placed[1], placed[2], 0.4, 0.2, most)
+            found = nms_padded(
+                placed[0], placed[1], labels=placed[2], iou_threshold=0.4, score_threshold=0.2, max_detections=most
+            )
             assert all(torch.equal(a, b.cpu()) for a, b in zip(wanted, found)), f"max_detections {most}"
     return "5 sizes, 3 patterns"
 
@@ -217,29 +228,29 @@ def misuse() -> str:
         (boxes.cuda(), scores.cuda(), labels),
     ):
         with contextlib.suppress(ValueError):
-            nms_padded(*arguments, 0.5)
+            suppress(*arguments)
             raise AssertionError("tensors on two devices were accepted")
     half = boxes.half()
-    found = nms_padded(half.cuda(), scores.half().cuda(), labels.cuda(), 0.5)
+    found = nms_padded(half.cuda(), scores.half().cuda(), labels=labels.cuda(), iou_threshold=0.5)
     assert torch.equal(found[0].cpu(), on_cpu(half, scores.half(), labels, 0.5)[0])
-    found = nms_padded(boxes.cuda().transpose(0, 1), scores.cuda().T, labels.cuda().T.int(), 0.5)
+    found = nms_padded(boxes.cuda().transpose(0, 1), scores.cuda().T, labels=labels.cuda().T.int(), iou_threshold=0.5)
     assert torch.equal(found[0].cpu(), on_cpu(boxes.transpose(0, 1), scores.T, labels.T, 0.5)[0])
-    assert nms_padded(boxes[:, :0].cuda(), scores[:, :0].cuda(), None, 0.5)[1].tolist() == [0, 0]
-    kept = batched_nms(boxes[0].cuda(), scores[0].cuda(), labels[0].cuda(), 0.5).cpu()
+    assert nms_padded(boxes[:, :0].cuda(), scores[:, :0].cuda(), labels=None, iou_threshold=0.5)[1].tolist() == [0, 0]
+    kept = batched_nms(boxes[0].cuda(), scores[0].cuda(), idxs=labels[0].cuda(), iou_threshold=0.5).cpu()
     with forced(""):
-        assert torch.equal(kept, batched_nms(boxes[0], scores[0], labels[0], 0.5))
-        alone = nms(boxes[0], scores[0], 0.5)
-    assert torch.equal(nms(boxes[0].cuda(), scores[0].cuda(), 0.5).cpu(), alone)
+        assert torch.equal(kept, batched_nms(boxes[0], scores[0], idxs=labels[0], iou_threshold=0.5))
+        alone = nms(boxes[0], scores[0], iou_threshold=0.5)
+    assert torch.equal(nms(boxes[0].cuda(), scores[0].cuda(), iou_threshold=0.5).cpu(), alone)
     return "refused by name; half, strided and empty input right"
 
 
 def compiled() -> str:
     """torch.compile(fullgraph=True) and torch.vmap take the op on the GPU."""
     boxes, scores, labels = (tensor.cuda() for tensor in draw(torch.Generator().manual_seed(7), 4, 300))
-    wanted = nms_padded(boxes, scores, labels, 0.5)[0]
-    run = torch.compile(lambda *case: nms_padded(*case, 0.5)[0], fullgraph=True)
+    wanted = nms_padded(boxes, scores, labels=labels, iou_threshold=0.5)[0]
+    run = torch.compile(lambda *case: suppress(*case)[0], fullgraph=True)
     assert torch.equal(run(boxes, scores, labels), wanted)
-    mapped = torch.vmap(lambda *case: nms_padded(*(tensor[None] for tensor in case), 0.5)[0])
+    mapped = torch.vmap(lambda *case: suppress(*(tensor[None] for tensor in case))[0])
     assert torch.equal(mapped(boxes, scores, labels)[:, 0], wanted)
     return "compile and vmap"
 

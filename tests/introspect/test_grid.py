@@ -31,7 +31,7 @@ def views(name: str, threshold: float) -> tuple[list[GridView], RawPredictions, 
         noise = torch.randn(raw.class_logits.shape)
         raw = raw._replace(class_logits=raw.class_logits * 0 + 2 * noise - 2)
         boxes = net.decode(raw, torch.arange(len(raw.points)).unsqueeze(0))[0]
-    return view_grids(net, raw, NAMES, threshold, 0.5), raw, boxes
+    return view_grids(net, raw, class_names=NAMES, score_threshold=threshold, iou_threshold=0.5), raw, boxes
 
 
 @pytest.mark.parametrize("name", ["v1", "nano"])
@@ -95,10 +95,24 @@ def test_boxes_that_share_a_cell_are_counted() -> None:
     centres = [(10, 10), (20, 20), (31.9, 5), (32, 10), (64, 64)]
     boxes = np.array([[x - 2, y - 2, x + 2, y + 2] for x, y in centres], np.float64)
     crowd = np.zeros(5, bool)
-    record = ImageRecord(Path("x"), 1, (64, 64), boxes, np.zeros(5, np.int64), crowd, np.ones(5))
-    assert crowded_out(DetectionSet((record,), ("a",), (1,), "drawn"), (64, 64), "letterbox", 32) == 2
-    empty = ImageRecord(Path("x"), 1, (64, 64), boxes[:0], np.zeros(0, np.int64), crowd[:0], np.ones(0))
-    assert crowded_out(DetectionSet((empty,), ("a",), (1,), "drawn"), (64, 64), "letterbox", 32) == 0
+    record = ImageRecord(
+        Path("x"), 1, hw=(64, 64), boxes=boxes, labels=np.zeros(5, np.int64), crowd=crowd, areas=np.ones(5)
+    )
+    assert (
+        crowded_out(
+            DetectionSet((record,), ("a",), category_ids=(1,), source="drawn"), (64, 64), resize="letterbox", stride=32
+        )
+        == 2
+    )
+    empty = ImageRecord(
+        Path("x"), 1, hw=(64, 64), boxes=boxes[:0], labels=np.zeros(0, np.int64), crowd=crowd[:0], areas=np.ones(0)
+    )
+    assert (
+        crowded_out(
+            DetectionSet((empty,), ("a",), category_ids=(1,), source="drawn"), (64, 64), resize="letterbox", stride=32
+        )
+        == 0
+    )
 
 
 def test_the_command_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,20 +46,28 @@ def test_activations_are_what_the_layer_gives() -> None:
     np.testing.assert_allclose(found.maps, net[0](picture)[0].detach().numpy())
     assert found.kernels is not None
     assert found.kernels.shape == (4, 3, 3, 3)
-    assert activations(net, picture, "1").kernels is None
+    assert activations(net, picture, layer="1").kernels is None
     with pytest.raises(InputError, match="no layer '7'"):
-        activations(net, picture, "7")
+        activations(net, picture, layer="7")
     with pytest.raises(InputError, match="gives no maps"):
-        activations(nn.Sequential(nn.Conv2d(3, 1, 8), nn.Flatten()), picture, "1")
+        activations(nn.Sequential(nn.Conv2d(3, 1, 8), nn.Flatten()), picture, layer="1")
 
 
 def test_grid_fit_counts_boxes_that_no_point_can_serve() -> None:
     """Points at 4, 12, 20, 28: the box 5..11 lies between them, 3..5 is narrower than a cell, 0..32 is neither."""
     boxes = np.array([[5, 5, 11, 11], [3, 3, 5, 30], [0, 0, 32, 32.0]])
-    record = ImageRecord(Path("x"), 1, (32, 32), boxes, np.zeros(3, np.int64), np.zeros(3, bool), np.ones(3))
+    record = ImageRecord(
+        Path("x"), 1, hw=(32, 32), boxes=boxes, labels=np.zeros(3, np.int64), crowd=np.zeros(3, bool), areas=np.ones(3)
+    )
     places = np.arange(4, 32, 8, dtype=np.float32)
     points = np.stack(np.meshgrid(places, places), -1).reshape(-1, 2)
-    fit = grid_fit(DetectionSet((record,), ("a",), (1,), "drawn"), (32, 32), "letterbox", points, [8])
+    fit = grid_fit(
+        DetectionSet((record,), ("a",), category_ids=(1,), source="drawn"),
+        (32, 32),
+        resize="letterbox",
+        points=points,
+        strides=[8],
+    )
     assert fit.boxes == 3
     assert fit.below_cell == pytest.approx(2 / 3)
     assert fit.unserved == pytest.approx(1 / 3)

@@ -47,7 +47,7 @@ def test_receptive_fields_worked_by_hand(model: str, layer: str, size: int, jump
     """A kernel of k adds (k - 1) times the distance of its inputs; a stride multiplies that distance."""
     config = read_config(find_config(model, "configs/classify"))
     hw = (32, 32) if model == "lenet" else (224, 224)
-    report = by_name(summarise(build_classifier(config, 10), config.input.channels, hw))[layer]
+    report = by_name(summarise(build_classifier(config, 10), config.input.channels, input_hw=hw))[layer]
     assert report.field is not None
     assert (report.field[0].size, report.field[0].jump) == (size, jump)
     assert report.field[0] == report.field[1]
@@ -59,14 +59,14 @@ def test_vgg16_sees_212_pixels_after_its_last_pool() -> None:
     layers: list[nn.Module] = []
     for depth in widths:
         layers += [nn.Conv2d(1, 1, 3, padding=1) for _ in range(depth)] + [nn.MaxPool2d(2)]
-    pools = [report for report in summarise(Pixels(*layers), 1, (64, 64)) if report.kind == "MaxPool2d"]
+    pools = [report for report in summarise(Pixels(*layers), 1, input_hw=(64, 64)) if report.kind == "MaxPool2d"]
     assert [report.field[0].size for report in pools if report.field] == [6, 16, 44, 100, 212]
 
 
 def test_uneven_kernels_strides_and_dilation_have_a_field_for_each_side() -> None:
     """Along y: 1 + 4, then 5 + 2 * 2 * 2 = 13 (dilation 2); along x: 1 + 2, then 3 + 0 * 3."""
     net = Pixels(nn.Conv2d(3, 2, (5, 3), (2, 3)), nn.Conv2d(2, 2, (3, 1), dilation=(2, 1)))
-    first, second = summarise(net, 3, (40, 40))
+    first, second = summarise(net, 3, input_hw=(40, 40))
     assert first.field is not None
     assert second.field is not None
     assert [field.size for field in first.field] == [5, 3]
@@ -80,7 +80,7 @@ def test_uneven_kernels_strides_and_dilation_have_a_field_for_each_side() -> Non
 def test_fields_are_what_gradients_reach(layer: str) -> None:
     """The pixels that change one value in the middle of a map, found by its gradient, span exactly the reported field."""
     model = build_detector(Config(), 2).eval()
-    reports = by_name(summarise(model, 3, (256, 256)))
+    reports = by_name(summarise(model, 3, input_hw=(256, 256)))
     field = reports[layer].field
     assert field is not None
     assert field[0].size < 200, "the field must fit into the picture"
@@ -100,7 +100,7 @@ def test_fields_are_what_gradients_reach(layer: str) -> None:
 
 
 def test_dense_layers_see_everything() -> None:
-    reports = summarise(Pixels(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 36, 3)), 1, (8, 8))
+    reports = summarise(Pixels(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 36, 3)), 1, input_hw=(8, 8))
     assert reports[-1].field is not None
     assert reports[-1].field[0].size == float("inf")
 
@@ -109,7 +109,7 @@ def test_dense_layers_see_everything() -> None:
 def test_parameters_and_operations_agree_with_torch(name: str) -> None:
     config = read_config(find_config(name))
     model = build_detector(config, 7)
-    reports = summarise(model, 3, (64, 96))
+    reports = summarise(model, 3, input_hw=(64, 96))
     norms = sum(p.numel() for m in model.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters())
     assert sum(report.parameters for report in reports) + norms == sum(p.numel() for p in model.parameters())
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -120,7 +120,7 @@ def test_parameters_and_operations_agree_with_torch(name: str) -> None:
 def test_every_model_can_be_summarised_and_stays_in_its_mode() -> None:
     config = read_config(find_config("mnist_small", "configs/classify"))
     model = build_classifier(config, 10).train()
-    reports = summarise(model, 1, (28, 28))
+    reports = summarise(model, 1, input_hw=(28, 28))
     assert model.training
     assert [report.shape for report in reports if report.kind == "Conv2d"][-1] == (16, 7, 7)
     assert not any(module._forward_hooks for module in model.modules())

@@ -84,8 +84,10 @@ SLOW = {"cross_entropy": slow_cross_entropy, "mse": slow_squared_error, "binary"
 def test_cross_entropy_agrees_with_a_loop(smoothing: float, seed: int) -> None:
     outputs, labels = drawn(seed)
     wanted = slow_cross_entropy(outputs, labels, smoothing)
-    assert cross_entropy(outputs, labels, smoothing).item() == pytest.approx(wanted, rel=1e-5)
-    assert classification_loss(outputs, labels, "cross_entropy", smoothing).item() == pytest.approx(wanted, rel=1e-5)
+    assert cross_entropy(outputs, labels, smoothing=smoothing).item() == pytest.approx(wanted, rel=1e-5)
+    assert classification_loss(outputs, labels, name="cross_entropy", smoothing=smoothing).item() == pytest.approx(
+        wanted, rel=1e-5
+    )
 
 
 def test_cross_entropy_is_not_smoothed_unless_told() -> None:
@@ -128,7 +130,7 @@ def test_a_network_that_knows_nothing_pays_what_is_known() -> None:
     """Equal logits of four classes: log 4; squares (3/4)^2 and three times (1/4)^2, 12/16 over four; one logit 0: log 2."""
     labels = torch.tensor([0, 3])
     assert cross_entropy(torch.zeros(2, 4), labels).item() == pytest.approx(math.log(4))
-    assert cross_entropy(torch.zeros(2, 4), labels, 0.3).item() == pytest.approx(math.log(4))
+    assert cross_entropy(torch.zeros(2, 4), labels, smoothing=0.3).item() == pytest.approx(math.log(4))
     assert squared_error(torch.zeros(2, 4), labels).item() == pytest.approx(3 / 16)
     assert binary_cross_entropy(torch.zeros(2, 1), torch.tensor([0, 1])).item() == pytest.approx(math.log(2))
 
@@ -136,7 +138,7 @@ def test_a_network_that_knows_nothing_pays_what_is_known() -> None:
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_loss_of_a_name_is_the_one_that_is_meant(name: str) -> None:
     outputs, labels = outputs_for(name, 4)
-    found = classification_loss(outputs, labels, name)
+    found = classification_loss(outputs, labels, name=name)
     assert found.shape == ()
     assert found.item() == pytest.approx(SLOW[name](outputs, labels), rel=1e-5)
 
@@ -147,7 +149,7 @@ def test_the_loss_is_computed_in_float32(name: str, dtype: torch.dtype) -> None:
     """The slow loop gets the rounded outputs, so that only the computation differs."""
     outputs, labels = outputs_for(name, 5)
     rounded = outputs.to(dtype)
-    found = classification_loss(rounded, labels, name)
+    found = classification_loss(rounded, labels, name=name)
     assert found.dtype == torch.float32
     assert found.item() == pytest.approx(SLOW[name](rounded.float(), labels), rel=1e-5)
 
@@ -156,8 +158,8 @@ def test_the_loss_is_computed_in_float32(name: str, dtype: torch.dtype) -> None:
 def test_the_order_of_pictures_does_not_matter(name: str) -> None:
     outputs, labels = outputs_for(name, 6)
     before = outputs.clone(), labels.clone()
-    turned = classification_loss(outputs.flip(0), labels.flip(0), name)
-    assert classification_loss(outputs, labels, name).item() == pytest.approx(turned.item(), rel=1e-6)
+    turned = classification_loss(outputs.flip(0), labels.flip(0), name=name)
+    assert classification_loss(outputs, labels, name=name).item() == pytest.approx(turned.item(), rel=1e-6)
     assert torch.equal(outputs, before[0])
     assert torch.equal(labels, before[1])
 
@@ -166,10 +168,10 @@ def test_the_order_of_pictures_does_not_matter(name: str) -> None:
 def test_a_step_down_the_gradient_costs_less(name: str) -> None:
     outputs, labels = outputs_for(name, 7)
     outputs.requires_grad_()
-    loss = classification_loss(outputs, labels, name)
+    loss = classification_loss(outputs, labels, name=name)
     (gradient,) = torch.autograd.grad(loss, outputs)
     assert bool(gradient.isfinite().all())
-    assert classification_loss(outputs - 0.01 * gradient, labels, name) < loss
+    assert classification_loss(outputs - 0.01 * gradient, labels, name=name) < loss
 
 
 @pytest.mark.parametrize("sign", [-1, 0, 1])
@@ -179,7 +181,7 @@ def test_loss_and_gradient_are_finite_for_extreme_outputs(name: str, sign: int) 
     outputs = torch.zeros(4, columns)
     outputs[:, 0] = sign * EXTREME[name]
     outputs.requires_grad_()
-    loss = classification_loss(outputs, torch.tensor([0, 1, 0, 1]), name)
+    loss = classification_loss(outputs, torch.tensor([0, 1, 0, 1]), name=name)
     (gradient,) = torch.autograd.grad(loss, outputs)
     assert bool(loss.isfinite())
     assert bool(gradient.isfinite().all())
@@ -190,5 +192,5 @@ def test_being_right_and_sure_costs_next_to_nothing(name: str) -> None:
     labels = torch.tensor([1, 0, 1])
     sure = torch.eye(2)[labels] * (1 if name == "margin" else 40)
     outputs = torch.tensor([[40.0], [-40], [40]]) if name == "binary" else sure
-    assert 0 <= classification_loss(outputs, labels, name).item() < 1e-6
-    assert classification_loss(outputs, 1 - labels, name).item() > 0.5
+    assert 0 <= classification_loss(outputs, labels, name=name).item() < 1e-6
+    assert classification_loss(outputs, 1 - labels, name=name).item() > 0.5

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from yolo_lite.losses.assign import ASSIGNERS, Assignment, Targets
-from yolo_lite.losses.detection import Assign, detection_loss, distribution_focal_loss
+from yolo_lite.losses.detection import Assigner, detection_loss, distribution_focal_loss
 from yolo_lite.models.heads import AnchorFreeHead, DistributionHead
 from yolo_lite.structures import Batch, RawPredictions
 
@@ -17,16 +17,16 @@ PARTS = ("class", "box", "l1")
 every_assigner = pytest.mark.parametrize("name", ASSIGNERS)
 
 
-def given(assignment: Assignment) -> Assign:
+def given(assignment: Assignment) -> Assigner:
     """Return an assigner that answers with what was prepared."""
-    return lambda scores, boxes, points, strides, targets: assignment
+    return lambda scores, boxes, *, points, strides, targets: assignment
 
 
 def make_batch(boxes: Tensor, labels: Tensor, hw: tuple[int, int] = (64, 96)) -> Batch:
     """Wrap boxes and labels with blank pictures."""
     count = len(boxes)
     numbers = torch.arange(count)
-    return Batch(torch.zeros(count, 3, *hw, dtype=torch.uint8), boxes, labels, numbers)
+    return Batch(torch.zeros(count, 3, *hw, dtype=torch.uint8), boxes, labels=labels, positions=numbers)
 
 
 def make_raw(seed: int, batch: int = 2, classes: int = 3) -> RawPredictions:
@@ -41,7 +41,7 @@ def make_raw(seed: int, batch: int = 2, classes: int = 3) -> RawPredictions:
     outputs = torch.randn(batch, len(points), 4, generator=generator) + 1
     logits = torch.randn(batch, len(points), classes, generator=generator) * 2 - 1
     return RawPredictions(
-        outputs.requires_grad_(), logits.requires_grad_(), torch.tensor(points), torch.tensor(strides)
+        outputs.requires_grad_(), logits.requires_grad_(), points=torch.tensor(points), strides=torch.tensor(strides)
     )
 
 
@@ -113,7 +113,9 @@ def test_the_loss_agrees_with_a_slow_loop(kind: str, seed: int) -> None:
     raw, targets = make_raw(seed), two_pictures()
     assignment = make_assignment(seed, raw, targets)
     assert len(assignment.box_index.unique()) == 4  # background and all three boxes
-    found = detection_loss(raw, make_batch(*targets), AnchorFreeHead.decode, given(assignment), kind)
+    found = detection_loss(
+        raw, make_batch(*targets), decode=AnchorFreeHead.decode, assign=given(assignment), box_kind=kind
+    )
     wanted = slow_loss(raw, targets, assignment, kind)
     assert set(found) == set(PARTS)
     for name in PARTS:
@@ -124,7 +126,7 @@ def test_the_loss_agrees_with_a_slow_loop(kind: str, seed: int) -> None:
 def test_the_box_part_is_ciou_unless_told() -> None:
     raw, targets = make_raw(2), two_pictures()
     assignment = make_assignment(2, raw, targets)
-    found = detection_loss(raw, make_batch(*targets), AnchorFreeHead.decode, given(assignment))
+    found = detection_loss(raw, make_batch(*targets), decode=AnchorFreeHead.decode, assign=given(assignment))
     assert found["box"].item() == pytest.approx(slow_loss(raw, targets, assignment, "ciou")["box"], rel=1e-5)
 
 
@@ -133,17 +135,19 @@ def test_the_loss_with_a_real_assigner_agrees_with_a_slow_loop(name: str) -> Non
     raw, targets = make_raw(3), two_pictures()
     seen: list[tuple[Tensor, ...]] = []
 
-    def spy(scores: Tensor, boxes: Tensor, points: Tensor, strides: Tensor, targets: Targets) -> Assignment:
+    def spy(scores: Tensor, boxes: Tensor, *, points: Tensor, strides: Tensor, targets: Targets) -> Assignment:
         seen.append((scores, boxes, points, strides, *targets))
-        return ASSIGNERS[name](scores, boxes, points, strides, targets)
+        return ASSIGNERS[name](scores, boxes, points=points, strides=strides, targets=targets)
 
-    found = detection_loss(raw, make_batch(*targets), AnchorFreeHead.decode, spy)
+    found = detection_loss(raw, make_batch(*targets), decode=AnchorFreeHead.decode, assign=spy)
     ((scores, boxes, points, strides, *_),) = seen
     torch.testing.assert_close(scores, 1 / (1 + (-raw.class_logits.detach()).exp()))
     distances = (1 + raw.box_outputs.detach().exp()).log() * raw.strides[None, :, None]
     torch.testing.assert_close(boxes[..., :2].detach(), raw.points - distances[..., :2], rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(boxes[..., 2:].detach(), raw.points + distances[..., 2:], rtol=1e-5, atol=1e-4)
-    wanted = slow_loss(raw, targets, ASSIGNERS[name](scores, boxes.detach(), points, strides, targets))
+    wanted = slow_loss(
+        raw, targets, ASSIGNERS[name](scores, boxes.detach(), points=points, strides=strides, targets=targets)
+    )
     for part in PARTS:
         assert found[part].item() == pytest.approx(wanted[part], rel=1e-5), part
 
@@ -154,10 +158,12 @@ def test_a_single_point_worked_by_hand() -> None:
     Both are squares about one centre, so CIoU = IoU = (log 2)^2, since 8 log 2 < 8. Each side is off by 8 - 8 log 2, in
     strides 1 - log 2. Logits 0 cost log 2 a class whatever the target. The target scores add up to 0.5, below 1: 1 it is.
     """
-    raw = RawPredictions(torch.zeros(1, 1, 4), torch.zeros(1, 1, 2), torch.tensor([[16.0, 16]]), torch.tensor([8.0]))
+    raw = RawPredictions(
+        torch.zeros(1, 1, 4), torch.zeros(1, 1, 2), points=torch.tensor([[16.0, 16]]), strides=torch.tensor([8.0])
+    )
     batch = make_batch(torch.tensor([[[8.0, 8, 24, 24]]]), torch.tensor([[1]]))
     assignment = Assignment(torch.tensor([[0]]), torch.tensor([[0.5]]))
-    found = detection_loss(raw, batch, AnchorFreeHead.decode, given(assignment))
+    found = detection_loss(raw, batch, decode=AnchorFreeHead.decode, assign=given(assignment))
     log2 = math.log(2)
     assert found["class"].item() == pytest.approx(2 * log2)
     assert found["box"].item() == pytest.approx(0.5 * (1 - log2**2), rel=1e-5)
@@ -170,11 +176,14 @@ def test_parts_are_divided_by_the_sum_of_target_scores_but_at_least_one(
 ) -> None:
     """As above, `copies` points at one place: every part is `copies` times one point's, divided by the total."""
     raw = RawPredictions(
-        torch.zeros(1, copies, 4), torch.zeros(1, copies, 2), torch.full((copies, 2), 16.0), torch.full((copies,), 8.0)
+        torch.zeros(1, copies, 4),
+        torch.zeros(1, copies, 2),
+        points=torch.full((copies, 2), 16.0),
+        strides=torch.full((copies,), 8.0),
     )
     batch = make_batch(torch.tensor([[[8.0, 8, 24, 24]]]), torch.tensor([[1]]))
     assignment = Assignment(torch.zeros(1, copies).long(), torch.full((1, copies), score))
-    found = detection_loss(raw, batch, AnchorFreeHead.decode, given(assignment))
+    found = detection_loss(raw, batch, decode=AnchorFreeHead.decode, assign=given(assignment))
     log2 = math.log(2)
     assert found["class"].item() == pytest.approx(copies * 2 * log2 / total)
     assert found["box"].item() == pytest.approx(copies * score * (1 - log2**2) / total, rel=1e-5)
@@ -196,10 +205,10 @@ def test_perfect_predictions_cost_nearly_nothing_for_boxes(name: str) -> None:
     for picture, label in enumerate((1, 2)):
         logits[picture, inside[picture], label] = 12
     perfect = raw._replace(box_outputs=exact, class_logits=logits)
-    found = detection_loss(perfect, make_batch(boxes, labels), AnchorFreeHead.decode, ASSIGNERS[name])
+    found = detection_loss(perfect, make_batch(boxes, labels), decode=AnchorFreeHead.decode, assign=ASSIGNERS[name])
     assert 0 <= found["box"].item() < 1e-5
     assert 0 <= found["l1"].item() < 1e-5
-    poor = detection_loss(raw, make_batch(boxes, labels), AnchorFreeHead.decode, ASSIGNERS[name])
+    poor = detection_loss(raw, make_batch(boxes, labels), decode=AnchorFreeHead.decode, assign=ASSIGNERS[name])
     assert poor["box"].item() > 0.1
     assert poor["l1"].item() > 0.1
     if name == "task_aligned":  # all points that have a box now fit it equally, so every target of the ten is 1
@@ -213,7 +222,7 @@ def test_perfect_predictions_cost_nearly_nothing_for_boxes(name: str) -> None:
 def test_a_background_batch_has_only_a_class_loss(name: str, rows: int) -> None:
     raw = make_raw(5)
     batch = make_batch(torch.zeros(2, rows, 4), torch.full((2, rows), -1))
-    found = detection_loss(raw, batch, AnchorFreeHead.decode, ASSIGNERS[name])
+    found = detection_loss(raw, batch, decode=AnchorFreeHead.decode, assign=ASSIGNERS[name])
     assert found["box"].item() == found["l1"].item() == 0
     # every target is 0 and the divisor 1: the sum of log(1 + exp(logit)), worked out in double precision
     assert found["class"].item() == pytest.approx(raw.class_logits.double().exp().log1p().sum().item(), rel=1e-5)
@@ -233,7 +242,7 @@ def test_every_row_of_padding_is_ignored(name: str, rubbish: float) -> None:
     found, gradients = [], []
     for batch in (make_batch(*targets), make_batch(boxes, labels)):
         raw = make_raw(6)
-        parts = detection_loss(raw, batch, AnchorFreeHead.decode, ASSIGNERS[name])
+        parts = detection_loss(raw, batch, decode=AnchorFreeHead.decode, assign=ASSIGNERS[name])
         gradients.append(
             torch.autograd.grad(torch.stack(list(parts.values())).sum(), [raw.box_outputs, raw.class_logits])
         )
@@ -247,9 +256,9 @@ def test_every_row_of_padding_is_ignored(name: str, rubbish: float) -> None:
 def test_the_order_of_pictures_does_not_matter(name: str) -> None:
     raw, targets = make_raw(7), two_pictures()
     turned = raw._replace(box_outputs=raw.box_outputs.flip(0), class_logits=raw.class_logits.flip(0))
-    found = detection_loss(raw, make_batch(*targets), AnchorFreeHead.decode, ASSIGNERS[name])
+    found = detection_loss(raw, make_batch(*targets), decode=AnchorFreeHead.decode, assign=ASSIGNERS[name])
     batch = make_batch(targets.boxes.flip(0), targets.labels.flip(0))
-    again = detection_loss(turned, batch, AnchorFreeHead.decode, ASSIGNERS[name])
+    again = detection_loss(turned, batch, decode=AnchorFreeHead.decode, assign=ASSIGNERS[name])
     for part in PARTS:
         assert found[part].item() == pytest.approx(again[part].item(), rel=1e-6)
 
@@ -266,12 +275,12 @@ def test_the_gradient_reaches_every_parameter_of_the_head(name: str) -> None:
     batch = make_batch(boxes, torch.tensor([[0, 1, 2], [2, 0, 1]]), (128, 128))
     raw = head(levels)
     assignment = ASSIGNERS[name](
-        raw.class_logits.sigmoid(), head.decode(raw, torch.arange(336).expand(2, -1)), raw.points, raw.strides,
-        Targets(batch.boxes, batch.labels),
+        raw.class_logits.sigmoid(), head.decode(raw, torch.arange(336).expand(2, -1)), points=raw.points, strides=raw.strides,
+        targets=Targets(batch.boxes, batch.labels),
     )  # fmt: skip
     levels_that_answer = {raw.strides[a].item() for _, a in (assignment.box_index >= 0).nonzero().tolist()}
     assert levels_that_answer == {8, 16, 32}
-    torch.stack(list(detection_loss(raw, batch, head.decode, ASSIGNERS[name]).values())).sum().backward()
+    torch.stack(list(detection_loss(raw, batch, decode=head.decode, assign=ASSIGNERS[name]).values())).sum().backward()
     silent = [key for key, value in head.named_parameters() if value.grad is None or not value.grad.abs().sum() > 0]
     assert silent == []
     assert all(bool(value.grad.isfinite().all()) for value in head.parameters() if value.grad is not None)
@@ -281,12 +290,12 @@ def test_the_gradient_reaches_every_parameter_of_the_head(name: str) -> None:
 def test_a_step_against_the_gradient_lowers_the_part(part: str) -> None:
     raw, targets = make_raw(9), two_pictures()
     assignment = make_assignment(9, raw, targets)
-    loss = detection_loss(raw, make_batch(*targets), AnchorFreeHead.decode, given(assignment))[part]
+    loss = detection_loss(raw, make_batch(*targets), decode=AnchorFreeHead.decode, assign=given(assignment))[part]
     (gradient,) = torch.autograd.grad(loss, raw.box_outputs)
     background = assignment.box_index < 0
     assert bool((gradient[background] == 0).all())
     stepped = raw._replace(box_outputs=raw.box_outputs.detach() - 0.01 * gradient / gradient.abs().max())
-    again = detection_loss(stepped, make_batch(*targets), AnchorFreeHead.decode, given(assignment))[part]
+    again = detection_loss(stepped, make_batch(*targets), decode=AnchorFreeHead.decode, assign=given(assignment))[part]
     assert again.item() < loss.item()
 
 
@@ -294,14 +303,16 @@ def test_the_targets_carry_no_gradient() -> None:
     """BCE's derivative by a logit is sigmoid - target, over the divisor; a gradient through the target would add to it."""
     raw, targets = make_raw(10), two_pictures()
     assign = ASSIGNERS["task_aligned"]
-    loss = detection_loss(raw, make_batch(*targets), AnchorFreeHead.decode, assign)["class"]
+    loss = detection_loss(raw, make_batch(*targets), decode=AnchorFreeHead.decode, assign=assign)["class"]
     logits_gradient, box_gradient = torch.autograd.grad(
         loss, [raw.class_logits, raw.box_outputs], allow_unused=True, materialize_grads=True
     )
     with torch.no_grad():
         every = torch.arange(len(raw.points)).expand(2, -1)
         scores = raw.class_logits.sigmoid()
-        assignment = assign(scores, AnchorFreeHead.decode(raw, every), raw.points, raw.strides, targets)
+        assignment = assign(
+            scores, AnchorFreeHead.decode(raw, every), points=raw.points, strides=raw.strides, targets=targets
+        )
     wanted = torch.zeros_like(raw.class_logits)
     for b, a in (assignment.box_index >= 0).nonzero().tolist():
         wanted[b, a, targets.labels[b, assignment.box_index[b, a]]] = assignment.target_score[b, a]
@@ -318,7 +329,8 @@ def test_half_precision_logits_are_summed_in_float32() -> None:
     full = half._replace(class_logits=half.class_logits.float(), box_outputs=half.box_outputs.float())
     for assign in ASSIGNERS.values():
         found, wanted = (
-            detection_loss(item, make_batch(*targets), AnchorFreeHead.decode, assign) for item in (half, full)
+            detection_loss(item, make_batch(*targets), decode=AnchorFreeHead.decode, assign=assign)
+            for item in (half, full)
         )
         for part in PARTS:
             assert found[part].dtype == torch.float32
@@ -364,7 +376,7 @@ def test_a_head_with_bins_adds_the_focal_part() -> None:
     raw, targets = make_binned(4), two_pictures()
     assignment = make_assignment(4, raw, targets)
     batch = make_batch(targets.boxes, targets.labels)
-    parts = detection_loss(raw, batch, DistributionHead.decode, given(assignment), bins=8)
+    parts = detection_loss(raw, batch, decode=DistributionHead.decode, assign=given(assignment), bins=8)
     assert set(parts) == {*PARTS, "dfl"}
     total, score = 0.0, 0.0
     for picture in range(2):
@@ -392,10 +404,10 @@ def test_what_a_picture_is_not_labelled_for_costs_nothing() -> None:
     batch = make_batch(targets.boxes, targets.labels)
     partly = batch._replace(unlabelled=torch.tensor([[0, own], [0, other]]))
     (asked,) = torch.autograd.grad(
-        detection_loss(raw, batch, AnchorFreeHead.decode, given(assignment))["class"], raw.class_logits
+        detection_loss(raw, batch, decode=AnchorFreeHead.decode, assign=given(assignment))["class"], raw.class_logits
     )
     (partial,) = torch.autograd.grad(
-        detection_loss(raw, partly, AnchorFreeHead.decode, given(assignment))["class"], raw.class_logits
+        detection_loss(raw, partly, decode=AnchorFreeHead.decode, assign=given(assignment))["class"], raw.class_logits
     )
     assert asked.abs().min() > 0
     label = targets.labels[0][assignment.box_index[0].clamp(min=0)]
@@ -410,7 +422,7 @@ def test_quality_focal_loss_agrees_with_equation_5() -> None:
     raw, targets = make_raw(6), two_pictures()
     assignment = make_assignment(6, raw, targets)
     batch = make_batch(targets.boxes, targets.labels)
-    found = detection_loss(raw, batch, AnchorFreeHead.decode, given(assignment), gamma=2)["class"]
+    found = detection_loss(raw, batch, decode=AnchorFreeHead.decode, assign=given(assignment), gamma=2)["class"]
     total = 0.0
     for picture in range(2):
         for place, logits in enumerate(raw.class_logits[picture].tolist()):

@@ -25,7 +25,7 @@ def predictions(*grids: tuple[Tensor, Tensor], classes: int = 2) -> RawPredictio
     torch.manual_seed(count)
     corner = torch.rand(2, count, 2) * 30
     boxes = torch.cat([corner, corner + 3 + 20 * torch.rand(2, count, 2)], -1)
-    return RawPredictions(boxes, torch.randn(2, count, classes), where, strides)
+    return RawPredictions(boxes, torch.randn(2, count, classes), points=where, strides=strides)
 
 
 def decode(raw: RawPredictions, indices: Tensor) -> Tensor:
@@ -53,8 +53,8 @@ def test_the_loss_is_that_of_plain_loops(gamma: float) -> None:
     corner = torch.rand(2, 13, 2) * 30
     boxes = torch.cat([corner, corner + 5 + 9 * torch.rand(2, 13, 2)], -1)
     known = torch.arange(13) % 4 != 0
-    lesson = Lesson(scores, boxes, torch.tensor([2, 0]), known)
-    found = teacher_loss(raw, decode, lesson, gamma)
+    lesson = Lesson(scores, boxes, classes=torch.tensor([2, 0]), known=known)
+    found = teacher_loss(raw, decode, lesson=lesson, gamma=gamma)
     total = classes = sides = 0.0
     for picture in range(2):
         for point in range(13):
@@ -75,13 +75,19 @@ def test_the_loss_is_that_of_plain_loops(gamma: float) -> None:
 
 def test_a_student_that_says_the_same_has_nothing_to_learn() -> None:
     raw = predictions(points(8, 3, 3, 0.5))
-    lesson = Lesson(raw.class_logits.sigmoid(), raw.box_outputs, torch.tensor([0, 1]), torch.ones(9, dtype=torch.bool))
-    assert all(float(value) == pytest.approx(0, abs=1e-5) for value in teacher_loss(raw, decode, lesson).values())
+    lesson = Lesson(
+        raw.class_logits.sigmoid(), raw.box_outputs, classes=torch.tensor([0, 1]), known=torch.ones(9, dtype=torch.bool)
+    )
+    assert all(
+        float(value) == pytest.approx(0, abs=1e-5) for value in teacher_loss(raw, decode, lesson=lesson).values()
+    )
 
 
 def test_a_teacher_that_sees_nothing_divides_by_one() -> None:
     raw = predictions(points(8, 2, 2, 0.5))
-    lesson = Lesson(torch.zeros(2, 4, 1), raw.box_outputs, torch.tensor([1]), torch.ones(4, dtype=torch.bool))
-    found = teacher_loss(raw, decode, lesson)
+    lesson = Lesson(
+        torch.zeros(2, 4, 1), raw.box_outputs, classes=torch.tensor([1]), known=torch.ones(4, dtype=torch.bool)
+    )
+    found = teacher_loss(raw, decode, lesson=lesson)
     assert float(found["teach_box"]) == 0
     assert math.isfinite(float(found["teach_class"]))

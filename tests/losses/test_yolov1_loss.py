@@ -28,7 +28,9 @@ def make_raw(seed: int = 0, batch: int = 2, boxes: int = BOXES) -> RawPrediction
     ]
     points = torch.tensor(corners, dtype=torch.float32)
     logits = torch.zeros(batch, cells * boxes, CLASSES)
-    return RawPredictions(outputs.requires_grad_(), logits, points, torch.full((len(points),), float(STRIDE)))
+    return RawPredictions(
+        outputs.requires_grad_(), logits, points=points, strides=torch.full((len(points),), float(STRIDE))
+    )
 
 
 def make_batch(*pictures: list[tuple[int, tuple[float, float, float, float]]]) -> Batch:
@@ -39,7 +41,7 @@ def make_batch(*pictures: list[tuple[int, tuple[float, float, float, float]]]) -
         for n, (label, box) in enumerate(picture):
             boxes[b, n], labels[b, n] = torch.tensor(box), label
     images = torch.zeros(len(pictures), 3, ROWS * STRIDE, COLUMNS * STRIDE, dtype=torch.uint8)
-    return Batch(images, boxes, labels, torch.arange(len(pictures)))
+    return Batch(images, boxes, labels=labels, positions=torch.arange(len(pictures)))
 
 
 def slow_iou(a: list[float], b: list[float]) -> float:
@@ -99,7 +101,7 @@ def _distance(a: list[float], b: list[float]) -> float:
 
 def agrees(raw: RawPredictions, batch: Batch, boxes: int = BOXES) -> dict[str, float]:
     """Check the loss against the loops and return these."""
-    found = yolov1_loss(raw, batch, GridHead.decode, boxes)
+    found = yolov1_loss(raw, batch, decode=GridHead.decode, boxes_per_cell=boxes)
     wanted = slow_loss(raw, batch, boxes)
     assert set(found) == set(PARTS)
     for name in PARTS:
@@ -130,7 +132,7 @@ def test_crowded_pictures_agree_with_slow_loops() -> None:
     batch = make_batch([], [])._replace(boxes=torch.cat([centres - sides / 2, centres + sides / 2], -1), labels=labels)
     raw = make_raw(4)
     agrees(raw, batch)
-    found = responsible(decode_grid(raw, torch.arange(48).expand(2, -1)), raw, batch, BOXES)
+    found = responsible(decode_grid(raw, torch.arange(48).expand(2, -1)), raw, batch=batch, boxes_per_cell=BOXES)
     assert 10 < len(found.box) < int((labels >= 0).sum())  # several were left out
     assert len(set(zip(found.picture.tolist(), (found.point // BOXES).tolist()))) == len(found.box)
 
@@ -154,7 +156,7 @@ def test_an_object_belongs_to_the_cell_of_its_centre(
     box: tuple[float, float, float, float], column: int, row: int
 ) -> None:
     raw, batch = make_raw(batch=1), make_batch([(0, box)])
-    found = responsible(decode_grid(raw, torch.arange(48)[None]), raw, batch, BOXES)
+    found = responsible(decode_grid(raw, torch.arange(48)[None]), raw, batch=batch, boxes_per_cell=BOXES)
     assert (found.point // BOXES).tolist() == [row * COLUMNS + column]
     assert found.picture.tolist() == found.box.tolist() == [0]
 
@@ -165,7 +167,7 @@ def test_a_perfect_prediction_on_the_right_end_costs_nothing() -> None:
     outputs = torch.zeros_like(raw.box_outputs)
     outputs[0, 46] = torch.tensor([1, 1, 0.5, 0.5, 1, 0, 1, 0])  # 24 x 16 pixels are a quarter of 96 x 64 each way
     outputs[0, 47] = torch.tensor([1, 1, 0.1, 0.1, 0, 0, 1, 0])
-    found = yolov1_loss(raw._replace(box_outputs=outputs), batch, GridHead.decode, BOXES)
+    found = yolov1_loss(raw._replace(box_outputs=outputs), batch, decode=GridHead.decode, boxes_per_cell=BOXES)
     assert [found[name].item() for name in PARTS] == pytest.approx([0, 0, 0, 0], abs=1e-9)
 
 
@@ -175,7 +177,8 @@ def test_of_two_centres_in_a_cell_the_larger_stays() -> None:
     for pair in ((small, large), (large, small)):
         agrees(raw, make_batch(list(pair)))
     one, other = (
-        yolov1_loss(raw, make_batch(objects), GridHead.decode, BOXES) for objects in ([small, large], [large])
+        yolov1_loss(raw, make_batch(objects), decode=GridHead.decode, boxes_per_cell=BOXES)
+        for objects in ([small, large], [large])
     )
     assert one == other
 
@@ -185,20 +188,20 @@ def test_of_two_equal_sizes_in_a_cell_the_first_stays() -> None:
     raw = make_raw(batch=1)
     for pair in ([first, second], [second, first]):
         agrees(raw, make_batch(pair))
-        found = responsible(decode_grid(raw, torch.arange(48)[None]), raw, make_batch(pair), BOXES)
+        found = responsible(decode_grid(raw, torch.arange(48)[None]), raw, batch=make_batch(pair), boxes_per_cell=BOXES)
         assert found.box.tolist() == [0]
 
 
 def test_padding_before_an_object_changes_nothing() -> None:
     raw, batch = make_raw(), make_batch(*PLAIN)
-    wanted = yolov1_loss(raw, batch, GridHead.decode, BOXES)
+    wanted = yolov1_loss(raw, batch, decode=GridHead.decode, boxes_per_cell=BOXES)
     padded = batch._replace(
         boxes=torch.cat([torch.zeros(2, 2, 4), batch.boxes], 1),
         labels=torch.cat([torch.full((2, 2), -1), batch.labels], 1),
     )
     garbage = padded._replace(boxes=torch.where(padded.labels[..., None] < 0, 37.0, padded.boxes))
     for given in (padded, garbage):
-        found = yolov1_loss(raw, given, GridHead.decode, BOXES)
+        found = yolov1_loss(raw, given, decode=GridHead.decode, boxes_per_cell=BOXES)
         assert {name: value.item() for name, value in found.items()} == pytest.approx(
             {name: value.item() for name, value in wanted.items()}
         )
@@ -210,7 +213,9 @@ def test_the_predictor_with_the_highest_overlap_answers() -> None:
     outputs = raw.box_outputs.detach().clone()
     place = (1 * COLUMNS + 2) * BOXES
     outputs[0, place : place + 2, :4] = torch.tensor([[0.5, 0.5, 0.9, 0.9], [0.5, 0.5, 0.5, 0.5]])
-    found = responsible(decode_grid(raw._replace(box_outputs=outputs), torch.arange(48)[None]), raw, batch, BOXES)
+    found = responsible(
+        decode_grid(raw._replace(box_outputs=outputs), torch.arange(48)[None]), raw, batch=batch, boxes_per_cell=BOXES
+    )
     assert found.point.tolist() == [place + 1]
     assert found.iou.tolist() == pytest.approx([1])
 
@@ -237,7 +242,7 @@ def test_where_nothing_overlaps_the_nearest_answers(
     place = (1 * COLUMNS + 2) * BOXES
     outputs[0, place : place + 2, :4] = torch.tensor(predictors)
     raw = raw._replace(box_outputs=outputs)
-    found = responsible(decode_grid(raw, torch.arange(48)[None]), raw, batch, BOXES)
+    found = responsible(decode_grid(raw, torch.arange(48)[None]), raw, batch=batch, boxes_per_cell=BOXES)
     assert found.iou.tolist() == [0]
     assert found.point.tolist() == [place + winner]
     agrees(raw, batch)
@@ -249,7 +254,7 @@ def test_without_objects_only_confidence_costs(batch: Batch) -> None:
     wanted = agrees(raw, batch)
     assert (wanted["coord"], wanted["object"], wanted["class"]) == (0, 0, 0)
     assert wanted["no_object"] == pytest.approx(raw.box_outputs[..., 4].square().sum().item() / 2, rel=1e-5)
-    sum(yolov1_loss(raw, batch, GridHead.decode, BOXES).values(), torch.zeros(())).backward()
+    sum(yolov1_loss(raw, batch, decode=GridHead.decode, boxes_per_cell=BOXES).values(), torch.zeros(())).backward()
     assert raw.box_outputs.grad is not None
     assert bool(raw.box_outputs.grad.isfinite().all())
 
@@ -267,7 +272,9 @@ def test_partly_labelled_pictures_say_nothing_of_empty_cells(pairs: list[list[in
     raw = make_raw()
     unlabelled = torch.tensor(pairs, dtype=torch.int64).view(-1, 2)
     agrees(raw, make_batch(*PLAIN)._replace(unlabelled=unlabelled))
-    yolov1_loss(raw, make_batch(*PLAIN)._replace(unlabelled=unlabelled), GridHead.decode, BOXES)["no_object"].backward()
+    yolov1_loss(raw, make_batch(*PLAIN)._replace(unlabelled=unlabelled), decode=GridHead.decode, boxes_per_cell=BOXES)[
+        "no_object"
+    ].backward()
     assert raw.box_outputs.grad is not None
     assert {b for b in range(2) if bool(raw.box_outputs.grad[b].any())} == left
 
@@ -275,8 +282,10 @@ def test_partly_labelled_pictures_say_nothing_of_empty_cells(pairs: list[list[in
 def test_the_gradient_reaches_only_what_answers() -> None:
     """Coordinates of responsible predictors, classes of their cells, every confidence; nothing through the IoU."""
     raw, batch = make_raw(), make_batch(*PLAIN)
-    found = responsible(decode_grid(raw, torch.arange(48).expand(2, -1)).detach(), raw, batch, BOXES)
-    sum(yolov1_loss(raw, batch, GridHead.decode, BOXES).values(), torch.zeros(())).backward()
+    found = responsible(
+        decode_grid(raw, torch.arange(48).expand(2, -1)).detach(), raw, batch=batch, boxes_per_cell=BOXES
+    )
+    sum(yolov1_loss(raw, batch, decode=GridHead.decode, boxes_per_cell=BOXES).values(), torch.zeros(())).backward()
     gradient = raw.box_outputs.grad
     assert gradient is not None
     mine = torch.zeros(2, 48, dtype=torch.bool)
@@ -293,7 +302,7 @@ def test_the_gradient_is_finite_for_any_output_and_an_object_without_area(value:
     raw = make_raw(batch=1)
     raw = raw._replace(box_outputs=torch.full_like(raw.box_outputs, value).requires_grad_())
     batch = make_batch([(0, (40.0, 20, 40, 20)), (1, (3, 3, 3, 30))])
-    parts = yolov1_loss(raw, batch, GridHead.decode, BOXES)
+    parts = yolov1_loss(raw, batch, decode=GridHead.decode, boxes_per_cell=BOXES)
     sum(parts.values(), torch.zeros(())).backward()
     assert raw.box_outputs.grad is not None
     assert bool(raw.box_outputs.grad.isfinite().all())
@@ -304,7 +313,7 @@ def test_half_precision_outputs_are_summed_in_float32() -> None:
     raw, batch = make_raw(), make_batch(*PLAIN)
     rounded = raw.box_outputs.detach().bfloat16()
     half, full = (
-        yolov1_loss(raw._replace(box_outputs=item), batch, GridHead.decode, BOXES)
+        yolov1_loss(raw._replace(box_outputs=item), batch, decode=GridHead.decode, boxes_per_cell=BOXES)
         for item in (rounded, rounded.float())
     )
     for name in PARTS:
@@ -319,8 +328,10 @@ def test_each_part_is_an_average_over_pictures() -> None:
         return torch.cat([tensor, tensor])
 
     doubled = Batch(*(twice(item) for item in batch[:4]))
-    one = yolov1_loss(raw, batch, GridHead.decode, BOXES)
-    two = yolov1_loss(raw._replace(box_outputs=twice(raw.box_outputs)), doubled, GridHead.decode, BOXES)
+    one = yolov1_loss(raw, batch, decode=GridHead.decode, boxes_per_cell=BOXES)
+    two = yolov1_loss(
+        raw._replace(box_outputs=twice(raw.box_outputs)), doubled, decode=GridHead.decode, boxes_per_cell=BOXES
+    )
     assert {name: value.item() for name, value in two.items()} == pytest.approx(
         {name: value.item() for name, value in one.items()}
     )
@@ -329,6 +340,6 @@ def test_each_part_is_an_average_over_pictures() -> None:
 def test_the_targets_are_not_modified() -> None:
     raw, batch = make_raw(), make_batch(*PLAIN)
     before = [raw.box_outputs.detach().clone(), batch.boxes.clone(), batch.labels.clone()]
-    yolov1_loss(raw, batch, GridHead.decode, BOXES)
+    yolov1_loss(raw, batch, decode=GridHead.decode, boxes_per_cell=BOXES)
     for old, new in zip(before, (raw.box_outputs.detach(), batch.boxes, batch.labels)):
         assert torch.equal(old, new)

@@ -49,7 +49,7 @@ def test_the_report_is_scikit_learns(present: tuple[int, ...], called: tuple[int
     wanted = sklearn.metrics.classification_report(
         truth, answers, labels=labels, target_names=NAMES, output_dict=True, zero_division=0
     )
-    found = classification_report(truth, answers, NAMES)
+    found = classification_report(truth, answers, class_names=NAMES)
     assert list(found.per_class) == list(NAMES)
     for name in NAMES:
         assert_same(found.per_class[name], wanted[name])
@@ -64,7 +64,7 @@ def test_the_confusion_matrix_agrees_with_a_loop() -> None:
     wanted = [[0] * 5 for _ in range(5)]
     for row, column in zip(truth, called):
         wanted[row][column] += 1
-    found = confusion_matrix(truth, called, 5)
+    found = confusion_matrix(truth, called, classes=5)
     assert found.dtype == np.int64
     assert found.tolist() == wanted
 
@@ -75,7 +75,7 @@ def test_the_report_worked_by_hand() -> None:
     Cat: 2 of 3 calls right, 2 of 2 found, F1 = 2 * 2/3 / (5/3) = 0.8. Dog: 1 of 1 and 1 of 3, F1 = 0.5. Elk: called
     once, never there: 0 and 0. Macro: (2/3 + 1 + 0) / 3, (1 + 1/3 + 0) / 3, 1.3 / 3; weighted by 2, 3 and 0 of 5.
     """
-    found = classification_report([0, 0, 1, 1, 1], [0, 0, 0, 1, 2], ["cat", "dog", "elk"])
+    found = classification_report([0, 0, 1, 1, 1], [0, 0, 0, 1, 2], class_names=["cat", "dog", "elk"])
     assert found.confusion.tolist() == [[2, 0, 0], [1, 1, 1], [0, 0, 0]]
     assert found.accuracy == pytest.approx(3 / 5)
     for scores, wanted in (
@@ -89,15 +89,15 @@ def test_the_report_worked_by_hand() -> None:
 
 
 def test_one_picture_is_enough() -> None:
-    found = classification_report([1], [1], ["cat", "dog"])
+    found = classification_report([1], [1], class_names=["cat", "dog"])
     assert found.accuracy == 1
-    assert found.per_class == {"cat": ClassScores(0, 0, 0, 0), "dog": ClassScores(1, 1, 1, 1)}
-    assert found.macro == ClassScores(0.5, 0.5, 0.5, 1)
-    assert found.weighted == ClassScores(1, 1, 1, 1)
+    assert found.per_class == {"cat": ClassScores(0, 0, f1=0, support=0), "dog": ClassScores(1, 1, f1=1, support=1)}
+    assert found.macro == ClassScores(0.5, 0.5, f1=0.5, support=1)
+    assert found.weighted == ClassScores(1, 1, f1=1, support=1)
 
 
 def test_the_recall_weighted_by_support_is_the_accuracy() -> None:
-    found = classification_report(*drawn(4, (0, 1, 2, 3, 4), (1, 2, 3)), NAMES)
+    found = classification_report(*drawn(4, (0, 1, 2, 3, 4), (1, 2, 3)), class_names=NAMES)
     assert found.weighted.recall == pytest.approx(found.accuracy)
     assert 0 < found.accuracy < 1
 
@@ -105,15 +105,18 @@ def test_the_recall_weighted_by_support_is_the_accuracy() -> None:
 def test_labels_are_not_modified_and_may_be_lists_or_small_integers() -> None:
     truth, called = drawn(5, (0, 1, 2), (0, 1, 2))
     before = truth.copy(), called.copy()
-    found = classification_report(truth, called, NAMES)
+    found = classification_report(truth, called, class_names=NAMES)
     assert np.array_equal(truth, before[0])
     assert np.array_equal(called, before[1])
-    assert classification_report(truth.tolist(), called.tolist(), NAMES).to_json() == found.to_json()
-    assert classification_report(truth.astype(np.uint8), called.astype(np.int32), NAMES).to_json() == found.to_json()
+    assert classification_report(truth.tolist(), called.tolist(), class_names=NAMES).to_json() == found.to_json()
+    assert (
+        classification_report(truth.astype(np.uint8), called.astype(np.int32), class_names=NAMES).to_json()
+        == found.to_json()
+    )
 
 
 def test_the_plain_values_survive_json() -> None:
-    found = classification_report(*drawn(6, (0, 1, 2), (0, 1, 4)), NAMES)
+    found = classification_report(*drawn(6, (0, 1, 2), (0, 1, 4)), class_names=NAMES)
     values = json.loads(json.dumps(found.to_json()))
     assert values == found.to_json()
     assert set(values) == {"accuracy", "classes", "macro", "weighted", "confusion"}
@@ -133,4 +136,4 @@ def test_the_plain_values_survive_json() -> None:
 )
 def test_labels_that_do_not_fit_are_refused(truth: npt.ArrayLike, called: npt.ArrayLike) -> None:
     with pytest.raises(ValueError, match=r"truth and called must be \[N\] with N at least 1, got \["):
-        classification_report(truth, called, NAMES)
+        classification_report(truth, called, class_names=NAMES)

@@ -42,11 +42,19 @@ def _record(image_id: int, boxes: list[list[float]], labels: list[int], crowd: l
     array = np.array(boxes, np.float64).reshape(-1, 4)
     marks = np.array(crowd or [0] * len(boxes), bool)
     areas = (array[:, 2] - array[:, 0]) * (array[:, 3] - array[:, 1])
-    return ImageRecord(Path(f"{image_id}.jpg"), image_id, (200, 200), array, np.array(labels, np.int64), marks, areas)
+    return ImageRecord(
+        Path(f"{image_id}.jpg"),
+        image_id,
+        hw=(200, 200),
+        boxes=array,
+        labels=np.array(labels, np.int64),
+        crowd=marks,
+        areas=areas,
+    )
 
 
 def _set(*records: ImageRecord) -> DetectionSet:
-    return DetectionSet(records, ("cat", "dog"), (18, 3), "truth.json")
+    return DetectionSet(records, ("cat", "dog"), category_ids=(18, 3), source="truth.json")
 
 
 def _row(box: list[float], score: float = 0.9, image_id: int = 1, category_id: int = 18) -> dict[str, Any]:
@@ -133,7 +141,7 @@ def test_scores_by_class_equal_pycocotools_on_that_class_alone(tmp_path: Path) -
 def test_recorded_numbers_of_pycocotools_are_reproduced(shared_data: Path) -> None:
     folder = shared_data / "eval_sample"
     data = read_coco(folder / "ground_truth.json", [])
-    rows = check_rows(json.loads((folder / "detections.json").read_text()), data, folder / "detections.json")
+    rows = check_rows(json.loads((folder / "detections.json").read_text()), data, source=folder / "detections.json")
     expected = json.loads((folder / "pycocotools_reference.json").read_text())
     made = evaluate_coco(data, rows).numbers
     assert len(rows) == 734  # as $YOLO_LITE_DATA/README.md counts them
@@ -224,7 +232,15 @@ def test_pictures_without_objects_give_nan_and_no_error() -> None:
 
 def test_the_annotated_area_decides_the_size() -> None:
     record = _record(1, [BOX], [0])
-    small = ImageRecord(record.path, 1, record.hw, record.boxes, record.labels, record.crowd, np.array([500.0]))
+    small = ImageRecord(
+        record.path,
+        1,
+        hw=record.hw,
+        boxes=record.boxes,
+        labels=record.labels,
+        crowd=record.crowd,
+        areas=np.array([500.0]),
+    )
     made = evaluate_coco(_set(small), [_row(BOX)]).numbers
     assert made["APsmall"] == pytest.approx(1)  # 500 is below 32**2 = 1024, whatever the box
     assert math.isnan(made["APmedium"])
@@ -251,20 +267,20 @@ def test_evaluate_coco_prints_nothing_and_modifies_nothing(capsys: pytest.Captur
 
 
 def test_to_rows_gives_corner_and_size_and_the_original_category() -> None:
-    found = Detections([[10, 20, 60, 90], [0, 0, 1.5, 2]], [0.75, 0.5], [1, 0], ("cat", "dog"))
-    rows = to_rows(found, 77, (18, 3))
+    found = Detections([[10, 20, 60, 90], [0, 0, 1.5, 2]], [0.75, 0.5], labels=[1, 0], class_names=("cat", "dog"))
+    rows = to_rows(found, 77, category_ids=(18, 3))
     assert rows == [
         {"image_id": 77, "category_id": 3, "bbox": [10, 20, 50, 70], "score": 0.75},
         {"image_id": 77, "category_id": 18, "bbox": [0, 0, 1.5, 2], "score": 0.5},
     ]
     assert json.loads(json.dumps(rows)) == rows
-    assert to_rows(Detections([], [], [], ("cat", "dog")), 77, (18, 3)) == []
+    assert to_rows(Detections([], [], labels=[], class_names=("cat", "dog")), 77, category_ids=(18, 3)) == []
 
 
 def test_check_rows_returns_good_rows() -> None:
     rows = [_row(BOX), {**_row(BOX, 1), "extra": "kept"}]
-    assert check_rows(rows, _set(_record(1, [], [])), Path("rows.json")) == rows
-    assert check_rows([], _set(_record(1, [], [])), Path("rows.json")) == []
+    assert check_rows(rows, _set(_record(1, [], [])), source=Path("rows.json")) == rows
+    assert check_rows([], _set(_record(1, [], [])), source=Path("rows.json")) == []
 
 
 NAN, INF = float("nan"), float("inf")
@@ -294,7 +310,7 @@ NAN, INF = float("nan"), float("inf")
 )
 def test_check_rows_names_file_and_row(row: Any, message: str) -> None:
     with pytest.raises(InputError) as caught:
-        check_rows([_row(BOX), row], _set(_record(1, [], [])), Path("rows.json"))
+        check_rows([_row(BOX), row], _set(_record(1, [], [])), source=Path("rows.json"))
     assert str(caught.value).startswith("rows.json: row 1 ")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -303,7 +319,7 @@ def test_check_rows_names_file_and_row(row: Any, message: str) -> None:
 @pytest.mark.parametrize("content", [{}, {"annotations": []}, None, "text", 5], ids=str)
 def test_check_rows_refuses_what_is_no_list(content: Any) -> None:
     with pytest.raises(InputError, match=r"rows\.json is not a COCO result file: expected a list"):
-        check_rows(content, _set(_record(1, [], [])), Path("rows.json"))
+        check_rows(content, _set(_record(1, [], [])), source=Path("rows.json"))
 
 
 def test_a_class_that_a_picture_is_not_labelled_for_is_left_out_there() -> None:
@@ -349,7 +365,7 @@ def test_a_perfect_detector_has_no_spread() -> None:
     records = [_record(i, [[10, 10, 90, 80]], [0]) for i in range(1, 6)]
     rows = [_row([10, 10, 90, 80], image_id=i) for i in range(1, 6)]
     told: list[tuple[int, int]] = []
-    made = evaluate_coco(_set(*records), rows, 20, lambda done, total: told.append((done, total)))
+    made = evaluate_coco(_set(*records), rows, resamples=20, on_resample=lambda done, total: told.append((done, total)))
     assert made.intervals["AP"] == pytest.approx((1, 1))
     assert told == [(done, 20) for done in range(1, 21)]
 

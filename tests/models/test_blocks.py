@@ -22,15 +22,15 @@ def seeded() -> None:
     ("block", "channels", "stride"),
     [
         pytest.param(lambda: ConvBlock(6, 10), 10, 1, id="ConvBlock 1x1"),
-        pytest.param(lambda: ConvBlock(6, 10, 3, 2), 10, 2, id="ConvBlock 3x3 stride 2"),
-        pytest.param(lambda: ConvBlock(6, 6, 5, 2, groups=6), 6, 2, id="ConvBlock depthwise stride 2"),
+        pytest.param(lambda: ConvBlock(6, 10, kernel=3, stride=2), 10, 2, id="ConvBlock 3x3 stride 2"),
+        pytest.param(lambda: ConvBlock(6, 6, kernel=5, stride=2, groups=6), 6, 2, id="ConvBlock depthwise stride 2"),
         pytest.param(lambda: DepthwiseConv2d(6, 6, 3, 2, 1, groups=6), 6, 2, id="DepthwiseConv2d stride 2"),
         pytest.param(lambda: DepthwiseSeparable(6, 10), 10, 1, id="DepthwiseSeparable"),
         pytest.param(lambda: DepthwiseSeparable(6, 10, stride=2), 10, 2, id="DepthwiseSeparable stride 2"),
         pytest.param(lambda: Bottleneck(6), 6, 1, id="Bottleneck"),
         pytest.param(lambda: Bottleneck(6, shortcut=False), 6, 1, id="Bottleneck without short cut"),
-        pytest.param(lambda: CSPBlock(6, 10, 2), 10, 1, id="CSPBlock"),
-        pytest.param(lambda: CSPBlock(6, 10, 0), 10, 1, id="CSPBlock without bottlenecks"),
+        pytest.param(lambda: CSPBlock(6, 10, depth=2), 10, 1, id="CSPBlock"),
+        pytest.param(lambda: CSPBlock(6, 10, depth=0), 10, 1, id="CSPBlock without bottlenecks"),
         pytest.param(lambda: SPPF(6), 6, 1, id="SPPF"),
     ],
 )
@@ -55,7 +55,7 @@ def test_a_conv_block_is_convolution_normalisation_and_silu() -> None:
 
 
 def test_a_convolution_in_a_block_has_no_bias() -> None:
-    assert all(module.bias is None for module in CSPBlock(6, 10, 2).modules() if isinstance(module, nn.Conv2d))
+    assert all(module.bias is None for module in CSPBlock(6, 10, depth=2).modules() if isinstance(module, nn.Conv2d))
 
 
 def test_a_depthwise_layer_keeps_channels_apart() -> None:
@@ -95,8 +95,8 @@ def test_a_depthwise_layer_is_computed_in_float32_under_autocast_on_cpus() -> No
 
 
 def test_only_the_depthwise_conv_block_uses_the_depthwise_layer() -> None:
-    assert isinstance(ConvBlock(6, 6, 5, groups=6)[0], DepthwiseConv2d)
-    assert not isinstance(ConvBlock(6, 6, 3)[0], DepthwiseConv2d)
+    assert isinstance(ConvBlock(6, 6, kernel=5, groups=6)[0], DepthwiseConv2d)
+    assert not isinstance(ConvBlock(6, 6, kernel=3)[0], DepthwiseConv2d)
 
 
 def test_a_short_cut_adds_the_input() -> None:
@@ -129,7 +129,7 @@ def test_csp_merges_every_stage_of_its_path() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return 2 * x
 
-    block = CSPBlock(4, 4, 2)
+    block = CSPBlock(4, 4, depth=2)
     block.split, block.merge = nn.Identity(), nn.Identity()  # type: ignore[assignment]
     block.steps = nn.ModuleList([Double(), Double()])
     x = torch.tensor([1.0, 3.0, 5.0, 7.0]).view(1, 4, 1, 1)
@@ -138,7 +138,7 @@ def test_csp_merges_every_stage_of_its_path() -> None:
 
 @pytest.mark.parametrize("hw", [(64, 64), (64, 96), (32, 160)], ids=str)
 def test_the_backbone_returns_three_levels(hw: tuple[int, int]) -> None:
-    backbone = CSPBackbone(4, (6, 8, 10, 12), (1, 1, 2, 1))
+    backbone = CSPBackbone(4, (6, 8, 10, 12), depths=(1, 1, 2, 1))
     assert backbone.channels == (8, 10, 12)
     assert backbone.strides == (8, 16, 32)
     levels = backbone(torch.randn(2, 3, *hw))
@@ -149,11 +149,11 @@ def test_the_backbone_returns_three_levels(hw: tuple[int, int]) -> None:
 @pytest.mark.parametrize(("widths", "depths"), [((6, 8, 10), (1, 1, 1, 1)), ((6, 8, 10, 12), (1, 1))], ids=["3", "2"])
 def test_the_backbone_needs_four_stages(widths: tuple[int, ...], depths: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"widths and depths must have 4 entries, got \[6, 8, 10.*\] and \[1, 1"):
-        CSPBackbone(4, widths, depths)
+        CSPBackbone(4, widths, depths=depths)
 
 
 def test_the_neck_keeps_sizes_and_brings_levels_to_one_width() -> None:
-    neck = PAN((8, 10, 12), (8, 16, 32), 6)
+    neck = PAN((8, 10, 12), (8, 16, 32), width=6)
     assert neck.channels == (6, 6, 6)
     levels = [torch.randn(2, 8, 8, 12), torch.randn(2, 10, 4, 6), torch.randn(2, 12, 2, 3)]
     assert [tuple(level.shape) for level in neck(levels)] == [(2, 6, 8, 12), (2, 6, 4, 6), (2, 6, 2, 3)]
@@ -163,13 +163,14 @@ def test_the_neck_keeps_sizes_and_brings_levels_to_one_width() -> None:
 def test_the_neck_takes_any_number_of_levels(count: int) -> None:
     levels = [torch.randn(2, 5 + i, 2 ** (4 - i), 2 ** (4 - i)) for i in range(count)]
     shapes = [
-        tuple(level.shape) for level in PAN([5 + i for i in range(count)], [2**i for i in range(count)], 6)(levels)
+        tuple(level.shape)
+        for level in PAN([5 + i for i in range(count)], [2**i for i in range(count)], width=6)(levels)
     ]
     assert shapes == [(2, 6, 2 ** (4 - i), 2 ** (4 - i)) for i in range(count)]
 
 
 def test_every_level_of_the_neck_is_informed_by_all_others() -> None:
-    neck = PAN((4, 4, 4), (8, 16, 32), 6).eval()
+    neck = PAN((4, 4, 4), (8, 16, 32), width=6).eval()
     levels = [torch.randn(1, 4, size, size, requires_grad=True) for size in (8, 4, 2)]
     for level in neck(levels):
         gradients = torch.autograd.grad(level.square().sum(), levels, retain_graph=True)
@@ -179,7 +180,9 @@ def test_every_level_of_the_neck_is_informed_by_all_others() -> None:
 def test_fusing_changes_nothing_but_the_number_of_layers() -> None:
     """Norms with drawn statistics, so that folding them has something to do."""
     generator = torch.Generator().manual_seed(0)
-    model = nn.Sequential(ConvBlock(3, 8, 3, 2), DepthwiseSeparable(8, 8), CSPBlock(8, 16, 2), SPPF(16)).eval()
+    model = nn.Sequential(
+        ConvBlock(3, 8, kernel=3, stride=2), DepthwiseSeparable(8, 8), CSPBlock(8, 16, depth=2), SPPF(16)
+    ).eval()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             for tensor in (module.weight.data, module.bias.data, module.running_mean, module.running_var):

@@ -74,7 +74,7 @@ def test_squashed_vectors_are_shorter_than_1_in_the_order_of_their_lengths() -> 
 @pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels last"])
 def test_primary_capsules_read_channels_as_vectors(memory: torch.memory_format) -> None:
     """Of 3 kinds of length 4 on 2 x 3 places, capsule 6 k + 3 y + x has the channels 4 k .. 4 k + 3 at (y, x)."""
-    layer = PrimaryCapsules(2, 3, 4, 3, 2)
+    layer = PrimaryCapsules(2, 3, length=4, kernel=3, stride=2)
     picture = torch.randn(2, 2, 5, 7)
     maps = layer.convolution(picture).detach().double().numpy()
     assert maps.shape == (2, 12, 2, 3)
@@ -92,7 +92,7 @@ def test_primary_capsules_read_channels_as_vectors(memory: torch.memory_format) 
 @pytest.mark.parametrize("scale", [0.3, 1.0, 5.0])
 def test_routing_agrees_with_a_loop(scale: float) -> None:
     """The scale makes the votes agree little or much: with 5, some capsules below give themselves to one class."""
-    layer = Capsules(6, 4, 3, 5)
+    layer = Capsules(6, 4, outputs=3, output_length=5)
     nn.init.normal_(layer.weight)
     x = torch.randn(4, 6, 4) * scale
     before = x.clone()
@@ -111,7 +111,7 @@ def test_routing_agrees_with_a_loop(scale: float) -> None:
 @pytest.mark.parametrize("rounds", [1, 2, 4])
 def test_three_rounds_are_not_fewer_or_more(rounds: int) -> None:
     """The loop with another number of rounds gives something else, so that the comparison above can fail."""
-    layer = Capsules(6, 4, 3, 5)
+    layer = Capsules(6, 4, outputs=3, output_length=5)
     nn.init.normal_(layer.weight)
     x = torch.randn(1, 6, 4)
     other, _ = slow_routing(x[0].double().numpy(), layer.weight.detach().double().numpy(), rounds)
@@ -127,7 +127,7 @@ def last_round(layer: Capsules, x: Tensor, coupling: Tensor) -> Tensor:
 
 def test_only_the_last_round_is_learnt_through() -> None:
     """The gradient is that of the last round with the coupling held fixed, which the loop provides."""
-    layer = Capsules(6, 4, 3, 5).double()
+    layer = Capsules(6, 4, outputs=3, output_length=5).double()
     nn.init.normal_(layer.weight)
     x = torch.randn(2, 6, 4, dtype=torch.float64)
     weight = layer.weight.detach().numpy()
@@ -140,7 +140,7 @@ def test_only_the_last_round_is_learnt_through() -> None:
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 100.0])
 def test_lengths_are_from_0_to_1_and_gradients_finite(scale: float) -> None:
-    layer = Capsules(6, 4, 3, 5)
+    layer = Capsules(6, 4, outputs=3, output_length=5)
     x = (torch.randn(4, 6, 4) * scale).requires_grad_()
     lengths = layer(x)
     assert bool((lengths >= 0).all())
@@ -150,6 +150,6 @@ def test_lengths_are_from_0_to_1_and_gradients_finite(scale: float) -> None:
 
 
 def test_pictures_are_routed_apart() -> None:
-    layer = Capsules(6, 4, 3, 5)
+    layer = Capsules(6, 4, outputs=3, output_length=5)
     x = torch.randn(3, 6, 4)
     torch.testing.assert_close(layer(x)[1:2], layer(x[1:2]))

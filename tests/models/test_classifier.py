@@ -75,7 +75,7 @@ def classes_of(name: str) -> int:
 
 
 def build(name: str, seed: int = 0, **settings: Any) -> ClassifierNet:
-    return build_classifier(settings_of(name, **settings), classes_of(name), seed)
+    return build_classifier(settings_of(name, **settings), classes_of(name), seed=seed)
 
 
 def without_memory(name: str, **settings: Any) -> ClassifierNet:
@@ -550,7 +550,7 @@ def test_a_backbone_that_is_not_frozen_learns_and_its_norms_move() -> None:
 def bare(channels: int, loss: str = "cross_entropy") -> ClassifierNet:
     """Return a network that hands its normalised pixels through."""
     mean, std = torch.tensor([10.0, 20, 30])[:channels], torch.tensor([2.0, 4, 5])[:channels]
-    return ClassifierNet(nn.Flatten(), nn.Identity(), mean, std, loss)
+    return ClassifierNet(nn.Flatten(), nn.Identity(), mean=mean, std=std, loss=loss)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64], ids=str)
@@ -588,7 +588,7 @@ def test_of_several_levels_the_last_is_taken() -> None:
         def forward(self, x: Tensor) -> list[Tensor]:
             return [x, 2 * x, 3 * x]
 
-    network = ClassifierNet(Levels(), nn.Flatten(), torch.zeros(1), torch.ones(1), "cross_entropy")
+    network = ClassifierNet(Levels(), nn.Flatten(), mean=torch.zeros(1), std=torch.ones(1), loss="cross_entropy")
     assert network(torch.tensor([[[[1.0, 2]]]])).tolist() == [[3, 6]]
 
 

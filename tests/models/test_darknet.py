@@ -284,7 +284,7 @@ def picture(hw: tuple[int, int], seed: int = 7) -> npt.NDArray[np.uint8]:
 def last_map(cfg: str, oracle: Interpreter, pixels: npt.NDArray[np.uint8]) -> Array:
     """Fill the package's network with the oracle's weights and return the map of its last layer."""
     backbone = DarknetBackbone(cfg, levels=(len(oracle.maps) - 1,))
-    fill(backbone, oracle.content, Path("drawn.weights"))
+    fill(backbone, oracle.content, source=Path("drawn.weights"))
     with torch.no_grad():
         (level,) = backbone.eval()(torch.from_numpy(pixels / 255).float()[None])
     assert backbone.channels == (level.shape[1],)
@@ -365,7 +365,7 @@ def test_relu6_really_cuts() -> None:
     """The drawn weights seldom reach 6: give a 1x1 layer weights that do."""
     cfg = sections("convolutional filters=1 activation=relu6")
     backbone = DarknetBackbone(cfg, levels=(0,))
-    fill(backbone, struct.pack("<3iq4f", 0, 2, 0, 0, -1, 8, 0, 0), Path("drawn.weights"))
+    fill(backbone, struct.pack("<3iq4f", 0, 2, 0, 0, -1, 8, 0, 0), source=Path("drawn.weights"))
     x = torch.zeros(1, 3, 12, 16)
     x[0, 0, 0, :4] = torch.tensor([0.0, 0.5, 0.875, 1.0])  # 8 x - 1
     assert backbone(x)[0][0, 0, 0, :4].tolist() == [0, 3, 6, 6]
@@ -507,7 +507,7 @@ def test_every_version_of_the_file_is_read(version: tuple[int, int], norm: int) 
 
 def test_points_are_the_upper_left_corners_of_cells() -> None:
     backbone = DarknetBackbone(V3)
-    head = DarknetHead(V3, backbone.channels, backbone.strides)
+    head = DarknetHead(V3, backbone.channels, strides=backbone.strides)
     assert (backbone.channels, backbone.strides) == ((16, 16), (8, 4))
     raw = head(backbone(torch.zeros(1, 3, 32, 64)))
     coarse = [[8 * j, 8 * i] for i in range(4) for j in range(8) for _ in range(2)]
@@ -518,7 +518,7 @@ def test_points_are_the_upper_left_corners_of_cells() -> None:
 
 def test_a_network_without_dense_layers_takes_other_sizes() -> None:
     backbone = DarknetBackbone(V3)
-    head = DarknetHead(V3, backbone.channels, backbone.strides)
+    head = DarknetHead(V3, backbone.channels, strides=backbone.strides)
     raw = head(backbone(torch.zeros(2, 3, 96, 32)))
     assert raw.box_outputs.shape == (2, 2 * (12 * 4 + 24 * 8), 4)
 
@@ -544,7 +544,7 @@ def build(cfg: str) -> None:
     """Build backbone and head, as load_darknet does before it looks at weights."""
     with AtMost(draw=False):
         backbone = DarknetBackbone(cfg)
-    DarknetHead(cfg, backbone.channels, backbone.strides)
+    DarknetHead(cfg, backbone.channels, strides=backbone.strides)
 
 
 GOOD = sections("convolutional filters=16 size=3 pad=1 stride=2", f"yolo mask=0,1 {ANCHORS} classes=3 num=4")
@@ -687,6 +687,6 @@ def test_a_detection_section_has_one_class_unless_told() -> None:
     """Darknet's parse_detection: classes is 1 by default, num 1, side 7; 49 cells of 1 + 1 + 4 values."""
     cfg = sections("connected output=294 activation=linear", "detection coords=4", hw=(28, 28))
     backbone = DarknetBackbone(cfg)
-    head = DarknetHead(cfg, backbone.channels, backbone.strides)
+    head = DarknetHead(cfg, backbone.channels, strides=backbone.strides)
     assert head.classes == 1
     assert head(backbone(torch.zeros(1, 3, 28, 28))).class_logits.shape == (1, 49, 1)

@@ -14,7 +14,7 @@ from yolo_lite.structures import RawPredictions
 
 def make_head(classes: int = 3) -> AnchorFreeHead:
     torch.manual_seed(0)
-    return AnchorFreeHead((4, 6, 8), (8, 16, 32), classes, width=5, depth=1)
+    return AnchorFreeHead((4, 6, 8), (8, 16, 32), classes=classes, width=5, depth=1)
 
 
 def features(hw: tuple[int, int], batch: int = 2) -> list[Tensor]:
@@ -66,14 +66,14 @@ def test_the_head_answers_once_a_cell(hw: tuple[int, int]) -> None:
 @pytest.mark.parametrize("offset", [0.0, 0.5])
 def test_grid_points_agrees_with_a_loop(offset: float) -> None:
     wanted = [[(column + offset) * 4, (row + offset) * 4] for row in range(3) for column in range(5)]
-    assert grid_points(torch.zeros(1, 2, 3, 5), 4, offset).tolist() == wanted
-    assert grid_points(torch.zeros(1, 2, 0, 5), 4, offset).shape == (0, 2)
+    assert grid_points(torch.zeros(1, 2, 3, 5), 4, offset=offset).tolist() == wanted
+    assert grid_points(torch.zeros(1, 2, 0, 5), 4, offset=offset).shape == (0, 2)
 
 
 def test_an_answer_belongs_to_its_own_cell() -> None:
     """Disturb one cell: without depth (1x1 only) just the answer at that cell's place may change."""
     torch.manual_seed(0)
-    head = AnchorFreeHead((4, 6, 8), (8, 16, 32), 3, width=4, depth=1).eval()
+    head = AnchorFreeHead((4, 6, 8), (8, 16, 32), classes=3, width=4, depth=1).eval()
     for branch in (*head.class_branches, *head.box_branches):
         kernel = branch[0][0].weight
         kernel.data[:, :, [0, 0, 0, 1, 1, 2, 2, 2], [0, 1, 2, 0, 2, 0, 1, 2]] = 0  # a 3x3 that sees its own cell alone
@@ -110,8 +110,8 @@ def test_decode_worked_by_hand(
     raw = RawPredictions(
         torch.tensor([[outputs]], dtype=torch.float32),
         torch.zeros(1, 1, 1),
-        torch.tensor([point], dtype=torch.float32),
-        torch.tensor([stride], dtype=torch.float32),
+        points=torch.tensor([point], dtype=torch.float32),
+        strides=torch.tensor([stride], dtype=torch.float32),
     )
     found = AnchorFreeHead.decode(raw, torch.tensor([[0]]))
     torch.testing.assert_close(found, torch.tensor([[box]], dtype=torch.float32), rtol=1e-5, atol=1e-4)

@@ -45,16 +45,16 @@ def test_an_outline_has_the_layers_of_the_detector(name: str) -> None:
     config = read_config(find_config(name))
     network = build_detector(config, 5)
     values = sum(value.numel() for value in network.state_dict().values())
-    outline = outline_detector(config, 5, values)
+    outline = outline_detector(config, 5, values=values)
     assert _shapes(outline) == _shapes(network)
     with pytest.raises(InputError, match="too large"):
-        outline_detector(config, 5, values // 2)
+        outline_detector(config, 5, values=values // 2)
 
 
 @pytest.mark.parametrize("name", ["lenet", "mnist_small", "capsule", "yolo_lite-n-cls"])
 def test_an_outline_has_the_layers_of_the_classifier(name: str) -> None:
     config = read_config(shipped("configs/classify", ".yaml")[name])
-    assert _shapes(outline_classifier(config, 5, 2**24)) == _shapes(build_classifier(config, 5))
+    assert _shapes(outline_classifier(config, 5, values=2**24)) == _shapes(build_classifier(config, 5))
 
 
 def test_a_classifier_of_huge_pictures_is_refused() -> None:

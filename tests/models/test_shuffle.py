@@ -36,7 +36,7 @@ def test_a_shuffle_unit_leaves_every_other_channel_as_it_was() -> None:
 
 @pytest.mark.parametrize(("side", "half"), [(6, 3), (7, 4)])
 def test_a_unit_of_stride_two_halves_rounding_up(side: int, half: int) -> None:
-    assert ShuffleUnit(4, 10, 2)(torch.randn(1, 4, side, side)).shape == (1, 10, half, half)
+    assert ShuffleUnit(4, 10, stride=2)(torch.randn(1, 4, side, side)).shape == (1, 10, half, half)
 
 
 def test_a_ghost_bottleneck_is_two_ghost_modules_beside_a_short_cut() -> None:
@@ -102,14 +102,14 @@ def test_a_network_without_norms_is_trainable_as_it_is() -> None:
 
 
 def test_points_are_the_cells_upper_left_corners() -> None:
-    head = DistributionHead((2, 2), (8, 16), 1, 1)
+    head = DistributionHead((2, 2), (8, 16), classes=1, depth=1)
     raw = head([torch.zeros(1, 2, 2, 3), torch.zeros(1, 2, 1, 2)])
     assert raw.points.tolist() == [[0, 0], [8, 0], [16, 0], [0, 8], [8, 8], [16, 8], [0, 0], [16, 0]]
 
 
 def _raw(outputs: Tensor) -> RawPredictions:
     points = torch.tensor([[16.0, 32], [64, 0]])
-    return RawPredictions(outputs, torch.zeros(1, 2, 1), points, torch.tensor([8.0, 64]))
+    return RawPredictions(outputs, torch.zeros(1, 2, 1), points=points, strides=torch.tensor([8.0, 64]))
 
 
 def test_a_sure_distribution_decodes_to_its_bins() -> None:
@@ -135,14 +135,14 @@ def test_parts_that_do_not_fit_are_named() -> None:
 
 
 def test_the_neck_adds_a_level() -> None:
-    neck = GhostPAN((6, 8, 10), (8, 16, 32), 4)
+    neck = GhostPAN((6, 8, 10), (8, 16, 32), width=4)
     assert neck.strides == (8, 16, 32, 64)
     levels = neck([torch.randn(1, 6, 12, 8), torch.randn(1, 8, 6, 4), torch.randn(1, 10, 3, 2)])
     assert [tuple(level.shape) for level in levels] == [(1, 4, 12, 8), (1, 4, 6, 4), (1, 4, 3, 2), (1, 4, 2, 1)]
 
 
 def test_the_backbone_says_what_it_returns() -> None:
-    backbone = ShuffleBackbone(6, (8, 12, 16), (2, 1, 1))
+    backbone = ShuffleBackbone(6, (8, 12, 16), depths=(2, 1, 1))
     levels = backbone(torch.randn(1, 3, 64, 96))
     for level, channels, stride in zip(levels, backbone.channels, backbone.strides):
         assert level.shape == (1, channels, 64 // stride, 96 // stride)

@@ -70,7 +70,7 @@ def test_whole_pixels_of_any_dtype_agree(dtype: torch.dtype) -> None:
 
 def test_pixels_are_normalised_by_mean_and_std() -> None:
     """Mean gives 0 and mean + std gives 1 in each channel; black and white worked out as (p - mean) / std."""
-    detector = Yolo(nn.Identity(), nn.Identity(), nn.Identity(), (10, 20, 30), (2, 4, 5))
+    detector = Yolo(nn.Identity(), nn.Identity(), head=nn.Identity(), mean=(10, 20, 30), std=(2, 4, 5))
     pixels = torch.tensor([[10.0, 12, 0], [20, 24, 0], [30, 35, 255]]).view(1, 3, 1, 3)
     wanted = torch.tensor([[0.0, 1, -5], [0, 1, -5], [0, 1, 45]])
     assert torch.equal(detector(pixels).view(3, 3), wanted)
@@ -123,7 +123,7 @@ def test_the_number_of_classes_changes_only_the_class_layers(classes: int) -> No
 
 
 def test_a_seed_gives_the_same_weights_and_another_seed_others() -> None:
-    first, again, other = (build_detector(tiny(), 3, seed).state_dict() for seed in (7, 7, 8))
+    first, again, other = (build_detector(tiny(), 3, seed=seed).state_dict() for seed in (7, 7, 8))
     assert all(torch.equal(first[name], again[name]) for name in first)
     weights = [name for name in first if name.endswith("weight") and first[name].ndim == 4]
     assert len(weights) > 20

@@ -39,7 +39,7 @@ def maps(batch: int = 2, boxes: int = 2, classes: int = 3, hw: tuple[int, int] =
 def test_predictions_are_laid_out_cell_by_cell_and_box_by_box() -> None:
     """Walk over pictures, rows, columns and boxes, and read the two maps where each point should have come from."""
     box_map, class_map = maps()
-    raw = grid_predictions(box_map, class_map, 16, 2)
+    raw = grid_predictions(box_map, class_map, stride=16, boxes=2)
     assert raw.box_outputs.shape == (2, 12, 8)
     assert raw.class_logits.shape == (2, 12, 3)
     for b in range(2):
@@ -62,7 +62,7 @@ def test_scores_stay_between_0_and_1_and_logits_finite() -> None:
     box_map, class_map = torch.zeros(1, 5, 1, 4), torch.zeros(1, 1, 1, 4)
     box_map[0, 4, 0] = torch.tensor([3.0, -1.0, -2.0, 0.5])
     class_map[0, 0, 0] = torch.tensor([2.0, -1.0, 0.5, 4.0])
-    logits = grid_predictions(box_map, class_map, 32, 1).class_logits
+    logits = grid_predictions(box_map, class_map, stride=32, boxes=1).class_logits
     assert bool(logits.isfinite().all())
     assert logits.sigmoid().flatten().tolist() == pytest.approx([1, 0, 0, 0.5], abs=2e-6)
 
@@ -80,7 +80,7 @@ def test_scores_stay_between_0_and_1_and_logits_finite() -> None:
     ],
 )
 def test_decode_worked_by_hand(place: int, outputs: tuple[float, ...], box: tuple[float, ...]) -> None:
-    raw = grid_predictions(torch.zeros(1, 5, 2, 3), torch.zeros(1, 1, 2, 3), 16, 1)
+    raw = grid_predictions(torch.zeros(1, 5, 2, 3), torch.zeros(1, 1, 2, 3), stride=16, boxes=1)
     raw.box_outputs[0, place, :4] = torch.tensor(outputs)
     for head in (GridHead, DenseGridHead):
         found = head.decode(raw, torch.tensor([[place]]))
@@ -89,7 +89,7 @@ def test_decode_worked_by_hand(place: int, outputs: tuple[float, ...], box: tupl
 
 
 def test_decode_picks_points_for_each_picture_by_itself() -> None:
-    raw = grid_predictions(*maps(), 16, 2)
+    raw = grid_predictions(*maps(), stride=16, boxes_per_cell=2)
     every = GridHead.decode(raw, torch.arange(12).expand(2, -1))
     indices = torch.tensor([[5, 11, 5], [0, 3, 7]])
     found = GridHead.decode(raw, indices)
@@ -99,7 +99,7 @@ def test_decode_picks_points_for_each_picture_by_itself() -> None:
 
 def test_half_precision_outputs_decode_in_float32() -> None:
     box_map, class_map = (item.bfloat16() for item in maps())
-    raw = grid_predictions(box_map, class_map, 16, 2)
+    raw = grid_predictions(box_map, class_map, stride=16, boxes=2)
     assert raw.class_logits.dtype == raw.points.dtype == torch.float32
     assert GridHead.decode(raw, torch.zeros(2, 1, dtype=torch.int64)).dtype == torch.float32
 
@@ -117,7 +117,7 @@ def test_the_head_uses_the_coarsest_level_alone() -> None:
 
 def test_both_heads_begin_with_boxes_in_the_middle_of_their_cells() -> None:
     """With weights of zero only the biases are left: the middle of the cell, 0.4^2 of the picture, no confidence."""
-    heads = (GridHead((4,), (32,), 3, 2), DenseGridHead((4,), (32,), 3, 2, 2))
+    heads = (GridHead((4,), (32,), classes=3, boxes=2), DenseGridHead((4,), (32,), classes=3, boxes=2, cells=2))
     for head in heads:
         for layer in (head.boxes, head.classes):
             nn.init.zeros_(layer.weight)
@@ -134,7 +134,7 @@ def test_the_dense_head_lays_the_same_values_out_as_the_grid_head() -> None:
         nn.init.zeros_(layer.weight)
         layer.bias.data.copy_(values.flatten())
     found = head([torch.rand(1, 4, 2, 2)])
-    wanted = grid_predictions(box_map, class_map, 16, 2)
+    wanted = grid_predictions(box_map, class_map, stride=16, boxes=2)
     for mine, theirs in zip(found, wanted):
         assert torch.equal(mine, theirs)
 
@@ -142,8 +142,8 @@ def test_the_dense_head_lays_the_same_values_out_as_the_grid_head() -> None:
 def test_a_cell_of_the_dense_head_sees_the_whole_picture() -> None:
     torch.manual_seed(0)
     heads: dict[str, nn.Module] = {
-        "grid": GridHead((4,), (16,), 3, 2),
-        "dense": DenseGridHead((4,), (16,), 3, 2, 3),
+        "grid": GridHead((4,), (16,), classes=3, boxes=2),
+        "dense": DenseGridHead((4,), (16,), classes=3, boxes=2, cells=3),
     }
     level = torch.rand(1, 4, 3, 3)
     changed = level.clone()
@@ -164,10 +164,10 @@ def test_the_dense_head_refuses_another_size(hw: tuple[int, int]) -> None:
 
 
 def test_class_layers_are_those_whose_outputs_are_classes() -> None:
-    head = GridHead((4,), (32,), 3, 2)
+    head = GridHead((4,), (32,), classes=3, boxes=2)
     assert head.class_layers() == [head.classes]
     assert head.classes.out_channels == 3
-    dense = DenseGridHead((4,), (32,), 3, 2, 2)
+    dense = DenseGridHead((4,), (32,), classes=3, boxes=2, cells=2)
     assert dense.class_layers() == [dense.classes]
     assert dense.classes.out_features == 3 * 2 * 2
 
@@ -243,12 +243,12 @@ def test_one_picture_is_learnt_and_its_box_found() -> None:
     images = torch.randint(90, 150, (1, 3, 64, 64), generator=generator, dtype=torch.uint8)
     images[0, :, 10:34, 24:56] = torch.tensor([220, 40, 40], dtype=torch.uint8)[:, None, None]
     box = torch.tensor([[24.0, 10, 56, 34]])
-    batch = Batch(images, box[None], torch.tensor([[1]]), torch.zeros(1, dtype=torch.int64))
+    batch = Batch(images, box[None], labels=torch.tensor([[1]]), positions=torch.zeros(1, dtype=torch.int64))
     weights = {"coord": 5.0, "object": 1.0, "no_object": 0.5, "class": 1.0}  # the paper's
     optimizer = torch.optim.Adam(model.parameters(), 2e-3)
     losses = []
     for _ in range(60):
-        parts = yolov1_loss(model(images), batch, model.decode, 2)
+        parts = yolov1_loss(model(images), batch, decode=model.decode, boxes_per_cell=2)
         loss = torch.stack([weights[name] * value for name, value in parts.items()]).sum()
         optimizer.zero_grad()
         loss.backward()
@@ -256,7 +256,7 @@ def test_one_picture_is_learnt_and_its_box_found() -> None:
         losses.append(loss.item())
     assert losses[-1] < losses[0] / 20
     with torch.no_grad():
-        rows, counts = postprocess(model(images), model.decode, 0.5, 0.5)
+        rows, counts = postprocess(model(images), model.decode, score_threshold=0.5, iou_threshold=0.5)
     assert counts.tolist() == [1]
     assert box_iou(rows[0, :1, :4], box).item() > 0.8
     assert rows[0, 0, 5] == 1
@@ -312,7 +312,7 @@ def test_fine_tuning_the_dense_head_keeps_the_outputs_of_known_classes(
     data = coco_set({"train": 2, "val": 1})
     config = tiny("model.head=dense_grid", "model.cells=2", "train.epochs=1", "train.lr=1e-9")
     first = train(data, config=config, out=tmp_path / "first", device="cpu")
-    again = train(data, first / "best.pt", config, classes=classes, out=tmp_path / "again", device="cpu")
+    again = train(data, first / "best.pt", config=config, classes=classes, out=tmp_path / "again", device="cpu")
     before, after = (load_checkpoint(folder / "best.pt") for folder in (first, again))
     assert after.class_names == classes
     rows = [4 * before.class_names.index(name) + cell for name in classes for cell in range(4)]
@@ -325,18 +325,20 @@ def test_the_weights_of_the_loss_come_from_the_configuration(coco_set: MakeSet) 
     from yolo_lite.engine.detection_task import DetectionTask
     from yolo_lite.structures import DetectionSet
 
-    nothing = DetectionSet((), ("disc", "square"), (7, 3), "nowhere")
+    nothing = DetectionSet((), ("disc", "square"), category_ids=(7, 3), source="nowhere")
     model = build_detector(tiny(), 2).eval()
     images = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
     boxes = torch.tensor([[[8.0, 8, 40, 40]]])
-    batch = Batch(images, boxes, torch.tensor([[0]]), torch.zeros(1, dtype=torch.int64))
+    batch = Batch(images, boxes, labels=torch.tensor([[0]]), positions=torch.zeros(1, dtype=torch.int64))
 
     def parts(*settings: str) -> dict[str, float]:
-        task = DetectionTask(tiny(*settings), nothing, nothing, torch.device("cpu"))
-        return {name: value.item() for name, value in task.loss(model, batch, 0.5).items()}
+        task = DetectionTask(tiny(*settings), nothing, val=nothing, device=torch.device("cpu"))
+        return {name: value.item() for name, value in task.loss(model, batch, progress=0.5).items()}
 
     raw: RawPredictions = model(images)
-    plain = {name: value.item() for name, value in yolov1_loss(raw, batch, model.decode, 2).items()}
+    plain = {
+        name: value.item() for name, value in yolov1_loss(raw, batch, decode=model.decode, boxes_per_cell=2).items()
+    }
     paper = {"coord": 5, "object": 1, "no_object": 0.5, "class": 1}
     assert parts() == pytest.approx({name: paper[name] * value for name, value in plain.items()}, rel=1e-5)
     doubled = parts("loss.coord_weight=10", "loss.object_weight=2", "loss.no_object_weight=1", "loss.class_weight=2")

@@ -22,7 +22,7 @@ from yolo_lite.ops import backend, backends, cuda, native, nms_padded, warmup
 
 TOP = Path(__file__).parents[2]
 CPU = "torch" if native.MISSING else "native"
-WORKS = "from yolo_lite.ops import nms_padded; import torch; print(nms_padded(torch.ones(1, 2, 4), torch.ones(1, 2), None, 1))"
+WORKS = "from yolo_lite.ops import nms_padded; import torch; print(nms_padded(torch.ones(1, 2, 4), torch.ones(1, 2), labels=None, iou_threshold=1))"
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,7 @@ def test_a_word_that_names_nothing_is_an_error(choose: Any, monkeypatch: pytest.
         with pytest.raises(InputError, match="^YOLO_LITE_OPS must be one of cuda, native, torch, got 'numpy'$"):
             choose(device)
     with pytest.raises(InputError, match="YOLO_LITE_OPS"):
-        nms_padded(torch.ones(1, 2, 4), torch.ones(1, 2), None, 0.5)
+        nms_padded(torch.ones(1, 2, 4), torch.ones(1, 2), labels=None, iou_threshold=0.5)
 
 
 def test_an_empty_word_forces_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,18 +84,22 @@ def test_native_that_is_missing_cannot_be_forced(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(InputError, match="^YOLO_LITE_OPS=native cannot be used: it was not built$"):
         backend("cpu")
     with pytest.raises(InputError, match="it was not built"):
-        nms_padded(torch.ones(1, 2, 4), torch.ones(1, 2), None, 0.5)
+        nms_padded(torch.ones(1, 2, 4), torch.ones(1, 2), labels=None, iou_threshold=0.5)
 
 
 def test_without_the_extension_torch_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "MISSING", "it was not built")
     monkeypatch.delattr(native, "_native", raising=False)
     assert backend("cpu") == warmup("cpu") == "torch"
-    indices, counts = nms_padded(torch.tensor([[[0.0, 0, 1, 1]] * 2]), torch.ones(1, 2), None, 0.5, max_detections=2)
+    indices, counts = nms_padded(
+        torch.tensor([[[0.0, 0, 1, 1]] * 2]), torch.ones(1, 2), labels=None, iou_threshold=0.5, max_detections=2
+    )
     assert (indices.tolist(), counts.tolist()) == ([[0, -1]], [1])
     points, box = torch.full((1, 2), 4.0), torch.tensor([[[0.0, 0, 8, 8]]])
     targets = Targets(box, torch.zeros(1, 1, dtype=torch.int64))
-    assert task_aligned(torch.ones(1, 1, 1), box, points, torch.full((1,), 8.0), targets).box_index.tolist() == [[0]]
+    assert task_aligned(
+        torch.ones(1, 1, 1), box, points=points, strides=torch.full((1,), 8.0), targets=targets
+    ).box_index.tolist() == [[0]]
 
 
 def test_an_extension_that_cannot_be_imported_is_missing() -> None:

@@ -54,7 +54,7 @@ def test_convolution_agrees_with_four_loops(kernel_hw: tuple[int, int], stride: 
                 for i in range(k):
                     for j in range(m):
                         expected[n, y, x] += padded[n, y * stride + i, x * stride + j] * kernel[i, j].item()
-    found = convolve(image, kernel, stride, padding)
+    found = convolve(image, kernel, stride=stride, padding=padding)
     assert found.shape == expected.shape
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-12)
 
@@ -80,4 +80,4 @@ def test_what_makes_no_sense_is_refused(
     shape: tuple[int, ...], kernel: tuple[int, ...], stride: int, padding: int, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        convolve(torch.zeros(shape), torch.zeros(kernel), stride, padding)
+        convolve(torch.zeros(shape), torch.zeros(kernel), stride=stride, padding=padding)

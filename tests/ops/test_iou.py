@@ -102,13 +102,13 @@ _V = 4 / math.pi**2 * (math.atan(2) - math.atan(0.5)) ** 2
 def test_pairs_worked_by_hand(a: tuple[float, ...], b: tuple[float, ...], wanted: tuple[float, ...]) -> None:
     first, second = torch.tensor([a], dtype=torch.float32), torch.tensor([b], dtype=torch.float32)
     for kind, value in zip(KINDS, wanted):
-        assert float(box_iou(first, second, kind)) == pytest.approx(value, abs=2e-7), kind
+        assert float(box_iou(first, second, kind=kind)) == pytest.approx(value, abs=2e-7), kind
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_box_iou_agrees_with_the_definition_in_double_precision(kind: str) -> None:
     boxes1, boxes2 = real_boxes(20, 2), real_boxes(15, 3)
-    found = box_iou(boxes1, boxes2, kind)
+    found = box_iou(boxes1, boxes2, kind=kind)
     for i, a in enumerate(boxes1.tolist()):
         for j, b in enumerate(boxes2.tolist()):
             assert float(found[i, j]) == pytest.approx(relative(kind, a, b), abs=2e-6)
@@ -137,7 +137,7 @@ def test_box_iou_agrees_with_torchvision(
     real = (area1[:, None] + area2) > 0  # a union is empty where both areas are; torchvision answers NaN there
     assert int(real.sum()) > 5000
     assert int((box_iou(boxes1, boxes2)[real] > 0).sum()) > 1000
-    found, wanted = box_iou(boxes1, boxes2, kind)[real], reference(boxes1, boxes2)[real]
+    found, wanted = box_iou(boxes1, boxes2, kind=kind)[real], reference(boxes1, boxes2)[real]
     assert float((found - wanted).abs().max()) <= tolerance
 
 
@@ -145,13 +145,13 @@ def test_box_iou_agrees_with_torchvision(
 @pytest.mark.parametrize("make", [random_boxes, real_boxes])
 def test_paired_iou_is_the_diagonal_of_box_iou(kind: str, make: Callable[[int, int], Tensor]) -> None:
     boxes1, boxes2 = make(60, 6), make(60, 7)
-    assert torch.equal(paired_iou(boxes1, boxes2, kind), box_iou(boxes1, boxes2, kind).diagonal())
+    assert torch.equal(paired_iou(boxes1, boxes2, kind=kind), box_iou(boxes1, boxes2, kind=kind).diagonal())
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_box_iou_is_symmetric(kind: str) -> None:
     boxes1, boxes2 = real_boxes(20, 8), real_boxes(20, 9)
-    assert torch.equal(box_iou(boxes1, boxes2, kind), box_iou(boxes2, boxes1, kind).T)
+    assert torch.equal(box_iou(boxes1, boxes2, kind=kind), box_iou(boxes2, boxes1, kind=kind).T)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_box_iou_is_symmetric(kind: str) -> None:
 )
 def test_values_stay_in_range_and_below_iou(kind: str, low: float) -> None:
     boxes1, boxes2 = random_boxes(80, 10), random_boxes(80, 11)
-    found = box_iou(boxes1, boxes2, kind)
+    found = box_iou(boxes1, boxes2, kind=kind)
     assert bool(found.isfinite().all())
     assert low <= float(found.min()) <= float(found.max()) <= 1
     assert bool((found <= box_iou(boxes1, boxes2)).all())
@@ -168,16 +168,16 @@ def test_values_stay_in_range_and_below_iou(kind: str, low: float) -> None:
 def test_a_box_overlaps_itself_fully() -> None:
     boxes = real_boxes(50, 12)
     for kind in KINDS:
-        assert torch.equal(paired_iou(boxes, boxes, kind), torch.ones(50))
+        assert torch.equal(paired_iou(boxes, boxes, kind=kind), torch.ones(50))
 
 
 def test_a_batch_is_its_items() -> None:
     boxes1, boxes2 = real_boxes(24, 13).view(3, 8, 4), real_boxes(15, 14).view(3, 5, 4)
     for kind in KINDS:
-        found = box_iou(boxes1, boxes2, kind)
+        found = box_iou(boxes1, boxes2, kind=kind)
         assert found.shape == (3, 8, 5)
         for item, a, b in zip(found, boxes1, boxes2):
-            assert torch.equal(item, box_iou(a, b, kind))
+            assert torch.equal(item, box_iou(a, b, kind=kind))
 
 
 @pytest.mark.parametrize(
@@ -193,15 +193,15 @@ def test_an_empty_union_is_zero_and_never_nan(pair: list[tuple[int, ...]]) -> No
     a, b = torch.tensor(pair, dtype=torch.float32).unsqueeze(1)
     assert float(box_iou(a, b)) == 0
     for kind in KINDS:
-        assert bool(box_iou(a, b, kind).isfinite().all()), kind
+        assert bool(box_iou(a, b, kind=kind).isfinite().all()), kind
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("counts", [(0, 3), (3, 0), (0, 0)], ids=str)
 def test_no_boxes_give_an_empty_matrix(kind: str, counts: tuple[int, int]) -> None:
-    found = box_iou(torch.zeros(counts[0], 4), torch.zeros(counts[1], 4), kind)
+    found = box_iou(torch.zeros(counts[0], 4), torch.zeros(counts[1], 4), kind=kind)
     assert found.shape == counts
-    assert paired_iou(torch.zeros(0, 4), torch.zeros(0, 4), kind).shape == (0,)
+    assert paired_iou(torch.zeros(0, 4), torch.zeros(0, 4), kind=kind).shape == (0,)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -209,9 +209,9 @@ def test_no_boxes_give_an_empty_matrix(kind: str, counts: tuple[int, int]) -> No
 def test_narrow_dtypes_are_computed_in_float32(kind: str, dtype: torch.dtype) -> None:
     # Sides of 300: an area of 90,000 is above the largest float16, 65,504.
     boxes = (random_boxes(20, 15) * 16).to(dtype)
-    found = box_iou(boxes, boxes, kind)
+    found = box_iou(boxes, boxes, kind=kind)
     assert found.dtype == torch.float32
-    assert torch.equal(found, box_iou(boxes.float(), boxes.float(), kind))
+    assert torch.equal(found, box_iou(boxes.float(), boxes.float(), kind=kind))
     area = (boxes[:, 2] - boxes[:, 0]).float() * (boxes[:, 3] - boxes[:, 1]).float()
     assert float(area.max()) > torch.finfo(torch.float16).max
 
@@ -227,7 +227,7 @@ def test_boxes_on_a_map_have_the_overlap_they_have_at_the_origin(kind: str, orig
     corner = torch.randint(0, 40, (30, 2), generator=generator)
     near = torch.cat([corner, corner + torch.randint(1, 60, (30, 2), generator=generator)], -1) / 32
     boxes = near.double() + torch.tensor([*origin, *origin], dtype=torch.float64)
-    found, paired = box_iou(boxes, boxes, kind), paired_iou(boxes, boxes.flip(0), kind)
+    found, paired = box_iou(boxes, boxes, kind=kind), paired_iou(boxes, boxes.flip(0), kind=kind)
     assert found.dtype == paired.dtype == torch.float32
     for i, a in enumerate(near.tolist()):
         assert float(paired[i]) == float(found[i, 29 - i])
@@ -278,7 +278,7 @@ def test_float64_boxes_have_a_gradient_in_float64(kind: str) -> None:
     gradients = []
     for shift in (0.0, 2.0**40):
         a = (near[:1] + shift).requires_grad_()
-        (gradient,) = torch.autograd.grad(paired_iou(a, near[1:] + shift, kind).sum(), a)
+        (gradient,) = torch.autograd.grad(paired_iou(a, near[1:] + shift, kind=kind).sum(), a)
         gradients.append(gradient)
     assert gradients[1].dtype == torch.float64
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-6)  # 2^40 leaves steps of 0.0002
@@ -303,14 +303,16 @@ def boxes_of_few_numbers(dtype: torch.dtype) -> Tensor:
 def test_every_kind_stays_within_its_range(kind: str, dtype: torch.dtype) -> None:
     boxes = boxes_of_few_numbers(dtype)
     assert int(((boxes[:, 3] - boxes[:, 1] == 0) & (boxes[:, 3] - boxes[:, 1]).signbit()).sum()) > 20
-    found = box_iou(boxes, boxes, kind)
+    found = box_iou(boxes, boxes, kind=kind)
     assert LOW[kind] <= float(found.min()) <= float(found.max()) <= 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_zeros_of_either_sign_are_the_same(kind: str) -> None:
     boxes = boxes_of_few_numbers(torch.float32)
-    assert torch.equal(box_iou(boxes, boxes, kind), box_iou(boxes + 0.0, boxes + 0.0, kind))  # -0.0 + 0.0 is 0.0
+    assert torch.equal(
+        box_iou(boxes, boxes, kind=kind), box_iou(boxes + 0.0, boxes + 0.0, kind=kind)
+    )  # -0.0 + 0.0 is 0.0
 
 
 def test_a_nan_box_harms_no_other() -> None:
@@ -318,7 +320,7 @@ def test_a_nan_box_harms_no_other() -> None:
     spoilt = boxes.clone()
     spoilt[1, 2] = float("nan")
     for kind in KINDS:
-        found, wanted = box_iou(spoilt, boxes, kind), box_iou(boxes, boxes, kind)
+        found, wanted = box_iou(spoilt, boxes, kind=kind), box_iou(boxes, boxes, kind=kind)
         assert torch.equal(found[[0, 2, 3]], wanted[[0, 2, 3]])
 
 
@@ -326,8 +328,8 @@ def test_the_input_is_not_modified() -> None:
     boxes1, boxes2 = real_boxes(5, 17), real_boxes(5, 18)
     before1, before2 = boxes1.clone(), boxes2.clone()
     for kind in KINDS:
-        box_iou(boxes1, boxes2, kind)
-        paired_iou(boxes1, boxes2, kind)
+        box_iou(boxes1, boxes2, kind=kind)
+        paired_iou(boxes1, boxes2, kind=kind)
     assert torch.equal(boxes1, before1)
     assert torch.equal(boxes2, before2)
 
@@ -347,7 +349,7 @@ def test_a_wrong_shape_names_the_argument(
 @pytest.mark.parametrize("function", [box_iou, paired_iou])
 def test_an_unknown_kind_names_those_that_exist(function: Callable[..., Tensor]) -> None:
     with pytest.raises(ValueError, match="kind must be one of iou, giou, diou, ciou, got 'siou'"):
-        function(torch.zeros(2, 4), torch.zeros(2, 4), "siou")
+        function(torch.zeros(2, 4), torch.zeros(2, 4), kind="siou")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -356,7 +358,7 @@ def test_gradients_agree_with_finite_differences(kind: str) -> None:
     predicted, wanted = real_boxes(40, 19), real_boxes(40, 20)
     predicted = (predicted + wanted) / 2  # most pairs overlap, and aspects differ
     predicted.requires_grad_()
-    found = paired_iou(predicted, wanted, kind)
+    found = paired_iou(predicted, wanted, kind=kind)
     (gradient,) = torch.autograd.grad(found.sum(), predicted)
     overlapping = 0
     for row, a, b in zip(gradient.tolist(), predicted.tolist(), wanted.tolist()):
@@ -390,7 +392,7 @@ def test_gradients_agree_with_finite_differences(kind: str) -> None:
 def test_gradients_are_finite_without_area(kind: str, a: tuple[float, ...], b: tuple[float, ...]) -> None:
     predicted = torch.tensor([a], dtype=torch.float32, requires_grad=True)
     wanted = torch.tensor([b], dtype=torch.float32, requires_grad=True)
-    value = paired_iou(predicted, wanted, kind)
+    value = paired_iou(predicted, wanted, kind=kind)
     value.sum().backward()
     assert bool(value.isfinite().all())
     for tensor in (predicted, wanted):
@@ -409,10 +411,10 @@ def test_gradients_are_finite_without_area(kind: str, a: tuple[float, ...], b: t
 def test_a_step_against_the_gradient_moves_the_box_closer(kind: str, box: tuple[float, ...]) -> None:
     predicted = torch.tensor([box], dtype=torch.float32, requires_grad=True)
     wanted = torch.tensor([[0.0, 0, 10, 10]])
-    loss = (1 - paired_iou(predicted, wanted, kind)).sum()
+    loss = (1 - paired_iou(predicted, wanted, kind=kind)).sum()
     (gradient,) = torch.autograd.grad(loss, predicted)
     nearer = predicted.detach() - 0.5 * gradient / gradient.abs().max()
-    assert float((1 - paired_iou(nearer, wanted, kind)).sum()) < float(loss.detach())
+    assert float((1 - paired_iou(nearer, wanted, kind=kind)).sum()) < float(loss.detach())
     # moved as a whole: the target lies to the upper left, so shifting right or down must cost more
     assert float(gradient[0, 0] + gradient[0, 2]) > 0
     assert float(gradient[0, 1] + gradient[0, 3]) > 0
@@ -422,7 +424,7 @@ def test_a_step_against_the_gradient_moves_the_box_closer(kind: str, box: tuple[
 def test_the_loss_falls_as_a_box_comes_closer_from_afar(kind: str) -> None:
     wanted = torch.tensor([0.0, 0, 10, 10])
     shifts = torch.arange(60, -1, -2).float().unsqueeze(1)
-    values = paired_iou(wanted + shifts, wanted.expand(len(shifts), 4), kind)
+    values = paired_iou(wanted + shifts, wanted.expand(len(shifts), 4), kind=kind)
     assert float(paired_iou(wanted + shifts, wanted.expand(len(shifts), 4))[0]) == 0  # iou itself sees nothing there
     assert bool((values.diff() > 0).all())
 
@@ -430,5 +432,5 @@ def test_the_loss_falls_as_a_box_comes_closer_from_afar(kind: str) -> None:
 def test_ciou_prefers_the_right_aspect() -> None:
     wanted = torch.tensor([[0.0, 0, 20, 10]])
     right, wrong = torch.tensor([[5.0, 2.5, 15, 7.5]]), torch.tensor([[7.5, 0, 12.5, 10]])  # both centred, area 50
-    assert torch.equal(paired_iou(right, wanted, "diou"), paired_iou(wrong, wanted, "diou"))
-    assert float(paired_iou(right, wanted, "ciou")) > float(paired_iou(wrong, wanted, "ciou"))
+    assert torch.equal(paired_iou(right, wanted, kind="diou"), paired_iou(wrong, wanted, kind="diou"))
+    assert float(paired_iou(right, wanted, kind="ciou")) > float(paired_iou(wrong, wanted, kind="ciou"))

@@ -205,9 +205,9 @@ def plug_in(patch: pytest.MonkeyPatch, *sources: Source) -> Driver:
     driver = Driver(*sources)
     launch = cuda._launch
 
-    def noting(*arguments: Any) -> None:
-        driver.arguments = arguments[4]
-        launch(*arguments)
+    def noting(*names: Any, **settings: Any) -> None:
+        driver.arguments = settings["arguments"]
+        launch(*names, **settings)
         assert driver.current == []
 
     def poisoned(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -262,8 +262,8 @@ def widened(batch: Batch, shift: float = 0.0) -> Batch:
 
 def differs(batch: Batch) -> bool:
     """Whether the kernels' answer is not that of plain torch."""
-    wanted = nms_padded_torch(*batch)
-    found = cuda.nms_padded_cuda(*batch)
+    wanted = nms_padded_torch(**batch._asdict())
+    found = cuda.nms_padded_cuda(**batch._asdict())
     assert [part.dtype for part in found] == [torch.int64, torch.int32]
     return not all(map(torch.equal, found, wanted))
 
@@ -311,7 +311,9 @@ def test_pictures_of_a_batch_do_not_meet(
 def test_labels_are_compared_in_all_their_bits(driver: Driver) -> None:
     boxes = torch.tensor([[[0.0, 0, 10, 10]]]).expand(1, 100, 4)
     labels = (torch.arange(100) % 3 << 32)[None]
-    indices, counts = cuda.nms_padded_cuda(boxes, torch.ones(1, 100), labels, 0.5, -INF, 5)
+    indices, counts = cuda.nms_padded_cuda(
+        boxes, torch.ones(1, 100), labels=labels, iou_threshold=0.5, score_threshold=-INF, max_detections=5
+    )
     assert (indices.tolist(), counts.tolist()) == ([[0, 1, 2, -1, -1]], [3])
 
 
@@ -344,13 +346,16 @@ def test_the_op_reaches_the_kernels(
     """With its casts, its rounding of thresholds and its picture that has no boxes."""
     case = whole_pixels(200, torch.Generator().manual_seed(4))
     scores = case.scores.to(dtype) if dtype.is_floating_point else case.scores
-    arguments = case.boxes.to(dtype)[None], scores[None], case.labels.to(torch.int16)[None], 0.6, 0.1, 99
-    wanted = nms_padded(*arguments)
+    labels = case.labels.to(torch.int16)[None]
+    arguments = Batch(case.boxes.to(dtype)[None], scores[None], labels, 0.6, 0.1, 99)._asdict()
+    wanted = nms_padded(**arguments)
     for name in nms_module._BACKENDS:
         monkeypatch.setitem(nms_module._BACKENDS, name, cuda.nms_padded_cuda)
-    assert all(map(torch.equal, nms_padded(*arguments), wanted))
+    assert all(map(torch.equal, nms_padded(**arguments), wanted))
     assert [launch[0] for launch in driver.launches] == ["nms_keys", f"nms_shared{suffix}"]
-    indices, counts = nms_padded(torch.zeros(2, 0, 4), torch.zeros(2, 0), None, 0.5, max_detections=3)
+    indices, counts = nms_padded(
+        torch.zeros(2, 0, 4), torch.zeros(2, 0), labels=None, iou_threshold=0.5, max_detections=3
+    )
     assert (indices.tolist(), counts.tolist()) == ([[-1] * 3] * 2, [0, 0])
     assert len(driver.launches) == 2
 
@@ -386,7 +391,9 @@ def test_keys_are_scores_above_the_threshold(driver: Driver, count: int, thresho
     keys = torch.empty_like(scores)
     arguments = [(scores, ctypes.c_void_p), (keys, ctypes.c_void_p), (count, ctypes.c_longlong)]
     arguments.append((threshold, ctypes.c_float))
-    cuda._launch("nms_keys", (-(-count // 256), 1, 1), 256, 0, arguments, scores.device)
+    cuda._launch(
+        "nms_keys", (-(-count // 256), 1, 1), threads=256, shared_bytes=0, arguments=arguments, device=scores.device
+    )
     wanted = torch.where(scores > threshold, torch.where(scores == 0, 0.0, scores), -INF)
     assert torch.equal(keys.view(torch.int32), wanted.view(torch.int32))
 
@@ -394,7 +401,14 @@ def test_keys_are_scores_above_the_threshold(driver: Driver, count: int, thresho
 def test_a_driver_that_refuses_is_an_error_and_leaves_no_context_behind(driver: Driver) -> None:
     driver.status = 719
     with pytest.raises(RuntimeError, match="CUDA error 719"):
-        cuda.nms_padded_cuda(torch.zeros(1, 2, 4), torch.ones(1, 2), None, 0.5, -INF, 2)
+        cuda.nms_padded_cuda(
+            torch.zeros(1, 2, 4),
+            torch.ones(1, 2),
+            labels=None,
+            iou_threshold=0.5,
+            score_threshold=-INF,
+            max_detections=2,
+        )
     assert driver.current == []
 
 
@@ -540,7 +554,7 @@ SIZES = [(1, 1), (1, 130), (17, 1), (16, 128), (15, 127), (33, 129), (50, 300)]
 def by_kernel(boxes1: Tensor, boxes2: Tensor, kind: str, eps: float = 1e-7) -> Tensor:
     """Run the kernel with angles as ops.box_iou gives them."""
     angles = [iou_module._aspect_angle(boxes) if kind == "ciou" else None for boxes in (boxes1, boxes2)]
-    return cuda.box_iou_cuda(boxes1, boxes2, *angles, KINDS.index(kind), eps)
+    return cuda.box_iou_cuda(boxes1, boxes2, angles1=angles[0], angles2=angles[1], kind=KINDS.index(kind), eps=eps)
 
 
 def assert_same(found: Tensor, wanted: Tensor, kind: str) -> None:
@@ -557,7 +571,7 @@ def test_box_iou_kernel_agrees_with_torch(driver: Driver, kind: str, make: Calla
     for rows, columns in SIZES:
         boxes1, boxes2 = make(2 * rows, rows).view(2, rows, 4), make(2 * columns, columns).view(2, columns, 4)
         for eps in (1e-7, 1e-3):
-            assert_same(by_kernel(boxes1, boxes2, kind, eps), box_iou(boxes1, boxes2, kind, eps), kind)
+            assert_same(by_kernel(boxes1, boxes2, kind, eps), box_iou(boxes1, boxes2, kind=kind, eps=eps), kind)
     assert len(driver.launches) == 2 * len(SIZES)
 
 
@@ -572,14 +586,14 @@ def test_the_wide_box_iou_kernel_agrees_with_torch(
     for rows, columns in SIZES[2:6]:
         boxes1, boxes2 = make(2 * rows, rows).view(2, rows, 4), make(2 * columns, columns).view(2, columns, 4)
         boxes1, boxes2 = boxes1.double() + shift, boxes2.double() + shift
-        assert_same(by_kernel(boxes1, boxes2, kind), box_iou(boxes1, boxes2, kind), kind)
+        assert_same(by_kernel(boxes1, boxes2, kind), box_iou(boxes1, boxes2, kind=kind), kind)
     assert {launch[0] for launch in driver.launches} == {"box_iou_wide"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_eps_of_zero_is_passed_on(driver: Driver, kind: str) -> None:
     boxes = real_boxes(20, 1)[None]
-    assert_same(by_kernel(boxes, boxes.flip(1), kind, 0.0), box_iou(boxes, boxes.flip(1), kind, 0.0), kind)
+    assert_same(by_kernel(boxes, boxes.flip(1), kind, 0.0), box_iou(boxes, boxes.flip(1), kind=kind, eps=0.0), kind)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -594,7 +608,7 @@ def test_any_grid_covers_all_the_pairs(
     monkeypatch.setattr(cuda, "IOU_ROWS", rows)
     driver.cut = lambda grid: (grid[0], grid[1], min(grid[2], 2))
     boxes1, boxes2 = real_boxes(5 * 50, 2).view(5, 50, 4), real_boxes(5 * 70, 3).view(5, 70, 4)
-    assert_same(by_kernel(boxes1, boxes2, kind), box_iou(boxes1, boxes2, kind), kind)
+    assert_same(by_kernel(boxes1, boxes2, kind), box_iou(boxes1, boxes2, kind=kind), kind)
     assert driver.launches == [("box_iou", (-(-70 // threads), -(-50 // rows), 5), threads, 0)]
 
 
@@ -612,8 +626,8 @@ def test_leading_dimensions_are_broadcast(
     )
     for kind in KINDS:
         with as_if_cuda():
-            found = box_iou(boxes1, boxes2, kind)
-        assert_same(found, box_iou(boxes1, boxes2, kind), kind)
+            found = box_iou(boxes1, boxes2, kind=kind)
+        assert_same(found, box_iou(boxes1, boxes2, kind=kind), kind)
     assert len(driver.launches) == (4 if found.numel() else 0)
 
 
@@ -658,7 +672,7 @@ def test_box_iou_copies_tensors_that_are_not_contiguous(driver: Driver) -> None:
     scattered = boxes.transpose(1, 2).contiguous().transpose(1, 2)
     assert not scattered.is_contiguous()
     for kind in KINDS:
-        assert_same(by_kernel(scattered, boxes[:, ::3], kind), box_iou(boxes, boxes[:, ::3], kind), kind)
+        assert_same(by_kernel(scattered, boxes[:, ::3], kind), box_iou(boxes, boxes[:, ::3], kind=kind), kind)
 
 
 @pytest.mark.parametrize(
@@ -688,7 +702,7 @@ def test_a_broken_box_iou_is_found_out(
         boxes1, boxes2 = make(2 * 45, 5).view(2, 45, 4), make(2 * 70, 6).view(2, 70, 4)
         for kind in ("iou", "giou"):
             try:
-                same = torch.isclose(by_kernel(boxes1, boxes2, kind), box_iou(boxes1, boxes2, kind), 0, 0, True)
+                same = torch.isclose(by_kernel(boxes1, boxes2, kind), box_iou(boxes1, boxes2, kind=kind), 0, 0, True)
                 found.append("agrees" if same.all() else "differs")
             except Fault as error:
                 found.append(str(error))
@@ -838,7 +852,14 @@ def test_what_prevents_loading_is_said_and_remembered(monkeypatch: pytest.Monkey
     monkeypatch.setattr(cuda, "_load", lambda index: pytest.fail("loaded again"))
     assert re.match("(ModuleNotFound|Import)Error: .*cuda.bindings", cuda.why_not(torch.device("cuda", 0)))
     with pytest.raises(RuntimeError, match=r"the CUDA kernels could not be loaded: .*cuda.bindings"):
-        cuda.nms_padded_cuda(torch.zeros(1, 2, 4), torch.ones(1, 2), None, 0.5, -INF, 2)
+        cuda.nms_padded_cuda(
+            torch.zeros(1, 2, 4),
+            torch.ones(1, 2),
+            labels=None,
+            iou_threshold=0.5,
+            score_threshold=-INF,
+            max_detections=2,
+        )
 
 
 @pytest.mark.usefixtures("no_device_yet")

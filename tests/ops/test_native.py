@@ -32,12 +32,18 @@ LIMITS = np.iinfo(np.int64)
 # Suppression, against plain torch
 
 
+def suppressed(boxes: Tensor, scores: Tensor, labels: Tensor | None, iou: float, *more: Any) -> tuple[Tensor, Tensor]:
+    """Call nms_padded with its arguments in a row: after the IoU threshold that of the score, and max_detections."""
+    settings = dict(zip(("score_threshold", "max_detections"), more))
+    return nms_padded(boxes, scores, labels=labels, iou_threshold=iou, **settings)
+
+
 def both(monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Call nms_padded with the extension and with plain torch."""
     results = []
     for name in ("native", "torch"):
         monkeypatch.setenv("YOLO_LITE_OPS", name)
-        results.append(nms_padded(*arguments))
+        results.append(suppressed(*arguments))
     return results[0], results[1]
 
 
@@ -190,12 +196,19 @@ def test_memory_of_any_layout_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
 # Assignment, against plain torch
 
 
+def aligned(
+    scores: Tensor, boxes: Tensor, points: Tensor, strides: Tensor, targets: Targets, **options: float
+) -> Assignment:
+    """Call task_aligned with a scene in a row."""
+    return task_aligned(scores, boxes, points=points, strides=strides, targets=targets, **options)  # type: ignore[arg-type]
+
+
 def assigned(monkeypatch: pytest.MonkeyPatch, *arguments: Any, **options: float) -> tuple[Assignment, Assignment]:
     """Call task_aligned with the extension and with plain torch."""
     results = []
     for name in ("native", "torch"):
         monkeypatch.setenv("YOLO_LITE_OPS", name)
-        results.append(task_aligned(*arguments, **options))
+        results.append(aligned(*arguments, **options))
     return results[0], results[1]
 
 
@@ -289,7 +302,7 @@ def test_scores_as_autocast_gives_them_are_assigned_alike(
 def test_exponents_that_are_not_in_halves_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = draw_scene(torch.Generator().manual_seed(23), False)
 
-    def refuse(*_: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("the extension was called")
 
     monkeypatch.setattr(assign, "task_aligned_native", refuse)
@@ -297,7 +310,7 @@ def test_exponents_that_are_not_in_halves_are_left_to_torch(monkeypatch: pytest.
         assert_assigned_alike(monkeypatch, *arguments, alpha=alpha, beta=beta)
     monkeypatch.setenv("YOLO_LITE_OPS", "native")
     with pytest.raises(AssertionError, match="the extension was called"):
-        task_aligned(*arguments)
+        aligned(*arguments)
 
 
 def test_tensors_of_any_layout_are_assigned_alike(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,13 +335,13 @@ def test_a_dimension_may_be_empty(shape: tuple[int, int, int, int]) -> None:
     box_index, target_score = native.task_aligned_native(
         torch.zeros(batch, points, classes),
         torch.zeros(batch, points, 4),
-        torch.zeros(points, 2),
-        torch.zeros(batch, count, 4),
-        torch.zeros(batch, count, 4),
-        torch.zeros(batch, count, dtype=torch.int64),
-        10,
-        1,
-        6,
+        points=torch.zeros(points, 2),
+        grown=torch.zeros(batch, count, 4),
+        targets=torch.zeros(batch, count, 4),
+        labels=torch.zeros(batch, count, dtype=torch.int64),
+        top_k=10,
+        alpha=1,
+        beta=6,
     )
     assert torch.equal(box_index, torch.full((batch, points), -1))
     assert torch.equal(target_score, torch.zeros(batch, points))
@@ -341,12 +354,18 @@ def test_torchs_defaults_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = assert_same(monkeypatch, *case, 0.41, 0.11, 30), assert_assigned_alike(monkeypatch, *scene)
     monkeypatch.setenv("YOLO_LITE_OPS", "native")
     with torch.device("meta"):
-        found = nms_padded(*case, 0.41, 0.12, 30), task_aligned(*scene)
+        found = (
+            nms_padded(*case[:2], labels=case[2], iou_threshold=0.41, score_threshold=0.12, max_detections=30),
+            aligned(*scene),
+        )
     for mine, theirs in zip((*found[0], *found[1]), (*wanted[0], *wanted[1])):
         assert torch.equal(mine, theirs)
     torch.set_default_dtype(torch.float64)
     try:
-        found = nms_padded(*case, 0.41, 0.11, 30), task_aligned(*scene)
+        found = (
+            nms_padded(*case[:2], labels=case[2], iou_threshold=0.41, score_threshold=0.11, max_detections=30),
+            aligned(*scene),
+        )
     finally:
         torch.set_default_dtype(torch.float32)
     for mine, theirs in zip((*found[0], *found[1]), (*wanted[0], *wanted[1])):
@@ -646,18 +665,26 @@ def test_two_threads_at_once_get_what_one_gets(monkeypatch: pytest.MonkeyPatch) 
     generator = torch.Generator().manual_seed(27)
     cases = [batch_of(make, 4, 300, generator) for make in MAKERS]
     scenes = [draw_scene(generator, False) for _ in range(40)]
-    wanted_kept = [nms_padded(*case, 0.5, -INF, 300)[0] for case in cases]
-    wanted_index = [task_aligned(*scene).box_index for scene in scenes]
+    wanted_kept = [
+        nms_padded(*case[:2], labels=case[2], iou_threshold=0.5, score_threshold=-INF, max_detections=300)[0]
+        for case in cases
+    ]
+    wanted_index = [aligned(*scene).box_index for scene in scenes]
     start, wrong = threading.Barrier(3), []
 
     def work(turn: int) -> None:
         start.wait()
         for number in range(15):
             for case, wanted in list(zip(cases, wanted_kept))[:: turn or 1]:
-                if not torch.equal(nms_padded(*case, 0.5, -INF, 300)[0], wanted):
+                if not torch.equal(
+                    nms_padded(*case[:2], labels=case[2], iou_threshold=0.5, score_threshold=-INF, max_detections=300)[
+                        0
+                    ],
+                    wanted,
+                ):
                     wrong.append(("nms", turn, number))
             for scene, wanted in list(zip(scenes, wanted_index))[:: turn or 1]:
-                if not torch.equal(task_aligned(*scene).box_index, wanted):
+                if not torch.equal(aligned(*scene).box_index, wanted):
                     wrong.append(("assign", turn, number))
 
     threads = [threading.Thread(target=work, args=(turn,)) for turn in (1, -1, 1)]

@@ -80,7 +80,14 @@ def ours(
 ) -> list[int]:
     """Run nms_padded on one picture, check the padding, and return the kept positions."""
     labels = case.labels[None] if use_labels else None
-    indices, counts = nms_padded(case.boxes[None], case.scores[None], labels, iou_threshold, score_threshold, most)
+    indices, counts = nms_padded(
+        case.boxes[None],
+        case.scores[None],
+        labels=labels,
+        iou_threshold=iou_threshold,
+        score_threshold=score_threshold,
+        max_detections=most,
+    )
     assert indices.shape == (1, most)
     assert indices.dtype == torch.int64
     assert counts.shape == (1,)
@@ -281,21 +288,21 @@ def test_the_cases_are_hard() -> None:
 )
 def test_exact_ratios_at_the_threshold(shorter: int, longer: int, iou_threshold: float, kept: list[int]) -> None:
     boxes = torch.tensor([[0.0, 0, longer, 1], [0, 0, shorter, 1]])
-    assert nms(boxes, torch.tensor([0.9, 0.8]), iou_threshold).tolist() == kept
+    assert nms(boxes, torch.tensor([0.9, 0.8]), iou_threshold=iou_threshold).tolist() == kept
     torchvision_ops = pytest.importorskip("torchvision.ops")
     assert torchvision_ops.nms(boxes, torch.tensor([0.9, 0.8]), iou_threshold).tolist() == kept
 
 
 def test_nms_keeps_the_higher_score() -> None:
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9]])  # overlap 9/10
-    assert nms(boxes, torch.tensor([0.4, 0.6]), 0.5).tolist() == [1]
-    assert nms(boxes, torch.tensor([0.6, 0.4]), 0.5).tolist() == [0]
+    assert nms(boxes, torch.tensor([0.4, 0.6]), iou_threshold=0.5).tolist() == [1]
+    assert nms(boxes, torch.tensor([0.6, 0.4]), iou_threshold=0.5).tolist() == [0]
 
 
 def test_a_suppressed_box_suppresses_nothing() -> None:
     """The second falls to the first; the third overlaps only the second (6/14) and so must stay."""
     boxes = torch.tensor([[0.0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10]])
-    assert nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.3).tolist() == [0, 2]
+    assert nms(boxes, torch.tensor([0.9, 0.8, 0.7]), iou_threshold=0.3).tolist() == [0, 2]
 
 
 def test_a_chain_longer_than_a_block_keeps_every_second_box() -> None:
@@ -308,13 +315,13 @@ def test_a_chain_longer_than_a_block_keeps_every_second_box() -> None:
 
 def test_equal_scores_are_taken_by_index() -> None:
     boxes = torch.tensor([[0.0, 0, 10, 10], [50, 0, 60, 10], [0, 0, 10, 9], [50, 0, 60, 9]])
-    assert nms(boxes, torch.full((4,), 0.5), 0.5).tolist() == [0, 1]
+    assert nms(boxes, torch.full((4,), 0.5), iou_threshold=0.5).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("zeros", [(-0.0, 0.0), (0.0, -0.0)], ids=["-0 first", "+0 first"])
 def test_minus_zero_ties_with_zero(zeros: tuple[float, float]) -> None:
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9]])
-    assert nms(boxes, torch.tensor(zeros), 0.5).tolist() == [0]
+    assert nms(boxes, torch.tensor(zeros), iou_threshold=0.5).tolist() == [0]
 
 
 @pytest.mark.parametrize(
@@ -334,7 +341,14 @@ def test_minus_zero_ties_with_zero(zeros: tuple[float, float]) -> None:
     ],
 )
 def test_only_scores_above_the_threshold_take_part(score: float, threshold: float, kept: bool) -> None:
-    indices, counts = nms_padded(torch.tensor([[[0.0, 0, 1, 1]]]), torch.tensor([[score]]), None, 0.5, threshold, 1)
+    indices, counts = nms_padded(
+        torch.tensor([[[0.0, 0, 1, 1]]]),
+        torch.tensor([[score]]),
+        labels=None,
+        iou_threshold=0.5,
+        score_threshold=threshold,
+        max_detections=1,
+    )
     assert (counts.tolist(), indices.tolist()) == (([1], [[0]]) if kept else ([0], [[-1]]))
 
 
@@ -387,8 +401,8 @@ def test_classes_do_not_compete_even_at_negative_coordinates() -> None:
     """Offsetting each class by its number times the largest coordinate, a common trick, fails here."""
     boxes = torch.tensor([[-10.0, -10, -1, -1], [-10, -10, -1, -1]])
     scores = torch.tensor([0.9, 0.8])
-    assert batched_nms(boxes, scores, torch.tensor([0, 1]), 0.5).tolist() == [0, 1]
-    assert batched_nms(boxes, scores, torch.tensor([1, 1]), 0.5).tolist() == [0]
+    assert batched_nms(boxes, scores, idxs=torch.tensor([0, 1]), iou_threshold=0.5).tolist() == [0, 1]
+    assert batched_nms(boxes, scores, idxs=torch.tensor([1, 1]), iou_threshold=0.5).tolist() == [0]
 
 
 def test_labels_matter_only_by_equality() -> None:
@@ -403,7 +417,9 @@ def test_each_picture_of_a_batch_is_as_if_alone(make: Callable[[int, torch.Gener
     made.append(chain(130, torch.Generator()))  # its blocks need many more rounds than the others'
     boxes, scores, labels = (torch.stack(list(part)) for part in zip(*made))
     for most in (130, 12):
-        indices, counts = nms_padded(boxes, scores, labels, 0.35, 0.2, most)
+        indices, counts = nms_padded(
+            boxes, scores, labels=labels, iou_threshold=0.35, score_threshold=0.2, max_detections=most
+        )
         assert indices.shape == (3, most)
         for row, count, case in zip(indices, counts.tolist(), made):
             assert row[:count].tolist() == ours(case, 0.35, 0.2, most)
@@ -416,7 +432,9 @@ def test_a_picture_that_is_full_does_not_stop_the_others() -> None:
     apart = torch.stack([x, x, x + 10, x + 10], -1)
     copies = torch.cat([torch.tensor([[-50.0, -50, -40, -40]]).repeat(150, 1), apart[:4]])
     scores = torch.linspace(1, 0.1, 154).repeat(2, 1)
-    indices, counts = nms_padded(torch.stack([apart, copies]), scores, None, 0.5, -INF, 5)
+    indices, counts = nms_padded(
+        torch.stack([apart, copies]), scores, labels=None, iou_threshold=0.5, score_threshold=-INF, max_detections=5
+    )
     assert indices.tolist() == [[0, 1, 2, 3, 4], [0, 150, 151, 152, 153]]
     assert counts.tolist() == [5, 5]
 
@@ -486,17 +504,17 @@ def test_boxes_on_a_map_are_suppressed_as_at_the_origin(origin: tuple[float, flo
     """Boxes (0,0)-(1,1) and (0.6,0)-(1.6,1) overlap by 0.4 / 1.6; the third overlaps the first by 0.98^2 / 1.0396."""
     boxes = torch.tensor([[0, 0, 1, 1], [0.6, 0, 1.6, 1], [0.02, 0.02, 1.02, 1.02]], dtype=torch.float64)
     boxes, scores = boxes + torch.tensor([*origin, *origin], dtype=torch.float64), torch.tensor([0.9, 0.8, 0.7])
-    assert nms(boxes, scores, 0.3).tolist() == [0, 1]
-    assert nms(boxes, scores, 0.2).tolist() == [0]
-    assert batched_nms(boxes, scores, torch.tensor([0, 0, 1]), 0.3).tolist() == [0, 1, 2]
+    assert nms(boxes, scores, iou_threshold=0.3).tolist() == [0, 1]
+    assert nms(boxes, scores, iou_threshold=0.2).tolist() == [0]
+    assert batched_nms(boxes, scores, idxs=torch.tensor([0, 0, 1]), iou_threshold=0.3).tolist() == [0, 1, 2]
 
 
 def test_boxes_in_degrees_are_suppressed() -> None:
     """A metre is some 0.00001 degrees, less than float32's step at 139 degrees. 8 x 8 of 10 x 10 are 64 / 136."""
     corner = torch.tensor([139.763416, 35.678513] * 2, dtype=torch.float64)
     boxes = corner + torch.tensor([[0, 0, 10, 10], [2, 2, 12, 12]], dtype=torch.float64) * 1e-6
-    assert nms(boxes, torch.tensor([0.9, 0.8]), 0.46).tolist() == [0]
-    assert nms(boxes, torch.tensor([0.9, 0.8]), 0.48).tolist() == [0, 1]
+    assert nms(boxes, torch.tensor([0.9, 0.8]), iou_threshold=0.46).tolist() == [0]
+    assert nms(boxes, torch.tensor([0.9, 0.8]), iou_threshold=0.48).tolist() == [0, 1]
 
 
 @every_maker
@@ -530,7 +548,7 @@ def test_boxes_all_over_a_map_are_suppressed_each_in_its_place() -> None:
     boxes, scores, labels = (torch.cat(list(part)) for part in zip(*towns))
     order = scores.argsort(descending=True, stable=True).tolist()
     for dtype in (torch.float64, torch.int64):
-        found = batched_nms(boxes.to(dtype), scores, labels, 0.4).tolist()
+        found = batched_nms(boxes.to(dtype), scores, idxs=labels, iou_threshold=0.4).tolist()
         assert found == [place for place in order if place in kept]
     assert 200 < len(kept) < 1200
 
@@ -539,8 +557,8 @@ def test_boxes_all_over_a_map_are_suppressed_each_in_its_place() -> None:
 def test_whole_numbers_that_float32_cannot_hold_are_told_apart(dtype: torch.dtype) -> None:
     high = 2**30
     boxes = torch.tensor([[high, high, high + 3, high + 3], [high + 3, high, high + 6, high + 3]], dtype=dtype)
-    assert nms(boxes, torch.tensor([0.9, 0.8]), 0.1).tolist() == [0, 1]  # they touch
-    assert nms(boxes[[0, 0]], torch.tensor([0.9, 0.8]), 0.1).tolist() == [0]
+    assert nms(boxes, torch.tensor([0.9, 0.8]), iou_threshold=0.1).tolist() == [0, 1]  # they touch
+    assert nms(boxes[[0, 0]], torch.tensor([0.9, 0.8]), iou_threshold=0.1).tolist() == [0]
 
 
 @pytest.mark.parametrize("wild", [(NAN, 0, 50, 50), (0, 0, INF, INF), (-INF, -INF, INF, INF), (1e300, 0, 1.1e300, 9)])
@@ -558,7 +576,7 @@ def test_another_picture_of_the_batch_does_not_matter_on_a_map() -> None:
     cases = [whole_pixels(80, torch.Generator().manual_seed(seed)) for seed in (0, 1)]
     boxes = torch.stack([cases[0].boxes.double() - 2.0**47, cases[1].boxes.double() + 2.0**47])
     scores, labels = (torch.stack([part, other]) for part, other in list(zip(*cases))[1:])
-    indices, counts = nms_padded(boxes, scores, labels, 0.4)
+    indices, counts = nms_padded(boxes, scores, labels=labels, iou_threshold=0.4)
     for row, count, case in zip(indices, counts.tolist(), cases):
         assert row[:count].tolist() == greedy(case._replace(boxes=case.boxes.double()), 0.4)
 
@@ -566,11 +584,15 @@ def test_another_picture_of_the_batch_does_not_matter_on_a_map() -> None:
 def test_scores_of_float64_keep_their_digits() -> None:
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9]])
     close = torch.tensor([0.5, 0.5 + 1e-12], dtype=torch.float64)
-    assert nms(boxes, close, 0.5).tolist() == [1]
-    assert nms(boxes.double(), close.flip(0), 0.5).tolist() == [0]
-    _, counts = nms_padded(boxes[None, :1], close[None, 1:], None, 0.5, 0.5, 1)
+    assert nms(boxes, close, iou_threshold=0.5).tolist() == [1]
+    assert nms(boxes.double(), close.flip(0), iou_threshold=0.5).tolist() == [0]
+    _, counts = nms_padded(
+        boxes[None, :1], close[None, 1:], labels=None, iou_threshold=0.5, score_threshold=0.5, max_detections=1
+    )
     assert counts.tolist() == [1]
-    _, counts = nms_padded(boxes[None, :1], close[None, :1], None, 0.5, 0.5, 1)
+    _, counts = nms_padded(
+        boxes[None, :1], close[None, :1], labels=None, iou_threshold=0.5, score_threshold=0.5, max_detections=1
+    )
     assert counts.tolist() == [0]
 
 
@@ -588,8 +610,10 @@ def test_scores_of_any_width_order_the_boxes_alike(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.int32, torch.int64], ids=str)
 def test_no_boxes_of_a_wide_dtype_give_an_empty_result(dtype: torch.dtype) -> None:
-    assert nms(torch.zeros(0, 4, dtype=dtype), torch.zeros(0, dtype=torch.float64), 0.5).tolist() == []
-    indices, counts = nms_padded(torch.zeros(2, 0, 4, dtype=dtype), torch.zeros(2, 0), None, 0.5, max_detections=3)
+    assert nms(torch.zeros(0, 4, dtype=dtype), torch.zeros(0, dtype=torch.float64), iou_threshold=0.5).tolist() == []
+    indices, counts = nms_padded(
+        torch.zeros(2, 0, 4, dtype=dtype), torch.zeros(2, 0), labels=None, iou_threshold=0.5, max_detections=3
+    )
     assert (indices.tolist(), counts.tolist()) == ([[-1] * 3] * 2, [0, 0])
 
 
@@ -602,7 +626,7 @@ def test_narrow_dtypes_are_computed_in_float32(dtype: torch.dtype) -> None:
     assert float(area.max()) > torch.finfo(torch.float16).max  # would be infinite in float16
     wanted = greedy(Case(boxes.float(), scores.float(), case.labels), 0.4)
     assert 10 < len(wanted) < 150
-    assert batched_nms(boxes, scores, case.labels, 0.4).tolist() == wanted
+    assert batched_nms(boxes, scores, idxs=case.labels, iou_threshold=0.4).tolist() == wanted
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64], ids=str)
@@ -625,27 +649,38 @@ def test_the_input_is_not_modified() -> None:
 )
 def test_nothing_gives_only_padding(batch: int, count: int, most: int) -> None:
     labels = torch.zeros(batch, count, dtype=torch.int64)
-    indices, counts = nms_padded(torch.zeros(batch, count, 4), torch.zeros(batch, count), labels, 0.5, -INF, most)
+    indices, counts = nms_padded(
+        torch.zeros(batch, count, 4),
+        torch.zeros(batch, count),
+        labels=labels,
+        iou_threshold=0.5,
+        score_threshold=-INF,
+        max_detections=most,
+    )
     assert torch.equal(indices, torch.full((batch, most), -1))
     assert torch.equal(counts, torch.zeros(batch, dtype=torch.int32))
 
 
 def test_no_boxes_give_an_empty_result() -> None:
     empty = torch.zeros(0, dtype=torch.int64)
-    assert torch.equal(nms(torch.zeros(0, 4), torch.zeros(0), 0.5), empty)
-    assert torch.equal(batched_nms(torch.zeros(0, 4), torch.zeros(0), empty, 0.5), empty)
+    assert torch.equal(nms(torch.zeros(0, 4), torch.zeros(0), iou_threshold=0.5), empty)
+    assert torch.equal(batched_nms(torch.zeros(0, 4), torch.zeros(0), idxs=empty, iou_threshold=0.5), empty)
 
 
 def test_nms_and_batched_nms_have_no_cap_on_detections() -> None:
     x = 20.0 * torch.arange(400)
     boxes, scores = torch.stack([x, x, x + 10, x + 10], -1), torch.linspace(1, 0, 400)
-    assert nms(boxes, scores, 0.5).tolist() == list(range(400))
-    assert batched_nms(boxes, scores, torch.zeros(400, dtype=torch.int64), 0.5).tolist() == list(range(400))
+    assert nms(boxes, scores, iou_threshold=0.5).tolist() == list(range(400))
+    assert batched_nms(boxes, scores, idxs=torch.zeros(400, dtype=torch.int64), iou_threshold=0.5).tolist() == list(
+        range(400)
+    )
 
 
 def test_nms_padded_keeps_300_unless_told() -> None:
     x = 20.0 * torch.arange(400)
-    indices, counts = nms_padded(torch.stack([x, x, x + 10, x + 10], -1)[None], torch.ones(1, 400), None, 0.5)
+    indices, counts = nms_padded(
+        torch.stack([x, x, x + 10, x + 10], -1)[None], torch.ones(1, 400), labels=None, iou_threshold=0.5
+    )
     assert indices.tolist() == [list(range(300))]
     assert counts.tolist() == [300]
 
@@ -691,9 +726,11 @@ def test_batched_nms_names_the_shapes_it_needs(
     boxes: tuple[int, ...], scores: tuple[int, ...], labels: tuple[int, ...]
 ) -> None:
     with pytest.raises(ValueError, match=r"boxes, scores and idxs must be \[N, 4\], \[N\] and \[N\], got "):
-        batched_nms(torch.zeros(boxes), torch.zeros(scores), torch.zeros(labels, dtype=torch.int64), 0.5)
+        batched_nms(
+            torch.zeros(boxes), torch.zeros(scores), idxs=torch.zeros(labels, dtype=torch.int64), iou_threshold=0.5
+        )
 
 
 def test_nms_names_the_argument_of_a_wrong_length() -> None:
     with pytest.raises(ValueError, match="scores must be"):
-        nms(torch.zeros(5, 4), torch.zeros(6), 0.5)
+        nms(torch.zeros(5, 4), torch.zeros(6), iou_threshold=0.5)

@@ -51,7 +51,7 @@ def run(arguments: tuple[Tensor, ...], exact: bool = False) -> dict[str, Tensor]
     if exact:
         y = F.silu(F.batch_norm(x, mean, var, weight, bias, True, MOMENTUM, EPS))
     else:
-        y = norm_silu(x, weight, bias, mean, var, MOMENTUM, EPS)
+        y = norm_silu(x, weight, bias=bias, running_mean=mean, running_var=var, momentum=MOMENTUM, eps=EPS)
     y.backward(dy)
     grads = {"dx": x.grad, "d_weight": weight.grad, "d_bias": bias.grad}
     assert all(grad is not None for grad in grads.values())
@@ -94,7 +94,15 @@ def test_at_the_far_ends_silu_is_zero_or_the_number_itself() -> None:
     x = torch.tensor([[-1.0], [1.0]]).view(2, 1, 1, 1)
     for size in (1.0, 30.0, 41.0, 100.0, 1e4, 3e38):
         zero, one = torch.zeros(1), torch.ones(1)
-        y = norm_silu(x.clone(), torch.full((1,), size), zero, zero.clone(), one.clone(), MOMENTUM, 0.0)
+        y = norm_silu(
+            x.clone(),
+            torch.full((1,), size),
+            bias=zero,
+            running_mean=zero.clone(),
+            running_var=one.clone(),
+            momentum=MOMENTUM,
+            eps=0.0,
+        )
         wanted = F.silu(torch.tensor([-size, size], dtype=torch.float64))
         torch.testing.assert_close(y.flatten().double(), wanted, rtol=1e-6, atol=size * 5e-18)
 
@@ -184,7 +192,7 @@ def test_gradcheck_by_finite_differences() -> None:
 
 def block_and_reference() -> tuple[ConvBlock, ConvBlock]:
     torch.manual_seed(3)
-    block = ConvBlock(3, 20, 3).to(memory_format=torch.channels_last)
+    block = ConvBlock(3, 20, kernel=3).to(memory_format=torch.channels_last)
     for parameter in (block[1].weight, block[1].bias):
         nn.init.normal_(parameter)
     return block, copy.deepcopy(block)

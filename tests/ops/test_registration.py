@@ -45,7 +45,7 @@ def drawn(seed: int, batch: int = 2, count: int = 90) -> Case:
 
 
 def suppress(boxes: Tensor, scores: Tensor, labels: Tensor | None) -> Results:
-    return nms_padded(boxes, scores, labels, 0.4, 0.1, 40)
+    return nms_padded(boxes, scores, labels=labels, iou_threshold=0.4, score_threshold=0.1, max_detections=40)
 
 
 def assert_equal(found: Results, wanted: Results) -> None:
@@ -98,7 +98,10 @@ def test_one_compilation_serves_every_size() -> None:
     compiled = torch.compile(nms_padded, fullgraph=True, backend=backend, dynamic=True)
     for seed, (batch, count, most) in enumerate(((2, 90, 40), (3, 50, 60), (5, 200, 7), (4, 9, 11))):
         case = drawn(seed, batch, count)
-        assert_equal(compiled(*case, 0.4, 0.1, most), nms_padded(*case, 0.4, 0.1, most))
+        assert_equal(
+            compiled(*case[:2], labels=case[2], iou_threshold=0.4, score_threshold=0.1, max_detections=most),
+            nms_padded(*case[:2], labels=case[2], iou_threshold=0.4, score_threshold=0.1, max_detections=most),
+        )
     assert len(graphs) == 1
 
 
@@ -106,8 +109,19 @@ def test_a_compiled_function_heeds_other_thresholds() -> None:
     compiled = torch.compile(nms_padded, fullgraph=True, backend="aot_eager")
     case = drawn(4)
     for iou_threshold, score_threshold in ((0.4, 0.1), (0.6, 0.1), (0.3, 0.5), (0.7, 0.2), (0.0, -1.0)):
-        wanted = nms_padded(*case, iou_threshold, score_threshold, 90)
-        assert_equal(compiled(*case, iou_threshold, score_threshold, 90), wanted)
+        wanted = nms_padded(
+            *case[:2], labels=case[2], iou_threshold=iou_threshold, score_threshold=score_threshold, max_detections=90
+        )
+        assert_equal(
+            compiled(
+                *case[:2],
+                labels=case[2],
+                iou_threshold=iou_threshold,
+                score_threshold=score_threshold,
+                max_detections=90,
+            ),
+            wanted,
+        )
 
 
 def decode(raw: RawPredictions, indices: Tensor) -> Tensor:
@@ -115,8 +129,8 @@ def decode(raw: RawPredictions, indices: Tensor) -> Tensor:
 
 
 def choose(boxes: Tensor, logits: Tensor) -> Results:
-    raw = RawPredictions(boxes, logits, torch.zeros(boxes.shape[1], 2), torch.ones(boxes.shape[1]))
-    return postprocess(raw, decode, 0.3, 0.5, 20)
+    raw = RawPredictions(boxes, logits, points=torch.zeros(boxes.shape[1], 2), strides=torch.ones(boxes.shape[1]))
+    return postprocess(raw, decode, score_threshold=0.3, iou_threshold=0.5, max_detections=20)
 
 
 def test_postprocess_compiles_as_one_graph() -> None:
@@ -142,7 +156,9 @@ def test_inductor_compiles_postprocess(tmp_path: Path, monkeypatch: pytest.Monke
 
 class Module(torch.nn.Module):
     def forward(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> Results:
-        indices, counts = nms_padded(boxes * 2, scores + 0.5, labels, 0.4, 0.6, 40)
+        indices, counts = nms_padded(
+            boxes * 2, scores + 0.5, labels=labels, iou_threshold=0.4, score_threshold=0.6, max_detections=40
+        )
         return indices, counts
 
 
@@ -279,26 +295,26 @@ def test_boxes_on_a_map_are_suppressed_alike_however_the_op_is_called(make: Any)
 def test_boxes_on_a_map_are_suppressed_alike_by_an_exported_module() -> None:
     class Far(torch.nn.Module):
         def forward(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-            return *suppress(boxes, scores, labels), box_iou(boxes, boxes, "ciou")
+            return *suppress(boxes, scores, labels), box_iou(boxes, boxes, kind="ciou")
 
     case = on_a_map(drawn(27))
     program = torch.export.export(Far(), tuple(case)).module()
     for other in (case, on_a_map(drawn(28))):
         indices, counts, overlaps = program(*other)
         assert_equal((indices, counts), suppress(*other))
-        assert torch.equal(overlaps, box_iou(other.boxes, other.boxes, "ciou"))
+        assert torch.equal(overlaps, box_iou(other.boxes, other.boxes, kind="ciou"))
 
 
 @pytest.mark.parametrize("kind", ["iou", "giou", "diou", "ciou"])
 def test_overlaps_on_a_map_are_alike_however_they_are_asked_for(kind: str) -> None:
     boxes1, boxes2 = on_a_map(drawn(29)).boxes, on_a_map(drawn(30)).boxes
-    wanted = box_iou(boxes1, boxes2, kind)
+    wanted = box_iou(boxes1, boxes2, kind=kind)
     compiled = torch.compile(box_iou, fullgraph=True, backend="aot_eager")
-    assert torch.equal(compiled(boxes1, boxes2, kind), wanted)
-    assert torch.equal(torch.vmap(lambda a, b: box_iou(a, b, kind))(boxes1, boxes2), wanted)
+    assert torch.equal(compiled(boxes1, boxes2, kind=kind), wanted)
+    assert torch.equal(torch.vmap(lambda a, b: box_iou(a, b, kind=kind))(boxes1, boxes2), wanted)
     assert torch.equal(IOU_OP(boxes1, boxes2, kind, 1e-7), wanted)
     assert torch.equal(torch.vmap(lambda a, b: IOU_OP(a, b, kind, 1e-7))(boxes1, boxes2), wanted)
-    assert not torch.equal(box_iou(boxes1.float(), boxes2.float(), kind), wanted)
+    assert not torch.equal(box_iou(boxes1.float(), boxes2.float(), kind=kind), wanted)
 
 
 @pytest.mark.slow
@@ -308,7 +324,7 @@ def test_inductor_keeps_overlaps_in_their_range(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     boxes = torch.tensor([[0.0, 0, 0, -0.0], [0, 0, 5, 5], [1, 0, 1, -0.0]])
     torch.testing.assert_close(
-        torch.compile(box_iou, fullgraph=True)(boxes, boxes, "ciou"), box_iou(boxes, boxes, "ciou")
+        torch.compile(box_iou, fullgraph=True)(boxes, boxes, kind="ciou"), box_iou(boxes, boxes, kind="ciou")
     )
 
 
@@ -337,7 +353,7 @@ def test_fake_tensors_give_fake_results() -> None:
 def test_the_meta_device_has_the_shapes_alone(batch: int, count: int, most: int) -> None:
     boxes, scores = torch.empty(batch, count, 4, device="meta"), torch.empty(batch, count, device="meta")
     for labels in (None, torch.empty(batch, count, dtype=torch.int16, device="meta")):
-        found = nms_padded(boxes, scores, labels, 0.4, 0.1, most)
+        found = nms_padded(boxes, scores, labels=labels, iou_threshold=0.4, score_threshold=0.1, max_detections=most)
         assert [(part.shape, part.dtype, part.device.type) for part in found] == [
             ((batch, most), torch.int64, "meta"),
             ((batch,), torch.int32, "meta"),
@@ -412,7 +428,7 @@ def test_torch_finds_the_op_of_box_iou_well_registered(shape1: tuple[int, ...], 
     torch.library.opcheck(IOU_OP, (boxes1, boxes2, "ciou", 1e-7))
     torch.library.opcheck(IOU_OP, (boxes1.half(), boxes2.double(), "iou", 0.0))
     for kind in ("iou", "giou", "diou", "ciou"):
-        wanted = box_iou(boxes1, boxes2, kind)
+        wanted = box_iou(boxes1, boxes2, kind=kind)
         assert torch.equal(IOU_OP(boxes1, boxes2, kind, 1e-7), wanted)
         meta = IOU_OP(boxes1.to("meta"), boxes2.to("meta"), kind, 1e-7)
         assert (meta.shape, meta.dtype, meta.device.type) == (wanted.shape, torch.float32, "meta")
@@ -438,7 +454,7 @@ def test_vmap_of_the_op_of_box_iou_equals_a_loop(
     found = torch.vmap(lambda a, b: IOU_OP(a, b, "diou", 1e-7), in_dims)(*boxes)
     for number in range(3):
         a, b = (part if dim is None else part.select(dim, number) for part, dim in zip(boxes, in_dims))
-        assert torch.equal(found[number], box_iou(a, b, "diou"))
+        assert torch.equal(found[number], box_iou(a, b, kind="diou"))
 
 
 @pytest.mark.parametrize("kind", ["iou", "giou", "diou", "ciou"])
@@ -452,7 +468,7 @@ def test_the_box_iou_op_has_the_gradient_of_the_definition(kind: str) -> None:
         leaves = a.clone().requires_grad_(), b.clone().requires_grad_()
         return torch.autograd.grad((function(*leaves) * weight).sum(), leaves)
 
-    wanted = gradients(lambda x, y: box_iou(x, y, kind))
+    wanted = gradients(lambda x, y: box_iou(x, y, kind=kind))
     found = gradients(lambda x, y: torch.ops.yolo_lite.box_iou(x, y, kind, 1e-7))
     assert all(torch.equal(x, y) for x, y in zip(wanted, found))
     assert all(x.abs().sum() > 0 for x in wanted)

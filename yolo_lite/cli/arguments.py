@@ -85,7 +85,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting: train.lr=0.002")
 
 
-def add_source(parser: argparse.ArgumentParser, videos: str, required: bool = False) -> None:
+def add_source(parser: argparse.ArgumentParser, videos: str, *, required: bool = False) -> None:
     """Add --source; `videos` ends its help text."""
     parser.add_argument(
         "--source",
@@ -133,7 +133,7 @@ def add_score_threshold(parser: argparse.ArgumentParser, default: float | None =
     )
 
 
-def add_model_settings(parser: argparse.ArgumentParser, score: float | None, iou: float, batch: int) -> None:
+def add_model_settings(parser: argparse.ArgumentParser, score: float | None, *, iou: float, batch: int) -> None:
     """Add what chooses input, device and detections, with these defaults."""
     size_help = "side, or height and width, multiples of 32; default: what the weights were trained at"
     parser.add_argument("--image-size", type=positive, nargs="+", metavar="N", help=size_help)

@@ -40,7 +40,7 @@ class Progress:
         self._bar: tqdm[Any] = tqdm(total=total or None, initial=done, unit=f" {unit}", **settings)
         _running.append(self)
 
-    def update(self, done: int, title: str = "", details: str = "") -> None:
+    def update(self, done: int, title: str = "", *, details: str = "") -> None:
         """Note that so many are done, with words before the numbers and behind them."""
         self.done, self.title, self.details = done, one_line(title), one_line(details)
         if self._first[1] < 0:  # what came before it may have been preparation
@@ -96,7 +96,7 @@ def bar(unit: str) -> Iterator[Callable[[int, int], None]]:
             shown.pop().close()
 
 
-def counting(items: Iterable[Item], unit: str, total: int, title: str = "") -> Iterator[Item]:
+def counting(items: Iterable[Item], unit: str, *, total: int, title: str = "") -> Iterator[Item]:
     """Yield the items, and show how many are done."""
     progress = Progress(unit, total)
     try:

@@ -59,15 +59,20 @@ def _bench_model(args: argparse.Namespace) -> int:
     device = pick_device(args.device)
     for name in [args.config] if args.config else ["shuffle", "nano"]:
         config = _detector_config(name)
-        _print_model_report(config, args.classes, bench_model(config, args.classes, device), describe_hardware(device))
+        _print_model_report(
+            config,
+            args.classes,
+            report=bench_model(config, args.classes, device=device),
+            hardware=describe_hardware(device),
+        )
     return 0
 
 
-def _print_model_report(config: Config, classes: int, report: ModelReport, hardware: str) -> None:
+def _print_model_report(config: Config, classes: int, *, report: ModelReport, hardware: str) -> None:
     from yolo_lite.introspect.summary import told_flops
 
     print(
-        f"{config.name}, {counted(classes, 'class', 'classes')}: {counted(report.parameters, 'parameter')}; {hardware}"
+        f"{config.name}, {counted(classes, 'class', plural='classes')}: {counted(report.parameters, 'parameter')}; {hardware}"
     )
     print("input         operations  forward ms  with NMS ms   (one image, fp32)")
     for size in report.sizes:
@@ -95,12 +100,12 @@ def _bench_train(args: argparse.Namespace) -> int:
     config = override_config(
         _detector_config(args.config), {key: value for key, value in asked.items() if value is not None}
     )
-    report = bench_train(config, args.data, device, args.steps, print)
-    _print_train_report(config, report, args.steps, describe_hardware(device))
+    report = bench_train(config, args.data, device=device, steps=args.steps, say=print)
+    _print_train_report(config, report, steps=args.steps, hardware=describe_hardware(device))
     return 0
 
 
-def _print_train_report(config: Config, report: TrainReport, steps: int, hardware: str) -> None:
+def _print_train_report(config: Config, report: TrainReport, *, steps: int, hardware: str) -> None:
     (height, width), train = config.input.image_size, config.train
     if report.fill_seconds:
         print(f"decoding them once took {report.fill_seconds:.1f} s")
@@ -146,9 +151,8 @@ def _bench_ops(args: argparse.Namespace) -> int:
     print(
         f"backend {used}; {describe_hardware(device)}; torch {version('torch')}, torchvision {version('torchvision')}"
     )
-    print(
-        f"nms_padded, IoU {IOU_THRESHOLD}, {counted(args.classes, 'class', 'classes')}; ms for the batch; K: max_detections; answers equal"
-    )
+    classes = counted(args.classes, "class", plural="classes")
+    print(f"nms_padded, IoU {IOU_THRESHOLD}, {classes}; ms for the batch; K: max_detections; answers equal")
     print(f"{'':10} {'torchvision':>12} {f'K = {MAX_DETECTIONS}':>19} {'K = N, no cap':>20}   graph replay")
     print("   B     N      ms/batch    kept      ms  ratio   kept      ms  ratio      ms  ratio")
     for row in bench_nms(device, args.classes):

@@ -84,12 +84,23 @@ def _train(args: argparse.Namespace) -> int:
     from yolo_lite.engine.train import train_classifier
 
     def start(listener: Listener) -> Path:
-        settings = run_settings(args, detector=False)
-        fraction = 1.0 if args.fraction is None else args.fraction
-        rest = (args.classes, fraction, args.per_class or 0, args.split or "70/15/15", args.out, args.device, listener)
-        return train_classifier(args.data, args.model, args.weights, settings, *rest, run_minutes(args), args.preflight)
+        return train_classifier(
+            args.data,
+            args.model,
+            weights=args.weights,
+            settings=run_settings(args, detector=False),
+            classes=args.classes,
+            fraction=1.0 if args.fraction is None else args.fraction,
+            per_class=args.per_class or 0,
+            split=args.split or "70/15/15",
+            out=args.out,
+            device=args.device,
+            listener=listener,
+            minutes=run_minutes(args),
+            preflight=args.preflight,
+        )
 
-    folder = train_or_resume(args, "classify train", start)
+    folder = train_or_resume(args, "classify train", start=start)
     about = load_checkpoint(folder / "best.pt").about
     where = shlex.quote(str(folder / "best.pt"))
     only = f" --classes {shlex.quote(','.join(about['classes']))}" if about["classes"] else ""
@@ -121,9 +132,17 @@ def _eval(args: argparse.Namespace) -> int:
     if args.out:
         check_can_create(Path(args.out))
     with arguments.output_folder(args.out, "eval") as out:
-        chosen = (args.on, args.device, args.classes, args.split, args.batch_size)
         with bar("batches") as on_progress:
-            result = evaluate_classifier(args.weights, args.data, *chosen, on_progress=on_progress)
+            result = evaluate_classifier(
+                args.weights,
+                args.data,
+                split=args.on,
+                device=args.device,
+                classes=args.classes,
+                shares=args.split,
+                batch_size=args.batch_size,
+                on_progress=on_progress,
+            )
         for note in result.notes:
             print(f"note: {note}")
         print(", ".join(f"{key} {value}" for key, value in result.settings.items()))
@@ -141,7 +160,7 @@ def _write_evaluation(result: ClassEvaluation, out: Path, font: Path | None) -> 
     text = json.dumps(result.to_json(), indent=1)
     write_atomically(out / "metrics.json", lambda part: part.write_text(text + "\n", encoding="utf-8"))
     confusion, names, examples = result.report.confusion, result.class_names, result.examples(_EXAMPLES)
-    write_atomically(out / "confusion.png", lambda part: plot_confusion(confusion, names, part, font=font))
+    write_atomically(out / "confusion.png", lambda part: plot_confusion(confusion, names, path=part, font=font))
     write_atomically(out / "examples.png", lambda part: draw_classifications(examples, part, font=font))
     print()
     print(
@@ -194,7 +213,7 @@ def _predict(args: argparse.Namespace) -> int:
         raise InputError(f"--out takes a file name that ends in .csv, got {args.out}")
     if args.out:
         check_can_create(args.out.parent)
-    classifier = Classifier(args.weights, args.device, args.batch_size)
+    classifier = Classifier(args.weights, args.device, batch_size=args.batch_size)
     if len(source) == 1 and args.out is None:
         print(classifier(source[0]))
         return 0
@@ -210,24 +229,24 @@ def _predict_many(classifier: Classifier, pictures: list[Path], out: Path) -> No
         for row in _each(classifier, pictures):
             rows.append(row)
     except KeyboardInterrupt:
-        told = _write_table(classifier, rows, out) if rows else "nothing is written"
+        told = _write_table(classifier, rows, out=out) if rows else "nothing is written"
         print(f"finished {len(rows):,} of {counted(len(pictures), 'image')}: {told}")
         raise
     if not rows:
         raise InputError(f"none of {counted(len(pictures), 'picture')} could be read")
-    told = _write_table(classifier, rows, out, skipped=len(pictures) - len(rows))
+    told = _write_table(classifier, rows, out=out, skipped=len(pictures) - len(rows))
     print(f"{counted(len(rows), 'picture')}: {told}")
 
 
 def _write_table(
-    classifier: Classifier, rows: Sequence[tuple[str, Classification]], out: Path, skipped: int = 0
+    classifier: Classifier, rows: Sequence[tuple[str, Classification]], *, out: Path, skipped: int = 0
 ) -> str:
     """Write the CSV file; return how many pictures of each class it holds, how many it lacks, and its name."""
     from yolo_lite.engine.classify import write_predictions
     from yolo_lite.files import make_folder, write_atomically
 
     make_folder(out.parent)
-    write_atomically(out, lambda part: write_predictions(part, rows, classifier.class_names))
+    write_atomically(out, lambda part: write_predictions(part, rows, class_names=classifier.class_names))
     counts = Counter(one.name for _, one in rows)
     told = ", ".join(f"{name} {counts[name]:,}" for name in classifier.class_names if name in counts)
     return f"{told}{f'; {skipped:,} skipped' if skipped else ''}; scores: {out}"
@@ -238,7 +257,7 @@ def _each(classifier: Classifier, pictures: list[Path]) -> Iterator[tuple[str, C
     from yolo_lite.data.images import read_image
 
     starts = range(0, len(pictures), classifier.batch_size)
-    for start in counting(starts, "batches", len(starts)):
+    for start in counting(starts, "batches", total=len(starts)):
         names: list[str] = []
         images: list[Any] = []
         for path in pictures[start : start + classifier.batch_size]:

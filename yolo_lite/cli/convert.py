@@ -44,10 +44,12 @@ def _convert_darknet(args: argparse.Namespace) -> int:
     """Write a network of Darknet (.cfg and .weights) as a checkpoint, for detect and eval, or with --until for training."""
     from yolo_lite.engine.darknet import convert_darknet
 
-    checkpoint = convert_darknet(args.cfg, args.weights, args.out, args.names, args.resize, args.until)
+    checkpoint = convert_darknet(
+        args.cfg, args.weights, out=args.out, names=args.names, resize=args.resize, until=args.until
+    )
     parameters = sum(tensor.numel() for name, tensor in checkpoint.weights.items() if name not in ("mean", "std"))
     height, width = checkpoint.config.input.image_size
-    classes = counted(len(checkpoint.class_names), "class", "classes")
+    classes = counted(len(checkpoint.class_names), "class", plural="classes")
     print(f"{args.out}: {checkpoint.config.name}, {counted(parameters, 'value')}, {height} x {width}, {classes}")
     if args.until is not None:
         print("Next:")
@@ -60,8 +62,8 @@ def _convert_nanodet(args: argparse.Namespace) -> int:
     from yolo_lite.engine.convert import convert_nanodet
 
     arguments.image_size([args.image_size])
-    checkpoint = convert_nanodet(args.param, args.bin, args.out, args.image_size, args.resize)
+    checkpoint = convert_nanodet(args.param, args.bin, out=args.out, image_size=args.image_size, resize=args.resize)
     parameters = sum(tensor.numel() for name, tensor in checkpoint.weights.items() if name not in ("mean", "std"))
-    classes = counted(len(checkpoint.class_names), "class", "classes")
+    classes = counted(len(checkpoint.class_names), "class", plural="classes")
     print(f"{args.out}: {checkpoint.config.name}, {counted(parameters, 'parameter')}, {classes}")
     return 0

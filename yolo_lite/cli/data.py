@@ -110,7 +110,7 @@ def _convert(args: argparse.Namespace) -> int:
 
     splits = read_splits(args.data)
     with bar("pictures") as on_progress:
-        notes = write_sets(splits, args.to, args.out, not args.copy, on_progress)
+        notes = write_sets(splits, args.to, out=args.out, link=not args.copy, on_progress=on_progress)
     _print_notes(splits)
     for note in notes:
         print(f"note: {note}")
@@ -149,9 +149,9 @@ def _check(args: argparse.Namespace) -> int:
     print(f"{counted(harmful, 'fault')} that {'harms' if harmful == 1 else 'harm'} training, {others}")
     if args.fix:
         with bar("pictures") as on_progress:
-            repaired = repair(args.data, args.fix, on_progress)
+            repaired = repair(args.data, args.fix, on_progress=on_progress)
         for split, count in repaired.items():
-            entries = counted(count, "entry", "entries")
+            entries = counted(count, "entry", plural="entries")
             print(f"{split}: {entries} (pictures, annotations, categories) left out or changed; written to {args.fix}")
         shared = sum(fault.harms and fault.kind.startswith(IN_BOTH) for fault in faults)
         if shared:
@@ -179,9 +179,11 @@ def _subset(args: argparse.Namespace) -> int:
     """Write a part of a data set as COCO JSON into a new folder; of COCO JSON every key of what is chosen stays."""
     from yolo_lite.data.subset import Choice, write_subset
 
-    choice = Choice(args.images, tuple(args.classes or ()), args.per_class, args.seed)
+    choice = Choice(args.images, tuple(args.classes or ()), per_class=args.per_class, seed=args.seed)
     with bar("pictures") as on_progress:
-        lines = write_subset(args.data, args.out, choice, args.split, not args.copy, on_progress)
+        lines = write_subset(
+            args.data, args.out, choice=choice, splits=args.split, link=not args.copy, on_progress=on_progress
+        )
     for line in lines:
         print(line)
     print(f"written: {args.out}")
@@ -213,7 +215,9 @@ def _stats(args: argparse.Namespace) -> int:
     centres = np.concatenate([stats.centres for stats in found.values()])
     arguments.note_missing_letters(names, args.font)
     make_folder(args.out.parent)
-    write_atomically(args.out, lambda part: plot_stats(counts, names, sides, centres, part, font=args.font))
+    write_atomically(
+        args.out, lambda part: plot_stats(counts, names, sides=sides, centres=centres, path=part, font=args.font)
+    )
     print(f"plot: {args.out}")
     return 0
 
@@ -223,7 +227,7 @@ def _sets(data: str, split: str | None, classes: Sequence[str] | None) -> dict[s
     from yolo_lite.data.discover import read_split, read_splits, select_classes
 
     if split:
-        return {split: read_split(data, split, classes)}
+        return {split: read_split(data, split, classes=classes)}
     sets = read_splits(data)
     return {name: select_classes(one, classes) for name, one in sets.items()} if classes else sets
 
@@ -273,7 +277,7 @@ def _show(args: argparse.Namespace) -> int:
     make_folder(args.out.parent)
     columns = math.ceil(math.sqrt(len(pictures)))
     arguments.note_missing_letters(data.class_names, args.font)
-    write_atomically(args.out, lambda part: draw_sheet(pictures, part, columns, font=args.font))
+    write_atomically(args.out, lambda part: draw_sheet(pictures, part, columns=columns, font=args.font))
     print(f"{len(pictures)} of {counted(len(order), 'picture')} of {args.split}: {args.out}")
     return 0
 
@@ -291,7 +295,7 @@ def _as_labelled(data: DetectionSet) -> Callable[[int], SheetPicture]:
             raise size_error(record, (image.shape[0], image.shape[1]))
         names = [data.class_names[label] for label in record.labels]
         texts = [f"{name} (crowd)" if crowd else name for name, crowd in zip(names, record.crowd)]
-        return SheetPicture(image, record.boxes, record.labels.tolist(), texts)
+        return SheetPicture(image, record.boxes, labels=record.labels.tolist(), texts=texts)
 
     return make
 
@@ -316,10 +320,10 @@ def _augmented(args: argparse.Namespace) -> tuple[DetectionSet, Callable[[int], 
     size = arguments.image_size(args.image_size)
     if size:
         settings["input.image_size"] = list(size)
-    run = plan(args.data, args.weights, args.config, settings)
+    run = plan(args.data, args.weights, config=args.config, settings=settings)
     check_image_size(run.config.input.image_size)
     data, _, _ = read_train_and_val(run.data, seed=run.config.train.seed)  # without those that are set aside
-    dataset = training_inputs(run.config, data, torch.device("cpu"))
+    dataset = training_inputs(run.config, data, device=torch.device("cpu"))
     assert dataset.augmenter
     print(f"as training from {run.weights or 'scratch'} sees them; augmentation: {dataset.augmenter.describe()}")
 
@@ -327,7 +331,7 @@ def _augmented(args: argparse.Namespace) -> tuple[DetectionSet, Callable[[int], 
         sample = dataset[0, index]
         labels = sample.labels.tolist()
         texts = [data.class_names[label] for label in labels]
-        return SheetPicture(sample.image.permute(1, 2, 0).numpy(), sample.boxes.numpy(), labels, texts)
+        return SheetPicture(sample.image.permute(1, 2, 0).numpy(), sample.boxes.numpy(), labels=labels, texts=texts)
 
     return data, make
 

@@ -57,12 +57,12 @@ def _detect(args: argparse.Namespace) -> int:
     detector = Detector(
         args.weights or DEFAULT_WEIGHTS,
         args.device,
-        arguments.image_size(args.image_size),
-        args.score_threshold,
-        args.iou_threshold,
-        args.max_detections,
-        args.classes,
-        args.batch_size,
+        image_size=arguments.image_size(args.image_size),
+        score_threshold=args.score_threshold,
+        iou_threshold=args.iou_threshold,
+        max_detections=args.max_detections,
+        classes=args.classes,
+        batch_size=args.batch_size,
     )
     arguments.note_missing_letters(args.classes or detector.class_names, args.font)
     show = _window(hold=not isinstance(source, Video)) if args.show else None
@@ -72,21 +72,21 @@ def _detect(args: argparse.Namespace) -> int:
             with rows or nullcontext():
                 if isinstance(source, Video):
                     target = out / file_name(source.path.stem, f".{args.video_format}")
-                    return _detect_in_video(detector, source, target, rows, show, args.font)
-                return _detect_in_pictures(detector, source, out, rows, show, args.font)
+                    return _detect_in_video(detector, source, target=target, rows=rows, show=show, font=args.font)
+                return _detect_in_pictures(detector, source, out=out, rows=rows, show=show, font=args.font)
         finally:
             if rows and rows.kept:
                 print(f"rows: {args.save_json}")
 
 
 def _detect_in_pictures(
-    detector: Detector, pictures: list[Path], out: Path, rows: Any, show: Show | None, font: Path | None
+    detector: Detector, pictures: list[Path], *, out: Path, rows: Any, show: Show | None, font: Path | None
 ) -> int:
     from yolo_lite.engine.detect import detect_pictures
 
     tally = _Tally(out)
     try:
-        for result in detect_pictures(detector, pictures, out, rows, show, font=font):
+        for result in detect_pictures(detector, pictures, out=out, json_file=rows, show=show, font=font):
             if result.detections is None and result.error:
                 if len(pictures) == 1:
                     raise result.error
@@ -135,7 +135,7 @@ class _Tally:
 
 
 def _detect_in_video(
-    detector: Detector, video: Any, target: Path, rows: Any, show: Show | None, font: Path | None
+    detector: Detector, video: Any, *, target: Path, rows: Any, show: Show | None, font: Path | None
 ) -> int:
     from yolo_lite.data.sources import EndsEarlyError
     from yolo_lite.engine.detect import detect_video
@@ -143,10 +143,10 @@ def _detect_in_video(
     found: Counter[str] = Counter()
     frames, name, annotated = 0, video.path.name, f"annotated: {target}"
     early: InputError | None = None
-    results = detect_video(detector, video, target, rows, show, font=font)
+    results = detect_video(detector, video, target=target, json_file=rows, show=show, font=font)
     try:
         with closing(results):
-            for detections in counting(results, "frames", video.frames, name):
+            for detections in counting(results, "frames", total=video.frames, title=name):
                 frames += 1
                 found.update(detections.names)
     except EndsEarlyError as error:

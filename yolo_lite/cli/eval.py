@@ -73,8 +73,15 @@ def _score_file(args: argparse.Namespace, json_file: JsonRows | None) -> Evaluat
     from yolo_lite.engine.evaluate import evaluate_detections
 
     with bar("resamples") as on_resample:
-        chosen = (args.split, args.classes, args.difficult, args.bootstrap, on_resample)
-        result = evaluate_detections(args.detections, args.data, *chosen)
+        result = evaluate_detections(
+            args.detections,
+            args.data,
+            split=args.split,
+            classes=args.classes,
+            difficult=args.difficult,
+            resamples=args.bootstrap,
+            on_resample=on_resample,
+        )
     if json_file:
         json_file.write(result.rows)
     return result
@@ -85,7 +92,9 @@ def _score_weights(args: argparse.Namespace, json_file: JsonRows | None) -> Eval
     from yolo_lite.engine.evaluate import EvaluationSettings, evaluate
     from yolo_lite.engine.weights import DEFAULT_WEIGHTS
 
-    settings = EvaluationSettings(args.score_threshold, args.iou_threshold, args.max_detections, args.batch_size)
+    settings = EvaluationSettings(
+        args.score_threshold, args.iou_threshold, max_detections=args.max_detections, batch_size=args.batch_size
+    )
     size = arguments.image_size(args.image_size)
     images = (0, 0)
 
@@ -97,8 +106,20 @@ def _score_weights(args: argparse.Namespace, json_file: JsonRows | None) -> Eval
 
     try:
         with bar("batches") as on_progress, bar("resamples") as on_resample:
-            how = (size, args.device, args.classes, settings, on_progress, args.difficult, args.bootstrap, on_resample)
-            return evaluate(args.weights or DEFAULT_WEIGHTS, args.data, args.split, *how, on_rows)
+            return evaluate(
+                args.weights or DEFAULT_WEIGHTS,
+                args.data,
+                split=args.split,
+                image_size=size,
+                device=args.device,
+                classes=args.classes,
+                settings=settings,
+                on_progress=on_progress,
+                difficult=args.difficult,
+                resamples=args.bootstrap,
+                on_resample=on_resample,
+                on_rows=on_rows,
+            )
     except KeyboardInterrupt:
         done, total = images
         kept = f"; rows: {args.save_json}{', incomplete' if done < total else ''}" if json_file else ""

@@ -84,7 +84,7 @@ def _model(args: argparse.Namespace) -> int:
     detector = config.classifier.model == "none"
     size = arguments.image_size(args.image_size, detector=detector) or config.input.image_size
     try:
-        reports = summarise(model, config.input.channels, size)
+        reports = summarise(model, config.input.channels, input_hw=size)
     except (RuntimeError, ValueError) as error:
         if is_memory_full(error):
             raise
@@ -100,7 +100,7 @@ def _model(args: argparse.Namespace) -> int:
     flops = told_flops(sum(report.flops for report in reports))
     print(f"{counted(total, 'parameter')}, {flops} (two for each multiply-add of convolutions and dense layers)")
     if args.data:
-        _print_fit(model, config, size, args.data)
+        _print_fit(model, config, size=size, data=args.data)
     return 0
 
 
@@ -130,7 +130,7 @@ def _field(fields: tuple[Field, Field] | None) -> tuple[str, str]:
     return (y if y == x else f"{y}x{x}"), f"{fields[0].jump:g}"
 
 
-def _print_fit(model: nn.Module, config: Config, size: tuple[int, int], data: str) -> None:
+def _print_fit(model: nn.Module, config: Config, *, size: tuple[int, int], data: str) -> None:
     import torch
 
     from yolo_lite.data.discover import read_train_and_val
@@ -144,10 +144,10 @@ def _print_fit(model: nn.Module, config: Config, size: tuple[int, int], data: st
     with torch.inference_mode():
         raw = model.eval()(torch.zeros(1, 3, *size, dtype=torch.uint8))
     strides = sorted({int(stride) for stride in raw.strides.tolist()})
-    fit = grid_fit(train, size, config.input.resize, raw.points.numpy(), strides)
+    fit = grid_fit(train, size, resize=config.input.resize, points=raw.points.numpy(), strides=strides)
     print()
     print(
-        f"{counted(fit.boxes, 'box', 'boxes')} of {data} at {size[0]} x {size[1]}; "
+        f"{counted(fit.boxes, 'box', plural='boxes')} of {data} at {size[0]} x {size[1]}; "
         f"grids with cells of {', '.join(map(str, strides))} pixels"
     )
     edges = [0, *strides, *(2 * strides[-1] * 2**i for i in range(3)), float("inf")]
@@ -159,7 +159,7 @@ def _print_fit(model: nn.Module, config: Config, size: tuple[int, int], data: st
     if fit.below_cell:
         print(f"{fit.below_cell:.0%} of your boxes have a side smaller than one cell at {size[0]} x {size[1]}")
     if isinstance(model.head, GridHead | DenseGridHead):  # whose cells answer for the centres in them
-        lost = crowded_out(train, size, config.input.resize, strides[0])
+        lost = crowded_out(train, size, resize=config.input.resize, stride=strides[0])
         if lost:
             print(
                 f"warning: {lost / fit.boxes:.1%} of your boxes ({lost:,}) share their cell with a larger one, and a cell "
@@ -181,7 +181,7 @@ def _filters(args: argparse.Namespace) -> int:
     image = read_image(args.image or sample_picture())
     made = filter_picture(image)
     make_folder(args.out.parent)
-    write_atomically(args.out, lambda part: draw_filters(image, made, part))
+    write_atomically(args.out, lambda part: draw_filters(image, made, path=part))
     print(f"{counted(len(made), 'kernel')} and what they make: {args.out}")
     return 0
 
@@ -201,10 +201,10 @@ def _activations(args: argparse.Namespace) -> int:
     model, config, _ = _build(args)
     shape = config.input
     image = read_image(args.image or sample_picture(), shape.max_16bit)
-    pixels = to_input(image, shape.image_size, shape.channels, shape.resize)
-    found = activations(model.eval(), torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0), args.layer)
+    pixels = to_input(image, shape.image_size, channels=shape.channels, resize=shape.resize)
+    found = activations(model.eval(), torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0), layer=args.layer)
     make_folder(args.out.parent)
-    write_atomically(args.out, lambda part: draw_maps(found.layer, found.maps, found.kernels, part))
+    write_atomically(args.out, lambda part: draw_maps(found.layer, found.maps, kernels=found.kernels, path=part))
     print(
         f"{found.layer}: {counted(found.maps.shape[0], 'map')} of {found.maps.shape[1]} x {found.maps.shape[2]}: {args.out}"
     )
@@ -226,10 +226,12 @@ def _cam(args: argparse.Namespace) -> int:
     _check_png(args.out, args.image)
     image = args.image or sample_picture()
     with torch.enable_grad():
-        seen = look(args.weights, image, args.name, _box(args.box) if args.box else None, args.layer)
+        seen = look(args.weights, image, name=args.name, box=_box(args.box) if args.box else None, layer=args.layer)
     make_folder(args.out.parent)
     title = f"what speaks for {seen.said}"
-    write_atomically(args.out, lambda part: draw_attention(seen.pixels, seen.attention, seen.box, title, part))
+    write_atomically(
+        args.out, lambda part: draw_attention(seen.pixels, seen.attention, box=seen.box, title=title, path=part)
+    )
     print(f"{seen.said}, layer {seen.layer}, maps of {' x '.join(map(str, seen.attention.shape))}: {args.out}")
     if not seen.attention.any():
         print("nothing in these maps speaks for it; try another --layer")
@@ -248,15 +250,15 @@ def _grid(args: argparse.Namespace) -> int:
     _check_png(args.out, args.image)
     size = arguments.image_size(args.image_size)
     detector = Detector(
-        args.weights, "cpu", size, score_threshold=args.score_threshold, iou_threshold=args.iou_threshold
+        args.weights, "cpu", image_size=size, score_threshold=args.score_threshold, iou_threshold=args.iou_threshold
     )
     pixels, grids = detector.grids(args.image or sample_picture())
     make_folder(args.out.parent)
-    write_atomically(args.out, lambda part: draw_grids(pixels, grids, part))
+    write_atomically(args.out, lambda part: draw_grids(pixels, grids, path=part))
     for one in grids:
         rows, columns = one.labels.shape
         print(
-            f"{rows} x {columns} cells of {one.stride} pixels: {counted(len(one.before), 'box', 'boxes')} before suppression, "
+            f"{rows} x {columns} cells of {one.stride} pixels: {counted(len(one.before), 'box', plural='boxes')} before suppression, "
             f"{len(one.after)} after, in {counted(int(one.responsible.sum()), 'cell')}"
         )
     print(f"drawn: {args.out}")

@@ -60,13 +60,23 @@ def _train(args: argparse.Namespace) -> int:
     from yolo_lite.engine.train import train
 
     def start(listener: Listener) -> Path:
-        fraction = 1.0 if args.fraction is None else args.fraction
-        chosen = (args.weights, args.config, run_settings(args), args.classes, fraction)
-        how: dict[str, Any] = {"difficult": args.difficult, "minutes": run_minutes(args), "preflight": args.preflight}
-        how["unlabelled"] = args.unlabelled
-        return train(args.data, *chosen, args.out, args.device, listener, **how)
+        return train(
+            args.data,
+            args.weights,
+            config=args.config,
+            settings=run_settings(args),
+            classes=args.classes,
+            fraction=1.0 if args.fraction is None else args.fraction,
+            out=args.out,
+            device=args.device,
+            listener=listener,
+            difficult=args.difficult,
+            minutes=run_minutes(args),
+            preflight=args.preflight,
+            unlabelled=args.unlabelled,
+        )
 
-    folder = train_or_resume(args, "train", start)
+    folder = train_or_resume(args, "train", start=start)
     best = load_checkpoint(folder / "best.pt")
     where = shlex.quote(str(folder / "best.pt"))
     only = f" --classes {shlex.quote(','.join(best.about['classes']))}" if best.about["classes"] else ""
@@ -78,7 +88,7 @@ def _train(args: argparse.Namespace) -> int:
     return 0
 
 
-def train_or_resume(args: argparse.Namespace, command: str, start: Callable[[Listener], Path]) -> Path:
+def train_or_resume(args: argparse.Namespace, command: str, *, start: Callable[[Listener], Path]) -> Path:
     """Show the progress of a new run, or with --resume of one that goes on; return its folder.
 
     Args:
@@ -99,7 +109,7 @@ def train_or_resume(args: argparse.Namespace, command: str, start: Callable[[Lis
         raise InputError(f"{command} needs --data: a folder of labelled pictures or a YAML file (or --resume)")
     finished: list[float] = []
     with _train_progress(finished) as (say, on_step, on_epoch), bar("pictures") as on_picture:
-        listener = Listener(say, on_step, on_epoch, on_picture)
+        listener = Listener(say, on_step, on_epoch=on_epoch, on_picture=on_picture)
         try:
             return _resume(args, listener) if args.resume else start(listener)
         except KeyboardInterrupt:
@@ -115,7 +125,7 @@ def _resume(args: argparse.Namespace, listener: Listener) -> Path:
 
     workers: Any = run_settings(args).get("train.workers")
     more = getattr(args, "unlabelled", None)
-    return resume(args.out, args.device, listener, data=args.data, unlabelled=more, workers=workers)
+    return resume(args.out, args.device, listener=listener, data=args.data, unlabelled=more, workers=workers)
 
 
 def _check_resumed(args: argparse.Namespace, run: Run, *, detector: bool) -> None:
@@ -208,7 +218,7 @@ def steps_bar() -> Iterator[Callable[[StepReport], None]]:
             bars.append(Progress("steps", report.steps * report.epochs, done=done - 1))
         losses = " ".join(f"{name} {value:.3f}" for name, value in report.losses.items())
         title, rate = f"epoch {report.epoch + 1}/{report.epochs}", f"{report.images_per_second:.0f} images/s"
-        bars[0].update(done, title, f"{losses}, {rate}")
+        bars[0].update(done, title, details=f"{losses}, {rate}")
 
     try:
         yield on_step

@@ -60,12 +60,24 @@ def _tune(args: argparse.Namespace) -> int:
 
     settings = run_settings(args, detector=args.task == "detect")
     out = args.out or Path("runs") / f"tune-{args.task}"
-    device, given = args.device, (args.config, args.weights, settings, args.time)
     make_folder(out)
     try:
         busy = "a search that still runs writes to it; wait for its end, or choose another --out"
-        with locked(out, busy, print), steps_bar() as on_step:
-            result = tune(args.task, args.data, args.trials, out, *given, device, print, on_trial, on_step=on_step)
+        with locked(out, busy, say=print), steps_bar() as on_step:
+            result = tune(
+                args.task,
+                args.data,
+                trials=args.trials,
+                out=out,
+                model=args.config,
+                weights=args.weights,
+                settings=settings,
+                minutes=args.time,
+                device=args.device,
+                say=print,
+                on_trial=on_trial,
+                on_step=on_step,
+            )
     finally:
         with suppress(OSError):  # what is not empty stays
             out.rmdir()

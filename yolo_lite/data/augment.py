@@ -35,7 +35,7 @@ class Augmenter:
         colour: change the colours as well; not where the device that trains does so (data/colour.py).
     """
 
-    def __init__(self, config: AugmentConfig, input_hw: tuple[int, int], resize: str, colour: bool = True) -> None:
+    def __init__(self, config: AugmentConfig, input_hw: tuple[int, int], *, resize: str, colour: bool = True) -> None:
         self.config, self.input_hw, self.resize, self.colour = config, input_hw, resize, colour
         low, high = config.scale
         fine = max(low, min(_FINE_SCALE[0], high)), min(high, max(_FINE_SCALE[1], low))
@@ -69,11 +69,15 @@ class Augmenter:
         if strong and generator.random() < self.config.mosaic:
             others = generator.integers(0, total, 3).tolist()
             sample = mosaic(
-                [load(i) for i in (index, *others)], self.input_hw, self.config.scale, generator, self.resize
+                [load(i) for i in (index, *others)],
+                self.input_hw,
+                scale=self.config.scale,
+                generator=generator,
+                resize=self.resize,
             )
             pipeline = self._after_mosaic
         else:
-            sample = fit(load(index), self.input_hw, self.resize)
+            sample = fit(load(index), self.input_hw, resize=self.resize)
             pipeline = self._strong if strong else self._fine
         if pipeline is None:
             return sample
@@ -82,8 +86,8 @@ class Augmenter:
         return Labelled(
             result["image"],
             np.asarray(result["bboxes"], np.float32).reshape(-1, 4),
-            np.asarray(result["labels"], np.int64).reshape(-1),
-            sample.unlabelled,
+            labels=np.asarray(result["labels"], np.int64).reshape(-1),
+            unlabelled=sample.unlabelled,
         )
 
     def describe(self) -> str:
@@ -146,6 +150,7 @@ class ClassAugmenter:
 def mosaic(
     samples: list[Labelled],
     input_hw: tuple[int, int],
+    *,
     scale: tuple[float, float],
     generator: np.random.Generator,
     resize: str = "letterbox",
@@ -163,7 +168,7 @@ def mosaic(
     quarters = ((0, 0, x, y), (x, 0, width, y), (0, y, x, height), (x, y, width, height))
     for sample, (left, top, right, bottom) in zip(samples, quarters):
         room_hw, touches = (bottom - top, right - left), (left == 0, top == 0)
-        tile = _scaled(sample, input_hw, resize, generator.uniform(*scale), room_hw, touches)
+        tile = _scaled(sample, input_hw, resize=resize, factor=generator.uniform(*scale), room_hw=room_hw, ends=touches)
         h, w = tile.image.shape[:2]
         dx = right - w if left == 0 else left  # of the tile's upper left corner on the canvas
         dy = bottom - h if top == 0 else top
@@ -175,12 +180,13 @@ def mosaic(
         all_boxes.append(clipped[keep])
         all_labels.append(sample.labels[keep])
     unlabelled = tuple(sorted({label for sample in samples for label in sample.unlabelled}))
-    return Labelled(canvas, np.concatenate(all_boxes), np.concatenate(all_labels), unlabelled)
+    return Labelled(canvas, np.concatenate(all_boxes), labels=np.concatenate(all_labels), unlabelled=unlabelled)
 
 
 def _scaled(
     sample: Labelled,
     input_hw: tuple[int, int],
+    *,
     resize: str,
     factor: float,
     room_hw: tuple[int, int],
@@ -192,11 +198,11 @@ def _scaled(
     picture, and the factor is adjusted by less than half a pixel at the far side of the room; the boxes follow it.
     """
     hw = sample.image.shape[:2]
-    full = [max(1, round(side * factor)) for side in Letterbox.fit(hw, input_hw, resize).content_hw]
+    full = [max(1, round(side * factor)) for side in Letterbox.fit(hw, input_hw, resize=resize).content_hw]
     kept = [min(old, math.ceil(room * old / new)) for old, new, room in zip(hw, full, room_hw)]
     height, width = (max(1, round(part * new / old)) for part, new, old in zip(kept, full, hw))
     x, y = (old - part if end else 0 for old, part, end in zip(hw[::-1], kept[::-1], ends))
-    mapping = Letterbox((kept[0], kept[1]), (height, width), (height, width), (0, 0))
+    mapping = Letterbox((kept[0], kept[1]), (height, width), content_hw=(height, width), offset_xy=(0, 0))
     boxes = mapping.boxes_to_input(sample.boxes - np.array([x, y, x, y]))
     return Labelled(mapping.apply(sample.image[y : y + kept[0], x : x + kept[1]]), boxes, sample.labels)
 

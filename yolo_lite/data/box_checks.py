@@ -45,7 +45,7 @@ def box_faults(split: str, data: DetectionSet) -> Iterator[Fault]:
                 size = f"{box[2] - box[0]:.3g} x {box[3] - box[1]:.3g}"
                 kind, what, harms = "tiny", f"is tiny: {size} pixels, in {record.path.name}", False
             if kind:
-                yield Fault(split, record.place(index), what, harms, kind, total)
+                yield Fault(split, record.place(index), what=what, harms=harms, kind=kind, of=total)
             seen.setdefault(key, index)
 
 
@@ -81,7 +81,7 @@ def many_leave(data: DetectionSet) -> str:
     places = ((record, index) for record in data.records for index in range(len(record.boxes)))
     record, index = next(place for place, out in zip(places, leaving) if out)
     return (
-        f"{leaving.sum():,} of its {counted(len(boxes), 'box', 'boxes')} leave their picture by more than rounding, the first: "
+        f"{leaving.sum():,} of its {counted(len(boxes), 'box', plural='boxes')} leave their picture by more than rounding, the first: "
         f"{record.place(index)}"
     )
 
@@ -111,7 +111,7 @@ def _shares(boxes: npt.NDArray[np.float64], sizes_wh: npt.NDArray[np.float64]) -
     if boxes.max() > _SHARES or np.median(sizes_wh) <= _SMALL:
         return ""
     return (
-        f"no coordinate of its {counted(len(boxes), 'box', 'boxes')} is larger than {max(1.0, boxes.max()):.3g}: they look "
+        f"no coordinate of its {counted(len(boxes), 'box', plural='boxes')} is larger than {max(1.0, boxes.max()):.3g}: they look "
         "like shares of the picture where pixels are expected"
     )
 
@@ -128,7 +128,7 @@ def _corners(boxes: npt.NDArray[np.float64], sizes_wh: npt.NDArray[np.float64], 
         return ""
     expected = "centre, width and height are" if layout == ".txt" else "x, y, width, height are"
     return (
-        f"{leaving.sum():,} of its {counted(len(boxes), 'box', 'boxes')} leave their picture by more than rounding: they "
+        f"{leaving.sum():,} of its {counted(len(boxes), 'box', plural='boxes')} leave their picture by more than rounding: they "
         f"look like x1, y1, x2, y2 where {expected} expected"
     )
 

@@ -53,6 +53,7 @@ class KeptPictures:
 def keep_pictures(
     decode: Callable[[int], Image],
     sizes: Sequence[tuple[int, int]],
+    *,
     choice: str,
     say: Callable[[str], None],
     on_picture: Callable[[int, int], None] = lambda done, total: None,
@@ -71,7 +72,7 @@ def keep_pictures(
             picture in the order of positions.
     """
     need = sum(height * width * 3 for height, width in sizes)
-    if not may_keep(choice, len(sizes), need, say):
+    if not may_keep(choice, len(sizes), need=need, say=say):
         return None
     say(f"pictures kept in memory: {len(sizes):,}, {_in_gb(need)}")
     kept = KeptPictures(sizes)
@@ -82,7 +83,7 @@ def keep_pictures(
     return kept
 
 
-def may_keep(choice: str, count: int, need: int, say: Callable[[str], None]) -> bool:
+def may_keep(choice: str, count: int, *, need: int, say: Callable[[str], None]) -> bool:
     """Decide whether `count` pictures of `need` bytes are kept; arguments and errors otherwise as of keep_pictures."""
     if choice not in CHOICES:
         raise InputError(f"train.cache must be one of {', '.join(CHOICES)}, got {choice!r}")

@@ -53,6 +53,7 @@ class ClassDataset(Dataset[ClassSample]):
         self,
         records: Sequence[ClassRecord],
         input_hw: tuple[int, int],
+        *,
         channels: int,
         resize: str,
         augmenter: ClassAugmenter | None = None,
@@ -67,7 +68,7 @@ class ClassDataset(Dataset[ClassSample]):
         self.augmenter, self.strong_epochs, self.seed = augmenter, strong_epochs, seed
         self.kept: npt.NDArray[np.uint8] | None = None
         need = len(records) * channels * input_hw[0] * input_hw[1]
-        if may_keep(cache, len(records), need, lambda line: None) and (cache == "ram" or need <= CACHE_LIMIT):
+        if may_keep(cache, len(records), need=need, say=lambda line: None) and (cache == "ram" or need <= CACHE_LIMIT):
             self.kept = self._keep(on_picture)
 
     def __len__(self) -> int:
@@ -84,7 +85,9 @@ class ClassDataset(Dataset[ClassSample]):
 
     def load(self, index: int) -> npt.NDArray[np.uint8]:
         """Return a picture at the size of the input, uint8 [H, W, channels]."""
-        return to_input(read_record(self.records[index], self.max_16bit), self.input_hw, self.channels, self.resize)
+        return to_input(
+            read_record(self.records[index], self.max_16bit), self.input_hw, channels=self.channels, resize=self.resize
+        )
 
     def _keep(self, on_picture: Callable[[int, int], None]) -> npt.NDArray[np.uint8]:
         """Return all pictures at the size of the input; files are read by several threads, and once for all their parts."""
@@ -101,7 +104,7 @@ class ClassDataset(Dataset[ClassSample]):
                 record = self.records[index]
                 if image is None or not isinstance(record.content, Path):
                     image = _decode(record, self.max_16bit)
-                kept[index] = to_input(_cut(record, image), self.input_hw, self.channels, self.resize)
+                kept[index] = to_input(_cut(record, image), self.input_hw, channels=self.channels, resize=self.resize)
             return len(group)
 
         groups = [list(group) for _, group in itertools.groupby(range(total), kind)]
@@ -126,7 +129,7 @@ def _decode(record: ClassRecord, max_16bit: int) -> Image:
     if isinstance(content, Path):
         return read_image(content, max_16bit)
     if isinstance(content, bytes):
-        return decode_image(content, record.name, max_16bit)
+        return decode_image(content, record.name, max_16bit=max_16bit)
     return np.repeat(content[..., None], 3, -1) if content.ndim == 2 else content
 
 
@@ -140,11 +143,11 @@ def _cut(record: ClassRecord, image: Image) -> Image:
     return part
 
 
-def to_input(image: Image, input_hw: tuple[int, int], channels: int, resize: str) -> npt.NDArray[np.uint8]:
+def to_input(image: Image, input_hw: tuple[int, int], *, channels: int, resize: str) -> npt.NDArray[np.uint8]:
     """Bring a picture, uint8 [H, W, 3] RGB, to the network's input, uint8 [H, W, channels]; one channel is its grey."""
     import cv2
 
-    fitted = Letterbox.fit((image.shape[0], image.shape[1]), input_hw, resize).apply(image)
+    fitted = Letterbox.fit((image.shape[0], image.shape[1]), input_hw, resize=resize).apply(image)
     return cv2.cvtColor(fitted, cv2.COLOR_RGB2GRAY)[..., None] if channels == 1 else fitted
 
 

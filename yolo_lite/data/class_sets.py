@@ -62,7 +62,7 @@ _CIFAR_BYTES = 1 + 3 * 32 * 32
 
 
 def read_class_splits(
-    data: str | Path, shares: str = DEFAULT_SHARES, seed: int = 0, *, unread: Collection[str] = ()
+    data: str | Path, shares: str = DEFAULT_SHARES, *, seed: int = 0, unread: Collection[str] = ()
 ) -> tuple[Splits, list[str]]:
     """Read every split that the data has.
 
@@ -82,19 +82,20 @@ def read_class_splits(
     if not path.exists():
         raise InputError(f"{path} does not exist; --data takes a folder, a tar file or a YAML file")
     if path.suffix in (".yaml", ".yml") and "names" not in read_yaml(path):
-        return _joined(path, shares, seed, unread)
+        return _joined(path, shares, seed=seed, unread=unread)
     if path.suffix in (".yaml", ".yml", ".json") or (path.is_dir() and is_detection_set(path)):
         return _crops(path, unread)
     files, folders = _tree(path)
     splits = _idx_splits(path, files) or _cifar_splits(path, files)
     if splits:
         return splits, []
-    return _folder_splits(path, files, folders, shares, seed)
+    return _folder_splits(path, files, folders=folders, shares=shares, seed=seed)
 
 
 def read_classes_to_train(
     data: str | Path,
     classes: Sequence[str] | None = None,
+    *,
     fraction: float = 1.0,
     per_class: int = 0,
     shares: str = DEFAULT_SHARES,
@@ -112,9 +113,9 @@ def read_classes_to_train(
         raise InputError(f"--fraction must be above 0 and at most 1, got {fraction}")
     if per_class < 0:
         raise InputError(f"--per-class must be at least 1, or 0 for all, got {per_class}")
-    splits, notes = read_class_splits(data, shares, seed, unread=("test",))
+    splits, notes = read_class_splits(data, shares, seed=seed, unread=("test",))
     if "train" not in splits:
-        splits, _ = read_class_splits(data, shares, seed)
+        splits, _ = read_class_splits(data, shares, seed=seed)
         raise InputError(f"{data} has no training split; found {', '.join(splits) or 'none'}")
     train = select_classes(splits["train"], classes) if classes else splits["train"]
     _check_classes(train)
@@ -125,7 +126,7 @@ def read_classes_to_train(
         aside = counted(len(val.records), "training picture")
         notes.append(f"val: no such split, so {aside} {are(len(val.records))} set aside by seed {seed}")
     if fraction < 1 or per_class:
-        train = _part(train, fraction, per_class, seed)
+        train = _part(train, fraction, per_class=per_class, seed=seed)
         notes.append(f"train: a part is drawn by seed {seed}")
     if not val.records:
         raise InputError(f"{val.source}: no picture of the classes {some(train.class_names)} to validate on")
@@ -135,6 +136,7 @@ def read_classes_to_train(
 def read_classes_to_score(
     data: str | Path,
     split: str | None = None,
+    *,
     classes: Sequence[str] | None = None,
     shares: str = DEFAULT_SHARES,
     seed: int = 0,
@@ -146,7 +148,7 @@ def read_classes_to_score(
     """
     wanted, split = split, canonical_split(split) if split else None
     unread = () if split in (None, "test") else ("test",)
-    splits, notes = read_class_splits(data, shares, seed, unread=unread)
+    splits, notes = read_class_splits(data, shares, seed=seed, unread=unread)
     splits = {name: dataclasses.replace(one, notes=tuple(notes)) for name, one in splits.items()}
     if "val" not in splits and "train" in splits and (split == "val" or (split is None and "test" not in splits)):
         return "val", _hold_out(splits["train"], classes, seed)[1]
@@ -170,7 +172,7 @@ def select_classes(data: ClassificationSet, classes: Sequence[str]) -> Classific
     return align_classes(data, classes, strict=False)
 
 
-def align_classes(data: ClassificationSet, class_names: Sequence[str], strict: bool = True) -> ClassificationSet:
+def align_classes(data: ClassificationSet, class_names: Sequence[str], *, strict: bool = True) -> ClassificationSet:
     """Renumber labels to `class_names`, matched by name.
 
     Raises:
@@ -190,13 +192,13 @@ def align_classes(data: ClassificationSet, class_names: Sequence[str], strict: b
         for record in data.records
         if data.class_names[record.label] in new
     )
-    return ClassificationSet(records, tuple(class_names), data.source, data.notes)
+    return ClassificationSet(records, tuple(class_names), source=data.source, notes=data.notes)
 
 
 def crop_records(data: DetectionSet) -> tuple[ClassRecord, ...]:
     """Return a record for each box of a detection set, but crowds and those with a side under MIN_CROP pixels."""
     return tuple(
-        ClassRecord(f"{record.path} at {_rounded(box)}", record.path, int(label), _sides(box))
+        ClassRecord(f"{record.path} at {_rounded(box)}", record.path, label=int(label), box=_sides(box))
         for record in data.records
         for box, label, crowd in zip(record.boxes, record.labels, record.crowd)
         if not crowd and min(box[2] - box[0], box[3] - box[1]) >= MIN_CROP
@@ -204,7 +206,7 @@ def crop_records(data: DetectionSet) -> tuple[ClassRecord, ...]:
 
 
 def read_crops_to_train(
-    data: str | Path, classes: Sequence[str] | None, fraction: float, seed: int, difficult: bool
+    data: str | Path, classes: Sequence[str] | None, *, fraction: float, seed: int, difficult: bool
 ) -> tuple[ClassificationSet, ClassificationSet, list[str]]:
     """Read what a detector is to be trained on as pictures to classify: its objects, cut out, and pieces of background.
 
@@ -218,8 +220,8 @@ def read_crops_to_train(
         InputError: where all objects are too small to be cut out.
     """
     sets = []
-    for split in read_train_and_val(data, classes, fraction, seed, difficult)[:2]:
-        background = background_records(split, len(split.class_names), seed)
+    for split in read_train_and_val(data, classes, fraction=fraction, seed=seed, difficult=difficult)[:2]:
+        background = background_records(split, len(split.class_names), seed=seed)
         names = (*split.class_names, BACKGROUND)
         sets.append(ClassificationSet((*crop_records(split), *background), names, split.source))
     train, val = sets[0], sets[1] if sets[1].records else sets[0]
@@ -231,7 +233,7 @@ def read_crops_to_train(
     return train, val, [f"objects cut out, and background: {train.summary()}; to validate: {val.summary()}"]
 
 
-def background_records(data: DetectionSet, label: int, seed: int) -> tuple[ClassRecord, ...]:
+def background_records(data: DetectionSet, label: int, *, seed: int) -> tuple[ClassRecord, ...]:
     """Return parts of the pictures of a detection set in which there is no object, about as many as there are objects.
 
     Each has the shape of an object of the whole set, brought to half to one and a half of its size, at a place where no box,
@@ -252,7 +254,7 @@ def background_records(data: DetectionSet, label: int, seed: int) -> tuple[Class
             box = np.concatenate([corner, corner + size])
             if min(size) < MIN_CROP or _covered(box, record.boxes) > MOST_COVERED:
                 continue
-            found.append(ClassRecord(f"{record.path} at {_rounded(box)}", record.path, label, _sides(box)))
+            found.append(ClassRecord(f"{record.path} at {_rounded(box)}", record.path, label=label, box=_sides(box)))
             wanted -= 1
             if not wanted:
                 break
@@ -362,7 +364,7 @@ def _check_member(member: tarfile.TarInfo, path: Path) -> None:
 
 
 def _folder_splits(
-    path: Path, files: Mapping[PurePosixPath, Content], folders: Iterable[PurePosixPath], shares: str, seed: int
+    path: Path, files: Mapping[PurePosixPath, Content], *, folders: Iterable[PurePosixPath], shares: str, seed: int
 ) -> tuple[Splits, list[str]]:
     pictures = {name: content for name, content in files.items() if _is_picture(name, content)}
     others = [name for name in files if name not in pictures and name.suffix.lower() not in DATA_SUFFIXES]
@@ -378,7 +380,7 @@ def _folder_splits(
         )
     named = {canonical_split(top) for top in tops}
     if "train" not in named and not named <= set(SPLITS):
-        whole = _by_class(path, parts, directories, 0)
+        whole = _by_class(path, parts, folders=directories, depth=0)
         _check_classes(whole)
         names = SPLITS[: len(parse_shares(shares))]
         order = np.random.default_rng([seed, 1]).permutation(len(whole.records)).tolist()
@@ -392,7 +394,9 @@ def _folder_splits(
         if split in splits:
             raise InputError(f"{path} has two folders for the split {split!r}: {', '.join(sorted(tops))}")
         own = {name: content for name, content in parts.items() if name.parts[0] == top}
-        splits[split] = _by_class(path / top, own, {name for name in directories if name.parts[0] == top}, 1)
+        splits[split] = _by_class(
+            path / top, own, folders={name for name in directories if name.parts[0] == top}, depth=1
+        )
     return splits, notes
 
 
@@ -414,7 +418,7 @@ def _wrappers(pictures: Iterable[PurePosixPath]) -> int:
 
 
 def _by_class(
-    source: Path, pictures: Mapping[PurePosixPath, Content], folders: Iterable[PurePosixPath], depth: int
+    source: Path, pictures: Mapping[PurePosixPath, Content], *, folders: Iterable[PurePosixPath], depth: int
 ) -> ClassificationSet:
     """Make a set of pictures whose class is the folder at `depth` of their path."""
     stray = [name for name in pictures if len(name.parts) < depth + 2]
@@ -485,7 +489,7 @@ def _hold_out(train: ClassificationSet, classes: Sequence[str] | None, seed: int
     return _divide(chosen, (1 - _HELD_OUT, _HELD_OUT), [new[i] for i in order.tolist() if i in new])
 
 
-def _part(train: ClassificationSet, fraction: float, per_class: int, seed: int) -> ClassificationSet:
+def _part(train: ClassificationSet, fraction: float, *, per_class: int, seed: int) -> ClassificationSet:
     order = np.random.default_rng([seed, 2]).permutation(len(train.records))
     labels = np.array([train.records[i].label for i in order])
     chosen: list[int] = []
@@ -512,7 +516,7 @@ def _idx_splits(path: Path, files: Mapping[PurePosixPath, Content]) -> Splits:
             if kind not in parts:
                 raise InputError(f"{path} has {next(iter(parts.values()))[0]} but no {kind} that go with it")
         images, labels = (
-            _read_idx(path, *parts[kind], dimensions) for kind, dimensions in (("images", 3), ("labels", 1))
+            _read_idx(path, parts[kind], dimensions) for kind, dimensions in (("images", 3), ("labels", 1))
         )
         if len(images) != len(labels):
             raise InputError(
@@ -521,15 +525,19 @@ def _idx_splits(path: Path, files: Mapping[PurePosixPath, Content]) -> Splits:
         arrays[split] = (images, labels)
     count = max((int(labels.max(initial=0)) for _, labels in arrays.values()), default=0) + 1
     names = tuple(str(label) for label in range(count))
-    return {split: _from_arrays(path, split, *pair, names) for split, pair in arrays.items()}
+    return {
+        split: _from_arrays(path, split, images=images, labels=labels, names=names)
+        for split, (images, labels) in arrays.items()
+    }
 
 
-def _read_idx(path: Path, name: PurePosixPath, content: Content, dimensions: int) -> npt.NDArray[np.uint8]:
+def _read_idx(path: Path, part: tuple[PurePosixPath, Content], dimensions: int) -> npt.NDArray[np.uint8]:
     """Read an idx file of bytes: a zero, a zero, 8, the number of dimensions, each of these (big-endian), the values."""
+    name, content = part
     raw = read_bytes(content) if isinstance(content, Path) else content
     if name.suffix == ".gz":
         try:
-            with Unpacked(gzip.GzipFile(fileobj=io.BytesIO(raw)), len(raw), path / name) as unpacked:
+            with Unpacked(gzip.GzipFile(fileobj=io.BytesIO(raw)), len(raw), source=path / name) as unpacked:
                 raw = unpacked.read()
         except DAMAGED as error:
             raise InputError(f"{path / name} is damaged or cut short ({reason(error)})") from error
@@ -575,18 +583,22 @@ def _cifar_splits(path: Path, files: Mapping[PurePosixPath, Content]) -> Splits:
     for split, values in rows.items():
         if values[:, 0].max() >= len(names):
             raise InputError(
-                f"{path}: a label of {split} is {values[:, 0].max()}, but there are {counted(len(names), 'class', 'classes')}"
+                f"{path}: a label of {split} is {values[:, 0].max()}, but there are {counted(len(names), 'class', plural='classes')}"
             )
     return {
         split: _from_arrays(
-            path, split, values[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), values[:, 0], tuple(names)
+            path,
+            split,
+            images=values[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1),
+            labels=values[:, 0],
+            names=tuple(names),
         )
         for split, values in rows.items()
     }
 
 
 def _from_arrays(
-    path: Path, split: str, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8], names: tuple[str, ...]
+    path: Path, split: str, *, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8], names: tuple[str, ...]
 ) -> ClassificationSet:
     images = np.ascontiguousarray(images)
     records = tuple(
@@ -605,7 +617,7 @@ def _crops(path: Path, unread: Collection[str]) -> tuple[Splits, list[str]]:
     return splits, [f"{path} is a detection set: each box is cut out", *notes]
 
 
-def _joined(file: Path, shares: str, seed: int, unread: Collection[str]) -> tuple[Splits, list[str]]:
+def _joined(file: Path, shares: str, *, seed: int, unread: Collection[str]) -> tuple[Splits, list[str]]:
     values = read_yaml(file)
     classes = values.pop("classes", None)
     unknown = [key for key in values if canonical_split(str(key)) not in SPLITS]
@@ -613,7 +625,7 @@ def _joined(file: Path, shares: str, seed: int, unread: Collection[str]) -> tupl
         told = some([key if isinstance(key, str) else short(key) for key in unknown])
         raise InputError(f"{file}: expected train, val, test and classes, got {told or 'nothing'}")
     if classes is not None:
-        classes = check_names(classes, file, "classes")
+        classes = check_names(classes, file, key="classes")
     splits: Splits = {}
     notes: dict[str, None] = {}  # in order, each once
     for key, entries in values.items():
@@ -625,7 +637,7 @@ def _joined(file: Path, shares: str, seed: int, unread: Collection[str]) -> tupl
         if entries in (None, []):
             raise InputError(f"{file}: {key!r} names no set")
         sets = [
-            _entry(file, split, entry, shares, seed, notes)
+            _entry(file, split, entry=entry, shares=shares, seed=seed, notes=notes)
             for entry in (entries if isinstance(entries, list) else [entries])
         ]
         names = classes or sorted({name for one in sets for name in one.class_names})
@@ -635,18 +647,18 @@ def _joined(file: Path, shares: str, seed: int, unread: Collection[str]) -> tupl
     return splits, list(notes)
 
 
-def _entry(file: Path, split: str, entry: Any, shares: str, seed: int, notes: dict[str, None]) -> ClassificationSet:
+def _entry(file: Path, split: str, *, entry: Any, shares: str, seed: int, notes: dict[str, None]) -> ClassificationSet:
     given = dict(entry) if isinstance(entry, Mapping) else {"data": entry}
     if set(given) - {"data", "classes", "split"} or "data" not in given:
         raise InputError(f"{file}: a set in {split!r} is a path or {{data:, classes:, split:}}, got {short(entry)}")
     chosen = given.get("classes")
     if chosen is not None:
-        chosen = check_names(chosen, file, "classes")
+        chosen = check_names(chosen, file, key="classes")
     place = locate(file, str(given["data"]))
     if place.suffix in (".yaml", ".yml") and "names" not in read_yaml(place):
         raise InputError(f"{file}: {given['data']} is itself a list of sets; name folders, archives or JSON files")
     wanted = canonical_split(str(given.get("split", split)))
-    splits, said = read_class_splits(place, shares, seed, unread=() if wanted == "test" else ("test",))
+    splits, said = read_class_splits(place, shares, seed=seed, unread=() if wanted == "test" else ("test",))
     notes.update(dict.fromkeys(said))
     if wanted not in splits:
         raise InputError(f"{file}: {given['data']} has no split {wanted!r}; found {', '.join(splits)}")

@@ -38,10 +38,10 @@ def read_coco(json_path: Path, image_folders: Sequence[Path]) -> DetectionSet:
         InputError: naming file and annotation, for anything that cannot be what was meant: NaN or negative sizes,
             unknown ids.
     """
-    return parse_coco(read_json(json_path), json_path, image_folders)
+    return parse_coco(read_json(json_path), json_path, image_folders=image_folders)
 
 
-def parse_coco(content: Any, json_path: Path, image_folders: Sequence[Path]) -> DetectionSet:
+def parse_coco(content: Any, json_path: Path, *, image_folders: Sequence[Path]) -> DetectionSet:
     """Return the set that the content of an annotation file describes; arguments and errors are those of `read_coco`."""
     if not isinstance(content, Mapping) or any(
         not isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
@@ -58,7 +58,7 @@ def parse_coco(content: Any, json_path: Path, image_folders: Sequence[Path]) -> 
         if not whole and not _belongs_to(annotation, images, labels):
             continue  # what it belongs to has been reported
         try:
-            image_id, one = _object(annotation, number, images, labels, json_path)
+            image_id, one = _object(annotation, number, images=images, labels=labels, source=json_path)
         except InputError as error:
             report(error)
             continue
@@ -74,10 +74,19 @@ def parse_coco(content: Any, json_path: Path, image_folders: Sequence[Path]) -> 
     for (image_id, image), path in zip(images.items(), paths):
         try:
             unlabelled = _unlabelled(image, names, f"{json_path}: image {image_id}")
-            records.append(_record(image_id, image, path, objects[image_id], unlabelled, json_path))
+            records.append(
+                _record(image_id, image, path=path, objects=objects[image_id], unlabelled=unlabelled, source=json_path)
+            )
         except InputError as error:
             report(error)
-    return DetectionSet(tuple(records), names, tuple(ids.values()), str(json_path), dropped, (*notes, *spelled))
+    return DetectionSet(
+        tuple(records),
+        names,
+        category_ids=tuple(ids.values()),
+        source=str(json_path),
+        dropped=dropped,
+        notes=(*notes, *spelled),
+    )
 
 
 def read_json(path: Path) -> Any:
@@ -208,7 +217,7 @@ class _Object(NamedTuple):
 
 
 def _object(
-    annotation: Any, number: int, images: Mapping[int, Mapping[str, Any]], labels: Mapping[int, int], source: Path
+    annotation: Any, number: int, *, images: Mapping[int, Mapping[str, Any]], labels: Mapping[int, int], source: Path
 ) -> tuple[int, _Object]:
     """Return the image's id and the object of an annotation."""
     if not isinstance(annotation, Mapping):
@@ -219,16 +228,16 @@ def _object(
         raise InputError(f"{where} belongs to image {short(image_id)}, which the file does not list")
     if not isinstance(category, int) or category not in labels:
         raise InputError(f"{where} has category {short(category)}, which the file does not list")
-    box = annotation_box(annotation, images[image_id], where)
+    box = annotation_box(annotation, images[image_id], where=where)
     area = annotation.get("area")
     if area is None or not _is_number(area) or area <= 0:
         area = (box[2] - box[0]) * (box[3] - box[1])
     own = annotation.get("id")
     number = own if isinstance(own, int) and 0 <= own < 2**63 else -1
-    return image_id, _Object(box, labels[category], is_crowd(annotation, where), float(area), number)
+    return image_id, _Object(box, labels[category], crowd=is_crowd(annotation, where), area=float(area), number=number)
 
 
-def annotation_box(annotation: Mapping[str, Any], image: Mapping[str, Any], where: str) -> list[float]:
+def annotation_box(annotation: Mapping[str, Any], image: Mapping[str, Any], *, where: str) -> list[float]:
     """Return an annotation's box as xyxy: the one that is written, or that of its polygons or mask.
 
     Raises:
@@ -295,6 +304,7 @@ def written_size(image: Mapping[str, Any]) -> tuple[int, int] | None:
 def _record(
     image_id: int,
     image: Mapping[str, Any],
+    *,
     path: Path,
     objects: Sequence[_Object],
     unlabelled: tuple[int, ...],
@@ -306,12 +316,12 @@ def _record(
     return ImageRecord(
         path,
         image_id,
-        hw,
-        np.array([one.box for one in objects], np.float64).reshape(-1, 4),
-        np.array([one.label for one in objects], np.int64),
-        np.array([one.crowd for one in objects], np.bool_),
-        np.array([one.area for one in objects], np.float64),
-        unlabelled,
-        source,
-        np.array([one.number for one in objects], np.int64),
+        hw=hw,
+        boxes=np.array([one.box for one in objects], np.float64).reshape(-1, 4),
+        labels=np.array([one.label for one in objects], np.int64),
+        crowd=np.array([one.crowd for one in objects], np.bool_),
+        areas=np.array([one.area for one in objects], np.float64),
+        unlabelled=unlabelled,
+        labels_file=source,
+        numbers=np.array([one.number for one in objects], np.int64),
     )

@@ -38,7 +38,7 @@ def shift_hsv(images: Tensor, shifts: Tensor) -> Tensor:
     return (value[:, None] * (1 - saturation[:, None] * far)).round().to(torch.uint8)
 
 
-def draw_shifts(limits: Sequence[float], seed: int, progress: float, positions: Tensor) -> Tensor:
+def draw_shifts(limits: Sequence[float], seed: int, *, progress: float, positions: Tensor) -> Tensor:
     """Draw the shifts of each picture from the seed, the share of steps done and its position alone.
 
     Args:

@@ -42,6 +42,7 @@ class DetectionDataset(Dataset[Sample]):
         self,
         records: Sequence[ImageRecord],
         input_hw: tuple[int, int],
+        *,
         resize: str,
         augmenter: Augmenter | None = None,
         strong_epochs: int = 0,
@@ -59,22 +60,23 @@ class DetectionDataset(Dataset[Sample]):
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
         if self.augmenter is None:
-            made = fit(self.load(index), self.input_hw, self.resize)
+            made = fit(self.load(index), self.input_hw, resize=self.resize)
         else:
             generator = np.random.default_rng([self.seed, epoch, index])
             made = self.augmenter(self.load, index, len(self), generator, strong=epoch < self.strong_epochs)
         return Sample(
             torch.from_numpy(np.require(made.image, requirements=["C", "W"])).permute(2, 0, 1),
             torch.from_numpy(made.boxes),
-            torch.from_numpy(made.labels),
-            index,
-            made.unlabelled,
+            labels=torch.from_numpy(made.labels),
+            position=index,
+            unlabelled=made.unlabelled,
         )
 
     def keep(
         self,
         choice: str,
         say: Callable[[str], None],
+        *,
         on_picture: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         """Decode every picture now and keep it in memory, as `choice` (auto, ram or none) and the room there allow.
@@ -85,7 +87,7 @@ class DetectionDataset(Dataset[Sample]):
             InputError: as `keep_pictures` and `load` do.
         """
         sizes = [self.working_size(record.hw) for record in self.records]
-        self.kept = keep_pictures(self.decode, sizes, choice, say, on_picture)
+        self.kept = keep_pictures(self.decode, sizes, choice=choice, say=say, on_picture=on_picture)
 
     def load(self, index: int) -> Labelled:
         """Return a picture in original pixels, or reduced to its working size, with its objects but those of crowds.
@@ -102,15 +104,17 @@ class DetectionDataset(Dataset[Sample]):
         hw = (image.shape[0], image.shape[1])
         if hw != record.hw:
             # Not rounded: fitted to the input they then are, bit for bit, what the original boxes would have become.
-            boxes = boxes * np.array(Letterbox(record.hw, hw, hw, (0, 0)).scale_xy * 2)
-        return Labelled(image, boxes, record.labels[keep], record.unlabelled)
+            boxes = boxes * np.array(Letterbox(record.hw, hw, content_hw=hw, offset_xy=(0, 0)).scale_xy * 2)
+        return Labelled(image, boxes, labels=record.labels[keep], unlabelled=record.unlabelled)
 
     def decode(self, index: int) -> Image:
         """Read a picture from its file, at its working size; raises as `load` does."""
         record = self.records[index]
         height, width = self.working_size(record.hw)
         image, divisor = read_image_shrunk(
-            record.path, min(record.hw[0] // (height * _SPARE), record.hw[1] // (width * _SPARE)), self.max_16bit
+            record.path,
+            min(record.hw[0] // (height * _SPARE), record.hw[1] // (width * _SPARE)),
+            max_16bit=self.max_16bit,
         )
         hw = (image.shape[0] * divisor, image.shape[1] * divisor)
         if hw != record.hw:
@@ -121,6 +125,6 @@ class DetectionDataset(Dataset[Sample]):
         """Return the (height, width) to which a picture is reduced; without an augmenter that is its own."""
         if self.augmenter is None:
             return original_hw
-        reduced = Letterbox.fit(original_hw, self.augmenter.working_hw, self.resize).content_hw
+        reduced = Letterbox.fit(original_hw, self.augmenter.working_hw, resize=self.resize).content_hw
         smaller = reduced[0] <= original_hw[0] and reduced[1] <= original_hw[1]
         return reduced if smaller else original_hw

@@ -58,7 +58,7 @@ class MissingError(InputError):
 
 
 def read_split(
-    data: str | Path, split: str, classes: Sequence[str] | None = None, difficult: bool = False
+    data: str | Path, split: str, *, classes: Sequence[str] | None = None, difficult: bool = False
 ) -> DetectionSet:
     """Read one split of a folder or YAML file; with `difficult` PASCAL VOC's difficult objects count as others do.
 
@@ -76,6 +76,7 @@ def read_split(
 def read_split_or_held_out(
     data: str | Path,
     split: str,
+    *,
     classes: Sequence[str] | None,
     seed: int,
     trained_on: str = "",
@@ -91,7 +92,7 @@ def read_split_or_held_out(
     splits = find_splits(Path(data), difficult)
     own = canonical_split(split) != "val" or "val" in splits or "train" not in splits
     if own or (Path(data).suffix == ".json" and str(data) != trained_on):
-        whole = read_split(data, split, classes, difficult)
+        whole = read_split(data, split, classes=classes, difficult=difficult)
         return whole, list(whole.notes)
     _, held = _hold_out(_read(splits, "train", classes), seed)
     return held, [
@@ -103,6 +104,7 @@ def read_split_or_held_out(
 def read_train_and_val(
     data: str | Path,
     classes: Sequence[str] | None = None,
+    *,
     fraction: float = 1.0,
     seed: int = 0,
     difficult: bool = False,
@@ -126,7 +128,7 @@ def read_train_and_val(
         notes = _told("train", train)
         val = _read(splits, "val", None)
         other = [name for name in val.class_names if name not in train.class_names and not classes]
-        val = align_classes(val, train.class_names, train.category_ids)
+        val = align_classes(val, train.class_names, category_ids=train.category_ids)
         notes += _told("val", val)
         if other:
             notes.append(f"val: its classes {some(other)} are not in train and are left out")
@@ -175,7 +177,7 @@ def read_splits(data: str | Path, difficult: bool = False) -> dict[str, Detectio
     ids = together.category_ids
     first = next(iter(sets))
     sets[first] = dataclasses.replace(sets[first], notes=(*sets[first].notes, *notes))
-    return {split: align_classes(one, together.class_names, ids) for split, one in sets.items()}
+    return {split: align_classes(one, together.class_names, category_ids=ids) for split, one in sets.items()}
 
 
 def find_splits(data: Path, difficult: bool = False) -> Splits:
@@ -228,7 +230,7 @@ def locate(file: Path, text: str) -> Path:
     raise MissingError(f"{file}: {text!r} does not exist; tried {tried[0]} and {tried[1].absolute()}")
 
 
-def check_names(names: Any, file: Path, key: str) -> list[str]:
+def check_names(names: Any, file: Path, *, key: str) -> list[str]:
     """Return the class names under a key of a YAML file; raise InputError where they are no list of texts."""
     if not isinstance(names, list) or not names:
         raise InputError(f"{file}: {key} must be a list of class names, got {short(names)}")
@@ -256,10 +258,10 @@ def select_classes(data: DetectionSet, classes: Sequence[str]) -> DetectionSet:
     if len(set(classes)) != len(classes):
         raise InputError(f"--classes names a class twice: {', '.join(classes)}")
     ids = [data.category_ids[data.class_names.index(name)] for name in classes]
-    return align_classes(data, tuple(classes), tuple(ids))
+    return align_classes(data, tuple(classes), category_ids=tuple(ids))
 
 
-def align_classes(data: DetectionSet, class_names: Sequence[str], category_ids: Sequence[int]) -> DetectionSet:
+def align_classes(data: DetectionSet, class_names: Sequence[str], *, category_ids: Sequence[int]) -> DetectionSet:
     """Renumber labels to `class_names`, matched by name; objects of other classes are left out."""
     if data.class_names == tuple(class_names):
         return dataclasses.replace(data, category_ids=tuple(category_ids))
@@ -308,13 +310,20 @@ def merge_sets(sets: Sequence[DetectionSet]) -> DetectionSet:
     records: list[ImageRecord] = []
     for data in sets:
         unknown = tuple(label for label, name in enumerate(names) if name not in data.class_names)
-        for record in align_classes(data, names, category_ids).records:
+        for record in align_classes(data, names, category_ids=category_ids).records:
             records.append(dataclasses.replace(record, unlabelled=(*record.unlabelled, *unknown)))
     if len({record.image_id for record in records}) < len(records):
         records = [dataclasses.replace(record, image_id=number) for number, record in enumerate(records, 1)]
     source = " + ".join(data.source for data in sets)
     notes = tuple(dict.fromkeys(note for data in sets for note in data.notes))
-    return DetectionSet(tuple(records), names, category_ids, source, sum(data.dropped for data in sets), notes)
+    return DetectionSet(
+        tuple(records),
+        names,
+        category_ids=category_ids,
+        source=source,
+        dropped=sum(data.dropped for data in sets),
+        notes=notes,
+    )
 
 
 def add_unlabelled(data: DetectionSet, folder: Path) -> DetectionSet:
@@ -379,7 +388,7 @@ def _refuse_without_objects(data: DetectionSet) -> None:
 def only_crowd(count: int) -> str:
     """Say that a set has so many boxes and none to learn from, and what to do."""
     return (
-        f"{counted(count, 'box', 'boxes')}, every one a crowd region (COCO's iscrowd: 1, PASCAL VOC's difficult) and so no "
+        f"{counted(count, 'box', plural='boxes')}, every one a crowd region (COCO's iscrowd: 1, PASCAL VOC's difficult) and so no "
         "target of training; write iscrowd 0 where a box holds a single object, or take difficult objects with --difficult"
     )
 
@@ -493,7 +502,9 @@ def _voc_splits(root: Path, difficult: bool) -> Splits:
         files = splits[split]
         if split in lists:
             _refuse_missing_xml(*lists[split])
-        data = read_voc(files, pictures, names, f"{root} {split}", difficult, annotations=folder)
+        data = read_voc(
+            files, pictures, class_names=names, source=f"{root} {split}", difficult=difficult, annotations=folder
+        )
         return data if split in lists else without_xml(data)
 
     return {split: functools.partial(read, split) for split in splits}
@@ -567,36 +578,36 @@ def _yaml_splits(file: Path, difficult: bool = False) -> Splits:
         )
     classes = values.pop("classes", None)
     if classes is not None and classes != []:
-        classes = check_names(classes, file, "classes")
+        classes = check_names(classes, file, key="classes")
     splits: Splits = {}
     for key, entries in values.items():
         split = canonical_split(str(key))
         if split in splits:
             raise InputError(f"{file} has two entries for the split {split!r}: {some([short(key) for key in values])}")
-        splits[split] = _merged_reader(file, split, entries, classes, difficult)
+        splits[split] = _merged_reader(file, split, entries=entries, classes=classes, difficult=difficult)
     return splits
 
 
 def _merged_reader(
-    file: Path, split: str, entries: Any, classes: list[str] | None, difficult: bool
+    file: Path, split: str, *, entries: Any, classes: list[str] | None, difficult: bool
 ) -> Callable[[], DetectionSet]:
     def read() -> DetectionSet:
         each = entries if isinstance(entries, list) else [entries]
-        sets = [_read_entry(file, split, entry, difficult) for entry in each]
+        sets = [_read_entry(file, split, entry=entry, difficult=difficult) for entry in each]
         if classes:
-            known = [align_classes(data, *_pairs(data, classes)) for data in sets]
+            known = [_only(data, classes) for data in sets]
             return select_classes(merge_sets(known), classes)
         return merge_sets(sets)
 
     return read
 
 
-def _pairs(data: DetectionSet, classes: Sequence[str]) -> tuple[list[str], list[int]]:
+def _only(data: DetectionSet, classes: Sequence[str]) -> DetectionSet:
     kept = [(name, i) for name, i in zip(data.class_names, data.category_ids) if name in classes]
-    return [name for name, _ in kept], [i for _, i in kept]
+    return align_classes(data, [name for name, _ in kept], category_ids=[i for _, i in kept])
 
 
-def _read_entry(file: Path, split: str, entry: Any, difficult: bool) -> DetectionSet:
+def _read_entry(file: Path, split: str, *, entry: Any, difficult: bool) -> DetectionSet:
     if isinstance(entry, Mapping):
         if set(entry) - {"json", "images"} or "json" not in entry:
             raise InputError(f"{file}: a set in {split!r} is a path or {{json:, images:}}, got {short(dict(entry))}")
@@ -624,7 +635,7 @@ def _yolo_yaml_splits(file: Path, values: Mapping[str, Any]) -> Splits:
                 f"{file}: names must be numbered 0..{len(names) - 1} without gaps, got {short(list(names))}"
             )
         names = [names[i] for i in range(len(names))]
-    names = check_names(names, file, "names")
+    names = check_names(names, file, key="names")
     if len(set(names)) < len(names):
         raise InputError(f"{file}: names must differ, got {some(names)}")
     keypoints = _keypoints(file, values.get("kpt_shape"))
@@ -634,7 +645,9 @@ def _yolo_yaml_splits(file: Path, values: Mapping[str, Any]) -> Splits:
         split = canonical_split(str(key))
         if split in ("train", "val", "test") and values[key]:
             entries = values[key] if isinstance(values[key], list) else [values[key]]
-            splits[split] = functools.partial(_read_yolo_places, _Places(file, base, entries, notes), names, keypoints)
+            splits[split] = functools.partial(
+                _read_yolo_places, _Places(file, base, entries=entries, notes=notes), names, keypoints
+            )
     return splits or _yolo_folder_splits(base, names, keypoints)
 
 

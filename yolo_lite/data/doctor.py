@@ -63,7 +63,9 @@ def check_data(data: str | Path, on_progress: Progress | None = None) -> list[Fa
         faults += _read_faults(split, findings, boxes)
         if split in sets:
             sizes: dict[Path, tuple[int, int]] = {}
-            of_pictures = list(_check_pictures(split, sets[split], contents, sizes, on_progress))
+            of_pictures = list(
+                _check_pictures(split, sets[split], contents=contents, sizes=sizes, on_progress=on_progress)
+            )
             faults += [*_check_set(split, _with_room(sets[split], sizes)), *of_pictures]
     faults += _check_classes({split: data for split, data in sets.items() if split not in partly_read})
     firsts = {
@@ -105,7 +107,7 @@ def _read_faults(split: str, findings: Findings, boxes: int) -> list[Fault]:
         if not what:  # a message that begins with the file's name
             where, what = "", text
         kind = _NUMBERS.sub("#", what.split(", got ")[0])
-        faults.append(Fault(split, where, what, harms, kind))
+        faults.append(Fault(split, where, what=what, harms=harms, kind=kind))
     counts = Counter((fault.kind, fault.harms) for fault in faults)
     return [fault._replace(of=boxes + counts[fault.kind, fault.harms]) for fault in faults]
 
@@ -113,10 +115,10 @@ def _read_faults(split: str, findings: Findings, boxes: int) -> list[Fault]:
 def _check_set(split: str, data: DetectionSet) -> Iterator[Fault]:
     """Look at the boxes of a split, and at what it lists twice."""
     for note in data.notes:
-        yield Fault(split, data.source, note.removeprefix(f"{data.source}: "), False)
+        yield Fault(split, data.source, what=note.removeprefix(f"{data.source}: "), harms=False)
     wrong_units = list(unit_faults(data))
     for where, what in wrong_units:
-        yield Fault(split, where, what, True)
+        yield Fault(split, where, what=what, harms=True)
     blamed = tuple("" if where == data.source else f"{where}: " for where, _ in wrong_units)
     for fault in box_faults(split, data):
         if fault.kind == "twice" or not fault.where.startswith(blamed):  # the others follow from the unit
@@ -126,11 +128,11 @@ def _check_set(split: str, data: DetectionSet) -> Iterator[Fault]:
         first, *others = (data.records[i] for i in group)
         told = f"is listed {len(group)} times"
         if all(same_objects(first, other) for other in others):
-            yield Fault(split, str(first.path), told, False, told, len(data.records))
+            yield Fault(split, str(first.path), what=told, harms=False, kind=told, of=len(data.records))
         else:
             ids = "" if first.labels_file is None else f" ({some(_sources([first, *others]))})"
             told += f" with different boxes{ids}: each time those of the other entries are missing"
-            yield Fault(split, str(first.path), told, True, "listed in parts", len(data.records))
+            yield Fault(split, str(first.path), what=told, harms=True, kind="listed in parts", of=len(data.records))
 
 
 def _sources(records: Sequence[ImageRecord]) -> list[str]:
@@ -147,7 +149,9 @@ def _same_ids(split: str, data: DetectionSet) -> Iterator[Fault]:
             continue
         for number in record.numbers.tolist():
             if number >= 0 and (file, number) in seen:
-                yield Fault(split, f"{file}: annotations", f"two have the id {number}", True, "ids", 0)
+                yield Fault(
+                    split, f"{file}: annotations", what=f"two have the id {number}", harms=True, kind="ids", of=0
+                )
             seen.add((file, number))
 
 
@@ -161,6 +165,7 @@ class _Seen(NamedTuple):
 def _check_pictures(
     split: str,
     data: DetectionSet,
+    *,
     contents: dict[str, _Seen],
     sizes: dict[Path, tuple[int, int]],
     on_progress: Progress | None,
@@ -182,7 +187,7 @@ def _check_pictures(
         except InputError as error:
             kind = str(error).replace(str(record.path), "")
             hint = likely_image(missing) if record.path == missing else ""
-            yield Fault(split, "", f"{error}{hint}", True, kind, total)
+            yield Fault(split, "", what=f"{error}{hint}", harms=True, kind=kind, of=total)
             continue
         if largest is not None:
             deep.append((record.path, largest))
@@ -190,11 +195,11 @@ def _check_pictures(
         if hw != record.hw:
             told = f"is {hw[1]} x {hw[0]}, its annotations are for {record.hw[1]} x {record.hw[0]}"
             turned = "; width and height are swapped: does EXIF turn it?" if hw == record.hw[::-1] else ""
-            yield Fault(split, str(record.path), told + turned, True, f"size {turned}", total)
+            yield Fault(split, str(record.path), what=told + turned, harms=True, kind=f"size {turned}", of=total)
         digest = hashlib.sha256(record.path.read_bytes()).hexdigest()
         first = contents.setdefault(digest, _Seen(split, record))
         if first.record is not record:
-            yield _same_picture(split, record, first, total)
+            yield _same_picture(split, record, first=first, total=total)
     yield from _dark(split, deep)
 
 
@@ -207,13 +212,22 @@ def _with_room(data: DetectionSet, sizes: Mapping[Path, tuple[int, int]]) -> Det
     return dataclasses.replace(data, records=tuple(records))
 
 
-def _same_picture(split: str, record: ImageRecord, first: _Seen, total: int) -> Fault:
+def _same_picture(split: str, record: ImageRecord, *, first: _Seen, total: int) -> Fault:
     again = f"is the same picture as {first.record.path}"
     if first.split != split:
-        return Fault(split, str(record.path), f"{again} in {first.split}", True, IN_BOTH + first.split, total)
+        return Fault(
+            split, str(record.path), what=f"{again} in {first.split}", harms=True, kind=IN_BOTH + first.split, of=total
+        )
     if same_objects(record, first.record):
-        return Fault(split, str(record.path), again, False, "same picture", total)
-    return Fault(split, str(record.path), f"{again}, with other boxes", True, "same picture, other boxes", total)
+        return Fault(split, str(record.path), what=again, harms=False, kind="same picture", of=total)
+    return Fault(
+        split,
+        str(record.path),
+        what=f"{again}, with other boxes",
+        harms=True,
+        kind="same picture, other boxes",
+        of=total,
+    )
 
 
 def _dark(split: str, deep: Sequence[tuple[Path, int]]) -> Iterator[Fault]:
@@ -225,7 +239,7 @@ def _dark(split: str, deep: Sequence[tuple[Path, int]]) -> Iterator[Fault]:
             f"{counted(len(deep), 'picture')} of 16 bits with no value above {largest:,}, which become almost black; train "
             f"with --set input.max_16bit={2**bits - 1}"
         )
-        yield Fault(split, str(deep[0][0].parent), what, False)
+        yield Fault(split, str(deep[0][0].parent), what=what, harms=False)
 
 
 def _check_classes(sets: Mapping[str, DetectionSet]) -> Iterator[Fault]:
@@ -233,20 +247,22 @@ def _check_classes(sets: Mapping[str, DetectionSet]) -> Iterator[Fault]:
     elsewhere = {name for split, names in shown.items() if split != "train" for name in names}
     for split, data in sets.items():
         if not data.records:
-            yield Fault(split, data.source, "lists no pictures", True)
+            yield Fault(split, data.source, what="lists no pictures", harms=True)
         boxes = sum(len(record.boxes) for record in data.records)
         if not shown[split]:
             if boxes:
-                yield Fault(split, data.source, only_crowd(boxes), split != "test")
+                yield Fault(split, data.source, what=only_crowd(boxes), harms=split != "test")
             elif data.records:
                 what = f"none of its {counted(len(data.records), 'picture')} shows an object"
-                yield Fault(split, data.source, what, split != "test")
+                yield Fault(split, data.source, what=what, harms=split != "test")
             continue
         if split != "train" and shown.get("train"):
             unseen = [name for name in shown[split] if name not in shown["train"]]
             if unseen:
-                yield Fault(split, data.source, f"shows {some(unseen)}, which no picture of train does", False)
+                yield Fault(
+                    split, data.source, what=f"shows {some(unseen)}, which no picture of train does", harms=False
+                )
         known = elsewhere if split == "train" else set()
         unused = [name for name in data.class_names if name not in shown[split] and name not in known]
         if unused:
-            yield Fault(split, data.source, f"no object of {some(unused)}", False)
+            yield Fault(split, data.source, what=f"no object of {some(unused)}", harms=False)

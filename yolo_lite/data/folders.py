@@ -112,14 +112,14 @@ def sort_out(files: Iterable[Path], by_content: Callable[[Path], bool] = is_imag
     return images, others
 
 
-def left_out(where: object, paths: Sequence[PurePath], folders: Sequence[PurePath] = ()) -> list[str]:
+def left_out(where: object, paths: Sequence[PurePath], *, folders: Sequence[PurePath] = ()) -> list[str]:
     """Say in a line how many files and folders are left out, and why; nothing where there are none."""
     kinds: dict[tuple[str, str], list[str]] = {}
     for path in paths:
         kinds.setdefault(_KINDS[_kind(path)], []).append(printable(path.name))
     if folders:
         kinds[_KINDS["folder"]] = [printable(path.name) for path in folders]
-    told = [f"{counted(len(names), *kind)} ({some(names)})" for kind, names in kinds.items()]
+    told = [f"{counted(len(names), noun, plural=plural)} ({some(names)})" for (noun, plural), names in kinds.items()]
     return [f"left out of {where}: {', '.join(told)}"] if told else []
 
 

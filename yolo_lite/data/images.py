@@ -56,7 +56,7 @@ def read_image(path: Path, max_16bit: int = MAX_16BIT) -> Image:
     return _read(path, lambda picture: _decoded(picture, str(path), max_16bit))
 
 
-def read_image_shrunk(path: Path, most: int, max_16bit: int = MAX_16BIT) -> tuple[Image, int]:
+def read_image_shrunk(path: Path, most: int, *, max_16bit: int = MAX_16BIT) -> tuple[Image, int]:
     """Read a picture as `read_image` does, a JPEG perhaps at 1/2, 1/4 or 1/8 of its size, which is much faster.
 
     The decoder then leaves out fine detail instead of averaging over it: of photographs that are shrunk to half that
@@ -86,7 +86,7 @@ def read_image_shrunk(path: Path, most: int, max_16bit: int = MAX_16BIT) -> tupl
     return _read(path, shrunk)
 
 
-def decode_image(content: bytes, name: str, max_16bit: int = MAX_16BIT) -> Image:
+def decode_image(content: bytes, name: str, *, max_16bit: int = MAX_16BIT) -> Image:
     """Read the bytes of a picture file as `read_image` reads the file; messages call it `name`."""
     return _read(Path(name), lambda picture: _decoded(picture, name, max_16bit), content)
 
@@ -138,7 +138,7 @@ def count_frames(path: Path) -> int:
     return _read(path, count)
 
 
-def pillow_to_rgb(picture: PillowImage.Image, name: str = "the picture", max_16bit: int = MAX_16BIT) -> Image:
+def pillow_to_rgb(picture: PillowImage.Image, name: str = "the picture", *, max_16bit: int = MAX_16BIT) -> Image:
     """Convert an open Pillow image by the same rules."""
     deep = _deep_colours(picture) if max_16bit != MAX_16BIT else None
     if deep is not None:
@@ -275,7 +275,7 @@ def _first_that_fits(file: BinaryIO, path: Path) -> PillowImage.Image:
 
 def _decoded(picture: PillowImage.Image, name: str, max_16bit: int) -> Image:
     try:
-        return pillow_to_rgb(picture, name, max_16bit)
+        return pillow_to_rgb(picture, name, max_16bit=max_16bit)
     except PillowImage.DecompressionBombError as error:
         raise _too_large(Path(name)) from error
     except _DECODER_ERRORS as error:

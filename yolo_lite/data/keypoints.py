@@ -52,7 +52,7 @@ class Polygons:
         self._lengths: set[int] = set()
         self._first = ""
 
-    def add(self, numbers: Sequence[float], shape: Shape | None, where: str) -> None:
+    def add(self, numbers: Sequence[float], shape: Shape | None, *, where: str) -> None:
         """Take in a line, whose `keypoint_shape` is given."""
         self._first = self._first or where
         self._lines += 1

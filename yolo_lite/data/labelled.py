@@ -19,9 +19,9 @@ class Labelled(NamedTuple):
     unlabelled: tuple[int, ...] = ()  # classes whose absence means nothing here
 
 
-def fit(sample: Labelled, input_hw: tuple[int, int], resize: str) -> Labelled:
+def fit(sample: Labelled, input_hw: tuple[int, int], *, resize: str) -> Labelled:
     """Bring a picture and its boxes from original pixels to input pixels; boxes are clipped to the picture."""
-    letterbox = Letterbox.fit(sample.image.shape[:2], input_hw, resize)
+    letterbox = Letterbox.fit(sample.image.shape[:2], input_hw, resize=resize)
     height, width = sample.image.shape[:2]
     boxes = letterbox.boxes_to_input(np.clip(sample.boxes, 0, [width, height, width, height]))
-    return Labelled(letterbox.apply(sample.image), boxes, sample.labels, sample.unlabelled)
+    return Labelled(letterbox.apply(sample.image), boxes, labels=sample.labels, unlabelled=sample.unlabelled)

@@ -38,6 +38,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         self,
         total: int,
         batch_size: int,
+        *,
         shuffle: bool,
         seed: int = 0,
         steps: int = 0,
@@ -103,7 +104,7 @@ class BatchLoader:
         say: takes the line.
     """
 
-    def __init__(self, load: Load, sampler: EpochSampler, processes: int, *, pin: bool, say: Say) -> None:
+    def __init__(self, load: Load, sampler: EpochSampler, *, processes: int, pin: bool, say: Say) -> None:
         self.load, self.sampler, self.processes, self.pin, self.say = load, sampler, processes, pin, say
         self._started: LoadingProcesses | None = None
 
@@ -157,6 +158,7 @@ class _Load:
 def build_loader(
     dataset: Dataset[Any],
     sampler: EpochSampler,
+    *,
     workers: int,
     device: torch.device,
     collate: Callable[[Sequence[Any]], Any] | None = None,
@@ -173,7 +175,7 @@ def build_loader(
         say: takes a line where loading has to go on without processes.
     """
     load = _Load(dataset, collate or collate_boxes)
-    return BatchLoader(load, sampler, loading_processes(workers, device), pin=device.type == "cuda", say=say)
+    return BatchLoader(load, sampler, processes=loading_processes(workers, device), pin=device.type == "cuda", say=say)
 
 
 def loading_processes(workers: int, device: torch.device) -> int:
@@ -228,9 +230,9 @@ def collate_boxes(samples: Sequence[Sample]) -> Batch:
     return Batch(
         stack_images([sample.image for sample in samples]),
         boxes,
-        labels,
-        torch.tensor([sample.position for sample in samples]),
-        torch.tensor(pairs, dtype=torch.int64).view(-1, 2),
+        labels=labels,
+        positions=torch.tensor([sample.position for sample in samples]),
+        unlabelled=torch.tensor(pairs, dtype=torch.int64).view(-1, 2),
     )
 
 

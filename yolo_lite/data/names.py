@@ -44,7 +44,7 @@ def find_images(
     notes = []
     if found:
         name, path = next(iter(found.items()))
-        what = counted(len(found), "image name differs from its file", "image names differ from their files")
+        what = counted(len(found), "image name differs from its file", plural="image names differ from their files")
         notes = [f"{what}: '{printable(name)}' was taken for {printable(str(path))}"]
     return [paths[name] or found.get(name) or _expected(name, folders) for name in names], notes
 

@@ -215,7 +215,7 @@ def _serve(
                     return
             keys, place, room = pipe.recv()
             try:
-                answer: object = _pack(load(keys, tell), memory, place, room)
+                answer: object = _pack(load(keys, tell), memory, place=place, room=room)
             except Exception as error:
                 answer = _Failed(_sendable(error), traceback.format_exc(), is_scarce(error))
             pipe.send(answer)
@@ -251,7 +251,7 @@ def _signals_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _pack(batch: Any, memory: mmap.mmap | None, place: int, room: int) -> _Packed:
+def _pack(batch: Any, memory: mmap.mmap | None, *, place: int, room: int) -> _Packed:
     parts: list[_Part | None] = []
     start = 0
     for tensor in batch:

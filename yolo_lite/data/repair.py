@@ -31,7 +31,7 @@ from yolo_lite.structures import DetectionSet
 _LISTS = ("images", "annotations", "categories")
 
 
-def repair(data: str | Path, out: Path, on_progress: Progress | None = None) -> dict[str, int]:
+def repair(data: str | Path, out: Path, *, on_progress: Progress | None = None) -> dict[str, int]:
     """Write repaired copies of a COCO set's annotation files into a new folder; pictures stay where they are.
 
     - Annotations are left out that have no good box or a bad `iscrowd`, are there twice, lie wholly outside their picture,
@@ -100,16 +100,18 @@ def _repaired(path: Path, folders: Sequence[Path], on_progress: Progress | None)
     if broken:
         raise InputError(f"{path} cannot be repaired: {broken}")
     with collecting():
-        before = parse_coco({**content, "categories": _used_categories(content, path)}, path, folders)
+        before = parse_coco({**content, "categories": _used_categories(content, path)}, path, image_folders=folders)
     for _, what in unit_faults(before):
         raise InputError(f"{path} cannot be repaired: {what}")
     categories = _used_categories(content, path)
-    images, same = _good_images(content, path, folders, on_progress)
-    annotations, changed = _good_annotations(content, path, images, same, {one["id"] for one in categories})
+    images, same = _good_images(content, path, folders=folders, on_progress=on_progress)
+    annotations, changed = _good_annotations(
+        content, path, images=images, same=same, known={one["id"] for one in categories}
+    )
     changed += len(content["images"]) - len(images) + len(content["categories"]) - len(categories)
     repaired = {**content, "images": list(images.values()), "annotations": annotations, "categories": categories}
     with collecting() as findings:
-        after = parse_coco(repaired, path, folders)
+        after = parse_coco(repaired, path, image_folders=folders)
     left = [text for text, harms in findings.items() if harms]
     crowd = sum(len(record.boxes) for record in after.records)
     if not left and not shown_classes(after):
@@ -129,7 +131,7 @@ def _used_categories(content: Mapping[str, Any], path: Path) -> list[dict[str, A
 
 
 def _good_images(
-    content: Mapping[str, Any], path: Path, folders: Sequence[Path], on_progress: Progress | None
+    content: Mapping[str, Any], path: Path, *, folders: Sequence[Path], on_progress: Progress | None
 ) -> tuple[dict[Any, dict[str, Any]], dict[Any, Any]]:
     """Return the entries by id of images that can be read and have the size given, and the kept id of each id."""
     images: dict[Any, dict[str, Any]] = {}
@@ -153,6 +155,7 @@ def _good_images(
 def _good_annotations(
     content: Mapping[str, Any],
     path: Path,
+    *,
     images: Mapping[Any, dict[str, Any]],
     same: Mapping[Any, Any],
     known: set[Any],
@@ -186,7 +189,7 @@ def _good_box(annotation: Mapping[str, Any], image: Mapping[str, Any] | None, pa
     where = annotation_place(path, annotation)
     try:
         is_crowd(annotation, where)
-        box = annotation_box(annotation, image, where)
+        box = annotation_box(annotation, image, where=where)
     except InputError:
         return None
     empty = box[2] <= box[0] or box[3] <= box[1]

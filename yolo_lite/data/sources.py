@@ -107,7 +107,7 @@ def _of_folder(folder: Path, say: Callable[[str], object]) -> list[Path]:
     entries = listed(folder)
     folders = {path: path.is_dir() for path in entries}
     pictures, others = sort_out(path for path in entries if not folders[path])
-    notes = left_out(folder, others, [path for path in entries if folders[path]])
+    notes = left_out(folder, others, folders=[path for path in entries if folders[path]])
     if not pictures:
         raise InputError("; ".join([f"no pictures in the folder {folder}; {_LOOKED_FOR}", *notes]))
     for note in notes:
@@ -203,7 +203,7 @@ def open_video(path: Path) -> Video:
         hidden = int(frames * (1 - _visible_share(path)))
         frames -= hidden if hidden > 1 else 0  # edit lists are rounded too
         good = math.isfinite(fps) and 0 < fps <= 1000
-        return Video(path, fps if good else _USUAL_FPS, (frame.shape[0], frame.shape[1]), frames)
+        return Video(path, fps if good else _USUAL_FPS, hw=(frame.shape[0], frame.shape[1]), frames=frames)
     finally:
         capture.release()
 
@@ -275,7 +275,7 @@ class VideoWriter:
         InputError: where the file cannot be written, or at the end, where not every frame can be read back.
     """
 
-    def __init__(self, path: Path, fps: float, hw: tuple[int, int]) -> None:
+    def __init__(self, path: Path, fps: float, *, hw: tuple[int, int]) -> None:
         cv2 = _quiet_cv2()
         self.path, self.part, self.frames, self._hw = path, temporary(path), 0, hw
         _try_to_write(self.part, path)
@@ -380,22 +380,29 @@ def _visible_share(path: Path) -> float:
     """
     with path.open("rb") as file, contextlib.suppress(struct.error, ValueError, OSError):
         size = os.fstat(file.fileno()).st_size
-        moov = _boxes(file, 0, size, (b"moov",))
-        movie = _boxes(file, *moov[b"moov"][0], (b"mvhd", b"trak")) if moov else {}
+        moov = _boxes(file, (0, size), (b"moov",))
+        movie = _boxes(file, moov[b"moov"][0], (b"mvhd", b"trak")) if moov else {}
         for track in movie.get(b"trak", ()):
-            parts = _boxes(file, *track, (b"mdia", b"edts"))
-            media = _boxes(file, *parts[b"mdia"][0], (b"mdhd", b"hdlr"))
+            parts = _boxes(file, track, (b"mdia", b"edts"))
+            media = _boxes(file, parts[b"mdia"][0], (b"mdhd", b"hdlr"))
             start, _ = media[b"hdlr"][0]
             file.seek(start + 8)
             if file.read(4) == b"vide" and b"edts" in parts:
-                edits = _boxes(file, *parts[b"edts"][0], (b"elst",))
+                edits = _boxes(file, parts[b"edts"][0], (b"elst",))
                 length, scale = _duration(file, media[b"mdhd"][0][0])
-                return _shown(file, edits[b"elst"][0][0], length, scale, _duration(file, movie[b"mvhd"][0][0])[1])
+                return _shown(
+                    file,
+                    edits[b"elst"][0][0],
+                    length=length,
+                    scale=scale,
+                    movie_scale=_duration(file, movie[b"mvhd"][0][0])[1],
+                )
     return 1.0
 
 
-def _boxes(file: BinaryIO, start: int, end: int, wanted: Sequence[bytes]) -> dict[bytes, list[tuple[int, int]]]:
+def _boxes(file: BinaryIO, place: tuple[int, int], wanted: Sequence[bytes]) -> dict[bytes, list[tuple[int, int]]]:
     """Return where the contents of the wanted boxes begin and end, by kind, of those that lie side by side in a range."""
+    start, end = place
     found: dict[bytes, list[tuple[int, int]]] = {}
     while start + 8 <= end:
         file.seek(start)
@@ -420,7 +427,7 @@ def _duration(file: BinaryIO, start: int) -> tuple[int, int]:
     return length, scale
 
 
-def _shown(file: BinaryIO, start: int, length: int, scale: int, movie_scale: int) -> float:
+def _shown(file: BinaryIO, start: int, *, length: int, scale: int, movie_scale: int) -> float:
     """Return the share of a track of `length` ticks that the edit list at `start` shows."""
     file.seek(start)
     version, count = struct.unpack(">B3xI", file.read(8))

@@ -53,21 +53,23 @@ def split_stats(data: DetectionSet) -> SplitStats:
     sizes_wh = np.array([record.hw[::-1] for record in records], np.float64).reshape(-1, 2)[picture]
     everything = np.ones(len(boxes), np.bool_)
     per_class = [
-        _count(name, labels == label, boxes, crowd, areas, picture) for label, name in enumerate(data.class_names)
+        _count(name, labels == label, boxes=boxes, crowd=crowd, areas=areas, picture=picture)
+        for label, name in enumerate(data.class_names)
     ]
     return SplitStats(
         tuple(per_class),
-        _count("total", everything, boxes, crowd, areas, picture),
-        len(records),
-        sum(not len(record.boxes) for record in records),
-        np.sqrt(areas[~crowd]),
-        ((boxes[:, :2] + boxes[:, 2:]) / 2 / sizes_wh)[~crowd],
+        _count("total", everything, boxes=boxes, crowd=crowd, areas=areas, picture=picture),
+        pictures=len(records),
+        empty=sum(not len(record.boxes) for record in records),
+        sides=np.sqrt(areas[~crowd]),
+        centres=((boxes[:, :2] + boxes[:, 2:]) / 2 / sizes_wh)[~crowd],
     )
 
 
 def _count(
     name: str,
     mine: npt.NDArray[np.bool_],
+    *,
     boxes: npt.NDArray[np.float64],
     crowd: npt.NDArray[np.bool_],
     areas: npt.NDArray[np.float64],
@@ -79,4 +81,13 @@ def _count(
     count = int(objects.sum())
     median = (float(np.median(width)), float(np.median(height))) if count else None
     shown = len(np.unique(picture[objects]))
-    return ClassStats(name, count, shown, median, small, count - small - large, large, int((mine & crowd).sum()))
+    return ClassStats(
+        name,
+        count,
+        pictures=shown,
+        median_wh=median,
+        small=small,
+        medium=count - small - large,
+        large=large,
+        crowd=int((mine & crowd).sum()),
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePath
 from typing import IO, Any, NamedTuple
 
@@ -43,6 +44,7 @@ class Choice:
 def write_subset(
     data: str | Path,
     out: Path,
+    *,
     choice: Choice,
     splits: Sequence[str] = (),
     link: bool = True,
@@ -98,16 +100,16 @@ def write_subset(
         )
     with whole_folder(out) as folder:
         placed = {folder / target.relative_to(out): source for target, source in files.items()}
-        _write_all(parts, placed, folder, link, on_progress)
+        _write_all(parts, placed, out=folder, link=link, on_progress=on_progress)
     return lines
 
 
 def _write_all(
-    parts: Mapping[str, Content], files: Mapping[Path, Path], out: Path, link: bool, on_progress: Progress | None
+    parts: Mapping[str, Content], files: Mapping[Path, Path], *, out: Path, link: bool, on_progress: Progress | None
 ) -> None:
     for folder in dict.fromkeys(target.parent for target in files):
         make_folder(folder)
-    place_pictures(files, link, on_progress)
+    place_pictures(files, link, on_progress=on_progress)
     make_folder(out / "annotations")
     for split, part in parts.items():
         write_atomically(out / "annotations" / f"instances_{split}.json", lambda path, part=part: _write(path, part))  # type: ignore[misc]
@@ -133,8 +135,8 @@ def choose(content: Content, choice: Choice) -> tuple[Content, list[str]]:
         kept = set(drawn[: choice.images])
         notes = _too_few(len(pool), choice)
     else:
-        kept = _cover(drawn, shown, choice.per_class, choice.images)
-        notes = _short(kept, shown, wanted, choice)
+        kept = _cover(drawn, shown, per_class=choice.per_class, most=choice.images)
+        notes = _short(kept, shown, wanted=wanted, choice=choice)
     images = [one for one in content["images"] if one["id"] in kept]
     if choice.classes:
         images = [_labelled(one, choice.classes) for one in images]
@@ -142,7 +144,7 @@ def choose(content: Content, choice: Choice) -> tuple[Content, list[str]]:
     notes.append(
         f"{len(images):,} of {counted(len(content['images']), 'picture')}, {len(annotations):,} of "
         f"{counted(len(content['annotations']), 'annotation')}, "
-        f"{len(categories):,} of {counted(len(content['categories']), 'class', 'classes')}"
+        f"{len(categories):,} of {counted(len(content['categories']), 'class', plural='classes')}"
     )
     return {**content, "images": images, "annotations": annotations, "categories": categories}, notes
 
@@ -174,7 +176,11 @@ def _read(data: Path, splits: Sequence[str]) -> Iterator[tuple[str, _Whole]]:
             found[split]()  # a test split that is not there: this says so
         paths = {record.image_id: record.path for record in sets[split].records}
         notes = [*sets[split].notes, *lost_outlines({split: sets[split]})]
-        yield split, _Whole(coco_content(split, sets[split], names), lambda one, paths=paths: paths[one["id"]], notes)  # type: ignore[misc]
+        yield split, _Whole(coco_content(split, sets[split], names=names), partial(_path_of, paths), notes)
+
+
+def _path_of(paths: Mapping[int, Path], entry: Mapping[str, Any]) -> Path:
+    return paths[entry["id"]]
 
 
 def _coco(json_path: Path, folders: Sequence[Path]) -> _Whole:
@@ -282,7 +288,7 @@ def _counts(images: Sequence[int] | set[int], shown: Mapping[int, set[int]]) -> 
     return counts
 
 
-def _cover(drawn: Sequence[int], shown: Mapping[int, set[int]], per_class: int, most: int | None) -> set[int]:
+def _cover(drawn: Sequence[int], shown: Mapping[int, set[int]], *, per_class: int, most: int | None) -> set[int]:
     """Take images in the order drawn until each category is shown in so many: the rarest category chooses first."""
     there = _counts(drawn, shown)
     has = dict.fromkeys(there, 0)
@@ -298,7 +304,7 @@ def _cover(drawn: Sequence[int], shown: Mapping[int, set[int]], per_class: int, 
     return kept
 
 
-def _short(kept: set[int], shown: Mapping[int, set[int]], wanted: Mapping[int, str], choice: Choice) -> list[str]:
+def _short(kept: set[int], shown: Mapping[int, set[int]], *, wanted: Mapping[int, str], choice: Choice) -> list[str]:
     """Say which classes are shown in fewer pictures than --per-class asks for, and why."""
     there, has = _counts(list(shown), shown), _counts(kept, shown)
     per_class = choice.per_class or 0

@@ -50,7 +50,8 @@ def find_full_image(file: BinaryIO) -> FullImage | None:
     layout = _layout(file)
     if layout is None:
         return None
-    walk = _walk(file, *layout)
+    order, big, first = layout
+    walk = _walk(file, order, big=big, first=first)
     directories = [next(walk, (0, {}))]
     start, tags = directories[0]
     is_canon_raw = start == 16 and _at(file, 8, 2) == b"CR"  # nothing in its directories gives it away
@@ -63,7 +64,6 @@ def find_full_image(file: BinaryIO) -> FullImage | None:
     offset, chosen = whole[0] if whole else max(directories, key=lambda directory: _area(directory[1]))
     if offset == start:
         return None
-    order, big, _ = layout
     header = (
         _at(file, 0, 8) + struct.pack(order + "Q", offset)
         if big
@@ -84,7 +84,7 @@ def _layout(file: BinaryIO) -> tuple[str, bool, int] | None:
         return None
 
 
-def _walk(file: BinaryIO, order: str, big: bool, first: int) -> Iterator[tuple[int, _Tags]]:
+def _walk(file: BinaryIO, order: str, *, big: bool, first: int) -> Iterator[tuple[int, _Tags]]:
     """Yield the directories with their offsets: the chain, and behind each of its members those that it names."""
     waiting, seen = [first], {0}
     while waiting and len(seen) <= _MOST_DIRECTORIES:
@@ -93,12 +93,12 @@ def _walk(file: BinaryIO, order: str, big: bool, first: int) -> Iterator[tuple[i
             continue
         seen.add(offset)
         with contextlib.suppress(struct.error):  # cut short, or beyond the end
-            tags, following = _directory(file, order, big, offset)
+            tags, following = _directory(file, order, big=big, offset=offset)
             yield offset, tags
             waiting = [*tags.get(_MORE, ()), following, *waiting]
 
 
-def _directory(file: BinaryIO, order: str, big: bool, offset: int) -> tuple[_Tags, int]:
+def _directory(file: BinaryIO, order: str, *, big: bool, offset: int) -> tuple[_Tags, int]:
     """Read the whole numbers of a directory, and the offset of the next one in the chain."""
     count_code, entry_size, offset_code = ("Q", 20, "Q") if big else ("H", 12, "I")
     width = struct.calcsize("=" + count_code)

@@ -29,7 +29,7 @@ class Unpacked(io.RawIOBase):
     """
 
     def __init__(
-        self, file: IO[bytes] | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile, packed: int, source: Path
+        self, file: IO[bytes] | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile, packed: int, *, source: Path
     ) -> None:
         super().__init__()
         self.file, self.source = file, source
@@ -85,7 +85,7 @@ def open_unpacked(path: Path) -> Unpacked:
     packed = next((kind for magic, kind in _PACKED.items() if start.startswith(magic)), None)
     size = path.stat().st_size
     if packed is None:
-        plain = Unpacked(path.open("rb"), size, path)
+        plain = Unpacked(path.open("rb"), size, source=path)
         plain.most = MOST
         return plain
-    return Unpacked(packed(path), size, path)
+    return Unpacked(packed(path), size, source=path)

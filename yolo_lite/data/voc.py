@@ -26,10 +26,10 @@ _MOST_BYTES = 2**24  # of a file
 def read_voc(
     files: Sequence[Path],
     pictures: Sequence[Path],
+    *,
     class_names: Sequence[str],
     source: str,
     difficult: bool = False,
-    *,
     annotations: Path | None = None,
 ) -> DetectionSet:
     """Read XML files.
@@ -61,7 +61,9 @@ def read_voc(
     records, dropped, swapped = [], 0, []
     for number, (file, path) in enumerate(zip(files, paths), 1):
         try:
-            record, without_area, turned = _record(file, path, class_names, int(file.stem) if numbered else number)
+            record, without_area, turned = _record(
+                file, path, class_names=class_names, number=int(file.stem) if numbered else number
+            )
         except InputError as error:
             report(error)
             continue
@@ -69,10 +71,12 @@ def read_voc(
         dropped += without_area
         swapped += turned
     if swapped:
-        what = counted(len(swapped), "object has its", "objects have their")
+        what = counted(len(swapped), "object has its", plural="objects have their")
         notes.append(f"{what} corners swapped, which are put in order; the first is {swapped[0]}")
     ids = tuple(range(1, len(class_names) + 1))
-    return DetectionSet(tuple(records), tuple(class_names), ids, source, dropped, tuple(notes))
+    return DetectionSet(
+        tuple(records), tuple(class_names), category_ids=ids, source=source, dropped=dropped, notes=tuple(notes)
+    )
 
 
 def without_xml(data: DetectionSet) -> DetectionSet:
@@ -82,7 +86,7 @@ def without_xml(data: DetectionSet) -> DetectionSet:
     left = [path for folder in folders for path in sort_out(listed(folder))[0] if path not in used]
     if not left:
         return data
-    what = counted(len(left), "image has no XML file and is", "images have no XML file and are")
+    what = counted(len(left), "image has no XML file and is", plural="images have no XML file and are")
     note = f"{what} left out: {some([printable(path.name) for path in left])}"
     return dataclasses.replace(data, notes=(*data.notes, note))
 
@@ -99,7 +103,9 @@ def voc_class_names(files: Sequence[Path]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def _record(file: Path, picture: Path, class_names: Sequence[str], number: int) -> tuple[ImageRecord, int, list[str]]:
+def _record(
+    file: Path, picture: Path, *, class_names: Sequence[str], number: int
+) -> tuple[ImageRecord, int, list[str]]:
     """Return a picture's record, how many of its boxes have no area, and where corners were swapped."""
     root = _root(file)
     hw = _size(root, file) or read_image_size(picture)
@@ -126,11 +132,11 @@ def _record(file: Path, picture: Path, class_names: Sequence[str], number: int) 
     record = ImageRecord(
         picture,
         number,
-        hw,
-        array[good],
-        np.array(labels, np.int64)[good],
-        np.array(difficult, np.bool_)[good],
-        sizes[good].prod(1),
+        hw=hw,
+        boxes=array[good],
+        labels=np.array(labels, np.int64)[good],
+        crowd=np.array(difficult, np.bool_)[good],
+        areas=sizes[good].prod(1),
         labels_file=file,
         numbers=np.array(numbers, np.int64)[good],
     )
@@ -180,7 +186,7 @@ def _pictures(files: Sequence[Path], folders: Sequence[Path], annotations: Path 
         places = list(dict.fromkeys((*(folder / inside for folder in folders), *folders, file.parent)))
         written = _written_name(file)
         named = next((place / written for place in places if written and (place / written).is_file()), None)
-        own = _own_picture(file, named, places, there)
+        own = _own_picture(file, named, places=places, there=there)
         if own and named and composed(named.stem) != composed(file.stem):
             stale.append((file, named))
         paths.append(own or named or places[0] / (written or f"{file.stem}.jpg"))
@@ -189,7 +195,7 @@ def _pictures(files: Sequence[Path], folders: Sequence[Path], annotations: Path 
     for i, path in zip(missing, found):
         paths[i] = path
     if stale:
-        what = counted(len(stale), "XML file names", "XML files name")
+        what = counted(len(stale), "XML file names", plural="XML files name")
         notes.append(
             f"{what} another image in <filename>; each is read for the image of its own name. The first is "
             f"{stale[0][0]}, which names {printable(stale[0][1].name)}"
@@ -209,7 +215,7 @@ def _written_name(file: Path) -> str:
 
 
 def _own_picture(
-    file: Path, named: Path | None, places: Sequence[Path], there: dict[Path, dict[str, list[Path]]]
+    file: Path, named: Path | None, *, places: Sequence[Path], there: dict[Path, dict[str, list[Path]]]
 ) -> Path | None:
     """Return the image with an annotation's own name; `named` first, where several differ in suffix alone."""
     for place in places:
@@ -232,7 +238,7 @@ def _refuse_two_files(files: Sequence[Path], pictures: Sequence[Path], source: s
     for picture, group in list(twice.items())[:1]:
         report(
             InputError(
-                f"{source}: {counted(len(twice), 'image has', 'images have')} more than one XML file; the first is "
+                f"{source}: {counted(len(twice), 'image has', plural='images have')} more than one XML file; the first is "
                 f"{picture}: {some([str(file) for file in group])}; merge them or remove all but one"
             )
         )

@@ -25,6 +25,7 @@ Progress = Callable[[int, int], object]  # called with how many are done, and of
 def write_sets(
     splits: Mapping[str, DetectionSet],
     layout: str,
+    *,
     out: Path,
     link: bool = True,
     on_progress: Progress | None = None,
@@ -55,11 +56,11 @@ def write_sets(
         for where, what in unit_faults(data):
             raise InputError(f"{where}: {what}; correct the file first: the boxes would be wrong")
     with whole_folder(out) as part:
-        return _write_all(splits, layout, part, link, on_progress)
+        return _write_all(splits, layout, out=part, link=link, on_progress=on_progress)
 
 
 def _write_all(
-    splits: Mapping[str, DetectionSet], layout: str, out: Path, link: bool, on_progress: Progress | None
+    splits: Mapping[str, DetectionSet], layout: str, *, out: Path, link: bool, on_progress: Progress | None
 ) -> list[str]:
     names = file_names(splits, across=layout == "voc")
     folders = {split: out / ("JPEGImages" if layout == "voc" else f"images/{split}") for split in splits}
@@ -70,7 +71,7 @@ def _write_all(
     }
     for folder in folders.values():
         make_folder(folder)
-    place_pictures(files, link, on_progress)
+    place_pictures(files, link, on_progress=on_progress)
     notes = WRITERS[layout](splits, out, names)
     renamed = sum(
         names[split, record.image_id] != record.path.name for split, data in splits.items() for record in data.records
@@ -111,7 +112,7 @@ def file_names(splits: Mapping[str, DetectionSet], across: bool) -> Names:
     return names
 
 
-def place_pictures(files: Mapping[Path, Path], link: bool, on_progress: Progress | None = None) -> None:
+def place_pictures(files: Mapping[Path, Path], link: bool, *, on_progress: Progress | None = None) -> None:
     """Link or copy pictures.
 
     Args:
@@ -150,13 +151,13 @@ def _write_coco(splits: Mapping[str, DetectionSet], out: Path, names: Names) -> 
     make_folder(out / "annotations")
     first = 1
     for split, data in splits.items():
-        content = coco_content(split, data, names, first)
+        content = coco_content(split, data, names=names, first=first)
         first += len(content["annotations"])
         _write(out / "annotations" / f"instances_{split}.json", json.dumps(content))
     return lost_outlines(splits)
 
 
-def coco_content(split: str, data: DetectionSet, names: Names, first: int = 1) -> dict[str, Any]:
+def coco_content(split: str, data: DetectionSet, *, names: Names, first: int = 1) -> dict[str, Any]:
     """Return what a COCO annotation file says of a split; annotations are numbered from `first`."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []

@@ -68,7 +68,7 @@ def read_yolo_txt(
     records, dropped = [], 0
     for number, (picture, file) in enumerate(zip(pictures, files), 1):
         try:
-            record, without_area = _record(picture, file, number, form)
+            record, without_area = _record(picture, file, number=number, form=form)
         except InputError as error:
             report(error)
             continue
@@ -79,7 +79,12 @@ def read_yolo_txt(
         notes.append(f"the keypoints of {counted(form.with_keypoints, 'object')} are not used")
     notes += labels.without_image([path for path in images if path.is_dir()])
     return DetectionSet(
-        tuple(records), tuple(class_names), tuple(range(len(class_names))), source, dropped, tuple(notes)
+        tuple(records),
+        tuple(class_names),
+        category_ids=tuple(range(len(class_names))),
+        source=source,
+        dropped=dropped,
+        notes=tuple(notes),
     )
 
 
@@ -120,7 +125,7 @@ class _LabelFiles:
         files = [file for group in self._folders.values() for files in group.values() for file in files]
         left = sorted(file for file in files if file not in self._used and self._is_of_no_image(file))
         names = some([printable(file.name) for file in left])
-        what = counted(len(left), "label file without an image is", "label files without an image are")
+        what = counted(len(left), "label file without an image is", plural="label files without an image are")
         return [f"{what} left out: {names}"] if left else []
 
     def _is_of_no_image(self, file: Path) -> bool:
@@ -175,14 +180,14 @@ def _pictures(path: Path, roots: Sequence[Path]) -> tuple[list[Path], list[str]]
     return pictures, notes
 
 
-def _record(picture: Path, file: Path | None, number: int, form: _Form) -> tuple[ImageRecord, int]:
+def _record(picture: Path, file: Path | None, *, number: int, form: _Form) -> tuple[ImageRecord, int]:
     height, width = read_image_size(picture)
     lines = read_text(file).splitlines() if file else []
     labels, boxes, numbers = [], [], []
     for line_number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                label, box = form.parse(line.split(), f"{file}: line {line_number}", (height, width))
+                label, box = form.parse(line.split(), f"{file}: line {line_number}", hw=(height, width))
             except InputError as error:
                 report(error)
                 continue
@@ -198,11 +203,11 @@ def _record(picture: Path, file: Path | None, number: int, form: _Form) -> tuple
         ImageRecord(
             picture,
             number,
-            (height, width),
-            array[good],
-            np.array(labels, np.int64)[good],
-            np.zeros(int(good.sum()), np.bool_),
-            sizes[good].prod(1),
+            hw=(height, width),
+            boxes=array[good],
+            labels=np.array(labels, np.int64)[good],
+            crowd=np.zeros(int(good.sum()), np.bool_),
+            areas=sizes[good].prod(1),
             labels_file=file,
             numbers=np.array(numbers, np.int64)[good],
         ),
@@ -223,7 +228,7 @@ class _Form:
         self.with_keypoints = 0  # objects
         self._polygons = Polygons()
 
-    def parse(self, words: list[str], where: str, hw: tuple[int, int]) -> tuple[int, list[float]]:
+    def parse(self, words: list[str], where: str, *, hw: tuple[int, int]) -> tuple[int, list[float]]:
         """Return the label and the box as xyxy shares of the picture."""
         label, numbers = _numbers(words, self.classes, where)
         if self.keypoints and self.keypoints[0]:
@@ -249,7 +254,7 @@ class _Form:
                 f"{where} must be a polygon of shares of the picture's size, from 0 to 1, got {' '.join(words)!r:.200}{told}"
             )
         if not self.keypoints:
-            self._polygons.add(numbers, shape, where)
+            self._polygons.add(numbers, shape, where=where)
         return label, [min(numbers[::2]), min(numbers[1::2]), max(numbers[::2]), max(numbers[1::2])]
 
     def _without_keypoints(self, numbers: list[float], where: str) -> list[float]:

@@ -44,7 +44,7 @@ class ModelReport:
 
 
 def bench_model(
-    config: Config, classes: int, device: torch.device, sizes: Sequence[int] = (), repeats: int = 20
+    config: Config, classes: int, *, device: torch.device, sizes: Sequence[int] = (), repeats: int = 20
 ) -> ModelReport:
     """Measure a network with random weights and random pictures; each figure is a median after a warm-up.
 
@@ -55,23 +55,30 @@ def bench_model(
     parameters = sum(parameter.numel() for parameter in model.parameters())
     model = place(model, device)
     fuse(model)
-    reports = tuple(_bench_size(model, size, device, repeats) for size in sizes)
+    reports = tuple(_bench_size(model, size, device=device, repeats=repeats) for size in sizes)
     precision = pick_precision(config.train.precision, device)
-    return ModelReport(parameters, reports, _training_rate(config, classes, device, precision), precision)
+    return ModelReport(
+        parameters,
+        reports,
+        training_images_per_second=_training_rate(config, classes, device=device, precision=precision),
+        precision=precision,
+    )
 
 
 @torch.inference_mode()
-def _bench_size(model: Yolo, size: int, device: torch.device, repeats: int) -> SizeReport:
+def _bench_size(model: Yolo, size: int, *, device: torch.device, repeats: int) -> SizeReport:
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (1, 3, size, size), dtype=torch.uint8, generator=generator).to(device)
     with FlopCounterMode(display=False) as counter:
         model(image)
     forward = _median_ms(lambda: model(image), device, repeats)
-    whole = _median_ms(lambda: postprocess(model(image), model.decode, 0.25, 0.6), device, repeats)
-    return SizeReport(size, counter.get_total_flops(), forward, whole)
+    whole = _median_ms(
+        lambda: postprocess(model(image), model.decode, score_threshold=0.25, iou_threshold=0.6), device, repeats
+    )
+    return SizeReport(size, counter.get_total_flops(), forward_ms=forward, with_nms_ms=whole)
 
 
-def _training_rate(config: Config, classes: int, device: torch.device, precision: str, steps: int = 8) -> float:
+def _training_rate(config: Config, classes: int, *, device: torch.device, precision: str, steps: int = 8) -> float:
     """Return images a second of forward, loss, backward and optimiser, without loading; six boxes a picture."""
     keep_freed_memory()
     generator = torch.Generator().manual_seed(0)
@@ -82,13 +89,17 @@ def _training_rate(config: Config, classes: int, device: torch.device, precision
         corners = torch.rand(6, 2, generator=generator) * torch.tensor([width * 0.7, height * 0.7])
         sizes = (0.1 + 0.2 * torch.rand(6, 2, generator=generator)) * torch.tensor([width, height])
         labels = torch.randint(0, classes, (6,), generator=generator)
-        samples.append(Sample(image, torch.cat([corners, corners + sizes], 1), labels, index))
+        samples.append(Sample(image, torch.cat([corners, corners + sizes], 1), labels=labels, position=index))
     batch = loop.to_device(collate_boxes(samples), device)
     model = place(build_detector(config, classes).train(), device)
-    nothing = DetectionSet((), (), (), "random pictures")
-    task = DetectionTask(config, nothing, nothing, device)
-    state = loop.new_state(model, config.train, 1000)
-    milliseconds = _median_ms(lambda: loop.train_step(task, state, batch, 10.0, 0.5, precision), device, steps)
+    nothing = DetectionSet((), (), category_ids=(), source="random pictures")
+    task = DetectionTask(config, nothing, val=nothing, device=device)
+    state = loop.new_state(model, config.train, steps=1000)
+    milliseconds = _median_ms(
+        lambda: loop.train_step(task, state, batch=batch, clip_norm=10.0, progress=0.5, precision=precision),
+        device,
+        steps,
+    )
     return 1000 * len(samples) / milliseconds
 
 

@@ -62,7 +62,7 @@ class NormReport:
     native_ms: float
 
 
-def bench_nms(device: torch.device, classes: int = 80, repeats: int = 15) -> Iterator[NmsReport]:
+def bench_nms(device: torch.device, classes: int = 80, *, repeats: int = 15) -> Iterator[NmsReport]:
     """Yield a report for each batch size and number of boxes; what is compared runs by turns.
 
     Raises:
@@ -76,8 +76,10 @@ def bench_nms(device: torch.device, classes: int = 80, repeats: int = 15) -> Ite
     for batch in (1, 32) if device.type == "cuda" else (1, 8):
         for total in TOTALS:
             boxes, scores, labels = _scene(batch, total, classes)
-            _compare(boxes, scores, labels, device, nms)
-            yield _bench_scene(boxes.to(device), scores.to(device), labels.to(device), batched_nms, repeats)
+            _compare(boxes, scores, labels=labels, device=device, nms=nms)
+            yield _bench_scene(
+                boxes.to(device), scores.to(device), labels=labels.to(device), batched_nms=batched_nms, repeats=repeats
+            )
 
 
 def bench_assign(repeats: int = 7) -> Iterator[AssignReport]:
@@ -88,11 +90,12 @@ def bench_assign(repeats: int = 7) -> Iterator[AssignReport]:
     """
     for batch, objects, side in ASSIGNMENTS:
         scene = _assign_scene(batch, objects, side)
-        slow = partial(task_aligned_torch, *scene, top_k=10, alpha=1.0, beta=6.0)
-        fast = partial(task_aligned, *scene)
+        slow = partial(task_aligned_torch, **scene, top_k=10, alpha=1.0, beta=6.0)
+        fast = partial(task_aligned, **scene)
         if not all(torch.equal(a, b) for a, b in zip(slow(), fast())):
             raise RuntimeError("the C extension's assignment differs from plain torch's")
-        yield AssignReport(batch, objects, side, *_medians_ms((slow, fast), torch.device("cpu"), repeats))
+        torch_ms, native_ms = _medians_ms((slow, fast), torch.device("cpu"), repeats=repeats)
+        yield AssignReport(batch, objects, side=side, torch_ms=torch_ms, native_ms=native_ms)
 
 
 def bench_norm(repeats: int = 7) -> Iterator[NormReport]:
@@ -103,17 +106,22 @@ def bench_norm(repeats: int = 7) -> Iterator[NormReport]:
     """
     for shape in MAPS:
         for dtype in (torch.float32, torch.bfloat16):
-            calls = [
-                partial(_train_norm, layers, *_norm_scene(shape, dtype)) for layers in (_torch_norm_silu, norm_silu)
-            ]
+            x, dy = _norm_scene(shape, dtype)
+            calls = [partial(_train_norm, layers, x, dy) for layers in (_torch_norm_silu, norm_silu)]
             slow, fast = (call().float() for call in calls)
             if float((slow - fast).abs().max()) > (1e-3 if dtype == torch.float32 else 0.1):
                 raise RuntimeError("the C extension's gradient differs from torch's")
-            yield NormReport(shape, str(dtype)[6:], *_medians_ms(calls, torch.device("cpu"), repeats))
+            torch_ms, native_ms = _medians_ms(calls, torch.device("cpu"), repeats=repeats)
+            yield NormReport(shape, str(dtype)[6:], torch_ms=torch_ms, native_ms=native_ms)
 
 
-def _torch_norm_silu(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, *rates: float) -> Tensor:
-    return F.silu(F.batch_norm(x, mean, var, weight, bias, True, *rates), inplace=True)
+def _torch_norm_silu(
+    x: Tensor, weight: Tensor, *, bias: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float, eps: float
+) -> Tensor:
+    normalised = F.batch_norm(
+        x, running_mean, running_var, weight=weight, bias=bias, training=True, momentum=momentum, eps=eps
+    )
+    return F.silu(normalised, inplace=True)
 
 
 def _norm_scene(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -128,24 +136,35 @@ def _train_norm(layers: Callable[..., Tensor], x: Tensor, dy: Tensor) -> Tensor:
     channels = x.shape[1]
     x = x.detach().requires_grad_()
     weight, bias = torch.ones(channels, requires_grad=True), torch.zeros(channels, requires_grad=True)
-    layers(x, weight, bias, torch.zeros(channels), torch.ones(channels), 0.1, 1e-5).backward(dy)  # type: ignore[no-untyped-call]
+    mean, var = torch.zeros(channels), torch.ones(channels)
+    y = layers(x, weight, bias=bias, running_mean=mean, running_var=var, momentum=0.1, eps=1e-5)
+    y.backward(dy)  # type: ignore[no-untyped-call]
     assert x.grad is not None
     return x.grad
 
 
-def _bench_scene(boxes: Tensor, scores: Tensor, labels: Tensor, batched_nms: Any, repeats: int) -> NmsReport:
+def _bench_scene(boxes: Tensor, scores: Tensor, *, labels: Tensor, batched_nms: Any, repeats: int) -> NmsReport:
     def theirs() -> list[Tensor]:
         return [batched_nms(*picture, IOU_THRESHOLD) for picture in zip(boxes, scores, labels)]
 
     batch, total = scores.shape
-    ours = partial(nms_padded, boxes, scores, labels, IOU_THRESHOLD, max_detections=MAX_DETECTIONS)
-    uncapped = partial(nms_padded, boxes, scores, labels, IOU_THRESHOLD, max_detections=total)
+    suppress = partial(nms_padded, boxes, scores, labels=labels, iou_threshold=IOU_THRESHOLD)
+    ours = partial(suppress, max_detections=MAX_DETECTIONS)
+    uncapped = partial(suppress, max_detections=total)
     calls: list[Callable[[], object]] = [theirs, ours, uncapped]
     if warmup(boxes.device) == "cuda":
         calls.append(_captured(ours).replay)
     theirs_ms, ours_ms, uncapped_ms, *graph_ms = _medians_ms(calls, boxes.device, repeats)
-    kept = int(ours()[1][0]), int(uncapped()[1][0])
-    return NmsReport(batch, total, *kept, theirs_ms, ours_ms, uncapped_ms, graph_ms[0] if graph_ms else None)
+    return NmsReport(
+        batch,
+        total,
+        kept=int(ours()[1][0]),
+        kept_uncapped=int(uncapped()[1][0]),
+        torchvision_ms=theirs_ms,
+        ours_ms=ours_ms,
+        uncapped_ms=uncapped_ms,
+        graph_ms=graph_ms[0] if graph_ms else None,
+    )
 
 
 def _scene(batch: int, total: int, classes: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -162,7 +181,7 @@ def _scene(batch: int, total: int, classes: int) -> tuple[Tensor, Tensor, Tensor
     return boxes, torch.rand(batch, total, generator=generator), labels[:, source].contiguous()
 
 
-def _assign_scene(batch: int, objects: int, side: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Targets]:
+def _assign_scene(batch: int, objects: int, side: int) -> dict[str, Any]:
     """Draw what task_aligned takes: predictions about their points on strides 8, 16, 32, and objects of 80 classes."""
     generator = torch.Generator().manual_seed(0)
     grids, strides = [], []
@@ -179,18 +198,25 @@ def _assign_scene(batch: int, objects: int, side: int) -> tuple[Tensor, Tensor, 
     labels = torch.randint(0, 80, (batch, objects), generator=generator)
     scores = torch.rand(batch, len(points), 80, generator=generator)
     targets = Targets(torch.cat([corners, corners + sizes], -1), labels)
-    return scores, torch.cat([centres - half, centres + half], -1), points, step, targets
+    boxes = torch.cat([centres - half, centres + half], -1)
+    return {"scores": scores, "boxes": boxes, "points": points, "strides": step, "targets": targets}
 
 
-def _compare(boxes: Tensor, scores: Tensor, labels: Tensor, device: torch.device, nms: Any) -> None:
+def _compare(boxes: Tensor, scores: Tensor, *, labels: Tensor, device: torch.device, nms: Any) -> None:
     """Raise RuntimeError unless nms_padded keeps on the device what torchvision does on the CPU, class by class."""
-    arguments = (boxes.to(device), scores.to(device), labels.to(device))
-    indices, counts = (tensor.cpu() for tensor in nms_padded(*arguments, IOU_THRESHOLD, max_detections=scores.shape[1]))
+    found = nms_padded(
+        boxes.to(device),
+        scores.to(device),
+        labels=labels.to(device),
+        iou_threshold=IOU_THRESHOLD,
+        max_detections=scores.shape[1],
+    )
+    indices, counts = (tensor.cpu() for tensor in found)
     for picture, count in enumerate(counts.tolist()):
         kept = []
         for label in set(labels[picture].tolist()):
             own = (labels[picture] == label).nonzero()[:, 0]
-            kept.append(own[nms(boxes[picture, own], scores[picture, own], IOU_THRESHOLD)])
+            kept.append(own[nms(boxes[picture, own], scores[picture, own], iou_threshold=IOU_THRESHOLD)])
         wanted = torch.cat(kept)
         wanted = wanted[scores[picture, wanted].argsort(descending=True, stable=True)]
         if not torch.equal(scores[picture, wanted], scores[picture, indices[picture, :count]]):

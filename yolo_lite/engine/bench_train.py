@@ -75,7 +75,7 @@ class TrainReport:
 
 
 def bench_train(
-    config: Config, data: str | Path, device: torch.device, steps: int, say: Callable[[str], None]
+    config: Config, data: str | Path, *, device: torch.device, steps: int, say: Callable[[str], None]
 ) -> TrainReport:
     """Measure so many steps of training from random weights, in fp32 and, where the machine chooses it, bf16.
 
@@ -92,45 +92,56 @@ def bench_train(
     keep_freed_memory()
     pictures = read_train_and_val(data, seed=config.train.seed)[0]
     check_pictures(pictures)
-    dataset = training_inputs(config, pictures, device)
+    dataset = training_inputs(config, pictures, device=device)
     started = time.perf_counter()
     dataset.keep(config.train.cache, say)
     filled = time.perf_counter() - started if dataset.kept else 0.0
     sampler = EpochSampler(len(dataset), config.train.batch_size, shuffle=True, seed=config.train.seed)
-    loader = build_loader(dataset, sampler, config.train.workers, device, say=say)
+    loader = build_loader(dataset, sampler, workers=config.train.workers, device=device, say=say)
     batches = _endless(loader, sampler)
     alone = _loader_rate(batches, steps)
     processes = loader.processes  # none, where there were too few handles for them
     precisions = dict.fromkeys(["fp32", pick_precision("auto", device)])
     with explain_out_of_memory("use a smaller --batch-size or --image-size"):
-        reports = tuple(_time_steps(config, pictures, batches, device, name, steps) for name in precisions)
+        reports = tuple(
+            _time_steps(config, pictures, batches=batches, device=device, precision=name, steps=steps)
+            for name in precisions
+        )
     parameters = sum(part.numel() for part in build_detector(config, len(pictures.class_names)).parameters())
     del batches, loader  # which ends its processes, and only of those that have ended does the system tell the memory
-    return TrainReport(parameters, pictures.summary(), processes, filled, alone, reports, _peak_bytes())
+    return TrainReport(
+        parameters,
+        pictures.summary(),
+        processes=processes,
+        fill_seconds=filled,
+        loader_images_per_second=alone,
+        steps=reports,
+        peak_bytes=_peak_bytes(),
+    )
 
 
 class _TimedTask(DetectionTask):
     """The task, taking the time whenever it has worked out a loss."""
 
-    def __init__(self, config: Config, pictures: DetectionSet, device: torch.device) -> None:
-        super().__init__(config, pictures, pictures, device)
+    def __init__(self, config: Config, pictures: DetectionSet, *, device: torch.device) -> None:
+        super().__init__(config, pictures, val=pictures, device=device)
         self.times: list[float] = []
 
-    def loss(self, model: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
-        parts = super().loss(model, batch, progress)
+    def loss(self, model: nn.Module, batch: Batch, *, progress: float) -> dict[str, Tensor]:
+        parts = super().loss(model, batch, progress=progress)
         self.times.append(now(self.device))
         return parts
 
 
 def _time_steps(
-    config: Config, pictures: DetectionSet, batches: Iterator[Any], device: torch.device, precision: str, steps: int
+    config: Config, pictures: DetectionSet, *, batches: Iterator[Any], device: torch.device, precision: str, steps: int
 ) -> StepTimes:
     """Take steps exactly as training does, with a clock after each part."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    model = place(build_detector(config, len(pictures.class_names), config.train.seed).train(), device)
-    task = _TimedTask(config, pictures, device)
-    state = loop.new_state(model, config.train, 1000)
+    model = place(build_detector(config, len(pictures.class_names), seed=config.train.seed).train(), device)
+    task = _TimedTask(config, pictures, device=device)
+    state = loop.new_state(model, config.train, steps=1000)
     state.optimizer.register_step_pre_hook(lambda *_: task.times.append(now(device)))
     rows, images, began = [], 0, 0.0
     for step in range(WARM_UP + steps):
@@ -138,7 +149,7 @@ def _time_steps(
         began = started if step == WARM_UP else began
         batch = loop.to_device(next(batches), device)
         task.times = [now(device)]
-        loop.train_step(task, state, batch, config.train.clip_norm, 0.5, precision)
+        loop.train_step(task, state, batch=batch, clip_norm=config.train.clip_norm, progress=0.5, precision=precision)
         if step >= WARM_UP:
             moments = [started, task.times[0], task.times[-2], task.times[-1], now(device)]
             rows.append([1000 * (after - before) for before, after in itertools.pairwise(moments)])
@@ -146,7 +157,9 @@ def _time_steps(
     rate = images / (now(device) - began)
     used = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
     wait, forward, backward, update = (statistics.median(column) for column in zip(*rows))
-    return StepTimes(precision, wait, forward, backward, update, rate, used)
+    return StepTimes(
+        precision, wait, forward=forward, backward=backward, update=update, images_per_second=rate, device_bytes=used
+    )
 
 
 def _endless(loader: BatchLoader, sampler: EpochSampler) -> Iterator[Any]:

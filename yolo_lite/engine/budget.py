@@ -43,12 +43,12 @@ def parse_minutes(text: str) -> float:
     return total
 
 
-def measure_pace(prepared: Prepared, config: Config, device: torch.device, precision: str) -> Pace:
+def measure_pace(prepared: Prepared, config: Config, *, device: torch.device, precision: str) -> Pace:
     """Take a few steps and evaluate once, all on a copy; no random number of the run is used up."""
     train = config.train
     sampler = EpochSampler(len(prepared.dataset), train.batch_size, shuffle=True, seed=train.seed)  # type: ignore[arg-type]
-    loader = build_loader(prepared.dataset, sampler, train.workers, device, prepared.collate)
-    state = loop.new_state(copy.deepcopy(prepared.model), train, len(sampler))
+    loader = build_loader(prepared.dataset, sampler, workers=train.workers, device=device, collate=prepared.collate)
+    state = loop.new_state(copy.deepcopy(prepared.model), train, steps=len(sampler))
     marks = [time.perf_counter()]
     with torch.random.fork_rng(devices=[]):
         state.model.train()
@@ -56,7 +56,14 @@ def measure_pace(prepared: Prepared, config: Config, device: torch.device, preci
             progress = (len(marks) - 0.5) / (
                 _WARM_UP + _MEASURED
             )  # assignment and size of inputs may change on the way
-            loop.train_step(prepared.task, state, loop.to_device(batch, device), train.clip_norm, progress, precision)
+            loop.train_step(
+                prepared.task,
+                state,
+                batch=loop.to_device(batch, device),
+                clip_norm=train.clip_norm,
+                progress=progress,
+                precision=precision,
+            )
             marks.append(time.perf_counter())
             if len(marks) > _WARM_UP + _MEASURED:
                 break
@@ -66,7 +73,7 @@ def measure_pace(prepared: Prepared, config: Config, device: torch.device, preci
     return Pace((marks[-1] - marks[first]) / (len(marks) - 1 - first), time.perf_counter() - began)
 
 
-def fit_time(config: Config, pace: Pace, steps: int, seconds: float) -> Config:
+def fit_time(config: Config, pace: Pace, *, steps: int, seconds: float) -> Config:
     """Return the configuration with as many epochs, and steps of an epoch, as fit.
 
     All epochs are equally long, each with one evaluation: as many as it takes for none to go over the pictures more

@@ -53,10 +53,11 @@ def model_card(weights: str | os.PathLike[str]) -> str:
     kind = "classifier" if checkpoint.is_classifier else "detector"
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     size = " x ".join(str(side) for side in config.input.image_size)
+    classes = counted(len(checkpoint.class_names), "class", plural="classes")
     lines = [
         f"# {one_line(config.name)}",
         "",
-        f"- {kind} of {counted(len(checkpoint.class_names), 'class', 'classes')}: {', '.join(map(one_line, checkpoint.class_names))}",
+        f"- {kind} of {classes}: {', '.join(map(one_line, checkpoint.class_names))}",
         f"- parameters: {parameters:,}",
         f"- input: {size}, {counted(config.input.channels, 'channel')}, {config.input.resize}",
         *([] if checkpoint.is_classifier else [f"- score threshold of detections: {checkpoint.score_threshold:g}"]),

@@ -85,11 +85,18 @@ def load_checkpoint(path: Path) -> Checkpoint:
     content = read_contents(path)
     config = config_from_dict(content["config"], str(path))
     names, ids = tuple(content["class_names"]), tuple(content["category_ids"])
-    checkpoint = Checkpoint(config, names, ids, content["weights"], content["about"], content["training"])
+    checkpoint = Checkpoint(
+        config,
+        names,
+        category_ids=ids,
+        weights=content["weights"],
+        about=content["about"],
+        training=content["training"],
+    )
     network = _outline(checkpoint, path)
-    check_fit(checkpoint.weights, network, "weights", path)
+    check_fit(checkpoint.weights, network, what="weights", source=path)
     if checkpoint.training:
-        check_training(checkpoint.training, network, path)
+        check_training(checkpoint.training, network, path=path)
     return checkpoint
 
 
@@ -137,7 +144,7 @@ def _outline(checkpoint: Checkpoint, source: Path) -> nn.Module:
     pixels = config.input.channels * math.prod(config.input.image_size)
     build = outline_classifier if checkpoint.is_classifier else outline_detector
     try:
-        model = build(config, classes, _ROOM + 2 * held + pixels)
+        model = build(config, classes, values=_ROOM + 2 * held + pixels)
     except InputError as error:
         raise InputError(f"{source}: {error}") from error
     except (RuntimeError, TypeError, ValueError, ArithmeticError, LookupError) as error:

@@ -38,28 +38,36 @@ class ClassificationTask:
         self,
         config: Config,
         train: ClassificationSet,
+        *,
         val: ClassDataset,
         device: torch.device,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.config, self.train, self.val, self.device, self.say = config, train, val, device, say
 
-    def loss(self, model: nn.Module, batch: ClassBatch, progress: float) -> dict[str, Tensor]:
+    def loss(self, model: nn.Module, batch: ClassBatch, *, progress: float) -> dict[str, Tensor]:
         """Return the one part of the loss."""
         outputs = model(batch.images.contiguous(memory_format=torch.channels_last))
         settings = self.config.classifier
-        return {"class": classification_loss(outputs, batch.labels, settings.loss, settings.label_smoothing)}
+        return {
+            "class": classification_loss(outputs, batch.labels, name=settings.loss, smoothing=settings.label_smoothing)
+        }
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Return accuracy, macro F1 and the loss on the validation set."""
         assert isinstance(model, ClassifierNet)
         train = self.config.train
         outputs, labels = classify_split(
-            model, self.val, train.batch_size * _LARGER, train.workers, self.device, self.say
+            model,
+            self.val,
+            batch_size=train.batch_size * _LARGER,
+            workers=train.workers,
+            device=self.device,
+            say=self.say,
         )
         called = model.scores(outputs).argmax(1)
-        report = classification_report(labels.numpy(), called.numpy(), self.train.class_names)
-        loss = classification_loss(outputs, labels, self.config.classifier.loss)
+        report = classification_report(labels.numpy(), called.numpy(), class_names=self.train.class_names)
+        loss = classification_loss(outputs, labels, name=self.config.classifier.loss)
         return {"accuracy": report.accuracy, "F1": report.macro.f1, "val_loss": float(loss)}
 
     def samples(self, dataset: Dataset[Any]) -> list[SheetPicture]:
@@ -90,18 +98,18 @@ def _labelled(image: Tensor, label: int, text: str) -> SheetPicture:
     """Return a picture, uint8 [channels, H, W], with its class."""
     pixels = image.permute(1, 2, 0).numpy()
     pixels = np.repeat(pixels, 3, 2) if pixels.shape[2] == 1 else pixels
-    return SheetPicture(pixels, [[0, 0, pixels.shape[1], pixels.shape[0]]], [label], [text])
+    return SheetPicture(pixels, [[0, 0, pixels.shape[1], pixels.shape[0]]], labels=[label], texts=[text])
 
 
 @torch.inference_mode()
 def classify_split(
     model: ClassifierNet,
     dataset: ClassDataset,
+    *,
     batch_size: int,
     workers: int,
     device: torch.device,
     say: Callable[[str], None] = lambda line: None,
-    *,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Tensor, Tensor]:
     """Run a model in evaluation mode over a data set; return its outputs [N, C], float32, and the labels [N], on the CPU;
@@ -109,7 +117,7 @@ def classify_split(
     """
     sampler = EpochSampler(len(dataset), batch_size, shuffle=False)
     workers = 0 if dataset.kept is not None else workers
-    loader = build_loader(dataset, sampler, workers, device, collate_classes, say)
+    loader = build_loader(dataset, sampler, workers=workers, device=device, collate=collate_classes, say=say)
     outputs, labels = [], []
     for number, batch in enumerate(loader, 1):
         images = batch.images.to(device).contiguous(memory_format=torch.channels_last)
@@ -120,23 +128,43 @@ def classify_split(
     return torch.cat(outputs), torch.cat(labels)
 
 
-def prepare_classification(run: Run, start: Checkpoint | None, device: torch.device, listener: Listener) -> Prepared:
+def _inputs(
+    config: Config, data: ClassificationSet, *, augmenter: ClassAugmenter | None, listener: Listener
+) -> ClassDataset:
+    shape = config.input
+    return ClassDataset(
+        data.records,
+        shape.image_size,
+        channels=shape.channels,
+        resize=shape.resize,
+        augmenter=augmenter,
+        strong_epochs=strong_epochs(config) if augmenter else 0,
+        seed=config.train.seed,
+        cache=config.train.cache,
+        on_picture=listener.on_picture,
+        max_16bit=shape.max_16bit,
+    )
+
+
+def prepare_classification(run: Run, start: Checkpoint | None, *, device: torch.device, listener: Listener) -> Prepared:
     """Read the data, build the network, begin with the weights of `start`, and say so."""
     config, seed = run.config, run.config.train.seed
     if run.crops:
-        train_set, val_set, notes = read_crops_to_train(run.data, run.classes, run.fraction, seed, run.difficult)
+        train_set, val_set, notes = read_crops_to_train(
+            run.data, run.classes, fraction=run.fraction, seed=seed, difficult=run.difficult
+        )
     else:
         train_set, val_set, notes = read_classes_to_train(
-            run.data, run.classes, run.fraction, run.per_class, run.split, seed
+            run.data, run.classes, fraction=run.fraction, per_class=run.per_class, shares=run.split, seed=seed
         )
     for note in notes:
         listener.say(note)
-    model = build_classifier(config, len(train_set.class_names), seed)
+    model = build_classifier(config, len(train_set.class_names), seed=seed)
     taken = None
     if start:
         taken = transfer_backbone(model, start)
         if start.is_classifier:
-            classes = transfer_classes(model, train_set.class_names, start)
+            classes = transfer_classes(model, train_set.class_names, checkpoint=start)
             taken = Start(f"{taken.summary}; {classes.summary}", taken.fresh | classes.fresh, classes.known)
         listener.say(f"starting from {run.weights}: {taken.summary}")
     elif config.classifier.model == "resnet50":
@@ -152,12 +180,9 @@ def prepare_classification(run: Run, start: Checkpoint | None, device: torch.dev
         listener.say("the backbone stays as it is; only the last layer is trained")
     augmenter = ClassAugmenter(config.augment, config.input.channels)
     listener.say(f"augmentation: {augmenter.describe()}")
-    how = (config.input.image_size, config.input.channels, config.input.resize)
-    keep = (config.train.cache, listener.on_picture)
-    white = config.input.max_16bit
-    dataset = ClassDataset(train_set.records, *how, augmenter, strong_epochs(config), seed, *keep, max_16bit=white)
-    val_dataset = ClassDataset(val_set.records, *how, None, 0, seed, *keep, max_16bit=white)
-    task = ClassificationTask(config, train_set, val_dataset, device, listener.say)
+    dataset = _inputs(config, train_set, augmenter=augmenter, listener=listener)
+    val_dataset = _inputs(config, val_set, augmenter=None, listener=listener)
+    task = ClassificationTask(config, train_set, val=val_dataset, device=device, say=listener.say)
     about = {
         "train": train_set.summary(),
         "val": val_set.summary(),
@@ -169,4 +194,14 @@ def prepare_classification(run: Run, start: Checkpoint | None, device: torch.dev
     if config.train.repeat_threshold:
         repeats = repeat_factors([[record.label] for record in train_set.records], config.train.repeat_threshold)
         listener.say(f"pictures of rare classes are shown up to {repeats.max():.1f} times in an epoch")
-    return Prepared(task, model, dataset, collate_classes, train_set.class_names, ids, about, repeats, taken)
+    return Prepared(
+        task,
+        model,
+        dataset=dataset,
+        collate=collate_classes,
+        class_names=train_set.class_names,
+        category_ids=ids,
+        about=about,
+        repeats=repeats,
+        start=taken,
+    )

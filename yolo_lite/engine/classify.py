@@ -44,7 +44,7 @@ class Classifier:
     """
 
     def __init__(
-        self, weights: str | os.PathLike[str], device: str | torch.device = "auto", batch_size: int = 64
+        self, weights: str | os.PathLike[str], device: str | torch.device = "auto", *, batch_size: int = 64
     ) -> None:
         self.weights = find_weights(check_path(weights, "weights"))
         self.checkpoint = load_checkpoint(self.weights)
@@ -84,7 +84,7 @@ class Classifier:
         if not images:
             return []
         size, channels, resize = self.input.image_size, self.input.channels, self.input.resize
-        inputs = np.stack([to_input(image, size, channels, resize) for image in images])
+        inputs = np.stack([to_input(image, size, channels=channels, resize=resize) for image in images])
         batch = torch.from_numpy(inputs).to(self.device).permute(0, 3, 1, 2)
         with explain_out_of_memory(f"use a smaller batch_size (now {self.batch_size})"):
             scores = self.model.scores(self.model(batch)).cpu().numpy()
@@ -141,13 +141,13 @@ class ClassEvaluation:
 def evaluate_classifier(
     weights: str | Path,
     data: str | Path,
+    *,
     split: str | None = None,
     device: str | torch.device = "auto",
     classes: Sequence[str] | None = None,
     shares: str | None = None,
     batch_size: int = 64,
     workers: int = -1,
-    *,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ClassEvaluation:
     """Score a classifier on one split of a data set.
@@ -173,7 +173,7 @@ def evaluate_classifier(
     model = place(build_classifier_from_checkpoint(checkpoint, source), where)
     about = checkpoint.about
     divided = shares or about.get("split", DEFAULT_SHARES)
-    name, truth = read_classes_to_score(data, split, classes, divided, int(about.get("seed", 0)))
+    name, truth = read_classes_to_score(data, split, classes=classes, shares=divided, seed=int(about.get("seed", 0)))
     unknown = [one for one in truth.class_names if one not in checkpoint.class_names]
     if unknown:
         raise InputError(
@@ -184,22 +184,35 @@ def evaluate_classifier(
     if not truth.records:
         raise InputError(f"{truth.source} has no pictures to score")
     shape = checkpoint.config.input
-    how = (shape.image_size, shape.channels, shape.resize)
-    dataset = ClassDataset(truth.records, *how, max_16bit=shape.max_16bit)
+    dataset = ClassDataset(
+        truth.records, shape.image_size, channels=shape.channels, resize=shape.resize, max_16bit=shape.max_16bit
+    )
     notes = list(truth.notes)
     with explain_out_of_memory(f"use a smaller --batch-size (now {batch_size})"):
         outputs, labels = classify_split(
-            model, dataset, batch_size, workers, where, notes.append, on_progress=on_progress
+            model,
+            dataset,
+            batch_size=batch_size,
+            workers=workers,
+            device=where,
+            say=notes.append,
+            on_progress=on_progress,
         )
     scores = model.scores(outputs).numpy()
-    report = classification_report(labels.numpy(), scores.argmax(1), checkpoint.class_names)
+    report = classification_report(labels.numpy(), scores.argmax(1), class_names=checkpoint.class_names)
     told = {"weights": str(source), "data": str(data), "split": name, "pictures": len(labels), "device": str(where)}
     return ClassEvaluation(
-        report, truth.records, scores, checkpoint.class_names, told, max_16bit=shape.max_16bit, notes=tuple(notes)
+        report,
+        truth.records,
+        scores=scores,
+        class_names=checkpoint.class_names,
+        settings=told,
+        max_16bit=shape.max_16bit,
+        notes=tuple(notes),
     )
 
 
-def write_predictions(path: Path, rows: Iterable[tuple[str, Classification]], class_names: Sequence[str]) -> None:
+def write_predictions(path: Path, rows: Iterable[tuple[str, Classification]], *, class_names: Sequence[str]) -> None:
     """Write a CSV file: a picture's name, its class and score, then the score of every class."""
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)

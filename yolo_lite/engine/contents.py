@@ -61,7 +61,7 @@ def read_contents(path: Path) -> dict[str, Any]:
     return content
 
 
-def check_fit(tensors: Mapping[str, Tensor], network: nn.Module, what: str, source: Path) -> None:
+def check_fit(tensors: Mapping[str, Tensor], network: nn.Module, *, what: str, source: Path) -> None:
     """Raise InputError unless tensors are, by name and shape, those of a network."""
     expected = network.state_dict()
     names = [name for name in (*expected, *tensors) if name not in tensors or name not in expected]
@@ -104,16 +104,21 @@ def _check_values(content: Mapping[str, Any], path: Path) -> None:
             values += value.numel() * value.element_size() if _is_plain(value) else 0
             placed = where.startswith((".weights.", ".training."))
             if not (placed and _is_plain(value)) or values > 4 * size:  # the average is there twice, but stored once
-                raise _wrong(path, where, "a dense tensor that the file holds" if placed else "a plain value", value)
+                raise _wrong(
+                    path,
+                    where,
+                    expected="a dense tensor that the file holds" if placed else "a plain value",
+                    value=value,
+                )
         elif isinstance(value, str):
             texts += len(value)
             if len(value) > _MOST_TEXT or texts > _MOST_TEXTS or not is_text(value):
-                raise _wrong(path, where, f"a text of at most {_MOST_TEXT:,} characters", value)
+                raise _wrong(path, where, expected=f"a text of at most {_MOST_TEXT:,} characters", value=value)
         elif isinstance(value, int):
             if value.bit_length() > 64:
-                raise _wrong(path, where, "a number of at most 64 bits", value)
+                raise _wrong(path, where, expected="a number of at most 64 bits", value=value)
         elif value is not None and type(value) is not float:
-            raise _wrong(path, where, f"a plain value, in at most {_DEEPEST} levels", value)
+            raise _wrong(path, where, expected=f"a plain value, in at most {_DEEPEST} levels", value=value)
 
 
 def _walk(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -144,20 +149,20 @@ def _is_plain(value: Tensor) -> bool:
 
 def _check_classes(names: list[Any], ids: list[Any], path: Path) -> None:
     if not 0 < len(names) <= MOST_CLASSES:
-        raise _wrong(path, ".class_names", f"1 to {MOST_CLASSES:,} names", names)
+        raise _wrong(path, ".class_names", expected=f"1 to {MOST_CLASSES:,} names", value=names)
     for name in names:
         if not isinstance(name, str) or len(name) > 1000:
-            raise _wrong(path, ".class_names", "names of at most 1,000 characters", name)
+            raise _wrong(path, ".class_names", expected="names of at most 1,000 characters", value=name)
     if len(set(names)) < len(names):
-        raise _wrong(path, ".class_names", "different names", names)
+        raise _wrong(path, ".class_names", expected="different names", value=names)
     if len(ids) != len(names) or any(type(one) is not int or one.bit_length() > 63 for one in ids):
-        raise _wrong(path, ".category_ids", f"{len(names)} whole numbers, one for each class", ids)
+        raise _wrong(path, ".category_ids", expected=f"{len(names)} whole numbers, one for each class", value=ids)
 
 
 def _check_tensors(tensors: Mapping[Any, Any], what: str, path: Path) -> None:
     for name, value in tensors.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise _wrong(path, f".{what}", "tensors by name", {name: value})
+            raise _wrong(path, f".{what}", expected="tensors by name", value={name: value})
 
 
 def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -192,7 +197,7 @@ def _check_about(about: Mapping[Any, Any], path: Path) -> None:
     for name, value in about.items():
         expected, fits = _ABOUT.get(name, ("", lambda value: True))
         if not isinstance(name, str) or not fits(value):
-            raise _wrong(path, f".about.{name}", expected or "named by text", value)
+            raise _wrong(path, f".about.{name}", expected=expected or "named by text", value=value)
 
 
 _STATE: dict[str, tuple[str, Callable[[Any], bool]]] = {
@@ -224,39 +229,44 @@ _LATER: dict[str, tuple[str, Callable[[Any], bool]]] = {  # older files have non
 }
 
 
-def check_training(training: Mapping[str, Any], network: nn.Module, path: Path) -> None:
+def check_training(training: Mapping[str, Any], network: nn.Module, *, path: Path) -> None:
     """Look at what a run goes on from: its settings, and after its first epoch the state of network and optimiser.
 
     Raises:
         InputError: naming the first entry that is not as it should be.
     """
     if not isinstance(training.get("run"), dict):
-        raise _wrong(path, ".training.run", "the settings of a run", training.get("run"))
+        raise _wrong(path, ".training.run", expected="the settings of a run", value=training.get("run"))
     epoch = training.get("epoch")
     if type(epoch) is not int or not 0 <= epoch <= 1_000_000:
-        raise _wrong(path, ".training.epoch", "a whole number from 0", epoch)
+        raise _wrong(path, ".training.epoch", expected="a whole number from 0", value=epoch)
     if not epoch:
         return  # it was stopped before
     for name, (expected, fits) in {**_STATE, **_LATER}.items():
         if not fits(training.get(name)) and (name in training or name in _STATE):
-            raise _wrong(path, f".training.{name}", expected, training.get(name))
+            raise _wrong(path, f".training.{name}", expected=expected, value=training.get(name))
     if len(training["rows"]) != epoch:
-        raise _wrong(path, ".training.rows", f"{epoch} rows", training["rows"])
+        raise _wrong(path, ".training.rows", expected=f"{epoch} rows", value=training["rows"])
     for name in ("model", "ema", "ema_start"):
         _check_tensors(training[name], f"training.{name}", path)
         if training[name] or name != "ema_start":
-            check_fit(training[name], network, f"weights of training.{name}", path)
+            check_fit(training[name], network, what=f"weights of training.{name}", source=path)
     best = training.get("best_checkpoint") or {"weights": {}, "about": {}}
     if not isinstance(best, dict) or not all(isinstance(best.get(name), dict) for name in ("weights", "about")):
-        raise _wrong(path, ".training.best_checkpoint", "weights and what is told of them", best)
+        raise _wrong(path, ".training.best_checkpoint", expected="weights and what is told of them", value=best)
     _check_about(best["about"], path)
     if best["weights"]:
         _check_tensors(best["weights"], "training.best_checkpoint.weights", path)
-        check_fit(best["weights"], network, "weights of training.best_checkpoint", path)
+        check_fit(best["weights"], network, what="weights of training.best_checkpoint", source=path)
     weights = network.state_dict()
     for name, rows in training.get("ema_fresh", {}).items():
         if name not in weights or not _are_positions(rows, weights[name]):
-            raise _wrong(path, f".training.ema_fresh.{short(name)[1:-1]}", "positions of rows of that weight", rows)
+            raise _wrong(
+                path,
+                f".training.ema_fresh.{short(name)[1:-1]}",
+                expected="positions of rows of that weight",
+                value=rows,
+            )
 
 
 def _are_positions(rows: Any, weight: Tensor) -> bool:
@@ -265,7 +275,7 @@ def _are_positions(rows: Any, weight: Tensor) -> bool:
     return not len(rows) or (int(rows.min()) >= 0 and int(rows.max()) < len(weight))
 
 
-def check_optimizer(stored: Mapping[str, Any], optimizer: torch.optim.Optimizer, source: str) -> None:
+def check_optimizer(stored: Mapping[str, Any], optimizer: torch.optim.Optimizer, *, source: str) -> None:
     """Raise InputError unless a stored state has the groups, the options and the shapes of an optimiser."""
     own = optimizer.state_dict()
     fits = len(stored["param_groups"]) == len(own["param_groups"]) and all(
@@ -323,5 +333,5 @@ def _alike(theirs: Any, mine: Any) -> bool:
     return type(theirs) is type(mine) or (mine is None and isinstance(theirs, bool))
 
 
-def _wrong(path: Path, where: str, expected: str, value: Any) -> InputError:
+def _wrong(path: Path, where: str, *, expected: str, value: Any) -> InputError:
     return InputError(f"{path} is damaged: {short(where.lstrip('.'))[1:-1]} must be {expected}, got {short(value)}")

@@ -34,7 +34,7 @@ _MISSING_IDS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}  # of 1..90, which COCO 
 
 
 def convert_nanodet(
-    param: Path, weights: Path, out: Path, image_size: int = 416, resize: str = "letterbox"
+    param: Path, weights: Path, *, out: Path, image_size: int = 416, resize: str = "letterbox"
 ) -> Checkpoint:
     """Write NanoDet-Plus-m, as ncnn's two files hold it, as a checkpoint of yolo_lite-shuffle.
 
@@ -58,7 +58,7 @@ def convert_nanodet(
         input=dataclasses.replace(base.input, image_size=(image_size, image_size), resize=resize),
     )
     convolutions = read_convolutions(param, weights)
-    model = load_nanodet(config, convolutions, param)
+    model = load_nanodet(config, convolutions, source=param)
     names = tuple(COCO_CLASSES.split(", "))
     ids = tuple(number for number in range(1, 91) if number not in _MISSING_IDS)
     about = {
@@ -69,13 +69,13 @@ def convert_nanodet(
         "changed": "layers renamed, class and distance outputs split, colour channels reordered from BGR to RGB",
         "yolo_lite": yolo_lite.__version__,
     }
-    checkpoint = Checkpoint(config, names, ids, half(model.state_dict()), about)
+    checkpoint = Checkpoint(config, names, category_ids=ids, weights=half(model.state_dict()), about=about)
     make_folder(out.parent)
     save_checkpoint(out, checkpoint)
     return checkpoint
 
 
-def load_nanodet(config: Config, convolutions: list[Convolution], source: Path) -> Yolo:
+def load_nanodet(config: Config, convolutions: list[Convolution], *, source: Path) -> Yolo:
     """Build the network and fill it from convolutions in NanoDet-Plus' order, in which batch norms are folded.
 
     Raises:

@@ -22,7 +22,7 @@ _ROOM = 2**24  # values; a network of fewer may be built, whatever the size of i
 _MOST_TEXT = 2**20  # bytes of a .cfg file, or of one with names
 
 
-def load_darknet(cfg: Path, weights: Path, names: Path | None = None, resize: str = "stretch") -> Checkpoint:
+def load_darknet(cfg: Path, weights: Path, *, names: Path | None = None, resize: str = "stretch") -> Checkpoint:
     """Read a network of Darknet as a checkpoint.
 
     Args:
@@ -37,14 +37,14 @@ def load_darknet(cfg: Path, weights: Path, names: Path | None = None, resize: st
     """
     text = _read_text(cfg)
     try:
-        checkpoint = _build(text, weights, cfg, names, resize)
+        checkpoint = _build(text, weights, cfg=cfg, names=names, resize=resize)
     except InputError as error:
         raise InputError(f"{cfg}: {error}") if str(error).startswith("the cfg") else error from None
     return checkpoint
 
 
 def convert_darknet(
-    cfg: Path, weights: Path, out: Path, names: Path | None = None, resize: str = "stretch", until: int | None = None
+    cfg: Path, weights: Path, *, out: Path, names: Path | None = None, resize: str = "stretch", until: int | None = None
 ) -> Checkpoint:
     """Write a network of Darknet as a checkpoint, or, with `until`, its layers up to that one as a start for training.
 
@@ -56,7 +56,7 @@ def convert_darknet(
     """
     if out.exists():
         raise InputError(f"{out} exists already; choose another --out")
-    checkpoint = load_darknet(cfg, weights, names, resize)
+    checkpoint = load_darknet(cfg, weights, names=names, resize=resize)
     check_image_size(checkpoint.config.input.image_size)
     if until is not None:
         checkpoint = _as_backbone(checkpoint, until)
@@ -65,7 +65,7 @@ def convert_darknet(
     return checkpoint
 
 
-def fill(backbone: DarknetBackbone, content: bytes, source: Path) -> None:
+def fill(backbone: DarknetBackbone, content: bytes, *, source: Path) -> None:
     """Copy the values of a .weights file into the layers, in Darknet's order.
 
     Raises:
@@ -91,25 +91,25 @@ def fill(backbone: DarknetBackbone, content: bytes, source: Path) -> None:
                 place += tensor.numel()
 
 
-def _build(text: str, weights: Path, cfg: Path, names: Path | None, resize: str) -> Checkpoint:
+def _build(text: str, weights: Path, *, cfg: Path, names: Path | None, resize: str) -> Checkpoint:
     content = _read_bytes(weights)
     most = _ROOM + len(content)  # four times as many values as the file holds
     with AtMost(most, draw=False):
         backbone = DarknetBackbone(text)
-    head = DarknetHead(text, backbone.channels, backbone.strides)
+    head = DarknetHead(text, backbone.channels, strides=backbone.strides)
     class_names = _read_names(names, head.classes)
-    fill(backbone, content, weights)
+    fill(backbone, content, source=weights)
     input_config = InputConfig(image_size=backbone.input_hw, resize=resize, mean=(0.0, 0.0, 0.0), std=(255.0,) * 3)
     model = ModelConfig(backbone="darknet", neck="none", head="darknet", darknet=text)
     config = Config(name=cfg.stem, model=model, input=input_config)
-    detector = outline_detector(config, head.classes, most)
+    detector = outline_detector(config, head.classes, values=most)
     state = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
     state |= {name: tensor for name, tensor in detector.state_dict().items() if name in ("mean", "std")}
     about = {
         "converted_from": [cfg.name, weights.name],
         "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (cfg, weights)},
     }
-    return Checkpoint(config, class_names, tuple(range(head.classes)), state, about)
+    return Checkpoint(config, class_names, category_ids=tuple(range(head.classes)), weights=state, about=about)
 
 
 def _as_backbone(whole: Checkpoint, until: int) -> Checkpoint:
@@ -128,7 +128,9 @@ def _as_backbone(whole: Checkpoint, until: int) -> Checkpoint:
     for name, tensor in state.items():
         if name.startswith("backbone."):
             tensor.copy_(whole.weights[name])
-    return Checkpoint(config, whole.class_names, whole.category_ids, state, {**whole.about, "until": until})
+    return Checkpoint(
+        config, whole.class_names, category_ids=whole.category_ids, weights=state, about={**whole.about, "until": until}
+    )
 
 
 def _targets(layer: nn.Module, transposed: bool) -> Iterator[tuple[Tensor, str]]:
@@ -182,7 +184,7 @@ def _read_names(names: Path | None, classes: int) -> tuple[str, ...]:
         return tuple(f"class {label}" for label in range(classes))
     lines = [line.strip() for line in _read_text(names).splitlines() if line.strip()]
     if len(lines) != classes:
-        raise InputError(f"{names} names {counted(len(lines), 'class', 'classes')}, the cfg has {classes}")
+        raise InputError(f"{names} names {counted(len(lines), 'class', plural='classes')}, the cfg has {classes}")
     if len(set(lines)) < len(lines):
         raise InputError(f"{names} names a class twice")
     return tuple(lines)

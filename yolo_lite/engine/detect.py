@@ -44,10 +44,10 @@ class DetectedPicture(NamedTuple):
 def detect_pictures(
     detector: Detector,
     pictures: Sequence[Path],
+    *,
     out: Path,
     json_file: JsonRows | None = None,
     show: Show | None = None,
-    *,
     font: Path | None = None,
 ) -> Iterator[DetectedPicture]:
     """Detect in pictures, a batch at a time, and write each annotated one into a folder; for `font` see `draw_detections`.
@@ -84,7 +84,7 @@ def detect_pictures(
             if show:
                 show(annotated)
             if json_file:
-                rows = to_rows(detections, ids[path], detector.category_ids)
+                rows = to_rows(detections, ids[path], category_ids=detector.category_ids)
                 json_file.write([{**row, "file_name": names[path]} for row in rows])
             yield DetectedPicture(path, detections, targets[path], name=names[path])
 
@@ -101,10 +101,10 @@ def _is_of_this_name(error: InputError) -> bool:
 def detect_video(
     detector: Detector,
     video: Video,
+    *,
     target: Path,
     json_file: JsonRows | None = None,
     show: Show | None = None,
-    *,
     font: Path | None = None,
 ) -> Generator[Detections, None, None]:
     """Detect in a video and write it annotated; in JSON rows `image_id` is the frame's number, from 0.
@@ -121,14 +121,14 @@ def detect_video(
     """
     make_folder(target.parent)
     _Outputs([video.path], target.parent).check(target, "video")
-    with VideoWriter(target, video.fps, video.hw) as writer:
+    with VideoWriter(target, video.fps, hw=video.hw) as writer:
         for number, (frame, detections) in enumerate(detector.stream(video)):
             annotated = draw_detections(frame, detections, font=font)
             writer.write(annotated)
             if show:
                 show(annotated)
             if json_file:
-                rows = to_rows(detections, number, detector.category_ids)
+                rows = to_rows(detections, number, category_ids=detector.category_ids)
                 json_file.write([{**row, "file_name": video.path.name} for row in rows])
             yield detections
 

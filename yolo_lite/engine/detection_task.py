@@ -27,7 +27,7 @@ from yolo_lite.engine.teacher import Teacher, describe
 from yolo_lite.engine.transfer import most_alike, transfer, transfer_backbone
 from yolo_lite.errors import InputError
 from yolo_lite.losses.assign import ASSIGNERS, static
-from yolo_lite.losses.detection import detection_loss
+from yolo_lite.losses.detection import Assigner, detection_loss
 from yolo_lite.losses.teacher import teacher_loss
 from yolo_lite.losses.yolov1 import yolov1_loss
 from yolo_lite.metrics.coco import evaluate_coco
@@ -51,6 +51,7 @@ class DetectionTask:
         self,
         config: Config,
         train: DetectionSet,
+        *,
         val: DetectionSet,
         device: torch.device,
         teacher: Teacher | None = None,
@@ -75,40 +76,60 @@ class DetectionTask:
             "teach_class": settings.teach_class_weight,
             "teach_box": settings.teach_box_weight,
         }
-        self.assign = ASSIGNERS[settings.assigner]
+        self.assign: Assigner = ASSIGNERS[settings.assigner]
         if self.assign is not static:
             self.assign = functools.partial(self.assign, top_k=settings.top_k, alpha=settings.alpha, beta=settings.beta)
 
-    def loss(self, model: nn.Module, batch: Batch, progress: float) -> dict[str, Tensor]:
+    def loss(self, model: nn.Module, batch: Batch, *, progress: float) -> dict[str, Tensor]:
         """Return the weighted parts; a dynamic assigner judges badly while the network knows nothing, so it waits."""
         assert isinstance(model, Yolo)
         assign = static if progress < self.config.loss.static_share else self.assign
         if self.colour:
             batch = self._with_other_colours(batch, progress)
         if self.config.augment.multi_scale:
-            batch = _another_size(batch, self.config.augment.multi_scale, self.config.train.seed, progress)
+            batch = _another_size(
+                batch, self.config.augment.multi_scale, seed=self.config.train.seed, progress=progress
+            )
         raw = model(batch.images.contiguous(memory_format=torch.channels_last))
         if isinstance(model.head, GridHead | DenseGridHead):
-            parts = yolov1_loss(raw, batch, model.decode, model.head.boxes_per_cell)
+            parts = yolov1_loss(raw, batch, decode=model.decode, boxes_per_cell=model.head.boxes_per_cell)
         else:
             bins: int = model.head.BINS  # type: ignore[assignment]
-            parts = detection_loss(raw, batch, model.decode, assign, self.config.loss.box, bins, self.config.loss.gamma)
+            parts = detection_loss(
+                raw,
+                batch,
+                decode=model.decode,
+                assign=assign,
+                box_kind=self.config.loss.box,
+                bins=bins,
+                gamma=self.config.loss.gamma,
+            )
         if self.teacher:
             lesson = self.teacher(batch.images, raw)
-            parts |= teacher_loss(raw, model.decode, lesson, self.config.loss.gamma)
+            parts |= teacher_loss(raw, model.decode, lesson=lesson, gamma=self.config.loss.gamma)
         return {name: self.weights[name] * value for name, value in parts.items()}
 
     def _with_other_colours(self, batch: Batch, progress: float) -> Batch:
         limits, seed = colour_limits(self.config.augment), self.config.train.seed
-        return batch._replace(images=shift_hsv(batch.images, draw_shifts(limits, seed, progress, batch.positions)))
+        return batch._replace(
+            images=shift_hsv(batch.images, draw_shifts(limits, seed, progress=progress, positions=batch.positions))
+        )
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Return pycocotools' twelve numbers on the validation set, the best F1 and the score threshold that gives it."""
         assert isinstance(model, Yolo)
-        settings = EvaluationSettings(batch_size=self.config.train.batch_size, workers=self.config.train.workers)
-        size, resize = self.config.input.image_size, self.config.input.resize
-        how = (self.val, size, resize, self.device, settings)
-        rows, _ = detect_split(model, self.train.class_names, *how, max_16bit=self.config.input.max_16bit, say=self.say)
+        shape, train = self.config.input, self.config.train
+        rows, _ = detect_split(
+            model,
+            self.train.class_names,
+            truth=self.val,
+            input_hw=shape.image_size,
+            resize=shape.resize,
+            device=self.device,
+            settings=EvaluationSettings(batch_size=train.batch_size, workers=train.workers),
+            max_16bit=shape.max_16bit,
+            say=self.say,
+        )
         metrics = evaluate_coco(self.val, rows)
         best = {"F1": metrics.best.f1, "score_threshold": metrics.best.score_threshold} if metrics.best else {}
         return {**metrics.numbers, **best}
@@ -124,8 +145,8 @@ class DetectionTask:
             SheetPicture(
                 one.image.permute(1, 2, 0).numpy(),
                 one.boxes.numpy(),
-                one.labels.tolist(),
-                [names[i] for i in one.labels],
+                labels=one.labels.tolist(),
+                texts=[names[i] for i in one.labels],
             )
             for one in chosen
         ]
@@ -135,15 +156,17 @@ class DetectionTask:
         """Return validation inputs with what the model finds in them, scores above SHOWN."""
         assert isinstance(model, Yolo)
         shape = self.config.input
-        dataset = DetectionDataset(self.val.records, shape.image_size, shape.resize, max_16bit=shape.max_16bit)
+        dataset = DetectionDataset(self.val.records, shape.image_size, resize=shape.resize, max_16bit=shape.max_16bit)
         pictures = []
         for index in spread(len(dataset)):
             image = dataset[0, index].image
             raw = model(image.unsqueeze(0).to(self.device).contiguous(memory_format=torch.channels_last))
-            rows, counts = postprocess(raw, model.decode, SHOWN, 0.6)
-            (found,) = to_detections(rows, counts, self.train.class_names)
+            rows, counts = postprocess(raw, model.decode, score_threshold=SHOWN, iou_threshold=0.6)
+            (found,) = to_detections(rows, counts, class_names=self.train.class_names)
             texts = [f"{name} {score:.0%}" for name, score in zip(found.names, found.scores)]
-            pictures.append(SheetPicture(image.permute(1, 2, 0).numpy(), found.boxes, found.labels.tolist(), texts))
+            pictures.append(
+                SheetPicture(image.permute(1, 2, 0).numpy(), found.boxes, labels=found.labels.tolist(), texts=texts)
+            )
         return pictures
 
     def name_samples(self, batch: Batch) -> list[str]:
@@ -151,12 +174,19 @@ class DetectionTask:
         return [self.train.records[index].path.name for index in batch.positions.tolist()]
 
 
-def training_inputs(config: Config, pictures: DetectionSet, device: torch.device) -> DetectionDataset:
+def training_inputs(config: Config, pictures: DetectionSet, *, device: torch.device) -> DetectionDataset:
     """Return the training pictures as inputs, augmented; in their colours only where the device does not do that."""
-    size, resize = config.input.image_size, config.input.resize
-    augmenter = Augmenter(config.augment, size, resize, colour=not _shifts_colours(device))
-    chance = (augmenter, strong_epochs(config), config.train.seed)
-    return DetectionDataset(pictures.records, size, resize, *chance, config.input.max_16bit)
+    shape = config.input
+    augmenter = Augmenter(config.augment, shape.image_size, resize=shape.resize, colour=not _shifts_colours(device))
+    return DetectionDataset(
+        pictures.records,
+        shape.image_size,
+        resize=shape.resize,
+        augmenter=augmenter,
+        strong_epochs=strong_epochs(config),
+        seed=config.train.seed,
+        max_16bit=shape.max_16bit,
+    )
 
 
 def _shifts_colours(device: torch.device) -> bool:
@@ -164,7 +194,7 @@ def _shifts_colours(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
-def _another_size(batch: Batch, share: float, seed: int, progress: float) -> Batch:
+def _another_size(batch: Batch, share: float, *, seed: int, progress: float) -> Batch:
     """Bring a batch to another input size, multiples of 32, drawn from seed and progress alone."""
     factor = np.random.default_rng([seed, round(progress * 2**40), 4]).uniform(1 - share, 1 + share)
     height, width = batch.images.shape[-2:]
@@ -186,11 +216,12 @@ def _scaled(hw: tuple[int, int], factor: float) -> tuple[int, int]:
     return max(32, round(hw[0] * factor / 32) * 32), max(32, round(hw[1] * factor / 32) * 32)
 
 
-def prepare_detection(run: Run, start: Checkpoint | None, device: torch.device, listener: Listener) -> Prepared:
+def prepare_detection(run: Run, start: Checkpoint | None, *, device: torch.device, listener: Listener) -> Prepared:
     """Read the data, build the network, begin with the weights of `start`, and say so."""
     config = run.config
-    chosen = (run.classes, run.fraction, config.train.seed, run.difficult)
-    train_set, val_set, notes = read_train_and_val(run.data, *chosen)
+    train_set, val_set, notes = read_train_and_val(
+        run.data, run.classes, fraction=run.fraction, seed=config.train.seed, difficult=run.difficult
+    )
     if run.unlabelled:
         if not config.train.teacher:
             raise InputError("--unlabelled pictures need a --teacher, who says what there is in them")
@@ -201,11 +232,11 @@ def prepare_detection(run: Run, start: Checkpoint | None, device: torch.device, 
         listener.say(note)
     teacher = None
     if config.train.teacher:
-        teacher = Teacher(config.train.teacher, train_set.class_names, device, listener.say)
-        listener.say(describe(teacher, config.train.teacher, train_set.class_names))
+        teacher = Teacher(config.train.teacher, train_set.class_names, device=device, say=listener.say)
+        listener.say(describe(teacher, config.train.teacher, class_names=train_set.class_names))
     check_pictures(train_set)
     check_pictures(val_set)
-    model = build_detector(config, len(train_set.class_names), config.train.seed)
+    model = build_detector(config, len(train_set.class_names), seed=config.train.seed)
     taken = None
     if start and (start.is_classifier or "until" in start.about):  # the latter: a part of a network of Darknet
         taken = transfer_backbone(model, start)
@@ -213,8 +244,8 @@ def prepare_detection(run: Run, start: Checkpoint | None, device: torch.device, 
     elif start:
         if set(train_set.class_names) - set(start.class_names):
             listener.say("looking for the known class that each new one resembles")
-        likeness = most_alike(start, train_set, config.input, listener.on_picture)
-        taken = transfer(model, train_set.class_names, start, likeness)
+        likeness = most_alike(start, train_set, settings=config.input, on_image=listener.on_picture)
+        taken = transfer(model, train_set.class_names, checkpoint=start, likeness=likeness)
         listener.say(f"starting from {run.weights}: {taken.summary}; from scratch: --config nano --weights none")
     if config.train.freeze == "backbone":
         if run.weights is None:
@@ -223,20 +254,30 @@ def prepare_detection(run: Run, start: Checkpoint | None, device: torch.device, 
         listener.say("the backbone stays as it is; neck and head are trained")
     elif config.train.freeze != "none":
         raise InputError(f"train.freeze must be none or backbone, got {config.train.freeze!r}")
-    dataset = training_inputs(config, train_set, device)
+    dataset = training_inputs(config, train_set, device=device)
     assert dataset.augmenter
     listener.say(f"augmentation: {dataset.augmenter.describe()}")
-    dataset.keep(config.train.cache, listener.say, listener.on_picture)
+    dataset.keep(config.train.cache, listener.say, on_picture=listener.on_picture)
     about = {
         "train": train_set.summary(),
         "val": val_set.summary(),
         "fingerprint": fingerprint(train_set),
         "val_fingerprint": fingerprint(val_set),
     }
-    task = DetectionTask(config, train_set, val_set, device, teacher, listener.say)
+    task = DetectionTask(config, train_set, val=val_set, device=device, teacher=teacher, say=listener.say)
     repeats = None
     if config.train.repeat_threshold:
         shown = [record.labels[~record.crowd].tolist() for record in train_set.records]
         repeats = repeat_factors(shown, config.train.repeat_threshold)
         listener.say(f"pictures with rare classes are shown up to {repeats.max():.1f} times in an epoch")
-    return Prepared(task, model, dataset, None, train_set.class_names, train_set.category_ids, about, repeats, taken)
+    return Prepared(
+        task,
+        model,
+        dataset=dataset,
+        collate=None,
+        class_names=train_set.class_names,
+        category_ids=train_set.category_ids,
+        about=about,
+        repeats=repeats,
+        start=taken,
+    )

@@ -28,6 +28,7 @@ class EMA:
         self,
         model: nn.Module,
         decay: float,
+        *,
         steps: int,
         share: float,
         keep: float = 0.0,

@@ -103,6 +103,7 @@ class Evaluation:
 def evaluate(
     weights: str | Path,
     data: str | Path,
+    *,
     split: str = "val",
     image_size: tuple[int, int] | int | None = None,
     device: str | torch.device = "auto",
@@ -144,7 +145,12 @@ def evaluate(
     where = pick_device(device)
     model = place(build_from_checkpoint(checkpoint, source), where)
     truth, held_out = read_split_or_held_out(
-        data, split, classes, int(checkpoint.about.get("seed", 0)), checkpoint.about.get("data", ""), difficult
+        data,
+        split,
+        classes=classes,
+        seed=int(checkpoint.about.get("seed", 0)),
+        trained_on=checkpoint.about.get("data", ""),
+        difficult=difficult,
     )
     check_pictures(truth)
     input_hw = checkpoint.config.input.image_size if image_size is None else check_side_lengths(image_size)
@@ -155,13 +161,13 @@ def evaluate(
     rows, timing = detect_split(
         model,
         checkpoint.class_names,
-        truth,
-        input_hw,
-        checkpoint.config.input.resize,
-        where,
-        settings,
-        on_progress,
-        on_rows,
+        truth=truth,
+        input_hw=input_hw,
+        resize=checkpoint.config.input.resize,
+        device=where,
+        settings=settings,
+        on_progress=on_progress,
+        on_rows=on_rows,
         max_16bit=checkpoint.config.input.max_16bit,
         say=notes.append,
     )
@@ -176,7 +182,13 @@ def evaluate(
         "max_detections": settings.max_detections,
         "device": str(where),
     }
-    return Evaluation(evaluate_coco(truth, rows, resamples, on_resample), rows, told, timing, tuple(notes))
+    return Evaluation(
+        evaluate_coco(truth, rows, resamples=resamples, on_resample=on_resample),
+        rows,
+        settings=told,
+        timing=timing,
+        notes=tuple(notes),
+    )
 
 
 def _checked(settings: EvaluationSettings) -> EvaluationSettings:
@@ -186,15 +198,16 @@ def _checked(settings: EvaluationSettings) -> EvaluationSettings:
     return EvaluationSettings(
         check_share(settings.score_threshold, "score_threshold"),
         check_share(settings.iou_threshold, "iou_threshold"),
-        check_whole(settings.max_detections, "max_detections"),
-        check_whole(settings.batch_size, "batch_size"),
-        check_whole(settings.workers, "workers", minimum=-1),
+        max_detections=check_whole(settings.max_detections, "max_detections"),
+        batch_size=check_whole(settings.batch_size, "batch_size"),
+        workers=check_whole(settings.workers, "workers", minimum=-1),
     )
 
 
 def evaluate_detections(
     detections: str | Path,
     data: str | Path,
+    *,
     split: str = "val",
     classes: Sequence[str] | None = None,
     difficult: bool = False,
@@ -211,16 +224,19 @@ def evaluate_detections(
     classes, detections = check_class_names(classes), Path(check_path(detections, "detections"))
     resamples = check_whole(resamples, "resamples", minimum=0)
     whole = read_split(check_path(data, "data"), check_split(split), difficult=difficult)
-    rows = check_rows(read_json(detections), whole, detections)
-    truth = read_split(data, split, classes, difficult) if classes else whole
+    rows = check_rows(read_json(detections), whole, source=detections)
+    truth = read_split(data, split, classes=classes, difficult=difficult) if classes else whole
     rows = [row for row in rows if row["category_id"] in truth.category_ids]
     settings = {"detections": str(detections), "data": str(data), "split": split}
-    return Evaluation(evaluate_coco(truth, rows, resamples, on_resample), rows, settings, notes=whole.notes)
+    return Evaluation(
+        evaluate_coco(truth, rows, resamples=resamples, on_resample=on_resample), rows, settings, notes=whole.notes
+    )
 
 
 def detect_split(
     model: Yolo,
     class_names: Sequence[str],
+    *,
     truth: DetectionSet,
     input_hw: tuple[int, int],
     resize: str,
@@ -228,15 +244,14 @@ def detect_split(
     settings: EvaluationSettings,
     on_progress: Progress | None = None,
     on_rows: OnRows | None = None,
-    *,
     max_16bit: int = MAX_16BIT,
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[list[dict[str, Any]], Timing]:
     """Run a model over a split and return COCO rows with the category ids of the data, and where the time went;
     `say` takes a line where loading has to go on without processes."""
-    dataset = DetectionDataset(truth.records, input_hw, resize, max_16bit=max_16bit)
+    dataset = DetectionDataset(truth.records, input_hw, resize=resize, max_16bit=max_16bit)
     sampler = EpochSampler(len(dataset), settings.batch_size, shuffle=False)
-    loader = build_loader(dataset, sampler, settings.workers, device, say=say)
+    loader = build_loader(dataset, sampler, workers=settings.workers, device=device, say=say)
     allowed = torch.tensor([name in truth.class_names for name in class_names])
     ids = category_ids_for(class_names, truth)
     timing = Timing()
@@ -249,12 +264,21 @@ def detect_split(
             raw = model(images)
         with _timed(timing, "postprocess", device), torch.inference_mode(), _memory(settings, input_hw):
             most = min(settings.max_detections, CANDIDATES)
-            found = postprocess(raw, model.decode, settings.score_threshold, settings.iou_threshold, most, allowed)
+            kept, counts = postprocess(
+                raw,
+                model.decode,
+                score_threshold=settings.score_threshold,
+                iou_threshold=settings.iou_threshold,
+                max_detections=most,
+                allowed=allowed,
+            )
             before = len(rows)
-            for index, detections in zip(batch.positions.tolist(), to_detections(*found, class_names)):
+            for index, detections in zip(
+                batch.positions.tolist(), to_detections(kept, counts, class_names=class_names)
+            ):
                 record = truth.records[index]
-                original = Letterbox.fit(record.hw, input_hw, resize).undo(detections)
-                rows += to_rows(original, record.image_id, ids)
+                original = Letterbox.fit(record.hw, input_hw, resize=resize).undo(detections)
+                rows += to_rows(original, record.image_id, category_ids=ids)
         timing.images += len(batch.images)
         if on_rows:
             on_rows(rows[before:], timing.images, len(dataset))
@@ -286,12 +310,12 @@ def class_notes(of_weights: Sequence[str], of_data: Sequence[str]) -> list[str]:
     notes = []
     if lacking:
         notes.append(
-            f"{len(lacking)} of {counted(len(of_data), 'class', 'classes')} of the data are unknown to the weights and count as AP 0: "
-            f"{some(lacking)}"
+            f"{len(lacking)} of {counted(len(of_data), 'class', plural='classes')} of the data are unknown to the weights "
+            f"and count as AP 0: {some(lacking)}"
         )
     if masked:
         notes.append(
-            f"{len(masked)} of {counted(len(of_weights), 'class', 'classes')} of the weights are not in the data and are "
+            f"{len(masked)} of {counted(len(of_weights), 'class', plural='classes')} of the weights are not in the data and are "
             f"left out: {some(masked)}"
         )
     return notes

@@ -47,6 +47,7 @@ class Look(NamedTuple):
 def look(
     weights: str | os.PathLike[str],
     image: Image | str | os.PathLike[str],
+    *,
     name: str | None = None,
     box: Sequence[float] | None = None,
     layer: str | None = None,
@@ -70,19 +71,23 @@ def look(
     label = None if name is None else checkpoint.class_names.index(name)
     model, shape = network(checkpoint, source), checkpoint.config.input
     image = to_rgb(image, shape.max_16bit)
-    pixels = to_input(image, shape.image_size, shape.channels, shape.resize)
+    pixels = to_input(image, shape.image_size, channels=shape.channels, resize=shape.resize)
     picture = torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0)
     if isinstance(model, ClassifierNet):
         if box is not None:
             raise InputError(f"--box is for detectors; {source.name} is a classifier")
-        return _of_class(model, picture, pixels, checkpoint.class_names, label, layer)
+        return _of_class(model, picture, pixels=pixels, names=checkpoint.class_names, label=label, layer=layer)
     hw = (image.shape[0], image.shape[1])
-    inner = None if box is None else Letterbox.fit(hw, shape.image_size, shape.resize).boxes_to_input([list(box)])
-    return _of_box(cast(Yolo, model), picture, pixels, checkpoint.class_names, label, inner, layer)
+    inner = (
+        None if box is None else Letterbox.fit(hw, shape.image_size, resize=shape.resize).boxes_to_input([list(box)])
+    )
+    return _of_box(
+        cast(Yolo, model), picture, pixels=pixels, names=checkpoint.class_names, label=label, wanted=inner, layer=layer
+    )
 
 
 def _of_class(
-    model: ClassifierNet, picture: Tensor, pixels: Image, names: Sequence[str], label: int | None, layer: str | None
+    model: ClassifierNet, picture: Tensor, *, pixels: Image, names: Sequence[str], label: int | None, layer: str | None
 ) -> Look:
     with torch.inference_mode():
         scores = model.scores(model(picture))[0]
@@ -94,13 +99,14 @@ def _of_class(
             return values[0] if at == 1 else -values[0]
         return values[at]
 
-    found = attention(model, picture, layer or last_maps(model, picture), output)
-    return Look(f"{names[at]} {scores[at]:.0%}", pixels, found.map, found.layer, None, None)
+    found = attention(model, picture, layer=layer or last_maps(model, picture), output=output)
+    return Look(f"{names[at]} {scores[at]:.0%}", pixels, attention=found.map, layer=found.layer, box=None, inside=None)
 
 
 def _of_box(
     model: Yolo,
     picture: Tensor,
+    *,
     pixels: Image,
     names: Sequence[str],
     label: int | None,
@@ -124,10 +130,17 @@ def _of_box(
         return cast(RawPredictions, outputs).class_logits[0, point, at]
 
     stride = int(raw.strides[point])
-    found = attention(model, picture, layer or last_maps(model, picture, stride), output)
+    found = attention(model, picture, layer=layer or last_maps(model, picture, stride=stride), output=output)
     box = tuple(boxes[point].tolist())
     said = f"{names[at]} {float(logits[point, at].sigmoid()):.0%}, a cell of {stride} pixels"
-    return Look(said, pixels, found.map, found.layer, box, _share_inside(found.map, box, pixels.shape))
+    return Look(
+        said,
+        pixels,
+        attention=found.map,
+        layer=found.layer,
+        box=box,
+        inside=_share_inside(found.map, box, pixels.shape),
+    )
 
 
 def _share_inside(heat: npt.NDArray[np.float32], box: Sequence[float], shape: Sequence[int]) -> float:

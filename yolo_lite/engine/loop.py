@@ -28,7 +28,7 @@ class Task(Protocol):
 
     metric: str  # the name, among those that `evaluate` returns, by which the best epoch is chosen: higher is better
 
-    def loss(self, model: nn.Module, batch: Any, progress: float) -> dict[str, Tensor]:
+    def loss(self, model: nn.Module, batch: Any, *, progress: float) -> dict[str, Tensor]:
         """Return the weighted parts of the loss, whose sum is minimised; progress is the share of steps done."""
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
@@ -102,15 +102,16 @@ class State:
         return self.epoch >= config.epochs or bool(config.patience and seen and waited >= config.patience)
 
 
-def new_state(model: nn.Module, config: TrainConfig, steps: int, fresh: Mapping[str, Tensor] | None = None) -> State:
+def new_state(model: nn.Module, config: TrainConfig, *, steps: int, fresh: Mapping[str, Tensor] | None = None) -> State:
     """Return the state at the start of a run of so many steps; `fresh` as for `EMA`."""
-    ema = EMA(model, config.ema_decay, steps, config.ema_share, config.keep_start, fresh)
-    return State(model, ema, build_optimizer(model, config), config.accumulate)
+    ema = EMA(model, config.ema_decay, steps=steps, share=config.ema_share, keep=config.keep_start, fresh=fresh)
+    return State(model, ema, optimizer=build_optimizer(model, config), parts=config.accumulate)
 
 
 def run(
     task: Task,
     state: State,
+    *,
     loader: Iterable[Any],
     sampler: EpochSampler,
     config: TrainConfig,
@@ -135,9 +136,22 @@ def run(
         torch.manual_seed(
             (config.seed * 1_000_003 + state.epoch) % 2**63
         )  # dropout and the like, so that resuming repeats them
-        losses = _run_epoch(task, state, loader, sampler, config, device, precision, on_step)
+        losses = _run_epoch(
+            task,
+            state,
+            loader=loader,
+            sampler=sampler,
+            config=config,
+            device=device,
+            precision=precision,
+            on_step=on_step,
+        )
         state.epoch += 1
-        row = {"epoch": float(state.epoch), "lr": _lr(state, config, steps * state.epoch - 1, steps), **losses}
+        row = {
+            "epoch": float(state.epoch),
+            "lr": _lr(state, config, step=steps * state.epoch - 1, steps=steps),
+            **losses,
+        }
         best = False
         if state.epoch % config.evaluate_every == 0 or state.epoch == config.epochs:
             numbers = task.evaluate(state.ema.model)
@@ -154,6 +168,7 @@ def run(
 def _run_epoch(
     task: Task,
     state: State,
+    *,
     loader: Iterable[Any],
     sampler: EpochSampler,
     config: TrainConfig,
@@ -169,20 +184,32 @@ def _run_epoch(
     for step, batch in enumerate(loader):
         done = state.epoch * steps + step
         for group in state.optimizer.param_groups:
-            group["lr"] = _lr(state, config, done, steps)
+            group["lr"] = _lr(state, config, step=done, steps=steps)
         batch = to_device(batch, device)
-        parts = train_step(task, state, batch, config.clip_norm, done / total, precision)
+        parts = train_step(
+            task, state, batch=batch, clip_norm=config.clip_norm, progress=done / total, precision=precision
+        )
         for name, value in parts.items():
             sums[name] = sums.get(name, 0.0) + value
         images += len(batch[0])
         rate = images / (time.perf_counter() - started)
         means = {name: value / (step + 1) for name, value in sums.items()}
-        on_step(StepReport(state.epoch, config.epochs, step + 1, steps, means, rate, state.parts))
+        on_step(
+            StepReport(
+                state.epoch,
+                config.epochs,
+                step=step + 1,
+                steps=steps,
+                losses=means,
+                images_per_second=rate,
+                parts=state.parts,
+            )
+        )
     return {f"loss_{name}": value / steps for name, value in sums.items()}
 
 
 def train_step(
-    task: Task, state: State, batch: Any, clip_norm: float, progress: float, precision: str
+    task: Task, state: State, *, batch: Any, clip_norm: float, progress: float, precision: str
 ) -> dict[str, float]:
     """Take one step and return the parts of the loss, with their sum as "total".
 
@@ -192,7 +219,7 @@ def train_step(
     while True:
         state.optimizer.zero_grad(set_to_none=True)
         try:
-            losses = _backward(task, state, batch, progress, precision)
+            losses = _backward(task, state, batch=batch, progress=progress, precision=precision)
             break
         except ValueError as error:
             if not is_single_value(error):
@@ -219,7 +246,7 @@ def is_single_value(error: ValueError) -> bool:
     return "more than 1 value per channel" in str(error)
 
 
-def _backward(task: Task, state: State, batch: Any, progress: float, precision: str) -> dict[str, float]:
+def _backward(task: Task, state: State, *, batch: Any, progress: float, precision: str) -> dict[str, float]:
     """Add up the gradients of a batch, part by part, and return the means of its losses."""
     device, count = next(state.model.parameters()).device, len(batch[0])
     edges = [round(count * i / state.parts) for i in range(state.parts + 1)]
@@ -229,7 +256,7 @@ def _backward(task: Task, state: State, batch: Any, progress: float, precision: 
             continue  # fewer samples than parts
         part, share = (batch, 1.0) if state.parts == 1 else (batch.part(start, stop), (stop - start) / count)
         with autocast(device, precision):
-            losses = task.loss(state.model, part, progress)
+            losses = task.loss(state.model, part, progress=progress)
         total = torch.stack(list(losses.values())).sum()
         values = torch.stack([*losses.values(), total.detach()]).tolist()  # waits for the device, once a part
         if not math.isfinite(values[-1]):
@@ -260,5 +287,5 @@ def to_device(batch: Any, device: torch.device) -> Any:
     return type(batch)(*(None if part is None else part.to(device, non_blocking=True) for part in batch))
 
 
-def _lr(state: State, config: TrainConfig, step: int, steps: int) -> float:
-    return config.lr * SCHEDULES[config.schedule](step, steps * config.epochs, config)
+def _lr(state: State, config: TrainConfig, *, step: int, steps: int) -> float:
+    return config.lr * SCHEDULES[config.schedule](step, steps * config.epochs, config=config)

@@ -85,7 +85,7 @@ def read_convolutions(param: Path, weights: Path) -> list[Convolution]:
                     f"{param}: layer {layer.name} is of type {layer.kind}, whose weights are not read here"
                 )
             continue
-        convolution, place = _convolution(layer, param, weights, data, place)
+        convolution, place = _convolution(layer, param, path=weights, data=data, place=place)
         found.append(convolution)
     if place != len(data):
         raise InputError(
@@ -109,10 +109,10 @@ def _layer(words: list[str], where: str) -> Layer:
         raise InputError(f"{where}: expected a layer's type, name, counts, blobs and key=value pairs") from error
     if min(inputs, outputs) < 0 or len(names) != inputs + outputs:
         raise InputError(f"{where}: layer {name} announces {short(inputs + outputs)} blobs and names {len(names)}")
-    return Layer(kind, name, tuple(names[:inputs]), tuple(names[inputs:]), parameters)
+    return Layer(kind, name, inputs=tuple(names[:inputs]), outputs=tuple(names[inputs:]), parameters=parameters)
 
 
-def _convolution(layer: Layer, param: Path, path: Path, data: bytes, place: int) -> tuple[Convolution, int]:
+def _convolution(layer: Layer, param: Path, *, path: Path, data: bytes, place: int) -> tuple[Convolution, int]:
     """Take one convolution from the bytes at `place`; return it and the place after it."""
 
     def number(key: int, default: int) -> int:
@@ -170,7 +170,9 @@ def _convolution(layer: Layer, param: Path, path: Path, data: bytes, place: int)
         raise InputError(f"{param}: layer {layer.name}: activation 9={activation} is not read, only leaky ReLU (2)")
     slope = _slope(layer, param) if activation else None
     shaped = weight.reshape(outputs, per_output // kernel**2, kernel, kernel)
-    return Convolution(layer.name, number(3, 1), number(4, 0), groups, slope, shaped, bias), place
+    return Convolution(
+        layer.name, number(3, 1), padding=number(4, 0), groups=groups, slope=slope, weight=shaped, bias=bias
+    ), place
 
 
 def _slope(layer: Layer, param: Path) -> float:

@@ -21,6 +21,7 @@ from yolo_lite.models.classifier import DETECTORS
 def plan(
     data: str | Path,
     weights: str | Path | None = None,
+    *,
     config: str | Path | Config | None = None,
     settings: Mapping[str, object] | None = None,
     classes: Sequence[str] | None = None,
@@ -41,14 +42,22 @@ def plan(
         if chosen.get("train.keep_start"):
             raise InputError("train.keep_start keeps a share of the weights that training starts from: name --weights")
         chosen["train.keep_start"] = 0  # whatever the configuration says, of random weights nothing is worth keeping
-        run = Run(str(data), override_config(_named(config, None), chosen), None, names, fraction)
+        run = Run(
+            str(data), override_config(_named(config, None), chosen), weights=None, classes=names, fraction=fraction
+        )
         if run.config.pretrain.crops:
             pretraining_of(run)  # or else what is wrong with it is found only later
         return run
     start = load_checkpoint(find_weights(str(weights)))
     theirs = start.config
     if start.is_classifier:
-        return Run(str(data), _around_backbone(start, weights, config, chosen), str(weights), names, fraction)
+        return Run(
+            str(data),
+            _around_backbone(start, weights, config=config, chosen=chosen),
+            weights=str(weights),
+            classes=names,
+            fraction=fraction,
+        )
     if theirs.model.head == "darknet":
         raise InputError(
             f"{weights} is a whole network of Darknet, for detect and eval; to train, convert it with --until"
@@ -64,11 +73,11 @@ def plan(
     base = override_config(base, chosen)
     mine = dataclasses.replace(base.input, mean=theirs.input.mean, std=theirs.input.std, resize=theirs.input.resize)
     fixed = dataclasses.replace(base, name=theirs.name, model=theirs.model, input=mine)
-    return Run(str(data), fixed, str(weights), names, fraction)
+    return Run(str(data), fixed, weights=str(weights), classes=names, fraction=fraction)
 
 
 def _around_backbone(
-    start: Checkpoint, weights: str | Path, config: str | Path | Config | None, chosen: dict[str, object]
+    start: Checkpoint, weights: str | Path, *, config: str | Path | Config | None, chosen: dict[str, object]
 ) -> Config:
     """Return the configuration of a detector whose backbone is that of a classifier, everything else as from scratch."""
     backbone = start.config.classifier.model
@@ -91,6 +100,7 @@ def _around_backbone(
 def plan_classifier(
     data: str | Path,
     model: str | Path | Config | None = None,
+    *,
     weights: str | Path | None = None,
     settings: Mapping[str, object] | None = None,
     classes: Sequence[str] | None = None,
@@ -113,9 +123,16 @@ def plan_classifier(
         raise InputError(f"{model} is the configuration of a detector; name one of configs/classify")
     chosen = check_settings(settings)
     _refuse_other_kind(chosen)
-    rest = (check_class_names(classes), check_number(fraction, "fraction"), per_class, split)
+    run = Run(
+        str(data),
+        base,
+        classes=check_class_names(classes),
+        fraction=check_number(fraction, "fraction"),
+        per_class=per_class,
+        split=split,
+    )
     if start is None:
-        return Run(str(data), override_config(base, {**chosen, "train.keep_start": 0}), None, *rest)
+        return dataclasses.replace(run, config=override_config(base, {**chosen, "train.keep_start": 0}))
     fixed = ["model.", "input.channels", "input.mean", "input.std"]
     for key in chosen:
         if key.startswith(tuple(fixed)):
@@ -132,7 +149,7 @@ def plan_classifier(
         mine = theirs.classifier if unnamed else dataclasses.replace(base.classifier, **same)
         mine = dataclasses.replace(mine, freeze=base.classifier.freeze)
         base = dataclasses.replace(base, classifier=mine, input=theirs.input if unnamed else base.input)
-    return Run(str(data), override_config(base, chosen), str(weights), *rest)
+    return dataclasses.replace(run, config=override_config(base, chosen), weights=str(weights))
 
 
 def check_settings(settings: Mapping[str, object] | None) -> dict[str, object]:

@@ -52,6 +52,7 @@ class Detector:
         self,
         weights: str | os.PathLike[str] | Checkpoint = DEFAULT_WEIGHTS,
         device: str | torch.device = "auto",
+        *,
         image_size: tuple[int, int] | int | None = None,
         score_threshold: float | None = None,
         iou_threshold: float = 0.6,
@@ -82,6 +83,7 @@ class Detector:
         cls,
         cfg: str | os.PathLike[str],
         weights: str | os.PathLike[str],
+        *,
         names: str | os.PathLike[str] | None = None,
         resize: str = "stretch",
         **settings: Any,
@@ -98,8 +100,12 @@ class Detector:
         Raises:
             InputError: for a layer that is not known, or weights that do not fit.
         """
-        files = Path(check_path(cfg, "cfg")), Path(check_path(weights, "weights"))
-        checkpoint = load_darknet(*files, Path(check_path(names, "names")) if names else None, resize)
+        checkpoint = load_darknet(
+            Path(check_path(cfg, "cfg")),
+            Path(check_path(weights, "weights")),
+            names=Path(check_path(names, "names")) if names else None,
+            resize=resize,
+        )
         return cls(checkpoint, **settings)
 
     @overload
@@ -153,7 +159,13 @@ class Detector:
         """
         _, letterbox, raw = self._raw(picture)
         inner = letterbox.boxes_to_input([check_box(box)])[0].tolist()
-        return explain(raw, self.model.decode, inner, self.score_threshold, self.iou_threshold)
+        return explain(
+            raw,
+            self.model.decode,
+            box=inner,
+            score_threshold=self.score_threshold,
+            iou_threshold=self.iou_threshold,
+        )
 
     @torch.inference_mode()
     def grids(self, picture: Picture) -> tuple[Image, list[GridView]]:
@@ -163,12 +175,18 @@ class Detector:
             The network's input, uint8 [H, W, 3], and the grids, the finest first, in input pixels.
         """
         pixels, _, raw = self._raw(picture)
-        return pixels, view_grids(self.model, raw, self.class_names, self.score_threshold, self.iou_threshold)
+        return pixels, view_grids(
+            self.model,
+            raw,
+            class_names=self.class_names,
+            score_threshold=self.score_threshold,
+            iou_threshold=self.iou_threshold,
+        )
 
     def _raw(self, picture: Picture) -> tuple[Image, Letterbox, RawPredictions]:
         """Return a picture's input, the mapping to it, and the predictions, on the CPU."""
         image = to_rgb(picture, self.max_16bit)
-        letterbox = Letterbox.fit((image.shape[0], image.shape[1]), self.image_size, self.resize)
+        letterbox = Letterbox.fit((image.shape[0], image.shape[1]), self.image_size, resize=self.resize)
         pixels = letterbox.apply(image)
         raw = self.model(torch.from_numpy(pixels).to(self.device).permute(2, 0, 1).unsqueeze(0))
         return pixels, letterbox, RawPredictions(*(part.cpu() for part in raw))
@@ -178,7 +196,7 @@ class Detector:
         if not images:
             return []
         letterboxes = [
-            Letterbox.fit((image.shape[0], image.shape[1]), self.image_size, self.resize) for image in images
+            Letterbox.fit((image.shape[0], image.shape[1]), self.image_size, resize=self.resize) for image in images
         ]
         inputs = np.stack([letterbox.apply(image) for letterbox, image in zip(letterboxes, images)])
         batch = torch.from_numpy(inputs).to(self.device).permute(0, 3, 1, 2)  # channels last in memory as it is
@@ -187,9 +205,14 @@ class Detector:
             raw = self.model(batch)
             most = min(self.max_detections, CANDIDATES)
             rows, counts = postprocess(
-                raw, self.model.decode, self.score_threshold, self.iou_threshold, most, self._allowed
+                raw,
+                self.model.decode,
+                score_threshold=self.score_threshold,
+                iou_threshold=self.iou_threshold,
+                max_detections=most,
+                allowed=self._allowed,
             )
-        found = to_detections(rows, counts, self.class_names)
+        found = to_detections(rows, counts, class_names=self.class_names)
         return [_inside(letterbox.undo(one)) for letterbox, one in zip(letterboxes, found)]
 
     def _mask(self, classes: Sequence[str] | None) -> torch.Tensor | None:

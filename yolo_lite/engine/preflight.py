@@ -54,20 +54,20 @@ def check_labels(data: DetectionSet, input_hw: tuple[int, int]) -> None:
         )
     if len(data.records) >= PICTURES and len(np.unique(every.round(1), axis=0)) == 1:
         raise InputError(
-            f"{data.source}: all {counted(len(every), 'box', 'boxes')} are the same, {every[0].tolist()}{_OFF}"
+            f"{data.source}: all {counted(len(every), 'box', plural='boxes')} are the same, {every[0].tolist()}{_OFF}"
         )
     labels = np.concatenate([record.labels[~record.crowd] for record in data.records])
     used = np.unique(labels)
     if len(data.class_names) > 1 and len(used) == 1 and len(data.class_names) - len(used) > 1:
         unused = [name for label, name in enumerate(data.class_names) if label not in used]
         raise InputError(
-            f"{data.source}: every one of {counted(len(labels), 'box', 'boxes')} is called {data.class_names[used[0]]}, none "
+            f"{data.source}: every one of {counted(len(labels), 'box', plural='boxes')} is called {data.class_names[used[0]]}, none "
             f"{some(unused)}: "
             f"are the class ids what they should be? (--classes {data.class_names[used[0]]} if so){_OFF}"
         )
 
 
-def check_batch_norm(prepared: Prepared, config: Config, batch: str = "--batch-size") -> None:
+def check_batch_norm(prepared: Prepared, config: Config, *, batch: str = "--batch-size") -> None:
     """Put the smallest part of a batch that the run will see through a copy of the network, where it is one picture.
 
     Args:
@@ -111,7 +111,7 @@ def smallest_part(batch: int, parts: int) -> int:
     return min(stop - start for start, stop in zip(edges, edges[1:]))
 
 
-def preflight(prepared: Prepared, config: Config, device: torch.device, precision: str) -> str:
+def preflight(prepared: Prepared, config: Config, *, device: torch.device, precision: str) -> str:
     """Train a copy on eight pictures as they are, at most STEPS steps, with random numbers of its own.
 
     Returns:
@@ -131,7 +131,7 @@ def preflight(prepared: Prepared, config: Config, device: torch.device, precisio
     seen = counted(len(batch[0]), "picture")
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(config.train.seed)
-        own, parts = _attempt(prepared, config.train, batch, _FIRST, device, precision)
+        own, parts = _attempt(prepared, config.train, batch=batch, steps=_FIRST, device=device, precision=precision)
         if _fell(own):
             return f"preflight: the loss on {seen} fell from {_told(own)} in {counted(len(own), 'step')}"
         if _fell(own, _SLOW):
@@ -140,7 +140,7 @@ def preflight(prepared: Prepared, config: Config, device: torch.device, precisio
         faster = dataclasses.replace(config.train, lr=max(30 * config.train.lr, 1e-3))
         left = (STEPS - _FIRST) // 2
         for other, word in ((slower, "high"), (faster, "low")):
-            losses, _ = _attempt(prepared, other, batch, left, device, precision)
+            losses, _ = _attempt(prepared, other, batch=batch, steps=left, device=device, precision=precision)
             if _fell(losses) or _falls_faster(losses, own):
                 raise InputError(
                     f"preflight: with the learning rate {config.train.lr:g} the loss on {seen} goes from "
@@ -166,10 +166,10 @@ def _eight(prepared: Prepared) -> Any:
 
 
 def _attempt(
-    prepared: Prepared, train: TrainConfig, batch: Any, steps: int, device: torch.device, precision: str
+    prepared: Prepared, train: TrainConfig, *, batch: Any, steps: int, device: torch.device, precision: str
 ) -> tuple[list[float], dict[str, list[float]]]:
     """Return the losses of so many steps, fewer where it soon falls or is no longer finite, and those of each part."""
-    state = loop.new_state(copy.deepcopy(prepared.model), train, steps)
+    state = loop.new_state(copy.deepcopy(prepared.model), train, steps=steps)
     state.parts = max(1, len(batch[0]) // max(1, train.batch_size // train.accumulate))  # as large as those of the run
     state.model.train()
     parts: dict[str, list[float]] = {}
@@ -177,7 +177,9 @@ def _attempt(
         for group in state.optimizer.param_groups:
             group["lr"] = train.lr * min(1.0, (step + 1) / 5)
         try:
-            losses = loop.train_step(prepared.task, state, batch, train.clip_norm, 0.0, precision)
+            losses = loop.train_step(
+                prepared.task, state, batch=batch, clip_norm=train.clip_norm, progress=0.0, precision=precision
+            )
         except DivergedError:
             parts.setdefault("total", []).append(float("inf"))
             break

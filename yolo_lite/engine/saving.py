@@ -101,9 +101,9 @@ def _save_as(last: Path, new: Path, checkpoint: Checkpoint) -> None:
 def save_state(
     folder: Path,
     config: Config,
+    *,
     prepared: Prepared,
     state: loop.State,
-    *,
     about: Mapping[str, Any],
     run: Mapping[str, Any],
     best: bool,
@@ -126,15 +126,22 @@ def save_state(
     if best:
         weights = {name: value.clone() for name, value in half(state.ema.model.state_dict()).items()}
         state.best_checkpoint = {"weights": weights, "about": about}
-    common = (config, prepared.class_names, prepared.category_ids)
     training = {**state.to_plain(), "run": dict(run)}
-    save_last(folder, Checkpoint(*common, state.ema.model.state_dict(), about, training))
+    checkpoint = Checkpoint(
+        config,
+        prepared.class_names,
+        category_ids=prepared.category_ids,
+        weights=state.ema.model.state_dict(),
+        about=about,
+        training=training,
+    )
+    save_last(folder, checkpoint)
 
 
-def save_others(folder: Path, config: Config, prepared: Prepared, state: loop.State, *, best: bool) -> None:
+def save_others(folder: Path, config: Config, *, prepared: Prepared, state: loop.State, best: bool) -> None:
     """Write what follows from the last.pt that was written just now."""
     first = [] if (folder / "config.yaml").exists() else ["config.yaml"]
-    complete(folder, config, prepared, state, [*first, *([BEST] if best else []), "results.csv"])
+    complete(folder, config, prepared=prepared, state=state, names=[*first, *([BEST] if best else []), "results.csv"])
 
 
 def outdated(folder: Path, training: Mapping[str, Any]) -> list[str]:
@@ -150,7 +157,7 @@ def outdated(folder: Path, training: Mapping[str, Any]) -> list[str]:
     return names
 
 
-def complete(folder: Path, config: Config, prepared: Prepared, state: loop.State, names: Sequence[str]) -> None:
+def complete(folder: Path, config: Config, *, prepared: Prepared, state: loop.State, names: Sequence[str]) -> None:
     """Write what follows from last.pt: the files of these names, as `outdated` returns them, each after those beside it.
 
     A stop in the middle thus leaves the name to be returned once more.
@@ -161,7 +168,7 @@ def complete(folder: Path, config: Config, prepared: Prepared, state: loop.State
         write_atomically(folder / "training.jpg", lambda part: draw_sheet(task.samples(prepared.dataset), part))
         write_atomically(folder / "config.yaml", lambda part: part.write_text(text, encoding="utf-8"))
     if BEST in names and state.best_checkpoint:
-        _write_best(folder, config, prepared, state)
+        _write_best(folder, config, prepared=prepared, state=state)
     elif BEST in names:
         for name in ("validation.jpg", BEST):  # of an epoch that is no longer there
             (folder / name).unlink(missing_ok=True)
@@ -181,7 +188,7 @@ def remove_leftovers(folder: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def _write_best(folder: Path, config: Config, prepared: Prepared, state: loop.State) -> None:
+def _write_best(folder: Path, config: Config, *, prepared: Prepared, state: loop.State) -> None:
     """Write best.pt and validation.jpg; a run that goes on draws it with the rounded weights that are left of the epoch."""
     assert state.best_checkpoint
     weights, about = state.best_checkpoint["weights"], state.best_checkpoint["about"]
@@ -190,7 +197,10 @@ def _write_best(folder: Path, config: Config, prepared: Prepared, state: loop.St
         model = copy.deepcopy(model)
         model.load_state_dict({name: value.float() for name, value in weights.items()})
     write_atomically(folder / "validation.jpg", lambda part: draw_sheet(prepared.task.predictions(model), part))
-    save_checkpoint(folder / BEST, Checkpoint(config, prepared.class_names, prepared.category_ids, weights, about))
+    save_checkpoint(
+        folder / BEST,
+        Checkpoint(config, prepared.class_names, category_ids=prepared.category_ids, weights=weights, about=about),
+    )
 
 
 def _holds(path: Path, best: Mapping[str, Any]) -> bool:

@@ -48,28 +48,28 @@ OPTIMIZERS: dict[str, Factory] = {
 }
 
 
-def flat_cosine(step: int, steps: int, config: TrainConfig) -> float:
+def flat_cosine(step: int, steps: int, *, config: TrainConfig) -> float:
     """Rise in a line, stay flat, then fall along a cosine to `final_lr`: the factor on lr at a step of so many."""
     warmup = _warmup(steps, config)
     start = max(warmup, round(config.flat_share * steps))
     if step < start:
-        return constant(step, steps, config)
+        return constant(step, steps, config=config)
     return _fall(step - start, steps - start, config)
 
 
-def cosine(step: int, steps: int, config: TrainConfig) -> float:
+def cosine(step: int, steps: int, *, config: TrainConfig) -> float:
     """Rise in a line, then fall along a cosine to `final_lr` (Loshchilov and Hutter 2017, without restarts)."""
     warmup = _warmup(steps, config)
-    return constant(step, steps, config) if step < warmup else _fall(step - warmup, steps - warmup, config)
+    return constant(step, steps, config=config) if step < warmup else _fall(step - warmup, steps - warmup, config)
 
 
-def at_epochs(step: int, steps: int, config: TrainConfig) -> float:
+def at_epochs(step: int, steps: int, *, config: TrainConfig) -> float:
     """Rise in a line, then multiply by `step_factor` after each epoch of `milestones`."""
     passed = sum(step >= epoch * steps / config.epochs for epoch in config.milestones)
-    return constant(step, steps, config) * config.step_factor**passed
+    return constant(step, steps, config=config) * config.step_factor**passed
 
 
-def constant(step: int, steps: int, config: TrainConfig) -> float:
+def constant(step: int, steps: int, *, config: TrainConfig) -> float:
     """Rise in a line, then stay."""
     return min(1.0, (step + 1) / (_warmup(steps, config) + 1))
 

@@ -38,6 +38,7 @@ class Teacher:
         self,
         weights: str,
         class_names: Sequence[str],
+        *,
         device: torch.device,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
@@ -78,7 +79,9 @@ class Teacher:
         best = scores.amax(-1)[:, cells.clamp(min=0)].masked_fill(cells < 0, -1)  # [B, A, most]
         chosen = cells.clamp(min=0).expand_as(best).gather(-1, best.argmax(-1, keepdim=True)).squeeze(-1)  # [B, A]
         at = chosen.unsqueeze(-1).expand(-1, -1, len(self.known))
-        return Lesson(scores.gather(1, at), self.model.decode(raw, chosen).float(), self.mine, cells[:, 0] >= 0)
+        return Lesson(
+            scores.gather(1, at), self.model.decode(raw, chosen).float(), classes=self.mine, known=cells[:, 0] >= 0
+        )
 
 
 def cost(times: Sequence[tuple[float, float]]) -> str:
@@ -88,7 +91,7 @@ def cost(times: Sequence[tuple[float, float]]) -> str:
     return f"the teacher takes {share:.0%} of the time: a step is {1 / (1 - share):.2f} times as long as without it"
 
 
-def describe(teacher: Teacher, weights: str, class_names: Sequence[str]) -> str:
+def describe(teacher: Teacher, weights: str, *, class_names: Sequence[str]) -> str:
     """Say who teaches what."""
     left = [name for name in class_names if name not in teacher.known]
     silent = f"; it does not know {some(left)}" if left else ""

@@ -68,6 +68,7 @@ KEPT_OF_KNOWN = 0.4  # train.keep_start where the start knows classes of the dat
 def train(
     data: str | Path,
     weights: str | Path | None = None,
+    *,
     config: str | Path | Config | None = None,
     settings: Mapping[str, object] | None = None,
     classes: Sequence[str] | None = None,
@@ -105,21 +106,22 @@ def train(
     Raises:
         InputError: where anything given cannot be used, or the loss is no longer finite.
     """
-    run = plan(data, weights, config, settings, classes, fraction)
+    run = plan(data, weights, config=config, settings=settings, classes=classes, fraction=fraction)
     return run_planned(
         dataclasses.replace(
             run, difficult=difficult, minutes=_minutes(minutes), unlabelled=str(unlabelled) if unlabelled else None
         ),
         out,
-        device,
-        listener,
-        preflight,
+        device=device,
+        listener=listener,
+        preflight=preflight,
     )
 
 
 def train_classifier(
     data: str | Path,
     model: str | Path | Config | None = None,
+    *,
     weights: str | Path | None = None,
     settings: Mapping[str, object] | None = None,
     classes: Sequence[str] | None = None,
@@ -153,8 +155,19 @@ def train_classifier(
     Raises:
         InputError: where anything given cannot be used, or the loss is no longer finite.
     """
-    run = plan_classifier(data, model, weights, settings, classes, fraction, per_class, split)
-    return run_planned(dataclasses.replace(run, minutes=_minutes(minutes)), out, device, listener, preflight)
+    run = plan_classifier(
+        data,
+        model,
+        weights=weights,
+        settings=settings,
+        classes=classes,
+        fraction=fraction,
+        per_class=per_class,
+        split=split,
+    )
+    return run_planned(
+        dataclasses.replace(run, minutes=_minutes(minutes)), out, device=device, listener=listener, preflight=preflight
+    )
 
 
 def _minutes(minutes: float) -> float:
@@ -164,21 +177,21 @@ def _minutes(minutes: float) -> float:
 
 
 def run_planned(
-    run: Run, out: str | Path | None, device: str | torch.device, listener: Listener, preflight: bool = True
+    run: Run, out: str | Path | None, *, device: str | torch.device, listener: Listener, preflight: bool = True
 ) -> Path:
     """Train as `plan` or `plan_classifier` worked out; arguments and result as those of `train`."""
     target = Path(check_path(out, "out")) if out else None
     check_run_folder(target or Path("runs") / "new")
     chosen = pick_device(device)
     with _new_folder(target, listener) as folder:
-        return _run(run, folder, chosen, listener, None, preflight)
+        return _run(run, folder, device=chosen, listener=listener, resumed=None, preflight=preflight)
 
 
 def resume(
     out: str | Path | None = None,
     device: str | torch.device = "auto",
-    listener: Listener = Listener(),
     *,
+    listener: Listener = Listener(),
     data: str | Path | None = None,
     unlabelled: str | Path | None = None,
     workers: int | None = None,
@@ -199,19 +212,19 @@ def resume(
         InputError: where there is no such run, it still goes on, it is finished, or its data is no longer the same.
     """
     folder, _, _ = stored_run(out)
-    with locked(folder, _IN_USE, listener.say):
+    with locked(folder, _IN_USE, say=listener.say):
         _, checkpoint, run = stored_run(folder, listener.say)  # anew, since the run may have gone on until now
-        run = _moved(run, data, unlabelled, workers)
+        run = _moved(run, data, unlabelled=unlabelled, workers=workers)
         done = checkpoint.training["epoch"] >= run.config.train.epochs
         if done and not outdated(folder, checkpoint.training):
             raise InputError(
                 f"the run in {folder} has finished its {counted(run.config.train.epochs, 'epoch')}; nothing to resume"
             )
         begun = checkpoint.training["epoch"] > 0  # or else it was stopped while the backbone learnt
-        return _run(run, folder, pick_device(device), listener, checkpoint if begun else None)
+        return _run(run, folder, device=pick_device(device), listener=listener, resumed=checkpoint if begun else None)
 
 
-def _moved(run: Run, data: str | Path | None, unlabelled: str | Path | None, workers: int | None) -> Run:
+def _moved(run: Run, data: str | Path | None, *, unlabelled: str | Path | None, workers: int | None) -> Run:
     """Return a run with the new places of its data; raise InputError where the old ones are gone and no new one is given."""
     run = dataclasses.replace(
         run,
@@ -260,7 +273,7 @@ def _new_folder(out: Path | None, listener: Listener) -> Iterator[Path]:
     """Create the folder of a new run and keep other runs out of it; it goes if nothing is written."""
     folder = new_run_folder(out)
     try:
-        with locked(folder, _IN_USE, listener.say):
+        with locked(folder, _IN_USE, say=listener.say):
             check_run_folder(folder)  # again, since another run may have ended in it meanwhile
             yield folder
     finally:
@@ -303,6 +316,7 @@ def _newest_run() -> Path:
 def _run(
     run: Run,
     folder: Path,
+    *,
     device: torch.device,
     listener: Listener,
     resumed: Checkpoint | None,
@@ -313,16 +327,11 @@ def _run(
     size = " x ".join(str(side) for side in run.config.input.image_size)
     remedy = f"use a smaller --batch-size (now {train.batch_size}) or --image-size (now {size})"
     with explain_out_of_memory(remedy), explain_compiler():
-        return _carry_out(run, folder, device, listener, resumed, preflight)
+        return _carry_out(run, folder, device=device, listener=listener, resumed=resumed, preflight=preflight)
 
 
 def _carry_out(
-    run: Run,
-    folder: Path,
-    device: torch.device,
-    listener: Listener,
-    resumed: Checkpoint | None,
-    preflight: bool,
+    run: Run, folder: Path, *, device: torch.device, listener: Listener, resumed: Checkpoint | None, preflight: bool
 ) -> Path:
     began, config = time.perf_counter(), run.config
     listener = dataclasses.replace(listener, say=functools.cache(listener.say))  # what each pass may say is said once
@@ -336,29 +345,36 @@ def _carry_out(
     if not run.weights and not resumed and config.classifier.model != "resnet50":  # which may have weights of ImageNet
         listener.say(f"training {config.name} from scratch")
     prepare = prepare_detection if config.classifier.model == "none" else prepare_classification
-    prepared = prepare(run, start, device, listener)
+    prepared = prepare(run, start, device=device, listener=listener)
     run = _with_kept_start(run, prepared, listener)
     config = run.config
     model = place(prepared.model, device)
-    check_batch_norm(prepared, config, "--set pretrain.batch_size=" if run.crops else "--batch-size")
+    check_batch_norm(prepared, config, batch="--set pretrain.batch_size=" if run.crops else "--batch-size")
     missing = missing_letters(prepared.class_names)
     if missing and not run.crops:
         listener.say(f"note: {missing}")
     if preflight:
-        listener.say(check_first(prepared, config, device, precision))
+        listener.say(check_first(prepared, config, device=device, precision=precision))
     if config.pretrain.crops and not resumed and not run.weights:
         build_optimizer(model, config.train)  # or else what is wrong with its name is found minutes later
-        listener.say(_pretrain(run, prepared, folder, device, listener))
+        listener.say(_pretrain(run, prepared, folder=folder, device=device, listener=listener))
     if run.minutes and not resumed:
-        config = _fit_time(run, prepared, device, precision, began, listener)
+        config = _fit_time(run, prepared, device=device, precision=precision, began=began, listener=listener)
         run = dataclasses.replace(run, config=config)
     about = {**prepared.about, **_about(run, device, precision)}
     sampler = _sampler(prepared, config.train)
-    loader = build_loader(prepared.dataset, sampler, config.train.workers, device, prepared.collate, listener.say)
+    loader = build_loader(
+        prepared.dataset,
+        sampler,
+        workers=config.train.workers,
+        device=device,
+        collate=prepared.collate,
+        say=listener.say,
+    )
     fresh = prepared.start.fresh if prepared.start else None
-    state = loop.new_state(model, config.train, len(sampler) * config.train.epochs, fresh)
+    state = loop.new_state(model, config.train, steps=len(sampler) * config.train.epochs, fresh=fresh)
     if resumed:
-        _go_on(state, resumed, run, prepared, about, folder, listener)
+        _go_on(state, resumed, run=run, prepared=prepared, about=about, folder=folder, listener=listener)
         listener.say(f"going on in {folder} after epoch {state.epoch} of {config.train.epochs}")
     if config.train.compile:
         model.compile()
@@ -372,16 +388,26 @@ def _carry_out(
 
     def on_epoch(state: loop.State, best: bool) -> None:
         certificate = {**about, "epoch": state.epoch}
-        save_state(folder, config, prepared, state, about=certificate, run=_plain(run), best=best)
+        save_state(folder, config, prepared=prepared, state=state, about=certificate, run=_plain(run), best=best)
         try:
-            save_others(folder, config, prepared, state, best=best)
+            save_others(folder, config, prepared=prepared, state=state, best=best)
             if board:
                 board(state.rows[-1])
         finally:  # stopped in between, the epoch is finished all the same
             listener.on_epoch(state.rows[-1], best)
 
     on_step = _watch_parts(state.parts, config.train.batch_size, listener)
-    loop.run(prepared.task, state, loader, sampler, config.train, device, precision, on_step, on_epoch)
+    loop.run(
+        prepared.task,
+        state,
+        loader=loader,
+        sampler=sampler,
+        config=config.train,
+        device=device,
+        precision=precision,
+        on_step=on_step,
+        on_epoch=on_epoch,
+    )
     if state.epoch < config.train.epochs:
         listener.say(f"stopped early: no better epoch than {state.best_epoch} in the last {config.train.patience}")
     return folder
@@ -407,6 +433,7 @@ def _with_kept_start(run: Run, prepared: Prepared, listener: Listener) -> Run:
 def _go_on(
     state: loop.State,
     resumed: Checkpoint,
+    *,
     run: Run,
     prepared: Prepared,
     about: dict[str, Any],
@@ -414,20 +441,20 @@ def _go_on(
     listener: Listener,
 ) -> None:
     """Bring state and folder back to those of a checkpoint, where the data is still the same and work is left."""
-    resumed = _follow(resumed, run, prepared, folder)
+    resumed = _follow(resumed, run, prepared=prepared, folder=folder)
     about["data"] = resumed.about["data"]
-    check_optimizer(resumed.training["optimizer"], state.optimizer, str(folder / "last.pt"))
+    check_optimizer(resumed.training["optimizer"], state.optimizer, source=str(folder / "last.pt"))
     state.restore(resumed.training)
     remove_leftovers(folder)
     names = outdated(folder, resumed.training)
     if names:
-        complete(folder, run.config, prepared, state, names)
+        complete(folder, run.config, prepared=prepared, state=state, names=names)
         listener.say(f"made anew from {LAST}: {', '.join(names)}")
     elif state.finished(run.config.train):
         raise InputError(f"the run in {folder} has stopped early after epoch {state.epoch}; nothing to resume")
 
 
-def _follow(stored: Checkpoint, run: Run, prepared: Prepared, folder: Path) -> Checkpoint:
+def _follow(stored: Checkpoint, run: Run, *, prepared: Prepared, folder: Path) -> Checkpoint:
     """Return last.pt with the present paths of its data; it is written at once where they are new.
 
     Raises:
@@ -480,29 +507,37 @@ def _watch_parts(parts: int, batch_size: int, listener: Listener) -> Callable[[l
     return on_step
 
 
-def _pretrain(run: Run, prepared: Prepared, folder: Path, device: torch.device, listener: Listener) -> str:
+def _pretrain(run: Run, prepared: Prepared, *, folder: Path, device: torch.device, listener: Listener) -> str:
     """Train the backbone on cut-out objects, or go on with that, give it to the network, and say so."""
     inner = folder / FOLDER
     before = _begun(inner, listener)
     remove_leftovers(folder)
     if holds_run(folder):
-        _follow(load_last(folder), run, prepared, folder)
+        _follow(load_last(folder), run, prepared=prepared, folder=folder)
     else:  # so that --resume knows what was asked for
         weights = half(prepared.model.state_dict())
-        checkpoint = Checkpoint(run.config, prepared.class_names, prepared.category_ids, weights, prepared.about)
+        checkpoint = Checkpoint(
+            run.config, prepared.class_names, category_ids=prepared.category_ids, weights=weights, about=prepared.about
+        )
         save_last(folder, dataclasses.replace(checkpoint, training={"run": _plain(run), "epoch": 0}))
     listener.say(f"first the backbone learns to tell the objects, cut out, from each other; writing to {inner}")
     if before is None:
         try:
             with _new_folder(inner, listener):
-                _run(pretraining_of(run), inner, device, listener, None)
+                _run(pretraining_of(run), inner, device=device, listener=listener, resumed=None)
         finally:
             if not inner.exists():  # stopped before an epoch was done: as if it had not been begun
                 for name in (LAST, PREVIOUS):
                     (folder / name).unlink(missing_ok=True)
     elif before.training["epoch"] < run.config.pretrain.crops or outdated(inner, before.training):
         again = dataclasses.replace(Run.from_plain(before.training["run"], before.config), data=run.data)
-        _run(_moved(again, None, None, run.config.train.workers), inner, device, listener, before)
+        _run(
+            _moved(again, None, unlabelled=None, workers=run.config.train.workers),
+            inner,
+            device=device,
+            listener=listener,
+            resumed=before,
+        )
     learnt = load_last(inner)
     return f"the backbone is that of {inner / 'last.pt'}: {transfer_backbone(prepared.model, learnt).summary}"
 
@@ -524,17 +559,19 @@ def _plain(run: Run) -> dict[str, Any]:
 
 def _sampler(prepared: Prepared, train: TrainConfig) -> EpochSampler:
     total = len(prepared.dataset)  # type: ignore[arg-type]
-    return EpochSampler(total, train.batch_size, True, train.seed, train.steps_per_epoch, prepared.repeats)
+    return EpochSampler(
+        total, train.batch_size, shuffle=True, seed=train.seed, steps=train.steps_per_epoch, repeats=prepared.repeats
+    )
 
 
 def _fit_time(
-    run: Run, prepared: Prepared, device: torch.device, precision: str, began: float, listener: Listener
+    run: Run, prepared: Prepared, *, device: torch.device, precision: str, began: float, listener: Listener
 ) -> Config:
     """Measure a few steps, work out epochs and steps for what is left of the run's minutes, and say so."""
     plain = dataclasses.replace(run.config.train, steps_per_epoch=0)
-    pace = measure_pace(prepared, run.config, device, precision)
+    pace = measure_pace(prepared, run.config, device=device, precision=precision)
     left = 60 * run.minutes - (time.perf_counter() - began)
-    config = fit_time(run.config, pace, len(_sampler(prepared, plain)), left)
+    config = fit_time(run.config, pace, steps=len(_sampler(prepared, plain)), seconds=left)
     if run.crops and config.train.epochs >= run.config.train.epochs:
         return run.config  # a backbone learns no longer than it was to
     prepared.dataset.strong_epochs = strong_epochs(config)  # type: ignore[attr-defined]

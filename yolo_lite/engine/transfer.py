@@ -43,7 +43,7 @@ MIN_SCORE = (
 
 
 def transfer(
-    model: Yolo, class_names: Sequence[str], checkpoint: Checkpoint, likeness: Mapping[str, str] | None = None
+    model: Yolo, class_names: Sequence[str], *, checkpoint: Checkpoint, likeness: Mapping[str, str] | None = None
 ) -> Start:
     """Copy weights into a network of the same configuration; class rows are matched by name.
 
@@ -95,7 +95,7 @@ def transfer_backbone(model: nn.Module, checkpoint: Checkpoint) -> Start:
     return Start(f"took its backbone, {values}", fresh, 0)
 
 
-def transfer_classes(model: ClassifierNet, class_names: Sequence[str], checkpoint: Checkpoint) -> Start:
+def transfer_classes(model: ClassifierNet, class_names: Sequence[str], *, checkpoint: Checkpoint) -> Start:
     """Copy a classifier's last layer class by class, matched by name."""
     before = tuple(checkpoint.class_names)
     single = "binary" in (model.loss, checkpoint.config.classifier.loss)  # one output for two classes, or none
@@ -133,6 +133,7 @@ def _kept_and_new(kept: Sequence[str], new: Sequence[str]) -> str:
 def most_alike(
     checkpoint: Checkpoint,
     data: DetectionSet,
+    *,
     settings: InputConfig,
     on_image: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, str]:
@@ -158,7 +159,7 @@ def most_alike(
         return {}
     model = build_detector(checkpoint.config, len(checkpoint.class_names)).eval()
     model.load_state_dict({name: value.float() for name, value in checkpoint.weights.items()})
-    averages = _average_scores(model, chosen, new, settings, on_image)
+    averages = _average_scores(model, chosen, labels=new, settings=settings, on_image=on_image)
     free = torch.tensor([name not in data.class_names for name in checkpoint.class_names])
     pairs = one_to_one(averages * free, MIN_SCORE)
     return {data.class_names[new[row]]: checkpoint.class_names[column] for row, column in sorted(pairs.items())}
@@ -205,12 +206,13 @@ def _images_of(data: DetectionSet, labels: Sequence[int]) -> list[ImageRecord]:
 def _average_scores(
     model: Yolo,
     records: Sequence[ImageRecord],
+    *,
     labels: Sequence[int],
     settings: InputConfig,
     on_image: Callable[[int, int], None],
 ) -> Tensor:
     """Return the average score of each known class on the boxes of each new one: [N, C]; 0 for a class without boxes."""
-    dataset = DetectionDataset(records, settings.image_size, settings.resize, max_16bit=settings.max_16bit)
+    dataset = DetectionDataset(records, settings.image_size, resize=settings.resize, max_16bit=settings.max_16bit)
     scores: list[list[Tensor]] = [[] for _ in labels]
     for index in range(len(records)):
         on_image(index, len(records))

@@ -54,6 +54,7 @@ class TuneResult:
 def tune(
     task: str,
     data: str | Path,
+    *,
     trials: int,
     out: Path,
     model: str | None = None,
@@ -63,7 +64,6 @@ def tune(
     device: str = "auto",
     say: Callable[[str], None] = lambda line: None,
     on_trial: Callable[[TrialReport], None] = lambda report: None,
-    *,
     on_step: Callable[[StepReport], None] = lambda report: None,
 ) -> TuneResult:
     """Search for the settings that give the best AP or accuracy on the validation set.
@@ -89,7 +89,7 @@ def tune(
         InputError: where Optuna is not installed, anything given cannot be used, or no trial was finished.
     """
     optuna = _optuna()
-    run = _plan(task, data, model, weights, settings)
+    run = _plan(task, data, model=model, weights=weights, settings=settings)
     make_folder(out)
     _check_store(out / "study.db")
     study = optuna.create_study(
@@ -110,7 +110,7 @@ def tune(
     metric = METRICS[task]
     while len(_finished(study)) < trials and not _over(started, minutes):
         trial = study.ask()
-        chosen = suggest(trial, run, settings or {})
+        chosen = suggest(trial, run, fixed=settings or {})
         best = [0.0]
 
         def on_epoch(row: Mapping[str, float], is_best: bool, trial: Any = trial, best: list[float] = best) -> None:
@@ -125,7 +125,11 @@ def tune(
         stopped = False
         try:
             run_planned(
-                _with(run, chosen), folder, device, Listener(on_step=on_step, on_epoch=on_epoch), preflight=False
+                _with(run, chosen),
+                folder,
+                device=device,
+                listener=Listener(on_step=on_step, on_epoch=on_epoch),
+                preflight=False,
             )
         except (optuna.TrialPruned, DivergedError):
             stopped = True
@@ -133,7 +137,7 @@ def tune(
             study.tell(trial, state=optuna.trial.TrialState.FAIL)  # is not counted, and tried anew by the next call
             raise
         study.tell(trial, None if stopped else best[0], state=_state(optuna, stopped))
-        on_trial(TrialReport(trial.number, best[0], stopped, chosen))
+        on_trial(TrialReport(trial.number, best[0], stopped=stopped, settings=chosen))
     complete = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
     if not complete:
         raise InputError(f"no trial was finished{' in the time given' if minutes else ''}; the study is in {out}")
@@ -144,11 +148,11 @@ def tune(
         f"# {metric} {found.value:.4f} on the validation set of {data}: trial {found.number} of {len(study.trials)}\n"
     )
     write_atomically(target, lambda part: part.write_text(note + text, encoding="utf-8"))
-    report = TrialReport(found.number, float(found.value or 0.0), False, _settings_of(found))
+    report = TrialReport(found.number, float(found.value or 0.0), stopped=False, settings=_settings_of(found))
     return TuneResult(report, len(_finished(study)), target)
 
 
-def suggest(trial: optuna.Trial, run: Run, fixed: Mapping[str, object]) -> dict[str, Any]:
+def suggest(trial: optuna.Trial, run: Run, *, fixed: Mapping[str, object]) -> dict[str, Any]:
     """Draw what a trial tries: settings by key, the rate within a factor of five; the fixed ones are left out."""
     base = run.config
     if base.train.lr <= 0:
@@ -191,12 +195,12 @@ def _optuna() -> Any:
 
 
 def _plan(
-    task: str, data: str | Path, model: str | None, weights: str | None, settings: Mapping[str, object] | None
+    task: str, data: str | Path, *, model: str | None, weights: str | None, settings: Mapping[str, object] | None
 ) -> Run:
     if task == "detect":
-        return plan(data, weights, model, settings)
+        return plan(data, weights, config=model, settings=settings)
     if task == "classify":
-        return plan_classifier(data, model, weights, settings)
+        return plan_classifier(data, model, weights=weights, settings=settings)
     raise InputError(f"--task must be detect or classify, got {task!r}")
 
 

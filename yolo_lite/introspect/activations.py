@@ -27,7 +27,7 @@ class Activations(NamedTuple):
 
 
 @torch.inference_mode()
-def activations(model: nn.Module, picture: Tensor, layer: str | None = None) -> Activations:
+def activations(model: nn.Module, picture: Tensor, *, layer: str | None = None) -> Activations:
     """Run a network on one picture and return what a layer gives.
 
     Args:

@@ -27,7 +27,7 @@ class Attention(NamedTuple):
     value: float
 
 
-def attention(model: nn.Module, picture: Tensor, layer: str, output: Callable[[object], Tensor]) -> Attention:
+def attention(model: nn.Module, picture: Tensor, *, layer: str, output: Callable[[object], Tensor]) -> Attention:
     """Weigh every place of a layer's maps by what it adds to an output: gradient times activation, summed over channels.
 
     These are the maps of HiResCAM (Draelos and Carin 2020), which are those of Grad-CAM (Selvaraju et al. 2017) and of
@@ -69,7 +69,7 @@ def attention(model: nn.Module, picture: Tensor, layer: str, output: Callable[[o
 
 
 @torch.inference_mode()
-def last_maps(model: nn.Module, picture: Tensor, stride: int | None = None) -> str:
+def last_maps(model: nn.Module, picture: Tensor, *, stride: int | None = None) -> str:
     """Return the path of the last layer of the backbone that gives maps: where there are any, of that stride; not 1 x 1.
 
     Raises:

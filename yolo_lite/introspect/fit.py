@@ -28,7 +28,12 @@ class GridFit(NamedTuple):
 
 
 def grid_fit(
-    data: DetectionSet, input_hw: tuple[int, int], resize: str, points: npt.NDArray[np.float32], strides: Sequence[int]
+    data: DetectionSet,
+    input_hw: tuple[int, int],
+    *,
+    resize: str,
+    points: npt.NDArray[np.float32],
+    strides: Sequence[int],
 ) -> GridFit:
     """Compare boxes with grids.
 
@@ -41,7 +46,7 @@ def grid_fit(
     sides, below, unserved = [], 0, 0
     finest = min(strides)
     for record in data.records:
-        boxes = Letterbox.fit(record.hw, input_hw, resize).boxes_to_input(record.boxes[~record.crowd])
+        boxes = Letterbox.fit(record.hw, input_hw, resize=resize).boxes_to_input(record.boxes[~record.crowd])
         sizes = boxes[:, 2:] - boxes[:, :2]
         sides.append(np.sqrt(sizes.prod(1).clip(min=0)))
         below += int((sizes.min(1, initial=np.inf) < finest).sum())
@@ -50,10 +55,10 @@ def grid_fit(
             unserved += not inside.any()
     every = np.concatenate(sides) if sides else np.zeros(0, np.float32)
     count = max(1, len(every))
-    return GridFit(len(every), below / count, unserved / count, every.astype(np.float32))
+    return GridFit(len(every), below / count, unserved=unserved / count, sides=every.astype(np.float32))
 
 
-def crowded_out(data: DetectionSet, input_hw: tuple[int, int], resize: str, stride: int) -> int:
+def crowded_out(data: DetectionSet, input_hw: tuple[int, int], *, resize: str, stride: int) -> int:
     """Count the boxes that YOLOv1 cannot learn, since their centre lies in a cell with that of a larger box.
 
     Args:
@@ -63,7 +68,7 @@ def crowded_out(data: DetectionSet, input_hw: tuple[int, int], resize: str, stri
     """
     lost = 0
     for record in data.records:
-        boxes = Letterbox.fit(record.hw, input_hw, resize).boxes_to_input(record.boxes[~record.crowd])
+        boxes = Letterbox.fit(record.hw, input_hw, resize=resize).boxes_to_input(record.boxes[~record.crowd])
         cells = ((boxes[:, :2] + boxes[:, 2:]) / 2 / stride).astype(np.int64)
         cells = np.minimum(cells, [input_hw[1] // stride - 1, input_hw[0] // stride - 1])
         lost += len(cells) - len(np.unique(cells, axis=0))

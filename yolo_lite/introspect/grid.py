@@ -17,7 +17,7 @@ _FEWEST = 0.2  # of the score threshold: boxes that score more are drawn as thos
 
 
 def view_grids(
-    model: Yolo, raw: RawPredictions, class_names: tuple[str, ...], score_threshold: float, iou_threshold: float
+    model: Yolo, raw: RawPredictions, *, class_names: tuple[str, ...], score_threshold: float, iou_threshold: float
 ) -> list[GridView]:
     """Lay the predictions for one picture out by grid, the finest first.
 
@@ -31,7 +31,7 @@ def view_grids(
     boxes = model.decode(raw, torch.arange(len(raw.points)).unsqueeze(0))[0].float()
     scores = raw.class_logits[0].float().sigmoid()
     point, label = (scores > score_threshold).nonzero(as_tuple=True)
-    kept = batched_nms(boxes[point], scores[point, label], label, iou_threshold)
+    kept = batched_nms(boxes[point], scores[point, label], idxs=label, iou_threshold=iou_threshold)
     after = torch.zeros_like(scores, dtype=torch.bool)
     after[point[kept], label[kept]] = True
     own = isinstance(model.head, GridHead | DenseGridHead)
@@ -49,17 +49,22 @@ def view_grids(
             GridView(
                 stride,
                 best.argmax(1).view(rows, columns).numpy(),
-                best.amax(1).view(rows, columns).numpy(),
-                marked.view(rows, columns).numpy() > 0,
-                _detections(boxes, scores, mine.unsqueeze(1) & (scores > _FEWEST * score_threshold), class_names),
-                _detections(boxes, scores, mine.unsqueeze(1) & after, class_names),
+                shares=best.amax(1).view(rows, columns).numpy(),
+                responsible=marked.view(rows, columns).numpy() > 0,
+                before=_detections(
+                    boxes,
+                    scores,
+                    chosen=mine.unsqueeze(1) & (scores > _FEWEST * score_threshold),
+                    class_names=class_names,
+                ),
+                after=_detections(boxes, scores, chosen=mine.unsqueeze(1) & after, class_names=class_names),
             )
         )
     return views
 
 
-def _detections(boxes: Tensor, scores: Tensor, chosen: Tensor, class_names: tuple[str, ...]) -> Detections:
+def _detections(boxes: Tensor, scores: Tensor, *, chosen: Tensor, class_names: tuple[str, ...]) -> Detections:
     point, label = chosen.nonzero(as_tuple=True)
     order = scores[point, label].argsort(descending=True, stable=True)
     point, label = point[order], label[order]
-    return Detections(boxes[point].numpy(), scores[point, label].numpy(), label.numpy(), class_names)
+    return Detections(boxes[point].numpy(), scores[point, label].numpy(), labels=label.numpy(), class_names=class_names)

@@ -47,7 +47,7 @@ class LayerReport(NamedTuple):
     field: tuple[Field, Field] | None  # along y and x
 
 
-def summarise(model: nn.Module, channels: int, input_hw: tuple[int, int]) -> list[LayerReport]:
+def summarise(model: nn.Module, channels: int, *, input_hw: tuple[int, int]) -> list[LayerReport]:
     """Run a network on an empty picture and report every layer that has no layers inside, in the order of computing.
 
     The receptive field of sums and joined maps is what their parts see together; of bilinear enlargement it is an upper
@@ -115,7 +115,7 @@ class FieldMode(TorchFunctionMode):
         if seen:
             joined = (_join([y for y, _ in seen]), _join([x for _, x in seen]))
             for tensor in _tensors([result]):
-                self._known[id(tensor)] = (tensor, _after(function, joined, args, kwargs, tensor))
+                self._known[id(tensor)] = (tensor, _after(function, joined, args=args, kwargs=kwargs, result=tensor))
         return result
 
 
@@ -142,7 +142,19 @@ def _reporter(name: str, reports: list[LayerReport], fields: FieldMode) -> Calla
         shape = tuple(output.shape[1:])
         field, flops = fields.of(output), _flops(module, output)
         kind = type(module).__name__
-        reports.append(LayerReport(name, kind, shape, parameters, flops, kernel, stride, padding, field))
+        reports.append(
+            LayerReport(
+                name,
+                kind,
+                shape=shape,
+                parameters=parameters,
+                flops=flops,
+                kernel=kernel,
+                stride=stride,
+                padding=padding,
+                field=field,
+            )
+        )
 
     return hook
 
@@ -154,7 +166,7 @@ def _flops(module: nn.Module, output: Tensor) -> int:
 
 
 def _after(
-    function: Callable[..., Any], fields: tuple[Field, Field], args: Any, kwargs: Mapping[str, Any], result: Tensor
+    function: Callable[..., Any], fields: tuple[Field, Field], *, args: Any, kwargs: Mapping[str, Any], result: Tensor
 ) -> tuple[Field, Field]:
     """Return what the values of a function's result see."""
     if function in (torch.conv2d, F.conv2d):
@@ -164,12 +176,16 @@ def _after(
         stride, padding, dilation = (
             _pair(given.get(key, default)) for key, default in (("stride", 1), ("padding", 0), ("dilation", 1))
         )
-        return _slide(fields, sides, stride or (1, 1), padding or (0, 0), dilation or (1, 1))
+        return _slide(fields, sides, stride=stride or (1, 1), padding=padding or (0, 0), dilation=dilation or (1, 1))
     if function in _POOLS:
         given = {**dict(zip(("input", "kernel_size", "stride", "padding"), args)), **kwargs}
         sides = _pair(given["kernel_size"]) or (1, 1)
         return _slide(
-            fields, sides, _pair(given.get("stride")) or sides, _pair(given.get("padding", 0)) or (0, 0), (1, 1)
+            fields,
+            sides,
+            stride=_pair(given.get("stride")) or sides,
+            padding=_pair(given.get("padding", 0)) or (0, 0),
+            dilation=(1, 1),
         )
     if function is F.pad and len(args[1]) == 4:
         left, _, top, _ = args[1]
@@ -186,7 +202,7 @@ def _after(
         torch.einsum,
         torch._C._nn.linear,
     ):
-        return Field(1, 0, 0, True), Field(1, 0, 0, True)
+        return Field(1, 0, high=0, whole=True), Field(1, 0, high=0, whole=True)
     return fields
 
 
@@ -196,6 +212,7 @@ _POOLS = (F.max_pool2d, F.avg_pool2d, torch.max_pool2d, torch._C._nn.avg_pool2d)
 def _slide(
     fields: tuple[Field, Field],
     sides: tuple[int, ...],
+    *,
     stride: tuple[int, int],
     padding: tuple[int, int],
     dilation: tuple[int, int],
@@ -205,7 +222,7 @@ def _slide(
     for field, side, step, border, gap in zip(fields, sides, stride, padding, dilation):
         low = field.low - border * field.jump
         high = field.high + (gap * (side - 1) - border) * field.jump
-        new.append(Field(field.jump * step, low, high, field.whole))
+        new.append(Field(field.jump * step, low, high=high, whole=field.whole))
     return new[0], new[1]
 
 
@@ -217,14 +234,17 @@ def _enlarge(field: Field, ratio: float, spread: float) -> Field:
     """Return the field after enlargement: position i takes a cell at or below i / ratio, or, bilinearly, its neighbours too."""
     behind = (1 - 1 / ratio) * field.jump if ratio > 1 else 0.0
     return Field(
-        field.jump / ratio, field.low - behind - spread * field.jump, field.high + spread * field.jump, field.whole
+        field.jump / ratio,
+        field.low - behind - spread * field.jump,
+        high=field.high + spread * field.jump,
+        whole=field.whole,
     )
 
 
 def _join(fields: list[Field]) -> Field:
     """Return what several maps see together; whichever is coarsest says how far apart the values are."""
     low, high = min(field.low for field in fields), max(field.high for field in fields)
-    return Field(max(field.jump for field in fields), low, high, any(field.whole for field in fields))
+    return Field(max(field.jump for field in fields), low, high=high, whole=any(field.whole for field in fields))
 
 
 def _tensors(values: Any) -> list[Tensor]:

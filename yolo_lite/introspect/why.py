@@ -43,6 +43,7 @@ class CandidateReport(NamedTuple):
 def explain(
     raw: RawPredictions,
     decode: Decode,
+    *,
     box: Sequence[float],
     score_threshold: float,
     iou_threshold: float,
@@ -68,39 +69,57 @@ def explain(
     overlaps = box_iou(target, boxes)[0]
     inside = ((raw.points >= target[0, :2]) & (raw.points <= target[0, 2:])).all(1)
     levels = [
-        _level(int(stride), raw.points, inside & (raw.strides == stride), scores, overlaps)
+        _level(int(stride), raw.points, mine=inside & (raw.strides == stride), scores=scores, overlaps=overlaps)
         for stride in torch.unique(raw.strides)
     ]
     point, label = (scores > score_threshold).nonzero(as_tuple=True)
-    kept = batched_nms(boxes[point], scores[point, label], label, iou_threshold)
+    kept = batched_nms(boxes[point], scores[point, label], idxs=label, iou_threshold=iou_threshold)
     near = (overlaps >= MIN_IOU).nonzero().flatten()
     best, order = scores[near].flatten().topk(min(most, scores[near].numel()))
     classes = scores.shape[1]
     found = []
     for score, flat in zip(best.tolist(), order.tolist()):
         at, of = int(near[flat // classes]), flat % classes
-        fate, by, by_score, by_iou = _fate(at, of, score, score_threshold, boxes, scores, point[kept], label[kept])
+        fate, by, by_score, by_iou = _fate(
+            at,
+            of,
+            score=score,
+            threshold=score_threshold,
+            boxes=boxes,
+            scores=scores,
+            points=point[kept],
+            labels=label[kept],
+        )
         place = (float(raw.points[at, 0]), float(raw.points[at, 1]))
         sides = tuple(boxes[at].tolist())
         found.append(
             CandidateReport(
-                of, score, float(overlaps[at]), int(raw.strides[at]), place, sides, fate, by, by_score, by_iou
+                of,
+                score,
+                iou=float(overlaps[at]),
+                stride=int(raw.strides[at]),
+                point=place,
+                box=sides,
+                fate=fate,
+                by=by,
+                by_score=by_score,
+                by_iou=by_iou,
             )
         )
     return levels, found
 
 
-def _level(stride: int, points: Tensor, mine: Tensor, scores: Tensor, overlaps: Tensor) -> LevelReport:
+def _level(stride: int, points: Tensor, *, mine: Tensor, scores: Tensor, overlaps: Tensor) -> LevelReport:
     count = len(torch.unique(points[mine], dim=0))
     if not count:
-        return LevelReport(stride, 0, 0.0, 0, 0.0)
+        return LevelReport(stride, 0, score=0.0, label=0, iou=0.0)
     best = scores[mine].flatten().argmax()
     score = float(scores[mine].flatten()[best])
-    return LevelReport(stride, count, score, int(best % scores.shape[1]), float(overlaps[mine].max()))
+    return LevelReport(stride, count, score=score, label=int(best % scores.shape[1]), iou=float(overlaps[mine].max()))
 
 
 def _fate(
-    at: int, of: int, score: float, threshold: float, boxes: Tensor, scores: Tensor, points: Tensor, labels: Tensor
+    at: int, of: int, *, score: float, threshold: float, boxes: Tensor, scores: Tensor, points: Tensor, labels: Tensor
 ) -> tuple[str, int, float, float]:
     """Return what became of a candidate, and of those kept in its class the one that overlaps it most."""
     if score <= threshold:

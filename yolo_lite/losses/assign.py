@@ -34,6 +34,7 @@ class Targets(NamedTuple):
 def task_aligned(
     scores: Tensor,
     boxes: Tensor,
+    *,
     points: Tensor,
     strides: Tensor,
     targets: Targets,
@@ -67,15 +68,27 @@ def task_aligned(
     if targets.boxes.shape[1] == 0:
         return _background(scores)
     if backend(scores.device) == "native" and _in_halves(alpha) and _in_halves(beta):
-        grown = _grown(targets.boxes, strides).float()
-        tensors = (scores.float(), boxes.float(), points.float(), grown, targets.boxes.float(), targets.labels.long())
-        return Assignment(*task_aligned_native(*tensors, top_k, alpha, beta))
-    return task_aligned_torch(scores, boxes, points, strides, targets, top_k, alpha, beta)
+        box_index, target_score = task_aligned_native(
+            scores.float(),
+            boxes.float(),
+            points=points.float(),
+            grown=_grown(targets.boxes, strides).float(),
+            targets=targets.boxes.float(),
+            labels=targets.labels.long(),
+            top_k=top_k,
+            alpha=alpha,
+            beta=beta,
+        )
+        return Assignment(box_index, target_score)
+    return task_aligned_torch(
+        scores, boxes, points=points, strides=strides, targets=targets, top_k=top_k, alpha=alpha, beta=beta
+    )
 
 
 def task_aligned_torch(
     scores: Tensor,
     boxes: Tensor,
+    *,
     points: Tensor,
     strides: Tensor,
     targets: Targets,
@@ -103,12 +116,7 @@ def task_aligned_torch(
 
 
 def static(
-    scores: Tensor,
-    boxes: Tensor,
-    points: Tensor,
-    strides: Tensor,
-    targets: Targets,
-    top_k: int = 9,
+    scores: Tensor, boxes: Tensor, *, points: Tensor, strides: Tensor, targets: Targets, top_k: int = 9
 ) -> Assignment:
     """Give each box points by geometry alone, whatever is predicted (after ATSS, Zhang et al. 2020).
 

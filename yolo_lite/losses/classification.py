@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def cross_entropy(outputs: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+def cross_entropy(outputs: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
     """Return the mean of -log softmax(outputs)[label] over a batch.
 
     Args:
@@ -41,11 +41,11 @@ def margin_loss(lengths: Tensor, labels: Tensor) -> Tensor:
     return (missing + surplus).sum(1).mean()
 
 
-def classification_loss(outputs: Tensor, labels: Tensor, name: str, smoothing: float = 0.0) -> Tensor:
+def classification_loss(outputs: Tensor, labels: Tensor, *, name: str, smoothing: float = 0.0) -> Tensor:
     """Return the loss of that name, in float32."""
     outputs = outputs.float()
     if name == "cross_entropy":
-        return cross_entropy(outputs, labels, smoothing)
+        return cross_entropy(outputs, labels, smoothing=smoothing)
     return _OTHERS[name](outputs, labels)
 
 

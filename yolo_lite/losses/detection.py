@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -13,14 +14,23 @@ from yolo_lite.ops import paired_iou
 from yolo_lite.structures import Batch, RawPredictions
 
 Decode = Callable[[RawPredictions, Tensor], Tensor]
-Assign = Callable[[Tensor, Tensor, Tensor, Tensor, Targets], Assignment]
+
+
+class Assigner(Protocol):
+    """One of losses/assign.py, its settings bound."""
+
+    def __call__(
+        self, scores: Tensor, boxes: Tensor, *, points: Tensor, strides: Tensor, targets: Targets
+    ) -> Assignment:
+        """Say which point answers for which box."""
 
 
 def detection_loss(
     raw: RawPredictions,
     batch: Batch,
+    *,
     decode: Decode,
-    assign: Assign,
+    assign: Assigner,
     box_kind: str = "ciou",
     bins: int = 0,
     gamma: float = 0.0,
@@ -47,7 +57,7 @@ def detection_loss(
     logits = raw.class_logits.float()
     targets = Targets(batch.boxes, batch.labels)
     with torch.no_grad():
-        assignment = assign(logits.sigmoid(), boxes, raw.points, raw.strides, targets)
+        assignment = assign(logits.sigmoid(), boxes, points=raw.points, strides=raw.strides, targets=targets)
         class_targets = _class_targets(assignment, targets, logits)
         total = assignment.target_score.sum().clamp(min=1)
         asked = _asked(batch, class_targets)
@@ -59,7 +69,7 @@ def detection_loss(
     weight = assignment.target_score[picture, point]
     predicted = boxes[picture, point]
     wanted = targets.boxes[picture, assignment.box_index[picture, point]]
-    overlap = paired_iou(predicted, wanted, box_kind)
+    overlap = paired_iou(predicted, wanted, kind=box_kind)
     difference = (predicted - wanted).abs().mean(-1) / raw.strides[point]
     parts = {
         "class": classes.sum() / total,

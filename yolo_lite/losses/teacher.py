@@ -32,7 +32,7 @@ class Lesson(NamedTuple):
     known: Tensor
 
 
-def teacher_loss(raw: RawPredictions, decode: Decode, lesson: Lesson, gamma: float = 0.0) -> dict[str, Tensor]:
+def teacher_loss(raw: RawPredictions, decode: Decode, *, lesson: Lesson, gamma: float = 0.0) -> dict[str, Tensor]:
     """Return the unweighted parts of the loss, each divided by the sum of the teacher's best scores (at least 1).
 
     - "teach_class": how far the student's scores are from the teacher's (Kullback-Leibler divergence: cross-entropy with
@@ -56,7 +56,7 @@ def teacher_loss(raw: RawPredictions, decode: Decode, lesson: Lesson, gamma: flo
         surprise = surprise * (logits.sigmoid() - lesson.scores).abs() ** gamma
     surprise = surprise * lesson.known.unsqueeze(-1)
     picture, point = (weight > _LEAST).nonzero(as_tuple=True)
-    overlap = paired_iou(boxes[picture, point], lesson.boxes[picture, point], "ciou")
+    overlap = paired_iou(boxes[picture, point], lesson.boxes[picture, point], kind="ciou")
     return {
         "teach_class": surprise.sum() / total,
         "teach_box": (weight[picture, point] * (1 - overlap)).sum() / total,

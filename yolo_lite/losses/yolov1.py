@@ -25,7 +25,7 @@ class Responsibility(NamedTuple):
     iou: Tensor  # float32 [K], of the predicted box with the object
 
 
-def yolov1_loss(raw: RawPredictions, batch: Batch, decode: Decode, boxes_per_cell: int) -> dict[str, Tensor]:
+def yolov1_loss(raw: RawPredictions, batch: Batch, *, decode: Decode, boxes_per_cell: int) -> dict[str, Tensor]:
     """Return the unweighted parts of the loss, each a sum of squares divided by the number of pictures.
 
     - "coord": of x, y (in cells), and square roots of width and height (shares of the picture), where responsible.
@@ -44,7 +44,7 @@ def yolov1_loss(raw: RawPredictions, batch: Batch, decode: Decode, boxes_per_cel
     outputs = raw.box_outputs.float()
     with torch.no_grad():
         every = torch.arange(len(raw.points), device=raw.points.device).expand(len(outputs), -1)
-        found = responsible(decode(raw, every), raw, batch, boxes_per_cell)
+        found = responsible(decode(raw, every), raw, batch=batch, boxes_per_cell=boxes_per_cell)
     mine = outputs[found.picture, found.point]  # [K, 5 + C]
     wanted = batch.boxes[found.picture, found.box].float()
     labels = batch.labels[found.picture, found.box]
@@ -66,7 +66,7 @@ def yolov1_loss(raw: RawPredictions, batch: Batch, decode: Decode, boxes_per_cel
     return {name: value / len(outputs) for name, value in sums.items()}
 
 
-def responsible(boxes: Tensor, raw: RawPredictions, batch: Batch, boxes_per_cell: int) -> Responsibility:
+def responsible(boxes: Tensor, raw: RawPredictions, *, batch: Batch, boxes_per_cell: int) -> Responsibility:
     """Find the predictors that answer for objects.
 
     An object belongs to the cell in which its centre lies (on a border: to the cell on the right or below, at the
@@ -99,7 +99,7 @@ def responsible(boxes: Tensor, raw: RawPredictions, batch: Batch, boxes_per_cell
     distances = (_centre_and_size(rivals) - _centre_and_size(wanted)).square().sum(-1)
     best, by_overlap = overlaps.max(1)
     winner = torch.where(best > 0, by_overlap, distances.argmin(1))
-    return Responsibility(picture, box, place * boxes_per_cell + winner, best)
+    return Responsibility(picture, box, point=place * boxes_per_cell + winner, iou=best)
 
 
 def _centre_and_size(boxes: Tensor) -> Tensor:

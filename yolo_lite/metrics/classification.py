@@ -49,7 +49,7 @@ class ClassificationReport:
         }
 
 
-def confusion_matrix(truth: npt.ArrayLike, called: npt.ArrayLike, classes: int) -> npt.NDArray[np.int64]:
+def confusion_matrix(truth: npt.ArrayLike, called: npt.ArrayLike, *, classes: int) -> npt.NDArray[np.int64]:
     """Count pictures by what they are (row) and what they were called (column): int64 [classes, classes]."""
     matrix = np.zeros((classes, classes), np.int64)
     np.add.at(matrix, (np.asarray(truth, np.int64), np.asarray(called, np.int64)), 1)
@@ -57,7 +57,7 @@ def confusion_matrix(truth: npt.ArrayLike, called: npt.ArrayLike, classes: int) 
 
 
 def classification_report(
-    truth: npt.ArrayLike, called: npt.ArrayLike, class_names: Sequence[str]
+    truth: npt.ArrayLike, called: npt.ArrayLike, *, class_names: Sequence[str]
 ) -> ClassificationReport:
     """Compare labels.
 
@@ -76,7 +76,7 @@ def classification_report(
         )
     if min(truth.min(), called.min()) < 0 or max(truth.max(), called.max()) >= len(class_names):
         raise ValueError(f"labels must be in 0..{len(class_names) - 1}")
-    matrix = confusion_matrix(truth, called, len(class_names))
+    matrix = confusion_matrix(truth, called, classes=len(class_names))
     right, support, named = np.diag(matrix), matrix.sum(1), matrix.sum(0)
     precision, recall = _ratio(right, named), _ratio(right, support)
     f1 = _ratio(2 * right, named + support)
@@ -84,12 +84,12 @@ def classification_report(
     per_class = {name: _scores(columns[:, i], support[i]) for i, name in enumerate(class_names)}
     total = support.sum()
     macro, weighted = _scores(columns.mean(1), total), _scores(columns @ support / total, total)
-    return ClassificationReport(matrix, float(right.sum() / total), per_class, macro, weighted)
+    return ClassificationReport(matrix, float(right.sum() / total), per_class=per_class, macro=macro, weighted=weighted)
 
 
 def _scores(values: npt.NDArray[np.float64], support: np.int64) -> ClassScores:
     precision, recall, f1 = values.tolist()
-    return ClassScores(precision, recall, f1, int(support))
+    return ClassScores(precision, recall, f1=f1, support=int(support))
 
 
 def _ratio(part: npt.NDArray[np.int64], whole: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

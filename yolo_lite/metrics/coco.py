@@ -56,7 +56,7 @@ class CocoMetrics:
     best: OperatingPoint | None = None
 
 
-def to_rows(detections: Detections, image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+def to_rows(detections: Detections, image_id: int, *, category_ids: Sequence[int]) -> list[dict[str, Any]]:
     """Return COCO result rows (image_id, category_id, bbox as xywh in original pixels, score)."""
     boxes = detections.boxes.astype(np.float64)
     sizes = boxes[:, 2:] - boxes[:, :2]
@@ -74,6 +74,7 @@ def to_rows(detections: Detections, image_id: int, category_ids: Sequence[int]) 
 def evaluate_coco(
     data: DetectionSet,
     rows: Sequence[Mapping[str, Any]],
+    *,
     resamples: int = 0,
     on_resample: Callable[[int, int], None] | None = None,
 ) -> CocoMetrics:
@@ -110,7 +111,9 @@ def evaluate_coco(
         count = sum(int(((record.labels == label) & ~record.crowd).sum()) for record in asked)
         per_class[name] = (_mean(mine), _mean(mine[0]), count)
     best = _best_point(evaluation)
-    return CocoMetrics(numbers, per_class, _intervals(evaluation, resamples, on_resample) if resamples else {}, best)
+    return CocoMetrics(
+        numbers, per_class, intervals=_intervals(evaluation, resamples, on_resample) if resamples else {}, best=best
+    )
 
 
 def _best_point(evaluation: COCOeval) -> OperatingPoint | None:
@@ -139,7 +142,9 @@ def _best_point(evaluation: COCOeval) -> OperatingPoint | None:
     equal = np.flatnonzero(f1 == f1.max())
     best = int(equal[len(equal) // 2])
     precision = float(found[best] / kept[best]) if kept[best] else 0.0
-    return OperatingPoint(float(thresholds[best]), float(f1[best]), precision, float(found[best] / objects))
+    return OperatingPoint(
+        float(thresholds[best]), float(f1[best]), precision=precision, recall=float(found[best] / objects)
+    )
 
 
 def _intervals(
@@ -174,7 +179,7 @@ def _intervals(
     return intervals
 
 
-def check_rows(content: Any, data: DetectionSet, source: Path) -> list[dict[str, Any]]:
+def check_rows(content: Any, data: DetectionSet, *, source: Path) -> list[dict[str, Any]]:
     """Check result rows that came from a file.
 
     Raises:

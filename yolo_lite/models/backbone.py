@@ -18,14 +18,14 @@ class CSPBackbone(nn.Module):
         depths: bottlenecks in each stage.
     """
 
-    def __init__(self, stem_width: int, widths: Sequence[int], depths: Sequence[int]) -> None:
+    def __init__(self, stem_width: int, widths: Sequence[int], *, depths: Sequence[int]) -> None:
         super().__init__()
         if len(widths) != 4 or len(depths) != 4:
             raise ValueError(f"widths and depths must have 4 entries, got {list(widths)} and {list(depths)}")
-        self.stem = ConvBlock(3, stem_width, 3, 2)
+        self.stem = ConvBlock(3, stem_width, kernel=3, stride=2)
         inputs = (stem_width, *widths[:-1])
         self.stages = nn.ModuleList(
-            nn.Sequential(ConvBlock(before, width, 3, 2), CSPBlock(width, width, depth))
+            nn.Sequential(ConvBlock(before, width, kernel=3, stride=2), CSPBlock(width, width, depth=depth))
             for before, width, depth in zip(inputs, widths, depths)
         )
         self.stages[-1].append(SPPF(widths[-1]))  # type: ignore[operator]
@@ -51,14 +51,14 @@ class ShuffleBackbone(nn.Module):
         depths: units in each stage, of which the first halves the resolution.
     """
 
-    def __init__(self, stem_width: int, widths: Sequence[int], depths: Sequence[int]) -> None:
+    def __init__(self, stem_width: int, widths: Sequence[int], *, depths: Sequence[int]) -> None:
         super().__init__()
         if len(widths) != 3 or len(depths) != 3 or any(width % 2 for width in widths):
             raise ValueError(f"widths and depths must have 3 entries, widths even, got {list(widths)}, {list(depths)}")
-        self.stem = ConvBlock(3, stem_width, 3, 2, activation=LEAKY)
+        self.stem = ConvBlock(3, stem_width, kernel=3, stride=2, activation=LEAKY)
         self.pool = nn.MaxPool2d(3, 2, 1)
         self.stages = nn.ModuleList(
-            nn.Sequential(ShuffleUnit(before, width, 2), *(ShuffleUnit(width, width) for _ in range(depth - 1)))
+            nn.Sequential(ShuffleUnit(before, width, stride=2), *(ShuffleUnit(width, width) for _ in range(depth - 1)))
             for before, width, depth in zip((stem_width, *widths), widths, depths)
         )
         self.channels = tuple(widths)

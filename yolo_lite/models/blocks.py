@@ -36,6 +36,7 @@ class ConvBlock(nn.Sequential):
         self,
         inputs: int,
         outputs: int,
+        *,
         kernel: int = 1,
         stride: int = 1,
         groups: int = 1,
@@ -63,17 +64,19 @@ def _norm_silu(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     assert count is not None
     assert momentum is not None
     count.add_(1)
-    return norm_silu(x, norm.weight, norm.bias, mean, variance, momentum, norm.eps)
+    return norm_silu(
+        x, norm.weight, bias=norm.bias, running_mean=mean, running_var=variance, momentum=momentum, eps=norm.eps
+    )
 
 
 class DepthwiseSeparable(nn.Sequential):
     """A k x k convolution on each channel by itself, then a 1x1 across channels (Howard et al. 2017)."""
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int = 5, stride: int = 1, activation: Activation | None = SILU
+        self, inputs: int, outputs: int, *, kernel: int = 5, stride: int = 1, activation: Activation | None = SILU
     ) -> None:
         super().__init__(
-            ConvBlock(inputs, inputs, kernel, stride, groups=inputs, activation=activation),
+            ConvBlock(inputs, inputs, kernel=kernel, stride=stride, groups=inputs, activation=activation),
             ConvBlock(inputs, outputs, activation=activation),
         )
 
@@ -83,8 +86,8 @@ class Bottleneck(nn.Module):
 
     def __init__(self, channels: int, shortcut: bool = True) -> None:
         super().__init__()
-        self.first = ConvBlock(channels, channels, 3)
-        self.second = ConvBlock(channels, channels, 3)
+        self.first = ConvBlock(channels, channels, kernel=3)
+        self.second = ConvBlock(channels, channels, kernel=3)
         self.shortcut = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
@@ -99,7 +102,7 @@ class CSPBlock(nn.Module):
     Cross-stage partial network (Wang et al. 2019) with the aggregation of all stages of ELAN (Wang et al. 2022).
     """
 
-    def __init__(self, inputs: int, outputs: int, depth: int, shortcut: bool = True) -> None:
+    def __init__(self, inputs: int, outputs: int, *, depth: int, shortcut: bool = True) -> None:
         super().__init__()
         hidden = outputs // 2
         self.split = ConvBlock(inputs, 2 * hidden)
@@ -143,19 +146,19 @@ class ShuffleUnit(nn.Module):
     ShuffleNetV2 (Ma et al. 2018, figure 3 c and d). With stride 2 nothing passes by: both ways see all channels.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+    def __init__(self, inputs: int, outputs: int, *, stride: int = 1) -> None:
         super().__init__()
         half = outputs // 2
         before = half if stride == 1 else inputs
         self.main = nn.Sequential(
             ConvBlock(before, half, activation=LEAKY),
-            ConvBlock(half, half, 3, stride, groups=half, activation=None),
+            ConvBlock(half, half, kernel=3, stride=stride, groups=half, activation=None),
             ConvBlock(half, half, activation=LEAKY),
         )
         self.side = None
         if stride != 1:
             self.side = nn.Sequential(
-                ConvBlock(inputs, inputs, 3, stride, groups=inputs, activation=None),
+                ConvBlock(inputs, inputs, kernel=3, stride=stride, groups=inputs, activation=None),
                 ConvBlock(inputs, half, activation=LEAKY),
             )
 
@@ -173,11 +176,11 @@ def interleave(a: Tensor, b: Tensor) -> Tensor:
 class GhostModule(nn.Module):
     """A 1x1 makes half of the output, a 3x3 depthwise layer the other half from it (Han et al. 2020)."""
 
-    def __init__(self, inputs: int, outputs: int, activation: Activation | None) -> None:
+    def __init__(self, inputs: int, outputs: int, *, activation: Activation | None) -> None:
         super().__init__()
         half = outputs // 2
         self.primary = ConvBlock(inputs, half, activation=activation)
-        self.cheap = ConvBlock(half, half, 3, groups=half, activation=activation)
+        self.cheap = ConvBlock(half, half, kernel=3, groups=half, activation=activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, inputs, H, W] to [B, outputs, H, W]."""
@@ -190,8 +193,8 @@ class GhostBottleneck(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.first = GhostModule(inputs, outputs, LEAKY)
-        self.second = GhostModule(outputs, outputs, None)
+        self.first = GhostModule(inputs, outputs, activation=LEAKY)
+        self.second = GhostModule(outputs, outputs, activation=None)
         self.shortcut = DepthwiseSeparable(inputs, outputs, activation=None)
 
     def forward(self, x: Tensor) -> Tensor:

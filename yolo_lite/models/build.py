@@ -20,33 +20,35 @@ from yolo_lite.models.yolo import Yolo
 from yolo_lite.models.yolov1 import DenseGridHead, GridHead, YOLOv1Backbone
 
 BACKBONES: dict[str, Callable[[ModelConfig], Any]] = {
-    "csp": lambda model: CSPBackbone(model.stem_width, model.widths, model.depths),
-    "shuffle": lambda model: ShuffleBackbone(model.stem_width, model.widths, model.depths),
+    "csp": lambda model: CSPBackbone(model.stem_width, model.widths, depths=model.depths),
+    "shuffle": lambda model: ShuffleBackbone(model.stem_width, model.widths, depths=model.depths),
     "darknet": lambda model: DarknetBackbone(model.darknet, model.darknet_levels),
     "yolov1": lambda model: YOLOv1Backbone(),
 }
 NECKS: dict[str, Callable[..., Any]] = {
     "none": lambda model, channels, strides: NoNeck(channels, strides),
-    "pan": lambda model, channels, strides: PAN(channels, strides, model.neck_width),
-    "ghost_pan": lambda model, channels, strides: GhostPAN(channels, strides, model.neck_width),
+    "pan": lambda model, channels, strides: PAN(channels, strides, width=model.neck_width),
+    "ghost_pan": lambda model, channels, strides: GhostPAN(channels, strides, width=model.neck_width),
 }
 HEADS: dict[str, Callable[..., Any]] = {
     "anchor_free": lambda model, channels, strides, classes: AnchorFreeHead(
-        channels, strides, classes, model.head_width, model.head_depth
+        channels, strides, classes=classes, width=model.head_width, depth=model.head_depth
     ),
     "distribution": lambda model, channels, strides, classes: DistributionHead(
-        channels, strides, classes, model.head_depth
+        channels, strides, classes=classes, depth=model.head_depth
     ),
-    "darknet": lambda model, channels, strides, classes: DarknetHead(model.darknet, channels, strides),
-    "grid": lambda model, channels, strides, classes: GridHead(channels, strides, classes, model.boxes_per_cell),
+    "darknet": lambda model, channels, strides, classes: DarknetHead(model.darknet, channels, strides=strides),
+    "grid": lambda model, channels, strides, classes: GridHead(
+        channels, strides, classes=classes, boxes=model.boxes_per_cell
+    ),
     "dense_grid": lambda model, channels, strides, classes: DenseGridHead(
-        channels, strides, classes, model.boxes_per_cell, model.cells
+        channels, strides, classes=classes, boxes=model.boxes_per_cell, cells=model.cells
     ),
 }
 NORMS = ("batch", "none")
 
 
-def build_detector(config: Config, classes: int, seed: int = 0) -> Yolo:
+def build_detector(config: Config, classes: int, *, seed: int = 0) -> Yolo:
     """Build the network that the configuration names, with weights drawn by the seed.
 
     The global random state is left as it was.
@@ -63,7 +65,7 @@ def build_detector(config: Config, classes: int, seed: int = 0) -> Yolo:
         return _assemble(config, config.model, classes)
 
 
-def outline_detector(config: Config, classes: int, values: int = MOST_VALUES) -> Yolo:
+def outline_detector(config: Config, classes: int, *, values: int = MOST_VALUES) -> Yolo:
     """Build the network with at most so many values, which are whatever lies in memory, to be filled from a file.
 
     Raises:
@@ -92,7 +94,7 @@ def _assemble(config: Config, model: ModelConfig, classes: int) -> Yolo:
     except ValueError as error:
         raise InputError(f"model.{reason(error)}") from error
     head = HEADS[model.head](model, neck.channels, neck.strides, classes)
-    detector = Yolo(backbone, neck, head, config.input.mean, config.input.std)
+    detector = Yolo(backbone, neck, head=head, mean=config.input.mean, std=config.input.std)
     for module in detector.modules():
         if isinstance(module, nn.Conv2d) and module.bias is None:
             nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")  # He et al. 2015

@@ -22,7 +22,7 @@ class PrimaryCapsules(nn.Module):
         kernel, stride: of the convolution, without padding.
     """
 
-    def __init__(self, inputs: int, kinds: int, length: int, kernel: int, stride: int) -> None:
+    def __init__(self, inputs: int, kinds: int, *, length: int, kernel: int, stride: int) -> None:
         super().__init__()
         self.length = length
         self.convolution = nn.Conv2d(inputs, kinds * length, kernel, stride)
@@ -45,7 +45,7 @@ class Capsules(nn.Module):
 
     ROUNDS = 3
 
-    def __init__(self, count: int, length: int, outputs: int, output_length: int) -> None:
+    def __init__(self, count: int, length: int, *, outputs: int, output_length: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(0.1 * torch.randn(outputs, count, length, output_length))
 

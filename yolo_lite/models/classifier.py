@@ -38,7 +38,7 @@ class ClassifierNet(nn.Module):
     std: Tensor
 
     def __init__(
-        self, backbone: nn.Module, head: nn.Module, mean: Tensor, std: Tensor, loss: str, frozen: bool = False
+        self, backbone: nn.Module, head: nn.Module, *, mean: Tensor, std: Tensor, loss: str, frozen: bool = False
     ) -> None:
         super().__init__()
         self.backbone, self.head, self.loss, self.frozen = backbone, head, loss, frozen
@@ -71,7 +71,7 @@ class ClassifierNet(nn.Module):
         return outputs.softmax(1)
 
 
-def build_classifier(config: Config, classes: int, seed: int = 0) -> ClassifierNet:
+def build_classifier(config: Config, classes: int, *, seed: int = 0) -> ClassifierNet:
     """Build the network that the configuration names, with weights drawn by the seed.
 
     The global random state is left as it was.
@@ -87,7 +87,7 @@ def build_classifier(config: Config, classes: int, seed: int = 0) -> ClassifierN
         return _assemble(config, classes, INITS.get(config.classifier.init))
 
 
-def outline_classifier(config: Config, classes: int, values: int = MOST_VALUES) -> ClassifierNet:
+def outline_classifier(config: Config, classes: int, *, values: int = MOST_VALUES) -> ClassifierNet:
     """Build the network with at most so many values, which are whatever lies in memory, to be filled from a file.
 
     Raises:
@@ -126,7 +126,7 @@ def _assemble(config: Config, classes: int, init: Callable[[nn.Module], None] | 
         fuse(backbone)
     channels = slice(0, task.channels)
     mean, std = torch.tensor(config.input.mean)[channels], torch.tensor(config.input.std)[channels]
-    return ClassifierNet(backbone, head, mean, std, settings.loss, settings.freeze)
+    return ClassifierNet(backbone, head, mean=mean, std=std, loss=settings.loss, frozen=settings.freeze)
 
 
 def _course_parts(settings: ClassifierConfig, task: Task) -> tuple[nn.Module, nn.Module]:

@@ -33,7 +33,7 @@ class TooSmall(Exception):
     """A picture that is too small for a network."""
 
 
-def mlp(task: Task, dropout: Sequence[float] = (0.0,), batch_norm: bool = False) -> Parts:
+def mlp(task: Task, dropout: Sequence[float] = (0.0,), *, batch_norm: bool = False) -> Parts:
     """Multilayer perceptron: two hidden layers of 512; it knows nothing of neighbours."""
     inputs = task.channels * task.hw[0] * task.hw[1]
     layers: list[nn.Module] = [nn.Flatten()]
@@ -69,10 +69,12 @@ def lenet(task: Task) -> Parts:
     return features, nn.Linear(84, task.outputs)
 
 
-def mnist_cnn(task: Task, dropout: Sequence[float] = (0.0, 0.0), batch_norm: bool = False) -> Parts:
+def mnist_cnn(task: Task, dropout: Sequence[float] = (0.0, 0.0), *, batch_norm: bool = False) -> Parts:
     """Two 3x3 convolutions, each followed by pooling, and a dense layer."""
     features = nn.Sequential(
-        *_convolutions((task.channels, 32, 64), 3, 1, batch_norm), nn.Dropout(dropout[0]), nn.Flatten()
+        *_convolutions((task.channels, 32, 64), 3, padding=1, batch_norm=batch_norm),
+        nn.Dropout(dropout[0]),
+        nn.Flatten(),
     )
     features.extend([nn.Linear(_length(features, task), 64), nn.ReLU(), nn.Dropout(dropout[1])])
     return features, nn.Linear(64, task.outputs)
@@ -89,10 +91,10 @@ def mnist_small(task: Task, dropout: Sequence[float] = (0.0,)) -> Parts:
     return nn.Sequential(*layers, *_pooled(), nn.Dropout(dropout[0])), nn.Linear(16, task.outputs)
 
 
-def cifar_cnn(task: Task, dropout: Sequence[float] = (0.3, 0.4), batch_norm: bool = False) -> Parts:
+def cifar_cnn(task: Task, dropout: Sequence[float] = (0.3, 0.4), *, batch_norm: bool = False) -> Parts:
     """Three 2x2 convolutions that keep the size, each followed by pooling, and a dense layer of 500."""
     features = nn.Sequential(
-        *_convolutions((task.channels, 16, 32, 64), 2, 0, batch_norm, (0, 1, 0, 1)),
+        *_convolutions((task.channels, 16, 32, 64), 2, padding=0, batch_norm=batch_norm, border=(0, 1, 0, 1)),
         nn.Dropout(dropout[0]),
         nn.Flatten(),
     )
@@ -100,16 +102,16 @@ def cifar_cnn(task: Task, dropout: Sequence[float] = (0.3, 0.4), batch_norm: boo
     return features, nn.Linear(500, task.outputs)
 
 
-def conv_net(task: Task, dropout: Sequence[float] = (0.0,), batch_norm: bool = False) -> Parts:
+def conv_net(task: Task, dropout: Sequence[float] = (0.0,), *, batch_norm: bool = False) -> Parts:
     """Three 3x3 convolutions without padding, pooling after the first two, one dense layer."""
-    layers = _convolutions((task.channels, 32, 64, 128), 3, 0, batch_norm)[:-1]
+    layers = _convolutions((task.channels, 32, 64, 128), 3, padding=0, batch_norm=batch_norm)[:-1]
     features = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(dropout[0]))
     return features, nn.Linear(_length(features, task), task.outputs)
 
 
-def binary_cnn(task: Task, dropout: Sequence[float] = (0.5,), batch_norm: bool = False) -> Parts:
+def binary_cnn(task: Task, dropout: Sequence[float] = (0.5,), *, batch_norm: bool = False) -> Parts:
     """Five 3x3 convolutions without padding, pooling after the first four, one dense layer: for cats and dogs at 180."""
-    layers = _convolutions((task.channels, 32, 64, 128, 256, 256), 3, 0, batch_norm)[:-1]
+    layers = _convolutions((task.channels, 32, 64, 128, 256, 256), 3, padding=0, batch_norm=batch_norm)[:-1]
     features = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(dropout[0]))
     return features, nn.Linear(_length(features, task), task.outputs)
 
@@ -132,7 +134,7 @@ def alexnet(task: Task, dropout: Sequence[float] = (0.5, 0.5)) -> Parts:
     return features, nn.Linear(4096, task.outputs)
 
 
-def vgg16(task: Task, dropout: Sequence[float] = (0.5, 0.5), batch_norm: bool = False) -> Parts:
+def vgg16(task: Task, dropout: Sequence[float] = (0.5, 0.5), *, batch_norm: bool = False) -> Parts:
     """VGG's configuration D (Simonyan and Zisserman 2014): thirteen 3x3 convolutions; pooling to 7x7 allows other sizes."""
     features = nn.Sequential()
     before = task.channels
@@ -151,8 +153,8 @@ def vgg16(task: Task, dropout: Sequence[float] = (0.5, 0.5), batch_norm: bool = 
 def inception(task: Task, dropout: Sequence[float] = (0.2,)) -> Parts:
     """A small Inception-v3 (Szegedy et al. 2016): a stem to stride 4, two blocks of 3x3, two of 1x7 and 7x1."""
     features = nn.Sequential(
-        _conv(task.channels, 32, 3, 2),
-        _conv(32, 64, 3),
+        _conv(task.channels, 32, kernel=3, stride=2),
+        _conv(32, 64, kernel=3),
         nn.MaxPool2d(3, 2, 1),
         _square_block(64, 32),
         nn.MaxPool2d(3, 2, 1),
@@ -193,8 +195,10 @@ def imagenet_weights() -> Path | None:
 
 def capsule(task: Task) -> Parts:
     """Capsules with routing by agreement (Sabour et al. 2017, section 4), without the network that draws the picture."""
-    features = nn.Sequential(nn.Conv2d(task.channels, 256, 9), nn.ReLU(), PrimaryCapsules(256, 32, 8, 9, 2))
-    return features, Capsules(shape_after(features, task)[0], 8, task.outputs, 16)
+    features = nn.Sequential(
+        nn.Conv2d(task.channels, 256, 9), nn.ReLU(), PrimaryCapsules(256, 32, length=8, kernel=9, stride=2)
+    )
+    return features, Capsules(shape_after(features, task)[0], 8, outputs=task.outputs, output_length=16)
 
 
 class ScaledTanh(nn.Module):
@@ -254,10 +258,12 @@ class Parallel(nn.Module):
 def _square_block(inputs: int, width: int) -> nn.Module:
     """1x1; 1x1, 3x3; 1x1, 3x3, 3x3; pooling, 1x1: each way ends with `width` channels."""
     return Parallel(
-        _conv(inputs, width, 1),
-        nn.Sequential(_conv(inputs, width // 2, 1), _conv(width // 2, width, 3)),
-        nn.Sequential(_conv(inputs, width // 2, 1), _conv(width // 2, width, 3), _conv(width, width, 3)),
-        nn.Sequential(nn.AvgPool2d(3, 1, 1), _conv(inputs, width, 1)),
+        _conv(inputs, width, kernel=1),
+        nn.Sequential(_conv(inputs, width // 2, kernel=1), _conv(width // 2, width, kernel=3)),
+        nn.Sequential(
+            _conv(inputs, width // 2, kernel=1), _conv(width // 2, width, kernel=3), _conv(width, width, kernel=3)
+        ),
+        nn.Sequential(nn.AvgPool2d(3, 1, 1), _conv(inputs, width, kernel=1)),
     )
 
 
@@ -265,20 +271,22 @@ def _factorised_block(inputs: int, width: int) -> nn.Module:
     """1x1; 1x1, 1x7, 7x1; 1x1, 7x1, 1x7, 7x1, 1x7; pooling, 1x1: 7x7 seen for the price of 14 instead of 49."""
     row, column, narrow = (1, 7), (7, 1), width // 2
     return Parallel(
-        _conv(inputs, width, 1),
-        nn.Sequential(_conv(inputs, narrow, 1), _conv(narrow, narrow, row), _conv(narrow, width, column)),
+        _conv(inputs, width, kernel=1),
         nn.Sequential(
-            _conv(inputs, narrow, 1),
-            _conv(narrow, narrow, column),
-            _conv(narrow, narrow, row),
-            _conv(narrow, narrow, column),
-            _conv(narrow, width, row),
+            _conv(inputs, narrow, kernel=1), _conv(narrow, narrow, kernel=row), _conv(narrow, width, kernel=column)
         ),
-        nn.Sequential(nn.AvgPool2d(3, 1, 1), _conv(inputs, width, 1)),
+        nn.Sequential(
+            _conv(inputs, narrow, kernel=1),
+            _conv(narrow, narrow, kernel=column),
+            _conv(narrow, narrow, kernel=row),
+            _conv(narrow, narrow, kernel=column),
+            _conv(narrow, width, kernel=row),
+        ),
+        nn.Sequential(nn.AvgPool2d(3, 1, 1), _conv(inputs, width, kernel=1)),
     )
 
 
-def _conv(inputs: int, outputs: int, kernel: int | tuple[int, int], stride: int = 1) -> nn.Sequential:
+def _conv(inputs: int, outputs: int, *, kernel: int | tuple[int, int], stride: int = 1) -> nn.Sequential:
     """Convolution that keeps the size (at stride 1), batch normalisation, ReLU."""
     sides = (kernel, kernel) if isinstance(kernel, int) else kernel
     padding = (sides[0] // 2, sides[1] // 2)
@@ -287,7 +295,12 @@ def _conv(inputs: int, outputs: int, kernel: int | tuple[int, int], stride: int 
 
 
 def _convolutions(
-    widths: Sequence[int], kernel: int, padding: int, batch_norm: bool, border: tuple[int, int, int, int] | None = None
+    widths: Sequence[int],
+    kernel: int,
+    *,
+    padding: int,
+    batch_norm: bool,
+    border: tuple[int, int, int, int] | None = None,
 ) -> list[nn.Module]:
     """Return convolution, normalisation where wanted, ReLU and 2x2 pooling for each step from one width to the next.
 

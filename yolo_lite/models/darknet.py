@@ -53,7 +53,7 @@ class Section:
     line: int
     options: Mapping[str, str] = field(default_factory=dict)
 
-    def number(self, key: str, default: int | None = None, minimum: int = -_MOST, maximum: int = _MOST) -> int:
+    def number(self, key: str, default: int | None = None, *, minimum: int = -_MOST, maximum: int = _MOST) -> int:
         """Return a whole number; raise InputError where it is none, is out of bounds, or is missing without a default."""
         text = self.options.get(key)
         if text is None and default is not None:
@@ -128,7 +128,10 @@ class DarknetBackbone(nn.Module):
     def __init__(self, cfg: str, levels: Sequence[int] = ()) -> None:
         super().__init__()
         net, *sections = parse_cfg(cfg)
-        self.input_hw = (net.number("height", 416, 1, MOST_PIXELS), net.number("width", 416, 1, MOST_PIXELS))
+        self.input_hw = (
+            net.number("height", 416, minimum=1, maximum=MOST_PIXELS),
+            net.number("width", 416, minimum=1, maximum=MOST_PIXELS),
+        )
         if net.number("channels", 3) != 3:
             raise net.error("channels must be 3")
         outputs = [i - 1 for i, section in enumerate(sections) if section.name in _OUTPUTS]
@@ -147,7 +150,7 @@ class DarknetBackbone(nn.Module):
             before = shapes[-1] if shapes else (3, *self.input_hw)
             layer = _build(section, before, shapes)
             self.layers.append(layer)
-            shapes.append(_shape_after(section, layer, before, shapes))
+            shapes.append(_shape_after(section, layer, before=before, shapes=shapes))
             if not 0 < math.prod(shapes[-1]) <= _MOST_VALUES:
                 raise section.error(f"makes maps of {' x '.join(map(str, shapes[-1]))} (channels, height, width)")
         self.shapes = shapes
@@ -162,7 +165,7 @@ class DarknetBackbone(nn.Module):
     def _stride(self, level: int, after: Sequence[Section]) -> int:
         """Return how many input pixels a cell of a map spans; of a vector, those of the [detection] cells it stands for."""
         vector = bool(after) and after[0].name == "detection"
-        return max(1, self.input_hw[0] // (after[0].number("side", 7, 1) if vector else self.shapes[level][1]))
+        return max(1, self.input_hw[0] // (after[0].number("side", 7, minimum=1) if vector else self.shapes[level][1]))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map [B, 3, H, W] to the maps of `levels`.
@@ -192,7 +195,9 @@ class DarknetConv(nn.Sequential):
         for key, expected in (("dilation", 1), ("stride_x", stride), ("stride_y", stride)):
             if section.number(key, expected) != expected:
                 raise section.error(f"{key}={section.options[key]} is not supported")
-        padding = size // 2 if section.number("pad", 0) else section.number("padding", 0, 0, _MOST_KERNEL)
+        padding = (
+            size // 2 if section.number("pad", 0) else section.number("padding", 0, minimum=0, maximum=_MOST_KERNEL)
+        )
         if min(filters, size, stride, groups) < 1 or inputs % groups or filters % groups:
             raise section.error(
                 f"filters {filters}, size {size}, stride {stride}, groups {groups} do not fit {inputs} channels"
@@ -209,7 +214,7 @@ class DarknetConnected(nn.Sequential):
     """A fully connected layer over all channels and places, batch normalisation where wanted, activation."""
 
     def __init__(self, section: Section, inputs: int) -> None:
-        outputs = section.number("output", 1, 1)
+        outputs = section.number("output", 1, minimum=1)
         norm = bool(section.number("batch_normalize", 0))
         layers: list[nn.Module] = [nn.Flatten(), nn.Linear(inputs, outputs, bias=not norm)]
         if norm:
@@ -222,8 +227,8 @@ class DarknetLocal(nn.Module):
 
     def __init__(self, section: Section, shape: tuple[int, int, int]) -> None:
         super().__init__()
-        self.filters = section.number("filters", 1, 1)
-        self.size, self.stride = (section.number(key, 1, 1, _MOST_KERNEL) for key in ("size", "stride"))
+        self.filters = section.number("filters", 1, minimum=1)
+        self.size, self.stride = (section.number(key, 1, minimum=1, maximum=_MOST_KERNEL) for key in ("size", "stride"))
         self.padding = self.size // 2 if section.number("pad", 0) else 0
         channels, *hw = shape
         self.hw = tuple((side + 2 * self.padding - self.size) // self.stride + 1 for side in hw)
@@ -247,9 +252,9 @@ class DarknetPool(nn.Module):
 
     def __init__(self, section: Section) -> None:
         super().__init__()
-        self.stride = section.number("stride", 1, 1, _MOST_KERNEL)
-        self.size = section.number("size", self.stride, 1, _MOST_KERNEL)
-        self.padding = section.number("padding", self.size - 1, 0, _MOST_KERNEL)
+        self.stride = section.number("stride", 1, minimum=1, maximum=_MOST_KERNEL)
+        self.size = section.number("size", self.stride, minimum=1, maximum=_MOST_KERNEL)
+        self.padding = section.number("padding", self.size - 1, minimum=0, maximum=_MOST_KERNEL)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, H, W] to [B, C, (H + padding - size) // stride + 1, ...]."""
@@ -264,7 +269,7 @@ class DarknetPool(nn.Module):
 class Route(nn.Module):
     """Maps of earlier layers side by side, or one of several groups of their channels."""
 
-    def __init__(self, sources: Sequence[int], groups: int, group: int) -> None:
+    def __init__(self, sources: Sequence[int], groups: int, *, group: int) -> None:
         super().__init__()
         self.sources, self.groups, self.group = tuple(sources), groups, group
 
@@ -334,13 +339,13 @@ class DarknetHead(nn.Module):
 
     BINS = 0
 
-    def __init__(self, cfg: str, channels: Sequence[int], strides: Sequence[int]) -> None:
+    def __init__(self, cfg: str, channels: Sequence[int], *, strides: Sequence[int]) -> None:
         super().__init__()
         self.sections = [section for section in parse_cfg(cfg) if section.name in _OUTPUTS]
         self.strides = tuple(strides)
         if not self.sections:
             raise InputError(f"the cfg has no output section ({', '.join(_OUTPUTS)})")
-        counts = {section.number("classes", _CLASSES[section.name], 1) for section in self.sections}
+        counts = {section.number("classes", _CLASSES[section.name], minimum=1) for section in self.sections}
         if len(counts) > 1:
             raise self.sections[-1].error(f"the outputs have different numbers of classes: {sorted(counts)}")
         self.classes = counts.pop()
@@ -365,7 +370,7 @@ class DarknetHead(nn.Module):
         ]
         boxes, scores, points, strides = (list(part) for part in zip(*parts))
         logits = torch.logit(torch.cat(scores, 1).clamp(0, 1), 1e-7)
-        return RawPredictions(torch.cat(boxes, 1), logits, torch.cat(points), torch.cat(strides))
+        return RawPredictions(torch.cat(boxes, 1), logits, points=torch.cat(points), strides=torch.cat(strides))
 
     @staticmethod
     def class_layers() -> list[nn.Conv2d]:
@@ -384,9 +389,9 @@ Part = tuple[Tensor, Tensor, Tensor, Tensor]  # boxes [B, A, 4], scores [B, A, C
 
 
 def _values(section: Section, classes: int) -> int:
-    number, coords = section.number("num", 1, 1), section.number("coords", 4, 4, 4)
+    number, coords = section.number("num", 1, minimum=1), section.number("coords", 4, minimum=4, maximum=4)
     if section.name == "detection":
-        return section.number("side", 7, 1) ** 2 * (classes + number * (1 + coords))
+        return section.number("side", 7, minimum=1) ** 2 * (classes + number * (1 + coords))
     anchors = len(section.numbers("mask")) if "mask" in section.options else number
     return anchors * (coords + 1 + classes)
 
@@ -434,7 +439,7 @@ def _anchored(level: Tensor, anchors: Sequence[tuple[float, float]]) -> tuple[Te
     return outputs, corners, torch.tensor(anchors, device=level.device)
 
 
-def _part(centres: Tensor, sizes: Tensor, scores: Tensor, corners: Tensor, stride: int) -> Part:
+def _part(centres: Tensor, sizes: Tensor, *, scores: Tensor, corners: Tensor, stride: int) -> Part:
     """Lay out what is [B, H, W, anchors, ...] by point; centres are in cells, sizes in pixels."""
     boxes = torch.cat([centres * stride, sizes], -1).flatten(1, 3)
     anchors = centres.shape[3]
@@ -450,7 +455,7 @@ def _read_yolo(section: Section, level: Tensor, stride: int) -> Part:
     values = outputs if raw else outputs.sigmoid()
     centres = values[..., :2] * stretch - (stretch - 1) / 2 + corners
     sizes = (outputs[..., 2:4] * 2).square() * anchors if raw else outputs[..., 2:4].exp() * anchors
-    return _part(centres, sizes, values[..., 4:5] * values[..., 5:], corners, stride)
+    return _part(centres, sizes, scores=values[..., 4:5] * values[..., 5:], corners=corners, stride=stride)
 
 
 def _read_region(section: Section, level: Tensor, stride: int) -> Part:
@@ -459,7 +464,7 @@ def _read_region(section: Section, level: Tensor, stride: int) -> Part:
     centres = outputs[..., :2].sigmoid() + corners
     sizes = outputs[..., 2:4].exp() * anchors * stride
     classes = outputs[..., 5:].softmax(-1) if section.number("softmax", 0) else outputs[..., 5:].sigmoid()
-    return _part(centres, sizes, outputs[..., 4:5].sigmoid() * classes, corners, stride)
+    return _part(centres, sizes, scores=outputs[..., 4:5].sigmoid() * classes, corners=corners, stride=stride)
 
 
 def _read_detection(section: Section, level: Tensor, stride: int) -> Part:
@@ -480,7 +485,7 @@ def _read_detection(section: Section, level: Tensor, stride: int) -> Part:
     _, corners, _ = _anchored(level.new_zeros(1, 1, side, side), [(0.0, 0.0)])
     sizes = (outputs[..., 2:].square() if section.number("sqrt", 0) else outputs[..., 2:]) * side * stride
     scores = confidences.view(-1, side, side, number, 1) * probabilities
-    return _part(outputs[..., :2] + corners, sizes, scores, corners, stride)
+    return _part(outputs[..., :2] + corners, sizes, scores=scores, corners=corners, stride=stride)
 
 
 _READERS: dict[str, Callable[[Section, Tensor, int], Part]] = {
@@ -509,16 +514,16 @@ def _build(section: Section, before: tuple[int, int, int], shapes: Sequence[tupl
     if section.name == "avgpool":
         return nn.AdaptiveAvgPool2d(1)
     if section.name == "upsample":
-        return nn.Upsample(scale_factor=section.number("stride", 2, 1, _MOST_KERNEL), mode="nearest")
+        return nn.Upsample(scale_factor=section.number("stride", 2, minimum=1, maximum=_MOST_KERNEL), mode="nearest")
     if section.name == "reorg":
-        stride = section.number("stride", 1, 1, _MOST_KERNEL)
+        stride = section.number("stride", 1, minimum=1, maximum=_MOST_KERNEL)
         if section.number("reverse", 0) or channels % stride**2 or before[1] % stride or before[2] % stride:
             raise section.error(
                 f"reverse=1, or a stride that {channels} x {before[1]} x {before[2]} cannot be divided by"
             )
         return Reorg(stride)
     if section.name == "softmax":
-        return DarknetSoftmax(section.number("groups", 1, 1))
+        return DarknetSoftmax(section.number("groups", 1, minimum=1))
     if section.name in ("route", "shortcut"):
         return _joining(section, shapes)
     if section.name in ("dropout", "cost", *_OUTPUTS):
@@ -546,7 +551,7 @@ def _joining(section: Section, shapes: Sequence[tuple[int, int, int]]) -> nn.Mod
         groups, group = section.number("groups", 1), section.number("group_id", 0)
         if groups < 1 or not 0 <= group < groups or any(shapes[i][0] % groups for i in sources):
             raise section.error(f"group {group} of {groups} of {short([shapes[i][0] for i in sources])} channels")
-        return Route(sources, groups, group)
+        return Route(sources, groups, group=group)
     if section.options.get("weights_type", "none") != "none":
         raise section.error("weights_type is not supported")
     if any(shapes[i] != shapes[-1] for i in sources):
@@ -556,7 +561,7 @@ def _joining(section: Section, shapes: Sequence[tuple[int, int, int]]) -> nn.Mod
 
 @torch.no_grad()
 def _shape_after(
-    section: Section, layer: nn.Module, before: tuple[int, int, int], shapes: Sequence[tuple[int, int, int]]
+    section: Section, layer: nn.Module, *, before: tuple[int, int, int], shapes: Sequence[tuple[int, int, int]]
 ) -> tuple[int, int, int]:
     """Return (channels, height, width) after a layer, by trying it on tensors that hold no values."""
     layer.eval()

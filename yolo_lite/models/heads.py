@@ -33,11 +33,13 @@ class AnchorFreeHead(nn.Module):
 
     BINS = 0
 
-    def __init__(self, channels: Sequence[int], strides: Sequence[int], classes: int, width: int, depth: int) -> None:
+    def __init__(
+        self, channels: Sequence[int], strides: Sequence[int], *, classes: int, width: int, depth: int
+    ) -> None:
         super().__init__()
         self.strides = tuple(strides)
-        self.class_branches = nn.ModuleList(_branch(count, width, depth, classes) for count in channels)
-        self.box_branches = nn.ModuleList(_branch(count, width, depth, 4) for count in channels)
+        self.class_branches = nn.ModuleList(_branch(count, width, depth=depth, outputs=classes) for count in channels)
+        self.box_branches = nn.ModuleList(_branch(count, width, depth=depth, outputs=4) for count in channels)
         for class_branch, box_branch in zip(self.class_branches, self.box_branches):
             nn.init.constant_(class_branch[-1].bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))  # type: ignore[index]
             nn.init.constant_(box_branch[-1].bias, 2.0)  # type: ignore[index]
@@ -50,9 +52,11 @@ class AnchorFreeHead(nn.Module):
         ):
             logits.append(class_branch(level).flatten(2).transpose(1, 2))
             outputs.append(box_branch(level).flatten(2).transpose(1, 2))
-            points.append(grid_points(level, stride, 0.5))
+            points.append(grid_points(level, stride, offset=0.5))
             strides.append(points[-1].new_full((len(points[-1]),), stride))
-        return RawPredictions(torch.cat(outputs, 1), torch.cat(logits, 1), torch.cat(points), torch.cat(strides))
+        return RawPredictions(
+            torch.cat(outputs, 1), torch.cat(logits, 1), points=torch.cat(points), strides=torch.cat(strides)
+        )
 
     def class_layers(self) -> list[nn.Conv2d]:
         """Return the last layers of the class branches, whose output channels are the classes in order."""
@@ -90,7 +94,7 @@ class DistributionHead(nn.Module):
 
     BINS = 8
 
-    def __init__(self, channels: Sequence[int], strides: Sequence[int], classes: int, depth: int) -> None:
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], *, classes: int, depth: int) -> None:
         super().__init__()
         self.strides = tuple(strides)
         self.branches = nn.ModuleList(
@@ -113,9 +117,11 @@ class DistributionHead(nn.Module):
             features = branch(level)
             logits.append(classes(features).flatten(2).transpose(1, 2))
             outputs.append(sides(features).flatten(2).transpose(1, 2))
-            points.append(grid_points(level, stride, 0.0))
+            points.append(grid_points(level, stride, offset=0.0))
             strides.append(points[-1].new_full((len(points[-1]),), stride))
-        return RawPredictions(torch.cat(outputs, 1), torch.cat(logits, 1), torch.cat(points), torch.cat(strides))
+        return RawPredictions(
+            torch.cat(outputs, 1), torch.cat(logits, 1), points=torch.cat(points), strides=torch.cat(strides)
+        )
 
     def class_layers(self) -> list[nn.Conv2d]:
         """Return the layers whose output channels are the classes in order."""
@@ -140,7 +146,7 @@ class DistributionHead(nn.Module):
         return torch.cat([points - distances[..., :2], points + distances[..., 2:]], -1)
 
 
-def grid_points(level: Tensor, stride: int, offset: float) -> Tensor:
+def grid_points(level: Tensor, stride: int, *, offset: float) -> Tensor:
     """Return a point for each cell of a feature map [B, C, H, W], row by row: float32 [H * W, 2] x, y in input pixels.
 
     `offset` is where in its cell a point lies: 0 is the upper left corner, 0.5 the centre.
@@ -151,6 +157,6 @@ def grid_points(level: Tensor, stride: int, offset: float) -> Tensor:
     return torch.stack([x.repeat(height), y.repeat_interleave(width)], -1)
 
 
-def _branch(inputs: int, width: int, depth: int, outputs: int) -> nn.Sequential:
-    layers = [ConvBlock(inputs if i == 0 else width, width, 3) for i in range(depth)]
+def _branch(inputs: int, width: int, *, depth: int, outputs: int) -> nn.Sequential:
+    layers = [ConvBlock(inputs if i == 0 else width, width, kernel=3) for i in range(depth)]
     return nn.Sequential(*layers, nn.Conv2d(width, outputs, 1))

@@ -25,15 +25,15 @@ class PAN(nn.Module):
     Every level is first brought to one width by a 1x1; merging is by CSP blocks.
     """
 
-    def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int) -> None:
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], *, width: int) -> None:
         super().__init__()
         _check_levels(strides)
         self.strides = tuple(strides)
         self.lateral = nn.ModuleList(ConvBlock(count, width) for count in channels)
         steps = len(channels) - 1
-        self.down_path = nn.ModuleList(CSPBlock(2 * width, width, 1) for _ in range(steps))
-        self.shrink = nn.ModuleList(ConvBlock(width, width, 3, 2) for _ in range(steps))
-        self.up_path = nn.ModuleList(CSPBlock(2 * width, width, 1) for _ in range(steps))
+        self.down_path = nn.ModuleList(CSPBlock(2 * width, width, depth=1) for _ in range(steps))
+        self.shrink = nn.ModuleList(ConvBlock(width, width, kernel=3, stride=2) for _ in range(steps))
+        self.up_path = nn.ModuleList(CSPBlock(2 * width, width, depth=1) for _ in range(steps))
         self.channels = (width,) * len(channels)
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
@@ -59,7 +59,7 @@ class GhostPAN(nn.Module):
     is the sum of two such layers, of the backbone's coarsest level and of the neck's.
     """
 
-    def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int) -> None:
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], *, width: int) -> None:
         super().__init__()
         _check_levels(strides)
         if width % 2:

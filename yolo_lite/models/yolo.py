@@ -32,7 +32,7 @@ class Yolo(nn.Module):
     std: Tensor
 
     def __init__(
-        self, backbone: nn.Module, neck: nn.Module, head: nn.Module, mean: Sequence[float], std: Sequence[float]
+        self, backbone: nn.Module, neck: nn.Module, *, head: nn.Module, mean: Sequence[float], std: Sequence[float]
     ) -> None:
         super().__init__()
         self.backbone, self.neck, self.head = backbone, neck, head

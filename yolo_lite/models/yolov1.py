@@ -22,19 +22,19 @@ class YOLOv1Backbone(nn.Module):
         super().__init__()
         pool = nn.MaxPool2d(2, 2)
         self.layers = nn.Sequential(
-            _conv(3, 64, 7, 2),
+            _conv(3, 64, kernel=7, stride=2),
             pool,
-            _conv(64, 192, 3),
+            _conv(64, 192, kernel=3),
             pool,
             *_pairs(192, ((128, 256), (256, 512))),
             pool,
             *_pairs(512, ((256, 512),) * 4 + ((512, 1024),)),
             pool,
             *_pairs(1024, ((512, 1024),) * 2),
-            _conv(1024, 1024, 3),
-            _conv(1024, 1024, 3, 2),
-            _conv(1024, 1024, 3),
-            _conv(1024, 1024, 3),
+            _conv(1024, 1024, kernel=3),
+            _conv(1024, 1024, kernel=3, stride=2),
+            _conv(1024, 1024, kernel=3),
+            _conv(1024, 1024, kernel=3),
         )
         self.channels = (1024,)
         self.strides = (64,)
@@ -60,7 +60,7 @@ class GridHead(nn.Module):
 
     BINS = 0
 
-    def __init__(self, channels: Sequence[int], strides: Sequence[int], classes: int, boxes: int) -> None:
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], *, classes: int, boxes: int) -> None:
         super().__init__()
         self.strides, self.boxes_per_cell = (strides[-1],), boxes
         self.boxes = nn.Conv2d(channels[-1], boxes * VALUES, 1)
@@ -71,7 +71,9 @@ class GridHead(nn.Module):
     def forward(self, levels: Sequence[Tensor]) -> RawPredictions:
         """Map the last level [B, channels, H, W] to RawPredictions with A = H * W * boxes, D = VALUES + C."""
         level = levels[-1]
-        return grid_predictions(self.boxes(level), self.classes(level), self.strides[0], self.boxes_per_cell)
+        return grid_predictions(
+            self.boxes(level), self.classes(level), stride=self.strides[0], boxes=self.boxes_per_cell
+        )
 
     def class_layers(self) -> list[nn.Conv2d]:
         """Return the layer whose output channels are the classes in order."""
@@ -93,7 +95,9 @@ class DenseGridHead(nn.Module):
 
     BINS = 0
 
-    def __init__(self, channels: Sequence[int], strides: Sequence[int], classes: int, boxes: int, cells: int) -> None:
+    def __init__(
+        self, channels: Sequence[int], strides: Sequence[int], *, classes: int, boxes: int, cells: int
+    ) -> None:
         super().__init__()
         self.strides, self.boxes_per_cell, self.cells = (strides[-1],), boxes, cells
         self.hidden = nn.Sequential(nn.Flatten(), nn.Linear(channels[-1] * cells**2, 4096), LEAKY(), nn.Dropout(0.5))
@@ -118,7 +122,7 @@ class DenseGridHead(nn.Module):
         box_map, class_map = (
             layer(hidden).view(len(level), -1, self.cells, self.cells) for layer in (self.boxes, self.classes)
         )
-        return grid_predictions(box_map, class_map, self.strides[0], self.boxes_per_cell)
+        return grid_predictions(box_map, class_map, stride=self.strides[0], boxes=self.boxes_per_cell)
 
     def class_layers(self) -> list[nn.Linear]:
         """Return the layer whose outputs are the classes in order, cells^2 of each."""
@@ -130,7 +134,7 @@ class DenseGridHead(nn.Module):
         return decode_grid(raw, indices)
 
 
-def grid_predictions(box_map: Tensor, class_map: Tensor, stride: int, boxes: int) -> RawPredictions:
+def grid_predictions(box_map: Tensor, class_map: Tensor, *, stride: int, boxes: int) -> RawPredictions:
     """Lay out maps [B, boxes * VALUES, H, W] and [B, C, H, W] as RawPredictions; points are the cells' upper left corners."""
     height, width = box_map.shape[-2:]
     values = box_map.flatten(2).transpose(1, 2).reshape(len(box_map), -1, VALUES)  # [B, A, VALUES]
@@ -140,7 +144,9 @@ def grid_predictions(box_map: Tensor, class_map: Tensor, stride: int, boxes: int
     x = torch.arange(width, device=box_map.device).repeat(height)
     points = (torch.stack([x, y], -1) * stride).float().repeat_interleave(boxes, 0)
     logits = torch.logit(scores.float(), 1e-6)
-    return RawPredictions(torch.cat([values, classes], -1), logits, points, points.new_full((len(points),), stride))
+    return RawPredictions(
+        torch.cat([values, classes], -1), logits, points=points, strides=points.new_full((len(points),), stride)
+    )
 
 
 def decode_grid(raw: RawPredictions, indices: Tensor) -> Tensor:
@@ -156,10 +162,10 @@ def _pairs(inputs: int, widths: Sequence[tuple[int, int]]) -> list[nn.Module]:
     """Return a 1x1 that reduces and a 3x3 that widens, for each pair of widths."""
     layers: list[nn.Module] = []
     for narrow, wide in widths:
-        layers += [_conv(inputs, narrow, 1), _conv(narrow, wide, 3)]
+        layers += [_conv(inputs, narrow, kernel=1), _conv(narrow, wide, kernel=3)]
         inputs = wide
     return layers
 
 
-def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Module:
-    return ConvBlock(inputs, outputs, kernel, stride, activation=LEAKY)
+def _conv(inputs: int, outputs: int, *, kernel: int, stride: int = 1) -> nn.Module:
+    return ConvBlock(inputs, outputs, kernel=kernel, stride=stride, activation=LEAKY)

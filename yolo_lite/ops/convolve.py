@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def convolve(image: Tensor, kernel: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
+def convolve(image: Tensor, kernel: Tensor, *, stride: int = 1, padding: int = 0) -> Tensor:
     """Slide a kernel over a picture and sum the products of what lies on each other.
 
     As everywhere in CNNs the kernel is not turned around first; strictly this is a cross-correlation.

@@ -78,6 +78,7 @@ def _in_words(error: Exception) -> str:
 def nms_padded_cuda(
     boxes: Tensor,
     scores: Tensor,
+    *,
     labels: Tensor | None,
     iou_threshold: float,
     score_threshold: float,
@@ -98,7 +99,14 @@ def nms_padded_cuda(
         (count, _Long),
         (score_threshold, _Float),
     ]
-    _launch("nms_keys", (-(-count // NMS_THREADS), 1, 1), NMS_THREADS, 0, arguments, scores.device)
+    _launch(
+        "nms_keys",
+        (-(-count // NMS_THREADS), 1, 1),
+        threads=NMS_THREADS,
+        shared_bytes=0,
+        arguments=arguments,
+        device=scores.device,
+    )
     keys, order = torch.sort(keys, dim=1, descending=True, stable=True)
     indices = torch.empty(batch, max_detections, dtype=torch.int64, device=boxes.device)
     counts = torch.empty(batch, dtype=torch.int32, device=boxes.device)
@@ -112,12 +120,19 @@ def nms_padded_cuda(
         name, shared_bytes = "nms_global", 0
         words = -(-kept_bytes // 8)
         arguments.append((torch.empty(batch, room, words, dtype=torch.int64, device=boxes.device), _Pointer))
-    _launch(name + _suffix(boxes), (batch, 1, 1), NMS_THREADS, shared_bytes, arguments, boxes.device)
+    _launch(
+        name + _suffix(boxes),
+        (batch, 1, 1),
+        threads=NMS_THREADS,
+        shared_bytes=shared_bytes,
+        arguments=arguments,
+        device=boxes.device,
+    )
     return indices, counts
 
 
 def box_iou_cuda(
-    boxes1: Tensor, boxes2: Tensor, angles1: Tensor | None, angles2: Tensor | None, kind: int, eps: float
+    boxes1: Tensor, boxes2: Tensor, *, angles1: Tensor | None, angles2: Tensor | None, kind: int, eps: float
 ) -> Tensor:
     """Return the overlap of every pair on a GPU.
 
@@ -138,7 +153,14 @@ def box_iou_cuda(
     arguments: list[tuple[Any, Any]] = [(tensor, _Pointer) for tensor in (*tensors, result)]
     arguments += [(batch, _Int), (rows, _Int), (columns, _Int), (kind, _Int), (eps, _Real[boxes1.dtype])]
     grid = (-(-columns // IOU_THREADS), min(-(-rows // IOU_ROWS), 65535), min(batch, 65535))
-    _launch("box_iou" + _suffix(boxes1), grid, IOU_THREADS, 0, arguments, boxes1.device)
+    _launch(
+        "box_iou" + _suffix(boxes1),
+        grid,
+        threads=IOU_THREADS,
+        shared_bytes=0,
+        arguments=arguments,
+        device=boxes1.device,
+    )
     return result
 
 
@@ -147,7 +169,7 @@ def _suffix(boxes: Tensor) -> str:
 
 
 @lru_cache
-def compile_source(name: str, architecture: str, verbose: bool = False, wide: bool = False) -> Compiled:
+def compile_source(name: str, architecture: str, *, verbose: bool = False, wide: bool = False) -> Compiled:
     """Compile one of SOURCES with NVRTC; needs no GPU.
 
     Args:
@@ -207,6 +229,7 @@ def _load(index: int) -> Kernels:
 def _launch(
     name: str,
     grid: tuple[int, int, int],
+    *,
     threads: int,
     shared_bytes: int,
     arguments: Sequence[tuple[Any, Any]],

@@ -15,7 +15,7 @@ from yolo_lite.ops.cuda import box_iou_cuda
 KINDS = ("iou", "giou", "diou", "ciou")
 
 
-def box_iou(boxes1: Tensor, boxes2: Tensor, kind: str = "iou", eps: float = 1e-7) -> Tensor:
+def box_iou(boxes1: Tensor, boxes2: Tensor, *, kind: str = "iou", eps: float = 1e-7) -> Tensor:
     """Return the overlap of every pair of boxes.
 
     Args:
@@ -41,10 +41,10 @@ def box_iou(boxes1: Tensor, boxes2: Tensor, kind: str = "iou", eps: float = 1e-7
             raise ValueError(f"boxes2 must be on {boxes1.device} like boxes1, got {boxes2.device}")
         overlaps: Tensor = _op(boxes1, boxes2, kind, eps)
         return overlaps
-    return _iou(boxes1.unsqueeze(-2), boxes2.unsqueeze(-3), kind, eps)
+    return _iou(boxes1.unsqueeze(-2), boxes2.unsqueeze(-3), kind=kind, eps=eps)
 
 
-def paired_iou(boxes1: Tensor, boxes2: Tensor, kind: str = "iou", eps: float = 1e-7) -> Tensor:
+def paired_iou(boxes1: Tensor, boxes2: Tensor, *, kind: str = "iou", eps: float = 1e-7) -> Tensor:
     """Return the overlap of boxes1[i] with boxes2[i]: float32 [...] from two [..., 4]; kinds as in box_iou.
 
     Differentiable; as Zheng et al. 2020 prescribe, the weight alpha of ciou's aspect term gets no gradient.
@@ -52,7 +52,7 @@ def paired_iou(boxes1: Tensor, boxes2: Tensor, kind: str = "iou", eps: float = 1
     check_boxes(boxes1, "boxes1")
     check_boxes(boxes2, "boxes2")
     _check_kind(kind)
-    return _iou(boxes1, boxes2, kind, eps)
+    return _iou(boxes1, boxes2, kind=kind, eps=eps)
 
 
 def _check_kind(kind: str) -> None:
@@ -60,12 +60,12 @@ def _check_kind(kind: str) -> None:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
 
 
-def _iou(a: Tensor, b: Tensor, kind: str, eps: float) -> Tensor:
+def _iou(a: Tensor, b: Tensor, *, kind: str, eps: float) -> Tensor:
     dtype = working_dtype(a, b)
-    return _overlap(a.to(dtype), b.to(dtype), kind, eps).float()
+    return _overlap(a.to(dtype), b.to(dtype), kind=kind, eps=eps).float()
 
 
-def _overlap(a: Tensor, b: Tensor, kind: str, eps: float) -> Tensor:
+def _overlap(a: Tensor, b: Tensor, *, kind: str, eps: float) -> Tensor:
     size = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
     intersection = size[..., 0] * size[..., 1]
     union = box_area(a) + box_area(b) - intersection
@@ -103,14 +103,14 @@ def _aspect_angle(boxes: Tensor) -> Tensor:
 def _box_iou(boxes1: Tensor, boxes2: Tensor, kind: str, eps: float) -> Tensor:
     """Compute the op where the boxes are; what torch.library calls."""
     if not boxes1.is_cuda or backend(boxes1.device) != "cuda":
-        return _iou(boxes1.unsqueeze(-2), boxes2.unsqueeze(-3), kind, eps)
+        return _iou(boxes1.unsqueeze(-2), boxes2.unsqueeze(-3), kind=kind, eps=eps)
     shape = _pairs_shape(boxes1, boxes2)
     # the kernel has one leading dimension
     leading, batch = shape[:-2], math.prod(shape[:-2])
     dtype = working_dtype(boxes1, boxes2)
     a, b = (boxes.to(dtype).expand(*leading, -1, -1).reshape(batch, boxes.shape[-2], 4) for boxes in (boxes1, boxes2))
     angles = (_aspect_angle(a), _aspect_angle(b)) if kind == "ciou" else (None, None)
-    return box_iou_cuda(a, b, angles[0], angles[1], KINDS.index(kind), eps).view(shape)
+    return box_iou_cuda(a, b, angles1=angles[0], angles2=angles[1], kind=KINDS.index(kind), eps=eps).view(shape)
 
 
 def _pairs_shape(boxes1: Tensor, boxes2: Tensor) -> tuple[int, ...]:
@@ -132,7 +132,8 @@ def _gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     """Compute the definition once more, through which gradients flow."""
     with torch.enable_grad():
         boxes1, boxes2 = (tensor.detach().requires_grad_() for tensor in ctx.saved_tensors)
-        overlaps = _iou(boxes1.unsqueeze(-2), boxes2.unsqueeze(-3), *ctx.settings)
+        kind, eps = ctx.settings
+        overlaps = _iou(boxes1.unsqueeze(-2), boxes2.unsqueeze(-3), kind=kind, eps=eps)
         first, second = torch.autograd.grad(overlaps, (boxes1, boxes2), gradient)
     return first, second, None, None
 

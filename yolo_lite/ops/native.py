@@ -17,6 +17,7 @@ except ImportError as error:
 def nms_padded_native(
     boxes: Tensor,
     scores: Tensor,
+    *,
     labels: Tensor | None,
     iou_threshold: float,
     score_threshold: float,
@@ -40,6 +41,7 @@ def nms_padded_native(
 def task_aligned_native(
     scores: Tensor,
     boxes: Tensor,
+    *,
     points: Tensor,
     grown: Tensor,
     targets: Tensor,
@@ -82,7 +84,9 @@ def norm_silu_pays() -> bool:
     return not MISSING and (bool(_native.PARALLEL) or torch.get_num_threads() == 1)
 
 
-def norm_silu_forward_native(x: Tensor, weight: Tensor, bias: Tensor, eps: float, y: Tensor) -> tuple[Tensor, Tensor]:
+def norm_silu_forward_native(
+    x: Tensor, weight: Tensor, *, bias: Tensor, eps: float, y: Tensor
+) -> tuple[Tensor, Tensor]:
     """Write the batch-normalised and activated x into y, both float32 or bfloat16 [B, C, H, W], channels last in memory.
 
     Returns:
@@ -104,7 +108,7 @@ def norm_silu_forward_native(x: Tensor, weight: Tensor, bias: Tensor, eps: float
 
 
 def norm_silu_backward_native(
-    x: Tensor, dy: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float
+    x: Tensor, dy: Tensor, *, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients with respect to x, weight and bias; arguments as those of the forward pass, dy like y."""
     dx, d_weight, d_bias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)

@@ -33,6 +33,7 @@ from yolo_lite.ops.torch_nms import nms_padded_torch
 def nms_padded(
     boxes: Tensor,
     scores: Tensor,
+    *,
     labels: Tensor | None,
     iou_threshold: float,
     score_threshold: float = -math.inf,
@@ -55,7 +56,7 @@ def nms_padded(
     Raises:
         ValueError: naming the argument whose shape, dtype or device does not fit.
     """
-    _check(boxes, scores, labels, max_detections)
+    _check(boxes, scores, labels=labels, max_detections=max_detections)
     if not 0 <= iou_threshold <= 1:
         raise ValueError(f"iou_threshold must be from 0 to 1, got {iou_threshold}")
     if not score_threshold <= math.inf:  # torch.compile cannot follow math.isnan
@@ -64,7 +65,7 @@ def nms_padded(
     return chosen
 
 
-def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
+def batched_nms(boxes: Tensor, scores: Tensor, *, idxs: Tensor, iou_threshold: float) -> Tensor:
     """Suppress within each label; same signature as torchvision.ops.batched_nms.
 
     Args:
@@ -78,16 +79,23 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
             f"boxes, scores and idxs must be [N, 4], [N] and [N], got {list(boxes.shape)}, {list(scores.shape)} and "
             f"{list(idxs.shape)}"
         )
-    indices, counts = nms_padded(boxes[None], scores[None], idxs[None], iou_threshold, max_detections=len(boxes))
+    indices, counts = nms_padded(
+        boxes[None], scores[None], labels=idxs[None], iou_threshold=iou_threshold, max_detections=len(boxes)
+    )
     return indices[0, : int(counts[0])]
 
 
-def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+def nms(boxes: Tensor, scores: Tensor, *, iou_threshold: float) -> Tensor:
     """Suppress among all boxes, whatever they show; same signature as torchvision.ops.nms. See batched_nms."""
-    return batched_nms(boxes, scores, torch.zeros(scores.shape, dtype=torch.int64, device=boxes.device), iou_threshold)
+    return batched_nms(
+        boxes,
+        scores,
+        idxs=torch.zeros(scores.shape, dtype=torch.int64, device=boxes.device),
+        iou_threshold=iou_threshold,
+    )
 
 
-def _check(boxes: Tensor, scores: Tensor, labels: Tensor | None, max_detections: int) -> None:
+def _check(boxes: Tensor, scores: Tensor, *, labels: Tensor | None, max_detections: int) -> None:
     if boxes.ndim != 3 or boxes.shape[-1] != 4:
         raise ValueError(f"boxes must be [B, N, 4], got {list(boxes.shape)}")
     for name, tensor in (("scores", scores), ("labels", labels)):
@@ -120,7 +128,14 @@ def _nms_padded(
     if dtype == torch.float32:
         iou_threshold = _float32_floor(iou_threshold)
     scores, score_threshold = _float32_scores(scores, score_threshold)
-    return compute(boxes.to(dtype), scores, labels, iou_threshold, score_threshold, max_detections)
+    return compute(
+        boxes.to(dtype),
+        scores,
+        labels=labels,
+        iou_threshold=iou_threshold,
+        score_threshold=score_threshold,
+        max_detections=max_detections,
+    )
 
 
 def _float32_scores(scores: Tensor, score_threshold: float) -> tuple[Tensor, float]:

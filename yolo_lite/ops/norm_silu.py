@@ -13,13 +13,7 @@ from yolo_lite.ops.native import norm_silu_backward_native, norm_silu_forward_na
 
 
 def norm_silu(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    running_mean: Tensor,
-    running_var: Tensor,
-    momentum: float,
-    eps: float,
+    x: Tensor, weight: Tensor, *, bias: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float, eps: float
 ) -> Tensor:
     """Normalise by the batch's own statistics (Ioffe and Szegedy 2015), then x * sigmoid(x) (Elfwing et al. 2018).
 
@@ -68,7 +62,7 @@ class _NormSiLU(torch.autograd.Function):
         eps: float,
     ) -> Tensor:
         y = torch.empty_like(x)
-        mean, variance = norm_silu_forward_native(x, weight, bias, eps, y)
+        mean, variance = norm_silu_forward_native(x, weight, bias=bias, eps=eps, y=y)
         count = x.numel() // x.shape[1]
         running_mean.lerp_(mean, momentum)
         running_var.lerp_(variance * (count / (count - 1)), momentum)
@@ -81,4 +75,10 @@ class _NormSiLU(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, mean, variance = ctx.saved_tensors
         dy = dy.to(x.dtype).contiguous(memory_format=torch.channels_last)
-        return (*norm_silu_backward_native(x, dy, weight, bias, mean, variance, ctx.eps), None, None, None, None)
+        return (
+            *norm_silu_backward_native(x, dy, weight=weight, bias=bias, mean=mean, variance=variance, eps=ctx.eps),
+            None,
+            None,
+            None,
+            None,
+        )

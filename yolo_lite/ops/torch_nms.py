@@ -16,6 +16,7 @@ BLOCK = 64
 def nms_padded_torch(
     boxes: Tensor,
     scores: Tensor,
+    *,
     labels: Tensor | None,
     iou_threshold: float,
     score_threshold: float,
@@ -49,9 +50,13 @@ def nms_padded_torch(
             break
         most = int(counts.max())
         now_boxes, now_labels = order_boxes[:, block], order_labels[:, block]
-        by_kept = _suppresses(kept_boxes[:, :most], kept_labels[:, :most], now_boxes, now_labels, iou_threshold)
+        by_kept = _suppresses(
+            kept_boxes[:, :most], kept_labels[:, :most], b=now_boxes, b_labels=now_labels, iou_threshold=iou_threshold
+        )
         alive &= ~by_kept.any(1)  # slots not yet taken hold boxes of no area, which rule out nothing
-        inside = _suppresses(now_boxes, now_labels, now_boxes, now_labels, iou_threshold).triu(1)
+        inside = _suppresses(now_boxes, now_labels, b=now_boxes, b_labels=now_labels, iou_threshold=iou_threshold).triu(
+            1
+        )
         keep = alive
         while True:
             settled = alive & ~(inside & keep.unsqueeze(-1)).any(1)
@@ -67,7 +72,7 @@ def nms_padded_torch(
     return indices[:, :max_detections].contiguous(), counts.int()
 
 
-def _suppresses(a: Tensor, a_labels: Tensor, b: Tensor, b_labels: Tensor, iou_threshold: float) -> Tensor:
+def _suppresses(a: Tensor, a_labels: Tensor, *, b: Tensor, b_labels: Tensor, iou_threshold: float) -> Tensor:
     """Tell whether a[i] rules out b[j]: same label and fl(intersection / union) > threshold. Returns bool [B, I, J].
 
     No guard against an empty or NaN union: NaN compares false, which is the meaning wanted.
