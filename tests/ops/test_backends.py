@@ -22,7 +22,10 @@ from yolo_lite.ops import backend, backends, cuda, native, nms_padded, warmup
 
 TOP = Path(__file__).parents[2]
 CPU = "torch" if native.MISSING else "native"
-WORKS = "from yolo_lite.ops import nms_padded; import torch; print(nms_padded(torch.ones(1, 2, 4), torch.ones(1, 2), labels=None, iou_threshold=1))"
+WORKS = (
+    "from yolo_lite.ops import nms_padded; import torch; "
+    "print(nms_padded(torch.ones(1, 2, 4), torch.ones(1, 2), labels=None, iou_threshold=1))"
+)
 
 
 @pytest.fixture(autouse=True)
