@@ -44,7 +44,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def no_preflight(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the preflight out, which has tests of its own: it would take longer than these trainings."""
-    monkeypatch.setattr("yolo_lite.engine.train.check_first", lambda *args, **settings: "preflight: left out")
+    monkeypatch.setattr("yolo_lite.training.recipe.check_first", lambda *args, **settings: "preflight: left out")
 
 
 @pytest.fixture(scope="session")
@@ -123,8 +123,8 @@ SMALL = (
 @pytest.fixture(scope="session")
 def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Train once on eight drawn pictures until they are known by heart; return (run folder, data folder)."""
-    from yolo_lite.config import override_config, read_config
-    from yolo_lite.engine.train import train
+    from yolo_lite.config.resolve import override_config, read_config
+    from yolo_lite.training.recipe import train
 
     root = write_coco_set(tmp_path_factory.mktemp("learnt") / "set", {"train": 8})
     annotations = root / "annotations"

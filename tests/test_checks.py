@@ -20,8 +20,9 @@ from yolo_lite import (
     train,
     train_classifier,
 )
-from yolo_lite.engine.evaluate import EvaluationSettings
 from yolo_lite.errors import InputError
+from yolo_lite.evaluation.detector import EvaluationSettings
+from yolo_lite.inspect.why import explain_object
 
 DEVICES = ["cpu", torch.device("cpu"), torch.device("cpu", 0)]
 SIDES = [
@@ -156,7 +157,7 @@ def test_settings_that_are_none_are_refused(learnt: tuple[Path, Path], settings:
 
 
 def test_settings_of_numpy_work() -> None:
-    from yolo_lite.config import override_config, read_config
+    from yolo_lite.config.resolve import override_config, read_config
 
     given = {"train.epochs": np.int64(5), "train.lr": np.float32(0.5), "input.image_size": np.array([64, 96])}
     config = override_config(
@@ -254,8 +255,8 @@ def test_other_arguments_that_are_none_are_refused(weights: Path, learnt: tuple[
     picture = data / "images" / "0001.png"
     for box in ("abcd", [1, 2, 3], [1, 2, 3, "4"], None, [1, 2, 3, float("nan")]):
         given = box
-        assert "box must be" in one_line(lambda: detector.explain(picture, given))  # noqa: B023
-    assert detector.explain(picture, np.array([1, 2, 50, 60]))
+        assert "box must be" in one_line(lambda: explain_object(detector, picture, box=given))  # noqa: B023
+    assert explain_object(detector, picture, box=np.array([1, 2, 50, 60]))
 
 
 def test_names_in_a_set_have_the_same_order_every_time() -> None:

@@ -220,7 +220,7 @@ def test_where_there_are_no_locks_it_is_said(tmp_path: Path, monkeypatch: pytest
 def test_a_large_file_is_named_while_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from yolo_lite.data.coco import read_json
+    from yolo_lite.data.formats.coco import read_json
 
     path = tmp_path / "instances_train.json"
     path.write_text("[" + " " * 1_999_998 + "]")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import yolo_lite
-from yolo_lite.engine.checkpoint import load_checkpoint
-from yolo_lite.engine.weights import find_config, shipped
+from yolo_lite.checkpoints.checkpoint import load_checkpoint
+from yolo_lite.shipped import find_config, shipped
 
 
 def python(code: str, *folders: Path) -> subprocess.CompletedProcess[str]:
@@ -62,7 +62,7 @@ def refuse(*arguments, **options):
     raise SystemExit("reached for the network")
 socket.socket.connect = refuse
 socket.getaddrinfo = refuse
-import yolo_lite.data.augment, yolo_lite.engine.train
+import yolo_lite.data.pipeline.augment, yolo_lite.training.recipe
 print("quiet")
 """
     result = python(code)
@@ -94,7 +94,8 @@ def test_the_readme_of_the_weights_names_every_file_with_its_sum() -> None:
 
 
 def test_shipped_configs_can_be_read() -> None:
-    from yolo_lite.config import Config, read_config
+    from yolo_lite.config.resolve import read_config
+    from yolo_lite.config.schema import Config
 
     nano = read_config(find_config("nano"))
     assert (nano.name, nano.model) == (Config().name, Config().model)

@@ -8,27 +8,29 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from yolo_lite.engine.classify import Classifier as Classifier
-    from yolo_lite.engine.classify import evaluate_classifier as evaluate_classifier
-    from yolo_lite.engine.evaluate import evaluate as evaluate
-    from yolo_lite.engine.predict import Detector as Detector
-    from yolo_lite.engine.train import train as train
-    from yolo_lite.engine.train import train_classifier as train_classifier
-    from yolo_lite.structures import Classification as Classification
-    from yolo_lite.structures import Detections as Detections
+from yolo_lite.version import VERSION
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from yolo_lite.evaluation.classifier import evaluate_classifier as evaluate_classifier
+    from yolo_lite.evaluation.detector import evaluate as evaluate
+    from yolo_lite.predict.classifier import Classifier as Classifier
+    from yolo_lite.predict.detector import Detector as Detector
+    from yolo_lite.structures.results import Classification as Classification
+    from yolo_lite.structures.results import Detections as Detections
+    from yolo_lite.training.recipe import train as train
+    from yolo_lite.training.recipe import train_classifier as train_classifier
+
+__version__ = VERSION
 
 _HOMES = {
-    "Classification": "yolo_lite.structures",
-    "Classifier": "yolo_lite.engine.classify",
-    "Detections": "yolo_lite.structures",
-    "Detector": "yolo_lite.engine.predict",
-    "evaluate": "yolo_lite.engine.evaluate",
-    "evaluate_classifier": "yolo_lite.engine.classify",
-    "train": "yolo_lite.engine.train",
-    "train_classifier": "yolo_lite.engine.train",
+    "Classification": "yolo_lite.structures.results",
+    "Classifier": "yolo_lite.predict.classifier",
+    "Detections": "yolo_lite.structures.results",
+    "Detector": "yolo_lite.predict.detector",
+    "evaluate": "yolo_lite.evaluation.detector",
+    "evaluate_classifier": "yolo_lite.evaluation.classifier",
+    "train": "yolo_lite.training.recipe",
+    "train_classifier": "yolo_lite.training.recipe",
 }
 __all__ = [
     "Classification",

@@ -20,8 +20,6 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from yolo_lite.data import unpack
-from yolo_lite.data.class_dataset import read_record
 from yolo_lite.data.class_sets import (
     MIN_CROP,
     align_classes,
@@ -33,8 +31,10 @@ from yolo_lite.data.class_sets import (
     read_classes_to_train,
     select_classes,
 )
+from yolo_lite.data.formats import archive as unpack
+from yolo_lite.data.pipeline.classification import read_record
 from yolo_lite.errors import InputError
-from yolo_lite.structures import ClassificationSet, ClassRecord, DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import ClassificationSet, ClassRecord, DetectionSet, ImageRecord
 
 Pixels = npt.NDArray[np.uint8]
 CocoSet = Callable[..., Path]

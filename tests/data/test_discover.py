@@ -14,6 +14,8 @@ import pytest
 from PIL import Image
 
 from yolo_lite.cli import main
+from yolo_lite.data.care.check import check_data
+from yolo_lite.data.care.subset import Choice, write_subset
 from yolo_lite.data.discover import (
     align_classes,
     canonical_split,
@@ -27,10 +29,8 @@ from yolo_lite.data.discover import (
     read_train_and_val,
     select_classes,
 )
-from yolo_lite.data.doctor import check_data
-from yolo_lite.data.subset import Choice, write_subset
 from yolo_lite.errors import InputError
-from yolo_lite.structures import DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import DetectionSet, ImageRecord
 
 CocoSet = Callable[..., Path]
 

@@ -10,14 +10,14 @@ from PIL import Image
 
 from yolo_lite.cli import main
 from yolo_lite.data import names
+from yolo_lite.data.care.check import check_data
+from yolo_lite.data.care.repair import repair
+from yolo_lite.data.care.subset import Choice, write_subset
 from yolo_lite.data.discover import read_split, read_split_or_held_out, read_train_and_val
-from yolo_lite.data.doctor import check_data
 from yolo_lite.data.names import find_images, is_file, likely_image
-from yolo_lite.data.repair import repair
 from yolo_lite.data.sizes import check_pictures
-from yolo_lite.data.subset import Choice, write_subset
-from yolo_lite.engine.evaluate import evaluate_detections
 from yolo_lite.errors import InputError
+from yolo_lite.evaluation.detector import evaluate_detections
 
 
 def _touch(*paths: Path) -> None:

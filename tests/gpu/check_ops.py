@@ -22,12 +22,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from yolo_lite.config import read_config
+from yolo_lite.config.resolve import read_config
 from yolo_lite.models.build import build_detector
 from yolo_lite.ops import batched_nms, box_iou, nms, nms_padded, warmup
 from yolo_lite.ops import cuda as kernels
 from yolo_lite.ops.iou import KINDS
-from yolo_lite.postprocess import postprocess
+from yolo_lite.predict.postprocess import postprocess
 
 SPOILT = (math.nan, math.inf, -math.inf, 0.0, -5.0)
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from yolo_lite.losses.assign import ASSIGNERS, Assignment, Targets
 from yolo_lite.losses.detection import Assigner, detection_loss, distribution_focal_loss
-from yolo_lite.models.heads import AnchorFreeHead, DistributionHead
-from yolo_lite.structures import Batch, RawPredictions
+from yolo_lite.models.heads.anchor_free import AnchorFreeHead, DistributionHead
+from yolo_lite.structures.batches import Batch, RawPredictions
 
 PARTS = ("class", "box", "l1")
 every_assigner = pytest.mark.parametrize("name", ASSIGNERS)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from yolo_lite.models.backbone import CSPBackbone
+from yolo_lite.models.backbones import CSPBackbone
 from yolo_lite.models.blocks import SPPF, Bottleneck, ConvBlock, CSPBlock, DepthwiseConv2d, DepthwiseSeparable, fuse
-from yolo_lite.models.neck import PAN
+from yolo_lite.models.necks import PAN
 
 
 @pytest.fixture(autouse=True)

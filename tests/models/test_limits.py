@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from yolo_lite.config import Config, override_config, read_config
-from yolo_lite.engine.weights import find_config, shipped
+from yolo_lite.config.resolve import override_config, read_config
+from yolo_lite.config.schema import Config
 from yolo_lite.errors import InputError
 from yolo_lite.models.build import build_detector, outline_detector
-from yolo_lite.models.classifier import build_classifier, outline_classifier
+from yolo_lite.models.classifiers.build import build_classifier, outline_classifier
 from yolo_lite.models.limits import AtMost
+from yolo_lite.shipped import find_config, shipped
 
 
 def test_the_limit_is_the_number_of_values() -> None:

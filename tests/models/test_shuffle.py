@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from yolo_lite.config import override_config, read_config
-from yolo_lite.engine.weights import find_config
+from yolo_lite.config.resolve import override_config, read_config
 from yolo_lite.errors import InputError
-from yolo_lite.models.backbone import ShuffleBackbone
+from yolo_lite.models.backbones import ShuffleBackbone
 from yolo_lite.models.blocks import GhostBottleneck, ShuffleUnit, fuse, interleave
 from yolo_lite.models.build import build_detector
-from yolo_lite.models.heads import DistributionHead
-from yolo_lite.models.neck import GhostPAN
-from yolo_lite.structures import RawPredictions
+from yolo_lite.models.heads.anchor_free import DistributionHead
+from yolo_lite.models.necks import GhostPAN
+from yolo_lite.shipped import find_config
+from yolo_lite.structures.batches import RawPredictions
 
 CONFIG = read_config(find_config("shuffle"))
 

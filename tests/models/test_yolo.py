@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from yolo_lite.config import Config, config_from_dict
+from yolo_lite.config.resolve import config_from_dict
+from yolo_lite.config.schema import Config
 from yolo_lite.errors import InputError
 from yolo_lite.models.build import BACKBONES, HEADS, NECKS, build_detector
 from yolo_lite.models.yolo import Yolo
-from yolo_lite.structures import RawPredictions
+from yolo_lite.structures.batches import RawPredictions
 
 TINY: dict[str, Any] = {
     "stem_width": 4,

@@ -31,7 +31,7 @@ from tests.ops.test_nms import INF, MAKERS, NAN, SETTINGS, THRESHOLDS, Case, cha
 from yolo_lite.ops import box_iou, cuda, nms_padded
 from yolo_lite.ops import iou as iou_module
 from yolo_lite.ops.iou import KINDS
-from yolo_lite.ops.torch_nms import nms_padded_torch
+from yolo_lite.ops.nms_torch import nms_padded_torch
 
 nms_module = importlib.import_module("yolo_lite.ops.nms")  # the package has a function of that name
 

@@ -18,8 +18,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from tests.ops.test_nms import Case, batch_of, odd_scores, random_case, tied
 from yolo_lite.ops import box_iou, native, nms_padded
-from yolo_lite.postprocess import postprocess
-from yolo_lite.structures import RawPredictions
+from yolo_lite.predict.postprocess import postprocess
+from yolo_lite.structures.batches import RawPredictions
 
 OP, IOU_OP = torch.ops.yolo_lite.nms_padded.default, torch.ops.yolo_lite.box_iou.default
 Results = tuple[Tensor, Tensor]

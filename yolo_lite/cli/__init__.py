@@ -21,6 +21,7 @@ from yolo_lite.cli import arguments as shared
 from yolo_lite.cli import bars, bench, card, classify, convert, data, detect, eval, inspect, train, tune
 from yolo_lite.cli.screen import WriteError, screens, write_no_more
 from yolo_lite.errors import InputError, Stopped, is_memory_full, reason
+from yolo_lite.version import VERSION
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -119,7 +120,7 @@ def environment() -> list[str]:
         "albumentations",
         "pycocotools",
     )
-    lines = [f"yolo-lite {yolo_lite.__version__}", f"python {sys.version.split()[0]} on {sys.platform}"]
+    lines = [f"yolo-lite {VERSION}", f"python {sys.version.split()[0]} on {sys.platform}"]
     for name in names:
         try:
             lines.append(f"{name} {version(name)}")

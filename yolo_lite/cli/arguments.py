@@ -108,7 +108,7 @@ def add_font(parser: argparse.ArgumentParser) -> None:
 
 def font_file(text: str) -> Path:
     """Return the path of a font that can be read."""
-    from yolo_lite.fonts import check_font
+    from yolo_lite.draw.fonts import check_font
 
     try:
         return check_font(Path(text))
@@ -118,7 +118,7 @@ def font_file(text: str) -> Path:
 
 def note_missing_letters(names: Iterable[str], font: Path | None) -> None:
     """Say which letters of the class names no font has."""
-    from yolo_lite.fonts import missing_letters
+    from yolo_lite.draw.fonts import missing_letters
 
     note = missing_letters(names, font)
     if note:
@@ -146,7 +146,7 @@ def add_model_settings(parser: argparse.ArgumentParser, score: float | None, *, 
 
 def image_size(sides: Sequence[int] | None, *, detector: bool = True) -> tuple[int, int] | None:
     """Return (height, width) from the one or two numbers of --image-size, of a detector multiples of 32."""
-    from yolo_lite.config import check_image_size
+    from yolo_lite.config.schema import check_image_size
 
     if sides is None:
         return None

@@ -11,9 +11,9 @@ from yolo_lite.cli import arguments
 from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
-    from yolo_lite.config import Config
-    from yolo_lite.engine.bench import ModelReport
-    from yolo_lite.engine.bench_train import TrainReport
+    from yolo_lite.bench.model import ModelReport
+    from yolo_lite.bench.train import TrainReport
+    from yolo_lite.config.schema import Config
 
 
 def add_bench(parser: argparse.ArgumentParser) -> None:
@@ -53,8 +53,8 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
 
 def _bench_model(args: argparse.Namespace) -> int:
     """Measure a network on this machine with random weights; every figure is a median after a warm-up."""
-    from yolo_lite.engine.bench import bench_model
-    from yolo_lite.engine.device import describe_hardware, pick_device
+    from yolo_lite.bench.model import bench_model
+    from yolo_lite.device import describe_hardware, pick_device
 
     device = pick_device(args.device)
     for name in [args.config] if args.config else ["shuffle", "nano"]:
@@ -69,7 +69,7 @@ def _bench_model(args: argparse.Namespace) -> int:
 
 
 def _print_model_report(config: Config, classes: int, *, report: ModelReport, hardware: str) -> None:
-    from yolo_lite.introspect.summary import told_flops
+    from yolo_lite.inspect.summary import told_flops
 
     print(
         f"{config.name}, {counted(classes, 'class', plural='classes')}: {counted(report.parameters, 'parameter')}; {hardware}"
@@ -86,9 +86,9 @@ def _print_model_report(config: Config, classes: int, *, report: ModelReport, ha
 
 def _bench_train(args: argparse.Namespace) -> int:
     """Measure steps of training on real pictures, from random weights; times are medians after a warm-up."""
-    from yolo_lite.config import override_config
-    from yolo_lite.engine.bench_train import bench_train
-    from yolo_lite.engine.device import describe_hardware, pick_device
+    from yolo_lite.bench.train import bench_train
+    from yolo_lite.config.resolve import override_config
+    from yolo_lite.device import describe_hardware, pick_device
 
     device = pick_device(args.device)
     asked = {
@@ -127,8 +127,8 @@ def _print_train_report(config: Config, report: TrainReport, *, steps: int, hard
 
 def _detector_config(name: str) -> Config:
     """Return a configuration by path or shipped name; refuse that of a classifier."""
-    from yolo_lite.config import read_config
-    from yolo_lite.engine.weights import find_config, shipped
+    from yolo_lite.config.resolve import read_config
+    from yolo_lite.shipped import find_config, shipped
 
     classifier = name.removesuffix(".yaml") in shipped("configs/classify", ".yaml") and not Path(name).exists()
     config = None if classifier else read_config(find_config(name))
@@ -141,8 +141,8 @@ def _detector_config(name: str) -> Config:
 
 def _bench_ops(args: argparse.Namespace) -> int:
     """Check suppression against torchvision's and time both by turns; on the CPU also assignment and norm_silu against plain torch."""
-    from yolo_lite.engine.bench_ops import IOU_THRESHOLD, MAX_DETECTIONS, bench_assign, bench_nms, bench_norm
-    from yolo_lite.engine.device import describe_hardware, pick_device
+    from yolo_lite.bench.ops import IOU_THRESHOLD, MAX_DETECTIONS, bench_assign, bench_nms, bench_norm
+    from yolo_lite.device import describe_hardware, pick_device
     from yolo_lite.ops import warmup
     from yolo_lite.ops.native import norm_silu_pays
 

@@ -18,7 +18,7 @@ def add_card(parser: argparse.ArgumentParser) -> None:
 
 def _card(args: argparse.Namespace) -> int:
     """Print what a checkpoint says of itself as a model card: classes, data, settings, hardware, accuracy."""
-    from yolo_lite.engine.card import model_card
+    from yolo_lite.checkpoints.card import model_card
     from yolo_lite.files import make_folder, write_atomically
 
     text = model_card(args.weights)

@@ -17,9 +17,10 @@ from yolo_lite.cli.train import run_minutes, run_settings, train_or_resume
 from yolo_lite.errors import InputError, counted, one_line
 
 if TYPE_CHECKING:
-    from yolo_lite.engine.classify import ClassEvaluation, Classifier
+    from yolo_lite.evaluation.classifier import ClassEvaluation
     from yolo_lite.metrics.classification import ClassificationReport
-    from yolo_lite.structures import Classification
+    from yolo_lite.predict.classifier import Classifier
+    from yolo_lite.structures.results import Classification
 
 _DATA_HELP = (
     "pictures in folders of classes, a .tar or .tar.gz of these, MNIST's idx files, CIFAR-10's binary files, a detection "
@@ -79,9 +80,9 @@ def _train(args: argparse.Namespace) -> int:
 
     Without --model and --weights it goes on from the backbone of the shipped detector.
     """
-    from yolo_lite.engine.checkpoint import load_checkpoint
-    from yolo_lite.engine.run import Listener
-    from yolo_lite.engine.train import train_classifier
+    from yolo_lite.checkpoints.checkpoint import load_checkpoint
+    from yolo_lite.training.recipe import train_classifier
+    from yolo_lite.training.task import Listener
 
     def start(listener: Listener) -> Path:
         return train_classifier(
@@ -126,7 +127,7 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
 
 def _eval(args: argparse.Namespace) -> int:
     """Score a classifier: a report for each class, metrics.json, confusion.png, and examples.png with right and wrong answers."""
-    from yolo_lite.engine.classify import evaluate_classifier
+    from yolo_lite.evaluation.classifier import evaluate_classifier
     from yolo_lite.files import check_can_create
 
     if args.out:
@@ -153,8 +154,8 @@ def _eval(args: argparse.Namespace) -> int:
 
 
 def _write_evaluation(result: ClassEvaluation, out: Path, font: Path | None) -> None:
+    from yolo_lite.draw.plots import draw_classifications, plot_confusion
     from yolo_lite.files import make_folder, write_atomically
-    from yolo_lite.visualize import draw_classifications, plot_confusion
 
     make_folder(out)
     text = json.dumps(result.to_json(), indent=1)
@@ -200,9 +201,9 @@ def _predict(args: argparse.Namespace) -> int:
     A picture that cannot be read is skipped with a line. The exit status is 0 if any picture could be read, else 2; 130
     or 143 where the run was stopped, which keeps what is finished.
     """
-    from yolo_lite.data.sources import Video, find_sources
-    from yolo_lite.engine.classify import Classifier
     from yolo_lite.files import check_can_create
+    from yolo_lite.media.sources import Video, find_sources
+    from yolo_lite.predict.classifier import Classifier
 
     source = find_sources(args.source, say=arguments.note)
     if isinstance(source, Video) and source.path.suffix.lower() == ".gif":
@@ -242,7 +243,7 @@ def _write_table(
     classifier: Classifier, rows: Sequence[tuple[str, Classification]], *, out: Path, skipped: int = 0
 ) -> str:
     """Write the CSV file; return how many pictures of each class it holds, how many it lacks, and its name."""
-    from yolo_lite.engine.classify import write_predictions
+    from yolo_lite.evaluation.classifier import write_predictions
     from yolo_lite.files import make_folder, write_atomically
 
     make_folder(out.parent)
@@ -254,7 +255,7 @@ def _write_table(
 
 def _each(classifier: Classifier, pictures: list[Path]) -> Iterator[tuple[str, Classification]]:
     """Yield file names with what they show; what cannot be read is told and left out."""
-    from yolo_lite.data.images import read_image
+    from yolo_lite.media.images import read_image
 
     starts = range(0, len(pictures), classifier.batch_size)
     for start in counting(starts, "batches", total=len(starts)):

@@ -42,7 +42,7 @@ def _add_darknet(parser: argparse.ArgumentParser) -> None:
 
 def _convert_darknet(args: argparse.Namespace) -> int:
     """Write a network of Darknet (.cfg and .weights) as a checkpoint, for detect and eval, or with --until for training."""
-    from yolo_lite.engine.darknet import convert_darknet
+    from yolo_lite.checkpoints.convert.darknet import convert_darknet
 
     checkpoint = convert_darknet(
         args.cfg, args.weights, out=args.out, names=args.names, resize=args.resize, until=args.until
@@ -59,7 +59,7 @@ def _convert_darknet(args: argparse.Namespace) -> int:
 
 def _convert_nanodet(args: argparse.Namespace) -> int:
     """Write NanoDet-Plus-m, as ncnn's two files hold it, as a checkpoint of yolo_lite-shuffle: same weights, our names."""
-    from yolo_lite.engine.convert import convert_nanodet
+    from yolo_lite.checkpoints.convert.nanodet import convert_nanodet
 
     arguments.image_size([args.image_size])
     checkpoint = convert_nanodet(args.param, args.bin, out=args.out, image_size=args.image_size, resize=args.resize)

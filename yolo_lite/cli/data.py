@@ -13,10 +13,10 @@ from yolo_lite.cli.bars import bar
 from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
+    from yolo_lite.data.care.stats import ClassStats, SplitStats
     from yolo_lite.data.faults import Fault
-    from yolo_lite.data.stats import ClassStats, SplitStats
-    from yolo_lite.structures import DetectionSet
-    from yolo_lite.visualize import SheetPicture
+    from yolo_lite.draw.boxes import SheetPicture
+    from yolo_lite.structures.datasets import DetectionSet
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -105,8 +105,8 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
 
 def _convert(args: argparse.Namespace) -> int:
     """Write a data set as COCO JSON, YOLO txt or PASCAL VOC XML, and say what that layout cannot hold."""
+    from yolo_lite.data.care.convert import write_sets
     from yolo_lite.data.discover import read_splits
-    from yolo_lite.data.write import write_sets
 
     splits = read_splits(args.data)
     with bar("pictures") as on_progress:
@@ -138,8 +138,8 @@ def _check(args: argparse.Namespace) -> int:
 
     Every layout gets the same checks. Exits with 1 when training would be harmed.
     """
-    from yolo_lite.data.doctor import IN_BOTH, check_data
-    from yolo_lite.data.repair import repair
+    from yolo_lite.data.care.check import IN_BOTH, check_data
+    from yolo_lite.data.care.repair import repair
 
     with bar("pictures") as on_progress:
         faults = check_data(args.data, on_progress)
@@ -161,7 +161,7 @@ def _check(args: argparse.Namespace) -> int:
 
 def _print_faults(faults: Sequence[Fault], every: bool) -> None:
     """Print faults by kind: one line for what most of a split has in common, else the first few, or every one."""
-    from yolo_lite.data.doctor import sentence, summarise
+    from yolo_lite.data.care.check import sentence, summarise
 
     for group in summarise(faults):
         head = f"{'harm' if group[0].harms else 'note'}: {group[0].split}:"
@@ -177,7 +177,7 @@ def _print_faults(faults: Sequence[Fault], every: bool) -> None:
 
 def _subset(args: argparse.Namespace) -> int:
     """Write a part of a data set as COCO JSON into a new folder; of COCO JSON every key of what is chosen stays."""
-    from yolo_lite.data.subset import Choice, write_subset
+    from yolo_lite.data.care.subset import Choice, write_subset
 
     choice = Choice(args.images, tuple(args.classes or ()), per_class=args.per_class, seed=args.seed)
     with bar("pictures") as on_progress:
@@ -198,9 +198,9 @@ def _stats(args: argparse.Namespace) -> int:
     """
     import numpy as np
 
-    from yolo_lite.data.stats import split_stats
+    from yolo_lite.data.care.stats import split_stats
+    from yolo_lite.draw.plots import plot_stats
     from yolo_lite.files import check_keeps, make_folder, write_atomically
-    from yolo_lite.visualize import plot_stats
 
     _check_picture_name(args.out)
     sets = _sets(args.data, args.split, args.classes)
@@ -257,8 +257,8 @@ def _show(args: argparse.Namespace) -> int:
     import numpy as np
 
     from yolo_lite.data.discover import read_split
+    from yolo_lite.draw.boxes import draw_sheet
     from yolo_lite.files import check_keeps, make_folder, write_atomically
-    from yolo_lite.visualize import draw_sheet
 
     _check_picture_name(args.out)
     if not args.augment and (args.config or args.image_size or args.weights or args.set):
@@ -284,9 +284,9 @@ def _show(args: argparse.Namespace) -> int:
 
 def _as_labelled(data: DetectionSet) -> Callable[[int], SheetPicture]:
     """Return a function that reads a picture by its position, with all its boxes, those of crowds too."""
-    from yolo_lite.data.images import read_image
     from yolo_lite.data.sizes import size_error
-    from yolo_lite.visualize import SheetPicture
+    from yolo_lite.draw.boxes import SheetPicture
+    from yolo_lite.media.images import read_image
 
     def make(index: int) -> SheetPicture:
         record = data.records[index]
@@ -304,11 +304,12 @@ def _augmented(args: argparse.Namespace) -> tuple[DetectionSet, Callable[[int], 
     """Return what training trains on, and a function that makes the input of a position with its targets."""
     import torch
 
-    from yolo_lite.config import check_image_size, parse_setting
+    from yolo_lite.config.read import parse_setting
+    from yolo_lite.config.schema import check_image_size
     from yolo_lite.data.discover import canonical_split, read_train_and_val
-    from yolo_lite.engine.detection_task import training_inputs
-    from yolo_lite.engine.plan import plan
-    from yolo_lite.visualize import SheetPicture
+    from yolo_lite.draw.boxes import SheetPicture
+    from yolo_lite.training.detection import training_inputs
+    from yolo_lite.training.plan import plan
 
     if canonical_split(args.split) != "train":
         raise InputError(

@@ -15,9 +15,9 @@ from yolo_lite.cli.bars import counting
 from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
-    from yolo_lite.engine.detect import DetectedPicture, Show
-    from yolo_lite.engine.predict import Detector
-    from yolo_lite.structures import Detections
+    from yolo_lite.predict.detector import Detector
+    from yolo_lite.predict.files import DetectedPicture, Show
+    from yolo_lite.structures.results import Detections
 
 
 def add_detect(parser: argparse.ArgumentParser) -> None:
@@ -45,11 +45,12 @@ def _detect(args: argparse.Namespace) -> int:
     A picture that cannot be read is skipped with a line. The exit status is 0 if any picture could be read, else 2; 1
     where a video ended early; 130 or 143 where the run was stopped, which keeps what is finished.
     """
-    from yolo_lite.data.sources import Video, find_sources
-    from yolo_lite.engine.detect import JsonRows, check_rows_path, sample_picture
-    from yolo_lite.engine.predict import Detector
-    from yolo_lite.engine.weights import DEFAULT_WEIGHTS
     from yolo_lite.files import file_name
+    from yolo_lite.media.sources import Video, find_sources
+    from yolo_lite.media.writers import JsonRows, check_rows_path
+    from yolo_lite.predict.detector import Detector
+    from yolo_lite.predict.files import sample_picture
+    from yolo_lite.shipped import DEFAULT_WEIGHTS
 
     source = find_sources(args.source, say=arguments.note) if args.source else [sample_picture()]
     if args.save_json:
@@ -82,7 +83,7 @@ def _detect(args: argparse.Namespace) -> int:
 def _detect_in_pictures(
     detector: Detector, pictures: list[Path], *, out: Path, rows: Any, show: Show | None, font: Path | None
 ) -> int:
-    from yolo_lite.engine.detect import detect_pictures
+    from yolo_lite.predict.files import detect_pictures
 
     tally = _Tally(out)
     try:
@@ -137,8 +138,8 @@ class _Tally:
 def _detect_in_video(
     detector: Detector, video: Any, *, target: Path, rows: Any, show: Show | None, font: Path | None
 ) -> int:
-    from yolo_lite.data.sources import EndsEarlyError
-    from yolo_lite.engine.detect import detect_video
+    from yolo_lite.media.sources import EndsEarlyError
+    from yolo_lite.predict.files import detect_video
 
     found: Counter[str] = Counter()
     frames, name, annotated = 0, video.path.name, f"annotated: {target}"

@@ -14,8 +14,8 @@ from yolo_lite.cli.bars import bar
 from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
-    from yolo_lite.engine.detect import JsonRows
-    from yolo_lite.engine.evaluate import Evaluation
+    from yolo_lite.evaluation.detector import Evaluation
+    from yolo_lite.media.writers import JsonRows
 
 
 def add_eval(parser: argparse.ArgumentParser) -> None:
@@ -47,8 +47,8 @@ def _eval(args: argparse.Namespace) -> int:
 
     Stopped before its end, it keeps the rows of --save-json that it has, and exits with 130 or 143.
     """
-    from yolo_lite.engine.detect import JsonRows, check_rows_path
     from yolo_lite.files import check_can_create, make_folder, write_atomically
+    from yolo_lite.media.writers import JsonRows, check_rows_path
 
     if args.out:
         check_can_create(Path(args.out))
@@ -70,7 +70,7 @@ def _eval(args: argparse.Namespace) -> int:
 
 
 def _score_file(args: argparse.Namespace, json_file: JsonRows | None) -> Evaluation:
-    from yolo_lite.engine.evaluate import evaluate_detections
+    from yolo_lite.evaluation.detector import evaluate_detections
 
     with bar("resamples") as on_resample:
         result = evaluate_detections(
@@ -89,8 +89,8 @@ def _score_file(args: argparse.Namespace, json_file: JsonRows | None) -> Evaluat
 
 def _score_weights(args: argparse.Namespace, json_file: JsonRows | None) -> Evaluation:
     """Score a checkpoint; each batch's rows go into the file at once, so that a stop keeps them."""
-    from yolo_lite.engine.evaluate import EvaluationSettings, evaluate
-    from yolo_lite.engine.weights import DEFAULT_WEIGHTS
+    from yolo_lite.evaluation.detector import EvaluationSettings, evaluate
+    from yolo_lite.shipped import DEFAULT_WEIGHTS
 
     settings = EvaluationSettings(
         args.score_threshold, args.iou_threshold, max_detections=args.max_detections, batch_size=args.batch_size

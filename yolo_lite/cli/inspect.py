@@ -12,8 +12,8 @@ from yolo_lite.errors import InputError, counted, is_memory_full
 if TYPE_CHECKING:
     from torch import nn
 
-    from yolo_lite.config import Config
-    from yolo_lite.introspect.summary import Field, LayerReport
+    from yolo_lite.config.schema import Config
+    from yolo_lite.inspect.summary import Field, LayerReport
 
 
 def add_inspect(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +78,7 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
 
 def _model(args: argparse.Namespace) -> int:
     """Print for each layer its output's shape, parameters, operations, kernel, stride, padding and receptive field."""
-    from yolo_lite.introspect.summary import summarise, told_flops
+    from yolo_lite.inspect.summary import summarise, told_flops
 
     model, config, name = _build(args)
     detector = config.classifier.model == "none"
@@ -105,7 +105,7 @@ def _model(args: argparse.Namespace) -> int:
 
 
 def _line(report: LayerReport, width: int) -> str:
-    from yolo_lite.introspect.summary import told_flops
+    from yolo_lite.inspect.summary import told_flops
 
     shape = " x ".join(str(side) for side in report.shape)
     kernel, stride, padding = (_sides(pair) for pair in (report.kernel, report.stride, report.padding))
@@ -134,9 +134,9 @@ def _print_fit(model: nn.Module, config: Config, *, size: tuple[int, int], data:
     import torch
 
     from yolo_lite.data.discover import read_train_and_val
-    from yolo_lite.introspect.fit import crowded_out, grid_fit
-    from yolo_lite.models.darknet import DarknetHead
-    from yolo_lite.models.yolov1 import DenseGridHead, GridHead
+    from yolo_lite.inspect.fit import crowded_out, grid_fit
+    from yolo_lite.models.darknet.head import DarknetHead
+    from yolo_lite.models.heads.grid import DenseGridHead, GridHead
 
     if config.classifier.model != "none":
         raise InputError("--data is for detectors: a classifier has no grid")
@@ -171,11 +171,11 @@ def _print_fit(model: nn.Module, config: Config, *, size: tuple[int, int], data:
 
 def _filters(args: argparse.Namespace) -> int:
     """Draw a picture's channels, and what blur, sharpening, Laplacian, edge, Sobel and emboss kernels make of it."""
-    from yolo_lite.data.images import read_image
-    from yolo_lite.engine.detect import sample_picture
+    from yolo_lite.draw.networks import draw_filters
     from yolo_lite.files import make_folder, write_atomically
-    from yolo_lite.introspect.filters import filter_picture
-    from yolo_lite.visualize import draw_filters
+    from yolo_lite.inspect.filters import filter_picture
+    from yolo_lite.media.images import read_image
+    from yolo_lite.predict.files import sample_picture
 
     _check_png(args.out, args.image)
     image = read_image(args.image or sample_picture())
@@ -190,12 +190,12 @@ def _activations(args: argparse.Namespace) -> int:
     """Draw the kernels of one layer and the maps that it makes of a picture."""
     import torch
 
-    from yolo_lite.data.class_dataset import to_input
-    from yolo_lite.data.images import read_image
-    from yolo_lite.engine.detect import sample_picture
+    from yolo_lite.data.pipeline.classification import to_input
+    from yolo_lite.draw.networks import draw_maps
     from yolo_lite.files import make_folder, write_atomically
-    from yolo_lite.introspect.activations import activations
-    from yolo_lite.visualize import draw_maps
+    from yolo_lite.inspect.activations import activations
+    from yolo_lite.media.images import read_image
+    from yolo_lite.predict.files import sample_picture
 
     _check_png(args.out, args.image)
     model, config, _ = _build(args)
@@ -218,10 +218,10 @@ def _cam(args: argparse.Namespace) -> int:
     """
     import torch
 
-    from yolo_lite.engine.detect import sample_picture
-    from yolo_lite.engine.look import look
+    from yolo_lite.draw.networks import draw_attention
     from yolo_lite.files import make_folder, write_atomically
-    from yolo_lite.visualize import draw_attention
+    from yolo_lite.inspect.look import look
+    from yolo_lite.predict.files import sample_picture
 
     _check_png(args.out, args.image)
     image = args.image or sample_picture()
@@ -242,17 +242,18 @@ def _cam(args: argparse.Namespace) -> int:
 
 def _grid(args: argparse.Namespace) -> int:
     """Draw a detector's grids on a picture: cells that answer, the class of each, boxes before and after suppression."""
-    from yolo_lite.engine.detect import sample_picture
-    from yolo_lite.engine.predict import Detector
+    from yolo_lite.draw.networks import draw_grids
     from yolo_lite.files import make_folder, write_atomically
-    from yolo_lite.visualize import draw_grids
+    from yolo_lite.inspect.grid import grids_of
+    from yolo_lite.predict.detector import Detector
+    from yolo_lite.predict.files import sample_picture
 
     _check_png(args.out, args.image)
     size = arguments.image_size(args.image_size)
     detector = Detector(
         args.weights, "cpu", image_size=size, score_threshold=args.score_threshold, iou_threshold=args.iou_threshold
     )
-    pixels, grids = detector.grids(args.image or sample_picture())
+    pixels, grids = grids_of(detector, args.image or sample_picture())
     make_folder(args.out.parent)
     write_atomically(args.out, lambda part: draw_grids(pixels, grids, path=part))
     for one in grids:
@@ -267,14 +268,14 @@ def _grid(args: argparse.Namespace) -> int:
 
 def _why(args: argparse.Namespace) -> int:
     """Say of one object which cells could see it, what they scored, and what became of the boxes that fit it."""
-    from yolo_lite.engine.detect import sample_picture
-    from yolo_lite.engine.predict import Detector
-    from yolo_lite.introspect.why import MIN_IOU
+    from yolo_lite.inspect.why import MIN_IOU, explain_object
+    from yolo_lite.predict.detector import Detector
+    from yolo_lite.predict.files import sample_picture
 
     image = args.image or sample_picture()
     box = _box(args.box)
     detector = Detector(args.weights, "cpu", score_threshold=args.score_threshold, iou_threshold=args.iou_threshold)
-    levels, found = detector.explain(image, box)
+    levels, found = explain_object(detector, image, box=box)
     names = detector.class_names
     print(f"{image}, {box[0]:g},{box[1]:g},{box[2]:g},{box[3]:g}: which cells lie in it, and the best that they say")
     for level in levels:
@@ -317,11 +318,11 @@ def _box(text: str) -> tuple[float, float, float, float]:
 
 def _build(args: argparse.Namespace) -> tuple[Any, Config, str]:
     """Return the network of --weights, or a new one of --model, with its configuration and name."""
-    from yolo_lite.config import override_config, read_config
-    from yolo_lite.engine.checkpoint import load_checkpoint, network
-    from yolo_lite.engine.weights import find_config, find_weights, shipped
+    from yolo_lite.checkpoints.checkpoint import load_checkpoint, network
+    from yolo_lite.config.resolve import override_config, read_config
     from yolo_lite.models.build import build_detector
-    from yolo_lite.models.classifier import build_classifier
+    from yolo_lite.models.classifiers.build import build_classifier
+    from yolo_lite.shipped import find_config, find_weights, shipped
 
     chosen = getattr(args, "model", None)
     if chosen and args.weights:

@@ -14,8 +14,8 @@ from yolo_lite.cli.bars import Progress, bar
 from yolo_lite.errors import InputError
 
 if TYPE_CHECKING:
-    from yolo_lite.engine.loop import StepReport
-    from yolo_lite.engine.run import Listener, Run
+    from yolo_lite.training.loop import StepReport
+    from yolo_lite.training.task import Listener, Run
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:
@@ -56,8 +56,8 @@ def _train(args: argparse.Namespace) -> int:
 
     Without --config and --weights it goes on from the shipped weights with the settings of configs/finetune.yaml.
     """
-    from yolo_lite.engine.checkpoint import load_checkpoint
-    from yolo_lite.engine.train import train
+    from yolo_lite.checkpoints.checkpoint import load_checkpoint
+    from yolo_lite.training.recipe import train
 
     def start(listener: Listener) -> Path:
         return train(
@@ -96,8 +96,8 @@ def train_or_resume(args: argparse.Namespace, command: str, *, start: Callable[[
         command: its words, "train" or "classify train".
         start: trains with a listener.
     """
-    from yolo_lite.engine.run import Listener
-    from yolo_lite.engine.train import stored_run
+    from yolo_lite.training.recipe import stored_run
+    from yolo_lite.training.task import Listener
 
     if args.resume:
         folder, checkpoint, run = stored_run(args.out)
@@ -121,7 +121,7 @@ def train_or_resume(args: argparse.Namespace, command: str, *, start: Callable[[
 
 def _resume(args: argparse.Namespace, listener: Listener) -> Path:
     """Go on with a run, whose data may have moved."""
-    from yolo_lite.engine.train import resume
+    from yolo_lite.training.recipe import resume
 
     workers: Any = run_settings(args).get("train.workers")
     more = getattr(args, "unlabelled", None)
@@ -130,8 +130,8 @@ def _resume(args: argparse.Namespace, listener: Listener) -> Path:
 
 def _check_resumed(args: argparse.Namespace, run: Run, *, detector: bool) -> None:
     """Refuse flags that ask for something else than the run that is resumed."""
-    from yolo_lite.config import override_config, read_config
-    from yolo_lite.engine.weights import find_config
+    from yolo_lite.config.resolve import override_config, read_config
+    from yolo_lite.shipped import find_config
 
     asked = {
         "weights": (args.weights, run.weights or "none"),
@@ -159,7 +159,7 @@ def _check_resumed(args: argparse.Namespace, run: Run, *, detector: bool) -> Non
 
 def run_settings(args: argparse.Namespace, *, detector: bool = True) -> dict[str, object]:
     """Return what --set and the flags of `arguments.add_run` say, of a detector or a classifier, by key; a flag wins."""
-    from yolo_lite.config import parse_setting
+    from yolo_lite.config.read import parse_setting
 
     settings = dict(parse_setting(text) for text in args.set)
     flags = {
@@ -184,7 +184,7 @@ def run_settings(args: argparse.Namespace, *, detector: bool = True) -> dict[str
 
 def run_minutes(args: argparse.Namespace) -> float:
     """Return what --time says, in minutes; 0 where it is not given."""
-    from yolo_lite.engine.budget import parse_minutes
+    from yolo_lite.training.budget import parse_minutes
 
     if args.time is None:
         return 0.0

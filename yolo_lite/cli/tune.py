@@ -13,7 +13,7 @@ from yolo_lite.cli.train import run_settings, steps_bar
 from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
-    from yolo_lite.engine.tune import TrialReport
+    from yolo_lite.training.tune import TrialReport
 
 
 def add_tune(parser: argparse.ArgumentParser) -> None:
@@ -44,8 +44,8 @@ def _tune(args: argparse.Namespace) -> int:
 
     Every trial is a training; those worse than half of the others are stopped. The best is written to best.yaml.
     """
-    from yolo_lite.engine.tune import METRICS, tune
     from yolo_lite.files import locked, make_folder
+    from yolo_lite.training.tune import METRICS, tune
 
     if args.time is not None and not args.time > 0:
         raise InputError(f"--time takes minutes above 0, got {args.time:g}")

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from yolo_lite.config import read_yaml
+from yolo_lite.config.read import read_yaml
 from yolo_lite.data.discover import (
     canonical_split,
     check_names,
@@ -41,12 +41,12 @@ from yolo_lite.data.discover import (
     locate,
     read_train_and_val,
 )
-from yolo_lite.data.folders import DATA_SUFFIXES, is_hidden, left_out, sort_out, walk
-from yolo_lite.data.images import IMAGE_SUFFIXES, is_image
-from yolo_lite.data.unpack import DAMAGED, Unpacked, open_unpacked
+from yolo_lite.data.formats.archive import DAMAGED, Unpacked, open_unpacked
 from yolo_lite.errors import InputError, are, counted, reason, short, some, suggest
 from yolo_lite.files import check_readable, decode_text, note_large, read_bytes, read_text
-from yolo_lite.structures import ClassificationSet, ClassRecord, DetectionSet
+from yolo_lite.media.folders import DATA_SUFFIXES, is_hidden, left_out, sort_out, walk
+from yolo_lite.media.images import IMAGE_SUFFIXES, is_image
+from yolo_lite.structures.datasets import ClassificationSet, ClassRecord, DetectionSet
 
 Splits = dict[str, ClassificationSet]
 Content = Path | bytes

@@ -30,17 +30,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from yolo_lite.config import read_yaml
-from yolo_lite.data.coco import read_coco
-from yolo_lite.data.folders import images_below, is_hidden, listed, walk
-from yolo_lite.data.images import IMAGE_SUFFIXES, read_image_size
+from yolo_lite.config.read import read_yaml
+from yolo_lite.data.formats.coco import read_coco
+from yolo_lite.data.formats.voc import read_voc, voc_class_names, without_xml
+from yolo_lite.data.formats.yolo import read_yolo_txt
 from yolo_lite.data.names import composed, variants
 from yolo_lite.data.repeats import join_repeats, repeats, same_objects
-from yolo_lite.data.voc import read_voc, voc_class_names, without_xml
-from yolo_lite.data.yolo_txt import read_yolo_txt
 from yolo_lite.errors import InputError, are, counted, is_text, short, some, suggest
 from yolo_lite.files import check_readable, is_possible_path, read_text
-from yolo_lite.structures import DetectionSet, ImageRecord
+from yolo_lite.media.folders import images_below, is_hidden, listed, walk
+from yolo_lite.media.images import IMAGE_SUFFIXES, read_image_size
+from yolo_lite.structures.datasets import DetectionSet, ImageRecord
 
 Splits = dict[str, Callable[[], DetectionSet]]
 _SYNONYMS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from urllib.parse import unquote
 
-from yolo_lite.data.folders import walk
 from yolo_lite.errors import InputError, counted, printable
+from yolo_lite.media.folders import walk
 
 _MOST_FILES = 300_000  # in a folder that is searched, such as a home folder with an annotation file in it
 _MOST_COMPARED = 20_000  # names; more take seconds to compare with one that is not there

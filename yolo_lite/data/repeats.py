@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yolo_lite.errors import counted
-from yolo_lite.structures import DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import DetectionSet, ImageRecord
 
 _SAME = 0.5  # intersection over union of boxes that mark the same object
 Group = tuple[int, ...]  # positions of the records of one image

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from yolo_lite.data.images import read_image_size
 from yolo_lite.data.names import is_file, likely_image
 from yolo_lite.errors import InputError, are, counted
-from yolo_lite.structures import DetectionSet, ImageRecord
+from yolo_lite.media.images import read_image_size
+from yolo_lite.structures.datasets import DetectionSet, ImageRecord
 
 
 def check_pictures(data: DetectionSet) -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from yolo_lite.losses.assign import Assignment, Targets
 from yolo_lite.ops import paired_iou
-from yolo_lite.structures import Batch, RawPredictions
+from yolo_lite.structures.batches import Batch, RawPredictions
 
 Decode = Callable[[RawPredictions, Tensor], Tensor]
 

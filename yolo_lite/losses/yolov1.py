@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from yolo_lite.ops import paired_iou
-from yolo_lite.structures import Batch, RawPredictions
+from yolo_lite.structures.batches import Batch, RawPredictions
 
 Decode = Callable[[RawPredictions, Tensor], Tensor]
 _VALUES = 5  # outputs of a box before the class probabilities

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from yolo_lite.errors import InputError
-from yolo_lite.structures import Detections, DetectionSet
+from yolo_lite.structures.datasets import DetectionSet
+from yolo_lite.structures.results import Detections
 
 if TYPE_CHECKING:
     from pycocotools.coco import COCO

@@ -8,16 +8,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from yolo_lite.config import Config, ModelConfig
+from yolo_lite.config.schema import Config, ModelConfig
 from yolo_lite.errors import InputError, reason
-from yolo_lite.models.backbone import CSPBackbone, ShuffleBackbone
+from yolo_lite.models.backbones import CSPBackbone, ShuffleBackbone, YOLOv1Backbone
 from yolo_lite.models.blocks import fuse
-from yolo_lite.models.darknet import DarknetBackbone, DarknetHead
-from yolo_lite.models.heads import AnchorFreeHead, DistributionHead
+from yolo_lite.models.darknet.head import DarknetHead
+from yolo_lite.models.darknet.layers import DarknetBackbone
+from yolo_lite.models.heads.anchor_free import AnchorFreeHead, DistributionHead
+from yolo_lite.models.heads.grid import DenseGridHead, GridHead
 from yolo_lite.models.limits import MOST_VALUES, AtMost
-from yolo_lite.models.neck import PAN, GhostPAN, NoNeck
+from yolo_lite.models.necks import PAN, GhostPAN, NoNeck
 from yolo_lite.models.yolo import Yolo
-from yolo_lite.models.yolov1 import DenseGridHead, GridHead, YOLOv1Backbone
 
 BACKBONES: dict[str, Callable[[ModelConfig], Any]] = {
     "csp": lambda model: CSPBackbone(model.stem_width, model.widths, depths=model.depths),

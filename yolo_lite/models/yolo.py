@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from yolo_lite.structures import RawPredictions
+from yolo_lite.structures.batches import RawPredictions
 
 
 class Yolo(nn.Module):

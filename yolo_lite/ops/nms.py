@@ -27,7 +27,7 @@ from yolo_lite.ops.backends import backend
 from yolo_lite.ops.boxes import working_dtype
 from yolo_lite.ops.cuda import nms_padded_cuda
 from yolo_lite.ops.native import nms_padded_native
-from yolo_lite.ops.torch_nms import nms_padded_torch
+from yolo_lite.ops.nms_torch import nms_padded_torch
 
 
 def nms_padded(

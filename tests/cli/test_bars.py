@@ -1,0 +1,206 @@
+"""Bars: what a terminal shows, which a file or a pipe does not."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Iterable
+
+import pytest
+
+from yolo_lite.cli import bars
+from yolo_lite.cli import train as cli_train
+from yolo_lite.cli.screen import screens
+from yolo_lite.training.loop import StepReport
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+Capture = pytest.CaptureFixture[str]
+
+
+def _shown(monkeypatch: pytest.MonkeyPatch, screen: io.StringIO, calls: Iterable[tuple[int, int]]) -> str:
+    """Return what is on the screen once the work took long enough for a bar."""
+    monkeypatch.setattr("sys.stderr", screen)
+    clock = iter(range(10_000))
+    monkeypatch.setattr("tqdm.std.time", lambda: next(clock))  # each look at it a second later
+    monkeypatch.setattr("tqdm.std.tqdm.monitor_interval", 0)
+    with bars.bar("pictures") as on_progress:
+        for done, total in calls:
+            on_progress(done, total)
+        return screen.getvalue()
+
+
+def test_a_terminal_shows_how_much_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = _shown(monkeypatch, _Terminal(), [(1, 4), (2, 4), (3, 4)])
+    assert "3/4" in text
+    assert "pictures" in text
+
+
+def test_the_bar_goes_when_all_is_done_and_comes_again_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = _shown(monkeypatch, _Terminal(), [(1, 2), (2, 2)])
+    *_, last, end = text.split("\r")
+    assert (last.strip(), end) == ("", "")  # its line is blanked
+    assert len(last) > 10
+    more = _shown(monkeypatch, _Terminal(), [(1, 2), (2, 2), (1, 5), (2, 5)])
+    assert "2/5" in more
+
+
+def test_the_bar_of_a_run_begins_anew_after_that_of_its_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = _Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    clock = iter(range(10_000))
+    monkeypatch.setattr("tqdm.std.time", lambda: next(clock))
+    monkeypatch.setattr("tqdm.std.tqdm.monitor_interval", 0)
+    with cli_train._train_progress([]) as (_, on_step, _):
+        for epochs, steps in ((2, 3), (1, 9)):
+            for epoch in range(epochs):
+                for step in range(1, steps + 1):
+                    on_step(
+                        StepReport(
+                            epoch,
+                            epochs,
+                            step=step,
+                            steps=steps,
+                            losses={"total": 0.5},
+                            images_per_second=40.0,
+                            parts=1,
+                        )
+                    )
+        text = screen.getvalue()
+    assert "6/6" in text
+    assert "1/9" in text.rpartition("6/6")[2]
+    assert "9/9" in text
+    assert "7/6" not in text
+
+
+def test_a_file_gets_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _shown(monkeypatch, io.StringIO(), [(1, 2), (2, 2)]) == ""
+
+
+class Clock:
+    """A clock that stands until it is told to go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(bars, "_now", lambda: self.now)
+        monkeypatch.setattr(bars, "_last_line", [self.now])
+
+    def on(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def _watch(clock: Clock, seconds: float) -> None:
+    """Let time pass as `heartbeat` does: a look at the clock every few seconds."""
+    started = clock.now
+    while clock.now - started < seconds:
+        clock.on(bars._LOOK)
+        bars.beat("train", 1000.0)
+
+
+def test_a_file_gets_a_line_of_how_far_training_is_every_minute(capsys: Capture, clock: Clock) -> None:
+    with cli_train._train_progress([]) as (_, on_step, _):
+        for step in range(1, 121):  # 120 steps of 2 s each
+            clock.on(2)
+            on_step(
+                StepReport(
+                    0, 2, step=step, steps=300, losses={"total": 2.5, "box": 1.25}, images_per_second=8.0, parts=1
+                )
+            )
+            bars.beat("train", 1000.0)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4  # of 240 s: after 50, 100, 150 and 200
+    assert lines[0] == "epoch 1/2: 25 of 600 steps, total 2.500 box 1.250, 8 images/s, 2.0 s each, 19 min 10 s left"
+
+
+def test_a_step_of_many_minutes_is_no_silence(capsys: Capture, clock: Clock) -> None:
+    with bars.bar("images") as on_progress:
+        on_progress(1, 3)
+        _watch(clock, 300)
+    assert len(capsys.readouterr().err.splitlines()) >= 5
+
+
+def test_work_that_is_not_counted_is_heard_of_too(capsys: Capture, clock: Clock) -> None:
+    _watch(clock, 100)
+    assert capsys.readouterr().err.splitlines() == ["train: at work for 50 s", "train: at work for 1 min 40 s"]
+
+
+def test_whoever_writes_anyway_gets_no_more_lines(capsys: Capture, clock: Clock) -> None:
+    with screens():
+        for number in range(20):
+            print(f"row {number}")
+            _watch(clock, 30)
+    assert capsys.readouterr().out.splitlines() == [f"row {number}" for number in range(20)]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_gets_no_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", _Terminal())
+    before = threading.active_count()
+    with bars.heartbeat("train"):
+        assert threading.active_count() == before
+
+
+def test_the_heart_beats_by_itself_and_stops(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bars, "_SILENCE", 0.0)
+    monkeypatch.setattr(bars, "_LOOK", 0.01)
+    with bars.heartbeat("eval"):
+        until = time.monotonic() + 5
+        text = ""
+        while not text and time.monotonic() < until:
+            time.sleep(0.01)
+            text = capsys.readouterr().err
+    assert text.startswith("eval: at work for 0 s\n")
+    assert "heartbeat" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_line_is_written_above_the_bar(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    terminal = _Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr("sys.stdout", terminal)
+    with screens(), bars.bar("images") as on_progress:
+        on_progress(1, 4)
+        clock.on(10)
+        print("skipped: a.jpg")
+        text = terminal.getvalue()
+    assert "skipped: a.jpg\n" in text
+    assert text.index("skipped") < text.rindex("1/4")
+    assert text[text.index("skipped") - 1] == "\r"
+
+
+def test_names_in_bars_are_escaped(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    terminal = _Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    progress = bars.Progress("frames", 10)
+    progress.update(1, "a\x1b[2J\nb", details="c\x07")
+    clock.on(10)
+    progress.show()
+    line = progress.line()
+    progress.close()
+    for text in (terminal.getvalue(), line):
+        assert "\x1b[2J" not in text
+        assert "\x07" not in text
+        assert "a\\x1b[2J\\nb: " in text
+
+
+@pytest.mark.parametrize(
+    ("total", "text"), [(0, "30 frames, 2.9 frames/s"), (90, "30 of 90 frames, 2.9 frames/s, 21 s left")]
+)
+def test_the_number_of_frames_may_be_unknown(capsys: Capture, clock: Clock, total: int, text: str) -> None:
+    items = bars.counting(range(31), "frames", total=total)
+    for number in range(31):
+        next(items)
+        if number == 1:  # the first is done, and 29 more in 10 s
+            clock.on(10)
+    assert bars._running[-1].line() == text
+    items.close()  # type: ignore[attr-defined]
+    assert not bars._running

@@ -1,0 +1,117 @@
+"""Evaluation: the numbers of training again, classes matched by name, result files of others."""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from yolo_lite.checkpoints.checkpoint import load_checkpoint
+from yolo_lite.errors import InputError
+from yolo_lite.evaluation.detector import EvaluationSettings, class_notes, evaluate, evaluate_detections
+
+SETTINGS = EvaluationSettings(workers=0)
+
+
+def rename(data: Path, target: Path, names: dict[str, tuple[str, int]]) -> Path:
+    """Copy a set's annotations with other names and category ids; the pictures stay where they are."""
+    content = json.loads((data / "annotations" / "instances_val.json").read_text())
+    ids = {category["id"]: names[category["name"]][1] for category in content["categories"]}
+    content["categories"] = [{"id": i, "name": name} for name, i in names.values()]
+    for annotation in content["annotations"]:
+        annotation["category_id"] = ids[annotation["category_id"]]
+    (target / "annotations").mkdir(parents=True)
+    (target / "annotations" / "instances_val.json").write_text(json.dumps(content))
+    (target / "images").symlink_to(data / "images")
+    return target
+
+
+def test_evaluation_repeats_what_training_measured(learnt: tuple[Path, Path]) -> None:
+    result = evaluate(learnt[0] / "best.pt", learnt[1], device="cpu", settings=SETTINGS)
+    measured = load_checkpoint(learnt[0] / "best.pt").about["metrics"]
+    assert result.metrics.numbers["AP50"] == pytest.approx(
+        measured["AP50"], abs=0.02
+    )  # float16 weights differ a little
+    assert result.settings["image_size"] == [96, 128]
+    assert result.timing is not None
+    assert result.timing.images == 8
+
+
+def test_rows_carry_the_data_sets_own_category_ids(learnt: tuple[Path, Path], tmp_path: Path) -> None:
+    data = rename(learnt[1], tmp_path / "other", {"disc": ("disc", 50), "square": ("square", 1)})
+    result = evaluate(learnt[0] / "best.pt", data, device="cpu", settings=SETTINGS)
+    assert {row["category_id"] for row in result.rows} == {50, 1}
+    assert result.metrics.numbers["AP50"] >= 0.9
+
+
+def test_classes_of_the_data_that_the_weights_lack_count_as_zero(learnt: tuple[Path, Path], tmp_path: Path) -> None:
+    data = rename(learnt[1], tmp_path / "other", {"disc": ("disc", 7), "square": ("star", 8)})
+    result = evaluate(learnt[0] / "best.pt", data, device="cpu", settings=SETTINGS)
+    assert result.metrics.per_class["star"][0] == 0
+    assert result.metrics.per_class["disc"][1] >= 0.9
+    assert {row["category_id"] for row in result.rows} == {7}  # square is known to the weights alone: left out
+    assert any("count as AP 0: star" in note for note in result.notes)
+    assert any("left out: square" in note for note in result.notes)
+
+
+def test_no_class_in_common_is_refused() -> None:
+    with pytest.raises(InputError, match="share no class: the weights know cat; the data has dog"):
+        class_notes(["cat"], ["dog"])
+
+
+def test_classes_restrict_the_score(learnt: tuple[Path, Path]) -> None:
+    result = evaluate(learnt[0] / "best.pt", learnt[1], device="cpu", classes=["square"], settings=SETTINGS)
+    assert list(result.metrics.per_class) == ["square"]
+
+
+def test_saved_rows_score_as_the_model_did(learnt: tuple[Path, Path], tmp_path: Path) -> None:
+    result = evaluate(learnt[0] / "best.pt", learnt[1], device="cpu", settings=SETTINGS)
+    (tmp_path / "rows.json").write_text(json.dumps(result.rows))
+    again = evaluate_detections(tmp_path / "rows.json", learnt[1])
+    assert dict(again.metrics.numbers) == pytest.approx(dict(result.metrics.numbers), nan_ok=True)
+
+
+def test_metrics_json_holds_no_nan(learnt: tuple[Path, Path]) -> None:
+    result = evaluate(learnt[0] / "best.pt", learnt[1], device="cpu", settings=SETTINGS)
+    assert math.isnan(result.metrics.numbers["APlarge"])  # no drawn object reaches 96 x 96 pixels
+    plain = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert plain["metrics"]["APlarge"] is None
+    assert plain["settings"]["score_threshold"] == 0.001
+
+
+@pytest.mark.shared_data
+def test_a_result_file_scores_as_pycocotools_recorded_it(shared_data: Path) -> None:
+    folder = shared_data / "eval_sample"
+    recorded = json.loads((folder / "pycocotools_reference.json").read_text())
+    result = evaluate_detections(folder / "detections.json", folder / "ground_truth.json")
+    for name, value in result.metrics.numbers.items():
+        assert value == pytest.approx(recorded[name], abs=1e-9), name
+
+
+def test_a_set_of_crowds_has_no_ap_and_a_note_says_why(learnt: tuple[Path, Path], tmp_path: Path) -> None:
+    content = json.loads((learnt[1] / "annotations" / "instances_val.json").read_text())
+    for annotation in content["annotations"]:
+        annotation["iscrowd"] = 1
+    for image in content["images"]:
+        image["file_name"] = str(learnt[1] / "images" / image["file_name"])
+    (tmp_path / "crowds.json").write_text(json.dumps(content))
+    result = evaluate(learnt[0] / "best.pt", tmp_path / "crowds.json", device="cpu")
+    assert math.isnan(result.metrics.numbers["AP"])
+    assert sum("no object to find" in note for note in result.notes) == 1
+
+
+def test_no_loading_process_outlives_an_evaluation(learnt: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kept alive by a reference to the loader, processes would outlive it if nothing ended them."""
+    from yolo_lite.evaluation import detector as module
+
+    loaders = []
+    build = module.build_loader
+    monkeypatch.setattr(
+        module, "build_loader", lambda *args, **options: loaders.append(build(*args, **options)) or loaders[-1]
+    )
+    evaluate(learnt[0] / "best.pt", learnt[1], device="cpu", settings=EvaluationSettings(workers=2))
+    assert loaders[0].processes == 2
+    assert not multiprocessing.active_children()

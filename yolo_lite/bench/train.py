@@ -1,0 +1,187 @@
+"""Measure training on real pictures: where the time of a step goes, what the loader gives, how much memory is used."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from yolo_lite.config.schema import Config
+from yolo_lite.data.discover import read_train_and_val
+from yolo_lite.data.pipeline.loader import BatchLoader, EpochSampler, build_loader
+from yolo_lite.data.sizes import check_pictures
+from yolo_lite.device import explain_out_of_memory, keep_freed_memory, now, pick_precision, place
+from yolo_lite.models.build import build_detector
+from yolo_lite.structures.batches import Batch
+from yolo_lite.structures.datasets import DetectionSet
+from yolo_lite.training import loop
+from yolo_lite.training.detection import DetectionTask, training_inputs
+
+WARM_UP = 5  # steps that are not counted
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """Median milliseconds of the parts of a training step.
+
+    Attributes:
+        precision: "fp32" or "bf16".
+        wait: for the loader, and for the copy to the device.
+        forward: network and loss.
+        backward: gradients and their norm.
+        update: optimiser and average of the weights.
+        images_per_second: over all steps, waiting included.
+        device_bytes: most memory of the device that tensors took; 0 on the CPU.
+    """
+
+    precision: str
+    wait: float
+    forward: float
+    backward: float
+    update: float
+    images_per_second: float
+    device_bytes: int
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What `bench train` prints.
+
+    Attributes:
+        parameters: of the network.
+        summary: of the pictures.
+        processes: that loaded.
+        fill_seconds: it took to decode the pictures that are kept in memory; 0 where none are.
+        loader_images_per_second: by its processes, while nothing else is done.
+        steps: one for each precision.
+        peak_bytes: most memory of this process, and of the largest that loads pictures (each counts what they share);
+            0 where the system does not tell.
+    """
+
+    parameters: int
+    summary: str
+    processes: int
+    fill_seconds: float
+    loader_images_per_second: float
+    steps: tuple[StepTimes, ...]
+    peak_bytes: tuple[int, int]
+
+
+def bench_train(
+    config: Config, data: str | Path, *, device: torch.device, steps: int, say: Callable[[str], None]
+) -> TrainReport:
+    """Measure so many steps of training from random weights, in fp32 and, where the machine chooses it, bf16.
+
+    Args:
+        config: every setting of the run.
+        data: as for training.
+        device: that computes.
+        steps: that are counted, after a warm-up; as many batches of the loader alone.
+        say: takes a line about the pictures in memory.
+
+    Raises:
+        InputError: where training with these arguments would.
+    """
+    keep_freed_memory()
+    pictures = read_train_and_val(data, seed=config.train.seed)[0]
+    check_pictures(pictures)
+    dataset = training_inputs(config, pictures, device=device)
+    started = time.perf_counter()
+    dataset.keep(config.train.cache, say)
+    filled = time.perf_counter() - started if dataset.kept else 0.0
+    sampler = EpochSampler(len(dataset), config.train.batch_size, shuffle=True, seed=config.train.seed)
+    loader = build_loader(dataset, sampler, workers=config.train.workers, device=device, say=say)
+    batches = _endless(loader, sampler)
+    alone = _loader_rate(batches, steps)
+    processes = loader.processes  # none, where there were too few handles for them
+    precisions = dict.fromkeys(["fp32", pick_precision("auto", device)])
+    with explain_out_of_memory("use a smaller --batch-size or --image-size"):
+        reports = tuple(
+            _time_steps(config, pictures, batches=batches, device=device, precision=name, steps=steps)
+            for name in precisions
+        )
+    parameters = sum(part.numel() for part in build_detector(config, len(pictures.class_names)).parameters())
+    del batches, loader  # which ends its processes, and only of those that have ended does the system tell the memory
+    return TrainReport(
+        parameters,
+        pictures.summary(),
+        processes=processes,
+        fill_seconds=filled,
+        loader_images_per_second=alone,
+        steps=reports,
+        peak_bytes=_peak_bytes(),
+    )
+
+
+class _TimedTask(DetectionTask):
+    """The task, taking the time whenever it has worked out a loss."""
+
+    def __init__(self, config: Config, pictures: DetectionSet, *, device: torch.device) -> None:
+        super().__init__(config, pictures, val=pictures, device=device)
+        self.times: list[float] = []
+
+    def loss(self, model: nn.Module, batch: Batch, *, progress: float) -> dict[str, Tensor]:
+        parts = super().loss(model, batch, progress=progress)
+        self.times.append(now(self.device))
+        return parts
+
+
+def _time_steps(
+    config: Config, pictures: DetectionSet, *, batches: Iterator[Any], device: torch.device, precision: str, steps: int
+) -> StepTimes:
+    """Take steps exactly as training does, with a clock after each part."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    model = place(build_detector(config, len(pictures.class_names), seed=config.train.seed).train(), device)
+    task = _TimedTask(config, pictures, device=device)
+    state = loop.new_state(model, config.train, steps=1000)
+    state.optimizer.register_step_pre_hook(lambda *_: task.times.append(now(device)))
+    rows, images, began = [], 0, 0.0
+    for step in range(WARM_UP + steps):
+        started = now(device)
+        began = started if step == WARM_UP else began
+        batch = loop.to_device(next(batches), device)
+        task.times = [now(device)]
+        loop.train_step(task, state, batch=batch, clip_norm=config.train.clip_norm, progress=0.5, precision=precision)
+        if step >= WARM_UP:
+            moments = [started, task.times[0], task.times[-2], task.times[-1], now(device)]
+            rows.append([1000 * (after - before) for before, after in itertools.pairwise(moments)])
+            images += len(batch.images)
+    rate = images / (now(device) - began)
+    used = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
+    wait, forward, backward, update = (statistics.median(column) for column in zip(*rows))
+    return StepTimes(
+        precision, wait, forward=forward, backward=backward, update=update, images_per_second=rate, device_bytes=used
+    )
+
+
+def _endless(loader: BatchLoader, sampler: EpochSampler) -> Iterator[Any]:
+    for sampler.epoch in itertools.count():
+        yield from loader
+
+
+def _loader_rate(batches: Iterator[Any], count: int) -> float:
+    """Return images a second that the loader gives to one who does nothing but wait."""
+    for _ in range(WARM_UP):
+        next(batches)
+    started = time.perf_counter()
+    images = sum(len(next(batches).images) for _ in range(count))
+    return images / (time.perf_counter() - started)
+
+
+def _peak_bytes() -> tuple[int, int]:
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return 0, 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    own, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return own * unit, children * unit

@@ -1,0 +1,169 @@
+"""Checkpoints: tensors and plain values in one file, written whole or not at all, loaded without running anything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from yolo_lite.checkpoints.contents import FORMAT, VERSION, check_fit, check_training, read_contents
+from yolo_lite.config.resolve import config_from_dict, config_to_dict
+from yolo_lite.config.schema import Config
+from yolo_lite.errors import InputError, reason
+from yolo_lite.files import flush, write_atomically
+from yolo_lite.models.blocks import fuse
+from yolo_lite.models.build import outline_detector
+from yolo_lite.models.classifiers.build import ClassifierNet, outline_classifier
+from yolo_lite.models.darknet.head import DarknetHead
+from yolo_lite.models.yolo import Yolo
+
+SCORE_THRESHOLD = 0.25  # of detections, where the weights don't say
+_ROOM = 2**20  # values beside the weights: of norms that are folded in afterwards
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a weights file says.
+
+    Attributes:
+        config: of the run that made it; detection and evaluation take input size and resizing from here.
+        class_names: by label.
+        category_ids: what each class was called in the annotations it was trained on.
+        weights: the network's state, float32 or float16.
+        about: the birth certificate: data, fingerprint, epochs, metrics, hardware, versions; plain values.
+        training: what `--resume` needs; empty in a file to ship.
+    """
+
+    config: Config
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    weights: Mapping[str, torch.Tensor]
+    about: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether it is one, not a detector."""
+        return self.config.classifier.model != "none"
+
+    @property
+    def score_threshold(self) -> float:
+        """The score above which detections are reported by default: that of the best F1 on validation, where known."""
+        return float(self.about.get("score_threshold", SCORE_THRESHOLD))
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write the file under a temporary name, then rename it: a reader finds the old one or the new one, never half."""
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "config": config_to_dict(checkpoint.config),
+        "class_names": list(checkpoint.class_names),
+        "category_ids": list(checkpoint.category_ids),
+        "weights": dict(checkpoint.weights),
+        "about": dict(checkpoint.about),
+        "training": dict(checkpoint.training),
+    }
+
+    def write(part: Path) -> None:
+        torch.save(content, part)
+        flush(part)  # or a power failure could leave the new name with nothing behind it
+
+    write_atomically(path, write)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a file that save_checkpoint wrote; only tensors and plain values are ever loaded (weights_only=True).
+
+    Raises:
+        InputError: where it is missing, damaged or something else; nothing is built then.
+    """
+    content = read_contents(path)
+    config = config_from_dict(content["config"], str(path))
+    names, ids = tuple(content["class_names"]), tuple(content["category_ids"])
+    checkpoint = Checkpoint(
+        config,
+        names,
+        category_ids=ids,
+        weights=content["weights"],
+        about=content["about"],
+        training=content["training"],
+    )
+    network = _outline(checkpoint, path)
+    check_fit(checkpoint.weights, network, what="weights", source=path)
+    if checkpoint.training:
+        check_training(checkpoint.training, network, path=path)
+    return checkpoint
+
+
+def build_from_checkpoint(checkpoint: Checkpoint, source: Path) -> Yolo:
+    """Build the network with its weights, in evaluation mode and fused: to look with, not to train further.
+
+    Raises:
+        InputError: where weights and configuration do not fit each other.
+    """
+    if checkpoint.is_classifier:
+        raise InputError(
+            f"{source} is a classifier ({checkpoint.config.name}), which finds no boxes; use it with classify"
+        )
+    model = _outline(checkpoint, source)
+    assert isinstance(model, Yolo)
+    _fill(model, checkpoint, source)
+    fuse(model.eval())
+    return model
+
+
+def build_classifier_from_checkpoint(checkpoint: Checkpoint, source: Path) -> ClassifierNet:
+    """Build a classifier in the same way; raises as build_from_checkpoint does."""
+    if not checkpoint.is_classifier:
+        raise InputError(
+            f"{source} is a detector ({checkpoint.config.name}), not a classifier; use it with detect and eval"
+        )
+    model = _outline(checkpoint, source)
+    assert isinstance(model, ClassifierNet)
+    _fill(model, checkpoint, source)
+    fuse(model.eval())
+    return model
+
+
+def network(checkpoint: Checkpoint, source: Path) -> nn.Module:
+    """Build a detector or classifier with its weights as they were trained, not fused, to look into."""
+    model = _outline(checkpoint, source)
+    _fill(model, checkpoint, source)
+    return model.eval()
+
+
+def _outline(checkpoint: Checkpoint, source: Path) -> nn.Module:
+    """Build the network that the file describes, without values, and no larger than its weights."""
+    config, classes = checkpoint.config, len(checkpoint.class_names)
+    held = sum(value.numel() for value in checkpoint.weights.values())
+    pixels = config.input.channels * math.prod(config.input.image_size)
+    build = outline_classifier if checkpoint.is_classifier else outline_detector
+    try:
+        model = build(config, classes, values=_ROOM + 2 * held + pixels)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
+    except (RuntimeError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+        raise InputError(f"{source}: the network that the file describes cannot be built ({reason(error)})") from error
+    if isinstance(model, Yolo) and isinstance(model.head, DarknetHead) and model.head.classes != classes:
+        raise InputError(f"{source}: its network has {model.head.classes} classes, but {classes} are named")
+    return model
+
+
+def _fill(model: nn.Module, checkpoint: Checkpoint, source: Path) -> None:
+    try:
+        model.load_state_dict({name: value.float() for name, value in checkpoint.weights.items()}, strict=True)
+    except (RuntimeError, AttributeError) as error:
+        raise InputError(f"{source}: the weights do not fit the network that the file describes") from error
+
+
+def half(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the weights to ship, on the CPU: kernels as float16; biases, norms, mean and deviation, which are few, as they are."""
+    kernels = {name for name, value in weights.items() if value.is_floating_point() and value.ndim > 1}
+    kernels -= {"mean", "std"}
+    return {name: value.cpu().half() if name in kernels else value.cpu() for name, value in weights.items()}

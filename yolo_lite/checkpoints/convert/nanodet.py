@@ -1,0 +1,150 @@
+"""Turn other projects' weights into checkpoints of ours."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from yolo_lite.checkpoints.checkpoint import Checkpoint, half, save_checkpoint
+from yolo_lite.checkpoints.convert.ncnn import Convolution, read_convolutions
+from yolo_lite.config.resolve import read_config
+from yolo_lite.config.schema import Config, check_image_size
+from yolo_lite.errors import InputError
+from yolo_lite.files import check_can_create, make_folder
+from yolo_lite.models.blocks import ConvBlock
+from yolo_lite.models.build import build_detector
+from yolo_lite.models.yolo import Yolo
+from yolo_lite.shipped import find_config
+from yolo_lite.version import VERSION
+
+COCO_CLASSES = (
+    "person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, stop sign, "
+    "parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, backpack, umbrella, "
+    "handbag, tie, suitcase, frisbee, skis, snowboard, sports ball, kite, baseball bat, baseball glove, skateboard, "
+    "surfboard, tennis racket, bottle, wine glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, orange, "
+    "broccoli, carrot, hot dog, pizza, donut, cake, chair, couch, potted plant, bed, dining table, toilet, tv, laptop, "
+    "mouse, remote, keyboard, cell phone, microwave, oven, toaster, sink, refrigerator, book, clock, vase, scissors, "
+    "teddy bear, hair drier, toothbrush"
+)
+_MISSING_IDS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}  # of 1..90, which COCO 2017 does not use
+
+
+def convert_nanodet(
+    param: Path, weights: Path, *, out: Path, image_size: int = 416, resize: str = "letterbox"
+) -> Checkpoint:
+    """Write NanoDet-Plus-m, as ncnn's two files hold it, as a checkpoint of yolo_lite-shuffle.
+
+    Args:
+        param: the .param file; weights: the .bin file; out: the checkpoint to write, in half precision.
+        image_size: the side that the weights are for.
+        resize: how pictures are brought to that size: letterbox or stretch.
+
+    Raises:
+        InputError: where a file is missing, damaged or of another network, naming layer and byte; where `out` is there
+            already, or image_size is no multiple of 32.
+    """
+    if out.exists():
+        raise InputError(f"{out} already exists; choose another file for the checkpoint")
+    check_can_create(out.parent)
+    check_image_size((image_size, image_size))
+    base = read_config(find_config("shuffle"))
+    config = dataclasses.replace(
+        base,
+        model=dataclasses.replace(base.model, norm="none"),
+        input=dataclasses.replace(base.input, image_size=(image_size, image_size), resize=resize),
+    )
+    convolutions = read_convolutions(param, weights)
+    model = load_nanodet(config, convolutions, source=param)
+    names = tuple(COCO_CLASSES.split(", "))
+    ids = tuple(number for number in range(1, 91) if number not in _MISSING_IDS)
+    about = {
+        "source": "NanoDet-Plus-m, https://github.com/RangiLyu/nanodet, trained on COCO 2017 train",
+        "licence": "Apache-2.0",
+        "param_sha256": hashlib.sha256(param.read_bytes()).hexdigest(),
+        "bin_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "changed": "layers renamed, class and distance outputs split, colour channels reordered from BGR to RGB",
+        "yolo_lite": VERSION,
+    }
+    checkpoint = Checkpoint(config, names, category_ids=ids, weights=half(model.state_dict()), about=about)
+    make_folder(out.parent)
+    save_checkpoint(out, checkpoint)
+    return checkpoint
+
+
+def load_nanodet(config: Config, convolutions: list[Convolution], *, source: Path) -> Yolo:
+    """Build the network and fill it from convolutions in NanoDet-Plus' order, in which batch norms are folded.
+
+    Raises:
+        InputError: for the first layer that does not fit.
+    """
+    model = build_detector(config, len(COCO_CLASSES.split(", "))).eval()
+    targets = list(_in_nanodet_order(model))
+    if len(convolutions) != len(targets):
+        raise InputError(
+            f"{source} is not NanoDet-Plus-m: it has {len(convolutions)} convolutions, expected {len(targets)}"
+        )
+    for number, (target, theirs) in enumerate(zip(targets, convolutions)):
+        layers = list(target) if isinstance(target, ConvBlock) else target
+        ours = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
+        first = ours[0]
+        weight, bias = torch.from_numpy(theirs.weight), torch.from_numpy(theirs.bias)
+        slope = layers[-1].negative_slope if isinstance(layers[-1], nn.LeakyReLU) else None
+        mine = (first.stride[0], first.padding[0], first.groups, slope)
+        wanted = [sum(layer.out_channels for layer in ours), *first.weight.shape[1:]]
+        found = (theirs.stride, theirs.padding, theirs.groups, theirs.slope)
+        if mine != found or wanted != list(weight.shape):
+            raise InputError(
+                f"{source} is not NanoDet-Plus-m: layer {theirs.name} has weights {list(weight.shape)} and stride, "
+                f"padding, groups, slope {found}; expected {wanted} and {mine}"
+            )
+        if number == 0:
+            weight = weight.flip(1)  # BGR to RGB
+        with torch.no_grad():
+            start = 0
+            for layer in ours:
+                end = start + layer.out_channels
+                layer.weight.copy_(weight[start:end])
+                assert layer.bias is not None
+                layer.bias.copy_(bias[start:end])
+                start = end
+    return model
+
+
+def _in_nanodet_order(model: Yolo) -> Iterator[ConvBlock | list[nn.Module]]:
+    """Yield our blocks in the order in which NanoDet-Plus' file runs them; the last ones of the head as two layers."""
+    backbone, neck, head = model.backbone, model.neck, model.head
+    yield backbone.stem  # type: ignore[misc]
+    for stage in backbone.stages:  # type: ignore[union-attr]
+        first, *others = stage
+        yield from (first.side[0], first.main[0], first.main[1], first.side[1], first.main[2])
+        for unit in others:
+            yield from unit.main
+
+    def ghost(block: nn.Module) -> Iterator[ConvBlock]:
+        for module in (block.first, block.second):
+            yield module.primary  # type: ignore[union-attr, misc]
+            yield module.cheap  # type: ignore[union-attr, misc]
+        yield from block.shortcut  # type: ignore[misc]
+
+    *finer, coarsest = neck.lateral  # type: ignore[misc]
+    yield coarsest
+    for lateral, merge in zip(finer[::-1], neck.down_path):  # type: ignore[arg-type]
+        yield lateral
+        yield from ghost(merge)
+    for shrink, merge in zip(neck.shrink, neck.up_path):  # type: ignore[arg-type]
+        yield from shrink
+        yield from ghost(merge)
+    yield from neck.extra_in  # type: ignore[misc]
+    yield from neck.extra_out  # type: ignore[misc]
+    levels = list(zip(head.branches, head.classes, head.sides))  # type: ignore[arg-type]
+    for branch, _, _ in levels[:-1]:
+        yield from branch[0]
+    yield from levels[-1][0][0]
+    for branch, classes, sides in levels[::-1]:
+        yield from branch[1]
+        yield [classes, sides]

@@ -1,0 +1,228 @@
+"""Begin with another training's weights: what is copied, and where a class that they do not know starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from yolo_lite.checkpoints.checkpoint import Checkpoint
+from yolo_lite.config.schema import InputConfig
+from yolo_lite.data.pipeline.detection import DetectionDataset
+from yolo_lite.data.pipeline.loader import collate_boxes
+from yolo_lite.errors import InputError, counted, some
+from yolo_lite.models.build import build_detector
+from yolo_lite.models.classifiers.build import ClassifierNet
+from yolo_lite.models.yolo import Yolo
+from yolo_lite.ops import box_iou
+from yolo_lite.structures.datasets import DetectionSet, ImageRecord
+
+
+class Start(NamedTuple):
+    """What a network took from a checkpoint.
+
+    Attributes:
+        summary: a line that says it.
+        fresh: by name of a weight, int64 positions of the rows that belong to new classes or layers, which the
+            checkpoint knows nothing of.
+        known: how many of the network's classes the checkpoint knows.
+    """
+
+    summary: str
+    fresh: dict[str, Tensor]
+    known: int
+
+
+PICTURES = 64  # looked at for each new class, at most
+MIN_IOU = 0.5  # with which a prediction counts as one of a box
+MIN_SCORE = (
+    0.001  # below it the known classes have nothing to say about a new one; even a faint likeness beats random weights
+)
+
+
+def transfer(
+    model: Yolo, class_names: Sequence[str], *, checkpoint: Checkpoint, likeness: Mapping[str, str] | None = None
+) -> Start:
+    """Copy weights into a network of the same configuration; class rows are matched by name.
+
+    Args:
+        model: receives them.
+        class_names: of the model.
+        checkpoint: gives them.
+        likeness: from which known class a new one starts; any other new one keeps its random weights.
+
+    Returns:
+        What was taken: which classes were kept and which are new, and from which these start.
+    """
+    mine = model.state_dict()
+    layers = {id(tensor) for layer in model.head.class_layers() for tensor in (layer.weight, layer.bias)}  # type: ignore[operator]
+    by_class = {name for name, tensor in model.named_parameters() if id(tensor) in layers}
+    kept = [name for name in class_names if name in checkpoint.class_names]
+    sources = {name: name for name in kept} | dict(likeness or {})
+    fresh = {}
+    for name, tensor in mine.items():
+        theirs = checkpoint.weights[name].to(tensor.dtype)
+        if name not in by_class:
+            tensor.copy_(theirs)
+            continue
+        mine_by_class = tensor.view(len(class_names), -1, *tensor.shape[1:])  # of a dense layer a class has many rows
+        theirs_by_class = theirs.view(len(checkpoint.class_names), -1, *theirs.shape[1:])
+        for class_name, source in sources.items():
+            mine_by_class[class_names.index(class_name)] = theirs_by_class[checkpoint.class_names.index(source)]
+        is_new = torch.tensor([class_name not in kept for class_name in class_names])
+        fresh[name] = is_new.repeat_interleave(mine_by_class.shape[1]).nonzero().flatten()
+    new = [f"{name} (from {sources[name]})" if name in sources else name for name in class_names if name not in kept]
+    return Start(_kept_and_new(kept, new), fresh, len(kept))
+
+
+def transfer_backbone(model: nn.Module, checkpoint: Checkpoint) -> Start:
+    """Copy the backbone from a detector to a classifier or back, or between classifiers.
+
+    Raises:
+        InputError: where the backbone does not fit.
+    """
+    mine = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("backbone.")}
+    for name, tensor in mine.items():
+        if name not in checkpoint.weights or checkpoint.weights[name].shape != tensor.shape:
+            raise InputError(f"the backbone of these weights ({checkpoint.config.name}) does not fit: {name} differs")
+        tensor.copy_(checkpoint.weights[name].to(tensor.dtype))
+    fresh = {
+        name: torch.arange(len(value)) for name, value in model.state_dict().items() if name not in mine and value.ndim
+    }
+    values = counted(sum(tensor.numel() for tensor in mine.values()), "value")
+    return Start(f"took its backbone, {values}", fresh, 0)
+
+
+def transfer_classes(model: ClassifierNet, class_names: Sequence[str], *, checkpoint: Checkpoint) -> Start:
+    """Copy a classifier's last layer class by class, matched by name."""
+    before = tuple(checkpoint.class_names)
+    single = "binary" in (model.loss, checkpoint.config.classifier.loss)  # one output for two classes, or none
+    fits = model.loss == checkpoint.config.classifier.loss and set(class_names) == set(before)
+    kept = [name for name in class_names if name in before] if fits or not single else []
+    theirs = {name: value for name, value in checkpoint.weights.items() if name.startswith("head.")}
+    fresh = {}
+    for name, tensor in model.state_dict().items():
+        if not name.startswith("head.") or not tensor.ndim:
+            continue
+        is_new = torch.ones(len(tensor), dtype=torch.bool)
+        if single:
+            if fits and name in theirs:
+                sign = 1 if tuple(class_names) == before else -1  # of the other class as the second
+                tensor.copy_(sign * theirs[name].to(tensor.dtype))
+                is_new[:] = False
+        elif name in theirs and len(tensor) == len(class_names) and len(theirs[name]) == len(checkpoint.class_names):
+            for one in kept:
+                row = theirs[name][checkpoint.class_names.index(one)]
+                if row.shape == tensor.shape[1:]:
+                    tensor[class_names.index(one)] = row.to(tensor.dtype)
+                    is_new[class_names.index(one)] = False
+        elif name in theirs and tuple(class_names) == before and tensor.shape == theirs[name].shape:
+            tensor.copy_(theirs[name].to(tensor.dtype))
+            is_new[:] = False
+        fresh[name] = is_new.nonzero().flatten()
+    new = [name for name in class_names if name not in kept]
+    return Start(_kept_and_new([some(kept)] if kept else [], [some(new)] if new else []), fresh, len(kept))
+
+
+def _kept_and_new(kept: Sequence[str], new: Sequence[str]) -> str:
+    return "; ".join([f"{word} {', '.join(names)}" for word, names in (("kept", kept), ("new:", new)) if names])
+
+
+def most_alike(
+    checkpoint: Checkpoint,
+    data: DetectionSet,
+    *,
+    settings: InputConfig,
+    on_image: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, str]:
+    """Find for each class that the weights do not know the known one that they take its objects for.
+
+    Over the boxes of up to PICTURES images of a new class, the highest score of each known class among the predictions
+    that overlap the box with IoU of at least MIN_IOU is averaged. Pairs are then taken in the order of that average, each
+    class at most once: two classes with the same start would both be reported for every object of either. For the
+    same reason a known class that is itself among the classes of the data is not taken.
+
+    Args:
+        checkpoint: whose classes are known.
+        data: whose classes may be new.
+        settings: of the input.
+        on_image: called with how many images are looked at, of how many.
+
+    Returns:
+        {new class: known class}, without those for which no known class that is left reaches MIN_SCORE.
+    """
+    new = [label for label, name in enumerate(data.class_names) if name not in checkpoint.class_names]
+    chosen = _images_of(data, new)
+    if not chosen:
+        return {}
+    model = build_detector(checkpoint.config, len(checkpoint.class_names)).eval()
+    model.load_state_dict({name: value.float() for name, value in checkpoint.weights.items()})
+    averages = _average_scores(model, chosen, labels=new, settings=settings, on_image=on_image)
+    free = torch.tensor([name not in data.class_names for name in checkpoint.class_names])
+    pairs = one_to_one(averages * free, MIN_SCORE)
+    return {data.class_names[new[row]]: checkpoint.class_names[column] for row, column in sorted(pairs.items())}
+
+
+def one_to_one(scores: Tensor, least: float) -> dict[int, int]:
+    """Pair rows with columns, the highest score first (ties: the first row, then the first column), each at most once.
+
+    Args:
+        scores: [N, C].
+        least: a lower score makes no pair.
+
+    Returns:
+        {row: column}, at most min(N, C) pairs.
+
+    Example:
+        >>> one_to_one(torch.tensor([[0.9, 0.2], [0.8, 0.1]]), 0.05)
+        {0: 0, 1: 1}
+    """
+    pairs: dict[int, int] = {}
+    for place in scores.flatten().sort(descending=True, stable=True).indices.tolist():
+        row, column = divmod(place, scores.shape[1])
+        if scores[row, column] < least:
+            break
+        if row not in pairs and column not in pairs.values():
+            pairs[row] = column
+    return pairs
+
+
+def _images_of(data: DetectionSet, labels: Sequence[int]) -> list[ImageRecord]:
+    """Return the records that are among the first PICTURES with an object of one of these classes."""
+    left = dict.fromkeys(labels, PICTURES)
+    chosen = []
+    for record in data.records:
+        shown = {label for label in record.labels[~record.crowd].tolist() if left.get(label)}
+        for label in shown:
+            left[label] -= 1
+        if shown:
+            chosen.append(record)
+    return chosen
+
+
+@torch.inference_mode()
+def _average_scores(
+    model: Yolo,
+    records: Sequence[ImageRecord],
+    *,
+    labels: Sequence[int],
+    settings: InputConfig,
+    on_image: Callable[[int, int], None],
+) -> Tensor:
+    """Return the average score of each known class on the boxes of each new one: [N, C]; 0 for a class without boxes."""
+    dataset = DetectionDataset(records, settings.image_size, resize=settings.resize, max_16bit=settings.max_16bit)
+    scores: list[list[Tensor]] = [[] for _ in labels]
+    for index in range(len(records)):
+        on_image(index, len(records))
+        batch = collate_boxes([dataset[(0, index)]])
+        raw = model(batch.images)
+        boxes = model.decode(raw, torch.arange(len(raw.points)).unsqueeze(0))[0]
+        known = raw.class_logits[0].sigmoid()
+        for row, label in enumerate(labels):
+            near = box_iou(batch.boxes[0][batch.labels[0] == label], boxes) >= MIN_IOU  # [N, A]
+            scores[row] += [known[one].amax(0) if one.any() else known.new_zeros(known.shape[1]) for one in near]
+    on_image(len(records), len(records))
+    nothing = torch.zeros(1, len(known[0]))
+    return torch.stack([torch.stack(one).mean(0) if one else nothing[0] for one in scores])

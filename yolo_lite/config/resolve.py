@@ -1,0 +1,163 @@
+"""Bring layers of plain values together, and build a configuration from them."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import os
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from yolo_lite.config.read import parse_setting, read_yaml
+from yolo_lite.config.schema import MOST_ENTRIES, NO_AUGMENTATION, Config, check_image_size
+from yolo_lite.errors import InputError, short
+
+_MOST_TEXT, _MOST_CFG = 4096, 2**20  # characters: of a setting, and of a whole .cfg file of Darknet
+
+
+def read_config(path: Path | None) -> Config:
+    """Read a YAML file over the defaults; None gives these.
+
+    Raises:
+        InputError: for a file that is missing or not YAML, a key that does not exist (the nearest one is named) or a
+            value of the wrong type or range.
+    """
+    return Config() if path is None else config_from_dict(read_yaml(path), str(path))
+
+
+def override_config(config: Config, settings: Mapping[str, object] | Iterable[str]) -> Config:
+    """Return the configuration with other values: {"train.lr": 0.002}, or texts such as "train.lr=0.002".
+
+    Raises:
+        InputError: as read_config does.
+    """
+    pairs = settings.items() if isinstance(settings, Mapping) else [parse_setting(text) for text in settings]
+    values = config_to_dict(config)
+    for key, value in pairs:
+        *sections, last = key.split(".")
+        target = values
+        for section in sections:
+            target = target.setdefault(section, {})
+            if not isinstance(target, dict):
+                raise InputError(f"--set {key}: {section!r} is a single value, not a section")
+        target[last] = value
+    return config_from_dict(values, "--set")
+
+
+def config_from_dict(values: Mapping[str, Any], source: str) -> Config:
+    """Build a configuration from nested plain values; what is absent takes its default.
+
+    Raises:
+        InputError: naming `source` and the key, for an unknown key or a value of the wrong type or range.
+    """
+    values = dict(values)
+    if values.get("augment") in ("none", None) and "augment" in values:
+        values["augment"] = NO_AUGMENTATION
+    config = _build(Config, values, prefix="", source=source)
+    assert isinstance(config, Config)
+    if config.classifier.model == "none":
+        check_image_size(config.input.image_size)
+        if config.input.channels != 3:
+            raise InputError(f"{source}: 'input.channels' of a detector must be 3, got {config.input.channels}")
+    if config.input.channels == 2:
+        raise InputError(f"{source}: 'input.channels' must be 1 or 3, got 2")
+    if config.input.resize not in ("letterbox", "stretch"):
+        raise InputError(f"{source}: 'input.resize' must be letterbox or stretch, got {config.input.resize!r}")
+    low, high = config.augment.scale
+    if low > high:
+        raise InputError(f"{source}: 'augment.scale' must be lowest and highest factor, got {low:g} and {high:g}")
+    return config
+
+
+def config_to_dict(config: Config) -> dict[str, Any]:
+    """Return nested dictionaries of plain values that config_from_dict turns back into the same configuration."""
+    return _plain(dataclasses.asdict(config))  # type: ignore[no-any-return]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _build(cls: type, values: Any, *, prefix: str, source: str) -> Any:
+    if not isinstance(values, Mapping):
+        raise InputError(
+            f"{source}: {prefix.rstrip('.') or 'the file'!r} must be a section of keys, got {short(values)}"
+        )
+    fields = {item.name: item for item in dataclasses.fields(cls)}
+    types = typing.get_type_hints(cls)
+    arguments = {}
+    for key, value in values.items():
+        if key not in fields:
+            name = key if isinstance(key, str) and len(key) <= 80 else short(key)
+            raise InputError(f"{source}: unknown key '{prefix}{name}'{_suggestion(name, prefix)}")
+        if dataclasses.is_dataclass(types[key]):
+            arguments[key] = _build(typing.cast(type, types[key]), value, prefix=f"{prefix}{key}.", source=source)
+        else:
+            arguments[key] = _convert(value, types[key], key=f"{prefix}{key}", source=source)
+            _check_range(arguments[key], fields[key], key=f"{prefix}{key}", source=source)
+    return cls(**arguments)
+
+
+def _suggestion(key: str, prefix: str) -> str:
+    names = [f"{item.name}" for item in dataclasses.fields(Config)]
+    for section in dataclasses.fields(Config):
+        if dataclasses.is_dataclass(section.default_factory):
+            names += [f"{section.name}.{item.name}" for item in dataclasses.fields(section.default_factory)]
+    near = difflib.get_close_matches(f"{prefix}{key}", names, n=1, cutoff=0.6)
+    near = near or [name for name in names if name.split(".")[-1] == key][:1]
+    siblings = [name for name in names if name.rpartition(".")[0] == prefix.rstrip(".")]
+    return f"; did you mean '{near[0]}'?" if near else f"; it knows {', '.join(siblings)}"
+
+
+def _convert(value: Any, expected: Any, *, key: str, source: str) -> Any:
+    origin, inner = typing.get_origin(expected), typing.get_args(expected)
+    if hasattr(value, "tolist"):  # a number or an array of NumPy's or torch's
+        value = value.tolist()
+    if expected is str and isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if origin is tuple:
+        if key.endswith(".image_size") and isinstance(value, int):
+            value = (value, value)
+        if not isinstance(value, list | tuple) or (inner[-1] is not ... and len(value) != len(inner)):
+            count = "several" if inner[-1] is ... else str(len(inner))
+            raise InputError(f"{source}: '{key}' must be a list of {count} {inner[0].__name__}s, got {short(value)}")
+        if len(value) > MOST_ENTRIES:
+            raise InputError(f"{source}: '{key}' has {len(value):,} entries, more than {MOST_ENTRIES:,}")
+        return tuple(_convert(item, inner[0], key=key, source=source) for item in value)
+    if expected is float and isinstance(value, int | float | str) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML reads 1e-3 as text
+        except (ValueError, OverflowError):
+            pass
+    if expected is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if expected is str and value is None:
+        return "none"
+    if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
+        raise InputError(f"{source}: '{key}' must be {expected.__name__}, got {short(value)}")
+    most = _MOST_CFG if key == "model.darknet" else _MOST_TEXT
+    if isinstance(value, str) and len(value) > most:
+        raise InputError(f"{source}: '{key}' has {len(value):,} characters, more than {most:,}")
+    return value
+
+
+def _check_range(value: Any, item: dataclasses.Field[Any], *, key: str, source: str) -> None:
+    low, high = item.metadata.get("minimum", -math.inf), item.metadata.get("maximum", math.inf)
+    for number in value if isinstance(value, tuple) else (value,):
+        if not isinstance(number, int | float):
+            continue
+        if not low <= number <= high:
+            large = high > MOST_ENTRIES  # a limit that only a mistake goes beyond
+            bounds = f"at least {low:g}" if large and number < low else f"from {low:g} to {high:,}"
+            bounds = f"at least {low:g}" if high == math.inf else bounds
+            bounds = "a number" if low == -math.inf else bounds
+            raise InputError(f"{source}: '{key}' must be {bounds}, got {short(number)}")
+        if math.isinf(number):
+            raise InputError(f"{source}: '{key}' must be finite, got {number}")

@@ -1,0 +1,268 @@
+"""Find what is wrong with a detection set: every fault with its file, picture and annotation, not the first alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from yolo_lite.data.care.boxes import box_faults, unit_faults
+from yolo_lite.data.care.convert import Progress
+from yolo_lite.data.discover import MissingError, find_splits, only_crowd, shown_classes
+from yolo_lite.data.faults import Fault, Findings, collecting
+from yolo_lite.data.names import is_file, likely_image
+from yolo_lite.data.repeats import repeats, same_objects
+from yolo_lite.errors import InputError, counted, some
+from yolo_lite.media.images import largest_16bit_value, read_image
+from yolo_lite.structures.datasets import DetectionSet, ImageRecord
+
+IN_BOTH = "also in "  # how the kind of a fault begins where another split has the picture too
+_ALIKE = 3  # so many faults of a kind, and more than half of what could have it, are one sentence
+
+
+def check_data(data: str | Path, on_progress: Progress | None = None) -> list[Fault]:
+    """Look at every split of a data set, whatever its layout.
+
+    Every line, object and annotation is looked at by itself, then every box of what could be read. Every picture is
+    decoded and its size compared; pictures that are in two splits are found by the bytes of their files.
+
+    Args:
+        data: a folder, a YAML file or a COCO JSON file.
+        on_progress: called before each picture, and counts anew for each split.
+
+    Raises:
+        InputError: where nothing is recognised.
+    """
+    with collecting() as general:
+        try:
+            splits = find_splits(Path(data))
+        except InputError as error:
+            if not Path(data).exists() or "is no data set" in str(error):
+                raise
+            general[str(error)] = True
+            splits = {}
+    faults: list[Fault] = []
+    sets: dict[str, DetectionSet] = {}
+    contents: dict[str, _Seen] = {}
+    partly_read: set[str] = set()
+    for split, read in splits.items():
+        with collecting() as findings:
+            try:
+                sets[split] = read()
+            except InputError as error:
+                findings[str(error)] = split != "test" or not isinstance(error, MissingError)  # not needed to train
+        for text in findings:
+            general.pop(text, None)
+        if any(findings.values()):
+            partly_read.add(split)
+        boxes = sum(len(record.boxes) for record in sets[split].records) if split in sets else 0
+        faults += _read_faults(split, findings, boxes)
+        if split in sets:
+            sizes: dict[Path, tuple[int, int]] = {}
+            of_pictures = list(
+                _check_pictures(split, sets[split], contents=contents, sizes=sizes, on_progress=on_progress)
+            )
+            faults += [*_check_set(split, _with_room(sets[split], sizes)), *of_pictures]
+    faults += _check_classes({split: data for split, data in sets.items() if split not in partly_read})
+    firsts = {
+        (fault.where, fault.what): fault for fault in reversed(faults)
+    }  # what two splits share is said of the first
+    return [*_read_faults("all", general, 0), *(one for one in faults if firsts[one.where, one.what] is one)]
+
+
+def summarise(faults: Sequence[Fault]) -> list[list[Fault]]:
+    """Sort faults into groups of one split and kind, harmful ones first; see `sentence` for what to say of one."""
+    groups: dict[tuple[str, bool, str], list[Fault]] = {}
+    for fault in faults:
+        groups.setdefault((fault.split, fault.harms, fault.kind or fault.what), []).append(fault)
+    splits = list(dict.fromkeys(fault.split for fault in faults))
+    return sorted(groups.values(), key=lambda group: (splits.index(group[0].split), not group[0].harms))
+
+
+def sentence(group: Sequence[Fault]) -> str | None:
+    """Say in one line what most of a split has in common; None where a group is not that large."""
+    first, count = group[0], len(group)
+    if count < _ALIKE or 2 * count <= first.of:
+        return None
+    share = f"all {count:,}" if count == first.of else f"{count:,} of {first.of:,}"
+    if first.kind.startswith(IN_BOTH):
+        return f"{share} pictures of {first.split} are also in {first.kind.removeprefix(IN_BOTH)}; the first: {first}"
+    return f"{share} have this fault; the first: {first}"
+
+
+_PLACE = re.compile(r"(.*?: (?:annotation|line|object|image) (?:\(without id\)|[^\s:]+)):? (.*)", re.DOTALL)
+_NUMBERS = re.compile(r"'[^']*'|\"[^\"]*\"|\S*/\S*|-?\d[\d.,]*(?:e[-+]?\d+)?")
+
+
+def _read_faults(split: str, findings: Findings, boxes: int) -> list[Fault]:
+    """Return what reading found; faults that differ in nothing but numbers and names are of one kind."""
+    faults = []
+    for text, harms in findings.items():
+        placed = _PLACE.fullmatch(text)
+        where, what = placed.groups() if placed else text.partition(": ")[::2]
+        if not what:  # a message that begins with the file's name
+            where, what = "", text
+        kind = _NUMBERS.sub("#", what.split(", got ")[0])
+        faults.append(Fault(split, where, what=what, harms=harms, kind=kind))
+    counts = Counter((fault.kind, fault.harms) for fault in faults)
+    return [fault._replace(of=boxes + counts[fault.kind, fault.harms]) for fault in faults]
+
+
+def _check_set(split: str, data: DetectionSet) -> Iterator[Fault]:
+    """Look at the boxes of a split, and at what it lists twice."""
+    for note in data.notes:
+        yield Fault(split, data.source, what=note.removeprefix(f"{data.source}: "), harms=False)
+    wrong_units = list(unit_faults(data))
+    for where, what in wrong_units:
+        yield Fault(split, where, what=what, harms=True)
+    blamed = tuple("" if where == data.source else f"{where}: " for where, _ in wrong_units)
+    for fault in box_faults(split, data):
+        if fault.kind == "twice" or not fault.where.startswith(blamed):  # the others follow from the unit
+            yield fault
+    yield from _same_ids(split, data)
+    for group in repeats(data):
+        first, *others = (data.records[i] for i in group)
+        told = f"is listed {len(group)} times"
+        if all(same_objects(first, other) for other in others):
+            yield Fault(split, str(first.path), what=told, harms=False, kind=told, of=len(data.records))
+        else:
+            ids = "" if first.labels_file is None else f" ({some(_sources([first, *others]))})"
+            told += f" with different boxes{ids}: each time those of the other entries are missing"
+            yield Fault(split, str(first.path), what=told, harms=True, kind="listed in parts", of=len(data.records))
+
+
+def _sources(records: Sequence[ImageRecord]) -> list[str]:
+    """Say where the entries of one image are: by file, or by the image's id in one file."""
+    files = list(dict.fromkeys(str(record.labels_file) for record in records))
+    return files if len(files) > 1 else [f"image {record.image_id}" for record in records]
+
+
+def _same_ids(split: str, data: DetectionSet) -> Iterator[Fault]:
+    seen: set[tuple[Path, int]] = set()
+    for record in data.records:
+        file = record.labels_file
+        if file is None or file.suffix.lower() != ".json":
+            continue
+        for number in record.numbers.tolist():
+            if number >= 0 and (file, number) in seen:
+                yield Fault(
+                    split, f"{file}: annotations", what=f"two have the id {number}", harms=True, kind="ids", of=0
+                )
+            seen.add((file, number))
+
+
+class _Seen(NamedTuple):
+    """Where the bytes of a picture were met first."""
+
+    split: str
+    record: ImageRecord
+
+
+def _check_pictures(
+    split: str,
+    data: DetectionSet,
+    *,
+    contents: dict[str, _Seen],
+    sizes: dict[Path, tuple[int, int]],
+    on_progress: Progress | None,
+) -> Iterator[Fault]:
+    """Decode every picture, and note its size."""
+    total = len(data.records)
+    met: set[Path] = set()
+    deep: list[tuple[Path, int]] = []
+    missing = next((record.path for record in data.records if not is_file(record.path)), None)
+    for number, record in enumerate(data.records):
+        if on_progress:
+            on_progress(number, total)
+        if record.path in met:
+            continue
+        met.add(record.path)
+        try:
+            height, width = read_image(record.path).shape[:2]
+            largest = largest_16bit_value(record.path)
+        except InputError as error:
+            kind = str(error).replace(str(record.path), "")
+            hint = likely_image(missing) if record.path == missing else ""
+            yield Fault(split, "", what=f"{error}{hint}", harms=True, kind=kind, of=total)
+            continue
+        if largest is not None:
+            deep.append((record.path, largest))
+        hw = sizes[record.path] = (height, width)
+        if hw != record.hw:
+            told = f"is {hw[1]} x {hw[0]}, its annotations are for {record.hw[1]} x {record.hw[0]}"
+            turned = "; width and height are swapped: does EXIF turn it?" if hw == record.hw[::-1] else ""
+            yield Fault(split, str(record.path), what=told + turned, harms=True, kind=f"size {turned}", of=total)
+        digest = hashlib.sha256(record.path.read_bytes()).hexdigest()
+        first = contents.setdefault(digest, _Seen(split, record))
+        if first.record is not record:
+            yield _same_picture(split, record, first=first, total=total)
+    yield from _dark(split, deep)
+
+
+def _with_room(data: DetectionSet, sizes: Mapping[Path, tuple[int, int]]) -> DetectionSet:
+    """Give pictures whose written size is wrong the larger sides of both, so that their boxes are not blamed as well."""
+    records = []
+    for record in data.records:
+        height, width = sizes.get(record.path, record.hw)
+        records.append(dataclasses.replace(record, hw=(max(height, record.hw[0]), max(width, record.hw[1]))))
+    return dataclasses.replace(data, records=tuple(records))
+
+
+def _same_picture(split: str, record: ImageRecord, *, first: _Seen, total: int) -> Fault:
+    again = f"is the same picture as {first.record.path}"
+    if first.split != split:
+        return Fault(
+            split, str(record.path), what=f"{again} in {first.split}", harms=True, kind=IN_BOTH + first.split, of=total
+        )
+    if same_objects(record, first.record):
+        return Fault(split, str(record.path), what=again, harms=False, kind="same picture", of=total)
+    return Fault(
+        split,
+        str(record.path),
+        what=f"{again}, with other boxes",
+        harms=True,
+        kind="same picture, other boxes",
+        of=total,
+    )
+
+
+def _dark(split: str, deep: Sequence[tuple[Path, int]]) -> Iterator[Fault]:
+    """Say that 16-bit pictures use only the lower part of their range, of which little is left in 8 bits."""
+    largest = max((value for _, value in deep), default=0)
+    bits = max(8, largest.bit_length())
+    if deep and bits < 16:
+        what = (
+            f"{counted(len(deep), 'picture')} of 16 bits with no value above {largest:,}, which become almost black; train "
+            f"with --set input.max_16bit={2**bits - 1}"
+        )
+        yield Fault(split, str(deep[0][0].parent), what=what, harms=False)
+
+
+def _check_classes(sets: Mapping[str, DetectionSet]) -> Iterator[Fault]:
+    shown = {split: shown_classes(data) for split, data in sets.items()}
+    elsewhere = {name for split, names in shown.items() if split != "train" for name in names}
+    for split, data in sets.items():
+        if not data.records:
+            yield Fault(split, data.source, what="lists no pictures", harms=True)
+        boxes = sum(len(record.boxes) for record in data.records)
+        if not shown[split]:
+            if boxes:
+                yield Fault(split, data.source, what=only_crowd(boxes), harms=split != "test")
+            elif data.records:
+                what = f"none of its {counted(len(data.records), 'picture')} shows an object"
+                yield Fault(split, data.source, what=what, harms=split != "test")
+            continue
+        if split != "train" and shown.get("train"):
+            unseen = [name for name in shown[split] if name not in shown["train"]]
+            if unseen:
+                yield Fault(
+                    split, data.source, what=f"shows {some(unseen)}, which no picture of train does", harms=False
+                )
+        known = elsewhere if split == "train" else set()
+        unused = [name for name in data.class_names if name not in shown[split] and name not in known]
+        if unused:
+            yield Fault(split, data.source, what=f"no object of {some(unused)}", harms=False)

@@ -1,0 +1,196 @@
+"""Write repaired copies of COCO annotation files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from yolo_lite.data.care.boxes import leaves, lies_outside, unit_faults
+from yolo_lite.data.care.convert import Progress
+from yolo_lite.data.discover import find_splits, only_crowd, shown_classes
+from yolo_lite.data.faults import collecting
+from yolo_lite.data.formats.coco import (
+    annotation_box,
+    annotation_place,
+    is_crowd,
+    parse_coco,
+    read_coco,
+    read_json,
+    without_root,
+    written_size,
+)
+from yolo_lite.data.names import find_images
+from yolo_lite.errors import InputError
+from yolo_lite.files import make_folder, write_atomically
+from yolo_lite.media.images import read_image
+from yolo_lite.structures.datasets import DetectionSet
+
+_LISTS = ("images", "annotations", "categories")
+
+
+def repair(data: str | Path, out: Path, *, on_progress: Progress | None = None) -> dict[str, int]:
+    """Write repaired copies of a COCO set's annotation files into a new folder; pictures stay where they are.
+
+    - Annotations are left out that have no good box or a bad `iscrowd`, are there twice, lie wholly outside their picture,
+      or belong to an unknown picture or category. The others are numbered anew.
+    - Boxes are clipped to their picture; masks stay as they are.
+    - Pictures that cannot be read, or are of another size, are left out. Those listed twice become one; sizes of 0 are
+      filled in.
+    - A root category is left out, and an unused one with the name of another.
+
+    Args:
+        data: a folder, a YAML file or a COCO JSON file.
+        out: the folder for instances_<split>.json.
+        on_progress: as for `check_data`.
+
+    Returns:
+        For each split how many pictures, annotations and categories were left out or changed.
+
+    Raises:
+        InputError: where the data is not COCO JSON, a file would be replaced, or harm would remain, such as boxes in
+            another unit; nothing is written then.
+    """
+    files = {}
+    for split, read in find_splits(Path(data)).items():
+        source = coco_source(read)
+        if not source:
+            raise InputError(f"--fix repairs COCO JSON only; turn {data} into it with data convert --to coco")
+        if (out / f"instances_{split}.json").exists():
+            raise InputError(f"{out / f'instances_{split}.json'} exists already; choose another folder")
+        files[split] = source
+    contents = {split: _repaired(json_path, folders, on_progress) for split, (json_path, folders) in files.items()}
+    make_folder(out)
+    for split, (content, _) in contents.items():
+        text = json.dumps(content)
+        target = out / f"instances_{split}.json"
+        write_atomically(target, lambda part, text=text: part.write_text(text, encoding="utf-8"))  # type: ignore[misc]
+    return {split: changed for split, (_, changed) in contents.items()}
+
+
+def coco_source(read: Callable[[], DetectionSet]) -> tuple[Path, Sequence[Path]] | None:
+    """Return the annotation file and the folders of pictures of a split of `find_splits`; None where it is not COCO JSON."""
+    if isinstance(read, partial) and read.func is read_coco:
+        json_path, folders = read.args
+        return json_path, folders
+    return None
+
+
+def coco_fault(content: Any) -> str | None:
+    """Return what keeps a file from being a COCO annotation file at all."""
+    for key in _LISTS:
+        entries = content.get(key) if isinstance(content, Mapping) else None
+        if not isinstance(entries, list) or not all(isinstance(one, Mapping) for one in entries):
+            return f"needs a list of mappings named {key}"
+        for one in entries:
+            ids = [one.get(name) for name in ("id", "image_id", "category_id") if name in one]
+            if any(not isinstance(value, int) for value in ids) or (key != "annotations" and "id" not in one):
+                return f"{key}: ids must be whole numbers, got {one!r:.120}"
+            if key == "images" and not isinstance(one.get("file_name"), str):
+                return f"image {one['id']} has no file_name"
+    return None
+
+
+def _repaired(path: Path, folders: Sequence[Path], on_progress: Progress | None) -> tuple[dict[str, Any], int]:
+    """Return the repaired content of an annotation file, and how many entries were left out or changed."""
+    content = read_json(path)
+    broken = coco_fault(content)
+    if broken:
+        raise InputError(f"{path} cannot be repaired: {broken}")
+    with collecting():
+        before = parse_coco({**content, "categories": _used_categories(content, path)}, path, image_folders=folders)
+    for _, what in unit_faults(before):
+        raise InputError(f"{path} cannot be repaired: {what}")
+    categories = _used_categories(content, path)
+    images, same = _good_images(content, path, folders=folders, on_progress=on_progress)
+    annotations, changed = _good_annotations(
+        content, path, images=images, same=same, known={one["id"] for one in categories}
+    )
+    changed += len(content["images"]) - len(images) + len(content["categories"]) - len(categories)
+    repaired = {**content, "images": list(images.values()), "annotations": annotations, "categories": categories}
+    with collecting() as findings:
+        after = parse_coco(repaired, path, image_folders=folders)
+    left = [text for text, harms in findings.items() if harms]
+    crowd = sum(len(record.boxes) for record in after.records)
+    if not left and not shown_classes(after):
+        left = [only_crowd(crowd) if crowd else "no picture with an object would be left"]
+    if left:
+        raise InputError(f"{path} cannot be repaired: {left[0].removeprefix(f'{path}: ')}")
+    return repaired, changed
+
+
+def _used_categories(content: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
+    """Return the categories without a root, and each once."""
+    kept: list[dict[str, Any]] = []
+    for one in without_root(content, path)[0]:
+        if not any(other["id"] == one["id"] and other.get("name") == one.get("name") for other in kept):
+            kept.append(one)
+    return kept
+
+
+def _good_images(
+    content: Mapping[str, Any], path: Path, *, folders: Sequence[Path], on_progress: Progress | None
+) -> tuple[dict[Any, dict[str, Any]], dict[Any, Any]]:
+    """Return the entries by id of images that can be read and have the size given, and the kept id of each id."""
+    images: dict[Any, dict[str, Any]] = {}
+    same: dict[Any, Any] = {}
+    by_file: dict[Path, Any] = {}
+    files, _ = find_images([one["file_name"] for one in content["images"]], folders or [path.parent])
+    for number, (one, file) in enumerate(zip(content["images"], files)):
+        if on_progress:
+            on_progress(number, len(content["images"]))
+        try:
+            height, width = read_image(file).shape[:2]
+        except InputError:
+            continue
+        if written_size(one) in (None, (height, width)) and one["id"] not in same:
+            same[one["id"]] = by_file.setdefault(file, one["id"])
+            if same[one["id"]] == one["id"]:
+                images[one["id"]] = {**one, "height": height, "width": width}
+    return images, same
+
+
+def _good_annotations(
+    content: Mapping[str, Any],
+    path: Path,
+    *,
+    images: Mapping[Any, dict[str, Any]],
+    same: Mapping[Any, Any],
+    known: set[Any],
+) -> tuple[list[dict[str, Any]], int]:
+    """Return the annotations to keep, clipped and numbered anew, and how many were left out or changed."""
+    kept: list[dict[str, Any]] = []
+    seen: set[tuple[Any, ...]] = set()
+    changed = 0
+    for one in content["annotations"]:
+        image_id = same.get(one.get("image_id"))
+        box = _good_box(one, images.get(image_id), path) if one.get("category_id") in known else None
+        key = (image_id, one.get("category_id"), *(round(side, 2) for side in box or ()))
+        if box is None or key in seen:
+            changed += 1
+            continue
+        seen.add(key)
+        hw = (images[image_id]["height"], images[image_id]["width"])
+        clipped = {}
+        if one.get("bbox") and leaves(box, hw):
+            left, top, right, bottom = max(0, box[0]), max(0, box[1]), min(hw[1], box[2]), min(hw[0], box[3])
+            clipped = {"bbox": [left, top, right - left, bottom - top]}
+        changed += bool(clipped) or image_id != one["image_id"]
+        kept.append({**one, **clipped, "image_id": image_id, "id": len(kept) + 1})
+    return kept, changed
+
+
+def _good_box(annotation: Mapping[str, Any], image: Mapping[str, Any] | None, path: Path) -> list[float] | None:
+    """Return an annotation's box as xyxy; None where it has no good one."""
+    if image is None:
+        return None
+    where = annotation_place(path, annotation)
+    try:
+        is_crowd(annotation, where)
+        box = annotation_box(annotation, image, where=where)
+    except InputError:
+        return None
+    empty = box[2] <= box[0] or box[3] <= box[1]
+    return None if empty or lies_outside(box, (image["height"], image["width"])) else box

@@ -1,0 +1,93 @@
+"""Count what a detection set holds: objects of each class, their sizes and places."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from yolo_lite.structures.datasets import DetectionSet
+
+SMALL, LARGE = 32.0**2, 96.0**2  # COCO's borders of area, square pixels
+
+
+class ClassStats(NamedTuple):
+    """What a split holds of one class, or of all.
+
+    Crowd boxes (of PASCAL VOC: difficult ones) are no objects and counted by themselves. An object is small below an
+    annotated area of 32 x 32 pixels, large above 96 x 96, else medium.
+    """
+
+    name: str
+    objects: int
+    pictures: int  # that show one
+    median_wh: (
+        tuple[float, float] | None
+    )  # of the boxes' widths and of their heights, original pixels; None without any
+    small: int
+    medium: int
+    large: int
+    crowd: int
+
+
+class SplitStats(NamedTuple):
+    """What a split holds; objects are in the order of the records."""
+
+    classes: tuple[ClassStats, ...]  # by label
+    total: ClassStats
+    pictures: int
+    empty: int  # pictures without any box
+    sides: npt.NDArray[np.float64]  # [N], square roots of the objects' areas, original pixels
+    centres: npt.NDArray[np.float64]  # [N, 2], x and y of the boxes' centres, as shares of width and height
+
+
+def split_stats(data: DetectionSet) -> SplitStats:
+    """Count the objects of a split."""
+    records = data.records
+    boxes = np.concatenate([np.zeros((0, 4)), *(record.boxes for record in records)])
+    labels = np.concatenate([np.zeros(0, np.int64), *(record.labels for record in records)])
+    crowd = np.concatenate([np.zeros(0, np.bool_), *(record.crowd for record in records)])
+    areas = np.concatenate([np.zeros(0), *(record.areas for record in records)])
+    picture = np.repeat(np.arange(len(records)), [len(record.boxes) for record in records])
+    sizes_wh = np.array([record.hw[::-1] for record in records], np.float64).reshape(-1, 2)[picture]
+    everything = np.ones(len(boxes), np.bool_)
+    per_class = [
+        _count(name, labels == label, boxes=boxes, crowd=crowd, areas=areas, picture=picture)
+        for label, name in enumerate(data.class_names)
+    ]
+    return SplitStats(
+        tuple(per_class),
+        _count("total", everything, boxes=boxes, crowd=crowd, areas=areas, picture=picture),
+        pictures=len(records),
+        empty=sum(not len(record.boxes) for record in records),
+        sides=np.sqrt(areas[~crowd]),
+        centres=((boxes[:, :2] + boxes[:, 2:]) / 2 / sizes_wh)[~crowd],
+    )
+
+
+def _count(
+    name: str,
+    mine: npt.NDArray[np.bool_],
+    *,
+    boxes: npt.NDArray[np.float64],
+    crowd: npt.NDArray[np.bool_],
+    areas: npt.NDArray[np.float64],
+    picture: npt.NDArray[np.int64],
+) -> ClassStats:
+    objects = mine & ~crowd
+    width, height = (boxes[objects, 2:] - boxes[objects, :2]).T
+    small, large = int((areas[objects] < SMALL).sum()), int((areas[objects] > LARGE).sum())
+    count = int(objects.sum())
+    median = (float(np.median(width)), float(np.median(height))) if count else None
+    shown = len(np.unique(picture[objects]))
+    return ClassStats(
+        name,
+        count,
+        pictures=shown,
+        median_wh=median,
+        small=small,
+        medium=count - small - large,
+        large=large,
+        crowd=int((mine & crowd).sum()),
+    )

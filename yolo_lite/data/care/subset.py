@@ -1,0 +1,360 @@
+"""Draw a small data set from a large one, and keep all that its annotations say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePath
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+
+from yolo_lite.data.care.convert import Progress, check_new, coco_content, file_names, lost_outlines, place_pictures
+from yolo_lite.data.care.repair import coco_fault, coco_source
+from yolo_lite.data.discover import canonical_split, find_splits, read_splits
+from yolo_lite.data.formats.coco import annotation_place, is_crowd, is_name, read_json, without_root
+from yolo_lite.data.names import find_images
+from yolo_lite.errors import InputError, are, counted, some, suggest
+from yolo_lite.files import is_possible_path, make_folder, whole_folder, write_atomically
+
+Content = dict[str, Any]  # of a COCO annotation file
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which pictures of a split to take, and what of them.
+
+    A picture shows a class where an object of it is marked; a crowd region alone shows nothing.
+
+    Attributes:
+        images: the most pictures, drawn by the seed; those of a smaller number are among those of a larger.
+        classes: only these, and only pictures that show one of them; empty for all.
+        per_class: pictures are drawn until each class is shown in so many, or in all that show it.
+        seed: of the draw.
+    """
+
+    images: int | None = None
+    classes: tuple[str, ...] = ()
+    per_class: int | None = None
+    seed: int = 0
+
+
+def write_subset(
+    data: str | Path,
+    out: Path,
+    *,
+    choice: Choice,
+    splits: Sequence[str] = (),
+    link: bool = True,
+    on_progress: Progress | None = None,
+) -> list[str]:
+    """Write a part of a data set into a new folder: annotations/instances_<split>.json and images/<split>.
+
+    Of COCO JSON every chosen picture and annotation, and the rest of the file, stays as it is, key by key. Other layouts
+    become COCO JSON first.
+
+    Args:
+        data: a folder, a YAML file or a COCO JSON file.
+        out: a folder that is new or empty.
+        choice: of each split.
+        splits: names of splits; none for all.
+        link: make hard links to the pictures where the disk allows it, instead of copies.
+        on_progress: called after each picture.
+
+    Returns:
+        Lines that say what was taken, and where there was less than was asked for.
+
+    Raises:
+        InputError: where the folder is not empty, a split or class does not exist, no picture shows any of the classes,
+            annotations name what their file does not list, or a chosen picture is missing; nothing is written then.
+    """
+    check_new(out)
+    parts: dict[str, Content] = {}
+    files: dict[Path, Path] = {}
+    lines: list[str] = []
+    names: list[str] = []
+    for split, whole in _read(Path(data), splits):
+        names += [str(category["name"]) for category in whole.content["categories"]]
+        part, notes = choose(whole.content, choice)
+        lines += [f"{split}: {note}" for note in [*whole.notes, *notes]]
+        if part["images"]:
+            parts[split] = _with_safe_names(part)
+            pictures = zip(part["images"], parts[split]["images"])
+            _add_files(
+                files, out / "images" / split, [(whole.find(one), named["file_name"]) for one, named in pictures]
+            )
+        else:
+            lines.append(f"{split}: nothing to take, the split is left out")
+    unknown = [name for name in choice.classes if name not in names]
+    if unknown:
+        raise InputError(f"{data} has no class {unknown[0]!r}; {suggest(unknown[0], dict.fromkeys(names))}")
+    if not parts:
+        raise InputError(f"{data}: no picture shows {some(choice.classes or names)}; nothing is written")
+    missing = [source for source in files.values() if not source.is_file()]
+    if missing:
+        raise InputError(
+            f"of {counted(len(files), 'chosen picture')} of {data} {len(missing):,} {are(len(missing))} missing; the first was "
+            f"looked for at {missing[0]}"
+        )
+    with whole_folder(out) as folder:
+        placed = {folder / target.relative_to(out): source for target, source in files.items()}
+        _write_all(parts, placed, out=folder, link=link, on_progress=on_progress)
+    return lines
+
+
+def _write_all(
+    parts: Mapping[str, Content], files: Mapping[Path, Path], *, out: Path, link: bool, on_progress: Progress | None
+) -> None:
+    for folder in dict.fromkeys(target.parent for target in files):
+        make_folder(folder)
+    place_pictures(files, link, on_progress=on_progress)
+    make_folder(out / "annotations")
+    for split, part in parts.items():
+        write_atomically(out / "annotations" / f"instances_{split}.json", lambda path, part=part: _write(path, part))  # type: ignore[misc]
+
+
+def choose(content: Content, choice: Choice) -> tuple[Content, list[str]]:
+    """Return the part of a COCO annotation file that is chosen, in the file's order, and lines that say what it is.
+
+    Classes that the file does not have are passed over. The input is not modified, but shares its entries.
+
+    Raises:
+        InputError: for an annotation of an image or a category that the file does not list.
+    """
+    categories = content["categories"]
+    if choice.classes:
+        categories = [one for one in categories if str(one["name"]) in choice.classes]
+    wanted = {one["id"]: str(one["name"]) for one in categories}
+    shown = _shown(content, wanted)
+    pool = [image_id for image_id in shown if shown[image_id] or not choice.classes]
+    generator = np.random.default_rng([choice.seed, 3])  # 1 and 2 are data.discover's
+    drawn = [pool[i] for i in generator.permutation(len(pool)).tolist()]
+    if choice.per_class is None:
+        kept = set(drawn[: choice.images])
+        notes = _too_few(len(pool), choice)
+    else:
+        kept = _cover(drawn, shown, per_class=choice.per_class, most=choice.images)
+        notes = _short(kept, shown, wanted=wanted, choice=choice)
+    images = [one for one in content["images"] if one["id"] in kept]
+    if choice.classes:
+        images = [_labelled(one, choice.classes) for one in images]
+    annotations = [a for a in content["annotations"] if a["image_id"] in kept and a["category_id"] in wanted]
+    notes.append(
+        f"{len(images):,} of {counted(len(content['images']), 'picture')}, {len(annotations):,} of "
+        f"{counted(len(content['annotations']), 'annotation')}, "
+        f"{len(categories):,} of {counted(len(content['categories']), 'class', plural='classes')}"
+    )
+    return {**content, "images": images, "annotations": annotations, "categories": categories}, notes
+
+
+class _Whole(NamedTuple):
+    """A split before the choice."""
+
+    content: Content
+    find: Callable[[Mapping[str, Any]], Path]  # the file of an image entry
+    notes: Sequence[str]
+
+
+def _read(data: Path, splits: Sequence[str]) -> Iterator[tuple[str, _Whole]]:
+    """Read the splits one after the other, so that only one whole annotation file is in memory at a time."""
+    found = find_splits(data)
+    for split in splits:
+        if canonical_split(split) not in found:
+            raise InputError(f"{data} has no split {split!r}; found {', '.join(found)}")
+    wanted = list(dict.fromkeys(map(canonical_split, splits))) or list(found)
+    sources = {split: source for split, read in found.items() if (source := coco_source(read))}
+    if len(sources) == len(found):
+        for split in wanted:
+            yield split, _coco(*sources[split])
+        return
+    sets = read_splits(data)
+    names = file_names(sets, across=False)
+    for split in wanted if splits else sets:
+        if split not in sets:
+            found[split]()  # a test split that is not there: this says so
+        paths = {record.image_id: record.path for record in sets[split].records}
+        notes = [*sets[split].notes, *lost_outlines({split: sets[split]})]
+        yield split, _Whole(coco_content(split, sets[split], names=names), partial(_path_of, paths), notes)
+
+
+def _path_of(paths: Mapping[int, Path], entry: Mapping[str, Any]) -> Path:
+    return paths[entry["id"]]
+
+
+def _coco(json_path: Path, folders: Sequence[Path]) -> _Whole:
+    content = read_json(json_path)
+    fault = coco_fault(content)
+    if not fault and not all(is_name(one.get("name")) for one in content["categories"]):
+        fault = "every category needs a name"
+    if not fault and not all(is_possible_path(one["file_name"]) for one in content["images"]):
+        fault = "every image needs a file_name that a file can have"
+    if not fault and len({one["id"] for one in content["images"]}) < len(content["images"]):
+        fault = "two images share an id"
+    if fault:
+        raise InputError(f"{json_path} cannot be taken apart: {fault}; data check tells more")
+    categories, notes = without_root(content, json_path)
+    ids = {one["id"] for one in content["images"]}, {one["id"] for one in categories}
+    for one in content["annotations"]:
+        where = annotation_place(json_path, one)
+        is_crowd(one, where)
+        for key, known in zip(("image_id", "category_id"), ids):
+            if one.get(key) not in known:
+                raise InputError(
+                    f"{where} has the {key} {one.get(key)!r}, which the file does not list; try data check"
+                )
+
+    places = folders or [json_path.parent]
+    files, spelled = find_images([one["file_name"] for one in content["images"]], places)
+    paths = {one["id"]: file for one, file in zip(content["images"], files)}
+    images = [_as_on_disk(one, file, places) for one, file in zip(content["images"], files)]
+    content, joined = _joined({**content, "categories": categories, "images": images}, paths, json_path)
+    return _Whole(content, lambda one: paths[one["id"]], [*notes, *spelled, *joined])
+
+
+def _joined(content: Content, paths: Mapping[Any, Path], json_path: Path) -> tuple[Content, list[str]]:
+    """Make one entry of those of an image that mark different objects: a draw could take one of them alone.
+
+    Entries that mark the same stay, as in training.
+    """
+    by_file: dict[Path, list[Any]] = {}
+    for image_id, path in paths.items():
+        by_file.setdefault(path, []).append(image_id)
+    several = {image_id for image_ids in by_file.values() if len(image_ids) > 1 for image_id in image_ids}
+    marked: dict[Any, set[str]] = {image_id: set() for image_id in several}
+    for one in content["annotations"]:
+        if one["image_id"] in several:
+            marked[one["image_id"]].add(_mark(one))
+    groups = [
+        image_ids
+        for image_ids in by_file.values()
+        if len(image_ids) > 1 and len({frozenset(marked[image_id]) for image_id in image_ids}) > 1
+    ]
+    if not groups:
+        return content, []
+    first = {image_id: image_ids[0] for image_ids in groups for image_id in image_ids}
+    annotations, seen = [], set()
+    for one in content["annotations"]:
+        image_id = one["image_id"]
+        key = (first.get(image_id), _mark(one)) if image_id in first else None
+        if key is None or key not in seen:
+            annotations.append({**one, "image_id": first[image_id]} if key else one)
+            seen.add(key)
+    images = [one for one in content["images"] if first.get(one["id"], one["id"]) == one["id"]]
+    note = (
+        f"{counted(len(groups), 'image')} that {json_path} lists more than once {are(len(groups))} taken once, with the "
+        f"annotations of all entries; the first is {paths[groups[0][0]]}"
+    )
+    return {**content, "images": images, "annotations": annotations}, [note]
+
+
+def _mark(annotation: Mapping[str, Any]) -> str:
+    """Return what two annotations of one object share."""
+    return json.dumps([annotation.get(key) for key in ("category_id", "bbox", "segmentation")])
+
+
+def _as_on_disk(image: Mapping[str, Any], file: Path, folders: Sequence[Path]) -> Mapping[str, Any]:
+    """Give an image that was found under another spelling the name that its file has."""
+    if any(folder / image["file_name"] == file for folder in folders):
+        return image
+    folder = next((folder for folder in folders if file.is_relative_to(folder)), file.parent)
+    return {**image, "file_name": file.relative_to(folder).as_posix()}
+
+
+def _shown(content: Content, wanted: Mapping[int, str]) -> dict[int, set[int]]:
+    """Return for each image which of the wanted categories it shows."""
+    shown: dict[int, set[int]] = {image["id"]: set() for image in content["images"]}
+    for one in content["annotations"]:
+        if one["category_id"] in wanted and not is_crowd(one, annotation_place(Path(), one)):
+            shown[one["image_id"]].add(one["category_id"])
+    return shown
+
+
+def _too_few(there: int, choice: Choice) -> list[str]:
+    if choice.images is None or choice.images <= there:
+        return []
+    what = counted(there, "picture")
+    what += f" that {'shows' if there == 1 else 'show'} {some(choice.classes)}" if choice.classes else ""
+    return [f"{choice.images:,} {are(choice.images)} asked for, but there {are(there)} only {what}: all are taken"]
+
+
+def _counts(images: Sequence[int] | set[int], shown: Mapping[int, set[int]]) -> dict[int, int]:
+    """Count for each category the images that show it."""
+    counts: dict[int, int] = {}
+    for image_id in images:
+        for category in shown[image_id]:
+            counts[category] = counts.get(category, 0) + 1
+    return counts
+
+
+def _cover(drawn: Sequence[int], shown: Mapping[int, set[int]], *, per_class: int, most: int | None) -> set[int]:
+    """Take images in the order drawn until each category is shown in so many: the rarest category chooses first."""
+    there = _counts(drawn, shown)
+    has = dict.fromkeys(there, 0)
+    kept: set[int] = set()
+    for category in sorted(there, key=lambda category: (there[category], category)):
+        for image_id in drawn:
+            if has[category] >= per_class or (most is not None and len(kept) >= most):
+                break
+            if category in shown[image_id] and image_id not in kept:
+                kept.add(image_id)
+                for other in shown[image_id]:
+                    has[other] += 1
+    return kept
+
+
+def _short(kept: set[int], shown: Mapping[int, set[int]], *, wanted: Mapping[int, str], choice: Choice) -> list[str]:
+    """Say which classes are shown in fewer pictures than --per-class asks for, and why."""
+    there, has = _counts(list(shown), shown), _counts(kept, shown)
+    per_class = choice.per_class or 0
+    rare = [f"{name} ({there.get(i, 0)})" for i, name in wanted.items() if there.get(i, 0) < per_class]
+    cut = [f"{name} ({has.get(i, 0)})" for i, name in wanted.items() if has.get(i, 0) < min(per_class, there.get(i, 0))]
+    notes = [f"in fewer than {counted(per_class, 'picture')}: {some(rare)}"] if rare else []
+    return [*notes, f"{counted(choice.images or 0, 'picture')} are too few for {some(cut)}"] if cut else notes
+
+
+def _labelled(image: Mapping[str, Any], classes: Sequence[str]) -> Mapping[str, Any]:
+    """Leave out of an image's `labelled_classes` those that its file will not list any more."""
+    labelled = image.get("labelled_classes")
+    if not isinstance(labelled, list):
+        return image
+    return {**image, "labelled_classes": [name for name in labelled if str(name) in classes]}
+
+
+def _with_safe_names(part: Content) -> Content:
+    """Make names that would lead out of the folder of pictures, such as /data/a.jpg or ../a.jpg, stay inside."""
+    images = []
+    for one in part["images"]:
+        path = PurePath(one["file_name"])
+        if path.anchor or ".." in path.parts:
+            inside = PurePath(*(name for name in path.parts if name not in (path.anchor, "..")))
+            one = {**one, "file_name": inside.as_posix()}
+        images.append(one)
+    return {**part, "images": images}
+
+
+def _add_files(files: dict[Path, Path], folder: Path, pictures: Sequence[tuple[Path, str]]) -> None:
+    for source, name in pictures:
+        first = files.setdefault(folder / name, source)
+        if first != source:
+            raise InputError(f"{first} and {source} would both become {folder / name}; give one another file_name")
+
+
+def _write(path: Path, content: Content) -> None:
+    """Write JSON with a line for each image and annotation; the text of a large file is never whole in memory."""
+    with path.open("w", encoding="utf-8") as file:
+        for number, (key, value) in enumerate(content.items()):
+            file.write(("{" if number == 0 else ",\n") + json.dumps(key) + ": ")
+            if isinstance(value, list):
+                _write_lines(file, value)
+            else:
+                file.write(json.dumps(value))
+        file.write("}\n")
+
+
+def _write_lines(file: IO[str], entries: Sequence[Any]) -> None:
+    file.write("[")
+    for number, entry in enumerate(entries):
+        file.write(("\n" if number == 0 else ",\n") + json.dumps(entry))
+    file.write("]")

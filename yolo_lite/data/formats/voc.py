@@ -1,0 +1,277 @@
+"""Read PASCAL VOC annotations: an XML file for each picture."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path, PureWindowsPath
+from xml.etree import ElementTree
+
+import numpy as np
+
+from yolo_lite.data.faults import mention, report
+from yolo_lite.data.names import composed, find_images
+from yolo_lite.errors import InputError, counted, printable, reason, short, some
+from yolo_lite.files import is_possible_path
+from yolo_lite.media.folders import listed, sort_out
+from yolo_lite.media.images import read_image_size
+from yolo_lite.structures.datasets import DetectionSet, ImageRecord
+
+_FAR = 1e9  # pixels
+_LONGEST_NAME = 1000  # characters
+_MOST_BYTES = 2**24  # of a file
+
+
+def read_voc(
+    files: Sequence[Path],
+    pictures: Sequence[Path],
+    *,
+    class_names: Sequence[str],
+    source: str,
+    difficult: bool = False,
+    annotations: Path | None = None,
+) -> DetectionSet:
+    """Read XML files.
+
+    Corners are taken as written, in pixels; in files of PASCAL VOC itself (whose <folder> or <database> says VOC and a
+    year) the first pixel is 1 and the last is inside, so 1 is subtracted from xmin and ymin. Objects marked difficult
+    become crowd boxes (no targets of training, ignored in evaluation) unless `difficult` is set. Pictures are numbered by
+    their name where that is a number, else from 1.
+
+    The image of an annotation is the one with the same name, whatever its suffix. Where there is none, it is the one in
+    <filename>. The two corners of a box may be in any order.
+
+    Args:
+        files: the annotations, one for each picture.
+        pictures: folders where pictures may lie; the annotation's own folder is tried last.
+        class_names: by label; see `voc_class_names`.
+        source: what messages call the set.
+        difficult: take objects marked difficult as ordinary ones.
+        annotations: the folder that all files are in or below; images may be in sub-folders of the same names.
+
+    Raises:
+        InputError: naming file and object, for what is no such XML, a picture that is missing, a box that is none, or
+            two files for one image.
+    """
+    stems = [file.stem for file in files]
+    numbered = all(stem.isdecimal() for stem in stems) and len({int(stem) for stem in stems}) == len(stems)
+    paths, notes = _pictures(files, pictures, annotations)
+    _refuse_two_files(files, paths, source)
+    records, dropped, swapped = [], 0, []
+    for number, (file, path) in enumerate(zip(files, paths), 1):
+        try:
+            record, without_area, turned = _record(
+                file, path, class_names=class_names, number=int(file.stem) if numbered else number
+            )
+        except InputError as error:
+            report(error)
+            continue
+        records.append(dataclasses.replace(record, crowd=np.zeros_like(record.crowd)) if difficult else record)
+        dropped += without_area
+        swapped += turned
+    if swapped:
+        what = counted(len(swapped), "object has its", plural="objects have their")
+        notes.append(f"{what} corners swapped, which are put in order; the first is {swapped[0]}")
+    ids = tuple(range(1, len(class_names) + 1))
+    return DetectionSet(
+        tuple(records), tuple(class_names), category_ids=ids, source=source, dropped=dropped, notes=tuple(notes)
+    )
+
+
+def without_xml(data: DetectionSet) -> DetectionSet:
+    """Note how many images beside those of a set have no annotation and are left out."""
+    used = {record.path for record in data.records}
+    folders = dict.fromkeys(path.parent for path in used if path.parent.is_dir())
+    left = [path for folder in folders for path in sort_out(listed(folder))[0] if path not in used]
+    if not left:
+        return data
+    what = counted(len(left), "image has no XML file and is", plural="images have no XML file and are")
+    note = f"{what} left out: {some([printable(path.name) for path in left])}"
+    return dataclasses.replace(data, notes=(*data.notes, note))
+
+
+def voc_class_names(files: Sequence[Path]) -> tuple[str, ...]:
+    """Return the names of all objects in some XML files, sorted."""
+    names: set[str] = set()
+    for file in files:
+        try:
+            names |= {(one.findtext("name") or "").strip() for one in _root(file).iter("object")}
+        except InputError as error:
+            report(error)
+    names.discard("")  # which reading refuses
+    return tuple(sorted(names))
+
+
+def _record(
+    file: Path, picture: Path, *, class_names: Sequence[str], number: int
+) -> tuple[ImageRecord, int, list[str]]:
+    """Return a picture's record, how many of its boxes have no area, and where corners were swapped."""
+    root = _root(file)
+    hw = _size(root, file) or read_image_size(picture)
+    first = 1.0 if _is_voc(root) else 0.0
+    boxes, labels, difficult, numbers, swapped = [], [], [], [], []
+    for position, one in enumerate(root.iter("object"), 1):
+        where = f"{file}: object {position}"
+        try:
+            (x1, y1, x2, y2), label, is_difficult = _object(one, where, class_names)
+        except InputError as error:
+            report(error)
+            continue
+        if x1 > x2 or y1 > y2:
+            swapped.append(where)
+        boxes.append([min(x1, x2) - first, min(y1, y2) - first, max(x1, x2), max(y1, y2)])
+        labels.append(label)
+        difficult.append(is_difficult)
+        numbers.append(position)
+    array = np.array(boxes, np.float64).reshape(-1, 4)
+    sizes = array[:, 2:] - array[:, :2]
+    good = (sizes > 0).all(1)
+    for i in np.flatnonzero(~good):
+        mention(f"{file}: object {numbers[i]} has a box without area: {sizes[i, 0]:g} x {sizes[i, 1]:g}")
+    record = ImageRecord(
+        picture,
+        number,
+        hw=hw,
+        boxes=array[good],
+        labels=np.array(labels, np.int64)[good],
+        crowd=np.array(difficult, np.bool_)[good],
+        areas=sizes[good].prod(1),
+        labels_file=file,
+        numbers=np.array(numbers, np.int64)[good],
+    )
+    return record, int((~good).sum()), swapped
+
+
+def _object(one: ElementTree.Element, where: str, class_names: Sequence[str]) -> tuple[list[float], int, bool]:
+    """Return an object's corners as they are written, its label, and whether it is difficult."""
+    name = _text(one, "name", where)
+    if name not in class_names:
+        raise InputError(f"{where} is of the class {short(name)}, which is not among {some(list(class_names))}")
+    sides = one.find("bndbox")
+    if sides is None:
+        raise InputError(f"{where} has no <bndbox>")
+    box = [_number(sides, key, where) for key in ("xmin", "ymin", "xmax", "ymax")]
+    difficult = (one.findtext("difficult") or "0").strip().lower()
+    if difficult not in ("0", "1", "false", "true"):
+        raise InputError(f"{where}: <difficult> must be 0 or 1, got {difficult!r:.60}")
+    return box, class_names.index(name), difficult in ("1", "true")
+
+
+def _root(file: Path) -> ElementTree.Element:
+    try:
+        if file.stat().st_size > _MOST_BYTES:
+            raise InputError(f"{file} is no annotation of one picture: it has {counted(file.stat().st_size, 'byte')}")
+        root = ElementTree.fromstring(file.read_bytes())
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror}") from error
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last two: an unknown encoding
+        raise InputError(f"{file} is not XML: {reason(error)[:200]}") from error
+    if root.tag != "annotation":
+        raise InputError(
+            f"{file} is no PASCAL VOC annotation: it begins with <{short(root.tag)[1:-1]}>, expected <annotation>"
+        )
+    return root
+
+
+def _pictures(files: Sequence[Path], folders: Sequence[Path], annotations: Path | None) -> tuple[list[Path], list[str]]:
+    """Return the image of each annotation, and notes where it is not the one in <filename>."""
+    there: dict[Path, dict[str, list[Path]]] = {}
+    paths: list[Path] = []
+    stale: list[tuple[Path, Path]] = []  # an annotation, and the image in its <filename>
+    for file in files:
+        inside = file.parent.relative_to(annotations) if annotations else Path()
+        places = list(dict.fromkeys((*(folder / inside for folder in folders), *folders, file.parent)))
+        written = _written_name(file)
+        named = next((place / written for place in places if written and (place / written).is_file()), None)
+        own = _own_picture(file, named, places=places, there=there)
+        if own and named and composed(named.stem) != composed(file.stem):
+            stale.append((file, named))
+        paths.append(own or named or places[0] / (written or f"{file.stem}.jpg"))
+    missing = [i for i, path in enumerate(paths) if not path.is_file()]
+    found, notes = find_images([paths[i].name for i in missing], [*folders, *dict.fromkeys(f.parent for f in files)])
+    for i, path in zip(missing, found):
+        paths[i] = path
+    if stale:
+        what = counted(len(stale), "XML file names", plural="XML files name")
+        notes.append(
+            f"{what} another image in <filename>; each is read for the image of its own name. The first is "
+            f"{stale[0][0]}, which names {printable(stale[0][1].name)}"
+        )
+    return paths, notes
+
+
+def _written_name(file: Path) -> str:
+    """Return the file name that an annotation gives, without folders; "" where it gives none."""
+    try:
+        text = _root(file).findtext("filename") or ""
+    except InputError as error:
+        report(error)
+        return ""
+    name = PureWindowsPath(text.strip()).name  # takes both kinds of slashes
+    return name if is_possible_path(name) else ""
+
+
+def _own_picture(
+    file: Path, named: Path | None, *, places: Sequence[Path], there: dict[Path, dict[str, list[Path]]]
+) -> Path | None:
+    """Return the image with an annotation's own name; `named` first, where several differ in suffix alone."""
+    for place in places:
+        if place not in there:
+            there[place] = {}
+            for image in sort_out(listed(place))[0] if place.is_dir() else ():
+                there[place].setdefault(composed(image.stem), []).append(image)
+        own = there[place].get(composed(file.stem))
+        if own:
+            exact = [image for image in own if image.stem == file.stem] or own
+            return named if named in exact else exact[0]
+    return None
+
+
+def _refuse_two_files(files: Sequence[Path], pictures: Sequence[Path], source: str) -> None:
+    by_picture: dict[Path, list[Path]] = {}
+    for file, picture in zip(files, pictures):
+        by_picture.setdefault(picture, []).append(file)
+    twice = {picture: group for picture, group in by_picture.items() if len(group) > 1 and picture.is_file()}
+    for picture, group in list(twice.items())[:1]:
+        report(
+            InputError(
+                f"{source}: {counted(len(twice), 'image has', plural='images have')} more than one XML file; the first is "
+                f"{picture}: {some([str(file) for file in group])}; merge them or remove all but one"
+            )
+        )
+
+
+def _size(root: ElementTree.Element, file: Path) -> tuple[int, int] | None:
+    size = root.find("size")
+    if size is None:
+        return None
+    width, height = (_number(size, key, f"{file}: size") for key in ("width", "height"))
+    return (int(height), int(width)) if min(width, height) > 0 else None
+
+
+def _is_voc(root: ElementTree.Element) -> bool:
+    texts = (root.findtext("folder") or "", root.findtext("source/database") or "")
+    return any(text.strip().removeprefix("The ").startswith("VOC20") for text in texts)
+
+
+def _number(parent: ElementTree.Element, key: str, where: str) -> float:
+    text = parent.findtext(key)
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = math.nan
+    if not abs(value) < _FAR:
+        raise InputError(f"{where}: <{key}> must be a number, got {short(text)}")
+    return value
+
+
+def _text(parent: ElementTree.Element, key: str, where: str) -> str:
+    text = (parent.findtext(key) or "").strip()
+    if not text:
+        raise InputError(f"{where} has no <{key}>")
+    if len(text) > _LONGEST_NAME:
+        raise InputError(f"{where}: its <{key}> has {len(text):,} characters")
+    return text

@@ -1,0 +1,303 @@
+"""Read YOLO labels: a text file for each picture, a line for each object, relative to the picture's size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PureWindowsPath
+
+import numpy as np
+
+from yolo_lite.data.faults import mention, report
+from yolo_lite.data.formats.keypoints import Polygons, keypoint_shape
+from yolo_lite.data.names import composed, find_images, is_file, likely_image
+from yolo_lite.errors import InputError, counted, printable, short, some
+from yolo_lite.files import check_readable, read_text
+from yolo_lite.media.folders import images_below, is_apple_double, listed, sort_out, walk
+from yolo_lite.media.images import IMAGE_SUFFIXES, read_image_size
+from yolo_lite.structures.datasets import DetectionSet, ImageRecord
+
+_PIXEL_SLACK = 1.0  # by which rounding may put the point of a polygon outside its picture
+
+
+def read_yolo_txt(
+    images: Sequence[Path],
+    class_names: Sequence[str],
+    *,
+    keypoints: tuple[int, int] | None = None,
+    roots: Sequence[Path] = (),
+) -> DetectionSet:
+    """Read the labels of pictures.
+
+    A line is "class cx cy width height" or "class x1 y1 x2 y2 x3 y3 ..." (a polygon, which becomes its box), all but
+    the class as shares of the picture's width and height. With `keypoints`, these follow the box, and are not used.
+    A picture without a label file, or with an empty one, shows no objects. Labels and category ids are the class numbers
+    of the files.
+
+    Args:
+        images: folders of pictures (searched to any depth, links followed), picture files, or text files that list
+            pictures.
+        class_names: by label.
+        keypoints: how many each object has, and of how many numbers each is, 2 or 3 (`kpt_shape` of data.yaml).
+        roots: folders in which pictures of a list are looked up where they are not beside it.
+
+    Raises:
+        InputError: where no picture or not one label file is found, a listed picture is missing, or a line cannot be
+            what was meant.
+    """
+    source = ", ".join(str(path) for path in images)
+    pictures: list[Path] = []
+    notes: list[str] = []
+    for path in images:
+        more, said = _pictures(path, roots)
+        pictures += more
+        notes += said
+    if not pictures:
+        raise InputError(
+            f"no pictures in {source}; looked for {', '.join(IMAGE_SUFFIXES)} and others that Pillow reads"
+            + "".join(f"; {note}" for note in notes)
+        )
+    labels = _LabelFiles()
+    files = [labels.find(picture) for picture in pictures]
+    if not any(files):
+        raise InputError(
+            f"0 of {counted(len(pictures), 'picture')} in {source} have labels; looked for files such as "
+            f"{label_path(pictures[0])}"
+        )
+    form = _Form(len(class_names), keypoints)
+    records, dropped = [], 0
+    for number, (picture, file) in enumerate(zip(pictures, files), 1):
+        try:
+            record, without_area = _record(picture, file, number=number, form=form)
+        except InputError as error:
+            report(error)
+            continue
+        records.append(record)
+        dropped += without_area
+    form.refuse_boxes_with_keypoints()
+    if form.with_keypoints:
+        notes.append(f"the keypoints of {counted(form.with_keypoints, 'object')} are not used")
+    notes += labels.without_image([path for path in images if path.is_dir()])
+    return DetectionSet(
+        tuple(records),
+        tuple(class_names),
+        category_ids=tuple(range(len(class_names))),
+        source=source,
+        dropped=dropped,
+        notes=tuple(notes),
+    )
+
+
+def label_path(picture: Path) -> Path:
+    """Return where a picture's labels are: images/ becomes labels/ (the last such folder), else beside the picture."""
+    parts = list(picture.parts)
+    for i in range(len(parts) - 2, -1, -1):
+        if parts[i] == "images":
+            parts[i] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
+class _LabelFiles:
+    """Label files by image: the same name with .txt or .TXT, however its accents are spelled."""
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, dict[str, list[Path]]] = {}
+        self._images: dict[Path, set[str]] = {}  # by folder, what the names of its images are without suffix
+        self._used: set[Path] = set()
+
+    def find(self, picture: Path) -> Path | None:
+        """Return an image's label file; None where it has none."""
+        expected = label_path(picture)
+        there = self._folder(expected.parent).get(composed(expected.stem), [])
+        file = expected if expected in there else (there[0] if there else None)
+        if file:
+            self._used.add(file)
+        return file
+
+    def without_image(self, folders: Iterable[Path]) -> list[str]:
+        """Say how many label files belong to no image, in all folders with labels of some folders of images."""
+        for folder in folders:
+            root = label_path(folder / "image.txt").parent
+            if root != folder and root.is_dir():
+                for below in (root, *walk(root)[1]):
+                    self._folder(below)
+        files = [file for group in self._folders.values() for files in group.values() for file in files]
+        left = sorted(file for file in files if file not in self._used and self._is_of_no_image(file))
+        names = some([printable(file.name) for file in left])
+        what = counted(len(left), "label file without an image is", plural="label files without an image are")
+        return [f"{what} left out: {names}"] if left else []
+
+    def _is_of_no_image(self, file: Path) -> bool:
+        """Say whether a file looks like labels but has no image, in the split or out of it."""
+        parts = list(file.parent.parts)
+        for i in range(len(parts) - 1, -1, -1):
+            if parts[i] == "labels":
+                parts[i] = "images"
+                break
+        folder = Path(*parts)
+        if folder not in self._images:
+            images = sort_out(listed(folder))[0] if folder.is_dir() else []
+            self._images[folder] = {composed(image.stem) for image in images}
+        return composed(file.stem) not in self._images[folder] and _looks_like_labels(file)
+
+    def _folder(self, folder: Path) -> dict[str, list[Path]]:
+        if folder not in self._folders:
+            there: dict[str, list[Path]] = {}
+            for path in listed(folder) if folder.is_dir() else ():
+                if path.suffix.lower() == ".txt":
+                    there.setdefault(composed(path.stem), []).append(path)
+            self._folders[folder] = there
+        return self._folders[folder]
+
+
+def _looks_like_labels(file: Path) -> bool:
+    """Say whether a text file is empty, or its first line is numbers: a list of classes is not."""
+    with file.open(encoding="latin-1") as opened:
+        words = opened.readline(10_000).split()
+    try:
+        return not words or len([float(word) for word in words]) > 4
+    except ValueError:
+        return False
+
+
+def _pictures(path: Path, roots: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    if path.is_dir():
+        check_readable(path)
+        return images_below(path)
+    if path.suffix.lower() != ".txt" or not path.is_file():
+        return ([path] if path.is_file() else []), []
+    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    lines = [line for line in lines if not is_apple_double(PureWindowsPath(line).name)]
+    pictures, notes = find_images(lines, [path.parent], roots=roots)
+    missing = [(line, picture) for line, picture in zip(lines, pictures) if not is_file(picture)]
+    if missing:
+        line, picture = missing[0]
+        raise InputError(
+            f"{path} lists {counted(len(lines), 'image')}, {len(missing):,} of them missing; the first, "
+            f"'{printable(line)}', was looked for at {picture}{likely_image(picture)}"
+        )
+    return pictures, notes
+
+
+def _record(picture: Path, file: Path | None, *, number: int, form: _Form) -> tuple[ImageRecord, int]:
+    height, width = read_image_size(picture)
+    lines = read_text(file).splitlines() if file else []
+    labels, boxes, numbers = [], [], []
+    for line_number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                label, box = form.parse(line.split(), f"{file}: line {line_number}", hw=(height, width))
+            except InputError as error:
+                report(error)
+                continue
+            labels.append(label)
+            boxes.append(box)
+            numbers.append(line_number)
+    array = np.array(boxes, np.float64).reshape(-1, 4) * [width, height, width, height]
+    sizes = array[:, 2:] - array[:, :2]
+    good = (sizes > 0).all(1)
+    for i in np.flatnonzero(~good):
+        mention(f"{file}: line {numbers[i]} has a box without area: {sizes[i, 0]:g} x {sizes[i, 1]:g}")
+    return (
+        ImageRecord(
+            picture,
+            number,
+            hw=(height, width),
+            boxes=array[good],
+            labels=np.array(labels, np.int64)[good],
+            crowd=np.zeros(int(good.sum()), np.bool_),
+            areas=sizes[good].prod(1),
+            labels_file=file,
+            numbers=np.array(numbers, np.int64)[good],
+        ),
+        int((~good).sum()),
+    )
+
+
+class _Form:
+    """What the lines of a set are: boxes, polygons, or boxes with keypoints.
+
+    Args:
+        classes: how many there are.
+        keypoints: as for `read_yolo_txt`; None where data.yaml does not say, (0, any) where there are none.
+    """
+
+    def __init__(self, classes: int, keypoints: tuple[int, int] | None) -> None:
+        self.classes, self.keypoints = classes, keypoints
+        self.with_keypoints = 0  # objects
+        self._polygons = Polygons()
+
+    def parse(self, words: list[str], where: str, *, hw: tuple[int, int]) -> tuple[int, list[float]]:
+        """Return the label and the box as xyxy shares of the picture."""
+        label, numbers = _numbers(words, self.classes, where)
+        if self.keypoints and self.keypoints[0]:
+            numbers = self._without_keypoints(numbers, where)
+        if len(numbers) == 4:
+            _refuse_pixels(numbers, words, where)
+            x, y, width, height = numbers
+            if width < 0 or height < 0:
+                raise InputError(f"{where} has a box of negative size: {width:g} x {height:g}")
+            return label, [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
+        shape = None if self.keypoints else keypoint_shape(numbers)
+        told = ""
+        if shape:
+            told = f"; it looks like {_box_with(shape)}: if so, write 'kpt_shape: {list(shape)}' to data.yaml"
+        if len(numbers) < 6 or len(numbers) % 2:
+            raise InputError(
+                f"{where} must have 4 numbers (a box) or 6 and more (a polygon) after the class, got "
+                f"{len(numbers)}{told}"
+            )
+        slack = np.tile(_PIXEL_SLACK / np.array(hw[::-1]), len(numbers) // 2)
+        if (np.array(numbers) < -slack).any() or (np.array(numbers) > 1 + slack).any():
+            raise InputError(
+                f"{where} must be a polygon of shares of the picture's size, from 0 to 1, got {' '.join(words)!r:.200}{told}"
+            )
+        if not self.keypoints:
+            self._polygons.add(numbers, shape, where=where)
+        return label, [min(numbers[::2]), min(numbers[1::2]), max(numbers[::2]), max(numbers[1::2])]
+
+    def _without_keypoints(self, numbers: list[float], where: str) -> list[float]:
+        assert self.keypoints
+        count, size = self.keypoints
+        if len(numbers) not in (4, 4 + count * size):
+            raise InputError(
+                f"{where} must have 4 numbers (a box), or {4 + count * size} with its keypoints (kpt_shape: "
+                f"[{count}, {size}]), after the class, got {len(numbers)}"
+            )
+        self.with_keypoints += len(numbers) > 4
+        return numbers[:4]
+
+    def refuse_boxes_with_keypoints(self) -> None:
+        """Raise InputError where the polygons of the set all look like boxes with keypoints."""
+        found = self._polygons.keypoints()
+        if found:
+            first, lines, shape = found
+            others = f", and so do {counted(lines - 1, 'other line')}" if lines > 1 else ""
+            raise InputError(
+                f"{first} looks like {_box_with(shape)}, not like a polygon{others}; write 'kpt_shape: "
+                f"{list(shape)}' to data.yaml, or 'kpt_shape: [0, 0]' for polygons"
+            )
+
+
+def _numbers(words: list[str], classes: int, where: str) -> tuple[int, list[float]]:
+    try:
+        label, numbers = int(words[0].removesuffix(".0")), [float(word) for word in words[1:]]  # some tools write 3.0
+    except ValueError:
+        raise InputError(
+            f"{where} must be a class number and shares of the picture's size, got {short(' '.join(words))}"
+        ) from None
+    if not 0 <= label < classes:
+        raise InputError(f"{where} has class {label}, but the names given are for 0..{classes - 1}")
+    if not all(math.isfinite(number) for number in numbers):
+        raise InputError(f"{where} has a number that is not finite: {short(' '.join(words))}")
+    return label, numbers
+
+
+def _refuse_pixels(numbers: Sequence[float], words: Sequence[str], where: str) -> None:
+    if any(abs(number) > 2 for number in numbers):
+        raise InputError(f"{where} must hold shares of the picture's size, from 0 to 1, got {short(' '.join(words))}")
+
+
+def _box_with(shape: tuple[int, int]) -> str:
+    return f"a box with {counted(shape[0], 'keypoint')} of {shape[1]} numbers"

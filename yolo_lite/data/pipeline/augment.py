@@ -1,0 +1,266 @@
+"""Random changes to training pictures: mosaic by hand, the rest by albumentations.
+
+Every change draws from a generator that belongs to the sample, so a picture looks the same whichever process makes it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from yolo_lite.config.schema import AugmentConfig
+from yolo_lite.data.pipeline.labelled import Labelled, fit
+from yolo_lite.structures.geometry import PAD_VALUE, Image, Letterbox
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or its import asks the network for a newer version
+import albumentations as A
+import cv2
+
+_GREY = (PAD_VALUE, PAD_VALUE, PAD_VALUE)
+_FINE_SCALE = (0.9, 1.1)  # of the last epochs: near to what the network will see in use
+
+
+class Augmenter:
+    """Make training inputs; see AugmentConfig for every setting.
+
+    Args:
+        config: `augment` of the configuration.
+        input_hw: height and width of the network's input.
+        resize: "letterbox" or "stretch".
+        colour: change the colours as well; not where the device that trains does so (data/pipeline/colour.py).
+    """
+
+    def __init__(self, config: AugmentConfig, input_hw: tuple[int, int], *, resize: str, colour: bool = True) -> None:
+        self.config, self.input_hw, self.resize, self.colour = config, input_hw, resize, colour
+        low, high = config.scale
+        fine = max(low, min(_FINE_SCALE[0], high)), min(high, max(_FINE_SCALE[1], low))
+        self._after_mosaic = _pipeline(
+            config, None, colour
+        )  # which has scaled and shifted each of its pictures already
+        self._strong, self._fine = _pipeline(config, config.scale, colour), _pipeline(config, fine, colour)
+
+    @property
+    def working_hw(self) -> tuple[int, int]:
+        """Height and width into which a picture may be fitted beforehand, since more pixels of it are never looked at."""
+        factor = (
+            max(1.0, self.config.scale[1]) if self.config.mosaic else 1.0
+        )  # only a mosaic enlarges the picture itself
+        return math.ceil(self.input_hw[0] * factor), math.ceil(self.input_hw[1] * factor)
+
+    def __call__(
+        self, load: Callable[[int], Labelled], index: int, total: int, generator: np.random.Generator, strong: bool
+    ) -> Labelled:
+        """Make the input of one sample.
+
+        Args:
+            load: returns a picture of the set, in original pixels or reduced to `working_hw`.
+            index: which picture; total: how many there are, from which a mosaic draws three more.
+            generator: the only source of chance.
+            strong: with mosaic and the full range of scales, or, near the end of training, without.
+
+        Returns:
+            Image of size `input_hw`, boxes in input pixels, clipped; those mostly outside are dropped.
+        """
+        if strong and generator.random() < self.config.mosaic:
+            others = generator.integers(0, total, 3).tolist()
+            sample = mosaic(
+                [load(i) for i in (index, *others)],
+                self.input_hw,
+                scale=self.config.scale,
+                generator=generator,
+                resize=self.resize,
+            )
+            pipeline = self._after_mosaic
+        else:
+            sample = fit(load(index), self.input_hw, resize=self.resize)
+            pipeline = self._strong if strong else self._fine
+        if pipeline is None:
+            return sample
+        pipeline.set_random_seed(int(generator.integers(2**31)))
+        result = pipeline(image=sample.image, bboxes=sample.boxes, labels=sample.labels)
+        return Labelled(
+            result["image"],
+            np.asarray(result["bboxes"], np.float32).reshape(-1, 4),
+            labels=np.asarray(result["labels"], np.int64).reshape(-1),
+            unlabelled=sample.unlabelled,
+        )
+
+    def describe(self) -> str:
+        """Say the whole pipeline in one line."""
+        c = self.config
+        steps = [f"{self.resize} to {self.input_hw[0]} x {self.input_hw[1]}"]
+        if c.mosaic:
+            steps.insert(0, f"mosaic of four (p {c.mosaic:g})")
+        steps += _geometry_words(c) + _colour_words(c, "" if self.colour else " (by the device)")
+        if c.multi_scale:
+            steps.append(f"input size ±{c.multi_scale:.0%}, another at each step")
+        if c.off_last and (c.mosaic or c.scale != (1, 1)):
+            steps.append(f"no mosaic and little scaling in the last {c.off_last:.0%} of epochs")
+        return "; ".join(steps) if len(steps) > 1 else f"none ({steps[0]})"
+
+
+class ClassAugmenter:
+    """Make training inputs of pictures to classify: scale and shift (what is uncovered mirrors the rest), colour, flip.
+
+    Args:
+        config: `augment` of the configuration; mosaic and min_visibility have no meaning here.
+        channels: 3, or 1 for grey, of which only the brightness varies.
+    """
+
+    def __init__(self, config: AugmentConfig, channels: int) -> None:
+        self.config = config
+        self.coloured = channels == 3
+        colour = _colour(config) if channels == 3 else _brightness(config)
+        affine = []
+        if config.scale != (1, 1) or config.translate:
+            affine.append(_affine(config, config.scale, border_mode=cv2.BORDER_REFLECT_101))
+        flip = [A.HorizontalFlip(p=config.flip)] if config.flip else []
+        self._strong = A.Compose([*affine, *colour, *flip]) if affine or colour or flip else None
+        self._fine = A.Compose(flip) if flip else None
+
+    def __call__(
+        self, image: npt.NDArray[np.uint8], generator: np.random.Generator, strong: bool
+    ) -> npt.NDArray[np.uint8]:
+        """Return a changed copy of an input, uint8 [H, W, channels]; not strong, near the end of training, it flips only."""
+        pipeline = self._strong if strong else self._fine
+        if pipeline is None:
+            return image
+        pipeline.set_random_seed(int(generator.integers(2**31)))
+        changed: npt.NDArray[np.uint8] = pipeline(image=image)["image"]
+        return changed.reshape(image.shape)
+
+    def describe(self) -> str:
+        """Say the whole pipeline in one line."""
+        words = _geometry_words(self.config) + _colour_words(self.config)
+        if not self.coloured:
+            c = self.config
+            words = (
+                _geometry_words(c)
+                + ([f"value ±{c.value:g}"] if c.value else [])
+                + ([f"flip (p {c.flip:g})"] if c.flip else [])
+            )
+        return "; ".join(words) or "none"
+
+
+def mosaic(
+    samples: list[Labelled],
+    input_hw: tuple[int, int],
+    *,
+    scale: tuple[float, float],
+    generator: np.random.Generator,
+    resize: str = "letterbox",
+) -> Labelled:
+    """Lay four pictures around a random point (Bochkovskiy et al. 2020).
+
+    The point lies in the middle half of the input. Each picture, fitted to the input and scaled by a factor of its own,
+    touches it with a corner; what does not fit its quarter is cut off, and boxes are clipped. Boxes left with less than
+    a tenth of their area are dropped.
+    """
+    height, width = input_hw
+    x, y = (int(generator.uniform(0.25, 0.75) * side) for side in (width, height))
+    canvas: Image = np.full((height, width, 3), PAD_VALUE, np.uint8)
+    all_boxes, all_labels = [], []
+    quarters = ((0, 0, x, y), (x, 0, width, y), (0, y, x, height), (x, y, width, height))
+    for sample, (left, top, right, bottom) in zip(samples, quarters):
+        room_hw, touches = (bottom - top, right - left), (left == 0, top == 0)
+        tile = _scaled(sample, input_hw, resize=resize, factor=generator.uniform(*scale), room_hw=room_hw, ends=touches)
+        h, w = tile.image.shape[:2]
+        dx = right - w if left == 0 else left  # of the tile's upper left corner on the canvas
+        dy = bottom - h if top == 0 else top
+        x1, y1, x2, y2 = max(left, dx), max(top, dy), min(right, dx + w), min(bottom, dy + h)
+        canvas[y1:y2, x1:x2] = tile.image[y1 - dy : y2 - dy, x1 - dx : x2 - dx]
+        moved = tile.boxes + np.array([dx, dy, dx, dy], np.float32)
+        clipped = np.clip(moved, [x1, y1, x1, y1], [x2, y2, x2, y2]).astype(np.float32)
+        keep = _areas(clipped) > 0.1 * _areas(moved)
+        all_boxes.append(clipped[keep])
+        all_labels.append(sample.labels[keep])
+    unlabelled = tuple(sorted({label for sample in samples for label in sample.unlabelled}))
+    return Labelled(canvas, np.concatenate(all_boxes), labels=np.concatenate(all_labels), unlabelled=unlabelled)
+
+
+def _scaled(
+    sample: Labelled,
+    input_hw: tuple[int, int],
+    *,
+    resize: str,
+    factor: float,
+    room_hw: tuple[int, int],
+    ends: tuple[bool, bool],
+) -> Labelled:
+    """Fit a picture to the input, without a border, times a factor; what would reach beyond its room is cut off first.
+
+    `ends` says along x and along y whether the picture's end is kept, or its beginning. Cut off are whole pixels of the
+    picture, and the factor is adjusted by less than half a pixel at the far side of the room; the boxes follow it.
+    """
+    hw = sample.image.shape[:2]
+    full = [max(1, round(side * factor)) for side in Letterbox.fit(hw, input_hw, resize=resize).content_hw]
+    kept = [min(old, math.ceil(room * old / new)) for old, new, room in zip(hw, full, room_hw)]
+    height, width = (max(1, round(part * new / old)) for part, new, old in zip(kept, full, hw))
+    x, y = (old - part if end else 0 for old, part, end in zip(hw[::-1], kept[::-1], ends))
+    mapping = Letterbox((kept[0], kept[1]), (height, width), content_hw=(height, width), offset_xy=(0, 0))
+    boxes = mapping.boxes_to_input(sample.boxes - np.array([x, y, x, y]))
+    return Labelled(mapping.apply(sample.image[y : y + kept[0], x : x + kept[1]]), boxes, sample.labels)
+
+
+def _areas(boxes: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def _geometry_words(c: AugmentConfig) -> list[str]:
+    if c.scale == (1, 1) and not c.translate:
+        return []
+    return [f"scale {c.scale[0]:g} to {c.scale[1]:g}, shift up to {c.translate:g}"]
+
+
+def _colour_words(c: AugmentConfig, where: str = "") -> list[str]:
+    words = []
+    if c.hue or c.saturation or c.value:
+        words.append(f"hue ±{c.hue:g}, saturation ±{c.saturation:g}, value ±{c.value:g}{where}")
+    return [*words, f"flip (p {c.flip:g})"] if c.flip else words
+
+
+def _affine(config: AugmentConfig, scale: tuple[float, float], **border: object) -> A.Affine:
+    shift = (-config.translate, config.translate)
+    return A.Affine(scale=scale, keep_ratio=True, translate_percent={"x": shift, "y": shift}, p=1, **border)
+
+
+def colour_limits(config: AugmentConfig) -> tuple[float, float, float]:
+    """Return how far hue, saturation and value may be shifted either way, in OpenCV's steps: 180 of hue, 255 of the others."""
+    return config.hue * 180, config.saturation * 255, config.value * 255
+
+
+def _colour(config: AugmentConfig) -> list[A.BasicTransform]:
+    limits = colour_limits(config)
+    return [A.HueSaturationValue(*((-limit, limit) for limit in limits), p=1)] if any(limits) else []
+
+
+def _brightness(config: AugmentConfig) -> list[A.BasicTransform]:
+    return [A.RandomBrightnessContrast(config.value, 0, p=1)] if config.value else []
+
+
+def _pipeline(config: AugmentConfig, scale: tuple[float, float] | None, colour: bool) -> A.Compose | None:
+    """Build albumentations' part, None for nothing; scale None leaves the geometry alone but for the flip."""
+    steps = []
+    if scale is not None and (scale != (1, 1) or config.translate):
+        steps.append(_affine(config, scale, fill=_GREY))
+    if colour:
+        steps += _colour(config)
+    if config.flip:
+        steps.append(A.HorizontalFlip(p=config.flip))
+    if not steps:
+        return None
+    boxes = A.BboxParams(
+        format="pascal_voc",
+        clip=True,
+        min_visibility=config.min_visibility,
+        filter_invalid_bboxes=True,
+        label_fields=["labels"],
+    )
+    if not any(isinstance(step, A.DualTransform) for step in steps):
+        steps.append(A.NoOp())  # or it would warn that no step moves boxes, though there is nothing wrong with that
+    return A.Compose(steps, bbox_params=boxes)

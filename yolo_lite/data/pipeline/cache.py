@@ -1,0 +1,130 @@
+"""Decoded pictures kept in memory, so that they are decoded once and not in every epoch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+from yolo_lite.data.pipeline.loader import reading_threads
+from yolo_lite.errors import InputError, counted
+from yolo_lite.structures.geometry import Image
+
+CHOICES = ("auto", "ram", "none")
+SHARE = 0.5  # of the free memory that may be filled: the network, its gradients and the loading processes need some too
+UNKNOWN_ROOM = 1 << 30  # bytes that may be filled where the system does not say what is free
+_CGROUPS = (  # limit, use and statistics of a container's memory: version 2, version 1
+    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
+)
+
+
+class KeptPictures:
+    """Pictures of any sizes in one block of memory, by position.
+
+    The block is a tensor, which loading processes share: forked ones as they do all memory that nobody writes to,
+    spawned ones because torch hands over tensors as shared memory.
+
+    Args:
+        sizes: (height, width) of each.
+    """
+
+    def __init__(self, sizes: Sequence[tuple[int, int]]) -> None:
+        self.sizes = sizes
+        self.starts = [0, *itertools.accumulate(height * width * 3 for height, width in sizes)]
+        self.pixels = torch.empty(self.starts[-1], dtype=torch.uint8)
+
+    def __getitem__(self, index: int) -> Image:
+        image = self._view(index).numpy()
+        image.flags.writeable = False  # or one sample could spoil the next
+        return image
+
+    def store(self, index: int, image: Image) -> None:
+        """Copy a picture of the size announced into its place."""
+        self._view(index).numpy()[:] = image
+
+    def _view(self, index: int) -> torch.Tensor:
+        return self.pixels[self.starts[index] : self.starts[index + 1]].view(*self.sizes[index], 3)
+
+
+def keep_pictures(
+    decode: Callable[[int], Image],
+    sizes: Sequence[tuple[int, int]],
+    *,
+    choice: str,
+    say: Callable[[str], None],
+    on_picture: Callable[[int, int], None] = lambda done, total: None,
+) -> KeptPictures | None:
+    """Keep all pictures in memory, or None of them; say in one line which, but for `none`.
+
+    Args:
+        decode: returns the picture of a position; called by several threads.
+        sizes: (height, width) of each picture that it returns.
+        choice: "auto" keeps them where they fit into the room there is, "ram" insists, "none" does not.
+        say: takes the line, before the work begins.
+        on_picture: called with how many are done, of how many.
+
+    Raises:
+        InputError: where `choice` is "ram" and they do not fit, or no such choice; what `decode` raises, of the first
+            picture in the order of positions.
+    """
+    need = sum(height * width * 3 for height, width in sizes)
+    if not may_keep(choice, len(sizes), need=need, say=say):
+        return None
+    say(f"pictures kept in memory: {len(sizes):,}, {_in_gb(need)}")
+    kept = KeptPictures(sizes)
+    with ThreadPoolExecutor(reading_threads()) as threads:
+        stored = threads.map(lambda index: kept.store(index, decode(index)), range(len(sizes)))
+        for done, _ in enumerate(stored, 1):
+            on_picture(done, len(sizes))
+    return kept
+
+
+def may_keep(choice: str, count: int, *, need: int, say: Callable[[str], None]) -> bool:
+    """Decide whether `count` pictures of `need` bytes are kept; arguments and errors otherwise as of keep_pictures."""
+    if choice not in CHOICES:
+        raise InputError(f"train.cache must be one of {', '.join(CHOICES)}, got {choice!r}")
+    if choice == "none":
+        return False
+    room = memory_room()
+    if need <= room:
+        return True
+    told = f"{counted(count, 'picture')} need {_in_gb(need)}, and there is room for {_in_gb(room)}"
+    if choice == "ram":
+        raise InputError(f"train.cache is ram, but {told}; choose auto or none, fewer pictures or a smaller image size")
+    say(f"pictures are not kept in memory: {told}; they are decoded in every epoch")
+    return False
+
+
+def memory_room() -> int:
+    """Return how many bytes may be filled with pictures."""
+    free = free_memory()
+    return UNKNOWN_ROOM if free is None else int(free * SHARE)
+
+
+def free_memory(root: Path = Path("/")) -> int | None:
+    """Return the bytes of memory that are free for use, in a container those of its limit; None where nobody tells."""
+    found = [_entry(root / "proc" / "meminfo", "MemAvailable:") * 1024]
+    for limit, used, statistics, reclaimable in _CGROUPS:
+        folder = root / "sys" / "fs" / "cgroup"
+        most = _entry(folder / limit)
+        if most >= 0:
+            found.append(max(0, most - _entry(folder / used) + max(0, _entry(folder / statistics, reclaimable))))
+    return min((number for number in found if number >= 0), default=None)
+
+
+def _entry(path: Path, name: str = "") -> int:
+    """Return the number in a file, or in its line that begins with a name; -1 where there is none."""
+    try:
+        lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+        words = next(line[1:] for line in lines if line[:1] == [name]) if name else lines[0]
+        return int(words[0])
+    except (OSError, ValueError, IndexError, StopIteration):
+        return -1
+
+
+def _in_gb(number: int) -> str:
+    return f"{number / 1e9:.1f} GB" if number >= 1e8 else f"{number / 1e6:.1f} MB"

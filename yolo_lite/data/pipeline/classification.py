@@ -1,0 +1,162 @@
+"""Pictures to classify as network inputs, each made from (seed, epoch, index) alone."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Dataset
+
+from yolo_lite.data.pipeline.cache import may_keep
+from yolo_lite.data.pipeline.loader import reading_threads, stack_images
+from yolo_lite.errors import InputError
+from yolo_lite.media.images import MAX_16BIT, decode_image, read_image
+from yolo_lite.structures.batches import ClassBatch, ClassSample
+from yolo_lite.structures.datasets import ClassRecord
+from yolo_lite.structures.geometry import Image, Letterbox
+
+if TYPE_CHECKING:
+    from yolo_lite.data.pipeline.augment import ClassAugmenter
+
+CACHE_LIMIT = (
+    1 << 30
+)  # bytes of input pixels that are kept in memory, without being asked, instead of decoded each time
+
+
+class ClassDataset(Dataset[ClassSample]):
+    """Samples by (epoch, index).
+
+    Pictures are brought to the input's size first and augmented then, so that they can be kept at that size.
+
+    Args:
+        records: the pictures.
+        input_hw: height and width of the network's input.
+        channels: 3, or 1 for grey.
+        resize: "letterbox" or "stretch".
+        augmenter: None for pictures as they are.
+        strong_epochs: so many epochs, from the start, are augmented in full.
+        seed: of the augmentation.
+        cache: keep the pictures in memory: "auto" up to CACHE_LIMIT and where there is room, "ram" or stop, "none".
+        on_picture: called with how many are kept so far, of how many.
+        max_16bit: as for `read_image`.
+
+    Raises:
+        InputError: naming the first picture that cannot be read, where they are kept; where they are to be and there is
+            no room.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[ClassRecord],
+        input_hw: tuple[int, int],
+        *,
+        channels: int,
+        resize: str,
+        augmenter: ClassAugmenter | None = None,
+        strong_epochs: int = 0,
+        seed: int = 0,
+        cache: str = "auto",
+        on_picture: Callable[[int, int], None] = lambda done, total: None,
+        max_16bit: int = MAX_16BIT,
+    ) -> None:
+        self.max_16bit = max_16bit
+        self.records, self.input_hw, self.channels, self.resize = records, input_hw, channels, resize
+        self.augmenter, self.strong_epochs, self.seed = augmenter, strong_epochs, seed
+        self.kept: npt.NDArray[np.uint8] | None = None
+        need = len(records) * channels * input_hw[0] * input_hw[1]
+        if may_keep(cache, len(records), need=need, say=lambda line: None) and (cache == "ram" or need <= CACHE_LIMIT):
+            self.kept = self._keep(on_picture)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, key: tuple[int, int]) -> ClassSample:
+        epoch, index = key
+        image = self.load(index) if self.kept is None else self.kept[index]
+        if self.augmenter is not None:
+            generator = np.random.default_rng([self.seed, epoch, index])
+            image = self.augmenter(image, generator, strong=epoch < self.strong_epochs)
+        pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)
+        return ClassSample(pixels, self.records[index].label, index)
+
+    def load(self, index: int) -> npt.NDArray[np.uint8]:
+        """Return a picture at the size of the input, uint8 [H, W, channels]."""
+        return to_input(
+            read_record(self.records[index], self.max_16bit), self.input_hw, channels=self.channels, resize=self.resize
+        )
+
+    def _keep(self, on_picture: Callable[[int, int], None]) -> npt.NDArray[np.uint8]:
+        """Return all pictures at the size of the input; files are read by several threads, and once for all their parts."""
+        total, done = len(self.records), 0
+        kept = np.empty((total, *self.input_hw, self.channels), np.uint8)
+
+        def kind(index: int) -> Path | int:
+            content = self.records[index].content
+            return content if isinstance(content, Path) else index // 100
+
+        def store(group: list[int]) -> int:
+            image: Image | None = None
+            for index in group:
+                record = self.records[index]
+                if image is None or not isinstance(record.content, Path):
+                    image = _decode(record, self.max_16bit)
+                kept[index] = to_input(_cut(record, image), self.input_hw, channels=self.channels, resize=self.resize)
+            return len(group)
+
+        groups = [list(group) for _, group in itertools.groupby(range(total), kind)]
+        with ThreadPoolExecutor(reading_threads()) as threads:
+            for count in threads.map(store, groups):
+                done += count
+                on_picture(done, total)
+        return kept
+
+
+def read_record(record: ClassRecord, max_16bit: int = MAX_16BIT) -> Image:
+    """Return the pixels that a record means, uint8 [H, W, 3] RGB; `max_16bit` as for `read_image`.
+
+    Raises:
+        InputError: naming the picture, where it cannot be read, or its box lies outside.
+    """
+    return _cut(record, _decode(record, max_16bit))
+
+
+def _decode(record: ClassRecord, max_16bit: int) -> Image:
+    content = record.content
+    if isinstance(content, Path):
+        return read_image(content, max_16bit)
+    if isinstance(content, bytes):
+        return decode_image(content, record.name, max_16bit=max_16bit)
+    return np.repeat(content[..., None], 3, -1) if content.ndim == 2 else content
+
+
+def _cut(record: ClassRecord, image: Image) -> Image:
+    if record.box is None:
+        return image
+    left, top, right, bottom = (max(0, round(side)) for side in record.box)
+    part = image[top:bottom, left:right]
+    if not part.size:
+        raise InputError(f"{record.name} lies outside its picture of {image.shape[1]} x {image.shape[0]} pixels")
+    return part
+
+
+def to_input(image: Image, input_hw: tuple[int, int], *, channels: int, resize: str) -> npt.NDArray[np.uint8]:
+    """Bring a picture, uint8 [H, W, 3] RGB, to the network's input, uint8 [H, W, channels]; one channel is its grey."""
+    import cv2
+
+    fitted = Letterbox.fit((image.shape[0], image.shape[1]), input_hw, resize=resize).apply(image)
+    return cv2.cvtColor(fitted, cv2.COLOR_RGB2GRAY)[..., None] if channels == 1 else fitted
+
+
+def collate_classes(samples: Sequence[ClassSample]) -> ClassBatch:
+    """Stack samples."""
+    return ClassBatch(
+        stack_images([sample.image for sample in samples]),
+        torch.tensor([sample.label for sample in samples]),
+        torch.tensor([sample.position for sample in samples]),
+    )

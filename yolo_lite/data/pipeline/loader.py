@@ -1,0 +1,244 @@
+"""Batches: in which order, by which processes, and how samples become tensors."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from yolo_lite.data.pipeline.processes import Load, LoadingProcesses, ShortageError, is_scarce
+from yolo_lite.structures.batches import Batch, Sample
+
+Say = Callable[[str], None]
+
+
+class EpochSampler(Sampler[list[tuple[int, int]]]):
+    """Batches of (epoch, index); the order depends on (seed, epoch) alone.
+
+    Set `epoch` before each pass. Shuffled passes leave out an incomplete last batch, unless it is the only one.
+
+    Args:
+        total: how many samples there are.
+        batch_size: of each batch.
+        shuffle: in an order drawn for each pass.
+        seed: of that order.
+        steps: so many batches at most; 0: all.
+        repeats: how often each sample is to come in a shuffled pass, on average; None: once.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        batch_size: int,
+        *,
+        shuffle: bool,
+        seed: int = 0,
+        steps: int = 0,
+        repeats: npt.NDArray[np.float64] | None = None,
+    ) -> None:
+        self.total, self.batch_size, self.shuffle, self.seed = total, batch_size, shuffle, seed
+        self.steps, self.repeats = steps, repeats
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        count = self.total if self.repeats is None else round(self.repeats.sum())
+        whole = count // self.batch_size if self.shuffle and count >= self.batch_size else -(-count // self.batch_size)
+        return min(whole, self.steps) if self.steps else whole
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = list(range(self.total))
+        if self.shuffle:
+            generator = np.random.default_rng([self.seed, self.epoch, 3])
+            if self.repeats is not None:
+                order = _repeated(self.repeats, generator)
+            order = generator.permutation(order).tolist()
+        for i in range(len(self)):
+            yield [(self.epoch, index) for index in order[i * self.batch_size : (i + 1) * self.batch_size]]
+
+
+def _repeated(repeats: npt.NDArray[np.float64], generator: np.random.Generator) -> list[int]:
+    """Return each position as often as it is to come, rounded up or down by chance so that the total is always the same."""
+    edges = np.concatenate([[0.0], np.cumsum(repeats)])
+    edges *= round(edges[-1]) / edges[-1]
+    counts = np.diff(np.floor(edges + generator.random()))
+    return [index for index, count in enumerate(counts.astype(int).tolist()) for _ in range(count)]
+
+
+def repeat_factors(pictures: Sequence[Iterable[int]], threshold: float) -> npt.NDArray[np.float64]:
+    """Return how often each picture is to be shown, so that rare classes are seen more often (Gupta et al. 2019, LVIS).
+
+    A class that is in the share f of the pictures asks for max(1, sqrt(threshold / f)); a picture follows the rarest of
+    its classes.
+
+    Args:
+        pictures: for each the labels of what it shows.
+        threshold: share of the pictures below which a class counts as rare.
+    """
+    shown: dict[int, int] = {}
+    for labels in pictures:
+        for label in set(labels):
+            shown[label] = shown.get(label, 0) + 1
+    wanted = {label: max(1.0, math.sqrt(threshold * len(pictures) / count)) for label, count in shown.items()}
+    return np.array([max((wanted[label] for label in labels), default=1.0) for labels in pictures])
+
+
+class BatchLoader:
+    """Batches in the order of a sampler, loaded by other processes or, where `processes` is 0, by this one.
+
+    The samples are the same, bit for bit. Where other processes lack handles or memory, this one goes on, from the batch
+    that is next, and says so once.
+
+    Args:
+        load: makes a batch of its keys, as for `LoadingProcesses`.
+        sampler: whose epoch is set before each pass.
+        processes: that load.
+        pin: put batches into pinned memory, for a GPU.
+        say: takes the line.
+    """
+
+    def __init__(self, load: Load, sampler: EpochSampler, *, processes: int, pin: bool, say: Say) -> None:
+        self.load, self.sampler, self.processes, self.pin, self.say = load, sampler, processes, pin, say
+        self._started: LoadingProcesses | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        order, done = list(self.sampler), 0
+        if self.processes and order:
+            try:
+                for batch in self._start(order[0]).batches(order):
+                    done += 1
+                    yield batch
+                return
+            except ShortageError as error:
+                self.processes, self._started = 0, None
+                self.say(f"loading in the main process, because loading processes lack what they need: {error}")
+        for keys in order[done:]:
+            batch = self.load(keys, lambda: None)
+            yield batch._make(part if part is None else part.pin_memory() for part in batch) if self.pin else batch
+
+    def close(self) -> None:
+        """End the processes now. The end of the last reference does so too, but a signal that arrives then is lost."""
+        if self._started is not None:
+            self._started.close()
+
+    def _start(self, keys: list[tuple[int, int]]) -> LoadingProcesses:
+        """Return the processes, which outlive a pass; the first sample tells how much memory a batch takes."""
+        if self._started is None or not self._started.close.alive:
+            first = self.load(keys[:1], lambda: None)
+            size = sum(part.nbytes + _SPARE for part in first if part is not None)
+            self._started = LoadingProcesses(self.load, self.processes, room=size * len(keys), pin=self.pin)
+        return self._started
+
+
+_SPARE = 64  # bytes a sample, for tensors to be aligned
+
+
+@dataclass(frozen=True)
+class _Load:
+    """Make a batch of the samples of a data set."""
+
+    dataset: Dataset[Any]
+    collate: Callable[[Sequence[Any]], Any]
+
+    def __call__(self, keys: Sequence[Any], tell: Callable[[], None]) -> Any:
+        samples = []
+        for key in keys:
+            samples.append(self.dataset[key])
+            tell()
+        return self.collate(samples)
+
+
+def build_loader(
+    dataset: Dataset[Any],
+    sampler: EpochSampler,
+    *,
+    workers: int,
+    device: torch.device,
+    collate: Callable[[Sequence[Any]], Any] | None = None,
+    say: Say = lambda line: None,
+) -> BatchLoader:
+    """Load batches with as many processes as `loading_processes` says.
+
+    Args:
+        dataset: samples by (epoch, index).
+        sampler: their order.
+        workers: see `loading_processes`.
+        device: that computes.
+        collate: makes a batch of samples; None: a Batch.
+        say: takes a line where loading has to go on without processes.
+    """
+    load = _Load(dataset, collate or collate_boxes)
+    return BatchLoader(load, sampler, processes=loading_processes(workers, device), pin=device.type == "cuda", say=say)
+
+
+def loading_processes(workers: int, device: torch.device) -> int:
+    """Return how many processes load: 0 for the one that asks, and never more than cores that it may use.
+
+    -1 leaves the choice to what computes: a CPU needs its cores for itself, a GPU is kept waiting by a few.
+    """
+    if workers < 0:
+        workers = _BESIDE_CPU if device.type == "cpu" else _BESIDE_GPU
+    return min(workers, usable_cores())
+
+
+_BESIDE_CPU, _BESIDE_GPU = 2, 8
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def reading_threads() -> int:
+    """Return how many threads read files at once: one for each core, fewer where few files may be open."""
+    free = _free_handles()
+    return max(1, min(32, usable_cores(), 32 if free is None else free // _HANDLES))
+
+
+_HANDLES = 3  # that a thread may need, with some to spare for the rest of the process
+
+
+def _free_handles() -> int | None:
+    """Return how many more files this process may open; None where the system does not tell."""
+    try:
+        import resource
+
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return None if most == resource.RLIM_INFINITY else most - len(os.listdir("/proc/self/fd"))
+    except ImportError:  # Windows
+        return None
+    except OSError as error:  # another system, or none is left
+        return 0 if is_scarce(error) else None
+
+
+def collate_boxes(samples: Sequence[Sample]) -> Batch:
+    """Stack samples of one size; boxes are padded to the longest list, labels in the padding are -1."""
+    most = max(len(sample.boxes) for sample in samples)
+    boxes = torch.zeros(len(samples), most, 4)
+    labels = torch.full((len(samples), most), -1, dtype=torch.int64)
+    for i, sample in enumerate(samples):
+        boxes[i, : len(sample.boxes)] = sample.boxes
+        labels[i, : len(sample.labels)] = sample.labels
+    pairs = [(i, label) for i, sample in enumerate(samples) for label in sample.unlabelled]
+    return Batch(
+        stack_images([sample.image for sample in samples]),
+        boxes,
+        labels=labels,
+        positions=torch.tensor([sample.position for sample in samples]),
+        unlabelled=torch.tensor(pairs, dtype=torch.int64).view(-1, 2),
+    )
+
+
+def stack_images(images: Sequence[Tensor]) -> Tensor:
+    """Stack pictures [channels, H, W], views of such with the channels last, into one [B, channels, H, W] of that order.
+
+    It is the order in which they were decoded and in which the network wants them: nothing is turned around.
+    """
+    return torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)

@@ -1,1 +1,0 @@
-"""Where data meets model meets loss: training, evaluation, prediction, checkpoints."""

@@ -1,0 +1,41 @@
+"""The classic kernels of image processing, and what they make of a picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from yolo_lite.ops import convolve
+from yolo_lite.structures.geometry import Image
+
+KERNELS: dict[str, list[list[float]]] = {
+    "blur 3x3": [[1 / 9] * 3] * 3,
+    "blur 21x21": [[1 / 441] * 21] * 21,
+    "sharpen": [[0, -1, 0], [-1, 5, -1], [0, -1, 0]],
+    "Laplacian": [[0, 1, 0], [1, -4, 1], [0, 1, 0]],
+    "edge": [[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]],
+    "Sobel x": [[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]],
+    "Sobel y": [[-1, -2, -1], [0, 0, 0], [1, 2, 1]],
+    "emboss": [[-2, -1, 0], [-1, 1, 1], [0, 1, 2]],
+}
+
+
+def grey(image: Image) -> npt.NDArray[np.float32]:
+    """Return the brightness of a picture [H, W, 3], 0..255, by the weights of ITU-R BT.601: float32 [H, W]."""
+    brightness: npt.NDArray[np.float64] = image @ np.array([0.299, 0.587, 0.114])
+    return brightness.astype(np.float32)
+
+
+def filter_picture(image: Image) -> dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+    """Convolve a picture's brightness with each of KERNELS, zeros around it.
+
+    Returns:
+        {name: (kernel float32 [k, k], result float32 [H, W])}; results are not clipped to 0..255.
+    """
+    brightness = torch.from_numpy(grey(image))
+    made = {}
+    for name, rows in KERNELS.items():
+        kernel = torch.tensor(rows)
+        made[name] = (kernel.numpy(), convolve(brightness, kernel, padding=len(rows) // 2).numpy())
+    return made

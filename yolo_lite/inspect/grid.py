@@ -1,0 +1,94 @@
+"""A detector's grids on one picture, as lectures on YOLO draw them: cells, their classes, boxes before and after NMS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from yolo_lite.models.heads.grid import VALUES, DenseGridHead, GridHead
+from yolo_lite.models.yolo import Yolo
+from yolo_lite.ops import batched_nms
+from yolo_lite.predict.detector import Detector
+from yolo_lite.structures.batches import RawPredictions
+from yolo_lite.structures.geometry import Image
+from yolo_lite.structures.results import Detections, GridView
+
+if TYPE_CHECKING:
+    from yolo_lite.media.images import Picture
+
+Decode = Callable[[RawPredictions, Tensor], Tensor]
+_FEWEST = 0.2  # of the score threshold: boxes that score more are drawn as those before suppression
+
+
+@torch.inference_mode()
+def grids_of(detector: Detector, picture: Picture) -> tuple[Image, list[GridView]]:
+    """Say what each cell of each of a detector's grids makes of an image.
+
+    Returns:
+        The network's input, uint8 [H, W, 3], and the grids, the finest first, in input pixels.
+    """
+    pixels, _, raw = detector.raw(picture)
+    return pixels, view_grids(
+        detector.model,
+        raw,
+        class_names=detector.class_names,
+        score_threshold=detector.score_threshold,
+        iou_threshold=detector.iou_threshold,
+    )
+
+
+def view_grids(
+    model: Yolo, raw: RawPredictions, *, class_names: tuple[str, ...], score_threshold: float, iou_threshold: float
+) -> list[GridView]:
+    """Lay the predictions for one picture out by grid, the finest first.
+
+    Args:
+        model: whose predictions they are.
+        raw: of one picture, on the CPU.
+        class_names: by label.
+        score_threshold: of detections.
+        iou_threshold: of the suppression within each class, which looks at all grids together.
+    """
+    boxes = model.decode(raw, torch.arange(len(raw.points)).unsqueeze(0))[0].float()
+    scores = raw.class_logits[0].float().sigmoid()
+    point, label = (scores > score_threshold).nonzero(as_tuple=True)
+    kept = batched_nms(boxes[point], scores[point, label], idxs=label, iou_threshold=iou_threshold)
+    after = torch.zeros_like(scores, dtype=torch.bool)
+    after[point[kept], label[kept]] = True
+    own = isinstance(model.head, GridHead | DenseGridHead)
+    shares = raw.box_outputs[0, :, VALUES:].float().clamp(0, 1) if own else scores
+    views = []
+    for stride in sorted({int(stride) for stride in raw.strides.tolist()}):
+        mine = raw.strides == stride
+        cell = (raw.points[mine] / stride).floor().long()  # x, y
+        columns, rows = (int(side) + 1 for side in cell.amax(0))
+        place = cell[:, 1] * columns + cell[:, 0]
+        best = torch.zeros(rows * columns, scores.shape[1])
+        best.scatter_reduce_(0, place.unsqueeze(1).expand_as(shares[mine]), shares[mine], "amax")
+        marked = torch.zeros(rows * columns).index_add_(0, place, after[mine].any(1).float())
+        views.append(
+            GridView(
+                stride,
+                best.argmax(1).view(rows, columns).numpy(),
+                shares=best.amax(1).view(rows, columns).numpy(),
+                responsible=marked.view(rows, columns).numpy() > 0,
+                before=_detections(
+                    boxes,
+                    scores,
+                    chosen=mine.unsqueeze(1) & (scores > _FEWEST * score_threshold),
+                    class_names=class_names,
+                ),
+                after=_detections(boxes, scores, chosen=mine.unsqueeze(1) & after, class_names=class_names),
+            )
+        )
+    return views
+
+
+def _detections(boxes: Tensor, scores: Tensor, *, chosen: Tensor, class_names: tuple[str, ...]) -> Detections:
+    point, label = chosen.nonzero(as_tuple=True)
+    order = scores[point, label].argsort(descending=True, stable=True)
+    point, label = point[order], label[order]
+    return Detections(boxes[point].numpy(), scores[point, label].numpy(), labels=label.numpy(), class_names=class_names)

@@ -1,1 +1,0 @@
-"""Seeing inside networks: shapes, operations and receptive fields, kernels, feature maps."""

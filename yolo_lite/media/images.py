@@ -1,0 +1,347 @@
+"""Read any picture file as 8-bit RGB, by one rule for each kind."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as PillowImage
+from PIL import ImageOps
+from PIL.TiffImagePlugin import TiffImageFile
+
+from yolo_lite.errors import InputError, is_memory_full, reason
+from yolo_lite.media.tiff import CameraRawError, find_full_image
+from yolo_lite.structures.geometry import Image
+
+if TYPE_CHECKING:
+    Picture = str | os.PathLike[str] | Image | PillowImage.Image
+
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"),
+    *(".jfif", ".jpe", ".tga", ".pbm", ".pnm", ".apng"),
+)
+RAW_SUFFIXES = (".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw")  # of cameras
+_FORMATS = frozenset(  # of Pillow, which are told by their first bytes: TGA is not
+    ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF", "QOI", "SGI", "PCX", "DDS")
+)
+MAX_PIXELS = 178_956_970  # 512 MiB of RGB; more than any camera gives, and where Pillow too refuses
+MAX_16BIT = 65535
+_DECODER_ERRORS = (
+    *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, AssertionError),
+    *(struct.error, zlib.error),
+)
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_TEXTS = (b"iCCP", b"tEXt", b"zTXt", b"iTXt")
+_TURNING_TEXTS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")  # they may hold an orientation
+T = TypeVar("T")
+
+
+def read_image(path: Path, max_16bit: int = MAX_16BIT) -> Image:
+    """Read a picture as uint8 [H, W, 3] RGB, turned upright as its EXIF orientation says.
+
+    Grey is repeated three times; of 16 bits the upper 8 are kept, or those below `max_16bit`, which becomes white (4095
+    for cameras of 12 bits, whose pictures would be almost black else); transparency is dropped, not blended; CMYK and
+    palettes are converted; of an animation the first frame is taken.
+
+    Of a TIFF that begins with a thumbnail, as camera raw files do, the full image is taken.
+
+    Raises:
+        InputError: naming the file, where it is missing, empty, truncated, no picture, or larger than MAX_PIXELS; where
+            it cannot be read, with the system's reason; where its full image is a camera's raw data.
+    """
+    return _read(path, lambda picture: _decoded(picture, str(path), max_16bit))
+
+
+def read_image_shrunk(path: Path, most: int, *, max_16bit: int = MAX_16BIT) -> tuple[Image, int]:
+    """Read a picture as `read_image` does, a JPEG perhaps at 1/2, 1/4 or 1/8 of its size, which is much faster.
+
+    The decoder then leaves out fine detail instead of averaging over it: of photographs that are shrunk to half that
+    size afterwards pixels differ by less than 1 grey level in the mean.
+
+    Args:
+        path: the picture.
+        most: by which it may be shrunk at most; below 2 it never is, nor is a side that is no multiple of the divisor.
+        max_16bit: as for `read_image`.
+
+    Returns:
+        The picture, and the divisor: the full picture has so many times its sides.
+
+    Raises:
+        InputError: as read_image does.
+    """
+
+    def shrunk(picture: PillowImage.Image) -> tuple[Image, int]:
+        full = picture.size
+        for divisor in (8, 4, 2):
+            if divisor <= most and full[0] % divisor == full[1] % divisor == 0:
+                picture.draft(None, (full[0] // divisor, full[1] // divisor))  # does nothing but to a JPEG
+                break
+        divisor = full[0] // picture.width
+        return _decoded(picture, str(path), max_16bit), divisor
+
+    return _read(path, shrunk)
+
+
+def decode_image(content: bytes, name: str, *, max_16bit: int = MAX_16BIT) -> Image:
+    """Read the bytes of a picture file as `read_image` reads the file; messages call it `name`."""
+    return _read(Path(name), lambda picture: _decoded(picture, name, max_16bit), content)
+
+
+def read_image_size(path: Path) -> tuple[int, int]:
+    """Read (height, width) of the upright picture from the file's header; raises as read_image does."""
+    return _read(path, lambda picture: _upright_size(picture, path))
+
+
+def largest_16bit_value(path: Path) -> int | None:
+    """Return the largest value of a picture with 16 bits a channel; None for any other; raises as read_image does."""
+
+    def largest(picture: PillowImage.Image) -> int | None:
+        try:
+            deep = np.asarray(picture) if picture.mode.startswith("I") else _deep_colours(picture)
+        except _DECODER_ERRORS as error:
+            raise InputError(f"{path} is damaged or cut short and cannot be decoded ({reason(error)})") from error
+        return None if deep is None else int(deep.max())
+
+    return _read(path, largest)
+
+
+def is_image(path: Path, content: bytes | None = None) -> bool:
+    """Say whether a file is an image: by its suffix, or by its content where the suffix is none of IMAGE_SUFFIXES.
+
+    Args:
+        path: the file, or the name of one in an archive.
+        content: what it holds, where that is in memory.
+    """
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return True
+    if content is None and not path.is_file():
+        return False
+    try:
+        return _read(path, lambda picture: picture.format in _FORMATS, content)
+    except InputError:
+        return False
+
+
+def count_frames(path: Path) -> int:
+    """Return how many frames an image has, 1 but for animations; raises as read_image does."""
+
+    def count(picture: PillowImage.Image) -> int:
+        try:
+            return int(getattr(picture, "n_frames", 1))
+        except _DECODER_ERRORS:
+            return 1  # decoding it will say what is wrong
+
+    return _read(path, count)
+
+
+def pillow_to_rgb(picture: PillowImage.Image, name: str = "the picture", *, max_16bit: int = MAX_16BIT) -> Image:
+    """Convert an open Pillow image by the same rules."""
+    deep = _deep_colours(picture) if max_16bit != MAX_16BIT else None
+    if deep is not None:
+        orientation = picture.getexif().get(0x0112, 1)
+        picture = PillowImage.fromarray(_to_8bit(deep, max_16bit))
+        picture.getexif()[0x0112] = orientation
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I"):  # 16-bit grey, which Pillow also hands out as 32-bit integers
+        grey = _to_8bit(np.asarray(picture), max_16bit)
+        return np.repeat(grey[..., None], 3, -1)
+    if picture.mode == "F":
+        raise InputError(f"{name} holds floating-point pixels; save it with 8 or 16 bits a channel")
+    if picture.mode == "P":
+        picture = picture.convert("RGBA")
+    return np.array(picture.convert("RGB"))
+
+
+def _to_8bit(values: npt.NDArray[Any], max_16bit: int) -> npt.NDArray[np.uint8]:
+    return (values.astype(np.int64).clip(0, max_16bit) * 256 // (max_16bit + 1)).astype(np.uint8)
+
+
+def _deep_colours(picture: PillowImage.Image) -> npt.NDArray[np.uint16] | None:
+    """Return the colours of a file with 16 bits a channel, [H, W, 3] RGB, not turned; None for any other file.
+
+    Pillow itself keeps the upper 8 bits only.
+    """
+    import cv2
+
+    file = getattr(picture, "fp", None)
+    tiles = getattr(picture, "tile", None)
+    arguments = tiles[0][3] if tiles else ""  # "RGB;16B" or ("RGB;16L", 0, 1)
+    raw_mode = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    if file is None or ";16" not in str(raw_mode) or picture.mode.startswith("I"):
+        return None
+    position = file.tell()
+    file.seek(0)
+    content = np.frombuffer(file.read(), np.uint8)
+    file.seek(position)
+    colours = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+    return colours[..., 2::-1] if colours is not None and colours.dtype == np.uint16 and colours.ndim == 3 else None
+
+
+def _read(path: Path, take: Callable[[PillowImage.Image], T], content: bytes | None = None) -> T:
+    """Open a picture, of which only the header is read by then, and return what `take` makes of it."""
+    try:
+        with _open(path, content) as file:
+            further_tries = [_TURNING_TEXTS, ()] if _starts_with(file, _PNG) else []
+            while True:
+                try:
+                    return take(_identify(file, path))
+                except InputError as error:
+                    if not further_tries or type(error.__cause__) is not ValueError:  # as Pillow says of long texts
+                        raise
+                file = _without_texts(file, further_tries.pop(0))
+    except OSError as error:
+        if is_memory_full(error):
+            raise
+        raise InputError(f"cannot read {path}: {reason(error)}") from error
+
+
+@contextlib.contextmanager
+def _open(path: Path, content: bytes | None) -> Iterator[BinaryIO]:
+    """Open a file, or its content, for the time of a with-block."""
+    try:
+        opened = path.open("rb") if content is None else io.BytesIO(content)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
+        if content is None and path.is_dir():
+            raise InputError(f"{path} is a folder, expected a picture") from error
+        raise InputError(f"cannot read {path}: {reason(error)}") from error
+    with opened as file:
+        yield file if file.seekable() else io.BytesIO(file.read())
+
+
+def _identify(file: BinaryIO, path: Path) -> PillowImage.Image:
+    """Return the picture that a file holds, not decoded yet.
+
+    `PillowImage.open` would do, but for its warning about large pictures. It cannot be switched off for one thread.
+    """
+    try:
+        full = find_full_image(file)
+    except CameraRawError as error:
+        raise InputError(
+            f"{path} is a camera raw file, and only its preview could be read; convert it to JPEG, PNG or TIFF first"
+        ) from error
+    if full is not None:
+        file.seek(0)
+        file = io.BytesIO(full.header + file.read()[len(full.header) :])
+    picture = _first_that_fits(file, path)
+    if picture.width * picture.height > MAX_PIXELS:
+        raise _too_large(path)
+    if full is not None:
+        picture.getexif()[0x0112] = full.orientation
+    return picture
+
+
+def _first_that_fits(file: BinaryIO, path: Path) -> PillowImage.Image:
+    """Return the picture as the first format has it that knows the file by its beginning and makes sense of it."""
+    file.seek(0)
+    beginning = file.read(16)
+    if not beginning:
+        raise InputError(f"{path} is empty (0 bytes)")
+    failures: list[tuple[str, BaseException]] = []
+    tried: set[str] = set()
+    for load_formats in (PillowImage.preinit, PillowImage.init):  # the usual ones, all
+        load_formats()
+        for kind in [kind for kind in PillowImage.ID if kind not in tried]:
+            tried.add(kind)
+            factory, accepts = PillowImage.OPEN[kind]
+            try:
+                known = not accepts or accepts(beginning)
+                if isinstance(known, str):  # by a name, but Pillow was built without it
+                    raise SyntaxError(known)
+                if not known:
+                    continue
+                file.seek(0)
+                return factory(file, "")
+            except PillowImage.DecompressionBombError as error:
+                raise _too_large(path) from error
+            except _DECODER_ERRORS as error:
+                if isinstance(error, OSError) and error.errno:
+                    raise
+                if accepts:  # the other formats have no beginning of their own
+                    failures.append((kind, error))
+    message = f"{path} is not a picture that can be read"
+    if not failures:
+        raise InputError(f"{message} (looked for JPEG, PNG, WebP, TIFF ...)")
+    kind, cause = failures[0]
+    is_unknown = isinstance(cause.__cause__ or cause, KeyError)  # as of a compression
+    words = f"unknown value {cause}" if is_unknown else reason(cause)
+    raise InputError(f"{message} ({kind}: {words})") from cause
+
+
+def _decoded(picture: PillowImage.Image, name: str, max_16bit: int) -> Image:
+    try:
+        return pillow_to_rgb(picture, name, max_16bit=max_16bit)
+    except PillowImage.DecompressionBombError as error:
+        raise _too_large(Path(name)) from error
+    except _DECODER_ERRORS as error:
+        if isinstance(error, InputError) or (isinstance(error, OSError) and error.errno) or is_memory_full(error):
+            raise
+        raise InputError(f"{name} is damaged or cut short and cannot be decoded ({reason(error)})") from error
+
+
+def _upright_size(picture: PillowImage.Image, path: Path) -> tuple[int, int]:
+    width, height = picture.size
+    if isinstance(picture, TiffImageFile):  # whether Pillow has swapped its sides by now depends on its version
+        width, height = picture.tag_v2[256], picture.tag_v2[257]  # the tags ImageWidth and ImageLength
+    try:
+        exif = PillowImage.Image.getexif(picture)  # of the header: PNG's own getexif would decode all pixels first
+        turned = exif.get(0x0112, 1) in (5, 6, 7, 8)  # these EXIF orientations swap the sides
+    except _DECODER_ERRORS as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        raise InputError(f"{path} has damaged EXIF data ({reason(error)})") from error
+    return (width, height) if turned else (height, width)
+
+
+def _without_texts(file: BinaryIO, keep: tuple[bytes, ...]) -> BinaryIO:
+    """Copy a PNG without its colour profile and texts, which change no pixel, except texts that begin with `keep`."""
+    file.seek(0)
+    content = file.read()
+    copy, place = io.BytesIO(), len(_PNG)
+    copy.write(_PNG)
+    while place + 8 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, place)
+        if kind not in _PNG_TEXTS or content.startswith(keep, place + 8):
+            copy.write(content[place : place + 12 + length])  # with length, kind and checksum
+        place += 12 + length
+    return copy
+
+
+def _starts_with(file: BinaryIO, beginning: bytes) -> bool:
+    file.seek(0)
+    return file.read(len(beginning)) == beginning
+
+
+def _too_large(path: Path) -> InputError:
+    return InputError(
+        f"{path} says it has more than {MAX_PIXELS:,} pixels and is not opened, since small files can unpack to fill "
+        "the memory; scale the picture down first"
+    )
+
+
+def to_rgb(picture: Any, max_16bit: int = MAX_16BIT) -> Image:
+    """Return any accepted picture as uint8 [H, W, 3] RGB; `max_16bit` as for `read_image`.
+
+    Raises:
+        InputError: saying what it should have been.
+    """
+    if isinstance(picture, str | os.PathLike):
+        return read_image(Path(picture), max_16bit)
+    if isinstance(picture, np.ndarray):
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
+            raise InputError(
+                f"an array must be uint8 [height, width, 3] in RGB order, got {picture.dtype} {list(picture.shape)}"
+            )
+        return picture
+    if hasattr(picture, "convert") and hasattr(picture, "getexif"):
+        return pillow_to_rgb(picture, max_16bit=max_16bit)
+    raise InputError(f"a picture must be a path, a NumPy array or a PIL image, got {type(picture).__name__}")

@@ -1,0 +1,361 @@
+"""The networks of a course on convolutions, from a multilayer perceptron to ResNet, each in a few lines.
+
+Every function returns (features, last): what makes a vector, or maps, of a picture [B, channels, H, W] in normalised
+pixels, and the layer that makes class outputs of these. `classifier.py` puts them together.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from yolo_lite.errors import InputError, is_memory_full, reason
+from yolo_lite.models.classifiers.capsule import Capsules, PrimaryCapsules
+
+Parts = tuple[nn.Module, nn.Module]
+
+
+class Task(NamedTuple):
+    """What a network is to be built for."""
+
+    channels: int  # of the picture
+    hw: tuple[int, int]  # its height and width
+    outputs: int  # one for each class, or a single one
+
+
+class TooSmall(Exception):
+    """A picture that is too small for a network."""
+
+
+def mlp(task: Task, dropout: Sequence[float] = (0.0,), *, batch_norm: bool = False) -> Parts:
+    """Multilayer perceptron: two hidden layers of 512; it knows nothing of neighbours."""
+    inputs = task.channels * task.hw[0] * task.hw[1]
+    layers: list[nn.Module] = [nn.Flatten()]
+    for before, width in ((inputs, 512), (512, 512)):
+        layers += [
+            nn.Linear(before, width),
+            *_norm(nn.BatchNorm1d, width, batch_norm),
+            nn.ReLU(),
+            nn.Dropout(dropout[0]),
+        ]
+    return nn.Sequential(*layers), nn.Linear(512, task.outputs)
+
+
+def lenet(task: Task) -> Parts:
+    """LeNet-5 (LeCun et al. 1998), with its trained pooling, its table of connections and its scaled tanh.
+
+    The last layer is linear; the paper's compares with drawings of the ten digits, which other classes do not have.
+    """
+    features = nn.Sequential(
+        nn.Conv2d(task.channels, 6, 5),
+        ScaledTanh(),
+        TrainedPool(6),
+        ScaledTanh(),
+        TableConv2d(LENET_TABLE, 5),
+        ScaledTanh(),
+        TrainedPool(16),
+        ScaledTanh(),
+        nn.Conv2d(16, 120, 5),
+        ScaledTanh(),
+        nn.Flatten(),
+    )
+    features.extend([nn.Linear(_length(features, task), 84), ScaledTanh()])
+    return features, nn.Linear(84, task.outputs)
+
+
+def mnist_cnn(task: Task, dropout: Sequence[float] = (0.0, 0.0), *, batch_norm: bool = False) -> Parts:
+    """Two 3x3 convolutions, each followed by pooling, and a dense layer."""
+    features = nn.Sequential(
+        *_convolutions((task.channels, 32, 64), 3, padding=1, batch_norm=batch_norm),
+        nn.Dropout(dropout[0]),
+        nn.Flatten(),
+    )
+    features.extend([nn.Linear(_length(features, task), 64), nn.ReLU(), nn.Dropout(dropout[1])])
+    return features, nn.Linear(64, task.outputs)
+
+
+def mnist_small(task: Task, dropout: Sequence[float] = (0.0,)) -> Parts:
+    """Fewer than 10,000 parameters: five 3x3 convolutions with batch normalisation, and averaging for a dense layer."""
+    layers: list[nn.Module] = []
+    widths = (task.channels, 10, 16, 16, 20, 16)
+    for number, (before, width) in enumerate(pairwise(widths), 1):
+        layers += [nn.Conv2d(before, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+        if number in (2, 4):
+            layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers, *_pooled(), nn.Dropout(dropout[0])), nn.Linear(16, task.outputs)
+
+
+def cifar_cnn(task: Task, dropout: Sequence[float] = (0.3, 0.4), *, batch_norm: bool = False) -> Parts:
+    """Three 2x2 convolutions that keep the size, each followed by pooling, and a dense layer of 500."""
+    features = nn.Sequential(
+        *_convolutions((task.channels, 16, 32, 64), 2, padding=0, batch_norm=batch_norm, border=(0, 1, 0, 1)),
+        nn.Dropout(dropout[0]),
+        nn.Flatten(),
+    )
+    features.extend([nn.Linear(_length(features, task), 500), nn.ReLU(), nn.Dropout(dropout[1])])
+    return features, nn.Linear(500, task.outputs)
+
+
+def conv_net(task: Task, dropout: Sequence[float] = (0.0,), *, batch_norm: bool = False) -> Parts:
+    """Three 3x3 convolutions without padding, pooling after the first two, one dense layer."""
+    layers = _convolutions((task.channels, 32, 64, 128), 3, padding=0, batch_norm=batch_norm)[:-1]
+    features = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(dropout[0]))
+    return features, nn.Linear(_length(features, task), task.outputs)
+
+
+def binary_cnn(task: Task, dropout: Sequence[float] = (0.5,), *, batch_norm: bool = False) -> Parts:
+    """Five 3x3 convolutions without padding, pooling after the first four, one dense layer: for cats and dogs at 180."""
+    layers = _convolutions((task.channels, 32, 64, 128, 256, 256), 3, padding=0, batch_norm=batch_norm)[:-1]
+    features = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(dropout[0]))
+    return features, nn.Linear(_length(features, task), task.outputs)
+
+
+def alexnet(task: Task, dropout: Sequence[float] = (0.5, 0.5)) -> Parts:
+    """AlexNet in the form for one GPU (Krizhevsky 2014); pooling to 6x6 allows other sizes than 224."""
+    features = nn.Sequential(
+        nn.Conv2d(task.channels, 64, 11, 4, 2),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(64, 192, 5, 1, 2),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, 2),
+    )
+    for before, width in pairwise((192, 384, 256, 256)):
+        features.extend([nn.Conv2d(before, width, 3, 1, 1), nn.ReLU(inplace=True)])
+    features.extend([nn.MaxPool2d(3, 2), nn.AdaptiveAvgPool2d(6), nn.Flatten()])
+    for before, share in ((256 * 36, dropout[0]), (4096, dropout[1])):
+        features.extend([nn.Dropout(share), nn.Linear(before, 4096), nn.ReLU(inplace=True)])
+    return features, nn.Linear(4096, task.outputs)
+
+
+def vgg16(task: Task, dropout: Sequence[float] = (0.5, 0.5), *, batch_norm: bool = False) -> Parts:
+    """VGG's configuration D (Simonyan and Zisserman 2014): thirteen 3x3 convolutions; pooling to 7x7 allows other sizes."""
+    features = nn.Sequential()
+    before = task.channels
+    for width, depth in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        for _ in range(depth):
+            features.append(nn.Conv2d(before, width, 3, padding=1))
+            features.extend([*_norm(nn.BatchNorm2d, width, batch_norm), nn.ReLU(inplace=True)])
+            before = width
+        features.append(nn.MaxPool2d(2))
+    features.extend([nn.AdaptiveAvgPool2d(7), nn.Flatten()])
+    for before, share in ((512 * 49, dropout[0]), (4096, dropout[1])):
+        features.extend([nn.Linear(before, 4096), nn.ReLU(inplace=True), nn.Dropout(share)])
+    return features, nn.Linear(4096, task.outputs)
+
+
+def inception(task: Task, dropout: Sequence[float] = (0.2,)) -> Parts:
+    """A small Inception-v3 (Szegedy et al. 2016): a stem to stride 4, two blocks of 3x3, two of 1x7 and 7x1."""
+    features = nn.Sequential(
+        _conv(task.channels, 32, kernel=3, stride=2),
+        _conv(32, 64, kernel=3),
+        nn.MaxPool2d(3, 2, 1),
+        _square_block(64, 32),
+        nn.MaxPool2d(3, 2, 1),
+        _square_block(128, 48),
+        nn.MaxPool2d(3, 2, 1),
+        _factorised_block(192, 64),
+        _factorised_block(256, 64),
+    )
+    return features.extend([*_pooled(), nn.Dropout(dropout[0])]), nn.Linear(256, task.outputs)
+
+
+def resnet50(task: Task) -> Parts:
+    """ResNet-50 (He et al. 2016) as torchvision builds it, with its ImageNet weights where they are on this disk."""
+    import torchvision
+
+    model = torchvision.models.resnet50()
+    stored = imagenet_weights()
+    if stored and task.channels == 3:
+        try:
+            model.load_state_dict(torch.load(stored, map_location="cpu", weights_only=True))
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+            if isinstance(error, OSError) and error.errno:
+                raise InputError(f"cannot read {stored}: {reason(error)}") from error
+            raise InputError(
+                f"{stored} cannot be read as ResNet-50 weights; delete it, or download it again"
+            ) from error
+    if task.channels != 3:
+        model.conv1 = nn.Conv2d(task.channels, 64, 7, 2, 3, bias=False)
+    model.fc = nn.Identity()
+    return model, nn.Linear(2048, task.outputs)
+
+
+def imagenet_weights() -> Path | None:
+    """Return where torchvision keeps its ResNet-50 weights if they were downloaded once; nothing is fetched here."""
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    return max(folder.glob("resnet50-*.pth"), default=None)
+
+
+def capsule(task: Task) -> Parts:
+    """Capsules with routing by agreement (Sabour et al. 2017, section 4), without the network that draws the picture."""
+    features = nn.Sequential(
+        nn.Conv2d(task.channels, 256, 9), nn.ReLU(), PrimaryCapsules(256, 32, length=8, kernel=9, stride=2)
+    )
+    return features, Capsules(shape_after(features, task)[0], 8, outputs=task.outputs, output_length=16)
+
+
+class ScaledTanh(nn.Module):
+    """1.7159 tanh(2 x / 3), whose slope at 0 is near 1 and which maps +-1 to +-1 (LeCun et al. 1998, appendix A)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keep the shape."""
+        return 1.7159 * torch.tanh(2 / 3 * x)
+
+
+class TrainedPool(nn.Module):
+    """The mean of each 2x2, times a trained factor, plus a trained bias, one pair for each channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, C, H, W] to [B, C, H // 2, W // 2]."""
+        return nn.functional.avg_pool2d(x, 2) * self.factor + self.bias
+
+
+LENET_TABLE = (
+    *[tuple((i + k) % 6 for k in range(3)) for i in range(6)],
+    *[tuple((i + k) % 6 for k in range(4)) for i in range(6)],
+    *[tuple((i + k) % 6 for k in (0, 1, 3, 4)) for i in range(3)],
+    tuple(range(6)),
+)  # which of six maps each of the sixteen sees (LeCun et al. 1998, table I)
+
+
+class TableConv2d(nn.Module):
+    """A convolution whose every output sees some inputs only."""
+
+    def __init__(self, table: Sequence[Sequence[int]], kernel: int) -> None:
+        super().__init__()
+        self.table = [sorted(inputs) for inputs in table]
+        self.parts = nn.ModuleList(nn.Conv2d(len(inputs), 1, kernel) for inputs in self.table)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, C, H, W] to [B, outputs, H - kernel + 1, W - kernel + 1]."""
+        return torch.cat([part(x[:, inputs]) for part, inputs in zip(self.parts, self.table)], 1)
+
+
+class Parallel(nn.Module):
+    """Several ways from one input, their results laid side by side."""
+
+    def __init__(self, *ways: nn.Module) -> None:
+        super().__init__()
+        self.ways = nn.ModuleList(ways)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, C, H, W] to [B, the ways' channels together, H, W]."""
+        return torch.cat([way(x) for way in self.ways], 1)
+
+
+def _square_block(inputs: int, width: int) -> nn.Module:
+    """1x1; 1x1, 3x3; 1x1, 3x3, 3x3; pooling, 1x1: each way ends with `width` channels."""
+    return Parallel(
+        _conv(inputs, width, kernel=1),
+        nn.Sequential(_conv(inputs, width // 2, kernel=1), _conv(width // 2, width, kernel=3)),
+        nn.Sequential(
+            _conv(inputs, width // 2, kernel=1), _conv(width // 2, width, kernel=3), _conv(width, width, kernel=3)
+        ),
+        nn.Sequential(nn.AvgPool2d(3, 1, 1), _conv(inputs, width, kernel=1)),
+    )
+
+
+def _factorised_block(inputs: int, width: int) -> nn.Module:
+    """1x1; 1x1, 1x7, 7x1; 1x1, 7x1, 1x7, 7x1, 1x7; pooling, 1x1: 7x7 seen for the price of 14 instead of 49."""
+    row, column, narrow = (1, 7), (7, 1), width // 2
+    return Parallel(
+        _conv(inputs, width, kernel=1),
+        nn.Sequential(
+            _conv(inputs, narrow, kernel=1), _conv(narrow, narrow, kernel=row), _conv(narrow, width, kernel=column)
+        ),
+        nn.Sequential(
+            _conv(inputs, narrow, kernel=1),
+            _conv(narrow, narrow, kernel=column),
+            _conv(narrow, narrow, kernel=row),
+            _conv(narrow, narrow, kernel=column),
+            _conv(narrow, width, kernel=row),
+        ),
+        nn.Sequential(nn.AvgPool2d(3, 1, 1), _conv(inputs, width, kernel=1)),
+    )
+
+
+def _conv(inputs: int, outputs: int, *, kernel: int | tuple[int, int], stride: int = 1) -> nn.Sequential:
+    """Convolution that keeps the size (at stride 1), batch normalisation, ReLU."""
+    sides = (kernel, kernel) if isinstance(kernel, int) else kernel
+    padding = (sides[0] // 2, sides[1] // 2)
+    convolution = nn.Conv2d(inputs, outputs, sides, stride, padding, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+def _convolutions(
+    widths: Sequence[int],
+    kernel: int,
+    *,
+    padding: int,
+    batch_norm: bool,
+    border: tuple[int, int, int, int] | None = None,
+) -> list[nn.Module]:
+    """Return convolution, normalisation where wanted, ReLU and 2x2 pooling for each step from one width to the next.
+
+    `border` is what is added left, right, above and below before each, where an even kernel needs it uneven.
+    """
+    layers: list[nn.Module] = []
+    for before, width in pairwise(widths):
+        if border is not None:
+            layers.append(nn.ZeroPad2d(border))
+        convolution = nn.Conv2d(before, width, kernel, padding=padding)
+        layers += [convolution, *_norm(nn.BatchNorm2d, width, batch_norm), nn.ReLU(), nn.MaxPool2d(2)]
+    return layers
+
+
+def _norm(kind: Callable[[int], nn.Module], width: int, wanted: bool) -> list[nn.Module]:
+    return [kind(width)] if wanted else []
+
+
+def _pooled() -> list[nn.Module]:
+    return [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+
+
+@torch.no_grad()
+def shape_after(features: nn.Module, task: Task) -> tuple[int, ...]:
+    """Return the shape, without the batch, of what features make of the task's picture, by trying.
+
+    Raises:
+        TooSmall: where a kernel or pool is larger than what is left of the picture.
+    """
+    training = features.training
+    try:
+        return tuple(features.eval()(torch.zeros(1, task.channels, *task.hw)).shape[1:])
+    except RuntimeError as error:  # a kernel or pool that is larger than what is left of the picture
+        if is_memory_full(error):
+            raise
+        raise TooSmall from error
+    finally:
+        features.train(training)
+
+
+def _length(features: nn.Module, task: Task) -> int:
+    return shape_after(features, task)[0]
+
+
+COURSE: dict[str, Callable[..., Parts]] = {
+    "mlp": mlp,
+    "lenet": lenet,
+    "mnist_cnn": mnist_cnn,
+    "mnist_small": mnist_small,
+    "cifar_cnn": cifar_cnn,
+    "conv_net": conv_net,
+    "binary_cnn": binary_cnn,
+    "alexnet": alexnet,
+    "vgg16": vgg16,
+    "inception": inception,
+    "resnet50": resnet50,
+    "capsule": capsule,
+}

@@ -1,0 +1,90 @@
+"""Read Darknet's .cfg files: a list of sections, each a layer that takes the one before unless it says otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from yolo_lite.errors import InputError, short
+
+CLASSES = {"detection": 1, "region": 20, "yolo": 20}  # unless the section says otherwise
+OUTPUTS = tuple(CLASSES)
+MOST_NUMBER = 1_000_000  # of any whole number in a .cfg file
+_MOST_SECTIONS, MOST_SOURCES = 2000, 100
+MOST_PIXELS = 16_384  # along a side of the input
+
+
+@dataclass(frozen=True)
+class Section:
+    """One [name] of a .cfg file with its options.
+
+    Attributes:
+        name: in lower case.
+        line: where it begins, counted from 1.
+        options: by key, as written.
+    """
+
+    name: str
+    line: int
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def number(
+        self, key: str, default: int | None = None, *, minimum: int = -MOST_NUMBER, maximum: int = MOST_NUMBER
+    ) -> int:
+        """Return a whole number; raise InputError where it is none, is out of bounds, or is missing without a default."""
+        text = self.options.get(key)
+        if text is None and default is not None:
+            return default
+        try:
+            value = int(text or "")
+        except ValueError as error:
+            raise self.error(f"{key} must be a whole number, got {short(text)}") from error
+        if value < minimum:
+            raise self.error(f"{key} must be at least {minimum:,}, got {short(value)}")
+        if value > maximum:
+            raise self.error(f"{key} must be at most {maximum:,}, got {short(value)}")
+        return value
+
+    def numbers(self, key: str) -> list[float]:
+        """Return a list of numbers, separated by commas; empty where the key is missing."""
+        text = self.options.get(key, "")
+        try:
+            values = [float(part) for part in text.split(",") if part.strip()]
+        except ValueError as error:
+            raise self.error(f"{key} must be numbers with commas between them, got {short(text)}") from error
+        if not all(abs(value) <= MOST_NUMBER for value in values):
+            raise self.error(f"{key} must be numbers of at most {MOST_NUMBER:,}, got {short(text)}")
+        if len(values) > MOST_NUMBER:
+            raise self.error(f"{key} has {len(values):,} numbers")
+        return values
+
+    def error(self, what: str) -> InputError:
+        """Return an error that names the section and its line."""
+        return InputError(f"the cfg's [{short(self.name)[1:-1]}] at line {self.line}: {what}")
+
+
+def parse_cfg(text: str) -> list[Section]:
+    """Split a .cfg file into sections, the first of which is [net].
+
+    Raises:
+        InputError: naming the line that is neither a [section], a key=value, a comment (# or ;) nor empty.
+    """
+    sections: list[Section] = []
+    options: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.split("#")[0].split(";")[0].strip()
+        if not line:
+            continue
+        if line.startswith("[") and line.endswith("]"):
+            options = {}
+            sections.append(Section(line[1:-1].strip().lower(), number, options))
+        elif "=" in line and sections:
+            key, value = line.split("=", 1)
+            options[key.strip()] = value.strip()
+        else:
+            raise InputError(f"the cfg's line {number} is neither a [section] nor key=value: {line[:60]!r}")
+    if not sections or sections[0].name not in ("net", "network"):
+        raise InputError("the cfg does not begin with a [net] section; is it a file of Darknet?")
+    if len(sections) > _MOST_SECTIONS:
+        raise InputError(f"the cfg has {len(sections):,} sections, more than {_MOST_SECTIONS:,}")
+    return sections

@@ -1,0 +1,162 @@
+"""Detection heads: feature maps in, RawPredictions out. Each head owns its points and how its outputs become boxes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from yolo_lite.models.blocks import LEAKY, ConvBlock, DepthwiseSeparable
+from yolo_lite.structures.batches import RawPredictions
+
+CLASS_PRIOR = (
+    0.01  # score of every class before training, so that the many empty cells do not swamp it (Lin et al. 2017)
+)
+
+
+class AnchorFreeHead(nn.Module):
+    """Class logits and the distances to a box's four sides, from the centre of every cell (Tian et al. 2019).
+
+    Decoupled (Ge et al. 2021): on every level one branch for the classes and one for the box, of 3x3
+    layers. A distance is softplus(output) * stride: positive, and unbounded above.
+
+    Args:
+        channels: of each incoming level.
+        strides: of each level, input pixels.
+        classes: C.
+        width: channels of the branches.
+        depth: layers of the branches.
+    """
+
+    BINS = 0
+
+    def __init__(
+        self, channels: Sequence[int], strides: Sequence[int], *, classes: int, width: int, depth: int
+    ) -> None:
+        super().__init__()
+        self.strides = tuple(strides)
+        self.class_branches = nn.ModuleList(_branch(count, width, depth=depth, outputs=classes) for count in channels)
+        self.box_branches = nn.ModuleList(_branch(count, width, depth=depth, outputs=4) for count in channels)
+        for class_branch, box_branch in zip(self.class_branches, self.box_branches):
+            nn.init.constant_(class_branch[-1].bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))  # type: ignore[index]
+            nn.init.constant_(box_branch[-1].bias, 2.0)  # type: ignore[index]
+
+    def forward(self, levels: Sequence[Tensor]) -> RawPredictions:
+        """Map feature maps [B, channels, H, W] to RawPredictions with D = 4; points level by level, row by row."""
+        logits, outputs, points, strides = [], [], [], []
+        for level, stride, class_branch, box_branch in zip(
+            levels, self.strides, self.class_branches, self.box_branches
+        ):
+            logits.append(class_branch(level).flatten(2).transpose(1, 2))
+            outputs.append(box_branch(level).flatten(2).transpose(1, 2))
+            points.append(grid_points(level, stride, offset=0.5))
+            strides.append(points[-1].new_full((len(points[-1]),), stride))
+        return RawPredictions(
+            torch.cat(outputs, 1), torch.cat(logits, 1), points=torch.cat(points), strides=torch.cat(strides)
+        )
+
+    def class_layers(self) -> list[nn.Conv2d]:
+        """Return the last layers of the class branches, whose output channels are the classes in order."""
+        return [branch[-1] for branch in self.class_branches]  # type: ignore[index]
+
+    @staticmethod
+    def decode(raw: RawPredictions, indices: Tensor) -> Tensor:
+        """Return the boxes of some points.
+
+        Args:
+            raw: of B pictures.
+            indices: int64 [B, K], positions among the A points.
+
+        Returns:
+            float32 [B, K, 4] xyxy, input pixels, not clipped to the picture.
+        """
+        outputs = raw.box_outputs.gather(1, indices.unsqueeze(-1).expand(-1, -1, 4)).float()
+        distances = F.softplus(outputs) * raw.strides[indices].unsqueeze(-1)
+        points = raw.points[indices]
+        return torch.cat([points - distances[..., :2], points + distances[..., 2:]], -1)
+
+
+class DistributionHead(nn.Module):
+    """Class logits, and for each side of the box a distribution over its distance (Li et al. 2020, section 3.2).
+
+    One branch of 5x5 depthwise-separable layers for each level serves both. A side has BINS logits; their softmax weighs
+    the distances 0, 1, ... BINS - 1, in strides, from the cell's upper left corner.
+
+    Args:
+        channels: of each incoming level, which the branches keep.
+        strides: of each level, input pixels.
+        classes: C.
+        depth: layers of the branches.
+    """
+
+    BINS = 8
+
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], *, classes: int, depth: int) -> None:
+        super().__init__()
+        self.strides = tuple(strides)
+        self.branches = nn.ModuleList(
+            nn.Sequential(*(DepthwiseSeparable(count, count, activation=LEAKY) for _ in range(depth)))
+            for count in channels
+        )
+        self.classes = nn.ModuleList(nn.Conv2d(count, classes, 1) for count in channels)
+        self.sides = nn.ModuleList(nn.Conv2d(count, 4 * self.BINS, 1) for count in channels)
+        for layer in self.class_layers():
+            assert layer.bias is not None
+            nn.init.constant_(layer.bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
+
+    def forward(self, levels: Sequence[Tensor]) -> RawPredictions:
+        """Map feature maps [B, channels, H, W] to RawPredictions with D = 4 * BINS, side by side: left, top, right, bottom.
+
+        Points go level by level, row by row.
+        """
+        logits, outputs, points, strides = [], [], [], []
+        for level, stride, branch, classes, sides in zip(levels, self.strides, self.branches, self.classes, self.sides):
+            features = branch(level)
+            logits.append(classes(features).flatten(2).transpose(1, 2))
+            outputs.append(sides(features).flatten(2).transpose(1, 2))
+            points.append(grid_points(level, stride, offset=0.0))
+            strides.append(points[-1].new_full((len(points[-1]),), stride))
+        return RawPredictions(
+            torch.cat(outputs, 1), torch.cat(logits, 1), points=torch.cat(points), strides=torch.cat(strides)
+        )
+
+    def class_layers(self) -> list[nn.Conv2d]:
+        """Return the layers whose output channels are the classes in order."""
+        return list(self.classes)  # type: ignore[arg-type]
+
+    @classmethod
+    def decode(cls, raw: RawPredictions, indices: Tensor) -> Tensor:
+        """Return the boxes of some points.
+
+        Args:
+            raw: of B pictures.
+            indices: int64 [B, K], positions among the A points.
+
+        Returns:
+            float32 [B, K, 4] xyxy, input pixels, not clipped to the picture.
+        """
+        outputs = raw.box_outputs.gather(1, indices.unsqueeze(-1).expand(-1, -1, 4 * cls.BINS)).float()
+        shares = outputs.view(*outputs.shape[:-1], 4, cls.BINS).softmax(-1)
+        bins = torch.arange(cls.BINS, dtype=torch.float32, device=outputs.device)
+        distances = (shares * bins).sum(-1) * raw.strides[indices].unsqueeze(-1)
+        points = raw.points[indices]
+        return torch.cat([points - distances[..., :2], points + distances[..., 2:]], -1)
+
+
+def grid_points(level: Tensor, stride: int, *, offset: float) -> Tensor:
+    """Return a point for each cell of a feature map [B, C, H, W], row by row: float32 [H * W, 2] x, y in input pixels.
+
+    `offset` is where in its cell a point lies: 0 is the upper left corner, 0.5 the centre.
+    """
+    height, width = level.shape[-2:]
+    y = (torch.arange(height, device=level.device, dtype=torch.float32) + offset) * stride
+    x = (torch.arange(width, device=level.device, dtype=torch.float32) + offset) * stride
+    return torch.stack([x.repeat(height), y.repeat_interleave(width)], -1)
+
+
+def _branch(inputs: int, width: int, *, depth: int, outputs: int) -> nn.Sequential:
+    layers = [ConvBlock(inputs if i == 0 else width, width, kernel=3) for i in range(depth)]
+    return nn.Sequential(*layers, nn.Conv2d(width, outputs, 1))

@@ -1,0 +1,133 @@
+"""YOLOv1's heads: each cell answers for the object whose centre lies in it (Redmon et al. 2016)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from yolo_lite.errors import InputError
+from yolo_lite.models.blocks import LEAKY, ConvBlock
+from yolo_lite.structures.batches import RawPredictions
+
+VALUES = 5  # of a box: x and y in its cell, square roots of width and height as shares of the picture, confidence
+_START = (0.5, 0.5, 0.4, 0.4, 0.0)  # of these, before training
+
+
+class GridHead(nn.Module):
+    """For each cell of the coarsest level `boxes` boxes and C class probabilities, by a 1x1 convolution.
+
+    Outputs are linear, as in the paper. A point stands for one box of one cell: cell by cell, row by row, the boxes of
+    a cell next to each other. RawPredictions holds for it VALUES + C outputs: those of the box, then the cell's class
+    probabilities; its score for a class is confidence times probability.
+
+    Args:
+        channels: of each incoming level, of which the last is used.
+        strides: of each level, input pixels.
+        classes: C.
+        boxes: of a cell.
+    """
+
+    BINS = 0
+
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], *, classes: int, boxes: int) -> None:
+        super().__init__()
+        self.strides, self.boxes_per_cell = (strides[-1],), boxes
+        self.boxes = nn.Conv2d(channels[-1], boxes * VALUES, 1)
+        self.classes = nn.Conv2d(channels[-1], classes, 1)
+        assert self.boxes.bias is not None
+        self.boxes.bias.data.copy_(torch.tensor(_START * boxes))
+
+    def forward(self, levels: Sequence[Tensor]) -> RawPredictions:
+        """Map the last level [B, channels, H, W] to RawPredictions with A = H * W * boxes, D = VALUES + C."""
+        level = levels[-1]
+        return grid_predictions(
+            self.boxes(level), self.classes(level), stride=self.strides[0], boxes=self.boxes_per_cell
+        )
+
+    def class_layers(self) -> list[nn.Conv2d]:
+        """Return the layer whose output channels are the classes in order."""
+        return [self.classes]
+
+    @staticmethod
+    def decode(raw: RawPredictions, indices: Tensor) -> Tensor:
+        """Return the boxes of some points: float32 [B, K, 4] xyxy, input pixels, not clipped to the picture."""
+        return decode_grid(raw, indices)
+
+
+class DenseGridHead(nn.Module):
+    """The same outputs by two fully connected layers, as in the paper, so that every cell sees the whole picture.
+
+    Args:
+        channels, strides, classes, boxes: as for GridHead.
+        cells: S; the input is S * stride pixels high and wide, and no other.
+    """
+
+    BINS = 0
+
+    def __init__(
+        self, channels: Sequence[int], strides: Sequence[int], *, classes: int, boxes: int, cells: int
+    ) -> None:
+        super().__init__()
+        self.strides, self.boxes_per_cell, self.cells = (strides[-1],), boxes, cells
+        self.hidden = nn.Sequential(nn.Flatten(), nn.Linear(channels[-1] * cells**2, 4096), LEAKY(), nn.Dropout(0.5))
+        self.boxes = nn.Linear(4096, cells**2 * boxes * VALUES)
+        self.classes = nn.Linear(4096, cells**2 * classes)
+        self.boxes.bias.data.copy_(torch.tensor(_START * boxes).repeat_interleave(cells**2))
+
+    def forward(self, levels: Sequence[Tensor]) -> RawPredictions:
+        """Map [B, channels, S, S] to RawPredictions as GridHead makes them.
+
+        Raises:
+            InputError: for a picture of another size.
+        """
+        level = levels[-1]
+        if tuple(level.shape[-2:]) != (self.cells, self.cells):
+            side = self.cells * self.strides[0]
+            raise InputError(
+                f"a fully connected head takes {side} x {side} pixels only, "
+                f"got {level.shape[-2] * self.strides[0]} x {level.shape[-1] * self.strides[0]}"
+            )
+        hidden = self.hidden(level)
+        box_map, class_map = (
+            layer(hidden).view(len(level), -1, self.cells, self.cells) for layer in (self.boxes, self.classes)
+        )
+        return grid_predictions(box_map, class_map, stride=self.strides[0], boxes=self.boxes_per_cell)
+
+    def class_layers(self) -> list[nn.Linear]:
+        """Return the layer whose outputs are the classes in order, cells^2 of each."""
+        return [self.classes]
+
+    @staticmethod
+    def decode(raw: RawPredictions, indices: Tensor) -> Tensor:
+        """As GridHead."""
+        return decode_grid(raw, indices)
+
+
+def grid_predictions(box_map: Tensor, class_map: Tensor, *, stride: int, boxes: int) -> RawPredictions:
+    """Lay out maps [B, boxes * VALUES, H, W] and [B, C, H, W] as RawPredictions; points are the cells' upper left corners."""
+    height, width = box_map.shape[-2:]
+    values = box_map.flatten(2).transpose(1, 2).reshape(len(box_map), -1, VALUES)  # [B, A, VALUES]
+    classes = class_map.flatten(2).transpose(1, 2).repeat_interleave(boxes, 1)  # [B, A, C]
+    scores = values[..., 4:5].clamp(0, 1) * classes.clamp(0, 1)
+    y = torch.arange(height, device=box_map.device).repeat_interleave(width)
+    x = torch.arange(width, device=box_map.device).repeat(height)
+    points = (torch.stack([x, y], -1) * stride).float().repeat_interleave(boxes, 0)
+    logits = torch.logit(scores.float(), 1e-6)
+    return RawPredictions(
+        torch.cat([values, classes], -1), logits, points=points, strides=points.new_full((len(points),), stride)
+    )
+
+
+def decode_grid(raw: RawPredictions, indices: Tensor) -> Tensor:
+    """Return the boxes of some points [B, K] of a grid: float32 [B, K, 4] xyxy, input pixels."""
+    outputs = raw.box_outputs[..., :4].gather(1, indices.unsqueeze(-1).expand(-1, -1, 4)).float()
+    stride = raw.strides[indices].unsqueeze(-1)
+    centre = raw.points[indices] + outputs[..., :2] * stride
+    half = outputs[..., 2:].square() * (raw.points.amax(0) + raw.strides[0]) / 2
+    return torch.cat([centre - half, centre + half], -1)
+
+
+def leaky_conv(inputs: int, outputs: int, *, kernel: int, stride: int = 1) -> nn.Module:
+    return ConvBlock(inputs, outputs, kernel=kernel, stride=stride, activation=LEAKY)

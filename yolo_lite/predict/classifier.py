@@ -1,0 +1,84 @@
+"""Classify: an image in, a Classification out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
+import torch
+
+from yolo_lite.checkpoints.checkpoint import build_classifier_from_checkpoint, load_checkpoint
+from yolo_lite.checks import check_path, check_whole
+from yolo_lite.data.pipeline.classification import to_input
+from yolo_lite.device import explain_out_of_memory, pick_device, place
+from yolo_lite.media.images import to_rgb
+from yolo_lite.shipped import find_weights
+from yolo_lite.structures.geometry import Image
+from yolo_lite.structures.results import Classification
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
+    Picture = str | os.PathLike[str] | Image | PillowImage
+
+
+class Classifier:
+    """A trained classifier, ready for pictures.
+
+    Args:
+        weights: a file or the bare name of a shipped one.
+        device: auto, cpu, cuda or mps.
+        batch_size: so many pictures of a list are looked at together.
+
+    Raises:
+        InputError: where weights, device or a setting cannot be used.
+    """
+
+    def __init__(
+        self, weights: str | os.PathLike[str], device: str | torch.device = "auto", *, batch_size: int = 64
+    ) -> None:
+        self.weights = find_weights(check_path(weights, "weights"))
+        self.checkpoint = load_checkpoint(self.weights)
+        self.class_names = self.checkpoint.class_names
+        self.input = self.checkpoint.config.input
+        self.device = pick_device(device)
+        self.model = place(build_classifier_from_checkpoint(self.checkpoint, self.weights), self.device)
+        self.batch_size = check_whole(batch_size, "batch_size")
+
+    @overload
+    def __call__(self, pictures: Picture) -> Classification: ...
+
+    @overload
+    def __call__(self, pictures: list[Picture] | tuple[Picture, ...]) -> list[Classification]: ...
+
+    def __call__(
+        self, pictures: Picture | list[Picture] | tuple[Picture, ...]
+    ) -> Classification | list[Classification]:
+        """Classify one picture or each of a list.
+
+        Args:
+            pictures: a path; a NumPy array uint8 [H, W, 3] in RGB order; a PIL image; or a list of these.
+
+        Raises:
+            InputError: naming the file that cannot be read, or saying what an array should be.
+        """
+        if not isinstance(pictures, list | tuple):
+            return self._classify([to_rgb(pictures, self.input.max_16bit)])[0]
+        found: list[Classification] = []
+        for start in range(0, len(pictures), self.batch_size):
+            batch = pictures[start : start + self.batch_size]
+            found += self._classify([to_rgb(picture, self.input.max_16bit) for picture in batch])
+        return found
+
+    @torch.inference_mode()
+    def _classify(self, images: Sequence[Image]) -> list[Classification]:
+        if not images:
+            return []
+        size, channels, resize = self.input.image_size, self.input.channels, self.input.resize
+        inputs = np.stack([to_input(image, size, channels=channels, resize=resize) for image in images])
+        batch = torch.from_numpy(inputs).to(self.device).permute(0, 3, 1, 2)
+        with explain_out_of_memory(f"use a smaller batch_size (now {self.batch_size})"):
+            scores = self.model.scores(self.model(batch)).cpu().numpy()
+        return [Classification(row, self.class_names) for row in scores]

@@ -1,0 +1,197 @@
+"""Detect: an image in, Detections out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import torch
+
+from yolo_lite.checkpoints.checkpoint import Checkpoint, build_from_checkpoint, load_checkpoint
+from yolo_lite.checks import check_class_names, check_path, check_share, check_side_lengths, check_whole
+from yolo_lite.config.schema import check_image_size
+from yolo_lite.device import explain_out_of_memory, pick_device, place
+from yolo_lite.errors import InputError, suggest
+from yolo_lite.media.sources import Video, batches, open_video, read_frames
+from yolo_lite.predict.postprocess import CANDIDATES, postprocess, to_detections
+from yolo_lite.shipped import DEFAULT_WEIGHTS, find_weights
+from yolo_lite.structures.batches import RawPredictions
+from yolo_lite.structures.geometry import Image, Letterbox
+from yolo_lite.structures.results import Detections
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
+    Picture = str | os.PathLike[str] | Image | PillowImage
+from yolo_lite.media.images import to_rgb
+
+
+class Detector:
+    """A trained detector, ready for pictures.
+
+    Args:
+        weights: a file, the bare name of a shipped one, or a checkpoint that is loaded already.
+        device: auto, cpu, cuda or mps, or one of torch's.
+        image_size: (height, width) of the input, or one number for both; None for what the weights were trained at.
+        score_threshold: detections score above it; None for what the weights say, which is where their F1 was highest on
+            validation, or 0.25.
+        iou_threshold: of two detections of one class that overlap more, the lower score goes.
+        max_detections: the most for one picture.
+        classes: report only these.
+        batch_size: so many pictures of a list are looked at together.
+
+    Raises:
+        InputError: where weights, device or a setting cannot be used.
+    """
+
+    def __init__(
+        self,
+        weights: str | os.PathLike[str] | Checkpoint = DEFAULT_WEIGHTS,
+        device: str | torch.device = "auto",
+        *,
+        image_size: tuple[int, int] | int | None = None,
+        score_threshold: float | None = None,
+        iou_threshold: float = 0.6,
+        max_detections: int = 300,
+        classes: Sequence[str] | None = None,
+        batch_size: int = 8,
+    ) -> None:
+        if isinstance(weights, Checkpoint):
+            self.weights, checkpoint = Path(weights.config.name), weights
+        else:
+            self.weights = find_weights(check_path(weights, "weights"))
+            checkpoint = load_checkpoint(self.weights)
+        self.class_names, self.category_ids = checkpoint.class_names, checkpoint.category_ids
+        self.image_size = checkpoint.config.input.image_size if image_size is None else check_side_lengths(image_size)
+        check_image_size(self.image_size, name="image_size")
+        self.resize, self.max_16bit = checkpoint.config.input.resize, checkpoint.config.input.max_16bit
+        self.device = pick_device(device)
+        self.model = place(build_from_checkpoint(checkpoint, self.weights), self.device)
+        above = checkpoint.score_threshold if score_threshold is None else score_threshold
+        self.score_threshold = check_share(above, "score_threshold")
+        self.iou_threshold = check_share(iou_threshold, "iou_threshold")
+        self.max_detections = check_whole(max_detections, "max_detections")
+        self.batch_size = check_whole(batch_size, "batch_size")
+        self._allowed = self._mask(check_class_names(classes, self.class_names))
+
+    @classmethod
+    def from_darknet(
+        cls,
+        cfg: str | os.PathLike[str],
+        weights: str | os.PathLike[str],
+        *,
+        names: str | os.PathLike[str] | None = None,
+        resize: str = "stretch",
+        **settings: Any,
+    ) -> Detector:
+        """Build a detector from files of Darknet.
+
+        Args:
+            cfg: the .cfg file.
+            weights: the .weights file.
+            names: a file with a class name on each line.
+            resize: "stretch" as AlexeyAB's Darknet, or "letterbox" as Redmon's does.
+            settings: device, score_threshold and so on, as above.
+
+        Raises:
+            InputError: for a layer that is not known, or weights that do not fit.
+        """
+        from yolo_lite.checkpoints.convert.darknet import load_darknet
+
+        checkpoint = load_darknet(
+            Path(check_path(cfg, "cfg")),
+            Path(check_path(weights, "weights")),
+            names=Path(check_path(names, "names")) if names else None,
+            resize=resize,
+        )
+        return cls(checkpoint, **settings)
+
+    @overload
+    def __call__(self, pictures: Picture) -> Detections: ...
+
+    @overload
+    def __call__(self, pictures: list[Picture] | tuple[Picture, ...]) -> list[Detections]: ...
+
+    def __call__(self, pictures: Picture | list[Picture] | tuple[Picture, ...]) -> Detections | list[Detections]:
+        """Find the objects in one picture or in each of a list.
+
+        Args:
+            pictures: a path; a NumPy array uint8 [H, W, 3] in RGB order (OpenCV reads BGR: pass `image[..., ::-1]`);
+                a PIL image (turned upright by its EXIF orientation, as a file is); or a list of these.
+
+        Returns:
+            Detections in original pixels, clipped to the picture; for a list one each.
+
+        Raises:
+            InputError: naming the file that cannot be read, or saying what an array should be.
+        """
+        if isinstance(pictures, list | tuple):
+            found: list[Detections] = []
+            for start in range(0, len(pictures), self.batch_size):
+                found += self._detect(
+                    [to_rgb(picture, self.max_16bit) for picture in pictures[start : start + self.batch_size]]
+                )
+            return found
+        return self._detect([to_rgb(pictures, self.max_16bit)])[0]
+
+    def stream(self, video: str | os.PathLike[str] | Video) -> Iterator[tuple[Image, Detections]]:
+        """Yield each frame of a video, uint8 [H, W, 3] RGB, with what was found in it; no more than a batch is held.
+
+        Raises:
+            InputError: where it is no video, or at the end if it ends early.
+        """
+        opened = video if isinstance(video, Video) else open_video(Path(check_path(video, "video")))
+        for frames in batches(read_frames(opened), self.batch_size):
+            yield from zip(frames, self._detect(frames))
+
+    @torch.inference_mode()
+    def raw(self, picture: Picture) -> tuple[Image, Letterbox, RawPredictions]:
+        """Return a picture's input, uint8 [H, W, 3], the mapping to it, and all predictions for it, on the CPU."""
+        image = to_rgb(picture, self.max_16bit)
+        letterbox = Letterbox.fit((image.shape[0], image.shape[1]), self.image_size, resize=self.resize)
+        pixels = letterbox.apply(image)
+        raw = self.model(torch.from_numpy(pixels).to(self.device).permute(2, 0, 1).unsqueeze(0))
+        return pixels, letterbox, RawPredictions(*(part.cpu() for part in raw))
+
+    @torch.inference_mode()
+    def _detect(self, images: Sequence[Image]) -> list[Detections]:
+        if not images:
+            return []
+        letterboxes = [
+            Letterbox.fit((image.shape[0], image.shape[1]), self.image_size, resize=self.resize) for image in images
+        ]
+        inputs = np.stack([letterbox.apply(image) for letterbox, image in zip(letterboxes, images)])
+        batch = torch.from_numpy(inputs).to(self.device).permute(0, 3, 1, 2)  # channels last in memory as it is
+        size = " x ".join(str(side) for side in self.image_size)
+        with explain_out_of_memory(f"use a smaller batch size (now {len(images)}) or image size (now {size})"):
+            raw = self.model(batch)
+            most = min(self.max_detections, CANDIDATES)
+            rows, counts = postprocess(
+                raw,
+                self.model.decode,
+                score_threshold=self.score_threshold,
+                iou_threshold=self.iou_threshold,
+                max_detections=most,
+                allowed=self._allowed,
+            )
+        found = to_detections(rows, counts, class_names=self.class_names)
+        return [_inside(letterbox.undo(one)) for letterbox, one in zip(letterboxes, found)]
+
+    def _mask(self, classes: Sequence[str] | None) -> torch.Tensor | None:
+        if classes is None:
+            return None
+        for name in classes:
+            if name not in self.class_names:
+                raise InputError(
+                    f"the weights {self.weights.name} know no class {name!r}; {suggest(name, self.class_names)}"
+                )
+        return torch.tensor([name in classes for name in self.class_names])
+
+
+def _inside(detections: Detections) -> Detections:
+    """Leave out boxes that lie wholly outside the picture, of which clipping leaves nothing."""
+    sizes = detections.boxes[:, 2:] - detections.boxes[:, :2]
+    return detections[np.flatnonzero((sizes > 0).all(1))]

@@ -1,0 +1,118 @@
+"""Images as arrays, and the one mapping between original pixels and input pixels.
+
+Two coordinate frames exist, and no third: **original pixels** (of the image as a person sees it, EXIF rotation applied)
+and **input pixels** (of the resized, padded array that enters the network). Coordinates are continuous: an image of
+width W spans 0..W, and boxes are x1, y1, x2, y2 ("xyxy") unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    pass
+from yolo_lite.structures.results import Detections
+
+Image = npt.NDArray[np.uint8]  # [H, W, 3] RGB
+PAD_VALUE = 114  # grey of the letterbox's border, and of what an augmentation uncovers
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """The mapping between one picture's original pixels and its input pixels.
+
+    `fit` works it out, `apply` resizes the picture by it, `boxes_to_input` and `boxes_to_original` carry boxes across.
+    It is the only place where either is done: training, evaluation, detection and exports all use this one rule.
+
+    - "letterbox" keeps the shape: one factor for both sides, the rest of the input is a grey border (114, 114, 114)
+      shared between both ends, the odd pixel going to the right or bottom.
+    - "stretch" fills the input, with a factor for each side.
+    - Pixels are interpolated by area where the picture shrinks and bilinearly where it grows (OpenCV INTER_AREA and
+      INTER_LINEAR, half-pixel centres).
+    """
+
+    original_hw: tuple[int, int]
+    input_hw: tuple[int, int]
+    content_hw: tuple[int, int]  # of the resized picture inside the input
+    offset_xy: tuple[int, int]  # of its upper left corner, input pixels
+
+    @classmethod
+    def fit(cls, original_hw: tuple[int, int], input_hw: tuple[int, int], *, resize: str = "letterbox") -> Letterbox:
+        """Fit a picture of size (height, width) into an input of size (height, width).
+
+        Raises:
+            ValueError: if resize is neither "letterbox" nor "stretch", or a size is not positive.
+        """
+        if min(*original_hw, *input_hw) <= 0:
+            raise ValueError(f"sizes must be positive, got {original_hw} and {input_hw} (height, width)")
+        if resize == "stretch":
+            return cls(original_hw, input_hw, content_hw=input_hw, offset_xy=(0, 0))
+        if resize != "letterbox":
+            raise ValueError(f"resize must be 'letterbox' or 'stretch', got {resize!r}")
+        scale = min(input_hw[0] / original_hw[0], input_hw[1] / original_hw[1])
+        height, width = (max(1, min(side, round(scale * old))) for side, old in zip(input_hw, original_hw))
+        return cls(
+            original_hw,
+            input_hw,
+            content_hw=(height, width),
+            offset_xy=((input_hw[1] - width) // 2, (input_hw[0] - height) // 2),
+        )
+
+    @property
+    def scale_xy(self) -> tuple[float, float]:
+        """Input pixels per original pixel along x and y (they differ by rounding even where the shape is kept)."""
+        return self.content_hw[1] / self.original_hw[1], self.content_hw[0] / self.original_hw[0]
+
+    def apply(self, image: Image) -> Image:
+        """Return the input picture, uint8 [H, W, 3], of an original picture of size `original_hw`."""
+        if image.shape[:2] != self.original_hw:
+            raise ValueError(f"image must be {self.original_hw} (height, width), got {image.shape[:2]}")
+        content = resize_image(image, self.content_hw)
+        if self.content_hw == self.input_hw:
+            return content
+        result: Image = np.full((*self.input_hw, 3), PAD_VALUE, np.uint8)
+        x, y = self.offset_xy
+        result[y : y + self.content_hw[0], x : x + self.content_hw[1]] = content
+        return result
+
+    def boxes_to_input(self, boxes: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Map xyxy boxes [N, 4] from original pixels to input pixels, float32."""
+        return (np.asarray(boxes, np.float64).reshape(-1, 4) * self._scale4 + self._offset4).astype(np.float32)
+
+    def boxes_to_original(self, boxes: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Map xyxy boxes [N, 4] from input pixels to original pixels, float32, clipped to the picture."""
+        mapped = (np.asarray(boxes, np.float64).reshape(-1, 4) - self._offset4) / self._scale4
+        height, width = self.original_hw
+        return np.clip(mapped, 0, [width, height, width, height]).astype(np.float32)
+
+    def undo(self, detections: Detections) -> Detections:
+        """Return detections in original pixels from detections in input pixels."""
+        return Detections(
+            self.boxes_to_original(detections.boxes),
+            detections.scores,
+            labels=detections.labels,
+            class_names=detections.class_names,
+        )
+
+    @property
+    def _scale4(self) -> npt.NDArray[np.float64]:
+        return np.array(self.scale_xy * 2)
+
+    @property
+    def _offset4(self) -> npt.NDArray[np.float64]:
+        return np.array(self.offset_xy * 2, np.float64)
+
+
+def resize_image(image: Image, hw: tuple[int, int]) -> Image:
+    """Return a new picture of size (height, width): by area where it shrinks, bilinearly where it grows."""
+    import cv2
+
+    if image.shape[:2] == hw:
+        return np.array(image)
+    shrinks = hw[0] <= image.shape[0] and hw[1] <= image.shape[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(image, (hw[1], hw[0]), interpolation=method)  # type: ignore[no-any-return]

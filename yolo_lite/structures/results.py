@@ -1,0 +1,201 @@
+"""What a person gets back: detections, a classification, and what each cell of a grid says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from yolo_lite.checks import check_whole, shown
+from yolo_lite.errors import InputError, counted
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """What was found in one picture, the highest score first.
+
+    Attributes:
+        boxes: float32 [N, 4] xyxy, original pixels unless the function that returns it says input pixels.
+        scores: float32 [N] in 0..1, descending.
+        labels: int64 [N], positions in `class_names`.
+        class_names: the names that the labels stand for.
+
+    No objects are arrays of length 0, never None. `len`, iteration (one-box Detections), and indexing by a number,
+    a slice, a boolean array or an array of positions work; an index of positions must keep the order of scores.
+
+    Raises:
+        ValueError: if shapes, order or ranges are not as above.
+    """
+
+    boxes: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+    class_names: tuple[str, ...] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        boxes = _floats(self.boxes, "boxes")
+        object.__setattr__(self, "boxes", boxes.reshape(0, 4) if boxes.size == 0 else boxes)
+        object.__setattr__(self, "scores", _floats(self.scores, "scores"))
+        labels = np.asarray(self.labels)
+        if labels.size and not (np.issubdtype(labels.dtype, np.number) and (labels == np.round(labels)).all()):
+            raise InputError(f"labels must be whole numbers, positions in class_names, got {shown(self.labels)}")
+        object.__setattr__(self, "labels", labels.astype(np.int64))
+        object.__setattr__(self, "class_names", _names(self.class_names))
+        count = len(self.boxes)
+        if self.boxes.shape != (count, 4):
+            raise ValueError(f"boxes must be [N, 4], got {list(self.boxes.shape)}")
+        if self.scores.shape != (count,) or self.labels.shape != (count,):
+            raise ValueError(
+                f"scores and labels must be [{count}] like boxes, got {list(self.scores.shape)} and "
+                f"{list(self.labels.shape)}"
+            )
+        if not (np.isfinite(self.boxes).all() and np.isfinite(self.scores).all()):
+            raise ValueError("boxes and scores must be finite")
+        if count and not (self.scores.min() >= 0 and self.scores.max() <= 1):
+            raise ValueError(f"scores must be from 0 to 1, got {self.scores.min():g}..{self.scores.max():g}")
+        if (np.diff(self.scores) > 0).any():
+            raise ValueError("scores must be descending: sort boxes, scores and labels by score first")
+        if count and not (self.labels.min() >= 0 and self.labels.max() < len(self.class_names)):
+            raise ValueError(
+                f"labels must be in 0..{len(self.class_names) - 1}, got {self.labels.min()}..{self.labels.max()}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __iter__(self) -> Iterator[Detections]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index: int | slice | npt.NDArray[Any] | list[int]) -> Detections:
+        chosen = _chosen(index, len(self))
+        return Detections(
+            self.boxes[chosen], self.scores[chosen], labels=self.labels[chosen], class_names=self.class_names
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """The class name of every detection."""
+        return [self.class_names[label] for label in self.labels]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return one plain dictionary per detection: class_name, label, score, box (xyxy)."""
+        return [
+            {"class_name": name, "label": int(label), "score": float(score), "box": [float(side) for side in box]}
+            for name, label, score, box in zip(self.names, self.labels, self.scores, self.boxes)
+        ]
+
+
+def _floats(values: Any, name: str) -> npt.NDArray[np.float32]:
+    try:
+        return np.asarray(values, np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} must be numbers, got {shown(values)}") from error
+
+
+def _names(names: Any) -> tuple[str, ...]:
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"class_names must be a list of names, got {shown(names)}")
+    return tuple(names)
+
+
+def _chosen(index: Any, count: int) -> slice | npt.NDArray[Any]:
+    """Return an index of so many detections as a slice, positions or one truth value for each.
+
+    Raises:
+        IndexError: for a position outside.
+        InputError: for anything that chooses no detections.
+    """
+    if isinstance(index, slice):
+        try:
+            index.indices(count)
+        except TypeError as error:
+            raise InputError(f"a slice of detections takes whole numbers, got {index}") from error
+        return index
+    array = np.asarray(index)
+    if array.dtype == np.bool_ and array.ndim == 1 and len(array) != count:
+        raise InputError(f"a mask of {counted(count, 'detection')} must have as many values, got {len(array)}")
+    if array.size == 0 and array.ndim == 1:
+        array = array.astype(np.int64) if array.dtype != np.bool_ else array
+    is_mask = array.dtype == np.bool_ and array.ndim == 1
+    if not is_mask and (array.ndim > 1 or not np.issubdtype(array.dtype, np.integer)):
+        raise InputError(
+            f"detections are chosen by a number, a slice, a list of positions or a mask such as found.scores > 0.5, got {shown(index)}"
+        )
+    outside = [] if is_mask else [at for at in array.reshape(-1).tolist() if not -count <= at < count]
+    if outside:
+        raise IndexError(f"detection {outside[0]} of {count}")
+    return array if is_mask else array.reshape(-1) % max(count, 1)
+
+
+class GridView(NamedTuple):
+    """One grid of S x S cells (or rows x columns) and what it says of a picture, all in input pixels.
+
+    Attributes:
+        stride: side of a cell.
+        labels: int64 [rows, columns], the class that each cell holds for likeliest.
+        shares: float32 [rows, columns], how likely: the cell's class probability where the head has one (YOLOv1), else
+            the best score of any of its boxes.
+        responsible: bool [rows, columns], cells with a box that is among the detections.
+        before: boxes of this grid before suppression, those below the score threshold too, down to a fifth of it.
+        after: those of them that are detections.
+    """
+
+    stride: int
+    labels: npt.NDArray[np.int64]
+    shares: npt.NDArray[np.float32]
+    responsible: npt.NDArray[np.bool_]
+    before: Detections
+    after: Detections
+
+
+@dataclass(frozen=True, eq=False)
+class Classification:
+    """What one picture shows, of a fixed list of classes.
+
+    Attributes:
+        scores: float32 [C], by label, summing to 1.
+        class_names: the names that the labels stand for.
+
+    Raises:
+        InputError: where there is not one score for each class.
+    """
+
+    scores: npt.NDArray[np.float32]
+    class_names: tuple[str, ...] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scores", _floats(self.scores, "scores"))
+        object.__setattr__(self, "class_names", _names(self.class_names))
+        if not self.class_names or self.scores.shape != (len(self.class_names),):
+            expected = f"one for each of {counted(len(self.class_names), 'class', plural='classes')}"
+            raise InputError(f"scores must be {expected}, got shape {list(self.scores.shape)}")
+
+    @property
+    def label(self) -> int:
+        """The class with the highest score; of equals the first."""
+        return int(self.scores.argmax())
+
+    @property
+    def name(self) -> str:
+        """The name of that class."""
+        return self.class_names[self.label]
+
+    @property
+    def score(self) -> float:
+        """Its score."""
+        return float(self.scores[self.label])
+
+    def top(self, count: int = 5) -> list[tuple[str, float]]:
+        """Return the classes of the highest scores with these, best first."""
+        order = np.argsort(-self.scores, kind="stable")[: check_whole(count, "count", minimum=0)]
+        return [(self.class_names[label], float(self.scores[label])) for label in order]
+
+    def __str__(self) -> str:
+        told = [f"{name} {score:.0%}" for name, score in self.top() if round(score, 2) > 0]
+        return ", ".join(told or [f"{self.name} {self.score:.0%}"])

@@ -1,0 +1,102 @@
+"""A run that is to fit into a given time: how many epochs, of how many steps."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import re
+import time
+from typing import NamedTuple
+
+import torch
+
+from yolo_lite.config.schema import Config
+from yolo_lite.data.pipeline.loader import EpochSampler, build_loader
+from yolo_lite.errors import InputError
+from yolo_lite.training import loop
+from yolo_lite.training.task import Prepared
+
+_WARM_UP, _MEASURED = 2, 8  # steps
+
+
+class Pace(NamedTuple):
+    """Seconds of one step, with loading, and of one evaluation."""
+
+    step: float
+    evaluation: float
+
+
+def parse_minutes(text: str) -> float:
+    """Return the minutes that a text such as 20m, 1h30m, 90s or 45 (minutes) means.
+
+    Raises:
+        InputError: for anything else, and for nothing at all.
+    """
+    number = r"(\d+(?:\.\d+)?)"
+    plain = re.fullmatch(number, text.strip())
+    match = re.fullmatch(f"(?:{number}h)?(?:{number}m)?(?:{number}s)?", f"{text.strip()}m" if plain else text.strip())
+    hours, minutes, seconds = (float(part or 0) for part in match.groups()) if match else (0.0, 0.0, 0.0)
+    total = 60 * hours + minutes + seconds / 60
+    if not total:
+        raise InputError(f"--time takes a duration such as 20m, 1h30m or 90s, got {text!r}")
+    return total
+
+
+def measure_pace(prepared: Prepared, config: Config, *, device: torch.device, precision: str) -> Pace:
+    """Take a few steps and evaluate once, all on a copy; no random number of the run is used up."""
+    train = config.train
+    sampler = EpochSampler(len(prepared.dataset), train.batch_size, shuffle=True, seed=train.seed)  # type: ignore[arg-type]
+    loader = build_loader(prepared.dataset, sampler, workers=train.workers, device=device, collate=prepared.collate)
+    state = loop.new_state(copy.deepcopy(prepared.model), train, steps=len(sampler))
+    marks = [time.perf_counter()]
+    with torch.random.fork_rng(devices=[]):
+        state.model.train()
+        for batch in loader:
+            progress = (len(marks) - 0.5) / (
+                _WARM_UP + _MEASURED
+            )  # assignment and size of inputs may change on the way
+            loop.train_step(
+                prepared.task,
+                state,
+                batch=loop.to_device(batch, device),
+                clip_norm=train.clip_norm,
+                progress=progress,
+                precision=precision,
+            )
+            marks.append(time.perf_counter())
+            if len(marks) > _WARM_UP + _MEASURED:
+                break
+        began = time.perf_counter()
+        prepared.task.evaluate(state.ema.model)
+    first = min(_WARM_UP, len(marks) - 2)  # of a tiny set even the first step counts
+    return Pace((marks[-1] - marks[first]) / (len(marks) - 1 - first), time.perf_counter() - began)
+
+
+def fit_time(config: Config, pace: Pace, *, steps: int, seconds: float) -> Config:
+    """Return the configuration with as many epochs, and steps of an epoch, as fit.
+
+    All epochs are equally long, each with one evaluation: as many as it takes for none to go over the pictures more
+    than once.
+
+    Args:
+        config: whose `train.epochs` and `train.steps_per_epoch` are replaced.
+        pace: of this machine.
+        steps: of an epoch that shows every picture.
+        seconds: that are left.
+
+    Raises:
+        InputError: where not even one step fits.
+    """
+    epochs = max(1, math.ceil(seconds / (steps * pace.step + pace.evaluation)))
+    most = int((seconds / epochs - pace.evaluation) / pace.step)
+    if most < 1 and epochs > 1:  # of so few steps that none is left of one: rather one epoch fewer
+        epochs -= 1
+        most = int((seconds / epochs - pace.evaluation) / pace.step)
+    if most < 1:
+        needed = (pace.step + pace.evaluation) / 60
+        raise InputError(
+            f"--time leaves {max(0.0, seconds) / 60:.1f} minutes, but one step and an evaluation take {needed:.1f}; give more"
+        )
+    changed = dataclasses.replace(config.train, epochs=epochs, steps_per_epoch=min(most, steps))
+    return dataclasses.replace(config, train=changed)

@@ -1,0 +1,233 @@
+"""What a run leaves in its folder, in such an order that it can go on from whatever moment it is stopped at.
+
+last.pt says everything and is written first: once it is there, an epoch is finished. The one before it stays beside it as
+previous.pt. All other files follow from last.pt, and a run that goes on makes those again that do not.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+import os
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from yolo_lite.checkpoints.checkpoint import Checkpoint, half, load_checkpoint, save_checkpoint
+from yolo_lite.config.resolve import config_to_dict
+from yolo_lite.config.schema import Config
+from yolo_lite.draw.boxes import draw_sheet
+from yolo_lite.draw.plots import plot_results
+from yolo_lite.errors import InputError, reason
+from yolo_lite.files import temporary, write_atomically
+from yolo_lite.training import loop
+from yolo_lite.training.task import Prepared
+
+LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
+
+
+def holds_run(folder: Path) -> bool:
+    """Say whether a folder holds a run that can go on."""
+    return (folder / LAST).exists() or (folder / PREVIOUS).exists()
+
+
+def is_whole(path: Path) -> bool:
+    """Say whether every byte of a checkpoint is as it was written, by its checksums."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError):
+        return False
+
+
+def load_last(folder: Path, say: Callable[[str], None] = lambda line: None) -> Checkpoint:
+    """Read last.pt, or previous.pt where that is missing or damaged, and say so.
+
+    Raises:
+        InputError: where neither can be used, or last.pt is whole but is no checkpoint of yolo_lite.
+    """
+    last, previous = folder / LAST, folder / PREVIOUS
+    if is_whole(last):
+        return load_checkpoint(last)
+    if is_whole(previous):
+        checkpoint = load_checkpoint(previous)
+        state = "damaged" if last.exists() else "missing"
+        say(f"{last} is {state}; going on from {previous}, after epoch {checkpoint.training.get('epoch', 0)}")
+        return checkpoint
+    also = f", as is {previous}" if previous.exists() else ""
+    way = f"train again with another --out, if you like with --weights {folder / BEST}"
+    if last.is_file():
+        raise InputError(f"{last} is no yolo_lite checkpoint, or is damaged{also}; {way}")
+    if (folder / BEST).exists():
+        raise InputError(f"{last} does not exist{also}, so the run in {folder} cannot go on; {way}")
+    raise InputError(f"{last} does not exist" if not last.exists() else f"{last} is a folder, expected a weights file")
+
+
+def save_last(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write last.pt; the one before stays as previous.pt, of a first one a copy, so that one of them is always whole.
+
+    Raises:
+        InputError: where it cannot be written, or what was written cannot be read; last.pt is then what it was.
+    """
+    last, previous = folder / LAST, folder / PREVIOUS
+    new = temporary(last)
+    try:
+        _save_as(last, new, checkpoint)
+        if not is_whole(new):
+            raise InputError(f"cannot write {last}: it is not on the disk as it was written")
+        if last.exists():
+            os.replace(last, previous)
+            os.replace(new, last)
+        else:
+            os.replace(new, last)
+            write_atomically(previous, lambda part: part.write_bytes(last.read_bytes()))
+    except OSError as error:
+        raise InputError(f"cannot write {last}: {reason(error)}") from error
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _save_as(last: Path, new: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint under a temporary name, which no message should mention."""
+    try:
+        save_checkpoint(new, checkpoint)
+    except InputError as error:
+        raise InputError(str(error).replace(str(new), str(last))) from error
+
+
+def save_state(
+    folder: Path,
+    config: Config,
+    *,
+    prepared: Prepared,
+    state: loop.State,
+    about: Mapping[str, Any],
+    run: Mapping[str, Any],
+    best: bool,
+) -> None:
+    """Write last.pt: with it an epoch is finished.
+
+    Args:
+        folder: of the run.
+        config: of the run.
+        prepared: its task.
+        state: after an epoch; it keeps what best.pt is to hold.
+        about: the birth certificate.
+        run: what was asked for, as plain values.
+        best: whether the epoch is the best so far.
+    """
+    about = {**about, "metrics": dict(state.rows[-1])}
+    thresholds = [row["score_threshold"] for row in state.rows if "score_threshold" in row]
+    if thresholds:
+        about["score_threshold"] = thresholds[-1]
+    if best:
+        weights = {name: value.clone() for name, value in half(state.ema.model.state_dict()).items()}
+        state.best_checkpoint = {"weights": weights, "about": about}
+    training = {**state.to_plain(), "run": dict(run)}
+    checkpoint = Checkpoint(
+        config,
+        prepared.class_names,
+        category_ids=prepared.category_ids,
+        weights=state.ema.model.state_dict(),
+        about=about,
+        training=training,
+    )
+    save_last(folder, checkpoint)
+
+
+def save_others(folder: Path, config: Config, *, prepared: Prepared, state: loop.State, best: bool) -> None:
+    """Write what follows from the last.pt that was written just now."""
+    first = [] if (folder / "config.yaml").exists() else ["config.yaml"]
+    complete(folder, config, prepared=prepared, state=state, names=[*first, *([BEST] if best else []), "results.csv"])
+
+
+def outdated(folder: Path, training: Mapping[str, Any]) -> list[str]:
+    """Name the files of a run that are missing, damaged, or of another epoch than the last one."""
+    names = [] if (folder / "config.yaml").is_file() else ["config.yaml"]
+    best = training.get("best_checkpoint")
+    if best is not None and not _holds(folder / BEST, best):  # runs of older versions do not keep it
+        names.append(BEST)
+    rows = training.get("rows") or []
+    table = folder / "results.csv"
+    if (table.read_bytes() if table.is_file() else b"") != (_table(rows) if rows else b""):
+        names.append("results.csv")
+    return names
+
+
+def complete(folder: Path, config: Config, *, prepared: Prepared, state: loop.State, names: Sequence[str]) -> None:
+    """Write what follows from last.pt: the files of these names, as `outdated` returns them, each after those beside it.
+
+    A stop in the middle thus leaves the name to be returned once more.
+    """
+    task = prepared.task
+    if "config.yaml" in names:
+        text = yaml.safe_dump(config_to_dict(config), sort_keys=False)
+        write_atomically(folder / "training.jpg", lambda part: draw_sheet(task.samples(prepared.dataset), part))
+        write_atomically(folder / "config.yaml", lambda part: part.write_text(text, encoding="utf-8"))
+    if BEST in names and state.best_checkpoint:
+        _write_best(folder, config, prepared=prepared, state=state)
+    elif BEST in names:
+        for name in ("validation.jpg", BEST):  # of an epoch that is no longer there
+            (folder / name).unlink(missing_ok=True)
+    if "results.csv" in names and state.rows:
+        scored = [number for number, row in enumerate(state.rows, 1) if task.metric in row]
+        if scored:
+            write_atomically(folder / "results.png", lambda part: plot_results(state.rows[: scored[-1]], part))
+        write_atomically(folder / "results.csv", lambda part: part.write_bytes(_table(state.rows)))
+    elif "results.csv" in names:
+        for name in ("results.png", "results.csv"):
+            (folder / name).unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the unfinished files of a run that was killed while it wrote."""
+    for part in folder.glob(".*.part*"):
+        part.unlink(missing_ok=True)
+
+
+def _write_best(folder: Path, config: Config, *, prepared: Prepared, state: loop.State) -> None:
+    """Write best.pt and validation.jpg; a run that goes on draws it with the rounded weights that are left of the epoch."""
+    assert state.best_checkpoint
+    weights, about = state.best_checkpoint["weights"], state.best_checkpoint["about"]
+    model = state.ema.model
+    if about["epoch"] != state.epoch:
+        model = copy.deepcopy(model)
+        model.load_state_dict({name: value.float() for name, value in weights.items()})
+    write_atomically(folder / "validation.jpg", lambda part: draw_sheet(prepared.task.predictions(model), part))
+    save_checkpoint(
+        folder / BEST,
+        Checkpoint(config, prepared.class_names, category_ids=prepared.category_ids, weights=weights, about=about),
+    )
+
+
+def _holds(path: Path, best: Mapping[str, Any]) -> bool:
+    """Say whether best.pt is what a state keeps of its best epoch; of none, whether it is not there."""
+    if not best:
+        return not path.exists()
+    if not is_whole(path):
+        return False
+    try:
+        stored = load_checkpoint(path)
+    except InputError:
+        return False
+    weights = best["weights"]
+    same = all(stored.about.get(name) == best["about"].get(name) for name in ("epoch", "data"))
+    return (
+        same
+        and stored.weights.keys() == weights.keys()
+        and all(torch.equal(value, stored.weights[name]) for name, value in weights.items())
+    )
+
+
+def _table(rows: Sequence[Mapping[str, float]]) -> bytes:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)
+    return text.getvalue().encode()
