@@ -106,7 +106,7 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
 def _convert(args: argparse.Namespace) -> int:
     """Write a data set as COCO JSON, YOLO txt or PASCAL VOC XML, and say what that layout cannot hold."""
     from yolo_lite.data.care.convert import write_sets
-    from yolo_lite.data.discover import read_splits
+    from yolo_lite.data.splits import read_splits
 
     splits = read_splits(args.data)
     with bar("pictures") as on_progress:
@@ -224,7 +224,8 @@ def _stats(args: argparse.Namespace) -> int:
 
 def _sets(data: str, split: str | None, classes: Sequence[str] | None) -> dict[str, DetectionSet]:
     """Read the split that is asked for, or all."""
-    from yolo_lite.data.discover import read_split, read_splits, select_classes
+    from yolo_lite.data.classes import select_classes
+    from yolo_lite.data.splits import read_split, read_splits
 
     if split:
         return {split: read_split(data, split, classes=classes)}
@@ -256,7 +257,7 @@ def _show(args: argparse.Namespace) -> int:
     """Draw a sheet of samples with boxes and class names: as they are labelled, or as training sees them."""
     import numpy as np
 
-    from yolo_lite.data.discover import read_split
+    from yolo_lite.data.splits import read_split
     from yolo_lite.draw.boxes import draw_sheet
     from yolo_lite.files import check_keeps, make_folder, write_atomically
 
@@ -306,7 +307,8 @@ def _augmented(args: argparse.Namespace) -> tuple[DetectionSet, Callable[[int], 
 
     from yolo_lite.config.read import parse_setting
     from yolo_lite.config.schema import check_image_size
-    from yolo_lite.data.discover import canonical_split, read_train_and_val
+    from yolo_lite.data.entries import canonical_split
+    from yolo_lite.data.splits import read_train_and_val
     from yolo_lite.draw.boxes import SheetPicture
     from yolo_lite.training.detection import training_inputs
     from yolo_lite.training.plan import plan
@@ -323,7 +325,7 @@ def _augmented(args: argparse.Namespace) -> tuple[DetectionSet, Callable[[int], 
         settings["input.image_size"] = list(size)
     run = plan(args.data, args.weights, config=args.config, settings=settings)
     check_image_size(run.config.input.image_size)
-    data, _, _ = read_train_and_val(run.data, seed=run.config.train.seed)  # without those that are set aside
+    data, _, _ = read_train_and_val(run.images(), seed=run.config.train.seed)  # without those that are set aside
     dataset = training_inputs(run.config, data, device=torch.device("cpu"))
     assert dataset.augmenter
     print(f"as training from {run.weights or 'scratch'} sees them; augmentation: {dataset.augmenter.describe()}")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
 
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, counted
 
 
 class Fault(NamedTuple):
@@ -61,3 +61,12 @@ def collecting() -> Iterator[Findings]:
         yield findings
     finally:
         _collected.reset(token)
+
+
+def only_crowd(count: int) -> str:
+    """Say that a set has so many boxes and none to learn from, and what to do."""
+    return (
+        f"{counted(count, 'box', plural='boxes')}, every one a crowd region (COCO's iscrowd: 1, PASCAL VOC's difficult) and "
+        "so no target of training; write iscrowd 0 where a box holds a single object, or take difficult objects with "
+        "--difficult"
+    )

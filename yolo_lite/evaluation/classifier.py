@@ -15,16 +15,18 @@ from torch import Tensor
 
 from yolo_lite.checkpoints.checkpoint import build_classifier_from_checkpoint, load_checkpoint
 from yolo_lite.checks import check_class_names, check_path, check_split, check_whole
-from yolo_lite.data.class_sets import DEFAULT_SHARES, align_classes, read_classes_to_score
+from yolo_lite.config.schema import DataConfig
+from yolo_lite.data.divide import DEFAULT_SHARES
 from yolo_lite.data.pipeline.classification import ClassDataset, collate_classes, read_record
 from yolo_lite.data.pipeline.loader import EpochSampler, build_loader
+from yolo_lite.data.splits import read_classes_to_score
 from yolo_lite.device import explain_out_of_memory, pick_device, place
 from yolo_lite.errors import InputError, some
 from yolo_lite.media.images import MAX_16BIT
 from yolo_lite.metrics.classification import ClassificationReport, classification_report
 from yolo_lite.models.classifiers.build import ClassifierNet
 from yolo_lite.shipped import find_weights
-from yolo_lite.structures.datasets import ClassRecord
+from yolo_lite.structures.datasets import Classes, ClassRecord
 from yolo_lite.structures.geometry import Image
 from yolo_lite.structures.results import Classification
 
@@ -97,7 +99,7 @@ def evaluate_classifier(
 
     Args:
         weights: a file or the bare name of a shipped one.
-        data: a folder, archive or YAML file; see data/class_sets.py.
+        data: a folder, archive or YAML file; see data/class_catalog.py.
         split: None for test where there is one, else val.
         device: auto, cpu, cuda or mps.
         classes: score pictures of these classes only.
@@ -116,14 +118,15 @@ def evaluate_classifier(
     model = place(build_classifier_from_checkpoint(checkpoint, source), where)
     about = checkpoint.about
     divided = shares or about.get("split", DEFAULT_SHARES)
-    name, truth = read_classes_to_score(data, split, classes=classes, shares=divided, seed=int(about.get("seed", 0)))
+    images = DataConfig(path=str(data), classes=tuple(classes or ()), shares=divided)
+    name, truth = read_classes_to_score(images, split, seed=int(about.get("seed", 0)))
     unknown = [one for one in truth.class_names if one not in checkpoint.class_names]
     if unknown:
         raise InputError(
             f"{truth.source} has the class {some(unknown)}, which the weights do not know ({some(checkpoint.class_names)}); "
             "name those to score with --classes"
         )
-    truth = align_classes(truth, checkpoint.class_names)
+    truth = truth.with_classes(Classes.numbered(checkpoint.class_names))
     if not truth.records:
         raise InputError(f"{truth.source} has no pictures to score")
     shape = checkpoint.config.input

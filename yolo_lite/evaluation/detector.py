@@ -22,12 +22,13 @@ from yolo_lite.checks import (
     check_whole,
     shown,
 )
-from yolo_lite.config.schema import check_image_size
-from yolo_lite.data.discover import read_split, read_split_or_held_out, shown_classes
+from yolo_lite.config.schema import DataConfig, check_image_size
+from yolo_lite.data.classes import shown_classes
 from yolo_lite.data.formats.coco import read_json
 from yolo_lite.data.pipeline.detection import DetectionDataset
 from yolo_lite.data.pipeline.loader import EpochSampler, build_loader
 from yolo_lite.data.sizes import check_pictures
+from yolo_lite.data.splits import read_split, read_split_or_held_out
 from yolo_lite.device import explain_out_of_memory, pick_device, place
 from yolo_lite.errors import InputError, counted, some
 from yolo_lite.media.images import MAX_16BIT
@@ -125,7 +126,7 @@ def evaluate(
 
     Args:
         weights: a file or the bare name of a shipped one.
-        data: a folder or YAML file; see data/discover.py.
+        data: a folder or YAML file; see data/catalog.py.
         image_size: (height, width) of the input, or one number for both; None for what the checkpoint was trained at.
         device: auto, cpu, cuda or mps.
         classes: score only these classes of the data.
@@ -146,12 +147,10 @@ def evaluate(
     where = pick_device(device)
     model = place(build_from_checkpoint(checkpoint, source), where)
     truth, held_out = read_split_or_held_out(
-        data,
+        DataConfig(path=str(data), classes=tuple(classes or ()), difficult=difficult),
         split,
-        classes=classes,
         seed=int(checkpoint.about.get("seed", 0)),
         trained_on=checkpoint.about.get("data", ""),
-        difficult=difficult,
     )
     check_pictures(truth)
     input_hw = checkpoint.config.input.image_size if image_size is None else check_side_lengths(image_size)

@@ -13,10 +13,11 @@ from torch.utils.data import Dataset
 from yolo_lite.checkpoints.checkpoint import Checkpoint
 from yolo_lite.checkpoints.transfer import Start, transfer_backbone, transfer_classes
 from yolo_lite.config.schema import Config
-from yolo_lite.data.class_sets import fingerprint_classes, read_classes_to_train, read_crops_to_train
+from yolo_lite.data.fingerprint import fingerprint
 from yolo_lite.data.pipeline.augment import ClassAugmenter
 from yolo_lite.data.pipeline.classification import ClassDataset, collate_classes
 from yolo_lite.data.pipeline.loader import repeat_factors
+from yolo_lite.data.splits import read_classes_to_train, read_crops_to_train
 from yolo_lite.draw.boxes import SheetPicture
 from yolo_lite.errors import InputError
 from yolo_lite.evaluation.classifier import classify_split
@@ -125,13 +126,9 @@ def prepare_classification(run: Run, start: Checkpoint | None, *, device: torch.
     """Read the data, build the network, begin with the weights of `start`, and say so."""
     config, seed = run.config, run.config.train.seed
     if run.crops:
-        train_set, val_set, notes = read_crops_to_train(
-            run.data, run.classes, fraction=run.fraction, seed=seed, difficult=run.difficult
-        )
+        train_set, val_set, notes = read_crops_to_train(run.images(), seed=seed)
     else:
-        train_set, val_set, notes = read_classes_to_train(
-            run.data, run.classes, fraction=run.fraction, per_class=run.per_class, shares=run.split, seed=seed
-        )
+        train_set, val_set, notes = read_classes_to_train(run.images(), seed=seed)
     for note in notes:
         listener.say(note)
     model = build_classifier(config, len(train_set.class_names), seed=seed)
@@ -161,8 +158,8 @@ def prepare_classification(run: Run, start: Checkpoint | None, *, device: torch.
     about = {
         "train": train_set.summary(),
         "val": val_set.summary(),
-        "fingerprint": fingerprint_classes(train_set),
-        "val_fingerprint": fingerprint_classes(val_set),
+        "fingerprint": fingerprint(train_set),
+        "val_fingerprint": fingerprint(val_set),
     }
     ids = tuple(range(len(train_set.class_names)))
     repeats = None

@@ -16,12 +16,13 @@ from torch.utils.data import Dataset
 from yolo_lite.checkpoints.checkpoint import Checkpoint
 from yolo_lite.checkpoints.transfer import most_alike, transfer, transfer_backbone
 from yolo_lite.config.schema import Config
-from yolo_lite.data.discover import add_unlabelled, fingerprint, read_train_and_val
+from yolo_lite.data.fingerprint import fingerprint
 from yolo_lite.data.pipeline.augment import Augmenter, colour_limits
 from yolo_lite.data.pipeline.colour import draw_shifts, shift_hsv
 from yolo_lite.data.pipeline.detection import DetectionDataset
 from yolo_lite.data.pipeline.loader import collate_boxes, repeat_factors
 from yolo_lite.data.sizes import check_pictures
+from yolo_lite.data.splits import add_unlabelled, read_train_and_val
 from yolo_lite.draw.boxes import SheetPicture
 from yolo_lite.errors import InputError
 from yolo_lite.evaluation.detector import EvaluationSettings, detect_split
@@ -220,9 +221,7 @@ def _scaled(hw: tuple[int, int], factor: float) -> tuple[int, int]:
 def prepare_detection(run: Run, start: Checkpoint | None, *, device: torch.device, listener: Listener) -> Prepared:
     """Read the data, build the network, begin with the weights of `start`, and say so."""
     config = run.config
-    train_set, val_set, notes = read_train_and_val(
-        run.data, run.classes, fraction=run.fraction, seed=config.train.seed, difficult=run.difficult
-    )
+    train_set, val_set, notes = read_train_and_val(run.images(), seed=config.train.seed)
     if run.unlabelled:
         if not config.train.teacher:
             raise InputError("--unlabelled pictures need a --teacher, who says what there is in them")

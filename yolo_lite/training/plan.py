@@ -11,7 +11,7 @@ from yolo_lite.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from yolo_lite.checks import check_class_names, check_number, check_path, check_whole
 from yolo_lite.config.resolve import override_config, read_config
 from yolo_lite.config.schema import Config
-from yolo_lite.data.class_sets import DEFAULT_SHARES, parse_shares
+from yolo_lite.data.divide import DEFAULT_SHARES, parse_shares
 from yolo_lite.errors import InputError
 from yolo_lite.models.classifiers.build import DETECTORS
 from yolo_lite.shipped import DEFAULT_WEIGHTS, find_config, find_weights

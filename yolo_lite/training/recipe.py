@@ -20,7 +20,7 @@ from yolo_lite.checkpoints.transfer import transfer_backbone
 from yolo_lite.checks import check_number, check_path
 from yolo_lite.config.resolve import override_config
 from yolo_lite.config.schema import Config, TrainConfig
-from yolo_lite.data.class_sets import DEFAULT_SHARES
+from yolo_lite.data.divide import DEFAULT_SHARES
 from yolo_lite.data.pipeline.loader import EpochSampler, build_loader
 from yolo_lite.device import (
     be_deterministic,
@@ -87,7 +87,7 @@ def train(
     From then on the process keeps the memory that it frees (`device.keep_freed_memory`); `train_classifier` does so as well.
 
     Args:
-        data: a folder or YAML file; see data/discover.py.
+        data: a folder or YAML file; see data/catalog.py.
         weights: start from these (a file or the bare name of a shipped one), which fixes the network and, unless it is
             set, the image size; "none" starts from scratch; None starts from the shipped yolo_lite-shuffle-coco, or,
             where a config is named, from scratch.
@@ -138,7 +138,7 @@ def train_classifier(
     """Train a classifier and return its folder: last.pt, best.pt, results, settings, sheets of samples.
 
     Args:
-        data: a folder, archive or YAML file; see data/class_sets.py.
+        data: a folder, archive or YAML file; see data/class_catalog.py.
         model: the bare name of a configuration in configs/classify, a YAML file or a Config; None for what fits the
             weights.
         weights: start from these: of a classifier, or of a detector with the same backbone; "none" starts from scratch;

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from yolo_lite.checkpoints.transfer import Start
-from yolo_lite.config.schema import Config
+from yolo_lite.config.schema import Config, DataConfig
 from yolo_lite.draw.boxes import SheetPicture
 from yolo_lite.errors import InputError, short
 from yolo_lite.training import loop
@@ -48,6 +48,17 @@ class Run:
     minutes: float = 0.0
     unlabelled: str | None = None
     crops: bool = False
+
+    def images(self) -> DataConfig:
+        """Return which images it is to use."""
+        return DataConfig(
+            path=str(self.data),
+            classes=tuple(self.classes or ()),
+            fraction=self.fraction,
+            per_class=self.per_class,
+            shares=self.split,
+            difficult=self.difficult,
+        )
 
     def to_plain(self) -> dict[str, Any]:
         """Return all but the configuration as plain values."""

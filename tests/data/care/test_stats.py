@@ -13,7 +13,7 @@ import pytest
 
 from tests.data.care.test_subset import crowded
 from yolo_lite.data.care.stats import split_stats
-from yolo_lite.data.discover import read_split
+from yolo_lite.data.splits import read_split
 from yolo_lite.structures.datasets import DetectionSet, ImageRecord
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from yolo_lite.data.class_sets import read_class_splits
+from yolo_lite.data.class_catalog import read_class_splits
 from yolo_lite.data.formats import archive as unpack
 from yolo_lite.data.formats.archive import open_unpacked
 from yolo_lite.errors import InputError

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from yolo_lite.config.schema import AugmentConfig
-from yolo_lite.data.discover import read_split
 from yolo_lite.data.pipeline.augment import Augmenter
 from yolo_lite.data.pipeline.detection import DetectionDataset
 from yolo_lite.data.sizes import check_pictures, size_error
+from yolo_lite.data.splits import read_split
 from yolo_lite.errors import InputError
 from yolo_lite.media.images import read_image, read_image_shrunk
 from yolo_lite.structures.batches import Sample

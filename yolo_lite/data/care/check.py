@@ -12,8 +12,10 @@ from typing import NamedTuple
 
 from yolo_lite.data.care.boxes import box_faults, unit_faults
 from yolo_lite.data.care.convert import Progress
-from yolo_lite.data.discover import MissingError, find_splits, only_crowd, shown_classes
-from yolo_lite.data.faults import Fault, Findings, collecting
+from yolo_lite.data.catalog import NoDataSetError, find_splits
+from yolo_lite.data.classes import shown_classes
+from yolo_lite.data.entries import MissingError
+from yolo_lite.data.faults import Fault, Findings, collecting, only_crowd
 from yolo_lite.data.names import is_file, likely_image
 from yolo_lite.data.repeats import repeats, same_objects
 from yolo_lite.errors import InputError, counted, some
@@ -40,19 +42,19 @@ def check_data(data: str | Path, on_progress: Progress | None = None) -> list[Fa
     with collecting() as general:
         try:
             splits = find_splits(Path(data))
+        except NoDataSetError:
+            raise
         except InputError as error:
-            if not Path(data).exists() or "is no data set" in str(error):
-                raise
             general[str(error)] = True
             splits = {}
     faults: list[Fault] = []
     sets: dict[str, DetectionSet] = {}
     contents: dict[str, _Seen] = {}
     partly_read: set[str] = set()
-    for split, read in splits.items():
+    for split, source in splits.items():
         with collecting() as findings:
             try:
-                sets[split] = read()
+                sets[split] = source.read()
             except InputError as error:
                 findings[str(error)] = split != "test" or not isinstance(error, MissingError)  # not needed to train
         for text in findings:

@@ -11,11 +11,14 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from yolo_lite.data.care.convert import Progress, check_new, coco_content, file_names, lost_outlines, place_pictures
-from yolo_lite.data.care.repair import coco_fault, coco_source
-from yolo_lite.data.discover import canonical_split, find_splits, read_splits
-from yolo_lite.data.formats.coco import annotation_place, is_crowd, is_name, read_json, without_root
+from yolo_lite.data.care.convert import Progress, check_new, file_names, place_pictures
+from yolo_lite.data.care.repair import coco_fault
+from yolo_lite.data.catalog import find_splits
+from yolo_lite.data.entries import canonical_split
+from yolo_lite.data.formats.coco import CocoSource, coco_content, lost_outlines, read_json
+from yolo_lite.data.formats.coco_entries import annotation_place, is_crowd, is_name, without_root
 from yolo_lite.data.names import find_images
+from yolo_lite.data.splits import read_splits
 from yolo_lite.errors import InputError, are, counted, some, suggest
 from yolo_lite.files import is_possible_path, make_folder, whole_folder, write_atomically
 
@@ -129,7 +132,7 @@ def choose(content: Content, choice: Choice) -> tuple[Content, list[str]]:
     wanted = {one["id"]: str(one["name"]) for one in categories}
     shown = _shown(content, wanted)
     pool = [image_id for image_id in shown if shown[image_id] or not choice.classes]
-    generator = np.random.default_rng([choice.seed, 3])  # 1 and 2 are data.discover's
+    generator = np.random.default_rng([choice.seed, 3])  # 1 and 2 are data.divide's
     drawn = [pool[i] for i in generator.permutation(len(pool)).tolist()]
     if choice.per_class is None:
         kept = set(drawn[: choice.images])
@@ -159,21 +162,21 @@ class _Whole(NamedTuple):
 
 def _read(data: Path, splits: Sequence[str]) -> Iterator[tuple[str, _Whole]]:
     """Read the splits one after the other, so that only one whole annotation file is in memory at a time."""
-    found = find_splits(data)
+    sources = find_splits(data)
     for split in splits:
-        if canonical_split(split) not in found:
-            raise InputError(f"{data} has no split {split!r}; found {', '.join(found)}")
-    wanted = list(dict.fromkeys(map(canonical_split, splits))) or list(found)
-    sources = {split: source for split, read in found.items() if (source := coco_source(read))}
-    if len(sources) == len(found):
+        if canonical_split(split) not in sources:
+            raise InputError(f"{data} has no split {split!r}; found {', '.join(sources)}")
+    wanted = list(dict.fromkeys(map(canonical_split, splits))) or list(sources)
+    files = {split: source for split, source in sources.items() if isinstance(source, CocoSource)}
+    if len(files) == len(sources):
         for split in wanted:
-            yield split, _coco(*sources[split])
+            yield split, _coco(files[split].json_path, files[split].image_folders)
         return
     sets = read_splits(data)
     names = file_names(sets, across=False)
     for split in wanted if splits else sets:
         if split not in sets:
-            found[split]()  # a test split that is not there: this says so
+            sources[split].read()  # a test split that is not there: this says so
         paths = {record.image_id: record.path for record in sets[split].records}
         notes = [*sets[split].notes, *lost_outlines({split: sets[split]})]
         yield split, _Whole(coco_content(split, sets[split], names=names), partial(_path_of, paths), notes)

@@ -1,23 +1,39 @@
-"""Read YOLO labels: a text file for each picture, a line for each object, relative to the picture's size."""
+"""Read and write YOLO labels: a text file for each picture, a line for each object, relative to the picture's size."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
+import yaml
 
 from yolo_lite.data.faults import mention, report
 from yolo_lite.data.formats.keypoints import Polygons, keypoint_shape
+from yolo_lite.data.formats.writing import Names, lost_in_text, write_text
 from yolo_lite.data.names import composed, find_images, is_file, likely_image
-from yolo_lite.errors import InputError, counted, printable, short, some
-from yolo_lite.files import check_readable, read_text
+from yolo_lite.errors import InputError, are, counted, printable, short, some
+from yolo_lite.files import check_readable, make_folder, read_text
 from yolo_lite.media.folders import images_below, is_apple_double, listed, sort_out, walk
 from yolo_lite.media.images import IMAGE_SUFFIXES, read_image_size
 from yolo_lite.structures.datasets import DetectionSet, ImageRecord
 
 _PIXEL_SLACK = 1.0  # by which rounding may put the point of a polygon outside its picture
+
+
+@dataclass(frozen=True)
+class YoloSource:
+    """Images whose labels are text files; the fields are the arguments of `read_yolo_txt`."""
+
+    images: tuple[Path, ...]
+    class_names: tuple[str, ...]
+    keypoints: tuple[int, int] | None = None
+
+    def read(self) -> DetectionSet:
+        """Read the labels."""
+        return read_yolo_txt(self.images, self.class_names, keypoints=self.keypoints)
 
 
 def read_yolo_txt(
@@ -301,3 +317,27 @@ def _refuse_pixels(numbers: Sequence[float], words: Sequence[str], where: str) -
 
 def _box_with(shape: tuple[int, int]) -> str:
     return f"a box with {counted(shape[0], 'keypoint')} of {shape[1]} numbers"
+
+
+def write_yolo(splits: Mapping[str, DetectionSet], out: Path, *, names: Names) -> list[str]:
+    """Write labels/<split>/*.txt and data.yaml; return lines that say what is lost."""
+    crowd = 0
+    for split, data in splits.items():
+        make_folder(out / "labels" / split)
+        for record in data.records:
+            height, width = record.hw
+            lines = []
+            for (x1, y1, x2, y2), label, is_crowd in zip(record.boxes.tolist(), record.labels, record.crowd):
+                crowd += bool(is_crowd)
+                if not is_crowd:
+                    shares = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
+                    lines.append(" ".join([str(label), *(f"{share:.10g}" for share in shares)]))
+            text = "".join(f"{line}\n" for line in lines)
+            write_text((out / "labels" / split / names[split, record.image_id]).with_suffix(".txt"), text)
+    first = next(iter(splits.values()))
+    content = {**{split: f"images/{split}" for split in splits}, "names": list(first.class_names)}
+    write_text(out / "data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    notes = lost_in_text(splits.values(), "YOLO txt")
+    return (
+        [*notes, f"YOLO txt cannot mark crowd or difficult boxes: {crowd:,} {are(crowd)} left out"] if crowd else notes
+    )

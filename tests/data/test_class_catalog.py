@@ -20,21 +20,17 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from yolo_lite.data.class_sets import (
-    MIN_CROP,
-    align_classes,
-    crop_records,
-    fingerprint_classes,
-    parse_shares,
-    read_class_splits,
-    read_classes_to_score,
-    read_classes_to_train,
-    select_classes,
-)
+from tests.data.layouts import images_of
+from yolo_lite.data.class_catalog import read_class_splits
+from yolo_lite.data.classes import refuse_unknown_classes, select_classes
+from yolo_lite.data.crops import MIN_CROP, cut_objects
+from yolo_lite.data.divide import parse_shares
+from yolo_lite.data.fingerprint import fingerprint
 from yolo_lite.data.formats import archive as unpack
 from yolo_lite.data.pipeline.classification import read_record
+from yolo_lite.data.splits import read_classes_to_score, read_classes_to_train
 from yolo_lite.errors import InputError
-from yolo_lite.structures.datasets import ClassificationSet, ClassRecord, DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import Classes, ClassificationSet, ClassRecord, DetectionSet, ImageRecord
 
 Pixels = npt.NDArray[np.uint8]
 CocoSet = Callable[..., Path]
@@ -158,7 +154,7 @@ def test_a_record_of_an_archive_is_named_by_its_place_there(tmp_path: Path) -> N
 def test_nothing_is_unpacked(tmp_path: Path) -> None:
     path = _pack(_folders(tmp_path / "set", TWO), "tar.gz")
     shutil.rmtree(tmp_path / "set")
-    read_classes_to_train(path)
+    read_classes_to_train(images_of(path), seed=0)
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -192,15 +188,15 @@ def test_links_in_an_archive_are_left_alone(tmp_path: Path) -> None:
 def test_a_set_to_score_only_needs_no_folder_for_training(tmp_path: Path, form: str, split: str) -> None:
     """Its one folder is a split, not a class."""
     path = _pack(_folders(tmp_path / "set", {f"{split}/cat": 2, f"{split}/dog": 3}), form)
-    name, data = read_classes_to_score(path)
+    name, data = read_classes_to_score(images_of(path), seed=0)
     assert name == split
     assert _counts(data) == {"cat": 2, "dog": 3}
-    assert f"{path} has no training split; found {split}" in _message(read_classes_to_train, path)
+    assert f"{path} has no training split; found {split}" in _message(read_classes_to_train, images_of(path), seed=0)
 
 
 def test_folders_of_test_and_val_are_not_taken_for_two_classes(tmp_path: Path) -> None:
     root = _folders(tmp_path, {f"{split}/{name}": 10 for split in ("test", "val") for name in ("cat", "dog")})
-    assert "has no training split" in _message(read_classes_to_train, root)
+    assert "has no training split" in _message(read_classes_to_train, images_of(root), seed=0)
 
 
 @pytest.mark.parametrize("form", ["folder", "tar"])
@@ -219,20 +215,20 @@ def test_a_class_folder_without_a_picture_is_named_where_there_are_no_splits(tmp
 
 @pytest.mark.parametrize("counts", [{"train/cat": 2, "val/cat": 2}, {"cat": 9}], ids=["with splits", "without"])
 def test_one_class_only_is_refused(tmp_path: Path, counts: dict[str, int]) -> None:
-    message = _message(read_classes_to_train, _folders(tmp_path, counts))
+    message = _message(read_classes_to_train, images_of(_folders(tmp_path, counts)), seed=0)
     assert str(tmp_path) in message
     assert "has one class only (cat); to classify takes two or more" in message
 
 
 def test_a_class_missing_from_train_is_named(tmp_path: Path) -> None:
     root = _folders(tmp_path, {**TWO, "val/owl": 1})
-    message = _message(read_classes_to_train, root)
+    message = _message(read_classes_to_train, images_of(root), seed=0)
     assert message == f"{root}/val has pictures of owl, a class missing from train (cat, dog)"
 
 
 def test_a_class_missing_from_val_keeps_its_label(tmp_path: Path) -> None:
     root = _folders(tmp_path, {"train/ape": 1, "train/cat": 1, "train/dog": 1, "val/cat": 1, "val/dog": 2})
-    train, val, _ = read_classes_to_train(root)
+    train, val, _ = read_classes_to_train(images_of(root), seed=0)
     assert train.class_names == val.class_names == ("ape", "cat", "dog")
     assert [record.label for record in val.records] == [1, 2, 2]
 
@@ -255,7 +251,9 @@ def test_pictures_outside_the_folders_of_classes_are_named(tmp_path: Path, place
 
 def test_an_empty_validation_folder_is_refused(tmp_path: Path) -> None:
     root = _folders(tmp_path, {"train/cat": 2, "train/dog": 2, "val": 0})
-    assert f"{root / 'val'}: no picture of the classes cat, dog to validate on" in _message(read_classes_to_train, root)
+    assert f"{root / 'val'}: no picture of the classes cat, dog to validate on" in _message(
+        read_classes_to_train, images_of(root), seed=0
+    )
 
 
 @pytest.mark.parametrize("form", ["folder", "tar"])
@@ -405,7 +403,7 @@ def test_a_split_that_is_no_percentages_is_refused(text: str) -> None:
 
 def test_a_bad_split_is_refused_where_data_is_read(tmp_path: Path) -> None:
     root = _folders(tmp_path, {"cat": 9, "dog": 9})
-    assert "--split takes percentages" in _message(read_classes_to_train, root, shares="70/15")
+    assert "--split takes percentages" in _message(read_classes_to_train, images_of(root, shares="70/15"), seed=0)
 
 
 # Training, validation and scoring
@@ -419,7 +417,7 @@ def test_without_a_validation_split_a_tenth_of_each_class_is_set_aside(tmp_path:
     root = _train_only(tmp_path)
     held = []
     for seed in (0, 0, 1):
-        train, val, notes = read_classes_to_train(root, seed=seed)
+        train, val, notes = read_classes_to_train(images_of(root), seed=seed)
         assert _counts(train) == {"cat": 36, "dog": 18, "owl": 27}
         assert _counts(val) == {"cat": 4, "dog": 2, "owl": 3}
         assert not set(_names(train)) & set(_names(val))
@@ -430,14 +428,14 @@ def test_without_a_validation_split_a_tenth_of_each_class_is_set_aside(tmp_path:
 
 def test_the_notes_say_what_is_trained_and_validated_on(tmp_path: Path) -> None:
     root = _folders(tmp_path, TWO)
-    assert read_classes_to_train(root)[2] == [
+    assert read_classes_to_train(images_of(root), seed=0)[2] == [
         f"train: 5 pictures, 2 classes: cat (3), dog (2) ({root}/train)",
         f"val: 3 pictures, 2 classes: cat (1), dog (2) ({root}/val)",
     ]
 
 
 def test_a_test_split_is_left_alone_in_training(tmp_path: Path) -> None:
-    train, val, _ = read_classes_to_train(_folders(tmp_path, TWO))
+    train, val, _ = read_classes_to_train(images_of(_folders(tmp_path, TWO)), seed=0)
     assert not [name for name in _names(train) + _names(val) if "/test/" in name]
 
 
@@ -446,8 +444,8 @@ def test_the_pictures_set_aside_in_training_are_those_that_are_scored(tmp_path: 
     root = _train_only(tmp_path)
     for seed in (0, 1):
         for classes in (None, ["owl", "cat"]):
-            _, val, _ = read_classes_to_train(root, classes, seed=seed)
-            name, scored = read_classes_to_score(root, split, classes=classes, seed=seed)
+            _, val, _ = read_classes_to_train(images_of(root, classes or ()), seed=seed)
+            name, scored = read_classes_to_score(images_of(root, classes or ()), split, seed=seed)
             assert name == "val"
             assert _names(scored) == _names(val)
             assert scored.class_names == val.class_names
@@ -456,24 +454,24 @@ def test_the_pictures_set_aside_in_training_are_those_that_are_scored(tmp_path: 
 def test_no_training_picture_is_scored_when_only_some_classes_are_asked_for(tmp_path: Path) -> None:
     """Train on three classes, score two of them: what is scored must still be what was set aside."""
     root = _train_only(tmp_path)
-    train, _, _ = read_classes_to_train(root)
-    _, scored = read_classes_to_score(root, classes=["cat", "dog"])
+    train, _, _ = read_classes_to_train(images_of(root), seed=0)
+    _, scored = read_classes_to_score(images_of(root, ["cat", "dog"]), seed=0)
     assert not set(_names(train)) & set(_names(scored))
 
 
 def test_a_class_that_is_not_asked_for_may_have_one_picture(tmp_path: Path) -> None:
     root = _folders(tmp_path, {"train/cat": 10, "train/dog": 10, "train/owl": 1})
-    train, val, _ = read_classes_to_train(root, ["cat", "dog"])
+    train, val, _ = read_classes_to_train(images_of(root, ["cat", "dog"]), seed=0)
     assert (_counts(train), _counts(val)) == ({"cat": 9, "dog": 9}, {"cat": 1, "dog": 1})
-    assert _names(read_classes_to_score(root, classes=["cat", "dog"])[1]) == _names(val)
+    assert _names(read_classes_to_score(images_of(root, ["cat", "dog"]), seed=0)[1]) == _names(val)
 
 
 def test_pictures_set_aside_do_not_depend_on_how_much_is_trained_on(tmp_path: Path) -> None:
     root = _train_only(tmp_path)
-    _, whole, _ = read_classes_to_train(root)
+    _, whole, _ = read_classes_to_train(images_of(root), seed=0)
     parts: list[dict[str, Any]] = [{"fraction": 0.5}, {"per_class": 3}]
     for options in parts:
-        assert _names(read_classes_to_train(root, **options)[1]) == _names(whole)
+        assert _names(read_classes_to_train(images_of(root, **options), seed=0)[1]) == _names(whole)
 
 
 @pytest.mark.parametrize(
@@ -489,14 +487,16 @@ def test_pictures_set_aside_do_not_depend_on_how_much_is_trained_on(tmp_path: Pa
 )
 def test_which_split_is_scored(tmp_path: Path, present: tuple[str, ...], split: str | None, expected: str) -> None:
     root = _folders(tmp_path, {f"{one}/{name}": 2 for one in present for name in ("cat", "dog")})
-    name, data = read_classes_to_score(root, split)
+    name, data = read_classes_to_score(images_of(root), split, seed=0)
     assert name == expected
     assert {Path(one).parts[-3] for one in _names(data)} == {expected}
 
 
 def test_a_split_that_is_not_there_is_refused(tmp_path: Path) -> None:
     root = _folders(tmp_path, {"train/cat": 2, "train/dog": 2})
-    assert f"{root} has no split 'test'; found train" in _message(read_classes_to_score, root, "test")
+    assert f"{root} has no split 'test'; found train" in _message(
+        read_classes_to_score, images_of(root), "test", seed=0
+    )
 
 
 @pytest.mark.parametrize(
@@ -516,25 +516,25 @@ def test_a_part_of_training_is_drawn_class_by_class(
     sizes = {"cat": 40, "dog": 20, "owl": 10}
     root = _folders(tmp_path, {**{f"train/{k}": v for k, v in sizes.items()}, "val/cat": 1, "val/dog": 1, "val/owl": 3})
     how: dict[str, Any] = {"fraction": fraction, "per_class": per_class}
-    train, val, notes = read_classes_to_train(root, seed=5, **how)
+    train, val, notes = read_classes_to_train(images_of(root, **how), seed=5)
     assert tuple(_counts(train).values()) == counts
     assert _counts(val) == {"cat": 1, "dog": 1, "owl": 3}
     assert len(set(_names(train))) == sum(counts)
-    assert _names(read_classes_to_train(root, seed=5, **how)[0]) == _names(train)
+    assert _names(read_classes_to_train(images_of(root, **how), seed=5)[0]) == _names(train)
     part = sum(counts) < 70
     assert ("train: a part is drawn by seed 5" in notes) == part
-    assert (_names(read_classes_to_train(root, seed=6, **how)[0]) != _names(train)) == part
+    assert (_names(read_classes_to_train(images_of(root, **how), seed=6)[0]) != _names(train)) == part
 
 
 @pytest.mark.parametrize("fraction", [0, -0.5, 1.5, float("nan")])
 def test_a_fraction_outside_its_range_is_refused(tmp_path: Path, fraction: float) -> None:
-    message = _message(read_classes_to_train, _folders(tmp_path, TWO), fraction=fraction)
+    message = _message(read_classes_to_train, images_of(_folders(tmp_path, TWO), fraction=fraction), seed=0)
     assert f"--fraction must be above 0 and at most 1, got {fraction}" in message
 
 
 def test_a_negative_count_per_class_is_refused(tmp_path: Path) -> None:
     """As the end of a slice it would leave out the last picture of each class, unsaid."""
-    assert "--per-class" in _message(read_classes_to_train, _folders(tmp_path, TWO), per_class=-1)
+    assert "--per-class" in _message(read_classes_to_train, images_of(_folders(tmp_path, TWO), per_class=-1), seed=0)
 
 
 # Classes
@@ -544,12 +544,12 @@ def test_only_the_classes_asked_for_are_kept_in_their_order(tmp_path: Path) -> N
     root = _folders(
         tmp_path, {f"{s}/{name}": n for s in ("train", "val") for n, name in enumerate(("ape", "cat", "dog"), 2)}
     )
-    train, val, _ = read_classes_to_train(root, ["dog", "ape"])
+    train, val, _ = read_classes_to_train(images_of(root, ["dog", "ape"]), seed=0)
     for data in (train, val):
         assert data.class_names == ("dog", "ape")
         assert _counts(data) == {"dog": 4, "ape": 2}
         assert all(data.class_names[record.label] == Path(record.name).parts[-2] for record in data.records)
-    assert _counts(read_classes_to_score(root, "val", classes=["cat"])[1]) == {"cat": 3}
+    assert _counts(read_classes_to_score(images_of(root, ["cat"]), "val", seed=0)[1]) == {"cat": 3}
 
 
 def _set(*labels: int, names: tuple[str, ...] = ("cat", "dog", "owl")) -> ClassificationSet:
@@ -572,17 +572,19 @@ def test_select_classes_refuses(classes: list[str], message: str) -> None:
 
 def test_align_classes_matches_by_name() -> None:
     data = _set(0, 1, 2, 0)
-    aligned = align_classes(data, ("owl", "cow", "cat"), strict=False)
+    aligned = data.with_classes(Classes.numbered(("owl", "cow", "cat")))
     assert aligned.class_names == ("owl", "cow", "cat")
     assert [(record.name, record.label) for record in aligned.records] == [("0.png", 2), ("2.png", 0), ("3.png", 2)]
     assert [record.label for record in data.records] == [0, 1, 2, 0]  # not modified
     assert "here has pictures of dog, a class missing from train (owl, cow, cat)" in _message(
-        align_classes, data, ("owl", "cow", "cat")
+        refuse_unknown_classes, data, ("owl", "cow", "cat")
     )
 
 
 def test_a_class_without_pictures_need_not_be_known() -> None:
-    assert [record.label for record in align_classes(_set(0, 2), ("owl", "cat")).records] == [1, 0]
+    refuse_unknown_classes(_set(0, 2), ("owl", "cat"))
+    aligned = _set(0, 2).with_classes(Classes.numbered(("owl", "cat")))
+    assert [record.label for record in aligned.records] == [1, 0]
 
 
 # MNIST's idx files
@@ -627,10 +629,10 @@ def test_idx_files_return_the_pixels_that_were_written(tmp_path: Path, form: str
 
 
 def test_a_tenth_of_idx_training_is_set_aside(tmp_path: Path) -> None:
-    train, val, _ = read_classes_to_train(_mnist(tmp_path))
+    train, val, _ = read_classes_to_train(images_of(_mnist(tmp_path)), seed=0)
     assert _counts(train) == {"0": 9, "1": 9, "2": 9}
     assert _counts(val) == {"0": 1, "1": 1, "2": 1}
-    assert read_classes_to_score(tmp_path)[0] == "test"
+    assert read_classes_to_score(images_of(tmp_path), seed=0)[0] == "test"
 
 
 _GOOD = _idx(np.zeros((30, 5, 7), np.uint8))
@@ -694,8 +696,10 @@ def test_idx_files_without_their_other_half_are_refused(tmp_path: Path, gone: st
 def test_test_pictures_alone_can_be_scored_but_not_trained_on(tmp_path: Path) -> None:
     for file in _mnist(tmp_path).glob("train*"):
         file.unlink()
-    assert len(read_classes_to_score(tmp_path)[1].records) == 6
-    assert f"{tmp_path} has no training split; found test" in _message(read_classes_to_train, tmp_path)
+    assert len(read_classes_to_score(images_of(tmp_path), seed=0)[1].records) == 6
+    assert f"{tmp_path} has no training split; found test" in _message(
+        read_classes_to_train, images_of(tmp_path), seed=0
+    )
 
 
 # CIFAR-10
@@ -810,7 +814,7 @@ def test_crowds_and_boxes_too_small_are_left_out() -> None:
     record = ImageRecord(
         Path("a.png"), 1, hw=(50, 60), boxes=boxes, labels=np.array([0, 1, 0, 1, 1]), crowd=crowd, areas=np.ones(5)
     )
-    made = crop_records(DetectionSet((record,), ("cat", "dog"), category_ids=(1, 2), source="here"))
+    made = cut_objects(DetectionSet((record,), ("cat", "dog"), category_ids=(1, 2), source="here")).records
     assert [(one.label, one.box, one.content) for one in made] == [
         (0, (0, 0, side, side), Path("a.png")),
         (1, (1, 2, 33, 44), Path("a.png")),
@@ -830,7 +834,7 @@ def test_a_detection_set_without_a_known_split_is_refused(coco_set: CocoSet) -> 
     """Neither train, val nor test: a message, no StopIteration."""
     root = coco_set({"spring": 2, "autumn": 2})
     for call in (read_classes_to_train, read_classes_to_score):
-        assert str(root) in _message(call, root)
+        assert str(root) in _message(call, images_of(root), seed=0)
 
 
 # Joined sets
@@ -887,20 +891,20 @@ def test_sets_are_joined_by_class_name(
 
 def test_a_joined_file_is_trained_on_and_scored(joined: Path) -> None:
     file = _yaml(joined, "train: [one, two.tar]\nvalidation: two.tar\ntest: {data: one, split: test}\n")
-    train, val, _ = read_classes_to_train(file)
+    train, val, _ = read_classes_to_train(images_of(file), seed=0)
     assert train.class_names == val.class_names == ("cat", "dog", "owl")
     assert _counts(val) == {"dog": 4, "owl": 5}
-    name, test = read_classes_to_score(file)
+    name, test = read_classes_to_score(images_of(file), seed=0)
     assert (name, _counts(test)) == ("test", {"cat": 2, "dog": 3})
 
 
 def test_a_test_set_that_is_not_there_matters_only_where_it_is_scored(joined: Path) -> None:
     file = _yaml(joined, "train: [one, two.tar]\nval: two.tar\ntest: gone.tar\n")
-    train, val, _ = read_classes_to_train(file)
+    train, val, _ = read_classes_to_train(images_of(file), seed=0)
     assert (len(train.records), len(val.records)) == (14, 9)
-    assert read_classes_to_score(file, "val")[0] == "val"
+    assert read_classes_to_score(images_of(file), "val", seed=0)[0] == "val"
     for split in (None, "test"):
-        assert "'gone.tar' does not exist" in _message(read_classes_to_score, file, split)
+        assert "'gone.tar' does not exist" in _message(read_classes_to_score, images_of(file), split, seed=0)
 
 
 def test_the_test_split_of_a_detection_set_matters_only_where_it_is_scored(tmp_path: Path) -> None:
@@ -912,9 +916,9 @@ def test_the_test_split_of_a_detection_set_matters_only_where_it_is_scored(tmp_p
             (tmp_path / "labels" / split).mkdir(parents=True, exist_ok=True)
             (tmp_path / "labels" / split / f"{name}.txt").write_text("0 .5 .5 .5 .5\n1 .5 .5 .4 .4\n")
     (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\ntest: gone\nnames: [no, 010]\n")
-    train, val, _ = read_classes_to_train(tmp_path)
+    train, val, _ = read_classes_to_train(images_of(tmp_path), seed=0)
     assert train.class_names == val.class_names == ("no", "010")
-    assert "'gone' does not exist" in _message(read_classes_to_score, tmp_path)
+    assert "'gone' does not exist" in _message(read_classes_to_score, images_of(tmp_path), seed=0)
 
 
 def test_classes_of_a_yaml_file_are_the_text_that_is_written(tmp_path: Path) -> None:
@@ -937,14 +941,14 @@ def test_images_of_any_name_are_read_and_the_rest_is_counted(tmp_path: Path, for
     (root / "__MACOSX" / "train" / "owl").mkdir(parents=True)
     (root / "__MACOSX" / "train" / "owl" / "._a.jpg").write_bytes(b"\0\5\x16\7")
     packed = _pack(root, form)
-    train, _, notes = read_classes_to_train(packed)
+    train, _, notes = read_classes_to_train(images_of(packed), seed=0)
     assert _counts(train) == {"cat": 4, "dog": 1}
     told = [note for note in notes if "left out" in note]
     assert told == [
         f"left out of {packed}: 1 file that cannot be read as an image (d.heic), 1 video (e.mp4), "
         "1 camera raw file (f.dng)"
     ]
-    assert read_classes_to_score(packed)[1].notes == tuple(told)
+    assert read_classes_to_score(images_of(packed), seed=0)[1].notes == tuple(told)
 
 
 def test_linked_folders_of_a_class_are_read_and_links_that_lead_back_end(tmp_path: Path) -> None:
@@ -980,9 +984,9 @@ def test_joined_sets_without_splits_are_divided_once(joined: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        pytest.param("", "expected train, val, test and classes, got nothing", id="empty"),
-        pytest.param("classes: [cat, dog]\n", "expected train, val, test and classes, got nothing", id="classes only"),
-        pytest.param("trian: one\n", "expected train, val, test and classes, got trian", id="unknown key"),
+        pytest.param("", "names no set; expected train:, val: or test:", id="empty"),
+        pytest.param("classes: [cat, dog]\n", "names no set; expected train:, val: or test:", id="classes only"),
+        pytest.param("trian: one\n", "unknown key 'trian'; expected train, val, test, classes", id="unknown key"),
         pytest.param("train: {images: one}\n", "a set in 'train' is a path or {data:, classes:, split:}", id="no data"),
         pytest.param("train: {data: one, x: 1}\n", "is a path or {data:, classes:, split:}, got", id="unknown part"),
         pytest.param("train: absent\n", "'absent' does not exist; tried", id="missing"),
@@ -1004,14 +1008,14 @@ def test_joined_sets_without_splits_are_divided_once(joined: Path) -> None:
     ],
 )
 def test_a_yaml_of_sets_is_refused(joined: Path, content: str, message: str) -> None:
-    found = _message(read_classes_to_train, _yaml(joined, content))
+    found = _message(read_classes_to_train, images_of(_yaml(joined, content)), seed=0)
     assert message in found
     assert "a.yaml" in found or str(joined) in found
 
 
 def test_a_class_in_no_joined_set_is_named(joined: Path) -> None:
     file = _yaml(joined, "classes: [cat, dog, cow]\ntrain: one\n")
-    assert "has no picture of the class cow" in _message(read_classes_to_train, file)
+    assert "has no picture of the class cow" in _message(read_classes_to_train, images_of(file), seed=0)
 
 
 # Fingerprint
@@ -1027,11 +1031,11 @@ def test_the_fingerprint_does_not_depend_on_the_place(tmp_path: Path, coco_set: 
         path = coco_set({"train": 3})
     else:
         path = _pack(_folders(tmp_path / "set", TWO), form)
-    before = fingerprint_classes(read_class_splits(path)[0]["train"])
+    before = fingerprint(read_class_splits(path)[0]["train"])
     (tmp_path / "far" / "away").mkdir(parents=True)
     moved = tmp_path / "far" / "away" / f"other{path.suffix}"
     shutil.move(path, moved)
-    assert fingerprint_classes(read_class_splits(moved)[0]["train"]) == before
+    assert fingerprint(read_class_splits(moved)[0]["train"]) == before
     assert len(before) == 64
     assert set(before) <= set("0123456789abcdef")
 
@@ -1051,22 +1055,22 @@ def test_the_fingerprint_changes_with(change: str) -> None:
     names = ("cat", "dog", "elk") if change == "class name" else data.class_names
     if change == "file name":
         data = dataclasses.replace(data, records=(dataclasses.replace(first, content=b"bytes"), *rest))
-    assert fingerprint_classes(ClassificationSet(changed, names, "here")) != fingerprint_classes(data)
+    assert fingerprint(ClassificationSet(changed, names, "here")) != fingerprint(data)
 
 
 def test_the_fingerprint_of_files_heeds_their_size(tmp_path: Path) -> None:
     root = _folders(tmp_path, TWO)
-    before = fingerprint_classes(read_class_splits(root)[0]["train"])
+    before = fingerprint(read_class_splits(root)[0]["train"])
     with (root / "train" / "cat" / "000.png").open("ab") as file:
         file.write(b"\0")
-    assert fingerprint_classes(read_class_splits(root)[0]["train"]) != before
+    assert fingerprint(read_class_splits(root)[0]["train"]) != before
 
 
 def test_the_fingerprint_of_a_missing_file_is_refused(tmp_path: Path) -> None:
     """An annotation file may name pictures that are not there."""
     record = ClassRecord("gone.png", tmp_path / "gone.png", 0)
     assert f"{tmp_path}/gone.png does not exist" in _message(
-        fingerprint_classes, ClassificationSet((record,), ("cat", "dog"), "here")
+        fingerprint, ClassificationSet((record,), ("cat", "dog"), "here")
     )
 
 

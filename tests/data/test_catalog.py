@@ -13,24 +13,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.data.layouts import images_of
 from yolo_lite.cli import main
 from yolo_lite.data.care.check import check_data
 from yolo_lite.data.care.subset import Choice, write_subset
-from yolo_lite.data.discover import (
-    align_classes,
-    canonical_split,
-    find_splits,
-    fingerprint,
-    is_detection_set,
-    merge_sets,
-    read_split,
-    read_split_or_held_out,
-    read_splits,
-    read_train_and_val,
-    select_classes,
-)
+from yolo_lite.data.catalog import find_splits, is_detection_set
+from yolo_lite.data.classes import merge_sets, select_classes
+from yolo_lite.data.entries import canonical_split
+from yolo_lite.data.fingerprint import fingerprint
+from yolo_lite.data.splits import read_split, read_split_or_held_out, read_splits, read_train_and_val
 from yolo_lite.errors import InputError
-from yolo_lite.structures.datasets import DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import Classes, DetectionSet, ImageRecord
 
 CocoSet = Callable[..., Path]
 
@@ -123,7 +116,7 @@ def test_a_single_annotation_file_of_any_name_is_for_training(coco_set: CocoSet)
 def test_a_single_file_of_a_known_split_stays_that_split(coco_set: CocoSet) -> None:
     root = coco_set({"val": 3})
     assert list(find_splits(root)) == ["val"]
-    assert _message(read_train_and_val, root) == f"{root} has no training split; found val"
+    assert _message(read_train_and_val, images_of(root), seed=0) == f"{root} has no training split; found val"
 
 
 def test_two_files_for_one_split_are_refused(coco_set: CocoSet) -> None:
@@ -295,7 +288,7 @@ def test_a_test_split_that_is_not_there_matters_only_where_it_is_asked_for(tmp_p
     for split in ("train", "val"):
         _yolo(tmp_path / "images" / split, tmp_path / "labels" / split, 3)
     (tmp_path / "data.yaml").write_text(f"train: images/train\nval: images/val\n{test}\nnames: [cat, dog]\n")
-    train, val, notes = read_train_and_val(tmp_path)
+    train, val, notes = read_train_and_val(images_of(tmp_path), seed=0)
     assert (len(train.records), len(val.records)) == (3, 3)
     assert not any("test" in note.split("(")[0] for note in notes)
     assert len(read_split(tmp_path, "val").records) == 3
@@ -315,7 +308,7 @@ def test_another_split_that_is_not_there_is_refused(tmp_path: Path, split: str) 
         _yolo(tmp_path / "images" / name, tmp_path / "labels" / name, 3)
     text = "train: images/train\nval: images/val\nnames: [cat, dog]\n"
     (tmp_path / "data.yaml").write_text(text.replace(f"images/{split}", "gone"))
-    assert "'gone' does not exist" in _message(read_train_and_val, tmp_path)
+    assert "'gone' does not exist" in _message(read_train_and_val, images_of(tmp_path), seed=0)
     assert "'gone' does not exist" in _message(read_splits, tmp_path)
     assert [fault.harms for fault in check_data(tmp_path) if "gone" in fault.what] == [True]
 
@@ -330,7 +323,7 @@ def test_lists_relative_to_the_root_of_the_set_are_found(tmp_path: Path, written
         (tmp_path / "lists" / f"{split}.txt").write_text(lines)
     (tmp_path / "data.yaml").write_text("train: lists/train.txt\nval: lists/val.txt\nnames: [cat, dog]\n")
     _check_yolo(tmp_path, {"train": 3, "val": 1})
-    notes = read_train_and_val(tmp_path)[2]
+    notes = read_train_and_val(images_of(tmp_path), seed=0)[2]
     assert sum("3 image names differ from their files" in note for note in notes) == 1
 
 
@@ -350,7 +343,7 @@ def test_places_of_another_machine_are_found_and_told(tmp_path: Path, path: str,
     train, val = entry.format("train"), entry.format("valid")
     (tmp_path / "data.yaml").write_text(f"{path}train: {train}\nval: {val}\nnames: [cat, dog]\n")
     _check_yolo(tmp_path, {"train": 3, "val": 2})
-    notes = read_train_and_val(tmp_path)[2]
+    notes = read_train_and_val(images_of(tmp_path), seed=0)[2]
     expected = 4 if path and entry.startswith("/") else 2  # of each split, the root and the folder, or one of them
     assert sum("was taken for" in note or "its own folder is taken" in note for note in notes) == expected
 
@@ -543,7 +536,7 @@ def test_paths_are_relative_to_the_file_and_then_to_the_working_folder(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        pytest.param("", "is empty; expected train:, val:", id="empty"),
+        pytest.param("", "names no set; expected train:, val: or test:", id="empty"),
         pytest.param("trian: one\n", "unknown key 'trian'; expected train, val, test, classes", id="unknown key"),
         pytest.param("classes: cat\ntrain: one\n", "classes must be a list of class names, got 'cat'", id="one class"),
         pytest.param("train: {images: one}\n", "a set in 'train' is a path or {json:, images:}", id="no json"),
@@ -573,7 +566,7 @@ def test_a_split_named_twice_in_a_yaml_file_is_refused(two_sets: Path) -> None:
 
 def test_train_and_val_are_the_two_splits_and_the_notes_say_so(coco_set: CocoSet) -> None:
     root = coco_set({"train": 8, "val": 4})
-    train, val, notes = read_train_and_val(root)
+    train, val, notes = read_train_and_val(images_of(root), seed=0)
     assert (len(train.records), len(val.records)) == (8, 4)
     assert train.class_names == val.class_names
     assert [note.split(":")[0] for note in notes] == ["train", "val"]
@@ -586,7 +579,7 @@ def test_without_a_validation_split_a_tenth_is_set_aside_by_the_seed(coco_set: C
     root = coco_set({"train": 40}, hw=(24, 32), objects=1)
     held = []
     for seed in (0, 0, 1, 2, 3):
-        train, val, notes = read_train_and_val(root, seed=seed)
+        train, val, notes = read_train_and_val(images_of(root), seed=seed)
         assert (len(train.records), len(val.records)) == (36, 4)  # a tenth of 40
         ids = {record.image_id for record in train.records}, {record.image_id for record in val.records}
         assert ids[0] | ids[1] == set(range(1, 41))
@@ -600,8 +593,8 @@ def test_without_a_validation_split_a_tenth_is_set_aside_by_the_seed(coco_set: C
 def test_the_pictures_set_aside_in_training_are_those_that_are_scored_later(coco_set: CocoSet) -> None:
     root = coco_set({"train": 20}, hw=(24, 32), objects=1)
     for seed in (0, 1):
-        _, val, _ = read_train_and_val(root, seed=seed)
-        held, notes = read_split_or_held_out(root, "validation", classes=None, seed=seed)
+        _, val, _ = read_train_and_val(images_of(root), seed=seed)
+        held, notes = read_split_or_held_out(images_of(root), "validation", seed=seed)
         assert [record.path for record in held.records] == [record.path for record in val.records]
         assert "scored on the 2 pictures set aside" in notes[0]
         assert f"seed {seed}" in notes[0]
@@ -610,10 +603,10 @@ def test_the_pictures_set_aside_in_training_are_those_that_are_scored_later(coco
 def test_a_split_that_exists_is_read_as_it_is(coco_set: CocoSet) -> None:
     root = coco_set({"train": 5, "val": 3})
     for split, count in (("train", 5), ("val", 3)):
-        data, notes = read_split_or_held_out(root, split, classes=None, seed=0)
+        data, notes = read_split_or_held_out(images_of(root), split, seed=0)
         assert len(data.records) == count
         assert notes == []
-    assert "has no split 'test'" in _message(read_split_or_held_out, root, "test", classes=None, seed=0)
+    assert "has no split 'test'" in _message(read_split_or_held_out, images_of(root), "test", seed=0)
 
 
 def test_at_least_one_picture_with_an_object_is_set_aside(tmp_path: Path) -> None:
@@ -623,7 +616,7 @@ def test_at_least_one_picture_with_an_object_is_set_aside(tmp_path: Path) -> Non
     content = {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "cat"}]}
     (tmp_path / "a.json").write_text(json.dumps(content))
     for seed in range(10):
-        train, val, _ = read_train_and_val(tmp_path / "a.json", seed=seed)
+        train, val, _ = read_train_and_val(images_of(tmp_path / "a.json"), seed=seed)
         assert len(val.records) == 1  # 1.2 rounded
         assert _names(val) == {"cat": 1}
         assert _names(train) == {"cat": 1}
@@ -637,7 +630,7 @@ def test_setting_aside_never_takes_the_only_picture_with_objects_from_training(t
     (tmp_path / "a.json").write_text(json.dumps(content))
     for seed in range(4):
         try:
-            train, _, _ = read_train_and_val(tmp_path / "a.json", seed=seed)
+            train, _, _ = read_train_and_val(images_of(tmp_path / "a.json"), seed=seed)
         except InputError:
             continue
         assert _names(train) == {"cat": 1}
@@ -660,7 +653,7 @@ def _crowded(root: Path, crowd: dict[str, list[int]]) -> Path:
 @pytest.mark.parametrize("crowd", [{"train": [1, 1, 1], "val": [0]}, {"train": [0, 0, 0], "val": [1, 1]}])
 def test_a_split_of_crowd_regions_only_is_refused(tmp_path: Path, crowd: dict[str, list[int]]) -> None:
     split = "train" if crowd["train"][0] else "val"
-    message = _message(read_train_and_val, _crowded(tmp_path, crowd))
+    message = _message(read_train_and_val, images_of(_crowded(tmp_path, crowd)), seed=0)
     assert f"instances_{split}.json: {len(crowd[split])} boxes, every one a crowd region" in message
     assert "write iscrowd 0" in message
 
@@ -672,15 +665,15 @@ def test_difficult_objects_only_are_refused_unless_they_count(tmp_path: Path) ->
             "<annotation><object><name>cat</name><difficult>1</difficult><bndbox><xmin>1</xmin><ymin>1</ymin>"
             "<xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>"
         )
-    assert "take difficult objects with --difficult" in _message(read_train_and_val, tmp_path)
-    train, val, _ = read_train_and_val(tmp_path, difficult=True)
+    assert "take difficult objects with --difficult" in _message(read_train_and_val, images_of(tmp_path), seed=0)
+    train, val, _ = read_train_and_val(images_of(tmp_path, difficult=True), seed=0)
     assert (len(train.records), len(val.records)) == (2, 1)
 
 
 def test_a_picture_with_a_crowd_region_only_is_not_the_one_set_aside(tmp_path: Path) -> None:
     root = _crowded(tmp_path, {"train": [1, 0, 1, 1, 0, 1]})
     for seed in range(10):
-        for data in read_train_and_val(root, seed=seed)[:2]:
+        for data in read_train_and_val(images_of(root), seed=seed)[:2]:
             assert any((~record.crowd).any() for record in data.records)
 
 
@@ -688,7 +681,7 @@ def test_a_class_that_no_training_picture_shows_is_said(tmp_path: Path) -> None:
     names = {1: "cat", 2: "dog"}
     _coco_file(tmp_path / "annotations" / "instances_train.json", names, [(1, 1), (2, 1)])
     _coco_file(tmp_path / "annotations" / "instances_val.json", names, [(3, 1), (3, 2)])
-    _, _, notes = read_train_and_val(tmp_path)
+    _, _, notes = read_train_and_val(images_of(tmp_path), seed=0)
     assert notes[-1] == "val: no training image shows dog, so their AP says nothing about the training"
 
 
@@ -700,7 +693,7 @@ def test_a_root_category_is_said_in_training(tmp_path: Path) -> None:
         for one, above in zip(content["categories"], ("none", "cat")):
             one["supercategory"] = above
         file.write_text(json.dumps(content))
-    train, val, notes = read_train_and_val(tmp_path)
+    train, val, notes = read_train_and_val(images_of(tmp_path), seed=0)
     assert train.class_names == val.class_names == ("cat",)
     assert sum("the category 'cat' (id 0) is left out" in note for note in notes) == 2
 
@@ -708,12 +701,14 @@ def test_a_root_category_is_said_in_training(tmp_path: Path) -> None:
 def test_pictures_without_any_object_are_set_aside_as_well(tmp_path: Path) -> None:
     """Training refuses such a set; to score it on what would be set aside is no error of its own."""
     _crowded(tmp_path, {"train": [1] * 12})
-    data, _ = read_split_or_held_out(tmp_path, "val", classes=None, seed=0)
+    data, _ = read_split_or_held_out(images_of(tmp_path), "val", seed=0)
     assert len(data.records) == 1
 
 
 def test_one_picture_is_too_few_to_set_any_aside(coco_set: CocoSet) -> None:
-    assert "has 1 picture and no validation split" in _message(read_train_and_val, coco_set({"train": 1}))
+    assert "has 1 picture and no validation split" in _message(
+        read_train_and_val, images_of(coco_set({"train": 1})), seed=0
+    )
 
 
 @pytest.mark.parametrize(
@@ -723,27 +718,27 @@ def test_one_picture_is_too_few_to_set_any_aside(coco_set: CocoSet) -> None:
 )
 def test_fraction_draws_from_the_training_pictures_only(coco_set: CocoSet, fraction: float, count: int) -> None:
     root = coco_set({"train": 40, "val": 3}, hw=(24, 32), objects=1)
-    train, val, notes = read_train_and_val(root, fraction=fraction, seed=5)
+    train, val, notes = read_train_and_val(images_of(root, fraction=fraction), seed=5)
     assert (len(train.records), len(val.records)) == (count, 3)
     assert len({record.image_id for record in train.records}) == count
-    again, _, _ = read_train_and_val(root, fraction=fraction, seed=5)
+    again, _, _ = read_train_and_val(images_of(root, fraction=fraction), seed=5)
     assert [record.image_id for record in again.records] == [record.image_id for record in train.records]
     if fraction < 1:
         assert any(f"{fraction:g} of it, drawn by seed 5" in note for note in notes)
-        other, _, _ = read_train_and_val(root, fraction=fraction, seed=6)
+        other, _, _ = read_train_and_val(images_of(root, fraction=fraction), seed=6)
         assert [record.image_id for record in other.records] != [record.image_id for record in train.records]
 
 
 @pytest.mark.parametrize("fraction", [0, -0.5, 1.5, float("nan")])
 def test_a_fraction_outside_its_range_is_refused(coco_set: CocoSet, fraction: float) -> None:
-    message = _message(read_train_and_val, coco_set({"train": 2}), fraction=fraction)
+    message = _message(read_train_and_val, images_of(coco_set({"train": 2}), fraction=fraction), seed=0)
     assert "--fraction must be above 0 and at most 1" in message
 
 
 def test_classes_select_for_both_splits(coco_set: CocoSet) -> None:
     root = coco_set({"train": 8, "val": 4})
-    both, both_val, _ = read_train_and_val(root)
-    train, val, _ = read_train_and_val(root, classes=["square"])
+    both, both_val, _ = read_train_and_val(images_of(root), seed=0)
+    train, val, _ = read_train_and_val(images_of(root, ["square"]), seed=0)
     for part, whole in ((train, both), (val, both_val)):
         assert part.class_names == ("square",)
         assert part.category_ids == (3,)
@@ -757,7 +752,7 @@ def test_labels_of_validation_are_those_of_training_whatever_the_order_of_their_
     _coco_file(tmp_path / "annotations" / "instances_train.json", {1: "cat", 2: "dog"}, [(1, 1), (2, 2)], images)
     names = {5: "dog", 6: "owl", 7: "cat"}
     _coco_file(tmp_path / "annotations" / "instances_val.json", names, [(1, 5), (2, 6), (3, 7)], images)
-    _, val, _ = read_train_and_val(tmp_path)
+    _, val, _ = read_train_and_val(images_of(tmp_path), seed=0)
     assert val.class_names == ("cat", "dog")
     assert val.category_ids == (1, 2)
     assert [record.labels.tolist() for record in val.records] == [[1], [], [0]]  # dog, owl (left out), cat
@@ -766,14 +761,14 @@ def test_labels_of_validation_are_those_of_training_whatever_the_order_of_their_
 def test_nothing_to_validate_on_is_refused(tmp_path: Path) -> None:
     _coco_file(tmp_path / "annotations" / "instances_train.json", {1: "cat"}, [(1, 1)])
     _coco_file(tmp_path / "annotations" / "instances_val.json", {1: "dog"}, [(1, 1)])
-    message = _message(read_train_and_val, tmp_path)
+    message = _message(read_train_and_val, images_of(tmp_path), seed=0)
     assert "instances_val.json" in message
     assert "object" in message
 
 
 def test_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
     _coco_file(tmp_path / "annotations" / "instances_train.json", {1: "cat", 2: "dog"}, [(1, 1)])
-    message = _message(read_train_and_val, tmp_path, classes=["dog"])
+    message = _message(read_train_and_val, images_of(tmp_path, ["dog"]), seed=0)
     assert "none of 1 picture shows an object of dog" in message
 
 
@@ -827,7 +822,7 @@ def test_select_classes_refuses(classes: list[str], message: str) -> None:
 
 
 def test_align_classes_matches_by_name() -> None:
-    aligned = align_classes(_set([0, 1, 2]), ("owl", "cow", "cat"), category_ids=(1, 2, 3))
+    aligned = _set([0, 1, 2]).with_classes(Classes(("owl", "cow", "cat"), (1, 2, 3)))
     assert aligned.class_names == ("owl", "cow", "cat")
     assert aligned.category_ids == (1, 2, 3)
     assert aligned.records[0].labels.tolist() == [2, 0]  # cat is third, dog is left out, owl is first
@@ -898,7 +893,7 @@ def test_the_fingerprint_changes_with(coco_set: CocoSet, change: str) -> None:
 def test_real_sets_are_recognised(
     shared_data: Path, name: str, train: tuple[int, int], val: tuple[int, int], classes: int
 ) -> None:
-    for data, (images, boxes) in zip(read_train_and_val(shared_data / name)[:2], (train, val)):
+    for data, (images, boxes) in zip(read_train_and_val(images_of(shared_data / name), seed=0)[:2], (train, val)):
         assert len(data.records) == images
         assert sum(len(record.boxes) for record in data.records) + data.dropped == boxes
         assert len(data.class_names) == classes
