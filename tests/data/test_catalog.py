@@ -23,7 +23,8 @@ from yolo_lite.data.entries import canonical_split
 from yolo_lite.data.fingerprint import fingerprint
 from yolo_lite.data.splits import read_split, read_split_or_held_out, read_splits, read_train_and_val
 from yolo_lite.errors import InputError
-from yolo_lite.structures.datasets import Classes, DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import Classes, DetectionSet
+from yolo_lite.structures.records import ImageRecord
 
 CocoSet = Callable[..., Path]
 

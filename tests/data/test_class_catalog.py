@@ -30,7 +30,8 @@ from yolo_lite.data.formats import archive as unpack
 from yolo_lite.data.pipeline.classification import read_record
 from yolo_lite.data.splits import read_classes_to_score, read_classes_to_train
 from yolo_lite.errors import InputError
-from yolo_lite.structures.datasets import Classes, ClassificationSet, ClassRecord, DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import Classes, ClassificationSet, ClassRecord, DetectionSet
+from yolo_lite.structures.records import ImageRecord
 
 Pixels = npt.NDArray[np.uint8]
 CocoSet = Callable[..., Path]

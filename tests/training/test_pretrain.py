@@ -20,7 +20,8 @@ from yolo_lite.data.crops import BACKGROUND, MIN_CROP, MOST_COVERED, background_
 from yolo_lite.data.splits import read_crops_to_train, read_train_and_val
 from yolo_lite.errors import InputError
 from yolo_lite.models.build import build_detector
-from yolo_lite.structures.datasets import DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import DetectionSet
+from yolo_lite.structures.records import ImageRecord
 from yolo_lite.training.budget import Pace
 from yolo_lite.training.plan import plan
 from yolo_lite.training.pretrain import pretraining_of
@@ -90,7 +91,8 @@ def test_background_is_drawn_by_the_seed_and_each_picture_by_itself() -> None:
 
 def test_a_picture_full_of_objects_or_with_unmarked_ones_gives_no_background() -> None:
     data = scene(3)
-    full = dataclasses.replace(data.records[0], boxes=np.array([[0.0, 0, 200, 160]]), crowd=np.array([True]))
+    whole = {"boxes": np.array([[0.0, 0, 200, 160]]), "labels": np.array([0]), "areas": np.array([32_000.0])}
+    full = dataclasses.replace(data.records[0], **whole, crowd=np.array([True]))
     unmarked = dataclasses.replace(data.records[1], unlabelled=(0,))
     records = (full, unmarked, data.records[2])
     found = background_pieces(dataclasses.replace(data, records=records), 1, seed=0)

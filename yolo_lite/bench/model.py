@@ -18,6 +18,7 @@ from yolo_lite.models.yolo import Yolo
 from yolo_lite.predict.postprocess import postprocess
 from yolo_lite.structures.batches import Sample
 from yolo_lite.structures.datasets import DetectionSet
+from yolo_lite.structures.records import Records
 from yolo_lite.training import loop
 from yolo_lite.training.detection import DetectionTask
 
@@ -93,7 +94,7 @@ def _training_rate(config: Config, classes: int, *, device: torch.device, precis
         samples.append(Sample(image, torch.cat([corners, corners + sizes], 1), labels=labels, position=index))
     batch = loop.to_device(collate_boxes(samples), device)
     model = place(build_detector(config, classes).train(), device)
-    nothing = DetectionSet((), (), category_ids=(), source="random pictures")
+    nothing = DetectionSet(Records.pack(()), (), category_ids=(), source="random pictures")
     task = DetectionTask(config, nothing, val=nothing, device=device)
     state = loop.new_state(model, config.train, steps=1000)
     milliseconds = _median_ms(

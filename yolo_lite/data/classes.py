@@ -9,7 +9,8 @@ from typing import TypeVar
 import numpy as np
 
 from yolo_lite.errors import InputError, some
-from yolo_lite.structures.datasets import Classes, ClassificationSet, DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import Classes, ClassificationSet, DetectionSet
+from yolo_lite.structures.records import Records
 
 AnySet = TypeVar("AnySet", DetectionSet, ClassificationSet)
 
@@ -43,8 +44,9 @@ def refuse_empty_classes(data: ClassificationSet) -> None:
 
 def shown_classes(data: DetectionSet) -> list[str]:
     """Return the names of the classes of which a set has an object, crowd regions not counted."""
-    used = {int(label) for record in data.records for label in record.labels[~record.crowd]}
-    return [name for label, name in enumerate(data.class_names) if label in used]
+    objects = data.records.objects
+    counts = np.bincount(objects.labels[~objects.crowd], minlength=len(data.class_names))
+    return [name for name, count in zip(data.class_names, counts) if count]
 
 
 def merge_sets(sets: Sequence[DetectionSet]) -> DetectionSet:
@@ -55,15 +57,15 @@ def merge_sets(sets: Sequence[DetectionSet]) -> DetectionSet:
     if len(sets) == 1:
         return sets[0]
     classes = Classes.join([data.classes for data in sets])
-    records: list[ImageRecord] = []
+    parts = []
     for data in sets:
         unknown = tuple(label for label, name in enumerate(classes.names) if name not in data.class_names)
-        for record in data.with_classes(classes).records:
-            records.append(dataclasses.replace(record, unlabelled=(*record.unlabelled, *unknown)))
-    if len({record.image_id for record in records}) < len(records):
-        records = [dataclasses.replace(record, image_id=number) for number, record in enumerate(records, 1)]
+        parts.append(data.with_classes(classes).records.without_classes(unknown))
+    records = Records.join(parts)
+    if len(np.unique(records.image_ids)) < len(records):
+        records = dataclasses.replace(records, image_ids=np.arange(1, len(records) + 1))
     return DetectionSet(
-        tuple(records),
+        records,
         classes.names,
         category_ids=classes.category_ids,
         source=" + ".join(data.source for data in sets),

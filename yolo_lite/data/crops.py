@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from yolo_lite.structures.datasets import ClassificationSet, ClassRecord, DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import ClassificationSet, ClassRecord, DetectionSet
+from yolo_lite.structures.records import ImageRecord
 
 MIN_CROP = 8  # pixels; a box of which a side is shorter shows too little
 BACKGROUND = "(background)"  # the class of pieces without an object

@@ -26,7 +26,7 @@ def hold_out(train: DetectionSet, seed: int) -> tuple[DetectionSet, DetectionSet
     total = len(train.records)
     if total < 2:
         raise InputError(f"{train.source} has {total} picture and no validation split: nothing to validate on")
-    with_objects = np.flatnonzero([(~record.crowd).any() for record in train.records]).tolist()
+    with_objects = np.unique(train.records.image_of_objects[~train.records.objects.crowd]).tolist()
     order = np.random.default_rng([seed, _HOLD_OUT]).permutation(total).tolist()
     count = max(1, round(HELD_OUT * total))
     aside = set(order[:count])

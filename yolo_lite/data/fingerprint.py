@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from yolo_lite.errors import InputError
-from yolo_lite.structures.datasets import ClassificationSet, ClassRecord, DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import ClassificationSet, ClassRecord, DetectionSet
+from yolo_lite.structures.records import ImageRecord
 
 
 def fingerprint(data: DetectionSet | ClassificationSet) -> str:

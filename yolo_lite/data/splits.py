@@ -26,7 +26,8 @@ from yolo_lite.errors import InputError, are, counted, some
 from yolo_lite.files import check_readable
 from yolo_lite.media.folders import images_below
 from yolo_lite.media.images import IMAGE_SUFFIXES, read_image_size
-from yolo_lite.structures.datasets import Classes, ClassificationSet, DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import Classes, ClassificationSet, DetectionSet
+from yolo_lite.structures.records import ImageRecord, Records
 
 
 def read_split(
@@ -202,9 +203,9 @@ def add_unlabelled(data: DetectionSet, folder: Path) -> DetectionSet:
         raise InputError(
             "; ".join([f"no pictures in the folder {folder}; looked for {', '.join(IMAGE_SUFFIXES)}", *notes])
         )
-    number = max((record.image_id for record in data.records), default=0)
+    number = max(data.records.image_ids.tolist(), default=0)
     every = tuple(range(len(data.class_names)))
-    more = [
+    more = Records.pack(
         ImageRecord(
             file,
             number + i,
@@ -216,8 +217,8 @@ def add_unlabelled(data: DetectionSet, folder: Path) -> DetectionSet:
             unlabelled=every,
         )
         for i, file in enumerate(files, 1)
-    ]
-    return dataclasses.replace(data, records=(*data.records, *more), notes=(*data.notes, *notes))
+    )
+    return dataclasses.replace(data, records=Records.join([data.records, more]), notes=(*data.notes, *notes))
 
 
 def _read(source: Source, classes: Sequence[str] | None) -> DetectionSet:
@@ -256,11 +257,11 @@ def _check_amounts(data: DataConfig) -> None:
 
 
 def _refuse_without_objects(data: DetectionSet) -> None:
-    if any((~record.crowd).any() for record in data.records):
+    crowd = data.records.objects.crowd
+    if not crowd.all():
         return
-    crowd = sum(len(record.boxes) for record in data.records)
-    if crowd:
-        raise InputError(f"{data.source}: {only_crowd(crowd)}")
+    if len(crowd):
+        raise InputError(f"{data.source}: {only_crowd(len(crowd))}")
     raise InputError(
         f"{data.source}: none of {counted(len(data.records), 'picture')} shows an object of {some(data.class_names)}"
     )

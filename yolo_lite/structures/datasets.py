@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from yolo_lite.errors import InputError, counted, suggest
+from yolo_lite.structures.records import Records
 
 
 @dataclass(frozen=True)
@@ -67,54 +68,22 @@ class Classes:
 
 
 @dataclass(frozen=True)
-class ImageRecord:
-    """One labelled picture as its annotations describe it.
+class DetectionSet:
+    """One split of a data set: records, class names by label, and the category id that each class had originally.
 
-    Attributes:
-        path: the picture's file.
-        image_id: the data set's own number for it, unique in the set.
-        hw: (height, width) in original pixels.
-        boxes: float64 [N, 4] xyxy, original pixels.
-        labels: int64 [N].
-        crowd: bool [N]; a crowd box marks a region of uncounted objects: no training target, ignored in evaluation.
-        areas: float64 [N], the annotated areas (of the mask, where there is one), by which COCO sorts sizes.
-        unlabelled: classes whose objects are not all marked, so that absence means nothing: training asks nothing of them
-            here beyond the boxes given, evaluation leaves them out.
-        labels_file: where the boxes are written; None where nobody wrote them.
-        numbers: int64 [N], the line of each box in a text file, its object in an XML file, or its annotation's id in a
-            JSON file (-1 where it has none); empty where that is not known.
+    Records are packed: a sequence of them becomes a `Records`.
     """
 
-    path: Path
-    image_id: int
-    hw: tuple[int, int]
-    boxes: npt.NDArray[np.float64]
-    labels: npt.NDArray[np.int64]
-    crowd: npt.NDArray[np.bool_]
-    areas: npt.NDArray[np.float64]
-    unlabelled: tuple[int, ...] = ()
-    labels_file: Path | None = None
-    numbers: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-
-    def place(self, index: int) -> str:
-        """Say where a box is written: its file, and the line, object or annotation there."""
-        if self.labels_file is None or index >= len(self.numbers):
-            return f"{self.path}: box {index + 1}"
-        noun = {".txt": "line", ".xml": "object"}.get(self.labels_file.suffix.lower(), "annotation")
-        number = int(self.numbers[index])
-        return f"{self.labels_file}: {noun} {number if number >= 0 else '(without id)'}"
-
-
-@dataclass(frozen=True)
-class DetectionSet:
-    """One split of a data set: records, class names by label, and the category id that each class had originally."""
-
-    records: tuple[ImageRecord, ...]
+    records: Records
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     source: str  # where it was read from
     dropped: int = 0  # annotations without area, left out
     notes: tuple[str, ...] = ()  # what was read in another way than it is written, or left out: one line each
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.records, Records):
+            object.__setattr__(self, "records", Records.pack(self.records))
 
     @property
     def classes(self) -> Classes:
@@ -123,41 +92,22 @@ class DetectionSet:
 
     def pick(self, positions: Iterable[int]) -> DetectionSet:
         """Return the set of some images, in its own order."""
-        return dataclasses.replace(self, records=tuple(self.records[i] for i in sorted(positions)))
+        return dataclasses.replace(self, records=self.records.take(np.array(sorted(positions), np.int64)))
 
     def with_classes(self, classes: Classes) -> DetectionSet:
         """Renumber labels to other classes, matched by name; objects of classes that are not among these are left out."""
-        if self.class_names == classes.names:
-            return dataclasses.replace(self, category_ids=classes.category_ids)
-        table = self.classes.labels_in(classes)
-        records = []
-        for record in self.records:
-            labels = table[record.labels]
-            keep = labels >= 0
-            records.append(
-                dataclasses.replace(
-                    record,
-                    boxes=record.boxes[keep],
-                    labels=labels[keep],
-                    crowd=record.crowd[keep],
-                    areas=record.areas[keep],
-                    unlabelled=tuple(int(table[label]) for label in record.unlabelled if table[label] >= 0),
-                    numbers=record.numbers[keep] if len(record.numbers) else record.numbers,
-                )
-            )
-        return dataclasses.replace(
-            self, records=tuple(records), class_names=classes.names, category_ids=classes.category_ids
-        )
+        records = self.records
+        if self.class_names != classes.names:
+            records = records.relabel(self.classes.labels_in(classes))
+        return dataclasses.replace(self, records=records, class_names=classes.names, category_ids=classes.category_ids)
 
     def summary(self) -> str:
         """Say in one line what was found."""
-        boxes = sum(len(record.boxes) for record in self.records)
-        empty = sum(not len(record.boxes) for record in self.records)
-        crowd = sum(int(record.crowd.sum()) for record in self.records)
-        partly = sum(bool(record.unlabelled) for record in self.records)
-        unknown = sum(
-            len(record.unlabelled) == len(self.class_names) and not len(record.boxes) for record in self.records
-        )
+        boxes, crowd = len(self.records.objects.boxes), int(self.records.objects.crowd.sum())
+        without = self.records.counts == 0
+        unlabelled = self.records.unlabelled.counts()
+        empty, partly = int(without.sum()), int((unlabelled > 0).sum())
+        unknown = int((without & (unlabelled == len(self.class_names))).sum())
         text = f"{counted(len(self.records), 'image')}, {counted(boxes, 'box', plural='boxes')}"
         text += f", {counted(len(self.class_names), 'class', plural='classes')}"
         if empty > unknown:

@@ -17,7 +17,8 @@ from yolo_lite.data.care.check import check_data
 from yolo_lite.data.care.convert import write_sets
 from yolo_lite.data.splits import read_split, read_splits, read_train_and_val
 from yolo_lite.errors import InputError
-from yolo_lite.structures.datasets import DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import DetectionSet
+from yolo_lite.structures.records import ImageRecord
 
 OBJECT = """<object><name>{name}</name><difficult>{difficult}</difficult><bndbox><xmin>{box[0]}</xmin><ymin>{box[1]}</ymin>
 <xmax>{box[2]}</xmax><ymax>{box[3]}</ymax></bndbox></object>"""

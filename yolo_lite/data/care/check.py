@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from yolo_lite.data.care.boxes import box_faults, unit_faults
 from yolo_lite.data.care.convert import Progress
 from yolo_lite.data.catalog import NoDataSetError, find_splits
@@ -20,7 +22,8 @@ from yolo_lite.data.names import is_file, likely_image
 from yolo_lite.data.repeats import repeats, same_objects
 from yolo_lite.errors import InputError, counted, some
 from yolo_lite.media.images import largest_16bit_value, read_image
-from yolo_lite.structures.datasets import DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import DetectionSet
+from yolo_lite.structures.records import ImageRecord
 
 IN_BOTH = "also in "  # how the kind of a fault begins where another split has the picture too
 _ALIKE = 3  # so many faults of a kind, and more than half of what could have it, are one sentence
@@ -61,7 +64,7 @@ def check_data(data: str | Path, on_progress: Progress | None = None) -> list[Fa
             general.pop(text, None)
         if any(findings.values()):
             partly_read.add(split)
-        boxes = sum(len(record.boxes) for record in sets[split].records) if split in sets else 0
+        boxes = len(sets[split].records.objects.boxes) if split in sets else 0
         faults += _read_faults(split, findings, boxes)
         if split in sets:
             sizes: dict[Path, tuple[int, int]] = {}
@@ -207,11 +210,9 @@ def _check_pictures(
 
 def _with_room(data: DetectionSet, sizes: Mapping[Path, tuple[int, int]]) -> DetectionSet:
     """Give pictures whose written size is wrong the larger sides of both, so that their boxes are not blamed as well."""
-    records = []
-    for record in data.records:
-        height, width = sizes.get(record.path, record.hw)
-        records.append(dataclasses.replace(record, hw=(max(height, record.hw[0]), max(width, record.hw[1]))))
-    return dataclasses.replace(data, records=tuple(records))
+    read_hw = [sizes.get(record.path, record.hw) for record in data.records]
+    sizes_hw = np.maximum(data.records.sizes_hw, np.array(read_hw, np.int64).reshape(-1, 2))
+    return dataclasses.replace(data, records=dataclasses.replace(data.records, sizes_hw=sizes_hw))
 
 
 def _same_picture(split: str, record: ImageRecord, *, first: _Seen, total: int) -> Fault:
@@ -250,7 +251,7 @@ def _check_classes(sets: Mapping[str, DetectionSet]) -> Iterator[Fault]:
     for split, data in sets.items():
         if not data.records:
             yield Fault(split, data.source, what="lists no pictures", harms=True)
-        boxes = sum(len(record.boxes) for record in data.records)
+        boxes = len(data.records.objects.boxes)
         if not shown[split]:
             if boxes:
                 yield Fault(split, data.source, what=only_crowd(boxes), harms=split != "test")

@@ -102,7 +102,7 @@ def _repaired(path: Path, folders: Sequence[Path], on_progress: Progress | None)
     with collecting() as findings:
         after = parse_coco(repaired, path, image_folders=folders)
     left = [text for text, harms in findings.items() if harms]
-    crowd = sum(len(record.boxes) for record in after.records)
+    crowd = len(after.records.objects.boxes)
     if not left and not shown_classes(after):
         left = [only_crowd(crowd) if crowd else "no picture with an object would be left"]
     if left:

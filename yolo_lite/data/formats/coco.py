@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from yolo_lite.data.faults import mention, report
 from yolo_lite.data.formats.coco_entries import (
@@ -28,7 +30,9 @@ from yolo_lite.data.names import find_images
 from yolo_lite.errors import InputError, short
 from yolo_lite.files import is_possible_path, make_folder, note_large, read_text
 from yolo_lite.media.images import read_image_size
-from yolo_lite.structures.datasets import DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import DetectionSet
+from yolo_lite.structures.paths import PathPacker
+from yolo_lite.structures.records import Objects, Records, Unlabelled
 
 
 @dataclass(frozen=True)
@@ -59,62 +63,72 @@ def read_coco(json_path: Path, image_folders: Sequence[Path]) -> DetectionSet:
         InputError: naming file and annotation, for anything that cannot be what was meant: NaN or negative sizes,
             unknown ids.
     """
-    return parse_coco(read_json(json_path), json_path, image_folders=image_folders)
+    return _parse(_checked(read_json(json_path, _without_outline), json_path), json_path, image_folders)
+
+
+def _without_outline(entry: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the outline of an object with a box: most of a file's memory, and not used."""
+    if entry.get("bbox"):
+        entry.pop("segmentation", None)
+    return entry
 
 
 def parse_coco(content: Any, json_path: Path, *, image_folders: Sequence[Path]) -> DetectionSet:
     """Return the set that the content of an annotation file describes; arguments and errors are those of `read_coco`."""
-    if not isinstance(content, Mapping) or any(
-        not isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
-    ):
+    return _parse(_checked(content, json_path), json_path, image_folders)
+
+
+def _checked(content: Any, json_path: Path) -> dict[str, list[Any]]:
+    """Return the three lists of an annotation file, as lists of its own."""
+    lists = ("images", "annotations", "categories")
+    if not isinstance(content, Mapping) or any(not isinstance(content.get(key), list) for key in lists):
         raise InputError(f"{json_path} is not a COCO annotation file: it needs lists images, annotations, categories")
+    return {key: list(content[key]) for key in lists}
+
+
+def _parse(content: dict[str, list[Any]], json_path: Path, image_folders: Sequence[Path]) -> DetectionSet:
+    """Return the set that an annotation file describes. Its annotations are used up, so that they need not stay."""
     categories, notes = without_root(content, json_path)
     labels, ids = _labels(categories, json_path)
-    names = tuple(ids)
     images = _by_id(content["images"], json_path)
-    objects: dict[int, list[_Object]] = {image_id: [] for image_id in images}
-    dropped = 0
     whole = len(images) == len(content["images"]) and len(labels) == len(categories)
-    for number, annotation in enumerate(content["annotations"]):
+    objects = _Objects(images, labels, source=json_path)
+    for number, annotation in enumerate(_used_up(content["annotations"])):
         if not whole and not _belongs_to(annotation, images, labels):
             continue  # what it belongs to has been reported
         try:
-            image_id, one = _object(annotation, number, images=images, labels=labels, source=json_path)
+            objects.add(annotation, number)
         except InputError as error:
             report(error)
-            continue
-        width, height = one.box[2] - one.box[0], one.box[3] - one.box[1]
-        if width <= 0 or height <= 0:
-            mention(f"{annotation_place(json_path, annotation)} has a box without area: {width:g} x {height:g}")
-            dropped += 1
-            continue
-        objects[image_id].append(one)
-    records = []
     written = [str(image["file_name"]) for image in images.values()]
     paths, spelled = find_images(written, image_folders or [json_path.parent])
-    for (image_id, image), path in zip(images.items(), paths):
-        try:
-            unlabelled = unlabelled_classes(image, names, where=f"{json_path}: image {image_id}")
-            records.append(
-                _record(image_id, image, path=path, objects=objects[image_id], unlabelled=unlabelled, source=json_path)
-            )
-        except InputError as error:
-            report(error)
     return DetectionSet(
-        tuple(records),
-        names,
+        _records(images, paths, objects=objects, names=tuple(ids)),
+        tuple(ids),
         category_ids=tuple(ids.values()),
         source=str(json_path),
-        dropped=dropped,
+        dropped=objects.dropped,
         notes=(*notes, *spelled),
     )
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file; raise InputError naming it, and the line where it breaks."""
+def _used_up(entries: list[Any]) -> Iterator[Any]:
+    """Yield the entries of a list in their order, and take them out of it."""
+    entries.reverse()
+    while entries:
+        yield entries.pop()
+
+
+def read_json(path: Path, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """Read a JSON file; raise InputError naming it, and the line where it breaks.
+
+    Args:
+        path: the file.
+        object_hook: what is kept of every object in the file, as soon as it is read; None: all.
+    """
     note_large(path)
     try:
-        return json.loads(read_text(path))
+        return json.loads(read_text(path), object_hook=object_hook)
     except RecursionError as error:
         raise InputError(f"{path} is not valid JSON of a data set: it is nested too deeply") from error
     except json.JSONDecodeError as error:
@@ -167,59 +181,103 @@ def _belongs_to(annotation: Any, images: Mapping[int, Any], labels: Mapping[int,
     return annotation.get("image_id") in images and annotation.get("category_id") in labels
 
 
-class _Object(NamedTuple):
-    box: list[float]  # xyxy
-    label: int
-    crowd: bool
-    area: float
-    number: int
+class _Objects:
+    """The objects of an annotation file in the order of its annotations, column by column.
+
+    Args:
+        images: entries by id.
+        labels: by category id.
+        source: the file.
+    """
+
+    def __init__(self, images: Mapping[int, Mapping[str, Any]], labels: Mapping[int, int], *, source: Path) -> None:
+        self.images, self.labels, self.source = images, labels, source
+        self.dropped = 0  # boxes without area
+        self._positions = {image_id: position for position, image_id in enumerate(images)}
+        self._image, self._label, self._number = array("q"), array("q"), array("q")
+        self._box, self._area, self._crowd = array("d"), array("d"), bytearray()
+
+    def add(self, annotation: Any, number: int) -> None:
+        """Take in an annotation, the file's so manieth; raise InputError where it cannot be what was meant."""
+        if not isinstance(annotation, Mapping):
+            raise InputError(f"{self.source}: entry {number} of annotations is not a mapping, got {short(annotation)}")
+        where = annotation_place(self.source, annotation)
+        image_id, category = annotation.get("image_id"), annotation.get("category_id")
+        if not isinstance(image_id, int) or image_id not in self.images:
+            raise InputError(f"{where} belongs to image {short(image_id)}, which the file does not list")
+        if not isinstance(category, int) or category not in self.labels:
+            raise InputError(f"{where} has category {short(category)}, which the file does not list")
+        box = annotation_box(annotation, self.images[image_id], where=where)
+        crowd = is_crowd(annotation, where)
+        width, height = box[2] - box[0], box[3] - box[1]
+        if width <= 0 or height <= 0:
+            mention(f"{where} has a box without area: {width:g} x {height:g}")
+            self.dropped += 1
+            return
+        area, own = annotation.get("area", 0), annotation.get("id")
+        self._area.append(float(area) if is_number(area) and area > 0 else width * height)
+        self._number.append(own if isinstance(own, int) and 0 <= own < 2**63 else -1)
+        self._image.append(self._positions[image_id])
+        self._label.append(self.labels[category])
+        self._box.extend(box)
+        self._crowd.append(crowd)
+
+    def by_image(self) -> tuple[Objects, npt.NDArray[np.int64]]:
+        """Return the objects image by image, those of one in the file's order, and where those of each image begin."""
+        image = np.array(self._image, np.int64)
+        objects = Objects(
+            np.array(self._box, np.float64).reshape(-1, 4),
+            np.array(self._label, np.int64),
+            np.frombuffer(self._crowd, np.bool_),
+            areas=np.array(self._area, np.float64),
+            numbers=np.array(self._number, np.int64),
+        )
+        counts = np.bincount(image, minlength=len(self.images))
+        return objects.take(np.argsort(image, kind="stable")), np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
-def _object(
-    annotation: Any, number: int, *, images: Mapping[int, Mapping[str, Any]], labels: Mapping[int, int], source: Path
-) -> tuple[int, _Object]:
-    """Return the image's id and the object of an annotation."""
-    if not isinstance(annotation, Mapping):
-        raise InputError(f"{source}: entry {number} of annotations is not a mapping, got {short(annotation)}")
-    where = annotation_place(source, annotation)
-    image_id, category = annotation.get("image_id"), annotation.get("category_id")
-    if not isinstance(image_id, int) or image_id not in images:
-        raise InputError(f"{where} belongs to image {short(image_id)}, which the file does not list")
-    if not isinstance(category, int) or category not in labels:
-        raise InputError(f"{where} has category {short(category)}, which the file does not list")
-    box = annotation_box(annotation, images[image_id], where=where)
-    area = annotation.get("area")
-    if area is None or not is_number(area) or area <= 0:
-        area = (box[2] - box[0]) * (box[3] - box[1])
-    own = annotation.get("id")
-    number = own if isinstance(own, int) and 0 <= own < 2**63 else -1
-    return image_id, _Object(box, labels[category], crowd=is_crowd(annotation, where), area=float(area), number=number)
+def _records(
+    images: Mapping[int, Mapping[str, Any]], paths: Sequence[Path], *, objects: _Objects, names: Sequence[str]
+) -> Records:
+    """Return the records of the images; those with a bad entry are reported and left out."""
+    kept, sizes_hw, unlabelled = [], [], []
+    packed_paths, labels_files = PathPacker(), PathPacker()
+    for position, (image, path) in enumerate(zip(images.values(), paths)):
+        try:
+            classes, hw = _image(image, path, names=names, source=objects.source)
+        except InputError as error:
+            report(error)
+            classes, hw = (), (0, 0)
+        else:
+            kept.append(position)
+        sizes_hw.append(hw)
+        unlabelled.append(classes)
+        packed_paths.add(path)
+        labels_files.add(objects.source)
+    by_image, starts = objects.by_image()
+    records = Records(
+        packed_paths.paths(),
+        np.array(list(images), np.int64),
+        sizes_hw=np.array(sizes_hw, np.int64).reshape(-1, 2),
+        starts=starts,
+        objects=by_image,
+        numbered=np.ones(len(images), np.bool_),
+        unlabelled=Unlabelled.pack(unlabelled),
+        labels_files=labels_files.paths(),
+    )
+    return records if len(kept) == len(images) else records.take(np.array(kept, np.int64))
 
 
-def _record(
-    image_id: int,
-    image: Mapping[str, Any],
-    *,
-    path: Path,
-    objects: Sequence[_Object],
-    unlabelled: tuple[int, ...],
-    source: Path,
-) -> ImageRecord:
+def _image(
+    image: Mapping[str, Any], path: Path, *, names: Sequence[str], source: Path
+) -> tuple[tuple[int, ...], tuple[int, int]]:
+    """Return the labels of the classes that an image is not labelled for, and its height and width."""
+    where = f"{source}: image {image['id']}"
+    unlabelled = unlabelled_classes(image, names, where=where)
     hw = written_size(image) or read_image_size(path)
     if max(hw) >= FAR:
-        raise InputError(f"{source}: image {image_id} has {short(hw[1])} x {short(hw[0])} pixels by its annotations")
-    return ImageRecord(
-        path,
-        image_id,
-        hw=hw,
-        boxes=np.array([one.box for one in objects], np.float64).reshape(-1, 4),
-        labels=np.array([one.label for one in objects], np.int64),
-        crowd=np.array([one.crowd for one in objects], np.bool_),
-        areas=np.array([one.area for one in objects], np.float64),
-        unlabelled=unlabelled,
-        labels_file=source,
-        numbers=np.array([one.number for one in objects], np.int64),
-    )
+        raise InputError(f"{where} has {short(hw[1])} x {short(hw[0])} pixels by its annotations")
+    return unlabelled, hw
 
 
 def write_coco(splits: Mapping[str, DetectionSet], out: Path, *, names: Names) -> list[str]:

@@ -19,7 +19,8 @@ from yolo_lite.errors import InputError, counted, printable, reason, short, some
 from yolo_lite.files import is_possible_path, make_folder
 from yolo_lite.media.folders import listed, sort_out
 from yolo_lite.media.images import read_image_size
-from yolo_lite.structures.datasets import Classes, DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import Classes, DetectionSet
+from yolo_lite.structures.records import ImageRecord, Packer
 
 _FAR = 1e9  # pixels
 _LONGEST_NAME = 1000  # characters
@@ -75,7 +76,7 @@ def read_voc(source: VocSource) -> DetectionSet:
     """
     paths, notes = _pictures(source.files, source.images, source.annotations)
     _refuse_two_files(source.files, paths, source.source)
-    records, dropped, swapped = [], 0, []
+    records, dropped, swapped = Packer(), 0, []
     for number, file, path in zip(_numbers(source.files), source.files, paths):
         try:
             record, without_area, turned = _record(file, path, class_names=source.class_names, number=number)
@@ -84,7 +85,7 @@ def read_voc(source: VocSource) -> DetectionSet:
             continue
         if source.difficult:
             record = dataclasses.replace(record, crowd=np.zeros_like(record.crowd))
-        records.append(record)
+        records.add(record)
         dropped += without_area
         swapped += turned
     if swapped:
@@ -92,7 +93,7 @@ def read_voc(source: VocSource) -> DetectionSet:
         notes.append(f"{what} corners swapped, which are put in order; the first is {swapped[0]}")
     classes = Classes.numbered(source.class_names, first=1)
     return DetectionSet(
-        tuple(records),
+        records.records(),
         classes.names,
         category_ids=classes.category_ids,
         source=source.source,

@@ -30,7 +30,7 @@ def lost_in_text(sets: Iterable[DetectionSet], layout: str) -> list[str]:
         )
     if any(data.category_ids != tuple(range(len(data.category_ids))) for data in sets):
         notes.append(f"{layout} has no category ids of its own: classes are numbered anew")
-    partly = sum(bool(record.unlabelled) for data in sets for record in data.records)
+    partly = sum(int((data.records.unlabelled.counts() > 0).sum()) for data in sets)
     if partly:
         notes.append(
             f"{layout} cannot say that a picture is labelled for some classes only: {counted(partly, 'picture')} "
@@ -43,7 +43,7 @@ def count_masks(sets: Iterable[DetectionSet]) -> int:
     """Count the objects whose area is not that of their box."""
     count = 0
     for data in sets:
-        for record in data.records:
-            sizes = (record.boxes[:, 2:] - record.boxes[:, :2]).prod(1)
-            count += int((~np.isclose(record.areas, sizes, rtol=1e-6)).sum())
+        objects = data.records.objects
+        sizes = (objects.boxes[:, 2:] - objects.boxes[:, :2]).prod(1)
+        count += int((~np.isclose(objects.areas, sizes, rtol=1e-6)).sum())
     return count

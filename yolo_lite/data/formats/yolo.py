@@ -18,7 +18,8 @@ from yolo_lite.errors import InputError, are, counted, printable, short, some
 from yolo_lite.files import check_readable, make_folder, read_text
 from yolo_lite.media.folders import images_below, is_apple_double, listed, sort_out, walk
 from yolo_lite.media.images import IMAGE_SUFFIXES, read_image_size
-from yolo_lite.structures.datasets import DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import DetectionSet
+from yolo_lite.structures.records import ImageRecord, Packer
 
 _PIXEL_SLACK = 1.0  # by which rounding may put the point of a polygon outside its picture
 
@@ -81,21 +82,21 @@ def read_yolo_txt(
             f"{label_path(pictures[0])}"
         )
     form = _Form(len(class_names), keypoints)
-    records, dropped = [], 0
+    records, dropped = Packer(), 0
     for number, (picture, file) in enumerate(zip(pictures, files), 1):
         try:
             record, without_area = _record(picture, file, number=number, form=form)
         except InputError as error:
             report(error)
             continue
-        records.append(record)
+        records.add(record)
         dropped += without_area
     form.refuse_boxes_with_keypoints()
     if form.with_keypoints:
         notes.append(f"the keypoints of {counted(form.with_keypoints, 'object')} are not used")
     notes += labels.without_image([path for path in images if path.is_dir()])
     return DetectionSet(
-        tuple(records),
+        records.records(),
         tuple(class_names),
         category_ids=tuple(range(len(class_names))),
         source=source,
