@@ -138,7 +138,7 @@ def _check(args: argparse.Namespace) -> int:
 
     Every layout gets the same checks. Exits with 1 when training would be harmed.
     """
-    from yolo_lite.data.care.check import IN_BOTH, check_data
+    from yolo_lite.data.care.check import check_data
     from yolo_lite.data.care.repair import repair
 
     with bar("pictures") as on_progress:
@@ -153,7 +153,7 @@ def _check(args: argparse.Namespace) -> int:
         for split, count in repaired.items():
             entries = counted(count, "entry", plural="entries")
             print(f"{split}: {entries} (pictures, annotations, categories) left out or changed; written to {args.fix}")
-        shared = sum(fault.harms and fault.kind.startswith(IN_BOTH) for fault in faults)
+        shared = sum(bool(fault.harms and fault.also_in) for fault in faults)
         if shared:
             print(f"not repaired: {counted(shared, 'picture')} in two splits; choose where to leave them out")
     return 1 if harmful else 0

@@ -19,6 +19,7 @@ Paths are relative to the YAML file, then to the working folder; $VARIABLES in t
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +106,9 @@ def find_splits(path: Path, *, difficult: bool = False) -> Sources:
         return {split: JoinedSource(joined, split, difficult) for split in joined.splits}
     check_readable(path)
     sources: Sources = _coco_sources(path) or _roboflow_sources(path) or yolo_sources(path)
-    sources = sources or voc_sources(path, difficult=difficult)
+    sources = sources or {
+        split: dataclasses.replace(source, difficult=difficult) for split, source in voc_sources(path).items()
+    }
     if not sources:
         content = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in path.iterdir())
         raise NoDataSetError(f"{path} is no data set: looked for {_LAYOUTS}; found {some(content) or 'nothing'}")

@@ -19,6 +19,7 @@ class Fault(NamedTuple):
     harms: bool  # training would stop at it, or learn something wrong
     kind: str = ""  # faults of one kind differ in nothing but the place and the numbers
     of: int = 0  # how many entries of its split could have this fault; 0 where there is only one
+    also_in: str = ""  # another split that has the image too
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}" if self.where else self.what

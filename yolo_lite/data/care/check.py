@@ -25,7 +25,6 @@ from yolo_lite.media.images import largest_16bit_value, read_image
 from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.records import ImageRecord
 
-IN_BOTH = "also in "  # how the kind of a fault begins where another split has the picture too
 _ALIKE = 3  # so many faults of a kind, and more than half of what could have it, are one sentence
 
 
@@ -94,8 +93,8 @@ def sentence(group: Sequence[Fault]) -> str | None:
     if count < _ALIKE or 2 * count <= first.of:
         return None
     share = f"all {count:,}" if count == first.of else f"{count:,} of {first.of:,}"
-    if first.kind.startswith(IN_BOTH):
-        return f"{share} pictures of {first.split} are also in {first.kind.removeprefix(IN_BOTH)}; the first: {first}"
+    if first.also_in:
+        return f"{share} pictures of {first.split} are also in {first.also_in}; the first: {first}"
     return f"{share} have this fault; the first: {first}"
 
 
@@ -218,9 +217,8 @@ def _with_room(data: DetectionSet, sizes: Mapping[Path, tuple[int, int]]) -> Det
 def _same_picture(split: str, record: ImageRecord, *, first: _Seen, total: int) -> Fault:
     again = f"is the same picture as {first.record.path}"
     if first.split != split:
-        return Fault(
-            split, str(record.path), what=f"{again} in {first.split}", harms=True, kind=IN_BOTH + first.split, of=total
-        )
+        what, kind = f"{again} in {first.split}", f"also in {first.split}"
+        return Fault(split, str(record.path), what=what, harms=True, kind=kind, of=total, also_in=first.split)
     if same_objects(record, first.record):
         return Fault(split, str(record.path), what=again, harms=False, kind="same picture", of=total)
     return Fault(

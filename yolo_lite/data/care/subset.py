@@ -55,56 +55,60 @@ def write_subset(
 ) -> list[str]:
     """Write a part of a data set into a new folder: annotations/instances_<split>.json and images/<split>.
 
-    Of COCO JSON every chosen picture and annotation, and the rest of the file, stays as it is, key by key. Other layouts
-    become COCO JSON first.
+    Every chosen entry of COCO JSON stays as it is, key by key. Other layouts become COCO JSON first.
 
     Args:
         data: a folder, a YAML file or a COCO JSON file.
         out: a folder that is new or empty.
         choice: of each split.
         splits: names of splits; none for all.
-        link: make hard links to the pictures where the disk allows it, instead of copies.
-        on_progress: called after each picture.
+        link: make hard links to the images where the disk allows it, instead of copies.
+        on_progress: called after each image.
 
     Returns:
         Lines that say what was taken, and where there was less than was asked for.
 
     Raises:
-        InputError: where the folder is not empty, a split or class does not exist, no picture shows any of the classes,
-            annotations name what their file does not list, or a chosen picture is missing; nothing is written then.
+        InputError: where the folder is not empty, a split or class does not exist, no image shows any of the classes,
+            annotations name what their file does not list, or a chosen image is missing; nothing is written then.
     """
     check_new(out)
     parts: dict[str, Content] = {}
     files: dict[Path, Path] = {}
-    lines: list[str] = []
-    names: list[str] = []
+    lines, names = [], []
     for split, whole in _read(Path(data), splits):
         names += [str(category["name"]) for category in whole.content["categories"]]
         part, notes = choose(whole.content, choice)
         lines += [f"{split}: {note}" for note in [*whole.notes, *notes]]
-        if part["images"]:
-            parts[split] = _with_safe_names(part)
-            pictures = zip(part["images"], parts[split]["images"])
-            _add_files(
-                files, out / "images" / split, [(whole.find(one), named["file_name"]) for one, named in pictures]
-            )
-        else:
+        if not part["images"]:
             lines.append(f"{split}: nothing to take, the split is left out")
-    unknown = [name for name in choice.classes if name not in names]
-    if unknown:
-        raise InputError(f"{data} has no class {unknown[0]!r}; {suggest(unknown[0], dict.fromkeys(names))}")
+            continue
+        parts[split] = _with_safe_names(part)
+        named = zip(map(whole.find, part["images"]), (entry["file_name"] for entry in parts[split]["images"]))
+        _add_files(files, out / "images" / split, list(named))
+    _refuse_unknown(choice, names, data)
     if not parts:
         raise InputError(f"{data}: no picture shows {some(choice.classes or names)}; nothing is written")
-    missing = [source for source in files.values() if not source.is_file()]
-    if missing:
-        raise InputError(
-            f"of {counted(len(files), 'chosen picture')} of {data} {len(missing):,} {are(len(missing))} missing; the first was "
-            f"looked for at {missing[0]}"
-        )
+    _refuse_missing(list(files.values()), data)
     with whole_folder(out) as folder:
         placed = {folder / target.relative_to(out): source for target, source in files.items()}
         _write_all(parts, placed, out=folder, link=link, on_progress=on_progress)
     return lines
+
+
+def _refuse_unknown(choice: Choice, names: Sequence[str], data: str | Path) -> None:
+    unknown = [name for name in choice.classes if name not in names]
+    if unknown:
+        raise InputError(f"{data} has no class {unknown[0]!r}; {suggest(unknown[0], dict.fromkeys(names))}")
+
+
+def _refuse_missing(files: Sequence[Path], data: str | Path) -> None:
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise InputError(
+            f"of {counted(len(files), 'chosen picture')} of {data} {len(missing):,} {are(len(missing))} missing; the first "
+            f"was looked for at {missing[0]}"
+        )
 
 
 def _write_all(
@@ -115,7 +119,7 @@ def _write_all(
     place_pictures(files, link, on_progress=on_progress)
     make_folder(out / "annotations")
     for split, part in parts.items():
-        write_atomically(out / "annotations" / f"instances_{split}.json", lambda path, part=part: _write(path, part))  # type: ignore[misc]
+        write_atomically(out / "annotations" / f"instances_{split}.json", partial(_write, content=part))
 
 
 def choose(content: Content, choice: Choice) -> tuple[Content, list[str]]:

@@ -18,11 +18,8 @@ _ANNOTATIONS = ("Annotations", "annotations", "annotations_xml", "xml")
 _IMAGES = ("JPEGImages", "images", "Images")
 
 
-def voc_sources(root: Path, *, difficult: bool) -> dict[str, VocSource]:
-    """Return the splits of a folder: lists in ImageSets/Main, else all annotations, else <split>/*.xml beside the images.
-
-    Objects marked difficult are ordinary ones with `difficult`, else crowd boxes.
-    """
+def voc_sources(root: Path) -> dict[str, VocSource]:
+    """Return the splits of a folder: lists in ImageSets/Main, else all annotations, else <split>/*.xml beside the images."""
     folder = next((root / name for name in _ANNOTATIONS if _xml_below(root / name)), None)
     lists = _lists(root, folder) if folder else {}
     if lists:
@@ -36,7 +33,6 @@ def voc_sources(root: Path, *, difficult: bool) -> dict[str, VocSource]:
             (*(root / name for name in _IMAGES if (root / name).is_dir()), root),
             class_names=names,
             source=f"{root} {split}",
-            difficult=difficult,
             annotations=folder,
             listing=lists[split][0] if lists else None,
         )

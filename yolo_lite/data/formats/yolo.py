@@ -44,48 +44,32 @@ def read_yolo_txt(
     keypoints: tuple[int, int] | None = None,
     roots: Sequence[Path] = (),
 ) -> DetectionSet:
-    """Read the labels of pictures.
+    """Read the labels of images.
 
     A line is "class cx cy width height" or "class x1 y1 x2 y2 x3 y3 ..." (a polygon, which becomes its box), all but
-    the class as shares of the picture's width and height. With `keypoints`, these follow the box, and are not used.
-    A picture without a label file, or with an empty one, shows no objects. Labels and category ids are the class numbers
+    the class as fractions of the image's width and height. With `keypoints`, these follow the box, and are not used.
+    An image without a label file, or with an empty one, shows no objects. Labels and category ids are the class numbers
     of the files.
 
     Args:
-        images: folders of pictures (searched to any depth, links followed), picture files, or text files that list
-            pictures.
+        images: folders of images (searched to any depth, links followed), image files, or text files that list images.
         class_names: by label.
         keypoints: how many each object has, and of how many numbers each is, 2 or 3 (`kpt_shape` of data.yaml).
-        roots: folders in which pictures of a list are looked up where they are not beside it.
+        roots: folders in which images of a list are looked up where they are not beside it.
 
     Raises:
-        InputError: where no picture or not one label file is found, a listed picture is missing, or a line cannot be
-            what was meant.
+        InputError: where there is no image or not one label file, a listed image is missing, or a line cannot be what
+            was meant.
     """
     source = ", ".join(str(path) for path in images)
-    pictures: list[Path] = []
-    notes: list[str] = []
-    for path in images:
-        more, said = _pictures(path, roots)
-        pictures += more
-        notes += said
-    if not pictures:
-        raise InputError(
-            f"no pictures in {source}; looked for {', '.join(IMAGE_SUFFIXES)} and others that Pillow reads"
-            + "".join(f"; {note}" for note in notes)
-        )
+    paths, notes = _all_images(images, roots, source=source)
     labels = _LabelFiles()
-    files = [labels.find(picture) for picture in pictures]
-    if not any(files):
-        raise InputError(
-            f"0 of {counted(len(pictures), 'picture')} in {source} have labels; looked for files such as "
-            f"{label_path(pictures[0])}"
-        )
+    files = labels.find_all(paths, source=source)
     form = _Form(len(class_names), keypoints)
     records, dropped = Packer(), 0
-    for number, (picture, file) in enumerate(zip(pictures, files), 1):
+    for number, (path, file) in enumerate(zip(paths, files), 1):
         try:
-            record, without_area = _record(picture, file, number=number, form=form)
+            record, without_area = _record(path, file, number=number, form=form)
         except InputError as error:
             report(error)
             continue
@@ -105,6 +89,22 @@ def read_yolo_txt(
     )
 
 
+def _all_images(images: Sequence[Path], roots: Sequence[Path], *, source: str) -> tuple[list[Path], list[str]]:
+    """Return the images of folders, files and lists, and notes; raise InputError where there are none."""
+    paths: list[Path] = []
+    notes: list[str] = []
+    for path in images:
+        more, more_notes = _pictures(path, roots)
+        paths += more
+        notes += more_notes
+    if not paths:
+        raise InputError(
+            f"no pictures in {source}; looked for {', '.join(IMAGE_SUFFIXES)} and others that Pillow reads"
+            + "".join(f"; {note}" for note in notes)
+        )
+    return paths, notes
+
+
 def label_path(picture: Path) -> Path:
     """Return where a picture's labels are: images/ becomes labels/ (the last such folder), else beside the picture."""
     parts = list(picture.parts)
@@ -122,6 +122,16 @@ class _LabelFiles:
         self._folders: dict[Path, dict[str, list[Path]]] = {}
         self._images: dict[Path, set[str]] = {}  # by folder, what the names of its images are without suffix
         self._used: set[Path] = set()
+
+    def find_all(self, images: Sequence[Path], *, source: str) -> list[Path | None]:
+        """Return the label file of each image, None where it has none; raise InputError where not one has."""
+        files = [self.find(image) for image in images]
+        if not any(files):
+            raise InputError(
+                f"0 of {counted(len(images), 'picture')} in {source} have labels; looked for files such as "
+                f"{label_path(images[0])}"
+            )
+        return files
 
     def find(self, picture: Path) -> Path | None:
         """Return an image's label file; None where it has none."""
