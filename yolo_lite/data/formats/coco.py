@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +91,7 @@ def _parse(content: dict[str, list[Any]], json_path: Path, image_folders: Sequen
     labels, ids = _labels(categories, json_path)
     images = _by_id(content["images"], json_path)
     whole = len(images) == len(content["images"]) and len(labels) == len(categories)
-    objects = _Objects(images, labels, source=json_path)
+    objects = _Objects(images, labels, annotations=content["annotations"], source=json_path)
     for number, annotation in enumerate(_used_up(content["annotations"])):
         if not whole and not _belongs_to(annotation, images, labels):
             continue  # what it belongs to has been reported
@@ -182,32 +181,56 @@ def _belongs_to(annotation: Any, images: Mapping[int, Any], labels: Mapping[int,
 
 
 class _Objects:
-    """The objects of an annotation file in the order of its annotations, column by column.
+    """The objects of an annotation file, image by image, those of one image in the file's order.
+
+    Each is written to its place at once, so that the memory of a large file is taken once and in one piece.
 
     Args:
         images: entries by id.
         labels: by category id.
+        annotations: all that will be added.
         source: the file.
     """
 
-    def __init__(self, images: Mapping[int, Mapping[str, Any]], labels: Mapping[int, int], *, source: Path) -> None:
+    def __init__(
+        self,
+        images: Mapping[int, Mapping[str, Any]],
+        labels: Mapping[int, int],
+        *,
+        annotations: Sequence[Any],
+        source: Path,
+    ) -> None:
         self.images, self.labels, self.source = images, labels, source
         self.dropped = 0  # boxes without area
         self._positions = {image_id: position for position, image_id in enumerate(images)}
-        self._image, self._label, self._number = array("q"), array("q"), array("q")
-        self._box, self._area, self._crowd = array("d"), array("d"), bytearray()
+        image = np.fromiter(map(self._position, annotations), np.int64, len(annotations))
+        counts = np.bincount(image[image >= 0], minlength=len(images))
+        self._starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        self._ends = self._starts[:-1].copy()  # of what has been added
+        total = int(self._starts[-1])
+        self._objects = Objects(
+            np.zeros((total, 4)),
+            np.zeros(total, np.int64),
+            np.zeros(total, np.bool_),
+            areas=np.zeros(total),
+            numbers=np.zeros(total, np.int64),
+        )
 
     def add(self, annotation: Any, number: int) -> None:
-        """Take in an annotation, the file's so manieth; raise InputError where it cannot be what was meant."""
+        """Take in an annotation, of which `number` is the place in the file; raise InputError where it cannot be what was meant."""
         if not isinstance(annotation, Mapping):
             raise InputError(f"{self.source}: entry {number} of annotations is not a mapping, got {short(annotation)}")
         where = annotation_place(self.source, annotation)
-        image_id, category = annotation.get("image_id"), annotation.get("category_id")
-        if not isinstance(image_id, int) or image_id not in self.images:
+        position, image_id, category = (
+            self._position(annotation),
+            annotation.get("image_id"),
+            annotation.get("category_id"),
+        )
+        if position < 0:
             raise InputError(f"{where} belongs to image {short(image_id)}, which the file does not list")
         if not isinstance(category, int) or category not in self.labels:
             raise InputError(f"{where} has category {short(category)}, which the file does not list")
-        box = annotation_box(annotation, self.images[image_id], where=where)
+        box = annotation_box(annotation, self.images[annotation["image_id"]], where=where)
         crowd = is_crowd(annotation, where)
         width, height = box[2] - box[0], box[3] - box[1]
         if width <= 0 or height <= 0:
@@ -215,25 +238,26 @@ class _Objects:
             self.dropped += 1
             return
         area, own = annotation.get("area", 0), annotation.get("id")
-        self._area.append(float(area) if is_number(area) and area > 0 else width * height)
-        self._number.append(own if isinstance(own, int) and 0 <= own < 2**63 else -1)
-        self._image.append(self._positions[image_id])
-        self._label.append(self.labels[category])
-        self._box.extend(box)
-        self._crowd.append(crowd)
+        place = self._ends[position]
+        self._ends[position] += 1
+        boxes, labels, crowds, areas, numbers = self._objects
+        boxes[place], labels[place], crowds[place] = box, self.labels[category], crowd
+        areas[place] = float(area) if is_number(area) and area > 0 else width * height
+        numbers[place] = own if isinstance(own, int) and 0 <= own < 2**63 else -1
 
     def by_image(self) -> tuple[Objects, npt.NDArray[np.int64]]:
-        """Return the objects image by image, those of one in the file's order, and where those of each image begin."""
-        image = np.array(self._image, np.int64)
-        objects = Objects(
-            np.array(self._box, np.float64).reshape(-1, 4),
-            np.array(self._label, np.int64),
-            np.frombuffer(self._crowd, np.bool_),
-            areas=np.array(self._area, np.float64),
-            numbers=np.array(self._number, np.int64),
-        )
-        counts = np.bincount(image, minlength=len(self.images))
-        return objects.take(np.argsort(image, kind="stable")), np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        """Return the objects, and where those of each image begin."""
+        counts = self._ends - self._starts[:-1]
+        if counts.sum() == self._starts[-1]:
+            return self._objects, self._starts
+        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        kept = np.repeat(self._starts[:-1] - starts[:-1], counts) + np.arange(starts[-1])
+        return self._objects.take(kept), starts
+
+    def _position(self, annotation: Any) -> int:
+        """Return the position of an annotation's image; -1 where the file does not list it."""
+        image_id = annotation.get("image_id") if isinstance(annotation, Mapping) else None
+        return self._positions.get(image_id, -1) if isinstance(image_id, int) else -1
 
 
 def _records(
