@@ -144,6 +144,18 @@ def test_classes_are_matched_record_by_record() -> None:
         assert (after.path, after.hw, after.labels_file) == (before.path, before.hw, before.labels_file)
 
 
+def test_the_labels_that_count_are_those_that_an_image_is_labelled_for() -> None:
+    data = drawn_set(60)
+    expected = [
+        label
+        for record in data.records
+        for label, crowd in zip(record.labels.tolist(), record.crowd)
+        if not crowd and label not in record.unlabelled
+    ]
+    assert any(label in record.unlabelled for record in data.records for label in record.labels.tolist())
+    assert data.records.asked_labels().tolist() == expected
+
+
 def test_joined_records_are_those_of_each() -> None:
     parts = [Records.pack(drawn(count, seed=seed)) for seed, count in enumerate((3, 0, 7))]
     assert list(Records.join(parts)) == [record for part in parts for record in part]

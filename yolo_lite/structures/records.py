@@ -193,6 +193,15 @@ class Records(Sequence[ImageRecord]):
         """The position of each object's image: [N]."""
         return np.repeat(np.arange(len(self)), self.counts)
 
+    def asked_labels(self) -> npt.NDArray[np.int64]:
+        """Return the labels of all objects that count: without crowds, and classes that their image is not labelled for."""
+        asked = ~self.objects.crowd
+        choice = self.unlabelled.choice[self.image_of_objects]
+        for number, labels in enumerate(self.unlabelled.choices):
+            if labels:
+                asked &= (choice != number) | ~np.isin(self.objects.labels, labels)
+        return self.objects.labels[asked]
+
     def take(self, positions: Positions) -> Records:
         """Return the records at some positions, in that order."""
         index, starts = ranges(self.starts, positions)

@@ -183,7 +183,7 @@ class DetectionTask:
         """Return a batch of so many training images without augmentation, those with objects first."""
         plain = copy.copy(self.dataset)
         plain.augmenter = None
-        has_objects = [bool(len(record.labels)) for record in self.train.records]
+        has_objects = (self.train.records.counts > 0).tolist()
         order = sorted(range(len(plain)), key=lambda index: not has_objects[index])
         step = max(1, sum(has_objects) // count)
         chosen = sorted(set(order[: step * count : step]))[:count]
