@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from array import array
 from collections.abc import Iterator, Sequence
@@ -42,7 +43,7 @@ class Paths:
     def at(self, position: int) -> Path | None:
         """Return the path at a position."""
         folder = int(self.folder[position])
-        return None if folder < 0 else Path(self.folders[folder], self._name(position))
+        return None if folder < 0 else _path(self.folders[folder], self._name(position))
 
     def parts(self) -> Iterator[tuple[str, str]]:
         """Yield the folder and the name of each path as texts, two empty ones for None."""
@@ -75,6 +76,11 @@ class Paths:
     def _name(self, position: int) -> str:
         start, end = self.starts[position], self.starts[position + 1]
         return self.names[start:end].tobytes().decode("utf-8", "surrogatepass")
+
+
+@functools.lru_cache(maxsize=16)  # the labels of a whole set are often in one file
+def _path(folder: str, name: str) -> Path:
+    return Path(folder, name)
 
 
 class PathPacker:
