@@ -19,7 +19,6 @@ from yolo_lite.files import flush, write_atomically
 from yolo_lite.models.blocks import fuse
 from yolo_lite.models.build import outline_detector
 from yolo_lite.models.classifiers.build import ClassifierNet, outline_classifier
-from yolo_lite.models.darknet.head import DarknetHead
 from yolo_lite.models.yolo import Yolo
 
 SCORE_THRESHOLD = 0.25  # of detections, where the weights don't say
@@ -150,8 +149,8 @@ def _outline(checkpoint: Checkpoint, source: Path) -> nn.Module:
         raise InputError(f"{source}: {error}") from error
     except (RuntimeError, TypeError, ValueError, ArithmeticError, LookupError) as error:
         raise InputError(f"{source}: the network that the file describes cannot be built ({reason(error)})") from error
-    if isinstance(model, Yolo) and isinstance(model.head, DarknetHead) and model.head.classes != classes:
-        raise InputError(f"{source}: its network has {model.head.classes} classes, but {classes} are named")
+    if isinstance(model, Yolo) and model.head.fixed_classes not in (None, classes):
+        raise InputError(f"{source}: its network has {model.head.fixed_classes} classes, but {classes} are named")
     return model
 
 

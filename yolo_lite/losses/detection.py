@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -13,7 +12,18 @@ from yolo_lite.losses.assign import Assignment, Targets
 from yolo_lite.ops import paired_iou
 from yolo_lite.structures.batches import Batch, RawPredictions
 
-Decode = Callable[[RawPredictions, Tensor], Tensor]
+
+class AssignedHead(Protocol):
+    """What this loss asks of a head.
+
+    Attributes:
+        bins: distances in the distribution of each side of a box; 0 for a head that predicts distances themselves.
+    """
+
+    bins: int
+
+    def decode(self, raw: RawPredictions, indices: Tensor) -> Tensor:
+        """Return the boxes [B, K, 4] of the points `indices` [B, K]: xyxy, input pixels."""
 
 
 class Assigner(Protocol):
@@ -29,10 +39,9 @@ def detection_loss(
     raw: RawPredictions,
     batch: Batch,
     *,
-    decode: Decode,
+    head: AssignedHead,
     assign: Assigner,
     box_kind: str = "ciou",
-    bins: int = 0,
     gamma: float = 0.0,
 ) -> dict[str, Tensor]:
     """Return the unweighted parts of the loss, each a scalar divided by the sum of target scores (at least 1).
@@ -46,14 +55,13 @@ def detection_loss(
     Args:
         raw: of the batch's B pictures, with gradient.
         batch: boxes and labels in input pixels.
-        decode: the head's own.
+        head: whose predictions they are.
         assign: one of losses/assign.py, its settings bound.
         box_kind: a kind of ops.box_iou.
         gamma: 0 for plain cross-entropy; 2 lets points that are nearly right count for little.
-        bins: how many the head has for each side of a box; 0 for a head that predicts distances themselves.
     """
     every = torch.arange(len(raw.points), device=raw.points.device).expand(len(batch.images), -1)
-    boxes = decode(raw, every)  # [B, A, 4]
+    boxes = head.decode(raw, every)  # [B, A, 4]
     logits = raw.class_logits.float()
     targets = Targets(batch.boxes, batch.labels)
     with torch.no_grad():
@@ -76,8 +84,8 @@ def detection_loss(
         "box": (weight * (1 - overlap)).sum() / total,
         "l1": (weight * difference).sum() / total,
     }
-    if bins:
-        outputs = raw.box_outputs[picture, point].float().view(-1, 4, bins)
+    if head.bins:
+        outputs = raw.box_outputs[picture, point].float().view(-1, 4, head.bins)
         origin, stride = raw.points[point], raw.strides[point].unsqueeze(-1)
         distances = torch.cat([origin - wanted[:, :2], wanted[:, 2:] - origin], -1) / stride
         parts["dfl"] = (weight * distribution_focal_loss(outputs, distances).mean(-1)).sum() / total

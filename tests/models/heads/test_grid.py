@@ -338,7 +338,9 @@ def test_the_weights_of_the_loss_come_from_the_configuration(coco_set: MakeSet) 
         return {name: value.item() for name, value in task.loss(model, batch, progress=0.5).items()}
 
     raw: RawPredictions = model(images)
-    plain = {name: value.item() for name, value in yolov1_loss(raw, batch, decode=model.decode, boxes_per_cell=2).items()}
+    plain = {
+        name: value.item() for name, value in yolov1_loss(raw, batch, decode=model.decode, boxes_per_cell=2).items()
+    }
     paper = {"coord": 5, "object": 1, "no_object": 0.5, "class": 1}
     assert parts() == pytest.approx({name: paper[name] * value for name, value in plain.items()}, rel=1e-5)
     doubled = parts("loss.coord_weight=10", "loss.object_weight=2", "loss.no_object_weight=1", "loss.class_weight=2")

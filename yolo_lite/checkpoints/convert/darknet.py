@@ -98,19 +98,20 @@ def _build(text: str, weights: Path, *, cfg: Path, names: Path | None, resize: s
     with AtMost(most, draw=False):
         backbone = DarknetBackbone(text)
     head = DarknetHead(text, backbone.channels, strides=backbone.strides)
-    class_names = _read_names(names, head.classes)
+    classes = head.fixed_classes
+    class_names = _read_names(names, classes)
     fill(backbone, content, source=weights)
     input_config = InputConfig(image_size=backbone.input_hw, resize=resize, mean=(0.0, 0.0, 0.0), std=(255.0,) * 3)
     model = ModelConfig(backbone="darknet", neck="none", head="darknet", darknet=text)
     config = Config(name=cfg.stem, model=model, input=input_config)
-    detector = outline_detector(config, head.classes, values=most)
+    detector = outline_detector(config, classes, values=most)
     state = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
     state |= {name: tensor for name, tensor in detector.state_dict().items() if name in ("mean", "std")}
     about = {
         "converted_from": [cfg.name, weights.name],
         "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (cfg, weights)},
     }
-    return Checkpoint(config, class_names, category_ids=tuple(range(head.classes)), weights=state, about=about)
+    return Checkpoint(config, class_names, category_ids=tuple(range(classes)), weights=state, about=about)
 
 
 def _as_backbone(whole: Checkpoint, until: int) -> Checkpoint:

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from yolo_lite.errors import InputError, counted, short
 from yolo_lite.models.darknet.cfg import CLASSES, MOST_NUMBER, OUTPUTS, Section, parse_cfg
+from yolo_lite.models.heads.base import Head
 from yolo_lite.structures.batches import RawPredictions
 
 
-class DarknetHead(nn.Module):
+class DarknetHead(nn.Module, Head):
     """What a network's outputs mean: a list of [detection], [region] and [yolo] sections, each with its map.
 
     box_outputs are boxes already: centre x, y, width, height in input pixels. A point is the upper left corner of a
@@ -25,7 +26,7 @@ class DarknetHead(nn.Module):
         strides: of the maps, input pixels.
     """
 
-    BINS = 0
+    fixed_classes: int
 
     def __init__(self, cfg: str, channels: Sequence[int], *, strides: Sequence[int]) -> None:
         super().__init__()
@@ -36,7 +37,7 @@ class DarknetHead(nn.Module):
         counts = {section.number("classes", CLASSES[section.name], minimum=1) for section in self.sections}
         if len(counts) > 1:
             raise self.sections[-1].error(f"the outputs have different numbers of classes: {sorted(counts)}")
-        self.classes = counts.pop()
+        self.fixed_classes = counts.pop()
         if len(self.sections) != len(channels):
             raise InputError(
                 f"the cfg has {len(self.sections)} output sections, but {len(channels)} maps come before them"
@@ -44,7 +45,7 @@ class DarknetHead(nn.Module):
         for section, count in zip(self.sections, channels):
             if (section.name == "region" and "map" in section.options) or "tree" in section.options:
                 raise section.error("a tree of classes (YOLO9000) is not supported")
-            expected = _values(section, self.classes)
+            expected = _values(section, self.fixed_classes)
             if count != expected:
                 raise section.error(f"needs {counted(expected, 'value')} from the layer before, which gives {count}")
             _anchors(section)

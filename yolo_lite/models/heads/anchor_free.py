@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from yolo_lite.models.blocks import LEAKY, ConvBlock, DepthwiseSeparable
+from yolo_lite.models.heads.base import Head
 from yolo_lite.structures.batches import RawPredictions
 
 CLASS_PRIOR = (
@@ -17,7 +18,7 @@ CLASS_PRIOR = (
 )
 
 
-class AnchorFreeHead(nn.Module):
+class AnchorFreeHead(nn.Module, Head):
     """Class logits and the distances to a box's four sides, from the centre of every cell (Tian et al. 2019).
 
     Decoupled (Ge et al. 2021): on every level one branch for the classes and one for the box, of 3x3
@@ -30,8 +31,6 @@ class AnchorFreeHead(nn.Module):
         width: channels of the branches.
         depth: layers of the branches.
     """
-
-    BINS = 0
 
     def __init__(
         self, channels: Sequence[int], strides: Sequence[int], *, classes: int, width: int, depth: int
@@ -79,11 +78,11 @@ class AnchorFreeHead(nn.Module):
         return torch.cat([points - distances[..., :2], points + distances[..., 2:]], -1)
 
 
-class DistributionHead(nn.Module):
+class DistributionHead(nn.Module, Head):
     """Class logits, and for each side of the box a distribution over its distance (Li et al. 2020, section 3.2).
 
-    One branch of 5x5 depthwise-separable layers for each level serves both. A side has BINS logits; their softmax weighs
-    the distances 0, 1, ... BINS - 1, in strides, from the cell's upper left corner.
+    One branch of 5x5 depthwise-separable layers for each level serves both. A side has `bins` logits; their softmax weighs
+    the distances 0, 1, ... bins - 1, in strides, from the cell's upper left corner.
 
     Args:
         channels: of each incoming level, which the branches keep.
@@ -92,7 +91,7 @@ class DistributionHead(nn.Module):
         depth: layers of the branches.
     """
 
-    BINS = 8
+    bins = 8
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], *, classes: int, depth: int) -> None:
         super().__init__()
@@ -102,13 +101,13 @@ class DistributionHead(nn.Module):
             for count in channels
         )
         self.classes = nn.ModuleList(nn.Conv2d(count, classes, 1) for count in channels)
-        self.sides = nn.ModuleList(nn.Conv2d(count, 4 * self.BINS, 1) for count in channels)
+        self.sides = nn.ModuleList(nn.Conv2d(count, 4 * self.bins, 1) for count in channels)
         for layer in self.class_layers():
             assert layer.bias is not None
             nn.init.constant_(layer.bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
 
     def forward(self, levels: Sequence[Tensor]) -> RawPredictions:
-        """Map feature maps [B, channels, H, W] to RawPredictions with D = 4 * BINS, side by side: left, top, right, bottom.
+        """Map feature maps [B, channels, H, W] to RawPredictions with D = 4 * bins, side by side: left, top, right, bottom.
 
         Points go level by level, row by row.
         """
@@ -138,9 +137,9 @@ class DistributionHead(nn.Module):
         Returns:
             float32 [B, K, 4] xyxy, input pixels, not clipped to the picture.
         """
-        outputs = raw.box_outputs.gather(1, indices.unsqueeze(-1).expand(-1, -1, 4 * cls.BINS)).float()
-        shares = outputs.view(*outputs.shape[:-1], 4, cls.BINS).softmax(-1)
-        bins = torch.arange(cls.BINS, dtype=torch.float32, device=outputs.device)
+        outputs = raw.box_outputs.gather(1, indices.unsqueeze(-1).expand(-1, -1, 4 * cls.bins)).float()
+        shares = outputs.view(*outputs.shape[:-1], 4, cls.bins).softmax(-1)
+        bins = torch.arange(cls.bins, dtype=torch.float32, device=outputs.device)
         distances = (shares * bins).sum(-1) * raw.strides[indices].unsqueeze(-1)
         points = raw.points[indices]
         return torch.cat([points - distances[..., :2], points + distances[..., 2:]], -1)
