@@ -9,7 +9,7 @@ from torch import Tensor
 
 MISSING = ""  # why it is not there
 try:
-    from yolo_lite.ops import _native
+    from yolo_lite import _native
 except ImportError as error:
     MISSING = f"the C extension was not built when yolo_lite was installed ({error})"
 
