@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from yolo_lite.errors import InputError
-from yolo_lite.models.blocks import LEAKY, ConvBlock
+from yolo_lite.models.blocks import LEAKY
 from yolo_lite.models.heads.base import Head
 from yolo_lite.structures.batches import RawPredictions
 
@@ -141,7 +141,3 @@ def decode_grid(raw: RawPredictions, indices: Tensor) -> Tensor:
 def grid_probabilities(raw: RawPredictions) -> Tensor:
     """Return the class probabilities of each point's cell, which the network does not bound, cut to 0..1: float32 [B, A, C]."""
     return raw.box_outputs[..., VALUES:].float().clamp(0, 1)
-
-
-def leaky_conv(inputs: int, outputs: int, *, kernel: int, stride: int = 1) -> nn.Module:
-    return ConvBlock(inputs, outputs, kernel=kernel, stride=stride, activation=LEAKY)
