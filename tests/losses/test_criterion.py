@@ -63,12 +63,10 @@ def test_the_static_assigner_works_for_the_first_share_of_the_steps(progress, dy
     head, raw, batch = predictions("anchor_free")
     settings = LossConfig(static_share=0.3, top_k=3, alpha=0.5, beta=2.0, box="giou", gamma=2.0)
 
-    def assign(scores, boxes, *, points, strides, targets):
+    def assign(candidates, targets):
         if not dynamic:
-            return static(scores, boxes, points=points, strides=strides, targets=targets)
-        return task_aligned(
-            scores, boxes, points=points, strides=strides, targets=targets, top_k=3, alpha=0.5, beta=2.0
-        )
+            return static(candidates, targets)
+        return task_aligned(candidates, targets, top_k=3, alpha=0.5, beta=2.0)
 
     expected = detection_loss(raw, batch, head=head, assign=assign, box_kind="giou", gamma=2.0)
     parts = Criterion(head, settings)(raw, batch, progress=progress)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from yolo_lite.losses.assign import ASSIGNERS, Assignment, Targets
+from yolo_lite.losses.assign import ASSIGNERS, Assignment, Candidates, Targets
 from yolo_lite.losses.detection import Assigner, detection_loss, distribution_focal_loss
 from yolo_lite.models.heads.anchor_free import AnchorFreeHead, DistributionHead
 from yolo_lite.structures.batches import Batch, RawPredictions
@@ -19,7 +19,7 @@ every_assigner = pytest.mark.parametrize("name", ASSIGNERS)
 
 def given(assignment: Assignment) -> Assigner:
     """Return an assigner that answers with what was prepared."""
-    return lambda scores, boxes, *, points, strides, targets: assignment
+    return lambda candidates, targets: assignment
 
 
 def make_batch(boxes: Tensor, labels: Tensor, hw: tuple[int, int] = (64, 96)) -> Batch:
@@ -133,9 +133,9 @@ def test_the_loss_with_a_real_assigner_agrees_with_a_slow_loop(name: str) -> Non
     raw, targets = make_raw(3), two_pictures()
     seen: list[tuple[Tensor, ...]] = []
 
-    def spy(scores: Tensor, boxes: Tensor, *, points: Tensor, strides: Tensor, targets: Targets) -> Assignment:
-        seen.append((scores, boxes, points, strides, *targets))
-        return ASSIGNERS[name](scores, boxes, points=points, strides=strides, targets=targets)
+    def spy(candidates: Candidates, targets: Targets) -> Assignment:
+        seen.append((*candidates, *targets))
+        return ASSIGNERS[name](candidates, targets)
 
     found = detection_loss(raw, make_batch(*targets), head=AnchorFreeHead, assign=spy)
     ((scores, boxes, points, strides, *_),) = seen
@@ -144,7 +144,7 @@ def test_the_loss_with_a_real_assigner_agrees_with_a_slow_loop(name: str) -> Non
     torch.testing.assert_close(boxes[..., :2].detach(), raw.points - distances[..., :2], rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(boxes[..., 2:].detach(), raw.points + distances[..., 2:], rtol=1e-5, atol=1e-4)
     wanted = slow_loss(
-        raw, targets, ASSIGNERS[name](scores, boxes.detach(), points=points, strides=strides, targets=targets)
+        raw, targets, ASSIGNERS[name](Candidates(scores, boxes.detach(), points=points, strides=strides), targets)
     )
     for part in PARTS:
         assert found[part].item() == pytest.approx(wanted[part], rel=1e-5), part
@@ -273,9 +273,14 @@ def test_the_gradient_reaches_every_parameter_of_the_head(name: str) -> None:
     batch = make_batch(boxes, torch.tensor([[0, 1, 2], [2, 0, 1]]), (128, 128))
     raw = head(levels)
     assignment = ASSIGNERS[name](
-        raw.class_logits.sigmoid(), head.decode(raw, torch.arange(336).expand(2, -1)), points=raw.points, strides=raw.strides,
-        targets=Targets(batch.boxes, batch.labels),
-    )  # fmt: skip
+        Candidates(
+            raw.class_logits.sigmoid(),
+            head.decode(raw, torch.arange(336).expand(2, -1)),
+            points=raw.points,
+            strides=raw.strides,
+        ),
+        Targets(batch.boxes, batch.labels),
+    )
     levels_that_answer = {raw.strides[a].item() for _, a in (assignment.box_index >= 0).nonzero().tolist()}
     assert levels_that_answer == {8, 16, 32}
     torch.stack(list(detection_loss(raw, batch, head=head, assign=ASSIGNERS[name]).values())).sum().backward()
@@ -309,7 +314,7 @@ def test_the_targets_carry_no_gradient() -> None:
         every = torch.arange(len(raw.points)).expand(2, -1)
         scores = raw.class_logits.sigmoid()
         assignment = assign(
-            scores, AnchorFreeHead.decode(raw, every), points=raw.points, strides=raw.strides, targets=targets
+            Candidates(scores, AnchorFreeHead.decode(raw, every), points=raw.points, strides=raw.strides), targets
         )
     wanted = torch.zeros_like(raw.class_logits)
     for b, a in (assignment.box_index >= 0).nonzero().tolist():

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from yolo_lite.errors import InputError
-from yolo_lite.losses.assign import Targets, task_aligned
+from yolo_lite.losses.assign import Candidates, Targets, task_aligned
 from yolo_lite.ops import backend, backends, cuda, native, nms_padded, warmup
 
 TOP = Path(__file__).parents[2]
@@ -101,7 +101,7 @@ def test_without_the_extension_torch_computes(monkeypatch: pytest.MonkeyPatch) -
     points, box = torch.full((1, 2), 4.0), torch.tensor([[[0.0, 0, 8, 8]]])
     targets = Targets(box, torch.zeros(1, 1, dtype=torch.int64))
     assert task_aligned(
-        torch.ones(1, 1, 1), box, points=points, strides=torch.full((1,), 8.0), targets=targets
+        Candidates(torch.ones(1, 1, 1), box, points=points, strides=torch.full((1,), 8.0)), targets
     ).box_index.tolist() == [[0]]
 
 

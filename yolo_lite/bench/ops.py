@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from yolo_lite.errors import InputError
-from yolo_lite.losses.assign import Targets, task_aligned, task_aligned_torch
+from yolo_lite.losses.assign import Candidates, Targets, task_aligned, task_aligned_torch
 from yolo_lite.ops import nms_padded, warmup
 from yolo_lite.ops.norm_silu import norm_silu
 
@@ -89,9 +89,9 @@ def bench_assign(repeats: int = 7) -> Iterator[AssignReport]:
         RuntimeError: if the two differ in a bit.
     """
     for batch, objects, side in ASSIGNMENTS:
-        scene = _assign_scene(batch, objects, side)
-        slow = partial(task_aligned_torch, **scene, top_k=10, alpha=1.0, beta=6.0)
-        fast = partial(task_aligned, **scene)
+        candidates, targets = _assign_scene(batch, objects, side)
+        slow = partial(task_aligned_torch, candidates, targets, top_k=10, alpha=1.0, beta=6.0)
+        fast = partial(task_aligned, candidates, targets)
         if not all(torch.equal(a, b) for a, b in zip(slow(), fast())):
             raise RuntimeError("the C extension's assignment differs from plain torch's")
         torch_ms, native_ms = _medians_ms((slow, fast), torch.device("cpu"), repeats=repeats)
@@ -181,7 +181,7 @@ def _scene(batch: int, total: int, classes: int) -> tuple[Tensor, Tensor, Tensor
     return boxes, torch.rand(batch, total, generator=generator), labels[:, source].contiguous()
 
 
-def _assign_scene(batch: int, objects: int, side: int) -> dict[str, Any]:
+def _assign_scene(batch: int, objects: int, side: int) -> tuple[Candidates, Targets]:
     """Draw what task_aligned takes: predictions about their points on strides 8, 16, 32, and objects of 80 classes."""
     generator = torch.Generator().manual_seed(0)
     grids, strides = [], []
@@ -199,7 +199,7 @@ def _assign_scene(batch: int, objects: int, side: int) -> dict[str, Any]:
     scores = torch.rand(batch, len(points), 80, generator=generator)
     targets = Targets(torch.cat([corners, corners + sizes], -1), labels)
     boxes = torch.cat([centres - half, centres + half], -1)
-    return {"scores": scores, "boxes": boxes, "points": points, "strides": step, "targets": targets}
+    return Candidates(scores, boxes, points=points, strides=step), targets
 
 
 def _compare(boxes: Tensor, scores: Tensor, *, labels: Tensor, device: torch.device, nms: Any) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from yolo_lite.losses.assign import Assignment, Targets
+from yolo_lite.losses.assign import Assignment, Candidates, Targets
 from yolo_lite.ops import paired_iou
 from yolo_lite.structures.batches import Batch, RawPredictions
 
@@ -29,9 +29,7 @@ class AssignedHead(Protocol):
 class Assigner(Protocol):
     """One of losses/assign.py, its settings bound."""
 
-    def __call__(
-        self, scores: Tensor, boxes: Tensor, *, points: Tensor, strides: Tensor, targets: Targets
-    ) -> Assignment:
+    def __call__(self, candidates: Candidates, targets: Targets) -> Assignment:
         """Say which point answers for which box."""
 
 
@@ -65,7 +63,7 @@ def detection_loss(
     logits = raw.class_logits.float()
     targets = Targets(batch.boxes, batch.labels)
     with torch.no_grad():
-        assignment = assign(logits.sigmoid(), boxes, points=raw.points, strides=raw.strides, targets=targets)
+        assignment = assign(Candidates(logits.sigmoid(), boxes, points=raw.points, strides=raw.strides), targets)
         class_targets = _class_targets(assignment, targets, logits)
         total = assignment.target_score.sum().clamp(min=1)
         asked = _asked(batch, class_targets)

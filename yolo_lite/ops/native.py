@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,25 +38,24 @@ def nms_padded_native(
     return indices, counts
 
 
+class Objects(NamedTuple):
+    """What points are assigned to, N boxes for each of B images."""
+
+    boxes: Tensor  # float32 [B, N, 4]
+    labels: Tensor  # int64 [B, N], negative in the padding
+    grown: Tensor  # float32 [B, N, 4], inside which the candidates of a box lie
+
+
 def task_aligned_native(
-    scores: Tensor,
-    boxes: Tensor,
-    *,
-    points: Tensor,
-    grown: Tensor,
-    targets: Tensor,
-    labels: Tensor,
-    top_k: int,
-    alpha: float,
-    beta: float,
+    scores: Tensor, boxes: Tensor, *, points: Tensor, objects: Objects, top_k: int, exponents: tuple[float, float]
 ) -> tuple[Tensor, Tensor]:
     """Assign points to boxes on the CPU, touching only the points inside a box.
 
     Args:
         scores: float32 [B, A, C]; boxes: predicted, float32 [B, A, 4]; points: float32 [A, 2].
-        grown: float32 [B, N, 4], inside which a target's candidates lie; targets: float32 [B, N, 4].
-        labels: int64 [B, N], negative in the padding.
-        top_k, alpha, beta: as for losses.assign.task_aligned, the exponents in multiples of 1/2.
+        objects: what they are assigned to.
+        top_k: as for losses.assign.task_aligned.
+        exponents: alpha and beta there, in multiples of 1/2.
 
     Returns:
         box_index int64 [B, A], -1 for background, and target_score float32 [B, A].
@@ -67,12 +66,12 @@ def task_aligned_native(
         _array(scores),
         _array(boxes),
         _array(points),
-        _array(grown),
-        _array(targets),
-        _array(labels),
+        _array(objects.grown),
+        _array(objects.boxes),
+        _array(objects.labels),
         top_k,
-        round(2 * alpha),
-        round(2 * beta),
+        round(2 * exponents[0]),
+        round(2 * exponents[1]),
         box_index.numpy(),
         target_score.numpy(),
     )
