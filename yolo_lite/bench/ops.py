@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from yolo_lite.errors import InputError
 from yolo_lite.losses.assign import Candidates, Targets, task_aligned, task_aligned_torch
 from yolo_lite.ops import nms_padded, warmup
-from yolo_lite.ops.norm_silu import norm_silu
+from yolo_lite.ops.norm_silu import BatchNorm, norm_silu
 
 IOU_THRESHOLD = 0.5
 MAX_DETECTIONS = 300
@@ -115,11 +115,10 @@ def bench_norm(repeats: int = 7) -> Iterator[NormReport]:
             yield NormReport(shape, str(dtype)[6:], torch_ms=torch_ms, native_ms=native_ms)
 
 
-def _torch_norm_silu(
-    x: Tensor, weight: Tensor, *, bias: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float, eps: float
-) -> Tensor:
+def _torch_norm_silu(x: Tensor, norm: BatchNorm) -> Tensor:
+    mean, variance = norm.running_mean, norm.running_var
     normalised = F.batch_norm(
-        x, running_mean, running_var, weight=weight, bias=bias, training=True, momentum=momentum, eps=eps
+        x, mean, variance, weight=norm.weight, bias=norm.bias, training=True, momentum=norm.momentum, eps=norm.eps
     )
     return F.silu(normalised, inplace=True)
 
@@ -137,8 +136,8 @@ def _train_norm(layers: Callable[..., Tensor], x: Tensor, dy: Tensor) -> Tensor:
     x = x.detach().requires_grad_()
     weight, bias = torch.ones(channels, requires_grad=True), torch.zeros(channels, requires_grad=True)
     mean, var = torch.zeros(channels), torch.ones(channels)
-    y = layers(x, weight, bias=bias, running_mean=mean, running_var=var, momentum=0.1, eps=1e-5)
-    y.backward(dy)  # type: ignore[no-untyped-call]
+    y = layers(x, BatchNorm(weight, bias, running_mean=mean, running_var=var, momentum=0.1, eps=1e-5))
+    torch.autograd.backward(y, dy)
     assert x.grad is not None
     return x.grad
 

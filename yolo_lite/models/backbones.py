@@ -24,11 +24,12 @@ class CSPBackbone(nn.Module):
             raise ValueError(f"widths and depths must have 4 entries, got {list(widths)} and {list(depths)}")
         self.stem = ConvBlock(3, stem_width, kernel=3, stride=2)
         inputs = (stem_width, *widths[:-1])
-        self.stages = nn.ModuleList(
+        stages = [
             nn.Sequential(ConvBlock(before, width, kernel=3, stride=2), CSPBlock(width, width, depth=depth))
             for before, width, depth in zip(inputs, widths, depths)
-        )
-        self.stages[-1].append(SPPF(widths[-1]))  # type: ignore[operator]
+        ]
+        stages[-1].append(SPPF(widths[-1]))
+        self.stages = nn.ModuleList(stages)
         self.channels = tuple(widths[1:])
         self.strides = (8, 16, 32)
 

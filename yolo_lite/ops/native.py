@@ -78,19 +78,20 @@ def task_aligned_native(
     return box_index, target_score
 
 
+class Statistics(NamedTuple):
+    """Mean and biased variance of each channel of a batch, float32 [C]."""
+
+    mean: Tensor
+    variance: Tensor
+
+
 def norm_silu_pays() -> bool:
     """Say whether the extension's norm_silu uses all threads that torch does: from one alone it would be slower."""
     return not MISSING and (bool(_native.PARALLEL) or torch.get_num_threads() == 1)
 
 
-def norm_silu_forward_native(
-    x: Tensor, weight: Tensor, *, bias: Tensor, eps: float, y: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Write the batch-normalised and activated x into y, both float32 or bfloat16 [B, C, H, W], channels last in memory.
-
-    Returns:
-        mean and variance of each channel, float32 [C].
-    """
+def norm_silu_forward_native(x: Tensor, weight: Tensor, *, bias: Tensor, eps: float, y: Tensor) -> Statistics:
+    """Write the batch-normalised and activated x into y, both float32 or bfloat16 [B, C, H, W], channels last in memory."""
     mean, variance = torch.empty_like(weight), torch.empty_like(weight)
     _native.norm_silu_forward(
         _rows(x),
@@ -103,11 +104,11 @@ def norm_silu_forward_native(
         mean.numpy(),
         variance.numpy(),
     )
-    return mean, variance
+    return Statistics(mean, variance)
 
 
 def norm_silu_backward_native(
-    x: Tensor, dy: Tensor, *, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float
+    x: Tensor, dy: Tensor, *, weight: Tensor, bias: Tensor, statistics: Statistics, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients with respect to x, weight and bias; arguments as those of the forward pass, dy like y."""
     dx, d_weight, d_bias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
@@ -117,8 +118,8 @@ def norm_silu_backward_native(
         x.dtype == torch.bfloat16,
         _array(weight),
         _array(bias),
-        mean.numpy(),
-        variance.numpy(),
+        statistics.mean.numpy(),
+        statistics.variance.numpy(),
         eps,
         torch.get_num_threads(),
         _rows(dx),

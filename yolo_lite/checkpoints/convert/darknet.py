@@ -138,29 +138,35 @@ def _as_backbone(whole: Checkpoint, until: int) -> Checkpoint:
 def _targets(layer: nn.Module, transposed: bool) -> Iterator[tuple[Tensor, str]]:
     """Yield the tensors of a layer in the order in which a .weights file holds them, and how they are laid out there."""
     if isinstance(layer, DarknetConv):
-        yield from ((tensor, "") for tensor in _norm_first(layer[0], layer[1]))
-        yield layer[0].weight, ""  # type: ignore[misc]
+        convolution, norm = layer[0], layer[1]
+        assert isinstance(convolution, nn.Conv2d)
+        yield from ((tensor, "") for tensor in _norm_first(convolution, norm))
+        yield convolution.weight, ""
     elif isinstance(layer, DarknetConnected):
         linear, norm = layer[1], layer[2]
+        assert isinstance(linear, nn.Linear)
+        layout = "transposed" if transposed else ""
         if isinstance(norm, nn.BatchNorm1d):
             yield norm.bias, ""
-            yield linear.weight, "transposed" if transposed else ""  # type: ignore[misc]
+            yield linear.weight, layout
             yield from (
                 (tensor, "") for tensor in (norm.weight, norm.running_mean, norm.running_var) if tensor is not None
             )
         else:
-            yield linear.bias, ""  # type: ignore[misc]
-            yield linear.weight, "transposed" if transposed else ""  # type: ignore[misc]
+            yield linear.bias, ""
+            yield linear.weight, layout
     elif isinstance(layer, DarknetLocal):
         yield layer.bias, ""
         yield layer.weight, ""
 
 
-def _norm_first(convolution: nn.Module, norm: nn.Module) -> Iterator[Tensor]:
+def _norm_first(convolution: nn.Conv2d, norm: nn.Module) -> Iterator[Tensor]:
+    tensors: tuple[Tensor | None, ...]
     if isinstance(norm, nn.BatchNorm2d):
-        yield from (t for t in (norm.bias, norm.weight, norm.running_mean, norm.running_var) if t is not None)
+        tensors = (norm.bias, norm.weight, norm.running_mean, norm.running_var)
     else:
-        yield convolution.bias  # type: ignore[misc]
+        tensors = (convolution.bias,)
+    yield from (tensor for tensor in tensors if tensor is not None)
 
 
 def _values(content: bytes, source: Path) -> tuple[np.ndarray[tuple[int], np.dtype[np.float32]], bool]:

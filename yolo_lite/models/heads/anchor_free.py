@@ -13,9 +13,8 @@ from yolo_lite.models.blocks import LEAKY, ConvBlock, DepthwiseSeparable
 from yolo_lite.models.heads.base import Head
 from yolo_lite.structures.batches import RawPredictions
 
-CLASS_PRIOR = (
-    0.01  # score of every class before training, so that the many empty cells do not swamp it (Lin et al. 2017)
-)
+CLASS_PRIOR = 0.01  # score of every class before training: the many empty cells must not swamp it (Lin et al. 2017)
+CLASS_LOGIT = -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR)
 
 
 class AnchorFreeHead(nn.Module, Head):
@@ -40,8 +39,8 @@ class AnchorFreeHead(nn.Module, Head):
         self.class_branches = nn.ModuleList(_branch(count, width, depth=depth, outputs=classes) for count in channels)
         self.box_branches = nn.ModuleList(_branch(count, width, depth=depth, outputs=4) for count in channels)
         for class_branch, box_branch in zip(self.class_branches, self.box_branches):
-            nn.init.constant_(class_branch[-1].bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))  # type: ignore[index]
-            nn.init.constant_(box_branch[-1].bias, 2.0)  # type: ignore[index]
+            _set_bias(_last_layer(class_branch), CLASS_LOGIT)
+            _set_bias(_last_layer(box_branch), 2.0)
 
     def forward(self, levels: Sequence[Tensor]) -> RawPredictions:
         """Map feature maps [B, channels, H, W] to RawPredictions with D = 4; points level by level, row by row."""
@@ -59,7 +58,7 @@ class AnchorFreeHead(nn.Module, Head):
 
     def class_layers(self) -> list[nn.Conv2d]:
         """Return the last layers of the class branches, whose output channels are the classes in order."""
-        return [branch[-1] for branch in self.class_branches]  # type: ignore[index]
+        return [_last_layer(branch) for branch in self.class_branches]
 
     @staticmethod
     def decode(raw: RawPredictions, indices: Tensor) -> Tensor:
@@ -103,8 +102,7 @@ class DistributionHead(nn.Module, Head):
         self.classes = nn.ModuleList(nn.Conv2d(count, classes, 1) for count in channels)
         self.sides = nn.ModuleList(nn.Conv2d(count, 4 * self.bins, 1) for count in channels)
         for layer in self.class_layers():
-            assert layer.bias is not None
-            nn.init.constant_(layer.bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
+            _set_bias(layer, CLASS_LOGIT)
 
     def forward(self, levels: Sequence[Tensor]) -> RawPredictions:
         """Map feature maps [B, channels, H, W] to RawPredictions with D = 4 * bins, side by side: left, top, right, bottom.
@@ -124,7 +122,7 @@ class DistributionHead(nn.Module, Head):
 
     def class_layers(self) -> list[nn.Conv2d]:
         """Return the layers whose output channels are the classes in order."""
-        return list(self.classes)  # type: ignore[arg-type]
+        return [layer for layer in self.classes if isinstance(layer, nn.Conv2d)]
 
     @classmethod
     def decode(cls, raw: RawPredictions, indices: Tensor) -> Tensor:
@@ -159,3 +157,14 @@ def grid_points(level: Tensor, stride: int, *, offset: float) -> Tensor:
 def _branch(inputs: int, width: int, *, depth: int, outputs: int) -> nn.Sequential:
     layers = [ConvBlock(inputs if i == 0 else width, width, kernel=3) for i in range(depth)]
     return nn.Sequential(*layers, nn.Conv2d(width, outputs, 1))
+
+
+def _last_layer(branch: nn.Module) -> nn.Conv2d:
+    *_, layer = branch.children()
+    assert isinstance(layer, nn.Conv2d)
+    return layer
+
+
+def _set_bias(layer: nn.Conv2d, value: float) -> None:
+    assert layer.bias is not None
+    nn.init.constant_(layer.bias, value)
