@@ -70,24 +70,28 @@ def detection_loss(
     classes = F.binary_cross_entropy_with_logits(logits, class_targets, asked, reduction="none")
     if gamma:
         classes = classes * (logits.sigmoid() - class_targets).abs() ** gamma
+    sums = _box_sums(raw, boxes, targets=targets, assignment=assignment, box_kind=box_kind, bins=head.bins)
+    return {name: value / total for name, value in {"class": classes.sum(), **sums}.items()}
+
+
+def _box_sums(
+    raw: RawPredictions, boxes: Tensor, *, targets: Targets, assignment: Assignment, box_kind: str, bins: int
+) -> dict[str, Tensor]:
+    """Return the parts of the loss about boxes, summed over the assigned points."""
     # How many points are assigned decides the shape below: on CUDA this waits for the device, once a step.
-    picture, point = (assignment.box_index >= 0).nonzero(as_tuple=True)
-    weight = assignment.target_score[picture, point]
-    predicted = boxes[picture, point]
-    wanted = targets.boxes[picture, assignment.box_index[picture, point]]
+    image, point = (assignment.box_index >= 0).nonzero(as_tuple=True)
+    weight = assignment.target_score[image, point]
+    predicted = boxes[image, point]
+    wanted = targets.boxes[image, assignment.box_index[image, point]]
     overlap = paired_iou(predicted, wanted, kind=box_kind)
     difference = (predicted - wanted).abs().mean(-1) / raw.strides[point]
-    parts = {
-        "class": classes.sum() / total,
-        "box": (weight * (1 - overlap)).sum() / total,
-        "l1": (weight * difference).sum() / total,
-    }
-    if head.bins:
-        outputs = raw.box_outputs[picture, point].float().view(-1, 4, head.bins)
+    sums = {"box": (weight * (1 - overlap)).sum(), "l1": (weight * difference).sum()}
+    if bins:
+        outputs = raw.box_outputs[image, point].float().view(-1, 4, bins)
         origin, stride = raw.points[point], raw.strides[point].unsqueeze(-1)
         distances = torch.cat([origin - wanted[:, :2], wanted[:, 2:] - origin], -1) / stride
-        parts["dfl"] = (weight * distribution_focal_loss(outputs, distances).mean(-1)).sum() / total
-    return parts
+        sums["dfl"] = (weight * distribution_focal_loss(outputs, distances).mean(-1)).sum()
+    return sums
 
 
 def distribution_focal_loss(logits: Tensor, distances: Tensor) -> Tensor:
