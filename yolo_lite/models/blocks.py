@@ -43,11 +43,13 @@ class ConvBlock(nn.Sequential):
         activation: Activation | None = SILU,
     ) -> None:
         convolution = DepthwiseConv2d if groups == inputs == outputs else nn.Conv2d
-        layers = [
-            convolution(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+        layers: list[nn.Module] = [
+            convolution(inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False),
             nn.BatchNorm2d(outputs),
         ]
-        super().__init__(*layers, *([activation()] if activation else []))
+        if activation:
+            layers.append(activation())
+        super().__init__(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layers in turn; in training normalisation and SiLU are one operation, faster and with less memory."""

@@ -120,7 +120,9 @@ class DarknetConv(nn.Sequential):
             )
         norm = bool(section.number("batch_normalize", 0))
         kind = DepthwiseConv2d if groups == inputs == filters else nn.Conv2d
-        layers: list[nn.Module] = [kind(inputs, filters, size, stride, padding, groups=groups, bias=not norm)]
+        layers: list[nn.Module] = [
+            kind(inputs, filters, size, stride=stride, padding=padding, groups=groups, bias=not norm)
+        ]
         if norm:
             layers.append(nn.BatchNorm2d(filters, eps=_EPS))
         super().__init__(*layers, _activation(section, "logistic"))
