@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from yolo_lite.errors import InputError, short
 
-CLASSES = {"detection": 1, "region": 20, "yolo": 20}  # unless the section says otherwise
-OUTPUTS = tuple(CLASSES)
-MOST_NUMBER = 1_000_000  # of any whole number in a .cfg file
-_MOST_SECTIONS, MOST_SOURCES = 2000, 100
-MOST_PIXELS = 16_384  # along a side of the input
+OUTPUTS = ("detection", "region", "yolo")  # sections that say what the layer before them means
+_MOST_NUMBER = 1_000_000  # of any number in a .cfg file
+_MOST_SECTIONS = 2000
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Section:
     options: Mapping[str, str] = field(default_factory=dict)
 
     def number(
-        self, key: str, default: int | None = None, *, minimum: int = -MOST_NUMBER, maximum: int = MOST_NUMBER
+        self, key: str, default: int | None = None, *, minimum: int = -_MOST_NUMBER, maximum: int = _MOST_NUMBER
     ) -> int:
         """Return a whole number; raise InputError where it is none, is out of bounds, or is missing without a default."""
         text = self.options.get(key)
@@ -45,6 +44,17 @@ class Section:
             raise self.error(f"{key} must be at most {maximum:,}, got {short(value)}")
         return value
 
+    def real(self, key: str, default: float) -> float:
+        """Return a number; raise InputError where it is none, or is out of bounds."""
+        text = self.options.get(key, str(default))
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not abs(value) <= _MOST_NUMBER:
+            raise self.error(f"{key} must be a number, got {short(text)}")
+        return value
+
     def numbers(self, key: str) -> list[float]:
         """Return a list of numbers, separated by commas; empty where the key is missing."""
         text = self.options.get(key, "")
@@ -52,9 +62,9 @@ class Section:
             values = [float(part) for part in text.split(",") if part.strip()]
         except ValueError as error:
             raise self.error(f"{key} must be numbers with commas between them, got {short(text)}") from error
-        if not all(abs(value) <= MOST_NUMBER for value in values):
-            raise self.error(f"{key} must be numbers of at most {MOST_NUMBER:,}, got {short(text)}")
-        if len(values) > MOST_NUMBER:
+        if not all(abs(value) <= _MOST_NUMBER for value in values):
+            raise self.error(f"{key} must be numbers of at most {_MOST_NUMBER:,}, got {short(text)}")
+        if len(values) > _MOST_NUMBER:
             raise self.error(f"{key} has {len(values):,} numbers")
         return values
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from yolo_lite.errors import InputError, counted, short
-from yolo_lite.models.darknet.cfg import CLASSES, MOST_NUMBER, OUTPUTS, Section, parse_cfg
+from yolo_lite.models.darknet.cfg import OUTPUTS, Section, parse_cfg
 from yolo_lite.models.heads.base import Head
 from yolo_lite.structures.batches import RawPredictions
+
+CLASSES = {"detection": 1, "region": 20, "yolo": 20}  # unless the section says otherwise
 
 
 class DarknetHead(nn.Module, Head):
@@ -107,14 +108,7 @@ def _anchors(section: Section) -> list[tuple[float, float]]:
 
 
 def _stretch(section: Section) -> float:
-    text = section.options.get("scale_x_y", "1")
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not abs(value) <= MOST_NUMBER:
-        raise section.error(f"scale_x_y must be a number, got {short(text)}")
-    return value
+    return section.real("scale_x_y", 1)
 
 
 def _anchored(level: Tensor, anchors: Sequence[tuple[float, float]]) -> tuple[Tensor, Tensor, Tensor]:
@@ -158,11 +152,8 @@ def _read_region(section: Section, level: Tensor, stride: int) -> Part:
 
 def _read_detection(section: Section, level: Tensor, stride: int) -> Part:
     """YOLOv1: one vector with all class probabilities, then all confidences, then all boxes (Redmon et al. 2016)."""
-    side, number, classes = (
-        section.number("side", 7),
-        section.number("num", 1),
-        section.number("classes", CLASSES["detection"]),
-    )
+    side, number = section.number("side", 7), section.number("num", 1)
+    classes = section.number("classes", CLASSES["detection"])
     cells = side * side
     probabilities, confidences, boxes = torch.split(
         level.flatten(1), [cells * classes, cells * number, cells * number * 4], 1
