@@ -15,6 +15,7 @@ from yolo_lite.config.schema import Config, InputConfig, ModelConfig, check_imag
 from yolo_lite.errors import InputError, are, counted
 from yolo_lite.files import decode_text, make_folder, read_bytes
 from yolo_lite.models.build import build_detector, outline_detector
+from yolo_lite.models.darknet.cfg import CfgError
 from yolo_lite.models.darknet.head import DarknetHead
 from yolo_lite.models.darknet.layers import DarknetBackbone, DarknetConnected, DarknetConv, DarknetLocal
 from yolo_lite.models.limits import AtMost
@@ -38,10 +39,9 @@ def load_darknet(cfg: Path, weights: Path, *, names: Path | None = None, resize:
     """
     text = _read_text(cfg)
     try:
-        checkpoint = _build(text, weights, cfg=cfg, names=names, resize=resize)
-    except InputError as error:
-        raise InputError(f"{cfg}: {error}") if str(error).startswith("the cfg") else error from None
-    return checkpoint
+        return _build(text, weights, cfg=cfg, names=names, resize=resize)
+    except CfgError as error:
+        raise InputError(f"{cfg}: {error}") from None
 
 
 def convert_darknet(

@@ -13,6 +13,10 @@ _MOST_NUMBER = 1_000_000  # of any number in a .cfg file
 _MOST_SECTIONS = 2000
 
 
+class CfgError(InputError):
+    """What is wrong with a .cfg file. The network knows its text alone; whoever knows its path puts that before."""
+
+
 @dataclass(frozen=True)
 class Section:
     """One [name] of a .cfg file with its options.
@@ -30,7 +34,7 @@ class Section:
     def number(
         self, key: str, default: int | None = None, *, minimum: int = -_MOST_NUMBER, maximum: int = _MOST_NUMBER
     ) -> int:
-        """Return a whole number; raise InputError where it is none, is out of bounds, or is missing without a default."""
+        """Return a whole number; raise CfgError where it is none, is out of bounds, or is missing without a default."""
         text = self.options.get(key)
         if text is None and default is not None:
             return default
@@ -45,7 +49,7 @@ class Section:
         return value
 
     def real(self, key: str, default: float) -> float:
-        """Return a number; raise InputError where it is none, or is out of bounds."""
+        """Return a number; raise CfgError where it is none, or is out of bounds."""
         text = self.options.get(key, str(default))
         try:
             value = float(text)
@@ -68,16 +72,16 @@ class Section:
             raise self.error(f"{key} has {len(values):,} numbers")
         return values
 
-    def error(self, what: str) -> InputError:
+    def error(self, what: str) -> CfgError:
         """Return an error that names the section and its line."""
-        return InputError(f"the cfg's [{short(self.name)[1:-1]}] at line {self.line}: {what}")
+        return CfgError(f"the cfg's [{short(self.name)[1:-1]}] at line {self.line}: {what}")
 
 
 def parse_cfg(text: str) -> list[Section]:
     """Split a .cfg file into sections, the first of which is [net].
 
     Raises:
-        InputError: naming the line that is neither a [section], a key=value, a comment (# or ;) nor empty.
+        CfgError: naming the line that is neither a [section], a key=value, a comment (# or ;) nor empty.
     """
     sections: list[Section] = []
     options: dict[str, str] = {}
@@ -92,9 +96,9 @@ def parse_cfg(text: str) -> list[Section]:
             key, value = line.split("=", 1)
             options[key.strip()] = value.strip()
         else:
-            raise InputError(f"the cfg's line {number} is neither a [section] nor key=value: {line[:60]!r}")
+            raise CfgError(f"the cfg's line {number} is neither a [section] nor key=value: {line[:60]!r}")
     if not sections or sections[0].name not in ("net", "network"):
-        raise InputError("the cfg does not begin with a [net] section; is it a file of Darknet?")
+        raise CfgError("the cfg does not begin with a [net] section; is it a file of Darknet?")
     if len(sections) > _MOST_SECTIONS:
-        raise InputError(f"the cfg has {len(sections):,} sections, more than {_MOST_SECTIONS:,}")
+        raise CfgError(f"the cfg has {len(sections):,} sections, more than {_MOST_SECTIONS:,}")
     return sections

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from yolo_lite.errors import InputError, counted, short
-from yolo_lite.models.darknet.cfg import OUTPUTS, Section, parse_cfg
+from yolo_lite.errors import counted, short
+from yolo_lite.models.darknet.cfg import OUTPUTS, CfgError, Section, parse_cfg
 from yolo_lite.models.heads.base import Head
 from yolo_lite.structures.batches import RawPredictions
 
@@ -34,13 +34,13 @@ class DarknetHead(nn.Module, Head):
         self.sections = [section for section in parse_cfg(cfg) if section.name in OUTPUTS]
         self.strides = tuple(strides)
         if not self.sections:
-            raise InputError(f"the cfg has no output section ({', '.join(OUTPUTS)})")
+            raise CfgError(f"the cfg has no output section ({', '.join(OUTPUTS)})")
         counts = {section.number("classes", CLASSES[section.name], minimum=1) for section in self.sections}
         if len(counts) > 1:
             raise self.sections[-1].error(f"the outputs have different numbers of classes: {sorted(counts)}")
         self.fixed_classes = counts.pop()
         if len(self.sections) != len(channels):
-            raise InputError(
+            raise CfgError(
                 f"the cfg has {len(self.sections)} output sections, but {len(channels)} maps come before them"
             )
         for section, count in zip(self.sections, channels):
@@ -90,7 +90,7 @@ def _anchors(section: Section) -> list[tuple[float, float]]:
     """Return (width, height) of the anchors that a section uses; none of a [detection].
 
     Raises:
-        InputError: where there are not as many as num or mask ask for.
+        CfgError: where there are not as many as num or mask ask for.
     """
     if section.name == "detection":
         return []

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from yolo_lite.errors import InputError, counted, short
 from yolo_lite.models.blocks import DepthwiseConv2d
-from yolo_lite.models.darknet.cfg import OUTPUTS, Section, parse_cfg
+from yolo_lite.models.darknet.cfg import OUTPUTS, CfgError, Section, parse_cfg
 
 _EPS = 1e-6  # of batch normalisation
 _MOST_KERNEL = 1024  # pixels: of a kernel, its step and its border
@@ -56,11 +56,11 @@ class DarknetBackbone(nn.Module):
         outputs = [i - 1 for i, section in enumerate(sections) if section.name in OUTPUTS]
         self.levels = tuple(levels) or tuple(outputs)
         if not self.levels:
-            raise InputError(f"the cfg has no output section ({', '.join(OUTPUTS)})")
+            raise CfgError(f"the cfg has no output section ({', '.join(OUTPUTS)})")
         if min(self.levels) < 0:
             raise sections[0].error("there is no layer before it whose output it could read")
         if max(self.levels) >= len(sections):
-            raise InputError(f"the cfg has {counted(len(sections), 'layer')}, there is no layer {max(self.levels)}")
+            raise CfgError(f"the cfg has {counted(len(sections), 'layer')}, there is no layer {max(self.levels)}")
         every = sections
         sections = sections[: max(self.levels) + 1]
         shapes: list[Shape] = []  # after each layer
