@@ -127,7 +127,7 @@ def environment() -> list[str]:
         except PackageNotFoundError:
             if name != "opencv-python":
                 lines.append(f"{name} is not installed")
-    built = any(Path(yolo_lite.__file__).parent.glob("ops/_native*.*[od]"))  # .so or .pyd
+    built = any(Path(yolo_lite.__file__).parent.glob("_native*.*[od]"))  # .so or .pyd
     lines.append(f"C extension of the ops {'built' if built else 'not built: no compiler at installation?'}")
     return lines
 

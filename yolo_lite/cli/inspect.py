@@ -10,10 +10,9 @@ from yolo_lite.cli import arguments
 from yolo_lite.errors import InputError, counted, is_memory_full
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from yolo_lite.config.schema import Config
     from yolo_lite.inspect.summary import Field, LayerReport
+    from yolo_lite.models.yolo import Yolo
 
 
 def add_inspect(parser: argparse.ArgumentParser) -> None:
@@ -130,13 +129,11 @@ def _field(fields: tuple[Field, Field] | None) -> tuple[str, str]:
     return (y if y == x else f"{y}x{x}"), f"{fields[0].jump:g}"
 
 
-def _print_fit(model: nn.Module, config: Config, *, size: tuple[int, int], data: str) -> None:
+def _print_fit(model: Yolo, config: Config, *, size: tuple[int, int], data: str) -> None:
     import torch
 
     from yolo_lite.data.discover import read_train_and_val
     from yolo_lite.inspect.fit import crowded_out, grid_fit
-    from yolo_lite.models.darknet.head import DarknetHead
-    from yolo_lite.models.heads.grid import DenseGridHead, GridHead
 
     if config.classifier.model != "none":
         raise InputError("--data is for detectors: a classifier has no grid")
@@ -158,14 +155,14 @@ def _print_fit(model: nn.Module, config: Config, *, size: tuple[int, int], data:
         )
     if fit.below_cell:
         print(f"{fit.below_cell:.0%} of your boxes have a side smaller than one cell at {size[0]} x {size[1]}")
-    if isinstance(model.head, GridHead | DenseGridHead):  # whose cells answer for the centres in them
+    if model.head.boxes_per_cell:  # whose cells answer for the centres in them
         lost = crowded_out(train, size, resize=config.input.resize, stride=strides[0])
         if lost:
             print(
                 f"warning: {lost / fit.boxes:.1%} of your boxes ({lost:,}) share their cell with a larger one, and a cell "
                 "learns one object only"
             )
-    elif fit.unserved and not isinstance(model.head, DarknetHead):
+    elif fit.unserved and model.head.fixed_classes is None:
         print(f"warning: in {fit.unserved:.1%} of your boxes lies no point of any grid; a larger --image-size helps")
 
 

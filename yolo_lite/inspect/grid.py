@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from yolo_lite.models.heads.grid import VALUES, DenseGridHead, GridHead
 from yolo_lite.models.yolo import Yolo
 from yolo_lite.ops import batched_nms
 from yolo_lite.predict.detector import Detector
@@ -58,8 +57,7 @@ def view_grids(
     kept = batched_nms(boxes[point], scores[point, label], idxs=label, iou_threshold=iou_threshold)
     after = torch.zeros_like(scores, dtype=torch.bool)
     after[point[kept], label[kept]] = True
-    own = isinstance(model.head, GridHead | DenseGridHead)
-    shares = raw.box_outputs[0, :, VALUES:].float().clamp(0, 1) if own else scores
+    shares = model.head.cell_probabilities(raw)[0]
     views = []
     for stride in sorted({int(stride) for stride in raw.strides.tolist()}):
         mine = raw.strides == stride

@@ -28,6 +28,7 @@ from yolo_lite.ops.boxes import working_dtype
 from yolo_lite.ops.cuda import nms_padded_cuda
 from yolo_lite.ops.native import nms_padded_native
 from yolo_lite.ops.nms_torch import nms_padded_torch
+from yolo_lite.ops.register import register
 
 
 def nms_padded(
@@ -191,13 +192,10 @@ def _mapped(
 
 
 _BACKENDS = {"cuda": nms_padded_cuda, "native": nms_padded_native, "torch": nms_padded_torch}
-_library = torch.library.Library("yolo_lite", "FRAGMENT")  # type: ignore[no-untyped-call]
-_library.define(  # type: ignore[no-untyped-call]
+_op = register(
     "nms_padded(Tensor boxes, Tensor scores, Tensor? labels, float iou_threshold, float score_threshold, "
     "SymInt max_detections) -> (Tensor, Tensor)",
-    tags=(torch.Tag.pt2_compliant_tag,),
+    _nms_padded,
+    shapes=_shapes,
+    mapped=_mapped,
 )
-_library.impl("nms_padded", _nms_padded, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
-torch.library.register_fake("yolo_lite::nms_padded", _shapes, lib=_library)
-torch.library.register_vmap("yolo_lite::nms_padded", _mapped, lib=_library)
-_op = torch.ops.yolo_lite.nms_padded.default
