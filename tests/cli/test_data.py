@@ -16,9 +16,9 @@ from tests.data.care.test_subset import crowded, save
 from yolo_lite.cli import main
 from yolo_lite.draw.boxes import SheetPicture, class_colour, draw_sheet
 from yolo_lite.draw.plots import plot_stats
-from yolo_lite.training.detection import prepare_detection
 from yolo_lite.training.plan import plan
 from yolo_lite.training.task import Listener
+from yolo_lite.training.tasks.detection import prepare_detection
 
 MakeSet = Callable[..., Path]
 

@@ -22,10 +22,10 @@ from yolo_lite.inspect.grid import grids_of
 from yolo_lite.models.build import build_detector
 from yolo_lite.predict.files import detect_pictures
 from yolo_lite.shipped import DEFAULT_WEIGHTS, find_weights, shipped
-from yolo_lite.training.classification import prepare_classification
-from yolo_lite.training.detection import prepare_detection
 from yolo_lite.training.pretrain import pretraining_of
 from yolo_lite.training.task import Listener, Run
+from yolo_lite.training.tasks.classification import prepare_classification
+from yolo_lite.training.tasks.detection import prepare_detection
 
 
 @pytest.fixture(scope="module")

@@ -30,10 +30,10 @@ from yolo_lite.models.classifiers.build import ClassifierNet, build_classifier
 from yolo_lite.shipped import DEFAULT_WEIGHTS, find_config
 from yolo_lite.structures.batches import ClassBatch
 from yolo_lite.structures.datasets import ClassificationSet, ClassRecord
-from yolo_lite.training.classification import ClassificationTask
 from yolo_lite.training.plan import plan
 from yolo_lite.training.recipe import resume, train, train_classifier
 from yolo_lite.training.task import Listener, Run
+from yolo_lite.training.tasks.classification import ClassificationTask
 
 CPU = torch.device("cpu")
 NARROW_DETECTOR = ("model.stem_width=8", "model.widths=[8, 16, 24, 32]", "model.depths=[1, 1, 1, 1]")

@@ -27,9 +27,9 @@ from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.training import loop
 from yolo_lite.training.budget import Pace, fit_time, measure_pace, parse_minutes
 from yolo_lite.training.checks import check_labels, preflight
-from yolo_lite.training.detection import _another_size, prepare_detection
 from yolo_lite.training.recipe import train
 from yolo_lite.training.task import Listener, Prepared, Run
+from yolo_lite.training.tasks.detection import _another_size, prepare_detection
 
 CPU = torch.device("cpu")
 SMALL = {
@@ -299,7 +299,9 @@ def test_preflight_lets_a_good_run_start_and_touches_nothing(
     torch.manual_seed(5)
     task.task.colour = True  # type: ignore[attr-defined]
     with monkeypatch.context() as patched:
-        patched.setattr("yolo_lite.training.detection.shift_hsv", None)  # of pictures as they are no colour is changed
+        patched.setattr(
+            "yolo_lite.training.tasks.detection.shift_hsv", None
+        )  # of pictures as they are no colour is changed
         line = preflight(task, config, device=CPU, precision="fp32")
     assert line.startswith("preflight: the loss on 8 pictures fell from")
     assert task.task.colour  # type: ignore[attr-defined]

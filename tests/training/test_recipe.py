@@ -33,12 +33,12 @@ from yolo_lite.models.build import build_detector
 from yolo_lite.shipped import DEFAULT_WEIGHTS, find_config, find_weights
 from yolo_lite.structures.batches import Batch
 from yolo_lite.structures.datasets import DetectionSet
-from yolo_lite.training import detection as detection_task
 from yolo_lite.training import loop
-from yolo_lite.training.detection import DetectionTask, training_inputs
 from yolo_lite.training.plan import plan
 from yolo_lite.training.recipe import check_run_folder, new_run_folder, resume, train
 from yolo_lite.training.task import Listener
+from yolo_lite.training.tasks import detection as detection_task
+from yolo_lite.training.tasks.detection import DetectionTask, training_inputs
 
 MakeSet = Callable[..., Path]
 

@@ -18,9 +18,9 @@ from yolo_lite.models.yolo import Yolo
 from yolo_lite.predict.postprocess import postprocess
 from yolo_lite.structures.batches import Sample
 from yolo_lite.structures.datasets import DetectionSet
-from yolo_lite.training.detection import DetectionTask
 from yolo_lite.training.loop import to_device, train_step
 from yolo_lite.training.state import State
+from yolo_lite.training.tasks.detection import DetectionTask
 
 _SIZES = (320, 416, 640)
 

@@ -22,9 +22,9 @@ from yolo_lite.device import explain_out_of_memory, keep_freed_memory, now, pick
 from yolo_lite.models.build import build_detector
 from yolo_lite.structures.batches import Batch
 from yolo_lite.structures.datasets import DetectionSet
-from yolo_lite.training.detection import DetectionTask, training_inputs
 from yolo_lite.training.loop import to_device, train_step
 from yolo_lite.training.state import State
+from yolo_lite.training.tasks.detection import DetectionTask, training_inputs
 
 WARM_UP = 5  # steps that are not counted
 

@@ -308,8 +308,8 @@ def _augmented(args: argparse.Namespace) -> tuple[DetectionSet, Callable[[int], 
     from yolo_lite.config.schema import check_image_size
     from yolo_lite.data.discover import canonical_split, read_train_and_val
     from yolo_lite.draw.boxes import SheetPicture
-    from yolo_lite.training.detection import training_inputs
     from yolo_lite.training.plan import plan
+    from yolo_lite.training.tasks.detection import training_inputs
 
     if canonical_split(args.split) != "train":
         raise InputError(

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from yolo_lite.checkpoints.checkpoint import build_from_checkpoint, load_checkpoint
+from yolo_lite.checkpoints.checkpoint import Checkpoint, build_from_checkpoint, load_checkpoint
 from yolo_lite.checks import (
     check_path,
     check_split,
@@ -139,6 +139,22 @@ def evaluate(
     config = evaluation_config(checkpoint.config, settings)
     where = pick_device(device)
     model = place(build_from_checkpoint(checkpoint, source), where)
+    truth, notes = _truth(data, split, checkpoint=checkpoint, config=config)
+    rows, timing = detect_split(
+        model,
+        truth,
+        class_names=checkpoint.class_names,
+        config=config,
+        device=where,
+        listener=dataclasses.replace(listener, say=notes.append),
+    )
+    about = {"weights": str(source), "data": str(data), "split": split, **_conditions(config), "device": str(where)}
+    metrics = evaluate_coco(truth, rows, resamples=config.evaluate.resamples, on_resample=listener.on_resample)
+    return Evaluation(metrics, rows, settings=about, timing=timing, notes=tuple(notes))
+
+
+def _truth(data: str, split: str, *, checkpoint: Checkpoint, config: Config) -> tuple[DetectionSet, list[str]]:
+    """Read what is to be found, and say what is worth a line."""
     truth, held_out = read_split_or_held_out(
         data,
         split,
@@ -151,17 +167,7 @@ def evaluate(
     notes = [*held_out, *truth.notes, *class_notes(checkpoint.class_names, truth.class_names)]
     if not shown_classes(truth):
         notes.append(f"{truth.source} holds no object to find, only background or crowd regions, so there is no AP")
-    rows, timing = detect_split(
-        model,
-        truth,
-        class_names=checkpoint.class_names,
-        config=config,
-        device=where,
-        listener=dataclasses.replace(listener, say=notes.append),
-    )
-    about = {"weights": str(source), "data": str(data), "split": split, **_conditions(config), "device": str(where)}
-    metrics = evaluate_coco(truth, rows, resamples=config.evaluate.resamples, on_resample=listener.on_resample)
-    return Evaluation(metrics, rows, settings=about, timing=timing, notes=tuple(notes))
+    return truth, notes
 
 
 def evaluation_config(config: Config, settings: Mapping[str, object] | None) -> Config:

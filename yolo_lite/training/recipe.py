@@ -36,8 +36,6 @@ from yolo_lite.shipped import find_weights
 from yolo_lite.training.board import check_board
 from yolo_lite.training.budget import fit_time, measure_pace
 from yolo_lite.training.checks import check_batch_norm, check_it_learns
-from yolo_lite.training.classification import ClassificationTask
-from yolo_lite.training.detection import DetectionTask
 from yolo_lite.training.folder import (
     BEST,
     LAST,
@@ -57,6 +55,8 @@ from yolo_lite.training.resume import follow, go_on, stored_run, with_changes
 from yolo_lite.training.runs import IN_USE, check_run_folder, new_run
 from yolo_lite.training.state import State
 from yolo_lite.training.task import Listener, StepReport, Task
+from yolo_lite.training.tasks.classification import ClassificationTask
+from yolo_lite.training.tasks.detection import DetectionTask
 from yolo_lite.version import VERSION
 
 TASKS: dict[str, Callable[..., Task]] = {"detect": DetectionTask.prepare, "classify": ClassificationTask.prepare}

@@ -332,7 +332,7 @@ def test_fine_tuning_the_dense_head_keeps_the_outputs_of_known_classes(
 
 def test_the_weights_of_the_loss_come_from_the_configuration(coco_set: MakeSet) -> None:
     from yolo_lite.structures.datasets import DetectionSet
-    from yolo_lite.training.detection import DetectionTask
+    from yolo_lite.training.tasks.detection import DetectionTask
 
     nothing = DetectionSet((), ("disc", "square"), category_ids=(7, 3), source="nowhere")
     model = build_detector(tiny(), 2).eval()

@@ -33,10 +33,10 @@ from yolo_lite.models.yolo import Yolo
 from yolo_lite.predict.postprocess import postprocess, to_detections
 from yolo_lite.structures.batches import Batch
 from yolo_lite.structures.datasets import DetectionSet
-from yolo_lite.training.labels import OFF, check_labels
-from yolo_lite.training.multi_scale import another_size
 from yolo_lite.training.task import Listener, spread, strong_epochs
-from yolo_lite.training.teacher import Teacher, describe
+from yolo_lite.training.tasks.labels import OFF, check_labels
+from yolo_lite.training.tasks.multi_scale import another_size
+from yolo_lite.training.tasks.teacher import Teacher, describe
 
 SHOWN = 0.25  # score above which predictions are drawn
 
