@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,15 @@ SCORE_THRESHOLD = 0.25  # of detections, where the weights don't say
 _ROOM = 2**20  # values beside the weights: of norms that are folded in afterwards
 
 
+class Kind(enum.Enum):
+    """What the weights of a checkpoint are."""
+
+    DETECTOR = "detector"
+    CLASSIFIER = "classifier"
+    DARKNET = "whole network of Darknet"  # detects, and is not trained further
+    BACKBONE = "backbone under a head that has learnt nothing"
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """What a weights file says.
@@ -48,9 +58,18 @@ class Checkpoint:
     training: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def kind(self) -> Kind:
+        """What the weights are."""
+        if self.config.task == "classify":
+            return Kind.CLASSIFIER
+        if self.config.model.head == "darknet":
+            return Kind.DARKNET
+        return Kind.BACKBONE if "until" in self.about else Kind.DETECTOR
+
+    @property
     def is_classifier(self) -> bool:
         """Whether it is one, not a detector."""
-        return self.config.task == "classify"
+        return self.kind is Kind.CLASSIFIER
 
     @property
     def score_threshold(self) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from yolo_lite.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from yolo_lite.checkpoints.checkpoint import Checkpoint, Kind, load_checkpoint
 from yolo_lite.checks import check_path
 from yolo_lite.config.read import read_yaml
 from yolo_lite.config.resolve import Layer, Resolved, check_settings, config_to_dict, resolve, settings_layer
@@ -64,13 +64,13 @@ def _detector_layers(
         if chosen.get("train.keep_start"):
             raise InputError("train.keep_start keeps a share of the weights that training starts from: name --weights")
         return [*([file] if file else []), flags, _NOTHING_TO_KEEP]
-    if start.config.task == "classify":
+    if start.kind is Kind.CLASSIFIER:
         return _around_backbone(start, weights, file=file, chosen=chosen)
-    if start.config.model.head == "darknet":
+    if start.kind is Kind.DARKNET:
         raise InputError(
             f"{weights} is a whole network of Darknet, for detect and eval; to train, convert it with --until"
         )
-    if "until" in start.about and file is None:
+    if start.kind is Kind.BACKBONE and file is None:
         raise InputError(f"{weights} is a backbone under a head that has learnt nothing; train it with --config nano")
     _refuse_fixed(chosen, weights, ("model.", "input.mean", "input.std", "input.resize"))
     stored = config_to_dict(start.config)
@@ -108,7 +108,7 @@ def _classifier_layers(
         return [recipe, flags, _NOTHING_TO_KEEP]
     _refuse_fixed(chosen, weights, ("model.", "input.channels", "input.mean", "input.std"))
     name = recipe.values["classifier"]["model"]
-    is_classifier = start.config.task == "classify"
+    is_classifier = start.kind is Kind.CLASSIFIER
     if start.config.classifier.model != name and (is_classifier or DETECTORS.get(name) != start.config.model.backbone):
         raise InputError(f"{weights} is a {start.config.name}, which {name} cannot start from")
     stored = config_to_dict(start.config)

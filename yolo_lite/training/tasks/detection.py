@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from yolo_lite.checkpoints.checkpoint import Checkpoint
+from yolo_lite.checkpoints.checkpoint import Checkpoint, Kind
 from yolo_lite.checkpoints.transfer import Start, most_alike, transfer, transfer_backbone
 from yolo_lite.config.schema import Config
 from yolo_lite.data.care.boxes import unit_faults
@@ -246,7 +246,7 @@ def _begin(
     """Give a network the weights of `start`, keep from changing what is frozen, and say so."""
     weights = config.train.weights
     given = None
-    if start and (start.is_classifier or "until" in start.about):  # the latter: a part of a network of Darknet
+    if start and start.kind in (Kind.CLASSIFIER, Kind.BACKBONE):
         given = transfer_backbone(model, start)
         listener.say(f"starting from {weights}: {given.summary}")
     elif start:
