@@ -22,7 +22,7 @@ from PIL import Image
 
 import yolo_lite
 from tests.conftest import SMALL
-from yolo_lite.cli import main
+from yolo_lite.cli import COMMANDS, main
 from yolo_lite.errors import Stopped
 
 MakeSet = Callable[..., Path]
@@ -630,6 +630,24 @@ def test_version_prints_the_environment(capsys: pytest.CaptureFixture[str]) -> N
 def test_no_command_prints_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert "train" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], *([command] for command in COMMANDS), ["classify", "train"], ["inspect", "cam"], ["bench", "ops"]],
+    ids=" ".join,
+)
+def test_help_imports_its_own_command_only(words: list[str]) -> None:
+    """And none of what takes long to import."""
+    code = f"import sys; from yolo_lite.cli import main\ntry: main({[*words, '--help']})\nexcept SystemExit: pass\n"
+    code += (
+        "print([name for name in sys.modules if name in ('torch', 'numpy', 'cv2') or name.startswith('yolo_lite.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: yolo-lite")
+    loaded = set(re.findall(r"'([\w.]+)'", done.stdout.splitlines()[-1]))
+    assert not loaded & {"torch", "numpy", "cv2"}
+    assert not {f"yolo_lite.cli.{command}" for command in COMMANDS if command not in (*words, "train")} & loaded
 
 
 @pytest.mark.parametrize("name", ["train", "detect", "eval"])

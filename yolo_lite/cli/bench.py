@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from yolo_lite.config.schema import Config
 
 
-def add_bench(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser its arguments."""
     what = parser.add_subparsers(dest="what", metavar="what", required=True)
     model = what.add_parser(

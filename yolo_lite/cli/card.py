@@ -8,7 +8,7 @@ from pathlib import Path
 from yolo_lite.cli import arguments
 
 
-def add_card(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser its arguments."""
     parser.description = _card.__doc__
     parser.add_argument("weights", nargs="?", default=arguments.DEFAULT, help=arguments.DEFAULT_WEIGHTS_HELP)

@@ -46,7 +46,7 @@ _MODELS = (
 )  # a test compares them with configs/classify: reading that would import torch for a help text
 
 
-def add_classify(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser its arguments."""
     what = parser.add_subparsers(dest="what", metavar="what", required=True)
     _add_train(what.add_parser("train", help="train a classifier", description=_train.__doc__))

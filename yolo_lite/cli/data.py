@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from yolo_lite.structures.datasets import DetectionSet
 
 
-def add_data(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser its arguments."""
     what = parser.add_subparsers(dest="what", metavar="what", required=True)
     convert = what.add_parser("convert", help="from one layout to another", description=_convert.__doc__)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from yolo_lite.structures.results import Detections
 
 
-def add_detect(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser its arguments."""
     parser.description = _detect.__doc__
     arguments.add_source(parser, ", or one video; default: a sample")

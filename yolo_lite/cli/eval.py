@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from yolo_lite.media.writers import JsonRows
 
 
-def add_eval(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser its arguments."""
     parser.description = _eval.__doc__
     arguments.add_weights(parser)

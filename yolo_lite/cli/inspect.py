@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from yolo_lite.inspect.summary import Field, LayerReport
 
 
-def add_inspect(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser its arguments."""
     what = parser.add_subparsers(dest="what", metavar="what", required=True)
     model = what.add_parser("model", help="layers, operations, receptive fields", description=_model.__doc__)

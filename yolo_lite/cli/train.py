@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from yolo_lite.training.task import Listener, Run
 
 
-def add_train(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser its arguments."""
     parser.description = _train.__doc__
     parser.add_argument("--data", type=arguments.text, help=arguments.DATA_HELP)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from yolo_lite.training.tune import TrialReport
 
 
-def add_tune(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser its arguments."""
     parser.description = _tune.__doc__
     parser.add_argument("--task", choices=("detect", "classify"), required=True)
