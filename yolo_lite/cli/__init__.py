@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 import yolo_lite
 from yolo_lite.cli import arguments as shared
-from yolo_lite.cli import bars
+from yolo_lite.cli import progress
 from yolo_lite.cli.screen import WriteError, screens, write_no_more
 from yolo_lite.errors import InputError, Stopped, is_memory_full, reason
 from yolo_lite.version import VERSION
@@ -72,7 +72,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         parser.print_help()
         return 2
     try:
-        with bars.heartbeat(f"{args.command} {getattr(args, 'what', '')}".strip()):
+        with progress.heartbeat(f"{args.command} {getattr(args, 'what', '')}".strip()):
             status: int = args.run(args)
             return status
     except WriteError:

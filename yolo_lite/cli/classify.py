@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_lite.cli import arguments
-from yolo_lite.cli.bars import bar, counting
+from yolo_lite.cli.progress import bar, counting
 from yolo_lite.cli.train import run_minutes, run_settings, train_or_resume
 from yolo_lite.errors import InputError, counted, one_line
 

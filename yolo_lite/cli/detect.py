@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_lite.cli import arguments
-from yolo_lite.cli.bars import counting
+from yolo_lite.cli.progress import counting
 from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_lite.cli import arguments
-from yolo_lite.cli.bars import Progress, bar
+from yolo_lite.cli.progress import Progress, bar
 from yolo_lite.errors import InputError
 
 if TYPE_CHECKING:
