@@ -311,21 +311,21 @@ def test_training_interrupted_at_once_keeps_nothing_and_says_so(
 def test_interrupted_training_resumes_from_the_command_line(
     coco_set: MakeSet, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, repeat: bool
 ) -> None:
-    import yolo_lite.cli.train as cli
+    import yolo_lite.cli.runs as cli
 
     data = coco_set()
-    whole_line = cli._epoch_line
+    whole_line = cli.epoch_line
 
     def interrupt(row: dict[str, float], best: bool) -> str:
         if row["epoch"] == 1:
             raise KeyboardInterrupt
         return whole_line(row, best)
 
-    monkeypatch.setattr(cli, "_epoch_line", interrupt)
+    monkeypatch.setattr(cli, "epoch_line", interrupt)
     command = ["train", "--data", str(data), "--epochs", "2", "--fraction", "0.5", *SET]
     assert main(command) == 130
     assert "finished epochs are saved; go on with: yolo-lite train --resume" in capsys.readouterr().out
-    monkeypatch.setattr(cli, "_epoch_line", whole_line)
+    monkeypatch.setattr(cli, "epoch_line", whole_line)
     Path("runs/train-9").mkdir()  # newer, but nothing to resume
     assert "was started with another train.epochs than 9" in refused(capsys, "train", "--resume", "--epochs", "9")
     assert "elsewhere does not exist" in refused(capsys, "train", "--resume", "--data", "elsewhere")
@@ -474,10 +474,10 @@ NUMBERS = {
     "detect": "batch-size image-size max-detections",
     "eval": "batch-size image-size max-detections bootstrap",
     "bench train": "batch-size image-size workers steps",
-    "bench model": "classes",
+    "bench model": "num-classes",
     "data show": "image-size seed images",
     "data subset": "images per-class seed",
-    "inspect model": "image-size classes",
+    "inspect model": "image-size num-classes",
     "inspect grid": "image-size",
 }
 
@@ -670,7 +670,7 @@ def test_bench_prints_a_table(capsys: pytest.CaptureFixture[str], monkeypatch: p
     Path("tiny.yaml").write_text(json.dumps(plain))  # JSON is YAML
     real = bench.bench_model
     monkeypatch.setattr(bench, "bench_model", lambda *a, **k: real(*a, **k, sizes=(64,), repeats=2))
-    assert main(["bench", "model", "--config", "tiny.yaml", "--classes", "3", "--device", "cpu"]) == 0
+    assert main(["bench", "model", "--config", "tiny.yaml", "--num-classes", "3", "--device", "cpu"]) == 0
     told = capsys.readouterr().out
     assert "64 x 64" in told
     assert "training, 64 x 64, batch 2" in told
@@ -685,7 +685,7 @@ def test_bench_ops_compares_with_torchvision(
     monkeypatch.setattr(bench, "TOTALS", (40,))
     monkeypatch.setattr(bench, "ASSIGNMENTS", ((2, 3, 64),))
     monkeypatch.setattr(bench, "MAPS", ((2, 5, 6, 7),))
-    assert main(["bench", "ops", "--device", "cpu", "--classes", "3"]) == 0
+    assert main(["bench", "ops", "--device", "cpu", "--num-classes", "3"]) == 0
     told = capsys.readouterr().out
     assert f"backend {backend('cpu')}" in told
     rows = [line.split() for line in told.splitlines() if line.split()[1:2] == ["40"]]

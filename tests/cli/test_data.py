@@ -63,7 +63,7 @@ def test_subset_refuses_in_one_line(coco_set: MakeSet, capsys: pytest.CaptureFix
     with pytest.raises(SystemExit) as stopped:
         main(["data", *command, "a", "--seed", "-1"])
     assert stopped.value.code == 2
-    assert "--seed: expected a whole number of at least 0, got '-1'" in capsys.readouterr().err
+    assert "--seed: expected a whole number from 0 to 2**53, got '-1'" in capsys.readouterr().err
 
 
 def test_stats_prints_a_table_and_plots_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,8 +9,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from yolo_lite.cli import progress
-from yolo_lite.cli import train as cli_train
+from yolo_lite.cli import progress, runs
 from yolo_lite.cli.screen import screens
 from yolo_lite.training.loop import StepReport
 
@@ -56,7 +55,7 @@ def test_the_bar_of_a_run_begins_anew_after_that_of_its_backbone(monkeypatch: py
     clock = iter(range(10_000))
     monkeypatch.setattr("tqdm.std.time", lambda: next(clock))
     monkeypatch.setattr("tqdm.std.tqdm.monitor_interval", 0)
-    with cli_train._train_progress([]) as (_, on_step, _):
+    with runs.train_progress([]) as (_, on_step, _):
         for epochs, steps in ((2, 3), (1, 9)):
             for epoch in range(epochs):
                 for step in range(1, steps + 1):
@@ -108,7 +107,7 @@ def _watch(clock: Clock, seconds: float) -> None:
 
 
 def test_a_file_gets_a_line_of_how_far_training_is_every_minute(capsys: Capture, clock: Clock) -> None:
-    with cli_train._train_progress([]) as (_, on_step, _):
+    with runs.train_progress([]) as (_, on_step, _):
         for step in range(1, 121):  # 120 steps of 2 s each
             clock.on(2)
             on_step(

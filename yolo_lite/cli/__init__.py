@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import yolo_lite
-from yolo_lite.cli import arguments as shared
-from yolo_lite.cli import progress
+from yolo_lite.cli import flags, progress, values
 from yolo_lite.cli.screen import WriteError, screens, write_no_more
 from yolo_lite.errors import InputError, Stopped, is_memory_full, reason
 from yolo_lite.version import VERSION
@@ -62,7 +61,7 @@ def _unwritten(error: WriteError) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    words = sys.argv[1:] if arguments is None else list(arguments)
+    words = flags.modern(sys.argv[1:] if arguments is None else arguments)
     parser = build_parser(next((word for word in words if not word.startswith("-")), None))
     args = parser.parse_args(words)
     if args.version:
@@ -73,6 +72,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         return 2
     try:
         with progress.heartbeat(f"{args.command} {getattr(args, 'what', '')}".strip()):
+            values.prepare(args)
             status: int = args.run(args)
             return status
     except WriteError:
@@ -104,7 +104,7 @@ def _let_threads_sleep() -> None:
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     """Build the parser: it knows the names of all commands, and the flags of the one that is given."""
-    parser = shared.Parser(
+    parser = flags.Parser(
         "yolo-lite", description="Object detection and classification: train, detect, evaluate. Works offline."
     )
     parser.add_argument("--version", action="store_true", help="print the version and those of what it runs on")

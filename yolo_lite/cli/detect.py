@@ -10,8 +10,9 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_lite.cli import arguments
+from yolo_lite.cli import flags, values
 from yolo_lite.cli.progress import counting
+from yolo_lite.cli.screen import note
 from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
@@ -23,26 +24,24 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser its arguments."""
     parser.description = _detect.__doc__
-    arguments.add_source(parser, ", or one video; default: a sample")
-    arguments.add_weights(parser)
-    arguments.add_model_settings(parser, score=None, iou=0.6, batch=8)
-    parser.add_argument("--classes", type=arguments.names, help="report these classes only: person,car")
-    parser.add_argument(
-        "--out",
-        type=arguments.text,
-        help="folder of the annotated pictures or video; default: the next free runs/detect-N",
+    flags.add_flag(
+        parser, "source", help="images, folders, patterns such as shots/*.jpg, or one video", usual="a sample image"
     )
-    parser.add_argument("--video-format", choices=("mp4", "webm"), default="mp4", help="webm (VP9) plays in browsers")
-    parser.add_argument("--save-json", type=Path, metavar="FILE", help="write COCO result rows in original pixels")
-    arguments.add_font(parser)
-    parser.add_argument("--show", action="store_true", help="also open a window (needs opencv-python, see README)")
+    flags.add_flags(parser, "weights", "image-size")
+    flags.add_flag(parser, "batch-size", default=8)
+    flags.add_flags(parser, "device", "score-threshold")
+    flags.add_flag(parser, "iou-threshold", default=0.6)
+    flags.add_flag(parser, "max-detections")
+    flags.add_flag(parser, "classes", help="names of the classes to report: person,car")
+    flags.add_flag(parser, "out", help="folder of the annotated images or video", usual="the next free runs/detect-N")
+    flags.add_flags(parser, "video-format", "save-json", "font", "show")
     parser.set_defaults(run=_detect)
 
 
 def _detect(args: argparse.Namespace) -> int:
-    """Find objects, print a line for each, and write annotated pictures or an annotated video.
+    """Find objects, print a line for each, and write annotated images or an annotated video.
 
-    A picture that cannot be read is skipped with a line. The exit status is 0 if any picture could be read, else 2; 1
+    An image that cannot be read is skipped with a line. The exit status is 0 if any image could be read, else 2; 1
     where a video ended early; 130 or 143 where the run was stopped, which keeps what is finished.
     """
     from yolo_lite.files import file_name
@@ -52,22 +51,22 @@ def _detect(args: argparse.Namespace) -> int:
     from yolo_lite.predict.files import sample_picture
     from yolo_lite.shipped import DEFAULT_WEIGHTS
 
-    source = find_sources(args.source, say=arguments.note) if args.source else [sample_picture()]
+    source = find_sources(args.source, say=note) if args.source else [sample_picture()]
     if args.save_json:
         check_rows_path(args.save_json)
     detector = Detector(
         args.weights or DEFAULT_WEIGHTS,
         args.device,
-        image_size=arguments.image_size(args.image_size),
+        image_size=args.image_size,
         score_threshold=args.score_threshold,
         iou_threshold=args.iou_threshold,
         max_detections=args.max_detections,
         classes=args.classes,
         batch_size=args.batch_size,
     )
-    arguments.note_missing_letters(args.classes or detector.class_names, args.font)
+    values.note_missing_letters(args.classes or detector.class_names, args.font)
     show = _window(hold=not isinstance(source, Video)) if args.show else None
-    with arguments.output_folder(args.out, "detect") as out:
+    with values.output_folder(args.out, "detect") as out:
         rows = JsonRows(args.save_json) if args.save_json else None
         try:
             with rows or nullcontext():

@@ -45,6 +45,11 @@ class Screen:
         return getattr(self.inner, name)
 
 
+def note(line: str) -> None:
+    """Print a line that is no result, such as what is left out of a folder, on standard error."""
+    print(f"note: {line}", file=sys.stderr)
+
+
 @contextmanager
 def screens() -> Iterator[None]:
     """Escape what is written to standard output and standard error, and write every line at once, also into a file."""
