@@ -24,7 +24,6 @@ from yolo_lite.cli import main
 from yolo_lite.config.resolve import override_config, read_config
 from yolo_lite.models.build import build_detector
 from yolo_lite.models.classifiers.build import build_classifier
-from yolo_lite.training.task import Run
 
 SET = [part for key, value in QUICK.items() for part in ("--set", f"{key}={value}")]
 TRAIN = ["classify", "train", "--config", "lenet", "--data", "set", *SET]
@@ -71,7 +70,12 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
 
 
 def save_detector(path: Path, **training: Any) -> Path:
-    settings = {"model.stem_width": 8, "model.widths": [8, 16, 24, 32], "model.depths": [1, 1, 1, 1]}
+    settings = {
+        "model.stem_width": 8,
+        "model.widths": [8, 16, 24, 32],
+        "model.depths": [1, 1, 1, 1],
+        "data.path": "set",
+    }
     config = override_config(read_config(None), settings)
     path.parent.mkdir(exist_ok=True)
     weights = build_detector(config, 2).state_dict()
@@ -315,16 +319,16 @@ def test_interrupted_training_resumes_from_the_command_line(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--epochs", "9"], "with another train.epochs than 9"),
+        (["--epochs", "9"], "with train.epochs 2, not 9"),
         (["--config", "mlp"], "with --config lenet, not mlp"),
-        (["--weights", "a.pt"], "with --weights none, not a.pt"),
-        (["--classes", "disc"], "with --classes"),
-        (["--per-class", "3"], "with --per-class 0, not 3"),
-        (["--fraction", "0.5"], "with --fraction 1.0, not 0.5"),
-        (["--shares", "80/20"], "with --shares 70/15/15, not 80/20"),
-        (["--seed", "1"], "with another train.seed than 1"),
-        (["--set", "train.lr=1"], "with another train.lr than 1"),
-        (["--freeze"], "with another classifier.freeze than True"),
+        (["--weights", "a.pt"], 'with train.weights "", not a.pt'),
+        (["--classes", "disc"], "with data.classes [], not [disc]"),
+        (["--per-class", "3"], "with data.per_class 0, not 3"),
+        (["--fraction", "0.5"], "with data.fraction 1, not 0.5"),
+        (["--shares", "80/20"], "with data.shares 70/15/15, not 80/20"),
+        (["--seed", "1"], "with train.seed 0, not 1"),
+        (["--set", "train.lr=1"], "with train.lr 0.002, not 1"),
+        (["--freeze"], "with classifier.freeze false, not true"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -383,7 +387,7 @@ def test_a_run_of_the_other_kind_is_not_resumed(interrupted: Path, capsys: Captu
     run = str(interrupted / "run")
     line = refused(capsys, "train", "--resume", "--out", run)
     assert f"{run} is a run of classify train; go on with it with yolo-lite classify train --resume" in line
-    save_detector(Path("boxes/last.pt"), epoch=0, run=Run("set").to_plain())
+    save_detector(Path("boxes/last.pt"), epoch=0)
     line = refused(capsys, "classify", "train", "--resume", "--out", "boxes")
     assert "boxes is a run of train; go on with it with yolo-lite train --resume" in line
 
@@ -490,7 +494,7 @@ def test_training_never_opens_the_test_split_and_eval_names_what_is_broken(capsy
         (["--data", "none", "--config", "lenet"], "none does not exist"),
         (["--config", "lenet"], "classify train needs --data"),
         (["--data", "set", "--config", "lennet"], "did you mean 'lenet'?"),
-        (["--data", "set", "--weights", "none"], "name a --model to train from scratch"),
+        (["--data", "set", "--weights", "none"], "name a --config to train from scratch"),
         (["--data", "set", "--config", "lenet", "--shares", "50/20/20"], "--shares takes percentages"),
         (["--data", "set", "--config", "lenet", "--fraction", "0"], "--fraction must be above 0"),
         (["--data", "set", "--config", "lenet", "--set", "train.epochs=0"], "'train.epochs' must be at least 1, got 0"),

@@ -103,7 +103,7 @@ def test_every_flag_of_a_command_is_in_the_table(command: str) -> None:
     for action in PARSERS[command]._actions:
         spellings = [name for name in action.option_strings if name not in ("-h", "--help") and "--no-" not in name]
         assert all(name in known for name in spellings), spellings
-        assert action.option_strings or isinstance(action, argparse._SubParsersAction)
+        assert action.option_strings or action.dest == "key" or isinstance(action, argparse._SubParsersAction)
 
 
 @pytest.mark.parametrize("command", PARSERS)
@@ -132,6 +132,7 @@ def test_settings_are_those_of_flags_and_of_set() -> None:
         "train.tensorboard": True,
     }
     assert settings_of(parse(["detect"])) == {"train.batch_size": 8}
+    assert settings_of(parse(["eval", "--data", "d", "--max-detections", "9"])) == {"evaluate.max_detections": 9}
     with pytest.raises(InputError, match="KEY=VALUE"):
         settings_of(parse([*words, "--set", "train.lr"]))
 
@@ -139,12 +140,6 @@ def test_settings_are_those_of_flags_and_of_set() -> None:
 def test_freezing_is_another_setting_of_a_classifier() -> None:
     assert settings_of(parse(["train", "--freeze", "backbone"])) == {"train.freeze": "backbone"}
     assert settings_of(parse(["classify", "train", "--freeze"])) == {"classifier.freeze": True}
-
-
-def test_the_time_of_a_search_is_no_setting_of_its_trials() -> None:
-    args = parse(["tune", "--task", "detect", "--data", "d", "--time", "20m"])
-    assert settings_of(args) == {}
-    assert args.search_time == "20m"
 
 
 def test_what_a_command_changes_of_a_flag() -> None:

@@ -46,6 +46,8 @@ REFUSED = {
     "inspect model --config nano --weights yolo_lite-n-voc5": "name --config or --weights, not both",
     "data show --data d --set train.lr=1": "go with --augment",
     "eval --data d --weights yolo_lite-n-voc5 --detections rows.json": "eval takes --weights or --detections, not both",
+    "config trian.lr": "there is no setting 'trian.lr'; did you mean 'train.lr'?",
+    "config --config huge": "huge does not exist; shipped configs:",
     "train --data d --fraction 2": "--fraction must be above 0 and at most 1, got 2",
     "train --data d --set train.lr": "--set expects KEY=VALUE",
     "classify train --data d --shares 50/20/20": "--shares takes percentages of train, val and test",

@@ -27,6 +27,7 @@ COMMANDS = {  # each has a module of its name in this folder, which is imported 
     "detect": "find objects in images or a video",
     "eval": "score a checkpoint or a result file",
     "classify": "train, score and use a classifier of whole images",
+    "config": "print every setting: value, default, range, meaning, origin",
     "card": "print the model card of a checkpoint",
     "convert": "convert weights of other projects into checkpoints",
     "data": "check, count, show, reduce and convert data sets",
@@ -65,7 +66,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     parser = build_parser(next((word for word in words if not word.startswith("-")), None))
     args = parser.parse_args(words)
     if args.version:
-        print(*environment(), sep="\n")
+        for line in environment():
+            print(line)
         return 0
     if args.command is None:
         parser.print_help()
@@ -164,7 +166,7 @@ def _stop(number: int, frame: object) -> None:
 @contextmanager
 def _log() -> Iterator[None]:
     """Write what the library logs, such as the large file that it reads, on standard error."""
-    handler = _Told(logging.INFO)
+    handler = _LogLines(logging.INFO)
     logger = logging.getLogger("yolo_lite")
     level = logger.level
     logger.addHandler(handler)
@@ -176,7 +178,7 @@ def _log() -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-class _Told(logging.Handler):
+class _LogLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         print(record.getMessage(), file=sys.stderr)
 
@@ -188,7 +190,7 @@ def _warnings() -> Iterator[None]:
         if not sys.warnoptions:
             for module, message in _EXPLAINED:
                 warnings.filterwarnings("ignore", message, module=module)
-            warnings.showwarning = _tell_warning
+            warnings.showwarning = _print_warning
         yield
 
 
@@ -199,7 +201,7 @@ _EXPLAINED = (
 )
 
 
-def _tell_warning(
+def _print_warning(
     message: Warning | str,
     category: type[Warning],
     filename: str,

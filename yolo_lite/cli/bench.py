@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_flag(train, "data", required=True)
     flags.add_flag(train, "config", default="nano")
     flags.add_flag(train, "image-size", usual="that of the configuration")
-    flags.add_flags(train, "batch-size", "device", "cache", "workers", "steps")
+    flags.add_flags(train, ["batch-size", "device", "cache", "workers", "steps"])
     train.set_defaults(run=_bench_train)
     ops = what.add_parser("ops", help="suppression beside torchvision's", description=_bench_ops.__doc__)
     flags.add_flag(ops, "num-classes", default=80, help="number of classes among the boxes")

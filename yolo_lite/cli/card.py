@@ -23,7 +23,8 @@ def _card(args: argparse.Namespace) -> int:
 
     text = model_card(args.weights or DEFAULT_WEIGHTS)
     if args.out_file is None:
-        print(*text.splitlines(), sep="\n")
+        for line in text.splitlines():
+            print(line)
         return 0
     make_folder(args.out_file.parent)
     write_atomically(args.out_file, lambda part: part.write_text(text, encoding="utf-8"))

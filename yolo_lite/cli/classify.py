@@ -51,20 +51,21 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         help='weights to start from: a classifier, a detector with the same backbone, or "none"',
         usual=f"{flags.SHIPPED}, or none where --config is given",
     )
-    flags.add_flags(parser, "freeze-layers", "shares", "classes", "per-class", "fraction")
+    flags.add_flags(parser, ["freeze-layers", "shares", "classes", "per-class", "fraction"])
     runs.add_run_flags(parser)
     parser.set_defaults(run=_train, any_size=True)
 
 
 def _train(args: argparse.Namespace) -> int:
-    """Train a classifier. Leaves in its folder best.pt (to use), last.pt (to resume), results.csv, results.png, config.yaml, and the
-    sheets training.jpg (samples with their targets) and validation.jpg (images with what the best epoch finds).
+    """Train a classifier. Its folder holds best.pt (to use), last.pt (to resume), results.csv, results.png and config.yaml.
+
+    Two sheets of images show samples with their targets (training.jpg) and what the best epoch says (validation.jpg).
 
     Without --config and --weights it starts from the backbone of the shipped detector.
     """
     runs.check_run(args, "classify train")
     if args.config and not args.resume:
-        find_config(args.config, _CONFIGS)
+        find_config(args.config)
     folder = runs.train_or_resume(args, "classify train", start=lambda listener: _start(args, listener))
     _print_next(folder)
     return 0
@@ -75,18 +76,12 @@ def _start(args: argparse.Namespace, listener: Listener) -> Path:
 
     return train_classifier(
         args.data,
-        args.config,
+        config=args.config,
         weights=args.weights,
-        settings=runs.config_settings(args),
-        classes=args.classes,
-        fraction=1.0 if args.fraction is None else args.fraction,
-        per_class=args.per_class or 0,
-        split=args.shares or values.SHARES,
+        settings=flags.settings_of(args),
         out=args.out,
         device=args.device,
         listener=listener,
-        minutes=args.time or 0.0,
-        preflight=args.preflight is not False,
     )
 
 
@@ -121,16 +116,14 @@ def _eval(args: argparse.Namespace) -> int:
     from yolo_lite.evaluation.classifier import evaluate_classifier
 
     with values.output_folder(args.out, "eval") as out:
-        with bar("batches") as on_progress:
+        with bar("batches") as on_batch:
             result = evaluate_classifier(
                 args.weights,
                 args.data,
                 split=args.split,
+                settings=flags.settings_of(args),
                 device=args.device,
-                classes=args.classes,
-                shares=args.shares,
-                batch_size=args.batch_size,
-                on_progress=on_progress,
+                on_batch=on_batch,
             )
         for line in result.notes:
             print(f"note: {line}")

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_flag(darknet, "darknet-weights", required=True)
     flags.add_flag(darknet, "names")
     flags.add_flag(darknet, "out-file", help="checkpoint to write", required=True)
-    flags.add_flags(darknet, "resize", "until")
+    flags.add_flags(darknet, ["resize", "until"])
     darknet.set_defaults(run=_convert_darknet)
 
 

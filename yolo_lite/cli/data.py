@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     convert.set_defaults(run=_convert)
     check = what.add_parser("check", help="find what is wrong with a data set", description=_check.__doc__)
     flags.add_flag(check, "data", required=True)
-    flags.add_flags(check, "fix", "all")
+    flags.add_flags(check, ["fix", "all"])
     check.set_defaults(run=_check)
     _add_subset(what.add_parser("subset", help="a small data set from a large one", description=_subset.__doc__))
     _add_stats(what.add_parser("stats", help="count objects and sizes", description=_stats.__doc__))
@@ -174,7 +174,7 @@ def _stats(args: argparse.Namespace) -> int:
     from yolo_lite.draw.plots import plot_stats
     from yolo_lite.files import check_keeps, make_folder, write_atomically
 
-    sets = _sets(args.data, args.split, args.classes)
+    sets = _sets(args.data, args.split, classes=args.classes)
     _print_notes(sets)
     check_keeps((record.path for data in sets.values() for record in data.records), args.out_file)
     found = {split: split_stats(data) for split, data in sets.items()}
@@ -193,7 +193,7 @@ def _stats(args: argparse.Namespace) -> int:
     return 0
 
 
-def _sets(data: str, split: str | None, classes: Sequence[str] | None) -> dict[str, DetectionSet]:
+def _sets(data: str, split: str | None, *, classes: Sequence[str] | None) -> dict[str, DetectionSet]:
     """Read the split that is asked for, or all."""
     from yolo_lite.data.discover import read_split, read_splits, select_classes
 
@@ -275,7 +275,6 @@ def _augmented(args: argparse.Namespace) -> tuple[DetectionSet, Callable[[int], 
     """Return what training trains on, and a function that makes the input of a position with its targets."""
     import torch
 
-    from yolo_lite.config.schema import check_image_size
     from yolo_lite.data.discover import canonical_split, read_train_and_val
     from yolo_lite.draw.boxes import SheetPicture
     from yolo_lite.training.detection import training_inputs
@@ -285,12 +284,12 @@ def _augmented(args: argparse.Namespace) -> tuple[DetectionSet, Callable[[int], 
         raise InputError(
             f"--augment shows what training sees, which are no pictures of {args.split}; leave out --split"
         )
-    run = plan(args.data, args.weights, config=args.config, settings=flags.settings_of(args))
-    check_image_size(run.config.input.image_size)
-    data, _, _ = read_train_and_val(run.data, seed=run.config.train.seed)  # without those that are set aside
-    dataset = training_inputs(run.config, data, device=torch.device("cpu"))
+    config = plan(args.data, config=args.config, weights=args.weights, settings=flags.settings_of(args)).config
+    data, _, _ = read_train_and_val(config.data.path, seed=config.train.seed)  # without those that are set aside
+    dataset = training_inputs(config, data, device=torch.device("cpu"))
     assert dataset.augmenter
-    print(f"as training from {run.weights or 'scratch'} sees them; augmentation: {dataset.augmenter.describe()}")
+    start = config.train.weights or "scratch"
+    print(f"as training from {start} sees them; augmentation: {dataset.augmenter.describe()}")
 
     def make(index: int) -> SheetPicture:
         sample = dataset[0, index]

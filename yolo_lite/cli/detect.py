@@ -27,14 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_flag(
         parser, "source", help="images, folders, patterns such as shots/*.jpg, or one video", usual="a sample image"
     )
-    flags.add_flags(parser, "weights", "image-size")
+    flags.add_flags(parser, ["weights", "image-size"])
     flags.add_flag(parser, "batch-size", default=8)
-    flags.add_flags(parser, "device", "score-threshold")
-    flags.add_flag(parser, "iou-threshold", default=0.6)
-    flags.add_flag(parser, "max-detections")
+    flags.add_flags(parser, ["device", "score-threshold", "iou-threshold", "max-detections"])
     flags.add_flag(parser, "classes", help="names of the classes to report: person,car")
     flags.add_flag(parser, "out", help="folder of the annotated images or video", usual="the next free runs/detect-N")
-    flags.add_flags(parser, "video-format", "save-json", "font", "show")
+    flags.add_flags(parser, ["video-format", "save-json", "font", "show"])
     parser.set_defaults(run=_detect)
 
 
@@ -92,7 +90,7 @@ def _detect_in_pictures(
                     raise result.error
                 print(f"skipped: {result.error}", file=sys.stderr)
             elif result.detections is not None:
-                _print_objects(result.name, result.detections, detector.score_threshold)
+                _print_objects(result.name, result.detections, score_threshold=detector.score_threshold)
             tally.add(result)
     except KeyboardInterrupt:
         print(f"finished {tally.written + tally.skipped:,} of {counted(len(pictures), 'image')}: {tally.summary()}")
@@ -103,9 +101,9 @@ def _detect_in_pictures(
     return 0
 
 
-def _print_objects(name: str, detections: Detections, score_threshold: float) -> None:
-    for one in detections:
-        print(f"{name}: {_object_line(one)}")
+def _print_objects(name: str, detections: Detections, *, score_threshold: float) -> None:
+    for detection in detections:
+        print(f"{name}: {_object_line(detection)}")
     if not len(detections):
         print(f"{name}: nothing found above score {score_threshold:g}")
 
@@ -140,7 +138,7 @@ def _detect_in_video(
     from yolo_lite.media.sources import EndsEarlyError
     from yolo_lite.predict.files import detect_video
 
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     frames, name, annotated = 0, video.path.name, f"annotated: {target}"
     early: InputError | None = None
     results = detect_video(detector, video, target=target, json_file=rows, show=show, font=font)
@@ -148,7 +146,7 @@ def _detect_in_video(
         with closing(results):
             for detections in counting(results, "frames", total=video.frames, title=name):
                 frames += 1
-                found.update(detections.names)
+                counts.update(detections.names)
     except EndsEarlyError as error:
         early = error
     except KeyboardInterrupt:
@@ -156,7 +154,7 @@ def _detect_in_video(
             share = f"{frames:,} of {counted(video.frames, 'frame')}" if video.frames else counted(frames, "frame")
             print(f"finished {share}; {annotated}")
         raise
-    for label, count in found.most_common():
+    for label, count in counts.most_common():
         print(f"{name}: {label} {counted(count, 'time')}, {count / frames:.2f} a frame")
     print(f"{counted(frames, 'frame')}; {annotated}")
     if early:
@@ -164,9 +162,9 @@ def _detect_in_video(
     return 1 if early else 0
 
 
-def _object_line(one: Detections) -> str:
-    x1, y1, x2, y2 = one.boxes[0]
-    return f"{one.names[0]} {one.scores[0]:.2f} at x {x1:.0f}-{x2:.0f}, y {y1:.0f}-{y2:.0f}"
+def _object_line(detection: Detections) -> str:
+    x1, y1, x2, y2 = detection.boxes[0]
+    return f"{detection.names[0]} {detection.scores[0]:.2f} at x {x1:.0f}-{x2:.0f}, y {y1:.0f}-{y2:.0f}"
 
 
 def _window(hold: bool) -> Show:

@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser its arguments."""
     parser.description = _eval.__doc__
-    flags.add_flags(parser, "weights", "detections")
+    flags.add_flags(parser, ["weights", "detections"])
     flags.add_flag(parser, "data", required=True)
     flags.add_flag(parser, "split", default="val")
     flags.add_flag(parser, "classes", help="names of the classes of the data to score: person,car")
-    flags.add_flags(parser, "difficult", "image-size")
-    flags.add_flag(parser, "batch-size", default=16)
+    flags.add_flags(parser, ["difficult", "image-size"])
+    flags.add_flag(parser, "batch-size", usual="")
     flags.add_flag(parser, "device")
-    flags.add_flag(parser, "score-threshold", default=0.001)
-    flags.add_flag(parser, "iou-threshold", default=0.7)
-    flags.add_flags(parser, "max-detections", "bootstrap", "save-json")
+    for name in ("score-threshold", "iou-threshold", "max-detections"):
+        flags.add_flag(parser, name, usual="", key=f"evaluate.{name.replace('-', '_')}")
+    flags.add_flags(parser, ["bootstrap", "save-json"])
     flags.add_flag(parser, "out", help="folder of metrics.json", usual="the next free runs/eval-N")
     parser.set_defaults(run=_eval)
 
@@ -60,17 +60,15 @@ def _eval(args: argparse.Namespace) -> int:
 
 
 def _score_file(args: argparse.Namespace, json_file: JsonRows | None) -> Evaluation:
-    from yolo_lite.evaluation.detector import evaluate_detections
+    from yolo_lite.evaluation.detector import EvaluationListener, evaluate_detections
 
     with bar("resamples") as on_resample:
         result = evaluate_detections(
             args.detections,
             args.data,
             split=args.split,
-            classes=args.classes,
-            difficult=bool(args.difficult),
-            resamples=args.bootstrap,
-            on_resample=on_resample,
+            settings=flags.settings_of(args),
+            listener=EvaluationListener(on_resample=on_resample),
         )
     if json_file:
         json_file.write(result.rows)
@@ -79,12 +77,9 @@ def _score_file(args: argparse.Namespace, json_file: JsonRows | None) -> Evaluat
 
 def _score_weights(args: argparse.Namespace, json_file: JsonRows | None) -> Evaluation:
     """Score a checkpoint; each batch's rows go into the file at once, so that a stop keeps them."""
-    from yolo_lite.evaluation.detector import EvaluationSettings, evaluate
+    from yolo_lite.evaluation.detector import EvaluationListener, evaluate
     from yolo_lite.shipped import DEFAULT_WEIGHTS
 
-    settings = EvaluationSettings(
-        args.score_threshold, args.iou_threshold, max_detections=args.max_detections, batch_size=args.batch_size
-    )
     images = (0, 0)
 
     def on_rows(rows: list[dict[str, Any]], done: int, total: int) -> None:
@@ -94,20 +89,14 @@ def _score_weights(args: argparse.Namespace, json_file: JsonRows | None) -> Eval
         images = (done, total)
 
     try:
-        with bar("batches") as on_progress, bar("resamples") as on_resample:
+        with bar("batches") as on_batch, bar("resamples") as on_resample:
             return evaluate(
                 args.weights or DEFAULT_WEIGHTS,
                 args.data,
                 split=args.split,
-                image_size=args.image_size,
+                settings=flags.settings_of(args),
                 device=args.device,
-                classes=args.classes,
-                settings=settings,
-                on_progress=on_progress,
-                difficult=bool(args.difficult),
-                resamples=args.bootstrap,
-                on_resample=on_resample,
-                on_rows=on_rows,
+                listener=EvaluationListener(on_batch, on_resample, on_rows),
             )
     except KeyboardInterrupt:
         done, total = images

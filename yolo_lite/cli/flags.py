@@ -39,17 +39,12 @@ class Flag:
     key: str
     options: Mapping[str, Any] = field(hash=False)
 
-    @property
-    def name(self) -> str:
-        """The name of its value among the parsed arguments."""
-        return str(self.options.get("dest") or self.spelling.removeprefix("--").replace("-", "_"))
-
 
 def _flag(spelling: str, help: str = "", *, usual: str = "", key: str = "", **options: Any) -> Flag:
-    return Flag(spelling, help, usual, key, MappingProxyType(options))
+    return Flag(spelling, help, usual=usual, key=key, options=MappingProxyType(options))
 
 
-def _switch(spelling: str, help: str, *, key: str = "", **options: Any) -> Flag:
+def _switch(spelling: str, help: str = "", *, key: str = "", **options: Any) -> Flag:
     """A flag without a value, which counts as not given where it is left out."""
     return _flag(spelling, help, key=key, action="store_true", default=None if key else False, **options)
 
@@ -74,7 +69,6 @@ FLAGS: Mapping[str, Flag] = {
     "weights": _flag("--weights", "checkpoint: a file or the name of a shipped one", usual=SHIPPED, type=values.text),
     "teacher": _flag(
         "--teacher",
-        "detector that helps to train this one: a file or the name of a shipped checkpoint; classes match by name",
         usual="none",
         key="train.teacher",
         type=values.text,
@@ -82,10 +76,7 @@ FLAGS: Mapping[str, Flag] = {
     "split": _flag("--split", "split to use: train, val or test"),
     "splits": _flag("--split", "splits to use: train, val, test", usual="all", nargs="+", default=[]),
     "shares": _flag(
-        "--shares",
-        "percentages of train/val/test, by which a folder of classes without splits is divided",
-        usual=values.SHARES,
-        key="data.shares",
+        "--shares", "percentages of train/val/test for a folder of classes without splits", key="data.shares"
     ),
     "classes": _flag(
         "--classes", "names of the classes to use: person,car", usual="all", key="data.classes", type=values.names
@@ -94,22 +85,13 @@ FLAGS: Mapping[str, Flag] = {
     "class": _flag(
         "--class", "name of one class", usual="the one with the highest score", dest="name", type=values.text
     ),
-    "fraction": _flag(
-        "--fraction",
-        "fraction of the training images to use, drawn by the seed",
-        usual="1",
-        key="data.fraction",
-        type=float,
-    ),
+    "fraction": _flag("--fraction", key="data.fraction", type=float),
     "per-class": _flag(
         "--per-class", "number of training images of each class, at most", usual="all", key="data.per_class", **_COUNT
     ),
-    "difficult": _switch(
-        "--difficult", "use objects that PASCAL VOC marks difficult; without it they are ignored", key="data.difficult"
-    ),
+    "difficult": _switch("--difficult", key="data.difficult"),
     "unlabelled": _flag(
         "--unlabelled",
-        "folder of unlabelled images; the teacher supplies their labels",
         usual="none",
         key="data.unlabelled",
         type=values.text,
@@ -144,16 +126,20 @@ FLAGS: Mapping[str, Flag] = {
         "--score-threshold",
         "score above which a detection counts",
         usual="that of the weights, where F1 was highest on validation",
+        key="postprocess.score_threshold",
         type=values.unit,
     ),
     "iou-threshold": _flag(
-        "--iou-threshold", "IoU above which of two detections the lower score is suppressed", type=values.unit
+        "--iou-threshold", usual="that of the weights, usually 0.6", key="postprocess.iou_threshold", type=values.unit
     ),
     "max-detections": _flag(
-        "--max-detections", "number of detections in an image, at most", default=300, type=values.positive
+        "--max-detections",
+        usual="that of the weights, usually 300",
+        key="postprocess.max_detections",
+        type=values.positive,
     ),
     # how a network is trained
-    "epochs": _flag("--epochs", "number of epochs", usual=_BY_CONFIG, key="train.epochs", type=values.positive),
+    "epochs": _flag("--epochs", usual=_BY_CONFIG, key="train.epochs", type=values.positive),
     "time": _flag(
         "--time",
         "time that the run may take (20m, 1h30m, 90s), from which the number of epochs follows",
@@ -162,26 +148,14 @@ FLAGS: Mapping[str, Flag] = {
         type=values.text,
         metavar="20m",
     ),
-    "search-time": _flag(
-        "--time",
-        "time after which no trial begins (20m, 1h30m, 90s)",
-        usual="no limit",
-        dest="search_time",
-        type=values.text,
-        metavar="20m",
-    ),
     "seed": _flag("--seed", "seed of weights, order and augmentation", usual="0", key="train.seed", type=values.seed),
     "accumulate": _flag(
         "--accumulate",
-        "number of micro-batches that a batch is divided into, to save memory",
-        usual="1",
         key="train.accumulate",
         **_COUNT,
     ),
     "precision": _flag(
         "--precision",
-        "type of numbers to compute with; auto is bf16 where it is fast",
-        usual="auto",
         key="train.precision",
         choices=("auto", "fp32", "bf16"),
     ),
@@ -194,12 +168,10 @@ FLAGS: Mapping[str, Flag] = {
     ),
     "deterministic": _switch(
         "--deterministic",
-        "refuse operations that may differ from run to run (CUDA: slower)",
         key="train.deterministic",
     ),
     "tensorboard": _switch(
         "--tensorboard",
-        "write the numbers of each epoch for TensorBoard, too (pip install it)",
         key="train.tensorboard",
     ),
     "freeze": _flag(
@@ -209,19 +181,14 @@ FLAGS: Mapping[str, Flag] = {
         key="train.freeze",
         choices=("none", "backbone"),
     ),
-    "freeze-layers": _switch(
-        "--freeze", "train the last layer only (transfer learning)", key="classifier.freeze", dest="freeze_layers"
-    ),
+    "freeze-layers": _switch("--freeze", key="classifier.freeze", dest="freeze_layers"),
     "cache": _flag(
         "--cache",
-        "where to keep decoded images: auto (in memory if they fit in half of what is free), ram (or stop), none",
-        usual="auto",
         key="train.cache",
         choices=("auto", "ram", "none"),
     ),
     "workers": _flag(
         "--workers",
-        "number of processes that load images, -1 for auto",
         usual=_BY_CONFIG,
         key="train.workers",
         type=values.workers,
@@ -261,12 +228,11 @@ FLAGS: Mapping[str, Flag] = {
     ),
     "bootstrap": _flag(
         "--bootstrap",
-        "number of resamples of the images for 95%% intervals of AP and AP50, such as 1000",
-        usual="none",
-        default=0,
+        key="evaluate.resamples",
         **_COUNT,
     ),
     "copy": _switch("--copy", "copy images instead of making hard links where the disk allows these"),
+    "markdown": _switch("--markdown", "print the page of all settings instead, as in docs/settings.md"),
     "to": _flag("--to", "layout to write", choices=("coco", "yolo", "voc")),
     "fix": _flag(
         "--fix", "folder for repaired COCO files; nothing is replaced", usual="none", type=Path, metavar="FOLDER"
@@ -294,43 +260,53 @@ FLAGS: Mapping[str, Flag] = {
 }
 
 
-def add_flags(parser: argparse.ArgumentParser, *flags: str) -> None:
+def add_flags(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
     """Add flags of the table as they are."""
-    for name in flags:
+    for name in names:
         add_flag(parser, name)
 
 
 def add_flag(
-    parser: argparse.ArgumentParser, name: str, *, help: str = "", usual: str | None = None, **options: Any
+    parser: argparse.ArgumentParser,
+    name: str,
+    *,
+    help: str = "",
+    usual: str | None = None,
+    key: str | None = None,
+    **options: Any,
 ) -> None:
     """Add one flag of the table, with what this command changes.
 
     Args:
         parser: of the command.
         name: in the table.
-        help: instead of the table's.
-        usual: instead of the table's.
+        help, usual, key: instead of the table's.
         options: of argparse, instead of the table's.
     """
     flag = FLAGS[name]
     merged: dict[str, Any] = {**flag.options, **options}
+    key = flag.key if key is None else key
+    setting = _setting(key) if key else None
+    words = help or flag.help or str(setting.metadata["help"] if setting else "").replace("%", "%%")
+    usual = flag.usual if usual is None and "default" not in options else usual
     default = merged.get("default")
-    if usual is None:
-        usual = flag.usual if "default" not in options else ""
-    usual = usual or ("" if default is None or default is False or default == [] else str(default))
-    words = help or flag.help or _help_of_setting(flag.key)
+    if default is None and setting and not usual and merged.get("action") != "store_true":
+        default = setting.default
+    if not usual and default is not None and default is not False and default != []:
+        usual = str(default)
     if usual and not merged.get("required"):
         words += f" (default: {usual})"
-    parser.add_argument(flag.spelling, help=words, **merged)
+    action = parser.add_argument(flag.spelling, help=words, **merged)
+    if key:
+        parser.set_defaults(keys={**(parser.get_default("keys") or {}), action.dest: key})
 
 
-def _help_of_setting(key: str) -> str:
-    """Return what a setting says of itself."""
+def _setting(key: str) -> dataclasses.Field[Any]:
+    """Return the field of the configuration that a key names."""
     from yolo_lite.config.schema import Config
 
-    section, _, name = key.partition(".")
-    item = next(item for item in dataclasses.fields(getattr(Config(), section)) if item.name == name)
-    return str(item.metadata["help"]).replace("%", "%%")
+    section, _, name = key.rpartition(".")
+    return next(item for item in dataclasses.fields(getattr(Config(), section)) if item.name == name)
 
 
 def settings_of(args: argparse.Namespace) -> dict[str, object]:
@@ -342,10 +318,10 @@ def settings_of(args: argparse.Namespace) -> dict[str, object]:
     from yolo_lite.config.read import parse_setting
 
     settings = dict(parse_setting(text) for text in getattr(args, "set", []))
-    for flag in FLAGS.values():
-        value = getattr(args, flag.name, None)
-        if flag.key and value is not None:
-            settings[flag.key] = value
+    for name, key in getattr(args, "keys", {}).items():
+        value = getattr(args, name)
+        if value is not None:
+            settings[key] = value
     return settings
 
 
@@ -385,7 +361,7 @@ def modern(arguments: Sequence[str]) -> list[str]:
             old, equals, value = "FILE", "", word
         elif not equals:
             value = " ".join(arguments[position + 1 : position + 2])
-        former = _former(command, old, value)
+        former = _former(command, old, value=value)
         if former is None:
             words.append(word)
             continue
@@ -394,7 +370,7 @@ def modern(arguments: Sequence[str]) -> list[str]:
     return words
 
 
-def _former(command: str, old: str, value: str) -> Former | None:
+def _former(command: str, old: str, *, value: str) -> Former | None:
     for former in FORMER:
         known = any(f"{command} ".startswith(f"{name} ") for name in former.commands)
         if known and old == former.old and former.mark in value:

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from yolo_lite.cli import flags, values
 from yolo_lite.errors import InputError, counted, is_memory_full
-from yolo_lite.shipped import DEFAULT_WEIGHTS, find_config, find_weights, shipped
+from yolo_lite.shipped import DEFAULT_WEIGHTS, find_config, find_weights
 
 if TYPE_CHECKING:
     from torch import nn
 
     from yolo_lite.config.schema import Config
     from yolo_lite.inspect.summary import Field, LayerReport
-
-_CLASSIFIERS = "configs/classify"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,25 +26,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_flag(filters, "image")
     _add_drawing(filters, "filters.png", run=_filters)
     maps = what.add_parser("activations", help="a layer's kernels and maps", description=_activations.__doc__)
-    flags.add_flags(maps, "weights", "image")
+    flags.add_flags(maps, ["weights", "image"])
     flags.add_flag(maps, "layer", usual="the first convolution")
     _add_drawing(maps, "activations.png", run=_activations)
     cam = what.add_parser("cam", help="where it looked for one class or box", description=_cam.__doc__)
-    flags.add_flags(cam, "weights", "image", "class")
+    flags.add_flags(cam, ["weights", "image", "class"])
     flags.add_flag(
         cam, "box", help="box x1,y1,x2,y2 of a detector: the best prediction that fits it", usual="the highest score"
     )
     flags.add_flag(cam, "layer", usual="the backbone's last, of a detector at the prediction's stride")
     _add_drawing(cam, "cam.png", run=_cam)
     grid = what.add_parser("grid", help="cells, classes, boxes before and after NMS", description=_grid.__doc__)
-    flags.add_flags(grid, "weights", "image", "image-size", "score-threshold")
-    flags.add_flag(grid, "iou-threshold", default=0.6)
+    flags.add_flags(grid, ["weights", "image", "image-size", "score-threshold", "iou-threshold"])
     _add_drawing(grid, "grid.png", run=_grid)
     why = what.add_parser("why", help="why an object is found, or is not", description=_why.__doc__)
-    flags.add_flags(why, "weights", "image")
+    flags.add_flags(why, ["weights", "image"])
     flags.add_flag(why, "box", help="corners x1,y1,x2,y2 of the object, in pixels of the image", required=True)
-    flags.add_flag(why, "score-threshold")
-    flags.add_flag(why, "iou-threshold", default=0.6)
+    flags.add_flags(why, ["score-threshold", "iou-threshold"])
     why.set_defaults(run=_why)
 
 
@@ -57,7 +53,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         help="configuration to build: nano, shuffle, vgg16 ... or a YAML file",
         usual="that of --weights",
     )
-    flags.add_flags(parser, "weights", "image-size")
+    flags.add_flags(parser, ["weights", "image-size"])
     flags.add_flag(parser, "num-classes", help="number of classes, with --config", default=10)
     flags.add_flag(parser, "data", help="data set whose boxes are compared with a detector's grids", usual="none")
     parser.set_defaults(run=_model, any_size=True)
@@ -195,11 +191,13 @@ def _activations(args: argparse.Namespace) -> int:
     shape = config.input
     image = read_image(args.image or sample_picture(), shape.max_16bit)
     pixels = to_input(image, shape.image_size, channels=shape.channels, resize=shape.resize)
-    found = activations(model.eval(), torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0), layer=args.layer)
+    result = activations(model.eval(), torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0), layer=args.layer)
     make_folder(args.out_file.parent)
-    write_atomically(args.out_file, lambda part: draw_maps(found.layer, found.maps, kernels=found.kernels, path=part))
+    write_atomically(
+        args.out_file, lambda part: draw_maps(result.layer, result.maps, kernels=result.kernels, path=part)
+    )
     print(
-        f"{found.layer}: {counted(found.maps.shape[0], 'map')} of {found.maps.shape[1]} x {found.maps.shape[2]}: {args.out_file}"
+        f"{result.layer}: {counted(result.maps.shape[0], 'map')} of {result.maps.shape[1]} x {result.maps.shape[2]}: {args.out_file}"
     )
     return 0
 
@@ -253,11 +251,11 @@ def _grid(args: argparse.Namespace) -> int:
     pixels, grids = grids_of(detector, args.image or sample_picture())
     make_folder(args.out_file.parent)
     write_atomically(args.out_file, lambda part: draw_grids(pixels, grids, path=part))
-    for one in grids:
-        rows, columns = one.labels.shape
+    for grid in grids:
+        rows, columns = grid.labels.shape
         print(
-            f"{rows} x {columns} cells of {one.stride} pixels: {counted(len(one.before), 'box', plural='boxes')} before suppression, "
-            f"{len(one.after)} after, in {counted(int(one.responsible.sum()), 'cell')}"
+            f"{rows} x {columns} cells of {grid.stride} pixels: {counted(len(grid.before), 'box', plural='boxes')} before suppression, "
+            f"{len(grid.after)} after, in {counted(int(grid.responsible.sum()), 'cell')}"
         )
     print(f"drawn: {args.out_file}")
     return 0
@@ -273,7 +271,7 @@ def _why(args: argparse.Namespace) -> int:
     image = args.image or sample_picture()
     weights = args.weights or DEFAULT_WEIGHTS
     detector = Detector(weights, "cpu", score_threshold=args.score_threshold, iou_threshold=args.iou_threshold)
-    levels, found = explain_object(detector, image, box=box)
+    levels, predictions = explain_object(detector, image, box=box)
     names = detector.class_names
     print(f"{image}, {box[0]:g},{box[1]:g},{box[2]:g},{box[3]:g}: which cells lie in it, and the best that they say")
     for level in levels:
@@ -281,18 +279,22 @@ def _why(args: argparse.Namespace) -> int:
             f"best score {level.score:.3f} ({names[level.label]}), best IoU {level.iou:.2f}" if level.points else "none"
         )
         print(f"  cells of {level.stride:>2} pixels: {level.points:>4} {said}")
-    if not found:
+    if not predictions:
         print(f"no prediction overlaps it with IoU {MIN_IOU:g}: nothing here to score or suppress")
         return 0
     print(f"predictions that overlap it with IoU {MIN_IOU:g} and more, the highest scores first")
-    for one in found:
+    for prediction in predictions:
         ends = {
             "kept": "kept",
             "below": f"below the score threshold {detector.score_threshold:g}",
-            "suppressed": f"suppressed by one of score {one.by_score:.3f} that it overlaps by {one.by_iou:.2f}",
+            "suppressed": f"suppressed by one of score {prediction.by_score:.3f} that it overlaps by {prediction.by_iou:.2f}",
         }
-        place = f"cell of {one.stride} pixels at {one.point[0]:.0f},{one.point[1]:.0f} of the input"
-        print(f"  {names[one.label]} {one.score:.3f}, IoU {one.iou:.2f}, {place}: {ends[one.fate]}")
+        place = (
+            f"cell of {prediction.stride} pixels at {prediction.point[0]:.0f},{prediction.point[1]:.0f} of the input"
+        )
+        print(
+            f"  {names[prediction.label]} {prediction.score:.3f}, IoU {prediction.iou:.2f}, {place}: {ends[prediction.fate]}"
+        )
     return 0
 
 
@@ -327,7 +329,7 @@ def _config(name: str, size: tuple[int, int] | None) -> Config:
     """Read a configuration of a detector or a classifier, with another size of the input where one is given."""
     from yolo_lite.config.resolve import override_config, read_config
 
-    config = read_config(find_config(name, _CLASSIFIERS if name in shipped(_CLASSIFIERS, ".yaml") else "configs"))
+    config = read_config(find_config(name))
     if config.classifier.model == "none":
         values.check_sides(size)
     return override_config(config, {"input.image_size": list(size)}) if size else config

@@ -15,15 +15,14 @@ from yolo_lite.errors import InputError
 
 if TYPE_CHECKING:
     from yolo_lite.config.schema import Config
-    from yolo_lite.training.loop import StepReport
-    from yolo_lite.training.task import Listener, Run
+    from yolo_lite.training.task import Listener, StepReport
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
     """Add what every training takes."""
-    flags.add_flags(parser, "epochs", "time", "image-size", "batch-size", "device", "seed")
+    flags.add_flags(parser, ["epochs", "time", "image-size", "batch-size", "device", "seed"])
     flags.add_flag(parser, "out", help="folder of the run", usual="the next free runs/train-N")
-    flags.add_flags(parser, "resume", "accumulate", "precision", "preflight", "deterministic", "tensorboard", "set")
+    flags.add_flags(parser, ["resume", "accumulate", "precision", "preflight", "deterministic", "tensorboard", "set"])
 
 
 def check_run(args: argparse.Namespace, command: str) -> None:
@@ -49,15 +48,15 @@ def train_or_resume(args: argparse.Namespace, command: str, *, start: Callable[[
         command: its words, "train" or "classify train".
         start: trains with a listener.
     """
-    from yolo_lite.training.recipe import stored_run
+    from yolo_lite.training.resume import stored_run
     from yolo_lite.training.task import Listener
 
     if args.resume:
-        folder, checkpoint, run = stored_run(args.out)
+        folder, checkpoint, config = stored_run(args.out)
         if checkpoint.is_classifier != (command == "classify train"):
             other = "classify train" if checkpoint.is_classifier else "train"
             raise InputError(f"{folder} is a run of {other}; go on with it with yolo-lite {other} --resume")
-        _check_resumed(args, run)
+        _check_same_config(args.config, config)
     finished: list[float] = []
     with train_progress(finished) as (say, on_step, on_epoch), bar("pictures") as on_picture:
         listener = Listener(say, on_step, on_epoch=on_epoch, on_picture=on_picture)
@@ -70,52 +69,24 @@ def train_or_resume(args: argparse.Namespace, command: str, *, start: Callable[[
             raise
 
 
-def _resume(args: argparse.Namespace, listener: Listener) -> Path:
-    """Go on with a run, whose data may have moved."""
-    from yolo_lite.training.recipe import resume
-
-    workers: Any = flags.settings_of(args).get("train.workers")
-    unlabelled = getattr(args, "unlabelled", None)
-    return resume(args.out, args.device, listener=listener, data=args.data, unlabelled=unlabelled, workers=workers)
-
-
-def _check_resumed(args: argparse.Namespace, run: Run) -> None:
-    """Refuse flags that ask for something else than the run that is resumed."""
-    from yolo_lite.config.resolve import override_config
-
-    stored = {
-        "weights": run.weights or "none",
-        "classes": run.classes,
-        "fraction": run.fraction,
-        "per_class": run.per_class,
-        "shares": run.split,
-        "difficult": run.difficult,
-    }
-    for name, value in stored.items():
-        given = getattr(args, name, None)
-        given = tuple(given) if isinstance(given, list) else given
-        if given is not None and given != value:
-            flag = f"--{name.replace('_', '-')}"
-            raise InputError(f"--resume: this run was started with {flag} {value}, not {given}")
-    _check_same_config(args.config, run.config)
-    settings = config_settings(args)
-    for key in settings.keys() - {"train.workers"}:  # which changes nothing but the time
-        if override_config(run.config, {key: settings[key]}) != run.config:
-            raise InputError(f"--resume: this run was started with another {key} than {settings[key]}; leave it out")
-
-
 def _check_same_config(name: str | None, config: Config) -> None:
     from yolo_lite.config.resolve import read_config
     from yolo_lite.shipped import find_config
 
-    if name and read_config(find_config(name, "configs/classify")).name != config.name:
-        raise InputError(f"--resume: this run was started with --config {config.classifier.model}, not {name}")
+    if name and read_config(find_config(name)).name != config.name:
+        raise InputError(f"--resume: this run was started with --config {config.name}, not {name}")
 
 
-def config_settings(args: argparse.Namespace) -> dict[str, object]:
-    """Return the settings that today's configuration knows; the others are arguments of the functions that train."""
-    others = ("data.", "train.minutes", "train.preflight")
-    return {key: value for key, value in flags.settings_of(args).items() if not key.startswith(others)}
+def _resume(args: argparse.Namespace, listener: Listener) -> Path:
+    """Go on with a run, whose data may have moved."""
+    from yolo_lite.training.recipe import resume
+
+    settings = flags.settings_of(args)
+    if args.data:
+        settings["data.path"] = args.data
+    if args.weights:
+        settings["train.weights"] = "" if args.weights == "none" else args.weights
+    return resume(args.out, settings=settings, device=args.device, listener=listener)
 
 
 @contextmanager

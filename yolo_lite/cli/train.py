@@ -18,21 +18,22 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser its arguments."""
     parser.description = _train.__doc__
-    flags.add_flags(parser, "data", "config")
+    flags.add_flags(parser, ["data", "config"])
     flags.add_flag(
         parser,
         "weights",
         help='checkpoint to start from, which fixes the network: a file, the name of a shipped one, or "none"',
         usual=f"{flags.SHIPPED}, or none where --config is given",
     )
-    flags.add_flags(parser, "classes", "fraction", "difficult", "teacher", "unlabelled", "freeze", "cache")
+    flags.add_flags(parser, ["classes", "fraction", "difficult", "teacher", "unlabelled", "freeze", "cache"])
     runs.add_run_flags(parser)
     parser.set_defaults(run=_train)
 
 
 def _train(args: argparse.Namespace) -> int:
-    """Train a detector. Leaves in its folder best.pt (to use), last.pt (to resume), results.csv, results.png, config.yaml, and the
-    sheets training.jpg (samples with their targets) and validation.jpg (images with what the best epoch finds).
+    """Train a detector. Its folder holds best.pt (to use), last.pt (to resume), results.csv, results.png and config.yaml.
+
+    Two sheets of images show samples with their targets (training.jpg) and what the best epoch finds (validation.jpg).
 
     Without --config and --weights it fine-tunes the shipped weights with the settings of configs/finetune.yaml.
     """
@@ -51,18 +52,12 @@ def _start(args: argparse.Namespace, listener: Listener) -> Path:
 
     return train(
         args.data,
-        args.weights,
         config=args.config,
-        settings=runs.config_settings(args),
-        classes=args.classes,
-        fraction=1.0 if args.fraction is None else args.fraction,
+        weights=args.weights,
+        settings=flags.settings_of(args),
         out=args.out,
         device=args.device,
         listener=listener,
-        difficult=bool(args.difficult),
-        minutes=args.time or 0.0,
-        preflight=args.preflight is not False,
-        unlabelled=args.unlabelled,
     )
 
 

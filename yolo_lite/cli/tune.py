@@ -22,13 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = _tune.__doc__
     flags.add_flag(parser, "task", required=True)
     flags.add_flag(parser, "data", help="data set, as for train or classify train", required=True)
-    flags.add_flags(parser, "trials", "search-time")
+    flags.add_flags(parser, ["trials"])
+    flags.add_flag(parser, "time", help="time after which no trial begins (20m, 1h30m, 90s)")
     flags.add_flag(parser, "config", help="configuration to start from, as in training", usual="as in training")
     flags.add_flag(
         parser, "weights", help="checkpoint that every trial starts from, as in training", usual="as in training"
     )
     flags.add_flag(parser, "epochs", help="number of epochs of each trial")
-    flags.add_flags(parser, "image-size", "batch-size", "device")
+    flags.add_flags(parser, ["image-size", "batch-size", "device"])
     flags.add_flag(parser, "seed", help="seed of every trial and of the search")
     flags.add_flag(parser, "out", help="folder of the study", usual="runs/tune-TASK")
     flags.add_flag(
@@ -46,8 +47,8 @@ def _tune(args: argparse.Namespace) -> int:
     if detector:
         values.check_sides(args.image_size)
     if args.config:
-        find_config(args.config, "configs" if detector else "configs/classify")
-    runs.config_settings(args)
+        find_config(args.config)
+    flags.settings_of(args)
     out = Path(args.out or Path("runs") / f"tune-{args.task}")
     make_folder(out)
     try:
@@ -67,28 +68,24 @@ def _tune(args: argparse.Namespace) -> int:
 
 
 def _search(args: argparse.Namespace, out: Path) -> TuneResult:
-    from yolo_lite.training.tune import METRICS, tune
+    from yolo_lite.training.plan import plan
+    from yolo_lite.training.tune import METRICS, TuneListener, tune
 
     def on_trial(report: TrialReport) -> None:
         tried = ", ".join(f"{key} {_short(value)}" for key, value in report.settings.items())
         score = f"{METRICS[args.task]} {report.value:.3f}{' (stopped)' if report.stopped else ''}"
         print(f"trial {report.number}: {score}; {tried}")
 
+    settings = {**flags.settings_of(args), "task": args.task}
     busy = "a search that still runs writes to it; wait for its end, or choose another --out"
     with locked(out, busy, say=print), runs.steps_bar() as on_step:
         return tune(
-            args.task,
-            args.data,
+            plan(args.data, config=args.config, weights=args.weights, settings=settings).config,
             trials=args.trials,
             out=out,
-            model=args.config,
-            weights=args.weights,
-            settings=runs.config_settings(args),
-            minutes=args.search_time,
+            fixed=settings,
             device=args.device,
-            say=print,
-            on_trial=on_trial,
-            on_step=on_step,
+            listener=TuneListener(print, on_trial, on_step),
         )
 
 

@@ -20,7 +20,7 @@ SHARES = "70/15/15"
 def prepare(args: argparse.Namespace) -> None:
     """Check the values that a command was given, and put what they mean in their place.
 
-    `image_size` becomes (height, width), a time minutes. A command whose network may be a classifier sets `any_size`,
+    `image_size` becomes (height, width) and `time` minutes. A command whose network may be a classifier sets `any_size`,
     and calls `check_sides` itself where it turns out to be a detector.
 
     Raises:
@@ -31,8 +31,8 @@ def prepare(args: argparse.Namespace) -> None:
         args.image_size = sides(args.image_size)
         if not getattr(args, "any_size", False):
             check_sides(args.image_size)
-    for name in given.keys() & {"time", "search_time"}:
-        setattr(args, name, parse_minutes(given[name]))
+    if "time" in given:
+        args.time = parse_minutes(args.time)
     if "shares" in given:
         check_shares(args.shares)
     if not 0 < given.get("fraction", 1.0) <= 1:
