@@ -15,6 +15,7 @@ REFUSED = {
     "train --data d --time 20m --epochs 3": "--time works the number of epochs out; leave out --epochs",
     "train --data d --time soon": "--time takes a duration such as 20m, 1h30m or 90s, got 'soon'",
     "train --resume --config nano": "--resume goes on with the configuration of the run; leave out --config",
+    "classify train --resume --config lenet": "leave out --config",
     "train --resume --time 20m": "--resume goes on with the epochs and steps that --time worked out; leave it out",
     "train": "train needs --data",
     "classify train --config lenet": "classify train needs --data",

@@ -15,7 +15,7 @@ from yolo_lite.cli import flags, runs, values
 from yolo_lite.cli.progress import bar, counting
 from yolo_lite.cli.screen import note
 from yolo_lite.errors import InputError, counted, one_line
-from yolo_lite.shipped import find_config, shipped
+from yolo_lite.shipped import shipped
 
 if TYPE_CHECKING:
     from yolo_lite.evaluation.classifier import ClassEvaluation
@@ -64,8 +64,6 @@ def _train(args: argparse.Namespace) -> int:
     Without --config and --weights it starts from the backbone of the shipped detector.
     """
     runs.check_run(args, "classify train")
-    if args.config and not args.resume:
-        find_config(args.config)
     folder = runs.train_or_resume(args, "classify train", start=lambda listener: _start(args, listener))
     _print_next(folder)
     return 0

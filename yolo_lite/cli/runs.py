@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from yolo_lite.cli import flags
 from yolo_lite.cli.progress import Progress, bar
 from yolo_lite.errors import InputError
+from yolo_lite.shipped import find_config
 
 if TYPE_CHECKING:
-    from yolo_lite.config.schema import Config
     from yolo_lite.training.task import Listener, StepReport
 
 
@@ -33,10 +33,14 @@ def check_run(args: argparse.Namespace, command: str) -> None:
     """
     if args.time is not None and args.epochs is not None:
         raise InputError("--time works the number of epochs out; leave out --epochs")
+    if args.resume and args.config:
+        raise InputError("--resume goes on with the configuration of the run; leave out --config")
     if args.resume and args.time is not None:
         raise InputError("--resume goes on with the epochs and steps that --time worked out; leave it out")
     if not args.resume and not args.data:
         raise InputError(f"{command} needs --data: a folder of labelled images or a YAML file (or --resume)")
+    if args.config:
+        find_config(args.config)
     flags.settings_of(args)
 
 
@@ -52,11 +56,10 @@ def train_or_resume(args: argparse.Namespace, command: str, *, start: Callable[[
     from yolo_lite.training.task import Listener
 
     if args.resume:
-        folder, checkpoint, config = stored_run(args.out)
+        folder, checkpoint, _ = stored_run(args.out)
         if checkpoint.is_classifier != (command == "classify train"):
             other = "classify train" if checkpoint.is_classifier else "train"
             raise InputError(f"{folder} is a run of {other}; go on with it with yolo-lite {other} --resume")
-        _check_same_config(args.config, config)
     finished: list[float] = []
     with train_progress(finished) as (say, on_step, on_epoch), bar("pictures") as on_picture:
         listener = Listener(say, on_step, on_epoch=on_epoch, on_picture=on_picture)
@@ -67,14 +70,6 @@ def train_or_resume(args: argparse.Namespace, command: str, *, start: Callable[[
             saved = f"finished epochs are saved; go on with: yolo-lite {command} --resume{same}"
             say(saved if finished or args.resume else "no epoch was finished, nothing is kept")
             raise
-
-
-def _check_same_config(name: str | None, config: Config) -> None:
-    from yolo_lite.config.resolve import read_config
-    from yolo_lite.shipped import find_config
-
-    if name and read_config(find_config(name)).name != config.name:
-        raise InputError(f"--resume: this run was started with --config {config.name}, not {name}")
 
 
 def _resume(args: argparse.Namespace, listener: Listener) -> Path:

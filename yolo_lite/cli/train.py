@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolo_lite.cli import flags, runs
-from yolo_lite.errors import InputError
-from yolo_lite.shipped import find_config
 
 if TYPE_CHECKING:
     from yolo_lite.training.task import Listener
@@ -37,11 +35,7 @@ def _train(args: argparse.Namespace) -> int:
 
     Without --config and --weights it fine-tunes the shipped weights with the settings of configs/finetune.yaml.
     """
-    if args.resume and args.config:
-        raise InputError("--resume goes on with the configuration of the run; leave out --config")
     runs.check_run(args, "train")
-    if args.config:
-        find_config(args.config)
     folder = runs.train_or_resume(args, "train", start=lambda listener: _start(args, listener))
     _print_next(folder)
     return 0
