@@ -121,7 +121,7 @@ def test_an_odd_checkpoint_is_refused_in_one_line_that_names_the_entry(name: str
 
 def test_the_command_line_refuses_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = _written(tmp_path / "odd.pt", _put("config", "model", "widths", [16384] * 4))
-    for command in (["card", str(path)], ["inspect", "model", "--weights", str(path)]):
+    for command in (["card", "--weights", str(path)], ["inspect", "model", "--weights", str(path)]):
         assert main(command) == 2
         assert capsys.readouterr().err.count("\n") == 1
 

@@ -25,7 +25,7 @@ from yolo_lite.errors import InputError
 from yolo_lite.structures.batches import Batch, ClassBatch
 from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.training import loop
-from yolo_lite.training.budget import Pace, fit_time, measure_pace, parse_minutes
+from yolo_lite.training.budget import Pace, fit_time, measure_pace
 from yolo_lite.training.checks import check_labels, preflight
 from yolo_lite.training.recipe import train
 from yolo_lite.training.task import Listener, Prepared, Run
@@ -173,17 +173,6 @@ def test_the_steps_of_an_epoch_can_be_fewer() -> None:
     sampler = EpochSampler(100, 4, shuffle=True, steps=3)
     assert len(sampler) == len(list(sampler)) == 3
     assert len(EpochSampler(100, 4, shuffle=True, steps=99)) == 25
-
-
-@pytest.mark.parametrize(("text", "minutes"), [("20m", 20), ("45", 45), ("1h30m", 90), ("90s", 1.5), ("0.5h", 30)])
-def test_durations(text: str, minutes: float) -> None:
-    assert parse_minutes(text) == pytest.approx(minutes)
-
-
-@pytest.mark.parametrize("text", ["", "soon", "-3m", "0m", "5 m", "1d"])
-def test_what_is_no_duration(text: str) -> None:
-    with pytest.raises(InputError, match="--time takes a duration"):
-        parse_minutes(text)
 
 
 @pytest.mark.parametrize("seconds", [5, 60, 119, 121, 600, 1234])

@@ -162,7 +162,7 @@ def test_kept_pictures_change_nothing_but_the_time(coco_set: MakeSet, tmp_path: 
 def test_kill_leaves_checkpoints_that_load_and_resume(coco_set: MakeSet, tmp_path: Path) -> None:
     data, out = coco_set(), tmp_path / "run"
     settings = [part for item in (*SMALL, "train.epochs=400") for part in ("--set", item)]
-    command = [sys.executable, "-m", "yolo_lite.cli", "train", "--data", str(data), "--out", str(out)]
+    command = [sys.executable, "-m", "yolo_lite", "train", "--data", str(data), "--out", str(out)]
     command += ["--weights", "none", *settings]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120

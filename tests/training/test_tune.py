@@ -181,11 +181,11 @@ def test_without_optuna_a_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatc
 def test_the_command_tells_of_trials_and_what_to_do_next(
     quick: list[Any], pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["tune", "--task", "classify", "--data", str(pictures), "--model", "mnist_cnn", "--trials", "2"]
+    arguments = ["tune", "--task", "classify", "--data", str(pictures), "--config", "mnist_cnn", "--trials", "2"]
     assert main([*arguments, "--out", str(tmp_path / "study")]) == 0
     printed = capsys.readouterr().out
     assert "trial 0: accuracy" in printed
-    assert f"classify train --model {tmp_path / 'study' / 'best.yaml'} --data {pictures}" in printed
+    assert f"classify train --config {tmp_path / 'study' / 'best.yaml'} --data {pictures}" in printed
     assert main([*arguments, "--time", "0"]) == 2
     assert (
         plan(pictures, config=tmp_path / "study" / "best.yaml", settings={"task": "classify"}).config.classifier.model
@@ -195,7 +195,7 @@ def test_the_command_tells_of_trials_and_what_to_do_next(
 
 def test_two_searches_never_share_a_study(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "study"
-    arguments = ["tune", "--task", "classify", "--data", str(pictures), "--model", "mnist_cnn", "--out", str(out)]
+    arguments = ["tune", "--task", "classify", "--data", str(pictures), "--config", "mnist_cnn", "--out", str(out)]
     out.mkdir()
     with locked(out, "of the test"):
         assert main(arguments) == 2

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-import re
 import time
 from typing import NamedTuple
 
@@ -26,22 +25,6 @@ class Pace(NamedTuple):
 
     step: float
     evaluation: float
-
-
-def parse_minutes(text: str) -> float:
-    """Return the minutes that a text such as 20m, 1h30m, 90s or 45 (minutes) means.
-
-    Raises:
-        InputError: for anything else, and for nothing at all.
-    """
-    number = r"(\d+(?:\.\d+)?)"
-    plain = re.fullmatch(number, text.strip())
-    match = re.fullmatch(f"(?:{number}h)?(?:{number}m)?(?:{number}s)?", f"{text.strip()}m" if plain else text.strip())
-    hours, minutes, seconds = (float(part or 0) for part in match.groups()) if match else (0.0, 0.0, 0.0)
-    total = 60 * hours + minutes + seconds / 60
-    if not total:
-        raise InputError(f"--time takes a duration such as 20m, 1h30m or 90s, got {text!r}")
-    return total
 
 
 def measure_pace(task: Task, config: Config, *, precision: str) -> Pace:

@@ -48,8 +48,6 @@ def plan(
     task = _task(chosen, file, config)
     layers = _classifier_layers if task == "classify" else _detector_layers
     resolved = resolve([Layer("task", {"task": task}), *layers(start, given, file=file, chosen=chosen)])
-    if not resolved.config.data.path:
-        raise InputError("there is no data to train on: name a folder or a YAML file, or say data.path in the config")
     parse_shares(resolved.config.data.shares)
     if resolved.config.pretrain.crops and not start and task == "detect":
         pretraining_of(resolved.config)  # or else what is wrong with it is found only later

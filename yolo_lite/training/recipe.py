@@ -96,6 +96,8 @@ def train(
         InputError: where anything given cannot be used, or the loss is no longer finite.
     """
     asked = plan(data, config=config, weights=weights, settings=settings).config
+    if not asked.data.path:
+        raise InputError("there is no data to train on: name a folder or a YAML file, or say data.path in the config")
     target = Path(check_path(out, "out")) if out else None
     check_run_folder(target or Path("runs") / "new")
     chosen = pick_device(device)
