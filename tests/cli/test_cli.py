@@ -327,10 +327,10 @@ def test_interrupted_training_resumes_from_the_command_line(
     assert "finished epochs are saved; go on with: yolo-lite train --resume" in capsys.readouterr().out
     monkeypatch.setattr(cli, "_epoch_line", whole_line)
     Path("runs/train-9").mkdir()  # newer, but nothing to resume
-    assert "was started with another train.epochs than 9" in refused(capsys, "train", "--resume", "--epochs", "9")
+    assert "was started with train.epochs 2, not 9" in refused(capsys, "train", "--resume", "--epochs", "9")
     assert "elsewhere does not exist" in refused(capsys, "train", "--resume", "--data", "elsewhere")
-    assert "started with --fraction 0.5, not 0.7" in refused(capsys, "train", "--resume", "--fraction", "0.7")
-    assert "started with --difficult False, not True" in refused(capsys, "train", "--resume", "--difficult")
+    assert "started with data.fraction 0.5, not 0.7" in refused(capsys, "train", "--resume", "--fraction", "0.7")
+    assert "started with data.difficult false, not true" in refused(capsys, "train", "--resume", "--difficult")
     same = [*command, "--resume"] if repeat else ["train", "--resume"]
     assert main(same) == 0
     told = capsys.readouterr().out

@@ -16,7 +16,7 @@ from tests.data.care.test_subset import crowded, save
 from yolo_lite.cli import main
 from yolo_lite.draw.boxes import SheetPicture, class_colour, draw_sheet
 from yolo_lite.draw.plots import plot_stats
-from yolo_lite.training.detection import prepare_detection
+from yolo_lite.training.detection import DetectionTask
 from yolo_lite.training.plan import plan
 from yolo_lite.training.task import Listener
 
@@ -146,9 +146,9 @@ def test_show_augmented_draws_the_very_pictures_of_the_run(
 
     monkeypatch.setattr("yolo_lite.draw.boxes.draw_sheet", keep)
     assert main(["data", "show", "--data", data, "--augment", "--images", "99", *asked]) == 0
-    run = plan(data, weights=None, config="nano" if asked else None, settings={"train.seed": 3} if asked else {})
-    prepared = prepare_detection(run, None, device=torch.device("cpu"), listener=Listener())
-    trained = prepared.task.samples(prepared.dataset)
+    settings = {"train.seed": 3} if asked else {}
+    config = plan(data, config="nano" if asked else None, settings=settings).config
+    trained = DetectionTask.prepare(config, start=None, device=torch.device("cpu"), listener=Listener()).samples()
     assert len(shown) == len(trained) == (11 if len(splits) == 1 else 12)
     for one in trained:
         (same,) = [
