@@ -48,7 +48,7 @@ def _start(args: argparse.Namespace, listener: Listener) -> Path:
         args.data,
         config=args.config,
         weights=args.weights,
-        settings=flags.settings_of(args),
+        settings={**flags.settings_of(args), "task": "detect"},
         out=args.out,
         device=args.device,
         listener=listener,

@@ -28,7 +28,7 @@ class DataConfig:
 
     path: str = setting("", help="folder, YAML file, annotation file or archive with the labelled images")
     classes: tuple[str, ...] = setting((), help="only these classes of the data; empty: all")
-    fraction: float = setting(1.0, help="part of the training images that is used, drawn by the seed")
+    fraction: float = setting(1.0, 0, 1, help="part of the training images that is used, drawn by the seed")
     per_class: int = setting(
         0, 0, _LONGEST, help="classifiers: at most this many training images of each class; 0: all"
     )

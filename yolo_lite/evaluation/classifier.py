@@ -145,9 +145,12 @@ def _config(checkpoint: Checkpoint, settings: Mapping[str, object] | None) -> Co
     """Return the configuration to score weights with: theirs, with other settings, but not their data or batch size."""
     own = dataclasses.replace(checkpoint.config, data=DataConfig(), train=TrainConfig())
     shares = checkpoint.about.get("split", own.data.shares)
-    return override_config(own, {"train.batch_size": BATCH_SIZE, "data.shares": shares, **check_settings(settings)})
+    return override_config(
+        own, {"train.batch_size": BATCH_SIZE, "data.shares": shares, **check_settings(settings, _KEYS)}
+    )
 
 
+_KEYS = ("data.classes", "data.shares", "input.max_16bit", "train.batch_size", "train.workers")
 BATCH_SIZE = 64  # images, unless train.batch_size says otherwise
 
 

@@ -20,7 +20,7 @@ from yolo_lite.checks import (
     check_split,
 )
 from yolo_lite.config.resolve import check_settings, override_config
-from yolo_lite.config.schema import Config, DataConfig, EvaluateConfig, TrainConfig, check_image_size
+from yolo_lite.config.schema import Config, DataConfig, EvaluateConfig, TrainConfig
 from yolo_lite.data.discover import read_split, read_split_or_held_out, shown_classes
 from yolo_lite.data.formats.coco import read_json
 from yolo_lite.data.pipeline.detection import DetectionDataset
@@ -177,9 +177,13 @@ def evaluation_config(config: Config, settings: Mapping[str, object] | None) -> 
         InputError: for a setting that cannot be used.
     """
     own = dataclasses.replace(config, data=DataConfig(), train=TrainConfig())
-    changed = override_config(own, check_settings(settings))
-    check_image_size(changed.input.image_size, name="image_size")
-    return changed
+    return override_config(own, check_settings(settings, _KEYS))
+
+
+_KEYS = (
+    *("evaluate", "data.classes", "data.difficult", "input.image_size", "input.resize", "input.max_16bit"),
+    *("train.batch_size", "train.workers"),
+)
 
 
 def _conditions(config: Config) -> dict[str, Any]:

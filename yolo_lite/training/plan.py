@@ -39,7 +39,7 @@ def plan(
     if "classifier.model" in chosen or "classifier" in chosen:
         raise InputError("the kind of network is chosen by --config, not by the setting classifier.model")
     if data is not None:
-        chosen["data.path"] = check_path(data, "data")
+        chosen.setdefault("data.path", check_path(data, "data"))
     file = _file_layer(config)
     given = check_path(weights, "weights") if weights is not None else _text(chosen, file, "train.weights")
     given = given or ("none" if file else DEFAULT_WEIGHTS)
