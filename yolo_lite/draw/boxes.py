@@ -34,11 +34,11 @@ def draw_detections(image: Image, detections: Detections, *, font: Path | None =
     short = min(image.shape[:2])
     width = max(2, round(short / 200))
     letters = _Letters(max(11, round(short / 28)), detections.class_names, font=font)
-    for one in list(detections)[::-1]:
-        colour = class_colour(int(one.labels[0]))
-        left, top, right, bottom = (float(value) for value in one.boxes[0])
+    for detection in list(detections)[::-1]:
+        colour = class_colour(int(detection.labels[0]))
+        left, top, right, bottom = (float(value) for value in detection.boxes[0])
         draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour, width=width)
-        letters.draw_plate(canvas, f"{one.names[0]} {one.scores[0]:.0%}", corner=(left, top), colour=colour)
+        letters.draw_plate(canvas, f"{detection.names[0]} {detection.scores[0]:.0%}", corner=(left, top), colour=colour)
     return np.array(canvas)
 
 

@@ -41,8 +41,8 @@ def draw_filters(
         left.set_title(name)
         shown = result if kernel.sum() > 0.5 else np.abs(result)
         right.imshow(np.clip(shown, 0, 255), cmap="gray", vmin=0, vmax=255)
-    for one in figure.axes:
-        one.axis("off")
+    for cell in figure.axes:
+        cell.axis("off")
     save_figure(figure, path, dpi=90)
 
 
@@ -59,13 +59,13 @@ def draw_maps(
     figure.suptitle(f"{name}: {'kernels, then ' if blocks == 2 else ''}maps, {shown} of {len(maps)}")
     axes = figure.subplots(rows * blocks, 8, squeeze=False)
     if blocks == 2 and kernels is not None:
-        for one, kernel in zip(axes[:rows].flat, kernels[:shown]):
+        for cell, kernel in zip(axes[:rows].flat, kernels[:shown]):
             scaled = (kernel - kernel.min()) / max(float(np.ptp(kernel)), 1e-9)
-            one.imshow(scaled.transpose(1, 2, 0) if len(scaled) == 3 else scaled.mean(0), cmap="gray")
-    for one, values in zip(axes[-rows:].flat, maps[:shown]):
-        one.imshow(values, cmap="viridis")
-    for one in figure.axes:
-        one.axis("off")
+            cell.imshow(scaled.transpose(1, 2, 0) if len(scaled) == 3 else scaled.mean(0), cmap="gray")
+    for cell, values in zip(axes[-rows:].flat, maps[:shown]):
+        cell.imshow(values, cmap="viridis")
+    for cell in figure.axes:
+        cell.axis("off")
     save_figure(figure, path, dpi=90)
 
 
@@ -98,8 +98,10 @@ def draw_grids(image: Image, grids: Sequence[GridView], *, path: Path) -> None:
         row[1].imshow(np.dstack([classes.reshape(rows, columns, 3), 0.8 * grid.shares**0.5]), extent=extent)
         shown.update(grid.labels[grid.shares > 0.2].tolist(), grid.after.labels.tolist())
         names = grid.after.class_names
-        for axes, found in ((row[2], grid.before), (row[3], grid.after)):
-            for (x1, y1, x2, y2), score, label in zip(found.boxes.tolist(), found.scores.tolist(), found.labels):
+        for axes, detections in ((row[2], grid.before), (row[3], grid.after)):
+            for (x1, y1, x2, y2), score, label in zip(
+                detections.boxes.tolist(), detections.scores.tolist(), detections.labels
+            ):
                 colour = np.array(class_colour(int(label))) / 255
                 axes.plot([x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], color=colour, lw=0.4 + 3 * score)
         titles = (
