@@ -75,7 +75,9 @@ def test_numbers_and_names_of_numpy_work(weights: Path, learnt: tuple[Path, Path
 @pytest.mark.parametrize("size", BAD_SIDES, ids=repr)
 def test_sides_that_are_none_are_refused(weights: Path, learnt: tuple[Path, Path], size: Any) -> None:
     assert "image_size must be" in one_line(lambda: Detector(weights, "cpu", image_size=size))
-    assert "image_size must be" in one_line(lambda: evaluate(weights, learnt[1], image_size=size, device="cpu"))
+    assert "image_size must be" in one_line(
+        lambda: evaluate(weights, learnt[1], device="cpu", settings={"input.image_size": size})
+    )
 
 
 @pytest.mark.parametrize("classes", BAD_CLASSES, ids=repr)
@@ -85,9 +87,17 @@ def test_classes_that_are_no_names_are_refused(
     data = learnt[1]
     calls: list[Callable[[], object]] = [
         lambda: Detector(weights, "cpu", classes=classes),
-        lambda: evaluate(weights, data, device="cpu", classes=classes),
-        lambda: train(data, "none", classes=classes, out=tmp_path / "run", device="cpu", settings={"train.epochs": 1}),
-        lambda: train_classifier(data, "lenet", classes=classes, out=tmp_path / "run", device="cpu"),
+        lambda: evaluate(weights, data, device="cpu", settings={"data.classes": classes}),
+        lambda: train(
+            data,
+            weights="none",
+            out=tmp_path / "run",
+            device="cpu",
+            settings={"train.epochs": 1, "data.classes": classes},
+        ),
+        lambda: train_classifier(
+            data, config="lenet", out=tmp_path / "run", device="cpu", settings={"data.classes": classes}
+        ),
     ]
     for call in calls:
         text = one_line(call)
@@ -108,9 +118,15 @@ def test_counts_that_are_none_are_refused(weights: Path, learnt: tuple[Path, Pat
     assert "max_detections must be" in one_line(lambda: Detector(weights, "cpu", max_detections=count))
     settings = EvaluationSettings(batch_size=count)
     assert "batch_size must be" in one_line(lambda: evaluate(weights, data, device="cpu", settings=settings))
-    assert "resamples must be" in one_line(lambda: evaluate(weights, data, device="cpu", resamples=count))
-    assert "batch_size must be" in one_line(lambda: evaluate_classifier(weights, data, device="cpu", batch_size=count))
-    assert "per_class must be" in one_line(lambda: train_classifier(data, "lenet", per_class=count, device="cpu"))
+    assert "resamples must be" in one_line(
+        lambda: evaluate(weights, data, device="cpu", settings={"evaluate.resamples": count})
+    )
+    assert "batch_size must be" in one_line(
+        lambda: evaluate_classifier(weights, data, device="cpu", settings={"train.batch_size": count})
+    )
+    assert "per_class must be" in one_line(
+        lambda: train_classifier(data, config="lenet", device="cpu", settings={"data.per_class": count})
+    )
 
 
 @pytest.mark.parametrize("share", BAD_SHARES, ids=repr)
@@ -119,15 +135,19 @@ def test_thresholds_that_are_none_are_refused(weights: Path, learnt: tuple[Path,
         assert "score_threshold must be" in one_line(lambda: Detector(weights, "cpu", score_threshold=share))
     settings = EvaluationSettings(iou_threshold=share)
     assert "iou_threshold must be" in one_line(lambda: evaluate(weights, learnt[1], device="cpu", settings=settings))
-    assert "raction must be" in one_line(lambda: train(learnt[1], "none", fraction=share, device="cpu"))
-    assert "raction must be" in one_line(lambda: train_classifier(learnt[1], "lenet", fraction=share, device="cpu"))
+    assert "raction must be" in one_line(
+        lambda: train(learnt[1], weights="none", device="cpu", settings={"data.fraction": share})
+    )
+    assert "raction must be" in one_line(
+        lambda: train_classifier(learnt[1], config="lenet", device="cpu", settings={"data.fraction": share})
+    )
 
 
 @pytest.mark.parametrize("device", BAD_DEVICES, ids=repr)
 def test_a_device_that_is_none_is_refused(weights: Path, learnt: tuple[Path, Path], device: Any) -> None:
     assert "device must be one of auto, cpu, cuda, mps" in one_line(lambda: Detector(weights, device))
     assert "device must be one of" in one_line(lambda: evaluate(weights, learnt[1], device=device))
-    assert "device must be one of" in one_line(lambda: train(learnt[1], "none", device=device))
+    assert "device must be one of" in one_line(lambda: train(learnt[1], weights="none", device=device))
 
 
 @pytest.mark.parametrize("path", [3, b"best.pt", "", ["best.pt"], object()], ids=repr)
@@ -138,22 +158,22 @@ def test_a_path_that_is_none_is_refused(weights: Path, learnt: tuple[Path, Path]
         lambda: Classifier(path),
         lambda: evaluate(path, data),
         lambda: evaluate_classifier(path, data),
-        lambda: train(data, path),
+        lambda: train(data, weights=path),
     ):
         assert "weights must be a path" in one_line(call)
     for call in (
         lambda: evaluate(weights, path),
         lambda: evaluate_classifier(weights, path),
-        lambda: train(path, "none"),
-        lambda: train_classifier(path, "lenet"),
+        lambda: train(path, weights="none"),
+        lambda: train_classifier(path, config="lenet"),
     ):
         assert "data must be a path" in one_line(call)
 
 
 @pytest.mark.parametrize("settings", [["train.epochs=1"], "train.epochs=1", {1: 2}, {"train.epochs": "5"}], ids=repr)
 def test_settings_that_are_none_are_refused(learnt: tuple[Path, Path], settings: Any) -> None:
-    assert one_line(lambda: train(learnt[1], "none", settings=settings, device="cpu"))
-    assert one_line(lambda: train_classifier(learnt[1], "lenet", settings=settings, device="cpu"))
+    assert one_line(lambda: train(learnt[1], weights="none", settings=settings, device="cpu"))
+    assert one_line(lambda: train_classifier(learnt[1], config="lenet", settings=settings, device="cpu"))
 
 
 def test_settings_of_numpy_work() -> None:

@@ -158,7 +158,7 @@ print(torch.get_num_threads())
 @pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="a system that forks")
 def test_a_forked_process_goes_on(tmp_path: Path) -> None:
     """Before the first image, after it, and in a loading process of a forked one; here all threads stay."""
-    config = read_config(find_config("mnist_small", "configs/classify"))
+    config = read_config(find_config("mnist_small"))
     network = build_classifier(config, 2, seed=1)
     save_checkpoint(
         tmp_path / "a.pt", Checkpoint(config, ("a", "b"), category_ids=(0, 1), weights=network.state_dict())

@@ -15,12 +15,9 @@ def find_weights(name: str) -> Path:
     return _find(name, "weights", ".pt")
 
 
-def find_config(name: str, kind: str = "configs") -> Path:
-    """Return the file that a path or bare name (nano) means; raise InputError naming those that exist.
-
-    `kind` is the folder of the bare name: configs, or configs/classify for classifiers.
-    """
-    return _find(name, kind, ".yaml")
+def find_config(name: str) -> Path:
+    """Return the file that a path or bare name (nano, lenet) means; raise InputError naming those that exist."""
+    return _find(name, "configs", ".yaml")
 
 
 def shipped(kind: str, suffix: str) -> dict[str, Path]:
@@ -35,6 +32,8 @@ def _find(name: str, kind: str, suffix: str) -> Path:
     if path.is_file():
         return path
     files = shipped(kind, suffix)
+    if kind == "configs":
+        files |= shipped("configs/classify", suffix)
     if name.removesuffix(suffix) in files:
         return files[name.removesuffix(suffix)]
     if path.is_dir():

@@ -146,7 +146,7 @@ def test_show_augmented_draws_the_very_pictures_of_the_run(
 
     monkeypatch.setattr("yolo_lite.draw.boxes.draw_sheet", keep)
     assert main(["data", "show", "--data", data, "--augment", "--images", "99", *asked]) == 0
-    run = plan(data, None, config="nano" if asked else None, settings={"train.seed": 3} if asked else {})
+    run = plan(data, weights=None, config="nano" if asked else None, settings={"train.seed": 3} if asked else {})
     prepared = prepare_detection(run, None, device=torch.device("cpu"), listener=Listener())
     trained = prepared.task.samples(prepared.dataset)
     assert len(shown) == len(trained) == (11 if len(splits) == 1 else 12)

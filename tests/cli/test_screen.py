@@ -215,7 +215,7 @@ def test_full_memory_in_training_names_its_flags(learnt: tuple[Path, Path], monk
 
     monkeypatch.setattr("yolo_lite.training.loop._backward", full)
     with pytest.raises(InputError, match="main memory is full; use a smaller --batch-size"):
-        train(learnt[1], "none", settings={"train.epochs": 1, "train.workers": 0}, device="cpu", out="run")
+        train(learnt[1], weights="none", settings={"train.epochs": 1, "train.workers": 0}, device="cpu", out="run")
 
 
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])

@@ -42,12 +42,12 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     counts = {"train": {"disc": 24, "square": 24}, "val": {"disc": 15, "square": 9}, "test": {"disc": 3, "square": 4}}
     data = write_class_set(root / "set", counts)
     settings = {**QUICK, "train.epochs": 3, "train.lr": 0.002}
-    return train_classifier(data, "mnist_small", settings=settings, out=root / "run", device="cpu"), data
+    return train_classifier(data, config="mnist_small", settings=settings, out=root / "run", device="cpu"), data
 
 
 def save_untrained(path: Path, model: str, names: tuple[str, ...], **settings: object) -> Path:
     """Save a classifier as its seed drew it."""
-    config = override_config(read_config(find_config(model, "configs/classify")), {**QUICK, **settings})
+    config = override_config(read_config(find_config(model)), {**QUICK, **settings})
     network = build_classifier(config, len(names), seed=1)
     save_checkpoint(
         path, Checkpoint(config, names, category_ids=tuple(range(len(names))), weights=network.state_dict())
@@ -144,7 +144,9 @@ def test_detectors_and_classifiers_are_told_apart_by_file_name(shapes: tuple[Pat
 def test_evaluation_agrees_with_asking_for_each_picture(shapes: tuple[Path, Path]) -> None:
     """Count by hand: a picture is what its folder says, and is called what the classifier says of its file alone."""
     folder, data = shapes
-    result = evaluate_classifier(folder / "best.pt", data, split="val", device="cpu", batch_size=5, workers=0)
+    result = evaluate_classifier(
+        folder / "best.pt", data, split="val", device="cpu", settings={"train.batch_size": 5, "train.workers": 0}
+    )
     classifier = Classifier(folder / "best.pt", "cpu")
     files = sorted((data / "val").rglob("*.png"))
     answers = [(file.parent.name, classifier(file).name) for file in files]
@@ -162,13 +164,13 @@ def test_evaluation_repeats_the_best_epoch_of_the_log(shapes: tuple[Path, Path])
     folder, data = shapes
     rows = list(csv.DictReader((folder / "results.csv").open()))
     best = max(float(row["accuracy"]) for row in rows)
-    result = evaluate_classifier(folder / "best.pt", data, split="val", device="cpu", workers=0)
+    result = evaluate_classifier(folder / "best.pt", data, split="val", device="cpu", settings={"train.workers": 0})
     assert result.report.accuracy == pytest.approx(best, abs=1e-5)
     assert load_checkpoint(folder / "best.pt").about["metrics"]["accuracy"] == pytest.approx(best, abs=1e-5)
 
 
 def test_test_is_scored_where_there_is_one(shapes: tuple[Path, Path]) -> None:
-    result = evaluate_classifier(shapes[0] / "best.pt", shapes[1], device="cpu", workers=0)
+    result = evaluate_classifier(shapes[0] / "best.pt", shapes[1], device="cpu", settings={"train.workers": 0})
     assert (result.settings["split"], len(result.records)) == ("test", 7)
     assert result.to_json()["settings"]["pictures"] == 7
 
@@ -177,10 +179,18 @@ def test_classes_are_matched_by_name_not_by_position(shapes: tuple[Path, Path], 
     """A set without discs: its squares have label 0 there, but 1 in the weights."""
     shutil.copytree(shapes[1] / "val" / "square", tmp_path / "set" / "train" / "square")
     shutil.copytree(shapes[1] / "val" / "square", tmp_path / "set" / "val" / "square")
-    alone = evaluate_classifier(shapes[0] / "best.pt", tmp_path / "set", split="val", device="cpu", workers=0)
-    both = evaluate_classifier(shapes[0] / "best.pt", shapes[1], split="val", device="cpu", workers=0)
+    alone = evaluate_classifier(
+        shapes[0] / "best.pt", tmp_path / "set", split="val", device="cpu", settings={"train.workers": 0}
+    )
+    both = evaluate_classifier(
+        shapes[0] / "best.pt", shapes[1], split="val", device="cpu", settings={"train.workers": 0}
+    )
     chosen = evaluate_classifier(
-        shapes[0] / "best.pt", shapes[1], split="val", device="cpu", classes=["square"], workers=0
+        shapes[0] / "best.pt",
+        shapes[1],
+        split="val",
+        device="cpu",
+        settings={"data.classes": ["square"], "train.workers": 0},
     )
     assert alone.class_names == ("disc", "square")
     assert alone.report.confusion.tolist() == chosen.report.confusion.tolist()
@@ -192,17 +202,21 @@ def test_a_class_that_the_weights_do_not_know_is_named(shapes: tuple[Path, Path]
     with pytest.raises(
         InputError, match=r"has the class bar, which the weights do not know \(disc, square\).*--classes"
     ):
-        evaluate_classifier(shapes[0] / "best.pt", data, split="val", device="cpu", workers=0)
-    result = evaluate_classifier(shapes[0] / "best.pt", data, split="val", device="cpu", classes=["disc"], workers=0)
+        evaluate_classifier(shapes[0] / "best.pt", data, split="val", device="cpu", settings={"train.workers": 0})
+    result = evaluate_classifier(
+        shapes[0] / "best.pt", data, split="val", device="cpu", settings={"data.classes": ["disc"], "train.workers": 0}
+    )
     assert len(result.records) == 2
 
 
 def test_a_folder_without_splits_is_divided_as_in_training(tmp_path: Path) -> None:
     data = write_class_set(tmp_path / "set", {"": {"disc": 20, "square": 10}})
     settings = {**QUICK, "train.epochs": 1, "train.seed": 5}
-    out = train_classifier(data, "lenet", settings=settings, split="60/20/20", out=tmp_path / "run", device="cpu")
+    out = train_classifier(
+        data, config="lenet", settings={**settings, "data.shares": "60/20/20"}, out=tmp_path / "run", device="cpu"
+    )
     parts = {
-        split: evaluate_classifier(out / "best.pt", data, split=split, device="cpu", workers=0)
+        split: evaluate_classifier(out / "best.pt", data, split=split, device="cpu", settings={"train.workers": 0})
         for split in ("train", "val", "test")
     }
     about = load_checkpoint(out / "best.pt").about
@@ -212,17 +226,23 @@ def test_a_folder_without_splits_is_divided_as_in_training(tmp_path: Path) -> No
     assert {split: len(one.records) for split, one in parts.items()} == {"train": 18, "val": 6, "test": 6}
     names = [record.name for one in parts.values() for record in one.records]
     assert len(set(names)) == len(names) == 30
-    other = evaluate_classifier(out / "best.pt", data, split="test", device="cpu", shares="80/10/10", workers=0)
+    other = evaluate_classifier(
+        out / "best.pt", data, split="test", device="cpu", settings={"data.shares": "80/10/10", "train.workers": 0}
+    )
     assert len(other.records) == 3
 
 
 def test_a_class_scored_alone_is_scored_on_no_picture_of_training(tmp_path: Path) -> None:
     """A tenth of the training pictures is set aside by the seed; naming one class must set aside the same of it."""
     data = write_class_set(tmp_path / "set", {"train": {"bar": 20, "disc": 30, "square": 40}})
-    out = train_classifier(data, "lenet", settings={**QUICK, "train.epochs": 1}, out=tmp_path / "run", device="cpu")
-    whole = evaluate_classifier(out / "best.pt", data, split="val", device="cpu", workers=0)
+    out = train_classifier(
+        data, config="lenet", settings={**QUICK, "train.epochs": 1}, out=tmp_path / "run", device="cpu"
+    )
+    whole = evaluate_classifier(out / "best.pt", data, split="val", device="cpu", settings={"train.workers": 0})
     for name in ("bar", "square"):
-        alone = evaluate_classifier(out / "best.pt", data, split="val", device="cpu", classes=[name], workers=0)
+        alone = evaluate_classifier(
+            out / "best.pt", data, split="val", device="cpu", settings={"data.classes": [name], "train.workers": 0}
+        )
         held = {record.name for record in whole.records if Path(record.name).parent.name == name}
         assert {record.name for record in alone.records} == held
 

@@ -63,7 +63,7 @@ def test_no_class_in_common_is_refused() -> None:
 
 
 def test_classes_restrict_the_score(learnt: tuple[Path, Path]) -> None:
-    result = evaluate(learnt[0] / "best.pt", learnt[1], device="cpu", classes=["square"], settings=SETTINGS)
+    result = evaluate(learnt[0] / "best.pt", learnt[1], device="cpu", settings={**SETTINGS, "data.classes": ["square"]})
     assert list(result.metrics.per_class) == ["square"]
 
 

@@ -46,7 +46,7 @@ def by_name(reports: list[LayerReport]) -> dict[str, LayerReport]:
 )
 def test_receptive_fields_worked_by_hand(model: str, layer: str, size: int, jump: int) -> None:
     """A kernel of k adds (k - 1) times the distance of its inputs; a stride multiplies that distance."""
-    config = read_config(find_config(model, "configs/classify"))
+    config = read_config(find_config(model))
     hw = (32, 32) if model == "lenet" else (224, 224)
     report = by_name(summarise(build_classifier(config, 10), config.input.channels, input_hw=hw))[layer]
     assert report.field is not None
@@ -119,7 +119,7 @@ def test_parameters_and_operations_agree_with_torch(name: str) -> None:
 
 
 def test_every_model_can_be_summarised_and_stays_in_its_mode() -> None:
-    config = read_config(find_config("mnist_small", "configs/classify"))
+    config = read_config(find_config("mnist_small"))
     model = build_classifier(config, 10).train()
     reports = summarise(model, 1, input_hw=(28, 28))
     assert model.training

@@ -59,7 +59,7 @@ def test_an_outline_has_the_layers_of_the_classifier(name: str) -> None:
 
 
 def test_a_classifier_of_huge_pictures_is_refused() -> None:
-    config = override_config(read_config(find_config("mlp", "configs/classify")), {"input.image_size": 2048})
+    config = override_config(read_config(find_config("mlp")), {"input.image_size": 2048})
     with pytest.raises(InputError, match="the network is too large"):
         build_classifier(config, 5)
     with pytest.raises(InputError, match="at most 2048 pixels along a side, got 4096"):

@@ -71,7 +71,7 @@ def test_two_values_are_enough(settings: dict[str, Any], coco_set: Callable[...,
 def test_the_check_before_training_takes_parts_as_large_as_the_run(
     coco_set: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("yolo_lite.training.recipe.check_first", preflight)
+    monkeypatch.setattr("yolo_lite.training.recipe.check_it_learns", preflight)
     _train(coco_set({"train": 16, "val": 2}), **{"train.batch_size": 16, "train.accumulate": 8})
 
 
@@ -85,7 +85,9 @@ def test_a_classifier_says_so_before_it_trains(
     write_class_set(tmp_path / "set", {"train": {"disc": 3, "square": 3}, "val": {"disc": 1, "square": 1}})
     more = {"train.batch_size": 1, "train.epochs": 1, "train.workers": 0, **settings}
     with pytest.raises(InputError, match=SINGLE) as caught:
-        train_classifier(tmp_path / "set", model, weights="none", settings=more, out=tmp_path / "run", device="cpu")
+        train_classifier(
+            tmp_path / "set", config=model, weights="none", settings=more, out=tmp_path / "run", device="cpu"
+        )
     assert ("larger image size" in str(caught.value)) == larger
     assert not (tmp_path / "run").exists()
 

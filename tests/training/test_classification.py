@@ -31,7 +31,7 @@ from yolo_lite.shipped import DEFAULT_WEIGHTS, find_config
 from yolo_lite.structures.batches import ClassBatch
 from yolo_lite.structures.datasets import ClassificationSet, ClassRecord
 from yolo_lite.training.classification import ClassificationTask
-from yolo_lite.training.plan import plan, plan_classifier
+from yolo_lite.training.plan import plan
 from yolo_lite.training.recipe import resume, train, train_classifier
 from yolo_lite.training.task import Listener, Run
 
@@ -52,7 +52,7 @@ def part(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def classifier_config(model: str = "mnist_small", **settings: object) -> Config:
-    return override_config(read_config(find_config(model, "configs/classify")), {**QUICK, **settings})
+    return override_config(read_config(find_config(model)), {**QUICK, **settings})
 
 
 def checkpoint_of(config: Config, names: Sequence[str], seed: int = 1) -> Checkpoint:
@@ -171,14 +171,18 @@ def learnt_shapes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path,
     data, lines = write_class_set(root / "set", counts), list[str]()
     settings = {**QUICK, "train.epochs": 5, "train.lr": 0.01, "train.batch_size": 20}
     listener = Listener(say=lines.append)
-    out = train_classifier(data, "mnist_small", settings=settings, out=root / "run", device="cpu", listener=listener)
+    out = train_classifier(
+        data, config="mnist_small", settings=settings, out=root / "run", device="cpu", listener=listener
+    )
     return out, data, lines
 
 
 def test_discs_and_squares_are_learnt(learnt_shapes: tuple[Path, Path, list[str]]) -> None:
     best = load_checkpoint(learnt_shapes[0] / "best.pt")
     assert best.about["metrics"]["accuracy"] >= 0.95
-    result = evaluate_classifier(learnt_shapes[0] / "best.pt", learnt_shapes[1], split="val", device="cpu", workers=0)
+    result = evaluate_classifier(
+        learnt_shapes[0] / "best.pt", learnt_shapes[1], split="val", device="cpu", settings={"train.workers": 0}
+    )
     assert result.report.accuracy == pytest.approx(best.about["metrics"]["accuracy"], abs=1e-5)
 
 
@@ -214,14 +218,14 @@ def test_resume_ends_bit_for_bit_as_an_unbroken_run(few: Path, tmp_path: Path) -
         "train.epochs": 4,
         "train.lr": 0.004,
     }
-    whole = train_classifier(few, "mnist_cnn", settings=settings, out=tmp_path / "whole", device="cpu")
+    whole = train_classifier(few, config="mnist_cnn", settings=settings, out=tmp_path / "whole", device="cpu")
     broken, rest = tmp_path / "broken", {"settings": settings, "out": tmp_path / "broken", "device": "cpu"}
     with pytest.raises(KeyboardInterrupt):
-        train_classifier(few, "mnist_cnn", **rest, listener=stop_after(2))
+        train_classifier(few, config="mnist_cnn", **rest, listener=stop_after(2))
     assert load_checkpoint(broken / "last.pt").training["epoch"] == 2
     assert not same(weights_of(whole / "last.pt"), weights_of(broken / "last.pt"))
     lines: list[str] = []
-    assert resume(broken, "cpu", listener=Listener(say=lines.append)) == broken
+    assert resume(broken, device="cpu", listener=Listener(say=lines.append)) == broken
     assert f"going on in {broken} after epoch 2 of 4" in lines
     for name in ("last.pt", "best.pt"):
         assert same(weights_of(whole / name), weights_of(broken / name))
@@ -229,7 +233,7 @@ def test_resume_ends_bit_for_bit_as_an_unbroken_run(few: Path, tmp_path: Path) -
     assert same(one["model"], other["model"])
     assert (whole / "results.csv").read_text() == (broken / "results.csv").read_text()
     with pytest.raises(InputError, match="has finished its 4 epochs; nothing to resume"):
-        resume(broken, "cpu")
+        resume(broken, device="cpu")
 
 
 def test_resume_takes_up_the_same_part_of_the_data(tmp_path: Path) -> None:
@@ -239,12 +243,19 @@ def test_resume_takes_up_the_same_part_of_the_data(tmp_path: Path) -> None:
     chosen = {"classes": ["square", "disc"], "fraction": 0.8, "per_class": 5, "split": "60/20/20"}
     with pytest.raises(KeyboardInterrupt):
         train_classifier(
-            data, "lenet", weights=None, settings=settings, **chosen, out=out, device="cpu", listener=stop_after(1)
+            data,
+            config="lenet",
+            weights=None,
+            settings=settings,
+            **chosen,
+            out=out,
+            device="cpu",
+            listener=stop_after(1),
         )
     about = load_checkpoint(out / "last.pt").about
     assert about["train"] == "10 pictures, 2 classes: square (5), disc (5)"  # of 6 and 12, 0.8 of them 5 and 10
     assert about["val"] == "6 pictures, 2 classes: square (2), disc (4)"
-    resume(out, "cpu")
+    resume(out, device="cpu")
     ended = load_checkpoint(out / "last.pt")
     assert ended.training["epoch"] == 2
     assert ended.about["fingerprint"] == about["fingerprint"]
@@ -254,17 +265,19 @@ def test_resume_takes_up_the_same_part_of_the_data(tmp_path: Path) -> None:
 def test_resume_refuses_data_that_has_changed(few: Path, tmp_path: Path) -> None:
     settings, out = {**QUICK, "train.epochs": 2}, tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        train_classifier(few, "lenet", weights=None, settings=settings, out=out, device="cpu", listener=stop_after(1))
+        train_classifier(
+            few, config="lenet", weights=None, settings=settings, out=out, device="cpu", listener=stop_after(1)
+        )
     shutil.move(few / "train" / "disc" / "disc-000.png", few / "train" / "square" / "disc-000.png")
     with pytest.raises(InputError, match=r"train was 24 pictures.*disc \(12\).*, and is .*square \(13\)"):
-        resume(out, "cpu")
+        resume(out, device="cpu")
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(few: Path, tmp_path: Path) -> None:
     def run(name: str, seed: int) -> dict[str, Tensor]:
         settings = {**QUICK, "train.epochs": 1, "train.seed": seed}
         return weights_of(
-            train_classifier(few, "lenet", settings=settings, out=tmp_path / name, device="cpu") / "last.pt"
+            train_classifier(few, config="lenet", settings=settings, out=tmp_path / name, device="cpu") / "last.pt"
         )
 
     a, b, c = run("a", 1), run("b", 1), run("c", 2)
@@ -277,20 +290,20 @@ def test_a_run_without_patience_left_stops_and_is_not_resumed(few: Path, tmp_pat
     settings = {**QUICK, "train.epochs": 9, "train.patience": 2, "train.lr": 0}
     lines: list[str] = []
     rest = {"settings": settings, "out": tmp_path / "run", "device": "cpu"}
-    out = train_classifier(few, "lenet", **rest, listener=Listener(say=lines.append))
+    out = train_classifier(few, config="lenet", **rest, listener=Listener(say=lines.append))
     assert lines[-1] == "stopped early: no better epoch than 1 in the last 2"
     assert load_checkpoint(out / "last.pt").training["epoch"] == 3
     assert len(list(csv.DictReader((out / "results.csv").open()))) == 3
     before = (out / "last.pt").read_bytes()
     with pytest.raises(InputError, match="has stopped early after epoch 3; nothing to resume"):
-        resume(out, "cpu")
+        resume(out, device="cpu")
     assert (out / "last.pt").read_bytes() == before
 
 
 def test_the_rate_falls_at_the_milestones(few: Path, tmp_path: Path) -> None:
     settings = {**QUICK, "train.epochs": 4, "train.warmup_steps": 0, "train.lr": 0.001, "train.schedule": "steps"}
     settings |= {"train.milestones": [1, 3], "train.step_factor": 0.5, "train.optimizer": "rmsprop"}
-    out = train_classifier(few, "lenet", settings=settings, out=tmp_path / "run", device="cpu")
+    out = train_classifier(few, config="lenet", settings=settings, out=tmp_path / "run", device="cpu")
     rates = [float(row["lr"]) for row in csv.DictReader((out / "results.csv").open())]
     assert rates == pytest.approx([0.001, 0.0005, 0.0005, 0.00025])
 
@@ -299,29 +312,36 @@ def test_training_never_opens_the_test_split(few: Path, tmp_path: Path) -> None:
     write_class_set(few, {"test": {"disc": 2, "square": 2}}, seed=1)
     for file in (few / "test").rglob("*.png"):
         file.write_text("not a picture")
-    out = train_classifier(few, "lenet", settings={**QUICK, "train.epochs": 1}, out=tmp_path / "run", device="cpu")
-    assert evaluate_classifier(out / "best.pt", few, split="val", device="cpu", workers=0).settings["pictures"] == 8
+    out = train_classifier(
+        few, config="lenet", settings={**QUICK, "train.epochs": 1}, out=tmp_path / "run", device="cpu"
+    )
+    assert (
+        evaluate_classifier(out / "best.pt", few, split="val", device="cpu", settings={"train.workers": 0}).settings[
+            "pictures"
+        ]
+        == 8
+    )
     with pytest.raises(InputError, match=r"test/disc/disc-000\.png is not a picture"):
-        evaluate_classifier(out / "best.pt", few, split="test", device="cpu", workers=0)
+        evaluate_classifier(out / "best.pt", few, split="test", device="cpu", settings={"train.workers": 0})
 
 
 def test_a_truncated_picture_stops_the_run_with_one_line(few: Path, tmp_path: Path) -> None:
     file = few / "train" / "square" / "square-003.png"
     file.write_bytes(file.read_bytes()[:-200])
     with pytest.raises(InputError, match=r"^\S*square-003\.png is damaged or cut short[^\n]*$"):
-        train_classifier(few, "lenet", settings=QUICK, out=tmp_path / "run", device="cpu")
+        train_classifier(few, config="lenet", settings=QUICK, out=tmp_path / "run", device="cpu")
     assert not (tmp_path / "run").exists()
 
 
 def test_one_class_is_refused(tmp_path: Path) -> None:
     data = write_class_set(tmp_path / "set", {"train": {"disc": 3}, "val": {"disc": 3}})
     with pytest.raises(InputError, match=r"has one class only \(disc\)"):
-        train_classifier(data, "lenet", settings=QUICK, out=tmp_path / "run", device="cpu")
+        train_classifier(data, config="lenet", settings=QUICK, out=tmp_path / "run", device="cpu")
 
 
 def test_a_folder_that_holds_a_run_is_refused(learnt_shapes: tuple[Path, Path, list[str]]) -> None:
     with pytest.raises(InputError, match="already holds a run; add --resume"):
-        train_classifier(learnt_shapes[1], "lenet", out=learnt_shapes[0], device="cpu")
+        train_classifier(learnt_shapes[1], config="lenet", out=learnt_shapes[0], device="cpu")
 
 
 # --- what is asked for ------------------------------------------------------------------------------------------------
@@ -350,25 +370,25 @@ def test_a_run_that_was_stored_before_classifiers_came_is_still_read() -> None:
 
 
 def test_training_starts_from_the_shipped_detector_unless_told_otherwise() -> None:
-    run = plan_classifier("data")
+    run = plan("data", settings={"task": "classify"})
     assert run.weights == DEFAULT_WEIGHTS
     assert run.config.classifier.model == "yolo_lite-shuffle-cls"
     assert run.config.model.norm == "none"  # as in the shipped weights
-    scratch = plan_classifier("data", "yolo_lite-shuffle-cls")
+    scratch = plan("data", config="yolo_lite-shuffle-cls", settings={"task": "classify"})
     assert scratch.weights is None
     assert scratch.config.model.norm == "batch"
-    assert plan_classifier("data", "lenet").config == read_config(find_config("lenet", "configs/classify"))
+    assert plan("data", config="lenet", settings={"task": "classify"}).config == read_config(find_config("lenet"))
 
 
 def test_weights_fix_the_network_and_the_normalisation(tmp_path: Path) -> None:
     theirs = classifier_config("mnist_cnn", **{"input.mean": [9, 9, 9], "classifier.dropout": [0.1, 0.2]})
     frozen = override_config(theirs, {"classifier.freeze": True})
     save_checkpoint(tmp_path / "c.pt", checkpoint_of(frozen, "ab"))
-    run = plan_classifier("data", weights=tmp_path / "c.pt", settings={"train.lr": 0.5})
+    run = plan("data", weights=tmp_path / "c.pt", settings={"train.lr": 0.5, "task": "classify"})
     assert (run.weights, run.config.train.lr) == (str(tmp_path / "c.pt"), 0.5)
     assert run.config.classifier == theirs.classifier  # and whether to freeze is asked anew
     assert run.config.input.mean == (9, 9, 9)
-    again = plan_classifier("data", weights=tmp_path / "c.pt", settings={"classifier.freeze": True})
+    again = plan("data", weights=tmp_path / "c.pt", settings={"classifier.freeze": True, "task": "classify"})
     assert again.config.classifier.freeze
 
 
@@ -376,21 +396,24 @@ def test_a_classifiers_weights_bring_their_image_size_unless_it_is_set(few: Path
     """The dense layer of mnist_cnn fits pictures of one size only: 32 here, not the 28 of its configuration."""
     config = classifier_config("mnist_cnn", **{"input.resize": "letterbox"})
     save_checkpoint(tmp_path / "c.pt", checkpoint_of(config, ("disc", "square")))
-    told = plan_classifier("data", weights=tmp_path / "c.pt").config.input
+    told = plan("data", weights=tmp_path / "c.pt", settings={"task": "classify"}).config.input
     assert (told.image_size, told.resize) == ((32, 32), "letterbox")
     small = {"input.image_size": 28}
-    assert plan_classifier("data", weights=tmp_path / "c.pt", settings=small).config.input.image_size == (28, 28)
+    assert plan("data", weights=tmp_path / "c.pt", settings={**small, "task": "classify"}).config.input.image_size == (
+        28,
+        28,
+    )
     settings = {"train.epochs": 1}
-    out = train_classifier(few, None, weights=tmp_path / "c.pt", settings=settings, out=tmp_path / "run", device="cpu")
+    out = train_classifier(few, weights=tmp_path / "c.pt", settings=settings, out=tmp_path / "run", device="cpu")
     assert load_checkpoint(out / "best.pt").config.input.image_size == (32, 32)
 
 
 def test_a_detectors_weights_choose_the_classifier_with_its_backbone(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "d.pt", detector_checkpoint())
-    run = plan_classifier("data", weights=tmp_path / "d.pt")
+    run = plan("data", weights=tmp_path / "d.pt", settings={"task": "classify"})
     assert run.config.classifier.model == "yolo_lite-n-cls"
     assert run.config.model.widths == (8, 16, 24, 32)
-    assert run.config.input.image_size == read_config(find_config(run.config.name, "configs/classify")).input.image_size
+    assert run.config.input.image_size == read_config(find_config(run.config.name)).input.image_size
 
 
 @pytest.mark.parametrize(
@@ -419,20 +442,22 @@ def test_what_cannot_be_trained_is_refused(
     save_checkpoint(Path("det.pt"), detector_checkpoint())
     save_checkpoint(Path("cls.pt"), checkpoint_of(classifier_config(), "ab"))
     with pytest.raises(InputError, match=message):
-        plan_classifier("data", **given)
+        plan("data", **given, settings={"task": "classify"})
 
 
 def test_a_detector_is_planned_around_a_classifiers_backbone(tmp_path: Path) -> None:
     config = classifier_config("yolo_lite-n-cls", **NARROW, **{"input.mean": [1, 2, 3]})
     save_checkpoint(tmp_path / "c.pt", checkpoint_of(config, "ab"))
-    run = plan("data", tmp_path / "c.pt", settings={"train.lr": 0.5})
+    run = plan("data", weights=tmp_path / "c.pt", settings={"train.lr": 0.5})
     assert run.config.classifier.model == "none"
     assert run.config.model == config.model
     assert run.config.input.mean == (1, 2, 3)
     assert run.config.input.image_size == (320, 320)  # a detector's, not the classifier's
     assert (run.config.train.lr, run.config.train.keep_start) == (0.5, 0)
     assert run.weights == str(tmp_path / "c.pt")
-    taught = plan("data", tmp_path / "c.pt", config="yolov1").config.model  # as its paper has it: first a classifier
+    taught = plan(
+        "data", weights=tmp_path / "c.pt", config="yolov1"
+    ).config.model  # as its paper has it: first a classifier
     assert (taught.head, taught.neck, taught.widths) == ("grid", "none", (8, 16, 24, 32))
 
 
@@ -441,16 +466,16 @@ def test_what_a_classifiers_weights_fix_in_a_detector_is_refused(tmp_path: Path,
     """As with a detector's weights: a setting is followed or refused, never dropped in silence."""
     save_checkpoint(tmp_path / "c.pt", checkpoint_of(classifier_config("yolo_lite-n-cls", **NARROW), "ab"))
     with pytest.raises(InputError, match=f"{next(iter(setting))} is fixed by --weights"):
-        plan("data", tmp_path / "c.pt", settings=setting)
+        plan("data", weights=tmp_path / "c.pt", settings=setting)
 
 
 def test_detectors_and_classifiers_are_not_planned_as_each_other(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "c.pt", checkpoint_of(classifier_config(), "ab"))
     with pytest.raises(InputError, match=r"c\.pt is the classifier mnist_small, whose layers no detector has"):
-        plan("data", tmp_path / "c.pt")
-    file = str(find_config("lenet", "configs/classify"))
+        plan("data", weights=tmp_path / "c.pt")
+    file = str(find_config("lenet"))
     with pytest.raises(InputError, match="is the configuration of a classifier: use classify train --model"):
-        plan("data", "none", config=file)
+        plan("data", weights="none", config=file)
 
 
 # --- weights that go from network to network --------------------------------------------------------------------------
@@ -463,7 +488,7 @@ def test_a_backbone_goes_from_detector_to_classifier_and_back(few: Path, tmp_pat
     still = {**QUICK, "train.epochs": 1, "train.lr": 0}
     lines: list[str] = []
     rest = {"device": "cpu", "listener": Listener(say=lines.append)}
-    out = train_classifier(few, None, weights=tmp_path / "d.pt", settings=still, out=tmp_path / "cls", **rest)
+    out = train_classifier(few, weights=tmp_path / "d.pt", settings=still, out=tmp_path / "cls", **rest)
     assert any("took its backbone" in line for line in lines)
     middle = load_checkpoint(out / "last.pt")
     kernels = {n: v for n, v in sent.weights.items() if n.startswith("backbone.") and v.ndim == 4}
@@ -478,7 +503,7 @@ def test_a_backbone_goes_from_detector_to_classifier_and_back(few: Path, tmp_pat
     boxes = write_coco_set(tmp_path / "boxes", {"train": 4, "val": 2}, hw=(64, 64), objects=1)
     back = train(
         boxes,
-        out / "best.pt",
+        weights=out / "best.pt",
         config=None,
         settings={**still, "input.image_size": 64},
         out=tmp_path / "det",
@@ -494,7 +519,7 @@ def test_a_frozen_backbone_stays_bit_for_bit_and_the_last_layer_moves(few: Path,
     start = detector_checkpoint()
     save_checkpoint(tmp_path / "d.pt", start)
     settings = {**QUICK, "train.epochs": 2, "train.lr": 0.01, "classifier.freeze": True, "train.seed": 4}
-    out = train_classifier(few, None, weights=tmp_path / "d.pt", settings=settings, out=tmp_path / "run", device="cpu")
+    out = train_classifier(few, weights=tmp_path / "d.pt", settings=settings, out=tmp_path / "run", device="cpu")
     ended = load_checkpoint(out / "last.pt")
     stayed, before = part(dict(ended.weights), "backbone."), part(dict(start.weights), "backbone.")
     assert same(stayed, before)  # running means of its norms and their counters, too
@@ -539,7 +564,7 @@ def test_going_on_with_other_classes_keeps_their_rows(tmp_path: Path) -> None:
     lines: list[str] = []
     still = {**QUICK, "train.epochs": 1, "train.lr": 0}
     rest = {"out": tmp_path / "run", "device": "cpu", "listener": Listener(say=lines.append)}
-    out = train_classifier(data, None, weights=tmp_path / "c.pt", settings=still, **rest)
+    out = train_classifier(data, weights=tmp_path / "c.pt", settings=still, **rest)
     assert any("; kept disc; new: bar" in line for line in lines)
     ended = weights_of(out / "last.pt")
     for name, value in part(ended, "head.").items():

@@ -251,7 +251,9 @@ def test_a_run_with_a_time_says_and_keeps_what_was_worked_out(coco_set: Callable
     rows: list[Any] = []
     listener = Listener(said.append, on_epoch=lambda row, best: rows.append(row))
     root = coco_set({"train": 12, "val": 4})
-    folder = train(root, config=small(), out=tmp_path / "run", device="cpu", listener=listener, minutes=0.1)
+    folder = train(
+        root, config=small(), out=tmp_path / "run", device="cpu", listener=listener, settings={"train.minutes": 0.1}
+    )
     line = next(text for text in said if text.startswith("0.1 min"))
     best = load_checkpoint(folder / "last.pt")
     assert f"{best.config.train.epochs} epochs of {best.config.train.steps_per_epoch} steps" in line
@@ -264,7 +266,7 @@ def test_a_frozen_backbone_stays_and_the_rest_learns(coco_set: Callable[..., Pat
     first = train(root, config=small(), out=tmp_path / "first", device="cpu")
     weights = str(first / "best.pt")
     settings = {**{f"train.{key}": value for key, value in SMALL["train"].items()}, "train.freeze": "backbone"}
-    second = train(root, weights, settings=settings, out=tmp_path / "second", device="cpu")
+    second = train(root, weights=weights, settings=settings, out=tmp_path / "second", device="cpu")
     before = load_checkpoint(first / "best.pt").weights
     after = load_checkpoint(second / "last.pt").training["model"]
     moved = {name for name in after if not torch.equal(after[name].half(), before[name].half())}

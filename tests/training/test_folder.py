@@ -68,13 +68,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(data: Path) -> Path:
     """Return the folder of a run of three epochs that nothing disturbed."""
     torch.set_num_threads(1)
-    return train(data, config=tiny(*PLAIN), out=data.parent / "whole", device="cpu", preflight=False)
+    return train(
+        data, config=tiny(*PLAIN), out=data.parent / "whole", device="cpu", settings={"train.preflight": False}
+    )
 
 
 @pytest.fixture(scope="module")
 def whole_crops(data: Path) -> Path:
     torch.set_num_threads(1)
-    return train(data, config=tiny(*CROPS), out=data.parent / "crops", device="cpu", preflight=False)
+    return train(
+        data, config=tiny(*CROPS), out=data.parent / "crops", device="cpu", settings={"train.preflight": False}
+    )
 
 
 def equal(one: Any, other: Any) -> bool:
@@ -127,7 +131,7 @@ def go_on_or_begin(out: Path, data: Path, config: Config) -> Path:
         check_run_folder(out)
     except InputError:
         try:
-            return resume(out, "cpu")
+            return resume(out, device="cpu")
         except InputError as error:
             if "has finished" not in str(error):  # stopped when everything was done
                 raise
@@ -162,7 +166,7 @@ def test_a_stop_while_the_last_epoch_is_saved_can_be_made_good(
         train(data, config=tiny(*PLAIN), out=out, device="cpu")
     assert_same_end(whole, go_on_or_begin(out, data, tiny(*PLAIN)))
     with pytest.raises(InputError, match="has finished its 3 epochs; nothing to resume"):
-        resume(out, "cpu")
+        resume(out, device="cpu")
 
 
 @pytest.mark.parametrize("moment", some_fast(range(1, 25), (7,)))
@@ -227,7 +231,7 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(
     def note(row: Any, best: bool) -> None:
         lines.append(f"epoch {row['epoch']:.0f}")
 
-    resume(out, "cpu", listener=Listener(say=lines.append, on_epoch=note))
+    resume(out, device="cpu", listener=Listener(say=lines.append, on_epoch=note))
     state = "missing" if damage is removed else "damaged"
     told = f"{out}/last.pt is {state}; going on from {out}/previous.pt, after epoch 1"
     assert lines.count(told) == 1
@@ -245,7 +249,7 @@ def test_the_folder_is_brought_back_to_the_epoch_that_is_gone_on_from(data: Path
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        resume(out, "cpu", listener=Listener(on_step=stop))
+        resume(out, device="cpu", listener=Listener(on_step=stop))
     assert (out / "results.csv").read_bytes() == (once / "results.csv").read_bytes()
     best, expected = load_checkpoint(out / "best.pt"), load_checkpoint(once / "best.pt")
     assert best.about["epoch"] == 1
@@ -265,7 +269,7 @@ def test_any_other_file_is_made_again(
     out, lines = tmp_path / "run", []
     shutil.copytree(whole, out)
     damage(out / name)
-    resume(out, "cpu", listener=Listener(say=lines.append))
+    resume(out, device="cpu", listener=Listener(say=lines.append))
     assert any(line == f"made anew from last.pt: {name}" for line in lines)
     assert_same_end(whole, out)
 
@@ -278,11 +282,11 @@ def test_where_no_checkpoint_is_whole_the_way_out_is_said(whole: Path, tmp_path:
     with pytest.raises(
         InputError, match=r"last.pt is no .* or is damaged, as is .*previous.pt; train again with another"
     ):
-        resume(out, "cpu")
+        resume(out, device="cpu")
     for name in ("last.pt", "previous.pt"):
         removed(out / name)
     with pytest.raises(InputError, match=r"last.pt does not exist, so the run in .* cannot go on; train again with an"):
-        resume(out, "cpu")
+        resume(out, device="cpu")
     with pytest.raises(InputError, match=r"holds the best.pt of a run that cannot go on.*choose another --out"):
         check_run_folder(out)
 
@@ -298,7 +302,7 @@ def test_damaged_checkpoints_of_the_crops_let_the_backbone_learn_again(
         train(data, config=tiny(*CROPS), out=out, device="cpu", listener=Listener(on_epoch=stop))
     for name in ("last.pt", "previous.pt"):
         with_one_bit_turned(out / "crops" / name)
-    resume(out, "cpu", listener=Listener(say=lines.append))
+    resume(out, device="cpu", listener=Listener(say=lines.append))
     assert f"{out}/crops/last.pt is damaged; the backbone learns from the beginning" in lines
     assert_same_end(whole_crops, out, crops=True)
 
@@ -310,7 +314,7 @@ def test_a_checkpoint_that_is_not_whole_does_not_replace_the_last_one(
     before = (out / "last.pt").read_bytes()
     monkeypatch.setattr("yolo_lite.checkpoints.checkpoint.flush", cut_short)
     with pytest.raises(InputError, match=r"cannot write .*last.pt: it is not on the disk as it was written"):
-        resume(out, "cpu")
+        resume(out, device="cpu")
     assert (out / "last.pt").read_bytes() == before
     assert not list(out.glob(".*.part*"))
 

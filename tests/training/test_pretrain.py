@@ -168,7 +168,7 @@ def test_resume_ends_bit_for_bit_as_an_unbroken_run(
     whole = train(data, config=config, out=tmp_path / "whole", device="cpu")
     with pytest.raises(KeyboardInterrupt):
         train(data, config=config, out=tmp_path / "broken", device="cpu", listener=stop_at(accuracy, epoch))
-    broken = resume(tmp_path / "broken", "cpu")
+    broken = resume(tmp_path / "broken", device="cpu")
     for name in ("last.pt", "best.pt", "crops/last.pt"):
         assert same(weights_of(whole / name), weights_of(broken / name)), name
     assert (whole / "results.csv").read_text() == (broken / "results.csv").read_text()
@@ -185,7 +185,7 @@ def test_a_run_stopped_before_the_first_epoch_of_the_crops_leaves_no_folder(coco
 
 def test_a_single_class_is_told_from_background(coco_set: MakeSet, tmp_path: Path) -> None:
     config = config_with("train.epochs=1")
-    folder = train(coco_set(), config=config, classes=["disc"], out=tmp_path / "run", device="cpu")
+    folder = train(coco_set(), config=config, out=tmp_path / "run", device="cpu", settings={"data.classes": ["disc"]})
     assert load_checkpoint(folder / "crops" / "last.pt").class_names == ("disc", BACKGROUND)
     assert load_checkpoint(folder / "last.pt").class_names == ("disc",)
 
@@ -195,15 +195,23 @@ def test_minutes_bound_the_pretraining_too(coco_set: MakeSet, tmp_path: Path, mo
     monkeypatch.setattr("yolo_lite.training.recipe.measure_pace", lambda *arguments, **settings: Pace(5.0, 5.0))
     config = config_with("pretrain.crops=500")
     data = coco_set()
-    folder = train(data, config=config, minutes=3.0, out=tmp_path / "run", device="cpu")
+    folder = train(data, config=config, out=tmp_path / "run", device="cpu", settings={"train.minutes": 3.0})
     assert 1 <= load_checkpoint(folder / "crops" / "last.pt").training["epoch"] <= 4
-    few = train(data, config=config_with("pretrain.crops=1"), minutes=3.0, out=tmp_path / "few", device="cpu")
+    few = train(
+        data,
+        config=config_with("pretrain.crops=1"),
+        out=tmp_path / "few",
+        device="cpu",
+        settings={"train.minutes": 3.0},
+    )
     assert load_checkpoint(few / "crops" / "last.pt").training["epoch"] == 1
 
 
 def test_weights_that_are_given_need_no_pretraining(learnt: tuple[Path, Path], tmp_path: Path) -> None:
     folder, data = learnt
-    out = train(data, folder / "best.pt", config=config_with("train.epochs=1"), out=tmp_path / "run", device="cpu")
+    out = train(
+        data, weights=folder / "best.pt", config=config_with("train.epochs=1"), out=tmp_path / "run", device="cpu"
+    )
     assert not (out / "crops").exists()
 
 

@@ -107,7 +107,7 @@ def test_resume_ends_bit_for_bit_as_an_unbroken_run(
     with pytest.raises(KeyboardInterrupt):
         train(data, config=config, out=tmp_path / "broken", device="cpu", listener=Listener(on_epoch=stop))
     assert load_checkpoint(tmp_path / "broken" / "last.pt").training["epoch"] == 2
-    broken = resume(tmp_path / "broken", "cpu")
+    broken = resume(tmp_path / "broken", device="cpu")
     for name in ("last.pt", "best.pt"):
         assert same(weights_of(whole / name), weights_of(broken / name))
     assert (whole / "results.csv").read_text() == (broken / "results.csv").read_text()
@@ -131,7 +131,7 @@ def test_memory_that_runs_out_before_the_first_step_is_told(
     def full(*arguments: object, **settings: object) -> str:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("yolo_lite.training.recipe.check_first", full)
+    monkeypatch.setattr("yolo_lite.training.recipe.check_it_learns", full)
     with pytest.raises(InputError, match="the device ran out of memory; use a smaller --batch-size"):
         train(coco_set({"train": 4, "val": 2}), config=config_with(), out=tmp_path / "run", device="cpu")
     assert not (tmp_path / "run").exists()
@@ -179,7 +179,7 @@ def test_kill_leaves_checkpoints_that_load_and_resume(coco_set: MakeSet, tmp_pat
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        resume(out, "cpu", listener=Listener(on_epoch=stop))
+        resume(out, device="cpu", listener=Listener(on_epoch=stop))
     assert load_checkpoint(out / "last.pt").training["epoch"] == epoch + 1
 
 
@@ -188,7 +188,9 @@ def test_fine_tuning_starts_where_the_weights_ended(learnt: tuple[Path, Path], t
     lines: list[str] = []
     config = config_with("train.epochs=1", "train.lr=1e-9", "model.neck_width=64")
     listener = Listener(say=lines.append)
-    out = train(data, folder / "best.pt", config=config, out=tmp_path / "tuned", device="cpu", listener=listener)
+    out = train(
+        data, weights=folder / "best.pt", config=config, out=tmp_path / "tuned", device="cpu", listener=listener
+    )
     tuned = load_checkpoint(out / "best.pt")
     assert tuned.about["metrics"]["AP50"] >= 0.9  # with hardly any learning rate it knows what it knew
     assert tuned.config.model.neck_width == 48  # the weights fix the network
@@ -255,7 +257,7 @@ def test_no_two_runs_share_a_folder(coco_set: MakeSet, tmp_path: Path) -> None:
             resume(tmp_path / "other")
         refusals.append("once")
 
-    resume(tmp_path / "other", "cpu", listener=Listener(on_epoch=resume_again))
+    resume(tmp_path / "other", device="cpu", listener=Listener(on_epoch=resume_again))
     assert refusals
     assert not (tmp_path / "other" / ".lock").exists()
 
@@ -288,7 +290,7 @@ def test_a_truncated_picture_stops_the_run_with_one_line(coco_set: MakeSet, tmp_
 
 def test_a_setting_that_the_weights_fix_is_refused(learnt: tuple[Path, Path]) -> None:
     with pytest.raises(InputError, match="model.neck_width is fixed by --weights"):
-        plan("data", learnt[0] / "best.pt", settings={"model.neck_width": 64})
+        plan("data", weights=learnt[0] / "best.pt", settings={"model.neck_width": 64})
 
 
 def test_a_gradient_that_is_not_finite_spoils_nothing(
@@ -332,7 +334,7 @@ def test_resume_refuses_data_that_has_changed(coco_set: MakeSet, tmp_path: Path)
     with pytest.raises(
         InputError, match="is not what the run in .* was started on: train has other file names, sizes, boxes or labels"
     ):
-        resume(tmp_path / "run", "cpu")
+        resume(tmp_path / "run", device="cpu")
 
 
 def test_a_loss_that_is_not_finite_names_the_pictures(coco_set: MakeSet, tmp_path: Path) -> None:
@@ -369,7 +371,7 @@ def test_an_unknown_choice_names_those_that_exist(
 def test_the_pipeline_and_the_data_are_told_once(coco_set: MakeSet, tmp_path: Path) -> None:
     lines: list[str] = []
     data, config, listener = coco_set({"train": 20}), config_with("train.epochs=1"), Listener(say=lines.append)
-    train(data, config=config, fraction=0.5, out=tmp_path / "run", device="cpu", listener=listener)
+    train(data, config=config, out=tmp_path / "run", device="cpu", listener=listener, settings={"data.fraction": 0.5})
     text = "\n".join(lines)
     assert "2 training pictures are set aside by seed 0" in text
     assert "9 images" in text  # half of the eighteen that are left
@@ -378,10 +380,10 @@ def test_the_pipeline_and_the_data_are_told_once(coco_set: MakeSet, tmp_path: Pa
 
 def test_weights_bring_their_image_size_unless_it_is_set(learnt: tuple[Path, Path]) -> None:
     best = learnt[0] / "best.pt"
-    assert plan("data", best).config.input.image_size == (96, 128)
-    assert plan("data", best, settings={"input.image_size": 64}).config.input.image_size == (64, 64)
-    assert plan("data", "none").config.input.image_size == (320, 320)
-    assert plan("data", best, config="nano").config.model.neck_width == 48  # of the weights, not of nano.yaml
+    assert plan("data", weights=best).config.input.image_size == (96, 128)
+    assert plan("data", weights=best, settings={"input.image_size": 64}).config.input.image_size == (64, 64)
+    assert plan("data", weights="none").config.input.image_size == (320, 320)
+    assert plan("data", weights=best, config="nano").config.model.neck_width == 48  # of the weights, not of nano.yaml
 
 
 def test_training_starts_from_the_shipped_weights_unless_told_otherwise() -> None:
@@ -390,12 +392,14 @@ def test_training_starts_from_the_shipped_weights_unless_told_otherwise() -> Non
     assert run.config.name == "yolo_lite-shuffle"
     assert run.config.model.norm == "none"
     assert run.config.train == read_config(find_config("finetune")).train
-    assert plan("data", "none").weights is None
-    assert plan("data", "none", config="finetune").config.train.keep_start == 0  # random weights are not worth keeping
-    assert plan("data", "none").config.name == "yolo_lite-n"
+    assert plan("data", weights="none").weights is None
+    assert (
+        plan("data", weights="none", config="finetune").config.train.keep_start == 0
+    )  # random weights are not worth keeping
+    assert plan("data", weights="none").config.name == "yolo_lite-n"
     assert plan("data", config="shuffle").weights is None
     assert plan("data", config="shuffle").config.model.norm == "batch"
-    both = plan("data", DEFAULT_WEIGHTS, config="nano", settings={"train.lr": 0.5})
+    both = plan("data", weights=DEFAULT_WEIGHTS, config="nano", settings={"train.lr": 0.5})
     assert (both.config.name, both.config.train.epochs, both.config.train.lr) == ("yolo_lite-shuffle", 100, 0.5)
 
 
@@ -500,13 +504,17 @@ def test_how_much_of_the_start_is_kept_follows_from_what_it_knows(
     lines: list[str] = []
     settings = {"train.epochs": 1, "train.workers": 0, "input.image_size": [96, 128]}
     folder = train(
-        coco_set(), tmp_path / "start.pt", settings=settings, out=tmp_path / "run", listener=Listener(say=lines.append)
+        coco_set(),
+        weights=tmp_path / "start.pt",
+        settings=settings,
+        out=tmp_path / "run",
+        listener=Listener(say=lines.append),
     )
     assert load_checkpoint(folder / "last.pt").config.train.keep_start == kept
     assert sum("mixed back in" in line for line in lines) == 1
     asked = train(
         tmp_path / "set",
-        tmp_path / "start.pt",
+        weights=tmp_path / "start.pt",
         settings={**settings, "train.keep_start": 0.2},
         out=tmp_path / "other",
     )

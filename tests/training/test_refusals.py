@@ -23,14 +23,14 @@ from yolo_lite.errors import InputError
 from yolo_lite.media.images import read_image
 from yolo_lite.media.sources import open_video
 from yolo_lite.shipped import DEFAULT_WEIGHTS, find_weights
-from yolo_lite.training.plan import plan, plan_classifier
+from yolo_lite.training.plan import plan
 
 
 def test_the_kind_of_network_is_no_setting() -> None:
     with pytest.raises(InputError, match="not by the setting classifier.model"):
         plan("data", config="nano", settings={"classifier.model": "lenet"})
     with pytest.raises(InputError, match="not by the setting classifier.model"):
-        plan_classifier("data", "lenet", settings={"classifier.model": "none"})
+        plan("data", config="lenet", settings={"classifier.model": "none", "task": "classify"})
 
 
 def test_boxes_of_pascal_voc_are_cut_out_to_classify(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_drawing_needs_a_suffix_that_can_be_drawn(tmp_path: Path, capsys: pyte
 
 def test_what_random_weights_cannot_keep_is_refused() -> None:
     with pytest.raises(InputError, match=r"train.keep_start keeps a share .*: name --weights"):
-        plan("data", "none", config="nano", settings={"train.keep_start": 0.4})
+        plan("data", weights="none", config="nano", settings={"train.keep_start": 0.4})
 
 
 def test_a_folder_is_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

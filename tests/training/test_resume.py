@@ -44,9 +44,7 @@ def begun(begin: Callable[[Listener], object]) -> None:
 
 
 def detector(data: Path, out: Path, *settings: str, **options: Any) -> Path:
-    begun(
-        lambda listener: train(data, None, config=tiny(*settings), out=out, device="cpu", listener=listener, **options)
-    )
+    begun(lambda listener: train(data, config=tiny(*settings), out=out, device="cpu", listener=listener, **options))
     return out
 
 
@@ -88,24 +86,24 @@ def write_without_val(root: Path) -> Path:
 def test_a_detector_goes_on_with_data_that_has_moved(write: Callable[[Path], Path], tmp_path: Path) -> None:
     """The new path is what last.pt and best.pt then say, at once, so that a second resume needs it no more."""
     data = write(tmp_path / "old")
-    whole = train(data, None, config=tiny(), out=tmp_path / "whole", device="cpu")
+    whole = train(data, config=tiny(), out=tmp_path / "whole", device="cpu")
     out = detector(data, tmp_path / "run")
     shutil.move(tmp_path / "old", tmp_path / "new")
     moved = tmp_path / "new" / data.relative_to(tmp_path / "old")
     with pytest.raises(
         InputError, match=rf"^{data} does not exist; if the images have moved, say where: --resume --data"
     ):
-        resume(out, "cpu")
+        resume(out, device="cpu")
 
     def stop(report: object) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        resume(out, "cpu", listener=Listener(on_step=stop), data=moved)
+        resume(out, device="cpu", listener=Listener(on_step=stop), settings={"data.path": moved})
     for name in ("last.pt", "best.pt"):
         assert load_checkpoint(out / name).about["data"] == str(moved)
     assert load_checkpoint(out / "last.pt").training["run"]["data"] == str(moved)
-    resume(out, "cpu")
+    resume(out, device="cpu")
     one, other = (load_checkpoint(folder / "last.pt") for folder in (whole, out))
     assert all(torch.equal(value, other.weights[name]) for name, value in one.weights.items())
     assert (whole / "results.csv").read_bytes() == (out / "results.csv").read_bytes()
@@ -132,12 +130,12 @@ def test_a_classifier_goes_on_with_data_that_has_moved(write: Callable[[Path], P
     out = tmp_path / "run"
     begun(
         lambda listener: train_classifier(
-            data, "lenet", weights=None, settings=settings, out=out, device="cpu", listener=listener
+            data, config="lenet", weights=None, settings=settings, out=out, device="cpu", listener=listener
         )
     )
     shutil.move(tmp_path / "old", tmp_path / "new")
     moved = tmp_path / "new" / data.relative_to(tmp_path / "old")
-    resume(out, "cpu", data=str(moved))
+    resume(out, device="cpu", settings={"data.path": str(moved)})
     assert load_checkpoint(out / "last.pt").training["epoch"] == 2
     assert load_checkpoint(out / "last.pt").about["data"] == str(moved)
 
@@ -154,14 +152,14 @@ def test_a_run_that_learns_crops_first_goes_on_with_data_that_has_moved(learnt: 
 
     with pytest.raises(KeyboardInterrupt):
         config = tiny("pretrain.crops=2")
-        train(data, None, config=config, out=out, device="cpu", listener=Listener(on_epoch=stop))
+        train(data, config=config, out=out, device="cpu", listener=Listener(on_epoch=stop))
     shutil.move(data, tmp_path / "new")
     other = write_coco_set(tmp_path / "other", {"train": 8, "val": 4}, seed=5, hw=(64, 64), objects=1)
     with pytest.raises(
         InputError, match="is not what the run in .*run was started on: train has other file names, siz"
     ):
-        resume(out, "cpu", data=other)
-    resume(out, "cpu", data=tmp_path / "new")
+        resume(out, device="cpu", settings={"data.path": other})
+    resume(out, device="cpu", settings={"data.path": tmp_path / "new"})
     assert load_checkpoint(out / "last.pt").training["epoch"] == 2
     assert load_checkpoint(out / "last.pt").training["run"]["data"] == str(tmp_path / "new")
 
@@ -175,8 +173,8 @@ def test_the_folder_of_unlabelled_images_may_move_too(learnt: tuple[Path, Path],
     out = detector(data, tmp_path / "run", teacher, unlabelled=tmp_path / "more")
     shutil.move(tmp_path / "more", tmp_path / "others")
     with pytest.raises(InputError, match="more does not exist; .*--resume --unlabelled PATH"):
-        resume(out, "cpu")
-    resume(out, "cpu", unlabelled=tmp_path / "others")
+        resume(out, device="cpu")
+    resume(out, device="cpu", settings={"data.unlabelled": tmp_path / "others"})
     assert load_checkpoint(out / "last.pt").training["run"]["unlabelled"] == str(tmp_path / "others")
 
 
@@ -217,7 +215,7 @@ def test_data_that_differs_is_refused_with_the_difference(
     for split in splits:
         edited(tmp_path / "new", split, edit)
     with pytest.raises(InputError) as caught:
-        resume(out, "cpu", data=tmp_path / "new")
+        resume(out, device="cpu", settings={"data.path": tmp_path / "new"})
     for split in splits:
         caught.match(told.replace("SPLIT", split))
     other = {"train": "val", "val": "train"}[splits[0]]
@@ -231,14 +229,14 @@ def test_other_class_names_are_named(tmp_path: Path) -> None:
     for split in ("train", "val"):
         edited(data, split, lambda content: content["categories"][0].update(name="ball"))
     with pytest.raises(InputError, match="its classes were disc, square, and are ball, square"):
-        resume(out, "cpu")
+        resume(out, device="cpu")
 
 
 def test_other_loading_processes_change_nothing_but_the_time(tmp_path: Path) -> None:
     data = write_coco(tmp_path / "set")
-    whole = train(data, None, config=tiny("augment={}"), out=tmp_path / "whole", device="cpu")
+    whole = train(data, config=tiny("augment={}"), out=tmp_path / "whole", device="cpu")
     out = detector(data, tmp_path / "run", "augment={}")
-    resume(out, "cpu", workers=1)
+    resume(out, device="cpu", settings={"train.workers": 1})
     one, other = (load_checkpoint(folder / "last.pt") for folder in (whole, out))
     assert all(torch.equal(value, other.weights[name]) for name, value in one.weights.items())
     assert other.config.train.workers == 1

@@ -102,7 +102,7 @@ def test_training_with_a_teacher_tells_and_resumes_bit_for_bit(coco_set: Sets, t
     rows: list[dict[str, float]] = []
     settings = config(epochs=2, teacher=str(path))
     more = tmp_path / "more"
-    whole = train(root, config=settings, out=tmp_path / "whole", device="cpu", unlabelled=more)
+    whole = train(root, config=settings, out=tmp_path / "whole", device="cpu", settings={"data.unlabelled": more})
 
     class Stop(Exception):
         pass
@@ -113,14 +113,23 @@ def test_training_with_a_teacher_tells_and_resumes_bit_for_bit(coco_set: Sets, t
 
     with pytest.raises(Stop):
         listener = Listener(said.append, on_epoch=stop)  # type: ignore[arg-type]
-        train(root, config=settings, out=tmp_path / "cut", device="cpu", unlabelled=more, listener=listener)
+        train(
+            root,
+            config=settings,
+            out=tmp_path / "cut",
+            device="cpu",
+            listener=listener,
+            settings={"data.unlabelled": more},
+        )
     assert any(line == "taught by t.pt: disc, square" for line in said)
     assert any(
         "12 images" in line and "background" not in line and line.count("4 images without labels") == 1 for line in said
     )
     assert rows[0]["loss_teach_class"] > 0
     assert rows[0]["loss_teach_box"] > 0
-    first, second = (load_checkpoint(run / "last.pt").weights for run in (whole, resume(tmp_path / "cut", "cpu")))
+    first, second = (
+        load_checkpoint(run / "last.pt").weights for run in (whole, resume(tmp_path / "cut", device="cpu"))
+    )
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -167,4 +176,4 @@ def test_pictures_without_labels_ask_for_nothing(coco_set: Sets, tmp_path: Path)
 def test_unlabelled_pictures_need_a_teacher(coco_set: Sets, tmp_path: Path) -> None:
     root = coco_set({"train": 4, "val": 2})
     with pytest.raises(InputError, match="--unlabelled pictures need a --teacher"):
-        train(root, config=config(), out=tmp_path / "run", device="cpu", unlabelled=root / "images")
+        train(root, config=config(), out=tmp_path / "run", device="cpu", settings={"data.unlabelled": root / "images"})

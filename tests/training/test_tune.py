@@ -15,7 +15,7 @@ from yolo_lite.config.resolve import read_config
 from yolo_lite.errors import DivergedError, InputError
 from yolo_lite.files import locked
 from yolo_lite.training import tune as tune_module
-from yolo_lite.training.plan import plan, plan_classifier
+from yolo_lite.training.plan import plan
 from yolo_lite.training.recipe import train_classifier
 from yolo_lite.training.tune import TrialReport, tune
 
@@ -59,7 +59,7 @@ def test_a_search_trains_and_writes_a_configuration_that_trains(pictures: Path, 
     assert result.trials == len(told) == 2
     assert result.best.value == max(report.value for report in told)
     assert (tmp_path / "study" / "trial-0" / "best.pt").is_file()
-    folder = train_classifier(pictures, result.config, settings={"train.epochs": 1}, out=tmp_path / "again")
+    folder = train_classifier(pictures, config=result.config, settings={"train.epochs": 1}, out=tmp_path / "again")
     assert (folder / "best.pt").is_file()
     assert read_config(result.config).train.lr == pytest.approx(result.best.settings["train.lr"])
 
@@ -187,7 +187,10 @@ def test_the_command_tells_of_trials_and_what_to_do_next(
     assert "trial 0: accuracy" in printed
     assert f"classify train --model {tmp_path / 'study' / 'best.yaml'} --data {pictures}" in printed
     assert main([*arguments, "--time", "0"]) == 2
-    assert plan_classifier(pictures, tmp_path / "study" / "best.yaml").config.classifier.model == "mnist_cnn"
+    assert (
+        plan(pictures, config=tmp_path / "study" / "best.yaml", settings={"task": "classify"}).config.classifier.model
+        == "mnist_cnn"
+    )
 
 
 def test_two_searches_never_share_a_study(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,8 +18,9 @@ from yolo_lite.models.yolo import Yolo
 from yolo_lite.predict.postprocess import postprocess
 from yolo_lite.structures.batches import Sample
 from yolo_lite.structures.datasets import DetectionSet
-from yolo_lite.training import loop
 from yolo_lite.training.detection import DetectionTask
+from yolo_lite.training.loop import to_device, train_step
+from yolo_lite.training.state import State
 
 _SIZES = (320, 416, 640)
 
@@ -91,13 +92,13 @@ def _training_rate(config: Config, classes: int, *, device: torch.device, precis
         sizes = (0.1 + 0.2 * torch.rand(6, 2, generator=generator)) * torch.tensor([width, height])
         labels = torch.randint(0, classes, (6,), generator=generator)
         samples.append(Sample(image, torch.cat([corners, corners + sizes], 1), labels=labels, position=index))
-    batch = loop.to_device(collate_boxes(samples), device)
+    batch = to_device(collate_boxes(samples), device)
     model = place(build_detector(config, classes).train(), device)
     nothing = DetectionSet((), (), category_ids=(), source="random pictures")
     task = DetectionTask(config, nothing, val=nothing, device=device)
-    state = loop.new_state(model, config.train, steps=1000)
+    state = State.new(model, config.train, steps=1000, precision=precision)
     milliseconds = _median_ms(
-        lambda: loop.train_step(task, state, batch=batch, clip_norm=10.0, progress=0.5, precision=precision),
+        lambda: train_step(task, state, batch, progress=0.5),
         device,
         steps,
     )

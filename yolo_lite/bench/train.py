@@ -22,8 +22,9 @@ from yolo_lite.device import explain_out_of_memory, keep_freed_memory, now, pick
 from yolo_lite.models.build import build_detector
 from yolo_lite.structures.batches import Batch
 from yolo_lite.structures.datasets import DetectionSet
-from yolo_lite.training import loop
 from yolo_lite.training.detection import DetectionTask, training_inputs
+from yolo_lite.training.loop import to_device, train_step
+from yolo_lite.training.state import State
 
 WARM_UP = 5  # steps that are not counted
 
@@ -142,15 +143,15 @@ def _time_steps(
         torch.cuda.reset_peak_memory_stats(device)
     model = place(build_detector(config, len(pictures.class_names), seed=config.train.seed).train(), device)
     task = _TimedTask(config, pictures, device=device)
-    state = loop.new_state(model, config.train, steps=1000)
+    state = State.new(model, config.train, steps=1000, precision=precision)
     state.optimizer.register_step_pre_hook(lambda *_: task.times.append(now(device)))
     rows, images, began = [], 0, 0.0
     for step in range(WARM_UP + steps):
         started = now(device)
         began = started if step == WARM_UP else began
-        batch = loop.to_device(next(batches), device)
+        batch = to_device(next(batches), device)
         task.times = [now(device)]
-        loop.train_step(task, state, batch=batch, clip_norm=config.train.clip_norm, progress=0.5, precision=precision)
+        train_step(task, state, batch, progress=0.5)
         if step >= WARM_UP:
             moments = [started, task.times[0], task.times[-2], task.times[-1], now(device)]
             rows.append([1000 * (after - before) for before, after in itertools.pairwise(moments)])

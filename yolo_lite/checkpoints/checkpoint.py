@@ -50,12 +50,13 @@ class Checkpoint:
     @property
     def is_classifier(self) -> bool:
         """Whether it is one, not a detector."""
-        return self.config.classifier.model != "none"
+        return self.config.task == "classify"
 
     @property
     def score_threshold(self) -> float:
         """The score above which detections are reported by default: that of the best F1 on validation, where known."""
-        return float(self.about.get("score_threshold", SCORE_THRESHOLD))
+        chosen = self.config.postprocess.score_threshold
+        return chosen if chosen >= 0 else float(self.about.get("score_threshold", SCORE_THRESHOLD))
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

@@ -235,7 +235,7 @@ def check_training(training: Mapping[str, Any], network: nn.Module, *, path: Pat
     Raises:
         InputError: naming the first entry that is not as it should be.
     """
-    if not isinstance(training.get("run"), dict):
+    if not isinstance(training.get("run", {}), dict):  # runs of version 0.1 have one
         raise _wrong(path, ".training.run", expected="the settings of a run", value=training.get("run"))
     epoch = training.get("epoch")
     if type(epoch) is not int or not 0 <= epoch <= 1_000_000:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from yolo_lite.cli import arguments
 from yolo_lite.cli.bars import bar, counting
-from yolo_lite.cli.train import run_minutes, run_settings, train_or_resume
+from yolo_lite.cli.train import run_settings, train_or_resume
 from yolo_lite.errors import InputError, counted, one_line
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def add_classify(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", type=arguments.text, help=f"a YAML file or one of: {', '.join(_MODELS)}")
+    parser.add_argument("--config", "--model", type=arguments.text, help=f"a YAML file or one of: {', '.join(_MODELS)}")
     parser.add_argument("--data", type=arguments.text, help=_DATA_HELP)
     parser.add_argument(
         "--weights",
@@ -87,18 +87,12 @@ def _train(args: argparse.Namespace) -> int:
     def start(listener: Listener) -> Path:
         return train_classifier(
             args.data,
-            args.model,
+            config=args.config,
             weights=args.weights,
             settings=run_settings(args, detector=False),
-            classes=args.classes,
-            fraction=1.0 if args.fraction is None else args.fraction,
-            per_class=args.per_class or 0,
-            split=args.split or "70/15/15",
             out=args.out,
             device=args.device,
             listener=listener,
-            minutes=run_minutes(args),
-            preflight=args.preflight,
         )
 
     folder = train_or_resume(args, "classify train", start=start)
@@ -134,15 +128,18 @@ def _eval(args: argparse.Namespace) -> int:
         check_can_create(Path(args.out))
     with arguments.output_folder(args.out, "eval") as out:
         with bar("batches") as on_progress:
+            settings = {
+                "data.classes": args.classes,
+                "data.shares": args.split,
+                "train.batch_size": args.batch_size,
+            }
             result = evaluate_classifier(
                 args.weights,
                 args.data,
                 split=args.on,
+                settings={key: value for key, value in settings.items() if value is not None},
                 device=args.device,
-                classes=args.classes,
-                shares=args.split,
-                batch_size=args.batch_size,
-                on_progress=on_progress,
+                on_batch=on_progress,
             )
         for note in result.notes:
             print(f"note: {note}")

@@ -321,12 +321,14 @@ def _augmented(args: argparse.Namespace) -> tuple[DetectionSet, Callable[[int], 
     size = arguments.image_size(args.image_size)
     if size:
         settings["input.image_size"] = list(size)
-    run = plan(args.data, args.weights, config=args.config, settings=settings)
-    check_image_size(run.config.input.image_size)
-    data, _, _ = read_train_and_val(run.data, seed=run.config.train.seed)  # without those that are set aside
-    dataset = training_inputs(run.config, data, device=torch.device("cpu"))
+    config = plan(args.data, config=args.config, weights=args.weights, settings=settings).config
+    check_image_size(config.input.image_size)
+    data, _, _ = read_train_and_val(config.data.path, seed=config.train.seed)  # without those that are set aside
+    dataset = training_inputs(config, data, device=torch.device("cpu"))
     assert dataset.augmenter
-    print(f"as training from {run.weights or 'scratch'} sees them; augmentation: {dataset.augmenter.describe()}")
+    print(
+        f"as training from {config.train.weights or 'scratch'} sees them; augmentation: {dataset.augmenter.describe()}"
+    )
 
     def make(index: int) -> SheetPicture:
         sample = dataset[0, index]

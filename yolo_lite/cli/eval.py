@@ -70,32 +70,40 @@ def _eval(args: argparse.Namespace) -> int:
 
 
 def _score_file(args: argparse.Namespace, json_file: JsonRows | None) -> Evaluation:
-    from yolo_lite.evaluation.detector import evaluate_detections
+    from yolo_lite.evaluation.detector import EvaluationListener, evaluate_detections
 
     with bar("resamples") as on_resample:
         result = evaluate_detections(
             args.detections,
             args.data,
             split=args.split,
-            classes=args.classes,
-            difficult=args.difficult,
-            resamples=args.bootstrap,
-            on_resample=on_resample,
+            settings=_settings(args),
+            listener=EvaluationListener(on_resample=on_resample),
         )
     if json_file:
         json_file.write(result.rows)
     return result
 
 
+def _settings(args: argparse.Namespace) -> dict[str, object]:
+    settings = {
+        "data.classes": args.classes,
+        "data.difficult": args.difficult,
+        "input.image_size": arguments.image_size(args.image_size),
+        "evaluate.score_threshold": args.score_threshold,
+        "evaluate.iou_threshold": args.iou_threshold,
+        "evaluate.max_detections": args.max_detections,
+        "evaluate.resamples": args.bootstrap,
+        "train.batch_size": args.batch_size,
+    }
+    return {key: value for key, value in settings.items() if value is not None}
+
+
 def _score_weights(args: argparse.Namespace, json_file: JsonRows | None) -> Evaluation:
     """Score a checkpoint; each batch's rows go into the file at once, so that a stop keeps them."""
-    from yolo_lite.evaluation.detector import EvaluationSettings, evaluate
+    from yolo_lite.evaluation.detector import EvaluationListener, evaluate
     from yolo_lite.shipped import DEFAULT_WEIGHTS
 
-    settings = EvaluationSettings(
-        args.score_threshold, args.iou_threshold, max_detections=args.max_detections, batch_size=args.batch_size
-    )
-    size = arguments.image_size(args.image_size)
     images = (0, 0)
 
     def on_rows(rows: list[dict[str, Any]], done: int, total: int) -> None:
@@ -105,20 +113,14 @@ def _score_weights(args: argparse.Namespace, json_file: JsonRows | None) -> Eval
         images = (done, total)
 
     try:
-        with bar("batches") as on_progress, bar("resamples") as on_resample:
+        with bar("batches") as on_batch, bar("resamples") as on_resample:
             return evaluate(
                 args.weights or DEFAULT_WEIGHTS,
                 args.data,
                 split=args.split,
-                image_size=size,
+                settings=_settings(args),
                 device=args.device,
-                classes=args.classes,
-                settings=settings,
-                on_progress=on_progress,
-                difficult=args.difficult,
-                resamples=args.bootstrap,
-                on_resample=on_resample,
-                on_rows=on_rows,
+                listener=EvaluationListener(on_batch, on_resample, on_rows),
             )
     except KeyboardInterrupt:
         done, total = images

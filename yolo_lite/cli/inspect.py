@@ -319,7 +319,7 @@ def _build(args: argparse.Namespace) -> tuple[Any, Config, str]:
     from yolo_lite.config.resolve import override_config, read_config
     from yolo_lite.models.build import build_detector
     from yolo_lite.models.classifiers.build import build_classifier
-    from yolo_lite.shipped import find_config, find_weights, shipped
+    from yolo_lite.shipped import find_config, find_weights
 
     chosen = getattr(args, "model", None)
     if chosen and args.weights:
@@ -328,8 +328,7 @@ def _build(args: argparse.Namespace) -> tuple[Any, Config, str]:
         source = find_weights(args.weights or arguments.DEFAULT)
         checkpoint = load_checkpoint(source)
         return network(checkpoint, source), checkpoint.config, checkpoint.config.name
-    folder = "configs/classify" if chosen in shipped("configs/classify", ".yaml") else "configs"
-    config = read_config(find_config(chosen, folder))
+    config = read_config(find_config(chosen))
     size = arguments.image_size(args.image_size, detector=config.classifier.model == "none")
     if size:
         config = override_config(config, {"input.image_size": list(size)})

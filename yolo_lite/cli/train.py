@@ -14,8 +14,7 @@ from yolo_lite.cli.bars import Progress, bar
 from yolo_lite.errors import InputError
 
 if TYPE_CHECKING:
-    from yolo_lite.training.loop import StepReport
-    from yolo_lite.training.task import Listener, Run
+    from yolo_lite.training.task import Listener, StepReport
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:
@@ -62,18 +61,12 @@ def _train(args: argparse.Namespace) -> int:
     def start(listener: Listener) -> Path:
         return train(
             args.data,
-            args.weights,
             config=args.config,
+            weights=args.weights,
             settings=run_settings(args),
-            classes=args.classes,
-            fraction=1.0 if args.fraction is None else args.fraction,
             out=args.out,
             device=args.device,
             listener=listener,
-            difficult=args.difficult,
-            minutes=run_minutes(args),
-            preflight=args.preflight,
-            unlabelled=args.unlabelled,
         )
 
     folder = train_or_resume(args, "train", start=start)
@@ -96,15 +89,18 @@ def train_or_resume(args: argparse.Namespace, command: str, *, start: Callable[[
         command: its words, "train" or "classify train".
         start: trains with a listener.
     """
-    from yolo_lite.training.recipe import stored_run
+    from yolo_lite.training.resume import stored_run
     from yolo_lite.training.task import Listener
 
     if args.resume:
-        folder, checkpoint, run = stored_run(args.out)
+        folder, checkpoint, _ = stored_run(args.out)
         if checkpoint.is_classifier != (command == "classify train"):
             other = "classify train" if checkpoint.is_classifier else "train"
             raise InputError(f"{folder} is a run of {other}; go on with it with yolo-lite {other} --resume")
-        _check_resumed(args, run, detector=not checkpoint.is_classifier)
+        if args.config:
+            raise InputError("--resume goes on with the configuration of the run; leave out --config")
+        if args.time:
+            raise InputError("--resume goes on with the epochs and steps that --time worked out; leave it out")
     elif not args.data:
         raise InputError(f"{command} needs --data: a folder of labelled pictures or a YAML file (or --resume)")
     finished: list[float] = []
@@ -123,38 +119,12 @@ def _resume(args: argparse.Namespace, listener: Listener) -> Path:
     """Go on with a run, whose data may have moved."""
     from yolo_lite.training.recipe import resume
 
-    workers: Any = run_settings(args).get("train.workers")
-    more = getattr(args, "unlabelled", None)
-    return resume(args.out, args.device, listener=listener, data=args.data, unlabelled=more, workers=workers)
-
-
-def _check_resumed(args: argparse.Namespace, run: Run, *, detector: bool) -> None:
-    """Refuse flags that ask for something else than the run that is resumed."""
-    from yolo_lite.config.resolve import override_config, read_config
-    from yolo_lite.shipped import find_config
-
-    asked = {
-        "weights": (args.weights, run.weights or "none"),
-        "classes": (args.classes and tuple(args.classes), run.classes),
-        "fraction": (args.fraction, run.fraction),
-        "per-class": (getattr(args, "per_class", None), run.per_class),
-        "split": (getattr(args, "split", None), run.split),
-        "difficult": (getattr(args, "difficult", None) or None, run.difficult),
-    }
-    if getattr(args, "config", None):
-        raise InputError("--resume goes on with the configuration of the run; leave out --config")
-    if args.time:
-        raise InputError("--resume goes on with the epochs and steps that --time worked out; leave it out")
-    for name, (given, stored) in asked.items():
-        if given is not None and given != stored:
-            raise InputError(f"--resume: this run was started with --{name} {stored}, not {given}")
-    model = getattr(args, "model", None)
-    if model and read_config(find_config(model, "configs/classify")).name != run.config.name:
-        raise InputError(f"--resume: this run was started with --model {run.config.classifier.model}, not {model}")
-    settings = run_settings(args, detector=detector)
-    for key in settings.keys() - {"train.workers"}:  # which changes nothing but the time
-        if override_config(run.config, {key: settings[key]}) != run.config:
-            raise InputError(f"--resume: this run was started with another {key} than {settings[key]}; leave it out")
+    settings = run_settings(args)
+    if args.data:
+        settings["data.path"] = args.data
+    if args.weights:
+        settings["train.weights"] = "" if args.weights == "none" else args.weights
+    return resume(args.out, settings=settings, device=args.device, listener=listener)
 
 
 def run_settings(args: argparse.Namespace, *, detector: bool = True) -> dict[str, object]:
@@ -171,6 +141,14 @@ def run_settings(args: argparse.Namespace, *, detector: bool = True) -> dict[str
         "train.tensorboard": getattr(args, "tensorboard", None) or None,
         "train.deterministic": getattr(args, "deterministic", None) or None,
         "train.cache": getattr(args, "cache", None),
+        "train.minutes": run_minutes(args) or None,
+        "train.preflight": None if getattr(args, "preflight", True) else False,
+        "data.classes": getattr(args, "classes", None),
+        "data.fraction": getattr(args, "fraction", None),
+        "data.per_class": getattr(args, "per_class", None),
+        "data.shares": getattr(args, "split", None),
+        "data.difficult": getattr(args, "difficult", None) or None,
+        "data.unlabelled": getattr(args, "unlabelled", None),
     }
     settings.update({key: value for key, value in flags.items() if value is not None})
     if getattr(args, "teacher", None):
@@ -186,6 +164,8 @@ def run_minutes(args: argparse.Namespace) -> float:
     """Return what --time says, in minutes; 0 where it is not given."""
     from yolo_lite.training.budget import parse_minutes
 
+    if isinstance(args.time, float):  # of tune, in minutes
+        return args.time
     if args.time is None:
         return 0.0
     if args.epochs is not None:

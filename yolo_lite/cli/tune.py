@@ -45,7 +45,8 @@ def _tune(args: argparse.Namespace) -> int:
     Every trial is a training; those worse than half of the others are stopped. The best is written to best.yaml.
     """
     from yolo_lite.files import locked, make_folder
-    from yolo_lite.training.tune import METRICS, tune
+    from yolo_lite.training.plan import plan
+    from yolo_lite.training.tune import METRICS, TuneListener, tune
 
     if args.time is not None and not args.time > 0:
         raise InputError(f"--time takes minutes above 0, got {args.time:g}")
@@ -64,19 +65,16 @@ def _tune(args: argparse.Namespace) -> int:
     try:
         busy = "a search that still runs writes to it; wait for its end, or choose another --out"
         with locked(out, busy, say=print), steps_bar() as on_step:
+            asked = plan(
+                args.data, config=args.config, weights=args.weights, settings={**settings, "task": args.task}
+            ).config
             result = tune(
-                args.task,
-                args.data,
+                asked,
                 trials=args.trials,
                 out=out,
-                model=args.config,
-                weights=args.weights,
-                settings=settings,
-                minutes=args.time,
+                fixed=settings,
                 device=args.device,
-                say=print,
-                on_trial=on_trial,
-                on_step=on_step,
+                listener=TuneListener(print, on_trial, on_step),
             )
     finally:
         with suppress(OSError):  # what is not empty stays

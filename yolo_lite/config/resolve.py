@@ -7,12 +7,13 @@ import difflib
 import math
 import os
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from yolo_lite.config.read import parse_setting, read_yaml
-from yolo_lite.config.schema import MOST_ENTRIES, NO_AUGMENTATION, Config, check_image_size
+from yolo_lite.config.schema import MOST_ENTRIES, NO_AUGMENTATION, TASK_NAMES, Config, check_image_size
 from yolo_lite.errors import InputError, short
 
 _MOST_TEXT, _MOST_CFG = 4096, 2**20  # characters: of a setting, and of a whole .cfg file of Darknet
@@ -34,17 +35,84 @@ def override_config(config: Config, settings: Mapping[str, object] | Iterable[st
     Raises:
         InputError: as read_config does.
     """
+    return resolve([Layer("configuration", config_to_dict(config)), settings_layer(settings)]).config
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Settings from one place.
+
+    Attributes:
+        origin: the place, for messages and for `yolo-lite config`: a file, "--set" ...
+        values: nested plain values; what is absent is not set here.
+    """
+
+    origin: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A configuration, and by key where each value comes from; keys that are absent there have their default."""
+
+    config: Config
+    origins: Mapping[str, str]
+
+
+def resolve(layers: Sequence[Layer]) -> Resolved:
+    """Lay settings over the defaults, the first layer lowest.
+
+    Raises:
+        InputError: naming the layer's origin and the key, for an unknown key or a value of the wrong type or range.
+
+    Example:
+        >>> resolve([Layer("a.yaml", {"train": {"lr": 0.1}}), Layer("--set", {"train": {"lr": 0.2}})]).origins
+        {'train.lr': '--set'}
+    """
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for layer in layers:
+        values = dict(layer.values)
+        if "augment" in values and values["augment"] in ("none", None):
+            values["augment"] = NO_AUGMENTATION
+        _build(Config, values, prefix="", source=layer.origin)
+        for key, value in _flat(values):
+            section, _, name = key.rpartition(".")
+            (merged.setdefault(section, {}) if section else merged)[name] = value
+            origins[key] = layer.origin
+    classifier = merged.get("classifier", {}).get("model", "none") != "none"
+    merged.setdefault("task", "classify" if classifier else "detect")  # configurations of 0.1 do not say it
+    config: Config = _build(Config, merged, prefix="", source="configuration")
+    _check_together(config, layers[-1].origin if layers else "configuration")
+    return Resolved(config, origins)
+
+
+def settings_layer(settings: Mapping[str, object] | Iterable[str], origin: str = "--set") -> Layer:
+    """Return settings by key, {"train.lr": 0.002}, or as texts, "train.lr=0.002", as a layer."""
     pairs = settings.items() if isinstance(settings, Mapping) else [parse_setting(text) for text in settings]
-    values = config_to_dict(config)
+    values: dict[str, Any] = {}
     for key, value in pairs:
         *sections, last = key.split(".")
         target = values
         for section in sections:
             target = target.setdefault(section, {})
             if not isinstance(target, dict):
-                raise InputError(f"--set {key}: {section!r} is a single value, not a section")
-        target[last] = value
-    return config_from_dict(values, "--set")
+                raise InputError(f"{origin} {key}: {section!r} is a single value, not a section")
+        if isinstance(value, Mapping) and isinstance(target.get(last), dict):
+            target[last].update(value)
+        else:
+            target[last] = dict(value) if isinstance(value, Mapping) else value
+    return Layer(origin, values)
+
+
+def check_settings(settings: Mapping[str, object] | None) -> dict[str, Any]:
+    """Return settings by key as a new dictionary; raise InputError where they are something else."""
+    if settings is not None and not isinstance(settings, Mapping):
+        raise InputError(f"settings must be a dictionary such as {{'train.epochs': 50}}, got {short(settings)}")
+    for key in settings or ():
+        if not isinstance(key, str):
+            raise InputError(f"settings must have keys such as 'train.epochs', got {key!r}")
+    return dict(settings or {})
 
 
 def config_from_dict(values: Mapping[str, Any], source: str) -> Config:
@@ -53,12 +121,28 @@ def config_from_dict(values: Mapping[str, Any], source: str) -> Config:
     Raises:
         InputError: naming `source` and the key, for an unknown key or a value of the wrong type or range.
     """
-    values = dict(values)
-    if values.get("augment") in ("none", None) and "augment" in values:
-        values["augment"] = NO_AUGMENTATION
-    config = _build(Config, values, prefix="", source=source)
-    assert isinstance(config, Config)
-    if config.classifier.model == "none":
+    return resolve([Layer(source, values)]).config
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every value by its key, such as train.lr."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _check_together(config: Config, source: str) -> None:
+    """Raise InputError for values that are right alone and wrong together."""
+    if config.task not in TASK_NAMES:
+        raise InputError(f"{source}: 'task' must be {' or '.join(TASK_NAMES)}, got {short(config.task)}")
+    if (config.task == "classify") != (config.classifier.model != "none"):
+        need = "a network in 'classifier.model'" if config.task == "classify" else "'task: classify'"
+        raise InputError(
+            f"{source}: task {config.task} with 'classifier.model: {config.classifier.model}' needs {need}"
+        )
+    if config.task == "detect":
         check_image_size(config.input.image_size)
         if config.input.channels != 3:
             raise InputError(f"{source}: 'input.channels' of a detector must be 3, got {config.input.channels}")
@@ -69,7 +153,6 @@ def config_from_dict(values: Mapping[str, Any], source: str) -> Config:
     low, high = config.augment.scale
     if low > high:
         raise InputError(f"{source}: 'augment.scale' must be lowest and highest factor, got {low:g} and {high:g}")
-    return config
 
 
 def config_to_dict(config: Config) -> dict[str, Any]:
@@ -118,6 +201,8 @@ def _suggestion(key: str, prefix: str) -> str:
 
 def _convert(value: Any, expected: Any, *, key: str, source: str) -> Any:
     origin, inner = typing.get_origin(expected), typing.get_args(expected)
+    if isinstance(value, Mapping):
+        raise InputError(f"{source}: {key!r} is a single value, not a section")
     if hasattr(value, "tolist"):  # a number or an array of NumPy's or torch's
         value = value.tolist()
     if expected is str and isinstance(value, os.PathLike):
@@ -125,9 +210,11 @@ def _convert(value: Any, expected: Any, *, key: str, source: str) -> Any:
     if origin is tuple:
         if key.endswith(".image_size") and isinstance(value, int):
             value = (value, value)
+        if isinstance(value, set | frozenset):
+            value = sorted(value)  # their own order differs from run to run
         if not isinstance(value, list | tuple) or (inner[-1] is not ... and len(value) != len(inner)):
-            count = "several" if inner[-1] is ... else str(len(inner))
-            raise InputError(f"{source}: '{key}' must be a list of {count} {inner[0].__name__}s, got {short(value)}")
+            count = "" if inner[-1] is ... else f"{len(inner)} "
+            raise InputError(f"{source}: '{key}' must be a list of {count}{_PLURALS[inner[0]]}, got {short(value)}")
         if len(value) > MOST_ENTRIES:
             raise InputError(f"{source}: '{key}' has {len(value):,} entries, more than {MOST_ENTRIES:,}")
         return tuple(_convert(item, inner[0], key=key, source=source) for item in value)
@@ -146,6 +233,9 @@ def _convert(value: Any, expected: Any, *, key: str, source: str) -> Any:
     if isinstance(value, str) and len(value) > most:
         raise InputError(f"{source}: '{key}' has {len(value):,} characters, more than {most:,}")
     return value
+
+
+_PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 
 
 def _check_range(value: Any, item: dataclasses.Field[Any], *, key: str, source: str) -> None:

@@ -1,4 +1,4 @@
-"""Every setting of a run, with its only default."""
+"""Every setting of a run: its only default, its range, and what it does."""
 
 from __future__ import annotations
 
@@ -9,188 +9,247 @@ from typing import Any
 
 from yolo_lite.errors import InputError, short
 
+TASK_NAMES = ("detect", "classify")
 MOST_ENTRIES = 1000  # of a list
 MOST_PIXELS = 16_384  # along a side of the network's input
 _WIDEST = 16_384  # channels
-_LONGEST = 1_000_000  # epochs, or pictures in a batch
+_LONGEST = 1_000_000  # epochs, or images in a batch
 
 
-def _between(default: Any, minimum: float, maximum: float = float("inf")) -> Any:
-    return field(default=default, metadata={"minimum": minimum, "maximum": maximum})
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """The network: one backbone, neck and head, each chosen by name (see models/build.py)."""
-
-    backbone: str = "csp"  # or shuffle, yolov1, darknet
-    stem_width: int = _between(16, 1, _WIDEST)
-    widths: tuple[int, ...] = _between(
-        (32, 64, 128, 256), 2, _WIDEST
-    )  # channels of the stages at stride (4,) 8, 16, 32
-    depths: tuple[int, ...] = _between((1, 2, 2, 1), 1, 200)  # bottlenecks or units in each stage
-    neck: str = "pan"  # or ghost_pan, none
-    neck_width: int = _between(64, 2, _WIDEST)
-    head: str = "anchor_free"  # or distribution; of YOLOv1: grid, dense_grid; darknet
-    head_width: int = _between(64, 1, _WIDEST)  # of anchor_free; the other keeps the neck's
-    head_depth: int = _between(2, 1, 100)  # layers in each branch
-    darknet: str = ""  # of the backbone darknet: the text of its .cfg file
-    darknet_levels: tuple[int, ...] = _between(
-        (), 0, 10_000
-    )  # layers whose maps leave it; none: those its own outputs read
-    boxes_per_cell: int = _between(2, 1, 100)  # of YOLOv1's heads
-    cells: int = _between(7, 1, 512)  # along each side, of dense_grid
-    norm: str = "batch"  # or none: folded into the convolutions, which then have biases
-
-
-@dataclass(frozen=True)
-class ClassifierConfig:
-    """A classifier instead of a detector, where a model is named (see models/classifiers/course.py)."""
-
-    model: str = "none"
-    dropout: tuple[float, ...] = _between(
-        (), 0, 0.95
-    )  # one for each place where the model has it; none: the model's own
-    batch_norm: bool = False  # after each layer of the models that leave the choice
-    init: str = "he"  # or glorot, uniform, torch
-    loss: str = "cross_entropy"  # or mse (one-hot), margin (one-hot), binary (one output, two classes)
-    label_smoothing: float = _between(0.0, 0, 0.99)  # of the cross-entropy
-    freeze: bool = False  # train the last layer only
-
-
-@dataclass(frozen=True)
-class InputConfig:
-    """How a picture becomes the network's input."""
-
-    image_size: tuple[int, int] = _between((320, 320), 1, MOST_PIXELS)  # height, width; of a detector multiples of 32
-    channels: int = _between(3, 1, 3)  # 1: a classifier of grey pictures
-    resize: str = "letterbox"  # or stretch
-    max_16bit: int = _between(
-        65535, 1, 65535
-    )  # value of a picture of 16 bits that becomes white: 4095 for 12-bit cameras
-    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # R, G, B, of pixels 0..255 (ImageNet)
-    std: tuple[float, float, float] = _between((58.395, 57.12, 57.375), 1e-6)
-
-
-@dataclass(frozen=True)
-class AugmentConfig:
-    """Random changes to training pictures; `augment: none` switches every one of them off."""
-
-    mosaic: float = _between(0.5, 0, 1)  # probability of four pictures in one
-    scale: tuple[float, float] = _between((0.5, 1.5), 0.01)  # factor on the size of everything in the picture
-    translate: float = _between(0.1, 0, 1)  # largest shift, as a share of the picture
-    flip: float = _between(0.5, 0, 1)  # probability of left and right swapped
-    hue: float = _between(0.015, 0, 0.5)  # largest shift, as a share of the colour circle
-    saturation: float = _between(0.25, 0, 1)  # largest shift, as a share of the full range
-    value: float = _between(0.2, 0, 1)  # largest shift of brightness, as a share of the full range
-    min_visibility: float = _between(0.15, 0, 1)  # a box of which less stays in the picture is dropped
-    multi_scale: float = _between(0.0, 0, 0.9)  # of a detector: largest change of a step's input size, as a share
-    off_last: float = _between(0.1, 0, 1)  # share of the epochs, at the end, without mosaic and strong scaling
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """Which points answer for which box, and what their error costs."""
-
-    assigner: str = "task_aligned"  # or static
-    static_share: float = _between(0.1, 0, 1)  # share of the steps, at the start, with the static assigner
-    top_k: int = _between(10, 1, 10_000)
-    alpha: float = _between(1.0, 0)  # exponent of the class score in the alignment
-    beta: float = _between(6.0, 0)  # exponent of the IoU in the alignment
-    box: str = "ciou"  # or giou, diou, iou
-    class_weight: float = _between(1.0, 0)
-    gamma: float = _between(0.0, 0)  # of the class part: 0 is cross-entropy, 2 quality focal loss
-    box_weight: float = _between(5.0, 0)
-    l1_weight: float = _between(1.0, 0)  # on distances in strides
-    coord_weight: float = _between(5.0, 0)  # of YOLOv1's heads, as are the next two
-    object_weight: float = _between(1.0, 0)
-    no_object_weight: float = _between(0.5, 0)
-    dfl_weight: float = _between(0.25, 0)  # distribution focal loss, where the head has distance bins
-    teach_class_weight: float = _between(1.0, 0)  # of what a teacher says, where there is one, as is the next
-    teach_box_weight: float = _between(2.0, 0)
-
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """Before a detector is trained from scratch: its backbone learns to tell the objects, cut out, from each other.
-
-    So was YOLOv1 trained (Redmon et al. 2016, section 2.2), though on other pictures. These are the run's own.
-    """
-
-    crops: int = _between(0, 0, _LONGEST)  # epochs over the objects and as much background; 0 for none
-    image_size: tuple[int, int] = _between((96, 96), 32, MOST_PIXELS)  # height, width of a cut-out object
-    batch_size: int = _between(64, 1, _LONGEST)
-    lr: float = _between(0.002, 0)
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """The training loop."""
-
-    epochs: int = _between(100, 1, _LONGEST)
-    batch_size: int = _between(16, 1, _LONGEST)
-    optimizer: str = "adamw"  # or sgd, rmsprop, adam, muon
-    momentum: float = _between(0.9, 0, 0.9999)  # of sgd and rmsprop
-    lr: float = _between(0.001, 0)
-    weight_decay: float = _between(0.05, 0)  # on convolution and linear weights only
-    schedule: str = "flat_cosine"  # or cosine, steps, constant
-    milestones: tuple[int, ...] = _between((), 1, _LONGEST)  # of steps: after each of these epochs...
-    step_factor: float = _between(0.1, 1e-6, 1)  # ...the rate is multiplied by this
-    warmup_steps: int = _between(500, 0, 2**53)  # at most...
-    warmup_share: float = _between(0.05, 0, 1)  # ...this share of all steps
-    flat_share: float = _between(0.4, 0, 1)  # share of the steps, warm-up included, before the cosine begins
-    final_lr: float = _between(0.05, 0, 1)  # the cosine's end, as a share of lr
-    clip_norm: float = _between(10.0, 0)  # 0 means no clipping
-    ema_decay: float = _between(0.9998, 0, 1)
-    ema_share: float = _between(0.02, 0, 1)  # the average's horizon is at most this share of all steps
-    # Fraction of the weights it started from in what is evaluated and shipped, but for rows of new classes; -1: 0.4
-    # where the start knows classes of the data, else 0.
-    keep_start: float = _between(0.0, -1, 0.99)
-    precision: str = "auto"  # bf16 where the machine computes in it, else fp32; or fp32, bf16
-    accumulate: int = _between(1, 1, _LONGEST)  # a batch goes through the network in so many parts, and makes one step
-    teacher: str = ""  # weights of a detector that helps this one learn: a file or the bare name of a shipped one
-    freeze: str = "none"  # or backbone: its weights stay as they are, of a detector
-    repeat_threshold: float = _between(0.0, 0, 1)  # classes in a smaller share of the pictures are shown more often
-    steps_per_epoch: int = _between(0, 0, 2**53)  # at most; 0 means as many as there are batches
-    tensorboard: bool = False  # write every epoch's numbers for TensorBoard as well
-    compile: bool = False  # torch.compile the network, of which GPUs may be faster
-    deterministic: bool = False  # refuse operations that may differ from run to run
-    evaluate_every: int = _between(1, 1, _LONGEST)  # epochs
-    patience: int = _between(0, 0, _LONGEST)  # stop after so many epochs without a better one; 0 means never
-    workers: int = _between(
-        -1, -1, 4096
-    )  # processes that load pictures; -1: 2 where a CPU computes, beside a GPU up to 8
-    cache: str = "auto"  # decoded pictures stay in memory where they fit; or ram (or else stop), none
-    seed: int = _between(0, 0, 2**53)
+def setting(default: Any, low: float | None = None, high: float | None = None, *, help: str) -> Any:
+    """Return a field of a section: its default, its lowest and highest value, and a sentence about it."""
+    bounds = {} if low is None else {"minimum": low, "maximum": float("inf") if high is None else high}
+    return field(default=default, metadata={**bounds, "help": help})
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """The images: where they are, and which of them are used."""
 
-    path: str = ""  # a folder, a YAML file, an annotation file or an archive
-    classes: tuple[str, ...] = ()  # only these; none: all
-    fraction: float = _between(1.0, 0, 1)  # part of the training images, drawn by the seed
-    per_class: int = _between(0, 0, _LONGEST)  # of a classifier: at most so many training images of each class; 0: all
-    shares: str = "70/15/15"  # of a classifier: how a folder without splits is divided, percent of train/val/test
-    difficult: bool = False  # PASCAL VOC's difficult objects count as others do, instead of being ignored
-    unlabelled: str = ""  # a folder of unlabelled images; the teacher supplies their labels
+    path: str = setting("", help="folder, YAML file, annotation file or archive with the labelled images")
+    classes: tuple[str, ...] = setting((), help="only these classes of the data; empty: all")
+    fraction: float = setting(1.0, help="part of the training images that is used, drawn by the seed")
+    per_class: int = setting(
+        0, 0, _LONGEST, help="classifiers: at most this many training images of each class; 0: all"
+    )
+    shares: str = setting(
+        "70/15/15", help="classifiers: division of a folder without splits, in percent of train/val/test"
+    )
+    difficult: bool = setting(
+        False, help="treat objects that PASCAL VOC marks difficult as all others; otherwise they are ignored"
+    )
+    unlabelled: str = setting("", help="folder of unlabelled images; the teacher supplies their labels")
+    crops: bool = setting(
+        False, help="classifiers: the images are the objects of a detection set, cut out, and pieces of its background"
+    )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network: one backbone, neck and head, each chosen by name (see models/build.py)."""
+
+    backbone: str = setting("csp", help="csp, shuffle, yolov1 or darknet")
+    stem_width: int = setting(16, 1, _WIDEST, help="channels of the first layer")
+    widths: tuple[int, ...] = setting(
+        (32, 64, 128, 256), 2, _WIDEST, help="channels of the stages at stride (4,) 8, 16 and 32"
+    )
+    depths: tuple[int, ...] = setting((1, 2, 2, 1), 1, 200, help="bottlenecks or units in each stage")
+    neck: str = setting("pan", help="pan, ghost_pan or none")
+    neck_width: int = setting(64, 2, _WIDEST, help="channels of the neck")
+    head: str = setting("anchor_free", help="anchor_free or distribution; YOLOv1's grid or dense_grid; darknet")
+    head_width: int = setting(64, 1, _WIDEST, help="channels of the head anchor_free; distribution keeps the neck's")
+    head_depth: int = setting(2, 1, 100, help="layers in each branch of the head")
+    darknet: str = setting("", help="backbone darknet: text of its .cfg file")
+    darknet_levels: tuple[int, ...] = setting(
+        (), 0, 10_000, help="backbone darknet: layers whose maps leave it; empty: those that its own outputs read"
+    )
+    boxes_per_cell: int = setting(2, 1, 100, help="boxes that a cell of YOLOv1's heads predicts")
+    cells: int = setting(7, 1, 512, help="cells along each side of the head dense_grid")
+    norm: str = setting("batch", help="batch, or none: folded into the convolutions, which then have biases")
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """The network of the task classify (see models/classifiers)."""
+
+    model: str = setting("none", help="name of the network")
+    dropout: tuple[float, ...] = setting(
+        (), 0, 0.95, help="dropout at each place where the network has it; empty: the network's own"
+    )
+    batch_norm: bool = setting(False, help="normalise after each layer, in networks that leave the choice")
+    init: str = setting("he", help="first weights: he, glorot, uniform or torch")
+    loss: str = setting(
+        "cross_entropy", help="cross_entropy, mse (one-hot), margin (one-hot) or binary (one output for two classes)"
+    )
+    label_smoothing: float = setting(0.0, 0, 0.99, help="label smoothing of the cross-entropy")
+    freeze: bool = setting(False, help="train the last layer only")
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """How an image becomes the network's input."""
+
+    image_size: tuple[int, int] = setting(
+        (320, 320), 1, MOST_PIXELS, help="height and width of the input; detectors: multiples of 32"
+    )
+    channels: int = setting(3, 1, 3, help="3, or 1 for a classifier of grey images")
+    resize: str = setting("letterbox", help="letterbox (keeps the shape) or stretch")
+    max_16bit: int = setting(
+        65535, 1, 65535, help="value of a 16-bit image that becomes white, such as 4095 for 12-bit cameras"
+    )
+    mean: tuple[float, float, float] = setting(
+        (123.675, 116.28, 103.53), help="mean of R, G and B that is subtracted (pixels 0..255; ImageNet's)"
+    )
+    std: tuple[float, float, float] = setting(
+        (58.395, 57.12, 57.375), 1e-6, help="standard deviation of R, G and B that pixels are divided by"
+    )
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Random changes to training images; `augment: none` switches every one of them off."""
+
+    mosaic: float = setting(0.5, 0, 1, help="probability of joining four images into one")
+    scale: tuple[float, float] = setting(
+        (0.5, 1.5), 0.01, help="lowest and highest factor on the size of everything in the image"
+    )
+    translate: float = setting(0.1, 0, 1, help="largest shift, as a fraction of the image")
+    flip: float = setting(0.5, 0, 1, help="probability of swapping left and right")
+    hue: float = setting(0.015, 0, 0.5, help="largest shift of hue, as a fraction of the colour circle")
+    saturation: float = setting(0.25, 0, 1, help="largest shift of saturation, as a fraction of the full range")
+    value: float = setting(0.2, 0, 1, help="largest shift of brightness, as a fraction of the full range")
+    min_visibility: float = setting(
+        0.15, 0, 1, help="smallest fraction of a box that must stay in the image; boxes with less are dropped"
+    )
+    multi_scale: float = setting(
+        0.0, 0, 0.9, help="detectors: largest change of the input size from step to step, as a fraction"
+    )
+    off_last: float = setting(
+        0.1, 0, 1, help="fraction of the epochs, at the end, without mosaic and with weaker scaling"
+    )
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Which points answer for which box, and what their error costs."""
+
+    assigner: str = setting("task_aligned", help="task_aligned or static")
+    static_share: float = setting(0.1, 0, 1, help="fraction of the steps, at the start, with the static assigner")
+    top_k: int = setting(10, 1, 10_000, help="points that a box may claim")
+    alpha: float = setting(1.0, 0, help="exponent of the class score in the alignment")
+    beta: float = setting(6.0, 0, help="exponent of the IoU in the alignment")
+    box: str = setting("ciou", help="ciou, giou, diou or iou")
+    class_weight: float = setting(1.0, 0, help="weight of the class part")
+    gamma: float = setting(0.0, 0, help="exponent in the class part: 0 is cross-entropy, 2 quality focal loss")
+    box_weight: float = setting(5.0, 0, help="weight of the IoU part")
+    l1_weight: float = setting(1.0, 0, help="weight of the distances, in strides")
+    coord_weight: float = setting(5.0, 0, help="YOLOv1: weight of coordinates")
+    object_weight: float = setting(1.0, 0, help="YOLOv1: weight of the confidence of cells with an object")
+    no_object_weight: float = setting(0.5, 0, help="YOLOv1: weight of the confidence of all other cells")
+    dfl_weight: float = setting(0.25, 0, help="weight of the distribution focal loss, where the head has bins")
+    teach_class_weight: float = setting(1.0, 0, help="weight of the teacher's classes")
+    teach_box_weight: float = setting(2.0, 0, help="weight of the teacher's boxes")
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Before a detector is trained from scratch, its backbone can learn to tell its objects, cut out, from each other.
+
+    YOLOv1 was trained in two such stages (Redmon et al. 2016, section 2.2), though on other images.
+    """
+
+    crops: int = setting(0, 0, _LONGEST, help="epochs over the objects and as many pieces of background; 0: none")
+    image_size: tuple[int, int] = setting((96, 96), 32, MOST_PIXELS, help="height and width of a cut-out object")
+    batch_size: int = setting(64, 1, _LONGEST, help="cut-out objects in a batch")
+    lr: float = setting(0.002, 0, help="learning rate")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The training loop."""
+
+    weights: str = setting("", help="checkpoint that training starts from; empty: from scratch")
+    epochs: int = setting(100, 1, _LONGEST, help="passes over the training images")
+    minutes: float = setting(0.0, 0, help="time the run may take, by which epochs and steps are set; 0: no limit")
+    batch_size: int = setting(16, 1, _LONGEST, help="images in a step")
+    optimizer: str = setting("adamw", help="adamw, sgd, rmsprop, adam or muon")
+    momentum: float = setting(0.9, 0, 0.9999, help="momentum of sgd and rmsprop")
+    lr: float = setting(0.001, 0, help="highest learning rate")
+    weight_decay: float = setting(0.05, 0, help="weight decay of convolution and linear weights")
+    schedule: str = setting("flat_cosine", help="flat_cosine, cosine, steps or constant")
+    milestones: tuple[int, ...] = setting((), 1, _LONGEST, help="schedule steps: epochs after which the rate falls")
+    step_factor: float = setting(0.1, 1e-6, 1, help="schedule steps: factor on the rate at each milestone")
+    warmup_steps: int = setting(500, 0, 2**53, help="steps of warm-up, at most")
+    warmup_share: float = setting(0.05, 0, 1, help="fraction of all steps that warm-up may take")
+    flat_share: float = setting(0.4, 0, 1, help="fraction of all steps, warm-up included, before the cosine begins")
+    final_lr: float = setting(0.05, 0, 1, help="end of the cosine, as a fraction of lr")
+    clip_norm: float = setting(10.0, 0, help="largest norm of the gradient; 0: no clipping")
+    ema_decay: float = setting(0.9998, 0, 1, help="decay of the exponential moving average of the weights")
+    ema_share: float = setting(0.02, 0, 1, help="horizon of that average, at most this fraction of all steps")
+    keep_start: float = setting(
+        0.0,
+        -1,
+        0.99,
+        help="fraction of the starting weights that is mixed back in, except for new classes; -1: 0.4 where the weights "
+        "know classes of the data, otherwise 0",
+    )
+    precision: str = setting("auto", help="fp32, bf16, or auto: bf16 where the machine computes in it")
+    accumulate: int = setting(1, 1, _LONGEST, help="micro-batches that a batch is divided into, to save memory")
+    teacher: str = setting("", help="weights of a detector that helps this one learn")
+    freeze: str = setting("none", help="detectors: backbone keeps the weights of the backbone as they are")
+    repeat_threshold: float = setting(
+        0.0, 0, 1, help="classes in a smaller fraction of the images are shown more often; 0: none"
+    )
+    steps_per_epoch: int = setting(0, 0, 2**53, help="steps of an epoch, at most; 0: as many as there are batches")
+    preflight: bool = setting(True, help="first check that the network can overfit eight images, in at most 60 steps")
+    tensorboard: bool = setting(False, help="write the numbers of every epoch for TensorBoard as well")
+    compile: bool = setting(False, help="torch.compile the network, which can be faster on a GPU")
+    deterministic: bool = setting(False, help="refuse operations that may differ from run to run")
+    evaluate_every: int = setting(1, 1, _LONGEST, help="epochs from one evaluation to the next")
+    patience: int = setting(0, 0, _LONGEST, help="epochs without a better one after which training stops; 0: never")
+    workers: int = setting(
+        -1, -1, 4096, help="processes that load images; -1: 2 where a CPU computes, up to 8 beside a GPU"
+    )
+    cache: str = setting(
+        "auto", help="decoded images in RAM: auto (if they fit in half of the free memory), ram (or else stop) or none"
+    )
+    seed: int = setting(0, 0, 2**53, help="seed of first weights, order and augmentation")
 
 
 @dataclass(frozen=True)
 class PostprocessConfig:
     """How detections are chosen from predictions."""
 
-    score_threshold: float = _between(0.25, 0, 1)  # detections score above it
-    iou_threshold: float = _between(0.6, 0, 1)  # of two detections of a class that overlap more, the lower score goes
-    max_detections: int = _between(300, 1, 100_000)  # the most for one image
+    score_threshold: float = setting(
+        -1.0, -1, 1, help="score above which detections are reported; -1: where F1 was highest on validation, or 0.25"
+    )
+    iou_threshold: float = setting(
+        0.6, 0, 1, help="IoU of two detections of one class above which the lower score is dropped"
+    )
+    max_detections: int = setting(300, 1, help="detections in an image, at most")
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """How detections are chosen to be scored: AP asks for those of low scores too."""
+
+    score_threshold: float = setting(0.001, 0, 1, help="score above which detections are scored")
+    iou_threshold: float = setting(
+        0.7, 0, 1, help="IoU of two detections of one class above which the lower score is dropped"
+    )
+    max_detections: int = setting(300, 1, help="detections in an image, at most")
+    resamples: int = setting(
+        0, 0, _LONGEST, help="sets of images drawn for the 95% intervals of AP and AP50; 0: no intervals"
+    )
 
 
 @dataclass(frozen=True)
 class Config:
-    """A whole run. `name` is what the network is called in file names and cards."""
+    """A whole run: everything that is asked for."""
 
-    name: str = "yolo_lite-n"
+    task: str = setting("detect", help="detect or classify")
+    name: str = setting("yolo_lite-n", help="name of the network, in file names and cards")
+    data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     input: InputConfig = field(default_factory=InputConfig)
@@ -198,6 +257,8 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
 
 NO_AUGMENTATION: Mapping[str, Any] = MappingProxyType(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ import torch
 from torch import Tensor
 
 from yolo_lite.checkpoints.checkpoint import build_classifier_from_checkpoint, load_checkpoint
-from yolo_lite.checks import check_class_names, check_path, check_split, check_whole
-from yolo_lite.data.class_sets import DEFAULT_SHARES, align_classes, read_classes_to_score
+from yolo_lite.checks import check_path, check_split
+from yolo_lite.config.resolve import check_settings, override_config
+from yolo_lite.config.schema import Config, DataConfig, InputConfig, TrainConfig
+from yolo_lite.data.class_sets import align_classes, read_classes_to_score
 from yolo_lite.data.pipeline.classification import ClassDataset, collate_classes, read_record
 from yolo_lite.data.pipeline.loader import EpochSampler, build_loader
 from yolo_lite.device import explain_out_of_memory, pick_device, place
@@ -24,7 +27,7 @@ from yolo_lite.media.images import MAX_16BIT
 from yolo_lite.metrics.classification import ClassificationReport, classification_report
 from yolo_lite.models.classifiers.build import ClassifierNet
 from yolo_lite.shipped import find_weights
-from yolo_lite.structures.datasets import ClassRecord
+from yolo_lite.structures.datasets import ClassificationSet, ClassRecord
 from yolo_lite.structures.geometry import Image
 from yolo_lite.structures.results import Classification
 
@@ -86,73 +89,84 @@ def evaluate_classifier(
     data: str | Path,
     *,
     split: str | None = None,
+    settings: Mapping[str, object] | None = None,
     device: str | torch.device = "auto",
-    classes: Sequence[str] | None = None,
-    shares: str | None = None,
-    batch_size: int = 64,
-    workers: int = -1,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_batch: Callable[[int, int], None] = lambda done, total: None,
 ) -> ClassEvaluation:
     """Score a classifier on one split of a data set.
 
     Args:
         weights: a file or the bare name of a shipped one.
-        data: a folder, archive or YAML file; see data/class_sets.py.
+        data: a folder, archive or YAML file; see data/catalog.py.
         split: None for test where there is one, else val.
+        settings: by key: `data.classes` (score images of these only), `data.shares` (how a folder without splits is
+            divided; default: as in training, by whose seed it is), `train.batch_size` (default: 64), `train.workers`.
         device: auto, cpu, cuda or mps.
-        classes: score pictures of these classes only.
-        shares: how a folder without splits is divided; None for how it was in training. The seed is that of the training.
-        on_progress: called with how many batches are done, and of how many.
+        on_batch: called with how many batches are done, and of how many.
 
     Raises:
         InputError: where anything given cannot be used, or the data has a class that the weights do not know.
     """
-    batch_size, workers = check_whole(batch_size, "batch_size"), check_whole(workers, "workers", minimum=-1)
     data, split = check_path(data, "data"), None if split is None else check_split(split)
     source = find_weights(check_path(weights, "weights"))
     checkpoint = load_checkpoint(source)
-    classes = check_class_names(classes, checkpoint.class_names)
+    about = checkpoint.about
+    base = {"train.batch_size": BATCH_SIZE, "data.shares": about.get("split", DataConfig().shares)}
+    config = override_config(
+        dataclasses.replace(checkpoint.config, data=DataConfig(), train=TrainConfig()),
+        {**base, **check_settings(settings)},
+    )
     where = pick_device(device)
     model = place(build_classifier_from_checkpoint(checkpoint, source), where)
-    about = checkpoint.about
-    divided = shares or about.get("split", DEFAULT_SHARES)
-    name, truth = read_classes_to_score(data, split, classes=classes, shares=divided, seed=int(about.get("seed", 0)))
-    unknown = [one for one in truth.class_names if one not in checkpoint.class_names]
-    if unknown:
-        raise InputError(
-            f"{truth.source} has the class {some(unknown)}, which the weights do not know ({some(checkpoint.class_names)}); "
-            "name those to score with --classes"
-        )
-    truth = align_classes(truth, checkpoint.class_names)
-    if not truth.records:
-        raise InputError(f"{truth.source} has no pictures to score")
-    shape = checkpoint.config.input
-    dataset = ClassDataset(
-        truth.records, shape.image_size, channels=shape.channels, resize=shape.resize, max_16bit=shape.max_16bit
+    name, truth = read_classes_to_score(
+        data, split, classes=config.data.classes or None, shares=config.data.shares, seed=int(about.get("seed", 0))
     )
+    truth = _known_classes(truth, checkpoint.class_names)
     notes = list(truth.notes)
-    with explain_out_of_memory(f"use a smaller --batch-size (now {batch_size})"):
-        outputs, labels = classify_split(
-            model,
-            dataset,
-            batch_size=batch_size,
-            workers=workers,
-            device=where,
-            say=notes.append,
-            on_progress=on_progress,
-        )
+    outputs, labels = classify_split(
+        model, inputs_of(truth, config.input), config=config, device=where, say=notes.append, on_batch=on_batch
+    )
     scores = model.scores(outputs).numpy()
-    report = classification_report(labels.numpy(), scores.argmax(1), class_names=checkpoint.class_names)
-    told = {"weights": str(source), "data": str(data), "split": name, "pictures": len(labels), "device": str(where)}
+    conditions = {
+        "weights": str(source),
+        "data": str(data),
+        "split": name,
+        "pictures": len(labels),
+        "device": str(where),
+    }
     return ClassEvaluation(
-        report,
+        classification_report(labels.numpy(), scores.argmax(1), class_names=checkpoint.class_names),
         truth.records,
         scores=scores,
         class_names=checkpoint.class_names,
-        settings=told,
-        max_16bit=shape.max_16bit,
+        settings=conditions,
+        max_16bit=config.input.max_16bit,
         notes=tuple(notes),
     )
+
+
+BATCH_SIZE = 64  # images, unless train.batch_size says otherwise
+
+
+def inputs_of(data: ClassificationSet, shape: InputConfig) -> ClassDataset:
+    """Return the images of a set as inputs of that shape, without augmentation."""
+    return ClassDataset(
+        data.records, shape.image_size, channels=shape.channels, resize=shape.resize, max_16bit=shape.max_16bit
+    )
+
+
+def _known_classes(truth: ClassificationSet, class_names: Sequence[str]) -> ClassificationSet:
+    """Return a set with the classes of the weights; raise InputError where it has another class, or no images."""
+    unknown = [name for name in truth.class_names if name not in class_names]
+    if unknown:
+        raise InputError(
+            f"{truth.source} has the class {some(unknown)}, which the weights do not know ({some(class_names)}); "
+            "name those to score with --classes"
+        )
+    aligned = align_classes(truth, class_names)
+    if not aligned.records:
+        raise InputError(f"{aligned.source} has no pictures to score")
+    return aligned
 
 
 def write_predictions(path: Path, rows: Iterable[tuple[str, Classification]], *, class_names: Sequence[str]) -> None:
@@ -169,23 +183,26 @@ def classify_split(
     model: ClassifierNet,
     dataset: ClassDataset,
     *,
-    batch_size: int,
-    workers: int,
+    config: Config,
     device: torch.device,
     say: Callable[[str], None] = lambda line: None,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_batch: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Tensor, Tensor]:
-    """Run a model in evaluation mode over a data set; return its outputs [N, C], float32, and the labels [N], on the CPU;
-    `say` takes a line where loading has to go on without processes.
+    """Run a model in evaluation mode over a data set.
+
+    Returns:
+        Its outputs [N, C], float32, and the labels [N], on the CPU.
     """
-    sampler = EpochSampler(len(dataset), batch_size, shuffle=False)
-    workers = 0 if dataset.kept is not None else workers
+    train = config.train
+    sampler = EpochSampler(len(dataset), train.batch_size, shuffle=False)
+    workers = 0 if dataset.kept is not None else train.workers
     loader = build_loader(dataset, sampler, workers=workers, device=device, collate=collate_classes, say=say)
     outputs, labels = [], []
-    for number, batch in enumerate(loader, 1):
-        images = batch.images.to(device).contiguous(memory_format=torch.channels_last)
-        outputs.append(model(images).float().cpu())
-        labels.append(batch.labels)
-        on_progress(number, len(sampler))
+    with explain_out_of_memory(f"use a smaller --batch-size (now {train.batch_size})"):
+        for number, batch in enumerate(loader, 1):
+            images = batch.images.to(device).contiguous(memory_format=torch.channels_last)
+            outputs.append(model(images).float().cpu())
+            labels.append(batch.labels)
+            on_batch(number, len(sampler))
     loader.close()
     return torch.cat(outputs), torch.cat(labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,18 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from yolo_lite.checkpoints.checkpoint import build_from_checkpoint, load_checkpoint
 from yolo_lite.checks import (
-    check_class_names,
     check_path,
-    check_share,
-    check_side_lengths,
     check_split,
-    check_whole,
-    shown,
 )
-from yolo_lite.config.schema import check_image_size
+from yolo_lite.config.resolve import check_settings, override_config
+from yolo_lite.config.schema import Config, DataConfig, EvaluateConfig, TrainConfig, check_image_size
 from yolo_lite.data.discover import read_split, read_split_or_held_out, shown_classes
 from yolo_lite.data.formats.coco import read_json
 from yolo_lite.data.pipeline.detection import DetectionDataset
@@ -30,27 +28,34 @@ from yolo_lite.data.pipeline.loader import EpochSampler, build_loader
 from yolo_lite.data.sizes import check_pictures
 from yolo_lite.device import explain_out_of_memory, pick_device, place
 from yolo_lite.errors import InputError, counted, some
-from yolo_lite.media.images import MAX_16BIT
 from yolo_lite.metrics.coco import CocoMetrics, check_rows, evaluate_coco, to_rows
 from yolo_lite.models.yolo import Yolo
 from yolo_lite.predict.postprocess import CANDIDATES, postprocess, to_detections
 from yolo_lite.shipped import find_weights
+from yolo_lite.structures.batches import RawPredictions
 from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.geometry import Letterbox
+from yolo_lite.structures.results import Detections
 
 Progress = Callable[[int, int], None]  # (done, in all)
 OnRows = Callable[[list[dict[str, Any]], int, int], None]  # (result rows of a batch, images done, in all)
 
 
 @dataclass(frozen=True)
-class EvaluationSettings:
-    """How detections are chosen and batched for scoring."""
+class EvaluationListener:
+    """How an evaluation tells of itself.
 
-    score_threshold: float = 0.001
-    iou_threshold: float = 0.7
-    max_detections: int = 300
-    batch_size: int = 16
-    workers: int = -1  # see data/pipeline/loader.py
+    Attributes:
+        on_batch: takes how many batches are done, and of how many.
+        on_resample: takes how many resampled sets are done, and of how many.
+        on_rows: takes the COCO result rows of a batch, how many images are done, and of how many.
+        say: takes a line where loading has to go on without processes.
+    """
+
+    on_batch: Progress = lambda done, total: None
+    on_resample: Progress = lambda done, total: None
+    on_rows: OnRows = lambda rows, done, total: None
+    say: Callable[[str], None] = lambda line: None
 
 
 @dataclass
@@ -106,103 +111,80 @@ def evaluate(
     data: str | Path,
     *,
     split: str = "val",
-    image_size: tuple[int, int] | int | None = None,
+    settings: Mapping[str, object] | None = None,
     device: str | torch.device = "auto",
-    classes: Sequence[str] | None = None,
-    settings: EvaluationSettings = EvaluationSettings(),
-    on_progress: Progress | None = None,
-    difficult: bool = False,
-    resamples: int = 0,
-    on_resample: Progress | None = None,
-    on_rows: OnRows | None = None,
+    listener: EvaluationListener = EvaluationListener(),
 ) -> Evaluation:
     """Score a checkpoint on one split of a data set with pycocotools.
 
     Classes are matched by name. Those of the weights that the data lacks are left out before candidates are ranked;
-    those of the data that the weights lack have AP 0, and a note says so.
-
-    Where the data has no validation split, the pictures that training sets aside by the seed of the weights are scored.
+    those of the data that the weights lack have AP 0, and a note says so. Where the data has no validation split, the
+    images that training sets aside by the seed of the weights are scored.
 
     Args:
         weights: a file or the bare name of a shipped one.
-        data: a folder or YAML file; see data/discover.py.
-        image_size: (height, width) of the input, or one number for both; None for what the checkpoint was trained at.
+        data: a folder or YAML file; see data/catalog.py.
+        split: val, train or test.
+        settings: by key: `data.classes` and `data.difficult`, `input.image_size` (default: what the weights were trained
+            at), everything of the section `evaluate`, `train.batch_size` and `train.workers`.
         device: auto, cpu, cuda or mps.
-        classes: score only these classes of the data.
-        difficult: score PASCAL VOC's difficult objects as others, instead of ignoring them.
-        resamples: how many sets of pictures are drawn for the intervals of AP and AP50; 0: no intervals.
-        on_progress, on_resample: called with how many batches, and how many of these sets, are done, and of how many.
-        on_rows: called after each batch with its COCO result rows, how many images are done, and of how many.
+        listener: what to call with news.
 
     Raises:
         InputError: where anything given cannot be used.
     """
-    settings = _checked(settings)
-    resamples = check_whole(resamples, "resamples", minimum=0)
     data, split = check_path(data, "data"), check_split(split)
     source = find_weights(check_path(weights, "weights"))
     checkpoint = load_checkpoint(source)
-    classes = check_class_names(classes, checkpoint.class_names)
+    config = evaluation_config(checkpoint.config, settings)
     where = pick_device(device)
     model = place(build_from_checkpoint(checkpoint, source), where)
     truth, held_out = read_split_or_held_out(
         data,
         split,
-        classes=classes,
+        classes=config.data.classes or None,
         seed=int(checkpoint.about.get("seed", 0)),
         trained_on=checkpoint.about.get("data", ""),
-        difficult=difficult,
+        difficult=config.data.difficult,
     )
     check_pictures(truth)
-    input_hw = checkpoint.config.input.image_size if image_size is None else check_side_lengths(image_size)
-    check_image_size(input_hw, name="image_size")
     notes = [*held_out, *truth.notes, *class_notes(checkpoint.class_names, truth.class_names)]
     if not shown_classes(truth):
         notes.append(f"{truth.source} holds no object to find, only background or crowd regions, so there is no AP")
     rows, timing = detect_split(
         model,
-        checkpoint.class_names,
-        truth=truth,
-        input_hw=input_hw,
-        resize=checkpoint.config.input.resize,
+        truth,
+        class_names=checkpoint.class_names,
+        config=config,
         device=where,
-        settings=settings,
-        on_progress=on_progress,
-        on_rows=on_rows,
-        max_16bit=checkpoint.config.input.max_16bit,
-        say=notes.append,
+        listener=dataclasses.replace(listener, say=notes.append),
     )
-    told = {
-        "weights": str(source),
-        "data": str(data),
-        "split": split,
-        "image_size": list(input_hw),
-        "resize": checkpoint.config.input.resize,
-        "score_threshold": settings.score_threshold,
-        "iou_threshold": settings.iou_threshold,
-        "max_detections": settings.max_detections,
-        "device": str(where),
+    about = {"weights": str(source), "data": str(data), "split": split, **_conditions(config), "device": str(where)}
+    metrics = evaluate_coco(truth, rows, resamples=config.evaluate.resamples, on_resample=listener.on_resample)
+    return Evaluation(metrics, rows, settings=about, timing=timing, notes=tuple(notes))
+
+
+def evaluation_config(config: Config, settings: Mapping[str, object] | None) -> Config:
+    """Return the configuration to score weights with: theirs, with other settings, but not their data or batch size.
+
+    Raises:
+        InputError: for a setting that cannot be used.
+    """
+    own = dataclasses.replace(config, data=DataConfig(), train=TrainConfig())
+    changed = override_config(own, check_settings(settings))
+    check_image_size(changed.input.image_size, name="image_size")
+    return changed
+
+
+def _conditions(config: Config) -> dict[str, Any]:
+    """Return what belongs beside the numbers."""
+    return {
+        "image_size": list(config.input.image_size),
+        "resize": config.input.resize,
+        "score_threshold": config.evaluate.score_threshold,
+        "iou_threshold": config.evaluate.iou_threshold,
+        "max_detections": config.evaluate.max_detections,
     }
-    return Evaluation(
-        evaluate_coco(truth, rows, resamples=resamples, on_resample=on_resample),
-        rows,
-        settings=told,
-        timing=timing,
-        notes=tuple(notes),
-    )
-
-
-def _checked(settings: EvaluationSettings) -> EvaluationSettings:
-    """Return the settings as numbers; raise InputError where one cannot be used."""
-    if not isinstance(settings, EvaluationSettings):
-        raise InputError(f"settings must be EvaluationSettings(score_threshold=...), got {shown(settings)}")
-    return EvaluationSettings(
-        check_share(settings.score_threshold, "score_threshold"),
-        check_share(settings.iou_threshold, "iou_threshold"),
-        max_detections=check_whole(settings.max_detections, "max_detections"),
-        batch_size=check_whole(settings.batch_size, "batch_size"),
-        workers=check_whole(settings.workers, "workers", minimum=-1),
-    )
 
 
 def evaluate_detections(
@@ -210,49 +192,42 @@ def evaluate_detections(
     data: str | Path,
     *,
     split: str = "val",
-    classes: Sequence[str] | None = None,
-    difficult: bool = False,
-    resamples: int = 0,
-    on_resample: Progress | None = None,
+    settings: Mapping[str, object] | None = None,
+    listener: EvaluationListener = EvaluationListener(),
 ) -> Evaluation:
-    """Score a COCO result file from any detector; with `classes`, only its rows of these classes.
+    """Score a COCO result file from any detector; with `data.classes`, only its rows of these classes.
 
-    `difficult`, `resamples` and `on_resample` as for `evaluate`.
+    Of `settings`, `data.classes`, `data.difficult` and `evaluate.resamples` count.
 
     Raises:
         InputError: where the file, or a row of it, is not a detection of this data set.
     """
-    classes, detections = check_class_names(classes), Path(check_path(detections, "detections"))
-    resamples = check_whole(resamples, "resamples", minimum=0)
+    detections = Path(check_path(detections, "detections"))
+    config = evaluation_config(Config(), settings)
+    classes, difficult = config.data.classes, config.data.difficult
     whole = read_split(check_path(data, "data"), check_split(split), difficult=difficult)
     rows = check_rows(read_json(detections), whole, source=detections)
     truth = read_split(data, split, classes=classes, difficult=difficult) if classes else whole
     rows = [row for row in rows if row["category_id"] in truth.category_ids]
-    settings = {"detections": str(detections), "data": str(data), "split": split}
-    return Evaluation(
-        evaluate_coco(truth, rows, resamples=resamples, on_resample=on_resample), rows, settings, notes=whole.notes
-    )
+    about = {"detections": str(detections), "data": str(data), "split": split}
+    metrics = evaluate_coco(truth, rows, resamples=config.evaluate.resamples, on_resample=listener.on_resample)
+    return Evaluation(metrics, rows, settings=about, notes=whole.notes)
 
 
 def detect_split(
     model: Yolo,
-    class_names: Sequence[str],
-    *,
     truth: DetectionSet,
-    input_hw: tuple[int, int],
-    resize: str,
+    *,
+    class_names: Sequence[str],
+    config: Config,
     device: torch.device,
-    settings: EvaluationSettings,
-    on_progress: Progress | None = None,
-    on_rows: OnRows | None = None,
-    max_16bit: int = MAX_16BIT,
-    say: Callable[[str], None] = lambda line: None,
+    listener: EvaluationListener = EvaluationListener(),
 ) -> tuple[list[dict[str, Any]], Timing]:
-    """Run a model over a split and return COCO rows with the category ids of the data, and where the time went;
-    `say` takes a line where loading has to go on without processes."""
-    dataset = DetectionDataset(truth.records, input_hw, resize=resize, max_16bit=max_16bit)
-    sampler = EpochSampler(len(dataset), settings.batch_size, shuffle=False)
-    loader = build_loader(dataset, sampler, workers=settings.workers, device=device, say=say)
+    """Run a model over a split; return COCO rows with the category ids of the data, and where the time went."""
+    shape, batch_size = config.input, config.train.batch_size
+    dataset = DetectionDataset(truth.records, shape.image_size, resize=shape.resize, max_16bit=shape.max_16bit)
+    sampler = EpochSampler(len(dataset), batch_size, shuffle=False)
+    loader = build_loader(dataset, sampler, workers=config.train.workers, device=device, say=listener.say)
     allowed = torch.tensor([name in truth.class_names for name in class_names])
     ids = category_ids_for(class_names, truth)
     timing = Timing()
@@ -260,34 +235,35 @@ def detect_split(
     started = time.perf_counter()
     for number, batch in enumerate(loader, 1):
         timing.load += time.perf_counter() - started
-        with _timed(timing, "forward", device), torch.inference_mode(), _memory(settings, input_hw):
-            images = batch.images.to(device).contiguous(memory_format=torch.channels_last)
-            raw = model(images)
-        with _timed(timing, "postprocess", device), torch.inference_mode(), _memory(settings, input_hw):
-            most = min(settings.max_detections, CANDIDATES)
-            kept, counts = postprocess(
-                raw,
-                model.decode,
-                score_threshold=settings.score_threshold,
-                iou_threshold=settings.iou_threshold,
-                max_detections=most,
-                allowed=allowed,
-            )
+        with _timed(timing, "forward", device), torch.inference_mode(), _memory(config):
+            raw = model(batch.images.to(device).contiguous(memory_format=torch.channels_last))
+        with _timed(timing, "postprocess", device), torch.inference_mode(), _memory(config):
+            found = _choose(raw, model, config=config.evaluate, allowed=allowed, class_names=class_names)
             before = len(rows)
-            for index, detections in zip(
-                batch.positions.tolist(), to_detections(kept, counts, class_names=class_names)
-            ):
+            for index, detections in zip(batch.positions.tolist(), found):
                 record = truth.records[index]
-                original = Letterbox.fit(record.hw, input_hw, resize=resize).undo(detections)
+                original = Letterbox.fit(record.hw, shape.image_size, resize=shape.resize).undo(detections)
                 rows += to_rows(original, record.image_id, category_ids=ids)
         timing.images += len(batch.images)
-        if on_rows:
-            on_rows(rows[before:], timing.images, len(dataset))
-        if on_progress:
-            on_progress(number, len(sampler))
+        listener.on_rows(rows[before:], timing.images, len(dataset))
+        listener.on_batch(number, len(sampler))
         started = time.perf_counter()
     loader.close()
     return rows, timing
+
+
+def _choose(
+    raw: RawPredictions, model: Yolo, *, config: EvaluateConfig, allowed: Tensor, class_names: Sequence[str]
+) -> list[Detections]:
+    kept, counts = postprocess(
+        raw,
+        model.decode,
+        score_threshold=config.score_threshold,
+        iou_threshold=config.iou_threshold,
+        max_detections=min(config.max_detections, CANDIDATES),
+        allowed=allowed,
+    )
+    return to_detections(kept, counts, class_names=class_names)
 
 
 def category_ids_for(class_names: Sequence[str], truth: DetectionSet) -> list[int]:
@@ -332,7 +308,8 @@ def _timed(timing: Timing, part: str, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def _memory(settings: EvaluationSettings, input_hw: tuple[int, int]) -> Iterator[None]:
-    size = " x ".join(str(side) for side in input_hw)
-    with explain_out_of_memory(f"use a smaller --batch-size (now {settings.batch_size}) or --image-size (now {size})"):
+def _memory(config: Config) -> Iterator[None]:
+    size = " x ".join(str(side) for side in config.input.image_size)
+    batch_size = config.train.batch_size
+    with explain_out_of_memory(f"use a smaller --batch-size (now {batch_size}) or --image-size (now {size})"):
         yield

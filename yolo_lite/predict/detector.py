@@ -38,8 +38,9 @@ class Detector:
         image_size: (height, width) of the input, or one number for both; None for what the weights were trained at.
         score_threshold: detections score above it; None for what the weights say, which is where their F1 was highest on
             validation, or 0.25.
-        iou_threshold: of two detections of one class that overlap more, the lower score goes.
-        max_detections: the most for one picture.
+        iou_threshold: of two detections of one class that overlap more, the lower score goes; None for what the weights
+            say (0.6).
+        max_detections: the most for one picture; None for what the weights say (300).
         classes: report only these.
         batch_size: so many pictures of a list are looked at together.
 
@@ -54,8 +55,8 @@ class Detector:
         *,
         image_size: tuple[int, int] | int | None = None,
         score_threshold: float | None = None,
-        iou_threshold: float = 0.6,
-        max_detections: int = 300,
+        iou_threshold: float | None = None,
+        max_detections: int | None = None,
         classes: Sequence[str] | None = None,
         batch_size: int = 8,
     ) -> None:
@@ -72,8 +73,11 @@ class Detector:
         self.model = place(build_from_checkpoint(checkpoint, self.weights), self.device)
         above = checkpoint.score_threshold if score_threshold is None else score_threshold
         self.score_threshold = check_share(above, "score_threshold")
-        self.iou_threshold = check_share(iou_threshold, "iou_threshold")
-        self.max_detections = check_whole(max_detections, "max_detections")
+        chosen = checkpoint.config.postprocess
+        overlap = chosen.iou_threshold if iou_threshold is None else iou_threshold
+        self.iou_threshold = check_share(overlap, "iou_threshold")
+        most = chosen.max_detections if max_detections is None else max_detections
+        self.max_detections = check_whole(most, "max_detections")
         self.batch_size = check_whole(batch_size, "batch_size")
         self._allowed = self._mask(check_class_names(classes, self.class_names))
 

@@ -14,8 +14,9 @@ import torch
 from yolo_lite.config.schema import Config
 from yolo_lite.data.pipeline.loader import EpochSampler, build_loader
 from yolo_lite.errors import InputError
-from yolo_lite.training import loop
-from yolo_lite.training.task import Prepared
+from yolo_lite.training.loop import to_device, train_step
+from yolo_lite.training.state import State
+from yolo_lite.training.task import Task
 
 _WARM_UP, _MEASURED = 2, 8  # steps
 
@@ -43,32 +44,25 @@ def parse_minutes(text: str) -> float:
     return total
 
 
-def measure_pace(prepared: Prepared, config: Config, *, device: torch.device, precision: str) -> Pace:
+def measure_pace(task: Task, config: Config, *, precision: str) -> Pace:
     """Take a few steps and evaluate once, all on a copy; no random number of the run is used up."""
     train = config.train
-    sampler = EpochSampler(len(prepared.dataset), train.batch_size, shuffle=True, seed=train.seed)  # type: ignore[arg-type]
-    loader = build_loader(prepared.dataset, sampler, workers=train.workers, device=device, collate=prepared.collate)
-    state = loop.new_state(copy.deepcopy(prepared.model), train, steps=len(sampler))
+    total = len(task.dataset)  # type: ignore[arg-type]
+    sampler = EpochSampler(total, train.batch_size, shuffle=True, seed=train.seed)
+    state = State.new(copy.deepcopy(task.model), train, steps=len(sampler), precision=precision)
+    loader = build_loader(task.dataset, sampler, workers=train.workers, device=state.device, collate=task.collate)
     marks = [time.perf_counter()]
     with torch.random.fork_rng(devices=[]):
         state.model.train()
         for batch in loader:
-            progress = (len(marks) - 0.5) / (
-                _WARM_UP + _MEASURED
-            )  # assignment and size of inputs may change on the way
-            loop.train_step(
-                prepared.task,
-                state,
-                batch=loop.to_device(batch, device),
-                clip_norm=train.clip_norm,
-                progress=progress,
-                precision=precision,
-            )
+            # Assignment and input size may change on the way.
+            progress = (len(marks) - 0.5) / (_WARM_UP + _MEASURED)
+            train_step(task, state, to_device(batch, state.device), progress=progress)
             marks.append(time.perf_counter())
             if len(marks) > _WARM_UP + _MEASURED:
                 break
         began = time.perf_counter()
-        prepared.task.evaluate(state.ema.model)
+        task.evaluate(state.ema.model)
     first = min(_WARM_UP, len(marks) - 2)  # of a tiny set even the first step counts
     return Pace((marks[-1] - marks[first]) / (len(marks) - 1 - first), time.perf_counter() - began)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from yolo_lite.checkpoints.checkpoint import Checkpoint
 from yolo_lite.checkpoints.transfer import Start, transfer_backbone, transfer_classes
@@ -26,7 +28,7 @@ from yolo_lite.models.classifiers.build import ClassifierNet, build_classifier
 from yolo_lite.models.classifiers.course import imagenet_weights
 from yolo_lite.structures.batches import ClassBatch
 from yolo_lite.structures.datasets import ClassificationSet
-from yolo_lite.training.task import Listener, Prepared, Run, spread, strong_epochs
+from yolo_lite.training.task import Listener, spread, strong_epochs
 
 _LARGER = 4  # times the batch size of training, to evaluate
 
@@ -36,6 +38,8 @@ class ClassificationTask:
 
     metric = "accuracy"
 
+    model: nn.Module
+
     def __init__(
         self,
         config: Config,
@@ -43,9 +47,40 @@ class ClassificationTask:
         *,
         val: ClassDataset,
         device: torch.device,
-        say: Callable[[str], None] = lambda line: None,
+        listener: Listener = Listener(),
     ) -> None:
-        self.config, self.train, self.val, self.device, self.say = config, train, val, device, say
+        self.config, self.train, self.val, self.device, self.say = config, train, val, device, listener.say
+        augmenter = ClassAugmenter(config.augment, config.input.channels)
+        listener.say(f"augmentation: {augmenter.describe()}")
+        self.dataset = _inputs(config, train, augmenter=augmenter, listener=listener)
+        self.collate: Callable[[Sequence[Any]], Any] | None = collate_classes
+        self.class_names, self.category_ids = train.class_names, tuple(range(len(train.class_names)))
+        self.start: Start | None = None
+        self.repeats: npt.NDArray[np.float64] | None = None
+        self.about: dict[str, Any] = {}
+
+    @classmethod
+    def prepare(
+        cls, config: Config, *, start: Checkpoint | None, device: torch.device, listener: Listener
+    ) -> ClassificationTask:
+        """Read the data, build the network, begin with the weights of `start`, and say so."""
+        train, val = _read(config, listener)
+        model = build_classifier(config, len(train.class_names), seed=config.train.seed)
+        given = _begin(model, config, class_names=train.class_names, start=start, listener=listener)
+        inputs = _inputs(config, val, augmenter=None, listener=listener)
+        task = cls(config, train, val=inputs, device=device, listener=listener)
+        task.model, task.start = model, given
+        task.about = {
+            "train": train.summary(),
+            "val": val.summary(),
+            "fingerprint": fingerprint_classes(train),
+            "val_fingerprint": fingerprint_classes(val),
+        }
+        if config.train.repeat_threshold:
+            labels = [[record.label] for record in train.records]
+            task.repeats = repeat_factors(labels, config.train.repeat_threshold)
+            listener.say(f"pictures of rare classes are shown up to {task.repeats.max():.1f} times in an epoch")
+        return task
 
     def loss(self, model: nn.Module, batch: ClassBatch, *, progress: float) -> dict[str, Tensor]:
         """Return the one part of the loss."""
@@ -59,22 +94,36 @@ class ClassificationTask:
         """Return accuracy, macro F1 and the loss on the validation set."""
         assert isinstance(model, ClassifierNet)
         train = self.config.train
+        larger = dataclasses.replace(train, batch_size=train.batch_size * _LARGER)
         outputs, labels = classify_split(
-            model,
-            self.val,
-            batch_size=train.batch_size * _LARGER,
-            workers=train.workers,
-            device=self.device,
-            say=self.say,
+            model, self.val, config=dataclasses.replace(self.config, train=larger), device=self.device, say=self.say
         )
         called = model.scores(outputs).argmax(1)
         report = classification_report(labels.numpy(), called.numpy(), class_names=self.train.class_names)
         loss = classification_loss(outputs, labels, name=self.config.classifier.loss)
         return {"accuracy": report.accuracy, "F1": report.macro.f1, "val_loss": float(loss)}
 
-    def samples(self, dataset: Dataset[Any]) -> list[SheetPicture]:
+    def plan_epochs(self, config: Config) -> None:
+        """Augment as a configuration with another number of epochs asks for."""
+        self.dataset.strong_epochs = strong_epochs(config)
+
+    def check(self) -> None:
+        """Accept all labels: a class is a class."""
+
+    def overfit_batch(self, count: int) -> ClassBatch:
+        """Return a batch of so many training images without augmentation."""
+        plain = copy.copy(self.dataset)
+        plain.augmenter = None
+        step = max(1, len(plain) // count)
+        return collate_classes([plain[0, index] for index in range(0, len(plain), step)[:count]])
+
+    def plain(self) -> ClassificationTask:
+        """Return the task itself, which changes no batch at random."""
+        return self
+
+    def samples(self) -> list[SheetPicture]:
         """Return training inputs of the first epoch with their classes, to be looked at."""
-        chosen = (dataset[0, index] for index in spread(len(self.train.records)))
+        chosen = (self.dataset[0, index] for index in spread(len(self.train.records)))
         return [_labelled(one.image, one.label, self.train.class_names[one.label]) for one in chosen]
 
     @torch.inference_mode()
@@ -121,27 +170,43 @@ def _inputs(
     )
 
 
-def prepare_classification(run: Run, start: Checkpoint | None, *, device: torch.device, listener: Listener) -> Prepared:
-    """Read the data, build the network, begin with the weights of `start`, and say so."""
-    config, seed = run.config, run.config.train.seed
-    if run.crops:
-        train_set, val_set, notes = read_crops_to_train(
-            run.data, run.classes, fraction=run.fraction, seed=seed, difficult=run.difficult
+def _read(config: Config, listener: Listener) -> tuple[ClassificationSet, ClassificationSet]:
+    """Read training and validation images, and say what was found."""
+    data, seed = config.data, config.train.seed
+    if data.crops:
+        train, val, notes = read_crops_to_train(
+            data.path, data.classes or None, fraction=data.fraction, seed=seed, difficult=data.difficult
         )
     else:
-        train_set, val_set, notes = read_classes_to_train(
-            run.data, run.classes, fraction=run.fraction, per_class=run.per_class, shares=run.split, seed=seed
+        train, val, notes = read_classes_to_train(
+            data.path,
+            data.classes or None,
+            fraction=data.fraction,
+            per_class=data.per_class,
+            shares=data.shares,
+            seed=seed,
         )
     for note in notes:
         listener.say(note)
-    model = build_classifier(config, len(train_set.class_names), seed=seed)
-    taken = None
+    return train, val
+
+
+def _begin(
+    model: ClassifierNet,
+    config: Config,
+    *,
+    class_names: tuple[str, ...],
+    start: Checkpoint | None,
+    listener: Listener,
+) -> Start | None:
+    """Give a network the weights of `start`, or ImageNet's where they are on this disk, and say so."""
+    given = None
     if start:
-        taken = transfer_backbone(model, start)
+        given = transfer_backbone(model, start)
         if start.is_classifier:
-            classes = transfer_classes(model, train_set.class_names, checkpoint=start)
-            taken = Start(f"{taken.summary}; {classes.summary}", taken.fresh | classes.fresh, classes.known)
-        listener.say(f"starting from {run.weights}: {taken.summary}")
+            classes = transfer_classes(model, class_names, checkpoint=start)
+            given = Start(f"{given.summary}; {classes.summary}", given.fresh | classes.fresh, known=classes.known)
+        listener.say(f"starting from {config.train.weights}: {given.summary}")
     elif config.classifier.model == "resnet50":
         stored = imagenet_weights() if config.input.channels == 3 else None
         listener.say(
@@ -153,30 +218,4 @@ def prepare_classification(run: Run, start: Checkpoint | None, *, device: torch.
         raise InputError("train.freeze is for detectors; of a classifier it is classifier.freeze (--freeze)")
     if config.classifier.freeze:
         listener.say("the backbone stays as it is; only the last layer is trained")
-    augmenter = ClassAugmenter(config.augment, config.input.channels)
-    listener.say(f"augmentation: {augmenter.describe()}")
-    dataset = _inputs(config, train_set, augmenter=augmenter, listener=listener)
-    val_dataset = _inputs(config, val_set, augmenter=None, listener=listener)
-    task = ClassificationTask(config, train_set, val=val_dataset, device=device, say=listener.say)
-    about = {
-        "train": train_set.summary(),
-        "val": val_set.summary(),
-        "fingerprint": fingerprint_classes(train_set),
-        "val_fingerprint": fingerprint_classes(val_set),
-    }
-    ids = tuple(range(len(train_set.class_names)))
-    repeats = None
-    if config.train.repeat_threshold:
-        repeats = repeat_factors([[record.label] for record in train_set.records], config.train.repeat_threshold)
-        listener.say(f"pictures of rare classes are shown up to {repeats.max():.1f} times in an epoch")
-    return Prepared(
-        task,
-        model,
-        dataset=dataset,
-        collate=collate_classes,
-        class_names=train_set.class_names,
-        category_ids=ids,
-        about=about,
-        repeats=repeats,
-        start=taken,
-    )
+    return given

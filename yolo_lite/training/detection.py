@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.utils.data import Dataset
 
 from yolo_lite.checkpoints.checkpoint import Checkpoint
-from yolo_lite.checkpoints.transfer import most_alike, transfer, transfer_backbone
+from yolo_lite.checkpoints.transfer import Start, most_alike, transfer, transfer_backbone
 from yolo_lite.config.schema import Config
+from yolo_lite.data.care.boxes import unit_faults
 from yolo_lite.data.discover import add_unlabelled, fingerprint, read_train_and_val
 from yolo_lite.data.pipeline.augment import Augmenter, colour_limits
 from yolo_lite.data.pipeline.colour import draw_shifts, shift_hsv
@@ -23,7 +24,7 @@ from yolo_lite.data.pipeline.loader import collate_boxes, repeat_factors
 from yolo_lite.data.sizes import check_pictures
 from yolo_lite.draw.boxes import SheetPicture
 from yolo_lite.errors import InputError
-from yolo_lite.evaluation.detector import EvaluationSettings, detect_split
+from yolo_lite.evaluation.detector import EvaluationListener, detect_split
 from yolo_lite.losses.criterion import Criterion, check_loss
 from yolo_lite.losses.distill import teacher_loss
 from yolo_lite.metrics.coco import evaluate_coco
@@ -32,7 +33,9 @@ from yolo_lite.models.yolo import Yolo
 from yolo_lite.predict.postprocess import postprocess, to_detections
 from yolo_lite.structures.batches import Batch
 from yolo_lite.structures.datasets import DetectionSet
-from yolo_lite.training.task import Listener, Prepared, Run, spread, strong_epochs
+from yolo_lite.training.labels import OFF, check_labels
+from yolo_lite.training.multi_scale import another_size
+from yolo_lite.training.task import Listener, spread, strong_epochs
 from yolo_lite.training.teacher import Teacher, describe
 
 SHOWN = 0.25  # score above which predictions are drawn
@@ -42,6 +45,8 @@ class DetectionTask:
     """What the loop needs to know of detection."""
 
     metric = "AP"
+
+    model: nn.Module
 
     def __init__(
         self,
@@ -56,7 +61,41 @@ class DetectionTask:
         check_loss(config.loss)
         self.config, self.train, self.val, self.device, self.teacher = config, train, val, device, teacher
         self.say = say
+        self.class_names, self.category_ids = train.class_names, train.category_ids
+        self.dataset = training_inputs(config, train, device=device)
+        self.collate: Callable[[Sequence[Any]], Any] | None = None
+        self.start: Start | None = None
+        self.repeats: npt.NDArray[np.float64] | None = None
+        self.about: dict[str, Any] = {}
         self.colour = _shifts_colours(device) and any(colour_limits(config.augment))
+
+    @classmethod
+    def prepare(
+        cls, config: Config, *, start: Checkpoint | None, device: torch.device, listener: Listener
+    ) -> DetectionTask:
+        """Read the data, build the network, begin with the weights of `start`, and say so."""
+        train, val = _read(config, listener)
+        teacher = None
+        if config.train.teacher:
+            teacher = Teacher(config.train.teacher, train.class_names, device=device, say=listener.say)
+            listener.say(describe(teacher, config.train.teacher, class_names=train.class_names))
+        task = cls(config, train, val=val, device=device, teacher=teacher, say=listener.say)
+        model = build_detector(config, len(train.class_names), seed=config.train.seed)
+        task.model, task.start = model, _begin(model, config, train=train, start=start, listener=listener)
+        assert task.dataset.augmenter
+        listener.say(f"augmentation: {task.dataset.augmenter.describe()}")
+        task.dataset.keep(config.train.cache, listener.say, on_picture=listener.on_picture)
+        task.about = {
+            "train": train.summary(),
+            "val": val.summary(),
+            "fingerprint": fingerprint(train),
+            "val_fingerprint": fingerprint(val),
+        }
+        if config.train.repeat_threshold:
+            shown = [record.labels[~record.crowd].tolist() for record in train.records]
+            task.repeats = repeat_factors(shown, config.train.repeat_threshold)
+            listener.say(f"pictures with rare classes are shown up to {task.repeats.max():.1f} times in an epoch")
+        return task
 
     def loss(self, model: nn.Module, batch: Batch, *, progress: float) -> dict[str, Tensor]:
         """Return the weighted parts; a dynamic assigner judges badly while the network knows nothing, so it waits."""
@@ -64,9 +103,7 @@ class DetectionTask:
         if self.colour:
             batch = self._with_other_colours(batch, progress)
         if self.config.augment.multi_scale:
-            batch = _another_size(
-                batch, self.config.augment.multi_scale, seed=self.config.train.seed, progress=progress
-            )
+            batch = another_size(batch, self.config.augment.multi_scale, seed=self.config.train.seed, progress=progress)
         raw = model(batch.images.contiguous(memory_format=torch.channels_last))
         criterion = Criterion(model.head, self.config.loss)
         parts = criterion(raw, batch, progress=progress)
@@ -84,25 +121,47 @@ class DetectionTask:
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Return pycocotools' twelve numbers on the validation set, the best F1 and the score threshold that gives it."""
         assert isinstance(model, Yolo)
-        shape, train = self.config.input, self.config.train
         rows, _ = detect_split(
             model,
-            self.train.class_names,
-            truth=self.val,
-            input_hw=shape.image_size,
-            resize=shape.resize,
+            self.val,
+            class_names=self.class_names,
+            config=self.config,
             device=self.device,
-            settings=EvaluationSettings(batch_size=train.batch_size, workers=train.workers),
-            max_16bit=shape.max_16bit,
-            say=self.say,
+            listener=EvaluationListener(say=self.say),
         )
         metrics = evaluate_coco(self.val, rows)
         best = {"F1": metrics.best.f1, "score_threshold": metrics.best.score_threshold} if metrics.best else {}
         return {**metrics.numbers, **best}
 
-    def samples(self, dataset: Dataset[Any]) -> list[SheetPicture]:
+    def plan_epochs(self, config: Config) -> None:
+        """Augment as a configuration with another number of epochs asks for."""
+        self.dataset.strong_epochs = strong_epochs(config)
+
+    def check(self) -> None:
+        """Raise InputError for labels that cannot be meant as they are."""
+        check_labels(self.train, self.config.input.image_size)
+        for where, what in unit_faults(self.val):
+            raise InputError(f"{where}: {what}{OFF}")
+
+    def overfit_batch(self, count: int) -> Batch:
+        """Return a batch of so many training images without augmentation, those with objects first."""
+        plain = copy.copy(self.dataset)
+        plain.augmenter = None
+        has_objects = [bool(len(record.labels)) for record in self.train.records]
+        order = sorted(range(len(plain)), key=lambda index: not has_objects[index])
+        step = max(1, sum(has_objects) // count)
+        chosen = sorted(set(order[: step * count : step]))[:count]
+        return collate_boxes([plain[0, index] for index in chosen])
+
+    def plain(self) -> DetectionTask:
+        """Return the task without random changes of colour."""
+        task = copy.copy(self)
+        task.colour = False
+        return task
+
+    def samples(self) -> list[SheetPicture]:
         """Return training inputs of the first epoch with their targets, to be looked at."""
-        chosen = [dataset[0, index] for index in spread(len(self.train.records))]
+        chosen = [self.dataset[0, index] for index in spread(len(self.train.records))]
         if self.colour:
             images = self._with_other_colours(collate_boxes(chosen), 0.0).images
             chosen = [one._replace(image=image) for one, image in zip(chosen, images)]
@@ -127,7 +186,9 @@ class DetectionTask:
         for index in spread(len(dataset)):
             image = dataset[0, index].image
             raw = model(image.unsqueeze(0).to(self.device).contiguous(memory_format=torch.channels_last))
-            rows, counts = postprocess(raw, model.decode, score_threshold=SHOWN, iou_threshold=0.6)
+            rows, counts = postprocess(
+                raw, model.decode, score_threshold=SHOWN, iou_threshold=self.config.postprocess.iou_threshold
+            )
             (found,) = to_detections(rows, counts, class_names=self.train.class_names)
             texts = [f"{name} {score:.0%}" for name, score in zip(found.names, found.scores)]
             pictures.append(
@@ -160,90 +221,45 @@ def _shifts_colours(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
-def _another_size(batch: Batch, share: float, *, seed: int, progress: float) -> Batch:
-    """Bring a batch to another input size, multiples of 32, drawn from seed and progress alone."""
-    factor = np.random.default_rng([seed, round(progress * 2**40), 4]).uniform(1 - share, 1 + share)
-    height, width = batch.images.shape[-2:]
-    new = _scaled((height, width), factor)
-    if new == (height, width):
-        return batch
-    images = F.interpolate(batch.images.float(), new, mode="bilinear", antialias=True)
-    scale = batch.boxes.new_tensor([new[1] / width, new[0] / height] * 2)
-    return batch._replace(images=images, boxes=batch.boxes * scale)
-
-
-def smallest_size(config: Config) -> tuple[int, int]:
-    """Return height and width of the smallest input that a run trains on."""
-    size, share = config.input.image_size, config.augment.multi_scale
-    return _scaled(size, 1 - share) if share and config.classifier.model == "none" else size
-
-
-def _scaled(hw: tuple[int, int], factor: float) -> tuple[int, int]:
-    return max(32, round(hw[0] * factor / 32) * 32), max(32, round(hw[1] * factor / 32) * 32)
-
-
-def prepare_detection(run: Run, start: Checkpoint | None, *, device: torch.device, listener: Listener) -> Prepared:
-    """Read the data, build the network, begin with the weights of `start`, and say so."""
-    config = run.config
-    train_set, val_set, notes = read_train_and_val(
-        run.data, run.classes, fraction=run.fraction, seed=config.train.seed, difficult=run.difficult
+def _read(config: Config, listener: Listener) -> tuple[DetectionSet, DetectionSet]:
+    """Read training and validation images, say what was found, and check that the files are what the labels say."""
+    data = config.data
+    train, val, notes = read_train_and_val(
+        data.path, data.classes or None, fraction=data.fraction, seed=config.train.seed, difficult=data.difficult
     )
-    if run.unlabelled:
+    if data.unlabelled:
         if not config.train.teacher:
             raise InputError("--unlabelled pictures need a --teacher, who says what there is in them")
-        labelled, train_set = train_set, add_unlabelled(train_set, Path(run.unlabelled))
-        notes += train_set.notes[len(labelled.notes) :]
-        notes.append(f"train: with the pictures of {run.unlabelled} {train_set.summary()}")
+        labelled, train = train, add_unlabelled(train, Path(data.unlabelled))
+        notes += train.notes[len(labelled.notes) :]
+        notes.append(f"train: with the pictures of {data.unlabelled} {train.summary()}")
     for note in notes:
         listener.say(note)
-    teacher = None
-    if config.train.teacher:
-        teacher = Teacher(config.train.teacher, train_set.class_names, device=device, say=listener.say)
-        listener.say(describe(teacher, config.train.teacher, class_names=train_set.class_names))
-    check_pictures(train_set)
-    check_pictures(val_set)
-    model = build_detector(config, len(train_set.class_names), seed=config.train.seed)
-    taken = None
+    check_pictures(train)
+    check_pictures(val)
+    return train, val
+
+
+def _begin(
+    model: Yolo, config: Config, *, train: DetectionSet, start: Checkpoint | None, listener: Listener
+) -> Start | None:
+    """Give a network the weights of `start`, keep from changing what is frozen, and say so."""
+    weights = config.train.weights
+    given = None
     if start and (start.is_classifier or "until" in start.about):  # the latter: a part of a network of Darknet
-        taken = transfer_backbone(model, start)
-        listener.say(f"starting from {run.weights}: {taken.summary}")
+        given = transfer_backbone(model, start)
+        listener.say(f"starting from {weights}: {given.summary}")
     elif start:
-        if set(train_set.class_names) - set(start.class_names):
+        if set(train.class_names) - set(start.class_names):
             listener.say("looking for the known class that each new one resembles")
-        likeness = most_alike(start, train_set, settings=config.input, on_image=listener.on_picture)
-        taken = transfer(model, train_set.class_names, checkpoint=start, likeness=likeness)
-        listener.say(f"starting from {run.weights}: {taken.summary}; from scratch: --config nano --weights none")
+        likeness = most_alike(start, train, settings=config.input, on_image=listener.on_picture)
+        given = transfer(model, train.class_names, checkpoint=start, likeness=likeness)
+        listener.say(f"starting from {weights}: {given.summary}; from scratch: --config nano --weights none")
     if config.train.freeze == "backbone":
-        if run.weights is None:
+        if not weights:
             raise InputError("--freeze backbone needs weights to start from: random ones would stay random")
         model.freeze_backbone()
         listener.say("the backbone stays as it is; neck and head are trained")
     elif config.train.freeze != "none":
         raise InputError(f"train.freeze must be none or backbone, got {config.train.freeze!r}")
-    dataset = training_inputs(config, train_set, device=device)
-    assert dataset.augmenter
-    listener.say(f"augmentation: {dataset.augmenter.describe()}")
-    dataset.keep(config.train.cache, listener.say, on_picture=listener.on_picture)
-    about = {
-        "train": train_set.summary(),
-        "val": val_set.summary(),
-        "fingerprint": fingerprint(train_set),
-        "val_fingerprint": fingerprint(val_set),
-    }
-    task = DetectionTask(config, train_set, val=val_set, device=device, teacher=teacher, say=listener.say)
-    repeats = None
-    if config.train.repeat_threshold:
-        shown = [record.labels[~record.crowd].tolist() for record in train_set.records]
-        repeats = repeat_factors(shown, config.train.repeat_threshold)
-        listener.say(f"pictures with rare classes are shown up to {repeats.max():.1f} times in an epoch")
-    return Prepared(
-        task,
-        model,
-        dataset=dataset,
-        collate=None,
-        class_names=train_set.class_names,
-        category_ids=train_set.category_ids,
-        about=about,
-        repeats=repeats,
-        start=taken,
-    )
+    return given

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import dataclasses
 import io
 import os
 import zipfile
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 import yaml
+from torch import Tensor
 
 from yolo_lite.checkpoints.checkpoint import Checkpoint, half, load_checkpoint, save_checkpoint
 from yolo_lite.config.resolve import config_to_dict
@@ -25,8 +27,9 @@ from yolo_lite.draw.boxes import draw_sheet
 from yolo_lite.draw.plots import plot_results
 from yolo_lite.errors import InputError, reason
 from yolo_lite.files import temporary, write_atomically
-from yolo_lite.training import loop
-from yolo_lite.training.task import Prepared
+from yolo_lite.training.board import open_board
+from yolo_lite.training.state import State
+from yolo_lite.training.task import Task
 
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
 
@@ -100,52 +103,6 @@ def _save_as(last: Path, new: Path, checkpoint: Checkpoint) -> None:
         raise InputError(str(error).replace(str(new), str(last))) from error
 
 
-def save_state(
-    folder: Path,
-    config: Config,
-    *,
-    prepared: Prepared,
-    state: loop.State,
-    about: Mapping[str, Any],
-    run: Mapping[str, Any],
-    best: bool,
-) -> None:
-    """Write last.pt: with it an epoch is finished.
-
-    Args:
-        folder: of the run.
-        config: of the run.
-        prepared: its task.
-        state: after an epoch; it keeps what best.pt is to hold.
-        about: the birth certificate.
-        run: what was asked for, as plain values.
-        best: whether the epoch is the best so far.
-    """
-    about = {**about, "metrics": dict(state.rows[-1])}
-    thresholds = [row["score_threshold"] for row in state.rows if "score_threshold" in row]
-    if thresholds:
-        about["score_threshold"] = thresholds[-1]
-    if best:
-        weights = {name: value.clone() for name, value in half(state.ema.model.state_dict()).items()}
-        state.best_checkpoint = {"weights": weights, "about": about}
-    training = {**state.to_plain(), "run": dict(run)}
-    checkpoint = Checkpoint(
-        config,
-        prepared.class_names,
-        category_ids=prepared.category_ids,
-        weights=state.ema.model.state_dict(),
-        about=about,
-        training=training,
-    )
-    save_last(folder, checkpoint)
-
-
-def save_others(folder: Path, config: Config, *, prepared: Prepared, state: loop.State, best: bool) -> None:
-    """Write what follows from the last.pt that was written just now."""
-    first = [] if (folder / "config.yaml").exists() else ["config.yaml"]
-    complete(folder, config, prepared=prepared, state=state, names=[*first, *([BEST] if best else []), "results.csv"])
-
-
 def outdated(folder: Path, training: Mapping[str, Any]) -> list[str]:
     """Name the files of a run that are missing, damaged, or of another epoch than the last one."""
     names = [] if (folder / "config.yaml").is_file() else ["config.yaml"]
@@ -159,50 +116,112 @@ def outdated(folder: Path, training: Mapping[str, Any]) -> list[str]:
     return names
 
 
-def complete(folder: Path, config: Config, *, prepared: Prepared, state: loop.State, names: Sequence[str]) -> None:
-    """Write what follows from last.pt: the files of these names, as `outdated` returns them, each after those beside it.
+class RunFolder:
+    """The folder of a run, and the only place that saves.
 
-    A stop in the middle thus leaves the name to be returned once more.
+    Args:
+        path: the folder, which exists.
+        config: of the run.
+        task: of the run.
+        about: the birth certificate of its checkpoints.
     """
-    task = prepared.task
-    if "config.yaml" in names:
-        text = yaml.safe_dump(config_to_dict(config), sort_keys=False)
-        write_atomically(folder / "training.jpg", lambda part: draw_sheet(task.samples(prepared.dataset), part))
-        write_atomically(folder / "config.yaml", lambda part: part.write_text(text, encoding="utf-8"))
-    if BEST in names and state.best_checkpoint:
-        _write_best(folder, config, prepared=prepared, state=state)
-    elif BEST in names:
-        for name in ("validation.jpg", BEST):  # of an epoch that is no longer there
-            (folder / name).unlink(missing_ok=True)
-    if "results.csv" in names and state.rows:
-        scored = [number for number, row in enumerate(state.rows, 1) if task.metric in row]
-        if scored:
-            write_atomically(folder / "results.png", lambda part: plot_results(state.rows[: scored[-1]], part))
-        write_atomically(folder / "results.csv", lambda part: part.write_bytes(_table(state.rows)))
-    elif "results.csv" in names:
-        for name in ("results.png", "results.csv"):
-            (folder / name).unlink(missing_ok=True)
+
+    def __init__(self, path: Path, config: Config, *, task: Task, about: Mapping[str, Any]) -> None:
+        self.path, self.config, self.task, self.about = path, config, task, about
+        self._board = open_board(path) if config.train.tensorboard else None
+
+    def record(self, state: State, *, best: bool) -> None:
+        """Save an epoch that is finished; `best` says whether it is the best so far.
+
+        last.pt comes first: with it the epoch counts, wherever training is stopped.
+        """
+        about = {**self.about, "epoch": state.epoch, "metrics": dict(state.rows[-1])}
+        thresholds = [row["score_threshold"] for row in state.rows if "score_threshold" in row]
+        if thresholds:
+            about["score_threshold"] = thresholds[-1]
+        if best:
+            weights = {name: value.clone() for name, value in half(state.ema.model.state_dict()).items()}
+            state.best_checkpoint = {"weights": weights, "about": about}
+        save_last(
+            self.path,
+            self._checkpoint(state.ema.model.state_dict(), about, config=with_whole_paths(self.config), state=state),
+        )
+
+    def write_others(self, state: State, *, best: bool) -> None:
+        """Write what follows from the last.pt that was written just now."""
+        first = [] if (self.path / "config.yaml").exists() else ["config.yaml"]
+        self.complete(state, [*first, *([BEST] if best else []), "results.csv"])
+        if self._board:
+            self._board(state.rows[-1])
+
+    def complete(self, state: State, names: Sequence[str]) -> None:
+        """Write what follows from last.pt: files of these names, as `outdated` returns them, each after those beside it.
+
+        A stop in the middle thus leaves the name to be returned once more.
+        """
+        path, task = self.path, self.task
+        if "config.yaml" in names:
+            text = yaml.safe_dump(config_to_dict(self.config), sort_keys=False)
+            write_atomically(path / "training.jpg", lambda part: draw_sheet(task.samples(), part))
+            write_atomically(path / "config.yaml", lambda part: part.write_text(text, encoding="utf-8"))
+        if BEST in names and state.best_checkpoint:
+            self._write_best(state, state.best_checkpoint)
+        elif BEST in names:
+            for name in ("validation.jpg", BEST):  # of an epoch that is no longer there
+                (path / name).unlink(missing_ok=True)
+        if "results.csv" in names and state.rows:
+            scored = [number for number, row in enumerate(state.rows, 1) if task.metric in row]
+            if scored:
+                write_atomically(path / "results.png", lambda part: plot_results(state.rows[: scored[-1]], part))
+            write_atomically(path / "results.csv", lambda part: part.write_bytes(_table(state.rows)))
+        elif "results.csv" in names:
+            for name in ("results.png", "results.csv"):
+                (path / name).unlink(missing_ok=True)
+
+    def begin_crops(self) -> None:
+        """Save the network as it is, with no epoch done, so that --resume knows what was asked for."""
+        checkpoint = self._checkpoint(
+            half(self.task.model.state_dict()), self.about, config=with_whole_paths(self.config)
+        )
+        save_last(self.path, dataclasses.replace(checkpoint, training={"epoch": 0}))
+
+    def _write_best(self, state: State, best: Mapping[str, Any]) -> None:
+        """Write best.pt and validation.jpg; a resumed run draws it with the rounded weights that are left of the epoch."""
+        model = state.ema.model
+        if best["about"]["epoch"] != state.epoch:
+            model = copy.deepcopy(model)
+            model.load_state_dict({name: value.float() for name, value in best["weights"].items()})
+        write_atomically(self.path / "validation.jpg", lambda part: draw_sheet(self.task.predictions(model), part))
+        save_checkpoint(self.path / BEST, self._checkpoint(best["weights"], best["about"], config=self.config))
+
+    def _checkpoint(
+        self, weights: Mapping[str, Tensor], about: Mapping[str, Any], *, config: Config, state: State | None = None
+    ) -> Checkpoint:
+        return Checkpoint(
+            config,
+            self.task.class_names,
+            category_ids=self.task.category_ids,
+            weights=weights,
+            about=about,
+            training=state.to_plain() if state else {},
+        )
+
+
+def with_whole_paths(config: Config) -> Config:
+    """Return a configuration whose paths hold wherever the run is resumed from."""
+    data = config.data
+    whole = dataclasses.replace(data, path=_whole(data.path), unlabelled=_whole(data.unlabelled))
+    return dataclasses.replace(config, data=whole)
+
+
+def _whole(path: str) -> str:
+    return str(Path(path).resolve()) if path else ""
 
 
 def remove_leftovers(folder: Path) -> None:
     """Remove the unfinished files of a run that was killed while it wrote."""
     for part in folder.glob(".*.part*"):
         part.unlink(missing_ok=True)
-
-
-def _write_best(folder: Path, config: Config, *, prepared: Prepared, state: loop.State) -> None:
-    """Write best.pt and validation.jpg; a run that goes on draws it with the rounded weights that are left of the epoch."""
-    assert state.best_checkpoint
-    weights, about = state.best_checkpoint["weights"], state.best_checkpoint["about"]
-    model = state.ema.model
-    if about["epoch"] != state.epoch:
-        model = copy.deepcopy(model)
-        model.load_state_dict({name: value.float() for name, value in weights.items()})
-    write_atomically(folder / "validation.jpg", lambda part: draw_sheet(prepared.task.predictions(model), part))
-    save_checkpoint(
-        folder / BEST,
-        Checkpoint(config, prepared.class_names, category_ids=prepared.category_ids, weights=weights, about=about),
-    )
 
 
 def _holds(path: Path, best: Mapping[str, Any]) -> bool:

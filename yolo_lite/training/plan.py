@@ -1,190 +1,186 @@
-"""Which run is asked for: data, configuration and weights brought together, and what does not fit refused."""
+"""Which run is asked for: the layers of its configuration, and what does not fit refused."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from yolo_lite.checkpoints.checkpoint import Checkpoint, load_checkpoint
-from yolo_lite.checks import check_class_names, check_number, check_path, check_whole
-from yolo_lite.config.resolve import override_config, read_config
+from yolo_lite.checks import check_path
+from yolo_lite.config.read import read_yaml
+from yolo_lite.config.resolve import Layer, Resolved, check_settings, config_to_dict, resolve, settings_layer
 from yolo_lite.config.schema import Config
-from yolo_lite.data.class_sets import DEFAULT_SHARES, parse_shares
+from yolo_lite.data.class_sets import parse_shares
 from yolo_lite.errors import InputError
 from yolo_lite.models.classifiers.build import DETECTORS
 from yolo_lite.shipped import DEFAULT_WEIGHTS, find_config, find_weights
 from yolo_lite.training.pretrain import pretraining_of
-from yolo_lite.training.task import Run
+
+_NETWORK = ("backbone", "stem_width", "widths", "depths", "norm")  # the part of a model that a classifier has as well
 
 
 def plan(
-    data: str | Path,
-    weights: str | Path | None = None,
+    data: str | Path | None = None,
     *,
     config: str | Path | Config | None = None,
+    weights: str | Path | None = None,
     settings: Mapping[str, object] | None = None,
-    classes: Sequence[str] | None = None,
-    fraction: float = 1.0,
-) -> Run:
-    """Work out the run that the arguments of `train` ask for.
+) -> Resolved:
+    """Work out the configuration that the arguments of `train` ask for, and where each of its values comes from.
+
+    The layers are, the lowest first: the defaults; the recipe of the task, where no config is named; the weights; the
+    config; what the weights fix; the settings.
 
     Raises:
         InputError: for a setting that the weights fix, besides what `train` raises.
     """
-    if weights is None:
-        weights = DEFAULT_WEIGHTS if config is None else "none"
-    weights, data = check_path(weights, "weights"), check_path(data, "data")
     chosen = check_settings(settings)
-    _refuse_other_kind(chosen)
-    names, fraction = check_class_names(classes), check_number(fraction, "fraction")
-    if weights == "none":
+    if "classifier.model" in chosen or "classifier" in chosen:
+        raise InputError("the kind of network is chosen by --config, not by the setting classifier.model")
+    if data is not None:
+        chosen["data.path"] = check_path(data, "data")
+    file = _file_layer(config)
+    given = check_path(weights, "weights") if weights is not None else _text(chosen, file, "train.weights")
+    given = given or ("none" if file else DEFAULT_WEIGHTS)
+    chosen["train.weights"] = "" if given == "none" else given
+    start = None if given == "none" else load_checkpoint(find_weights(given))
+    task = _task(chosen, file, config)
+    layers = _classifier_layers if task == "classify" else _detector_layers
+    resolved = resolve([Layer("task", {"task": task}), *layers(start, given, file=file, chosen=chosen)])
+    if not resolved.config.data.path:
+        raise InputError("there is no data to train on: name a folder or a YAML file, or say data.path in the config")
+    parse_shares(resolved.config.data.shares)
+    if resolved.config.pretrain.crops and not start and task == "detect":
+        pretraining_of(resolved.config)  # or else what is wrong with it is found only later
+    return resolved
+
+
+def _detector_layers(
+    start: Checkpoint | None, weights: str, *, file: Layer | None, chosen: dict[str, Any]
+) -> list[Layer]:
+    flags = settings_layer(chosen)
+    if start is None:
         if chosen.get("train.keep_start"):
             raise InputError("train.keep_start keeps a share of the weights that training starts from: name --weights")
-        chosen["train.keep_start"] = 0  # whatever the configuration says, of random weights nothing is worth keeping
-        run = Run(
-            str(data), override_config(_named(config, None), chosen), weights=None, classes=names, fraction=fraction
-        )
-        if run.config.pretrain.crops:
-            pretraining_of(run)  # or else what is wrong with it is found only later
-        return run
-    start = load_checkpoint(find_weights(str(weights)))
-    theirs = start.config
-    if start.is_classifier:
-        return Run(
-            str(data),
-            _around_backbone(start, weights, config=config, chosen=chosen),
-            weights=str(weights),
-            classes=names,
-            fraction=fraction,
-        )
-    if theirs.model.head == "darknet":
+        return [*([file] if file else []), flags, _NOTHING_TO_KEEP]
+    if start.config.task == "classify":
+        return _around_backbone(start, weights, file=file, chosen=chosen)
+    if start.config.model.head == "darknet":
         raise InputError(
             f"{weights} is a whole network of Darknet, for detect and eval; to train, convert it with --until"
         )
-    if "until" in start.about and config is None:
+    if "until" in start.about and file is None:
         raise InputError(f"{weights} is a backbone under a head that has learnt nothing; train it with --config nano")
-    for key in chosen:
-        if key.startswith("model.") or key in ("input.mean", "input.std", "input.resize"):
-            raise InputError(f"{key} is fixed by --weights {weights}; leave it out, or train from scratch")
-    base = _named(config, "finetune")
-    if config is None:
-        base = dataclasses.replace(base, input=theirs.input)
-    base = override_config(base, chosen)
-    mine = dataclasses.replace(base.input, mean=theirs.input.mean, std=theirs.input.std, resize=theirs.input.resize)
-    fixed = dataclasses.replace(base, name=theirs.name, model=theirs.model, input=mine)
-    return Run(str(data), fixed, weights=str(weights), classes=names, fraction=fraction)
+    _refuse_fixed(chosen, weights, ("model.", "input.mean", "input.std", "input.resize"))
+    stored = config_to_dict(start.config)
+    origin = f"weights {weights}"
+    input_ = Layer(origin, {"input": stored["input"]})
+    fixed = {name: stored["input"][name] for name in ("mean", "std", "resize")}
+    network = Layer(origin, {"name": stored["name"], "model": stored["model"], "input": fixed})
+    below = [input_, file] if file else [_shipped_layer("finetune"), input_]
+    return [*below, network, flags]
 
 
-def _around_backbone(
-    start: Checkpoint, weights: str | Path, *, config: str | Path | Config | None, chosen: dict[str, object]
-) -> Config:
-    """Return the configuration of a detector whose backbone is that of a classifier, everything else as from scratch."""
+def _around_backbone(start: Checkpoint, weights: str, *, file: Layer | None, chosen: dict[str, Any]) -> list[Layer]:
+    """Return the layers of a detector whose backbone is that of a classifier, everything else as from scratch."""
     backbone = start.config.classifier.model
-    for key in chosen:
-        if key.startswith("model.") or key in ("input.mean", "input.std"):
-            raise InputError(f"{key} is fixed by --weights {weights}; leave it out, or train from scratch")
+    _refuse_fixed(chosen, weights, ("model.", "input.mean", "input.std"))
     if backbone not in DETECTORS:
         raise InputError(
             f"{weights} is the classifier {backbone}, whose layers no detector has; {', '.join(DETECTORS)} fit"
         )
-    chosen["train.keep_start"] = 0
-    base = override_config(_named(config, "shuffle" if DETECTORS[backbone] == "shuffle" else "nano"), chosen)
-    mean, std = start.config.input.mean, start.config.input.std
-    theirs = start.config.model
-    same = {name: getattr(theirs, name) for name in ("backbone", "stem_width", "widths", "depths", "norm")}
-    model = dataclasses.replace(base.model, **same)
-    return dataclasses.replace(base, model=model, input=dataclasses.replace(base.input, mean=mean, std=std))
+    stored = config_to_dict(start.config)
+    network = {
+        "model": {name: stored["model"][name] for name in _NETWORK},
+        "input": {name: stored["input"][name] for name in ("mean", "std")},
+    }
+    recipe = file or _shipped_layer("shuffle" if DETECTORS[backbone] == "shuffle" else "nano")
+    return [recipe, Layer(f"weights {weights}", network), settings_layer(chosen), _NOTHING_TO_KEEP]
 
 
-def plan_classifier(
-    data: str | Path,
-    model: str | Path | Config | None = None,
-    *,
-    weights: str | Path | None = None,
-    settings: Mapping[str, object] | None = None,
-    classes: Sequence[str] | None = None,
-    fraction: float = 1.0,
-    per_class: int = 0,
-    split: str = DEFAULT_SHARES,
-) -> Run:
-    """Work out the run that the arguments of `train_classifier` ask for; raises as that does."""
-    if weights is None:
-        weights = DEFAULT_WEIGHTS if model is None else "none"
-    weights, data = check_path(weights, "weights"), check_path(data, "data")
-    start = None if weights == "none" else load_checkpoint(find_weights(str(weights)))
-    unnamed = model is None
-    if model is None:
-        model = _model_for(start, weights)
-    parse_shares(split)
-    per_class = check_whole(per_class, "per_class", minimum=0)
-    base = model if isinstance(model, Config) else read_config(find_config(str(model), "configs/classify"))
-    if base.classifier.model == "none":
-        raise InputError(f"{model} is the configuration of a detector; name one of configs/classify")
-    chosen = check_settings(settings)
-    _refuse_other_kind(chosen)
-    run = Run(
-        str(data),
-        base,
-        classes=check_class_names(classes),
-        fraction=check_number(fraction, "fraction"),
-        per_class=per_class,
-        split=split,
-    )
+def _classifier_layers(
+    start: Checkpoint | None, weights: str, *, file: Layer | None, chosen: dict[str, Any]
+) -> list[Layer]:
+    recipe = file or _shipped_layer(_network_for(start, weights))
+    flags = settings_layer(chosen)
     if start is None:
-        return dataclasses.replace(run, config=override_config(base, {**chosen, "train.keep_start": 0}))
-    fixed = ["model.", "input.channels", "input.mean", "input.std"]
+        return [recipe, flags, _NOTHING_TO_KEEP]
+    _refuse_fixed(chosen, weights, ("model.", "input.channels", "input.mean", "input.std"))
+    name = recipe.values["classifier"]["model"]
+    is_classifier = start.config.task == "classify"
+    if start.config.classifier.model != name and (is_classifier or DETECTORS.get(name) != start.config.model.backbone):
+        raise InputError(f"{weights} is a {start.config.name}, which {name} cannot start from")
+    stored = config_to_dict(start.config)
+    network: dict[str, Any] = {
+        "model": stored["model"],
+        "input": {key: stored["input"][key] for key in ("channels", "mean", "std")},
+    }
+    if is_classifier and file is None:
+        network["input"] = stored["input"]
+        network["classifier"] = {key: value for key, value in stored["classifier"].items() if key != "freeze"}
+    elif is_classifier:
+        network["classifier"] = {key: stored["classifier"][key] for key in ("batch_norm", "loss")}
+    return [recipe, Layer(f"weights {weights}", network), flags]
+
+
+_NOTHING_TO_KEEP = Layer("no weights to start from", {"train": {"keep_start": 0}})
+
+
+def _refuse_fixed(chosen: Mapping[str, object], weights: str, fixed: tuple[str, ...]) -> None:
     for key in chosen:
-        if key.startswith(tuple(fixed)):
+        if key.startswith(fixed):
             raise InputError(f"{key} is fixed by --weights {weights}; leave it out, or train from scratch")
-    theirs = start.config
-    own = DETECTORS.get(base.classifier.model)
-    if theirs.classifier.model != base.classifier.model and (start.is_classifier or own != theirs.model.backbone):
-        raise InputError(f"{weights} is a {theirs.name}, which {base.classifier.model} cannot start from")
-    base = dataclasses.replace(base, model=theirs.model)
-    channels, mean, std = theirs.input.channels, theirs.input.mean, theirs.input.std
-    base = dataclasses.replace(base, input=dataclasses.replace(base.input, channels=channels, mean=mean, std=std))
-    if start.is_classifier:
-        same: dict[str, Any] = {"batch_norm": theirs.classifier.batch_norm, "loss": theirs.classifier.loss}
-        mine = theirs.classifier if unnamed else dataclasses.replace(base.classifier, **same)
-        mine = dataclasses.replace(mine, freeze=base.classifier.freeze)
-        base = dataclasses.replace(base, classifier=mine, input=theirs.input if unnamed else base.input)
-    return dataclasses.replace(run, config=override_config(base, chosen), weights=str(weights))
 
 
-def check_settings(settings: Mapping[str, object] | None) -> dict[str, object]:
-    """Return settings by key as a new dictionary; raise InputError where they are something else."""
-    if settings is not None and not isinstance(settings, Mapping):
-        raise InputError(f"settings must be a dictionary such as {{'train.epochs': 50}}, got {settings!r}")
-    for key in settings or ():
-        if not isinstance(key, str):
-            raise InputError(f"settings must have keys such as 'train.epochs', got {key!r}")
-    return dict(settings or {})
+def _file_layer(config: str | Path | Config | None) -> Layer | None:
+    """Return the settings of a config that is named; None where none is."""
+    if config is None:
+        return None
+    if isinstance(config, Config):
+        return Layer(f"configuration {config.name}", config_to_dict(config))
+    path = find_config(check_path(config, "config"))
+    layer = Layer(str(config), read_yaml(path))
+    resolve([Layer(str(path), layer.values)])  # what is wrong with the file is said of the file
+    return layer
 
 
-def _refuse_other_kind(settings: Mapping[str, object]) -> None:
-    if "classifier.model" in settings or "classifier" in settings:
-        raise InputError("the kind of network is chosen by --config or --model, not by the setting classifier.model")
+def _shipped_layer(name: str) -> Layer:
+    return Layer(f"recipe {name}", read_yaml(find_config(name)))
 
 
-def _model_for(start: Checkpoint | None, weights: str | Path) -> str:
-    """Return the configuration to train with where only weights are named."""
+def _text(chosen: Mapping[str, Any], file: Layer | None, key: str) -> str:
+    """Return what settings, or else a file, say of a key that comes before all others."""
+    section, _, name = key.rpartition(".")
+    below = file.values if file else {}
+    value = chosen.get(key) or (below.get(section) or {} if section else below).get(name) or ""
+    return str(value)
+
+
+def _task(chosen: Mapping[str, Any], file: Layer | None, config: object) -> str:
+    """Return the task that is asked for, or that of the file; raise InputError where the two differ."""
+    of_file = resolve([file]).config.task if file else ""
+    task = str(chosen.get("task") or of_file or "detect")
+    if of_file and task != of_file:
+        verb = {"detect": "train", "classify": "classify train"}[of_file]
+        name = config.name if isinstance(config, Config) else config
+        raise InputError(
+            f"{name} is the configuration of a {_NOUNS[of_file]}: use {verb} --config {name}, or name that of a "
+            f"{_NOUNS[task]}"
+        )
+    return task
+
+
+_NOUNS = {"detect": "detector", "classify": "classifier"}
+
+
+def _network_for(start: Checkpoint | None, weights: str) -> str:
+    """Return the configuration of a classifier to train with where only weights are named."""
     if start is None:
-        raise InputError("name a --model to train from scratch")
-    if start.is_classifier:
+        raise InputError("name a --config to train from scratch")
+    if start.config.task == "classify":
         return start.config.classifier.model
     fitting = [name for name, backbone in DETECTORS.items() if backbone == start.config.model.backbone]
     if not fitting:
         raise InputError(f"no classifier has the backbone of {weights}")
     return fitting[0]
-
-
-def _named(config: str | Path | Config | None, default: str | None) -> Config:
-    if isinstance(config, Config):
-        return config
-    name = str(config) if config else default
-    read = read_config(find_config(name) if name else None)
-    if read.classifier.model != "none":
-        raise InputError(f"{name} is the configuration of a classifier: use classify train --model {name}")
-    return read

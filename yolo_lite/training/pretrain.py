@@ -4,43 +4,46 @@ from __future__ import annotations
 
 import dataclasses
 
-from yolo_lite.config.resolve import read_config
-from yolo_lite.config.schema import Config, TrainConfig
+from yolo_lite.config.resolve import override_config, read_config
+from yolo_lite.config.schema import Config
 from yolo_lite.errors import InputError
 from yolo_lite.models.classifiers.build import DETECTORS
 from yolo_lite.shipped import find_config
-from yolo_lite.training.task import Run
 
-FOLDER = "crops"  # of the run's own
-_TIME = 0.15  # share of a run whose minutes are given
+FOLDER = "crops"  # inside the run's own
+_TIME = 0.15  # fraction of a run's minutes
+_SHARED = (
+    *("data.path", "data.classes", "data.fraction", "data.difficult", "input.mean", "input.std", "input.max_16bit"),
+    *("train.seed", "train.workers", "train.cache", "train.deterministic", "train.precision"),
+)  # settings that are those of the detector
 
 
-def pretraining_of(run: Run) -> Run:
-    """Return the run that trains a detector's backbone as a classifier of its objects, on the same pictures.
+def pretraining_of(config: Config) -> Config:
+    """Return the configuration that trains a detector's backbone as a classifier of its objects, on the same images.
 
-    Everything that the detector's configuration says of network, normalisation, precision, memory and chance holds here
-    too; the rest is that of configs/classify and of the section `pretrain`.
+    Network, normalisation, precision, memory and seed are those of the detector; the rest is that of configs/classify
+    and of the section `pretrain`.
 
     Raises:
         InputError: where no classifier has that backbone.
     """
-    config, settings = run.config, run.config.pretrain
-    kinds = [name for name, backbone in DETECTORS.items() if backbone == config.model.backbone]
-    if not kinds:
+    names = [name for name, backbone in DETECTORS.items() if backbone == config.model.backbone]
+    if not names:
         raise InputError(
             f"pretrain.crops needs a backbone of {', '.join(sorted(DETECTORS.values()))}, got {config.model.backbone}"
         )
-    base = read_config(find_config(kinds[0], "configs/classify"))
-    shared = ("seed", "workers", "cache", "deterministic", "precision")
-    train: TrainConfig = dataclasses.replace(
-        base.train,
-        epochs=settings.crops,
-        batch_size=settings.batch_size,
-        lr=settings.lr,
-        evaluate_every=settings.crops,
-        **{name: getattr(config.train, name) for name in shared},
-    )
-    same = {name: getattr(config.input, name) for name in ("mean", "std", "max_16bit")}
-    size = dataclasses.replace(base.input, image_size=settings.image_size, **same)
-    mine: Config = dataclasses.replace(base, model=config.model, input=size, train=train)
-    return dataclasses.replace(run, config=mine, crops=True, unlabelled=None, minutes=_TIME * run.minutes)
+    own = config.pretrain
+    settings = {
+        "data.crops": True,
+        "input.image_size": own.image_size,
+        "train.epochs": own.crops,
+        "train.batch_size": own.batch_size,
+        "train.lr": own.lr,
+        "train.evaluate_every": own.crops,
+        "train.minutes": _TIME * config.train.minutes,
+        "train.preflight": False,
+    }
+    for key in _SHARED:
+        section, name = key.split(".")
+        settings[key] = getattr(getattr(config, section), name)
+    return dataclasses.replace(override_config(read_config(find_config(names[0])), settings), model=config.model)

@@ -1,133 +1,106 @@
-"""What a training run is: what was asked for, who is told of it, and what a task brings to the loop."""
+"""What a run consists of besides its configuration: a task, and a listener who hears of it."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, Protocol, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from yolo_lite.checkpoints.transfer import Start
 from yolo_lite.config.schema import Config
 from yolo_lite.draw.boxes import SheetPicture
-from yolo_lite.errors import InputError, short
-from yolo_lite.training import loop
 
 
 @dataclass(frozen=True)
-class Run:
-    """A training run with every setting worked out; kept in last.pt, so that `--resume` needs nothing more.
+class StepReport:
+    """What a progress bar shows after each step; epochs are counted from 0."""
 
-    Attributes:
-        data: where the pictures are.
-        config: every setting.
-        weights: what it starts from; None: from scratch.
-        classes: only these of the data.
-        fraction: this part of the training pictures.
-        per_class: so many pictures of each class at most, of a classifier; 0: all.
-        split: how a folder without splits is divided, of a classifier.
-        difficult: PASCAL VOC's difficult objects count as others do.
-        unlabelled: a folder of pictures of which only a teacher says what they show.
-        crops: the classes are those of a detection set's objects, cut out, and its background, for a backbone to learn.
-        minutes: that it was to take, by which `train.epochs` and `train.steps_per_epoch` were worked out; 0: none given.
-    """
-
-    data: str
-    config: Config = Config()  # noqa: RUF009 - frozen
-    weights: str | None = None
-    classes: tuple[str, ...] | None = None
-    fraction: float = 1.0
-    per_class: int = 0
-    split: str = "70/15/15"
-    difficult: bool = False
-    minutes: float = 0.0
-    unlabelled: str | None = None
-    crops: bool = False
-
-    def to_plain(self) -> dict[str, Any]:
-        """Return all but the configuration as plain values."""
-        plain = {**asdict(self), "classes": list(self.classes or ())}
-        del plain["config"]
-        return plain
-
-    @classmethod
-    def from_plain(cls, plain: Mapping[str, Any], config: Config) -> Run:
-        """Build what `to_plain` took apart.
-
-        Raises:
-            InputError: for a setting that is unknown or of the wrong type.
-        """
-        classes = plain.get("classes")
-        if not isinstance(classes, list | tuple):
-            raise InputError(f"the run that is to be resumed has the setting classes: {short(classes)}")
-        values = {**plain, "config": config, "classes": tuple(classes) or None}
-        types = get_type_hints(cls)
-        for name, value in values.items():
-            if name not in types or not _is_of(value, types[name]):
-                raise InputError(f"the run that is to be resumed has the setting {short(name)}: {short(value)}")
-        if "data" not in values:
-            raise InputError("the run that is to be resumed names no data")
-        return cls(**values)
-
-
-def _is_of(value: Any, kind: Any) -> bool:
-    """Say whether a value is of a type such as str, int | None or tuple[str, ...]."""
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin is tuple:
-        return isinstance(value, tuple) and all(isinstance(one, inner[0]) for one in value)
-    if inner:
-        return any(_is_of(value, one) for one in inner)
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
+    epoch: int
+    epochs: int
+    step: int
+    steps: int  # of an epoch
+    losses: Mapping[str, float]  # means over the epoch so far
+    images_per_second: float
+    parts: int  # micro-batches of a batch
 
 
 @dataclass(frozen=True)
 class Listener:
-    """How a run tells of itself: lines of text, a report after each step and each epoch, and of each picture that is read
-    into memory before the first: how many are, of how many."""
+    """How a run tells of itself.
+
+    Attributes:
+        say: takes a line of text.
+        on_step: takes a report after each step.
+        on_epoch: takes the numbers of each finished epoch, and whether it is the best so far.
+        on_picture: takes how many images are read before the first epoch, and of how many.
+    """
 
     say: Callable[[str], None] = lambda line: None
-    on_step: Callable[[loop.StepReport], None] = lambda report: None
+    on_step: Callable[[StepReport], None] = lambda report: None
     on_epoch: Callable[[Mapping[str, float], bool], None] = lambda row, best: None
     on_picture: Callable[[int, int], None] = lambda done, total: None
 
 
-class Task(loop.Task, Protocol):
-    """What a run asks of a task besides what the loop does."""
+class Objective(Protocol):
+    """What the loop asks of a task."""
 
-    def samples(self, dataset: Dataset[Any]) -> list[SheetPicture]:
-        """Return training inputs with their targets, to be looked at."""
+    metric: str  # the name, among those that `evaluate` returns, by which the best epoch is chosen: higher is better
 
-    def predictions(self, model: nn.Module) -> list[SheetPicture]:
-        """Return validation inputs with what a model in evaluation mode says of them."""
+    def loss(self, model: nn.Module, batch: Any, *, progress: float) -> dict[str, Tensor]:
+        """Return the weighted parts of the loss, whose sum is minimised; progress is the fraction of steps done."""
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Return named numbers of a model in evaluation mode."""
+
+    def name_samples(self, batch: Any) -> list[str]:
+        """Name the samples of a batch, for error messages."""
 
 
-class Prepared(NamedTuple):
-    """Everything of a run that depends on its task."""
+class Task(Objective, Protocol):
+    """What is trained: data, network and start; the entries of recipe.TASKS make one from a configuration."""
 
-    task: Task
     model: nn.Module
-    dataset: Dataset[Any]
-    collate: Callable[[Sequence[Any]], Any] | None
+    collate: Callable[[Sequence[Any]], Any] | None  # makes a batch of samples; None: a Batch
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     about: dict[str, Any]  # of the data, for the checkpoint: summaries and fingerprints
     repeats: npt.NDArray[np.float64] | None  # how often each sample is to be shown in an epoch; None: once
     start: Start | None  # what the network took from the weights that training starts from
 
+    @property
+    def dataset(self) -> Dataset[Any]:
+        """Training samples by (epoch, index)."""
 
-_SHEET = 16  # pictures
+    def plan_epochs(self, config: Config) -> None:
+        """Augment as a configuration with another number of epochs asks for."""
+
+    def check(self) -> None:
+        """Raise InputError for labels that cannot be meant as they are."""
+
+    def overfit_batch(self, count: int) -> Any:
+        """Return a batch of so many training images without augmentation, those with objects first."""
+
+    def plain(self) -> Objective:
+        """Return the task without random changes to a batch."""
+
+    def samples(self) -> list[SheetPicture]:
+        """Return training inputs with their targets, to be looked at."""
+
+    def predictions(self, model: nn.Module) -> list[SheetPicture]:
+        """Return validation inputs with what a model in evaluation mode says of them."""
 
 
 def spread(total: int) -> list[int]:
-    """Return positions of at most 16 among so many, evenly spread: the pictures of a sheet."""
+    """Return positions of at most 16 among so many, evenly spread: the images of a sheet."""
     return [i * total // min(_SHEET, total) for i in range(min(_SHEET, total))]
+
+
+_SHEET = 16  # images
 
 
 def strong_epochs(config: Config) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from yolo_lite.config.resolve import config_to_dict, override_config
+from yolo_lite.config.schema import Config
 from yolo_lite.errors import DivergedError, InputError, counted
 from yolo_lite.files import make_folder, write_atomically
-from yolo_lite.training.loop import StepReport
-from yolo_lite.training.plan import plan, plan_classifier
-from yolo_lite.training.recipe import run_planned
-from yolo_lite.training.task import Listener, Run
+from yolo_lite.training.recipe import train
+from yolo_lite.training.task import Listener, StepReport
 
 if TYPE_CHECKING:
     import optuna
@@ -51,20 +51,23 @@ class TuneResult:
     config: Path
 
 
+@dataclass(frozen=True)
+class TuneListener:
+    """How a search tells of itself: lines for a person, a report after each trial, one after each step of a trial."""
+
+    say: Callable[[str], None] = lambda line: None
+    on_trial: Callable[[TrialReport], None] = lambda report: None
+    on_step: Callable[[StepReport], None] = lambda report: None
+
+
 def tune(
-    task: str,
-    data: str | Path,
+    config: Config,
     *,
     trials: int,
     out: Path,
-    model: str | None = None,
-    weights: str | None = None,
-    settings: Mapping[str, object] | None = None,
-    minutes: float | None = None,
+    fixed: Collection[str] = (),
     device: str = "auto",
-    say: Callable[[str], None] = lambda line: None,
-    on_trial: Callable[[TrialReport], None] = lambda report: None,
-    on_step: Callable[[StepReport], None] = lambda report: None,
+    listener: TuneListener = TuneListener(),
 ) -> TuneResult:
     """Search for the settings that give the best AP or accuracy on the validation set.
 
@@ -72,89 +75,127 @@ def tune(
     `out`/study.db, so that the same call goes on where an earlier one ended.
 
     Args:
-        task: "detect" or "classify".
-        data: as for `train` or `train_classifier`.
+        config: of every trial, as `plan` works it out; after `train.minutes` no trial is begun, and the running one ends
+            after its epoch.
         trials: how many to finish in all, those of earlier calls included.
         out: folder of the study, of best.yaml, and of each trial's run.
-        model: the configuration to start from (a name or file), as `config` or `model` there.
-        weights: to start each trial from, as there.
-        settings: fixed in all trials, such as {"train.epochs": 5}; what is named here is not searched.
-        minutes: no trial is begun after these, and the running one ends after its epoch.
+        fixed: keys, or sections, that are not searched.
         device: auto, cpu, cuda or mps.
-        say: called with lines for a person.
-        on_trial: called after each trial.
-        on_step: called after each step of a trial.
+        listener: what to call with news.
 
     Raises:
         InputError: where Optuna is not installed, anything given cannot be used, or no trial was finished.
     """
-    optuna = _optuna()
-    run = _plan(task, data, model=model, weights=weights, settings=settings)
-    make_folder(out)
-    _check_store(out / "study.db")
-    study = optuna.create_study(
-        storage=f"sqlite:///{out / 'study.db'}",
-        study_name=f"yolo_lite {task}",
-        direction="maximize",
-        load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(_STARTUP, max(1, run.config.train.epochs // 4)),
-    )
-    _check_same(study, task, run)
-    done = _finished(study)
-    study.sampler = optuna.samplers.TPESampler(
-        n_startup_trials=_STARTUP, seed=run.config.train.seed + len(study.trials)
-    )
-    if done:
-        say(f"{out / 'study.db'} holds {counted(len(done), 'trial')}; going on")
-    started = time.monotonic()
-    metric = METRICS[task]
-    while len(_finished(study)) < trials and not _over(started, minutes):
-        trial = study.ask()
-        chosen = suggest(trial, run, fixed=settings or {})
-        best = [0.0]
+    search = _Search(config, out, fixed=fixed, device=device, listener=listener)
+    while len(search.finished()) < trials and not search.time_is_up():
+        search.run_trial()
+    return search.result()
 
-        def on_epoch(row: Mapping[str, float], is_best: bool, trial: Any = trial, best: list[float] = best) -> None:
+
+class _Search:
+    """A study and the trials that are added to it."""
+
+    def __init__(
+        self, config: Config, out: Path, *, fixed: Collection[str], device: str, listener: TuneListener
+    ) -> None:
+        self.optuna = _optuna()
+        train = config.train
+        self.minutes = train.minutes
+        quick = dataclasses.replace(train, minutes=0.0, preflight=False)  # of a trial
+        self.config = dataclasses.replace(config, train=quick)
+        self.out, self.fixed, self.device, self.listener = out, fixed, device, listener
+        make_folder(out)
+        _check_store(out / "study.db")
+        self.study = self.optuna.create_study(
+            storage=f"sqlite:///{out / 'study.db'}",
+            study_name=f"yolo_lite {config.task}",
+            direction="maximize",
+            load_if_exists=True,
+            pruner=self.optuna.pruners.MedianPruner(_STARTUP, max(1, train.epochs // 4)),
+        )
+        self._check_same()
+        done = self.finished()
+        self.study.sampler = self.optuna.samplers.TPESampler(
+            n_startup_trials=_STARTUP, seed=train.seed + len(self.study.trials)
+        )
+        if done:
+            listener.say(f"{out / 'study.db'} holds {counted(len(done), 'trial')}; going on")
+        self.started = time.monotonic()
+
+    def finished(self) -> Sequence[Any]:
+        """Return the trials that are done, those stopped early included."""
+        return [trial for trial in self.study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
+
+    def time_is_up(self) -> bool:
+        """Say whether the minutes are used up."""
+        return bool(self.minutes) and time.monotonic() - self.started > 60 * self.minutes
+
+    def run_trial(self) -> None:
+        """Train with settings that are drawn, and note how good they were."""
+        trial = self.study.ask()
+        chosen = suggest(trial, self.config, fixed=self.fixed)
+        metric, best = METRICS[self.config.task], 0.0
+
+        def on_epoch(row: Mapping[str, float], is_best: bool) -> None:
+            nonlocal best
             if metric in row:
-                best[0] = max(best[0], row[metric])
+                best = max(best, row[metric])
                 trial.report(row[metric], int(row["epoch"]))
-                last = row["epoch"] >= run.config.train.epochs
-                if not last and (trial.should_prune() or _over(started, minutes)):
-                    raise optuna.TrialPruned
+                last = row["epoch"] >= self.config.train.epochs
+                if not last and (trial.should_prune() or self.time_is_up()):
+                    raise self.optuna.TrialPruned
 
-        folder = out / f"trial-{trial.number}"
-        stopped = False
+        states, stopped = self.optuna.trial.TrialState, False
         try:
-            run_planned(
-                _with(run, chosen),
-                folder,
-                device=device,
-                listener=Listener(on_step=on_step, on_epoch=on_epoch),
-                preflight=False,
+            train(
+                config=override_config(self.config, chosen),
+                out=self.out / f"trial-{trial.number}",
+                device=self.device,
+                listener=Listener(on_step=self.listener.on_step, on_epoch=on_epoch),
             )
-        except (optuna.TrialPruned, DivergedError):
+        except (self.optuna.TrialPruned, DivergedError):
             stopped = True
         except BaseException:
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)  # is not counted, and tried anew by the next call
+            self.study.tell(trial, state=states.FAIL)  # is not counted, and tried anew by the next call
             raise
-        study.tell(trial, None if stopped else best[0], state=_state(optuna, stopped))
-        on_trial(TrialReport(trial.number, best[0], stopped=stopped, settings=chosen))
-    complete = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
-    if not complete:
-        raise InputError(f"no trial was finished{' in the time given' if minutes else ''}; the study is in {out}")
-    found = study.best_trial
-    target = out / "best.yaml"
-    text = yaml.safe_dump(config_to_dict(_with(run, _settings_of(found)).config), sort_keys=False)
-    note = (
-        f"# {metric} {found.value:.4f} on the validation set of {data}: trial {found.number} of {len(study.trials)}\n"
-    )
-    write_atomically(target, lambda part: part.write_text(note + text, encoding="utf-8"))
-    report = TrialReport(found.number, float(found.value or 0.0), stopped=False, settings=_settings_of(found))
-    return TuneResult(report, len(_finished(study)), target)
+        self.study.tell(trial, None if stopped else best, state=states.PRUNED if stopped else states.COMPLETE)
+        self.listener.on_trial(TrialReport(trial.number, best, stopped=stopped, settings=chosen))
+
+    def result(self) -> TuneResult:
+        """Write the configuration of the best trial, and report it."""
+        states = self.optuna.trial.TrialState
+        if not any(trial.state == states.COMPLETE for trial in self.study.trials):
+            given = " in the time given" if self.minutes else ""
+            raise InputError(f"no trial was finished{given}; the study is in {self.out}")
+        best = self.study.best_trial
+        settings = dict(best.user_attrs["settings"])
+        plain = config_to_dict(override_config(self.config, settings))
+        text = yaml.safe_dump(plain, sort_keys=False)
+        note = (
+            f"# {METRICS[self.config.task]} {best.value:.4f} on the validation set of {self.config.data.path}: trial "
+            f"{best.number} of {len(self.study.trials)}\n"
+        )
+        target = self.out / "best.yaml"
+        write_atomically(target, lambda part: part.write_text(note + text, encoding="utf-8"))
+        report = TrialReport(best.number, float(best.value or 0.0), stopped=False, settings=settings)
+        return TuneResult(report, len(self.finished()), config=target)
+
+    def _check_same(self) -> None:
+        """Refuse to mix trials of another data set or other fixed settings."""
+        data = dataclasses.replace(self.config.data, path=str(Path(self.config.data.path).resolve()))
+        plain = config_to_dict(dataclasses.replace(self.config, data=data))
+        attributes = self.study.user_attrs
+        for key in ("data", "config"):
+            value = plain["data"] if key == "data" else plain
+            if self.finished() and attributes.get(key) != value:
+                raise InputError(
+                    f"the study holds trials of {self.config.task} with another {key}; choose another --out"
+                )
+            self.study.set_user_attr(key, value)
 
 
-def suggest(trial: optuna.Trial, run: Run, *, fixed: Mapping[str, object]) -> dict[str, Any]:
+def suggest(trial: optuna.Trial, base: Config, *, fixed: Collection[str]) -> dict[str, Any]:
     """Draw what a trial tries: settings by key, the rate within a factor of five; the fixed ones are left out."""
-    base = run.config
     if base.train.lr <= 0:
         raise InputError("tune searches around the learning rate, so train.lr must be above 0")
     spread = trial.suggest_float("spread of scale", 0.0, 0.6)
@@ -166,12 +207,12 @@ def suggest(trial: optuna.Trial, run: Run, *, fixed: Mapping[str, object]) -> di
         "augment.saturation": trial.suggest_float("augment.saturation", 0.0, 0.4),
         "augment.value": trial.suggest_float("augment.value", 0.0, 0.3),
     }
-    if base.classifier.model == "none":
+    if base.task == "detect":
         drawn["augment.mosaic"] = trial.suggest_float("augment.mosaic", 0.0, 0.8)
         drawn["loss.box_weight"] = trial.suggest_float("loss.box_weight", 1.0, 8.0)
     elif base.classifier.loss == "cross_entropy":
         drawn["classifier.label_smoothing"] = trial.suggest_float("classifier.label_smoothing", 0.0, 0.2)
-    if run.weights:
+    if base.train.weights:
         drawn["train.keep_start"] = trial.suggest_float("train.keep_start", 0.0, 0.6)
     kept = {key: value for key, value in drawn.items() if key not in fixed and key.split(".")[0] not in fixed}
     trial.set_user_attr("settings", kept)
@@ -192,43 +233,3 @@ def _optuna() -> Any:
         raise InputError("tune needs Optuna, which is not installed: pip install optuna") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
-
-
-def _plan(
-    task: str, data: str | Path, *, model: str | None, weights: str | None, settings: Mapping[str, object] | None
-) -> Run:
-    if task == "detect":
-        return plan(data, weights, config=model, settings=settings)
-    if task == "classify":
-        return plan_classifier(data, model, weights=weights, settings=settings)
-    raise InputError(f"--task must be detect or classify, got {task!r}")
-
-
-def _with(run: Run, chosen: Mapping[str, Any]) -> Run:
-    return Run(**{**vars(run), "config": override_config(run.config, chosen)})
-
-
-def _check_same(study: optuna.Study, task: str, run: Run) -> None:
-    """Refuse to mix trials of another data set or other fixed settings."""
-    mine = {"data": str(Path(run.data).resolve()), "weights": run.weights, "config": config_to_dict(run.config)}
-    theirs = study.user_attrs
-    for key, value in mine.items():
-        if _finished(study) and theirs.get(key) != value:
-            raise InputError(f"the study holds trials of {task} with another {key}; choose another --out")
-        study.set_user_attr(key, value)
-
-
-def _finished(study: optuna.Study) -> Sequence[Any]:
-    return [trial for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
-
-
-def _settings_of(trial: Any) -> dict[str, Any]:
-    return dict(trial.user_attrs["settings"])
-
-
-def _over(started: float, minutes: float | None) -> bool:
-    return minutes is not None and time.monotonic() - started > 60 * minutes
-
-
-def _state(optuna: Any, stopped: bool) -> Any:
-    return optuna.trial.TrialState.PRUNED if stopped else optuna.trial.TrialState.COMPLETE

@@ -321,14 +321,14 @@ def test_training_takes_a_start(files: tuple[Path, Path], names: Path, tmp_path:
     start = tmp_path / "start.pt"
     source = convert_darknet(*files, out=start, names=names, until=4).weights
     data = coco_set({"train": 4, "val": 2})
-    run = plan(data, start, config="nano")
+    run = plan(data, weights=start, config="nano")
     assert run.config.model.darknet_levels == (2, 3, 4)
     assert run.config.input.mean == (0, 0, 0)
     assert run.config.input.resize == "stretch"
     lines: list[str] = []
     out = train(
         data,
-        start,
+        weights=start,
         config="nano",
         settings=SETTINGS,
         out=tmp_path / "run",
@@ -337,7 +337,7 @@ def test_training_takes_a_start(files: tuple[Path, Path], names: Path, tmp_path:
     )
     assert any("took its backbone" in line for line in lines)
     with pytest.raises(InputError, match="under a head that has learnt nothing; train it with --config nano"):
-        plan(data, start)
+        plan(data, weights=start)
     best = load_checkpoint(out / "best.pt")
     assert best.config.model.darknet == CFG
     trained = {n: v for n, v in best.weights.items() if n.startswith("backbone.") and n.endswith(".0.weight")}
@@ -354,7 +354,7 @@ def test_training_refuses_a_whole_darknet_network_and_names_until(
     convert_darknet(*files, out=tmp_path / "whole.pt", names=names)
     data = coco_set({"train": 2, "val": 1})  # of as many classes as the network has
     with pytest.raises(InputError, match=r"whole\.pt .*--until"):
-        train(data, tmp_path / "whole.pt", config="nano", settings=SETTINGS, out=tmp_path / "run", device="cpu")
+        train(data, weights=tmp_path / "whole.pt", config="nano", settings=SETTINGS, out=tmp_path / "run", device="cpu")
 
 
 DENSE = (

@@ -287,7 +287,7 @@ def test_train_evaluate_and_detect_with_the_configuration_by_name(coco_set: Make
     assert found.class_names == ("disc", "square")
     assert np.isfinite(found.boxes).all()
     with pytest.raises(InputError, match="has finished its 1 epoch;"):
-        resume(run, "cpu")
+        resume(run, device="cpu")
 
 
 def test_resume_ends_bit_for_bit_as_an_unbroken_run(coco_set: MakeSet, tmp_path: Path) -> None:
@@ -300,7 +300,7 @@ def test_resume_ends_bit_for_bit_as_an_unbroken_run(coco_set: MakeSet, tmp_path:
     whole = train(data, config=config, out=tmp_path / "whole", device="cpu")
     with pytest.raises(KeyboardInterrupt):
         train(data, config=config, out=tmp_path / "broken", device="cpu", listener=Listener(on_epoch=stop))
-    broken = resume(tmp_path / "broken", "cpu")
+    broken = resume(tmp_path / "broken", device="cpu")
     one, other = (load_checkpoint(folder / "last.pt").weights for folder in (whole, broken))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -314,7 +314,14 @@ def test_fine_tuning_the_dense_head_keeps_the_outputs_of_known_classes(
     data = coco_set({"train": 2, "val": 1})
     config = tiny("model.head=dense_grid", "model.cells=2", "train.epochs=1", "train.lr=1e-9")
     first = train(data, config=config, out=tmp_path / "first", device="cpu")
-    again = train(data, first / "best.pt", config=config, classes=classes, out=tmp_path / "again", device="cpu")
+    again = train(
+        data,
+        weights=first / "best.pt",
+        config=config,
+        out=tmp_path / "again",
+        device="cpu",
+        settings={"data.classes": classes},
+    )
     before, after = (load_checkpoint(folder / "best.pt") for folder in (first, again))
     assert after.class_names == classes
     rows = [4 * before.class_names.index(name) + cell for name in classes for cell in range(4)]

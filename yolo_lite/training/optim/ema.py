@@ -59,3 +59,17 @@ class EMA:
         torch._foreach_lerp_([average[name] for name in floats], goal, 1 - decay)
         for name in average.keys() - set(floats):
             average[name].copy_(current[name])
+
+    def restore(
+        self,
+        weights: Mapping[str, Tensor],
+        *,
+        updates: int,
+        start: Mapping[str, Tensor],
+        fresh: Mapping[str, Tensor] | None,
+    ) -> None:
+        """Go back to the average of an earlier run; older ones have no `fresh`."""
+        self.model.load_state_dict(weights)
+        self.updates = updates
+        self.start = {name: start[name].to(value.device) for name, value in self.start.items()}
+        self.fresh = dict(fresh or {})

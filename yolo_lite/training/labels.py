@@ -1,0 +1,52 @@
+"""Labels that cannot be meant as they are: wrong units, boxes that are all the same, one class for everything."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from yolo_lite.data.care.boxes import many_leave, unit_faults
+from yolo_lite.errors import InputError, counted, some
+from yolo_lite.structures.datasets import DetectionSet
+
+OFF = " (--no-preflight trains all the same)"
+_TINY = 2.0  # input pixels
+_FEW = 8  # images, of which all boxes may be the same
+
+
+def check_labels(data: DetectionSet, input_hw: tuple[int, int]) -> None:
+    """Look for labels that cannot be meant so, before any step is taken.
+
+    Raises:
+        InputError: saying which boxes and what to do.
+    """
+    boxes = [record.boxes[~record.crowd] for record in data.records]
+    every = np.concatenate(boxes) if boxes else np.zeros((0, 4))
+    if not len(every):
+        return
+    for where, what in unit_faults(data):
+        raise InputError(f"{where}: {what}{OFF}")
+    leaving = many_leave(data)
+    if leaving:
+        raise InputError(f"{data.source}: {leaving}; data check names them{OFF}")
+    scales = np.concatenate(
+        [np.full(len(one), max(input_hw) / max(record.hw)) for one, record in zip(boxes, data.records)]
+    )
+    tiny = ((every[:, 2:] - every[:, :2]).min(1) * scales < _TINY).mean()
+    if tiny > 0.5:
+        raise InputError(
+            f"{data.source}: {tiny:.0%} of its boxes have a side of less than {_TINY:g} pixels in an input of "
+            f"{input_hw[0]} x {input_hw[1]}: wrong units, or a larger --image-size is needed{OFF}"
+        )
+    if len(data.records) > _FEW - 1 and len(np.unique(every.round(1), axis=0)) == 1:
+        raise InputError(
+            f"{data.source}: all {counted(len(every), 'box', plural='boxes')} are the same, {every[0].tolist()}{OFF}"
+        )
+    labels = np.concatenate([record.labels[~record.crowd] for record in data.records])
+    used = np.unique(labels)
+    if len(data.class_names) > 1 and len(used) == 1 and len(data.class_names) - len(used) > 1:
+        unused = [name for label, name in enumerate(data.class_names) if label not in used]
+        raise InputError(
+            f"{data.source}: every one of {counted(len(labels), 'box', plural='boxes')} is called {data.class_names[used[0]]}, none "
+            f"{some(unused)}: "
+            f"are the class ids what they should be? (--classes {data.class_names[used[0]]} if so){OFF}"
+        )

@@ -1,0 +1,106 @@
+"""Everything that changes during training; what `--resume` restores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from yolo_lite.config.schema import TrainConfig
+from yolo_lite.training.optim.ema import EMA
+from yolo_lite.training.optim.schedule import SCHEDULES, build_optimizer
+
+
+@dataclass
+class State:
+    """The state of a run.
+
+    Attributes:
+        model: in training.
+        ema: its average.
+        optimizer: of the model.
+        config: how it is trained.
+        precision: fp32 or bf16.
+        parts: micro-batches that a batch is divided into; more where memory runs out.
+        epoch: the next one to run, from 0.
+        rows: the numbers of each finished epoch.
+        best: the highest value of the task's metric; -inf before the first.
+        best_epoch: when it was reached, from 1.
+        best_checkpoint: what best.pt holds, see folder.py; None in runs of older versions.
+    """
+
+    model: nn.Module
+    ema: EMA
+    optimizer: torch.optim.Optimizer
+    config: TrainConfig
+    precision: str = "fp32"
+    parts: int = 1
+    epoch: int = 0
+    rows: list[dict[str, float]] = field(default_factory=list)
+    best: float = -math.inf
+    best_epoch: int = 0
+    best_checkpoint: Mapping[str, Any] | None = field(default_factory=dict)
+
+    @classmethod
+    def new(
+        cls,
+        model: nn.Module,
+        config: TrainConfig,
+        *,
+        steps: int,
+        precision: str = "fp32",
+        fresh: Mapping[str, Tensor] | None = None,
+    ) -> State:
+        """Return the state at the start of a run of so many steps; `fresh` as for `EMA`."""
+        ema = EMA(model, config.ema_decay, steps=steps, share=config.ema_share, keep=config.keep_start, fresh=fresh)
+        optimizer = build_optimizer(model, config)
+        return cls(model, ema, optimizer=optimizer, config=config, precision=precision, parts=config.accumulate)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    def finished(self) -> bool:
+        """Say whether all epochs are done, or `patience` is used up."""
+        config = self.config
+        seen = self.epoch if self.epoch >= config.epochs else self.epoch - self.epoch % config.evaluate_every
+        waited = seen - self.best_epoch  # epochs that were not evaluated do not count
+        return self.epoch >= config.epochs or bool(config.patience and seen and waited >= config.patience)
+
+    def learning_rate(self, step: int, steps: int) -> float:
+        """Return the learning rate at a step, counted over the whole run, where an epoch has so many."""
+        return self.config.lr * SCHEDULES[self.config.schedule](step, steps * self.config.epochs, config=self.config)
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return tensors and plain values for a checkpoint."""
+        return {
+            "model": self.model.state_dict(),
+            "ema": self.ema.model.state_dict(),
+            "ema_updates": self.ema.updates,
+            "ema_start": self.ema.start,
+            "ema_fresh": self.ema.fresh,
+            "optimizer": self.optimizer.state_dict(),
+            "parts": self.parts,
+            "epoch": self.epoch,
+            "rows": self.rows,
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "best_checkpoint": self.best_checkpoint,
+        }
+
+    def restore(self, plain: Mapping[str, Any]) -> None:
+        """Go back to what `to_plain` returned."""
+        self.model.load_state_dict(plain["model"])
+        self.ema.restore(
+            plain["ema"], updates=plain["ema_updates"], start=plain["ema_start"], fresh=plain.get("ema_fresh")
+        )
+        self.optimizer.load_state_dict(plain["optimizer"])
+        self.parts = plain.get("parts", 1)  # older runs have none
+        self.epoch, self.rows, self.best = plain["epoch"], list(plain["rows"]), plain["best"]
+        self.best_epoch = plain.get("best_epoch", plain["epoch"])  # nor these
+        self.best_checkpoint = plain.get("best_checkpoint")
