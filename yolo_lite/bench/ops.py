@@ -144,7 +144,7 @@ def _train_norm(layers: Callable[..., Tensor], x: Tensor, dy: Tensor) -> Tensor:
 
 def _bench_scene(boxes: Tensor, scores: Tensor, *, labels: Tensor, batched_nms: Any, repeats: int) -> NmsReport:
     def torchvision() -> list[Tensor]:
-        return [batched_nms(*picture, IOU_THRESHOLD) for picture in zip(boxes, scores, labels)]
+        return [batched_nms(b, s, label, IOU_THRESHOLD) for b, s, label in zip(boxes, scores, labels)]
 
     batch, total = scores.shape
     suppress = partial(nms_padded, boxes, scores, labels=labels, iou_threshold=IOU_THRESHOLD)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import ImageFont
 
+from yolo_lite.draw.figures import open_font, system_fonts
 from yolo_lite.errors import InputError, some
 
 if TYPE_CHECKING:
@@ -144,10 +145,9 @@ def _search(letters: frozenset[str], outlines: bool) -> tuple[Path, ...]:
 @functools.cache
 def _system_fonts() -> tuple[Path, ...]:
     """Return the system's font files, upright sans-serif ones of normal weight first."""
-    from matplotlib.font_manager import findSystemFonts
-
-    paths = [Path(name) for name in findSystemFonts()]
-    return tuple(sorted(paths, key=lambda path: (sum(style in path.name.lower() for style in _STYLES), str(path))))
+    return tuple(
+        sorted(system_fonts(), key=lambda path: (sum(style in path.name.lower() for style in _STYLES), str(path)))
+    )
 
 
 @functools.cache
@@ -160,6 +160,4 @@ def _has(path: Path, letter: str) -> bool:
 
 @functools.lru_cache(16)
 def _open(path: Path) -> FT2Font:
-    from matplotlib.ft2font import FT2Font
-
-    return FT2Font(str(path))
+    return open_font(path)

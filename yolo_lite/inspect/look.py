@@ -155,4 +155,4 @@ def _share_inside(heat: npt.NDArray[np.float32], box: Sequence[float], shape: Se
         covered = np.minimum(edges[1:], high) - np.maximum(edges[:-1], low)
         overlaps.append(np.clip(covered, 0, None) * side / length)
     total = float(heat.sum())
-    return float((heat * np.outer(*overlaps)).sum()) / total if total else 0.0
+    return float((heat * np.outer(overlaps[0], overlaps[1])).sum()) / total if total else 0.0
