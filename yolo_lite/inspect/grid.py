@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,7 +17,6 @@ from yolo_lite.structures.results import Detections, GridView
 if TYPE_CHECKING:
     from yolo_lite.media.images import Picture
 
-Decode = Callable[[RawPredictions, Tensor], Tensor]
 _FEWEST = 0.2  # of the score threshold: boxes that score more are drawn as those before suppression
 
 
