@@ -143,21 +143,21 @@ def _train_norm(layers: Callable[..., Tensor], x: Tensor, dy: Tensor) -> Tensor:
 
 
 def _bench_scene(boxes: Tensor, scores: Tensor, *, labels: Tensor, batched_nms: Any, repeats: int) -> NmsReport:
-    def theirs() -> list[Tensor]:
-        return [batched_nms(*picture, IOU_THRESHOLD) for picture in zip(boxes, scores, labels)]
+    def torchvision() -> list[Tensor]:
+        return [batched_nms(b, s, label, IOU_THRESHOLD) for b, s, label in zip(boxes, scores, labels)]
 
     batch, total = scores.shape
     suppress = partial(nms_padded, boxes, scores, labels=labels, iou_threshold=IOU_THRESHOLD)
-    ours = partial(suppress, max_detections=MAX_DETECTIONS)
+    capped = partial(suppress, max_detections=MAX_DETECTIONS)
     uncapped = partial(suppress, max_detections=total)
-    calls: list[Callable[[], object]] = [theirs, ours, uncapped]
+    calls: list[Callable[[], object]] = [torchvision, capped, uncapped]
     if warmup(boxes.device) == "cuda":
-        calls.append(_captured(ours).replay)
+        calls.append(_captured(capped).replay)
     theirs_ms, ours_ms, uncapped_ms, *graph_ms = _medians_ms(calls, boxes.device, repeats)
     return NmsReport(
         batch,
         total,
-        kept=int(ours()[1][0]),
+        kept=int(capped()[1][0]),
         kept_uncapped=int(uncapped()[1][0]),
         torchvision_ms=theirs_ms,
         ours_ms=ours_ms,
@@ -203,14 +203,14 @@ def _assign_scene(batch: int, objects: int, side: int) -> tuple[Candidates, Targ
 
 def _compare(boxes: Tensor, scores: Tensor, *, labels: Tensor, device: torch.device, nms: Any) -> None:
     """Raise RuntimeError unless nms_padded keeps on the device what torchvision does on the CPU, class by class."""
-    found = nms_padded(
+    result = nms_padded(
         boxes.to(device),
         scores.to(device),
         labels=labels.to(device),
         iou_threshold=IOU_THRESHOLD,
         max_detections=scores.shape[1],
     )
-    indices, counts = (tensor.cpu() for tensor in found)
+    indices, counts = (tensor.cpu() for tensor in result)
     for picture, count in enumerate(counts.tolist()):
         kept = []
         for label in set(labels[picture].tolist()):

@@ -98,8 +98,8 @@ def _of_class(
             return values[0] if at == 1 else -values[0]
         return values[at]
 
-    found = attention(model, image, layer=layer or last_maps(model, image), output=output)
-    return Look(f"{names[at]} {scores[at]:.0%}", pixels, attention=found.map, layer=found.layer, box=None, inside=None)
+    heat = attention(model, image, layer=layer or last_maps(model, image), output=output)
+    return Look(f"{names[at]} {scores[at]:.0%}", pixels, attention=heat.map, layer=heat.layer, box=None, inside=None)
 
 
 def _of_box(
@@ -129,16 +129,16 @@ def _of_box(
         return cast(RawPredictions, outputs).class_logits[0, point, at]
 
     stride = int(raw.strides[point])
-    found = attention(model, image, layer=layer or last_maps(model, image, stride=stride), output=output)
+    heat = attention(model, image, layer=layer or last_maps(model, image, stride=stride), output=output)
     box = tuple(boxes[point].tolist())
     said = f"{names[at]} {float(logits[point, at].sigmoid()):.0%}, a cell of {stride} pixels"
     return Look(
         said,
         pixels,
-        attention=found.map,
-        layer=found.layer,
+        attention=heat.map,
+        layer=heat.layer,
         box=box,
-        inside=_share_inside(found.map, box, pixels.shape),
+        inside=_share_inside(heat.map, box, pixels.shape),
     )
 
 
@@ -155,4 +155,4 @@ def _share_inside(heat: npt.NDArray[np.float32], box: Sequence[float], shape: Se
         covered = np.minimum(edges[1:], high) - np.maximum(edges[:-1], low)
         overlaps.append(np.clip(covered, 0, None) * side / length)
     total = float(heat.sum())
-    return float((heat * np.outer(*overlaps)).sum()) / total if total else 0.0
+    return float((heat * np.outer(overlaps[0], overlaps[1])).sum()) / total if total else 0.0

@@ -171,11 +171,11 @@ def _power(values: Tensor, exponent: float) -> Tensor:
         return values.pow(exponent)
     whole = exponent == int(exponent)
     result = torch.ones_like(values) if whole else values.double().sqrt().float()  # in float32 MKL may be off by a bit
-    first, rest = whole, int(exponent)
-    while rest:
-        if rest & 1:
+    first, left = whole, int(exponent)
+    while left:
+        if left & 1:
             result, first = (values if first else result * values), False
-        rest >>= 1
+        left >>= 1
         values = values * values
     return result
 

@@ -151,7 +151,8 @@ def _mapped(
             while tensor.ndim <= rank:  # as broadcasting would
                 tensor = tensor.unsqueeze(1)
         folded.append(tensor)
-    return _op(*folded, kind, eps), 0
+    first, second = folded
+    return _op(first, second, kind, eps), 0
 
 
 _op = register(

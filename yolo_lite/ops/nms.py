@@ -183,11 +183,12 @@ def _mapped(
     def first(tensor: Tensor, dim: int | None) -> Tensor:
         return tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
 
-    mapped = [None if tensor is None else first(tensor, dim) for tensor, dim in zip((boxes, scores, labels), in_dims)]
-    assert mapped[0] is not None
-    batch = mapped[0].shape[1]
-    folded = [None if tensor is None else tensor.flatten(0, 1) for tensor in mapped]
-    indices, counts = _op(*folded, iou_threshold, score_threshold, max_detections)
+    boxes, scores = first(boxes, in_dims[0]), first(scores, in_dims[1])
+    labels = None if labels is None else first(labels, in_dims[2]).flatten(0, 1)
+    batch = boxes.shape[1]
+    indices, counts = _op(
+        boxes.flatten(0, 1), scores.flatten(0, 1), labels, iou_threshold, score_threshold, max_detections
+    )
     return (indices.view(size, batch, max_detections), counts.view(size, batch)), (0, 0)
 
 

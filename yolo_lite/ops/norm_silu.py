@@ -81,16 +81,15 @@ class _NormSiLU(torch.autograd.Function):
         count = x.numel() // x.shape[1]
         norm.running_mean.lerp_(statistics.mean, norm.momentum)
         norm.running_var.lerp_(statistics.variance * (count / (count - 1)), norm.momentum)
-        ctx.save_for_backward(x, weight, bias, *statistics)
+        ctx.save_for_backward(x, weight, bias, statistics.mean, statistics.variance)
         ctx.eps = norm.eps
         return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, bias, *statistics = ctx.saved_tensors
+        x, weight, bias, mean, variance = ctx.saved_tensors
         dy = dy.to(x.dtype).contiguous(memory_format=torch.channels_last)
-        gradients = norm_silu_backward_native(
-            x, dy, weight=weight, bias=bias, statistics=Statistics(*statistics), eps=ctx.eps
-        )
+        statistics = Statistics(mean, variance)
+        gradients = norm_silu_backward_native(x, dy, weight=weight, bias=bias, statistics=statistics, eps=ctx.eps)
         return *gradients, None

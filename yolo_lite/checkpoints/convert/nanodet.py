@@ -89,25 +89,25 @@ def load_nanodet(config: Config, convolutions: list[Convolution], *, source: Pat
         raise InputError(
             f"{source} is not NanoDet-Plus-m: it has {len(convolutions)} convolutions, expected {len(targets)}"
         )
-    for number, (target, theirs) in enumerate(zip(targets, convolutions)):
+    for number, (target, stored) in enumerate(zip(targets, convolutions)):
         layers = list(target) if isinstance(target, ConvBlock) else target
-        ours = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
-        first = ours[0]
-        weight, bias = torch.from_numpy(theirs.weight), torch.from_numpy(theirs.bias)
+        parts = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
+        first = parts[0]
+        weight, bias = torch.from_numpy(stored.weight), torch.from_numpy(stored.bias)
         slope = layers[-1].negative_slope if isinstance(layers[-1], nn.LeakyReLU) else None
-        mine = (first.stride[0], first.padding[0], first.groups, slope)
-        wanted = [sum(layer.out_channels for layer in ours), *first.weight.shape[1:]]
-        found = (theirs.stride, theirs.padding, theirs.groups, theirs.slope)
-        if mine != found or wanted != list(weight.shape):
+        expected = (first.stride[0], first.padding[0], first.groups, slope)
+        wanted = [sum(layer.out_channels for layer in parts), *first.weight.shape[1:]]
+        got = (stored.stride, stored.padding, stored.groups, stored.slope)
+        if expected != got or wanted != list(weight.shape):
             raise InputError(
-                f"{source} is not NanoDet-Plus-m: layer {theirs.name} has weights {list(weight.shape)} and stride, "
-                f"padding, groups, slope {found}; expected {wanted} and {mine}"
+                f"{source} is not NanoDet-Plus-m: layer {stored.name} has weights {list(weight.shape)} and stride, "
+                f"padding, groups, slope {got}; expected {wanted} and {expected}"
             )
         if number == 0:
             weight = weight.flip(1)  # BGR to RGB
         with torch.no_grad():
             start = 0
-            for layer in ours:
+            for layer in parts:
                 end = start + layer.out_channels
                 layer.weight.copy_(weight[start:end])
                 assert layer.bias is not None
