@@ -393,7 +393,7 @@ def test_a_video_that_ends_early_is_annotated_and_fails(
         writer.write(np.full((96, 128, 3), value * 8, np.uint8))
     writer.close()
     video = sources.open_video(Path("film.mp4"))
-    longer = sources.Video(video.path, video.fps, video.hw, 100)
+    longer = sources.Video(video.path, video.fps, hw=video.hw, frames=100)
     monkeypatch.setattr(sources, "open_video", lambda path: longer)
     assert main(["detect", "--weights", str(learnt[0] / "best.pt"), "--source", "film.mp4", "--out", "out"]) == 1
     captured = capsys.readouterr()

@@ -50,7 +50,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run], None]:
     """Return a function that puts another `yolo-lite card` in the place of the real one."""
-    return lambda run: monkeypatch.setattr("yolo_lite.cli.card._card", run)
+    return lambda run: monkeypatch.setattr("yolo_lite.cli.commands.card._card", run)
 
 
 def raising(error: BaseException) -> Run:

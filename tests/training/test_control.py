@@ -81,7 +81,7 @@ def test_parts_of_a_batch_add_up_to_the_same_step(parts: int) -> None:
     results = []
     for accumulate in (1, parts):
         state, batch = state_and_batch(accumulate)
-        losses = loop.train_step(Line(), state, batch, progress=0.0)
+        losses = loop.train_step(Line(), state, batch=batch, progress=0.0)
         results.append([losses["error"], losses["total"], *state.model.weight.flatten().tolist()])
     assert results[0] == pytest.approx(results[1], rel=1e-5)
 
@@ -89,7 +89,7 @@ def test_parts_of_a_batch_add_up_to_the_same_step(parts: int) -> None:
 def test_more_parts_than_samples_are_samples() -> None:
     state, batch = state_and_batch(accumulate=16, count=2)
     task = Line()
-    loop.train_step(task, state, batch, progress=0.0)
+    loop.train_step(task, state, batch=batch, progress=0.0)
     assert task.sizes == [1, 1]
 
 
@@ -98,20 +98,20 @@ def test_where_memory_runs_out_the_batch_is_halved_until_it_fits() -> None:
     state, batch = state_and_batch(count=8)
     whole = copy.deepcopy(state)
     task = Line(limit=2)
-    losses = loop.train_step(task, state, batch, progress=0.0)
+    losses = loop.train_step(task, state, batch=batch, progress=0.0)
     assert task.sizes == [8, 4, 2, 2, 2, 2]
     assert state.parts == 4
-    expected = loop.train_step(Line(), whole, batch, progress=0.0)
+    expected = loop.train_step(Line(), whole, batch=batch, progress=0.0)
     assert losses["error"] == pytest.approx(expected["error"], rel=1e-5)
     torch.testing.assert_close(state.model.weight, whole.model.weight)
-    loop.train_step(task, state, batch, progress=0.0)
+    loop.train_step(task, state, batch=batch, progress=0.0)
     assert task.sizes[6:] == [2, 2, 2, 2]
 
 
 def test_memory_that_cudnn_found_full_halves_the_batch_too() -> None:
     state, batch = state_and_batch(count=4)
     task = Line(2, RuntimeError("GET was unable to find an engine to execute this computation"))
-    loop.train_step(task, state, batch, progress=0.0)
+    loop.train_step(task, state, batch=batch, progress=0.0)
     assert task.sizes == [4, 2, 2]
 
 
@@ -119,19 +119,19 @@ def test_another_error_is_not_taken_for_full_memory() -> None:
     task = Line(2, RuntimeError("a bug"))
     state, batch = state_and_batch(count=4)
     with pytest.raises(RuntimeError, match="a bug"):
-        loop.train_step(task, state, batch, progress=0.0)
+        loop.train_step(task, state, batch=batch, progress=0.0)
     assert task.sizes == [4]
 
 
 def test_what_does_not_fit_at_all_is_refused() -> None:
     state, batch = state_and_batch(count=4)
     with pytest.raises(torch.OutOfMemoryError):
-        loop.train_step(Line(limit=0), state, batch, progress=0.0)
+        loop.train_step(Line(limit=0), state, batch=batch, progress=0.0)
 
 
 def test_the_parts_are_kept_for_resuming() -> None:
     state, batch = state_and_batch(count=8)
-    loop.train_step(Line(limit=2), state, batch, progress=0.0)
+    loop.train_step(Line(limit=2), state, batch=batch, progress=0.0)
     fresh, _ = state_and_batch(count=8)
     fresh.restore(state.to_plain())
     assert fresh.parts == 4

@@ -159,7 +159,7 @@ def follow(
             raise Interrupt
 
     with contextlib.suppress(Interrupt):
-        for best in loop.epochs(Told(values), state, loader, on_step=lambda report: None):
+        for best in loop.epochs(Told(values), state, loader=loader, on_step=lambda report: None):
             on_epoch(state, best)
     return state, saved
 

@@ -73,7 +73,7 @@ def run(
             raise Stop
 
     with contextlib.suppress(Stop):
-        for best in loop.epochs(task, state, loader, on_step=lambda report: None):
+        for best in loop.epochs(task, state, loader=loader, on_step=lambda report: None):
             on_epoch(state, best)
     return state, bests
 
@@ -130,6 +130,6 @@ def test_gradients_are_clipped() -> None:
     model = nn.Linear(1, 1)
     state = State.new(model, TrainConfig(optimizer="sgd", lr=1.0, weight_decay=0.0, clip_norm=0.5), steps=10)
     before = torch.cat([p.detach().flatten() for p in model.parameters()])
-    loop.train_step(Line(), state, Pairs(torch.full((4, 1), 100.0), torch.zeros(4, 1)), progress=0.0)
+    loop.train_step(Line(), state, batch=Pairs(torch.full((4, 1), 100.0), torch.zeros(4, 1)), progress=0.0)
     moved = torch.cat([p.detach().flatten() for p in model.parameters()]) - before
     assert float(moved.norm()) <= 0.5 * 1.9 + 1e-4  # Nesterov's first step is (1 + momentum 0.9) times the gradient

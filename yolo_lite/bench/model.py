@@ -98,7 +98,7 @@ def _training_rate(config: Config, classes: int, *, device: torch.device, precis
     task = DetectionTask(config, nothing, val=nothing, device=device)
     state = State.new(model, config.train, steps=1000, precision=precision)
     milliseconds = _median_ms(
-        lambda: train_step(task, state, batch, progress=0.5),
+        lambda: train_step(task, state, batch=batch, progress=0.5),
         device,
         steps,
     )

@@ -151,7 +151,7 @@ def _time_steps(
         began = started if step == WARM_UP else began
         batch = to_device(next(batches), device)
         task.times = [now(device)]
-        train_step(task, state, batch, progress=0.5)
+        train_step(task, state, batch=batch, progress=0.5)
         if step >= WARM_UP:
             moments = [started, task.times[0], task.times[-2], task.times[-1], now(device)]
             rows.append([1000 * (after - before) for before, after in itertools.pairwise(moments)])

@@ -12,6 +12,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,7 +23,7 @@ from yolo_lite.cli.screen import WriteError, screens, write_no_more
 from yolo_lite.errors import InputError, Stopped, is_memory_full, reason
 from yolo_lite.version import VERSION
 
-COMMANDS = {  # each has a module of its name in this folder, which is imported when the command is asked for
+COMMANDS = {  # each has a module of its name in commands/, which is imported when the command is asked for
     "train": "train a detector on labelled images",
     "detect": "find objects in images or a video",
     "eval": "score a checkpoint or a result file",
@@ -44,11 +45,63 @@ def main(arguments: Sequence[str] | None = None) -> int:
     or SIGTERM ended it.
     """
     _let_threads_sleep()
-    with screens(), _signals(), _log(), _warnings():
-        try:
-            return _run(arguments)
-        except WriteError as error:
-            return _unwritten(error)
+    outcome = _Outcome()
+    with screens(), _signals(), _log(), _warnings(), _failures(outcome):
+        words = flags.modern(sys.argv[1:] if arguments is None else arguments)
+        parser = build_parser(next((word for word in words if not word.startswith("-")), None))
+        args = outcome.args = parser.parse_args(words)
+        if args.version:
+            for line in environment():
+                print(line)
+        elif args.command is None:
+            parser.print_help()
+            outcome.status = 2
+        else:
+            with progress.heartbeat(f"{args.command} {getattr(args, 'what', '')}".strip()):
+                values.prepare(args)
+                outcome.status = args.run(args)
+    return outcome.status
+
+
+@dataclass
+class _Outcome:
+    """How a command ends, and what was asked for, as far as that is known."""
+
+    status: int = 0
+    args: argparse.Namespace = field(default_factory=argparse.Namespace)
+
+
+@contextmanager
+def _failures(outcome: _Outcome) -> Iterator[None]:
+    """Say in a line why a command cannot be carried out, or was stopped; bugs keep their traceback."""
+    try:
+        with _explained(outcome):
+            yield
+    except WriteError as error:
+        outcome.status = _unwritten(error)
+
+
+@contextmanager
+def _explained(outcome: _Outcome) -> Iterator[None]:
+    try:
+        yield
+    except WriteError:
+        raise
+    except InputError as error:
+        outcome.status = _fail(str(error))
+    except Stopped as error:
+        print(f"stopped by {signal.Signals(error.signal).name}", file=sys.stderr)
+        outcome.status = 128 + error.signal
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        outcome.status = 130
+    except Exception as error:
+        if is_memory_full(error):
+            outcome.status = _fail(f"main memory is full; {_remedy(outcome.args)}")
+        elif isinstance(error, OSError):
+            outcome.status = _fail(f"{error.filename or outcome.args.command}: {reason(error)}")
+        else:
+            raise
 
 
 def _unwritten(error: WriteError) -> int:
@@ -59,40 +112,6 @@ def _unwritten(error: WriteError) -> int:
     with suppress(WriteError):  # where standard error takes no more either
         _fail(f"the output could not be written: {reason(error)}")
     return 2
-
-
-def _run(arguments: Sequence[str] | None) -> int:
-    words = flags.modern(sys.argv[1:] if arguments is None else arguments)
-    parser = build_parser(next((word for word in words if not word.startswith("-")), None))
-    args = parser.parse_args(words)
-    if args.version:
-        for line in environment():
-            print(line)
-        return 0
-    if args.command is None:
-        parser.print_help()
-        return 2
-    try:
-        with progress.heartbeat(f"{args.command} {getattr(args, 'what', '')}".strip()):
-            values.prepare(args)
-            status: int = args.run(args)
-            return status
-    except WriteError:
-        raise
-    except InputError as error:
-        return _fail(str(error))
-    except Stopped as error:
-        print(f"stopped by {signal.Signals(error.signal).name}", file=sys.stderr)
-        return 128 + error.signal
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except Exception as error:
-        if is_memory_full(error):
-            return _fail(f"main memory is full; {_remedy(args)}")
-        if isinstance(error, OSError):
-            return _fail(f"{error.filename or args.command}: {reason(error)}")
-        raise
 
 
 def _let_threads_sleep() -> None:
@@ -114,7 +133,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     for name, purpose in COMMANDS.items():
         added = commands.add_parser(name, help=purpose)
         if name == command:
-            import_module(f"yolo_lite.cli.{name}").add_arguments(added)
+            import_module(f"yolo_lite.cli.commands.{name}").add_arguments(added)
     return parser
 
 

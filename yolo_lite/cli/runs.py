@@ -6,7 +6,6 @@ import argparse
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_lite.cli import flags
@@ -37,34 +36,35 @@ def check_run(args: argparse.Namespace, command: str) -> None:
         raise InputError("--resume goes on with the configuration of the run; leave out --config")
     if args.resume and args.time is not None:
         raise InputError("--resume goes on with the epochs and steps that --time worked out; leave it out")
-    if not args.resume and not args.data:
+    if not args.resume and not args.data and not _names_data(args.config):
         raise InputError(f"{command} needs --data: a folder of labelled images or a YAML file (or --resume)")
     if args.config:
         find_config(args.config)
     flags.settings_of(args)
 
 
-def train_or_resume(args: argparse.Namespace, command: str, *, start: Callable[[Listener], Path]) -> Path:
-    """Show the progress of a new run, or with --resume of one that goes on; return its folder.
+def _names_data(config: str | None) -> bool:
+    """Say whether a config says where the data is, as config.yaml of a run does."""
+    from yolo_lite.config.resolve import read_config
+    from yolo_lite.shipped import find_config
+
+    return config is not None and bool(read_config(find_config(config)).data.path)
+
+
+@contextmanager
+def shown(args: argparse.Namespace, command: str) -> Iterator[Listener]:
+    """Yield a listener that shows the progress of a run, and say how to go on where it is stopped.
 
     Args:
         args: of the command.
         command: its words, "train" or "classify train".
-        start: trains with a listener.
     """
-    from yolo_lite.training.resume import stored_run
     from yolo_lite.training.task import Listener
 
-    if args.resume:
-        folder, checkpoint, _ = stored_run(args.out)
-        if checkpoint.is_classifier != (command == "classify train"):
-            other = "classify train" if checkpoint.is_classifier else "train"
-            raise InputError(f"{folder} is a run of {other}; go on with it with yolo-lite {other} --resume")
     finished: list[float] = []
     with train_progress(finished) as (say, on_step, on_epoch), bar("pictures") as on_picture:
-        listener = Listener(say, on_step, on_epoch=on_epoch, on_picture=on_picture)
         try:
-            return _resume(args, listener) if args.resume else start(listener)
+            yield Listener(say, on_step, on_epoch=on_epoch, on_picture=on_picture)
         except KeyboardInterrupt:
             same = f" --out {shlex.quote(args.out)}" if args.out else ""
             saved = f"finished epochs are saved; go on with: yolo-lite {command} --resume{same}"
@@ -72,16 +72,24 @@ def train_or_resume(args: argparse.Namespace, command: str, *, start: Callable[[
             raise
 
 
-def _resume(args: argparse.Namespace, listener: Listener) -> Path:
-    """Go on with a run, whose data may have moved."""
-    from yolo_lite.training.recipe import resume
+def resume_settings(args: argparse.Namespace, command: str) -> dict[str, object]:
+    """Return the settings that the flags of --resume ask for.
 
+    Raises:
+        InputError: where the run is one of another command.
+    """
+    from yolo_lite.training.resume import stored_run
+
+    folder, checkpoint, _ = stored_run(args.out)
+    if checkpoint.is_classifier != (command == "classify train"):
+        other = "classify train" if checkpoint.is_classifier else "train"
+        raise InputError(f"{folder} is a run of {other}; go on with it with yolo-lite {other} --resume")
     settings = flags.settings_of(args)
     if args.data:
         settings["data.path"] = args.data
     if args.weights:
         settings["train.weights"] = "" if args.weights == "none" else args.weights
-    return resume(args.out, settings=settings, device=args.device, listener=listener)
+    return settings
 
 
 @contextmanager

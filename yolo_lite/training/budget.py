@@ -40,7 +40,7 @@ def measure_pace(task: Task, config: Config, *, precision: str) -> Pace:
         for batch in loader:
             # Assignment and input size may change on the way.
             progress = (len(marks) - 0.5) / (_WARM_UP + _MEASURED)
-            train_step(task, state, to_device(batch, state.device), progress=progress)
+            train_step(task, state, batch=to_device(batch, state.device), progress=progress)
             marks.append(time.perf_counter())
             if len(marks) > _WARM_UP + _MEASURED:
                 break

@@ -122,7 +122,7 @@ def _attempt(
         for group in state.optimizer.param_groups:
             group["lr"] = config.lr * min(1.0, (step + 1) / 5)
         try:
-            losses = train_step(plain, state, batch, progress=0.0)
+            losses = train_step(plain, state, batch=batch, progress=0.0)
         except DivergedError:
             parts.setdefault("total", []).append(float("inf"))
             break

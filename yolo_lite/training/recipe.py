@@ -194,9 +194,9 @@ def fit(
             fresh=task.start.fresh if task.start else None,
         )
         if resumed:
-            go_on(folder, state, resumed, listener=listener)
+            go_on(folder, state, stored=resumed, listener=listener)
         _announce(folder, state, listener)
-        for best in epochs(task, state, loader, on_step=_watch_parts(state, listener)):
+        for best in epochs(task, state, loader=loader, on_step=_watch_parts(state, listener)):
             folder.record(state, best=best)
             try:
                 folder.write_others(state, best=best)

@@ -5,12 +5,8 @@ from __future__ import annotations
 import argparse
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from yolo_lite.cli import flags, runs
-
-if TYPE_CHECKING:
-    from yolo_lite.training.task import Listener
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,23 +32,24 @@ def _train(args: argparse.Namespace) -> int:
     Without --config and --weights it fine-tunes the shipped weights with the settings of configs/finetune.yaml.
     """
     runs.check_run(args, "train")
-    folder = runs.train_or_resume(args, "train", start=lambda listener: _start(args, listener))
+    from yolo_lite.training.recipe import resume, train
+
+    with runs.shown(args, "train") as listener:
+        if args.resume:
+            settings = runs.resume_settings(args, "train")
+            folder = resume(args.out, settings=settings, device=args.device, listener=listener)
+        else:
+            folder = train(
+                args.data,
+                config=args.config,
+                weights=args.weights,
+                settings={**flags.settings_of(args), "task": "detect"},
+                out=args.out,
+                device=args.device,
+                listener=listener,
+            )
     _print_next(folder)
     return 0
-
-
-def _start(args: argparse.Namespace, listener: Listener) -> Path:
-    from yolo_lite.training.recipe import train
-
-    return train(
-        args.data,
-        config=args.config,
-        weights=args.weights,
-        settings={**flags.settings_of(args), "task": "detect"},
-        out=args.out,
-        device=args.device,
-        listener=listener,
-    )
 
 
 def _print_next(folder: Path) -> None:

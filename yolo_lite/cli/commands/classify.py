@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from yolo_lite.metrics.classification import ClassificationReport, ClassScores
     from yolo_lite.predict.classifier import Classifier
     from yolo_lite.structures.results import Classification
-    from yolo_lite.training.task import Listener
 
 _DATA_HELP = (
     "data set: images in folders of classes, a .tar or .tar.gz of these, MNIST's idx files, CIFAR-10's binary files, a "
@@ -64,23 +63,24 @@ def _train(args: argparse.Namespace) -> int:
     Without --config and --weights it starts from the backbone of the shipped detector.
     """
     runs.check_run(args, "classify train")
-    folder = runs.train_or_resume(args, "classify train", start=lambda listener: _start(args, listener))
+    from yolo_lite.training.recipe import resume, train_classifier
+
+    with runs.shown(args, "classify train") as listener:
+        if args.resume:
+            settings = runs.resume_settings(args, "classify train")
+            folder = resume(args.out, settings=settings, device=args.device, listener=listener)
+        else:
+            folder = train_classifier(
+                args.data,
+                config=args.config,
+                weights=args.weights,
+                settings=flags.settings_of(args),
+                out=args.out,
+                device=args.device,
+                listener=listener,
+            )
     _print_next(folder)
     return 0
-
-
-def _start(args: argparse.Namespace, listener: Listener) -> Path:
-    from yolo_lite.training.recipe import train_classifier
-
-    return train_classifier(
-        args.data,
-        config=args.config,
-        weights=args.weights,
-        settings=flags.settings_of(args),
-        out=args.out,
-        device=args.device,
-        listener=listener,
-    )
 
 
 def _print_next(folder: Path) -> None:
