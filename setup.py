@@ -43,7 +43,7 @@ class BuildOps(build_ext):
 setup(
     ext_modules=[
         Extension(
-            "yolo_lite.ops._native",
+            "yolo_lite._native",
             [f"yolo_lite/ops/kernels/{name}.c" for name in ("native", "suppress", "suppress_wide", "norm_silu")],
             depends=[
                 *(f"yolo_lite/ops/kernels/{name}.h" for name in ("overlap", "clones", "suppress")),

@@ -41,6 +41,32 @@ def test_importing_the_detector_imports_no_library_but_torch() -> None:
     assert result.stdout.strip() == "[]", result.stderr
 
 
+NOT_FOR_DETECTION = ("training", "evaluation", "inspect", "bench", "losses", "metrics", "data", "draw", "cli")
+NOT_FOR_DETECTION += ("models.darknet", "models.classifiers", "models.heads.grid", "checkpoints.convert")
+
+
+def test_detecting_loads_no_module_of_training_inspection_or_other_networks() -> None:
+    result = python(
+        "import numpy, yolo_lite\n"
+        "detector = yolo_lite.Detector(device='cpu')\n"
+        "detector(numpy.zeros((64, 64, 3), numpy.uint8))\n"
+        "print(*(name.removeprefix('yolo_lite.') for name in sys.modules if name.startswith('yolo_lite.')))"
+    )
+    loaded = result.stdout.split()
+    assert {"predict.detector", "models.heads.anchor_free"} <= set(loaded), result.stderr
+    unwanted = [name for name in loaded if any(f"{name}.".startswith(f"{room}.") for room in NOT_FOR_DETECTION)]
+    assert unwanted == []
+
+
+def test_what_draws_and_what_reads_images_loads_no_torch() -> None:
+    rooms = [Path(yolo_lite.__file__).parent / room for room in ("config", "structures", "media", "draw")]
+    modules = [f"yolo_lite.{path.parent.name}.{path.stem}" for room in rooms for path in room.glob("*.py")]
+    assert len(modules) > 15
+    code = "import importlib\nfor name in {}: importlib.import_module(name)\nprint('torch' in sys.modules)"
+    result = python(code.format([name.removesuffix(".__init__") for name in modules]))
+    assert result.stdout.strip() == "False", result.stderr
+
+
 def test_a_broken_torchvision_does_not_stop_detection(tmp_path: Path) -> None:
     (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
     code = "from yolo_lite.cli import main; sys.exit(main(['detect', '--device', 'cpu', '--out', 'out']))"

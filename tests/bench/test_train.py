@@ -16,8 +16,8 @@ from yolo_lite.config.resolve import override_config, read_config
 from yolo_lite.config.schema import Config
 from yolo_lite.data.pipeline.detection import DetectionDataset
 from yolo_lite.errors import InputError
-from yolo_lite.training.detection import DetectionTask
 from yolo_lite.training.optim.ema import EMA
+from yolo_lite.training.tasks.detection import DetectionTask
 
 MakeSet = Callable[..., Path]
 CPU = torch.device("cpu")

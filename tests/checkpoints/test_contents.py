@@ -20,11 +20,12 @@ from yolo_lite.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_c
 from yolo_lite.checkpoints.contents import check_optimizer
 from yolo_lite.cli import main
 from yolo_lite.config.resolve import override_config, read_config
-from yolo_lite.config.schema import Config
+from yolo_lite.config.schema import Config, DataConfig
 from yolo_lite.errors import InputError
 from yolo_lite.models.build import build_detector
 from yolo_lite.training.optim.schedule import OPTIMIZERS, build_optimizer
-from yolo_lite.training.recipe import resume, stored_run, train
+from yolo_lite.training.recipe import resume, train
+from yolo_lite.training.resume import stored_run
 from yolo_lite.training.task import Listener
 
 CONFIG = override_config(Config(), ["model.widths=[8, 8, 16, 16]", "model.neck_width=16", "model.head_width=8"])
@@ -67,6 +68,17 @@ def _refused(function: Callable[..., object], *arguments: Any, **settings: Any) 
     assert "\n" not in message
     assert len(message) < 800
     return message
+
+
+def _as_version_01(**run: Any) -> Change:
+    """Return a function that makes of a checkpoint one of version 0.1, which kept what was asked for beside the config."""
+
+    def change(content: dict[str, Any]) -> None:
+        for key in ("task", "data"):
+            del content["config"][key]
+        content["training"]["run"] = run
+
+    return change
 
 
 FIRST = "backbone.stem.0.weight"
@@ -121,7 +133,7 @@ def test_an_odd_checkpoint_is_refused_in_one_line_that_names_the_entry(name: str
 
 def test_the_command_line_refuses_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = _written(tmp_path / "odd.pt", _put("config", "model", "widths", [16384] * 4))
-    for command in (["card", str(path)], ["inspect", "model", "--weights", str(path)]):
+    for command in (["card", "--weights", str(path)], ["inspect", "model", "--weights", str(path)]):
         assert main(command) == 2
         assert capsys.readouterr().err.count("\n") == 1
 
@@ -192,10 +204,20 @@ ODD_RUNS: dict[str, tuple[Change, str]] = {
     "parts below 1": (_put("training", "parts", 0), "training.parts must be a whole number from 1"),
     "a best that is text": (_put("training", "best", "x"), "training.best must be a number"),
     "no optimiser": (_put("training", "optimizer", []), "training.optimizer must be state and param_groups"),
-    "a run without data": (lambda c: c["training"]["run"].pop("data"), "names no data"),
-    "an unknown setting": (_put("training", "run", "speed", 9), "has the setting 'speed': 9"),
-    "a share of text": (_put("training", "run", "fraction", "half"), "has the setting 'fraction': 'half'"),
-    "classes that are a number": (_put("training", "run", "classes", 5), "has the setting classes: 5"),
+    "a run without data": (_put("config", "data", "path", ""), "does not say data.path of the run"),
+    "an unknown setting": (_put("config", "data", "speed", 9), "unknown key 'data.speed'"),
+    "a share of text": (_put("config", "data", "fraction", "half"), "'data.fraction' must be float, got 'half'"),
+    "classes that are a number": (
+        _put("config", "data", "classes", 5),
+        "'data.classes' must be a list of texts, got 5",
+    ),
+    "0.1: no data": (_as_version_01(), "does not say data.path of the run"),
+    "0.1: an unknown setting": (_as_version_01(data="d", speed=9), "the run has a setting that is unknown: 'speed'"),
+    "0.1: a share of text": (_as_version_01(data="d", fraction="half"), "'data.fraction' must be float, got 'half'"),
+    "0.1: classes that are a number": (
+        _as_version_01(data="d", classes=5),
+        "'data.classes' must be a list of texts, got 5",
+    ),
     "no fingerprint": (lambda c: c["about"].pop("fingerprint"), "does not say fingerprint"),
 }
 
@@ -214,10 +236,30 @@ def test_an_odd_run_is_refused_in_one_line(name: str, begun: tuple[Path, dict[st
     assert message in _refused(stored_run, _copied(begun, tmp_path / "run", change))
 
 
+@pytest.mark.parametrize(
+    ("run", "expected"),
+    [
+        ({"data": "d", "weights": None, "classes": [], "fraction": 1.0}, DataConfig("d")),
+        (
+            {"data": "d", "classes": ["disc"], "fraction": 0.5, "per_class": 7, "split": "60/20/20", "difficult": True},
+            DataConfig("d", classes=("disc",), fraction=0.5, per_class=7, shares="60/20/20", difficult=True),
+        ),
+    ],
+    ids=["before classifiers came", "everything"],
+)
+def test_what_a_run_of_version_01_asked_for_is_read_as_settings(
+    run: dict[str, Any], expected: DataConfig, begun: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder = _copied(begun, tmp_path / "run", _as_version_01(**run, minutes=2.0))
+    config = stored_run(folder)[2]
+    assert (config.task, config.data) == ("detect", expected)
+    assert (config.train.minutes, config.train.weights, config.train.epochs) == (2.0, "", 2)
+
+
 def test_resuming_looks_at_the_state_of_the_optimiser(begun: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     change = _put("training", "optimizer", "state", 0, "exp_avg", torch.zeros(3))
     folder = _copied(begun, tmp_path / "run", change)
-    assert f"{folder / 'last.pt'}: the state of the optimiser is not" in _refused(resume, folder, "cpu")
+    assert f"{folder / 'last.pt'}: the state of the optimiser is not" in _refused(resume, folder, device="cpu")
 
 
 def _stepped(name: str, momentum: float = 0.9) -> tuple[dict[str, Any], torch.optim.Optimizer]:

@@ -52,7 +52,7 @@ def test_bench_model_measures_a_head_for_one_size_at_that(
     settings = ["model.head=dense_grid", "model.cells=2", "model.neck=none", "model.widths=[8, 8, 16, 16]"]
     config = override_config(read_config(None), [*settings, "input.image_size=64", "train.batch_size=2"])
     (tmp_path / "dense.yaml").write_text(json.dumps(config_to_dict(config)))
-    command = ["bench", "model", "--config", str(tmp_path / "dense.yaml"), "--classes", "2", "--device", "cpu"]
+    command = ["bench", "model", "--config", str(tmp_path / "dense.yaml"), "--num-classes", "2", "--device", "cpu"]
     assert main(command) == 0
     rows = [line for line in capsys.readouterr().out.splitlines() if line[:1].isdigit()]
     assert [row.split()[:3] for row in rows] == [["64", "x", "64"]]

@@ -17,17 +17,16 @@ import pytest
 import torch
 from PIL import Image
 
-import yolo_lite.cli.train as cli_train
+import yolo_lite.cli.runs as cli_runs
 from tests.class_pictures import QUICK, write_class_set
 from yolo_lite.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from yolo_lite.cli import main
 from yolo_lite.config.resolve import override_config, read_config
 from yolo_lite.models.build import build_detector
 from yolo_lite.models.classifiers.build import build_classifier
-from yolo_lite.training.task import Run
 
 SET = [part for key, value in QUICK.items() for part in ("--set", f"{key}={value}")]
-TRAIN = ["classify", "train", "--model", "lenet", "--data", "set", *SET]
+TRAIN = ["classify", "train", "--config", "lenet", "--data", "set", *SET]
 Capture = pytest.CaptureFixture[str]
 
 
@@ -43,7 +42,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("shapes")
     counts = {"train": {"disc": 60, "square": 60}, "val": {"disc": 8, "square": 8}, "test": {"disc": 4, "square": 6}}
     data = write_class_set(root / "set", counts)
-    command = ["classify", "train", "--model", "mnist_small", "--data", str(data), "--out", str(root / "run"), *SET]
+    command = ["classify", "train", "--config", "mnist_small", "--data", str(data), "--out", str(root / "run"), *SET]
     assert main([*command, "--epochs", "4", "--batch-size", "12", "--set", "train.lr=0.01"]) == 0
     return root / "run" / "best.pt", data
 
@@ -71,7 +70,12 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
 
 
 def save_detector(path: Path, **training: Any) -> Path:
-    settings = {"model.stem_width": 8, "model.widths": [8, 16, 24, 32], "model.depths": [1, 1, 1, 1]}
+    settings = {
+        "model.stem_width": 8,
+        "model.widths": [8, 16, 24, 32],
+        "model.depths": [1, 1, 1, 1],
+        "data.path": "set",
+    }
     config = override_config(read_config(None), settings)
     path.parent.mkdir(exist_ok=True)
     weights = build_detector(config, 2).state_dict()
@@ -83,15 +87,15 @@ def save_detector(path: Path, **training: Any) -> Path:
 
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, epoch: int) -> Callable[[], None]:
     """Make training stop as by Ctrl-C after an epoch; return what undoes it."""
-    line = cli_train._epoch_line
+    line = cli_runs.epoch_line
 
     def interrupt(row: dict[str, float], best: bool) -> str:
         if row["epoch"] == epoch:
             raise KeyboardInterrupt
         return line(row, best)
 
-    monkeypatch.setattr(cli_train, "_epoch_line", interrupt)
-    return lambda: monkeypatch.setattr(cli_train, "_epoch_line", line)
+    monkeypatch.setattr(cli_runs, "epoch_line", interrupt)
+    return lambda: monkeypatch.setattr(cli_runs, "epoch_line", line)
 
 
 def test_train_tells_what_it_does_and_what_comes_next(capsys: Capture) -> None:
@@ -104,15 +108,15 @@ def test_train_tells_what_it_does_and_what_comes_next(capsys: Capture) -> None:
     for what in ("eval", "predict"):
         suggested = next(line for line in told.splitlines() if line.startswith(f"  yolo-lite classify {what}"))
         assert "--weights 'my run/best.pt'" in suggested
-    assert "--source your_picture.jpg" in suggested
+    assert "--source your_image.jpg" in suggested
     picture = "set/val/disc/disc-000.png"
-    assert main([*shlex.split(suggested.replace("your_picture.jpg", picture))[1:]]) == 0
+    assert main([*shlex.split(suggested.replace("your_image.jpg", picture))[1:]]) == 0
 
 
 @pytest.mark.parametrize("on", [None, "val", "test"])
 def test_eval_writes_a_report(shapes: tuple[Path, Path], capsys: Capture, on: str | None) -> None:
     """The numbers of the report are counted again from its confusion matrix."""
-    which = ["--on", on] if on else []
+    which = ["--split", on] if on else []
     assert main(["classify", "eval", "--weights", str(shapes[0]), "--data", str(shapes[1]), *which]) == 0
     told = capsys.readouterr().out
     assert sorted(file.name for file in Path("runs/eval-1").iterdir()) == [
@@ -134,7 +138,18 @@ def test_eval_writes_a_report(shapes: tuple[Path, Path], capsys: Capture, on: st
 
 
 def test_eval_repeats_the_accuracy_of_the_best_epoch(shapes: tuple[Path, Path]) -> None:
-    command = ["classify", "eval", "--weights", str(shapes[0]), "--data", str(shapes[1]), "--on", "val", "--out", "e"]
+    command = [
+        "classify",
+        "eval",
+        "--weights",
+        str(shapes[0]),
+        "--data",
+        str(shapes[1]),
+        "--split",
+        "val",
+        "--out",
+        "e",
+    ]
     assert main(command) == 0
     rows = read_rows(shapes[0].parent / "results.csv")
     scored = json.loads(Path("e/metrics.json").read_text())["accuracy"]
@@ -280,20 +295,20 @@ def test_sources_that_cannot_be_classified_get_one_line(
     assert message in refused(capsys, "classify", "predict", "--weights", str(shapes[0]), "--source", source)
 
 
-@pytest.mark.parametrize("repeat", [True, False], ids=["the same line and --resume", "--resume alone"])
+@pytest.mark.parametrize("repeat", [True, False], ids=["the same flags and --resume", "--resume alone"])
 def test_interrupted_training_resumes_from_the_command_line(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch, repeat: bool
 ) -> None:
     few(**{"": {"bar": 10, "disc": 10, "square": 10}})
     go_on = interrupt_after(monkeypatch, 1)
-    chosen = ["--split", "60/20/20", "--classes", "disc,square", "--per-class", "4", "--fraction", "0.9"]
+    chosen = ["--shares", "60/20/20", "--classes", "disc,square", "--per-class", "4", "--fraction", "0.9"]
     command = [*TRAIN, "--epochs", "2", *chosen]
     assert main(command) == 130
     told = capsys.readouterr().out
     assert "finished epochs are saved; go on with: yolo-lite classify train --resume" in told
     go_on()
-    same = [*command, "--resume"] if repeat else ["classify", "train", "--resume"]
-    assert main(same) == 0
+    same = [part for part in command if part not in ("--config", "lenet")]  # which the run knows
+    assert main([*same, "--resume"] if repeat else ["classify", "train", "--resume"]) == 0
     told = capsys.readouterr().out
     assert "going on in runs/train-1 after epoch 1 of 2" in told
     assert "train: 8 pictures, 2 classes: disc (4), square (4)" in told
@@ -304,16 +319,15 @@ def test_interrupted_training_resumes_from_the_command_line(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--epochs", "9"], "with another train.epochs than 9"),
-        (["--model", "mlp"], "with --model lenet, not mlp"),
-        (["--weights", "a.pt"], "with --weights none, not a.pt"),
-        (["--classes", "disc"], "with --classes"),
-        (["--per-class", "3"], "with --per-class 0, not 3"),
-        (["--fraction", "0.5"], "with --fraction 1.0, not 0.5"),
-        (["--split", "80/20"], "with --split 70/15/15, not 80/20"),
-        (["--seed", "1"], "with another train.seed than 1"),
-        (["--set", "train.lr=1"], "with another train.lr than 1"),
-        (["--freeze"], "with another classifier.freeze than True"),
+        (["--epochs", "9"], "train.epochs 2, not 9"),
+        (["--weights", "a.pt"], 'train.weights "", not a.pt'),
+        (["--classes", "disc"], "data.classes [], not [disc]"),
+        (["--per-class", "3"], "data.per_class 0, not 3"),
+        (["--fraction", "0.5"], "data.fraction 1, not 0.5"),
+        (["--shares", "80/20"], "data.shares 70/15/15, not 80/20"),
+        (["--seed", "1"], "train.seed 0, not 1"),
+        (["--set", "train.lr=1"], "train.lr 0.002, not 1"),
+        (["--freeze"], "classifier.freeze false, not true"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -324,8 +338,7 @@ def test_flags_that_ask_for_another_run_are_refused_on_resume(
     shutil.copytree(interrupted / "run", "run")
     before = Path("run/last.pt").read_bytes()
     line = refused(capsys, "classify", "train", "--resume", "--out", "run", *flags)
-    assert line.startswith("error: --resume: this run was started")
-    assert message in re.sub(r"--data \S*/set,", "--data set,", line)
+    assert line == f"error: --resume: this run was started with {message}; leave it out"
     assert Path("run/last.pt").read_bytes() == before
 
 
@@ -352,7 +365,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_a_run_with_a_configuration_file_resumes_with_the_same_line(
+def test_a_run_with_a_configuration_file_resumes_without_naming_it(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few()
@@ -360,10 +373,11 @@ def test_a_run_with_a_configuration_file_resumes_with_the_same_line(
         "name: mine\nclassifier: {model: lenet}\ninput: {image_size: 32, channels: 1}\naugment: none\n"
         "train: {epochs: 2, batch_size: 8, workers: 0, precision: fp32}\n"
     )
-    command = ["classify", "train", "--model", "my.yaml", "--data", "set", "--out", "run"]
+    command, named = ["classify", "train", "--data", "set", "--out", "run"], ["--config", "my.yaml"]
     go_on = interrupt_after(monkeypatch, 1)
-    assert main(command) == 130
+    assert main([*command, *named]) == 130
     go_on()
+    assert "leave out --config" in refused(capsys, *command, *named, "--resume")
     assert main([*command, "--resume"]) == 0
     assert "going on in run after epoch 1 of 2" in capsys.readouterr().out
 
@@ -372,7 +386,7 @@ def test_a_run_of_the_other_kind_is_not_resumed(interrupted: Path, capsys: Captu
     run = str(interrupted / "run")
     line = refused(capsys, "train", "--resume", "--out", run)
     assert f"{run} is a run of classify train; go on with it with yolo-lite classify train --resume" in line
-    save_detector(Path("boxes/last.pt"), epoch=0, run=Run("set").to_plain())
+    save_detector(Path("boxes/last.pt"), epoch=0)
     line = refused(capsys, "classify", "train", "--resume", "--out", "boxes")
     assert "boxes is a run of train; go on with it with yolo-lite train --resume" in line
 
@@ -422,7 +436,7 @@ def test_freeze_trains_the_last_layer_only(capsys: Capture) -> None:
 def test_a_folder_of_classes_is_divided(capsys: Capture, split: str | None, counts: tuple[int, int, int]) -> None:
     """Counted by hand: of ten pictures each; 15 percent are 1.5, rounded to 2, and training gets the rest."""
     few(**{"": {"disc": 10, "square": 10}})
-    assert main([*TRAIN, "--epochs", "1", "--out", "run", *(["--split", split] if split else [])]) == 0
+    assert main([*TRAIN, "--epochs", "1", "--out", "run", *(["--shares", split] if split else [])]) == 0
     told = capsys.readouterr().out
     assert f"set has no splits: {split or '70/15/15'} of each class by seed 0" in told
     assert f"train: {counts[0]} pictures" in told
@@ -463,7 +477,7 @@ def test_training_never_opens_the_test_split_and_eval_names_what_is_broken(capsy
     for file in Path("set/test").rglob("*.png"):
         file.write_text("not a picture")
     assert main([*TRAIN, "--epochs", "1", "--out", "run"]) == 0
-    command = ("classify", "eval", "--weights", "run/best.pt", "--data", "set", "--out", "e", "--on")
+    command = ("classify", "eval", "--weights", "run/best.pt", "--data", "set", "--out", "e", "--split")
     assert main([*command, "val"]) == 0
     shutil.rmtree("e")
     assert "set/test/disc/disc-000.png is not a picture" in refused(capsys, *command, "test")
@@ -473,20 +487,20 @@ def test_training_never_opens_the_test_split_and_eval_names_what_is_broken(capsy
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "one", "--model", "lenet"], "one/train has one class only (disc); to classify takes two or more"),
-        (["--data", "set", "--model", "lenet", "--classes", "disc"], "has one class only (disc)"),
-        (["--data", "set", "--model", "lenet", "--classes", "disc,squre"], "did you mean 'square'?"),
-        (["--data", "none", "--model", "lenet"], "none does not exist"),
-        (["--model", "lenet"], "classify train needs --data"),
-        (["--data", "set", "--model", "lennet"], "did you mean 'lenet'?"),
-        (["--data", "set", "--weights", "none"], "name a --model to train from scratch"),
-        (["--data", "set", "--model", "lenet", "--split", "50/20/20"], "--split takes percentages"),
-        (["--data", "set", "--model", "lenet", "--fraction", "0"], "--fraction must be above 0"),
-        (["--data", "set", "--model", "lenet", "--set", "train.epochs=0"], "'train.epochs' must be at least 1, got 0"),
-        (["--data", "set", "--model", "lenet", "--image-size", "8"], "8 x 8 is too small for lenet"),
-        (["--data", "set", "--model", "lenet", "--set", "train.schedule=step"], "train.schedule must be one of"),
-        (["--data", "set", "--model", "lenet", "--set", "train.optimizer=adm"], "train.optimizer must be one of"),
-        (["--data", "set", "--model", "lenet", "--set", "classifier.loss=mes"], "classifier.loss must be one of"),
+        (["--data", "one", "--config", "lenet"], "one/train has one class only (disc); to classify takes two or more"),
+        (["--data", "set", "--config", "lenet", "--classes", "disc"], "has one class only (disc)"),
+        (["--data", "set", "--config", "lenet", "--classes", "disc,squre"], "did you mean 'square'?"),
+        (["--data", "none", "--config", "lenet"], "none does not exist"),
+        (["--config", "lenet"], "classify train needs --data"),
+        (["--data", "set", "--config", "lennet"], "did you mean 'lenet'?"),
+        (["--data", "set", "--weights", "none"], "name a --config to train from scratch"),
+        (["--data", "set", "--config", "lenet", "--shares", "50/20/20"], "--shares takes percentages"),
+        (["--data", "set", "--config", "lenet", "--fraction", "0"], "--fraction must be above 0"),
+        (["--data", "set", "--config", "lenet", "--set", "train.epochs=0"], "'train.epochs' must be at least 1, got 0"),
+        (["--data", "set", "--config", "lenet", "--image-size", "8"], "8 x 8 is too small for lenet"),
+        (["--data", "set", "--config", "lenet", "--set", "train.schedule=step"], "train.schedule must be one of"),
+        (["--data", "set", "--config", "lenet", "--set", "train.optimizer=adm"], "train.optimizer must be one of"),
+        (["--data", "set", "--config", "lenet", "--set", "classifier.loss=mes"], "classifier.loss must be one of"),
         (["--resume", "--out", "none"], "none/last.pt does not exist"),
         (["--resume"], "no run to resume in runs/"),
     ],
@@ -519,7 +533,7 @@ def test_detectors_and_classifiers_are_not_used_as_each_other(shapes: tuple[Path
 def test_eval_names_a_missing_split_and_a_class_that_is_not_known(shapes: tuple[Path, Path], capsys: Capture) -> None:
     few(train={"bar": 2, "disc": 2}, val={"bar": 2, "disc": 2})
     command = ("classify", "eval", "--weights", str(shapes[0]), "--data", "set", "--out", "e")
-    assert "set has no split 'test'; found train, val" in refused(capsys, *command, "--on", "test")
+    assert "set has no split 'test'; found train, val" in refused(capsys, *command, "--split", "test")
     assert "has the class bar, which the weights do not know (disc, square)" in refused(capsys, *command)
     assert not Path("e").exists()
     assert main([*command, "--classes", "disc"]) == 0
@@ -532,4 +546,4 @@ def test_an_output_under_a_regular_file_is_refused(shapes: tuple[Path, Path], ca
     assert told in refused(capsys, "classify", "eval", "--weights", weights, "--data", data, "--out", "file/out")
     rows = ("classify", "predict", "--weights", weights, "--source", f"{data}/val/disc", "--out", "file/out/rows.csv")
     assert told in refused(capsys, *rows)
-    assert told in refused(capsys, "classify", "train", "--model", "lenet", "--data", data, "--out", "file/out")
+    assert told in refused(capsys, "classify", "train", "--config", "lenet", "--data", data, "--out", "file/out")

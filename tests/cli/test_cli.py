@@ -22,7 +22,7 @@ from PIL import Image
 
 import yolo_lite
 from tests.conftest import SMALL
-from yolo_lite.cli import main
+from yolo_lite.cli import COMMANDS, main
 from yolo_lite.errors import Stopped
 
 MakeSet = Callable[..., Path]
@@ -311,26 +311,26 @@ def test_training_interrupted_at_once_keeps_nothing_and_says_so(
 def test_interrupted_training_resumes_from_the_command_line(
     coco_set: MakeSet, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, repeat: bool
 ) -> None:
-    import yolo_lite.cli.train as cli
+    import yolo_lite.cli.runs as cli
 
     data = coco_set()
-    whole_line = cli._epoch_line
+    whole_line = cli.epoch_line
 
     def interrupt(row: dict[str, float], best: bool) -> str:
         if row["epoch"] == 1:
             raise KeyboardInterrupt
         return whole_line(row, best)
 
-    monkeypatch.setattr(cli, "_epoch_line", interrupt)
+    monkeypatch.setattr(cli, "epoch_line", interrupt)
     command = ["train", "--data", str(data), "--epochs", "2", "--fraction", "0.5", *SET]
     assert main(command) == 130
     assert "finished epochs are saved; go on with: yolo-lite train --resume" in capsys.readouterr().out
-    monkeypatch.setattr(cli, "_epoch_line", whole_line)
+    monkeypatch.setattr(cli, "epoch_line", whole_line)
     Path("runs/train-9").mkdir()  # newer, but nothing to resume
-    assert "was started with another train.epochs than 9" in refused(capsys, "train", "--resume", "--epochs", "9")
+    assert "was started with train.epochs 2, not 9" in refused(capsys, "train", "--resume", "--epochs", "9")
     assert "elsewhere does not exist" in refused(capsys, "train", "--resume", "--data", "elsewhere")
-    assert "started with --fraction 0.5, not 0.7" in refused(capsys, "train", "--resume", "--fraction", "0.7")
-    assert "started with --difficult False, not True" in refused(capsys, "train", "--resume", "--difficult")
+    assert "started with data.fraction 0.5, not 0.7" in refused(capsys, "train", "--resume", "--fraction", "0.7")
+    assert "started with data.difficult false, not true" in refused(capsys, "train", "--resume", "--difficult")
     same = [*command, "--resume"] if repeat else ["train", "--resume"]
     assert main(same) == 0
     told = capsys.readouterr().out
@@ -393,7 +393,7 @@ def test_a_video_that_ends_early_is_annotated_and_fails(
         writer.write(np.full((96, 128, 3), value * 8, np.uint8))
     writer.close()
     video = sources.open_video(Path("film.mp4"))
-    longer = sources.Video(video.path, video.fps, video.hw, 100)
+    longer = sources.Video(video.path, video.fps, hw=video.hw, frames=100)
     monkeypatch.setattr(sources, "open_video", lambda path: longer)
     assert main(["detect", "--weights", str(learnt[0] / "best.pt"), "--source", "film.mp4", "--out", "out"]) == 1
     captured = capsys.readouterr()
@@ -474,10 +474,10 @@ NUMBERS = {
     "detect": "batch-size image-size max-detections",
     "eval": "batch-size image-size max-detections bootstrap",
     "bench train": "batch-size image-size workers steps",
-    "bench model": "classes",
+    "bench model": "num-classes",
     "data show": "image-size seed images",
     "data subset": "images per-class seed",
-    "inspect model": "image-size classes",
+    "inspect model": "image-size num-classes",
     "inspect grid": "image-size",
 }
 
@@ -632,6 +632,24 @@ def test_no_command_prints_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "train" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "words",
+    [[], *([command] for command in COMMANDS), ["classify", "train"], ["inspect", "cam"], ["bench", "ops"]],
+    ids=" ".join,
+)
+def test_help_imports_its_own_command_only(words: list[str]) -> None:
+    """And none of what takes long to import."""
+    code = f"import sys; from yolo_lite.cli import main\ntry: main({[*words, '--help']})\nexcept SystemExit: pass\n"
+    code += (
+        "print([name for name in sys.modules if name in ('torch', 'numpy', 'cv2') or name.startswith('yolo_lite.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: yolo-lite")
+    loaded = set(re.findall(r"'([\w.]+)'", done.stdout.splitlines()[-1]))
+    assert not loaded & {"torch", "numpy", "cv2"}
+    assert not {f"yolo_lite.cli.{command}" for command in COMMANDS if command not in (*words, "train")} & loaded
+
+
 @pytest.mark.parametrize("name", ["train", "detect", "eval"])
 def test_tools_run_as_scripts_and_help_loads_no_torch(name: str) -> None:
     tool = Path(__file__).parents[2] / "tools" / f"{name}.py"
@@ -652,7 +670,7 @@ def test_bench_prints_a_table(capsys: pytest.CaptureFixture[str], monkeypatch: p
     Path("tiny.yaml").write_text(json.dumps(plain))  # JSON is YAML
     real = bench.bench_model
     monkeypatch.setattr(bench, "bench_model", lambda *a, **k: real(*a, **k, sizes=(64,), repeats=2))
-    assert main(["bench", "model", "--config", "tiny.yaml", "--classes", "3", "--device", "cpu"]) == 0
+    assert main(["bench", "model", "--config", "tiny.yaml", "--num-classes", "3", "--device", "cpu"]) == 0
     told = capsys.readouterr().out
     assert "64 x 64" in told
     assert "training, 64 x 64, batch 2" in told
@@ -667,7 +685,7 @@ def test_bench_ops_compares_with_torchvision(
     monkeypatch.setattr(bench, "TOTALS", (40,))
     monkeypatch.setattr(bench, "ASSIGNMENTS", ((2, 3, 64),))
     monkeypatch.setattr(bench, "MAPS", ((2, 5, 6, 7),))
-    assert main(["bench", "ops", "--device", "cpu", "--classes", "3"]) == 0
+    assert main(["bench", "ops", "--device", "cpu", "--num-classes", "3"]) == 0
     told = capsys.readouterr().out
     assert f"backend {backend('cpu')}" in told
     rows = [line.split() for line in told.splitlines() if line.split()[1:2] == ["40"]]

@@ -16,9 +16,9 @@ from tests.data.care.test_subset import crowded, save
 from yolo_lite.cli import main
 from yolo_lite.draw.boxes import SheetPicture, class_colour, draw_sheet
 from yolo_lite.draw.plots import plot_stats
-from yolo_lite.training.detection import prepare_detection
 from yolo_lite.training.plan import plan
 from yolo_lite.training.task import Listener
+from yolo_lite.training.tasks.detection import DetectionTask
 
 MakeSet = Callable[..., Path]
 
@@ -63,7 +63,7 @@ def test_subset_refuses_in_one_line(coco_set: MakeSet, capsys: pytest.CaptureFix
     with pytest.raises(SystemExit) as stopped:
         main(["data", *command, "a", "--seed", "-1"])
     assert stopped.value.code == 2
-    assert "--seed: expected a whole number of at least 0, got '-1'" in capsys.readouterr().err
+    assert "--seed: expected a whole number from 0 to 2**53, got '-1'" in capsys.readouterr().err
 
 
 def test_stats_prints_a_table_and_plots_it(capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,9 +146,9 @@ def test_show_augmented_draws_the_very_pictures_of_the_run(
 
     monkeypatch.setattr("yolo_lite.draw.boxes.draw_sheet", keep)
     assert main(["data", "show", "--data", data, "--augment", "--images", "99", *asked]) == 0
-    run = plan(data, weights=None, config="nano" if asked else None, settings={"train.seed": 3} if asked else {})
-    prepared = prepare_detection(run, None, device=torch.device("cpu"), listener=Listener())
-    trained = prepared.task.samples(prepared.dataset)
+    config = plan(data, config="nano" if asked else None, settings={"train.seed": 3} if asked else {}).config
+    task = DetectionTask.prepare(config, start=None, device=torch.device("cpu"), listener=Listener())
+    trained = task.samples()
     assert len(shown) == len(trained) == (11 if len(splits) == 1 else 12)
     for one in trained:
         (same,) = [

@@ -50,7 +50,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run], None]:
     """Return a function that puts another `yolo-lite card` in the place of the real one."""
-    return lambda run: monkeypatch.setattr("yolo_lite.cli.card._card", run)
+    return lambda run: monkeypatch.setattr("yolo_lite.cli.commands.card._card", run)
 
 
 def raising(error: BaseException) -> Run:
@@ -151,7 +151,7 @@ def test_class_names_of_a_checkpoint_are_shown_escaped(learnt: tuple[Path, Path]
     about = {**checkpoint.about, "train": HOSTILE}
     save_checkpoint(Path("h.pt"), replace(checkpoint, class_names=(HOSTILE, "square"), about=about))
     picture = str(learnt[1] / "images")
-    assert main(["card", "h.pt"]) == 0
+    assert main(["card", "--weights", "h.pt"]) == 0
     text = capsys.readouterr().out
     assert harmless(text)
     assert text.count(SHOWN) == 2
@@ -263,7 +263,7 @@ def test_a_stopped_training_says_how_to_go_on(
     def stop(row: object, best: bool) -> str:
         raise Stopped(signal.SIGTERM)
 
-    monkeypatch.setattr("yolo_lite.cli.train._epoch_line", stop)
+    monkeypatch.setattr("yolo_lite.cli.runs.epoch_line", stop)
     settings = [part for item in SMALL for part in ("--set", item)]
     arguments = ["train", "--data", str(learnt[1]), "--weights", "none", "--epochs", "2", "--out", "run", *settings]
     assert main(arguments) == 143

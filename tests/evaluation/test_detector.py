@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import multiprocessing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from yolo_lite.checkpoints.checkpoint import load_checkpoint
+from yolo_lite.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from yolo_lite.config.resolve import override_config
 from yolo_lite.errors import InputError
-from yolo_lite.evaluation.detector import EvaluationSettings, class_notes, evaluate, evaluate_detections
+from yolo_lite.evaluation.detector import EvaluationListener, class_notes, evaluate, evaluate_detections
 
-SETTINGS = EvaluationSettings(workers=0)
+SETTINGS = {"train.workers": 0}
 
 
 def rename(data: Path, target: Path, names: dict[str, tuple[str, int]]) -> Path:
@@ -62,6 +65,52 @@ def test_no_class_in_common_is_refused() -> None:
         class_notes(["cat"], ["dog"])
 
 
+def test_all_that_matters_to_the_numbers_stands_beside_them(learnt: tuple[Path, Path]) -> None:
+    chosen = {"score_threshold": 0.4, "iou_threshold": 0.3, "max_detections": 1}
+    settings = {**SETTINGS, "evaluate": {**chosen, "resamples": 2}, "input.image_size": [64, 96]}
+    resampled: list[tuple[int, int]] = []
+    listener = EvaluationListener(on_resample=lambda done, total: resampled.append((done, total)))
+    result = evaluate(learnt[0] / "best.pt", learnt[1], device="cpu", settings=settings, listener=listener)
+    assert {name: result.settings[name] for name in chosen} == chosen
+    assert result.settings["image_size"] == [64, 96]
+    assert all(row["score"] > 0.4 for row in result.rows)
+    assert len({row["image_id"] for row in result.rows}) == len(result.rows) > 0  # one in an image, at most
+    assert resampled[-1] == (2, 2)
+    assert set(result.metrics.intervals) == {"AP", "AP50"}
+
+
+def test_a_listener_hears_of_each_batch_and_its_rows(learnt: tuple[Path, Path]) -> None:
+    batches: list[tuple[int, int]] = []
+    images: list[tuple[int, int]] = []
+    rows: list[dict[str, Any]] = []
+
+    def on_rows(some: list[dict[str, Any]], done: int, total: int) -> None:
+        rows.extend(some)
+        images.append((done, total))
+
+    listener = EvaluationListener(lambda done, total: batches.append((done, total)), on_rows=on_rows)
+    settings = {**SETTINGS, "train.batch_size": 3}
+    result = evaluate(learnt[0] / "best.pt", learnt[1], device="cpu", settings=settings, listener=listener)
+    assert batches == [(1, 3), (2, 3), (3, 3)]
+    assert images == [(3, 8), (6, 8), (8, 8)]
+    assert rows == result.rows
+
+
+def test_data_and_batch_size_of_the_training_are_not_those_of_the_evaluation(
+    learnt: tuple[Path, Path], tmp_path: Path
+) -> None:
+    stored = load_checkpoint(learnt[0] / "best.pt")
+    trained = override_config(
+        stored.config, {"train.batch_size": 3, "data.classes": ["disc"], "data.path": "elsewhere"}
+    )
+    save_checkpoint(tmp_path / "best.pt", dataclasses.replace(stored, config=trained))
+    batches: list[tuple[int, int]] = []
+    listener = EvaluationListener(lambda done, total: batches.append((done, total)))
+    result = evaluate(tmp_path / "best.pt", learnt[1], device="cpu", settings=SETTINGS, listener=listener)
+    assert batches == [(1, 1)]  # of eight images, where batches of three would be three
+    assert set(result.metrics.per_class) == {"disc", "square"}
+
+
 def test_classes_restrict_the_score(learnt: tuple[Path, Path]) -> None:
     result = evaluate(learnt[0] / "best.pt", learnt[1], device="cpu", settings={**SETTINGS, "data.classes": ["square"]})
     assert list(result.metrics.per_class) == ["square"]
@@ -98,7 +147,7 @@ def test_a_set_of_crowds_has_no_ap_and_a_note_says_why(learnt: tuple[Path, Path]
     for image in content["images"]:
         image["file_name"] = str(learnt[1] / "images" / image["file_name"])
     (tmp_path / "crowds.json").write_text(json.dumps(content))
-    result = evaluate(learnt[0] / "best.pt", tmp_path / "crowds.json", device="cpu")
+    result = evaluate(learnt[0] / "best.pt", tmp_path / "crowds.json", device="cpu", settings=SETTINGS)
     assert math.isnan(result.metrics.numbers["AP"])
     assert sum("no object to find" in note for note in result.notes) == 1
 
@@ -112,6 +161,6 @@ def test_no_loading_process_outlives_an_evaluation(learnt: tuple[Path, Path], mo
     monkeypatch.setattr(
         module, "build_loader", lambda *args, **options: loaders.append(build(*args, **options)) or loaders[-1]
     )
-    evaluate(learnt[0] / "best.pt", learnt[1], device="cpu", settings=EvaluationSettings(workers=2))
+    evaluate(learnt[0] / "best.pt", learnt[1], device="cpu", settings={"train.workers": 2})
     assert loaders[0].processes == 2
     assert not multiprocessing.active_children()

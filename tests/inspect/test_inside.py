@@ -100,10 +100,10 @@ def test_a_drawing_never_replaces_the_picture_that_it_is_of(
 
 
 def test_inspect_model_prints_layers(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["inspect", "model", "--model", "mnist_cnn"]) == 0
+    assert main(["inspect", "model", "--config", "mnist_cnn"]) == 0
     printed = capsys.readouterr().out
     assert "220,234 parameters" in printed
     assert "backbone.3" in printed
-    assert main(["inspect", "model", "--model", "nano", "--image-size", "100"]) == 2
-    assert main(["inspect", "model", "--model", "nano", "--weights", "yolo_lite-n-voc5"]) == 2
-    assert main(["inspect", "model", "--model", "mnist_cnn", "--data", "x"]) == 2
+    assert main(["inspect", "model", "--config", "nano", "--image-size", "100"]) == 2
+    assert main(["inspect", "model", "--config", "nano", "--weights", "yolo_lite-n-voc5"]) == 2
+    assert main(["inspect", "model", "--config", "mnist_cnn", "--data", "x"]) == 2

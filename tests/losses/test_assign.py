@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from yolo_lite.losses.assign import ASSIGNERS, Assignment, Targets, static, task_aligned
+from yolo_lite.losses.assign import ASSIGNERS, Assignment, Candidates, Targets, static, task_aligned
 from yolo_lite.ops import backend, native
 
 Row = list[float]
@@ -192,7 +192,7 @@ def test_the_assigner_agrees_with_a_slow_loop(assign: Assign, options: dict[str,
     scores, boxes, points, strides, targets = scene(seed)
     if assign is static:
         options = {name: value for name, value in options.items() if name == "top_k"}
-    found = assign(scores, boxes, points=points, strides=strides, targets=targets, **options)
+    found = assign(Candidates(scores, boxes, points=points, strides=strides), targets, **options)
     wanted = [SLOW[assign](scores[b], boxes[b], points, strides, one(targets, b), **options) for b in range(3)]
     check(found, wanted)
     assert 0 < int((found.box_index >= 0).sum()) < found.box_index.numel()
@@ -230,15 +230,12 @@ def test_the_scene_is_hard(assign: Assign) -> None:
 @both
 def test_a_batch_is_its_pictures(assign: Assign) -> None:
     scores, boxes, points, strides, targets = scene(2, batch=4)
-    found = assign(scores, boxes, points=points, strides=strides, targets=targets)
+    found = assign(Candidates(scores, boxes, points=points, strides=strides), targets)
     for b in range(4):
         item = slice(b, b + 1)
         alone = assign(
-            scores[item],
-            boxes[item],
-            points=points,
-            strides=strides,
-            targets=Targets(targets.boxes[item], targets.labels[item]),
+            Candidates(scores[item], boxes[item], points=points, strides=strides),
+            Targets(targets.boxes[item], targets.labels[item]),
         )
         assert torch.equal(found.box_index[item], alone.box_index)
         assert torch.equal(found.target_score[item], alone.target_score)
@@ -248,10 +245,10 @@ def test_a_batch_is_its_pictures(assign: Assign) -> None:
 @pytest.mark.parametrize("rubbish", [0.0, 50.0, 1e6], ids=["zeros", "boxes in the picture", "huge boxes"])
 def test_padding_changes_nothing(assign: Assign, rubbish: float) -> None:
     scores, boxes, points, strides, targets = scene(3)
-    found = assign(scores, boxes, points=points, strides=strides, targets=targets)
+    found = assign(Candidates(scores, boxes, points=points, strides=strides), targets)
     more = torch.tensor([-rubbish, -rubbish, rubbish, rubbish]).expand(3, 5, 4)
     padded = Targets(torch.cat([targets.boxes, more], 1), torch.cat([targets.labels, torch.full((3, 5), -1)], 1))
-    again = assign(scores, boxes, points=points, strides=strides, targets=padded)
+    again = assign(Candidates(scores, boxes, points=points, strides=strides), padded)
     assert torch.equal(found.box_index, again.box_index)
     assert torch.equal(found.target_score, again.target_score)
 
@@ -259,12 +256,12 @@ def test_padding_changes_nothing(assign: Assign, rubbish: float) -> None:
 @both
 def test_padding_in_front_only_shifts_the_index(assign: Assign) -> None:
     scores, boxes, points, strides, targets = scene(3)
-    found = assign(scores, boxes, points=points, strides=strides, targets=targets)
+    found = assign(Candidates(scores, boxes, points=points, strides=strides), targets)
     padded = Targets(
         torch.cat([torch.tensor([0.0, 0, 128, 96]).expand(3, 2, 4), targets.boxes], 1),
         torch.cat([torch.full((3, 2), -1), targets.labels], 1),
     )
-    again = assign(scores, boxes, points=points, strides=strides, targets=padded)
+    again = assign(Candidates(scores, boxes, points=points, strides=strides), padded)
     assert torch.equal(torch.where(found.box_index >= 0, found.box_index + 2, -1), again.box_index)
     assert torch.equal(found.target_score, again.target_score)
 
@@ -274,7 +271,7 @@ def test_padding_in_front_only_shifts_the_index(assign: Assign) -> None:
 def test_without_boxes_everything_is_background(assign: Assign, count: int) -> None:
     scores, boxes, points, strides, _ = scene(4)
     targets = Targets(torch.zeros(3, count, 4), torch.full((3, count), -1))
-    found = assign(scores, boxes, points=points, strides=strides, targets=targets)
+    found = assign(Candidates(scores, boxes, points=points, strides=strides), targets)
     assert torch.equal(found.box_index, torch.full((3, len(points)), -1))
     assert torch.equal(found.target_score, torch.zeros(3, len(points)))
 
@@ -283,7 +280,7 @@ def test_without_boxes_everything_is_background(assign: Assign, count: int) -> N
 def test_the_arguments_are_not_modified(assign: Assign) -> None:
     scores, boxes, points, strides, targets = scene(5)
     before = [part.clone() for part in (scores, boxes, points, strides, *targets)]
-    assign(scores, boxes, points=points, strides=strides, targets=targets)
+    assign(Candidates(scores, boxes, points=points, strides=strides), targets)
     for part, copy in zip((scores, boxes, points, strides, *targets), before):
         assert torch.equal(part, copy)
 
@@ -299,10 +296,10 @@ def test_the_arguments_are_not_modified(assign: Assign) -> None:
 )
 def test_a_hopeless_box_gives_finite_targets_and_harms_no_other(assign: Assign, box: tuple[float, ...]) -> None:
     scores, boxes, points, strides, targets = scene(6)
-    found = assign(scores, boxes, points=points, strides=strides, targets=targets)
+    found = assign(Candidates(scores, boxes, points=points, strides=strides), targets)
     more = torch.tensor(box, dtype=torch.float32).expand(3, 1, 4)
     hopeless = Targets(torch.cat([targets.boxes, more], 1), torch.cat([targets.labels, torch.zeros(3, 1).long()], 1))
-    again = assign(scores, boxes, points=points, strides=strides, targets=hopeless)
+    again = assign(Candidates(scores, boxes, points=points, strides=strides), hopeless)
     assert torch.equal(found.box_index, again.box_index)
     assert torch.equal(found.target_score, again.target_score)
 
@@ -310,7 +307,7 @@ def test_a_hopeless_box_gives_finite_targets_and_harms_no_other(assign: Assign, 
 @both
 def test_target_scores_lie_in_0_to_1_and_belong_to_boxes(assign: Assign) -> None:
     scores, boxes, points, strides, targets = scene(7)
-    found = assign(scores, boxes, points=points, strides=strides, targets=targets)
+    found = assign(Candidates(scores, boxes, points=points, strides=strides), targets)
     mine = found.box_index >= 0
     assert bool((found.target_score[~mine] == 0).all())
     assert 0 < float(found.target_score[mine].min()) <= float(found.target_score.max()) <= 1
@@ -325,7 +322,7 @@ def test_equal_alignments_are_claimed_by_index() -> None:
     wanted = torch.tensor([[[0.0, 0, 32, 32]]])
     boxes, scores = wanted.expand(1, len(points), 4), torch.full((1, len(points), 1), 0.25)
     targets = Targets(wanted, torch.zeros(1, 1, dtype=torch.int64))
-    found = task_aligned(scores, boxes, points=points, strides=strides, targets=targets, top_k=6)
+    found = task_aligned(Candidates(scores, boxes, points=points, strides=strides), targets, top_k=6)
     assert found.box_index[0].nonzero().numel() == len(points) - 6  # 0 is the box, -1 the background
     assert (found.box_index[0] == 0).nonzero()[:, 0].tolist() == [0, 1, 2, 3, 8, 9]
     assert found.target_score[0, [0, 1, 2, 3, 8, 9]].tolist() == [1.0] * 6  # all equal to the best, whose IoU is 1
@@ -337,11 +334,8 @@ def test_a_tie_at_the_last_place_goes_to_the_lower_index_after_the_better_points
     scores = torch.full((1, len(points), 1), 0.25)
     scores[0, [19, 26], 0] = 0.5  # inside, better, of high index
     found = task_aligned(
-        scores,
-        wanted.expand(1, len(points), 4),
-        points=points,
-        strides=strides,
-        targets=Targets(wanted, torch.zeros(1, 1).long()),
+        Candidates(scores, wanted.expand(1, len(points), 4), points=points, strides=strides),
+        Targets(wanted, torch.zeros(1, 1).long()),
         top_k=4,
     )
     assert (found.box_index[0] == 0).nonzero()[:, 0].tolist() == [0, 1, 19, 26]
@@ -353,7 +347,7 @@ def test_points_nearest_to_the_centre_are_claimed_by_index_on_ties() -> None:
     points, strides = grid(32, 32, (8,))
     targets = Targets(torch.tensor([[[4.0, 4, 28, 28]]]), torch.zeros(1, 1, dtype=torch.int64))
     found = static(
-        torch.zeros(1, 16, 1), torch.zeros(1, 16, 4), points=points, strides=strides, targets=targets, top_k=2
+        Candidates(torch.zeros(1, 16, 1), torch.zeros(1, 16, 4), points=points, strides=strides), targets, top_k=2
     )
     # rows of 4: the points about the centre are 5, 6, 9, 10; both overlaps equal, so both reach mean + deviation 0
     assert (found.box_index[0] == 0).nonzero()[:, 0].tolist() == [5, 6]
@@ -365,7 +359,7 @@ def test_a_point_that_two_equal_boxes_claim_goes_to_the_lower_index(assign: Assi
     scores, boxes, points, strides, targets = scene(8)
     doubled = Targets(targets.boxes.repeat(1, 2, 1), targets.labels.repeat(1, 2))
     single, double = (
-        assign(scores, boxes, points=points, strides=strides, targets=choice) for choice in (targets, doubled)
+        assign(Candidates(scores, boxes, points=points, strides=strides), choice) for choice in (targets, doubled)
     )
     assert bool((single.box_index >= 0).any())
     assert torch.equal(single.box_index, double.box_index)
@@ -382,11 +376,8 @@ def test_a_contested_point_goes_to_the_claiming_box_of_highest_iou() -> None:
         wanted = [first, second][:: -1 if order else 1]
         labels = [0, 1][:: -1 if order else 1]
         found = task_aligned(
-            scores,
-            boxes,
-            points=points,
-            strides=strides,
-            targets=Targets(torch.tensor([wanted]), torch.tensor([labels])),
+            Candidates(scores, boxes, points=points, strides=strides),
+            Targets(torch.tensor([wanted]), torch.tensor([labels])),
         )
         assert int(found.box_index[0, 0]) == winner
         assert float(found.target_score[0, 0]) == 1  # the second box's best, whose IoU is 1
@@ -403,11 +394,8 @@ def test_a_box_that_does_not_claim_a_point_has_no_say_over_it() -> None:
     scores[0, 9] = torch.tensor([0.9, 0.9])
     scores[0, 0] = torch.tensor([0.1, 0.9])
     found = task_aligned(
-        scores,
-        boxes,
-        points=points,
-        strides=strides,
-        targets=Targets(torch.tensor([[first, second]]), torch.tensor([[0, 1]])),
+        Candidates(scores, boxes, points=points, strides=strides),
+        Targets(torch.tensor([[first, second]]), torch.tensor([[0, 1]])),
         top_k=1,
     )
     assert (int(found.box_index[0, 9]), int(found.box_index[0, 0])) == (0, 1)
@@ -427,7 +415,7 @@ def test_target_scores_are_scaled_to_the_best_iou_of_the_box() -> None:
     boxes[0, 1], boxes[1, 1] = torch.tensor([0.0, 0, 16, 16]), torch.tensor([0.0, 0, 32, 32])
     scores[:, 0, 0], scores[0, 1, 0], scores[1, 1, 0] = 0.8, 0.4, 0.01
     targets = Targets(torch.tensor([[[0.0, 0, 32, 32]]]).repeat(2, 1, 1), torch.zeros(2, 1, dtype=torch.int64))
-    found = task_aligned(scores, boxes, points=points, strides=strides, targets=targets, alpha=1.0, beta=1.0)
+    found = task_aligned(Candidates(scores, boxes, points=points, strides=strides), targets, alpha=1.0, beta=1.0)
     assert found.target_score[0, :2].tolist() == pytest.approx([0.5, 0.125])
     assert found.target_score[1, :2].tolist() == pytest.approx([1.0, 0.025])
     assert (found.box_index >= 0).sum(1).tolist() == [2, 2]  # the others have alignment 0
@@ -440,11 +428,8 @@ def test_only_the_class_of_the_box_counts() -> None:
     scores[0, 0] = torch.tensor([1.0, 0.0, 1.0])
     scores[0, 1] = torch.tensor([0.0, 0.3, 0.0])
     found = task_aligned(
-        scores,
-        wanted.expand(1, len(points), 4),
-        points=points,
-        strides=strides,
-        targets=Targets(wanted, torch.tensor([[1]])),
+        Candidates(scores, wanted.expand(1, len(points), 4), points=points, strides=strides),
+        Targets(wanted, torch.tensor([[1]])),
     )
     assert (found.box_index[0] == 0).nonzero()[:, 0].tolist() == [1]
 
@@ -466,7 +451,7 @@ def test_a_small_box_is_grown_to_the_second_stride(box: tuple[float, ...], insid
     targets = Targets(wanted, torch.zeros(1, 1, dtype=torch.int64))
     scores = torch.full((1, len(points), 1), 0.5)
     found = task_aligned(
-        scores, wanted.expand(1, len(points), 4), points=points, strides=strides, targets=targets, top_k=1000
+        Candidates(scores, wanted.expand(1, len(points), 4), points=points, strides=strides), targets, top_k=1000
     )
     claimed = points[found.box_index[0] == 0].int().tolist()
     assert sorted(map(tuple, claimed)) == sorted(inside)
@@ -475,7 +460,7 @@ def test_a_small_box_is_grown_to_the_second_stride(box: tuple[float, ...], insid
 @both
 def test_every_point_that_answers_lies_inside_its_grown_box(assign: Assign) -> None:
     scores, boxes, points, strides, targets = scene(9)
-    found = assign(scores, boxes, points=points, strides=strides, targets=targets)
+    found = assign(Candidates(scores, boxes, points=points, strides=strides), targets)
     outside_the_box_itself = 0
     for b, a in (found.box_index >= 0).nonzero().tolist():
         box = targets.boxes[b, found.box_index[b, a]].tolist()
@@ -487,8 +472,8 @@ def test_every_point_that_answers_lies_inside_its_grown_box(assign: Assign) -> N
 
 def test_static_looks_at_geometry_alone() -> None:
     scores, boxes, points, strides, targets = scene(10)
-    found = static(scores, boxes, points=points, strides=strides, targets=targets)
-    again = static(scores.flip(1) * 0, boxes.flip(1) + 9, points=points, strides=strides, targets=targets)
+    found = static(Candidates(scores, boxes, points=points, strides=strides), targets)
+    again = static(Candidates(scores.flip(1) * 0, boxes.flip(1) + 9, points=points, strides=strides), targets)
     assert torch.equal(found.box_index, again.box_index)
     assert torch.equal(found.target_score, again.target_score)
 
@@ -498,7 +483,8 @@ def test_static_finds_the_square_of_five_strides_itself() -> None:
     points, strides = grid(128, 128)
     targets = Targets(torch.tensor([[[40.0, 40, 80, 80]]]), torch.zeros(1, 1, dtype=torch.int64))
     found = static(
-        torch.zeros(1, len(points), 1), torch.zeros(1, len(points), 4), points=points, strides=strides, targets=targets
+        Candidates(torch.zeros(1, len(points), 1), torch.zeros(1, len(points), 4), points=points, strides=strides),
+        targets,
     )
     place = 7 * 16 + 7  # row 7, column 7 of 16: (60, 60)
     assert points[place].tolist() == [60, 60]
@@ -513,7 +499,7 @@ def test_static_accepts_levels_with_fewer_points_than_top_k(top_k: int) -> None:
     targets = Targets(torch.tensor([[[2.0, 2, 30, 30]]]), torch.zeros(1, 1, dtype=torch.int64))
     none = torch.zeros(1, len(points), 1), torch.zeros(1, len(points), 4)
     check(
-        static(*none, points=points, strides=strides, targets=targets, top_k=top_k),
+        static(Candidates(*none, points=points, strides=strides), targets, top_k=top_k),
         [slow_static(none[0][0], none[1][0], points, strides, one(targets, 0), top_k=top_k)],
     )
 
@@ -532,7 +518,8 @@ def test_static_gives_a_lonely_box_a_point(box: tuple[float, ...]) -> None:
     points, strides = grid(320, 320)
     targets = Targets(torch.tensor([[box]], dtype=torch.float32), torch.zeros(1, 1, dtype=torch.int64))
     found = static(
-        torch.zeros(1, len(points), 1), torch.zeros(1, len(points), 4), points=points, strides=strides, targets=targets
+        Candidates(torch.zeros(1, len(points), 1), torch.zeros(1, len(points), 4), points=points, strides=strides),
+        targets,
     )
     assert int((found.box_index == 0).sum()) > 0
 
@@ -547,10 +534,7 @@ def test_an_exponent_that_makes_no_sense_is_refused(name: str, exponent: float) 
     targets = Targets(torch.zeros(1, 1, 4), torch.zeros(1, 1, dtype=torch.int64))
     with pytest.raises(ValueError, match="alpha and beta must be at least 0 and finite"):
         task_aligned(
-            torch.zeros(1, 2, 1),
-            torch.zeros(1, 2, 4),
-            points=torch.zeros(2, 2),
-            strides=torch.ones(2),
-            targets=targets,
+            Candidates(torch.zeros(1, 2, 1), torch.zeros(1, 2, 4), points=torch.zeros(2, 2), strides=torch.ones(2)),
+            targets,
             **{name: exponent},
         )

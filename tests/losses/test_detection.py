@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from yolo_lite.losses.assign import ASSIGNERS, Assignment, Targets
+from yolo_lite.losses.assign import ASSIGNERS, Assignment, Candidates, Targets
 from yolo_lite.losses.detection import Assigner, detection_loss, distribution_focal_loss
 from yolo_lite.models.heads.anchor_free import AnchorFreeHead, DistributionHead
 from yolo_lite.structures.batches import Batch, RawPredictions
@@ -19,7 +19,7 @@ every_assigner = pytest.mark.parametrize("name", ASSIGNERS)
 
 def given(assignment: Assignment) -> Assigner:
     """Return an assigner that answers with what was prepared."""
-    return lambda scores, boxes, *, points, strides, targets: assignment
+    return lambda candidates, targets: assignment
 
 
 def make_batch(boxes: Tensor, labels: Tensor, hw: tuple[int, int] = (64, 96)) -> Batch:
@@ -113,9 +113,7 @@ def test_the_loss_agrees_with_a_slow_loop(kind: str, seed: int) -> None:
     raw, targets = make_raw(seed), two_pictures()
     assignment = make_assignment(seed, raw, targets)
     assert len(assignment.box_index.unique()) == 4  # background and all three boxes
-    found = detection_loss(
-        raw, make_batch(*targets), decode=AnchorFreeHead.decode, assign=given(assignment), box_kind=kind
-    )
+    found = detection_loss(raw, make_batch(*targets), head=AnchorFreeHead, assign=given(assignment), box_kind=kind)
     wanted = slow_loss(raw, targets, assignment, kind)
     assert set(found) == set(PARTS)
     for name in PARTS:
@@ -126,7 +124,7 @@ def test_the_loss_agrees_with_a_slow_loop(kind: str, seed: int) -> None:
 def test_the_box_part_is_ciou_unless_told() -> None:
     raw, targets = make_raw(2), two_pictures()
     assignment = make_assignment(2, raw, targets)
-    found = detection_loss(raw, make_batch(*targets), decode=AnchorFreeHead.decode, assign=given(assignment))
+    found = detection_loss(raw, make_batch(*targets), head=AnchorFreeHead, assign=given(assignment))
     assert found["box"].item() == pytest.approx(slow_loss(raw, targets, assignment, "ciou")["box"], rel=1e-5)
 
 
@@ -135,18 +133,18 @@ def test_the_loss_with_a_real_assigner_agrees_with_a_slow_loop(name: str) -> Non
     raw, targets = make_raw(3), two_pictures()
     seen: list[tuple[Tensor, ...]] = []
 
-    def spy(scores: Tensor, boxes: Tensor, *, points: Tensor, strides: Tensor, targets: Targets) -> Assignment:
-        seen.append((scores, boxes, points, strides, *targets))
-        return ASSIGNERS[name](scores, boxes, points=points, strides=strides, targets=targets)
+    def spy(candidates: Candidates, targets: Targets) -> Assignment:
+        seen.append((*candidates, *targets))
+        return ASSIGNERS[name](candidates, targets)
 
-    found = detection_loss(raw, make_batch(*targets), decode=AnchorFreeHead.decode, assign=spy)
+    found = detection_loss(raw, make_batch(*targets), head=AnchorFreeHead, assign=spy)
     ((scores, boxes, points, strides, *_),) = seen
     torch.testing.assert_close(scores, 1 / (1 + (-raw.class_logits.detach()).exp()))
     distances = (1 + raw.box_outputs.detach().exp()).log() * raw.strides[None, :, None]
     torch.testing.assert_close(boxes[..., :2].detach(), raw.points - distances[..., :2], rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(boxes[..., 2:].detach(), raw.points + distances[..., 2:], rtol=1e-5, atol=1e-4)
     wanted = slow_loss(
-        raw, targets, ASSIGNERS[name](scores, boxes.detach(), points=points, strides=strides, targets=targets)
+        raw, targets, ASSIGNERS[name](Candidates(scores, boxes.detach(), points=points, strides=strides), targets)
     )
     for part in PARTS:
         assert found[part].item() == pytest.approx(wanted[part], rel=1e-5), part
@@ -163,7 +161,7 @@ def test_a_single_point_worked_by_hand() -> None:
     )
     batch = make_batch(torch.tensor([[[8.0, 8, 24, 24]]]), torch.tensor([[1]]))
     assignment = Assignment(torch.tensor([[0]]), torch.tensor([[0.5]]))
-    found = detection_loss(raw, batch, decode=AnchorFreeHead.decode, assign=given(assignment))
+    found = detection_loss(raw, batch, head=AnchorFreeHead, assign=given(assignment))
     log2 = math.log(2)
     assert found["class"].item() == pytest.approx(2 * log2)
     assert found["box"].item() == pytest.approx(0.5 * (1 - log2**2), rel=1e-5)
@@ -183,7 +181,7 @@ def test_parts_are_divided_by_the_sum_of_target_scores_but_at_least_one(
     )
     batch = make_batch(torch.tensor([[[8.0, 8, 24, 24]]]), torch.tensor([[1]]))
     assignment = Assignment(torch.zeros(1, copies).long(), torch.full((1, copies), score))
-    found = detection_loss(raw, batch, decode=AnchorFreeHead.decode, assign=given(assignment))
+    found = detection_loss(raw, batch, head=AnchorFreeHead, assign=given(assignment))
     log2 = math.log(2)
     assert found["class"].item() == pytest.approx(copies * 2 * log2 / total)
     assert found["box"].item() == pytest.approx(copies * score * (1 - log2**2) / total, rel=1e-5)
@@ -205,10 +203,10 @@ def test_perfect_predictions_cost_nearly_nothing_for_boxes(name: str) -> None:
     for picture, label in enumerate((1, 2)):
         logits[picture, inside[picture], label] = 12
     perfect = raw._replace(box_outputs=exact, class_logits=logits)
-    found = detection_loss(perfect, make_batch(boxes, labels), decode=AnchorFreeHead.decode, assign=ASSIGNERS[name])
+    found = detection_loss(perfect, make_batch(boxes, labels), head=AnchorFreeHead, assign=ASSIGNERS[name])
     assert 0 <= found["box"].item() < 1e-5
     assert 0 <= found["l1"].item() < 1e-5
-    poor = detection_loss(raw, make_batch(boxes, labels), decode=AnchorFreeHead.decode, assign=ASSIGNERS[name])
+    poor = detection_loss(raw, make_batch(boxes, labels), head=AnchorFreeHead, assign=ASSIGNERS[name])
     assert poor["box"].item() > 0.1
     assert poor["l1"].item() > 0.1
     if name == "task_aligned":  # all points that have a box now fit it equally, so every target of the ten is 1
@@ -222,7 +220,7 @@ def test_perfect_predictions_cost_nearly_nothing_for_boxes(name: str) -> None:
 def test_a_background_batch_has_only_a_class_loss(name: str, rows: int) -> None:
     raw = make_raw(5)
     batch = make_batch(torch.zeros(2, rows, 4), torch.full((2, rows), -1))
-    found = detection_loss(raw, batch, decode=AnchorFreeHead.decode, assign=ASSIGNERS[name])
+    found = detection_loss(raw, batch, head=AnchorFreeHead, assign=ASSIGNERS[name])
     assert found["box"].item() == found["l1"].item() == 0
     # every target is 0 and the divisor 1: the sum of log(1 + exp(logit)), worked out in double precision
     assert found["class"].item() == pytest.approx(raw.class_logits.double().exp().log1p().sum().item(), rel=1e-5)
@@ -242,7 +240,7 @@ def test_every_row_of_padding_is_ignored(name: str, rubbish: float) -> None:
     found, gradients = [], []
     for batch in (make_batch(*targets), make_batch(boxes, labels)):
         raw = make_raw(6)
-        parts = detection_loss(raw, batch, decode=AnchorFreeHead.decode, assign=ASSIGNERS[name])
+        parts = detection_loss(raw, batch, head=AnchorFreeHead, assign=ASSIGNERS[name])
         gradients.append(
             torch.autograd.grad(torch.stack(list(parts.values())).sum(), [raw.box_outputs, raw.class_logits])
         )
@@ -256,9 +254,9 @@ def test_every_row_of_padding_is_ignored(name: str, rubbish: float) -> None:
 def test_the_order_of_pictures_does_not_matter(name: str) -> None:
     raw, targets = make_raw(7), two_pictures()
     turned = raw._replace(box_outputs=raw.box_outputs.flip(0), class_logits=raw.class_logits.flip(0))
-    found = detection_loss(raw, make_batch(*targets), decode=AnchorFreeHead.decode, assign=ASSIGNERS[name])
+    found = detection_loss(raw, make_batch(*targets), head=AnchorFreeHead, assign=ASSIGNERS[name])
     batch = make_batch(targets.boxes.flip(0), targets.labels.flip(0))
-    again = detection_loss(turned, batch, decode=AnchorFreeHead.decode, assign=ASSIGNERS[name])
+    again = detection_loss(turned, batch, head=AnchorFreeHead, assign=ASSIGNERS[name])
     for part in PARTS:
         assert found[part].item() == pytest.approx(again[part].item(), rel=1e-6)
 
@@ -275,12 +273,17 @@ def test_the_gradient_reaches_every_parameter_of_the_head(name: str) -> None:
     batch = make_batch(boxes, torch.tensor([[0, 1, 2], [2, 0, 1]]), (128, 128))
     raw = head(levels)
     assignment = ASSIGNERS[name](
-        raw.class_logits.sigmoid(), head.decode(raw, torch.arange(336).expand(2, -1)), points=raw.points, strides=raw.strides,
-        targets=Targets(batch.boxes, batch.labels),
-    )  # fmt: skip
+        Candidates(
+            raw.class_logits.sigmoid(),
+            head.decode(raw, torch.arange(336).expand(2, -1)),
+            points=raw.points,
+            strides=raw.strides,
+        ),
+        Targets(batch.boxes, batch.labels),
+    )
     levels_that_answer = {raw.strides[a].item() for _, a in (assignment.box_index >= 0).nonzero().tolist()}
     assert levels_that_answer == {8, 16, 32}
-    torch.stack(list(detection_loss(raw, batch, decode=head.decode, assign=ASSIGNERS[name]).values())).sum().backward()
+    torch.stack(list(detection_loss(raw, batch, head=head, assign=ASSIGNERS[name]).values())).sum().backward()
     silent = [key for key, value in head.named_parameters() if value.grad is None or not value.grad.abs().sum() > 0]
     assert silent == []
     assert all(bool(value.grad.isfinite().all()) for value in head.parameters() if value.grad is not None)
@@ -290,12 +293,12 @@ def test_the_gradient_reaches_every_parameter_of_the_head(name: str) -> None:
 def test_a_step_against_the_gradient_lowers_the_part(part: str) -> None:
     raw, targets = make_raw(9), two_pictures()
     assignment = make_assignment(9, raw, targets)
-    loss = detection_loss(raw, make_batch(*targets), decode=AnchorFreeHead.decode, assign=given(assignment))[part]
+    loss = detection_loss(raw, make_batch(*targets), head=AnchorFreeHead, assign=given(assignment))[part]
     (gradient,) = torch.autograd.grad(loss, raw.box_outputs)
     background = assignment.box_index < 0
     assert bool((gradient[background] == 0).all())
     stepped = raw._replace(box_outputs=raw.box_outputs.detach() - 0.01 * gradient / gradient.abs().max())
-    again = detection_loss(stepped, make_batch(*targets), decode=AnchorFreeHead.decode, assign=given(assignment))[part]
+    again = detection_loss(stepped, make_batch(*targets), head=AnchorFreeHead, assign=given(assignment))[part]
     assert again.item() < loss.item()
 
 
@@ -303,7 +306,7 @@ def test_the_targets_carry_no_gradient() -> None:
     """BCE's derivative by a logit is sigmoid - target, over the divisor; a gradient through the target would add to it."""
     raw, targets = make_raw(10), two_pictures()
     assign = ASSIGNERS["task_aligned"]
-    loss = detection_loss(raw, make_batch(*targets), decode=AnchorFreeHead.decode, assign=assign)["class"]
+    loss = detection_loss(raw, make_batch(*targets), head=AnchorFreeHead, assign=assign)["class"]
     logits_gradient, box_gradient = torch.autograd.grad(
         loss, [raw.class_logits, raw.box_outputs], allow_unused=True, materialize_grads=True
     )
@@ -311,7 +314,7 @@ def test_the_targets_carry_no_gradient() -> None:
         every = torch.arange(len(raw.points)).expand(2, -1)
         scores = raw.class_logits.sigmoid()
         assignment = assign(
-            scores, AnchorFreeHead.decode(raw, every), points=raw.points, strides=raw.strides, targets=targets
+            Candidates(scores, AnchorFreeHead.decode(raw, every), points=raw.points, strides=raw.strides), targets
         )
     wanted = torch.zeros_like(raw.class_logits)
     for b, a in (assignment.box_index >= 0).nonzero().tolist():
@@ -329,8 +332,7 @@ def test_half_precision_logits_are_summed_in_float32() -> None:
     full = half._replace(class_logits=half.class_logits.float(), box_outputs=half.box_outputs.float())
     for assign in ASSIGNERS.values():
         found, wanted = (
-            detection_loss(item, make_batch(*targets), decode=AnchorFreeHead.decode, assign=assign)
-            for item in (half, full)
+            detection_loss(item, make_batch(*targets), head=AnchorFreeHead, assign=assign) for item in (half, full)
         )
         for part in PARTS:
             assert found[part].dtype == torch.float32
@@ -376,7 +378,7 @@ def test_a_head_with_bins_adds_the_focal_part() -> None:
     raw, targets = make_binned(4), two_pictures()
     assignment = make_assignment(4, raw, targets)
     batch = make_batch(targets.boxes, targets.labels)
-    parts = detection_loss(raw, batch, decode=DistributionHead.decode, assign=given(assignment), bins=8)
+    parts = detection_loss(raw, batch, head=DistributionHead, assign=given(assignment))
     assert set(parts) == {*PARTS, "dfl"}
     total, score = 0.0, 0.0
     for picture in range(2):
@@ -404,10 +406,10 @@ def test_what_a_picture_is_not_labelled_for_costs_nothing() -> None:
     batch = make_batch(targets.boxes, targets.labels)
     partly = batch._replace(unlabelled=torch.tensor([[0, own], [0, other]]))
     (asked,) = torch.autograd.grad(
-        detection_loss(raw, batch, decode=AnchorFreeHead.decode, assign=given(assignment))["class"], raw.class_logits
+        detection_loss(raw, batch, head=AnchorFreeHead, assign=given(assignment))["class"], raw.class_logits
     )
     (partial,) = torch.autograd.grad(
-        detection_loss(raw, partly, decode=AnchorFreeHead.decode, assign=given(assignment))["class"], raw.class_logits
+        detection_loss(raw, partly, head=AnchorFreeHead, assign=given(assignment))["class"], raw.class_logits
     )
     assert asked.abs().min() > 0
     label = targets.labels[0][assignment.box_index[0].clamp(min=0)]
@@ -422,7 +424,7 @@ def test_quality_focal_loss_agrees_with_equation_5() -> None:
     raw, targets = make_raw(6), two_pictures()
     assignment = make_assignment(6, raw, targets)
     batch = make_batch(targets.boxes, targets.labels)
-    found = detection_loss(raw, batch, decode=AnchorFreeHead.decode, assign=given(assignment), gamma=2)["class"]
+    found = detection_loss(raw, batch, head=AnchorFreeHead, assign=given(assignment), gamma=2)["class"]
     total = 0.0
     for picture in range(2):
         for place, logits in enumerate(raw.class_logits[picture].tolist()):

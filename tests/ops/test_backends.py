@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from yolo_lite.errors import InputError
-from yolo_lite.losses.assign import Targets, task_aligned
+from yolo_lite.losses.assign import Candidates, Targets, task_aligned
 from yolo_lite.ops import backend, backends, cuda, native, nms_padded, warmup
 
 TOP = Path(__file__).parents[2]
@@ -101,18 +101,28 @@ def test_without_the_extension_torch_computes(monkeypatch: pytest.MonkeyPatch) -
     points, box = torch.full((1, 2), 4.0), torch.tensor([[[0.0, 0, 8, 8]]])
     targets = Targets(box, torch.zeros(1, 1, dtype=torch.int64))
     assert task_aligned(
-        torch.ones(1, 1, 1), box, points=points, strides=torch.full((1,), 8.0), targets=targets
+        Candidates(torch.ones(1, 1, 1), box, points=points, strides=torch.full((1,), 8.0)), targets
     ).box_index.tolist() == [[0]]
 
 
 def test_an_extension_that_cannot_be_imported_is_missing() -> None:
     found = python(
-        "import sys; sys.modules['yolo_lite.ops._native'] = None\n"
+        "import sys; sys.modules['yolo_lite._native'] = None\n"
         "from yolo_lite.ops import backend, native; print(backend('cpu'), native.MISSING)\n" + WORKS,
         env={**os.environ, "YOLO_LITE_OPS": ""},
     )
     assert found.startswith("torch the C extension was not built when yolo_lite was installed (")
     assert "tensor([[" in found
+
+
+def test_the_extension_can_be_imported_without_torch_and_the_ops() -> None:
+    if native.MISSING:
+        pytest.skip(native.MISSING)
+    found = python(
+        "import sys, yolo_lite._native as native\n"
+        "print(native.__name__, [name for name in sys.modules if name == 'torch' or name.startswith('yolo_lite.ops')])"
+    )
+    assert found == "yolo_lite._native []"
 
 
 # CUDA, without a GPU
@@ -297,7 +307,10 @@ def wheel(sources: Path, folder: Path, **environment: str) -> tuple[Path, list[s
 def ask_unpacked(folder: Path, code: str) -> str:
     """Run code against an unpacked wheel, from an empty folder."""
     (folder / "empty").mkdir()
-    check = f"import yolo_lite; assert yolo_lite.__file__.startswith({str(folder)!r}), yolo_lite.__file__\n"
+    check = (  # an editable installation would lend its own extension to a wheel without one
+        "import sys; sys.meta_path[:] = [item for item in sys.meta_path if not item.__module__.startswith('__editable__')]\n"
+        f"import yolo_lite; assert yolo_lite.__file__.startswith({str(folder)!r}), yolo_lite.__file__\n"
+    )
     environment = {**os.environ, "PYTHONPATH": str(folder / "unpacked"), "YOLO_LITE_OPS": ""}
     return python(check + code, cwd=folder / "empty", env=environment)
 
@@ -323,11 +336,11 @@ def test_a_wheel_carries_the_extension_and_every_kernel(sources: Path, tmp_path:
     assert {f"yolo_lite/ops/kernels/{name}" for name in KERNELS} <= set(names)
     extensions = [name for name in names if name.endswith((".so", ".pyd"))]
     assert len(extensions) == 1
-    assert extensions[0].startswith("yolo_lite/ops/_native.")
-    assert "yolo_lite/ops/_native.pyi" in names
+    assert extensions[0].startswith("yolo_lite/_native.")
+    assert "yolo_lite/_native.pyi" in names
     if sys.version_info >= (3, 11):
         assert "-cp311-abi3-" in built.name
-        assert sys.platform == "win32" or extensions[0] == "yolo_lite/ops/_native.abi3.so"
+        assert sys.platform == "win32" or extensions[0] == "yolo_lite/_native.abi3.so"
     found = ask_unpacked(tmp_path, ASK + "\nfrom yolo_lite.ops import cuda; print(cuda.FOLDER.is_dir())")
     assert found.startswith("native ['']")
     assert "tensor([[" in found

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tests.ops.test_nms import INF, MAKERS, NAN, THRESHOLDS, Case, batch_of, every_maker, random_case
 from yolo_lite.losses import assign
-from yolo_lite.losses.assign import Assignment, Targets, task_aligned
+from yolo_lite.losses.assign import Assignment, Candidates, Targets, task_aligned
 from yolo_lite.ops import native, nms_padded
 
 pytestmark = pytest.mark.skipif(bool(native.MISSING), reason=native.MISSING)
@@ -200,7 +200,7 @@ def aligned(
     scores: Tensor, boxes: Tensor, points: Tensor, strides: Tensor, targets: Targets, **options: float
 ) -> Assignment:
     """Call task_aligned with a scene in a row."""
-    return task_aligned(scores, boxes, points=points, strides=strides, targets=targets, **options)  # type: ignore[arg-type]
+    return task_aligned(Candidates(scores, boxes, points=points, strides=strides), targets, **options)  # type: ignore[arg-type]
 
 
 def assigned(monkeypatch: pytest.MonkeyPatch, *arguments: Any, **options: float) -> tuple[Assignment, Assignment]:
@@ -336,12 +336,13 @@ def test_a_dimension_may_be_empty(shape: tuple[int, int, int, int]) -> None:
         torch.zeros(batch, points, classes),
         torch.zeros(batch, points, 4),
         points=torch.zeros(points, 2),
-        grown=torch.zeros(batch, count, 4),
-        targets=torch.zeros(batch, count, 4),
-        labels=torch.zeros(batch, count, dtype=torch.int64),
+        objects=native.Objects(
+            torch.zeros(batch, count, 4),
+            torch.zeros(batch, count, dtype=torch.int64),
+            grown=torch.zeros(batch, count, 4),
+        ),
         top_k=10,
-        alpha=1,
-        beta=6,
+        exponents=(1, 6),
     )
     assert torch.equal(box_index, torch.full((batch, points), -1))
     assert torch.equal(target_score, torch.zeros(batch, points))

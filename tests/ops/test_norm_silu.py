@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from tests.ops.test_native import SOURCES, sanitized
 from yolo_lite.models.blocks import ConvBlock
 from yolo_lite.ops import native
-from yolo_lite.ops.norm_silu import norm_silu
+from yolo_lite.ops.norm_silu import BatchNorm, norm_silu
 
 compiled = pytest.mark.skipif(bool(native.MISSING), reason=native.MISSING)
 EPS, MOMENTUM = 1e-3, 0.1
@@ -51,7 +51,7 @@ def run(arguments: tuple[Tensor, ...], exact: bool = False) -> dict[str, Tensor]
     if exact:
         y = F.silu(F.batch_norm(x, mean, var, weight, bias, True, MOMENTUM, EPS))
     else:
-        y = norm_silu(x, weight, bias=bias, running_mean=mean, running_var=var, momentum=MOMENTUM, eps=EPS)
+        y = norm_silu(x, BatchNorm(weight, bias, running_mean=mean, running_var=var, momentum=MOMENTUM, eps=EPS))
     y.backward(dy)
     grads = {"dx": x.grad, "d_weight": weight.grad, "d_bias": bias.grad}
     assert all(grad is not None for grad in grads.values())
@@ -94,15 +94,9 @@ def test_at_the_far_ends_silu_is_zero_or_the_number_itself() -> None:
     x = torch.tensor([[-1.0], [1.0]]).view(2, 1, 1, 1)
     for size in (1.0, 30.0, 41.0, 100.0, 1e4, 3e38):
         zero, one = torch.zeros(1), torch.ones(1)
-        y = norm_silu(
-            x.clone(),
-            torch.full((1,), size),
-            bias=zero,
-            running_mean=zero.clone(),
-            running_var=one.clone(),
-            momentum=MOMENTUM,
-            eps=0.0,
-        )
+        weight = torch.full((1,), size)
+        norm = BatchNorm(weight, zero, running_mean=zero.clone(), running_var=one.clone(), momentum=MOMENTUM, eps=0.0)
+        y = norm_silu(x.clone(), norm)
         wanted = F.silu(torch.tensor([-size, size], dtype=torch.float64))
         torch.testing.assert_close(y.flatten().double(), wanted, rtol=1e-6, atol=size * 5e-18)
 

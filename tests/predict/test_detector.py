@@ -17,15 +17,15 @@ from yolo_lite.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from yolo_lite.config.resolve import override_config, read_config
 from yolo_lite.data.splits import read_split
 from yolo_lite.errors import InputError
-from yolo_lite.evaluation.detector import EvaluationSettings, detect_split
+from yolo_lite.evaluation.detector import detect_split
 from yolo_lite.inspect.grid import grids_of
 from yolo_lite.models.build import build_detector
 from yolo_lite.predict.files import detect_pictures
 from yolo_lite.shipped import DEFAULT_WEIGHTS, find_weights, shipped
-from yolo_lite.training.classification import prepare_classification
-from yolo_lite.training.detection import prepare_detection
 from yolo_lite.training.pretrain import pretraining_of
-from yolo_lite.training.task import Listener, Run
+from yolo_lite.training.task import Listener
+from yolo_lite.training.tasks.classification import ClassificationTask
+from yolo_lite.training.tasks.detection import DetectionTask
 
 
 @pytest.fixture(scope="module")
@@ -240,28 +240,42 @@ def test_training_and_evaluation_read_16_bits_alike(tmp_path: Path) -> None:
             Image.open(file).convert("L").save(file)
         else:
             as_12_bits(file, file)
-    config = override_config(read_config(None), (*SMALL, "input.max_16bit=4095", "train.cache=none"))
-    inputs = []
+    config = override_config(
+        read_config(None), (*SMALL, "input.max_16bit=4095", "train.cache=none", "pretrain.crops=1")
+    )
+    inputs, cpu = [], torch.device("cpu")
     for root in sets:
-        run = Run(str(root), config)
-        prepared = prepare_detection(run, None, device=torch.device("cpu"), listener=Listener())
-        crops = prepare_classification(pretraining_of(run), None, device=torch.device("cpu"), listener=Listener())
-        shown = prepared.task.predictions(prepared.model.eval())
-        inputs.append(
-            [prepared.dataset[0, 1].image, crops.dataset[0, 1].image, torch.from_numpy(shown[0].image.copy())]
-        )
+        asked = override_config(config, {"data.path": root})
+        task = DetectionTask.prepare(asked, start=None, device=cpu, listener=Listener())
+        crops = ClassificationTask.prepare(pretraining_of(asked), start=None, device=cpu, listener=Listener())
+        shown = task.predictions(task.model.eval())
+        inputs.append([task.dataset[0, 1].image, crops.dataset[0, 1].image, torch.from_numpy(shown[0].image.copy())])
     assert all(torch.equal(one, other) for one, other in zip(*inputs))
     assert all(float(one.float().std()) > 5 for one in inputs[1])  # something is to be seen in them
     rows = [
         detect_split(
-            build_detector(config, 2, seed=0).eval(), ("disc", "square"),
-            truth=read_split(root, "val"), input_hw=(96, 128), resize="letterbox",
-            device=torch.device("cpu"), settings=EvaluationSettings(workers=0), max_16bit=4095,
+            build_detector(config, 2, seed=0).eval(),
+            read_split(root, "val"),
+            class_names=("disc", "square"),
+            config=config,
+            device=cpu,
         )[0]
         for root in sets
-    ]  # fmt: skip
+    ]
     assert rows[0] == rows[1]
     assert rows[0]
+
+
+def test_overlap_and_number_of_detections_are_those_of_the_weights_unless_set(learnt: tuple[Path, Path]) -> None:
+    checkpoint = load_checkpoint(learnt[0] / "best.pt")
+    given = {"postprocess.iou_threshold": 0.3, "postprocess.max_detections": 1}
+    changed = dataclasses.replace(checkpoint, config=override_config(checkpoint.config, given))
+    detector = Detector(changed, "cpu")
+    assert (detector.iou_threshold, detector.max_detections) == (0.3, 1)
+    detector = Detector(changed, "cpu", iou_threshold=0.5, max_detections=2)
+    assert (detector.iou_threshold, detector.max_detections) == (0.5, 2)
+    detector = Detector(checkpoint, "cpu")
+    assert (detector.iou_threshold, detector.max_detections) == (0.6, 300)
 
 
 def test_detections_score_above_what_the_weights_say_unless_told_otherwise(learnt: tuple[Path, Path]) -> None:
@@ -270,6 +284,8 @@ def test_detections_score_above_what_the_weights_say_unless_told_otherwise(learn
     assert 0 < stored < 1
     assert Detector(checkpoint, "cpu").score_threshold == stored
     assert Detector(checkpoint, "cpu", score_threshold=0.5).score_threshold == 0.5
+    fixed = override_config(checkpoint.config, {"postprocess.score_threshold": 0.7})
+    assert Detector(dataclasses.replace(checkpoint, config=fixed), "cpu").score_threshold == 0.7
     silent = {name: value for name, value in checkpoint.about.items() if name != "score_threshold"}
     assert Detector(dataclasses.replace(checkpoint, about=silent), "cpu").score_threshold == 0.25
     assert Detector(device="cpu").score_threshold == 0.35  # of the shipped weights; see weights/README.md

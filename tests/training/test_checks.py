@@ -13,7 +13,7 @@ from tests.conftest import SMALL, write_coco_set
 from yolo_lite.cli import main
 from yolo_lite.config.resolve import override_config, read_config
 from yolo_lite.errors import InputError
-from yolo_lite.training.checks import preflight, smallest_part
+from yolo_lite.training.checks import check_it_learns, smallest_part
 from yolo_lite.training.recipe import train, train_classifier
 
 SINGLE = "batch normalisation cannot learn from a single value per channel"
@@ -71,7 +71,7 @@ def test_two_values_are_enough(settings: dict[str, Any], coco_set: Callable[...,
 def test_the_check_before_training_takes_parts_as_large_as_the_run(
     coco_set: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("yolo_lite.training.recipe.check_it_learns", preflight)
+    monkeypatch.setattr("yolo_lite.training.recipe.check_it_learns", check_it_learns)
     _train(coco_set({"train": 16, "val": 2}), **{"train.batch_size": 16, "train.accumulate": 8})
 
 

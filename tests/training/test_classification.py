@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from tests.class_pictures import NARROW, QUICK, write_class_set
 from tests.conftest import write_coco_set
 from yolo_lite.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from yolo_lite.checkpoints.transfer import transfer_backbone, transfer_classes
-from yolo_lite.config.resolve import override_config, read_config
-from yolo_lite.config.schema import Config
+from yolo_lite.config.resolve import config_from_dict, config_to_dict, override_config, read_config
+from yolo_lite.config.schema import Config, DataConfig
 from yolo_lite.data.pipeline.classification import ClassDataset
 from yolo_lite.errors import InputError
 from yolo_lite.evaluation.classifier import classify_split, evaluate_classifier
@@ -30,10 +31,10 @@ from yolo_lite.models.classifiers.build import ClassifierNet, build_classifier
 from yolo_lite.shipped import DEFAULT_WEIGHTS, find_config
 from yolo_lite.structures.batches import ClassBatch
 from yolo_lite.structures.datasets import ClassificationSet, ClassRecord
-from yolo_lite.training.classification import ClassificationTask
 from yolo_lite.training.plan import plan
 from yolo_lite.training.recipe import resume, train, train_classifier
-from yolo_lite.training.task import Listener, Run
+from yolo_lite.training.task import Listener
+from yolo_lite.training.tasks.classification import ClassificationTask
 
 CPU = torch.device("cpu")
 NARROW_DETECTOR = ("model.stem_width=8", "model.widths=[8, 16, 24, 32]", "model.depths=[1, 1, 1, 1]")
@@ -149,7 +150,9 @@ def test_evaluation_counts_right_answers_without_smoothing(batch_size: int) -> N
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 64])
 def test_a_split_comes_out_in_its_order(batch_size: int) -> None:
     dataset = ClassDataset(grey_records(*ROWS), (4, 4), channels=3, resize="stretch")
-    outputs, labels = classify_split(bright_or_dark(), dataset, batch_size=batch_size, workers=0, device=CPU)
+    outputs, labels = classify_split(
+        bright_or_dark(), dataset, config=classifier_config(**{"train.batch_size": batch_size}), device=CPU
+    )
     assert outputs[:, 1].tolist() == pytest.approx(RISES, abs=1e-5)
     assert labels.tolist() == [1, 1, 0, 0, 0]
     assert outputs.dtype == torch.float32
@@ -239,19 +242,10 @@ def test_resume_ends_bit_for_bit_as_an_unbroken_run(few: Path, tmp_path: Path) -
 def test_resume_takes_up_the_same_part_of_the_data(tmp_path: Path) -> None:
     """Classes, fraction, per class and split are asked for once; another part would be refused as changed data."""
     data = write_class_set(tmp_path / "set", {"": {"bar": 10, "disc": 20, "square": 10}})
-    settings, out = {**QUICK, "train.epochs": 2, "train.seed": 7}, tmp_path / "run"
-    chosen = {"classes": ["square", "disc"], "fraction": 0.8, "per_class": 5, "split": "60/20/20"}
+    chosen = {"classes": ["square", "disc"], "fraction": 0.8, "per_class": 5, "shares": "60/20/20"}
+    settings, out = {**QUICK, "train.epochs": 2, "train.seed": 7, "data": chosen}, tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        train_classifier(
-            data,
-            config="lenet",
-            weights=None,
-            settings=settings,
-            **chosen,
-            out=out,
-            device="cpu",
-            listener=stop_after(1),
-        )
+        train_classifier(data, config="lenet", settings=settings, out=out, device="cpu", listener=stop_after(1))
     about = load_checkpoint(out / "last.pt").about
     assert about["train"] == "10 pictures, 2 classes: square (5), disc (5)"  # of 6 and 12, 0.8 of them 5 and 10
     assert about["val"] == "6 pictures, 2 classes: square (2), disc (4)"
@@ -265,9 +259,7 @@ def test_resume_takes_up_the_same_part_of_the_data(tmp_path: Path) -> None:
 def test_resume_refuses_data_that_has_changed(few: Path, tmp_path: Path) -> None:
     settings, out = {**QUICK, "train.epochs": 2}, tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        train_classifier(
-            few, config="lenet", weights=None, settings=settings, out=out, device="cpu", listener=stop_after(1)
-        )
+        train_classifier(few, config="lenet", settings=settings, out=out, device="cpu", listener=stop_after(1))
     shutil.move(few / "train" / "disc" / "disc-000.png", few / "train" / "square" / "disc-000.png")
     with pytest.raises(InputError, match=r"train was 24 pictures.*disc \(12\).*, and is .*square \(13\)"):
         resume(out, device="cpu")
@@ -315,14 +307,11 @@ def test_training_never_opens_the_test_split(few: Path, tmp_path: Path) -> None:
     out = train_classifier(
         few, config="lenet", settings={**QUICK, "train.epochs": 1}, out=tmp_path / "run", device="cpu"
     )
-    assert (
-        evaluate_classifier(out / "best.pt", few, split="val", device="cpu", settings={"train.workers": 0}).settings[
-            "pictures"
-        ]
-        == 8
-    )
+    alone = {"train.workers": 0}
+    result = evaluate_classifier(out / "best.pt", few, split="val", device="cpu", settings=alone)
+    assert result.settings["pictures"] == 8
     with pytest.raises(InputError, match=r"test/disc/disc-000\.png is not a picture"):
-        evaluate_classifier(out / "best.pt", few, split="test", device="cpu", settings={"train.workers": 0})
+        evaluate_classifier(out / "best.pt", few, split="test", device="cpu", settings=alone)
 
 
 def test_a_truncated_picture_stops_the_run_with_one_line(few: Path, tmp_path: Path) -> None:
@@ -347,62 +336,51 @@ def test_a_folder_that_holds_a_run_is_refused(learnt_shapes: tuple[Path, Path, l
 # --- what is asked for ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "run",
-    [
-        Run("data"),
-        Run(
-            "data", classifier_config(), weights="a.pt", classes=("b", "a"), fraction=0.5, per_class=7, split="60/20/20"
-        ),
-        Run("data", classes=("only",)),
-    ],
-    ids=["defaults", "everything", "one class"],
-)
-def test_a_run_is_the_same_after_its_round_trip_through_plain_values(run: Run) -> None:
-    plain = json.loads(json.dumps(run.to_plain()))
-    assert Run.from_plain(plain, run.config) == run
-    assert "config" not in plain
+def plan_classifier(settings: Mapping[str, object] | None = None, **arguments: Any) -> Config:
+    """Return the configuration that `train_classifier` trains with."""
+    return plan("data", **arguments, settings={"task": "classify", **(settings or {})}).config
 
 
-def test_a_run_that_was_stored_before_classifiers_came_is_still_read() -> None:
-    old = {"data": "d", "weights": None, "classes": [], "fraction": 1.0}
-    assert Run.from_plain(old, Config()) == Run("d")
+def test_the_arguments_are_settings_of_one_configuration() -> None:
+    asked = {"data.classes": ["b", "a"], "data.fraction": 0.5, "data.per_class": 7, "data.shares": "60/20/20"}
+    config = plan("pictures", config="lenet", settings={"task": "classify", **asked}).config
+    data = DataConfig("pictures", classes=("b", "a"), fraction=0.5, per_class=7, shares="60/20/20")
+    assert (config.task, config.data) == ("classify", data)
+    stored = json.loads(json.dumps(config_to_dict(config)))
+    assert config_from_dict(stored, "last.pt") == config
 
 
 def test_training_starts_from_the_shipped_detector_unless_told_otherwise() -> None:
-    run = plan("data", settings={"task": "classify"})
-    assert run.weights == DEFAULT_WEIGHTS
-    assert run.config.classifier.model == "yolo_lite-shuffle-cls"
-    assert run.config.model.norm == "none"  # as in the shipped weights
-    scratch = plan("data", config="yolo_lite-shuffle-cls", settings={"task": "classify"})
-    assert scratch.weights is None
-    assert scratch.config.model.norm == "batch"
-    assert plan("data", config="lenet", settings={"task": "classify"}).config == read_config(find_config("lenet"))
+    config = plan_classifier()
+    assert config.train.weights == DEFAULT_WEIGHTS
+    assert config.classifier.model == "yolo_lite-shuffle-cls"
+    assert config.model.norm == "none"  # as in the shipped weights
+    scratch = plan_classifier(config="yolo_lite-shuffle-cls")
+    assert scratch.train.weights == ""
+    assert scratch.model.norm == "batch"
+    expected = override_config(read_config(find_config("lenet")), {"data.path": "data"})
+    assert plan_classifier(config="lenet") == expected
 
 
 def test_weights_fix_the_network_and_the_normalisation(tmp_path: Path) -> None:
     theirs = classifier_config("mnist_cnn", **{"input.mean": [9, 9, 9], "classifier.dropout": [0.1, 0.2]})
     frozen = override_config(theirs, {"classifier.freeze": True})
     save_checkpoint(tmp_path / "c.pt", checkpoint_of(frozen, "ab"))
-    run = plan("data", weights=tmp_path / "c.pt", settings={"train.lr": 0.5, "task": "classify"})
-    assert (run.weights, run.config.train.lr) == (str(tmp_path / "c.pt"), 0.5)
-    assert run.config.classifier == theirs.classifier  # and whether to freeze is asked anew
-    assert run.config.input.mean == (9, 9, 9)
-    again = plan("data", weights=tmp_path / "c.pt", settings={"classifier.freeze": True, "task": "classify"})
-    assert again.config.classifier.freeze
+    config = plan_classifier({"train.lr": 0.5}, weights=tmp_path / "c.pt")
+    assert (config.train.weights, config.train.lr) == (str(tmp_path / "c.pt"), 0.5)
+    assert config.classifier == theirs.classifier  # and whether to freeze is asked anew
+    assert config.input.mean == (9, 9, 9)
+    assert plan_classifier({"classifier.freeze": True}, weights=tmp_path / "c.pt").classifier.freeze
 
 
 def test_a_classifiers_weights_bring_their_image_size_unless_it_is_set(few: Path, tmp_path: Path) -> None:
     """The dense layer of mnist_cnn fits pictures of one size only: 32 here, not the 28 of its configuration."""
     config = classifier_config("mnist_cnn", **{"input.resize": "letterbox"})
     save_checkpoint(tmp_path / "c.pt", checkpoint_of(config, ("disc", "square")))
-    told = plan("data", weights=tmp_path / "c.pt", settings={"task": "classify"}).config.input
-    assert (told.image_size, told.resize) == ((32, 32), "letterbox")
-    small = {"input.image_size": 28}
-    assert plan("data", weights=tmp_path / "c.pt", settings={**small, "task": "classify"}).config.input.image_size == (
-        28,
-        28,
-    )
+    shape = plan_classifier(weights=tmp_path / "c.pt").input
+    assert (shape.image_size, shape.resize) == ((32, 32), "letterbox")
+    small = plan_classifier({"input.image_size": 28}, weights=tmp_path / "c.pt").input
+    assert small.image_size == (28, 28)
     settings = {"train.epochs": 1}
     out = train_classifier(few, weights=tmp_path / "c.pt", settings=settings, out=tmp_path / "run", device="cpu")
     assert load_checkpoint(out / "best.pt").config.input.image_size == (32, 32)
@@ -410,28 +388,31 @@ def test_a_classifiers_weights_bring_their_image_size_unless_it_is_set(few: Path
 
 def test_a_detectors_weights_choose_the_classifier_with_its_backbone(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "d.pt", detector_checkpoint())
-    run = plan("data", weights=tmp_path / "d.pt", settings={"task": "classify"})
-    assert run.config.classifier.model == "yolo_lite-n-cls"
-    assert run.config.model.widths == (8, 16, 24, 32)
-    assert run.config.input.image_size == read_config(find_config(run.config.name)).input.image_size
+    config = plan_classifier(weights=tmp_path / "d.pt")
+    assert config.classifier.model == "yolo_lite-n-cls"
+    assert config.model.widths == (8, 16, 24, 32)
+    assert config.input.image_size == read_config(find_config(config.name)).input.image_size
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"weights": "none"}, "name a --model to train from scratch"),
-        ({"model": "lnet"}, "did you mean 'lenet'"),
-        ({"model": Config()}, "is the configuration of a detector"),
-        ({"model": "lenet", "split": "50/20"}, "--split takes percentages"),
-        ({"model": "lenet", "per_class": -1}, "per_class must be at least 0, got -1"),
-        ({"model": "lenet", "weights": "missing.pt"}, "missing.pt does not exist"),
-        ({"model": "lenet", "weights": "det.pt"}, r"det\.pt is a yolo_lite-n, which lenet cannot start from"),
-        ({"model": "yolo_lite-shuffle-cls", "weights": "det.pt"}, r"det\.pt is a yolo_lite-n, which yolo_lite-shuffle"),
-        ({"model": "lenet", "weights": "cls.pt"}, r"cls\.pt is a mnist_small, which lenet cannot start from"),
+        ({"weights": "none"}, "name a --config to train from scratch"),
+        ({"config": "lnet"}, "did you mean 'lenet'"),
+        ({"config": Config()}, "is the configuration of a detector"),
+        ({"config": "lenet", "settings": {"data.shares": "50/20"}}, "--split takes percentages"),
+        ({"config": "lenet", "settings": {"data.per_class": -1}}, "'data.per_class' must be at least 0, got -1"),
+        ({"config": "lenet", "weights": "missing.pt"}, "missing.pt does not exist"),
+        ({"config": "lenet", "weights": "det.pt"}, r"det\.pt is a yolo_lite-n, which lenet cannot start from"),
+        (
+            {"config": "yolo_lite-shuffle-cls", "weights": "det.pt"},
+            r"det\.pt is a yolo_lite-n, which yolo_lite-shuffle",
+        ),
+        ({"config": "lenet", "weights": "cls.pt"}, r"cls\.pt is a mnist_small, which lenet cannot start from"),
         ({"weights": "cls.pt", "settings": {"input.channels": 3}}, "input.channels is fixed by --weights cls.pt"),
         ({"weights": "cls.pt", "settings": {"input.mean": [1, 1, 1]}}, "input.mean is fixed by --weights"),
         ({"weights": "det.pt", "settings": {"model.depths": [1, 1, 1, 1]}}, "model.depths is fixed by --weights"),
-        ({"model": "lenet", "settings": {"train.momentun": 1}}, "did you mean 'train.momentum'"),
+        ({"config": "lenet", "settings": {"train.momentun": 1}}, "did you mean 'train.momentum'"),
     ],
     ids=lambda value: " ".join(f"{k} {v}" for k, v in value.items())[:50] if isinstance(value, dict) else "",
 )
@@ -442,22 +423,21 @@ def test_what_cannot_be_trained_is_refused(
     save_checkpoint(Path("det.pt"), detector_checkpoint())
     save_checkpoint(Path("cls.pt"), checkpoint_of(classifier_config(), "ab"))
     with pytest.raises(InputError, match=message):
-        plan("data", **given, settings={"task": "classify"})
+        plan_classifier(**given)
 
 
 def test_a_detector_is_planned_around_a_classifiers_backbone(tmp_path: Path) -> None:
     config = classifier_config("yolo_lite-n-cls", **NARROW, **{"input.mean": [1, 2, 3]})
     save_checkpoint(tmp_path / "c.pt", checkpoint_of(config, "ab"))
-    run = plan("data", weights=tmp_path / "c.pt", settings={"train.lr": 0.5})
-    assert run.config.classifier.model == "none"
-    assert run.config.model == config.model
-    assert run.config.input.mean == (1, 2, 3)
-    assert run.config.input.image_size == (320, 320)  # a detector's, not the classifier's
-    assert (run.config.train.lr, run.config.train.keep_start) == (0.5, 0)
-    assert run.weights == str(tmp_path / "c.pt")
-    taught = plan(
-        "data", weights=tmp_path / "c.pt", config="yolov1"
-    ).config.model  # as its paper has it: first a classifier
+    planned = plan("data", weights=tmp_path / "c.pt", settings={"train.lr": 0.5}).config
+    assert (planned.task, planned.classifier.model) == ("detect", "none")
+    assert planned.model == config.model
+    assert planned.input.mean == (1, 2, 3)
+    assert planned.input.image_size == (320, 320)  # a detector's, not the classifier's
+    assert (planned.train.lr, planned.train.keep_start) == (0.5, 0)
+    assert planned.train.weights == str(tmp_path / "c.pt")
+    # As its paper has it: first a classifier.
+    taught = plan("data", weights=tmp_path / "c.pt", config="yolov1").config.model
     assert (taught.head, taught.neck, taught.widths) == ("grid", "none", (8, 16, 24, 32))
 
 
@@ -473,9 +453,17 @@ def test_detectors_and_classifiers_are_not_planned_as_each_other(tmp_path: Path)
     save_checkpoint(tmp_path / "c.pt", checkpoint_of(classifier_config(), "ab"))
     with pytest.raises(InputError, match=r"c\.pt is the classifier mnist_small, whose layers no detector has"):
         plan("data", weights=tmp_path / "c.pt")
-    file = str(find_config("lenet"))
-    with pytest.raises(InputError, match="is the configuration of a classifier: use classify train --model"):
-        plan("data", weights="none", config=file)
+    file = find_config("lenet")
+    assert (
+        plan("data", config=file).config.task == "classify"
+    )  # it says what it is of, unless another task is asked for
+    message = (
+        f"{file} is the configuration of a classifier: use classify train --config {file}, or name that of a detector"
+    )
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        plan("data", config=file, settings={"task": "detect"})
+    with pytest.raises(InputError, match="^nano is the configuration of a detector: use train --config nano"):
+        plan_classifier(config="nano")
 
 
 # --- weights that go from network to network --------------------------------------------------------------------------
@@ -504,7 +492,6 @@ def test_a_backbone_goes_from_detector_to_classifier_and_back(few: Path, tmp_pat
     back = train(
         boxes,
         weights=out / "best.pt",
-        config=None,
         settings={**still, "input.image_size": 64},
         out=tmp_path / "det",
         device="cpu",

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from yolo_lite.checkpoints.checkpoint import load_checkpoint
-from yolo_lite.config.resolve import config_from_dict
+from yolo_lite.config.resolve import config_from_dict, override_config
 from yolo_lite.config.schema import Config, TrainConfig
 from yolo_lite.data.pipeline.loader import EpochSampler, repeat_factors
 from yolo_lite.data.splits import read_split
@@ -25,11 +25,14 @@ from yolo_lite.errors import InputError
 from yolo_lite.structures.batches import Batch, ClassBatch
 from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.training import loop
-from yolo_lite.training.budget import Pace, fit_time, measure_pace, parse_minutes
-from yolo_lite.training.checks import check_labels, preflight
-from yolo_lite.training.detection import _another_size, prepare_detection
+from yolo_lite.training.budget import Pace, fit_time, measure_pace
+from yolo_lite.training.checks import check_it_learns
 from yolo_lite.training.recipe import train
-from yolo_lite.training.task import Listener, Prepared, Run
+from yolo_lite.training.state import State
+from yolo_lite.training.task import Listener
+from yolo_lite.training.tasks.detection import DetectionTask
+from yolo_lite.training.tasks.labels import check_labels
+from yolo_lite.training.tasks.multi_scale import another_size
 
 CPU = torch.device("cpu")
 SMALL = {
@@ -65,11 +68,11 @@ class Line:
         return [str(index) for index in batch.positions.tolist()]
 
 
-def state_and_batch(accumulate: int = 1, count: int = 6) -> tuple[loop.State, ClassBatch]:
+def state_and_batch(accumulate: int = 1, count: int = 6) -> tuple[State, ClassBatch]:
     torch.manual_seed(0)
-    train = TrainConfig(optimizer="sgd", momentum=0, lr=0.1, weight_decay=0, accumulate=accumulate)
+    train = TrainConfig(optimizer="sgd", momentum=0, lr=0.1, weight_decay=0, clip_norm=0, accumulate=accumulate)
     batch = ClassBatch(torch.randn(count, 3), torch.arange(count), torch.arange(count))
-    return loop.new_state(nn.Linear(3, 1), train, steps=10), batch
+    return State.new(nn.Linear(3, 1), train, steps=10), batch
 
 
 @pytest.mark.parametrize("parts", [2, 3, 4, 6])
@@ -78,7 +81,7 @@ def test_parts_of_a_batch_add_up_to_the_same_step(parts: int) -> None:
     results = []
     for accumulate in (1, parts):
         state, batch = state_and_batch(accumulate)
-        losses = loop.train_step(Line(), state, batch=batch, clip_norm=0.0, progress=0.0, precision="fp32")
+        losses = loop.train_step(Line(), state, batch=batch, progress=0.0)
         results.append([losses["error"], losses["total"], *state.model.weight.flatten().tolist()])
     assert results[0] == pytest.approx(results[1], rel=1e-5)
 
@@ -86,7 +89,7 @@ def test_parts_of_a_batch_add_up_to_the_same_step(parts: int) -> None:
 def test_more_parts_than_samples_are_samples() -> None:
     state, batch = state_and_batch(accumulate=16, count=2)
     task = Line()
-    loop.train_step(task, state, batch=batch, clip_norm=0.0, progress=0.0, precision="fp32")
+    loop.train_step(task, state, batch=batch, progress=0.0)
     assert task.sizes == [1, 1]
 
 
@@ -95,20 +98,20 @@ def test_where_memory_runs_out_the_batch_is_halved_until_it_fits() -> None:
     state, batch = state_and_batch(count=8)
     whole = copy.deepcopy(state)
     task = Line(limit=2)
-    losses = loop.train_step(task, state, batch=batch, clip_norm=0.0, progress=0.0, precision="fp32")
+    losses = loop.train_step(task, state, batch=batch, progress=0.0)
     assert task.sizes == [8, 4, 2, 2, 2, 2]
     assert state.parts == 4
-    expected = loop.train_step(Line(), whole, batch=batch, clip_norm=0.0, progress=0.0, precision="fp32")
+    expected = loop.train_step(Line(), whole, batch=batch, progress=0.0)
     assert losses["error"] == pytest.approx(expected["error"], rel=1e-5)
     torch.testing.assert_close(state.model.weight, whole.model.weight)
-    loop.train_step(task, state, batch=batch, clip_norm=0.0, progress=0.0, precision="fp32")
+    loop.train_step(task, state, batch=batch, progress=0.0)
     assert task.sizes[6:] == [2, 2, 2, 2]
 
 
 def test_memory_that_cudnn_found_full_halves_the_batch_too() -> None:
     state, batch = state_and_batch(count=4)
     task = Line(2, RuntimeError("GET was unable to find an engine to execute this computation"))
-    loop.train_step(task, state, batch=batch, clip_norm=0.0, progress=0.0, precision="fp32")
+    loop.train_step(task, state, batch=batch, progress=0.0)
     assert task.sizes == [4, 2, 2]
 
 
@@ -116,19 +119,19 @@ def test_another_error_is_not_taken_for_full_memory() -> None:
     task = Line(2, RuntimeError("a bug"))
     state, batch = state_and_batch(count=4)
     with pytest.raises(RuntimeError, match="a bug"):
-        loop.train_step(task, state, batch=batch, clip_norm=0.0, progress=0.0, precision="fp32")
+        loop.train_step(task, state, batch=batch, progress=0.0)
     assert task.sizes == [4]
 
 
 def test_what_does_not_fit_at_all_is_refused() -> None:
     state, batch = state_and_batch(count=4)
     with pytest.raises(torch.OutOfMemoryError):
-        loop.train_step(Line(limit=0), state, batch=batch, clip_norm=0.0, progress=0.0, precision="fp32")
+        loop.train_step(Line(limit=0), state, batch=batch, progress=0.0)
 
 
 def test_the_parts_are_kept_for_resuming() -> None:
     state, batch = state_and_batch(count=8)
-    loop.train_step(Line(limit=2), state, batch=batch, clip_norm=0.0, progress=0.0, precision="fp32")
+    loop.train_step(Line(limit=2), state, batch=batch, progress=0.0)
     fresh, _ = state_and_batch(count=8)
     fresh.restore(state.to_plain())
     assert fresh.parts == 4
@@ -175,17 +178,6 @@ def test_the_steps_of_an_epoch_can_be_fewer() -> None:
     assert len(EpochSampler(100, 4, shuffle=True, steps=99)) == 25
 
 
-@pytest.mark.parametrize(("text", "minutes"), [("20m", 20), ("45", 45), ("1h30m", 90), ("90s", 1.5), ("0.5h", 30)])
-def test_durations(text: str, minutes: float) -> None:
-    assert parse_minutes(text) == pytest.approx(minutes)
-
-
-@pytest.mark.parametrize("text", ["", "soon", "-3m", "0m", "5 m", "1d"])
-def test_what_is_no_duration(text: str) -> None:
-    with pytest.raises(InputError, match="--time takes a duration"):
-        parse_minutes(text)
-
-
 @pytest.mark.parametrize("seconds", [5, 60, 119, 121, 600, 1234])
 def test_the_time_is_filled_and_not_exceeded(seconds: float) -> None:
     """Steps of 1 s, 100 to show every picture, an evaluation of 3 s."""
@@ -211,22 +203,23 @@ def test_too_little_time_is_refused() -> None:
         fit_time(Config(), Pace(10.0, 30.0), steps=100, seconds=35)
 
 
-def prepared(root: Path, config: Config, **run: Any) -> Prepared:
+def prepared(root: Path, config: Config) -> DetectionTask:
     torch.manual_seed(0)
-    return prepare_detection(Run(str(root), config, **run), None, device=CPU, listener=Listener())
+    asked = override_config(config, {"data.path": root})
+    return DetectionTask.prepare(asked, start=None, device=CPU, listener=Listener())
 
 
 def test_measured_steps_are_of_the_whole_run(coco_set: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Or `--time` would count on the first size of multi-scale training and the assigner of the first steps."""
     seen: list[float] = []
 
-    def step(task: object, state: object, *, batch: object, clip_norm: float, progress: float, precision: str) -> None:
+    def step(task: object, state: object, batch: object, *, progress: float) -> None:
         seen.append(progress)
 
     config = small(batch_size=1)
     task = prepared(coco_set({"train": 30, "val": 1}), config)
-    monkeypatch.setattr(loop, "train_step", step)
-    measure_pace(task, config, device=CPU, precision="fp32")
+    monkeypatch.setattr("yolo_lite.training.budget.train_step", step)
+    measure_pace(task, config, precision="fp32")
     assert seen == sorted(seen)
     assert 0 < seen[0] < 0.1
     assert 0.9 < seen[-1] < 1
@@ -237,7 +230,7 @@ def test_measuring_changes_nothing(coco_set: Callable[..., Path]) -> None:
     task = prepared(coco_set({"train": 12, "val": 4}), config)
     before = copy.deepcopy(task.model.state_dict())
     torch.manual_seed(5)
-    pace = measure_pace(task, config, device=CPU, precision="fp32")
+    pace = measure_pace(task, config, precision="fp32")
     assert pace.step > 0
     assert pace.evaluation > 0
     after = torch.rand(3)
@@ -297,12 +290,14 @@ def test_preflight_lets_a_good_run_start_and_touches_nothing(
     task = prepared(coco_set({"train": 12, "val": 4}), config)
     before = copy.deepcopy(task.model.state_dict())
     torch.manual_seed(5)
-    task.task.colour = True  # type: ignore[attr-defined]
+    task.colour = True
     with monkeypatch.context() as patched:
-        patched.setattr("yolo_lite.training.detection.shift_hsv", None)  # of pictures as they are no colour is changed
-        line = preflight(task, config, device=CPU, precision="fp32")
+        patched.setattr(
+            "yolo_lite.training.tasks.detection.shift_hsv", None
+        )  # of pictures as they are no colour is changed
+        line = check_it_learns(task, config, precision="fp32")
     assert line.startswith("preflight: the loss on 8 pictures fell from")
-    assert task.task.colour  # type: ignore[attr-defined]
+    assert task.colour
     after = torch.rand(3)
     torch.manual_seed(5)
     assert torch.equal(after, torch.rand(3))
@@ -314,14 +309,14 @@ def test_preflight_lets_a_good_run_start_and_touches_nothing(
 def test_preflight_names_the_learning_rate(coco_set: Callable[..., Path], rate: float, word: str) -> None:
     config = small(lr=rate)
     with pytest.raises(InputError, match=f"train.lr is {word}.*--no-preflight"):
-        preflight(prepared(coco_set({"train": 12, "val": 4}), config), config, device=CPU, precision="fp32")
+        check_it_learns(prepared(coco_set({"train": 12, "val": 4}), config), config, precision="fp32")
 
 
 def test_preflight_names_the_part_of_the_loss(coco_set: Callable[..., Path]) -> None:
     nothing = {"class_weight": 0, "box_weight": 0, "l1_weight": 0}
     config = config_from_dict({**SMALL, "loss": nothing}, "test")
     with pytest.raises(InputError, match="every part of it is 0: no weight of the loss is above 0"):
-        preflight(prepared(coco_set({"train": 12, "val": 4}), config), config, device=CPU, precision="fp32")
+        check_it_learns(prepared(coco_set({"train": 12, "val": 4}), config), config, precision="fp32")
 
 
 def changed(root: Path, change: Callable[[Any], dict[str, Any]]) -> DetectionSet:
@@ -369,7 +364,7 @@ def test_preflight_looks_at_the_units_of_validation_too(coco_set: Callable[..., 
     file.write_text(json.dumps(content))
     config = small(epochs=1)
     with pytest.raises(InputError, match="instances_val.json: no coordinate of its .* look like shares"):
-        preflight(prepared(root, config), config, device=CPU, precision="fp32")
+        check_it_learns(prepared(root, config), config, precision="fp32")
 
 
 def test_preflight_names_class_ids_that_all_agree(coco_set: Callable[..., Path]) -> None:
@@ -386,7 +381,7 @@ def test_another_size_moves_boxes_with_pixels() -> None:
     batch = Batch(images, torch.tensor([[[32.0, 24, 96, 48]]]), labels=torch.zeros(1, 1), positions=torch.zeros(1))
     sizes = set()
     for step in range(40):
-        made = _another_size(batch, 0.5, seed=0, progress=step / 40)
+        made = another_size(batch, 0.5, seed=0, progress=step / 40)
         height, width = made.images.shape[-2:]
         sizes.add((height, width))
         assert height % 32 == width % 32 == 0
@@ -395,7 +390,7 @@ def test_another_size_moves_boxes_with_pixels() -> None:
         y = bright.any(1).nonzero().flatten()
         seen = [int(x[0]), int(y[0]), int(x[-1]) + 1, int(y[-1]) + 1]
         assert made.boxes[0, 0].tolist() == pytest.approx(seen, abs=1)
-        again = _another_size(batch, 0.5, seed=0, progress=step / 40)
+        again = another_size(batch, 0.5, seed=0, progress=step / 40)
         assert torch.equal(made.images, again.images)
     assert len(sizes) > 3
     assert {height for height, _ in sizes} <= {64, 96, 128, 160}
@@ -452,7 +447,7 @@ def test_tensorboard_gets_every_epoch(
 def test_preflight_lets_a_small_learning_rate_pass(coco_set: Callable[..., Path]) -> None:
     """It may be meant so: the loss falls a little, which is said."""
     config = small(lr=2e-4)
-    line = preflight(prepared(coco_set({"train": 12, "val": 4}), config), config, device=CPU, precision="fp32")
+    line = check_it_learns(prepared(coco_set({"train": 12, "val": 4}), config), config, precision="fp32")
     assert line.startswith("preflight: the loss on 8 pictures fell slowly, from")
 
 

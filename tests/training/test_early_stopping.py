@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from yolo_lite.config.schema import TrainConfig
-from yolo_lite.data.pipeline.loader import EpochSampler
+from yolo_lite.data.pipeline.loader import EpochSampler, build_loader
 from yolo_lite.training import loop
 from yolo_lite.training.optim.schedule import SCHEDULES, at_epochs, build_optimizer, cosine
+from yolo_lite.training.state import State
 
 
 def steps_of(config: TrainConfig, gradients: list[float]) -> list[float]:
@@ -140,34 +140,27 @@ class Interrupt(Exception):
 
 def follow(
     values: list[float], stop_after: int | None = None, start: dict[str, Any] | None = None, **settings: Any
-) -> tuple[loop.State, list[int]]:
+) -> tuple[State, list[int]]:
     """Train on nothing of interest; return the state and the epochs whose weights were saved as the best."""
     config = TrainConfig(**{"epochs": 10, **settings})
     sampler = EpochSampler(8, 4, shuffle=True)
-    loader: Any = DataLoader(Ones(), batch_sampler=sampler, collate_fn=lambda rows: Pairs(torch.tensor(rows)[:, None]))  # type: ignore[arg-type]
-    state = loop.new_state(nn.Linear(1, 1), config, steps=2 * config.epochs)
+    loader: Any = build_loader(
+        Ones(), sampler, workers=0, device=torch.device("cpu"), collate=lambda rows: Pairs(torch.tensor(rows)[:, None])
+    )  # type: ignore[arg-type]
+    state = State.new(nn.Linear(1, 1), config, steps=2 * config.epochs)
     if start:
         state.restore(start)
     saved: list[int] = []
 
-    def on_epoch(state: loop.State, best: bool) -> None:
+    def on_epoch(state: State, best: bool) -> None:
         if best:
             saved.append(state.epoch)
         if state.epoch == stop_after:
             raise Interrupt
 
     with contextlib.suppress(Interrupt):
-        loop.run(
-            Told(values),
-            state,
-            loader=loader,
-            sampler=sampler,
-            config=config,
-            device=torch.device("cpu"),
-            precision="fp32",
-            on_step=lambda step: None,
-            on_epoch=on_epoch,
-        )
+        for best in loop.epochs(Told(values), state, loader=loader, on_step=lambda report: None):
+            on_epoch(state, best)
     return state, saved
 
 
@@ -233,14 +226,15 @@ def test_a_state_that_was_stored_before_patience_came_is_still_restored() -> Non
 def test_finished_says_what_the_loop_does() -> None:
     """By hand: nothing begun; patience of 2 not yet, then used up; all epochs done."""
     config = TrainConfig(epochs=5, patience=2)
-    state = loop.new_state(nn.Linear(1, 1), config, steps=5)
+    state = State.new(nn.Linear(1, 1), config, steps=5)
     said = []
     for epoch, best_epoch in ((0, 0), (2, 1), (3, 1), (4, 3), (5, 5)):
         state.epoch, state.best_epoch = epoch, best_epoch
-        said.append(state.finished(config))
+        said.append(state.finished())
     assert said == [False, False, True, False, True]
     state.epoch, state.best_epoch = 4, 1
-    assert not state.finished(TrainConfig(epochs=5))
+    state.config = TrainConfig(epochs=5)
+    assert not state.finished()
 
 
 def test_a_finished_state_trains_no_further() -> None:

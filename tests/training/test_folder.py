@@ -22,7 +22,8 @@ from yolo_lite.config.resolve import override_config, read_config
 from yolo_lite.config.schema import Config
 from yolo_lite.errors import InputError
 from yolo_lite.training.folder import is_whole, outdated
-from yolo_lite.training.recipe import check_run_folder, resume, train
+from yolo_lite.training.recipe import resume, train
+from yolo_lite.training.runs import check_run_folder
 from yolo_lite.training.task import Listener
 
 Folders = tuple[Path, Path]
@@ -68,17 +69,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(data: Path) -> Path:
     """Return the folder of a run of three epochs that nothing disturbed."""
     torch.set_num_threads(1)
-    return train(
-        data, config=tiny(*PLAIN), out=data.parent / "whole", device="cpu", settings={"train.preflight": False}
-    )
+    return train(data, config=tiny(*PLAIN), out=data.parent / "whole", device="cpu")
 
 
 @pytest.fixture(scope="module")
 def whole_crops(data: Path) -> Path:
     torch.set_num_threads(1)
-    return train(
-        data, config=tiny(*CROPS), out=data.parent / "crops", device="cpu", settings={"train.preflight": False}
-    )
+    return train(data, config=tiny(*CROPS), out=data.parent / "crops", device="cpu")
 
 
 def equal(one: Any, other: Any) -> bool:

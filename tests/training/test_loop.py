@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from yolo_lite.config.schema import TrainConfig
-from yolo_lite.data.pipeline.loader import EpochSampler
+from yolo_lite.data.pipeline.loader import EpochSampler, build_loader
 from yolo_lite.errors import InputError
 from yolo_lite.training import loop
+from yolo_lite.training.state import State
 
 
 class Pairs(NamedTuple):
@@ -54,12 +54,12 @@ def pairs(samples: list[tuple[float, float]]) -> Pairs:
 
 def run(
     config: TrainConfig, task: Line, stop_after: int | None = None, start: dict[str, Any] | None = None
-) -> tuple[loop.State, list[bool]]:
+) -> tuple[State, list[bool]]:
     torch.manual_seed(5)
     model = nn.Sequential(nn.Linear(1, 8), nn.Dropout(0.1), nn.Linear(8, 1))
     sampler = EpochSampler(len(task), 8, shuffle=True, seed=config.seed)
-    loader: Any = DataLoader(task, batch_sampler=sampler, collate_fn=pairs)  # type: ignore[arg-type]
-    state = loop.new_state(model, config, steps=len(sampler) * config.epochs)
+    loader: Any = build_loader(task, sampler, workers=0, device=torch.device("cpu"), collate=pairs)  # type: ignore[arg-type]
+    state = State.new(model, config, steps=len(sampler) * config.epochs)
     if start:
         state.restore(start)
     bests: list[bool] = []
@@ -67,23 +67,14 @@ def run(
     class Stop(Exception):
         pass
 
-    def on_epoch(state: loop.State, best: bool) -> None:
+    def on_epoch(state: State, best: bool) -> None:
         bests.append(best)
         if state.epoch == stop_after:
             raise Stop
 
     with contextlib.suppress(Stop):
-        loop.run(
-            task,
-            state,
-            loader=loader,
-            sampler=sampler,
-            config=config,
-            device=torch.device("cpu"),
-            precision="fp32",
-            on_step=lambda report: None,
-            on_epoch=on_epoch,
-        )
+        for best in loop.epochs(task, state, loader=loader, on_step=lambda report: None):
+            on_epoch(state, best)
     return state, bests
 
 
@@ -137,15 +128,8 @@ def test_an_unknown_schedule_names_those_that_exist() -> None:
 
 def test_gradients_are_clipped() -> None:
     model = nn.Linear(1, 1)
-    state = loop.new_state(model, TrainConfig(optimizer="sgd", lr=1.0, weight_decay=0.0), steps=10)
+    state = State.new(model, TrainConfig(optimizer="sgd", lr=1.0, weight_decay=0.0, clip_norm=0.5), steps=10)
     before = torch.cat([p.detach().flatten() for p in model.parameters()])
-    loop.train_step(
-        Line(),
-        state,
-        batch=Pairs(torch.full((4, 1), 100.0), torch.zeros(4, 1)),
-        clip_norm=0.5,
-        progress=0.0,
-        precision="fp32",
-    )
+    loop.train_step(Line(), state, batch=Pairs(torch.full((4, 1), 100.0), torch.zeros(4, 1)), progress=0.0)
     moved = torch.cat([p.detach().flatten() for p in model.parameters()]) - before
     assert float(moved.norm()) <= 0.5 * 1.9 + 1e-4  # Nesterov's first step is (1 + momentum 0.9) times the gradient

@@ -26,7 +26,7 @@ from yolo_lite.training.budget import Pace
 from yolo_lite.training.plan import plan
 from yolo_lite.training.pretrain import pretraining_of
 from yolo_lite.training.recipe import resume, train
-from yolo_lite.training.task import Listener, Run
+from yolo_lite.training.task import Listener
 
 MakeSet = Callable[..., Path]
 
@@ -212,22 +212,21 @@ def test_weights_that_are_given_need_no_pretraining(learnt: tuple[Path, Path], t
 
 
 def test_the_inner_run_is_that_of_the_same_network_and_machine() -> None:
-    config = config_with("train.seed=5", "train.precision=fp32", "train.cache=none")
-    inner = pretraining_of(
-        Run("data", config, weights=None, classes=("disc",), fraction=0.5, difficult=True, minutes=20.0)
-    )
-    assert (inner.data, inner.classes, inner.fraction, inner.difficult, inner.crops) == (
-        "data",
-        ("disc",),
-        0.5,
-        True,
-        True,
-    )
-    assert inner.minutes == pytest.approx(3.0)
-    assert inner.config.model == config.model
-    assert (inner.config.train.seed, inner.config.train.precision, inner.config.train.cache) == (5, "fp32", "none")
-    assert inner.config.input.image_size == (32, 32)
-    assert inner.config.train.epochs == 2
+    data = {"path": "data", "classes": ["disc"], "fraction": 0.5, "difficult": True}
+    same = {"seed": 5, "precision": "fp32", "cache": "none", "workers": 3, "deterministic": True}
+    colours = {"mean": [1, 2, 3], "std": [4, 5, 6], "max_16bit": 4095}
+    own = {"minutes": 20, "weights": "other.pt", "accumulate": 2, "freeze": "backbone"}
+    sections = {"data": data, "train": {**same, **own}, "input": colours}
+    asked = override_config(config_with(), sections)
+    inner = pretraining_of(asked)
+    assert inner.task == "classify"
+    assert inner.model == asked.model
+    assert inner.data == dataclasses.replace(asked.data, crops=True)
+    assert all(getattr(inner.train, name) == value for name, value in same.items())
+    assert all(getattr(inner.input, name) == getattr(asked.input, name) for name in colours)
+    assert inner.train.minutes == pytest.approx(3.0)
+    assert (inner.train.weights, inner.train.accumulate, inner.train.freeze) == ("", 1, "none")
+    assert (inner.input.image_size, inner.train.epochs, inner.train.batch_size) == ((32, 32), 2, 8)
 
 
 def test_a_backbone_that_no_classifier_has_is_refused_before_anything_is_done(

@@ -33,12 +33,13 @@ from yolo_lite.models.build import build_detector
 from yolo_lite.shipped import DEFAULT_WEIGHTS, find_config, find_weights
 from yolo_lite.structures.batches import Batch
 from yolo_lite.structures.datasets import DetectionSet
-from yolo_lite.training import detection as detection_task
 from yolo_lite.training import loop
-from yolo_lite.training.detection import DetectionTask, training_inputs
 from yolo_lite.training.plan import plan
-from yolo_lite.training.recipe import check_run_folder, new_run_folder, resume, train
+from yolo_lite.training.recipe import resume, train
+from yolo_lite.training.runs import check_run_folder, new_run_folder
 from yolo_lite.training.task import Listener
+from yolo_lite.training.tasks import detection as detection_task
+from yolo_lite.training.tasks.detection import DetectionTask, training_inputs
 
 MakeSet = Callable[..., Path]
 
@@ -162,7 +163,7 @@ def test_kept_pictures_change_nothing_but_the_time(coco_set: MakeSet, tmp_path: 
 def test_kill_leaves_checkpoints_that_load_and_resume(coco_set: MakeSet, tmp_path: Path) -> None:
     data, out = coco_set(), tmp_path / "run"
     settings = [part for item in (*SMALL, "train.epochs=400") for part in ("--set", item)]
-    command = [sys.executable, "-m", "yolo_lite.cli", "train", "--data", str(data), "--out", str(out)]
+    command = [sys.executable, "-m", "yolo_lite", "train", "--data", str(data), "--out", str(out)]
     command += ["--weights", "none", *settings]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -388,19 +389,55 @@ def test_weights_bring_their_image_size_unless_it_is_set(learnt: tuple[Path, Pat
 
 def test_training_starts_from_the_shipped_weights_unless_told_otherwise() -> None:
     run = plan("data")
-    assert run.weights == DEFAULT_WEIGHTS
+    assert run.config.train.weights == DEFAULT_WEIGHTS
     assert run.config.name == "yolo_lite-shuffle"
     assert run.config.model.norm == "none"
-    assert run.config.train == read_config(find_config("finetune")).train
-    assert plan("data", weights="none").weights is None
+    finetune = read_config(find_config("finetune")).train
+    assert run.config.train == dataclasses.replace(finetune, weights=DEFAULT_WEIGHTS)
+    assert not plan("data", weights="none").config.train.weights
     assert (
         plan("data", weights="none", config="finetune").config.train.keep_start == 0
     )  # random weights are not worth keeping
     assert plan("data", weights="none").config.name == "yolo_lite-n"
-    assert plan("data", config="shuffle").weights is None
+    assert not plan("data", config="shuffle").config.train.weights
     assert plan("data", config="shuffle").config.model.norm == "batch"
     both = plan("data", weights=DEFAULT_WEIGHTS, config="nano", settings={"train.lr": 0.5})
     assert (both.config.name, both.config.train.epochs, both.config.train.lr) == ("yolo_lite-shuffle", 100, 0.5)
+
+
+def test_naming_the_recipe_changes_nothing() -> None:
+    """`--config finetune` names what is taken by default: the image size stays that of the weights."""
+    assert plan("data", config="finetune", weights=DEFAULT_WEIGHTS).config == plan("data").config
+    assert plan("data").config.input.image_size == (416, 416)
+
+
+def test_each_value_knows_where_it_comes_from(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("train: {lr: 0.5}\ninput: {image_size: 64}\n")
+    origins = plan("data", config=file, weights=DEFAULT_WEIGHTS, settings={"train.epochs": 3}).origins
+    assert origins["train.lr"] == origins["input.image_size"] == str(file)
+    assert origins["train.epochs"] == origins["data.path"] == "--set"
+    assert origins["model.backbone"] == origins["input.mean"] == f"weights {DEFAULT_WEIGHTS}"
+    assert "train.momentum" not in origins  # its default
+    assert plan("data").origins["train.lr"] == "recipe finetune"
+
+
+def test_a_config_may_say_everything(coco_set: MakeSet, tmp_path: Path) -> None:
+    """Data and start too, so that config.yaml of a run starts the same run again."""
+    settings = {"data.classes": ["disc"], "data.fraction": 0.5}
+    first = train(
+        coco_set({"train": 8, "val": 4}), config=config_with(), settings=settings, out=tmp_path / "a", device="cpu"
+    )
+    again = train(config=first / "config.yaml", out=tmp_path / "b", device="cpu")
+    assert (first / "results.csv").read_bytes() == (again / "results.csv").read_bytes()
+    with pytest.raises(InputError, match="there is no data to train on"):
+        train(config=config_with(), out=tmp_path / "c", device="cpu")
+
+
+def test_a_config_with_the_name_of_a_classifier_trains_one(tmp_path: Path) -> None:
+    assert plan("data", config="lenet").config.task == "classify"
+    with pytest.raises(InputError, match=r"^lenet is the configuration of a classifier: use classify train"):
+        plan("data", config="lenet", settings={"task": "detect"})
 
 
 def test_the_default_is_fine_tuned_on_a_new_class(coco_set: MakeSet, tmp_path: Path) -> None:
@@ -464,7 +501,7 @@ def test_colours_that_the_device_changes_reach_network_teacher_and_sheet(
     assert all(torch.equal(images, expected) for images in seen)
 
     drawn = draw_shifts(limits, 7, progress=0.0, positions=torch.arange(3))
-    shown = torch.stack([torch.from_numpy(one.image).permute(2, 0, 1) for one in task.samples(dataset)])
+    shown = torch.stack([torch.from_numpy(one.image).permute(2, 0, 1) for one in task.samples()])
     assert torch.equal(shown, shift_hsv(torch.stack([dataset[0, index].image for index in range(3)]), drawn))
 
 

@@ -102,7 +102,7 @@ def test_a_detector_goes_on_with_data_that_has_moved(write: Callable[[Path], Pat
         resume(out, device="cpu", listener=Listener(on_step=stop), settings={"data.path": moved})
     for name in ("last.pt", "best.pt"):
         assert load_checkpoint(out / name).about["data"] == str(moved)
-    assert load_checkpoint(out / "last.pt").training["run"]["data"] == str(moved)
+    assert load_checkpoint(out / "last.pt").config.data.path == str(moved)
     resume(out, device="cpu")
     one, other = (load_checkpoint(folder / "last.pt") for folder in (whole, out))
     assert all(torch.equal(value, other.weights[name]) for name, value in one.weights.items())
@@ -161,7 +161,7 @@ def test_a_run_that_learns_crops_first_goes_on_with_data_that_has_moved(learnt: 
         resume(out, device="cpu", settings={"data.path": other})
     resume(out, device="cpu", settings={"data.path": tmp_path / "new"})
     assert load_checkpoint(out / "last.pt").training["epoch"] == 2
-    assert load_checkpoint(out / "last.pt").training["run"]["data"] == str(tmp_path / "new")
+    assert load_checkpoint(out / "last.pt").config.data.path == str(tmp_path / "new")
 
 
 def test_the_folder_of_unlabelled_images_may_move_too(learnt: tuple[Path, Path], tmp_path: Path) -> None:
@@ -170,12 +170,12 @@ def test_the_folder_of_unlabelled_images_may_move_too(learnt: tuple[Path, Path],
     for number, (image, _) in enumerate(images_of(3, seed=8)):
         image.save(tmp_path / "more" / f"{number}.png")
     teacher = f"train.teacher={learnt[0] / 'best.pt'}"
-    out = detector(data, tmp_path / "run", teacher, unlabelled=tmp_path / "more")
+    out = detector(data, tmp_path / "run", teacher, settings={"data.unlabelled": tmp_path / "more"})
     shutil.move(tmp_path / "more", tmp_path / "others")
     with pytest.raises(InputError, match="more does not exist; .*--resume --unlabelled PATH"):
         resume(out, device="cpu")
     resume(out, device="cpu", settings={"data.unlabelled": tmp_path / "others"})
-    assert load_checkpoint(out / "last.pt").training["run"]["unlabelled"] == str(tmp_path / "others")
+    assert load_checkpoint(out / "last.pt").config.data.unlabelled == str(tmp_path / "others")
 
 
 def edited(root: Path, split: str, edit: Callable[[dict[str, Any]], object]) -> None:

@@ -19,7 +19,7 @@ from yolo_lite.models.build import build_detector
 from yolo_lite.models.yolo import Yolo
 from yolo_lite.training.recipe import resume, train
 from yolo_lite.training.task import Listener
-from yolo_lite.training.teacher import Teacher, cost
+from yolo_lite.training.tasks.teacher import Teacher, cost
 
 SMALL = {
     "model": {"stem_width": 4, "widths": [4, 8, 8, 8], "depths": [1, 1, 1, 1], "neck_width": 8, "head_width": 8},

@@ -19,9 +19,9 @@ from yolo_lite.predict.postprocess import postprocess
 from yolo_lite.structures.batches import Sample
 from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.records import Records
-from yolo_lite.training.detection import DetectionTask
 from yolo_lite.training.loop import to_device, train_step
 from yolo_lite.training.state import State
+from yolo_lite.training.tasks.detection import DetectionTask
 
 _SIZES = (320, 416, 640)
 
@@ -99,7 +99,7 @@ def _training_rate(config: Config, classes: int, *, device: torch.device, precis
     task = DetectionTask(config, nothing, val=nothing, device=device)
     state = State.new(model, config.train, steps=1000, precision=precision)
     milliseconds = _median_ms(
-        lambda: train_step(task, state, batch, progress=0.5),
+        lambda: train_step(task, state, batch=batch, progress=0.5),
         device,
         steps,
     )

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from yolo_lite.errors import InputError
-from yolo_lite.losses.assign import Targets, task_aligned, task_aligned_torch
+from yolo_lite.losses.assign import Candidates, Targets, task_aligned, task_aligned_torch
 from yolo_lite.ops import nms_padded, warmup
-from yolo_lite.ops.norm_silu import norm_silu
+from yolo_lite.ops.norm_silu import BatchNorm, norm_silu
 
 IOU_THRESHOLD = 0.5
 MAX_DETECTIONS = 300
@@ -89,9 +89,9 @@ def bench_assign(repeats: int = 7) -> Iterator[AssignReport]:
         RuntimeError: if the two differ in a bit.
     """
     for batch, objects, side in ASSIGNMENTS:
-        scene = _assign_scene(batch, objects, side)
-        slow = partial(task_aligned_torch, **scene, top_k=10, alpha=1.0, beta=6.0)
-        fast = partial(task_aligned, **scene)
+        candidates, targets = _assign_scene(batch, objects, side)
+        slow = partial(task_aligned_torch, candidates, targets, top_k=10, alpha=1.0, beta=6.0)
+        fast = partial(task_aligned, candidates, targets)
         if not all(torch.equal(a, b) for a, b in zip(slow(), fast())):
             raise RuntimeError("the C extension's assignment differs from plain torch's")
         torch_ms, native_ms = _medians_ms((slow, fast), torch.device("cpu"), repeats=repeats)
@@ -115,11 +115,10 @@ def bench_norm(repeats: int = 7) -> Iterator[NormReport]:
             yield NormReport(shape, str(dtype)[6:], torch_ms=torch_ms, native_ms=native_ms)
 
 
-def _torch_norm_silu(
-    x: Tensor, weight: Tensor, *, bias: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float, eps: float
-) -> Tensor:
+def _torch_norm_silu(x: Tensor, norm: BatchNorm) -> Tensor:
+    mean, variance = norm.running_mean, norm.running_var
     normalised = F.batch_norm(
-        x, running_mean, running_var, weight=weight, bias=bias, training=True, momentum=momentum, eps=eps
+        x, mean, variance, weight=norm.weight, bias=norm.bias, training=True, momentum=norm.momentum, eps=norm.eps
     )
     return F.silu(normalised, inplace=True)
 
@@ -137,28 +136,28 @@ def _train_norm(layers: Callable[..., Tensor], x: Tensor, dy: Tensor) -> Tensor:
     x = x.detach().requires_grad_()
     weight, bias = torch.ones(channels, requires_grad=True), torch.zeros(channels, requires_grad=True)
     mean, var = torch.zeros(channels), torch.ones(channels)
-    y = layers(x, weight, bias=bias, running_mean=mean, running_var=var, momentum=0.1, eps=1e-5)
-    y.backward(dy)  # type: ignore[no-untyped-call]
+    y = layers(x, BatchNorm(weight, bias, running_mean=mean, running_var=var, momentum=0.1, eps=1e-5))
+    torch.autograd.backward(y, dy)
     assert x.grad is not None
     return x.grad
 
 
 def _bench_scene(boxes: Tensor, scores: Tensor, *, labels: Tensor, batched_nms: Any, repeats: int) -> NmsReport:
-    def theirs() -> list[Tensor]:
-        return [batched_nms(*picture, IOU_THRESHOLD) for picture in zip(boxes, scores, labels)]
+    def torchvision() -> list[Tensor]:
+        return [batched_nms(b, s, label, IOU_THRESHOLD) for b, s, label in zip(boxes, scores, labels)]
 
     batch, total = scores.shape
     suppress = partial(nms_padded, boxes, scores, labels=labels, iou_threshold=IOU_THRESHOLD)
-    ours = partial(suppress, max_detections=MAX_DETECTIONS)
+    capped = partial(suppress, max_detections=MAX_DETECTIONS)
     uncapped = partial(suppress, max_detections=total)
-    calls: list[Callable[[], object]] = [theirs, ours, uncapped]
+    calls: list[Callable[[], object]] = [torchvision, capped, uncapped]
     if warmup(boxes.device) == "cuda":
-        calls.append(_captured(ours).replay)
+        calls.append(_captured(capped).replay)
     theirs_ms, ours_ms, uncapped_ms, *graph_ms = _medians_ms(calls, boxes.device, repeats)
     return NmsReport(
         batch,
         total,
-        kept=int(ours()[1][0]),
+        kept=int(capped()[1][0]),
         kept_uncapped=int(uncapped()[1][0]),
         torchvision_ms=theirs_ms,
         ours_ms=ours_ms,
@@ -181,7 +180,7 @@ def _scene(batch: int, total: int, classes: int) -> tuple[Tensor, Tensor, Tensor
     return boxes, torch.rand(batch, total, generator=generator), labels[:, source].contiguous()
 
 
-def _assign_scene(batch: int, objects: int, side: int) -> dict[str, Any]:
+def _assign_scene(batch: int, objects: int, side: int) -> tuple[Candidates, Targets]:
     """Draw what task_aligned takes: predictions about their points on strides 8, 16, 32, and objects of 80 classes."""
     generator = torch.Generator().manual_seed(0)
     grids, strides = [], []
@@ -199,19 +198,19 @@ def _assign_scene(batch: int, objects: int, side: int) -> dict[str, Any]:
     scores = torch.rand(batch, len(points), 80, generator=generator)
     targets = Targets(torch.cat([corners, corners + sizes], -1), labels)
     boxes = torch.cat([centres - half, centres + half], -1)
-    return {"scores": scores, "boxes": boxes, "points": points, "strides": step, "targets": targets}
+    return Candidates(scores, boxes, points=points, strides=step), targets
 
 
 def _compare(boxes: Tensor, scores: Tensor, *, labels: Tensor, device: torch.device, nms: Any) -> None:
     """Raise RuntimeError unless nms_padded keeps on the device what torchvision does on the CPU, class by class."""
-    found = nms_padded(
+    result = nms_padded(
         boxes.to(device),
         scores.to(device),
         labels=labels.to(device),
         iou_threshold=IOU_THRESHOLD,
         max_detections=scores.shape[1],
     )
-    indices, counts = (tensor.cpu() for tensor in found)
+    indices, counts = (tensor.cpu() for tensor in result)
     for picture, count in enumerate(counts.tolist()):
         kept = []
         for label in set(labels[picture].tolist()):

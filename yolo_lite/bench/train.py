@@ -22,9 +22,9 @@ from yolo_lite.device import explain_out_of_memory, keep_freed_memory, now, pick
 from yolo_lite.models.build import build_detector
 from yolo_lite.structures.batches import Batch
 from yolo_lite.structures.datasets import DetectionSet
-from yolo_lite.training.detection import DetectionTask, training_inputs
 from yolo_lite.training.loop import to_device, train_step
 from yolo_lite.training.state import State
+from yolo_lite.training.tasks.detection import DetectionTask, training_inputs
 
 WARM_UP = 5  # steps that are not counted
 
@@ -151,7 +151,7 @@ def _time_steps(
         began = started if step == WARM_UP else began
         batch = to_device(next(batches), device)
         task.times = [now(device)]
-        train_step(task, state, batch, progress=0.5)
+        train_step(task, state, batch=batch, progress=0.5)
         if step >= WARM_UP:
             moments = [started, task.times[0], task.times[-2], task.times[-1], now(device)]
             rows.append([1000 * (after - before) for before, after in itertools.pairwise(moments)])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -18,12 +19,22 @@ from yolo_lite.errors import InputError, reason
 from yolo_lite.files import flush, write_atomically
 from yolo_lite.models.blocks import fuse
 from yolo_lite.models.build import outline_detector
-from yolo_lite.models.classifiers.build import ClassifierNet, outline_classifier
-from yolo_lite.models.darknet.head import DarknetHead
 from yolo_lite.models.yolo import Yolo
+
+if TYPE_CHECKING:
+    from yolo_lite.models.classifiers.build import ClassifierNet
 
 SCORE_THRESHOLD = 0.25  # of detections, where the weights don't say
 _ROOM = 2**20  # values beside the weights: of norms that are folded in afterwards
+
+
+class Kind(enum.Enum):
+    """What the weights of a checkpoint are."""
+
+    DETECTOR = "detector"
+    CLASSIFIER = "classifier"
+    DARKNET = "whole network of Darknet"  # detects, and is not trained further
+    BACKBONE = "backbone under a head that has learnt nothing"
 
 
 @dataclass(frozen=True)
@@ -47,9 +58,18 @@ class Checkpoint:
     training: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def kind(self) -> Kind:
+        """What the weights are."""
+        if self.config.task == "classify":
+            return Kind.CLASSIFIER
+        if self.config.model.head == "darknet":
+            return Kind.DARKNET
+        return Kind.BACKBONE if "until" in self.about else Kind.DETECTOR
+
+    @property
     def is_classifier(self) -> bool:
         """Whether it is one, not a detector."""
-        return self.config.task == "classify"
+        return self.kind is Kind.CLASSIFIER
 
     @property
     def score_threshold(self) -> float:
@@ -121,6 +141,8 @@ def build_from_checkpoint(checkpoint: Checkpoint, source: Path) -> Yolo:
 
 def build_classifier_from_checkpoint(checkpoint: Checkpoint, source: Path) -> ClassifierNet:
     """Build a classifier in the same way; raises as build_from_checkpoint does."""
+    from yolo_lite.models.classifiers.build import ClassifierNet
+
     if not checkpoint.is_classifier:
         raise InputError(
             f"{source} is a detector ({checkpoint.config.name}), not a classifier; use it with detect and eval"
@@ -144,16 +166,22 @@ def _outline(checkpoint: Checkpoint, source: Path) -> nn.Module:
     config, classes = checkpoint.config, len(checkpoint.class_names)
     held = sum(value.numel() for value in checkpoint.weights.values())
     pixels = config.input.channels * math.prod(config.input.image_size)
-    build = outline_classifier if checkpoint.is_classifier else outline_detector
+    build = _outline_classifier if checkpoint.is_classifier else outline_detector
     try:
         model = build(config, classes, values=_ROOM + 2 * held + pixels)
     except InputError as error:
         raise InputError(f"{source}: {error}") from error
     except (RuntimeError, TypeError, ValueError, ArithmeticError, LookupError) as error:
         raise InputError(f"{source}: the network that the file describes cannot be built ({reason(error)})") from error
-    if isinstance(model, Yolo) and isinstance(model.head, DarknetHead) and model.head.classes != classes:
-        raise InputError(f"{source}: its network has {model.head.classes} classes, but {classes} are named")
+    if isinstance(model, Yolo) and model.head.fixed_classes not in (None, classes):
+        raise InputError(f"{source}: its network has {model.head.fixed_classes} classes, but {classes} are named")
     return model
+
+
+def _outline_classifier(config: Config, classes: int, *, values: int) -> ClassifierNet:
+    from yolo_lite.models.classifiers.build import outline_classifier  # which a detector does without
+
+    return outline_classifier(config, classes, values=values)
 
 
 def _fill(model: nn.Module, checkpoint: Checkpoint, source: Path) -> None:

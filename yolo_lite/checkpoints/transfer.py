@@ -58,7 +58,7 @@ def transfer(
         What was taken: which classes were kept and which are new, and from which these start.
     """
     mine = model.state_dict()
-    layers = {id(tensor) for layer in model.head.class_layers() for tensor in (layer.weight, layer.bias)}  # type: ignore[operator]
+    layers = {id(tensor) for layer in model.head.class_layers() for tensor in (layer.weight, layer.bias)}
     by_class = {name for name, tensor in model.named_parameters() if id(tensor) in layers}
     kept = [name for name in class_names if name in checkpoint.class_names]
     sources = {name: name for name in kept} | dict(likeness or {})

@@ -12,16 +12,30 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
 import yolo_lite
-from yolo_lite.cli import arguments as shared
-from yolo_lite.cli import bars, bench, card, classify, convert, data, detect, eval, inspect, train, tune
+from yolo_lite.cli import flags, progress, values
 from yolo_lite.cli.screen import WriteError, screens, write_no_more
 from yolo_lite.errors import InputError, Stopped, is_memory_full, reason
 from yolo_lite.version import VERSION
+
+COMMANDS = {  # each has a module of its name in commands/, which is imported when the command is asked for
+    "train": "train a detector on labelled images",
+    "detect": "find objects in images or a video",
+    "eval": "score a checkpoint or a result file",
+    "classify": "train, score and use a classifier of whole images",
+    "config": "print every setting: value, default, range, meaning, origin",
+    "card": "print the model card of a checkpoint",
+    "convert": "convert weights of other projects into checkpoints",
+    "data": "check, count, show, reduce and convert data sets",
+    "inspect": "look into networks, images and what layers see",
+    "tune": "search for better settings",
+    "bench": "measure speed on this machine",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,11 +45,63 @@ def main(arguments: Sequence[str] | None = None) -> int:
     or SIGTERM ended it.
     """
     _let_threads_sleep()
-    with screens(), _signals(), _log(), _warnings():
-        try:
-            return _run(arguments)
-        except WriteError as error:
-            return _unwritten(error)
+    outcome = _Outcome()
+    with screens(), _signals(), _log(), _warnings(), _failures(outcome):
+        words = flags.modern(sys.argv[1:] if arguments is None else arguments)
+        parser = build_parser(next((word for word in words if not word.startswith("-")), None))
+        args = outcome.args = parser.parse_args(words)
+        if args.version:
+            for line in environment():
+                print(line)
+        elif args.command is None:
+            parser.print_help()
+            outcome.status = 2
+        else:
+            with progress.heartbeat(f"{args.command} {getattr(args, 'what', '')}".strip()):
+                values.prepare(args)
+                outcome.status = args.run(args)
+    return outcome.status
+
+
+@dataclass
+class _Outcome:
+    """How a command ends, and what was asked for, as far as that is known."""
+
+    status: int = 0
+    args: argparse.Namespace = field(default_factory=argparse.Namespace)
+
+
+@contextmanager
+def _failures(outcome: _Outcome) -> Iterator[None]:
+    """Say in a line why a command cannot be carried out, or was stopped; bugs keep their traceback."""
+    try:
+        with _explained(outcome):
+            yield
+    except WriteError as error:
+        outcome.status = _unwritten(error)
+
+
+@contextmanager
+def _explained(outcome: _Outcome) -> Iterator[None]:
+    try:
+        yield
+    except WriteError:
+        raise
+    except InputError as error:
+        outcome.status = _fail(str(error))
+    except Stopped as error:
+        print(f"stopped by {signal.Signals(error.signal).name}", file=sys.stderr)
+        outcome.status = 128 + error.signal
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        outcome.status = 130
+    except Exception as error:
+        if is_memory_full(error):
+            outcome.status = _fail(f"main memory is full; {_remedy(outcome.args)}")
+        elif isinstance(error, OSError):
+            outcome.status = _fail(f"{error.filename or outcome.args.command}: {reason(error)}")
+        else:
+            raise
 
 
 def _unwritten(error: WriteError) -> int:
@@ -48,36 +114,6 @@ def _unwritten(error: WriteError) -> int:
     return 2
 
 
-def _run(arguments: Sequence[str] | None) -> int:
-    args = build_parser().parse_args(arguments)
-    if args.version:
-        print(*environment(), sep="\n")
-        return 0
-    if args.command is None:
-        build_parser().print_help()
-        return 2
-    try:
-        with bars.heartbeat(f"{args.command} {getattr(args, 'what', '')}".strip()):
-            status: int = args.run(args)
-            return status
-    except WriteError:
-        raise
-    except InputError as error:
-        return _fail(str(error))
-    except Stopped as error:
-        print(f"stopped by {signal.Signals(error.signal).name}", file=sys.stderr)
-        return 128 + error.signal
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except Exception as error:
-        if is_memory_full(error):
-            return _fail(f"main memory is full; {_remedy(args)}")
-        if isinstance(error, OSError):
-            return _fail(f"{error.filename or args.command}: {reason(error)}")
-        raise
-
-
 def _let_threads_sleep() -> None:
     """Let threads that wait for each other sleep, unless the user has chosen: otherwise they take cores from other programs.
 
@@ -87,30 +123,24 @@ def _let_threads_sleep() -> None:
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Build the parser of every command."""
-    parser = shared.Parser(
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Build the parser: it knows the names of all commands, and the flags of the one that is given."""
+    parser = flags.Parser(
         "yolo-lite", description="Object detection and classification: train, detect, evaluate. Works offline."
     )
     parser.add_argument("--version", action="store_true", help="print the version and those of what it runs on")
     commands = parser.add_subparsers(dest="command", metavar="command")
-    train.add_train(commands.add_parser("train", help="train a detector on labelled pictures"))
-    detect.add_detect(commands.add_parser("detect", help="find objects in pictures or a video"))
-    eval.add_eval(commands.add_parser("eval", help="score a checkpoint or a result file"))
-    classify.add_classify(commands.add_parser("classify", help="train, score and use a classifier of whole pictures"))
-    card.add_card(commands.add_parser("card", help="print what a checkpoint says of itself"))
-    convert.add_convert(commands.add_parser("convert", help="turn other projects' weights into checkpoints"))
-    data.add_data(
-        commands.add_parser("data", help="look at data sets, check them, cut them down, turn one layout into another")
-    )
-    inspect.add_inspect(commands.add_parser("inspect", help="look into networks, pictures and what layers see"))
-    tune.add_tune(commands.add_parser("tune", help="search for better settings"))
-    bench.add_bench(commands.add_parser("bench", help="measure speed on this machine"))
+    for name, purpose in COMMANDS.items():
+        added = commands.add_parser(name, help=purpose)
+        if name == command:
+            import_module(f"yolo_lite.cli.commands.{name}").add_arguments(added)
     return parser
 
 
 def environment() -> list[str]:
     """Return, line by line, the versions that matter in a bug report, without importing any of the packages."""
+    from importlib.metadata import PackageNotFoundError, version
+
     names = (
         "torch",
         "torchvision",
@@ -127,7 +157,7 @@ def environment() -> list[str]:
         except PackageNotFoundError:
             if name != "opencv-python":
                 lines.append(f"{name} is not installed")
-    built = any(Path(yolo_lite.__file__).parent.glob("ops/_native*.*[od]"))  # .so or .pyd
+    built = any(Path(yolo_lite.__file__).parent.glob("_native*.*[od]"))  # .so or .pyd
     lines.append(f"C extension of the ops {'built' if built else 'not built: no compiler at installation?'}")
     return lines
 
@@ -155,7 +185,7 @@ def _stop(number: int, frame: object) -> None:
 @contextmanager
 def _log() -> Iterator[None]:
     """Write what the library logs, such as the large file that it reads, on standard error."""
-    handler = _Told(logging.INFO)
+    handler = _LogLines(logging.INFO)
     logger = logging.getLogger("yolo_lite")
     level = logger.level
     logger.addHandler(handler)
@@ -167,7 +197,7 @@ def _log() -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-class _Told(logging.Handler):
+class _LogLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         print(record.getMessage(), file=sys.stderr)
 
@@ -179,7 +209,7 @@ def _warnings() -> Iterator[None]:
         if not sys.warnoptions:
             for module, message in _EXPLAINED:
                 warnings.filterwarnings("ignore", message, module=module)
-            warnings.showwarning = _tell_warning
+            warnings.showwarning = _print_warning
         yield
 
 
@@ -190,7 +220,7 @@ _EXPLAINED = (
 )
 
 
-def _tell_warning(
+def _print_warning(
     message: Warning | str,
     category: type[Warning],
     filename: str,

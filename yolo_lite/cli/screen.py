@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
 
-from yolo_lite.cli import bars
+from yolo_lite.cli import progress
 from yolo_lite.errors import one_line
 
 
@@ -31,7 +31,7 @@ class Screen:
     def write(self, text: str) -> int:
         """Write a text, escaped; a bar gives way to it."""
         line, ends_line = text.rstrip("\n"), text.endswith("\n")
-        with _explained(), bars.aside(begins_line=self._begins_line, ends_line=ends_line):
+        with _explained(), progress.aside(begins_line=self._begins_line, ends_line=ends_line):
             self.inner.write(one_line(line) + text[len(line) :])
             self._begins_line = ends_line or (self._begins_line and not text)
         return len(text)
@@ -43,6 +43,11 @@ class Screen:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
+
+
+def note(line: str) -> None:
+    """Print a line that is no result, such as what is left out of a folder, on standard error."""
+    print(f"note: {line}", file=sys.stderr)
 
 
 @contextmanager

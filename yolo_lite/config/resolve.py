@@ -14,7 +14,7 @@ from typing import Any
 
 from yolo_lite.config.read import parse_setting, read_yaml
 from yolo_lite.config.schema import MOST_ENTRIES, NO_AUGMENTATION, TASK_NAMES, Config, check_image_size
-from yolo_lite.errors import InputError, short
+from yolo_lite.errors import InputError, short, some
 
 _MOST_TEXT, _MOST_CFG = 4096, 2**20  # characters: of a setting, and of a whole .cfg file of Darknet
 
@@ -105,13 +105,23 @@ def settings_layer(settings: Mapping[str, object] | Iterable[str], origin: str =
     return Layer(origin, values)
 
 
-def check_settings(settings: Mapping[str, object] | None) -> dict[str, Any]:
-    """Return settings by key as a new dictionary; raise InputError where they are something else."""
+def check_settings(settings: Mapping[str, object] | None, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """Return settings by key as a new dictionary.
+
+    Args:
+        settings: by key, or None.
+        keys: that have a meaning here, whole sections among them; empty: all.
+
+    Raises:
+        InputError: where settings are something else, or one of them has no meaning.
+    """
     if settings is not None and not isinstance(settings, Mapping):
         raise InputError(f"settings must be a dictionary such as {{'train.epochs': 50}}, got {short(settings)}")
     for key in settings or ():
         if not isinstance(key, str):
             raise InputError(f"settings must have keys such as 'train.epochs', got {key!r}")
+        if keys and key not in keys and key.partition(".")[0] not in keys:
+            raise InputError(f"the setting {key} has no meaning here; known: {some(keys)}")
     return dict(settings or {})
 
 
@@ -217,6 +227,8 @@ def _convert(value: Any, expected: Any, *, key: str, source: str) -> Any:
             raise InputError(f"{source}: '{key}' must be a list of {count}{_PLURALS[inner[0]]}, got {short(value)}")
         if len(value) > MOST_ENTRIES:
             raise InputError(f"{source}: '{key}' has {len(value):,} entries, more than {MOST_ENTRIES:,}")
+        if None in value:
+            raise InputError(f"{source}: '{key}' must be a list of {_PLURALS[inner[0]]}, got {short(value)}")
         return tuple(_convert(item, inner[0], key=key, source=source) for item in value)
     if expected is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:

@@ -6,7 +6,7 @@ import colorsys
 import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +15,9 @@ from PIL import ImageDraw
 
 from yolo_lite.draw.fonts import SizedFont, fonts_for, pieces, sized
 from yolo_lite.errors import one_line
+from yolo_lite.media.writers import save_picture
 from yolo_lite.structures.geometry import Image, Letterbox
 from yolo_lite.structures.results import Detections
-
-if TYPE_CHECKING:
-    pass
-from yolo_lite.media.writers import save_picture
 
 
 def draw_detections(image: Image, detections: Detections, *, font: Path | None = None) -> Image:
@@ -34,11 +31,11 @@ def draw_detections(image: Image, detections: Detections, *, font: Path | None =
     short = min(image.shape[:2])
     width = max(2, round(short / 200))
     letters = _Letters(max(11, round(short / 28)), detections.class_names, font=font)
-    for one in list(detections)[::-1]:
-        colour = class_colour(int(one.labels[0]))
-        left, top, right, bottom = (float(value) for value in one.boxes[0])
+    for detection in list(detections)[::-1]:
+        colour = class_colour(int(detection.labels[0]))
+        left, top, right, bottom = (float(value) for value in detection.boxes[0])
         draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour, width=width)
-        letters.draw_plate(canvas, f"{one.names[0]} {one.scores[0]:.0%}", corner=(left, top), colour=colour)
+        letters.draw_plate(canvas, f"{detection.names[0]} {detection.scores[0]:.0%}", corner=(left, top), colour=colour)
     return np.array(canvas)
 
 
@@ -80,7 +77,8 @@ def _fonts_for(texts: tuple[str, ...], font: Path | None) -> tuple[Path, ...]:
 def _extent(draw: ImageDraw.ImageDraw, parts: _Parts) -> tuple[float, float, float, float]:
     """Return the box of a text, from where it is written: of one font from its upper left, of several from its baseline."""
     if len(parts) <= 1 and all(font.scale == 1 for _, font in parts):
-        return draw.textbbox((0, 0), *(parts[0][0], parts[0][1].font) if parts else ("",))
+        text, sized_font = parts[0] if parts else ("", None)
+        return draw.textbbox((0, 0), text, font=sized_font and sized_font.font)
     boxes = [(_box(part, font), _advance(part, font)) for part, font in parts]
     top, bottom = min(box[1] for box, _ in boxes), max(box[3] for box, _ in boxes)
     return 0.0, top, sum(advance for _, advance in boxes), bottom

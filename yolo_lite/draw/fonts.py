@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import ImageFont
 
+from yolo_lite.draw.figures import open_font, system_fonts
 from yolo_lite.errors import InputError, some
 
 if TYPE_CHECKING:
@@ -100,20 +101,20 @@ def sized(path: Path | None, size: int) -> SizedFont:
 
 def pieces(text: str, fonts: Sequence[Path]) -> list[tuple[str, Path | None]]:
     """Cut a text into pieces of one font each; marks and joiners stay with the letter before them."""
-    found: list[tuple[str, Path | None]] = []
+    cut: list[tuple[str, Path | None]] = []
     first = fonts[0] if fonts else None
     has_latin = first in (None, base_font())  # spares an import of matplotlib
     for letter in text:
-        last = found[-1][1] if found else first
-        if found and letter != " " and not _is_drawn(letter):
+        last = cut[-1][1] if cut else first
+        if cut and letter != " " and not _is_drawn(letter):
             path = last
         else:
             path = first if letter.isascii() and has_latin else font_of(letter, fonts) or first
-        if found and path == last:
-            found[-1] = (found[-1][0] + letter, path)
+        if cut and path == last:
+            cut[-1] = (cut[-1][0] + letter, path)
         else:
-            found.append((letter, path))
-    return found
+            cut.append((letter, path))
+    return cut
 
 
 def _is_drawn(letter: str) -> bool:
@@ -125,7 +126,7 @@ def _is_drawn(letter: str) -> bool:
 @functools.cache
 def _search(letters: frozenset[str], outlines: bool) -> tuple[Path, ...]:
     """Return as few of the system's fonts as have, together, all the letters that any of them has."""
-    found: list[Path] = []
+    chosen: list[Path] = []
     left = set(letters)
     for path in _system_fonts() if left else ():
         try:
@@ -134,20 +135,19 @@ def _search(letters: frozenset[str], outlines: bool) -> tuple[Path, ...]:
             continue
         has = {letter for letter in left if face.get_char_index(ord(letter))}
         if has and (face.scalable or not outlines):
-            found.append(path)
+            chosen.append(path)
             left -= has
         if not left:
             break
-    return tuple(found)
+    return tuple(chosen)
 
 
 @functools.cache
 def _system_fonts() -> tuple[Path, ...]:
     """Return the system's font files, upright sans-serif ones of normal weight first."""
-    from matplotlib.font_manager import findSystemFonts
-
-    paths = [Path(name) for name in findSystemFonts()]
-    return tuple(sorted(paths, key=lambda path: (sum(style in path.name.lower() for style in _STYLES), str(path))))
+    return tuple(
+        sorted(system_fonts(), key=lambda path: (sum(style in path.name.lower() for style in _STYLES), str(path)))
+    )
 
 
 @functools.cache
@@ -160,6 +160,4 @@ def _has(path: Path, letter: str) -> bool:
 
 @functools.lru_cache(16)
 def _open(path: Path) -> FT2Font:
-    from matplotlib.ft2font import FT2Font
-
-    return FT2Font(str(path))
+    return open_font(path)

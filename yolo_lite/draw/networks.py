@@ -4,28 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from yolo_lite.draw.boxes import class_colour
+from yolo_lite.draw.figures import legend_patch, new_figure
+from yolo_lite.draw.plots import save_figure
 from yolo_lite.errors import counted
 from yolo_lite.structures.geometry import Image
 from yolo_lite.structures.results import GridView
-
-if TYPE_CHECKING:
-    pass
-from yolo_lite.draw.boxes import class_colour
-from yolo_lite.draw.plots import save_figure
 
 
 def draw_filters(
     image: Image, made: Mapping[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]], *, path: Path
 ) -> None:
     """Draw a picture, its channels, and each kernel beside what it made of the picture, into a PNG."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 2.6 * (1 + -(-len(made) // 2))), layout="constrained")
+    figure = new_figure(12, 2.6 * (1 + -(-len(made) // 2)))
     axes = figure.subplots(1 + -(-len(made) // 2), 4)
     axes[0, 0].imshow(image)
     axes[0, 0].set_title("the picture")
@@ -41,8 +36,8 @@ def draw_filters(
         left.set_title(name)
         shown = result if kernel.sum() > 0.5 else np.abs(result)
         right.imshow(np.clip(shown, 0, 255), cmap="gray", vmin=0, vmax=255)
-    for one in figure.axes:
-        one.axis("off")
+    for cell in figure.axes:
+        cell.axis("off")
     save_figure(figure, path, dpi=90)
 
 
@@ -50,22 +45,20 @@ def draw_maps(
     name: str, maps: npt.NDArray[np.float32], *, kernels: npt.NDArray[np.float32] | None, path: Path, most: int = 32
 ) -> None:
     """Draw up to `most` kernels [outputs, inputs, k, k] of a layer, in colour where they see three channels, and its maps."""
-    from matplotlib.figure import Figure
-
     shown = min(most, len(maps))
     rows = -(-shown // 8)
     blocks = 2 if kernels is not None and kernels.shape[-1] > 1 else 1
-    figure = Figure(figsize=(10, 1.35 * rows * blocks + 0.6), layout="constrained")
+    figure = new_figure(10, 1.35 * rows * blocks + 0.6)
     figure.suptitle(f"{name}: {'kernels, then ' if blocks == 2 else ''}maps, {shown} of {len(maps)}")
     axes = figure.subplots(rows * blocks, 8, squeeze=False)
     if blocks == 2 and kernels is not None:
-        for one, kernel in zip(axes[:rows].flat, kernels[:shown]):
+        for cell, kernel in zip(axes[:rows].flat, kernels[:shown]):
             scaled = (kernel - kernel.min()) / max(float(np.ptp(kernel)), 1e-9)
-            one.imshow(scaled.transpose(1, 2, 0) if len(scaled) == 3 else scaled.mean(0), cmap="gray")
-    for one, values in zip(axes[-rows:].flat, maps[:shown]):
-        one.imshow(values, cmap="viridis")
-    for one in figure.axes:
-        one.axis("off")
+            cell.imshow(scaled.transpose(1, 2, 0) if len(scaled) == 3 else scaled.mean(0), cmap="gray")
+    for cell, values in zip(axes[-rows:].flat, maps[:shown]):
+        cell.imshow(values, cmap="viridis")
+    for cell in figure.axes:
+        cell.axis("off")
     save_figure(figure, path, dpi=90)
 
 
@@ -77,11 +70,8 @@ def draw_grids(image: Image, grids: Sequence[GridView], *, path: Path) -> None:
         grids: as inspect/grid.py makes them.
         path: PNG, JPEG, PDF or SVG.
     """
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
-
     height, width = image.shape[:2]
-    figure = Figure(figsize=(15, 4.1 * len(grids) * height / width + 0.6), layout="constrained")
+    figure = new_figure(15, 4.1 * len(grids) * height / width + 0.6)
     shown: set[int] = set()
     names: tuple[str, ...] = ()
     for row, grid in zip(figure.subplots(len(grids), 4, squeeze=False), grids):
@@ -98,8 +88,10 @@ def draw_grids(image: Image, grids: Sequence[GridView], *, path: Path) -> None:
         row[1].imshow(np.dstack([classes.reshape(rows, columns, 3), 0.8 * grid.shares**0.5]), extent=extent)
         shown.update(grid.labels[grid.shares > 0.2].tolist(), grid.after.labels.tolist())
         names = grid.after.class_names
-        for axes, found in ((row[2], grid.before), (row[3], grid.after)):
-            for (x1, y1, x2, y2), score, label in zip(found.boxes.tolist(), found.scores.tolist(), found.labels):
+        for axes, detections in ((row[2], grid.before), (row[3], grid.after)):
+            for (x1, y1, x2, y2), score, label in zip(
+                detections.boxes.tolist(), detections.scores.tolist(), detections.labels
+            ):
                 colour = np.array(class_colour(int(label))) / 255
                 axes.plot([x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], color=colour, lw=0.4 + 3 * score)
         titles = (
@@ -112,7 +104,7 @@ def draw_grids(image: Image, grids: Sequence[GridView], *, path: Path) -> None:
             axes.set(xlim=(0, width), ylim=(height, 0))
             axes.set_title(title, fontsize=10)
             axes.axis("off")
-    patches = [Patch(color=np.array(class_colour(label)) / 255, label=names[label]) for label in sorted(shown)[:16]]
+    patches = [legend_patch(class_colour(label), names[label]) for label in sorted(shown)[:16]]
     if patches:
         figure.legend(handles=patches, loc="outside lower center", ncols=8)
     save_figure(figure, path, dpi=90)
@@ -130,10 +122,8 @@ def draw_attention(
         title: above the map.
         path: PNG, JPEG, PDF or SVG.
     """
-    from matplotlib.figure import Figure
-
     height, width = image.shape[:2]
-    figure = Figure(figsize=(10, 5 * height / width + 0.6), layout="constrained")
+    figure = new_figure(10, 5 * height / width + 0.6)
     left, right = figure.subplots(1, 2)
     for axes in (left, right):
         axes.imshow(image if image.shape[2] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=255)

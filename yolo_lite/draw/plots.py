@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from yolo_lite.draw.figures import new_figure, render
 from yolo_lite.draw.fonts import fonts_for
 from yolo_lite.errors import counted
 from yolo_lite.structures.geometry import Image
@@ -24,8 +23,6 @@ _CURVES = {"loss_total": "training", "val_loss": "validation"}
 
 def plot_results(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     """Draw a run's losses, metrics and learning rate by epoch into a PNG."""
-    from matplotlib.figure import Figure
-
     epochs = [row["epoch"] for row in rows]
     losses = [name for name in rows[-1] if name.startswith("loss_")]
     if "val_loss" in rows[-1]:
@@ -33,11 +30,12 @@ def plot_results(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     metrics = [name for name in ("AP", "AP50", "AP75", "accuracy", "F1") if any(name in row for row in rows)]
     first = "loss" if "val_loss" in losses else "training loss"
     panels = ((first, losses), ("validation", metrics), ("learning rate", ["lr"]))
-    figure = Figure(figsize=(13, 4), layout="constrained")
+    figure = new_figure(13, 4)
     for axes, (title, names) in zip(figure.subplots(1, 3), panels):
         for name in names:
             points = [(epoch, row[name]) for epoch, row in zip(epochs, rows) if name in row]
-            axes.plot(*zip(*points), marker="o", markersize=3, label=_CURVES.get(name, name.removeprefix("loss_")))
+            xs, ys = zip(*points)
+            axes.plot(xs, ys, marker="o", markersize=3, label=_CURVES.get(name, name.removeprefix("loss_")))
         axes.set(title=title, xlabel="epoch")
         axes.grid(alpha=0.3)
         if len(names) > 1:
@@ -49,12 +47,10 @@ def plot_confusion(
     matrix: npt.NDArray[np.int64], class_names: Sequence[str], *, path: Path, font: Path | None = None
 ) -> None:
     """Draw a confusion matrix [C, C] into a PNG: rows what pictures are, columns what they were called, shaded by row."""
-    from matplotlib.figure import Figure
-
     count = len(class_names)
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     side = min(24.0, 3 + 0.55 * count)
-    figure = Figure(figsize=(side + 0.5, side), layout="constrained")
+    figure = new_figure(side + 0.5, side)
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set(xticks=range(count), yticks=range(count), xlabel="called", ylabel="is")
@@ -72,11 +68,9 @@ def draw_classifications(
     examples: Iterable[tuple[Image, Classification, str]], path: Path, *, columns: int = 6, font: Path | None = None
 ) -> None:
     """Draw pictures in a grid into a PNG, each with what it was called and, in red, what it is where that was wrong."""
-    from matplotlib.figure import Figure
-
     chosen = list(examples)
     rows = -(-len(chosen) // columns)
-    figure = Figure(figsize=(2 * columns, 2.4 * rows), layout="constrained")
+    figure = new_figure(2 * columns, 2.4 * rows)
     for axes, (image, found, truth) in zip(figure.subplots(rows, columns, squeeze=False).flat, chosen):
         right = found.name == truth
         axes.imshow(image, interpolation="nearest" if max(image.shape) < 100 else None)
@@ -90,29 +84,8 @@ def draw_classifications(
 
 def save_figure(figure: Figure, path: Path, *, dpi: int, font: Path | None = None) -> None:
     """Write a figure as its suffix says, in the way of save_picture; letters come from the fonts of draw_detections."""
-    from matplotlib.text import Text
-
-    texts = [artist for artist in figure.findobj(Text) if isinstance(artist, Text)]
-    paths = fonts_for((text.get_text() for text in texts), font, outlines=True)
-    if len(paths) > 1:
-        for text in texts:
-            text.set_fontfamily(_families(paths))
-    content = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # missing_letters says so
-        figure.savefig(content, dpi=dpi, format=path.suffix[1:])
-    path.write_bytes(content.getvalue())
-
-
-def _families(paths: Sequence[Path]) -> list[str]:
-    """Return the names by which matplotlib finds fonts."""
-    from matplotlib.font_manager import FontProperties, fontManager
-
-    known = {entry.fname for entry in fontManager.ttflist}
-    for path in paths:
-        if str(path) not in known:
-            fontManager.addfont(path)
-    return [FontProperties(fname=str(path)).get_name() for path in paths]
+    content = render(figure, path.suffix, dpi=dpi, fonts=lambda texts: fonts_for(texts, font, outlines=True))
+    path.write_bytes(content)
 
 
 def plot_stats(
@@ -134,10 +107,8 @@ def plot_stats(
         path: of the PNG.
         font: as for `draw_detections`.
     """
-    from matplotlib.figure import Figure
-
     order = np.argsort([sum(of_class) for of_class in zip(*counts.values())], kind="stable")  # the most common on top
-    figure = Figure(figsize=(11, max(9.0, 1 + 0.17 * len(order) * max(1.0, len(counts) / 2))), layout="constrained")
+    figure = new_figure(11, max(9.0, 1 + 0.17 * len(order) * max(1.0, len(counts) / 2)))
     bars, sizes, places = figure.subplot_mosaic("BS\nBP").values()
     height = 0.8 / len(counts)
     for number, (split, of_class) in enumerate(counts.items()):

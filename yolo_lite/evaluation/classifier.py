@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from yolo_lite.checkpoints.checkpoint import build_classifier_from_checkpoint, load_checkpoint
+from yolo_lite.checkpoints.checkpoint import Checkpoint, build_classifier_from_checkpoint, load_checkpoint
 from yolo_lite.checks import check_path, check_split
 from yolo_lite.config.resolve import check_settings, override_config
 from yolo_lite.config.schema import Config, DataConfig, InputConfig, TrainConfig
@@ -111,11 +111,7 @@ def evaluate_classifier(
     source = find_weights(check_path(weights, "weights"))
     checkpoint = load_checkpoint(source)
     about = checkpoint.about
-    base = {"train.batch_size": BATCH_SIZE, "data.shares": about.get("split", DataConfig().shares)}
-    config = override_config(
-        dataclasses.replace(checkpoint.config, data=DataConfig(), train=TrainConfig()),
-        {**base, **check_settings(settings)},
-    )
+    config = _config(checkpoint, settings)
     where = pick_device(device)
     model = place(build_classifier_from_checkpoint(checkpoint, source), where)
     images = dataclasses.replace(config.data, path=str(data))
@@ -144,6 +140,16 @@ def evaluate_classifier(
     )
 
 
+def _config(checkpoint: Checkpoint, settings: Mapping[str, object] | None) -> Config:
+    """Return the configuration to score weights with: theirs, with other settings, but not their data or batch size."""
+    own = dataclasses.replace(checkpoint.config, data=DataConfig(), train=TrainConfig())
+    shares = checkpoint.about.get("split", own.data.shares)
+    return override_config(
+        own, {"train.batch_size": BATCH_SIZE, "data.shares": shares, **check_settings(settings, _KEYS)}
+    )
+
+
+_KEYS = ("data.classes", "data.shares", "input.max_16bit", "train.batch_size", "train.workers")
 BATCH_SIZE = 64  # images, unless train.batch_size says otherwise
 
 

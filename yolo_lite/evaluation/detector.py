@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from yolo_lite.checkpoints.checkpoint import build_from_checkpoint, load_checkpoint
+from yolo_lite.checkpoints.checkpoint import Checkpoint, build_from_checkpoint, load_checkpoint
 from yolo_lite.checks import (
     check_path,
     check_split,
 )
 from yolo_lite.config.resolve import check_settings, override_config
-from yolo_lite.config.schema import Config, DataConfig, EvaluateConfig, TrainConfig, check_image_size
+from yolo_lite.config.schema import Config, DataConfig, EvaluateConfig, TrainConfig
 from yolo_lite.data.classes import shown_classes
 from yolo_lite.data.formats.coco import read_json
 from yolo_lite.data.pipeline.detection import DetectionDataset
@@ -140,16 +140,7 @@ def evaluate(
     config = evaluation_config(checkpoint.config, settings)
     where = pick_device(device)
     model = place(build_from_checkpoint(checkpoint, source), where)
-    truth, held_out = read_split_or_held_out(
-        dataclasses.replace(config.data, path=str(data)),
-        split,
-        seed=int(checkpoint.about.get("seed", 0)),
-        trained_on=checkpoint.about.get("data", ""),
-    )
-    check_pictures(truth)
-    notes = [*held_out, *truth.notes, *class_notes(checkpoint.class_names, truth.class_names)]
-    if not shown_classes(truth):
-        notes.append(f"{truth.source} holds no object to find, only background or crowd regions, so there is no AP")
+    truth, notes = _truth(data, split, checkpoint=checkpoint, config=config)
     rows, timing = detect_split(
         model,
         truth,
@@ -163,6 +154,21 @@ def evaluate(
     return Evaluation(metrics, rows, settings=about, timing=timing, notes=tuple(notes))
 
 
+def _truth(data: str, split: str, *, checkpoint: Checkpoint, config: Config) -> tuple[DetectionSet, list[str]]:
+    """Read what is to be found, and say what is worth a line."""
+    truth, held_out = read_split_or_held_out(
+        dataclasses.replace(config.data, path=str(data)),
+        split,
+        seed=int(checkpoint.about.get("seed", 0)),
+        trained_on=checkpoint.about.get("data", ""),
+    )
+    check_pictures(truth)
+    notes = [*held_out, *truth.notes, *class_notes(checkpoint.class_names, truth.class_names)]
+    if not shown_classes(truth):
+        notes.append(f"{truth.source} holds no object to find, only background or crowd regions, so there is no AP")
+    return truth, notes
+
+
 def evaluation_config(config: Config, settings: Mapping[str, object] | None) -> Config:
     """Return the configuration to score weights with: theirs, with other settings, but not their data or batch size.
 
@@ -170,9 +176,13 @@ def evaluation_config(config: Config, settings: Mapping[str, object] | None) -> 
         InputError: for a setting that cannot be used.
     """
     own = dataclasses.replace(config, data=DataConfig(), train=TrainConfig())
-    changed = override_config(own, check_settings(settings))
-    check_image_size(changed.input.image_size, name="image_size")
-    return changed
+    return override_config(own, check_settings(settings, _KEYS))
+
+
+_KEYS = (
+    *("evaluate", "data.classes", "data.difficult", "input.image_size", "input.resize", "input.max_16bit"),
+    *("train.batch_size", "train.workers"),
+)
 
 
 def _conditions(config: Config) -> dict[str, Any]:

@@ -45,13 +45,13 @@ def activations(model: nn.Module, picture: Tensor, *, layer: str | None = None) 
         raise InputError("the network has no convolution")
     if layer not in modules:
         raise InputError(f"the network has no layer {layer!r}; {suggest(layer, modules)} (inspect model lists them)")
-    found: list[object] = []
-    hook = modules[layer].register_forward_hook(lambda module, inputs, output: found.append(output))
+    outputs: list[object] = []
+    hook = modules[layer].register_forward_hook(lambda module, inputs, output: outputs.append(output))
     try:
         model(picture)
     finally:
         hook.remove()
-    maps = found[0] if found else None
+    maps = outputs[0] if outputs else None
     if not isinstance(maps, Tensor) or maps.ndim != 4:
         raise InputError(f"the layer {layer} gives no maps; choose a convolution")
     weight = getattr(modules[layer], "weight", None)

@@ -59,12 +59,12 @@ def attention(model: nn.Module, picture: Tensor, *, layer: str, output: Callable
 
     model.requires_grad_(True)
     try:
-        found = LayerGradientXActivation(forward, modules[layer]).attribute(picture.float())
+        products = LayerGradientXActivation(forward, modules[layer]).attribute(picture.float())
     except RuntimeError as error:  # of autograd, where the output does not depend on the layer
         raise InputError(f"the output does not depend on the layer {layer}: {error}") from error
-    if not isinstance(found, Tensor) or found.ndim != 4:
+    if not isinstance(products, Tensor) or products.ndim != 4:
         raise InputError(f"the layer {layer} gives no maps; choose a convolution")
-    speaks = found[0].detach().float().sum(0).clamp(min=0)
+    speaks = products[0].detach().float().sum(0).clamp(min=0)
     return Attention(layer, (speaks / speaks.max().clamp(min=1e-12)).numpy(), values[0])
 
 
@@ -75,12 +75,12 @@ def last_maps(model: nn.Module, picture: Tensor, *, stride: int | None = None) -
     Raises:
         InputError: where there is none.
     """
-    found: list[tuple[str, tuple[int, int]]] = []
+    layers: list[tuple[str, tuple[int, int]]] = []
 
     def note(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: object, output: object) -> None:
             if isinstance(output, Tensor) and output.ndim == 4 and max(output.shape[-2:]) > 1:
-                found.append((name, (output.shape[-2], output.shape[-1])))
+                layers.append((name, (output.shape[-2], output.shape[-1])))
 
         return hook
 
@@ -96,6 +96,6 @@ def last_maps(model: nn.Module, picture: Tensor, *, stride: int | None = None) -
             hook.remove()
     height, width = picture.shape[-2:]
     wanted = None if stride is None else (-(-height // stride), -(-width // stride))
-    if not found:
+    if not layers:
         raise InputError("the network has no layer that gives maps: nothing to look at")
-    return next((name for name, side in reversed(found) if side == wanted), found[-1][0])
+    return next((name for name, side in reversed(layers) if side == wanted), layers[-1][0])

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from yolo_lite.models.heads.grid import VALUES, DenseGridHead, GridHead
 from yolo_lite.models.yolo import Yolo
 from yolo_lite.ops import batched_nms
 from yolo_lite.predict.detector import Detector
@@ -19,7 +17,6 @@ from yolo_lite.structures.results import Detections, GridView
 if TYPE_CHECKING:
     from yolo_lite.media.images import Picture
 
-Decode = Callable[[RawPredictions, Tensor], Tensor]
 _FEWEST = 0.2  # of the score threshold: boxes that score more are drawn as those before suppression
 
 
@@ -58,17 +55,16 @@ def view_grids(
     kept = batched_nms(boxes[point], scores[point, label], idxs=label, iou_threshold=iou_threshold)
     after = torch.zeros_like(scores, dtype=torch.bool)
     after[point[kept], label[kept]] = True
-    own = isinstance(model.head, GridHead | DenseGridHead)
-    shares = raw.box_outputs[0, :, VALUES:].float().clamp(0, 1) if own else scores
+    shares = model.head.cell_probabilities(raw)[0]
     views = []
     for stride in sorted({int(stride) for stride in raw.strides.tolist()}):
-        mine = raw.strides == stride
-        cell = (raw.points[mine] / stride).floor().long()  # x, y
+        of_grid = raw.strides == stride
+        cell = (raw.points[of_grid] / stride).floor().long()  # x, y
         columns, rows = (int(side) + 1 for side in cell.amax(0))
         place = cell[:, 1] * columns + cell[:, 0]
         best = torch.zeros(rows * columns, scores.shape[1])
-        best.scatter_reduce_(0, place.unsqueeze(1).expand_as(shares[mine]), shares[mine], "amax")
-        marked = torch.zeros(rows * columns).index_add_(0, place, after[mine].any(1).float())
+        best.scatter_reduce_(0, place.unsqueeze(1).expand_as(shares[of_grid]), shares[of_grid], "amax")
+        marked = torch.zeros(rows * columns).index_add_(0, place, after[of_grid].any(1).float())
         views.append(
             GridView(
                 stride,
@@ -78,10 +74,10 @@ def view_grids(
                 before=_detections(
                     boxes,
                     scores,
-                    chosen=mine.unsqueeze(1) & (scores > _FEWEST * score_threshold),
+                    chosen=of_grid.unsqueeze(1) & (scores > _FEWEST * score_threshold),
                     class_names=class_names,
                 ),
-                after=_detections(boxes, scores, chosen=mine.unsqueeze(1) & after, class_names=class_names),
+                after=_detections(boxes, scores, chosen=of_grid.unsqueeze(1) & after, class_names=class_names),
             )
         )
     return views

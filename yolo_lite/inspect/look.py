@@ -73,25 +73,23 @@ def look(
     model, shape = network(checkpoint, source), checkpoint.config.input
     image = to_rgb(image, shape.max_16bit)
     pixels = to_input(image, shape.image_size, channels=shape.channels, resize=shape.resize)
-    picture = torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0)
     if isinstance(model, ClassifierNet):
         if box is not None:
             raise InputError(f"--box is for detectors; {source.name} is a classifier")
-        return _of_class(model, picture, pixels=pixels, names=checkpoint.class_names, label=label, layer=layer)
+        return _of_class(model, pixels, names=checkpoint.class_names, label=label, layer=layer)
     hw = (image.shape[0], image.shape[1])
     inner = (
         None if box is None else Letterbox.fit(hw, shape.image_size, resize=shape.resize).boxes_to_input([list(box)])
     )
-    return _of_box(
-        cast(Yolo, model), picture, pixels=pixels, names=checkpoint.class_names, label=label, wanted=inner, layer=layer
-    )
+    return _of_box(cast(Yolo, model), pixels, names=checkpoint.class_names, label=label, wanted=inner, layer=layer)
 
 
 def _of_class(
-    model: ClassifierNet, picture: Tensor, *, pixels: Image, names: Sequence[str], label: int | None, layer: str | None
+    model: ClassifierNet, pixels: Image, *, names: Sequence[str], label: int | None, layer: str | None
 ) -> Look:
+    image = _batch(pixels)
     with torch.inference_mode():
-        scores = model.scores(model(picture))[0]
+        scores = model.scores(model(image))[0]
     at = int(scores.argmax()) if label is None else label
 
     def output(outputs: object) -> Tensor:
@@ -100,22 +98,22 @@ def _of_class(
             return values[0] if at == 1 else -values[0]
         return values[at]
 
-    found = attention(model, picture, layer=layer or last_maps(model, picture), output=output)
-    return Look(f"{names[at]} {scores[at]:.0%}", pixels, attention=found.map, layer=found.layer, box=None, inside=None)
+    heat = attention(model, image, layer=layer or last_maps(model, image), output=output)
+    return Look(f"{names[at]} {scores[at]:.0%}", pixels, attention=heat.map, layer=heat.layer, box=None, inside=None)
 
 
 def _of_box(
     model: Yolo,
-    picture: Tensor,
-    *,
     pixels: Image,
+    *,
     names: Sequence[str],
     label: int | None,
     wanted: npt.NDArray[np.float32] | None,
     layer: str | None,
 ) -> Look:
+    image = _batch(pixels)
     with torch.inference_mode():
-        raw = model(picture)
+        raw = model(image)
         boxes = model.decode(raw, torch.arange(len(raw.points)).unsqueeze(0))[0].float()
     logits = raw.class_logits[0].float()
     if wanted is not None:
@@ -131,17 +129,22 @@ def _of_box(
         return cast(RawPredictions, outputs).class_logits[0, point, at]
 
     stride = int(raw.strides[point])
-    found = attention(model, picture, layer=layer or last_maps(model, picture, stride=stride), output=output)
+    heat = attention(model, image, layer=layer or last_maps(model, image, stride=stride), output=output)
     box = tuple(boxes[point].tolist())
     said = f"{names[at]} {float(logits[point, at].sigmoid()):.0%}, a cell of {stride} pixels"
     return Look(
         said,
         pixels,
-        attention=found.map,
-        layer=found.layer,
+        attention=heat.map,
+        layer=heat.layer,
         box=box,
-        inside=_share_inside(found.map, box, pixels.shape),
+        inside=_share_inside(heat.map, box, pixels.shape),
     )
+
+
+def _batch(pixels: Image) -> Tensor:
+    """Return pixels [H, W, channels] as a batch [1, channels, H, W]."""
+    return torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0)
 
 
 def _share_inside(heat: npt.NDArray[np.float32], box: Sequence[float], shape: Sequence[int]) -> float:
@@ -152,4 +155,4 @@ def _share_inside(heat: npt.NDArray[np.float32], box: Sequence[float], shape: Se
         covered = np.minimum(edges[1:], high) - np.maximum(edges[:-1], low)
         overlaps.append(np.clip(covered, 0, None) * side / length)
     total = float(heat.sum())
-    return float((heat * np.outer(*overlaps)).sum()) / total if total else 0.0
+    return float((heat * np.outer(overlaps[0], overlaps[1])).sum()) / total if total else 0.0

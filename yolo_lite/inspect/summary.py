@@ -248,13 +248,13 @@ def _join(fields: list[Field]) -> Field:
 
 
 def _tensors(values: Any) -> list[Tensor]:
-    found = []
+    tensors = []
     for value in values:
         if isinstance(value, Tensor):
-            found.append(value)
+            tensors.append(value)
         elif isinstance(value, list | tuple):
-            found += _tensors(value)
-    return found
+            tensors += _tensors(value)
+    return tensors
 
 
 def _pair(value: Any) -> tuple[int, int] | None:

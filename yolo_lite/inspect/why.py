@@ -98,66 +98,67 @@ def explain(
     overlaps = box_iou(target, boxes)[0]
     inside = ((raw.points >= target[0, :2]) & (raw.points <= target[0, 2:])).all(1)
     levels = [
-        _level(int(stride), raw.points, mine=inside & (raw.strides == stride), scores=scores, overlaps=overlaps)
+        _level(int(stride), raw.points, chosen=inside & (raw.strides == stride), scores=scores, overlaps=overlaps)
         for stride in torch.unique(raw.strides)
     ]
     point, label = (scores > score_threshold).nonzero(as_tuple=True)
     kept = batched_nms(boxes[point], scores[point, label], idxs=label, iou_threshold=iou_threshold)
+    scene = _Scene(boxes, scores, points=point[kept], labels=label[kept], threshold=score_threshold)
     near = (overlaps >= MIN_IOU).nonzero().flatten()
-    best, order = scores[near].flatten().topk(min(most, scores[near].numel()))
+    _, order = scores[near].flatten().topk(min(most, scores[near].numel()))
     classes = scores.shape[1]
-    found = []
-    for score, flat in zip(best.tolist(), order.tolist()):
-        at, of = int(near[flat // classes]), flat % classes
-        fate, by, by_score, by_iou = _fate(
-            at,
-            of,
-            score=score,
-            threshold=score_threshold,
-            boxes=boxes,
-            scores=scores,
-            points=point[kept],
-            labels=label[kept],
-        )
-        place = (float(raw.points[at, 0]), float(raw.points[at, 1]))
-        sides = tuple(boxes[at].tolist())
-        found.append(
-            CandidateReport(
-                of,
-                score,
-                iou=float(overlaps[at]),
-                stride=int(raw.strides[at]),
-                point=place,
-                box=sides,
-                fate=fate,
-                by=by,
-                by_score=by_score,
-                by_iou=by_iou,
-            )
-        )
-    return levels, found
+    candidates = [
+        _candidate(raw, scene, point=int(near[flat // classes]), label=flat % classes, overlaps=overlaps)
+        for flat in order.tolist()
+    ]
+    return levels, candidates
 
 
-def _level(stride: int, points: Tensor, *, mine: Tensor, scores: Tensor, overlaps: Tensor) -> LevelReport:
-    count = len(torch.unique(points[mine], dim=0))
+class _Scene(NamedTuple):
+    """All predictions for one image, and which of them are detections."""
+
+    boxes: Tensor  # [A, 4] xyxy, input pixels
+    scores: Tensor  # [A, C]
+    points: Tensor  # int64 [K], of the detections
+    labels: Tensor  # int64 [K]
+    threshold: float  # of a detection's score
+
+
+def _candidate(raw: RawPredictions, scene: _Scene, *, point: int, label: int, overlaps: Tensor) -> CandidateReport:
+    fate, by, by_score, by_iou = _fate(scene, point, label=label)
+    return CandidateReport(
+        label,
+        float(scene.scores[point, label]),
+        iou=float(overlaps[point]),
+        stride=int(raw.strides[point]),
+        point=(float(raw.points[point, 0]), float(raw.points[point, 1])),
+        box=tuple(scene.boxes[point].tolist()),
+        fate=fate,
+        by=by,
+        by_score=by_score,
+        by_iou=by_iou,
+    )
+
+
+def _level(stride: int, points: Tensor, *, chosen: Tensor, scores: Tensor, overlaps: Tensor) -> LevelReport:
+    count = len(torch.unique(points[chosen], dim=0))
     if not count:
         return LevelReport(stride, 0, score=0.0, label=0, iou=0.0)
-    best = scores[mine].flatten().argmax()
-    score = float(scores[mine].flatten()[best])
-    return LevelReport(stride, count, score=score, label=int(best % scores.shape[1]), iou=float(overlaps[mine].max()))
+    best = scores[chosen].flatten().argmax()
+    score = float(scores[chosen].flatten()[best])
+    return LevelReport(stride, count, score=score, label=int(best % scores.shape[1]), iou=float(overlaps[chosen].max()))
 
 
-def _fate(
-    at: int, of: int, *, score: float, threshold: float, boxes: Tensor, scores: Tensor, points: Tensor, labels: Tensor
-) -> tuple[str, int, float, float]:
+def _fate(scene: _Scene, point: int, *, label: int) -> tuple[str, int, float, float]:
     """Return what became of a candidate, and of those kept in its class the one that overlaps it most."""
-    if score <= threshold:
+    boxes, scores, score = scene.boxes, scene.scores, float(scene.scores[point, label])
+    if score <= scene.threshold:
         return "below", -1, 0.0, 0.0
-    rivals = (labels == of).nonzero().flatten()
-    if (points[rivals] == at).any():
+    rivals = (scene.labels == label).nonzero().flatten()
+    if (scene.points[rivals] == point).any():
         return "kept", -1, 0.0, 0.0
-    iou = box_iou(boxes[at : at + 1], boxes[points[rivals]])[0]
-    higher = scores[points[rivals], of] >= score
+    iou = box_iou(boxes[point : point + 1], boxes[scene.points[rivals]])[0]
+    higher = scores[scene.points[rivals], label] >= score
     by = int(iou.masked_fill(~higher, -1).argmax())
     winner = int(rivals[by])
-    return "suppressed", winner, float(scores[points[winner], of]), float(iou[by])
+    return "suppressed", winner, float(scores[scene.points[winner], label]), float(iou[by])

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from yolo_lite.ops import backend, box_iou, points_in_boxes
-from yolo_lite.ops.native import task_aligned_native
+from yolo_lite.ops.native import Objects, task_aligned_native
 
 
 class Assignment(NamedTuple):
@@ -22,6 +22,15 @@ class Assignment(NamedTuple):
 
     box_index: Tensor  # int64 [B, A], position among the picture's boxes; -1 for background
     target_score: Tensor  # float32 [B, A] in 0..1, for the class of that box; 0 for background
+
+
+class Candidates(NamedTuple):
+    """What is predicted at the A points that boxes are assigned to, without gradient."""
+
+    scores: Tensor  # [B, A, C] in 0..1
+    boxes: Tensor  # [B, A, 4] xyxy, input pixels
+    points: Tensor  # [A, 2] x, y, input pixels
+    strides: Tensor  # [A], input pixels between neighbouring points
 
 
 class Targets(NamedTuple):
@@ -32,15 +41,7 @@ class Targets(NamedTuple):
 
 
 def task_aligned(
-    scores: Tensor,
-    boxes: Tensor,
-    *,
-    points: Tensor,
-    strides: Tensor,
-    targets: Targets,
-    top_k: int = 10,
-    alpha: float = 1.0,
-    beta: float = 6.0,
+    candidates: Candidates, targets: Targets, *, top_k: int = 10, alpha: float = 1.0, beta: float = 6.0
 ) -> Assignment:
     """Give each box the points whose predictions fit it best by class and by place (TOOD, Feng et al. 2021).
 
@@ -52,10 +53,10 @@ def task_aligned(
     work for exponents in halves, with the same result bit for bit.
 
     Args:
-        scores: [B, A, C] in 0..1, without gradient.
-        boxes: predicted, [B, A, 4] xyxy, input pixels, without gradient.
-        points: [A, 2] x, y, input pixels; strides: [A].
-        targets: N boxes a picture.
+        candidates: the points of B images.
+        targets: N boxes for each image.
+        top_k: points that a box claims at most.
+        alpha, beta: exponents of score and IoU.
 
     Returns:
         The assignment; with N = 0 everything is background.
@@ -66,41 +67,30 @@ def task_aligned(
     if not (0 <= alpha < math.inf and 0 <= beta < math.inf):
         raise ValueError(f"alpha and beta must be at least 0 and finite, got {alpha} and {beta}")
     if targets.boxes.shape[1] == 0:
-        return _background(scores)
-    if backend(scores.device) == "native" and _in_halves(alpha) and _in_halves(beta):
+        return _background(candidates.scores)
+    if backend(candidates.scores.device) == "native" and _in_halves(alpha) and _in_halves(beta):
+        grown = _grown(targets.boxes, candidates.strides).float()
+        objects = Objects(targets.boxes.float(), targets.labels.long(), grown=grown)
         box_index, target_score = task_aligned_native(
-            scores.float(),
-            boxes.float(),
-            points=points.float(),
-            grown=_grown(targets.boxes, strides).float(),
-            targets=targets.boxes.float(),
-            labels=targets.labels.long(),
+            candidates.scores.float(),
+            candidates.boxes.float(),
+            points=candidates.points.float(),
+            objects=objects,
             top_k=top_k,
-            alpha=alpha,
-            beta=beta,
+            exponents=(alpha, beta),
         )
         return Assignment(box_index, target_score)
-    return task_aligned_torch(
-        scores, boxes, points=points, strides=strides, targets=targets, top_k=top_k, alpha=alpha, beta=beta
-    )
+    return task_aligned_torch(candidates, targets, top_k=top_k, alpha=alpha, beta=beta)
 
 
 def task_aligned_torch(
-    scores: Tensor,
-    boxes: Tensor,
-    *,
-    points: Tensor,
-    strides: Tensor,
-    targets: Targets,
-    top_k: int,
-    alpha: float,
-    beta: float,
+    candidates: Candidates, targets: Targets, *, top_k: int, alpha: float, beta: float
 ) -> Assignment:
     """Compute `task_aligned` for every pair of box and point, on any device: the definition, for at least one box."""
-    scores, boxes = scores.float(), boxes.float()
-    grown = _grown(targets.boxes, strides)
+    scores, boxes = candidates.scores.float(), candidates.boxes.float()
+    grown = _grown(targets.boxes, candidates.strides)
     real = targets.labels >= 0  # [B, N]
-    inside = points_in_boxes(points, grown) & real.unsqueeze(-1)  # [B, N, A]
+    inside = points_in_boxes(candidates.points, grown) & real.unsqueeze(-1)  # [B, N, A]
     iou = box_iou(targets.boxes, boxes)
     class_scores = scores.transpose(1, 2).gather(
         1, targets.labels.clamp(min=0).unsqueeze(-1).expand(-1, -1, scores.shape[1])
@@ -115,9 +105,7 @@ def task_aligned_torch(
     return Assignment(box_index, _of_own_box(scaled, box_index))
 
 
-def static(
-    scores: Tensor, boxes: Tensor, *, points: Tensor, strides: Tensor, targets: Targets, top_k: int = 9
-) -> Assignment:
+def static(candidates: Candidates, targets: Targets, *, top_k: int = 9) -> Assignment:
     """Give each box points by geometry alone, whatever is predicted (after ATSS, Zhang et al. 2020).
 
     Every point carries a square of 5 strides. On each level the `top_k` points nearest to the box's centre are
@@ -128,7 +116,8 @@ def static(
     so that the two can be exchanged; scores and boxes are not looked at.
     """
     if targets.boxes.shape[1] == 0:
-        return _background(scores)
+        return _background(candidates.scores)
+    points, strides = candidates.points, candidates.strides
     real = (targets.labels >= 0).unsqueeze(-1)
     inside = points_in_boxes(points, _grown(targets.boxes, strides)) & real  # [B, N, A]
     half = 2.5 * strides.unsqueeze(-1)
@@ -182,11 +171,11 @@ def _power(values: Tensor, exponent: float) -> Tensor:
         return values.pow(exponent)
     whole = exponent == int(exponent)
     result = torch.ones_like(values) if whole else values.double().sqrt().float()  # in float32 MKL may be off by a bit
-    first, rest = whole, int(exponent)
-    while rest:
-        if rest & 1:
+    first, left = whole, int(exponent)
+    while left:
+        if left & 1:
             result, first = (values if first else result * values), False
-        rest >>= 1
+        left >>= 1
         values = values * values
     return result
 

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from yolo_lite.losses.assign import Assignment, Targets
+from yolo_lite.losses.assign import Assignment, Candidates, Targets
 from yolo_lite.ops import paired_iou
 from yolo_lite.structures.batches import Batch, RawPredictions
 
-Decode = Callable[[RawPredictions, Tensor], Tensor]
+
+class AssignedHead(Protocol):
+    """What this loss asks of a head.
+
+    Attributes:
+        bins: distances in the distribution of each side of a box; 0 for a head that predicts distances themselves.
+    """
+
+    bins: int
+
+    def decode(self, raw: RawPredictions, indices: Tensor) -> Tensor:
+        """Return the boxes [B, K, 4] of the points `indices` [B, K]: xyxy, input pixels."""
 
 
 class Assigner(Protocol):
     """One of losses/assign.py, its settings bound."""
 
-    def __call__(
-        self, scores: Tensor, boxes: Tensor, *, points: Tensor, strides: Tensor, targets: Targets
-    ) -> Assignment:
+    def __call__(self, candidates: Candidates, targets: Targets) -> Assignment:
         """Say which point answers for which box."""
 
 
@@ -29,10 +37,9 @@ def detection_loss(
     raw: RawPredictions,
     batch: Batch,
     *,
-    decode: Decode,
+    head: AssignedHead,
     assign: Assigner,
     box_kind: str = "ciou",
-    bins: int = 0,
     gamma: float = 0.0,
 ) -> dict[str, Tensor]:
     """Return the unweighted parts of the loss, each a scalar divided by the sum of target scores (at least 1).
@@ -46,42 +53,45 @@ def detection_loss(
     Args:
         raw: of the batch's B pictures, with gradient.
         batch: boxes and labels in input pixels.
-        decode: the head's own.
+        head: whose predictions they are.
         assign: one of losses/assign.py, its settings bound.
         box_kind: a kind of ops.box_iou.
         gamma: 0 for plain cross-entropy; 2 lets points that are nearly right count for little.
-        bins: how many the head has for each side of a box; 0 for a head that predicts distances themselves.
     """
     every = torch.arange(len(raw.points), device=raw.points.device).expand(len(batch.images), -1)
-    boxes = decode(raw, every)  # [B, A, 4]
+    boxes = head.decode(raw, every)  # [B, A, 4]
     logits = raw.class_logits.float()
     targets = Targets(batch.boxes, batch.labels)
     with torch.no_grad():
-        assignment = assign(logits.sigmoid(), boxes, points=raw.points, strides=raw.strides, targets=targets)
+        assignment = assign(Candidates(logits.sigmoid(), boxes, points=raw.points, strides=raw.strides), targets)
         class_targets = _class_targets(assignment, targets, logits)
         total = assignment.target_score.sum().clamp(min=1)
         asked = _asked(batch, class_targets)
     classes = F.binary_cross_entropy_with_logits(logits, class_targets, asked, reduction="none")
     if gamma:
         classes = classes * (logits.sigmoid() - class_targets).abs() ** gamma
+    sums = _box_sums(raw, boxes, targets=targets, assignment=assignment, box_kind=box_kind, bins=head.bins)
+    return {name: value / total for name, value in {"class": classes.sum(), **sums}.items()}
+
+
+def _box_sums(
+    raw: RawPredictions, boxes: Tensor, *, targets: Targets, assignment: Assignment, box_kind: str, bins: int
+) -> dict[str, Tensor]:
+    """Return the parts of the loss about boxes, summed over the assigned points."""
     # How many points are assigned decides the shape below: on CUDA this waits for the device, once a step.
-    picture, point = (assignment.box_index >= 0).nonzero(as_tuple=True)
-    weight = assignment.target_score[picture, point]
-    predicted = boxes[picture, point]
-    wanted = targets.boxes[picture, assignment.box_index[picture, point]]
+    image, point = (assignment.box_index >= 0).nonzero(as_tuple=True)
+    weight = assignment.target_score[image, point]
+    predicted = boxes[image, point]
+    wanted = targets.boxes[image, assignment.box_index[image, point]]
     overlap = paired_iou(predicted, wanted, kind=box_kind)
     difference = (predicted - wanted).abs().mean(-1) / raw.strides[point]
-    parts = {
-        "class": classes.sum() / total,
-        "box": (weight * (1 - overlap)).sum() / total,
-        "l1": (weight * difference).sum() / total,
-    }
+    sums = {"box": (weight * (1 - overlap)).sum(), "l1": (weight * difference).sum()}
     if bins:
-        outputs = raw.box_outputs[picture, point].float().view(-1, 4, bins)
+        outputs = raw.box_outputs[image, point].float().view(-1, 4, bins)
         origin, stride = raw.points[point], raw.strides[point].unsqueeze(-1)
         distances = torch.cat([origin - wanted[:, :2], wanted[:, 2:] - origin], -1) / stride
-        parts["dfl"] = (weight * distribution_focal_loss(outputs, distances).mean(-1)).sum() / total
-    return parts
+        sums["dfl"] = (weight * distribution_focal_loss(outputs, distances).mean(-1)).sum()
+    return sums
 
 
 def distribution_focal_loss(logits: Tensor, distances: Tensor) -> Tensor:

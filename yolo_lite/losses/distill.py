@@ -72,9 +72,9 @@ def same_cells(student: RawPredictions, teacher: RawPredictions) -> Tensor:
     cells: dict[tuple[int, int, int], list[int]] = {}
     for index, cell in enumerate(_cells(teacher)):
         cells.setdefault(cell, []).append(index)
-    found = [cells.get(cell, []) for cell in _cells(student)]
-    most = max(1, max(map(len, found)))
-    return torch.tensor([[*one, *[-1] * (most - len(one))] for one in found])
+    matches = [cells.get(cell, []) for cell in _cells(student)]
+    most = max(1, max(map(len, matches)))
+    return torch.tensor([[*points, *[-1] * (most - len(points))] for points in matches])
 
 
 def _cells(raw: RawPredictions) -> list[tuple[int, int, int]]:

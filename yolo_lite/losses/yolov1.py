@@ -44,22 +44,22 @@ def yolov1_loss(raw: RawPredictions, batch: Batch, *, decode: Decode, boxes_per_
     outputs = raw.box_outputs.float()
     with torch.no_grad():
         every = torch.arange(len(raw.points), device=raw.points.device).expand(len(outputs), -1)
-        found = responsible(decode(raw, every), raw, batch=batch, boxes_per_cell=boxes_per_cell)
-    mine = outputs[found.picture, found.point]  # [K, 5 + C]
-    wanted = batch.boxes[found.picture, found.box].float()
-    labels = batch.labels[found.picture, found.box]
+        answers = responsible(decode(raw, every), raw, batch=batch, boxes_per_cell=boxes_per_cell)
+    values = outputs[answers.picture, answers.point]  # [K, 5 + C]
+    wanted = batch.boxes[answers.picture, answers.box].float()
+    labels = batch.labels[answers.picture, answers.box]
     stride, size = raw.strides[0], raw.points.amax(0) + raw.strides[0]
-    centres = ((wanted[:, :2] + wanted[:, 2:]) / 2 - raw.points[found.point]) / stride
+    centres = ((wanted[:, :2] + wanted[:, 2:]) / 2 - raw.points[answers.point]) / stride
     roots = ((wanted[:, 2:] - wanted[:, :2]).clamp(min=0) / size).sqrt()
     free = torch.ones_like(outputs[..., 4])
-    free[found.picture, found.point] = 0
+    free[answers.picture, answers.point] = 0
     if batch.unlabelled is not None and len(batch.unlabelled):
         free[batch.unlabelled[:, 0]] = 0
-    probabilities = mine[:, _VALUES:]
+    probabilities = values[:, _VALUES:]
     truth = F.one_hot(labels, probabilities.shape[1]).to(probabilities)
     sums = {
-        "coord": (mine[:, :4] - torch.cat([centres, roots], 1)).square().sum(),
-        "object": (mine[:, 4] - found.iou).square().sum(),
+        "coord": (values[:, :4] - torch.cat([centres, roots], 1)).square().sum(),
+        "object": (values[:, 4] - answers.iou).square().sum(),
         "no_object": (free * outputs[..., 4].square()).sum(),
         "class": (probabilities - truth).square().sum(),
     }

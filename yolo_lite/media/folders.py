@@ -119,8 +119,8 @@ def left_out(where: object, paths: Sequence[PurePath], *, folders: Sequence[Pure
         kinds.setdefault(_KINDS[_kind(path)], []).append(printable(path.name))
     if folders:
         kinds[_KINDS["folder"]] = [printable(path.name) for path in folders]
-    told = [f"{counted(len(names), noun, plural=plural)} ({some(names)})" for (noun, plural), names in kinds.items()]
-    return [f"left out of {where}: {', '.join(told)}"] if told else []
+    parts = [f"{counted(len(names), noun, plural=plural)} ({some(names)})" for (noun, plural), names in kinds.items()]
+    return [f"left out of {where}: {', '.join(parts)}"] if parts else []
 
 
 def _kind(path: PurePath) -> str:

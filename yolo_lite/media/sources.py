@@ -113,11 +113,11 @@ def _of_folder(folder: Path, say: Callable[[str], object]) -> list[Path]:
 
 def _of_pattern(pattern: str, say: Callable[[str], object]) -> list[Path]:
     """Return the images that match; one that is reached twice, over a link that leads back up, is taken once."""
-    found: dict[tuple[str, str], Path] = {}
+    files: dict[tuple[str, str], Path] = {}
     for path in sorted(map(Path, _matches(pattern)), key=lambda path: (len(path.parts), path)):
         if path.is_file() and not is_apple_double(path.name):
-            found.setdefault((os.path.realpath(path.parent), path.name), path)
-    pictures, others = sort_out(sorted(found.values()))
+            files.setdefault((os.path.realpath(path.parent), path.name), path)
+    pictures, others = sort_out(sorted(files.values()))
     notes = left_out(f"what matches {pattern}", others)
     if not pictures:
         raise InputError("; ".join([f"no pictures match {pattern}; {_LOOKED_FOR}", *notes]))
@@ -160,18 +160,18 @@ def find_sources(sources: Sequence[str], *, say: Callable[[str], object] = lambd
     pictures: dict[str, Path] = {}
     for source in sources:
         try:
-            found = find_source(source, say=say)
+            files = find_source(source, say=say)
         except InputError:
             if not os.path.lexists(source):
                 raise
-            found = [Path(source)]
-        if isinstance(found, Video) and is_image(found.path):
-            found = [found.path]
-        if isinstance(found, Video):
+            files = [Path(source)]
+        if isinstance(files, Video) and is_image(files.path):
+            files = [files.path]
+        if isinstance(files, Video):
             raise InputError(
                 f"{source} is a video, and a video is taken alone; leave it out of --source, or all others"
             )
-        for picture in found:
+        for picture in files:
             pictures.setdefault(os.path.abspath(picture), picture)
     return list(pictures.values())
 
@@ -289,7 +289,7 @@ def _visible_share(path: Path) -> float:
 def _boxes(file: BinaryIO, place: tuple[int, int], wanted: Sequence[bytes]) -> dict[bytes, list[tuple[int, int]]]:
     """Return where the contents of the wanted boxes begin and end, by kind, of those that lie side by side in a range."""
     start, end = place
-    found: dict[bytes, list[tuple[int, int]]] = {}
+    places: dict[bytes, list[tuple[int, int]]] = {}
     while start + 8 <= end:
         file.seek(start)
         size, kind, head = *struct.unpack(">I4s", file.read(8)), 8
@@ -299,9 +299,9 @@ def _boxes(file: BinaryIO, place: tuple[int, int], wanted: Sequence[bytes]) -> d
         if size < head:
             break
         if kind in wanted:
-            found.setdefault(kind, []).append((start + head, min(start + size, end)))
+            places.setdefault(kind, []).append((start + head, min(start + size, end)))
         start += size
-    return found
+    return places
 
 
 def _duration(file: BinaryIO, start: int) -> tuple[int, int]:

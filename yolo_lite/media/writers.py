@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image as PillowImage
 
@@ -18,10 +18,6 @@ from yolo_lite.files import check_can_create, make_folder, temporary, write_atom
 from yolo_lite.media.opencv import for_opencv, quiet_cv2, silent_stderr
 from yolo_lite.media.sources import EndsEarlyError
 from yolo_lite.structures.geometry import Image
-
-if TYPE_CHECKING:
-    pass
-
 
 VIDEO_CODECS = {".mp4": "mp4v", ".webm": "VP90"}  # what is written; browsers play the second
 

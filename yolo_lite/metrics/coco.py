@@ -94,11 +94,11 @@ def evaluate_coco(
     rows = [row for row in rows if (row["image_id"], row["category_id"]) not in left_out]
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints tables as it goes
         truth = _ground_truth(data)
-        found = truth.loadRes([dict(row) for row in rows]) if rows else COCO()
+        detections = truth.loadRes([dict(row) for row in rows]) if rows else COCO()
         if not rows:
-            found.dataset = {**truth.dataset, "annotations": []}
-            found.createIndex()
-        evaluation = COCOeval(truth, found, "bbox")
+            detections.dataset = {**truth.dataset, "annotations": []}
+            detections.createIndex()
+        evaluation = COCOeval(truth, detections, "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -108,8 +108,8 @@ def evaluate_coco(
     counts = np.bincount(data.records.asked_labels(), minlength=len(data.class_names))
     per_class = {}
     for label, (name, category_id) in enumerate(zip(data.class_names, data.category_ids)):
-        mine = precision[:, :, order[category_id], 0, -1]
-        per_class[name] = (_mean(mine), _mean(mine[0]), int(counts[label]))
+        of_class = precision[:, :, order[category_id], 0, -1]
+        per_class[name] = (_mean(of_class), _mean(of_class[0]), int(counts[label]))
     best = _best_point(evaluation)
     return CocoMetrics(
         numbers, per_class, intervals=_intervals(evaluation, resamples, on_resample) if resamples else {}, best=best
@@ -137,13 +137,13 @@ def _best_point(evaluation: COCOeval) -> OperatingPoint | None:
         return None
     thresholds = np.arange(1, 100) / 100
     kept = (scores > thresholds[:, None]).sum(1)
-    found = (right & (scores > thresholds[:, None])).sum(1)
-    f1 = 2 * found / (kept + objects)
+    hits = (right & (scores > thresholds[:, None])).sum(1)
+    f1 = 2 * hits / (kept + objects)
     equal = np.flatnonzero(f1 == f1.max())
     best = int(equal[len(equal) // 2])
-    precision = float(found[best] / kept[best]) if kept[best] else 0.0
+    precision = float(hits[best] / kept[best]) if kept[best] else 0.0
     return OperatingPoint(
-        float(thresholds[best]), float(f1[best]), precision=precision, recall=float(found[best] / objects)
+        float(thresholds[best]), float(f1[best]), precision=precision, recall=float(hits[best] / objects)
     )
 
 
@@ -161,18 +161,18 @@ def _intervals(
     evaluation.params.areaRng, evaluation.params.areaRngLbl = params.areaRng[:1], params.areaRngLbl[:1]
     evaluation.params.maxDets = params.maxDets[-1:]
     evaluation._paramsEval = copy.deepcopy(evaluation.params)
-    generator, found = np.random.default_rng(0), []
+    generator, samples = np.random.default_rng(0), []
     for done in range(1, resamples + 1):
         chosen = generator.integers(0, images, images)
         evaluation.evalImgs = [row[i] for row in matches for i in chosen]
         with contextlib.redirect_stdout(io.StringIO()):
             evaluation.accumulate()
         precision = evaluation.eval["precision"]
-        found.append((_mean(precision), _mean(precision[0])))
+        samples.append((_mean(precision), _mean(precision[0])))
         if on_resample:
             on_resample(done, resamples)
     intervals = {}
-    for name, values in zip(("AP", "AP50"), np.array(found).T):
+    for name, values in zip(("AP", "AP50"), np.array(samples).T):
         measured = values[~np.isnan(values)]
         low, high = np.percentile(measured, [2.5, 97.5]) if measured.size else (math.nan, math.nan)
         intervals[name] = (float(low), float(high))

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from yolo_lite.models.blocks import LEAKY, SPPF, ConvBlock, CSPBlock, ShuffleUnit
-from yolo_lite.models.heads.grid import leaky_conv
 
 
 class CSPBackbone(nn.Module):
@@ -25,11 +24,12 @@ class CSPBackbone(nn.Module):
             raise ValueError(f"widths and depths must have 4 entries, got {list(widths)} and {list(depths)}")
         self.stem = ConvBlock(3, stem_width, kernel=3, stride=2)
         inputs = (stem_width, *widths[:-1])
-        self.stages = nn.ModuleList(
+        stages = [
             nn.Sequential(ConvBlock(before, width, kernel=3, stride=2), CSPBlock(width, width, depth=depth))
             for before, width, depth in zip(inputs, widths, depths)
-        )
-        self.stages[-1].append(SPPF(widths[-1]))  # type: ignore[operator]
+        ]
+        stages[-1].append(SPPF(widths[-1]))
+        self.stages = nn.ModuleList(stages)
         self.channels = tuple(widths[1:])
         self.strides = (8, 16, 32)
 
@@ -82,19 +82,19 @@ class YOLOv1Backbone(nn.Module):
         super().__init__()
         pool = nn.MaxPool2d(2, 2)
         self.layers = nn.Sequential(
-            leaky_conv(3, 64, kernel=7, stride=2),
+            _leaky_conv(3, 64, kernel=7, stride=2),
             pool,
-            leaky_conv(64, 192, kernel=3),
+            _leaky_conv(64, 192, kernel=3),
             pool,
             *_pairs(192, ((128, 256), (256, 512))),
             pool,
             *_pairs(512, ((256, 512),) * 4 + ((512, 1024),)),
             pool,
             *_pairs(1024, ((512, 1024),) * 2),
-            leaky_conv(1024, 1024, kernel=3),
-            leaky_conv(1024, 1024, kernel=3, stride=2),
-            leaky_conv(1024, 1024, kernel=3),
-            leaky_conv(1024, 1024, kernel=3),
+            _leaky_conv(1024, 1024, kernel=3),
+            _leaky_conv(1024, 1024, kernel=3, stride=2),
+            _leaky_conv(1024, 1024, kernel=3),
+            _leaky_conv(1024, 1024, kernel=3),
         )
         self.channels = (1024,)
         self.strides = (64,)
@@ -108,6 +108,10 @@ def _pairs(inputs: int, widths: Sequence[tuple[int, int]]) -> list[nn.Module]:
     """Return a 1x1 that reduces and a 3x3 that widens, for each pair of widths."""
     layers: list[nn.Module] = []
     for narrow, wide in widths:
-        layers += [leaky_conv(inputs, narrow, kernel=1), leaky_conv(narrow, wide, kernel=3)]
+        layers += [_leaky_conv(inputs, narrow, kernel=1), _leaky_conv(narrow, wide, kernel=3)]
         inputs = wide
     return layers
+
+
+def _leaky_conv(inputs: int, outputs: int, *, kernel: int, stride: int = 1) -> ConvBlock:
+    return ConvBlock(inputs, outputs, kernel=kernel, stride=stride, activation=LEAKY)

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from yolo_lite.ops.norm_silu import norm_silu
+from yolo_lite.ops.norm_silu import BatchNorm, norm_silu
 
 Activation = Callable[[], nn.Module]
 SILU: Activation = partial(nn.SiLU, inplace=True)
@@ -43,18 +43,22 @@ class ConvBlock(nn.Sequential):
         activation: Activation | None = SILU,
     ) -> None:
         convolution = DepthwiseConv2d if groups == inputs == outputs else nn.Conv2d
-        layers = [
-            convolution(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+        layers: list[nn.Module] = [
+            convolution(inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False),
             nn.BatchNorm2d(outputs),
         ]
-        super().__init__(*layers, *([activation()] if activation else []))
+        if activation:
+            layers.append(activation())
+        super().__init__(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layers in turn; in training normalisation and SiLU are one operation, faster and with less memory."""
-        if len(self) == 3 and isinstance(self[2], nn.SiLU) and self[1].training:
-            return _norm_silu(self[1], self[0](x))  # type: ignore[arg-type]
-        result: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
-        return result
+        norm = self[1] if len(self) == 3 and isinstance(self[2], nn.SiLU) else None
+        if isinstance(norm, nn.BatchNorm2d) and norm.training:
+            return _norm_silu(norm, self[0](x))
+        for layer in self:
+            x = layer(x)
+        return x
 
 
 def _norm_silu(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
@@ -64,9 +68,10 @@ def _norm_silu(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     assert count is not None
     assert momentum is not None
     count.add_(1)
-    return norm_silu(
-        x, norm.weight, bias=norm.bias, running_mean=mean, running_var=variance, momentum=momentum, eps=norm.eps
+    settings = BatchNorm(
+        norm.weight, norm.bias, running_mean=mean, running_var=variance, momentum=momentum, eps=norm.eps
     )
+    return norm_silu(x, settings)
 
 
 class DepthwiseSeparable(nn.Sequential):

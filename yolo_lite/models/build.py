@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -12,39 +12,73 @@ from yolo_lite.config.schema import Config, ModelConfig
 from yolo_lite.errors import InputError, reason
 from yolo_lite.models.backbones import CSPBackbone, ShuffleBackbone, YOLOv1Backbone
 from yolo_lite.models.blocks import fuse
-from yolo_lite.models.darknet.head import DarknetHead
-from yolo_lite.models.darknet.layers import DarknetBackbone
 from yolo_lite.models.heads.anchor_free import AnchorFreeHead, DistributionHead
-from yolo_lite.models.heads.grid import DenseGridHead, GridHead
+from yolo_lite.models.heads.base import Head
 from yolo_lite.models.limits import MOST_VALUES, AtMost
 from yolo_lite.models.necks import PAN, GhostPAN, NoNeck
 from yolo_lite.models.yolo import Yolo
 
+
+class Levels(Protocol):
+    """What a backbone or neck says of the feature maps that it returns, fine to coarse."""
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Of each map."""
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Of each map, input pixels."""
+
+
+def _darknet_backbone(model: ModelConfig) -> nn.Module:
+    from yolo_lite.models.darknet.layers import DarknetBackbone
+
+    return DarknetBackbone(model.darknet, model.darknet_levels)
+
+
+def _darknet_head(model: ModelConfig, levels: Levels, classes: int) -> Head:
+    from yolo_lite.models.darknet.head import DarknetHead
+
+    return DarknetHead(model.darknet, levels.channels, strides=levels.strides)
+
+
+def _grid_head(model: ModelConfig, levels: Levels, classes: int) -> Head:
+    from yolo_lite.models.heads.grid import GridHead
+
+    return GridHead(levels.channels, levels.strides, classes=classes, boxes=model.boxes_per_cell)
+
+
+def _dense_grid_head(model: ModelConfig, levels: Levels, classes: int) -> Head:
+    from yolo_lite.models.heads.grid import DenseGridHead
+
+    return DenseGridHead(
+        levels.channels, levels.strides, classes=classes, boxes=model.boxes_per_cell, cells=model.cells
+    )
+
+
+# Networks that few runs need are imported when one is built. Any: a module that is Levels too, for which Python has no type.
 BACKBONES: dict[str, Callable[[ModelConfig], Any]] = {
     "csp": lambda model: CSPBackbone(model.stem_width, model.widths, depths=model.depths),
     "shuffle": lambda model: ShuffleBackbone(model.stem_width, model.widths, depths=model.depths),
-    "darknet": lambda model: DarknetBackbone(model.darknet, model.darknet_levels),
+    "darknet": _darknet_backbone,
     "yolov1": lambda model: YOLOv1Backbone(),
 }
-NECKS: dict[str, Callable[..., Any]] = {
-    "none": lambda model, channels, strides: NoNeck(channels, strides),
-    "pan": lambda model, channels, strides: PAN(channels, strides, width=model.neck_width),
-    "ghost_pan": lambda model, channels, strides: GhostPAN(channels, strides, width=model.neck_width),
+NECKS: dict[str, Callable[[ModelConfig, Levels], Any]] = {
+    "none": lambda model, levels: NoNeck(levels.channels, levels.strides),
+    "pan": lambda model, levels: PAN(levels.channels, levels.strides, width=model.neck_width),
+    "ghost_pan": lambda model, levels: GhostPAN(levels.channels, levels.strides, width=model.neck_width),
 }
-HEADS: dict[str, Callable[..., Any]] = {
-    "anchor_free": lambda model, channels, strides, classes: AnchorFreeHead(
-        channels, strides, classes=classes, width=model.head_width, depth=model.head_depth
+HEADS: dict[str, Callable[[ModelConfig, Levels, int], Head]] = {
+    "anchor_free": lambda model, levels, classes: AnchorFreeHead(
+        levels.channels, levels.strides, classes=classes, width=model.head_width, depth=model.head_depth
     ),
-    "distribution": lambda model, channels, strides, classes: DistributionHead(
-        channels, strides, classes=classes, depth=model.head_depth
+    "distribution": lambda model, levels, classes: DistributionHead(
+        levels.channels, levels.strides, classes=classes, depth=model.head_depth
     ),
-    "darknet": lambda model, channels, strides, classes: DarknetHead(model.darknet, channels, strides=strides),
-    "grid": lambda model, channels, strides, classes: GridHead(
-        channels, strides, classes=classes, boxes=model.boxes_per_cell
-    ),
-    "dense_grid": lambda model, channels, strides, classes: DenseGridHead(
-        channels, strides, classes=classes, boxes=model.boxes_per_cell, cells=model.cells
-    ),
+    "darknet": _darknet_head,
+    "grid": _grid_head,
+    "dense_grid": _dense_grid_head,
 }
 NORMS = ("batch", "none")
 
@@ -89,12 +123,12 @@ def _check_parts(model: ModelConfig) -> None:
 def _assemble(config: Config, model: ModelConfig, classes: int) -> Yolo:
     try:
         backbone = BACKBONES[model.backbone](model)
-        neck = NECKS[model.neck](model, backbone.channels, backbone.strides)
+        neck = NECKS[model.neck](model, backbone)
     except InputError:
         raise
     except ValueError as error:
         raise InputError(f"model.{reason(error)}") from error
-    head = HEADS[model.head](model, neck.channels, neck.strides, classes)
+    head = HEADS[model.head](model, neck, classes)
     detector = Yolo(backbone, neck, head=head, mean=config.input.mean, std=config.input.std)
     for module in detector.modules():
         if isinstance(module, nn.Conv2d) and module.bias is None:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from yolo_lite.models.heads.base import Head
 from yolo_lite.structures.batches import RawPredictions
 
 
@@ -28,11 +29,12 @@ class Yolo(nn.Module):
         std: of R, G, B; the pixels are then divided by it.
     """
 
+    head: Head
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self, backbone: nn.Module, neck: nn.Module, *, head: nn.Module, mean: Sequence[float], std: Sequence[float]
+        self, backbone: nn.Module, neck: nn.Module, *, head: Head, mean: Sequence[float], std: Sequence[float]
     ) -> None:
         super().__init__()
         self.backbone, self.neck, self.head = backbone, neck, head
@@ -59,9 +61,8 @@ class Yolo(nn.Module):
             images: uint8 or float [B, 3, H, W] RGB, 0..255, height and width multiples of 32.
         """
         x = (images.to(self.mean.dtype) - self.mean).div_(self.std)
-        raw: RawPredictions = self.head(self.neck(self.backbone(x)))
-        return raw
+        return self.head(self.neck(self.backbone(x)))
 
     def decode(self, raw: RawPredictions, indices: Tensor) -> Tensor:
         """Return the boxes [B, K, 4] of the points `indices` [B, K], by the head's rule."""
-        return self.head.decode(raw, indices)  # type: ignore[operator, no-any-return]
+        return self.head.decode(raw, indices)

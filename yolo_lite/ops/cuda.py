@@ -89,29 +89,13 @@ def nms_padded_cuda(
     Arguments and result as for torch_nms.nms_padded_torch; labels are int64 or None.
     """
     batch, total = scores.shape
-    boxes, scores = boxes.contiguous(), scores.contiguous()
+    boxes = boxes.contiguous()
     labels = None if labels is None else labels.contiguous()
-    keys = torch.empty_like(scores)
-    count = batch * total
-    arguments: list[tuple[Any, Any]] = [
-        (scores, _Pointer),
-        (keys, _Pointer),
-        (count, _Long),
-        (score_threshold, _Float),
-    ]
-    _launch(
-        "nms_keys",
-        (-(-count // NMS_THREADS), 1, 1),
-        threads=NMS_THREADS,
-        shared_bytes=0,
-        arguments=arguments,
-        device=scores.device,
-    )
-    keys, order = torch.sort(keys, dim=1, descending=True, stable=True)
+    keys, order = torch.sort(_nms_keys(scores.contiguous(), score_threshold), dim=1, descending=True, stable=True)
     indices = torch.empty(batch, max_detections, dtype=torch.int64, device=boxes.device)
     counts = torch.empty(batch, dtype=torch.int32, device=boxes.device)
     room = min(max_detections, total)
-    arguments = [(tensor, _Pointer) for tensor in (boxes, labels, keys, order, indices, counts)]
+    arguments: list[tuple[Any, Any]] = [(tensor, _Pointer) for tensor in (boxes, labels, keys, order, indices, counts)]
     arguments += [(total, _Int), (max_detections, _Int), (iou_threshold, _Real[boxes.dtype]), (room, _Int)]
     kept_bytes = KEPT_BYTES[boxes.dtype]
     if kept_bytes * room <= SHARED_BYTES:
@@ -129,6 +113,20 @@ def nms_padded_cuda(
         device=boxes.device,
     )
     return indices, counts
+
+
+def _nms_keys(scores: Tensor, score_threshold: float) -> Tensor:
+    """Return what boxes are sorted by: scores above the threshold, -inf for the others."""
+    keys, count = torch.empty_like(scores), scores.numel()
+    _launch(
+        "nms_keys",
+        (-(-count // NMS_THREADS), 1, 1),
+        threads=NMS_THREADS,
+        shared_bytes=0,
+        arguments=[(scores, _Pointer), (keys, _Pointer), (count, _Long), (score_threshold, _Float)],
+        device=scores.device,
+    )
+    return keys
 
 
 def box_iou_cuda(

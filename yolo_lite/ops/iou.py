@@ -11,6 +11,7 @@ from torch import Tensor
 from yolo_lite.ops.backends import backend
 from yolo_lite.ops.boxes import box_area, check_boxes, working_dtype
 from yolo_lite.ops.cuda import box_iou_cuda
+from yolo_lite.ops.register import register, register_gradient
 
 KINDS = ("iou", "giou", "diou", "ciou")
 
@@ -114,8 +115,8 @@ def _box_iou(boxes1: Tensor, boxes2: Tensor, kind: str, eps: float) -> Tensor:
 
 
 def _pairs_shape(boxes1: Tensor, boxes2: Tensor) -> tuple[int, ...]:
-    leading = torch.broadcast_shapes(boxes1.shape[:-2], boxes2.shape[:-2])  # type: ignore[no-untyped-call]
-    return (*leading, boxes1.shape[-2], boxes2.shape[-2])
+    broadcast: Any = torch.broadcast_shapes  # which torch gives no types
+    return (*broadcast(boxes1.shape[:-2], boxes2.shape[:-2]), boxes1.shape[-2], boxes2.shape[-2])
 
 
 def _shapes(boxes1: Tensor, boxes2: Tensor, kind: str, eps: float) -> Tensor:
@@ -150,15 +151,11 @@ def _mapped(
             while tensor.ndim <= rank:  # as broadcasting would
                 tensor = tensor.unsqueeze(1)
         folded.append(tensor)
-    return _op(*folded, kind, eps), 0
+    first, second = folded
+    return _op(first, second, kind, eps), 0
 
 
-_library = torch.library.Library("yolo_lite", "FRAGMENT")  # type: ignore[no-untyped-call]
-_library.define(  # type: ignore[no-untyped-call]
-    "box_iou(Tensor boxes1, Tensor boxes2, str kind, float eps) -> Tensor", tags=(torch.Tag.pt2_compliant_tag,)
+_op = register(
+    "box_iou(Tensor boxes1, Tensor boxes2, str kind, float eps) -> Tensor", _box_iou, shapes=_shapes, mapped=_mapped
 )
-_library.impl("box_iou", _box_iou, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
-torch.library.register_fake("yolo_lite::box_iou", _shapes, lib=_library)
-torch.library.register_autograd("yolo_lite::box_iou", _gradient, setup_context=_remember, lib=_library)
-torch.library.register_vmap("yolo_lite::box_iou", _mapped, lib=_library)
-_op = torch.ops.yolo_lite.box_iou.default
+register_gradient("box_iou", _gradient, remember=_remember)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 MISSING = ""  # why it is not there
 try:
-    from yolo_lite.ops import _native
+    from yolo_lite import _native
 except ImportError as error:
     MISSING = f"the C extension was not built when yolo_lite was installed ({error})"
 
@@ -38,25 +38,24 @@ def nms_padded_native(
     return indices, counts
 
 
+class Objects(NamedTuple):
+    """What points are assigned to, N boxes for each of B images."""
+
+    boxes: Tensor  # float32 [B, N, 4]
+    labels: Tensor  # int64 [B, N], negative in the padding
+    grown: Tensor  # float32 [B, N, 4], inside which the candidates of a box lie
+
+
 def task_aligned_native(
-    scores: Tensor,
-    boxes: Tensor,
-    *,
-    points: Tensor,
-    grown: Tensor,
-    targets: Tensor,
-    labels: Tensor,
-    top_k: int,
-    alpha: float,
-    beta: float,
+    scores: Tensor, boxes: Tensor, *, points: Tensor, objects: Objects, top_k: int, exponents: tuple[float, float]
 ) -> tuple[Tensor, Tensor]:
     """Assign points to boxes on the CPU, touching only the points inside a box.
 
     Args:
         scores: float32 [B, A, C]; boxes: predicted, float32 [B, A, 4]; points: float32 [A, 2].
-        grown: float32 [B, N, 4], inside which a target's candidates lie; targets: float32 [B, N, 4].
-        labels: int64 [B, N], negative in the padding.
-        top_k, alpha, beta: as for losses.assign.task_aligned, the exponents in multiples of 1/2.
+        objects: what they are assigned to.
+        top_k: as for losses.assign.task_aligned.
+        exponents: alpha and beta there, in multiples of 1/2.
 
     Returns:
         box_index int64 [B, A], -1 for background, and target_score float32 [B, A].
@@ -67,16 +66,23 @@ def task_aligned_native(
         _array(scores),
         _array(boxes),
         _array(points),
-        _array(grown),
-        _array(targets),
-        _array(labels),
+        _array(objects.grown),
+        _array(objects.boxes),
+        _array(objects.labels),
         top_k,
-        round(2 * alpha),
-        round(2 * beta),
+        round(2 * exponents[0]),
+        round(2 * exponents[1]),
         box_index.numpy(),
         target_score.numpy(),
     )
     return box_index, target_score
+
+
+class Statistics(NamedTuple):
+    """Mean and biased variance of each channel of a batch, float32 [C]."""
+
+    mean: Tensor
+    variance: Tensor
 
 
 def norm_silu_pays() -> bool:
@@ -84,14 +90,8 @@ def norm_silu_pays() -> bool:
     return not MISSING and (bool(_native.PARALLEL) or torch.get_num_threads() == 1)
 
 
-def norm_silu_forward_native(
-    x: Tensor, weight: Tensor, *, bias: Tensor, eps: float, y: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Write the batch-normalised and activated x into y, both float32 or bfloat16 [B, C, H, W], channels last in memory.
-
-    Returns:
-        mean and variance of each channel, float32 [C].
-    """
+def norm_silu_forward_native(x: Tensor, weight: Tensor, *, bias: Tensor, eps: float, y: Tensor) -> Statistics:
+    """Write the batch-normalised and activated x into y, both float32 or bfloat16 [B, C, H, W], channels last in memory."""
     mean, variance = torch.empty_like(weight), torch.empty_like(weight)
     _native.norm_silu_forward(
         _rows(x),
@@ -104,11 +104,11 @@ def norm_silu_forward_native(
         mean.numpy(),
         variance.numpy(),
     )
-    return mean, variance
+    return Statistics(mean, variance)
 
 
 def norm_silu_backward_native(
-    x: Tensor, dy: Tensor, *, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float
+    x: Tensor, dy: Tensor, *, weight: Tensor, bias: Tensor, statistics: Statistics, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients with respect to x, weight and bias; arguments as those of the forward pass, dy like y."""
     dx, d_weight, d_bias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
@@ -118,8 +118,8 @@ def norm_silu_backward_native(
         x.dtype == torch.bfloat16,
         _array(weight),
         _array(bias),
-        mean.numpy(),
-        variance.numpy(),
+        statistics.mean.numpy(),
+        statistics.variance.numpy(),
         eps,
         torch.get_num_threads(),
         _rows(dx),

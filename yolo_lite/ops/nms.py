@@ -28,6 +28,7 @@ from yolo_lite.ops.boxes import working_dtype
 from yolo_lite.ops.cuda import nms_padded_cuda
 from yolo_lite.ops.native import nms_padded_native
 from yolo_lite.ops.nms_torch import nms_padded_torch
+from yolo_lite.ops.register import register
 
 
 def nms_padded(
@@ -182,22 +183,20 @@ def _mapped(
     def first(tensor: Tensor, dim: int | None) -> Tensor:
         return tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
 
-    mapped = [None if tensor is None else first(tensor, dim) for tensor, dim in zip((boxes, scores, labels), in_dims)]
-    assert mapped[0] is not None
-    batch = mapped[0].shape[1]
-    folded = [None if tensor is None else tensor.flatten(0, 1) for tensor in mapped]
-    indices, counts = _op(*folded, iou_threshold, score_threshold, max_detections)
+    boxes, scores = first(boxes, in_dims[0]), first(scores, in_dims[1])
+    labels = None if labels is None else first(labels, in_dims[2]).flatten(0, 1)
+    batch = boxes.shape[1]
+    indices, counts = _op(
+        boxes.flatten(0, 1), scores.flatten(0, 1), labels, iou_threshold, score_threshold, max_detections
+    )
     return (indices.view(size, batch, max_detections), counts.view(size, batch)), (0, 0)
 
 
 _BACKENDS = {"cuda": nms_padded_cuda, "native": nms_padded_native, "torch": nms_padded_torch}
-_library = torch.library.Library("yolo_lite", "FRAGMENT")  # type: ignore[no-untyped-call]
-_library.define(  # type: ignore[no-untyped-call]
+_op = register(
     "nms_padded(Tensor boxes, Tensor scores, Tensor? labels, float iou_threshold, float score_threshold, "
     "SymInt max_detections) -> (Tensor, Tensor)",
-    tags=(torch.Tag.pt2_compliant_tag,),
+    _nms_padded,
+    shapes=_shapes,
+    mapped=_mapped,
 )
-_library.impl("nms_padded", _nms_padded, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
-torch.library.register_fake("yolo_lite::nms_padded", _shapes, lib=_library)
-torch.library.register_vmap("yolo_lite::nms_padded", _mapped, lib=_library)
-_op = torch.ops.yolo_lite.nms_padded.default

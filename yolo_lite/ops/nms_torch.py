@@ -34,11 +34,9 @@ def nms_padded_torch(
     batch, total = scores.shape
     if labels is None:
         labels = torch.zeros(1, 1, dtype=torch.int64, device=boxes.device).expand(batch, total)
-    keys = torch.where(scores > score_threshold, scores, float("-inf"))  # NaN compares false
-    keys, order = torch.sort(keys + 0.0, dim=1, descending=True, stable=True)  # + 0.0 makes -0.0 equal 0.0
+    candidate, order = _ranked(scores, score_threshold)
     order_boxes = boxes.gather(1, order.unsqueeze(-1).expand(-1, -1, 4))
     order_labels = labels.gather(1, order)
-    candidate = keys > float("-inf")
     kept_boxes = boxes.new_zeros(batch, max_detections + 1, 4)  # the last slot takes what does not fit
     kept_labels = labels.new_zeros(batch, max_detections + 1)
     indices = order.new_full((batch, max_detections + 1), -1)
@@ -54,15 +52,8 @@ def nms_padded_torch(
             kept_boxes[:, :most], kept_labels[:, :most], b=now_boxes, b_labels=now_labels, iou_threshold=iou_threshold
         )
         alive &= ~by_kept.any(1)  # slots not yet taken hold boxes of no area, which rule out nothing
-        inside = _suppresses(now_boxes, now_labels, b=now_boxes, b_labels=now_labels, iou_threshold=iou_threshold).triu(
-            1
-        )
-        keep = alive
-        while True:
-            settled = alive & ~(inside & keep.unsqueeze(-1)).any(1)
-            if torch.equal(settled, keep):
-                break
-            keep = settled
+        inside = _suppresses(now_boxes, now_labels, b=now_boxes, b_labels=now_labels, iou_threshold=iou_threshold)
+        keep = _settled(alive, inside.triu(1))
         position = counts.unsqueeze(1) + keep.cumsum(1) - 1
         position = torch.where(keep & (position < max_detections), position, max_detections)
         indices.scatter_(1, position, order[:, block])
@@ -70,6 +61,23 @@ def nms_padded_torch(
         kept_labels.scatter_(1, position, now_labels)
         counts = (counts + keep.sum(1)).clamp(max=max_detections)
     return indices[:, :max_detections].contiguous(), counts.int()
+
+
+def _ranked(scores: Tensor, score_threshold: float) -> tuple[Tensor, Tensor]:
+    """Return bool [B, N], which ranks hold a box that takes part, and int64 [B, N], the box of each rank."""
+    keys = torch.where(scores > score_threshold, scores, float("-inf"))  # NaN compares false
+    keys, order = torch.sort(keys + 0.0, dim=1, descending=True, stable=True)  # + 0.0 makes -0.0 equal 0.0
+    return keys > float("-inf"), order
+
+
+def _settled(alive: Tensor, suppresses: Tensor) -> Tensor:
+    """Return which boxes of a block stay, bool [B, N]; `suppresses` [B, N, N] holds for later boxes only."""
+    keep = alive
+    while True:
+        settled = alive & ~(suppresses & keep.unsqueeze(-1)).any(1)
+        if torch.equal(settled, keep):
+            return keep
+        keep = settled
 
 
 def _suppresses(a: Tensor, a_labels: Tensor, *, b: Tensor, b_labels: Tensor, iou_threshold: float) -> Tensor:

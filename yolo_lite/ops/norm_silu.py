@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from yolo_lite.ops.backends import backend
-from yolo_lite.ops.native import norm_silu_backward_native, norm_silu_forward_native, norm_silu_pays
+from yolo_lite.ops.native import Statistics, norm_silu_backward_native, norm_silu_forward_native, norm_silu_pays
 
 
-def norm_silu(
-    x: Tensor, weight: Tensor, *, bias: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float, eps: float
-) -> Tensor:
+class BatchNorm(NamedTuple):
+    """A batch normalisation of C channels.
+
+    Attributes:
+        weight, bias: float32 [C].
+        running_mean, running_var: float32 [C], moved in place by `momentum` towards the mean and unbiased variance of each
+            batch.
+        momentum: between 0 and 1.
+        eps: added to the variance.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+    momentum: float
+    eps: float
+
+
+def norm_silu(x: Tensor, norm: BatchNorm) -> Tensor:
     """Normalise by the batch's own statistics (Ioffe and Szegedy 2015), then x * sigmoid(x) (Elfwing et al. 2018).
 
     Where the C extension was built with OpenMP (or torch uses one thread), a CPU reads a map of features twice and writes
@@ -23,17 +40,18 @@ def norm_silu(
 
     Args:
         x: float32 or bfloat16 [B, C, H, W], with more than one value a channel.
-        weight, bias: float32 [C].
-        running_mean, running_var: float32 [C], moved in place by `momentum` towards this batch's mean and unbiased
-            variance.
-        eps: added to the variance.
+        norm: how it is normalised.
 
     Returns:
         [B, C, H, W] of x's type.
     """
-    if not _fits(x, weight):
-        return F.silu(F.batch_norm(x, running_mean, running_var, weight, bias, True, momentum, eps))
-    result: Tensor = _NormSiLU.apply(x, weight, bias, running_mean, running_var, momentum, eps)
+    if not _fits(x, norm.weight):
+        mean, variance = norm.running_mean, norm.running_var
+        normalised = F.batch_norm(
+            x, mean, variance, weight=norm.weight, bias=norm.bias, training=True, momentum=norm.momentum, eps=norm.eps
+        )
+        return F.silu(normalised)
+    result: Tensor = _NormSiLU.apply(x, norm.weight, norm.bias, norm)  # gradients flow to tensors of their own
     return result
 
 
@@ -56,18 +74,15 @@ class _NormSiLU(torch.autograd.Function):
         x: Tensor,
         weight: Tensor,
         bias: Tensor,
-        running_mean: Tensor,
-        running_var: Tensor,
-        momentum: float,
-        eps: float,
+        norm: BatchNorm,
     ) -> Tensor:
         y = torch.empty_like(x)
-        mean, variance = norm_silu_forward_native(x, weight, bias=bias, eps=eps, y=y)
+        statistics = norm_silu_forward_native(x, weight, bias=bias, eps=norm.eps, y=y)
         count = x.numel() // x.shape[1]
-        running_mean.lerp_(mean, momentum)
-        running_var.lerp_(variance * (count / (count - 1)), momentum)
-        ctx.save_for_backward(x, weight, bias, mean, variance)
-        ctx.eps = eps
+        norm.running_mean.lerp_(statistics.mean, norm.momentum)
+        norm.running_var.lerp_(statistics.variance * (count / (count - 1)), norm.momentum)
+        ctx.save_for_backward(x, weight, bias, statistics.mean, statistics.variance)
+        ctx.eps = norm.eps
         return y
 
     @staticmethod
@@ -75,10 +90,6 @@ class _NormSiLU(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, mean, variance = ctx.saved_tensors
         dy = dy.to(x.dtype).contiguous(memory_format=torch.channels_last)
-        return (
-            *norm_silu_backward_native(x, dy, weight=weight, bias=bias, mean=mean, variance=variance, eps=ctx.eps),
-            None,
-            None,
-            None,
-            None,
-        )
+        statistics = Statistics(mean, variance)
+        gradients = norm_silu_backward_native(x, dy, weight=weight, bias=bias, statistics=statistics, eps=ctx.eps)
+        return *gradients, None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-import re
 import time
 from typing import NamedTuple
 
@@ -28,22 +27,6 @@ class Pace(NamedTuple):
     evaluation: float
 
 
-def parse_minutes(text: str) -> float:
-    """Return the minutes that a text such as 20m, 1h30m, 90s or 45 (minutes) means.
-
-    Raises:
-        InputError: for anything else, and for nothing at all.
-    """
-    number = r"(\d+(?:\.\d+)?)"
-    plain = re.fullmatch(number, text.strip())
-    match = re.fullmatch(f"(?:{number}h)?(?:{number}m)?(?:{number}s)?", f"{text.strip()}m" if plain else text.strip())
-    hours, minutes, seconds = (float(part or 0) for part in match.groups()) if match else (0.0, 0.0, 0.0)
-    total = 60 * hours + minutes + seconds / 60
-    if not total:
-        raise InputError(f"--time takes a duration such as 20m, 1h30m or 90s, got {text!r}")
-    return total
-
-
 def measure_pace(task: Task, config: Config, *, precision: str) -> Pace:
     """Take a few steps and evaluate once, all on a copy; no random number of the run is used up."""
     train = config.train
@@ -57,7 +40,7 @@ def measure_pace(task: Task, config: Config, *, precision: str) -> Pace:
         for batch in loader:
             # Assignment and input size may change on the way.
             progress = (len(marks) - 0.5) / (_WARM_UP + _MEASURED)
-            train_step(task, state, to_device(batch, state.device), progress=progress)
+            train_step(task, state, batch=to_device(batch, state.device), progress=progress)
             marks.append(time.perf_counter())
             if len(marks) > _WARM_UP + _MEASURED:
                 break

@@ -12,11 +12,11 @@ import torch
 
 from yolo_lite.config.schema import Config, TrainConfig
 from yolo_lite.errors import DivergedError, InputError, counted, some
-from yolo_lite.training.labels import OFF
 from yolo_lite.training.loop import SINGLE_VALUE, is_single_value, to_device, train_step
-from yolo_lite.training.multi_scale import smallest_size
 from yolo_lite.training.state import State
 from yolo_lite.training.task import Task
+from yolo_lite.training.tasks.labels import OFF
+from yolo_lite.training.tasks.multi_scale import smallest_size
 
 PICTURES = 8
 STEPS = 60  # at most, all attempts together
@@ -122,7 +122,7 @@ def _attempt(
         for group in state.optimizer.param_groups:
             group["lr"] = config.lr * min(1.0, (step + 1) / 5)
         try:
-            losses = train_step(plain, state, batch, progress=0.0)
+            losses = train_step(plain, state, batch=batch, progress=0.0)
         except DivergedError:
             parts.setdefault("total", []).append(float("inf"))
             break

@@ -23,7 +23,7 @@ from yolo_lite.training.task import Objective, StepReport
 
 
 def epochs(
-    task: Objective, state: State, loader: BatchLoader, *, on_step: Callable[[StepReport], None]
+    task: Objective, state: State, *, loader: BatchLoader, on_step: Callable[[StepReport], None]
 ) -> Iterator[bool]:
     """Train from `state.epoch` to the end, or until `patience` epochs in a row brought nothing better.
 
@@ -51,7 +51,9 @@ def epochs(
             done = state.epoch * steps + step
             for group in state.optimizer.param_groups:
                 group["lr"] = state.learning_rate(done, steps)
-            losses = train_step(task, state, to_device(batch, state.device), progress=done / (steps * config.epochs))
+            losses = train_step(
+                task, state, batch=to_device(batch, state.device), progress=done / (steps * config.epochs)
+            )
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value
             images += len(batch[0])
@@ -86,7 +88,7 @@ def _finish(task: Objective, state: State, *, losses: dict[str, float], steps: i
     return best
 
 
-def train_step(task: Objective, state: State, batch: Any, *, progress: float) -> dict[str, float]:
+def train_step(task: Objective, state: State, *, batch: Any, progress: float) -> dict[str, float]:
     """Take one step and return the parts of the loss, with their sum as "total".
 
     The batch goes through the network in `state.parts` micro-batches, whose number is doubled where memory runs out;
@@ -99,7 +101,7 @@ def train_step(task: Objective, state: State, batch: Any, *, progress: float) ->
             for part, fraction in _divide(batch, state.parts):
                 with autocast(state.device, state.precision):
                     losses = task.loss(state.model, part, progress=progress)
-                for name, value in _backward(losses, fraction, task, part).items():
+                for name, value in _backward(losses, fraction, task=task, part=part).items():
                     sums[name] = sums.get(name, 0.0) + fraction * value
             break
         except ValueError as error:
@@ -139,7 +141,7 @@ def _divide(batch: Any, parts: int) -> Iterator[tuple[Any, float]]:
             yield batch.part(start, stop), (stop - start) / count
 
 
-def _backward(losses: dict[str, Tensor], fraction: float, task: Objective, part: Any) -> dict[str, float]:
+def _backward(losses: dict[str, Tensor], fraction: float, *, task: Objective, part: Any) -> dict[str, float]:
     """Add a micro-batch to the gradients, and return the parts of its loss with their sum as "total"."""
     total = torch.stack(list(losses.values())).sum()
     values = torch.stack([*losses.values(), total.detach()]).tolist()  # waits for the device, once a micro-batch

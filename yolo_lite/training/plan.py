@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from yolo_lite.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from yolo_lite.checkpoints.checkpoint import Checkpoint, Kind, load_checkpoint
 from yolo_lite.checks import check_path
 from yolo_lite.config.read import read_yaml
 from yolo_lite.config.resolve import Layer, Resolved, check_settings, config_to_dict, resolve, settings_layer
@@ -39,7 +39,7 @@ def plan(
     if "classifier.model" in chosen or "classifier" in chosen:
         raise InputError("the kind of network is chosen by --config, not by the setting classifier.model")
     if data is not None:
-        chosen["data.path"] = check_path(data, "data")
+        chosen.setdefault("data.path", check_path(data, "data"))
     file = _file_layer(config)
     given = check_path(weights, "weights") if weights is not None else _text(chosen, file, "train.weights")
     given = given or ("none" if file else DEFAULT_WEIGHTS)
@@ -48,8 +48,6 @@ def plan(
     task = _task(chosen, file, config)
     layers = _classifier_layers if task == "classify" else _detector_layers
     resolved = resolve([Layer("task", {"task": task}), *layers(start, given, file=file, chosen=chosen)])
-    if not resolved.config.data.path:
-        raise InputError("there is no data to train on: name a folder or a YAML file, or say data.path in the config")
     parse_shares(resolved.config.data.shares)
     if resolved.config.pretrain.crops and not start and task == "detect":
         pretraining_of(resolved.config)  # or else what is wrong with it is found only later
@@ -64,13 +62,13 @@ def _detector_layers(
         if chosen.get("train.keep_start"):
             raise InputError("train.keep_start keeps a share of the weights that training starts from: name --weights")
         return [*([file] if file else []), flags, _NOTHING_TO_KEEP]
-    if start.config.task == "classify":
+    if start.kind is Kind.CLASSIFIER:
         return _around_backbone(start, weights, file=file, chosen=chosen)
-    if start.config.model.head == "darknet":
+    if start.kind is Kind.DARKNET:
         raise InputError(
             f"{weights} is a whole network of Darknet, for detect and eval; to train, convert it with --until"
         )
-    if "until" in start.about and file is None:
+    if start.kind is Kind.BACKBONE and file is None:
         raise InputError(f"{weights} is a backbone under a head that has learnt nothing; train it with --config nano")
     _refuse_fixed(chosen, weights, ("model.", "input.mean", "input.std", "input.resize"))
     stored = config_to_dict(start.config)
@@ -108,7 +106,7 @@ def _classifier_layers(
         return [recipe, flags, _NOTHING_TO_KEEP]
     _refuse_fixed(chosen, weights, ("model.", "input.channels", "input.mean", "input.std"))
     name = recipe.values["classifier"]["model"]
-    is_classifier = start.config.task == "classify"
+    is_classifier = start.kind is Kind.CLASSIFIER
     if start.config.classifier.model != name and (is_classifier or DETECTORS.get(name) != start.config.model.backbone):
         raise InputError(f"{weights} is a {start.config.name}, which {name} cannot start from")
     stored = config_to_dict(start.config)

@@ -36,8 +36,6 @@ from yolo_lite.shipped import find_weights
 from yolo_lite.training.board import check_board
 from yolo_lite.training.budget import fit_time, measure_pace
 from yolo_lite.training.checks import check_batch_norm, check_it_learns
-from yolo_lite.training.classification import ClassificationTask
-from yolo_lite.training.detection import DetectionTask
 from yolo_lite.training.folder import (
     BEST,
     LAST,
@@ -57,6 +55,8 @@ from yolo_lite.training.resume import follow, go_on, stored_run, with_changes
 from yolo_lite.training.runs import IN_USE, check_run_folder, new_run
 from yolo_lite.training.state import State
 from yolo_lite.training.task import Listener, StepReport, Task
+from yolo_lite.training.tasks.classification import ClassificationTask
+from yolo_lite.training.tasks.detection import DetectionTask
 from yolo_lite.version import VERSION
 
 TASKS: dict[str, Callable[..., Task]] = {"detect": DetectionTask.prepare, "classify": ClassificationTask.prepare}
@@ -96,6 +96,8 @@ def train(
         InputError: where anything given cannot be used, or the loss is no longer finite.
     """
     asked = plan(data, config=config, weights=weights, settings=settings).config
+    if not asked.data.path:
+        raise InputError("there is no data to train on: name a folder or a YAML file, or say data.path in the config")
     target = Path(check_path(out, "out")) if out else None
     check_run_folder(target or Path("runs") / "new")
     chosen = pick_device(device)
@@ -192,9 +194,9 @@ def fit(
             fresh=task.start.fresh if task.start else None,
         )
         if resumed:
-            go_on(folder, state, resumed, listener=listener)
+            go_on(folder, state, stored=resumed, listener=listener)
         _announce(folder, state, listener)
-        for best in epochs(task, state, loader, on_step=_watch_parts(state, listener)):
+        for best in epochs(task, state, loader=loader, on_step=_watch_parts(state, listener)):
             folder.record(state, best=best)
             try:
                 folder.write_others(state, best=best)

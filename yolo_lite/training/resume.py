@@ -85,7 +85,7 @@ def with_changes(config: Config, settings: Mapping[str, object]) -> Config:
     return config
 
 
-def go_on(folder: RunFolder, state: State, stored: Checkpoint, *, listener: Listener) -> None:
+def go_on(folder: RunFolder, state: State, *, stored: Checkpoint, listener: Listener) -> None:
     """Bring state and folder back to those of a checkpoint, where the data is still the same and work is left."""
     stored = follow(stored, folder.config, task=folder.task, folder=folder.path)
     last = folder.path / LAST

@@ -690,5 +690,5 @@ def test_a_detection_section_has_one_class_unless_told() -> None:
     cfg = sections("connected output=294 activation=linear", "detection coords=4", hw=(28, 28))
     backbone = DarknetBackbone(cfg)
     head = DarknetHead(cfg, backbone.channels, strides=backbone.strides)
-    assert head.classes == 1
+    assert head.fixed_classes == 1
     assert head(backbone(torch.zeros(1, 3, 28, 28))).class_logits.shape == (1, 49, 1)

@@ -16,7 +16,7 @@ from yolo_lite.checkpoints.checkpoint import load_checkpoint
 from yolo_lite.config.resolve import override_config, read_config
 from yolo_lite.config.schema import Config
 from yolo_lite.errors import InputError
-from yolo_lite.evaluation.detector import EvaluationSettings, evaluate
+from yolo_lite.evaluation.detector import evaluate
 from yolo_lite.losses.yolov1 import yolov1_loss
 from yolo_lite.media.images import read_image
 from yolo_lite.models.backbones import YOLOv1Backbone
@@ -280,7 +280,7 @@ def test_train_evaluate_and_detect_with_the_configuration_by_name(coco_set: Make
     assert (best.config.name, best.config.model.head, best.config.model.boxes_per_cell) == ("yolov1", "grid", 2)
     header = (run / "results.csv").read_text().splitlines()[0]
     assert all(f"loss_{part}" in header for part in ("coord", "object", "no_object", "class"))
-    scored = evaluate(run / "best.pt", data, device="cpu", settings=EvaluationSettings(workers=0))
+    scored = evaluate(run / "best.pt", data, device="cpu", settings={"train.workers": 0})
     assert 0 <= scored.metrics.numbers["AP"] <= 1
     picture = sorted((data / "images").iterdir())[0]
     found = Detector(run / "best.pt", device="cpu", score_threshold=0)(read_image(picture))
@@ -332,7 +332,7 @@ def test_fine_tuning_the_dense_head_keeps_the_outputs_of_known_classes(
 
 def test_the_weights_of_the_loss_come_from_the_configuration(coco_set: MakeSet) -> None:
     from yolo_lite.structures.datasets import DetectionSet
-    from yolo_lite.training.detection import DetectionTask
+    from yolo_lite.training.tasks.detection import DetectionTask
 
     nothing = DetectionSet((), ("disc", "square"), category_ids=(7, 3), source="nowhere")
     model = build_detector(tiny(), 2).eval()

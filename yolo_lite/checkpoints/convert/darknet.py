@@ -15,6 +15,7 @@ from yolo_lite.config.schema import Config, InputConfig, ModelConfig, check_imag
 from yolo_lite.errors import InputError, are, counted
 from yolo_lite.files import decode_text, make_folder, read_bytes
 from yolo_lite.models.build import build_detector, outline_detector
+from yolo_lite.models.darknet.cfg import CfgError
 from yolo_lite.models.darknet.head import DarknetHead
 from yolo_lite.models.darknet.layers import DarknetBackbone, DarknetConnected, DarknetConv, DarknetLocal
 from yolo_lite.models.limits import AtMost
@@ -38,10 +39,9 @@ def load_darknet(cfg: Path, weights: Path, *, names: Path | None = None, resize:
     """
     text = _read_text(cfg)
     try:
-        checkpoint = _build(text, weights, cfg=cfg, names=names, resize=resize)
-    except InputError as error:
-        raise InputError(f"{cfg}: {error}") if str(error).startswith("the cfg") else error from None
-    return checkpoint
+        return _build(text, weights, cfg=cfg, names=names, resize=resize)
+    except CfgError as error:
+        raise InputError(f"{cfg}: {error}") from None
 
 
 def convert_darknet(
@@ -98,19 +98,20 @@ def _build(text: str, weights: Path, *, cfg: Path, names: Path | None, resize: s
     with AtMost(most, draw=False):
         backbone = DarknetBackbone(text)
     head = DarknetHead(text, backbone.channels, strides=backbone.strides)
-    class_names = _read_names(names, head.classes)
+    classes = head.fixed_classes
+    class_names = _read_names(names, classes)
     fill(backbone, content, source=weights)
     input_config = InputConfig(image_size=backbone.input_hw, resize=resize, mean=(0.0, 0.0, 0.0), std=(255.0,) * 3)
     model = ModelConfig(backbone="darknet", neck="none", head="darknet", darknet=text)
     config = Config(name=cfg.stem, model=model, input=input_config)
-    detector = outline_detector(config, head.classes, values=most)
+    detector = outline_detector(config, classes, values=most)
     state = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
     state |= {name: tensor for name, tensor in detector.state_dict().items() if name in ("mean", "std")}
     about = {
         "converted_from": [cfg.name, weights.name],
         "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (cfg, weights)},
     }
-    return Checkpoint(config, class_names, category_ids=tuple(range(head.classes)), weights=state, about=about)
+    return Checkpoint(config, class_names, category_ids=tuple(range(classes)), weights=state, about=about)
 
 
 def _as_backbone(whole: Checkpoint, until: int) -> Checkpoint:
@@ -137,29 +138,35 @@ def _as_backbone(whole: Checkpoint, until: int) -> Checkpoint:
 def _targets(layer: nn.Module, transposed: bool) -> Iterator[tuple[Tensor, str]]:
     """Yield the tensors of a layer in the order in which a .weights file holds them, and how they are laid out there."""
     if isinstance(layer, DarknetConv):
-        yield from ((tensor, "") for tensor in _norm_first(layer[0], layer[1]))
-        yield layer[0].weight, ""  # type: ignore[misc]
+        convolution, norm = layer[0], layer[1]
+        assert isinstance(convolution, nn.Conv2d)
+        yield from ((tensor, "") for tensor in _norm_first(convolution, norm))
+        yield convolution.weight, ""
     elif isinstance(layer, DarknetConnected):
         linear, norm = layer[1], layer[2]
+        assert isinstance(linear, nn.Linear)
+        layout = "transposed" if transposed else ""
         if isinstance(norm, nn.BatchNorm1d):
             yield norm.bias, ""
-            yield linear.weight, "transposed" if transposed else ""  # type: ignore[misc]
+            yield linear.weight, layout
             yield from (
                 (tensor, "") for tensor in (norm.weight, norm.running_mean, norm.running_var) if tensor is not None
             )
         else:
-            yield linear.bias, ""  # type: ignore[misc]
-            yield linear.weight, "transposed" if transposed else ""  # type: ignore[misc]
+            yield linear.bias, ""
+            yield linear.weight, layout
     elif isinstance(layer, DarknetLocal):
         yield layer.bias, ""
         yield layer.weight, ""
 
 
-def _norm_first(convolution: nn.Module, norm: nn.Module) -> Iterator[Tensor]:
+def _norm_first(convolution: nn.Conv2d, norm: nn.Module) -> Iterator[Tensor]:
+    tensors: tuple[Tensor | None, ...]
     if isinstance(norm, nn.BatchNorm2d):
-        yield from (t for t in (norm.bias, norm.weight, norm.running_mean, norm.running_var) if t is not None)
+        tensors = (norm.bias, norm.weight, norm.running_mean, norm.running_var)
     else:
-        yield convolution.bias  # type: ignore[misc]
+        tensors = (convolution.bias,)
+    yield from (tensor for tensor in tensors if tensor is not None)
 
 
 def _values(content: bytes, source: Path) -> tuple[np.ndarray[tuple[int], np.dtype[np.float32]], bool]:

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -88,25 +89,25 @@ def load_nanodet(config: Config, convolutions: list[Convolution], *, source: Pat
         raise InputError(
             f"{source} is not NanoDet-Plus-m: it has {len(convolutions)} convolutions, expected {len(targets)}"
         )
-    for number, (target, theirs) in enumerate(zip(targets, convolutions)):
+    for number, (target, stored) in enumerate(zip(targets, convolutions)):
         layers = list(target) if isinstance(target, ConvBlock) else target
-        ours = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
-        first = ours[0]
-        weight, bias = torch.from_numpy(theirs.weight), torch.from_numpy(theirs.bias)
+        parts = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
+        first = parts[0]
+        weight, bias = torch.from_numpy(stored.weight), torch.from_numpy(stored.bias)
         slope = layers[-1].negative_slope if isinstance(layers[-1], nn.LeakyReLU) else None
-        mine = (first.stride[0], first.padding[0], first.groups, slope)
-        wanted = [sum(layer.out_channels for layer in ours), *first.weight.shape[1:]]
-        found = (theirs.stride, theirs.padding, theirs.groups, theirs.slope)
-        if mine != found or wanted != list(weight.shape):
+        expected = (first.stride[0], first.padding[0], first.groups, slope)
+        wanted = [sum(layer.out_channels for layer in parts), *first.weight.shape[1:]]
+        got = (stored.stride, stored.padding, stored.groups, stored.slope)
+        if expected != got or wanted != list(weight.shape):
             raise InputError(
-                f"{source} is not NanoDet-Plus-m: layer {theirs.name} has weights {list(weight.shape)} and stride, "
-                f"padding, groups, slope {found}; expected {wanted} and {mine}"
+                f"{source} is not NanoDet-Plus-m: layer {stored.name} has weights {list(weight.shape)} and stride, "
+                f"padding, groups, slope {got}; expected {wanted} and {expected}"
             )
         if number == 0:
             weight = weight.flip(1)  # BGR to RGB
         with torch.no_grad():
             start = 0
-            for layer in ours:
+            for layer in parts:
                 end = start + layer.out_channels
                 layer.weight.copy_(weight[start:end])
                 assert layer.bias is not None
@@ -117,31 +118,32 @@ def load_nanodet(config: Config, convolutions: list[Convolution], *, source: Pat
 
 def _in_nanodet_order(model: Yolo) -> Iterator[ConvBlock | list[nn.Module]]:
     """Yield our blocks in the order in which NanoDet-Plus' file runs them; the last ones of the head as two layers."""
-    backbone, neck, head = model.backbone, model.neck, model.head
-    yield backbone.stem  # type: ignore[misc]
-    for stage in backbone.stages:  # type: ignore[union-attr]
+    network: Any = model  # for torch every part of a module is a Module, without parts of its own
+    backbone, neck, head = network.backbone, network.neck, network.head
+    yield backbone.stem
+    for stage in backbone.stages:
         first, *others = stage
         yield from (first.side[0], first.main[0], first.main[1], first.side[1], first.main[2])
         for unit in others:
             yield from unit.main
 
-    def ghost(block: nn.Module) -> Iterator[ConvBlock]:
+    def ghost(block: Any) -> Iterator[ConvBlock]:
         for module in (block.first, block.second):
-            yield module.primary  # type: ignore[union-attr, misc]
-            yield module.cheap  # type: ignore[union-attr, misc]
-        yield from block.shortcut  # type: ignore[misc]
+            yield module.primary
+            yield module.cheap
+        yield from block.shortcut
 
-    *finer, coarsest = neck.lateral  # type: ignore[misc]
+    *finer, coarsest = neck.lateral
     yield coarsest
-    for lateral, merge in zip(finer[::-1], neck.down_path):  # type: ignore[arg-type]
+    for lateral, merge in zip(finer[::-1], neck.down_path):
         yield lateral
         yield from ghost(merge)
-    for shrink, merge in zip(neck.shrink, neck.up_path):  # type: ignore[arg-type]
+    for shrink, merge in zip(neck.shrink, neck.up_path):
         yield from shrink
         yield from ghost(merge)
-    yield from neck.extra_in  # type: ignore[misc]
-    yield from neck.extra_out  # type: ignore[misc]
-    levels = list(zip(head.branches, head.classes, head.sides))  # type: ignore[arg-type]
+    yield from neck.extra_in
+    yield from neck.extra_out
+    levels = list(zip(head.branches, head.classes, head.sides))
     for branch, _, _ in levels[:-1]:
         yield from branch[0]
     yield from levels[-1][0][0]

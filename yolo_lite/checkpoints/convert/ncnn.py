@@ -77,7 +77,7 @@ def read_convolutions(param: Path, weights: Path) -> list[Convolution]:
         data = weights.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {weights}: {error.strerror}") from error
-    found, place = [], 0
+    file, convolutions = _Weights(weights, data), []
     for layer in read_layers(param):
         if layer.kind not in ("Convolution", "ConvolutionDepthWise"):
             if layer.kind in ("InnerProduct", "Deconvolution", "BatchNorm", "Scale", "PReLU", "Embed", "MemoryData"):
@@ -85,13 +85,13 @@ def read_convolutions(param: Path, weights: Path) -> list[Convolution]:
                     f"{param}: layer {layer.name} is of type {layer.kind}, whose weights are not read here"
                 )
             continue
-        convolution, place = _convolution(layer, param, path=weights, data=data, place=place)
-        found.append(convolution)
-    if place != len(data):
+        convolutions.append(_convolution(layer, param, file=file))
+    left = len(data) - file.place
+    if left:
         raise InputError(
-            f"{weights}: {counted(len(data) - place, 'byte')} {are(len(data) - place)} left after the last layer, at byte {place}"
+            f"{weights}: {counted(left, 'byte')} {are(left)} left after the last layer, at byte {file.place}"
         )
-    return found
+    return convolutions
 
 
 def _text(path: Path) -> str:
@@ -112,37 +112,50 @@ def _layer(words: list[str], where: str) -> Layer:
     return Layer(kind, name, inputs=tuple(names[:inputs]), outputs=tuple(names[inputs:]), parameters=parameters)
 
 
-def _convolution(layer: Layer, param: Path, *, path: Path, data: bytes, place: int) -> tuple[Convolution, int]:
-    """Take one convolution from the bytes at `place`; return it and the place after it."""
+class _Weights:
+    """A .bin file, read from front to back.
 
-    def number(key: int, default: int) -> int:
-        text = layer.parameters.get(key, str(default))
-        try:
-            value = int(text)
-            if abs(value) > MOST_WEIGHTS:
-                raise ValueError
-            return value
-        except ValueError as error:
-            where = f"{param}: layer {layer.name}"
-            raise InputError(
-                f"{where}: {key}={short(text)[1:-1]} is not a whole number up to {MOST_WEIGHTS:,}"
-            ) from error
+    Attributes:
+        place: the byte that is next.
+    """
 
-    def take(kind: str, count: int, what: str) -> npt.NDArray[np.float32]:
-        nonlocal place
+    def __init__(self, path: Path, data: bytes) -> None:
+        self.path, self.data, self.place = path, data, 0
+
+    def take(self, kind: str, count: int, *, what: str) -> npt.NDArray[np.float32]:
+        """Return the next values of a type; `what` names them in the error of a file that ends before."""
         size = count * np.dtype(kind).itemsize
-        if place + size > len(data):
+        if self.place + size > len(self.data):
             raise InputError(
-                f"{path}: layer {layer.name}: {what} need {counted(size, 'byte')} from byte {place} on, the file ends at "
-                f"{len(data)}: is it cut short, or of another .param?"
+                f"{self.path}: {what} need {counted(size, 'byte')} from byte {self.place} on, the file ends at "
+                f"{len(self.data)}: is it cut short, or of another .param?"
             )
-        values = np.frombuffer(data, kind, count, place).astype(np.float32)
-        place += size
+        values = np.frombuffer(self.data, kind, count, self.place).astype(np.float32)
+        self.place += size
         return values
 
-    outputs, kernel, total, groups = number(0, 0), number(1, 0), number(6, 0), number(7, 1)
-    for key, allowed in ((11, kernel), (13, number(3, 1)), (14, number(4, 0)), (2, 1), (12, 1)):
-        if number(key, allowed) != allowed:
+    def take_tagged(self, count: int, layer: str) -> npt.NDArray[np.float32]:
+        """Return the next values, in single or half precision as the tag before them says."""
+        start, self.place = self.place, self.place + 4
+        tag = struct.unpack("<I", self.data[start : self.place])[0] if self.place <= len(self.data) else None
+        if tag == HALF_TAG:
+            values = self.take("<f2", count, what=f"layer {layer}: the weights")
+            self.place += -count * 2 % 4
+            return values
+        if tag == SINGLE_TAG:
+            return self.take("<f4", count, what=f"layer {layer}: the weights")
+        fault = "the file ends" if tag is None else f"the tag is 0x{tag:08X}, neither single nor half precision"
+        raise InputError(f"{self.path}: layer {layer}, byte {start}: {fault}")
+
+
+def _convolution(layer: Layer, param: Path, *, file: _Weights) -> Convolution:
+    """Take the weights of one convolution from the file."""
+    outputs, kernel, total, groups = (
+        _number(layer, param, key=key, default=default) for key, default in ((0, 0), (1, 0), (6, 0), (7, 1))
+    )
+    stride, padding = (_number(layer, param, key=key, default=default) for key, default in ((3, 1), (4, 0)))
+    for key, allowed in ((11, kernel), (13, stride), (14, padding), (2, 1), (12, 1)):
+        if _number(layer, param, key=key, default=allowed) != allowed:
             raise InputError(f"{param}: layer {layer.name}: only square, undilated convolutions are read, got {key}=")
     per_output = total // max(outputs, 1)
     if min(outputs, kernel, total, groups) < 1 or total > MOST_WEIGHTS or per_output * outputs != total:
@@ -151,32 +164,38 @@ def _convolution(layer: Layer, param: Path, *, path: Path, data: bytes, place: i
         )
     if per_output % kernel**2 or outputs % groups:
         raise InputError(f"{param}: layer {layer.name}: {total} weights do not fit a {kernel} x {kernel} kernel")
-    start = place
-    tag = struct.unpack("<I", data[place : place + 4])[0] if place + 4 <= len(data) else None
-    place += 4
-    if tag == HALF_TAG:
-        weight = take("<f2", total, "the weights")
-        place += -total * 2 % 4
-    elif tag == SINGLE_TAG:
-        weight = take("<f4", total, "the weights")
-    else:
-        told = "the file ends" if tag is None else f"the tag is 0x{tag:08X}, neither single nor half precision"
-        raise InputError(f"{path}: layer {layer.name}, byte {start}: {told}")
-    bias = take("<f4", outputs, "the biases") if number(5, 0) else np.zeros(outputs, np.float32)
+    start = file.place
+    weight = file.take_tagged(total, layer.name)
+    bias = np.zeros(outputs, np.float32)
+    if _number(layer, param, key=5, default=0):
+        bias = file.take("<f4", outputs, what=f"layer {layer.name}: the biases")
     if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
-        raise InputError(f"{path}: layer {layer.name}, from byte {start}: weights that are not finite")
-    activation = number(9, 0)
+        raise InputError(f"{file.path}: layer {layer.name}, from byte {start}: weights that are not finite")
+    slope = _slope(layer, param)
+    shaped = weight.reshape(outputs, per_output // kernel**2, kernel, kernel)
+    return Convolution(layer.name, stride, padding=padding, groups=groups, slope=slope, weight=shaped, bias=bias)
+
+
+def _number(layer: Layer, param: Path, *, key: int, default: int) -> int:
+    """Return a parameter that is a whole number."""
+    text = layer.parameters.get(key, str(default))
+    try:
+        value = int(text)
+        if abs(value) > MOST_WEIGHTS:
+            raise ValueError
+        return value
+    except ValueError as error:
+        where = f"{param}: layer {layer.name}"
+        raise InputError(f"{where}: {key}={short(text)[1:-1]} is not a whole number up to {MOST_WEIGHTS:,}") from error
+
+
+def _slope(layer: Layer, param: Path) -> float | None:
+    """Return the slope of the leaky ReLU from "-23310=1,0.1", an array of one number; None without an activation."""
+    activation = _number(layer, param, key=9, default=0)
     if activation not in (0, 2):
         raise InputError(f"{param}: layer {layer.name}: activation 9={activation} is not read, only leaky ReLU (2)")
-    slope = _slope(layer, param) if activation else None
-    shaped = weight.reshape(outputs, per_output // kernel**2, kernel, kernel)
-    return Convolution(
-        layer.name, number(3, 1), padding=number(4, 0), groups=groups, slope=slope, weight=shaped, bias=bias
-    ), place
-
-
-def _slope(layer: Layer, param: Path) -> float:
-    """Return the slope from "-23310=1,0.1": an array of one number."""
+    if not activation:
+        return None
     count, _, text = layer.parameters.get(-23310, "").partition(",")
     try:
         if int(count) != 1:

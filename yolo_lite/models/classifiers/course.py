@@ -119,15 +119,15 @@ def binary_cnn(task: Task, dropout: Sequence[float] = (0.5,), *, batch_norm: boo
 def alexnet(task: Task, dropout: Sequence[float] = (0.5, 0.5)) -> Parts:
     """AlexNet in the form for one GPU (Krizhevsky 2014); pooling to 6x6 allows other sizes than 224."""
     features = nn.Sequential(
-        nn.Conv2d(task.channels, 64, 11, 4, 2),
+        nn.Conv2d(task.channels, 64, 11, stride=4, padding=2),
         nn.ReLU(inplace=True),
         nn.MaxPool2d(3, 2),
-        nn.Conv2d(64, 192, 5, 1, 2),
+        nn.Conv2d(64, 192, 5, padding=2),
         nn.ReLU(inplace=True),
         nn.MaxPool2d(3, 2),
     )
     for before, width in pairwise((192, 384, 256, 256)):
-        features.extend([nn.Conv2d(before, width, 3, 1, 1), nn.ReLU(inplace=True)])
+        features.extend([nn.Conv2d(before, width, 3, padding=1), nn.ReLU(inplace=True)])
     features.extend([nn.MaxPool2d(3, 2), nn.AdaptiveAvgPool2d(6), nn.Flatten()])
     for before, share in ((256 * 36, dropout[0]), (4096, dropout[1])):
         features.extend([nn.Dropout(share), nn.Linear(before, 4096), nn.ReLU(inplace=True)])
@@ -182,7 +182,7 @@ def resnet50(task: Task) -> Parts:
                 f"{stored} cannot be read as ResNet-50 weights; delete it, or download it again"
             ) from error
     if task.channels != 3:
-        model.conv1 = nn.Conv2d(task.channels, 64, 7, 2, 3, bias=False)
+        model.conv1 = nn.Conv2d(task.channels, 64, 7, stride=2, padding=3, bias=False)
     model.fc = nn.Identity()
     return model, nn.Linear(2048, task.outputs)
 
@@ -290,7 +290,7 @@ def _conv(inputs: int, outputs: int, *, kernel: int | tuple[int, int], stride: i
     """Convolution that keeps the size (at stride 1), batch normalisation, ReLU."""
     sides = (kernel, kernel) if isinstance(kernel, int) else kernel
     padding = (sides[0] // 2, sides[1] // 2)
-    convolution = nn.Conv2d(inputs, outputs, sides, stride, padding, bias=False)
+    convolution = nn.Conv2d(inputs, outputs, sides, stride=stride, padding=padding, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 

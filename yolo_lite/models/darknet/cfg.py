@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from yolo_lite.errors import InputError, short
 
-CLASSES = {"detection": 1, "region": 20, "yolo": 20}  # unless the section says otherwise
-OUTPUTS = tuple(CLASSES)
-MOST_NUMBER = 1_000_000  # of any whole number in a .cfg file
-_MOST_SECTIONS, MOST_SOURCES = 2000, 100
-MOST_PIXELS = 16_384  # along a side of the input
+OUTPUTS = ("detection", "region", "yolo")  # sections that say what the layer before them means
+_MOST_NUMBER = 1_000_000  # of any number in a .cfg file
+_MOST_SECTIONS = 2000
+
+
+class CfgError(InputError):
+    """What is wrong with a .cfg file. The network knows its text alone; whoever knows its path puts that before."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,9 @@ class Section:
     options: Mapping[str, str] = field(default_factory=dict)
 
     def number(
-        self, key: str, default: int | None = None, *, minimum: int = -MOST_NUMBER, maximum: int = MOST_NUMBER
+        self, key: str, default: int | None = None, *, minimum: int = -_MOST_NUMBER, maximum: int = _MOST_NUMBER
     ) -> int:
-        """Return a whole number; raise InputError where it is none, is out of bounds, or is missing without a default."""
+        """Return a whole number; raise CfgError where it is none, is out of bounds, or is missing without a default."""
         text = self.options.get(key)
         if text is None and default is not None:
             return default
@@ -45,6 +48,17 @@ class Section:
             raise self.error(f"{key} must be at most {maximum:,}, got {short(value)}")
         return value
 
+    def real(self, key: str, default: float) -> float:
+        """Return a number; raise CfgError where it is none, or is out of bounds."""
+        text = self.options.get(key, str(default))
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not abs(value) <= _MOST_NUMBER:
+            raise self.error(f"{key} must be a number, got {short(text)}")
+        return value
+
     def numbers(self, key: str) -> list[float]:
         """Return a list of numbers, separated by commas; empty where the key is missing."""
         text = self.options.get(key, "")
@@ -52,22 +66,22 @@ class Section:
             values = [float(part) for part in text.split(",") if part.strip()]
         except ValueError as error:
             raise self.error(f"{key} must be numbers with commas between them, got {short(text)}") from error
-        if not all(abs(value) <= MOST_NUMBER for value in values):
-            raise self.error(f"{key} must be numbers of at most {MOST_NUMBER:,}, got {short(text)}")
-        if len(values) > MOST_NUMBER:
+        if not all(abs(value) <= _MOST_NUMBER for value in values):
+            raise self.error(f"{key} must be numbers of at most {_MOST_NUMBER:,}, got {short(text)}")
+        if len(values) > _MOST_NUMBER:
             raise self.error(f"{key} has {len(values):,} numbers")
         return values
 
-    def error(self, what: str) -> InputError:
+    def error(self, what: str) -> CfgError:
         """Return an error that names the section and its line."""
-        return InputError(f"the cfg's [{short(self.name)[1:-1]}] at line {self.line}: {what}")
+        return CfgError(f"the cfg's [{short(self.name)[1:-1]}] at line {self.line}: {what}")
 
 
 def parse_cfg(text: str) -> list[Section]:
     """Split a .cfg file into sections, the first of which is [net].
 
     Raises:
-        InputError: naming the line that is neither a [section], a key=value, a comment (# or ;) nor empty.
+        CfgError: naming the line that is neither a [section], a key=value, a comment (# or ;) nor empty.
     """
     sections: list[Section] = []
     options: dict[str, str] = {}
@@ -82,9 +96,9 @@ def parse_cfg(text: str) -> list[Section]:
             key, value = line.split("=", 1)
             options[key.strip()] = value.strip()
         else:
-            raise InputError(f"the cfg's line {number} is neither a [section] nor key=value: {line[:60]!r}")
+            raise CfgError(f"the cfg's line {number} is neither a [section] nor key=value: {line[:60]!r}")
     if not sections or sections[0].name not in ("net", "network"):
-        raise InputError("the cfg does not begin with a [net] section; is it a file of Darknet?")
+        raise CfgError("the cfg does not begin with a [net] section; is it a file of Darknet?")
     if len(sections) > _MOST_SECTIONS:
-        raise InputError(f"the cfg has {len(sections):,} sections, more than {_MOST_SECTIONS:,}")
+        raise CfgError(f"the cfg has {len(sections):,} sections, more than {_MOST_SECTIONS:,}")
     return sections

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from yolo_lite.errors import InputError, counted, short
-from yolo_lite.models.darknet.cfg import CLASSES, MOST_NUMBER, OUTPUTS, Section, parse_cfg
+from yolo_lite.errors import counted, short
+from yolo_lite.models.darknet.cfg import OUTPUTS, CfgError, Section, parse_cfg
+from yolo_lite.models.heads.base import Head
 from yolo_lite.structures.batches import RawPredictions
 
+CLASSES = {"detection": 1, "region": 20, "yolo": 20}  # unless the section says otherwise
 
-class DarknetHead(nn.Module):
+
+class DarknetHead(nn.Module, Head):
     """What a network's outputs mean: a list of [detection], [region] and [yolo] sections, each with its map.
 
     box_outputs are boxes already: centre x, y, width, height in input pixels. A point is the upper left corner of a
@@ -25,26 +27,26 @@ class DarknetHead(nn.Module):
         strides: of the maps, input pixels.
     """
 
-    BINS = 0
+    fixed_classes: int
 
     def __init__(self, cfg: str, channels: Sequence[int], *, strides: Sequence[int]) -> None:
         super().__init__()
         self.sections = [section for section in parse_cfg(cfg) if section.name in OUTPUTS]
         self.strides = tuple(strides)
         if not self.sections:
-            raise InputError(f"the cfg has no output section ({', '.join(OUTPUTS)})")
+            raise CfgError(f"the cfg has no output section ({', '.join(OUTPUTS)})")
         counts = {section.number("classes", CLASSES[section.name], minimum=1) for section in self.sections}
         if len(counts) > 1:
             raise self.sections[-1].error(f"the outputs have different numbers of classes: {sorted(counts)}")
-        self.classes = counts.pop()
+        self.fixed_classes = counts.pop()
         if len(self.sections) != len(channels):
-            raise InputError(
+            raise CfgError(
                 f"the cfg has {len(self.sections)} output sections, but {len(channels)} maps come before them"
             )
         for section, count in zip(self.sections, channels):
             if (section.name == "region" and "map" in section.options) or "tree" in section.options:
                 raise section.error("a tree of classes (YOLO9000) is not supported")
-            expected = _values(section, self.classes)
+            expected = _values(section, self.fixed_classes)
             if count != expected:
                 raise section.error(f"needs {counted(expected, 'value')} from the layer before, which gives {count}")
             _anchors(section)
@@ -88,7 +90,7 @@ def _anchors(section: Section) -> list[tuple[float, float]]:
     """Return (width, height) of the anchors that a section uses; none of a [detection].
 
     Raises:
-        InputError: where there are not as many as num or mask ask for.
+        CfgError: where there are not as many as num or mask ask for.
     """
     if section.name == "detection":
         return []
@@ -106,14 +108,7 @@ def _anchors(section: Section) -> list[tuple[float, float]]:
 
 
 def _stretch(section: Section) -> float:
-    text = section.options.get("scale_x_y", "1")
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not abs(value) <= MOST_NUMBER:
-        raise section.error(f"scale_x_y must be a number, got {short(text)}")
-    return value
+    return section.real("scale_x_y", 1)
 
 
 def _anchored(level: Tensor, anchors: Sequence[tuple[float, float]]) -> tuple[Tensor, Tensor, Tensor]:
@@ -157,11 +152,8 @@ def _read_region(section: Section, level: Tensor, stride: int) -> Part:
 
 def _read_detection(section: Section, level: Tensor, stride: int) -> Part:
     """YOLOv1: one vector with all class probabilities, then all confidences, then all boxes (Redmon et al. 2016)."""
-    side, number, classes = (
-        section.number("side", 7),
-        section.number("num", 1),
-        section.number("classes", CLASSES["detection"]),
-    )
+    side, number = section.number("side", 7), section.number("num", 1)
+    classes = section.number("classes", CLASSES["detection"])
     cells = side * side
     probabilities, confidences, boxes = torch.split(
         level.flatten(1), [cells * classes, cells * number, cells * number * 4], 1

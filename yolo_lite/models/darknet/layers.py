@@ -13,11 +13,14 @@ from torch.nn import functional as F
 
 from yolo_lite.errors import InputError, counted, short
 from yolo_lite.models.blocks import DepthwiseConv2d
-from yolo_lite.models.darknet.cfg import MOST_PIXELS, MOST_SOURCES, OUTPUTS, Section, parse_cfg
+from yolo_lite.models.darknet.cfg import OUTPUTS, CfgError, Section, parse_cfg
 
 _EPS = 1e-6  # of batch normalisation
 _MOST_KERNEL = 1024  # pixels: of a kernel, its step and its border
 _MOST_VALUES = 2**29  # of a layer's map
+_MOST_PIXELS = 16_384  # along a side of the input
+_MOST_SOURCES = 100  # layers that a route or shortcut joins
+Shape = tuple[int, int, int]  # channels, height, width
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "linear": nn.Identity,
     "leaky": partial(nn.LeakyReLU, 0.1),
@@ -45,22 +48,22 @@ class DarknetBackbone(nn.Module):
         super().__init__()
         net, *sections = parse_cfg(cfg)
         self.input_hw = (
-            net.number("height", 416, minimum=1, maximum=MOST_PIXELS),
-            net.number("width", 416, minimum=1, maximum=MOST_PIXELS),
+            net.number("height", 416, minimum=1, maximum=_MOST_PIXELS),
+            net.number("width", 416, minimum=1, maximum=_MOST_PIXELS),
         )
         if net.number("channels", 3) != 3:
             raise net.error("channels must be 3")
         outputs = [i - 1 for i, section in enumerate(sections) if section.name in OUTPUTS]
         self.levels = tuple(levels) or tuple(outputs)
         if not self.levels:
-            raise InputError(f"the cfg has no output section ({', '.join(OUTPUTS)})")
+            raise CfgError(f"the cfg has no output section ({', '.join(OUTPUTS)})")
         if min(self.levels) < 0:
             raise sections[0].error("there is no layer before it whose output it could read")
         if max(self.levels) >= len(sections):
-            raise InputError(f"the cfg has {counted(len(sections), 'layer')}, there is no layer {max(self.levels)}")
+            raise CfgError(f"the cfg has {counted(len(sections), 'layer')}, there is no layer {max(self.levels)}")
         every = sections
         sections = sections[: max(self.levels) + 1]
-        shapes: list[tuple[int, int, int]] = []  # (channels, height, width), after each layer
+        shapes: list[Shape] = []  # after each layer
         self.layers = nn.ModuleList()
         for section in sections:
             before = shapes[-1] if shapes else (3, *self.input_hw)
@@ -120,7 +123,9 @@ class DarknetConv(nn.Sequential):
             )
         norm = bool(section.number("batch_normalize", 0))
         kind = DepthwiseConv2d if groups == inputs == filters else nn.Conv2d
-        layers: list[nn.Module] = [kind(inputs, filters, size, stride, padding, groups=groups, bias=not norm)]
+        layers: list[nn.Module] = [
+            kind(inputs, filters, size, stride=stride, padding=padding, groups=groups, bias=not norm)
+        ]
         if norm:
             layers.append(nn.BatchNorm2d(filters, eps=_EPS))
         super().__init__(*layers, _activation(section, "logistic"))
@@ -141,7 +146,7 @@ class DarknetConnected(nn.Sequential):
 class DarknetLocal(nn.Module):
     """A convolution with weights of its own at every place."""
 
-    def __init__(self, section: Section, shape: tuple[int, int, int]) -> None:
+    def __init__(self, section: Section, shape: Shape) -> None:
         super().__init__()
         self.filters = section.number("filters", 1, minimum=1)
         self.size, self.stride = (section.number(key, 1, minimum=1, maximum=_MOST_KERNEL) for key in ("size", "stride"))
@@ -241,53 +246,30 @@ class DarknetSoftmax(nn.Module):
         return x.reshape(len(x), self.groups, -1).softmax(-1).view_as(x)
 
 
-def _build(section: Section, before: tuple[int, int, int], shapes: Sequence[tuple[int, int, int]]) -> nn.Module:
-    """Return the layer of a section.
-
-    Args:
-        before: (channels, height, width) of what it takes.
-        shapes: of all layers before it.
-    """
-    channels = before[0]
-    if section.name == "convolutional":
-        return DarknetConv(section, channels)
-    if section.name == "connected":
-        return DarknetConnected(section, channels * before[1] * before[2])
-    if section.name == "local":
-        return DarknetLocal(section, before)
-    if section.name == "maxpool":
-        return DarknetPool(section)
-    if section.name == "avgpool":
-        return nn.AdaptiveAvgPool2d(1)
-    if section.name == "upsample":
-        return nn.Upsample(scale_factor=section.number("stride", 2, minimum=1, maximum=_MOST_KERNEL), mode="nearest")
-    if section.name == "reorg":
-        stride = section.number("stride", 1, minimum=1, maximum=_MOST_KERNEL)
-        if section.number("reverse", 0) or channels % stride**2 or before[1] % stride or before[2] % stride:
-            raise section.error(
-                f"reverse=1, or a stride that {channels} x {before[1]} x {before[2]} cannot be divided by"
-            )
-        return Reorg(stride)
-    if section.name == "softmax":
-        return DarknetSoftmax(section.number("groups", 1, minimum=1))
-    if section.name in ("route", "shortcut"):
-        return _joining(section, shapes)
-    if section.name in ("dropout", "cost", *OUTPUTS):
-        return nn.Identity()
-    raise section.error(f"this kind of layer is not supported; known: {', '.join(_KINDS)}")
+def _build(section: Section, before: Shape, shapes: Sequence[Shape]) -> nn.Module:
+    """Return the layer of a section, which takes maps of the shape `before`; `shapes` are those of all layers before it."""
+    if section.name not in _LAYERS:
+        raise section.error(f"this kind of layer is not supported; known: {', '.join(_LAYERS)}")
+    return _LAYERS[section.name](section, before, shapes)
 
 
-_KINDS = (
-    *("convolutional", "connected", "local", "maxpool", "avgpool", "upsample", "reorg", "softmax"),
-    *("route", "shortcut", "dropout", "cost", *OUTPUTS),
-)
+def _upsample(section: Section, before: Shape, shapes: Sequence[Shape]) -> nn.Module:
+    return nn.Upsample(scale_factor=section.number("stride", 2, minimum=1, maximum=_MOST_KERNEL), mode="nearest")
 
 
-def _joining(section: Section, shapes: Sequence[tuple[int, int, int]]) -> nn.Module:
+def _reorg(section: Section, before: Shape, shapes: Sequence[Shape]) -> nn.Module:
+    channels, height, width = before
+    stride = section.number("stride", 1, minimum=1, maximum=_MOST_KERNEL)
+    if section.number("reverse", 0) or channels % stride**2 or height % stride or width % stride:
+        raise section.error(f"reverse=1, or a stride that {channels} x {height} x {width} cannot be divided by")
+    return Reorg(stride)
+
+
+def _joining(section: Section, before: Shape, shapes: Sequence[Shape]) -> nn.Module:
     """Return a route or shortcut; positions that are negative count back from the section."""
     key = "layers" if section.name == "route" else "from"
     sources = [int(i) if i >= 0 else len(shapes) + int(i) for i in section.numbers(key)]
-    if not 0 < len(sources) <= MOST_SOURCES or min(sources) < 0 or max(sources) >= len(shapes):
+    if not 0 < len(sources) <= _MOST_SOURCES or min(sources) < 0 or max(sources) >= len(shapes):
         raise section.error(f"{key} must be layers before it, got {short(section.options.get(key))}")
     if section.name == "route":
         if len({shapes[i][1:] for i in sources}) > 1:
@@ -305,10 +287,23 @@ def _joining(section: Section, shapes: Sequence[tuple[int, int, int]]) -> nn.Mod
     return Shortcut(sources, _activation(section, "linear"))
 
 
+_LAYERS: dict[str, Callable[[Section, Shape, Sequence[Shape]], nn.Module]] = {
+    "convolutional": lambda section, before, shapes: DarknetConv(section, before[0]),
+    "connected": lambda section, before, shapes: DarknetConnected(section, math.prod(before)),
+    "local": lambda section, before, shapes: DarknetLocal(section, before),
+    "maxpool": lambda section, before, shapes: DarknetPool(section),
+    "avgpool": lambda section, before, shapes: nn.AdaptiveAvgPool2d(1),
+    "upsample": _upsample,
+    "reorg": _reorg,
+    "softmax": lambda section, before, shapes: DarknetSoftmax(section.number("groups", 1, minimum=1)),
+    "route": _joining,
+    "shortcut": _joining,
+    **dict.fromkeys(("dropout", "cost", *OUTPUTS), lambda section, before, shapes: nn.Identity()),
+}
+
+
 @torch.no_grad()
-def _shape_after(
-    section: Section, layer: nn.Module, *, before: tuple[int, int, int], shapes: Sequence[tuple[int, int, int]]
-) -> tuple[int, int, int]:
+def _shape_after(section: Section, layer: nn.Module, *, before: Shape, shapes: Sequence[Shape]) -> Shape:
     """Return (channels, height, width) after a layer, by trying it on tensors that hold no values."""
     layer.eval()
     try:

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from yolo_lite.models.blocks import LEAKY, ConvBlock, DepthwiseSeparable
+from yolo_lite.models.heads.base import Head
 from yolo_lite.structures.batches import RawPredictions
 
-CLASS_PRIOR = (
-    0.01  # score of every class before training, so that the many empty cells do not swamp it (Lin et al. 2017)
-)
+CLASS_PRIOR = 0.01  # score of every class before training: the many empty cells must not swamp it (Lin et al. 2017)
+CLASS_LOGIT = -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR)
 
 
-class AnchorFreeHead(nn.Module):
+class AnchorFreeHead(nn.Module, Head):
     """Class logits and the distances to a box's four sides, from the centre of every cell (Tian et al. 2019).
 
     Decoupled (Ge et al. 2021): on every level one branch for the classes and one for the box, of 3x3
@@ -31,8 +31,6 @@ class AnchorFreeHead(nn.Module):
         depth: layers of the branches.
     """
 
-    BINS = 0
-
     def __init__(
         self, channels: Sequence[int], strides: Sequence[int], *, classes: int, width: int, depth: int
     ) -> None:
@@ -41,8 +39,8 @@ class AnchorFreeHead(nn.Module):
         self.class_branches = nn.ModuleList(_branch(count, width, depth=depth, outputs=classes) for count in channels)
         self.box_branches = nn.ModuleList(_branch(count, width, depth=depth, outputs=4) for count in channels)
         for class_branch, box_branch in zip(self.class_branches, self.box_branches):
-            nn.init.constant_(class_branch[-1].bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))  # type: ignore[index]
-            nn.init.constant_(box_branch[-1].bias, 2.0)  # type: ignore[index]
+            _set_bias(_last_layer(class_branch), CLASS_LOGIT)
+            _set_bias(_last_layer(box_branch), 2.0)
 
     def forward(self, levels: Sequence[Tensor]) -> RawPredictions:
         """Map feature maps [B, channels, H, W] to RawPredictions with D = 4; points level by level, row by row."""
@@ -60,7 +58,7 @@ class AnchorFreeHead(nn.Module):
 
     def class_layers(self) -> list[nn.Conv2d]:
         """Return the last layers of the class branches, whose output channels are the classes in order."""
-        return [branch[-1] for branch in self.class_branches]  # type: ignore[index]
+        return [_last_layer(branch) for branch in self.class_branches]
 
     @staticmethod
     def decode(raw: RawPredictions, indices: Tensor) -> Tensor:
@@ -79,11 +77,11 @@ class AnchorFreeHead(nn.Module):
         return torch.cat([points - distances[..., :2], points + distances[..., 2:]], -1)
 
 
-class DistributionHead(nn.Module):
+class DistributionHead(nn.Module, Head):
     """Class logits, and for each side of the box a distribution over its distance (Li et al. 2020, section 3.2).
 
-    One branch of 5x5 depthwise-separable layers for each level serves both. A side has BINS logits; their softmax weighs
-    the distances 0, 1, ... BINS - 1, in strides, from the cell's upper left corner.
+    One branch of 5x5 depthwise-separable layers for each level serves both. A side has `bins` logits; their softmax weighs
+    the distances 0, 1, ... bins - 1, in strides, from the cell's upper left corner.
 
     Args:
         channels: of each incoming level, which the branches keep.
@@ -92,7 +90,7 @@ class DistributionHead(nn.Module):
         depth: layers of the branches.
     """
 
-    BINS = 8
+    bins = 8
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], *, classes: int, depth: int) -> None:
         super().__init__()
@@ -102,13 +100,12 @@ class DistributionHead(nn.Module):
             for count in channels
         )
         self.classes = nn.ModuleList(nn.Conv2d(count, classes, 1) for count in channels)
-        self.sides = nn.ModuleList(nn.Conv2d(count, 4 * self.BINS, 1) for count in channels)
+        self.sides = nn.ModuleList(nn.Conv2d(count, 4 * self.bins, 1) for count in channels)
         for layer in self.class_layers():
-            assert layer.bias is not None
-            nn.init.constant_(layer.bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
+            _set_bias(layer, CLASS_LOGIT)
 
     def forward(self, levels: Sequence[Tensor]) -> RawPredictions:
-        """Map feature maps [B, channels, H, W] to RawPredictions with D = 4 * BINS, side by side: left, top, right, bottom.
+        """Map feature maps [B, channels, H, W] to RawPredictions with D = 4 * bins, side by side: left, top, right, bottom.
 
         Points go level by level, row by row.
         """
@@ -125,7 +122,7 @@ class DistributionHead(nn.Module):
 
     def class_layers(self) -> list[nn.Conv2d]:
         """Return the layers whose output channels are the classes in order."""
-        return list(self.classes)  # type: ignore[arg-type]
+        return [layer for layer in self.classes if isinstance(layer, nn.Conv2d)]
 
     @classmethod
     def decode(cls, raw: RawPredictions, indices: Tensor) -> Tensor:
@@ -138,9 +135,9 @@ class DistributionHead(nn.Module):
         Returns:
             float32 [B, K, 4] xyxy, input pixels, not clipped to the picture.
         """
-        outputs = raw.box_outputs.gather(1, indices.unsqueeze(-1).expand(-1, -1, 4 * cls.BINS)).float()
-        shares = outputs.view(*outputs.shape[:-1], 4, cls.BINS).softmax(-1)
-        bins = torch.arange(cls.BINS, dtype=torch.float32, device=outputs.device)
+        outputs = raw.box_outputs.gather(1, indices.unsqueeze(-1).expand(-1, -1, 4 * cls.bins)).float()
+        shares = outputs.view(*outputs.shape[:-1], 4, cls.bins).softmax(-1)
+        bins = torch.arange(cls.bins, dtype=torch.float32, device=outputs.device)
         distances = (shares * bins).sum(-1) * raw.strides[indices].unsqueeze(-1)
         points = raw.points[indices]
         return torch.cat([points - distances[..., :2], points + distances[..., 2:]], -1)
@@ -160,3 +157,14 @@ def grid_points(level: Tensor, stride: int, *, offset: float) -> Tensor:
 def _branch(inputs: int, width: int, *, depth: int, outputs: int) -> nn.Sequential:
     layers = [ConvBlock(inputs if i == 0 else width, width, kernel=3) for i in range(depth)]
     return nn.Sequential(*layers, nn.Conv2d(width, outputs, 1))
+
+
+def _last_layer(branch: nn.Module) -> nn.Conv2d:
+    *_, layer = branch.children()
+    assert isinstance(layer, nn.Conv2d)
+    return layer
+
+
+def _set_bias(layer: nn.Conv2d, value: float) -> None:
+    assert layer.bias is not None
+    nn.init.constant_(layer.bias, value)

@@ -8,14 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from yolo_lite.errors import InputError
-from yolo_lite.models.blocks import LEAKY, ConvBlock
+from yolo_lite.models.blocks import LEAKY
+from yolo_lite.models.heads.base import Head
 from yolo_lite.structures.batches import RawPredictions
 
 VALUES = 5  # of a box: x and y in its cell, square roots of width and height as shares of the picture, confidence
 _START = (0.5, 0.5, 0.4, 0.4, 0.0)  # of these, before training
 
 
-class GridHead(nn.Module):
+class GridHead(nn.Module, Head):
     """For each cell of the coarsest level `boxes` boxes and C class probabilities, by a 1x1 convolution.
 
     Outputs are linear, as in the paper. A point stands for one box of one cell: cell by cell, row by row, the boxes of
@@ -29,7 +30,7 @@ class GridHead(nn.Module):
         boxes: of a cell.
     """
 
-    BINS = 0
+    loss = "yolov1"
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], *, classes: int, boxes: int) -> None:
         super().__init__()
@@ -50,13 +51,17 @@ class GridHead(nn.Module):
         """Return the layer whose output channels are the classes in order."""
         return [self.classes]
 
+    def cell_probabilities(self, raw: RawPredictions) -> Tensor:
+        """Return the class probabilities of each point's cell: float32 [B, A, C]."""
+        return grid_probabilities(raw)
+
     @staticmethod
     def decode(raw: RawPredictions, indices: Tensor) -> Tensor:
         """Return the boxes of some points: float32 [B, K, 4] xyxy, input pixels, not clipped to the picture."""
         return decode_grid(raw, indices)
 
 
-class DenseGridHead(nn.Module):
+class DenseGridHead(nn.Module, Head):
     """The same outputs by two fully connected layers, as in the paper, so that every cell sees the whole picture.
 
     Args:
@@ -64,7 +69,7 @@ class DenseGridHead(nn.Module):
         cells: S; the input is S * stride pixels high and wide, and no other.
     """
 
-    BINS = 0
+    loss = "yolov1"
 
     def __init__(
         self, channels: Sequence[int], strides: Sequence[int], *, classes: int, boxes: int, cells: int
@@ -99,6 +104,10 @@ class DenseGridHead(nn.Module):
         """Return the layer whose outputs are the classes in order, cells^2 of each."""
         return [self.classes]
 
+    def cell_probabilities(self, raw: RawPredictions) -> Tensor:
+        """As GridHead."""
+        return grid_probabilities(raw)
+
     @staticmethod
     def decode(raw: RawPredictions, indices: Tensor) -> Tensor:
         """As GridHead."""
@@ -129,5 +138,6 @@ def decode_grid(raw: RawPredictions, indices: Tensor) -> Tensor:
     return torch.cat([centre - half, centre + half], -1)
 
 
-def leaky_conv(inputs: int, outputs: int, *, kernel: int, stride: int = 1) -> nn.Module:
-    return ConvBlock(inputs, outputs, kernel=kernel, stride=stride, activation=LEAKY)
+def grid_probabilities(raw: RawPredictions) -> Tensor:
+    """Return the class probabilities of each point's cell, which the network does not bound, cut to 0..1: float32 [B, A, C]."""
+    return raw.box_outputs[..., VALUES:].float().clamp(0, 1)

@@ -10,8 +10,9 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_lite.cli import arguments
-from yolo_lite.cli.bars import counting
+from yolo_lite.cli import flags, values
+from yolo_lite.cli.progress import counting
+from yolo_lite.cli.screen import note
 from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
@@ -20,29 +21,25 @@ if TYPE_CHECKING:
     from yolo_lite.structures.results import Detections
 
 
-def add_detect(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser its arguments."""
     parser.description = _detect.__doc__
-    arguments.add_source(parser, ", or one video; default: a sample")
-    arguments.add_weights(parser)
-    arguments.add_model_settings(parser, score=None, iou=0.6, batch=8)
-    parser.add_argument("--classes", type=arguments.names, help="report these classes only: person,car")
-    parser.add_argument(
-        "--out",
-        type=arguments.text,
-        help="folder of the annotated pictures or video; default: the next free runs/detect-N",
+    flags.add_flag(
+        parser, "source", help="images, folders, patterns such as shots/*.jpg, or one video", usual="a sample image"
     )
-    parser.add_argument("--video-format", choices=("mp4", "webm"), default="mp4", help="webm (VP9) plays in browsers")
-    parser.add_argument("--save-json", type=Path, metavar="FILE", help="write COCO result rows in original pixels")
-    arguments.add_font(parser)
-    parser.add_argument("--show", action="store_true", help="also open a window (needs opencv-python, see README)")
+    flags.add_flags(parser, ["weights", "image-size"])
+    flags.add_flag(parser, "batch-size", default=8)
+    flags.add_flags(parser, ["device", "score-threshold", "iou-threshold", "max-detections"])
+    flags.add_flag(parser, "classes", help="names of the classes to report: person,car")
+    flags.add_flag(parser, "out", help="folder of the annotated images or video", usual="the next free runs/detect-N")
+    flags.add_flags(parser, ["video-format", "save-json", "font", "show"])
     parser.set_defaults(run=_detect)
 
 
 def _detect(args: argparse.Namespace) -> int:
-    """Find objects, print a line for each, and write annotated pictures or an annotated video.
+    """Find objects, print a line for each, and write annotated images or an annotated video.
 
-    A picture that cannot be read is skipped with a line. The exit status is 0 if any picture could be read, else 2; 1
+    An image that cannot be read is skipped with a line. The exit status is 0 if any image could be read, else 2; 1
     where a video ended early; 130 or 143 where the run was stopped, which keeps what is finished.
     """
     from yolo_lite.files import file_name
@@ -52,22 +49,22 @@ def _detect(args: argparse.Namespace) -> int:
     from yolo_lite.predict.files import sample_picture
     from yolo_lite.shipped import DEFAULT_WEIGHTS
 
-    source = find_sources(args.source, say=arguments.note) if args.source else [sample_picture()]
+    source = find_sources(args.source, say=note) if args.source else [sample_picture()]
     if args.save_json:
         check_rows_path(args.save_json)
     detector = Detector(
         args.weights or DEFAULT_WEIGHTS,
         args.device,
-        image_size=arguments.image_size(args.image_size),
+        image_size=args.image_size,
         score_threshold=args.score_threshold,
         iou_threshold=args.iou_threshold,
         max_detections=args.max_detections,
         classes=args.classes,
         batch_size=args.batch_size,
     )
-    arguments.note_missing_letters(args.classes or detector.class_names, args.font)
+    values.note_missing_letters(args.classes or detector.class_names, args.font)
     show = _window(hold=not isinstance(source, Video)) if args.show else None
-    with arguments.output_folder(args.out, "detect") as out:
+    with values.output_folder(args.out, "detect") as out:
         rows = JsonRows(args.save_json) if args.save_json else None
         try:
             with rows or nullcontext():
@@ -93,7 +90,7 @@ def _detect_in_pictures(
                     raise result.error
                 print(f"skipped: {result.error}", file=sys.stderr)
             elif result.detections is not None:
-                _print_objects(result.name, result.detections, detector.score_threshold)
+                _print_objects(result.name, result.detections, score_threshold=detector.score_threshold)
             tally.add(result)
     except KeyboardInterrupt:
         print(f"finished {tally.written + tally.skipped:,} of {counted(len(pictures), 'image')}: {tally.summary()}")
@@ -104,9 +101,9 @@ def _detect_in_pictures(
     return 0
 
 
-def _print_objects(name: str, detections: Detections, score_threshold: float) -> None:
-    for one in detections:
-        print(f"{name}: {_object_line(one)}")
+def _print_objects(name: str, detections: Detections, *, score_threshold: float) -> None:
+    for detection in detections:
+        print(f"{name}: {_object_line(detection)}")
     if not len(detections):
         print(f"{name}: nothing found above score {score_threshold:g}")
 
@@ -141,7 +138,7 @@ def _detect_in_video(
     from yolo_lite.media.sources import EndsEarlyError
     from yolo_lite.predict.files import detect_video
 
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     frames, name, annotated = 0, video.path.name, f"annotated: {target}"
     early: InputError | None = None
     results = detect_video(detector, video, target=target, json_file=rows, show=show, font=font)
@@ -149,7 +146,7 @@ def _detect_in_video(
         with closing(results):
             for detections in counting(results, "frames", total=video.frames, title=name):
                 frames += 1
-                found.update(detections.names)
+                counts.update(detections.names)
     except EndsEarlyError as error:
         early = error
     except KeyboardInterrupt:
@@ -157,7 +154,7 @@ def _detect_in_video(
             share = f"{frames:,} of {counted(video.frames, 'frame')}" if video.frames else counted(frames, "frame")
             print(f"finished {share}; {annotated}")
         raise
-    for label, count in found.most_common():
+    for label, count in counts.most_common():
         print(f"{name}: {label} {counted(count, 'time')}, {count / frames:.2f} a frame")
     print(f"{counted(frames, 'frame')}; {annotated}")
     if early:
@@ -165,9 +162,9 @@ def _detect_in_video(
     return 1 if early else 0
 
 
-def _object_line(one: Detections) -> str:
-    x1, y1, x2, y2 = one.boxes[0]
-    return f"{one.names[0]} {one.scores[0]:.2f} at x {x1:.0f}-{x2:.0f}, y {y1:.0f}-{y2:.0f}"
+def _object_line(detection: Detections) -> str:
+    x1, y1, x2, y2 = detection.boxes[0]
+    return f"{detection.names[0]} {detection.scores[0]:.2f} at x {x1:.0f}-{x2:.0f}, y {y1:.0f}-{y2:.0f}"
 
 
 def _window(hold: bool) -> Show:

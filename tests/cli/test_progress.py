@@ -9,8 +9,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from yolo_lite.cli import bars
-from yolo_lite.cli import train as cli_train
+from yolo_lite.cli import progress, runs
 from yolo_lite.cli.screen import screens
 from yolo_lite.training.loop import StepReport
 
@@ -29,7 +28,7 @@ def _shown(monkeypatch: pytest.MonkeyPatch, screen: io.StringIO, calls: Iterable
     clock = iter(range(10_000))
     monkeypatch.setattr("tqdm.std.time", lambda: next(clock))  # each look at it a second later
     monkeypatch.setattr("tqdm.std.tqdm.monitor_interval", 0)
-    with bars.bar("pictures") as on_progress:
+    with progress.bar("pictures") as on_progress:
         for done, total in calls:
             on_progress(done, total)
         return screen.getvalue()
@@ -56,7 +55,7 @@ def test_the_bar_of_a_run_begins_anew_after_that_of_its_backbone(monkeypatch: py
     clock = iter(range(10_000))
     monkeypatch.setattr("tqdm.std.time", lambda: next(clock))
     monkeypatch.setattr("tqdm.std.tqdm.monitor_interval", 0)
-    with cli_train._train_progress([]) as (_, on_step, _):
+    with runs.train_progress([]) as (_, on_step, _):
         for epochs, steps in ((2, 3), (1, 9)):
             for epoch in range(epochs):
                 for step in range(1, steps + 1):
@@ -87,8 +86,8 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr(bars, "_now", lambda: self.now)
-        monkeypatch.setattr(bars, "_last_line", [self.now])
+        monkeypatch.setattr(progress, "_now", lambda: self.now)
+        monkeypatch.setattr(progress, "_last_line", [self.now])
 
     def on(self, seconds: float) -> None:
         self.now += seconds
@@ -103,12 +102,12 @@ def _watch(clock: Clock, seconds: float) -> None:
     """Let time pass as `heartbeat` does: a look at the clock every few seconds."""
     started = clock.now
     while clock.now - started < seconds:
-        clock.on(bars._LOOK)
-        bars.beat("train", 1000.0)
+        clock.on(progress._LOOK)
+        progress.beat("train", 1000.0)
 
 
 def test_a_file_gets_a_line_of_how_far_training_is_every_minute(capsys: Capture, clock: Clock) -> None:
-    with cli_train._train_progress([]) as (_, on_step, _):
+    with runs.train_progress([]) as (_, on_step, _):
         for step in range(1, 121):  # 120 steps of 2 s each
             clock.on(2)
             on_step(
@@ -116,14 +115,14 @@ def test_a_file_gets_a_line_of_how_far_training_is_every_minute(capsys: Capture,
                     0, 2, step=step, steps=300, losses={"total": 2.5, "box": 1.25}, images_per_second=8.0, parts=1
                 )
             )
-            bars.beat("train", 1000.0)
+            progress.beat("train", 1000.0)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 4  # of 240 s: after 50, 100, 150 and 200
     assert lines[0] == "epoch 1/2: 25 of 600 steps, total 2.500 box 1.250, 8 images/s, 2.0 s each, 19 min 10 s left"
 
 
 def test_a_step_of_many_minutes_is_no_silence(capsys: Capture, clock: Clock) -> None:
-    with bars.bar("images") as on_progress:
+    with progress.bar("images") as on_progress:
         on_progress(1, 3)
         _watch(clock, 300)
     assert len(capsys.readouterr().err.splitlines()) >= 5
@@ -146,14 +145,14 @@ def test_whoever_writes_anyway_gets_no_more_lines(capsys: Capture, clock: Clock)
 def test_a_terminal_gets_no_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", _Terminal())
     before = threading.active_count()
-    with bars.heartbeat("train"):
+    with progress.heartbeat("train"):
         assert threading.active_count() == before
 
 
 def test_the_heart_beats_by_itself_and_stops(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bars, "_SILENCE", 0.0)
-    monkeypatch.setattr(bars, "_LOOK", 0.01)
-    with bars.heartbeat("eval"):
+    monkeypatch.setattr(progress, "_SILENCE", 0.0)
+    monkeypatch.setattr(progress, "_LOOK", 0.01)
+    with progress.heartbeat("eval"):
         until = time.monotonic() + 5
         text = ""
         while not text and time.monotonic() < until:
@@ -167,7 +166,7 @@ def test_a_line_is_written_above_the_bar(monkeypatch: pytest.MonkeyPatch, clock:
     terminal = _Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setattr("sys.stdout", terminal)
-    with screens(), bars.bar("images") as on_progress:
+    with screens(), progress.bar("images") as on_progress:
         on_progress(1, 4)
         clock.on(10)
         print("skipped: a.jpg")
@@ -180,12 +179,12 @@ def test_a_line_is_written_above_the_bar(monkeypatch: pytest.MonkeyPatch, clock:
 def test_names_in_bars_are_escaped(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
     terminal = _Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
-    progress = bars.Progress("frames", 10)
-    progress.update(1, "a\x1b[2J\nb", details="c\x07")
+    shown = progress.Progress("frames", 10)
+    shown.update(1, "a\x1b[2J\nb", details="c\x07")
     clock.on(10)
-    progress.show()
-    line = progress.line()
-    progress.close()
+    shown.show()
+    line = shown.line()
+    shown.close()
     for text in (terminal.getvalue(), line):
         assert "\x1b[2J" not in text
         assert "\x07" not in text
@@ -196,11 +195,11 @@ def test_names_in_bars_are_escaped(monkeypatch: pytest.MonkeyPatch, clock: Clock
     ("total", "text"), [(0, "30 frames, 2.9 frames/s"), (90, "30 of 90 frames, 2.9 frames/s, 21 s left")]
 )
 def test_the_number_of_frames_may_be_unknown(capsys: Capture, clock: Clock, total: int, text: str) -> None:
-    items = bars.counting(range(31), "frames", total=total)
+    items = progress.counting(range(31), "frames", total=total)
     for number in range(31):
         next(items)
         if number == 1:  # the first is done, and 29 more in 10 s
             clock.on(10)
-    assert bars._running[-1].line() == text
+    assert progress._running[-1].line() == text
     items.close()  # type: ignore[attr-defined]
-    assert not bars._running
+    assert not progress._running

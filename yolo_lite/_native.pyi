@@ -1,4 +1,4 @@
-"""The compiled module kernels/native.c, which is there where a compiler was at hand at installation."""
+"""The compiled module ops/kernels/native.c, which is there where a compiler was at hand at installation."""
 
 import numpy as np
 import numpy.typing as npt

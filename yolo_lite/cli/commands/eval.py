@@ -6,11 +6,10 @@ import argparse
 import json
 import math
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_lite.cli import arguments
-from yolo_lite.cli.bars import bar
+from yolo_lite.cli import flags, values
+from yolo_lite.cli.progress import bar
 from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
@@ -18,27 +17,20 @@ if TYPE_CHECKING:
     from yolo_lite.media.writers import JsonRows
 
 
-def add_eval(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser its arguments."""
     parser.description = _eval.__doc__
-    arguments.add_weights(parser)
-    parser.add_argument(
-        "--detections", type=Path, metavar="FILE", help="score this COCO result file, no weights needed"
-    )
-    parser.add_argument("--data", type=arguments.text, required=True, help=arguments.DATA_HELP)
-    parser.add_argument("--split", default="val", help="val (default), train or test")
-    parser.add_argument("--classes", type=arguments.names, help="score these classes of the data only: person,car")
-    parser.add_argument("--difficult", action="store_true", help=arguments.DIFFICULT_HELP)
-    arguments.add_model_settings(parser, score=0.001, iou=0.7, batch=16)
-    parser.add_argument(
-        "--bootstrap",
-        type=arguments.positive,
-        default=0,
-        metavar="N",
-        help="also give the 95%% intervals of AP and AP50, by N sets of pictures drawn with replacement, such as 1000",
-    )
-    parser.add_argument("--save-json", type=Path, metavar="FILE", help="write the detections as COCO result rows")
-    parser.add_argument("--out", type=arguments.text, help="folder of metrics.json; default: the next free runs/eval-N")
+    flags.add_flags(parser, ["weights", "detections"])
+    flags.add_flag(parser, "data", required=True)
+    flags.add_flag(parser, "split", default="val")
+    flags.add_flag(parser, "classes", help="names of the classes of the data to score: person,car")
+    flags.add_flags(parser, ["difficult", "image-size"])
+    flags.add_flag(parser, "batch-size", usual="")
+    flags.add_flag(parser, "device")
+    for name in ("score-threshold", "iou-threshold", "max-detections"):
+        flags.add_flag(parser, name, usual="", key=f"evaluate.{name.replace('-', '_')}")
+    flags.add_flags(parser, ["bootstrap", "save-json"])
+    flags.add_flag(parser, "out", help="folder of metrics.json", usual="the next free runs/eval-N")
     parser.set_defaults(run=_eval)
 
 
@@ -47,16 +39,14 @@ def _eval(args: argparse.Namespace) -> int:
 
     Stopped before its end, it keeps the rows of --save-json that it has, and exits with 130 or 143.
     """
-    from yolo_lite.files import check_can_create, make_folder, write_atomically
-    from yolo_lite.media.writers import JsonRows, check_rows_path
-
-    if args.out:
-        check_can_create(Path(args.out))
-    if args.save_json:
-        check_rows_path(args.save_json)
     if args.detections and args.weights:
         raise InputError("eval takes --weights or --detections, not both")
-    with arguments.output_folder(args.out, "eval") as out:
+    from yolo_lite.files import make_folder, write_atomically
+    from yolo_lite.media.writers import JsonRows, check_rows_path
+
+    if args.save_json:
+        check_rows_path(args.save_json)
+    with values.output_folder(args.out, "eval") as out:
         with JsonRows(args.save_json) if args.save_json else nullcontext() as json_file:
             result = _score_file(args, json_file) if args.detections else _score_weights(args, json_file)
         _print_evaluation(result)
@@ -77,26 +67,12 @@ def _score_file(args: argparse.Namespace, json_file: JsonRows | None) -> Evaluat
             args.detections,
             args.data,
             split=args.split,
-            settings=_settings(args),
+            settings=flags.settings_of(args),
             listener=EvaluationListener(on_resample=on_resample),
         )
     if json_file:
         json_file.write(result.rows)
     return result
-
-
-def _settings(args: argparse.Namespace) -> dict[str, object]:
-    settings = {
-        "data.classes": args.classes,
-        "data.difficult": args.difficult,
-        "input.image_size": arguments.image_size(args.image_size),
-        "evaluate.score_threshold": args.score_threshold,
-        "evaluate.iou_threshold": args.iou_threshold,
-        "evaluate.max_detections": args.max_detections,
-        "evaluate.resamples": args.bootstrap,
-        "train.batch_size": args.batch_size,
-    }
-    return {key: value for key, value in settings.items() if value is not None}
 
 
 def _score_weights(args: argparse.Namespace, json_file: JsonRows | None) -> Evaluation:
@@ -118,7 +94,7 @@ def _score_weights(args: argparse.Namespace, json_file: JsonRows | None) -> Eval
                 args.weights or DEFAULT_WEIGHTS,
                 args.data,
                 split=args.split,
-                settings=_settings(args),
+                settings=flags.settings_of(args),
                 device=args.device,
                 listener=EvaluationListener(on_batch, on_resample, on_rows),
             )
@@ -146,9 +122,9 @@ def _print_evaluation(result: Evaluation) -> None:
         print(f"{name:<9} {_figure(value)}" + (f"  ({ends[0]:.3f} to {ends[1]:.3f})" if ends else ""))
     if result.metrics.best:
         threshold, f1, precision, recall = result.metrics.best
-        told = f"F1 {f1:.3f} (precision {precision:.3f}, recall {recall:.3f})"
+        scores = f"F1 {f1:.3f} (precision {precision:.3f}, recall {recall:.3f})"
         print()
-        print(f"best score threshold {threshold:g}: {told}, all classes together at IoU 0.5")
+        print(f"best score threshold {threshold:g}: {scores}, all classes together at IoU 0.5")
     if result.timing:
         rates = result.timing.rates()
         parts = ", ".join(f"{name} {rates[name]:.1f}" for name in ("load", "forward", "postprocess"))

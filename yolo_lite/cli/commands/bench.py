@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolo_lite.cli import arguments
+from yolo_lite.cli import flags
 from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
@@ -16,55 +16,40 @@ if TYPE_CHECKING:
     from yolo_lite.config.schema import Config
 
 
-def add_bench(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser its arguments."""
     what = parser.add_subparsers(dest="what", metavar="what", required=True)
     model = what.add_parser(
         "model", help="parameters, GFLOPs, latency and training speed", description=_bench_model.__doc__
     )
-    model.add_argument("--config", help="a YAML file or shipped name; default: shuffle and nano, one after the other")
-    model.add_argument("--classes", type=arguments.positive, default=80, help="how many classes; default 80")
-    model.add_argument("--device", default="auto", help=arguments.DEVICE_HELP)
+    flags.add_flag(model, "config", usual="shuffle and nano, one after the other")
+    flags.add_flag(model, "num-classes", default=80)
+    flags.add_flag(model, "device")
     model.set_defaults(run=_bench_model)
     train = what.add_parser(
-        "train", help="where the time of training on your pictures goes", description=_bench_train.__doc__
+        "train", help="where the time of training on your images goes", description=_bench_train.__doc__
     )
-    train.add_argument("--data", type=arguments.text, required=True, help=arguments.DATA_HELP)
-    train.add_argument("--config", default="nano", help="a YAML file or shipped name; default: nano")
-    train.add_argument(
-        "--image-size", type=arguments.positive, nargs="+", metavar="N", help="side, or height and width"
-    )
-    train.add_argument("--batch-size", type=arguments.positive, help="default: what the configuration says")
-    train.add_argument("--device", default="auto", help=arguments.DEVICE_HELP)
-    train.add_argument("--cache", choices=("auto", "ram", "none"), help=arguments.CACHE_HELP)
-    train.add_argument(
-        "--workers",
-        type=arguments.workers,
-        metavar="N",
-        help="processes that load; default: what the configuration says",
-    )
-    train.add_argument("--steps", type=arguments.positive, default=30, metavar="N", help="to measure; default 30")
+    flags.add_flag(train, "data", required=True)
+    flags.add_flag(train, "config", default="nano")
+    flags.add_flag(train, "image-size", usual="that of the configuration")
+    flags.add_flags(train, ["batch-size", "device", "cache", "workers", "steps"])
     train.set_defaults(run=_bench_train)
     ops = what.add_parser("ops", help="suppression beside torchvision's", description=_bench_ops.__doc__)
-    ops.add_argument("--classes", type=arguments.positive, default=80, help="classes among the boxes; default 80")
-    ops.add_argument("--device", default="auto", help=arguments.DEVICE_HELP)
+    flags.add_flag(ops, "num-classes", default=80, help="number of classes among the boxes")
+    flags.add_flag(ops, "device")
     ops.set_defaults(run=_bench_ops)
 
 
 def _bench_model(args: argparse.Namespace) -> int:
     """Measure a network on this machine with random weights; every figure is a median after a warm-up."""
+    configs = [_detector_config(name) for name in ([args.config] if args.config else ["shuffle", "nano"])]
     from yolo_lite.bench.model import bench_model
     from yolo_lite.device import describe_hardware, pick_device
 
     device = pick_device(args.device)
-    for name in [args.config] if args.config else ["shuffle", "nano"]:
-        config = _detector_config(name)
-        _print_model_report(
-            config,
-            args.classes,
-            report=bench_model(config, args.classes, device=device),
-            hardware=describe_hardware(device),
-        )
+    for config in configs:
+        report = bench_model(config, args.num_classes, device=device)
+        _print_model_report(config, args.num_classes, report=report, hardware=describe_hardware(device))
     return 0
 
 
@@ -85,21 +70,14 @@ def _print_model_report(config: Config, classes: int, *, report: ModelReport, ha
 
 
 def _bench_train(args: argparse.Namespace) -> int:
-    """Measure steps of training on real pictures, from random weights; times are medians after a warm-up."""
-    from yolo_lite.bench.train import bench_train
+    """Measure steps of training on real images, from random weights; times are medians after a warm-up."""
     from yolo_lite.config.resolve import override_config
+
+    config = override_config(_detector_config(args.config), flags.settings_of(args))
+    from yolo_lite.bench.train import bench_train
     from yolo_lite.device import describe_hardware, pick_device
 
     device = pick_device(args.device)
-    asked = {
-        "input.image_size": arguments.image_size(args.image_size),
-        "train.batch_size": args.batch_size,
-        "train.cache": args.cache,
-        "train.workers": args.workers,
-    }
-    config = override_config(
-        _detector_config(args.config), {key: value for key, value in asked.items() if value is not None}
-    )
     report = bench_train(config, args.data, device=device, steps=args.steps, say=print)
     _print_train_report(config, report, steps=args.steps, hardware=describe_hardware(device))
     return 0
@@ -151,11 +129,11 @@ def _bench_ops(args: argparse.Namespace) -> int:
     print(
         f"backend {used}; {describe_hardware(device)}; torch {version('torch')}, torchvision {version('torchvision')}"
     )
-    classes = counted(args.classes, "class", plural="classes")
+    classes = counted(args.num_classes, "class", plural="classes")
     print(f"nms_padded, IoU {IOU_THRESHOLD}, {classes}; ms for the batch; K: max_detections; answers equal")
     print(f"{'':10} {'torchvision':>12} {f'K = {MAX_DETECTIONS}':>19} {'K = N, no cap':>20}   graph replay")
     print("   B     N      ms/batch    kept      ms  ratio   kept      ms  ratio      ms  ratio")
-    for row in bench_nms(device, args.classes):
+    for row in bench_nms(device, args.num_classes):
         capped = f"{row.kept:>7} {row.ours_ms:>7.3f} {row.torchvision_ms / row.ours_ms:>5.1f}x"
         free = f"{row.kept_uncapped:>6} {row.uncapped_ms:>7.3f} {row.torchvision_ms / row.uncapped_ms:>5.1f}x"
         replay = f"{row.graph_ms:>7.3f} {row.torchvision_ms / row.graph_ms:>5.1f}x" if row.graph_ms else "      -"
@@ -164,9 +142,9 @@ def _bench_ops(args: argparse.Namespace) -> int:
         print()
         print("task-aligned assignment, ms for the batch; answers equal")
         print("   B  objects  side  plain torch  C extension  ratio")
-        for one in bench_assign():
-            times = f"{one.torch_ms:>12.2f} {one.native_ms:>12.2f} {one.torch_ms / one.native_ms:>5.0f}x"
-            print(f"{one.batch:>4} {one.objects:>8} {one.side:>5} {times}", flush=True)
+        for report in bench_assign():
+            times = f"{report.torch_ms:>12.2f} {report.native_ms:>12.2f} {report.torch_ms / report.native_ms:>5.0f}x"
+            print(f"{report.batch:>4} {report.objects:>8} {report.side:>5} {times}", flush=True)
     if used == "native" and norm_silu_pays():
         print()
         print("batch normalisation and SiLU in training, ms forward and backward; answers equal but for rounding")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from yolo_lite.checkpoints.checkpoint import Checkpoint
+from yolo_lite.checkpoints.checkpoint import Checkpoint, Kind
 from yolo_lite.checkpoints.transfer import Start, most_alike, transfer, transfer_backbone
 from yolo_lite.config.schema import Config
 from yolo_lite.data.care.boxes import unit_faults
@@ -27,22 +26,18 @@ from yolo_lite.data.splits import add_unlabelled, read_train_and_val
 from yolo_lite.draw.boxes import SheetPicture
 from yolo_lite.errors import InputError
 from yolo_lite.evaluation.detector import EvaluationListener, detect_split
-from yolo_lite.losses.assign import ASSIGNERS, static
-from yolo_lite.losses.detection import Assigner, detection_loss
+from yolo_lite.losses.criterion import Criterion, check_loss
 from yolo_lite.losses.distill import teacher_loss
-from yolo_lite.losses.yolov1 import yolov1_loss
 from yolo_lite.metrics.coco import evaluate_coco
 from yolo_lite.models.build import build_detector
-from yolo_lite.models.heads.grid import DenseGridHead, GridHead
 from yolo_lite.models.yolo import Yolo
-from yolo_lite.ops.iou import KINDS
 from yolo_lite.predict.postprocess import postprocess, to_detections
 from yolo_lite.structures.batches import Batch
 from yolo_lite.structures.datasets import DetectionSet
-from yolo_lite.training.labels import OFF, check_labels
-from yolo_lite.training.multi_scale import another_size
 from yolo_lite.training.task import Listener, spread, strong_epochs
-from yolo_lite.training.teacher import Teacher, describe
+from yolo_lite.training.tasks.labels import OFF, check_labels
+from yolo_lite.training.tasks.multi_scale import another_size
+from yolo_lite.training.tasks.teacher import Teacher, describe
 
 SHOWN = 0.25  # score above which predictions are drawn
 
@@ -64,10 +59,7 @@ class DetectionTask:
         teacher: Teacher | None = None,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        if config.loss.assigner not in ASSIGNERS:
-            raise InputError(f"loss.assigner must be one of {', '.join(ASSIGNERS)}, got {config.loss.assigner!r}")
-        if config.loss.box not in KINDS:
-            raise InputError(f"loss.box must be one of {', '.join(KINDS)}, got {config.loss.box!r}")
+        check_loss(config.loss)
         self.config, self.train, self.val, self.device, self.teacher = config, train, val, device, teacher
         self.say = say
         self.class_names, self.category_ids = train.class_names, train.category_ids
@@ -77,21 +69,6 @@ class DetectionTask:
         self.repeats: npt.NDArray[np.float64] | None = None
         self.about: dict[str, Any] = {}
         self.colour = _shifts_colours(device) and any(colour_limits(config.augment))
-        settings = config.loss
-        self.weights = {
-            "class": settings.class_weight,
-            "box": settings.box_weight,
-            "l1": settings.l1_weight,
-            "dfl": settings.dfl_weight,
-            "coord": settings.coord_weight,
-            "object": settings.object_weight,
-            "no_object": settings.no_object_weight,
-            "teach_class": settings.teach_class_weight,
-            "teach_box": settings.teach_box_weight,
-        }
-        self.assign: Assigner = ASSIGNERS[settings.assigner]
-        if self.assign is not static:
-            self.assign = functools.partial(self.assign, top_k=settings.top_k, alpha=settings.alpha, beta=settings.beta)
 
     @classmethod
     def prepare(
@@ -124,29 +101,17 @@ class DetectionTask:
     def loss(self, model: nn.Module, batch: Batch, *, progress: float) -> dict[str, Tensor]:
         """Return the weighted parts; a dynamic assigner judges badly while the network knows nothing, so it waits."""
         assert isinstance(model, Yolo)
-        assign = static if progress < self.config.loss.static_share else self.assign
         if self.colour:
             batch = self._with_other_colours(batch, progress)
         if self.config.augment.multi_scale:
             batch = another_size(batch, self.config.augment.multi_scale, seed=self.config.train.seed, progress=progress)
         raw = model(batch.images.contiguous(memory_format=torch.channels_last))
-        if isinstance(model.head, GridHead | DenseGridHead):
-            parts = yolov1_loss(raw, batch, decode=model.decode, boxes_per_cell=model.head.boxes_per_cell)
-        else:
-            bins: int = model.head.BINS  # type: ignore[assignment]
-            parts = detection_loss(
-                raw,
-                batch,
-                decode=model.decode,
-                assign=assign,
-                box_kind=self.config.loss.box,
-                bins=bins,
-                gamma=self.config.loss.gamma,
-            )
+        criterion = Criterion(model.head, self.config.loss)
+        parts = criterion(raw, batch, progress=progress)
         if self.teacher:
             lesson = self.teacher(batch.images, raw)
             parts |= teacher_loss(raw, model.decode, lesson=lesson, gamma=self.config.loss.gamma)
-        return {name: self.weights[name] * value for name, value in parts.items()}
+        return criterion.weighted(parts)
 
     def _with_other_colours(self, batch: Batch, progress: float) -> Batch:
         limits, seed = colour_limits(self.config.augment), self.config.train.seed
@@ -280,7 +245,7 @@ def _begin(
     """Give a network the weights of `start`, keep from changing what is frozen, and say so."""
     weights = config.train.weights
     given = None
-    if start and (start.is_classifier or "until" in start.about):  # the latter: a part of a network of Darknet
+    if start and start.kind in (Kind.CLASSIFIER, Kind.BACKBONE):
         given = transfer_backbone(model, start)
         listener.say(f"starting from {weights}: {given.summary}")
     elif start:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolo_lite.cli import arguments
-from yolo_lite.cli.bars import bar
+from yolo_lite.cli import flags, values
+from yolo_lite.cli.progress import bar
 from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
@@ -19,87 +19,57 @@ if TYPE_CHECKING:
     from yolo_lite.structures.datasets import DetectionSet
 
 
-def add_data(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser its arguments."""
     what = parser.add_subparsers(dest="what", metavar="what", required=True)
     convert = what.add_parser("convert", help="from one layout to another", description=_convert.__doc__)
-    _add_source(convert)
-    convert.add_argument("--to", choices=("coco", "yolo", "voc"), required=True)
-    convert.add_argument("--out", type=Path, required=True, help="a new folder")
-    convert.add_argument("--copy", action="store_true", help=_COPY_HELP)
+    flags.add_flag(convert, "data", required=True)
+    flags.add_flag(convert, "to", required=True)
+    flags.add_flag(convert, "out", help="new folder to write", required=True)
+    flags.add_flag(convert, "copy")
     convert.set_defaults(run=_convert)
     check = what.add_parser("check", help="find what is wrong with a data set", description=_check.__doc__)
-    _add_source(check)
-    check.add_argument(
-        "--fix", type=Path, metavar="FOLDER", help="write repaired COCO files there; nothing is replaced"
-    )
-    check.add_argument("--all", action="store_true", help="print every fault, not the first five of each kind")
+    flags.add_flag(check, "data", required=True)
+    flags.add_flags(check, ["fix", "all"])
     check.set_defaults(run=_check)
     _add_subset(what.add_parser("subset", help="a small data set from a large one", description=_subset.__doc__))
     _add_stats(what.add_parser("stats", help="count objects and sizes", description=_stats.__doc__))
     _add_show(what.add_parser("show", help="draw samples with their boxes", description=_show.__doc__))
 
 
-_COPY_HELP = "copy pictures; default: hard links where the disk allows"
-
-
-def _add_source(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=arguments.text, required=True, help=arguments.DATA_HELP)
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}")
-    return int(text)
-
-
 def _add_subset(parser: argparse.ArgumentParser) -> None:
-    _add_source(parser)
-    parser.add_argument("--images", type=arguments.positive, metavar="N", help="at most so many pictures of each split")
-    parser.add_argument("--classes", type=arguments.names, help="only these, and pictures that show them: person,car")
-    parser.add_argument(
-        "--per-class", type=arguments.positive, metavar="N", help="pictures until each class is shown in so many"
-    )
-    parser.add_argument("--seed", type=_seed, default=0, help="of the draw; default 0")
-    parser.add_argument("--split", nargs="+", default=[], help="train, val or test, or several; default: all there are")
-    parser.add_argument("--out", type=Path, required=True, help="a new folder")
-    parser.add_argument("--copy", action="store_true", help=_COPY_HELP)
+    flags.add_flag(parser, "data", required=True)
+    flags.add_flag(parser, "images", help="number of images of each split, at most", usual="all")
+    flags.add_flag(parser, "classes", help="names of the classes to keep, with the images that show them: person,car")
+    flags.add_flag(parser, "per-class", help="number of images that show each class, at least where there are so many")
+    flags.add_flag(parser, "seed", help="seed of the draw", default=0)
+    flags.add_flag(parser, "splits")
+    flags.add_flag(parser, "out", help="new folder to write", required=True)
+    flags.add_flag(parser, "copy")
     parser.set_defaults(run=_subset)
 
 
 def _add_stats(parser: argparse.ArgumentParser) -> None:
-    _add_source(parser)
-    parser.add_argument("--classes", type=arguments.names, help="count these only: person,car")
-    parser.add_argument("--split", help="train, val or test; default: all there are")
-    parser.add_argument("--out", type=Path, default=Path("stats.png"), metavar="FILE", help="default stats.png")
-    arguments.add_font(parser)
+    flags.add_flag(parser, "data", required=True)
+    flags.add_flag(parser, "classes", help="names of the classes to count: person,car")
+    flags.add_flag(parser, "split", usual="all")
+    flags.add_flag(parser, "out-file", help="file to plot to: png or jpg", default=Path("stats.png"))
+    flags.add_flag(parser, "font")
     parser.set_defaults(run=_stats)
 
 
 def _add_show(parser: argparse.ArgumentParser) -> None:
-    _add_source(parser)
-    parser.add_argument("--split", default="train", help="train (default), val or test")
-    parser.add_argument("--images", type=arguments.positive, default=16, metavar="N", help="how many; default 16")
-    parser.add_argument(
-        "--augment",
-        action="store_true",
-        help="as training with these settings sees them in its first epoch; give what you would give to train:",
-    )
-    parser.add_argument("--weights", type=arguments.text, help="with --augment: what training would start from")
-    parser.add_argument("--config", type=arguments.text, help="with --augment: the configuration of training")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="with --augment: settings of training"
-    )
-    parser.add_argument(
-        "--image-size",
-        type=arguments.positive,
-        nargs="+",
-        metavar="N",
-        help="with --augment: side, or height and width",
-    )
-    parser.add_argument("--seed", type=_seed, help="of the draw (default 0), and of training")
-    parser.add_argument("--out", type=Path, default=Path("samples.png"), metavar="FILE", help="default samples.png")
-    arguments.add_font(parser)
+    flags.add_flag(parser, "data", required=True)
+    flags.add_flag(parser, "split", default="train")
+    flags.add_flag(parser, "images", default=16)
+    flags.add_flag(parser, "augment")
+    flags.add_flag(parser, "weights", help="checkpoint that training would start from, with --augment", usual="")
+    flags.add_flag(parser, "config", help="configuration of the training, with --augment")
+    flags.add_flag(parser, "set", help="setting of the training, with --augment; may be repeated")
+    flags.add_flag(parser, "image-size", help="side, or height and width, with --augment")
+    flags.add_flag(parser, "seed", help="seed of the draw, and of the training")
+    flags.add_flag(parser, "out-file", help="file to draw to: png or jpg", default=Path("samples.png"))
+    flags.add_flag(parser, "font")
     parser.set_defaults(run=_show)
 
 
@@ -108,15 +78,16 @@ def _convert(args: argparse.Namespace) -> int:
     from yolo_lite.data.care.convert import write_sets
     from yolo_lite.data.splits import read_splits
 
+    out = Path(args.out)
     splits = read_splits(args.data)
     with bar("pictures") as on_progress:
-        notes = write_sets(splits, args.to, out=args.out, link=not args.copy, on_progress=on_progress)
+        notes = write_sets(splits, args.to, out=out, link=not args.copy, on_progress=on_progress)
     _print_notes(splits)
     for note in notes:
         print(f"note: {note}")
     for split, data in splits.items():
         print(f"{split}: {data.summary()}")
-    print(f"written: {args.out}")
+    print(f"written: {out}")
     return 0
 
 
@@ -182,7 +153,7 @@ def _subset(args: argparse.Namespace) -> int:
     choice = Choice(args.images, tuple(args.classes or ()), per_class=args.per_class, seed=args.seed)
     with bar("pictures") as on_progress:
         lines = write_subset(
-            args.data, args.out, choice=choice, splits=args.split, link=not args.copy, on_progress=on_progress
+            args.data, Path(args.out), choice=choice, splits=args.split, link=not args.copy, on_progress=on_progress
         )
     for line in lines:
         print(line)
@@ -196,16 +167,16 @@ def _stats(args: argparse.Namespace) -> int:
     Crowd boxes (of PASCAL VOC: difficult ones) are counted by themselves. Small is an area below 32 x 32 pixels, large
     one above 96 x 96.
     """
+    _check_picture_name(args.out_file)
     import numpy as np
 
     from yolo_lite.data.care.stats import split_stats
     from yolo_lite.draw.plots import plot_stats
     from yolo_lite.files import check_keeps, make_folder, write_atomically
 
-    _check_picture_name(args.out)
-    sets = _sets(args.data, args.split, args.classes)
+    sets = _sets(args.data, args.split, classes=args.classes)
     _print_notes(sets)
-    check_keeps((record.path for data in sets.values() for record in data.records), args.out)
+    check_keeps((record.path for data in sets.values() for record in data.records), args.out_file)
     found = {split: split_stats(data) for split, data in sets.items()}
     for split, stats in found.items():
         _print_stats(split, stats)
@@ -213,16 +184,16 @@ def _stats(args: argparse.Namespace) -> int:
     counts = {split: [one.objects for one in stats.classes] for split, stats in found.items()}
     sides = {split: stats.sides for split, stats in found.items()}
     centres = np.concatenate([stats.centres for stats in found.values()])
-    arguments.note_missing_letters(names, args.font)
-    make_folder(args.out.parent)
+    values.note_missing_letters(names, args.font)
+    make_folder(args.out_file.parent)
     write_atomically(
-        args.out, lambda part: plot_stats(counts, names, sides=sides, centres=centres, path=part, font=args.font)
+        args.out_file, lambda part: plot_stats(counts, names, sides=sides, centres=centres, path=part, font=args.font)
     )
-    print(f"plot: {args.out}")
+    print(f"plot: {args.out_file}")
     return 0
 
 
-def _sets(data: str, split: str | None, classes: Sequence[str] | None) -> dict[str, DetectionSet]:
+def _sets(data: str, split: str | None, *, classes: Sequence[str] | None) -> dict[str, DetectionSet]:
     """Read the split that is asked for, or all."""
     from yolo_lite.data.classes import select_classes
     from yolo_lite.data.splits import read_split, read_splits
@@ -255,31 +226,31 @@ def _stats_cells(one: ClassStats, total: int) -> str:
 
 def _show(args: argparse.Namespace) -> int:
     """Draw a sheet of samples with boxes and class names: as they are labelled, or as training sees them."""
+    _check_picture_name(args.out_file)
+    if not args.augment and (args.config or args.image_size or args.weights or args.set):
+        raise InputError(
+            "--weights, --config, --set and --image-size go with --augment: without it pictures are drawn as they are"
+        )
     import numpy as np
 
     from yolo_lite.data.splits import read_split
     from yolo_lite.draw.boxes import draw_sheet
     from yolo_lite.files import check_keeps, make_folder, write_atomically
 
-    _check_picture_name(args.out)
-    if not args.augment and (args.config or args.image_size or args.weights or args.set):
-        raise InputError(
-            "--weights, --config, --set and --image-size go with --augment: without it pictures are drawn as they are"
-        )
     if args.augment:
         data, make = _augmented(args)
     else:
         data = read_split(args.data, args.split)
         _print_notes({args.split: data})
         make = _as_labelled(data)
-    check_keeps((record.path for record in data.records), args.out)
+    check_keeps((record.path for record in data.records), args.out_file)
     order = np.random.default_rng(args.seed or 0).permutation(len(data.records)).tolist()
     pictures = [make(index) for index in order[: args.images]]
-    make_folder(args.out.parent)
+    make_folder(args.out_file.parent)
     columns = math.ceil(math.sqrt(len(pictures)))
-    arguments.note_missing_letters(data.class_names, args.font)
-    write_atomically(args.out, lambda part: draw_sheet(pictures, part, columns=columns, font=args.font))
-    print(f"{len(pictures)} of {counted(len(order), 'picture')} of {args.split}: {args.out}")
+    values.note_missing_letters(data.class_names, args.font)
+    write_atomically(args.out_file, lambda part: draw_sheet(pictures, part, columns=columns, font=args.font))
+    print(f"{len(pictures)} of {counted(len(order), 'picture')} of {args.split}: {args.out_file}")
     return 0
 
 
@@ -305,32 +276,22 @@ def _augmented(args: argparse.Namespace) -> tuple[DetectionSet, Callable[[int], 
     """Return what training trains on, and a function that makes the input of a position with its targets."""
     import torch
 
-    from yolo_lite.config.read import parse_setting
-    from yolo_lite.config.schema import check_image_size
     from yolo_lite.data.entries import canonical_split
     from yolo_lite.data.splits import read_train_and_val
     from yolo_lite.draw.boxes import SheetPicture
-    from yolo_lite.training.detection import training_inputs
     from yolo_lite.training.plan import plan
+    from yolo_lite.training.tasks.detection import training_inputs
 
     if canonical_split(args.split) != "train":
         raise InputError(
             f"--augment shows what training sees, which are no pictures of {args.split}; leave out --split"
         )
-    settings: dict[str, object] = dict(parse_setting(text) for text in args.set)
-    if args.seed is not None:
-        settings["train.seed"] = args.seed
-    size = arguments.image_size(args.image_size)
-    if size:
-        settings["input.image_size"] = list(size)
-    config = plan(args.data, config=args.config, weights=args.weights, settings=settings).config
-    check_image_size(config.input.image_size)
+    config = plan(args.data, config=args.config, weights=args.weights, settings=flags.settings_of(args)).config
     data, _, _ = read_train_and_val(config.data, seed=config.train.seed)  # without those that are set aside
     dataset = training_inputs(config, data, device=torch.device("cpu"))
     assert dataset.augmenter
-    print(
-        f"as training from {config.train.weights or 'scratch'} sees them; augmentation: {dataset.augmenter.describe()}"
-    )
+    start = config.train.weights or "scratch"
+    print(f"as training from {start} sees them; augmentation: {dataset.augmenter.describe()}")
 
     def make(index: int) -> SheetPicture:
         sample = dataset[0, index]

@@ -1,0 +1,1 @@
+"""The commands of `yolo-lite`, a module for each."""

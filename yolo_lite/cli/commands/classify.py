@@ -1,0 +1,251 @@
+"""`yolo-lite classify train|eval|predict`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from yolo_lite.cli import flags, runs, values
+from yolo_lite.cli.progress import bar, counting
+from yolo_lite.cli.screen import note
+from yolo_lite.errors import InputError, counted, one_line
+from yolo_lite.shipped import shipped
+
+if TYPE_CHECKING:
+    from yolo_lite.evaluation.classifier import ClassEvaluation
+    from yolo_lite.metrics.classification import ClassificationReport, ClassScores
+    from yolo_lite.predict.classifier import Classifier
+    from yolo_lite.structures.results import Classification
+
+_DATA_HELP = (
+    "data set: images in folders of classes, a .tar or .tar.gz of these, MNIST's idx files, CIFAR-10's binary files, a "
+    "detection set (its boxes are cut out), or a YAML file that joins several"
+)
+_CONFIGS = "configs/classify"
+_EXAMPLES = 24
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give the parser its arguments."""
+    what = parser.add_subparsers(dest="what", metavar="what", required=True)
+    _add_train(what.add_parser("train", help="train a classifier", description=_train.__doc__))
+    _add_eval(what.add_parser("eval", help="precision, recall, F1, confusion matrix", description=_eval.__doc__))
+    _add_predict(what.add_parser("predict", help="say what images show", description=_predict.__doc__))
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    flags.add_flag(parser, "data", help=_DATA_HELP)
+    flags.add_flag(
+        parser, "config", help=f"network to build: a YAML file or one of {', '.join(shipped(_CONFIGS, '.yaml'))}"
+    )
+    flags.add_flag(
+        parser,
+        "weights",
+        help='weights to start from: a classifier, a detector with the same backbone, or "none"',
+        usual=f"{flags.SHIPPED}, or none where --config is given",
+    )
+    flags.add_flags(parser, ["freeze-layers", "shares", "classes", "per-class", "fraction"])
+    runs.add_run_flags(parser)
+    parser.set_defaults(run=_train, any_size=True)
+
+
+def _train(args: argparse.Namespace) -> int:
+    """Train a classifier. Its folder holds best.pt (to use), last.pt (to resume), results.csv, results.png and config.yaml.
+
+    Two sheets of images show samples with their targets (training.jpg) and what the best epoch says (validation.jpg).
+
+    Without --config and --weights it starts from the backbone of the shipped detector.
+    """
+    runs.check_run(args, "classify train")
+    from yolo_lite.training.recipe import resume, train_classifier
+
+    with runs.shown(args, "classify train") as listener:
+        if args.resume:
+            settings = runs.resume_settings(args, "classify train")
+            folder = resume(args.out, settings=settings, device=args.device, listener=listener)
+        else:
+            folder = train_classifier(
+                args.data,
+                config=args.config,
+                weights=args.weights,
+                settings=flags.settings_of(args),
+                out=args.out,
+                device=args.device,
+                listener=listener,
+            )
+    _print_next(folder)
+    return 0
+
+
+def _print_next(folder: Path) -> None:
+    """Say what is done, and which commands come next."""
+    from yolo_lite.checkpoints.checkpoint import load_checkpoint
+
+    about = load_checkpoint(folder / "best.pt").about
+    weights = shlex.quote(str(folder / "best.pt"))
+    same = f" --classes {shlex.quote(','.join(about['classes']))}" if about["classes"] else ""
+    print()
+    print(f"done: {folder / 'best.pt'} holds the best weights, {folder / 'results.png'} the curves. Next:")
+    print(f"  yolo-lite classify eval --weights {weights} --data {shlex.quote(about['data'])}{same}")
+    print(f"  yolo-lite classify predict --weights {weights} --source your_image.jpg")
+
+
+def _add_eval(parser: argparse.ArgumentParser) -> None:
+    flags.add_flag(parser, "weights", usual="", required=True)
+    flags.add_flag(parser, "data", help=_DATA_HELP, required=True)
+    flags.add_flag(parser, "split", usual="test where there is one, else val")
+    flags.add_flag(parser, "shares", usual="those of the training")
+    flags.add_flag(parser, "classes", help="names of the classes whose images are scored: cat,dog")
+    flags.add_flag(parser, "batch-size", default=64)
+    flags.add_flag(parser, "device")
+    flags.add_flag(parser, "out", usual="the next free runs/eval-N")
+    flags.add_flag(parser, "font")
+    parser.set_defaults(run=_eval)
+
+
+def _eval(args: argparse.Namespace) -> int:
+    """Score a classifier: a report for each class, metrics.json, confusion.png, and examples.png with right and wrong answers."""
+    from yolo_lite.evaluation.classifier import evaluate_classifier
+
+    with values.output_folder(args.out, "eval") as out:
+        with bar("batches") as on_batch:
+            result = evaluate_classifier(
+                args.weights,
+                args.data,
+                split=args.split,
+                settings=flags.settings_of(args),
+                device=args.device,
+                on_batch=on_batch,
+            )
+        for line in result.notes:
+            print(f"note: {line}")
+        print(", ".join(f"{key} {value}" for key, value in result.settings.items()))
+        print()
+        for line in report_table(result.report).split("\n"):
+            print(line)
+        values.note_missing_letters(result.class_names, args.font)
+        _write_evaluation(result, out, font=args.font)
+    return 0
+
+
+def _write_evaluation(result: ClassEvaluation, out: Path, *, font: Path | None) -> None:
+    from yolo_lite.draw.plots import draw_classifications, plot_confusion
+    from yolo_lite.files import make_folder, write_atomically
+
+    make_folder(out)
+    text = json.dumps(result.to_json(), indent=1)
+    write_atomically(out / "metrics.json", lambda part: part.write_text(text + "\n", encoding="utf-8"))
+    confusion, names, examples = result.report.confusion, result.class_names, result.examples(_EXAMPLES)
+    write_atomically(out / "confusion.png", lambda part: plot_confusion(confusion, names, path=part, font=font))
+    write_atomically(out / "examples.png", lambda part: draw_classifications(examples, part, font=font))
+    print()
+    print(
+        f"metrics: {out / 'metrics.json'}, confusion matrix: {out / 'confusion.png'}, examples: {out / 'examples.png'}"
+    )
+
+
+def report_table(report: ClassificationReport) -> str:
+    """Return precision, recall, F1 and support of each class, then accuracy and both averages, as text."""
+    names = {name: one_line(name) for name in report.per_class}
+    width = max(map(len, [*names.values(), "weighted average"]))
+    lines = [f"{'class':<{width}}  precision  recall     F1  support"]
+    for name, figures in report.per_class.items():
+        lines.append(f"{names[name]:<{width}}  {_figures(figures)}")
+    lines.append(f"\n{'accuracy':<{width}}  {'':9}  {'':6}  {report.accuracy:5.3f}  {report.macro.support:7,}")
+    for name, figures in (("macro average", report.macro), ("weighted average", report.weighted)):
+        lines.append(f"{name:<{width}}  {_figures(figures)}")
+    return "\n".join(lines)
+
+
+def _figures(figures: ClassScores) -> str:
+    return f"{figures.precision:9.3f}  {figures.recall:6.3f}  {figures.f1:5.3f}  {figures.support:7,}"
+
+
+def _add_predict(parser: argparse.ArgumentParser) -> None:
+    flags.add_flag(parser, "weights", usual="", required=True)
+    flags.add_flag(parser, "source", required=True)
+    flags.add_flag(parser, "batch-size", default=64)
+    flags.add_flag(parser, "device")
+    flags.add_flag(
+        parser, "out-file", help="CSV file of many images", usual="predictions.csv in the next free runs/predict-N"
+    )
+    parser.set_defaults(run=_predict)
+
+
+def _predict(args: argparse.Namespace) -> int:
+    """Say what one image shows, such as "dog 98%, cat 2%"; for several write a CSV file with every class's score.
+
+    An image that cannot be read is skipped with a line. The exit status is 0 if any image could be read, else 2; 130
+    or 143 where the run was stopped, which keeps what is finished.
+    """
+    out: Path | None = args.out_file
+    if out and (out.suffix.lower() != ".csv" or out.is_dir()):
+        raise InputError(f"--out takes a file name that ends in .csv, got {out}")
+    from yolo_lite.media.sources import Video, find_sources
+    from yolo_lite.predict.classifier import Classifier
+
+    source = find_sources(args.source, say=note)
+    if isinstance(source, Video) and source.path.suffix.lower() == ".gif":
+        source = [source.path]  # of an animation, the first frame
+    if isinstance(source, Video):
+        raise InputError(f"{source.path} is a video; classify takes pictures")
+    classifier = Classifier(args.weights, args.device, batch_size=args.batch_size)
+    if len(source) == 1 and out is None:
+        print(classifier(source[0]))
+        return 0
+    with values.output_folder(str(out.parent) if out else None, "predict") as folder:
+        _predict_many(classifier, source, out=folder / (out.name if out else "predictions.csv"))
+    return 0
+
+
+def _predict_many(classifier: Classifier, images: list[Path], *, out: Path) -> None:
+    """Write what images show into a CSV file; after Ctrl-C what those show that are done."""
+    rows: list[tuple[str, Classification]] = []
+    try:
+        for row in _each(classifier, images):
+            rows.append(row)
+    except KeyboardInterrupt:
+        summary = _write_table(classifier, rows, out=out) if rows else "nothing is written"
+        print(f"finished {len(rows):,} of {counted(len(images), 'image')}: {summary}")
+        raise
+    if not rows:
+        raise InputError(f"none of {counted(len(images), 'picture')} could be read")
+    summary = _write_table(classifier, rows, out=out, skipped=len(images) - len(rows))
+    print(f"{counted(len(rows), 'picture')}: {summary}")
+
+
+def _write_table(
+    classifier: Classifier, rows: Sequence[tuple[str, Classification]], *, out: Path, skipped: int = 0
+) -> str:
+    """Write the CSV file; return how many images of each class it holds, how many it lacks, and its name."""
+    from yolo_lite.evaluation.classifier import write_predictions
+    from yolo_lite.files import make_folder, write_atomically
+
+    make_folder(out.parent)
+    write_atomically(out, lambda part: write_predictions(part, rows, class_names=classifier.class_names))
+    counts = Counter(answer.name for _, answer in rows)
+    classes = ", ".join(f"{name} {counts[name]:,}" for name in classifier.class_names if name in counts)
+    return f"{classes}{f'; {skipped:,} skipped' if skipped else ''}; scores: {out}"
+
+
+def _each(classifier: Classifier, paths: list[Path]) -> Iterator[tuple[str, Classification]]:
+    """Yield file names with what they show; a file that cannot be read is left out with a line."""
+    from yolo_lite.media.images import read_image
+
+    starts = range(0, len(paths), classifier.batch_size)
+    for start in counting(starts, "batches", total=len(starts)):
+        names: list[str] = []
+        images: list[Any] = []
+        for path in paths[start : start + classifier.batch_size]:
+            try:
+                images.append(read_image(path, classifier.input.max_16bit))
+                names.append(str(path))
+            except InputError as error:
+                print(f"skipped: {error}", file=sys.stderr)
+        yield from zip(names, classifier(images))

@@ -1,0 +1,57 @@
+"""`yolo-lite convert`."""
+
+from __future__ import annotations
+
+import argparse
+
+from yolo_lite.cli import flags
+from yolo_lite.errors import counted
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give the parser its arguments."""
+    what = parser.add_subparsers(dest="what", metavar="what", required=True)
+    nanodet = what.add_parser("nanodet", help="NanoDet-Plus-m in ncnn's format", description=_convert_nanodet.__doc__)
+    flags.add_flag(nanodet, "param", required=True)
+    flags.add_flag(nanodet, "bin", required=True)
+    flags.add_flag(nanodet, "out-file", help="checkpoint to write", required=True)
+    flags.add_flag(nanodet, "image-size", help="side that the weights are for", default=[416], nargs=1, usual="416")
+    flags.add_flag(nanodet, "resize")
+    nanodet.set_defaults(run=_convert_nanodet)
+    darknet = what.add_parser("darknet", help="Darknet's .cfg and .weights", description=_convert_darknet.__doc__)
+    flags.add_flag(darknet, "cfg", required=True)
+    flags.add_flag(darknet, "darknet-weights", required=True)
+    flags.add_flag(darknet, "names")
+    flags.add_flag(darknet, "out-file", help="checkpoint to write", required=True)
+    flags.add_flags(darknet, ["resize", "until"])
+    darknet.set_defaults(run=_convert_darknet)
+
+
+def _convert_darknet(args: argparse.Namespace) -> int:
+    """Write a network of Darknet (.cfg and .weights) as a checkpoint, for detect and eval, or with --until for training."""
+    from yolo_lite.checkpoints.convert.darknet import convert_darknet
+
+    checkpoint = convert_darknet(
+        args.cfg, args.darknet_weights, out=args.out_file, names=args.names, resize=args.resize, until=args.until
+    )
+    parameters = sum(tensor.numel() for name, tensor in checkpoint.weights.items() if name not in ("mean", "std"))
+    height, width = checkpoint.config.input.image_size
+    classes = counted(len(checkpoint.class_names), "class", plural="classes")
+    print(f"{args.out_file}: {checkpoint.config.name}, {counted(parameters, 'value')}, {height} x {width}, {classes}")
+    if args.until is not None:
+        print("Next:")
+        print(f"  yolo-lite train --config nano --weights {args.out_file} --data your_data")
+    return 0
+
+
+def _convert_nanodet(args: argparse.Namespace) -> int:
+    """Write NanoDet-Plus-m, as ncnn's two files hold it, as a checkpoint of yolo_lite-shuffle: same weights, our names."""
+    from yolo_lite.checkpoints.convert.nanodet import convert_nanodet
+
+    checkpoint = convert_nanodet(
+        args.param, args.bin, out=args.out_file, image_size=args.image_size[0], resize=args.resize
+    )
+    parameters = sum(tensor.numel() for name, tensor in checkpoint.weights.items() if name not in ("mean", "std"))
+    classes = counted(len(checkpoint.class_names), "class", plural="classes")
+    print(f"{args.out_file}: {checkpoint.config.name}, {counted(parameters, 'parameter')}, {classes}")
+    return 0

@@ -1,0 +1,66 @@
+"""`yolo-lite train`."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+
+from yolo_lite.cli import flags, runs
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give the parser its arguments."""
+    parser.description = _train.__doc__
+    flags.add_flags(parser, ["data", "config"])
+    flags.add_flag(
+        parser,
+        "weights",
+        help='checkpoint to start from, which fixes the network: a file, the name of a shipped one, or "none"',
+        usual=f"{flags.SHIPPED}, or none where --config is given",
+    )
+    flags.add_flags(parser, ["classes", "fraction", "difficult", "teacher", "unlabelled", "freeze", "cache"])
+    runs.add_run_flags(parser)
+    parser.set_defaults(run=_train)
+
+
+def _train(args: argparse.Namespace) -> int:
+    """Train a detector. Its folder holds best.pt (to use), last.pt (to resume), results.csv, results.png and config.yaml.
+
+    Two sheets of images show samples with their targets (training.jpg) and what the best epoch finds (validation.jpg).
+
+    Without --config and --weights it fine-tunes the shipped weights with the settings of configs/finetune.yaml.
+    """
+    runs.check_run(args, "train")
+    from yolo_lite.training.recipe import resume, train
+
+    with runs.shown(args, "train") as listener:
+        if args.resume:
+            settings = runs.resume_settings(args, "train")
+            folder = resume(args.out, settings=settings, device=args.device, listener=listener)
+        else:
+            folder = train(
+                args.data,
+                config=args.config,
+                weights=args.weights,
+                settings={**flags.settings_of(args), "task": "detect"},
+                out=args.out,
+                device=args.device,
+                listener=listener,
+            )
+    _print_next(folder)
+    return 0
+
+
+def _print_next(folder: Path) -> None:
+    """Say what is done, and which commands come next."""
+    from yolo_lite.checkpoints.checkpoint import load_checkpoint
+
+    about = load_checkpoint(folder / "best.pt").about
+    weights = shlex.quote(str(folder / "best.pt"))
+    same = f" --classes {shlex.quote(','.join(about['classes']))}" if about["classes"] else ""
+    same += " --difficult" if about.get("difficult") else ""
+    print()
+    print(f"done: {folder / 'best.pt'} holds the best weights, {folder / 'results.png'} the curves. Next:")
+    print(f"  yolo-lite eval --weights {weights} --data {shlex.quote(about['data'])}{same}")
+    print(f"  yolo-lite detect --weights {weights} --source your_image.jpg")

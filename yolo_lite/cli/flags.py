@@ -1,0 +1,398 @@
+"""Every flag of the command line: its spelling, what its value means, its help, and the setting that it sets."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NoReturn
+
+from yolo_lite.cli import values
+from yolo_lite.cli.screen import note
+from yolo_lite.shipped import DEFAULT_WEIGHTS
+
+SHIPPED = f"the shipped {DEFAULT_WEIGHTS}"
+_BY_CONFIG = "as in the configuration"
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One flag.
+
+    Attributes:
+        spelling: with its dashes.
+        help: begins with a noun or a verb; the default is added to it. Empty: the help of its setting.
+        usual: what happens without the flag, where the parser's own default does not say it.
+        key: of the setting that it sets.
+        options: of argparse.
+    """
+
+    spelling: str
+    help: str
+    usual: str
+    key: str
+    options: Mapping[str, Any] = field(hash=False)
+
+
+def _flag(spelling: str, help: str = "", *, usual: str = "", key: str = "", **options: Any) -> Flag:
+    return Flag(spelling, help, usual=usual, key=key, options=MappingProxyType(options))
+
+
+def _switch(spelling: str, help: str = "", *, key: str = "", **options: Any) -> Flag:
+    """A flag without a value, which counts as not given where it is left out."""
+    return _flag(spelling, help, key=key, action="store_true", default=None if key else False, **options)
+
+
+_FILE: dict[str, Any] = {"type": Path, "metavar": "FILE"}
+_COUNT: dict[str, Any] = {"type": values.positive, "metavar": "N"}
+
+# By the name that commands ask for: the spelling, or a name of its own where one spelling has several kinds of value.
+FLAGS: Mapping[str, Flag] = {
+    # what to work on
+    "data": _flag(
+        "--data",
+        "data set: a folder (COCO JSON, YOLO txt or PASCAL VOC XML, recognised by its content), a YAML file or a COCO "
+        "JSON file",
+        type=values.text,
+    ),
+    "config": _flag(
+        "--config",
+        "what to build: the name of a shipped configuration (nano, shuffle) or a YAML file",
+        type=values.text,
+    ),
+    "weights": _flag("--weights", "checkpoint: a file or the name of a shipped one", usual=SHIPPED, type=values.text),
+    "teacher": _flag(
+        "--teacher",
+        usual="none",
+        key="train.teacher",
+        type=values.text,
+    ),
+    "split": _flag("--split", "split to use: train, val or test"),
+    "splits": _flag("--split", "splits to use: train, val, test", usual="all", nargs="+", default=[]),
+    "shares": _flag(
+        "--shares", "percentages of train/val/test for a folder of classes without splits", key="data.shares"
+    ),
+    "classes": _flag(
+        "--classes", "names of the classes to use: person,car", usual="all", key="data.classes", type=values.names
+    ),
+    "num-classes": _flag("--num-classes", "number of classes", **_COUNT),
+    "class": _flag(
+        "--class", "name of one class", usual="the one with the highest score", dest="name", type=values.text
+    ),
+    "fraction": _flag("--fraction", key="data.fraction", type=float),
+    "per-class": _flag(
+        "--per-class", "number of training images of each class, at most", usual="all", key="data.per_class", **_COUNT
+    ),
+    "difficult": _switch("--difficult", key="data.difficult"),
+    "unlabelled": _flag(
+        "--unlabelled",
+        usual="none",
+        key="data.unlabelled",
+        type=values.text,
+        metavar="FOLDER",
+    ),
+    "source": _flag("--source", "images, folders or patterns such as shots/*.jpg", nargs="+", type=values.text),
+    "image": _flag("--image", "image to look at", usual="a sample", type=Path),
+    "images": _flag("--images", "number of images", **_COUNT),
+    "detections": _flag("--detections", "COCO result file to score instead of weights", **_FILE),
+    "box": _flag("--box", "corners x1,y1,x2,y2 in pixels of the image", type=values.text),
+    "layer": _flag("--layer", "path of the layer, as inspect model prints it"),
+    # how a network is used
+    "device": _flag(
+        "--device", "auto (cuda, then mps, then cpu), cpu, cuda, cuda:1 or mps", usual="auto", default="auto"
+    ),
+    "image-size": _flag(
+        "--image-size",
+        "side, or height and width, of the network's input",
+        usual="that of the weights or the configuration",
+        key="input.image_size",
+        nargs="+",
+        **_COUNT,
+    ),
+    "batch-size": _flag(
+        "--batch-size",
+        "number of images in a batch",
+        usual=_BY_CONFIG,
+        key="train.batch_size",
+        type=values.positive,
+    ),
+    "score-threshold": _flag(
+        "--score-threshold",
+        "score above which a detection counts",
+        usual="that of the weights, where F1 was highest on validation",
+        key="postprocess.score_threshold",
+        type=values.unit,
+    ),
+    "iou-threshold": _flag(
+        "--iou-threshold", usual="that of the weights, usually 0.6", key="postprocess.iou_threshold", type=values.unit
+    ),
+    "max-detections": _flag(
+        "--max-detections",
+        usual="that of the weights, usually 300",
+        key="postprocess.max_detections",
+        type=values.positive,
+    ),
+    # how a network is trained
+    "epochs": _flag("--epochs", usual=_BY_CONFIG, key="train.epochs", type=values.positive),
+    "time": _flag(
+        "--time",
+        "time that the run may take (20m, 1h30m, 90s), from which the number of epochs follows",
+        usual="no limit",
+        key="train.minutes",
+        type=values.text,
+        metavar="20m",
+    ),
+    "seed": _flag("--seed", "seed of weights, order and augmentation", usual="0", key="train.seed", type=values.seed),
+    "accumulate": _flag(
+        "--accumulate",
+        key="train.accumulate",
+        **_COUNT,
+    ),
+    "precision": _flag(
+        "--precision",
+        key="train.precision",
+        choices=("auto", "fp32", "bf16"),
+    ),
+    "preflight": _flag(
+        "--preflight",
+        "check first that the network overfits eight images, in 60 steps at most",
+        usual="yes",
+        key="train.preflight",
+        action=argparse.BooleanOptionalAction,
+    ),
+    "deterministic": _switch(
+        "--deterministic",
+        key="train.deterministic",
+    ),
+    "tensorboard": _switch(
+        "--tensorboard",
+        key="train.tensorboard",
+    ),
+    "freeze": _flag(
+        "--freeze",
+        "part of the weights that stays as it is",
+        usual="none",
+        key="train.freeze",
+        choices=("none", "backbone"),
+    ),
+    "freeze-layers": _switch("--freeze", key="classifier.freeze", dest="freeze_layers"),
+    "cache": _flag(
+        "--cache",
+        key="train.cache",
+        choices=("auto", "ram", "none"),
+    ),
+    "workers": _flag(
+        "--workers",
+        usual=_BY_CONFIG,
+        key="train.workers",
+        type=values.workers,
+        metavar="N",
+    ),
+    "set": _flag(
+        "--set",
+        "any setting, such as train.lr=0.002; may be repeated",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+    ),
+    "resume": _switch(
+        "--resume",
+        "continue the run in --out, or the newest one; give --data only where the images have moved",
+    ),
+    "task": _flag("--task", "what to train", choices=("detect", "classify")),
+    "trials": _flag("--trials", "number of finished trials in all", default=20, type=values.positive),
+    "steps": _flag("--steps", "number of steps to measure", default=30, **_COUNT),
+    # what comes out
+    "out": _flag("--out", "folder of the results", type=values.text),
+    "out-file": _flag("--out", "file to write", dest="out_file", **_FILE),
+    "save-json": _flag("--save-json", "file for the detections as COCO result rows", usual="none", **_FILE),
+    "font": _flag(
+        "--font",
+        "font file for class names",
+        usual="DejaVu Sans, then the system's fonts for letters that it lacks",
+        type=values.font_file,
+        metavar="FILE",
+    ),
+    "show": _switch("--show", "open a window, too (needs opencv-python, see README)"),
+    "video-format": _flag(
+        "--video-format",
+        "format of an annotated video; webm (VP9) plays in browsers",
+        choices=("mp4", "webm"),
+        default="mp4",
+    ),
+    "bootstrap": _flag(
+        "--bootstrap",
+        key="evaluate.resamples",
+        **_COUNT,
+    ),
+    "copy": _switch("--copy", "copy images instead of making hard links where the disk allows these"),
+    "markdown": _switch("--markdown", "print the page of all settings instead, as in docs/settings.md"),
+    "to": _flag("--to", "layout to write", choices=("coco", "yolo", "voc")),
+    "fix": _flag(
+        "--fix", "folder for repaired COCO files; nothing is replaced", usual="none", type=Path, metavar="FOLDER"
+    ),
+    "all": _switch("--all", "print every fault, not the first five of each kind"),
+    "augment": _switch("--augment", "show images as the first epoch of a training with these flags sees them"),
+    # weights of other projects
+    "param": _flag("--param", "layers of the network: ncnn's .param file", **_FILE),
+    "bin": _flag("--bin", "weights of the network: ncnn's .bin file", **_FILE),
+    "cfg": _flag("--cfg", "layers of the network: Darknet's .cfg file", **_FILE),
+    "darknet-weights": _flag(
+        "--weights", "weights of the network: Darknet's .weights file", dest="darknet_weights", **_FILE
+    ),
+    "names": _flag("--names", "file of class names, one on each line", usual="numbers", **_FILE),
+    "resize": _flag(
+        "--resize", "way to bring an image to the input's size", choices=("stretch", "letterbox"), default="stretch"
+    ),
+    "until": _flag(
+        "--until",
+        "last layer to take (the first is 0), which makes a backbone to train: train --config nano --weights OUT",
+        usual="all of them",
+        type=int,
+        metavar="LAYER",
+    ),
+}
+
+
+def add_flags(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    """Add flags of the table as they are."""
+    for name in names:
+        add_flag(parser, name)
+
+
+def add_flag(
+    parser: argparse.ArgumentParser,
+    name: str,
+    *,
+    help: str = "",
+    usual: str | None = None,
+    key: str | None = None,
+    **options: Any,
+) -> None:
+    """Add one flag of the table, with what this command changes.
+
+    Args:
+        parser: of the command.
+        name: in the table.
+        help, usual, key: instead of the table's.
+        options: of argparse, instead of the table's.
+    """
+    flag = FLAGS[name]
+    merged: dict[str, Any] = {**flag.options, **options}
+    key = flag.key if key is None else key
+    setting = _setting(key) if key else None
+    words = help or flag.help or str(setting.metadata["help"] if setting else "").replace("%", "%%")
+    usual = flag.usual if usual is None and "default" not in options else usual
+    default = merged.get("default")
+    if default is None and setting and not usual and merged.get("action") != "store_true":
+        default = setting.default
+    if not usual and default is not None and default is not False and default != []:
+        usual = str(default)
+    if usual and not merged.get("required"):
+        words += f" (default: {usual})"
+    action = parser.add_argument(flag.spelling, help=words, **merged)
+    if key:
+        parser.set_defaults(keys={**(parser.get_default("keys") or {}), action.dest: key})
+
+
+def _setting(key: str) -> dataclasses.Field[Any]:
+    """Return the field of the configuration that a key names."""
+    from yolo_lite.config.schema import Config
+
+    section, _, name = key.rpartition(".")
+    return next(item for item in dataclasses.fields(getattr(Config(), section)) if item.name == name)
+
+
+def settings_of(args: argparse.Namespace) -> dict[str, object]:
+    """Return by key what --set and the flags that set a setting say; a flag wins over --set.
+
+    Raises:
+        InputError: where --set is not KEY=VALUE.
+    """
+    from yolo_lite.config.read import parse_setting
+
+    settings = dict(parse_setting(text) for text in getattr(args, "set", []))
+    for name, key in getattr(args, "keys", {}).items():
+        value = getattr(args, name)
+        if value is not None:
+            settings[key] = value
+    return settings
+
+
+@dataclass(frozen=True)
+class Former:
+    """A spelling of earlier versions, which still works and is noted.
+
+    Attributes:
+        commands: that had it.
+        old: the flag; FILE: a word without a flag.
+        new: what to write instead.
+        mark: a text that only values of the former flag hold, where a flag of today has the same spelling.
+    """
+
+    commands: tuple[str, ...]
+    old: str
+    new: str
+    mark: str = ""
+
+
+FORMER = (
+    Former(("classify train", "inspect model", "tune"), "--model", "--config"),
+    Former(("classify eval",), "--on", "--split"),
+    Former(("classify train", "classify eval"), "--split", "--shares", mark="/"),
+    Former(("bench model", "bench ops", "inspect model"), "--classes", "--num-classes"),
+    Former(("card",), "FILE", "--weights"),
+)
+
+
+def modern(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with every flag in today's spelling; a line notes what was spelt as in earlier versions."""
+    words: list[str] = []
+    command = " ".join(takewhile(lambda word: not word.startswith("-"), arguments[:2]))
+    for position, word in enumerate(arguments):
+        old, equals, value = word.partition("=")
+        if _is_bare(arguments, position):
+            old, equals, value = "FILE", "", word
+        elif not equals:
+            value = " ".join(arguments[position + 1 : position + 2])
+        former = _former(command, old, value=value)
+        if former is None:
+            words.append(word)
+            continue
+        note(f"{old} is now {former.new}; please write {former.new} {shlex.quote(value)}")
+        words += [former.new, value] if equals or old == "FILE" else [former.new]
+    return words
+
+
+def _former(command: str, old: str, *, value: str) -> Former | None:
+    for former in FORMER:
+        known = any(f"{command} ".startswith(f"{name} ") for name in former.commands)
+        if known and old == former.old and former.mark in value:
+            return former
+    return None
+
+
+def _is_bare(arguments: Sequence[str], position: int) -> bool:
+    """Say whether a word, after that of the command, is neither a flag nor the value of one."""
+    before = arguments[position - 1] if position else "--"
+    return not arguments[position].startswith("-") and not (before.startswith("--") and "=" not in before)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that refuses in one line, as everything else does."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with the message and where help is to be had."""
+        self.exit(2, f"error: {' '.join(message.split())}; {self.prog} --help lists what there is\n")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        stream = file or sys.stderr
+        for line in message.splitlines(keepends=True):  # a screen takes a line at a time
+            if stream:
+                stream.write(line)

@@ -1,0 +1,136 @@
+"""What train, classify train and tune share: their flags, the progress of a run, and how it is resumed."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from yolo_lite.cli import flags
+from yolo_lite.cli.progress import Progress, bar
+from yolo_lite.errors import InputError
+from yolo_lite.shipped import find_config
+
+if TYPE_CHECKING:
+    from yolo_lite.training.task import Listener, StepReport
+
+
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """Add what every training takes."""
+    flags.add_flags(parser, ["epochs", "time", "image-size", "batch-size", "device", "seed"])
+    flags.add_flag(parser, "out", help="folder of the run", usual="the next free runs/train-N")
+    flags.add_flags(parser, ["resume", "accumulate", "precision", "preflight", "deterministic", "tensorboard", "set"])
+
+
+def check_run(args: argparse.Namespace, command: str) -> None:
+    """Refuse what the flags of a training alone show to be wrong.
+
+    Raises:
+        InputError: which names the flags.
+    """
+    if args.time is not None and args.epochs is not None:
+        raise InputError("--time works the number of epochs out; leave out --epochs")
+    if args.resume and args.config:
+        raise InputError("--resume goes on with the configuration of the run; leave out --config")
+    if args.resume and args.time is not None:
+        raise InputError("--resume goes on with the epochs and steps that --time worked out; leave it out")
+    if not args.resume and not args.data and not _names_data(args.config):
+        raise InputError(f"{command} needs --data: a folder of labelled images or a YAML file (or --resume)")
+    if args.config:
+        find_config(args.config)
+    flags.settings_of(args)
+
+
+def _names_data(config: str | None) -> bool:
+    """Say whether a config says where the data is, as config.yaml of a run does."""
+    from yolo_lite.config.resolve import read_config
+    from yolo_lite.shipped import find_config
+
+    return config is not None and bool(read_config(find_config(config)).data.path)
+
+
+@contextmanager
+def shown(args: argparse.Namespace, command: str) -> Iterator[Listener]:
+    """Yield a listener that shows the progress of a run, and say how to go on where it is stopped.
+
+    Args:
+        args: of the command.
+        command: its words, "train" or "classify train".
+    """
+    from yolo_lite.training.task import Listener
+
+    finished: list[float] = []
+    with train_progress(finished) as (say, on_step, on_epoch), bar("pictures") as on_picture:
+        try:
+            yield Listener(say, on_step, on_epoch=on_epoch, on_picture=on_picture)
+        except KeyboardInterrupt:
+            same = f" --out {shlex.quote(args.out)}" if args.out else ""
+            saved = f"finished epochs are saved; go on with: yolo-lite {command} --resume{same}"
+            say(saved if finished or args.resume else "no epoch was finished, nothing is kept")
+            raise
+
+
+def resume_settings(args: argparse.Namespace, command: str) -> dict[str, object]:
+    """Return the settings that the flags of --resume ask for.
+
+    Raises:
+        InputError: where the run is one of another command.
+    """
+    from yolo_lite.training.resume import stored_run
+
+    folder, checkpoint, _ = stored_run(args.out)
+    if checkpoint.is_classifier != (command == "classify train"):
+        other = "classify train" if checkpoint.is_classifier else "train"
+        raise InputError(f"{folder} is a run of {other}; go on with it with yolo-lite {other} --resume")
+    settings = flags.settings_of(args)
+    if args.data:
+        settings["data.path"] = args.data
+    if args.weights:
+        settings["train.weights"] = "" if args.weights == "none" else args.weights
+    return settings
+
+
+@contextmanager
+def train_progress(finished: list[float]) -> Iterator[tuple[Any, Any, Any]]:
+    """Show a bar for the run, and a line for each epoch that is finished, whose number goes into the list."""
+
+    def on_epoch(row: Mapping[str, float], best: bool) -> None:
+        finished.append(row["epoch"])
+        print(epoch_line(row, best))
+
+    with steps_bar() as on_step:
+        yield print, on_step, on_epoch
+
+
+@contextmanager
+def steps_bar() -> Iterator[Callable[[StepReport], None]]:
+    """Yield what shows, called after each step, a bar for the whole run."""
+    bars: list[Progress] = []
+
+    def on_step(report: StepReport) -> None:
+        done = report.steps * report.epoch + report.step
+        if bars and bars[0].done != done - 1:  # another run has begun: after its backbone's that of the detector
+            bars.pop().close()
+        if not bars:  # one bar for the whole run, so that the time left is that of the run
+            bars.append(Progress("steps", report.steps * report.epochs, done=done - 1))
+        losses = " ".join(f"{name} {value:.3f}" for name, value in report.losses.items())
+        title, rate = f"epoch {report.epoch + 1}/{report.epochs}", f"{report.images_per_second:.0f} images/s"
+        bars[0].update(done, title, details=f"{losses}, {rate}")
+
+    try:
+        yield on_step
+    finally:
+        while bars:
+            bars.pop().close()
+
+
+_SHOWN = ("AP", "AP50", "accuracy", "F1", "val_loss")
+
+
+def epoch_line(row: Mapping[str, float], best: bool) -> str:
+    """Return the losses and scores of an epoch in a line."""
+    losses = " ".join(f"{name.removeprefix('loss_')} {row[name]:.3f}" for name in row if name.startswith("loss_"))
+    scores = " ".join(f"{name} {row[name]:.3f}" for name in _SHOWN if name in row)
+    return f"epoch {row['epoch']:.0f}: loss {losses}" + (f" | {scores}" if scores else "") + (" (best)" if best else "")

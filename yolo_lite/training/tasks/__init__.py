@@ -1,0 +1,1 @@
+"""What can be trained: one module for each task, and what they need."""
