@@ -71,14 +71,14 @@ def coco_fault(content: Any) -> str | None:
     """Return what keeps a file from being a COCO annotation file at all."""
     for key in _LISTS:
         entries = content.get(key) if isinstance(content, Mapping) else None
-        if not isinstance(entries, list) or not all(isinstance(one, Mapping) for one in entries):
+        if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
             return f"needs a list of mappings named {key}"
-        for one in entries:
-            ids = [one.get(name) for name in ("id", "image_id", "category_id") if name in one]
-            if any(not isinstance(value, int) for value in ids) or (key != "annotations" and "id" not in one):
-                return f"{key}: ids must be whole numbers, got {one!r:.120}"
-            if key == "images" and not isinstance(one.get("file_name"), str):
-                return f"image {one['id']} has no file_name"
+        for entry in entries:
+            ids = [entry.get(name) for name in ("id", "image_id", "category_id") if name in entry]
+            if any(not isinstance(value, int) for value in ids) or (key != "annotations" and "id" not in entry):
+                return f"{key}: ids must be whole numbers, got {entry!r:.120}"
+            if key == "images" and not isinstance(entry.get("file_name"), str):
+                return f"image {entry['id']} has no file_name"
     return None
 
 
@@ -95,7 +95,7 @@ def _repaired(path: Path, folders: Sequence[Path], on_progress: Progress | None)
     categories = _used_categories(content, path)
     images, same = _good_images(content, path, folders=folders, on_progress=on_progress)
     annotations, changed = _good_annotations(
-        content, path, images=images, same=same, known={one["id"] for one in categories}
+        content, path, images=images, same=same, known={entry["id"] for entry in categories}
     )
     changed += len(content["images"]) - len(images) + len(content["categories"]) - len(categories)
     repaired = {**content, "images": list(images.values()), "annotations": annotations, "categories": categories}
@@ -113,9 +113,9 @@ def _repaired(path: Path, folders: Sequence[Path], on_progress: Progress | None)
 def _used_categories(content: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
     """Return the categories without a root, and each once."""
     kept: list[dict[str, Any]] = []
-    for one in without_root(content, path)[0]:
-        if not any(other["id"] == one["id"] and other.get("name") == one.get("name") for other in kept):
-            kept.append(one)
+    for entry in without_root(content, path)[0]:
+        if not any(other["id"] == entry["id"] and other.get("name") == entry.get("name") for other in kept):
+            kept.append(entry)
     return kept
 
 
@@ -126,18 +126,18 @@ def _good_images(
     images: dict[Any, dict[str, Any]] = {}
     same: dict[Any, Any] = {}
     by_file: dict[Path, Any] = {}
-    files, _ = find_images([one["file_name"] for one in content["images"]], folders or [path.parent])
-    for number, (one, file) in enumerate(zip(content["images"], files)):
+    files, _ = find_images([entry["file_name"] for entry in content["images"]], folders or [path.parent])
+    for number, (entry, file) in enumerate(zip(content["images"], files)):
         if on_progress:
             on_progress(number, len(content["images"]))
         try:
             height, width = read_image(file).shape[:2]
         except InputError:
             continue
-        if written_size(one) in (None, (height, width)) and one["id"] not in same:
-            same[one["id"]] = by_file.setdefault(file, one["id"])
-            if same[one["id"]] == one["id"]:
-                images[one["id"]] = {**one, "height": height, "width": width}
+        if written_size(entry) in (None, (height, width)) and entry["id"] not in same:
+            same[entry["id"]] = by_file.setdefault(file, entry["id"])
+            if same[entry["id"]] == entry["id"]:
+                images[entry["id"]] = {**entry, "height": height, "width": width}
     return images, same
 
 
@@ -153,21 +153,21 @@ def _good_annotations(
     kept: list[dict[str, Any]] = []
     seen: set[tuple[Any, ...]] = set()
     changed = 0
-    for one in content["annotations"]:
-        image_id = same.get(one.get("image_id"))
-        box = _good_box(one, images.get(image_id), path) if one.get("category_id") in known else None
-        key = (image_id, one.get("category_id"), *(round(side, 2) for side in box or ()))
+    for entry in content["annotations"]:
+        image_id = same.get(entry.get("image_id"))
+        box = _good_box(entry, images.get(image_id), path) if entry.get("category_id") in known else None
+        key = (image_id, entry.get("category_id"), *(round(side, 2) for side in box or ()))
         if box is None or key in seen:
             changed += 1
             continue
         seen.add(key)
         hw = (images[image_id]["height"], images[image_id]["width"])
         clipped = {}
-        if one.get("bbox") and leaves(box, hw):
+        if entry.get("bbox") and leaves(box, hw):
             left, top, right, bottom = max(0, box[0]), max(0, box[1]), min(hw[1], box[2]), min(hw[0], box[3])
             clipped = {"bbox": [left, top, right - left, bottom - top]}
-        changed += bool(clipped) or image_id != one["image_id"]
-        kept.append({**one, **clipped, "image_id": image_id, "id": len(kept) + 1})
+        changed += bool(clipped) or image_id != entry["image_id"]
+        kept.append({**entry, **clipped, "image_id": image_id, "id": len(kept) + 1})
     return kept, changed
 
 

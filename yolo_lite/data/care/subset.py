@@ -132,8 +132,8 @@ def choose(content: Content, choice: Choice) -> tuple[Content, list[str]]:
     """
     categories = content["categories"]
     if choice.classes:
-        categories = [one for one in categories if str(one["name"]) in choice.classes]
-    wanted = {one["id"]: str(one["name"]) for one in categories}
+        categories = [entry for entry in categories if str(entry["name"]) in choice.classes]
+    wanted = {entry["id"]: str(entry["name"]) for entry in categories}
     shown = _shown(content, wanted)
     pool = [image_id for image_id in shown if shown[image_id] or not choice.classes]
     generator = np.random.default_rng([choice.seed, 3])  # 1 and 2 are data.divide's
@@ -144,9 +144,9 @@ def choose(content: Content, choice: Choice) -> tuple[Content, list[str]]:
     else:
         kept = _cover(drawn, shown, per_class=choice.per_class, most=choice.images)
         notes = _short(kept, shown, wanted=wanted, choice=choice)
-    images = [one for one in content["images"] if one["id"] in kept]
+    images = [entry for entry in content["images"] if entry["id"] in kept]
     if choice.classes:
-        images = [_labelled(one, choice.classes) for one in images]
+        images = [_labelled(entry, choice.classes) for entry in images]
     annotations = [a for a in content["annotations"] if a["image_id"] in kept and a["category_id"] in wanted]
     notes.append(
         f"{len(images):,} of {counted(len(content['images']), 'picture')}, {len(annotations):,} of "
@@ -193,31 +193,31 @@ def _path_of(paths: Mapping[int, Path], entry: Mapping[str, Any]) -> Path:
 def _coco(json_path: Path, folders: Sequence[Path]) -> _Whole:
     content = read_json(json_path)
     fault = coco_fault(content)
-    if not fault and not all(is_name(one.get("name")) for one in content["categories"]):
+    if not fault and not all(is_name(entry.get("name")) for entry in content["categories"]):
         fault = "every category needs a name"
-    if not fault and not all(is_possible_path(one["file_name"]) for one in content["images"]):
+    if not fault and not all(is_possible_path(entry["file_name"]) for entry in content["images"]):
         fault = "every image needs a file_name that a file can have"
-    if not fault and len({one["id"] for one in content["images"]}) < len(content["images"]):
+    if not fault and len({entry["id"] for entry in content["images"]}) < len(content["images"]):
         fault = "two images share an id"
     if fault:
         raise InputError(f"{json_path} cannot be taken apart: {fault}; data check tells more")
     categories, notes = without_root(content, json_path)
-    ids = {one["id"] for one in content["images"]}, {one["id"] for one in categories}
-    for one in content["annotations"]:
-        where = annotation_place(json_path, one)
-        is_crowd(one, where)
+    ids = {entry["id"] for entry in content["images"]}, {entry["id"] for entry in categories}
+    for entry in content["annotations"]:
+        where = annotation_place(json_path, entry)
+        is_crowd(entry, where)
         for key, known in zip(("image_id", "category_id"), ids):
-            if one.get(key) not in known:
+            if entry.get(key) not in known:
                 raise InputError(
-                    f"{where} has the {key} {one.get(key)!r}, which the file does not list; try data check"
+                    f"{where} has the {key} {entry.get(key)!r}, which the file does not list; try data check"
                 )
 
     places = folders or [json_path.parent]
-    files, spelled = find_images([one["file_name"] for one in content["images"]], places)
-    paths = {one["id"]: file for one, file in zip(content["images"], files)}
-    images = [_as_on_disk(one, file, places) for one, file in zip(content["images"], files)]
+    files, spelled = find_images([entry["file_name"] for entry in content["images"]], places)
+    paths = {entry["id"]: file for entry, file in zip(content["images"], files)}
+    images = [_as_on_disk(entry, file, places) for entry, file in zip(content["images"], files)]
     content, joined = _joined({**content, "categories": categories, "images": images}, paths, json_path)
-    return _Whole(content, lambda one: paths[one["id"]], [*notes, *spelled, *joined])
+    return _Whole(content, lambda entry: paths[entry["id"]], [*notes, *spelled, *joined])
 
 
 def _joined(content: Content, paths: Mapping[Any, Path], json_path: Path) -> tuple[Content, list[str]]:
@@ -230,9 +230,9 @@ def _joined(content: Content, paths: Mapping[Any, Path], json_path: Path) -> tup
         by_file.setdefault(path, []).append(image_id)
     several = {image_id for image_ids in by_file.values() if len(image_ids) > 1 for image_id in image_ids}
     marked: dict[Any, set[str]] = {image_id: set() for image_id in several}
-    for one in content["annotations"]:
-        if one["image_id"] in several:
-            marked[one["image_id"]].add(_mark(one))
+    for entry in content["annotations"]:
+        if entry["image_id"] in several:
+            marked[entry["image_id"]].add(_mark(entry))
     groups = [
         image_ids
         for image_ids in by_file.values()
@@ -242,13 +242,13 @@ def _joined(content: Content, paths: Mapping[Any, Path], json_path: Path) -> tup
         return content, []
     first = {image_id: image_ids[0] for image_ids in groups for image_id in image_ids}
     annotations, seen = [], set()
-    for one in content["annotations"]:
-        image_id = one["image_id"]
-        key = (first.get(image_id), _mark(one)) if image_id in first else None
+    for entry in content["annotations"]:
+        image_id = entry["image_id"]
+        key = (first.get(image_id), _mark(entry)) if image_id in first else None
         if key is None or key not in seen:
-            annotations.append({**one, "image_id": first[image_id]} if key else one)
+            annotations.append({**entry, "image_id": first[image_id]} if key else entry)
             seen.add(key)
-    images = [one for one in content["images"] if first.get(one["id"], one["id"]) == one["id"]]
+    images = [entry for entry in content["images"] if first.get(entry["id"], entry["id"]) == entry["id"]]
     note = (
         f"{counted(len(groups), 'image')} that {json_path} lists more than once {are(len(groups))} taken once, with the "
         f"annotations of all entries; the first is {paths[groups[0][0]]}"
@@ -272,9 +272,9 @@ def _as_on_disk(image: Mapping[str, Any], file: Path, folders: Sequence[Path]) -
 def _shown(content: Content, wanted: Mapping[int, str]) -> dict[int, set[int]]:
     """Return for each image which of the wanted categories it shows."""
     shown: dict[int, set[int]] = {image["id"]: set() for image in content["images"]}
-    for one in content["annotations"]:
-        if one["category_id"] in wanted and not is_crowd(one, annotation_place(Path(), one)):
-            shown[one["image_id"]].add(one["category_id"])
+    for entry in content["annotations"]:
+        if entry["category_id"] in wanted and not is_crowd(entry, annotation_place(Path(), entry)):
+            shown[entry["image_id"]].add(entry["category_id"])
     return shown
 
 
@@ -332,12 +332,12 @@ def _labelled(image: Mapping[str, Any], classes: Sequence[str]) -> Mapping[str, 
 def _with_safe_names(part: Content) -> Content:
     """Make names that would lead out of the folder of pictures, such as /data/a.jpg or ../a.jpg, stay inside."""
     images = []
-    for one in part["images"]:
-        path = PurePath(one["file_name"])
+    for entry in part["images"]:
+        path = PurePath(entry["file_name"])
         if path.anchor or ".." in path.parts:
             inside = PurePath(*(name for name in path.parts if name not in (path.anchor, "..")))
-            one = {**one, "file_name": inside.as_posix()}
-        images.append(one)
+            entry = {**entry, "file_name": inside.as_posix()}
+        images.append(entry)
     return {**part, "images": images}
 
 

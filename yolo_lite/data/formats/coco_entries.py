@@ -37,23 +37,25 @@ def without_root(content: Mapping[str, Any], source: Path) -> tuple[list[Any], t
     only a root with the name of another category is left out.
     """
     categories: list[Any] = content["categories"]
-    entries = [one for one in categories if has_id(one, "id")]
-    used = {one["category_id"] for one in content["annotations"] if has_id(one, "category_id")}
-    names = Counter(str(one.get("name")) for one in entries)
-    taken = {str(one.get("name")) for one in entries if one["id"] in used}
-    parents = {str(one.get("supercategory")) for one in entries}
+    entries = [category for category in categories if has_id(category, "id")]
+    used = {entry["category_id"] for entry in content["annotations"] if has_id(entry, "category_id")}
+    names = Counter(str(category.get("name")) for category in entries)
+    taken = {str(category.get("name")) for category in entries if category["id"] in used}
+    parents = {str(category.get("supercategory")) for category in entries}
     left_out = {}
-    for one in entries:
-        name = str(one.get("name"))
-        is_root = name in parents and name != str(one.get("supercategory"))  # a class may be its own supercategory
+    for category in entries:
+        name = str(category.get("name"))
+        is_root = name in parents and name != str(category.get("supercategory"))  # a class may be its own supercategory
         reason = ""
         if is_root and (used or names[name] > 1):
             reason = "others have it as their supercategory"
         elif name in taken:
             reason = "another has its name"
-        if reason and one["id"] not in used:
-            left_out[one["id"]] = f"{name!r} (id {one['id']}) is left out: no annotation uses it, and {reason}"
-    kept = [one for one in categories if not has_id(one, "id") or one["id"] not in left_out]
+        if reason and category["id"] not in used:
+            left_out[category["id"]] = (
+                f"{name!r} (id {category['id']}) is left out: no annotation uses it, and {reason}"
+            )
+    kept = [category for category in categories if not has_id(category, "id") or category["id"] not in left_out]
     return kept, tuple(f"{source}: the category {what}" for what in left_out.values())
 
 

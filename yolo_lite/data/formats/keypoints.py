@@ -29,11 +29,11 @@ def keypoint_shape(numbers: Sequence[float]) -> Shape | None:
     centre, size = np.array(numbers[:2]), np.array(numbers[2:4])
     if (size <= 0).any() or (centre - size / 2 < -0.02).any() or (centre + size / 2 > 1.02).any():
         return None
-    rest = np.array(numbers[4:])
+    values = np.array(numbers[4:])
     for length in (3, 2):
-        if len(rest) % length:
+        if len(values) % length:
             continue
-        points = rest.reshape(-1, length)
+        points = values.reshape(-1, length)
         if length == 3 and not np.isin(points[:, 2], (0, 1, 2)).all():
             continue
         marked = points[(points[:, :2] != 0).any(1), :2]

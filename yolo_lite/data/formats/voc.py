@@ -127,7 +127,7 @@ def voc_class_names(files: Sequence[Path]) -> tuple[str, ...]:
     names: set[str] = set()
     for file in files:
         try:
-            names |= {(one.findtext("name") or "").strip() for one in _root(file).iter("object")}
+            names |= {(element.findtext("name") or "").strip() for element in _root(file).iter("object")}
         except InputError as error:
             report(error)
     names.discard("")  # which reading refuses
@@ -142,10 +142,10 @@ def _record(
     hw = _size(root, file) or read_image_size(picture)
     first = 1.0 if _is_voc(root) else 0.0
     boxes, labels, difficult, numbers, swapped = [], [], [], [], []
-    for position, one in enumerate(root.iter("object"), 1):
+    for position, element in enumerate(root.iter("object"), 1):
         where = f"{file}: object {position}"
         try:
-            (x1, y1, x2, y2), label, is_difficult = _object(one, where, class_names)
+            (x1, y1, x2, y2), label, is_difficult = _object(element, where, class_names)
         except InputError as error:
             report(error)
             continue
@@ -174,16 +174,16 @@ def _record(
     return record, int((~good).sum()), swapped
 
 
-def _object(one: ElementTree.Element, where: str, class_names: Sequence[str]) -> tuple[list[float], int, bool]:
+def _object(element: ElementTree.Element, where: str, class_names: Sequence[str]) -> tuple[list[float], int, bool]:
     """Return an object's corners as they are written, its label, and whether it is difficult."""
-    name = _text(one, "name", where)
+    name = _text(element, "name", where)
     if name not in class_names:
         raise InputError(f"{where} is of the class {short(name)}, which is not among {some(list(class_names))}")
-    sides = one.find("bndbox")
+    sides = element.find("bndbox")
     if sides is None:
         raise InputError(f"{where} has no <bndbox>")
     box = [_number(sides, key, where) for key in ("xmin", "ymin", "xmax", "ymax")]
-    difficult = (one.findtext("difficult") or "0").strip().lower()
+    difficult = (element.findtext("difficult") or "0").strip().lower()
     if difficult not in ("0", "1", "false", "true"):
         raise InputError(f"{where}: <difficult> must be 0 or 1, got {difficult!r:.60}")
     return box, class_names.index(name), difficult in ("1", "true")
@@ -222,8 +222,8 @@ def _pictures(files: Sequence[Path], folders: Sequence[Path], annotations: Path 
             stale.append((file, named))
         paths.append(own or named or places[0] / (written or f"{file.stem}.jpg"))
     missing = [i for i, path in enumerate(paths) if not path.is_file()]
-    found, notes = find_images([paths[i].name for i in missing], [*folders, *dict.fromkeys(f.parent for f in files)])
-    for i, path in zip(missing, found):
+    others, notes = find_images([paths[i].name for i in missing], [*folders, *dict.fromkeys(f.parent for f in files)])
+    for i, path in zip(missing, others):
         paths[i] = path
     if stale:
         what = counted(len(stale), "XML file names", plural="XML files name")
@@ -336,10 +336,10 @@ def _voc_xml(record: ImageRecord, name: str, class_names: tuple[str, ...]) -> st
     for key, value in (("width", record.hw[1]), ("height", record.hw[0]), ("depth", 3)):
         ElementTree.SubElement(size, key).text = str(value)
     for box, label, crowd in zip(record.boxes.tolist(), record.labels, record.crowd):
-        one = ElementTree.SubElement(root, "object")
-        ElementTree.SubElement(one, "name").text = class_names[label]
-        ElementTree.SubElement(one, "difficult").text = str(int(crowd))
-        sides = ElementTree.SubElement(one, "bndbox")
+        element = ElementTree.SubElement(root, "object")
+        ElementTree.SubElement(element, "name").text = class_names[label]
+        ElementTree.SubElement(element, "difficult").text = str(int(crowd))
+        sides = ElementTree.SubElement(element, "bndbox")
         for key, side in zip(("xmin", "ymin", "xmax", "ymax"), box):
             ElementTree.SubElement(sides, key).text = f"{side:.10g}"
     ElementTree.indent(root)

@@ -267,18 +267,18 @@ class _Form:
                 raise InputError(f"{where} has a box of negative size: {width:g} x {height:g}")
             return label, [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
         shape = None if self.keypoints else keypoint_shape(numbers)
-        told = ""
+        hint = ""
         if shape:
-            told = f"; it looks like {_box_with(shape)}: if so, write 'kpt_shape: {list(shape)}' to data.yaml"
+            hint = f"; it looks like {_box_with(shape)}: if so, write 'kpt_shape: {list(shape)}' to data.yaml"
         if len(numbers) < 6 or len(numbers) % 2:
             raise InputError(
                 f"{where} must have 4 numbers (a box) or 6 and more (a polygon) after the class, got "
-                f"{len(numbers)}{told}"
+                f"{len(numbers)}{hint}"
             )
         slack = np.tile(_PIXEL_SLACK / np.array(hw[::-1]), len(numbers) // 2)
         if (np.array(numbers) < -slack).any() or (np.array(numbers) > 1 + slack).any():
             raise InputError(
-                f"{where} must be a polygon of shares of the picture's size, from 0 to 1, got {' '.join(words)!r:.200}{told}"
+                f"{where} must be a polygon of shares of the picture's size, from 0 to 1, got {' '.join(words)!r:.200}{hint}"
             )
         if not self.keypoints:
             self._polygons.add(numbers, shape, where=where)
@@ -297,9 +297,9 @@ class _Form:
 
     def refuse_boxes_with_keypoints(self) -> None:
         """Raise InputError where the polygons of the set all look like boxes with keypoints."""
-        found = self._polygons.keypoints()
-        if found:
-            first, lines, shape = found
+        misread = self._polygons.keypoints()
+        if misread:
+            first, lines, shape = misread
             others = f", and so do {counted(lines - 1, 'other line')}" if lines > 1 else ""
             raise InputError(
                 f"{first} looks like {_box_with(shape)}, not like a polygon{others}; write 'kpt_shape: "
