@@ -17,7 +17,7 @@ from torch import Tensor
 
 from yolo_lite.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from yolo_lite.checkpoints.transfer import most_alike, one_to_one, transfer, transfer_backbone
-from yolo_lite.data.discover import read_split
+from yolo_lite.data.splits import read_split
 from yolo_lite.models.build import build_detector
 from yolo_lite.shipped import DEFAULT_WEIGHTS, find_weights
 
@@ -162,7 +162,7 @@ def test_two_new_classes_that_look_alike_never_start_from_the_same_known_one(tmp
 
 
 def _only(data, name: str):  # type: ignore[no-untyped-def]
-    from yolo_lite.data.discover import select_classes
+    from yolo_lite.data.classes import select_classes
 
     return select_classes(data, [name])
 

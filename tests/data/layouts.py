@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
 from PIL import Image
+
+from yolo_lite.config.schema import DataConfig
 
 Box = tuple[int, float, float, float, float]  # class, xyxy in pixels
 Splits = Mapping[str, Mapping[str, Sequence[Box]]]  # boxes by name of the image (without suffix), by split
@@ -115,3 +118,8 @@ LAYOUTS: Mapping[str, Callable[[Path, Splits], Path]] = {
     "voc": write_voc,
     "merged": write_merged,
 }
+
+
+def images_of(path: Path | str, classes: Sequence[str] = (), **settings: Any) -> DataConfig:
+    """Return the section of a configuration that asks for the images at a path."""
+    return DataConfig(path=str(path), classes=tuple(classes), **settings)

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.data.layouts import images_of
 from yolo_lite.cli import main
 from yolo_lite.data import names
 from yolo_lite.data.care.check import check_data
 from yolo_lite.data.care.repair import repair
 from yolo_lite.data.care.subset import Choice, write_subset
-from yolo_lite.data.discover import read_split, read_split_or_held_out, read_train_and_val
 from yolo_lite.data.names import find_images, is_file, likely_image
 from yolo_lite.data.sizes import check_pictures
+from yolo_lite.data.splits import read_split, read_split_or_held_out, read_train_and_val
 from yolo_lite.errors import InputError
 from yolo_lite.evaluation.detector import evaluate_detections
 
@@ -144,7 +145,7 @@ def test_a_set_from_elsewhere_is_trained_on_checked_and_converted(
     tmp_path: Path, spelled: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = _coco(tmp_path / "set", spelled)
-    train, val, notes = read_train_and_val(root)
+    train, val, notes = read_train_and_val(images_of(root), seed=0)
     check_pictures(train)
     check_pictures(val)
     assert [record.path.name for record in train.records] == [f"shot {number}.jpg" for number in range(1, 5)]
@@ -178,9 +179,9 @@ def test_parts_and_repaired_copies_of_a_set_from_elsewhere(tmp_path: Path, spell
 def test_a_set_from_elsewhere_is_scored_with_a_word_about_it(tmp_path: Path) -> None:
     root = _coco(tmp_path, "shot%20{}.jpg")
     note = "4 image names differ from their files"
-    assert read_split_or_held_out(root, "val", classes=None, seed=0)[1][0].startswith(note)
+    assert read_split_or_held_out(images_of(root), "val", seed=0)[1][0].startswith(note)
     (tmp_path / "annotations" / "instances_val.json").unlink()
-    assert read_split_or_held_out(root, "val", classes=None, seed=0)[1][0].startswith(note)  # set aside from train
+    assert read_split_or_held_out(images_of(root), "val", seed=0)[1][0].startswith(note)  # set aside from train
     (tmp_path / "rows.json").write_text("[]")
     assert evaluate_detections(tmp_path / "rows.json", root, split="train").notes[0].startswith(note)
 

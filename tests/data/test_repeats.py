@@ -9,9 +9,10 @@ import pytest
 
 from tests.data.layouts import HW, Box, write_image, write_yolo
 from yolo_lite.cli import main
-from yolo_lite.data.discover import read_split, read_splits
 from yolo_lite.data.repeats import join_repeats, repeats, same_objects
-from yolo_lite.structures.datasets import DetectionSet, ImageRecord
+from yolo_lite.data.splits import read_split, read_splits
+from yolo_lite.structures.datasets import DetectionSet
+from yolo_lite.structures.records import ImageRecord
 
 FIRST: Box = (0, 5, 4, 25, 14)
 SECOND: Box = (1, 30, 4, 50, 30)

@@ -17,7 +17,7 @@ from tests.class_pictures import QUICK, draw_shape, write_class_set
 from yolo_lite.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from yolo_lite.cli import main
 from yolo_lite.config.resolve import override_config, read_config
-from yolo_lite.data.class_sets import fingerprint_classes
+from yolo_lite.data.fingerprint import fingerprint
 from yolo_lite.draw import plots
 from yolo_lite.errors import InputError
 from yolo_lite.evaluation.classifier import ClassEvaluation, evaluate_classifier, write_predictions
@@ -221,8 +221,8 @@ def test_a_folder_without_splits_is_divided_as_in_training(tmp_path: Path) -> No
     }
     about = load_checkpoint(out / "best.pt").about
     found = {split: ClassificationSet(one.records, one.class_names, "") for split, one in parts.items()}
-    assert fingerprint_classes(found["val"]) == about["val_fingerprint"]
-    assert fingerprint_classes(found["train"]) == about["fingerprint"]
+    assert fingerprint(found["val"]) == about["val_fingerprint"]
+    assert fingerprint(found["train"]) == about["fingerprint"]
     assert {split: len(one.records) for split, one in parts.items()} == {"train": 18, "val": 6, "test": 6}
     names = [record.name for one in parts.values() for record in one.records]
     assert len(set(names)) == len(names) == 30

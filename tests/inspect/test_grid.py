@@ -17,7 +17,8 @@ from yolo_lite.models.build import build_detector
 from yolo_lite.ops import box_iou
 from yolo_lite.predict.detector import Detector
 from yolo_lite.structures.batches import RawPredictions
-from yolo_lite.structures.datasets import DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import DetectionSet
+from yolo_lite.structures.records import ImageRecord
 from yolo_lite.structures.results import GridView
 
 NAMES = ("cat", "dog", "cow")

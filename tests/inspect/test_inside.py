@@ -16,7 +16,8 @@ from yolo_lite.errors import InputError
 from yolo_lite.inspect.activations import activations
 from yolo_lite.inspect.filters import KERNELS, filter_picture, grey
 from yolo_lite.inspect.fit import grid_fit
-from yolo_lite.structures.datasets import DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import DetectionSet
+from yolo_lite.structures.records import ImageRecord
 
 
 def test_brightness_weighs_the_channels() -> None:

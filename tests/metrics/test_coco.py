@@ -19,7 +19,8 @@ from pycocotools.cocoeval import COCOeval
 from yolo_lite.data.formats.coco import read_coco
 from yolo_lite.errors import InputError
 from yolo_lite.metrics.coco import NAMES, check_rows, evaluate_coco, to_rows
-from yolo_lite.structures.datasets import DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import DetectionSet
+from yolo_lite.structures.records import ImageRecord
 from yolo_lite.structures.results import Detections
 
 # The order of pycocotools' `stats`, from the documentation of COCOeval.summarize

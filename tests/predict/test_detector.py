@@ -15,7 +15,7 @@ from tests.conftest import SMALL, write_coco_set
 from yolo_lite import Detections, Detector
 from yolo_lite.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from yolo_lite.config.resolve import override_config, read_config
-from yolo_lite.data.discover import read_split
+from yolo_lite.data.splits import read_split
 from yolo_lite.errors import InputError
 from yolo_lite.evaluation.detector import detect_split
 from yolo_lite.inspect.grid import grids_of

@@ -13,8 +13,9 @@ import numpy.typing as npt
 import pytest
 
 import yolo_lite
-from yolo_lite.structures.datasets import DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.geometry import PAD_VALUE, Letterbox, resize_image
+from yolo_lite.structures.records import ImageRecord
 from yolo_lite.structures.results import Detections
 
 NAMES = ("cat", "dog", "owl")

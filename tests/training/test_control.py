@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from yolo_lite.checkpoints.checkpoint import load_checkpoint
 from yolo_lite.config.resolve import config_from_dict, override_config
 from yolo_lite.config.schema import Config, TrainConfig
-from yolo_lite.data.discover import read_split
 from yolo_lite.data.pipeline.loader import EpochSampler, repeat_factors
+from yolo_lite.data.splits import read_split
 from yolo_lite.errors import InputError
 from yolo_lite.structures.batches import Batch, ClassBatch
 from yolo_lite.structures.datasets import DetectionSet

@@ -12,21 +12,16 @@ import pytest
 import torch
 
 from tests.conftest import SMALL
+from tests.data.layouts import images_of
 from yolo_lite.checkpoints.checkpoint import load_checkpoint
 from yolo_lite.config.resolve import override_config, read_config
 from yolo_lite.config.schema import Config
-from yolo_lite.data.class_sets import (
-    BACKGROUND,
-    MIN_CROP,
-    MOST_COVERED,
-    background_records,
-    crop_records,
-    read_crops_to_train,
-)
-from yolo_lite.data.discover import read_train_and_val
+from yolo_lite.data.crops import BACKGROUND, MIN_CROP, MOST_COVERED, background_pieces, cut_objects
+from yolo_lite.data.splits import read_crops_to_train, read_train_and_val
 from yolo_lite.errors import InputError
 from yolo_lite.models.build import build_detector
-from yolo_lite.structures.datasets import DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import DetectionSet
+from yolo_lite.structures.records import ImageRecord
 from yolo_lite.training.budget import Pace
 from yolo_lite.training.plan import plan
 from yolo_lite.training.pretrain import pretraining_of
@@ -70,7 +65,7 @@ def scene(count: int = 40) -> DetectionSet:
 
 def test_background_lies_in_its_picture_and_shows_no_object() -> None:
     data = scene()
-    found = background_records(data, 1, seed=0)
+    found = background_pieces(data, 1, seed=0)
     objects = sum(int((~record.crowd).sum()) for record in data.records)
     assert 0.7 * objects < len(found) <= objects + len(data.records)
     by_path = {record.path: record for record in data.records}
@@ -90,28 +85,29 @@ def test_background_lies_in_its_picture_and_shows_no_object() -> None:
 
 def test_background_is_drawn_by_the_seed_and_each_picture_by_itself() -> None:
     data = scene()
-    assert background_records(data, 1, seed=0) == background_records(data, 1, seed=0)
-    assert background_records(data, 1, seed=0) != background_records(data, 1, seed=1)
+    assert background_pieces(data, 1, seed=0) == background_pieces(data, 1, seed=0)
+    assert background_pieces(data, 1, seed=0) != background_pieces(data, 1, seed=1)
 
 
 def test_a_picture_full_of_objects_or_with_unmarked_ones_gives_no_background() -> None:
     data = scene(3)
-    full = dataclasses.replace(data.records[0], boxes=np.array([[0.0, 0, 200, 160]]), crowd=np.array([True]))
+    whole = {"boxes": np.array([[0.0, 0, 200, 160]]), "labels": np.array([0]), "areas": np.array([32_000.0])}
+    full = dataclasses.replace(data.records[0], **whole, crowd=np.array([True]))
     unmarked = dataclasses.replace(data.records[1], unlabelled=(0,))
     records = (full, unmarked, data.records[2])
-    found = background_records(dataclasses.replace(data, records=records), 1, seed=0)
+    found = background_pieces(dataclasses.replace(data, records=records), 1, seed=0)
     assert {piece.content for piece in found} == {data.records[2].path}
 
 
 def test_the_pieces_come_from_the_pictures_of_the_detectors_training_alone(coco_set: MakeSet) -> None:
     data = coco_set({"train": 8, "val": 4})
-    detected = read_train_and_val(str(data), fraction=0.5, seed=0)[:2]
-    pieces = read_crops_to_train(str(data), None, fraction=0.5, seed=0, difficult=False)[:2]
+    detected = read_train_and_val(images_of(str(data), fraction=0.5), seed=0)[:2]
+    pieces = read_crops_to_train(images_of(str(data), fraction=0.5), seed=0)[:2]
     for split, cut in zip(detected, pieces):
         assert cut.class_names == (*split.class_names, BACKGROUND)
         assert {piece.content for piece in cut.records} <= {record.path for record in split.records}
         objects = [piece for piece in cut.records if piece.label < len(split.class_names)]
-        assert objects == list(crop_records(split))
+        assert objects == list(cut_objects(split).records)
     assert len({piece.content for piece in pieces[0].records}) == 4
 
 

@@ -22,10 +22,10 @@ from tests.conftest import SMALL
 from yolo_lite.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from yolo_lite.config.resolve import override_config, read_config
 from yolo_lite.config.schema import Config
-from yolo_lite.data.discover import read_split
 from yolo_lite.data.pipeline.augment import colour_limits
 from yolo_lite.data.pipeline.colour import draw_shifts, shift_hsv
 from yolo_lite.data.pipeline.loader import collate_boxes
+from yolo_lite.data.splits import read_split
 from yolo_lite.errors import InputError
 from yolo_lite.evaluation.detector import evaluate
 from yolo_lite.losses.distill import Lesson

@@ -17,7 +17,7 @@ from PIL import Image
 from yolo_lite.checkpoints.checkpoint import load_checkpoint
 from yolo_lite.cli import main
 from yolo_lite.config.read import read_yaml
-from yolo_lite.data.class_sets import read_class_splits
+from yolo_lite.data.class_catalog import read_class_splits
 from yolo_lite.data.formats.coco import read_json
 from yolo_lite.errors import InputError
 from yolo_lite.media.images import read_image

@@ -13,7 +13,7 @@ from PIL import Image
 from yolo_lite.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from yolo_lite.config.resolve import config_from_dict
 from yolo_lite.config.schema import Config
-from yolo_lite.data.discover import add_unlabelled, read_split
+from yolo_lite.data.splits import add_unlabelled, read_split
 from yolo_lite.errors import InputError
 from yolo_lite.models.build import build_detector
 from yolo_lite.models.yolo import Yolo

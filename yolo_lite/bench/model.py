@@ -18,6 +18,7 @@ from yolo_lite.models.yolo import Yolo
 from yolo_lite.predict.postprocess import postprocess
 from yolo_lite.structures.batches import Sample
 from yolo_lite.structures.datasets import DetectionSet
+from yolo_lite.structures.records import Records
 from yolo_lite.training.loop import to_device, train_step
 from yolo_lite.training.state import State
 from yolo_lite.training.tasks.detection import DetectionTask
@@ -94,7 +95,7 @@ def _training_rate(config: Config, classes: int, *, device: torch.device, precis
         samples.append(Sample(image, torch.cat([corners, corners + sizes], 1), labels=labels, position=index))
     batch = to_device(collate_boxes(samples), device)
     model = place(build_detector(config, classes).train(), device)
-    nothing = DetectionSet((), (), category_ids=(), source="random pictures")
+    nothing = DetectionSet(Records.pack(()), (), category_ids=(), source="random pictures")
     task = DetectionTask(config, nothing, val=nothing, device=device)
     state = State.new(model, config.train, steps=1000, precision=precision)
     milliseconds = _median_ms(

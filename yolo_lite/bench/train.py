@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from yolo_lite.config.schema import Config
-from yolo_lite.data.discover import read_train_and_val
+from yolo_lite.config.schema import Config, DataConfig
 from yolo_lite.data.pipeline.loader import BatchLoader, EpochSampler, build_loader
 from yolo_lite.data.sizes import check_pictures
+from yolo_lite.data.splits import read_train_and_val
 from yolo_lite.device import explain_out_of_memory, keep_freed_memory, now, pick_precision, place
 from yolo_lite.models.build import build_detector
 from yolo_lite.structures.batches import Batch
@@ -92,7 +92,7 @@ def bench_train(
         InputError: where training with these arguments would.
     """
     keep_freed_memory()
-    pictures = read_train_and_val(data, seed=config.train.seed)[0]
+    pictures = read_train_and_val(DataConfig(path=str(data)), seed=config.train.seed)[0]
     check_pictures(pictures)
     dataset = training_inputs(config, pictures, device=device)
     started = time.perf_counter()

@@ -17,7 +17,8 @@ from yolo_lite.models.build import build_detector
 from yolo_lite.models.classifiers.build import ClassifierNet
 from yolo_lite.models.yolo import Yolo
 from yolo_lite.ops import box_iou
-from yolo_lite.structures.datasets import DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import DetectionSet
+from yolo_lite.structures.records import ImageRecord
 
 
 class Start(NamedTuple):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
 
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, counted
 
 
 class Fault(NamedTuple):
@@ -19,6 +19,7 @@ class Fault(NamedTuple):
     harms: bool  # training would stop at it, or learn something wrong
     kind: str = ""  # faults of one kind differ in nothing but the place and the numbers
     of: int = 0  # how many entries of its split could have this fault; 0 where there is only one
+    also_in: str = ""  # another split that has the image too
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}" if self.where else self.what
@@ -61,3 +62,12 @@ def collecting() -> Iterator[Findings]:
         yield findings
     finally:
         _collected.reset(token)
+
+
+def only_crowd(count: int) -> str:
+    """Say that a set has so many boxes and none to learn from, and what to do."""
+    return (
+        f"{counted(count, 'box', plural='boxes')}, every one a crowd region (COCO's iscrowd: 1, PASCAL VOC's difficult) and "
+        "so no target of training; write iscrowd 0 where a box holds a single object, or take difficult objects with "
+        "--difficult"
+    )

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from yolo_lite.errors import counted
-from yolo_lite.structures.datasets import DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import DetectionSet
+from yolo_lite.structures.records import ImageRecord, Records
 
 _SAME = 0.5  # intersection over union of boxes that mark the same object
 Group = tuple[int, ...]  # positions of the records of one image
@@ -21,8 +22,8 @@ def repeats(data: DetectionSet) -> list[Group]:
     """Return the records of each image that has several."""
     real_folder = functools.cache(os.path.realpath)
     groups: dict[tuple[str, str], list[int]] = {}
-    for position, record in enumerate(data.records):
-        groups.setdefault((real_folder(record.path.parent), record.path.name), []).append(position)
+    for position, (folder, name) in enumerate(data.records.paths.parts()):
+        groups.setdefault((real_folder(folder), name), []).append(position)
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
@@ -62,7 +63,7 @@ def join_repeats(data: DetectionSet, groups: Sequence[Group]) -> DetectionSet:
         return data
     joined = {group[0]: _join([data.records[i] for i in group]) for group in groups}
     left_out = {i for group in groups for i in group[1:]}
-    records = tuple(joined.get(i, record) for i, record in enumerate(data.records) if i not in left_out)
+    records = Records.pack(joined.get(i, record) for i, record in enumerate(data.records) if i not in left_out)
     verb = "is" if len(groups) == 1 else "are"
     note = (
         f"{counted(len(groups), 'image')} that {data.source} lists more than once {verb} taken once, with the boxes of all "

@@ -5,7 +5,8 @@ from __future__ import annotations
 from yolo_lite.data.names import is_file, likely_image
 from yolo_lite.errors import InputError, are, counted
 from yolo_lite.media.images import read_image_size
-from yolo_lite.structures.datasets import DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import DetectionSet
+from yolo_lite.structures.records import ImageRecord
 
 
 def check_pictures(data: DetectionSet) -> None:

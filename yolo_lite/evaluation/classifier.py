@@ -18,16 +18,16 @@ from yolo_lite.checkpoints.checkpoint import Checkpoint, build_classifier_from_c
 from yolo_lite.checks import check_path, check_split
 from yolo_lite.config.resolve import check_settings, override_config
 from yolo_lite.config.schema import Config, DataConfig, InputConfig, TrainConfig
-from yolo_lite.data.class_sets import align_classes, read_classes_to_score
 from yolo_lite.data.pipeline.classification import ClassDataset, collate_classes, read_record
 from yolo_lite.data.pipeline.loader import EpochSampler, build_loader
+from yolo_lite.data.splits import read_classes_to_score
 from yolo_lite.device import explain_out_of_memory, pick_device, place
 from yolo_lite.errors import InputError, some
 from yolo_lite.media.images import MAX_16BIT
 from yolo_lite.metrics.classification import ClassificationReport, classification_report
 from yolo_lite.models.classifiers.build import ClassifierNet
 from yolo_lite.shipped import find_weights
-from yolo_lite.structures.datasets import ClassificationSet, ClassRecord
+from yolo_lite.structures.datasets import Classes, ClassificationSet, ClassRecord
 from yolo_lite.structures.geometry import Image
 from yolo_lite.structures.results import Classification
 
@@ -114,9 +114,8 @@ def evaluate_classifier(
     config = _config(checkpoint, settings)
     where = pick_device(device)
     model = place(build_classifier_from_checkpoint(checkpoint, source), where)
-    name, truth = read_classes_to_score(
-        data, split, classes=config.data.classes or None, shares=config.data.shares, seed=int(about.get("seed", 0))
-    )
+    images = dataclasses.replace(config.data, path=str(data))
+    name, truth = read_classes_to_score(images, split, seed=int(about.get("seed", 0)))
     truth = _known_classes(truth, checkpoint.class_names)
     notes = list(truth.notes)
     outputs, labels = classify_split(
@@ -169,7 +168,7 @@ def _known_classes(truth: ClassificationSet, class_names: Sequence[str]) -> Clas
             f"{truth.source} has the class {some(unknown)}, which the weights do not know ({some(class_names)}); "
             "name those to score with --classes"
         )
-    aligned = align_classes(truth, class_names)
+    aligned = truth.with_classes(Classes.numbered(class_names))
     if not aligned.records:
         raise InputError(f"{aligned.source} has no pictures to score")
     return aligned

@@ -21,11 +21,12 @@ from yolo_lite.checks import (
 )
 from yolo_lite.config.resolve import check_settings, override_config
 from yolo_lite.config.schema import Config, DataConfig, EvaluateConfig, TrainConfig
-from yolo_lite.data.discover import read_split, read_split_or_held_out, shown_classes
+from yolo_lite.data.classes import shown_classes
 from yolo_lite.data.formats.coco import read_json
 from yolo_lite.data.pipeline.detection import DetectionDataset
 from yolo_lite.data.pipeline.loader import EpochSampler, build_loader
 from yolo_lite.data.sizes import check_pictures
+from yolo_lite.data.splits import read_split, read_split_or_held_out
 from yolo_lite.device import explain_out_of_memory, pick_device, place
 from yolo_lite.errors import InputError, counted, some
 from yolo_lite.metrics.coco import CocoMetrics, check_rows, evaluate_coco, to_rows
@@ -156,12 +157,10 @@ def evaluate(
 def _truth(data: str, split: str, *, checkpoint: Checkpoint, config: Config) -> tuple[DetectionSet, list[str]]:
     """Read what is to be found, and say what is worth a line."""
     truth, held_out = read_split_or_held_out(
-        data,
+        dataclasses.replace(config.data, path=data),
         split,
-        classes=config.data.classes or None,
         seed=int(checkpoint.about.get("seed", 0)),
         trained_on=checkpoint.about.get("data", ""),
-        difficult=config.data.difficult,
     )
     check_pictures(truth)
     notes = [*held_out, *truth.notes, *class_notes(checkpoint.class_names, truth.class_names)]

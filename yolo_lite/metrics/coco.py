@@ -105,12 +105,11 @@ def evaluate_coco(
     numbers = {name: _or_nan(float(value)) for name, value in zip(NAMES, evaluation.stats)}
     precision = evaluation.eval["precision"]  # [IoU thresholds, recalls, classes, areas, most detections]
     order = {category_id: position for position, category_id in enumerate(evaluation.params.catIds)}
+    counts = np.bincount(data.records.asked_labels(), minlength=len(data.class_names))
     per_class = {}
     for label, (name, category_id) in enumerate(zip(data.class_names, data.category_ids)):
         of_class = precision[:, :, order[category_id], 0, -1]
-        asked = (record for record in data.records if label not in record.unlabelled)
-        count = sum(int(((record.labels == label) & ~record.crowd).sum()) for record in asked)
-        per_class[name] = (_mean(of_class), _mean(of_class[0]), count)
+        per_class[name] = (_mean(of_class), _mean(of_class[0]), int(counts[label]))
     best = _best_point(evaluation)
     return CocoMetrics(
         numbers, per_class, intervals=_intervals(evaluation, resamples, on_resample) if resamples else {}, best=best
@@ -188,7 +187,7 @@ def check_rows(content: Any, data: DetectionSet, *, source: Path) -> list[dict[s
     """
     if not isinstance(content, list):
         raise InputError(f"{source} is not a COCO result file: expected a list of detections")
-    images, categories = {record.image_id for record in data.records}, set(data.category_ids)
+    images, categories = set(data.records.image_ids.tolist()), set(data.category_ids)
     for number, row in enumerate(content):
         where = f"{source}: row {number}"
         if not isinstance(row, dict) or not {"image_id", "category_id", "bbox", "score"} <= row.keys():
@@ -227,7 +226,7 @@ def _ground_truth(data: DetectionSet) -> COCO:
                 }
             )
     truth.dataset = {
-        "images": [{"id": record.image_id} for record in data.records],
+        "images": [{"id": image_id} for image_id in data.records.image_ids.tolist()],
         "annotations": annotations,
         "categories": [{"id": i, "name": name} for i, name in zip(data.category_ids, data.class_names)],
     }

@@ -11,7 +11,7 @@ from yolo_lite.checks import check_path
 from yolo_lite.config.read import read_yaml
 from yolo_lite.config.resolve import Layer, Resolved, check_settings, config_to_dict, resolve, settings_layer
 from yolo_lite.config.schema import Config
-from yolo_lite.data.class_sets import parse_shares
+from yolo_lite.data.divide import parse_shares
 from yolo_lite.errors import InputError
 from yolo_lite.models.classifiers.build import DETECTORS
 from yolo_lite.shipped import DEFAULT_WEIGHTS, find_config, find_weights

@@ -12,7 +12,7 @@ from tests.data.layouts import write_yolo
 from yolo_lite.cli import main
 from yolo_lite.data.care.check import check_data
 from yolo_lite.data.care.repair import repair
-from yolo_lite.data.discover import read_split
+from yolo_lite.data.splits import read_split
 from yolo_lite.errors import InputError
 
 

@@ -13,8 +13,9 @@ import pytest
 
 from tests.data.care.test_subset import crowded
 from yolo_lite.data.care.stats import split_stats
-from yolo_lite.data.discover import read_split
-from yolo_lite.structures.datasets import DetectionSet, ImageRecord
+from yolo_lite.data.splits import read_split
+from yolo_lite.structures.datasets import DetectionSet
+from yolo_lite.structures.records import ImageRecord
 
 
 def _read(path: Path, content: dict[str, Any]) -> DetectionSet:

@@ -18,7 +18,7 @@ from PIL import Image
 from yolo_lite.data.care.check import check_data
 from yolo_lite.data.care.convert import write_sets
 from yolo_lite.data.care.subset import Choice, choose, write_subset
-from yolo_lite.data.discover import read_split, read_splits
+from yolo_lite.data.splits import read_split, read_splits
 from yolo_lite.errors import InputError
 
 Content = dict[str, Any]

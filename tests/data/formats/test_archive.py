@@ -10,14 +10,18 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from yolo_lite.data.class_sets import read_class_splits
+from tests.data.class_folders import png, refusal, write_tar
+from yolo_lite.data.class_catalog import read_class_splits
 from yolo_lite.data.formats import archive as unpack
 from yolo_lite.data.formats.archive import open_unpacked
 from yolo_lite.errors import InputError
 
 Pack = Callable[[bytes], bytes]
+
+
 PACKERS: dict[str, Pack] = {"plain": bytes, "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}
 
 
@@ -85,3 +89,60 @@ def test_an_idx_file_that_is_a_bomb_is_refused(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(bytes((0, 0, 8, 1, 0, 0, 0, 16)) + bytes(16))
     with pytest.raises(InputError, match=r"train-images-idx3-ubyte.gz unpacks to more than 1 MiB"):
         read_class_splits(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../x.png", "/x.png", "train/../../x.png", "train/cat/.."])
+def test_an_archive_with_a_path_that_climbs_out_is_refused(tmp_path: Path, name: str) -> None:
+    good = {f"train/{kind}/1.png": png() for kind in ("cat", "dog")}
+    path = write_tar(tmp_path / "a.tar", {**good, name: png()})
+    with tarfile.open(path) as archive:
+        assert name in archive.getnames()  # as it is, not tidied by the writer
+    assert f"{path} holds {name!r}, a path that leads out of the archive" in refusal(read_class_splits, path)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.95])
+def test_a_tar_gz_cut_short_is_refused(tmp_path: Path, share: float) -> None:
+    """Of noise, so that the packed file ends with pictures and not with tar's zeros."""
+    generator = np.random.default_rng(0)
+    members = {
+        f"train/{name}/{n}.png": generator.bytes(3000) for name in ("cat", "dog") for n in range(5)
+    }  # never decoded
+    whole = write_tar(tmp_path / "whole.tar", members).read_bytes()
+    packed = gzip.compress(whole)
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(packed)
+    assert len(read_class_splits(path)[0]["train"].records) == 10
+    path.write_bytes(packed[: int(len(packed) * share)])
+    assert f"{path} is damaged, cut short or no tar file" in refusal(read_class_splits, path)
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param(0, id="empty"),
+        pytest.param(300, id="in the first header"),
+        pytest.param(3 * 1024 + 700, id="in a picture"),
+        pytest.param(3 * 1024 + 200, id="in a later header"),
+    ],
+)
+def test_a_tar_cut_short_is_refused(tmp_path: Path, size: int) -> None:
+    """Each member takes 1024 bytes: a header of 512, and a picture of under 512 filled up with zeros."""
+    assert len(png()) <= 512
+    path = write_tar(tmp_path / "a.tar", {f"train/{name}/{n}.png": png() for name in ("cat", "dog") for n in range(3)})
+    path.write_bytes(path.read_bytes()[:size])
+    assert f"{path} is damaged, cut short or no tar file" in refusal(read_class_splits, path)
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tgz"])
+def test_what_only_has_the_name_of_an_archive_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"<html>404 not found</html>" * 100)
+    message = refusal(read_class_splits, tmp_path / name)
+    assert f"{tmp_path / name} is damaged, cut short or no tar file" in message
+
+
+def test_an_archive_too_large_for_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_tar(tmp_path / "a.tar", {f"train/{name}/1.png": png() for name in ("cat", "dog")})
+    monkeypatch.setattr(unpack, "MOST", path.stat().st_size)
+    assert len(read_class_splits(path)[0]["train"].records) == 2
+    monkeypatch.setattr(unpack, "MOST", 2 * len(png()) - 1)
+    assert "unpack it and name the folder" in refusal(read_class_splits, path)

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.data.layouts import images_of
 from yolo_lite.cli import main
 from yolo_lite.data.care.check import check_data
 from yolo_lite.data.care.convert import write_sets
-from yolo_lite.data.discover import read_split, read_splits, read_train_and_val
+from yolo_lite.data.splits import read_split, read_splits, read_train_and_val
 from yolo_lite.errors import InputError
-from yolo_lite.structures.datasets import DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import DetectionSet
+from yolo_lite.structures.records import ImageRecord
 
 OBJECT = """<object><name>{name}</name><difficult>{difficult}</difficult><bndbox><xmin>{box[0]}</xmin><ymin>{box[1]}</ymin>
 <xmax>{box[2]}</xmax><ymax>{box[3]}</ymax></bndbox></object>"""
@@ -75,7 +77,7 @@ def test_corners_of_pascal_voc_itself_count_from_one(voc: Path) -> None:
 
 def test_difficult_objects_count_where_that_is_asked_for(voc: Path, tmp_path: Path) -> None:
     assert read_split(voc, "train", difficult=True).records[0].crowd.tolist() == [False, False]
-    train, _, _ = read_train_and_val(voc, difficult=True)
+    train, _, _ = read_train_and_val(images_of(voc, difficult=True), seed=0)
     assert train.records[0].crowd.tolist() == [False, False]
     (tmp_path / "sets.yaml").write_text(f"train: {voc}\nval: {voc}\n")
     assert read_split(tmp_path / "sets.yaml", "train").records[0].crowd.tolist() == [False, True]
@@ -99,7 +101,7 @@ def test_corners_of_other_tools_are_taken_as_written(tmp_path: Path) -> None:
     write_xml(tmp_path / "train" / "a.xml", one("dog", 3.5, 5, 20, 30), name="C:\\photos\\a.png")
     picture(tmp_path / "valid" / "b.png")
     write_xml(tmp_path / "valid" / "b.xml", one("dog", 0, 0, 9, 9))
-    train, val, _ = read_train_and_val(tmp_path)
+    train, val, _ = read_train_and_val(images_of(tmp_path), seed=0)
     assert train.records[0].boxes.tolist() == [[3.5, 5, 20, 30]]
     assert val.records[0].path == tmp_path / "valid" / "b.png"
 
@@ -247,7 +249,7 @@ def test_a_picture_with_the_annotations_own_name_comes_before_what_the_annotatio
     assert len(told) == 1
     # where 01 says 02.jpg, there is such a picture only if that is its suffix
     assert told[0].startswith("2 XML files name " if suffix == ".jpg" else "1 XML file names ")
-    notes = read_train_and_val(tmp_path)[2]
+    notes = read_train_and_val(images_of(tmp_path), seed=0)[2]
     assert sum("another image in <filename>" in note for note in notes) == 1
 
 
@@ -276,7 +278,7 @@ def test_two_annotations_of_one_picture_are_a_fault(
     for stem in (own, "c"):
         write_xml(tmp_path / "Annotations" / f"{stem}.xml", one("dog", 1, 1, 9, 9), name="a.jpg")
     with pytest.raises(InputError, match=r"1 image has more than one XML file; the first is .*a\.jpg: .*c\.xml"):
-        read_train_and_val(tmp_path)
+        read_train_and_val(images_of(tmp_path), seed=0)
     assert main(["data", "check", "--data", str(tmp_path)]) == 1
     assert "harm: " in capsys.readouterr().out
 
@@ -312,7 +314,7 @@ def test_a_missing_annotation_of_a_test_list_matters_only_to_that_split(
 ) -> None:
     """PASCAL VOC's lists name pictures whose annotations were never published."""
     (voc / "ImageSets" / "Main" / "test.txt").write_text("000099\n")
-    assert len(read_train_and_val(voc)[0].records) == 2
+    assert len(read_train_and_val(images_of(voc), seed=0)[0].records) == 2
     with pytest.raises(InputError, match=r"test\.txt lists 000099, without an XML file"):
         read_split(voc, "test")
     splits = read_splits(voc)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from yolo_lite.config.resolve import config_from_dict
 from yolo_lite.config.schema import AugmentConfig
-from yolo_lite.data.class_sets import read_class_splits
+from yolo_lite.data.class_catalog import read_class_splits
 from yolo_lite.data.pipeline import classification as class_dataset
 from yolo_lite.data.pipeline.augment import ClassAugmenter
 from yolo_lite.data.pipeline.classification import ClassDataset, collate_classes, read_record, to_input

@@ -13,15 +13,16 @@ import torch
 from PIL import Image
 
 from yolo_lite.config.schema import AugmentConfig
-from yolo_lite.data.discover import read_split
 from yolo_lite.data.pipeline.augment import Augmenter
 from yolo_lite.data.pipeline.detection import DetectionDataset
 from yolo_lite.data.sizes import check_pictures, size_error
+from yolo_lite.data.splits import read_split
 from yolo_lite.errors import InputError
 from yolo_lite.media.images import read_image, read_image_shrunk
 from yolo_lite.structures.batches import Sample
-from yolo_lite.structures.datasets import DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.geometry import resize_image
+from yolo_lite.structures.records import ImageRecord
 
 CocoSet = Callable[..., Path]
 
@@ -188,8 +189,9 @@ def test_without_a_mosaic_a_large_picture_becomes_what_it_would_at_once(
     """Bit for bit, boxes too: reducing beforehand is then no change at all. The sides are odd on purpose."""
     many = np.random.default_rng(0).uniform(0, 330, (4, 999, 2)).repeat(2, -1)  # points; one or two round differently
     drawn = read_split(coco_set({"train": 4}, hw=(333, 517)), "train").records
-    none, labels = np.zeros(999, bool), np.zeros(999, np.int64)
-    records = [dataclasses.replace(one, boxes=some, labels=labels, crowd=none) for one, some in zip(drawn, many)]
+    others = {"labels": np.zeros(999, np.int64), "crowd": np.zeros(999, bool), "areas": np.zeros(999)}
+    others["numbers"] = np.arange(999)
+    records = [dataclasses.replace(one, boxes=some, **others) for one, some in zip(drawn, many)]
     whole = DetectionDataset(records, (96, 160), resize=resize)
     reduced = DetectionDataset(
         records, (96, 160), resize=resize, augmenter=_augmenter(NOTHING, (96, 160), resize), strong_epochs=1
@@ -236,7 +238,6 @@ def test_a_large_jpeg_is_decoded_smaller_and_hardly_differs(tmp_path: Path, kept
     Image.fromarray(np.rot90(astronaut)[:, 64:448]).save(tmp_path / "a.jpg", quality=85, exif=exif)
     upright = read_image(tmp_path / "a.jpg")
     assert upright.shape == (384, 512, 3)
-    empty = np.empty(0)
     record = ImageRecord(
         tmp_path / "a.jpg",
         1,
@@ -244,7 +245,7 @@ def test_a_large_jpeg_is_decoded_smaller_and_hardly_differs(tmp_path: Path, kept
         boxes=np.array([[8.0, 16, 80, 96]]),
         labels=np.array([0]),
         crowd=np.array([False]),
-        areas=empty,
+        areas=np.array([5760.0]),
     )
     dataset = DetectionDataset([record], (64, 64), resize="letterbox", augmenter=_augmenter(NOTHING, (64, 64)))
     if kept:

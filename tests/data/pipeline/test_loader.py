@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from yolo_lite.config.schema import AugmentConfig
-from yolo_lite.data.discover import read_split
 from yolo_lite.data.pipeline.augment import Augmenter
 from yolo_lite.data.pipeline.detection import DetectionDataset
 from yolo_lite.data.pipeline.loader import (
@@ -24,6 +23,7 @@ from yolo_lite.data.pipeline.loader import (
     reading_threads,
     stack_images,
 )
+from yolo_lite.data.splits import read_split
 from yolo_lite.errors import InputError
 from yolo_lite.structures.batches import Batch, Sample
 

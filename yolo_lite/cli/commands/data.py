@@ -76,7 +76,7 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
 def _convert(args: argparse.Namespace) -> int:
     """Write a data set as COCO JSON, YOLO txt or PASCAL VOC XML, and say what that layout cannot hold."""
     from yolo_lite.data.care.convert import write_sets
-    from yolo_lite.data.discover import read_splits
+    from yolo_lite.data.splits import read_splits
 
     out = Path(args.out)
     splits = read_splits(args.data)
@@ -109,7 +109,7 @@ def _check(args: argparse.Namespace) -> int:
 
     Every layout gets the same checks. Exits with 1 when training would be harmed.
     """
-    from yolo_lite.data.care.check import IN_BOTH, check_data
+    from yolo_lite.data.care.check import check_data
     from yolo_lite.data.care.repair import repair
 
     with bar("pictures") as on_progress:
@@ -124,7 +124,7 @@ def _check(args: argparse.Namespace) -> int:
         for split, count in repaired.items():
             entries = counted(count, "entry", plural="entries")
             print(f"{split}: {entries} (pictures, annotations, categories) left out or changed; written to {args.fix}")
-        shared = sum(fault.harms and fault.kind.startswith(IN_BOTH) for fault in faults)
+        shared = sum(bool(fault.harms and fault.also_in) for fault in faults)
         if shared:
             print(f"not repaired: {counted(shared, 'picture')} in two splits; choose where to leave them out")
     return 1 if harmful else 0
@@ -195,7 +195,8 @@ def _stats(args: argparse.Namespace) -> int:
 
 def _sets(data: str, split: str | None, *, classes: Sequence[str] | None) -> dict[str, DetectionSet]:
     """Read the split that is asked for, or all."""
-    from yolo_lite.data.discover import read_split, read_splits, select_classes
+    from yolo_lite.data.classes import select_classes
+    from yolo_lite.data.splits import read_split, read_splits
 
     if split:
         return {split: read_split(data, split, classes=classes)}
@@ -232,7 +233,7 @@ def _show(args: argparse.Namespace) -> int:
         )
     import numpy as np
 
-    from yolo_lite.data.discover import read_split
+    from yolo_lite.data.splits import read_split
     from yolo_lite.draw.boxes import draw_sheet
     from yolo_lite.files import check_keeps, make_folder, write_atomically
 
@@ -275,7 +276,8 @@ def _augmented(args: argparse.Namespace) -> tuple[DetectionSet, Callable[[int], 
     """Return what training trains on, and a function that makes the input of a position with its targets."""
     import torch
 
-    from yolo_lite.data.discover import canonical_split, read_train_and_val
+    from yolo_lite.data.entries import canonical_split
+    from yolo_lite.data.splits import read_train_and_val
     from yolo_lite.draw.boxes import SheetPicture
     from yolo_lite.training.plan import plan
     from yolo_lite.training.tasks.detection import training_inputs
@@ -285,7 +287,7 @@ def _augmented(args: argparse.Namespace) -> tuple[DetectionSet, Callable[[int], 
             f"--augment shows what training sees, which are no pictures of {args.split}; leave out --split"
         )
     config = plan(args.data, config=args.config, weights=args.weights, settings=flags.settings_of(args)).config
-    data, _, _ = read_train_and_val(config.data.path, seed=config.train.seed)  # without those that are set aside
+    data, _, _ = read_train_and_val(config.data, seed=config.train.seed)  # without those that are set aside
     dataset = training_inputs(config, data, device=torch.device("cpu"))
     assert dataset.augmenter
     start = config.train.weights or "scratch"

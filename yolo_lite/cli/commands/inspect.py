@@ -121,12 +121,13 @@ def _field(fields: tuple[Field, Field] | None) -> tuple[str, str]:
 def _print_fit(model: Yolo, config: Config, *, size: tuple[int, int], data: str) -> None:
     import torch
 
-    from yolo_lite.data.discover import read_train_and_val
+    from yolo_lite.config.schema import DataConfig
+    from yolo_lite.data.splits import read_train_and_val
     from yolo_lite.inspect.fit import crowded_out, grid_fit
 
     if config.classifier.model != "none":
         raise InputError("--data is for detectors: a classifier has no grid")
-    train, _, _ = read_train_and_val(data)
+    train, _, _ = read_train_and_val(DataConfig(path=data), seed=0)
     with torch.inference_mode():
         raw = model.eval()(torch.zeros(1, 3, *size, dtype=torch.uint8))
     strides = sorted({int(stride) for stride in raw.strides.tolist()})

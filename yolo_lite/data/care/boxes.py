@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,8 @@ import numpy.typing as npt
 from yolo_lite.data.faults import Fault
 from yolo_lite.data.repeats import box_keys
 from yolo_lite.errors import counted
-from yolo_lite.structures.datasets import DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import DetectionSet
+from yolo_lite.structures.records import ImageRecord, Records
 
 _TOLERANCE = 1.0  # pixels by which a box may leave its picture, as rounding does
 _TINY = 2.0  # pixels
@@ -28,7 +29,7 @@ def box_faults(split: str, data: DetectionSet) -> Iterator[Fault]:
 
     A box that is partly outside harms where many are.
     """
-    total = sum(len(record.boxes) for record in data.records)
+    total = len(data.records.objects.boxes)
     many = bool(many_leave(data))
     for record in data.records:
         seen: dict[tuple[float, ...], int] = {}
@@ -61,36 +62,40 @@ def leaves(box: Sequence[float], hw: tuple[int, int]) -> bool:
 
 def unit_faults(data: DetectionSet) -> Iterator[tuple[str, str]]:
     """Yield where and why boxes seem to be in another unit or order than their layout asks for, once for each file."""
-    sources: dict[Path | None, list[ImageRecord]] = {}
-    for record in data.records:
-        file = record.labels_file
-        sources.setdefault(file if file and file.suffix.lower() == ".json" else None, []).append(record)
-    for file, records in sources.items():
-        boxes, sizes_wh = _stacked(records)
-        what = (_shares(boxes, sizes_wh) or _corners(boxes, sizes_wh, records)) if len(boxes) else ""
+    files: dict[str, list[int]] = {}
+    layout = ""
+    for position, (folder, name) in enumerate(data.records.labels_files.parts()):
+        suffix = os.path.splitext(name)[1].lower()
+        if suffix == ".json":
+            files.setdefault(os.path.join(folder, name), []).append(position)
+        else:
+            layout = layout or suffix
+            files.setdefault("", []).append(position)
+    for file, positions in files.items():
+        boxes, sizes_wh = _boxes_and_sizes(data.records.take(np.array(positions)))
+        what = (
+            (_shares(boxes, sizes_wh) or _corners(boxes, sizes_wh, ".json" if file else layout)) if len(boxes) else ""
+        )
         if what:
-            yield str(file or data.source), what
+            yield file or data.source, what
 
 
 def many_leave(data: DetectionSet) -> str:
     """Say that many boxes of a set leave their pictures by more than rounding, and where the first is; else nothing."""
-    boxes, sizes_wh = _stacked(data.records)
+    boxes, sizes_wh = _boxes_and_sizes(data.records)
     leaving = _leaving(boxes, sizes_wh)
     if not _are_many(leaving):
         return ""
-    places = ((record, index) for record in data.records for index in range(len(record.boxes)))
-    record, index = next(place for place, out in zip(places, leaving) if out)
-    return (
-        f"{leaving.sum():,} of its {counted(len(boxes), 'box', plural='boxes')} leave their picture by more than rounding, the first: "
-        f"{record.place(index)}"
-    )
+    first = int(leaving.argmax())
+    image = int(data.records.image_of_objects[first])
+    place = data.records[image].place(first - int(data.records.starts[image]))
+    what = counted(len(boxes), "box", plural="boxes")
+    return f"{leaving.sum():,} of its {what} leave their picture by more than rounding, the first: {place}"
 
 
-def _stacked(records: Sequence[ImageRecord]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _boxes_and_sizes(records: Records) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return all boxes [N, 4] and, for each, width and height of its image [N, 2]."""
-    boxes = np.concatenate([np.zeros((0, 4)), *(record.boxes for record in records)])
-    sizes = [record.hw[::-1] for record in records for _ in record.boxes]
-    return boxes, np.array(sizes, np.float64).reshape(-1, 2)
+    return records.objects.boxes, records.sizes_hw[records.image_of_objects, ::-1].astype(np.float64)
 
 
 def _leaving(boxes: npt.NDArray[np.float64], sizes_wh: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
@@ -116,9 +121,8 @@ def _shares(boxes: npt.NDArray[np.float64], sizes_wh: npt.NDArray[np.float64]) -
     )
 
 
-def _corners(boxes: npt.NDArray[np.float64], sizes_wh: npt.NDArray[np.float64], records: Sequence[ImageRecord]) -> str:
+def _corners(boxes: npt.NDArray[np.float64], sizes_wh: npt.NDArray[np.float64], layout: str) -> str:
     """Say that boxes look like corners in a layout that asks for a width and a height."""
-    layout = next((record.labels_file.suffix.lower() for record in records if record.labels_file), "")
     leaving = _leaving(boxes, sizes_wh)
     if layout not in (".json", ".txt") or not _are_many(leaving):
         return ""

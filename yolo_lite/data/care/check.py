@@ -10,17 +10,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from yolo_lite.data.care.boxes import box_faults, unit_faults
 from yolo_lite.data.care.convert import Progress
-from yolo_lite.data.discover import MissingError, find_splits, only_crowd, shown_classes
-from yolo_lite.data.faults import Fault, Findings, collecting
+from yolo_lite.data.catalog import NoDataSetError, find_splits
+from yolo_lite.data.classes import shown_classes
+from yolo_lite.data.entries import MissingError
+from yolo_lite.data.faults import Fault, Findings, collecting, only_crowd
 from yolo_lite.data.names import is_file, likely_image
 from yolo_lite.data.repeats import repeats, same_objects
 from yolo_lite.errors import InputError, counted, some
 from yolo_lite.media.images import largest_16bit_value, read_image
-from yolo_lite.structures.datasets import DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import DetectionSet
+from yolo_lite.structures.records import ImageRecord
 
-IN_BOTH = "also in "  # how the kind of a fault begins where another split has the picture too
 _ALIKE = 3  # so many faults of a kind, and more than half of what could have it, are one sentence
 
 
@@ -40,26 +44,26 @@ def check_data(data: str | Path, on_progress: Progress | None = None) -> list[Fa
     with collecting() as general:
         try:
             splits = find_splits(Path(data))
+        except NoDataSetError:
+            raise
         except InputError as error:
-            if not Path(data).exists() or "is no data set" in str(error):
-                raise
             general[str(error)] = True
             splits = {}
     faults: list[Fault] = []
     sets: dict[str, DetectionSet] = {}
     contents: dict[str, _Seen] = {}
     partly_read: set[str] = set()
-    for split, read in splits.items():
+    for split, source in splits.items():
         with collecting() as findings:
             try:
-                sets[split] = read()
+                sets[split] = source.read()
             except InputError as error:
                 findings[str(error)] = split != "test" or not isinstance(error, MissingError)  # not needed to train
         for text in findings:
             general.pop(text, None)
         if any(findings.values()):
             partly_read.add(split)
-        boxes = sum(len(record.boxes) for record in sets[split].records) if split in sets else 0
+        boxes = len(sets[split].records.objects.boxes) if split in sets else 0
         faults += _read_faults(split, findings, boxes)
         if split in sets:
             sizes: dict[Path, tuple[int, int]] = {}
@@ -89,8 +93,8 @@ def sentence(group: Sequence[Fault]) -> str | None:
     if count < _ALIKE or 2 * count <= first.of:
         return None
     share = f"all {count:,}" if count == first.of else f"{count:,} of {first.of:,}"
-    if first.kind.startswith(IN_BOTH):
-        return f"{share} pictures of {first.split} are also in {first.kind.removeprefix(IN_BOTH)}; the first: {first}"
+    if first.also_in:
+        return f"{share} pictures of {first.split} are also in {first.also_in}; the first: {first}"
     return f"{share} have this fault; the first: {first}"
 
 
@@ -205,19 +209,16 @@ def _check_pictures(
 
 def _with_room(data: DetectionSet, sizes: Mapping[Path, tuple[int, int]]) -> DetectionSet:
     """Give pictures whose written size is wrong the larger sides of both, so that their boxes are not blamed as well."""
-    records = []
-    for record in data.records:
-        height, width = sizes.get(record.path, record.hw)
-        records.append(dataclasses.replace(record, hw=(max(height, record.hw[0]), max(width, record.hw[1]))))
-    return dataclasses.replace(data, records=tuple(records))
+    read_hw = [sizes.get(record.path, record.hw) for record in data.records]
+    sizes_hw = np.maximum(data.records.sizes_hw, np.array(read_hw, np.int64).reshape(-1, 2))
+    return dataclasses.replace(data, records=dataclasses.replace(data.records, sizes_hw=sizes_hw))
 
 
 def _same_picture(split: str, record: ImageRecord, *, first: _Seen, total: int) -> Fault:
     again = f"is the same picture as {first.record.path}"
     if first.split != split:
-        return Fault(
-            split, str(record.path), what=f"{again} in {first.split}", harms=True, kind=IN_BOTH + first.split, of=total
-        )
+        what, kind = f"{again} in {first.split}", f"also in {first.split}"
+        return Fault(split, str(record.path), what=what, harms=True, kind=kind, of=total, also_in=first.split)
     if same_objects(record, first.record):
         return Fault(split, str(record.path), what=again, harms=False, kind="same picture", of=total)
     return Fault(
@@ -248,7 +249,7 @@ def _check_classes(sets: Mapping[str, DetectionSet]) -> Iterator[Fault]:
     for split, data in sets.items():
         if not data.records:
             yield Fault(split, data.source, what="lists no pictures", harms=True)
-        boxes = sum(len(record.boxes) for record in data.records)
+        boxes = len(data.records.objects.boxes)
         if not shown[split]:
             if boxes:
                 yield Fault(split, data.source, what=only_crowd(boxes), harms=split != "test")

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from yolo_lite.data.care.boxes import leaves, lies_outside, unit_faults
 from yolo_lite.data.care.convert import Progress
-from yolo_lite.data.discover import find_splits, only_crowd, shown_classes
-from yolo_lite.data.faults import collecting
-from yolo_lite.data.formats.coco import (
+from yolo_lite.data.catalog import find_splits
+from yolo_lite.data.classes import shown_classes
+from yolo_lite.data.faults import collecting, only_crowd
+from yolo_lite.data.formats.coco import CocoSource, parse_coco, read_json
+from yolo_lite.data.formats.coco_entries import (
     annotation_box,
     annotation_place,
     is_crowd,
-    parse_coco,
-    read_coco,
-    read_json,
     without_root,
     written_size,
 )
+from yolo_lite.data.formats.writing import write_text
 from yolo_lite.data.names import find_images
 from yolo_lite.errors import InputError
-from yolo_lite.files import make_folder, write_atomically
+from yolo_lite.files import make_folder
 from yolo_lite.media.images import read_image
-from yolo_lite.structures.datasets import DetectionSet
 
 _LISTS = ("images", "annotations", "categories")
 
@@ -54,28 +52,19 @@ def repair(data: str | Path, out: Path, *, on_progress: Progress | None = None) 
             another unit; nothing is written then.
     """
     files = {}
-    for split, read in find_splits(Path(data)).items():
-        source = coco_source(read)
-        if not source:
+    for split, source in find_splits(Path(data)).items():
+        if not isinstance(source, CocoSource):
             raise InputError(f"--fix repairs COCO JSON only; turn {data} into it with data convert --to coco")
         if (out / f"instances_{split}.json").exists():
             raise InputError(f"{out / f'instances_{split}.json'} exists already; choose another folder")
         files[split] = source
-    contents = {split: _repaired(json_path, folders, on_progress) for split, (json_path, folders) in files.items()}
+    contents = {
+        split: _repaired(source.json_path, source.image_folders, on_progress) for split, source in files.items()
+    }
     make_folder(out)
     for split, (content, _) in contents.items():
-        text = json.dumps(content)
-        target = out / f"instances_{split}.json"
-        write_atomically(target, lambda part, text=text: part.write_text(text, encoding="utf-8"))  # type: ignore[misc]
+        write_text(out / f"instances_{split}.json", json.dumps(content))
     return {split: changed for split, (_, changed) in contents.items()}
-
-
-def coco_source(read: Callable[[], DetectionSet]) -> tuple[Path, Sequence[Path]] | None:
-    """Return the annotation file and the folders of pictures of a split of `find_splits`; None where it is not COCO JSON."""
-    if isinstance(read, partial) and read.func is read_coco:
-        json_path, folders = read.args
-        return json_path, folders
-    return None
 
 
 def coco_fault(content: Any) -> str | None:
@@ -113,7 +102,7 @@ def _repaired(path: Path, folders: Sequence[Path], on_progress: Progress | None)
     with collecting() as findings:
         after = parse_coco(repaired, path, image_folders=folders)
     left = [text for text, harms in findings.items() if harms]
-    crowd = sum(len(record.boxes) for record in after.records)
+    crowd = len(after.records.objects.boxes)
     if not left and not shown_classes(after):
         left = [only_crowd(crowd) if crowd else "no picture with an object would be left"]
     if left:

@@ -45,12 +45,9 @@ class SplitStats(NamedTuple):
 def split_stats(data: DetectionSet) -> SplitStats:
     """Count the objects of a split."""
     records = data.records
-    boxes = np.concatenate([np.zeros((0, 4)), *(record.boxes for record in records)])
-    labels = np.concatenate([np.zeros(0, np.int64), *(record.labels for record in records)])
-    crowd = np.concatenate([np.zeros(0, np.bool_), *(record.crowd for record in records)])
-    areas = np.concatenate([np.zeros(0), *(record.areas for record in records)])
-    picture = np.repeat(np.arange(len(records)), [len(record.boxes) for record in records])
-    sizes_wh = np.array([record.hw[::-1] for record in records], np.float64).reshape(-1, 2)[picture]
+    boxes, labels, crowd, areas, _ = records.objects
+    picture = records.image_of_objects
+    sizes_wh = records.sizes_hw[picture, ::-1].astype(np.float64)
     everything = np.ones(len(boxes), np.bool_)
     per_class = [
         _count(name, labels == label, boxes=boxes, crowd=crowd, areas=areas, picture=picture)
@@ -60,7 +57,7 @@ def split_stats(data: DetectionSet) -> SplitStats:
         tuple(per_class),
         _count("total", everything, boxes=boxes, crowd=crowd, areas=areas, picture=picture),
         pictures=len(records),
-        empty=sum(not len(record.boxes) for record in records),
+        empty=int((records.counts == 0).sum()),
         sides=np.sqrt(areas[~crowd]),
         centres=((boxes[:, :2] + boxes[:, 2:]) / 2 / sizes_wh)[~crowd],
     )

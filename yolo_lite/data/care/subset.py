@@ -11,11 +11,14 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from yolo_lite.data.care.convert import Progress, check_new, coco_content, file_names, lost_outlines, place_pictures
-from yolo_lite.data.care.repair import coco_fault, coco_source
-from yolo_lite.data.discover import canonical_split, find_splits, read_splits
-from yolo_lite.data.formats.coco import annotation_place, is_crowd, is_name, read_json, without_root
+from yolo_lite.data.care.convert import Progress, check_new, file_names, place_pictures
+from yolo_lite.data.care.repair import coco_fault
+from yolo_lite.data.catalog import find_splits
+from yolo_lite.data.entries import canonical_split
+from yolo_lite.data.formats.coco import CocoSource, coco_content, lost_outlines, read_json
+from yolo_lite.data.formats.coco_entries import annotation_place, is_crowd, is_name, without_root
 from yolo_lite.data.names import find_images
+from yolo_lite.data.splits import read_splits
 from yolo_lite.errors import InputError, are, counted, some, suggest
 from yolo_lite.files import is_possible_path, make_folder, whole_folder, write_atomically
 
@@ -52,56 +55,60 @@ def write_subset(
 ) -> list[str]:
     """Write a part of a data set into a new folder: annotations/instances_<split>.json and images/<split>.
 
-    Of COCO JSON every chosen picture and annotation, and the rest of the file, stays as it is, key by key. Other layouts
-    become COCO JSON first.
+    Every chosen entry of COCO JSON stays as it is, key by key. Other layouts become COCO JSON first.
 
     Args:
         data: a folder, a YAML file or a COCO JSON file.
         out: a folder that is new or empty.
         choice: of each split.
         splits: names of splits; none for all.
-        link: make hard links to the pictures where the disk allows it, instead of copies.
-        on_progress: called after each picture.
+        link: make hard links to the images where the disk allows it, instead of copies.
+        on_progress: called after each image.
 
     Returns:
         Lines that say what was taken, and where there was less than was asked for.
 
     Raises:
-        InputError: where the folder is not empty, a split or class does not exist, no picture shows any of the classes,
-            annotations name what their file does not list, or a chosen picture is missing; nothing is written then.
+        InputError: where the folder is not empty, a split or class does not exist, no image shows any of the classes,
+            annotations name what their file does not list, or a chosen image is missing; nothing is written then.
     """
     check_new(out)
     parts: dict[str, Content] = {}
     files: dict[Path, Path] = {}
-    lines: list[str] = []
-    names: list[str] = []
+    lines, names = [], []
     for split, whole in _read(Path(data), splits):
         names += [str(category["name"]) for category in whole.content["categories"]]
         part, notes = choose(whole.content, choice)
         lines += [f"{split}: {note}" for note in [*whole.notes, *notes]]
-        if part["images"]:
-            parts[split] = _with_safe_names(part)
-            pictures = zip(part["images"], parts[split]["images"])
-            _add_files(
-                files, out / "images" / split, [(whole.find(one), named["file_name"]) for one, named in pictures]
-            )
-        else:
+        if not part["images"]:
             lines.append(f"{split}: nothing to take, the split is left out")
-    unknown = [name for name in choice.classes if name not in names]
-    if unknown:
-        raise InputError(f"{data} has no class {unknown[0]!r}; {suggest(unknown[0], dict.fromkeys(names))}")
+            continue
+        parts[split] = _with_safe_names(part)
+        named = zip(map(whole.find, part["images"]), (entry["file_name"] for entry in parts[split]["images"]))
+        _add_files(files, out / "images" / split, list(named))
+    _refuse_unknown(choice, names, data)
     if not parts:
         raise InputError(f"{data}: no picture shows {some(choice.classes or names)}; nothing is written")
-    missing = [source for source in files.values() if not source.is_file()]
-    if missing:
-        raise InputError(
-            f"of {counted(len(files), 'chosen picture')} of {data} {len(missing):,} {are(len(missing))} missing; the first was "
-            f"looked for at {missing[0]}"
-        )
+    _refuse_missing(list(files.values()), data)
     with whole_folder(out) as folder:
         placed = {folder / target.relative_to(out): source for target, source in files.items()}
         _write_all(parts, placed, out=folder, link=link, on_progress=on_progress)
     return lines
+
+
+def _refuse_unknown(choice: Choice, names: Sequence[str], data: str | Path) -> None:
+    unknown = [name for name in choice.classes if name not in names]
+    if unknown:
+        raise InputError(f"{data} has no class {unknown[0]!r}; {suggest(unknown[0], dict.fromkeys(names))}")
+
+
+def _refuse_missing(files: Sequence[Path], data: str | Path) -> None:
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise InputError(
+            f"of {counted(len(files), 'chosen picture')} of {data} {len(missing):,} {are(len(missing))} missing; the first "
+            f"was looked for at {missing[0]}"
+        )
 
 
 def _write_all(
@@ -112,7 +119,7 @@ def _write_all(
     place_pictures(files, link, on_progress=on_progress)
     make_folder(out / "annotations")
     for split, part in parts.items():
-        write_atomically(out / "annotations" / f"instances_{split}.json", lambda path, part=part: _write(path, part))  # type: ignore[misc]
+        write_atomically(out / "annotations" / f"instances_{split}.json", partial(_write, content=part))
 
 
 def choose(content: Content, choice: Choice) -> tuple[Content, list[str]]:
@@ -129,7 +136,7 @@ def choose(content: Content, choice: Choice) -> tuple[Content, list[str]]:
     wanted = {one["id"]: str(one["name"]) for one in categories}
     shown = _shown(content, wanted)
     pool = [image_id for image_id in shown if shown[image_id] or not choice.classes]
-    generator = np.random.default_rng([choice.seed, 3])  # 1 and 2 are data.discover's
+    generator = np.random.default_rng([choice.seed, 3])  # 1 and 2 are data.divide's
     drawn = [pool[i] for i in generator.permutation(len(pool)).tolist()]
     if choice.per_class is None:
         kept = set(drawn[: choice.images])
@@ -159,21 +166,21 @@ class _Whole(NamedTuple):
 
 def _read(data: Path, splits: Sequence[str]) -> Iterator[tuple[str, _Whole]]:
     """Read the splits one after the other, so that only one whole annotation file is in memory at a time."""
-    found = find_splits(data)
+    sources = find_splits(data)
     for split in splits:
-        if canonical_split(split) not in found:
-            raise InputError(f"{data} has no split {split!r}; found {', '.join(found)}")
-    wanted = list(dict.fromkeys(map(canonical_split, splits))) or list(found)
-    sources = {split: source for split, read in found.items() if (source := coco_source(read))}
-    if len(sources) == len(found):
+        if canonical_split(split) not in sources:
+            raise InputError(f"{data} has no split {split!r}; found {', '.join(sources)}")
+    wanted = list(dict.fromkeys(map(canonical_split, splits))) or list(sources)
+    files = {split: source for split, source in sources.items() if isinstance(source, CocoSource)}
+    if len(files) == len(sources):
         for split in wanted:
-            yield split, _coco(*sources[split])
+            yield split, _coco(files[split].json_path, files[split].image_folders)
         return
     sets = read_splits(data)
     names = file_names(sets, across=False)
     for split in wanted if splits else sets:
         if split not in sets:
-            found[split]()  # a test split that is not there: this says so
+            sources[split].read()  # a test split that is not there: this says so
         paths = {record.image_id: record.path for record in sets[split].records}
         notes = [*sets[split].notes, *lost_outlines({split: sets[split]})]
         yield split, _Whole(coco_content(split, sets[split], names=names), partial(_path_of, paths), notes)

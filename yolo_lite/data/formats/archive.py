@@ -1,4 +1,4 @@
-"""Read packed files into memory, with a limit: a file of a few kilobytes may unpack to terabytes."""
+"""Read archives and packed files into memory, with a limit: a file of a few kilobytes may unpack to terabytes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import bz2
 import gzip
 import io
 import lzma
+import tarfile
 import zlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, reason, short
+from yolo_lite.files import note_large, read_bytes
+
+Content = Path | bytes  # of a file in a folder or an archive
 
 MOST = 4 << 30  # bytes, unpacked
 _SMALL = 256 << 20  # that much may any file unpack to, and a larger one...
@@ -89,3 +93,54 @@ def open_unpacked(path: Path) -> Unpacked:
         plain.most = MOST
         return plain
     return Unpacked(packed(path), size, source=path)
+
+
+def content_bytes(content: Content) -> bytes:
+    """Return the bytes of a file in a folder or an archive."""
+    return read_bytes(content) if isinstance(content, Path) else content
+
+
+def read_archive(path: Path) -> tuple[dict[PurePosixPath, bytes], list[PurePosixPath]]:
+    """Return the files of a tar by relative path, and its folders, both sorted; links and devices are passed over.
+
+    Raises:
+        InputError: where it cannot be read, is damaged, or holds a path that leads out of it.
+    """
+    note_large(path)
+    try:
+        return _members(path)
+    except InputError:
+        raise
+    except RecursionError as error:
+        raise InputError(f"{path} is no tar file of pictures: one name follows another without an end") from error
+    except (*DAMAGED, tarfile.TarError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise InputError(f"cannot read {path}: {reason(error)}") from error
+        raise InputError(f"{path} is damaged, cut short or no tar file ({reason(error)[:200]})") from error
+
+
+def _members(path: Path) -> tuple[dict[PurePosixPath, bytes], list[PurePosixPath]]:
+    files: dict[PurePosixPath, bytes] = {}
+    folders = []
+    with open_unpacked(path) as unpacked, tarfile.open(fileobj=unpacked, mode="r:") as archive:
+        for member in archive:
+            _check_member(member, path)
+            name = PurePosixPath(member.name)
+            if member.isdir():
+                folders.append(name)
+            elif member.isfile():
+                file = archive.extractfile(member)
+                assert file is not None
+                files[name] = file.read()
+        unpacked.seek(archive.offset)
+        if unpacked.read(tarfile.BLOCKSIZE).strip(b"\0"):  # at a damaged header tarfile stops in silence
+            raise tarfile.ReadError("a damaged header")
+    return dict(sorted(files.items())), sorted(folders)
+
+
+def _check_member(member: tarfile.TarInfo, path: Path) -> None:
+    name = PurePosixPath(member.name)
+    if name.is_absolute() or ".." in name.parts:
+        raise InputError(f"{path} holds {short(member.name)}, a path that leads out of the archive; it is not read")
+    if member.size < 0 or member.sparse is not None:
+        raise InputError(f"{path} holds {short(member.name)} with holes or of no size; unpack it and name the folder")

@@ -1,82 +1,113 @@
-"""Read PASCAL VOC annotations: an XML file for each picture."""
+"""Read and write PASCAL VOC annotations: an XML file for each picture."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from xml.etree import ElementTree
 
 import numpy as np
 
+from yolo_lite.data.entries import MissingError
 from yolo_lite.data.faults import mention, report
+from yolo_lite.data.formats.writing import Names, lost_in_text, write_text
 from yolo_lite.data.names import composed, find_images
 from yolo_lite.errors import InputError, counted, printable, reason, short, some
-from yolo_lite.files import is_possible_path
+from yolo_lite.files import is_possible_path, make_folder
 from yolo_lite.media.folders import listed, sort_out
 from yolo_lite.media.images import read_image_size
-from yolo_lite.structures.datasets import DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import Classes, DetectionSet
+from yolo_lite.structures.records import ImageRecord, Packer
 
 _FAR = 1e9  # pixels
 _LONGEST_NAME = 1000  # characters
 _MOST_BYTES = 2**24  # of a file
 
 
-def read_voc(
-    files: Sequence[Path],
-    pictures: Sequence[Path],
-    *,
-    class_names: Sequence[str],
-    source: str,
-    difficult: bool = False,
-    annotations: Path | None = None,
-) -> DetectionSet:
-    """Read XML files.
+@dataclass(frozen=True)
+class VocSource:
+    """XML files, and how they are to be read.
 
-    Corners are taken as written, in pixels; in files of PASCAL VOC itself (whose <folder> or <database> says VOC and a
-    year) the first pixel is 1 and the last is inside, so 1 is subtracted from xmin and ymin. Objects marked difficult
-    become crowd boxes (no targets of training, ignored in evaluation) unless `difficult` is set. Pictures are numbered by
-    their name where that is a number, else from 1.
-
-    The image of an annotation is the one with the same name, whatever its suffix. Where there is none, it is the one in
-    <filename>. The two corners of a box may be in any order.
-
-    Args:
-        files: the annotations, one for each picture.
-        pictures: folders where pictures may lie; the annotation's own folder is tried last.
+    Attributes:
+        files: the annotations, one for each image.
+        images: folders where images may lie; the annotation's own folder is tried last.
         class_names: by label; see `voc_class_names`.
         source: what messages call the set.
         difficult: take objects marked difficult as ordinary ones.
         annotations: the folder that all files are in or below; images may be in sub-folders of the same names.
+        listing: the file that lists them; None where they are all that a folder holds.
+    """
+
+    files: tuple[Path, ...]
+    images: tuple[Path, ...]
+    class_names: tuple[str, ...]
+    source: str
+    difficult: bool = False
+    annotations: Path | None = None
+    listing: Path | None = None
+
+    def read(self) -> DetectionSet:
+        """Read the files as `read_voc` does; note images without a file, or refuse files that a list names in vain."""
+        if self.listing is None:
+            return without_xml(read_voc(self))
+        missing = [file.stem for file in self.files if not file.is_file()]
+        if missing:
+            raise MissingError(f"{self.listing} lists {some(missing)}, without an XML file in {self.files[0].parent}")
+        return read_voc(self)
+
+
+def read_voc(source: VocSource) -> DetectionSet:
+    """Read XML files.
+
+    Corners are taken as written, in pixels; in files of PASCAL VOC itself (whose <folder> or <database> says VOC and a
+    year) the first pixel is 1 and the last is inside, so 1 is subtracted from xmin and ymin. Objects marked difficult
+    become crowd boxes (no targets of training, ignored in evaluation), unless the source takes them as ordinary ones.
+    Images are numbered by their name where that is a number, else from 1.
+
+    The image of an annotation is the one with the same name, whatever its suffix. Where there is none, it is the one in
+    <filename>. The two corners of a box may be in any order.
 
     Raises:
-        InputError: naming file and object, for what is no such XML, a picture that is missing, a box that is none, or
+        InputError: naming file and object, for what is no such XML, an image that is missing, a box that is none, or
             two files for one image.
     """
-    stems = [file.stem for file in files]
-    numbered = all(stem.isdecimal() for stem in stems) and len({int(stem) for stem in stems}) == len(stems)
-    paths, notes = _pictures(files, pictures, annotations)
-    _refuse_two_files(files, paths, source)
-    records, dropped, swapped = [], 0, []
-    for number, (file, path) in enumerate(zip(files, paths), 1):
+    paths, notes = _pictures(source.files, source.images, source.annotations)
+    _refuse_two_files(source.files, paths, source.source)
+    records, dropped, swapped = Packer(), 0, []
+    for number, file, path in zip(_numbers(source.files), source.files, paths):
         try:
-            record, without_area, turned = _record(
-                file, path, class_names=class_names, number=int(file.stem) if numbered else number
-            )
+            record, without_area, turned = _record(file, path, class_names=source.class_names, number=number)
         except InputError as error:
             report(error)
             continue
-        records.append(dataclasses.replace(record, crowd=np.zeros_like(record.crowd)) if difficult else record)
+        if source.difficult:
+            record = dataclasses.replace(record, crowd=np.zeros_like(record.crowd))
+        records.add(record)
         dropped += without_area
         swapped += turned
     if swapped:
         what = counted(len(swapped), "object has its", plural="objects have their")
         notes.append(f"{what} corners swapped, which are put in order; the first is {swapped[0]}")
-    ids = tuple(range(1, len(class_names) + 1))
+    classes = Classes.numbered(source.class_names, first=1)
     return DetectionSet(
-        tuple(records), tuple(class_names), category_ids=ids, source=source, dropped=dropped, notes=tuple(notes)
+        records.records(),
+        classes.names,
+        category_ids=classes.category_ids,
+        source=source.source,
+        dropped=dropped,
+        notes=tuple(notes),
     )
+
+
+def _numbers(files: Sequence[Path]) -> Sequence[int]:
+    """Return the numbers that files are named by, where all are and these differ and fit into 63 bits; else 1, 2, 3 ..."""
+    names = [file.stem for file in files]
+    numbers = [int(name) for name in names if name.isdecimal()]
+    good = len(set(numbers)) == len(files) and max(numbers, default=0) < 2**63
+    return numbers if good else range(1, len(files) + 1)
 
 
 def without_xml(data: DetectionSet) -> DetectionSet:
@@ -275,3 +306,41 @@ def _text(parent: ElementTree.Element, key: str, where: str) -> str:
     if len(text) > _LONGEST_NAME:
         raise InputError(f"{where}: its <{key}> has {len(text):,} characters")
     return text
+
+
+def write_voc(splits: Mapping[str, DetectionSet], out: Path, *, names: Names) -> list[str]:
+    """Write Annotations/*.xml and ImageSets/Main/<split>.txt; return lines that say what is lost."""
+    make_folder(out / "Annotations")
+    make_folder(out / "ImageSets" / "Main")
+    for split, data in splits.items():
+        stems = []
+        for record in data.records:
+            name = names[split, record.image_id]
+            stems.append(Path(name).stem)
+            write_text(out / "Annotations" / f"{stems[-1]}.xml", _voc_xml(record, name, data.class_names))
+        write_text(out / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{stem}\n" for stem in stems))
+    notes = lost_in_text(splits.values(), "PASCAL VOC")
+    used = {data.class_names[label] for data in splits.values() for record in data.records for label in record.labels}
+    unused = [name for name in next(iter(splits.values())).class_names if name not in used]
+    return (
+        [*notes, f"PASCAL VOC has no list of classes: {', '.join(unused)} without objects are lost"]
+        if unused
+        else notes
+    )
+
+
+def _voc_xml(record: ImageRecord, name: str, class_names: tuple[str, ...]) -> str:
+    root = ElementTree.Element("annotation")
+    ElementTree.SubElement(root, "filename").text = name
+    size = ElementTree.SubElement(root, "size")
+    for key, value in (("width", record.hw[1]), ("height", record.hw[0]), ("depth", 3)):
+        ElementTree.SubElement(size, key).text = str(value)
+    for box, label, crowd in zip(record.boxes.tolist(), record.labels, record.crowd):
+        one = ElementTree.SubElement(root, "object")
+        ElementTree.SubElement(one, "name").text = class_names[label]
+        ElementTree.SubElement(one, "difficult").text = str(int(crowd))
+        sides = ElementTree.SubElement(one, "bndbox")
+        for key, side in zip(("xmin", "ymin", "xmax", "ymax"), box):
+            ElementTree.SubElement(sides, key).text = f"{side:.10g}"
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode") + "\n"

@@ -1,23 +1,40 @@
-"""Read YOLO labels: a text file for each picture, a line for each object, relative to the picture's size."""
+"""Read and write YOLO labels: a text file for each picture, a line for each object, relative to the picture's size."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
+import yaml
 
 from yolo_lite.data.faults import mention, report
 from yolo_lite.data.formats.keypoints import Polygons, keypoint_shape
+from yolo_lite.data.formats.writing import Names, lost_in_text, write_text
 from yolo_lite.data.names import composed, find_images, is_file, likely_image
-from yolo_lite.errors import InputError, counted, printable, short, some
-from yolo_lite.files import check_readable, read_text
+from yolo_lite.errors import InputError, are, counted, printable, short, some
+from yolo_lite.files import check_readable, make_folder, read_text
 from yolo_lite.media.folders import images_below, is_apple_double, listed, sort_out, walk
 from yolo_lite.media.images import IMAGE_SUFFIXES, read_image_size
-from yolo_lite.structures.datasets import DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import DetectionSet
+from yolo_lite.structures.records import ImageRecord, Packer
 
 _PIXEL_SLACK = 1.0  # by which rounding may put the point of a polygon outside its picture
+
+
+@dataclass(frozen=True)
+class YoloSource:
+    """Images whose labels are text files; the fields are the arguments of `read_yolo_txt`."""
+
+    images: tuple[Path, ...]
+    class_names: tuple[str, ...]
+    keypoints: tuple[int, int] | None = None
+
+    def read(self) -> DetectionSet:
+        """Read the labels."""
+        return read_yolo_txt(self.images, self.class_names, keypoints=self.keypoints)
 
 
 def read_yolo_txt(
@@ -27,65 +44,65 @@ def read_yolo_txt(
     keypoints: tuple[int, int] | None = None,
     roots: Sequence[Path] = (),
 ) -> DetectionSet:
-    """Read the labels of pictures.
+    """Read the labels of images.
 
     A line is "class cx cy width height" or "class x1 y1 x2 y2 x3 y3 ..." (a polygon, which becomes its box), all but
-    the class as shares of the picture's width and height. With `keypoints`, these follow the box, and are not used.
-    A picture without a label file, or with an empty one, shows no objects. Labels and category ids are the class numbers
+    the class as fractions of the image's width and height. With `keypoints`, these follow the box, and are not used.
+    An image without a label file, or with an empty one, shows no objects. Labels and category ids are the class numbers
     of the files.
 
     Args:
-        images: folders of pictures (searched to any depth, links followed), picture files, or text files that list
-            pictures.
+        images: folders of images (searched to any depth, links followed), image files, or text files that list images.
         class_names: by label.
         keypoints: how many each object has, and of how many numbers each is, 2 or 3 (`kpt_shape` of data.yaml).
-        roots: folders in which pictures of a list are looked up where they are not beside it.
+        roots: folders in which images of a list are looked up where they are not beside it.
 
     Raises:
-        InputError: where no picture or not one label file is found, a listed picture is missing, or a line cannot be
-            what was meant.
+        InputError: where there is no image or not one label file, a listed image is missing, or a line cannot be what
+            was meant.
     """
     source = ", ".join(str(path) for path in images)
-    pictures: list[Path] = []
-    notes: list[str] = []
-    for path in images:
-        more, said = _pictures(path, roots)
-        pictures += more
-        notes += said
-    if not pictures:
-        raise InputError(
-            f"no pictures in {source}; looked for {', '.join(IMAGE_SUFFIXES)} and others that Pillow reads"
-            + "".join(f"; {note}" for note in notes)
-        )
+    paths, notes = _all_images(images, roots, source=source)
     labels = _LabelFiles()
-    files = [labels.find(picture) for picture in pictures]
-    if not any(files):
-        raise InputError(
-            f"0 of {counted(len(pictures), 'picture')} in {source} have labels; looked for files such as "
-            f"{label_path(pictures[0])}"
-        )
+    files = labels.find_all(paths, source=source)
     form = _Form(len(class_names), keypoints)
-    records, dropped = [], 0
-    for number, (picture, file) in enumerate(zip(pictures, files), 1):
+    records, dropped = Packer(), 0
+    for number, (path, file) in enumerate(zip(paths, files), 1):
         try:
-            record, without_area = _record(picture, file, number=number, form=form)
+            record, without_area = _record(path, file, number=number, form=form)
         except InputError as error:
             report(error)
             continue
-        records.append(record)
+        records.add(record)
         dropped += without_area
     form.refuse_boxes_with_keypoints()
     if form.with_keypoints:
         notes.append(f"the keypoints of {counted(form.with_keypoints, 'object')} are not used")
     notes += labels.without_image([path for path in images if path.is_dir()])
     return DetectionSet(
-        tuple(records),
+        records.records(),
         tuple(class_names),
         category_ids=tuple(range(len(class_names))),
         source=source,
         dropped=dropped,
         notes=tuple(notes),
     )
+
+
+def _all_images(images: Sequence[Path], roots: Sequence[Path], *, source: str) -> tuple[list[Path], list[str]]:
+    """Return the images of folders, files and lists, and notes; raise InputError where there are none."""
+    paths: list[Path] = []
+    notes: list[str] = []
+    for path in images:
+        more, more_notes = _pictures(path, roots)
+        paths += more
+        notes += more_notes
+    if not paths:
+        raise InputError(
+            f"no pictures in {source}; looked for {', '.join(IMAGE_SUFFIXES)} and others that Pillow reads"
+            + "".join(f"; {note}" for note in notes)
+        )
+    return paths, notes
 
 
 def label_path(picture: Path) -> Path:
@@ -105,6 +122,16 @@ class _LabelFiles:
         self._folders: dict[Path, dict[str, list[Path]]] = {}
         self._images: dict[Path, set[str]] = {}  # by folder, what the names of its images are without suffix
         self._used: set[Path] = set()
+
+    def find_all(self, images: Sequence[Path], *, source: str) -> list[Path | None]:
+        """Return the label file of each image, None where it has none; raise InputError where not one has."""
+        files = [self.find(image) for image in images]
+        if not any(files):
+            raise InputError(
+                f"0 of {counted(len(images), 'picture')} in {source} have labels; looked for files such as "
+                f"{label_path(images[0])}"
+            )
+        return files
 
     def find(self, picture: Path) -> Path | None:
         """Return an image's label file; None where it has none."""
@@ -301,3 +328,27 @@ def _refuse_pixels(numbers: Sequence[float], words: Sequence[str], where: str) -
 
 def _box_with(shape: tuple[int, int]) -> str:
     return f"a box with {counted(shape[0], 'keypoint')} of {shape[1]} numbers"
+
+
+def write_yolo(splits: Mapping[str, DetectionSet], out: Path, *, names: Names) -> list[str]:
+    """Write labels/<split>/*.txt and data.yaml; return lines that say what is lost."""
+    crowd = 0
+    for split, data in splits.items():
+        make_folder(out / "labels" / split)
+        for record in data.records:
+            height, width = record.hw
+            lines = []
+            for (x1, y1, x2, y2), label, is_crowd in zip(record.boxes.tolist(), record.labels, record.crowd):
+                crowd += bool(is_crowd)
+                if not is_crowd:
+                    shares = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
+                    lines.append(" ".join([str(label), *(f"{share:.10g}" for share in shares)]))
+            text = "".join(f"{line}\n" for line in lines)
+            write_text((out / "labels" / split / names[split, record.image_id]).with_suffix(".txt"), text)
+    first = next(iter(splits.values()))
+    content = {**{split: f"images/{split}" for split in splits}, "names": list(first.class_names)}
+    write_text(out / "data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    notes = lost_in_text(splits.values(), "YOLO txt")
+    return (
+        [*notes, f"YOLO txt cannot mark crowd or difficult boxes: {crowd:,} {are(crowd)} left out"] if crowd else notes
+    )

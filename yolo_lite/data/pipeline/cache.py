@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from yolo_lite.data.pipeline.loader import reading_threads
@@ -33,9 +33,9 @@ class KeptPictures:
     """
 
     def __init__(self, sizes: Sequence[tuple[int, int]]) -> None:
-        self.sizes = sizes
-        self.starts = [0, *itertools.accumulate(height * width * 3 for height, width in sizes)]
-        self.pixels = torch.empty(self.starts[-1], dtype=torch.uint8)
+        self.sizes_hw = np.array(sizes, np.int64).reshape(-1, 2)
+        self.starts = np.concatenate([[0], np.cumsum(3 * self.sizes_hw.prod(1))]).astype(np.int64)
+        self.pixels = torch.empty(int(self.starts[-1]), dtype=torch.uint8)
 
     def __getitem__(self, index: int) -> Image:
         image = self._view(index).numpy()
@@ -47,7 +47,9 @@ class KeptPictures:
         self._view(index).numpy()[:] = image
 
     def _view(self, index: int) -> torch.Tensor:
-        return self.pixels[self.starts[index] : self.starts[index + 1]].view(*self.sizes[index], 3)
+        start, end = self.starts[index : index + 2].tolist()
+        height, width = self.sizes_hw[index].tolist()
+        return self.pixels[start:end].view(height, width, 3)
 
 
 def keep_pictures(

@@ -15,8 +15,8 @@ from yolo_lite.data.pipeline.labelled import Labelled, fit
 from yolo_lite.data.sizes import size_error
 from yolo_lite.media.images import MAX_16BIT, read_image_shrunk
 from yolo_lite.structures.batches import Sample
-from yolo_lite.structures.datasets import ImageRecord
 from yolo_lite.structures.geometry import Image, Letterbox, resize_image
+from yolo_lite.structures.records import ImageRecord, Records
 
 if TYPE_CHECKING:
     from yolo_lite.data.pipeline.augment import Augmenter
@@ -31,7 +31,7 @@ class DetectionDataset(Dataset[Sample]):
     are kept in memory, so that both give the same bits.
 
     Args:
-        records: the pictures.
+        records: the images; loading processes share them with the one that asks, since they are packed.
         input_hw: height and width of the network's input.
         resize: "letterbox" or "stretch".
         augmenter: None for pictures as they are.
@@ -52,7 +52,8 @@ class DetectionDataset(Dataset[Sample]):
         max_16bit: int = MAX_16BIT,
     ) -> None:
         self.max_16bit = max_16bit
-        self.records, self.input_hw, self.resize = records, input_hw, resize
+        self.records = records if isinstance(records, Records) else Records.pack(records)
+        self.input_hw, self.resize = input_hw, resize
         self.augmenter, self.strong_epochs, self.seed = augmenter, strong_epochs, seed
         self.kept: KeptPictures | None = None
 
@@ -88,7 +89,7 @@ class DetectionDataset(Dataset[Sample]):
         Raises:
             InputError: as `keep_pictures` and `load` do.
         """
-        sizes = [self.working_size(record.hw) for record in self.records]
+        sizes = [self.working_size((height, width)) for height, width in self.records.sizes_hw.tolist()]
         self.kept = keep_pictures(self.decode, sizes, choice=choice, say=say, on_picture=on_picture)
 
     def load(self, index: int) -> Labelled:

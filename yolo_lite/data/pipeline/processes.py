@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import mmap
 import multiprocessing
 import os
@@ -224,9 +225,14 @@ def _serve(
 
 
 def _settle() -> None:
-    """Use one thread, and leave signals that go to a whole group of processes to the main one, which ends the others."""
+    """Use one thread, and leave signals that go to a whole group of processes to the main one, which ends the others.
+
+    Objects of the main process are left out of garbage collection here: it would write to each of them, and so copy the
+    memory that forked processes share.
+    """
     import cv2
 
+    gc.freeze()
     for number in _OF_GROUPS:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):

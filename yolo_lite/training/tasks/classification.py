@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from yolo_lite.checkpoints.checkpoint import Checkpoint
 from yolo_lite.checkpoints.transfer import Start, transfer_backbone, transfer_classes
 from yolo_lite.config.schema import Config
-from yolo_lite.data.class_sets import fingerprint_classes, read_classes_to_train, read_crops_to_train
+from yolo_lite.data.fingerprint import fingerprint
 from yolo_lite.data.pipeline.augment import ClassAugmenter
 from yolo_lite.data.pipeline.classification import ClassDataset, collate_classes
 from yolo_lite.data.pipeline.loader import repeat_factors
+from yolo_lite.data.splits import read_classes_to_train, read_crops_to_train
 from yolo_lite.draw.boxes import SheetPicture
 from yolo_lite.errors import InputError
 from yolo_lite.evaluation.classifier import classify_split
@@ -73,8 +74,8 @@ class ClassificationTask:
         task.about = {
             "train": train.summary(),
             "val": val.summary(),
-            "fingerprint": fingerprint_classes(train),
-            "val_fingerprint": fingerprint_classes(val),
+            "fingerprint": fingerprint(train),
+            "val_fingerprint": fingerprint(val),
         }
         if config.train.repeat_threshold:
             labels = [[record.label] for record in train.records]
@@ -174,18 +175,9 @@ def _read(config: Config, listener: Listener) -> tuple[ClassificationSet, Classi
     """Read training and validation images, and say what was found."""
     data, seed = config.data, config.train.seed
     if data.crops:
-        train, val, notes = read_crops_to_train(
-            data.path, data.classes or None, fraction=data.fraction, seed=seed, difficult=data.difficult
-        )
+        train, val, notes = read_crops_to_train(data, seed=seed)
     else:
-        train, val, notes = read_classes_to_train(
-            data.path,
-            data.classes or None,
-            fraction=data.fraction,
-            per_class=data.per_class,
-            shares=data.shares,
-            seed=seed,
-        )
+        train, val, notes = read_classes_to_train(data, seed=seed)
     for note in notes:
         listener.say(note)
     return train, val

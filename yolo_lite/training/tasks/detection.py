@@ -16,12 +16,13 @@ from yolo_lite.checkpoints.checkpoint import Checkpoint, Kind
 from yolo_lite.checkpoints.transfer import Start, most_alike, transfer, transfer_backbone
 from yolo_lite.config.schema import Config
 from yolo_lite.data.care.boxes import unit_faults
-from yolo_lite.data.discover import add_unlabelled, fingerprint, read_train_and_val
+from yolo_lite.data.fingerprint import fingerprint
 from yolo_lite.data.pipeline.augment import Augmenter, colour_limits
 from yolo_lite.data.pipeline.colour import draw_shifts, shift_hsv
 from yolo_lite.data.pipeline.detection import DetectionDataset
 from yolo_lite.data.pipeline.loader import collate_boxes, repeat_factors
 from yolo_lite.data.sizes import check_pictures
+from yolo_lite.data.splits import add_unlabelled, read_train_and_val
 from yolo_lite.draw.boxes import SheetPicture
 from yolo_lite.errors import InputError
 from yolo_lite.evaluation.detector import EvaluationListener, detect_split
@@ -147,7 +148,7 @@ class DetectionTask:
         """Return a batch of so many training images without augmentation, those with objects first."""
         plain = copy.copy(self.dataset)
         plain.augmenter = None
-        has_objects = [bool(len(record.labels)) for record in self.train.records]
+        has_objects = (self.train.records.counts > 0).tolist()
         order = sorted(range(len(plain)), key=lambda index: not has_objects[index])
         step = max(1, sum(has_objects) // count)
         chosen = sorted(set(order[: step * count : step]))[:count]
@@ -224,9 +225,7 @@ def _shifts_colours(device: torch.device) -> bool:
 def _read(config: Config, listener: Listener) -> tuple[DetectionSet, DetectionSet]:
     """Read training and validation images, say what was found, and check that the files are what the labels say."""
     data = config.data
-    train, val, notes = read_train_and_val(
-        data.path, data.classes or None, fraction=data.fraction, seed=config.train.seed, difficult=data.difficult
-    )
+    train, val, notes = read_train_and_val(data, seed=config.train.seed)
     if data.unlabelled:
         if not config.train.teacher:
             raise InputError("--unlabelled pictures need a --teacher, who says what there is in them")

@@ -19,8 +19,8 @@ def check_labels(data: DetectionSet, input_hw: tuple[int, int]) -> None:
     Raises:
         InputError: saying which boxes and what to do.
     """
-    boxes = [record.boxes[~record.crowd] for record in data.records]
-    every = np.concatenate(boxes) if boxes else np.zeros((0, 4))
+    objects, targets = data.records.objects, ~data.records.objects.crowd
+    every = objects.boxes[targets]
     if not len(every):
         return
     for where, what in unit_faults(data):
@@ -28,9 +28,7 @@ def check_labels(data: DetectionSet, input_hw: tuple[int, int]) -> None:
     leaving = many_leave(data)
     if leaving:
         raise InputError(f"{data.source}: {leaving}; data check names them{OFF}")
-    scales = np.concatenate(
-        [np.full(len(one), max(input_hw) / max(record.hw)) for one, record in zip(boxes, data.records)]
-    )
+    scales = max(input_hw) / data.records.sizes_hw.max(1)[data.records.image_of_objects[targets]]
     tiny = ((every[:, 2:] - every[:, :2]).min(1) * scales < _TINY).mean()
     if tiny > 0.5:
         raise InputError(
@@ -41,7 +39,7 @@ def check_labels(data: DetectionSet, input_hw: tuple[int, int]) -> None:
         raise InputError(
             f"{data.source}: all {counted(len(every), 'box', plural='boxes')} are the same, {every[0].tolist()}{OFF}"
         )
-    labels = np.concatenate([record.labels[~record.crowd] for record in data.records])
+    labels = objects.labels[targets]
     used = np.unique(labels)
     if len(data.class_names) > 1 and len(used) == 1 and len(data.class_names) - len(used) > 1:
         unused = [name for label, name in enumerate(data.class_names) if label not in used]

@@ -1,4 +1,4 @@
-"""Every layout a data set comes in, merged sets, and the pictures set aside."""
+"""Every layout a detection set comes in, and sets that are joined."""
 
 from __future__ import annotations
 
@@ -9,28 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
+from tests.data.layouts import images_of
 from yolo_lite.cli import main
 from yolo_lite.data.care.check import check_data
 from yolo_lite.data.care.subset import Choice, write_subset
-from yolo_lite.data.discover import (
-    align_classes,
-    canonical_split,
-    find_splits,
-    fingerprint,
-    is_detection_set,
-    merge_sets,
-    read_split,
-    read_split_or_held_out,
-    read_splits,
-    read_train_and_val,
-    select_classes,
-)
+from yolo_lite.data.catalog import find_splits, is_detection_set
+from yolo_lite.data.splits import read_split, read_splits, read_train_and_val
 from yolo_lite.errors import InputError
-from yolo_lite.structures.datasets import DetectionSet, ImageRecord
+from yolo_lite.structures.datasets import DetectionSet
 
 CocoSet = Callable[..., Path]
 
@@ -65,9 +54,6 @@ def _message(call: Callable[..., object], *arguments: Any, **options: Any) -> st
 
 def _names(data: DetectionSet) -> Counter[str]:
     return Counter(data.class_names[label] for record in data.records for label in record.labels)
-
-
-# COCO layouts
 
 
 def test_coco_with_one_images_folder(coco_set: CocoSet) -> None:
@@ -123,7 +109,7 @@ def test_a_single_annotation_file_of_any_name_is_for_training(coco_set: CocoSet)
 def test_a_single_file_of_a_known_split_stays_that_split(coco_set: CocoSet) -> None:
     root = coco_set({"val": 3})
     assert list(find_splits(root)) == ["val"]
-    assert _message(read_train_and_val, root) == f"{root} has no training split; found val"
+    assert _message(read_train_and_val, images_of(root), seed=0) == f"{root} has no training split; found val"
 
 
 def test_two_files_for_one_split_are_refused(coco_set: CocoSet) -> None:
@@ -159,9 +145,6 @@ def test_roboflow_coco_in_one_folder(tmp_path: Path) -> None:
     _coco_file(tmp_path / "_annotations.coco.json", {1: "cat"}, [(1, 1), (2, 1)])
     assert list(find_splits(tmp_path)) == ["train"]
     assert all(record.path.is_file() for record in read_split(tmp_path, "train").records)
-
-
-# YOLO layouts
 
 
 def _check_yolo(data: Path, splits: dict[str, int], names: tuple[str, ...] = ("cat", "dog")) -> None:
@@ -295,7 +278,7 @@ def test_a_test_split_that_is_not_there_matters_only_where_it_is_asked_for(tmp_p
     for split in ("train", "val"):
         _yolo(tmp_path / "images" / split, tmp_path / "labels" / split, 3)
     (tmp_path / "data.yaml").write_text(f"train: images/train\nval: images/val\n{test}\nnames: [cat, dog]\n")
-    train, val, notes = read_train_and_val(tmp_path)
+    train, val, notes = read_train_and_val(images_of(tmp_path), seed=0)
     assert (len(train.records), len(val.records)) == (3, 3)
     assert not any("test" in note.split("(")[0] for note in notes)
     assert len(read_split(tmp_path, "val").records) == 3
@@ -315,7 +298,7 @@ def test_another_split_that_is_not_there_is_refused(tmp_path: Path, split: str) 
         _yolo(tmp_path / "images" / name, tmp_path / "labels" / name, 3)
     text = "train: images/train\nval: images/val\nnames: [cat, dog]\n"
     (tmp_path / "data.yaml").write_text(text.replace(f"images/{split}", "gone"))
-    assert "'gone' does not exist" in _message(read_train_and_val, tmp_path)
+    assert "'gone' does not exist" in _message(read_train_and_val, images_of(tmp_path), seed=0)
     assert "'gone' does not exist" in _message(read_splits, tmp_path)
     assert [fault.harms for fault in check_data(tmp_path) if "gone" in fault.what] == [True]
 
@@ -330,7 +313,7 @@ def test_lists_relative_to_the_root_of_the_set_are_found(tmp_path: Path, written
         (tmp_path / "lists" / f"{split}.txt").write_text(lines)
     (tmp_path / "data.yaml").write_text("train: lists/train.txt\nval: lists/val.txt\nnames: [cat, dog]\n")
     _check_yolo(tmp_path, {"train": 3, "val": 1})
-    notes = read_train_and_val(tmp_path)[2]
+    notes = read_train_and_val(images_of(tmp_path), seed=0)[2]
     assert sum("3 image names differ from their files" in note for note in notes) == 1
 
 
@@ -350,7 +333,7 @@ def test_places_of_another_machine_are_found_and_told(tmp_path: Path, path: str,
     train, val = entry.format("train"), entry.format("valid")
     (tmp_path / "data.yaml").write_text(f"{path}train: {train}\nval: {val}\nnames: [cat, dog]\n")
     _check_yolo(tmp_path, {"train": 3, "val": 2})
-    notes = read_train_and_val(tmp_path)[2]
+    notes = read_train_and_val(images_of(tmp_path), seed=0)[2]
     expected = 4 if path and entry.startswith("/") else 2  # of each split, the root and the folder, or one of them
     assert sum("was taken for" in note or "its own folder is taken" in note for note in notes) == expected
 
@@ -385,38 +368,6 @@ def test_yolo_folders_without_names_say_what_to_write(tmp_path: Path) -> None:
     assert f"{tmp_path}/data.yaml" in message
 
 
-# Names of splits
-
-
-@pytest.mark.parametrize(
-    ("name", "split"),
-    [
-        *((name, "train") for name in ("train", "training", "Train", "train2017", "train_2014", "train-2014")),
-        *((name, "val") for name in ("val", "valid", "validation", "VAL", "val2017", "validation_2012")),
-        *((name, "test") for name in ("test", "testing", "test2017")),
-        ("2017", ""),
-        ("minitrain", "minitrain"),
-    ],
-)
-def test_canonical_split(name: str, split: str) -> None:
-    assert canonical_split(name) == split
-
-
-@pytest.mark.parametrize("written", ["val", "valid", "validation", "val2017"])
-@pytest.mark.parametrize("asked", ["val", "valid", "validation", "val2017"])
-def test_the_names_of_validation_are_one_split(coco_set: CocoSet, written: str, asked: str) -> None:
-    root = coco_set({"train": 1, written: 2})
-    assert len(read_split(root, asked).records) == 2
-
-
-def test_a_split_that_does_not_exist_says_which_do(coco_set: CocoSet) -> None:
-    root = coco_set({"train": 1, "val": 1})
-    assert _message(read_split, root, "test") == f"{root} has no split 'test'; found train, val"
-
-
-# Nothing recognised
-
-
 def test_an_empty_folder_says_what_was_looked_for_and_found(tmp_path: Path) -> None:
     message = _message(find_splits, tmp_path)
     assert message.startswith(f"{tmp_path} is no data set: looked for annotations/instances_*.json (COCO)")
@@ -445,9 +396,6 @@ def test_what_is_not_there_or_of_another_kind_is_refused(tmp_path: Path) -> None
 def test_a_split_that_lists_no_pictures_is_refused(tmp_path: Path) -> None:
     _coco_file(tmp_path / "a.json", {1: "cat"}, [])
     assert "a.json lists no pictures" in _message(read_split, tmp_path / "a.json", "train")
-
-
-# Sets of one's own, merged
 
 
 @pytest.fixture
@@ -543,7 +491,7 @@ def test_paths_are_relative_to_the_file_and_then_to_the_working_folder(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        pytest.param("", "is empty; expected train:, val:", id="empty"),
+        pytest.param("", "names no set; expected train:, val: or test:", id="empty"),
         pytest.param("trian: one\n", "unknown key 'trian'; expected train, val, test, classes", id="unknown key"),
         pytest.param("classes: cat\ntrain: one\n", "classes must be a list of class names, got 'cat'", id="one class"),
         pytest.param("train: {images: one}\n", "a set in 'train' is a path or {json:, images:}", id="no json"),
@@ -568,324 +516,6 @@ def test_a_split_named_twice_in_a_yaml_file_is_refused(two_sets: Path) -> None:
     assert "val" in _message(find_splits, two_sets / "a.yaml")
 
 
-# Training and validation
-
-
-def test_train_and_val_are_the_two_splits_and_the_notes_say_so(coco_set: CocoSet) -> None:
-    root = coco_set({"train": 8, "val": 4})
-    train, val, notes = read_train_and_val(root)
-    assert (len(train.records), len(val.records)) == (8, 4)
-    assert train.class_names == val.class_names
-    assert [note.split(":")[0] for note in notes] == ["train", "val"]
-    assert "8 images, 16 boxes, 2 classes" in notes[0]
-    assert "4 images, 8 boxes, 2 classes" in notes[1]
-    assert str(root) in notes[0]
-
-
-def test_without_a_validation_split_a_tenth_is_set_aside_by_the_seed(coco_set: CocoSet) -> None:
-    root = coco_set({"train": 40}, hw=(24, 32), objects=1)
-    held = []
-    for seed in (0, 0, 1, 2, 3):
-        train, val, notes = read_train_and_val(root, seed=seed)
-        assert (len(train.records), len(val.records)) == (36, 4)  # a tenth of 40
-        ids = {record.image_id for record in train.records}, {record.image_id for record in val.records}
-        assert ids[0] | ids[1] == set(range(1, 41))
-        assert not ids[0] & ids[1]
-        assert any("4 training pictures are set aside" in note and f"seed {seed}" in note for note in notes)
-        held.append(frozenset(ids[1]))
-    assert held[0] == held[1]
-    assert len(set(held)) > 2
-
-
-def test_the_pictures_set_aside_in_training_are_those_that_are_scored_later(coco_set: CocoSet) -> None:
-    root = coco_set({"train": 20}, hw=(24, 32), objects=1)
-    for seed in (0, 1):
-        _, val, _ = read_train_and_val(root, seed=seed)
-        held, notes = read_split_or_held_out(root, "validation", classes=None, seed=seed)
-        assert [record.path for record in held.records] == [record.path for record in val.records]
-        assert "scored on the 2 pictures set aside" in notes[0]
-        assert f"seed {seed}" in notes[0]
-
-
-def test_a_split_that_exists_is_read_as_it_is(coco_set: CocoSet) -> None:
-    root = coco_set({"train": 5, "val": 3})
-    for split, count in (("train", 5), ("val", 3)):
-        data, notes = read_split_or_held_out(root, split, classes=None, seed=0)
-        assert len(data.records) == count
-        assert notes == []
-    assert "has no split 'test'" in _message(read_split_or_held_out, root, "test", classes=None, seed=0)
-
-
-def test_at_least_one_picture_with_an_object_is_set_aside(tmp_path: Path) -> None:
-    """Two of twelve pictures show an object: one must be validated on, the other trains."""
-    images = [{"id": i, "file_name": f"{i}.png", "height": 10, "width": 10} for i in range(1, 13)]
-    rows = [{"id": i, "image_id": i, "category_id": 1, "bbox": [1, 1, 2, 2]} for i in (4, 9)]
-    content = {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "cat"}]}
-    (tmp_path / "a.json").write_text(json.dumps(content))
-    for seed in range(10):
-        train, val, _ = read_train_and_val(tmp_path / "a.json", seed=seed)
-        assert len(val.records) == 1  # 1.2 rounded
-        assert _names(val) == {"cat": 1}
-        assert _names(train) == {"cat": 1}
-
-
-def test_setting_aside_never_takes_the_only_picture_with_objects_from_training(tmp_path: Path) -> None:
-    """There is then nothing to train on or nothing to validate on: an error, or all of it in training."""
-    images = [{"id": i, "file_name": f"{i}.png", "height": 10, "width": 10} for i in (1, 2)]
-    rows = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 2, 2]}]
-    content = {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "cat"}]}
-    (tmp_path / "a.json").write_text(json.dumps(content))
-    for seed in range(4):
-        try:
-            train, _, _ = read_train_and_val(tmp_path / "a.json", seed=seed)
-        except InputError:
-            continue
-        assert _names(train) == {"cat": 1}
-
-
-def _crowded(root: Path, crowd: dict[str, list[int]]) -> Path:
-    """Write two splits of three pictures with a box each, which are crowd regions or not."""
-    for split, marks in crowd.items():
-        images = [{"id": i, "file_name": f"{split}{i}.png", "height": 10, "width": 10} for i in range(len(marks))]
-        rows = [
-            {"id": i, "image_id": i, "category_id": 1, "bbox": [1, 1, 2, 2], "iscrowd": mark}
-            for i, mark in enumerate(marks)
-        ]
-        content = {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "cat"}]}
-        (root / "annotations").mkdir(exist_ok=True)
-        (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
-    return root
-
-
-@pytest.mark.parametrize("crowd", [{"train": [1, 1, 1], "val": [0]}, {"train": [0, 0, 0], "val": [1, 1]}])
-def test_a_split_of_crowd_regions_only_is_refused(tmp_path: Path, crowd: dict[str, list[int]]) -> None:
-    split = "train" if crowd["train"][0] else "val"
-    message = _message(read_train_and_val, _crowded(tmp_path, crowd))
-    assert f"instances_{split}.json: {len(crowd[split])} boxes, every one a crowd region" in message
-    assert "write iscrowd 0" in message
-
-
-def test_difficult_objects_only_are_refused_unless_they_count(tmp_path: Path) -> None:
-    for name in "abc":
-        Image.new("RGB", (40, 20)).save(tmp_path / f"{name}.png")
-        (tmp_path / f"{name}.xml").write_text(
-            "<annotation><object><name>cat</name><difficult>1</difficult><bndbox><xmin>1</xmin><ymin>1</ymin>"
-            "<xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>"
-        )
-    assert "take difficult objects with --difficult" in _message(read_train_and_val, tmp_path)
-    train, val, _ = read_train_and_val(tmp_path, difficult=True)
-    assert (len(train.records), len(val.records)) == (2, 1)
-
-
-def test_a_picture_with_a_crowd_region_only_is_not_the_one_set_aside(tmp_path: Path) -> None:
-    root = _crowded(tmp_path, {"train": [1, 0, 1, 1, 0, 1]})
-    for seed in range(10):
-        for data in read_train_and_val(root, seed=seed)[:2]:
-            assert any((~record.crowd).any() for record in data.records)
-
-
-def test_a_class_that_no_training_picture_shows_is_said(tmp_path: Path) -> None:
-    names = {1: "cat", 2: "dog"}
-    _coco_file(tmp_path / "annotations" / "instances_train.json", names, [(1, 1), (2, 1)])
-    _coco_file(tmp_path / "annotations" / "instances_val.json", names, [(3, 1), (3, 2)])
-    _, _, notes = read_train_and_val(tmp_path)
-    assert notes[-1] == "val: no training image shows dog, so their AP says nothing about the training"
-
-
-def test_a_root_category_is_said_in_training(tmp_path: Path) -> None:
-    for split, image in (("train", 1), ("valid", 2)):
-        file = tmp_path / split / "_annotations.coco.json"
-        _coco_file(file, {0: "cat", 1: "cat"}, [(image, 1)])
-        content = json.loads(file.read_text())
-        for one, above in zip(content["categories"], ("none", "cat")):
-            one["supercategory"] = above
-        file.write_text(json.dumps(content))
-    train, val, notes = read_train_and_val(tmp_path)
-    assert train.class_names == val.class_names == ("cat",)
-    assert sum("the category 'cat' (id 0) is left out" in note for note in notes) == 2
-
-
-def test_pictures_without_any_object_are_set_aside_as_well(tmp_path: Path) -> None:
-    """Training refuses such a set; to score it on what would be set aside is no error of its own."""
-    _crowded(tmp_path, {"train": [1] * 12})
-    data, _ = read_split_or_held_out(tmp_path, "val", classes=None, seed=0)
-    assert len(data.records) == 1
-
-
-def test_one_picture_is_too_few_to_set_any_aside(coco_set: CocoSet) -> None:
-    assert "has 1 picture and no validation split" in _message(read_train_and_val, coco_set({"train": 1}))
-
-
-@pytest.mark.parametrize(
-    ("fraction", "count"),
-    [(1.0, 40), (0.5, 20), (0.25, 10), (0.01, 1)],
-    ids=["all", "half", "quarter", "at least one"],
-)
-def test_fraction_draws_from_the_training_pictures_only(coco_set: CocoSet, fraction: float, count: int) -> None:
-    root = coco_set({"train": 40, "val": 3}, hw=(24, 32), objects=1)
-    train, val, notes = read_train_and_val(root, fraction=fraction, seed=5)
-    assert (len(train.records), len(val.records)) == (count, 3)
-    assert len({record.image_id for record in train.records}) == count
-    again, _, _ = read_train_and_val(root, fraction=fraction, seed=5)
-    assert [record.image_id for record in again.records] == [record.image_id for record in train.records]
-    if fraction < 1:
-        assert any(f"{fraction:g} of it, drawn by seed 5" in note for note in notes)
-        other, _, _ = read_train_and_val(root, fraction=fraction, seed=6)
-        assert [record.image_id for record in other.records] != [record.image_id for record in train.records]
-
-
-@pytest.mark.parametrize("fraction", [0, -0.5, 1.5, float("nan")])
-def test_a_fraction_outside_its_range_is_refused(coco_set: CocoSet, fraction: float) -> None:
-    message = _message(read_train_and_val, coco_set({"train": 2}), fraction=fraction)
-    assert "--fraction must be above 0 and at most 1" in message
-
-
-def test_classes_select_for_both_splits(coco_set: CocoSet) -> None:
-    root = coco_set({"train": 8, "val": 4})
-    both, both_val, _ = read_train_and_val(root)
-    train, val, _ = read_train_and_val(root, classes=["square"])
-    for part, whole in ((train, both), (val, both_val)):
-        assert part.class_names == ("square",)
-        assert part.category_ids == (3,)
-        assert len(part.records) == len(whole.records)
-        assert _names(part) == {"square": _names(whole)["square"]}
-
-
-def test_labels_of_validation_are_those_of_training_whatever_the_order_of_their_files(tmp_path: Path) -> None:
-    images = tmp_path / "images"
-    images.mkdir()
-    _coco_file(tmp_path / "annotations" / "instances_train.json", {1: "cat", 2: "dog"}, [(1, 1), (2, 2)], images)
-    names = {5: "dog", 6: "owl", 7: "cat"}
-    _coco_file(tmp_path / "annotations" / "instances_val.json", names, [(1, 5), (2, 6), (3, 7)], images)
-    _, val, _ = read_train_and_val(tmp_path)
-    assert val.class_names == ("cat", "dog")
-    assert val.category_ids == (1, 2)
-    assert [record.labels.tolist() for record in val.records] == [[1], [], [0]]  # dog, owl (left out), cat
-
-
-def test_nothing_to_validate_on_is_refused(tmp_path: Path) -> None:
-    _coco_file(tmp_path / "annotations" / "instances_train.json", {1: "cat"}, [(1, 1)])
-    _coco_file(tmp_path / "annotations" / "instances_val.json", {1: "dog"}, [(1, 1)])
-    message = _message(read_train_and_val, tmp_path)
-    assert "instances_val.json" in message
-    assert "object" in message
-
-
-def test_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
-    _coco_file(tmp_path / "annotations" / "instances_train.json", {1: "cat", 2: "dog"}, [(1, 1)])
-    message = _message(read_train_and_val, tmp_path, classes=["dog"])
-    assert "none of 1 picture shows an object of dog" in message
-
-
-# Classes
-
-
-def _set(
-    *labels: list[int], names: tuple[str, ...] = ("cat", "dog", "owl"), ids: tuple[int, ...] = (4, 8, 6)
-) -> DetectionSet:
-    records = []
-    for number, mine in enumerate(labels, 1):
-        count = len(mine)
-        boxes = np.arange(4.0 * count).reshape(count, 4)
-        crowd = np.arange(count) % 2 == 1
-        record = ImageRecord(
-            Path(f"/somewhere/{number}.jpg"),
-            number,
-            hw=(10, 20),
-            boxes=boxes,
-            labels=np.array(mine, np.int64),
-            crowd=crowd,
-            areas=np.arange(count) + 0.5,
-        )
-        records.append(record)
-    return DetectionSet(tuple(records), names, category_ids=ids, source="here", dropped=0)
-
-
-def test_select_classes_keeps_boxes_crowd_and_areas_together() -> None:
-    data = _set([0, 2, 1, 2], [1], [])
-    picked = select_classes(data, ["owl", "cat"])
-    assert picked.class_names == ("owl", "cat")
-    assert picked.category_ids == (6, 4)
-    assert [record.labels.tolist() for record in picked.records] == [[1, 0, 0], [], []]
-    first = picked.records[0]
-    assert first.boxes[:, 0].tolist() == [0, 4, 12]  # rows 0, 1 and 3 of 0, 4, 8, 12
-    assert first.crowd.tolist() == [False, True, True]
-    assert first.areas.tolist() == [0.5, 1.5, 3.5]
-    assert data.records[0].labels.tolist() == [0, 2, 1, 2]
-
-
-@pytest.mark.parametrize(
-    ("classes", "message"),
-    [
-        pytest.param(["cta"], "here has no class 'cta'; did you mean 'cat'?", id="misspelt"),
-        pytest.param(["zebra"], "here has no class 'zebra'; known: cat, dog, owl", id="nothing near"),
-        pytest.param(["cat", "cat"], "--classes names a class twice: cat, cat", id="twice"),
-    ],
-)
-def test_select_classes_refuses(classes: list[str], message: str) -> None:
-    assert _message(select_classes, _set([0]), classes) == message
-
-
-def test_align_classes_matches_by_name() -> None:
-    aligned = align_classes(_set([0, 1, 2]), ("owl", "cow", "cat"), category_ids=(1, 2, 3))
-    assert aligned.class_names == ("owl", "cow", "cat")
-    assert aligned.category_ids == (1, 2, 3)
-    assert aligned.records[0].labels.tolist() == [2, 0]  # cat is third, dog is left out, owl is first
-
-
-def test_merging_one_set_returns_it() -> None:
-    data = _set([0])
-    assert merge_sets([data]) is data
-
-
-def test_merging_counts_what_was_dropped() -> None:
-    parts = [
-        DetectionSet(_set([0]).records, ("cat",), category_ids=(1,), source=name, dropped=dropped)
-        for name, dropped in (("a", 2), ("b", 3))
-    ]
-    merged = merge_sets(parts)
-    assert merged.dropped == 5
-    assert merged.source == "a + b"
-
-
-# Fingerprint
-
-
-def test_the_fingerprint_does_not_depend_on_the_place(coco_set: CocoSet, tmp_path: Path) -> None:
-    root = coco_set({"train": 3})
-    before = fingerprint(read_split(root, "train"))
-    shutil.move(root, tmp_path / "other")
-    assert fingerprint(read_split(tmp_path / "other", "train")) == before
-    assert len(before) == 64
-    assert set(before) <= set("0123456789abcdef")
-
-
-@pytest.mark.parametrize("change", ["box", "label", "size", "file name", "class name", "one picture fewer"])
-def test_the_fingerprint_changes_with(coco_set: CocoSet, change: str) -> None:
-    file = coco_set({"train": 3}) / "annotations" / "instances_train.json"
-    before = fingerprint(read_split(file, "train"))
-    content = json.loads(file.read_text())
-    row = content["annotations"][0]
-    if change == "box":
-        row["bbox"][2] += 0.5
-    elif change == "label":
-        row["category_id"] = 10 - row["category_id"]  # 7 and 3
-    elif change == "size":
-        content["images"][0]["height"] += 1
-    elif change == "file name":
-        content["images"][0]["file_name"] = "other.png"
-    elif change == "class name":
-        content["categories"][0]["name"] = "circle"
-    else:
-        gone = content["images"].pop()["id"]
-        content["annotations"] = [row for row in content["annotations"] if row["image_id"] != gone]
-    file.write_text(json.dumps(content))
-    assert fingerprint(read_split(file, "train")) != before
-
-
-# Real sets
-
-
 @pytest.mark.shared_data
 @pytest.mark.parametrize(
     ("name", "train", "val", "classes"),
@@ -898,7 +528,7 @@ def test_the_fingerprint_changes_with(coco_set: CocoSet, change: str) -> None:
 def test_real_sets_are_recognised(
     shared_data: Path, name: str, train: tuple[int, int], val: tuple[int, int], classes: int
 ) -> None:
-    for data, (images, boxes) in zip(read_train_and_val(shared_data / name)[:2], (train, val)):
+    for data, (images, boxes) in zip(read_train_and_val(images_of(shared_data / name), seed=0)[:2], (train, val)):
         assert len(data.records) == images
         assert sum(len(record.boxes) for record in data.records) + data.dropped == boxes
         assert len(data.class_names) == classes

@@ -1,0 +1,147 @@
+"""Read folders of classes: every image belongs to the class that its folder is named by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from yolo_lite.data.classes import refuse_empty_classes
+from yolo_lite.data.divide import divide_classes, parse_shares
+from yolo_lite.data.entries import SPLITS, canonical_split
+from yolo_lite.data.formats.archive import Content, read_archive
+from yolo_lite.errors import InputError, some
+from yolo_lite.files import check_readable
+from yolo_lite.media.folders import DATA_SUFFIXES, is_hidden, left_out, sort_out, walk
+from yolo_lite.media.images import IMAGE_SUFFIXES, is_image
+from yolo_lite.structures.datasets import ClassificationSet, ClassRecord
+
+
+class Tree(NamedTuple):
+    """The files of a folder or archive by relative path, and its folders."""
+
+    files: Mapping[PurePosixPath, Content]
+    folders: Iterable[PurePosixPath]
+
+    def below(self, depth: int) -> Tree:
+        """Return the tree without the folders around everything, of which there are so many."""
+        return Tree(
+            {PurePosixPath(*name.parts[depth:]): content for name, content in self.files.items()},
+            {PurePosixPath(*name.parts[depth:]) for name in self.folders if len(name.parts) > depth},
+        )
+
+    def inside(self, top: str) -> Tree:
+        """Return what lies in one of the folders at the top, with paths as they are."""
+        return Tree(
+            {name: content for name, content in self.files.items() if name.parts[0] == top},
+            {name for name in self.folders if name.parts[0] == top},
+        )
+
+    def tops(self) -> set[str]:
+        """Return the names of the folders at the top."""
+        folders = set(self.folders)
+        return {name.parts[0] for name in (*self.files, *folders) if len(name.parts) > 1 or name in folders}
+
+
+def file_tree(path: Path) -> Tree:
+    """Return the files of a folder or archive; hidden ones are left out.
+
+    Raises:
+        InputError: where it is neither, or cannot be read.
+    """
+    files: Mapping[PurePosixPath, Content]
+    if path.is_dir():
+        check_readable(path)
+        below, inner = walk(path)
+        files = {PurePosixPath(file.relative_to(path).as_posix()): file for file in below}
+        folders = [PurePosixPath(folder.relative_to(path).as_posix()) for folder in inner]
+    elif ".tar" in path.suffixes or path.suffix == ".tgz":
+        files, folders = read_archive(path)
+    else:
+        raise InputError(f"{path} is neither a folder nor a .tar, .tar.gz or .yaml file; --data takes one of these")
+    return Tree(
+        {name: content for name, content in files.items() if not _is_hidden(name)},
+        [name for name in folders if not _is_hidden(name)],
+    )
+
+
+def folder_splits(path: Path, tree: Tree, *, shares: str, seed: int) -> tuple[dict[str, ClassificationSet], list[str]]:
+    """Return the splits of folders of classes, and lines that say what was done.
+
+    Where there are no folders of splits, each class is divided by the shares and the seed.
+
+    Raises:
+        InputError: where there are no images in folders of classes, or a class has none.
+    """
+    images = {name: content for name, content in tree.files.items() if _is_image(name, content)}
+    others = [name for name in tree.files if name not in images and name.suffix.lower() not in DATA_SUFFIXES]
+    notes = left_out(path, others)
+    if not images:
+        raise InputError(
+            f"{path} holds no pictures in folders of classes (looked for train/<class>/*.jpg, <class>/*.jpg, "
+            "MNIST's idx files and CIFAR-10's data_batch_1.bin)"
+        )
+    tree = Tree(images, tree.folders).below(_wrappers(images))
+    tops = tree.tops()
+    named = {canonical_split(top) for top in tops}
+    if "train" not in named and not named <= set(SPLITS):
+        fractions = parse_shares(shares)
+        whole = _by_class(path, tree, 0)
+        refuse_empty_classes(whole)
+        sets = divide_classes(whole, fractions, seed=seed)
+        return dict(zip(SPLITS, sets)), [f"{path} has no splits: {shares} of each class by seed {seed}", *notes]
+    splits: dict[str, ClassificationSet] = {}
+    for top in sorted(tops):
+        split = canonical_split(top)
+        if split not in SPLITS:
+            continue
+        if split in splits:
+            raise InputError(f"{path} has two folders for the split {split!r}: {', '.join(sorted(tops))}")
+        splits[split] = _by_class(path / top, tree.inside(top), 1)
+    return splits, notes
+
+
+def _is_hidden(name: PurePosixPath) -> bool:
+    return any(is_hidden(part) for part in name.parts)
+
+
+def _is_image(name: PurePosixPath, content: Content) -> bool:
+    if isinstance(content, Path):
+        return bool(sort_out([content])[0])
+    return bool(sort_out([Path(name)], lambda path: is_image(path, content))[0])
+
+
+def _wrappers(images: Iterable[PurePosixPath]) -> int:
+    """Count the folders around everything, as archives often have one."""
+    names, depth = list(images), 0
+    while names and all(len(name.parts) > depth + 2 for name in names):
+        tops = {name.parts[depth] for name in names}
+        if len(tops) > 1 or canonical_split(min(tops)) in SPLITS:
+            break
+        depth += 1
+    return depth
+
+
+def _by_class(source: Path, tree: Tree, depth: int) -> ClassificationSet:
+    """Make a set of images whose class is the folder at `depth` of their path."""
+    stray = [name for name in tree.files if len(name.parts) < depth + 2]
+    if stray:
+        raise InputError(f"{source} has pictures outside the folders of classes: {some([str(name) for name in stray])}")
+    with_images = {name.parts[depth] for name in tree.files}
+    named = {name.parts[depth] for name in tree.folders if len(name.parts) == depth + 1} | with_images
+    empty = sorted(named - with_images)
+    if empty:
+        raise InputError(
+            f"{source}: the class folder {some(empty)} holds no picture (looked for {', '.join(IMAGE_SUFFIXES)})"
+        )
+    class_names = tuple(sorted(named))
+    labels = {name: label for label, name in enumerate(class_names)}
+    records = tuple(
+        ClassRecord(
+            str(content) if isinstance(content, Path) else str(source / PurePosixPath(*name.parts[depth:])),
+            content,
+            labels[name.parts[depth]],
+        )
+        for name, content in tree.files.items()
+    )
+    return ClassificationSet(records, class_names, str(source))

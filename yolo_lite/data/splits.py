@@ -1,0 +1,267 @@
+"""Read what training, evaluation and the tools for data need: splits of detection sets, and of images to classify."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from yolo_lite.config.schema import DataConfig
+from yolo_lite.data.catalog import Source, find_splits, read_whole, source_of
+from yolo_lite.data.class_catalog import read_class_splits
+from yolo_lite.data.classes import (
+    refuse_empty_classes,
+    refuse_unknown_classes,
+    select_classes,
+    shown_classes,
+)
+from yolo_lite.data.crops import MIN_CROP, with_background
+from yolo_lite.data.divide import draw, draw_classes, hold_out, hold_out_classes
+from yolo_lite.data.entries import MissingError, canonical_split
+from yolo_lite.data.faults import only_crowd
+from yolo_lite.data.repeats import join_repeats, repeats
+from yolo_lite.errors import InputError, are, counted, some
+from yolo_lite.files import check_readable
+from yolo_lite.media.folders import images_below
+from yolo_lite.media.images import IMAGE_SUFFIXES, read_image_size
+from yolo_lite.structures.datasets import Classes, ClassificationSet, DetectionSet
+from yolo_lite.structures.records import ImageRecord, Records
+
+
+def read_split(
+    path: str | Path, split: str, *, classes: Sequence[str] | None = None, difficult: bool = False
+) -> DetectionSet:
+    """Read one split of a folder or YAML file; with `difficult` PASCAL VOC's difficult objects count as others do.
+
+    Raises:
+        InputError: where nothing is recognised, the split does not exist or is empty, or an annotation is bad.
+    """
+    path = Path(path)
+    return _read(source_of(find_splits(path, difficult=difficult), split, path=path), classes)
+
+
+def read_splits(path: str | Path) -> dict[str, DetectionSet]:
+    """Read every split, with the classes of all of them in each, and every image once.
+
+    A test split that is named but not there, as in many a data.yaml, is left out, and a note of the first set says so.
+
+    Raises:
+        InputError: where nothing is recognised, or an annotation is bad.
+    """
+    sets: dict[str, DetectionSet] = {}
+    notes: list[str] = []
+    for split, source in find_splits(Path(path)).items():
+        try:
+            data = source.read()
+            sets[split] = join_repeats(data, repeats(data))
+        except MissingError as error:
+            if split != "test":
+                raise
+            notes.append(f"the split 'test' is left out: {error}")
+    if not sets:
+        raise MissingError(notes[0])
+    classes = Classes.join([data.classes for data in sets.values()])
+    first = next(iter(sets))
+    sets[first] = dataclasses.replace(sets[first], notes=(*sets[first].notes, *notes))
+    return {split: data.with_classes(classes) for split, data in sets.items()}
+
+
+def read_split_or_held_out(
+    data: DataConfig, split: str, *, seed: int, trained_on: str = ""
+) -> tuple[DetectionSet, list[str]]:
+    """Read a split, or, where val is asked for and there is none, the images that training with this seed sets aside.
+
+    An annotation file by itself is scored whole, unless it is what the weights were trained on.
+
+    Returns:
+        The set, and lines that say what was done in reading it, and so in the second case.
+    """
+    path = Path(data.path)
+    sources = find_splits(path, difficult=data.difficult)
+    own = canonical_split(split) != "val" or "val" in sources or "train" not in sources
+    if own or (path.suffix == ".json" and data.path != trained_on):
+        whole = _read(source_of(sources, split, path=path), data.classes)
+        return whole, list(whole.notes)
+    _, aside = hold_out(_read(sources["train"], data.classes), seed)
+    images = counted(len(aside.records), "picture")
+    return aside, [*aside.notes, f"{data.path} has no split 'val': scored on the {images} set aside by seed {seed}"]
+
+
+def read_train_and_val(data: DataConfig, *, seed: int) -> tuple[DetectionSet, DetectionSet, list[str]]:
+    """Read what the training of a detector needs.
+
+    Without a validation split a tenth of the training images is set aside by the seed. Of the others, the fraction
+    is drawn by the seed.
+
+    Returns:
+        The training set, the validation set with the same classes, and lines that say what was found and done.
+    """
+    _check_amounts(data)
+    sources = find_splits(Path(data.path), difficult=data.difficult)
+    if "train" not in sources:
+        raise InputError(f"{data.path} has no training split; found {', '.join(sources)}")
+    train = _read(sources["train"], data.classes)
+    _refuse_without_objects(train)
+    if "val" in sources:
+        val, val_notes = _validation(sources["val"], train, chosen=bool(data.classes))
+    else:
+        train, val = hold_out(train, seed)
+        val_notes = [f"{_aside_note(len(val.records), seed)}: {val.summary()}"]
+    notes = [*_notes("train", train), *val_notes]
+    if data.fraction < 1:
+        train = draw(train, data.fraction, seed=seed)
+        notes.append(f"train: {data.fraction:g} of it, drawn by seed {seed}: {train.summary()}")
+    _refuse_without_objects(train)
+    _refuse_without_objects(val)
+    return train, val, notes
+
+
+def read_classes_to_train(data: DataConfig, *, seed: int) -> tuple[ClassificationSet, ClassificationSet, list[str]]:
+    """Read what the training of a classifier needs; a test split is left alone.
+
+    Without a validation split a tenth of each class is set aside by the seed. Of the others the fraction is drawn, and at
+    most `per_class` of each class (0: all).
+
+    Returns:
+        The training set, the validation set with the same classes, and lines that say what was found and done.
+    """
+    _check_amounts(data)
+    splits, notes = read_class_splits(data.path, data.shares, seed=seed, unread=("test",))
+    if "train" not in splits:
+        splits, _ = read_class_splits(data.path, data.shares, seed=seed)
+        raise InputError(f"{data.path} has no training split; found {', '.join(splits) or 'none'}")
+    train = select_classes(splits["train"], data.classes) if data.classes else splits["train"]
+    refuse_empty_classes(train)
+    if "val" in splits:
+        if not data.classes:
+            refuse_unknown_classes(splits["val"], train.class_names)
+        val = splits["val"].with_classes(train.classes)
+    else:
+        train, val = hold_out_classes(splits["train"], data.classes, seed=seed)
+        notes.append(_aside_note(len(val.records), seed))
+    if data.fraction < 1 or data.per_class:
+        train = draw_classes(train, data.fraction, per_class=data.per_class, seed=seed)
+        notes.append(f"train: a part is drawn by seed {seed}")
+    if not val.records:
+        raise InputError(f"{val.source}: no picture of the classes {some(train.class_names)} to validate on")
+    return train, val, [*notes, f"train: {train.summary()} ({train.source})", f"val: {val.summary()} ({val.source})"]
+
+
+def read_crops_to_train(data: DataConfig, *, seed: int) -> tuple[ClassificationSet, ClassificationSet, list[str]]:
+    """Read what a detector is to be trained on as images to classify: its objects, cut out, and pieces of background.
+
+    No other image is looked at than in the detector's training.
+
+    Returns:
+        The training set, the validation set (the training set again where its own objects are all too small), and a
+        line that says what was made.
+
+    Raises:
+        InputError: where all objects are too small to be cut out.
+    """
+    train, val = (with_background(split, seed=seed) for split in read_train_and_val(data, seed=seed)[:2])
+    val = val if val.records else train
+    if not (train.labels < len(train.class_names) - 1).any():
+        raise InputError(
+            f"no object of {data.path} has sides of {MIN_CROP} pixels, too small for a backbone to learn from; leave that "
+            "out: --set pretrain.crops=0"
+        )
+    return train, val, [f"objects cut out, and background: {train.summary()}; to validate: {val.summary()}"]
+
+
+def read_classes_to_score(data: DataConfig, split: str | None = None, *, seed: int) -> tuple[str, ClassificationSet]:
+    """Read one split: test where there is one, else val (with the same seed what training validated on), else train.
+
+    Returns:
+        The split's name and content, with notes of what was done in reading it.
+    """
+    asked, split = split, canonical_split(split) if split else None
+    unread = () if split in (None, "test") else ("test",)
+    splits, notes = read_class_splits(data.path, data.shares, seed=seed, unread=unread)
+    splits = {name: dataclasses.replace(part, notes=tuple(notes)) for name, part in splits.items()}
+    if "val" not in splits and "train" in splits and (split == "val" or (split is None and "test" not in splits)):
+        return "val", hold_out_classes(splits["train"], data.classes, seed=seed)[1]
+    name = split or next((name for name in ("test", "val") if name in splits), "test")
+    if name not in splits:
+        raise InputError(f"{data.path} has no split {asked or name!r}; found {', '.join(splits) or 'none'}")
+    return name, select_classes(splits[name], data.classes) if data.classes else splits[name]
+
+
+def add_unlabelled(data: DetectionSet, folder: Path) -> DetectionSet:
+    """Add the images of a folder and those below it, of which nothing is known: the absence of every class means nothing.
+
+    Raises:
+        InputError: where there are none, or one cannot be read.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder; --unlabelled takes a folder of pictures")
+    check_readable(folder)
+    files, notes = images_below(folder)
+    if not files:
+        raise InputError(
+            "; ".join([f"no pictures in the folder {folder}; looked for {', '.join(IMAGE_SUFFIXES)}", *notes])
+        )
+    number = max(data.records.image_ids.tolist(), default=0)
+    every = tuple(range(len(data.class_names)))
+    more = Records.pack(
+        ImageRecord(
+            file,
+            number + i,
+            hw=read_image_size(file),
+            boxes=np.zeros((0, 4)),
+            labels=np.zeros(0, np.int64),
+            crowd=np.zeros(0, np.bool_),
+            areas=np.zeros(0),
+            unlabelled=every,
+        )
+        for i, file in enumerate(files, 1)
+    )
+    return dataclasses.replace(data, records=Records.join([data.records, more]), notes=(*data.notes, *notes))
+
+
+def _read(source: Source, classes: Sequence[str] | None) -> DetectionSet:
+    data = read_whole(source)
+    return select_classes(data, classes) if classes else data
+
+
+def _validation(source: Source, train: DetectionSet, *, chosen: bool) -> tuple[DetectionSet, list[str]]:
+    """Read a validation split with the classes of a training set; with `chosen` it is no news that others are left out."""
+    whole = read_whole(source)
+    val = whole.with_classes(train.classes)
+    notes = _notes("val", val)
+    others = [name for name in whole.class_names if name not in train.class_names and not chosen]
+    if others:
+        notes.append(f"val: its classes {some(others)} are not in train and are left out")
+    unseen = set(shown_classes(val)) - set(shown_classes(train))
+    if unseen:
+        names = [name for name in val.class_names if name in unseen]
+        notes.append(f"val: no training image shows {some(names)}, so their AP says nothing about the training")
+    return val, notes
+
+
+def _notes(split: str, data: DetectionSet) -> list[str]:
+    return [f"{split}: {data.summary()} ({data.source})", *(f"{split}: {note}" for note in data.notes)]
+
+
+def _aside_note(count: int, seed: int) -> str:
+    return f"val: no such split, so {counted(count, 'training picture')} {are(count)} set aside by seed {seed}"
+
+
+def _check_amounts(data: DataConfig) -> None:
+    if not 0 < data.fraction <= 1:
+        raise InputError(f"--fraction must be above 0 and at most 1, got {data.fraction}")
+    if data.per_class < 0:
+        raise InputError(f"--per-class must be at least 1, or 0 for all, got {data.per_class}")
+
+
+def _refuse_without_objects(data: DetectionSet) -> None:
+    crowd = data.records.objects.crowd
+    if not crowd.all():
+        return
+    if len(crowd):
+        raise InputError(f"{data.source}: {only_crowd(len(crowd))}")
+    raise InputError(
+        f"{data.source}: none of {counted(len(data.records), 'picture')} shows an object of {some(data.class_names)}"
+    )
