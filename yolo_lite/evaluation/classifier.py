@@ -122,13 +122,7 @@ def evaluate_classifier(
         model, inputs_of(truth, config.input), config=config, device=where, say=notes.append, on_batch=on_batch
     )
     scores = model.scores(outputs).numpy()
-    conditions = {
-        "weights": str(source),
-        "data": str(data),
-        "split": name,
-        "pictures": len(labels),
-        "device": str(where),
-    }
+    conditions = {"weights": str(source), "data": data, "split": name, "pictures": len(labels), "device": str(where)}
     return ClassEvaluation(
         classification_report(labels.numpy(), scores.argmax(1), class_names=checkpoint.class_names),
         truth.records,

@@ -157,7 +157,7 @@ def evaluate(
 def _truth(data: str, split: str, *, checkpoint: Checkpoint, config: Config) -> tuple[DetectionSet, list[str]]:
     """Read what is to be found, and say what is worth a line."""
     truth, held_out = read_split_or_held_out(
-        dataclasses.replace(config.data, path=str(data)),
+        dataclasses.replace(config.data, path=data),
         split,
         seed=int(checkpoint.about.get("seed", 0)),
         trained_on=checkpoint.about.get("data", ""),
