@@ -66,7 +66,7 @@ def nms_padded(
     return chosen
 
 
-def batched_nms(boxes: Tensor, scores: Tensor, *, idxs: Tensor, iou_threshold: float) -> Tensor:
+def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
     """Suppress within each label; same signature as torchvision.ops.batched_nms.
 
     Args:
@@ -86,7 +86,7 @@ def batched_nms(boxes: Tensor, scores: Tensor, *, idxs: Tensor, iou_threshold: f
     return indices[0, : int(counts[0])]
 
 
-def nms(boxes: Tensor, scores: Tensor, *, iou_threshold: float) -> Tensor:
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     """Suppress among all boxes, whatever they show; same signature as torchvision.ops.nms. See batched_nms."""
     return batched_nms(
         boxes,
