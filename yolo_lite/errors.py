@@ -44,7 +44,7 @@ def counted(number: int, noun: str, *, plural: str | None = None) -> str:
     """Return a number with its noun in agreement: "1 epoch", "2 epochs", "1,200 boxes" (give "boxes" as the plural).
 
     Example:
-        >>> counted(1, "box", "boxes"), counted(1200, "box", "boxes")
+        >>> counted(1, "box", plural="boxes"), counted(1200, "box", plural="boxes")
         ('1 box', '1,200 boxes')
     """
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
