@@ -25,24 +25,36 @@ class Fault(NamedTuple):
         return f"{self.where}: {self.what}" if self.where else self.what
 
 
-Findings = dict[str, bool]  # what is wrong, naming file and line, object or annotation; whether that harms training
+class Finding(NamedTuple):
+    """What is known of a fault that a reader met, besides its text."""
+
+    where: str  # with which the text begins: file and line, object, annotation or image; empty where there is no such place
+    harms: bool
+
+
+Findings = dict[str, Finding]  # by what is wrong, in a line that names the place
 
 _collected: ContextVar[Findings | None] = ContextVar("collected", default=None)
 
 
-def report(error: InputError) -> None:
-    """Raise an error, unless faults are being collected: then keep it, so that the reader goes on with the next entry."""
+def report(error: InputError, where: str = "") -> None:
+    """Raise an error, unless faults are being collected: then keep it, so that the reader goes on with the next entry.
+
+    Args:
+        error: which names the place in its text.
+        where: the place, as the text has it; empty where the fault is one of a whole file.
+    """
     findings = _collected.get()
     if findings is None:
         raise error
-    findings[str(error)] = True
+    findings[str(error)] = Finding(where, harms=True)
 
 
-def mention(text: str) -> None:
-    """Keep a fault that does not stop reading, where faults are being collected."""
+def mention(text: str, where: str) -> None:
+    """Keep a fault at a place that does not stop reading, where faults are being collected."""
     findings = _collected.get()
     if findings is not None:
-        findings.setdefault(text, False)
+        findings.setdefault(text, Finding(where, harms=False))
 
 
 @contextmanager

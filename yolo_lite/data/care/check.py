@@ -17,7 +17,7 @@ from yolo_lite.data.care.convert import Progress
 from yolo_lite.data.catalog import NoDataSetError, find_splits
 from yolo_lite.data.classes import shown_classes
 from yolo_lite.data.entries import MissingError
-from yolo_lite.data.faults import Fault, Findings, collecting, only_crowd
+from yolo_lite.data.faults import Fault, Finding, Findings, collecting, only_crowd
 from yolo_lite.data.names import is_file, likely_image
 from yolo_lite.data.repeats import repeats, same_objects
 from yolo_lite.errors import InputError, counted, some
@@ -47,7 +47,7 @@ def check_data(data: str | Path, on_progress: Progress | None = None) -> list[Fa
         except NoDataSetError:
             raise
         except InputError as error:
-            general[str(error)] = True
+            general[str(error)] = Finding("", harms=True)
             splits = {}
     faults: list[Fault] = []
     sets: dict[str, DetectionSet] = {}
@@ -58,10 +58,11 @@ def check_data(data: str | Path, on_progress: Progress | None = None) -> list[Fa
             try:
                 sets[split] = source.read()
             except InputError as error:
-                findings[str(error)] = split != "test" or not isinstance(error, MissingError)  # not needed to train
+                needed = split != "test" or not isinstance(error, MissingError)  # by training
+                findings[str(error)] = Finding("", harms=needed)
         for text in findings:
             general.pop(text, None)
-        if any(findings.values()):
+        if any(finding.harms for finding in findings.values()):
             partly_read.add(split)
         boxes = len(sets[split].records.objects.boxes) if split in sets else 0
         faults += _read_faults(split, findings, boxes)
@@ -98,18 +99,14 @@ def sentence(group: Sequence[Fault]) -> str | None:
     return f"{share} have this fault; the first: {first}"
 
 
-_PLACE = re.compile(r"(.*?: (?:annotation|line|object|image) (?:\(without id\)|[^\s:]+)):? (.*)", re.DOTALL)
 _NUMBERS = re.compile(r"'[^']*'|\"[^\"]*\"|\S*/\S*|-?\d[\d.,]*(?:e[-+]?\d+)?")
 
 
 def _read_faults(split: str, findings: Findings, boxes: int) -> list[Fault]:
     """Return what reading found; faults that differ in nothing but numbers and names are of one kind."""
     faults = []
-    for text, harms in findings.items():
-        placed = _PLACE.fullmatch(text)
-        where, what = placed.groups() if placed else text.partition(": ")[::2]
-        if not what:  # a message that begins with the file's name
-            where, what = "", text
+    for text, (where, harms) in findings.items():
+        what = text.removeprefix(where).removeprefix(":").lstrip()
         kind = _NUMBERS.sub("#", what.split(", got ")[0])
         faults.append(Fault(split, where, what=what, harms=harms, kind=kind))
     counts = Counter((fault.kind, fault.harms) for fault in faults)

@@ -101,7 +101,7 @@ def _repaired(path: Path, folders: Sequence[Path], on_progress: Progress | None)
     repaired = {**content, "images": list(images.values()), "annotations": annotations, "categories": categories}
     with collecting() as findings:
         after = parse_coco(repaired, path, image_folders=folders)
-    left = [text for text, harms in findings.items() if harms]
+    left = [text for text, finding in findings.items() if finding.harms]
     crowd = len(after.records.objects.boxes)
     if not left and not shown_classes(after):
         left = [only_crowd(crowd) if crowd else "no picture with an object would be left"]

@@ -98,7 +98,7 @@ def _parse(content: dict[str, list[Any]], json_path: Path, image_folders: Sequen
         try:
             objects.add(annotation, number)
         except InputError as error:
-            report(error)
+            report(error, annotation_place(json_path, annotation) if isinstance(annotation, Mapping) else "")
     written = [str(image["file_name"]) for image in images.values()]
     paths, spelled = find_images(written, image_folders or [json_path.parent])
     return DetectionSet(
@@ -145,11 +145,17 @@ def _labels(categories: Iterable[Any], source: Path) -> tuple[dict[int, int], di
     by_name: dict[str, int] = {}
     for category in categories:
         if not has_id(category, "id") or not is_name(category.get("name")):
-            report(InputError(f"{source}: every category needs an integer id and a name, got {short(category)}"))
+            report(
+                InputError(f"{source}: every category needs an integer id and a name, got {short(category)}"),
+                str(source),
+            )
             continue
         category_id, name = category["id"], str(category["name"])
         if category_id in labels or name in ids:
-            report(InputError(f"{source}: two categories share the id {category_id} or the name {short(name)}"))
+            report(
+                InputError(f"{source}: two categories share the id {category_id} or the name {short(name)}"),
+                str(source),
+            )
         ids.setdefault(name, category_id)
         labels.setdefault(category_id, by_name.setdefault(name, len(by_name)))
     if not labels:
@@ -161,9 +167,12 @@ def _by_id(images: Iterable[Any], source: Path) -> dict[int, Mapping[str, Any]]:
     result: dict[int, Mapping[str, Any]] = {}
     for image in images:
         if not has_id(image, "id") or not _is_file_name(image.get("file_name")):
-            report(InputError(f"{source}: every image needs an integer id and a file_name, got {short(image)}"))
+            report(
+                InputError(f"{source}: every image needs an integer id and a file_name, got {short(image)}"),
+                str(source),
+            )
         elif image["id"] in result:
-            report(InputError(f"{source}: two images share the id {image['id']}"))
+            report(InputError(f"{source}: two images share the id {image['id']}"), str(source))
         else:
             result[image["id"]] = image
     return result
@@ -234,7 +243,7 @@ class _Objects:
         crowd = is_crowd(annotation, where)
         width, height = box[2] - box[0], box[3] - box[1]
         if width <= 0 or height <= 0:
-            mention(f"{where} has a box without area: {width:g} x {height:g}")
+            mention(f"{where} has a box without area: {width:g} x {height:g}", where)
             self.dropped += 1
             return
         area, own = annotation.get("area", 0), annotation.get("id")
@@ -270,7 +279,7 @@ def _records(
         try:
             classes, hw = _image(image, path, names=names, source=objects.source)
         except InputError as error:
-            report(error)
+            report(error, f"{objects.source}: image {image['id']}")
             classes, hw = (), (0, 0)
         else:
             kept.append(position)

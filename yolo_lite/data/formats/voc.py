@@ -147,7 +147,7 @@ def _record(
         try:
             (x1, y1, x2, y2), label, is_difficult = _object(element, where, class_names)
         except InputError as error:
-            report(error)
+            report(error, where)
             continue
         if x1 > x2 or y1 > y2:
             swapped.append(where)
@@ -159,7 +159,8 @@ def _record(
     sizes = array[:, 2:] - array[:, :2]
     good = (sizes > 0).all(1)
     for i in np.flatnonzero(~good):
-        mention(f"{file}: object {numbers[i]} has a box without area: {sizes[i, 0]:g} x {sizes[i, 1]:g}")
+        where = f"{file}: object {numbers[i]}"
+        mention(f"{where} has a box without area: {sizes[i, 0]:g} x {sizes[i, 1]:g}", where)
     record = ImageRecord(
         picture,
         number,

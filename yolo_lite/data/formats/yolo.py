@@ -213,10 +213,11 @@ def _record(picture: Path, file: Path | None, *, number: int, form: _Form) -> tu
     labels, boxes, numbers = [], [], []
     for line_number, line in enumerate(lines, 1):
         if line.strip():
+            where = f"{file}: line {line_number}"
             try:
-                label, box = form.parse(line.split(), f"{file}: line {line_number}", hw=(height, width))
+                label, box = form.parse(line.split(), where, hw=(height, width))
             except InputError as error:
-                report(error)
+                report(error, where)
                 continue
             labels.append(label)
             boxes.append(box)
@@ -225,7 +226,8 @@ def _record(picture: Path, file: Path | None, *, number: int, form: _Form) -> tu
     sizes = array[:, 2:] - array[:, :2]
     good = (sizes > 0).all(1)
     for i in np.flatnonzero(~good):
-        mention(f"{file}: line {numbers[i]} has a box without area: {sizes[i, 0]:g} x {sizes[i, 1]:g}")
+        where = f"{file}: line {numbers[i]}"
+        mention(f"{where} has a box without area: {sizes[i, 0]:g} x {sizes[i, 1]:g}", where)
     return (
         ImageRecord(
             picture,
