@@ -202,6 +202,16 @@ def test_the_command_tells_of_trials_and_what_to_do_next(
     )
 
 
+def test_the_best_configuration_is_one_for_a_long_training(quick: list[Config], pictures: Path, tmp_path: Path) -> None:
+    """A search on a part of the images, without preflight, is no reason to train on a part, without one."""
+    settings = {"data.fraction": 0.5, "train.minutes": 5}
+    best = read_config(search(pictures, trials=1, out=tmp_path, settings=settings).config)
+    assert all(trial.data.fraction == 0.5 and not trial.train.preflight for trial in quick)
+    assert best.data == Config().data
+    assert best.train.preflight
+    assert best.train.minutes == 0
+
+
 def test_two_searches_never_share_a_study(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "study"
     arguments = ["tune", "--task", "classify", "--data", str(pictures), "--config", "mnist_cnn", "--out", str(out)]

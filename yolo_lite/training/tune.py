@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from yolo_lite.config.resolve import config_to_dict, override_config
-from yolo_lite.config.schema import Config
+from yolo_lite.config.schema import Config, DataConfig
 from yolo_lite.errors import DivergedError, InputError, counted
 from yolo_lite.files import make_folder, write_atomically
 from yolo_lite.training.recipe import train
@@ -102,7 +102,7 @@ class _Search:
         train = config.train
         self.minutes = train.minutes
         quick = dataclasses.replace(train, minutes=0.0, preflight=False)  # of a trial
-        self.config = dataclasses.replace(config, train=quick)
+        self.config, self.preflight = dataclasses.replace(config, train=quick), train.preflight
         self.out, self.fixed, self.device, self.listener = out, fixed, device, listener
         make_folder(out)
         _check_store(out / "study.db")
@@ -169,7 +169,11 @@ class _Search:
             raise InputError(f"no trial was finished{given}; the study is in {self.out}")
         best = self.study.best_trial
         settings = dict(best.user_attrs["settings"])
-        plain = config_to_dict(override_config(self.config, settings))
+        # The data is named anew by whoever trains, perhaps on more of it; and a long training deserves its preflight.
+        best_config = dataclasses.replace(
+            override_config(self.config, {**settings, "train.preflight": self.preflight}), data=DataConfig()
+        )
+        plain = config_to_dict(best_config)
         text = yaml.safe_dump(plain, sort_keys=False)
         note = (
             f"# {METRICS[self.config.task]} {best.value:.4f} on the validation set of {self.config.data.path}: trial "
