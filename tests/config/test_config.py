@@ -126,10 +126,12 @@ def test_override_does_not_modify_the_configuration_it_is_given() -> None:
         pytest.param("trian.lr=1", "unknown key 'trian'; did you mean 'train'?", id="unknown section"),
         pytest.param("train.lr.x=1", "'train.lr' is a single value, not a section", id="too deep"),
         pytest.param("train=5", "'train' must be a section of keys, got 5", id="a section set to a value"),
-        pytest.param("train.lr=fast", "'train.lr' must be float, got 'fast'", id="text for a number"),
+        pytest.param("train.lr=fast", "'train.lr' must be a number, got 'fast'", id="text for a number"),
         pytest.param("train.lr=[1", "is not a YAML value", id="not YAML"),
         pytest.param("train.epochs=2024-13-45", "train.epochs", id="an impossible date"),
-        pytest.param("train.epochs=1.5", "'train.epochs' must be int, got 1.5", id="a fraction for a whole number"),
+        pytest.param(
+            "train.epochs=1.5", "'train.epochs' must be a whole number, got 1.5", id="a fraction for a whole number"
+        ),
         pytest.param("=5", "unknown key ''", id="no key"),
     ],
 )
@@ -156,15 +158,23 @@ def test_an_override_is_refused(override: str, message: str) -> None:
         pytest.param({"train": 5}, "'train' must be a section of keys, got 5", id="value for a section"),
         pytest.param({"train": None}, "'train' must be a section of keys", id="empty section"),
         pytest.param({"augment": "strong"}, "'augment' must be a section of keys, got 'strong'", id="unknown augment"),
-        pytest.param({"train": {"lr": "fast"}}, "'train.lr' must be float, got 'fast'", id="text for float"),
-        pytest.param({"train": {"lr": True}}, "'train.lr' must be float, got True", id="truth for float"),
-        pytest.param({"train": {"lr": None}}, "'train.lr' must be float, got None", id="nothing for float"),
-        pytest.param({"train": {"epochs": True}}, "'train.epochs' must be int, got True", id="truth for int"),
-        pytest.param({"train": {"epochs": "ten"}}, "'train.epochs' must be int, got 'ten'", id="text for int"),
-        pytest.param({"train": {"epochs": 1.5}}, "'train.epochs' must be int, got 1.5", id="fraction for int"),
-        pytest.param({"name": 5}, "'name' must be str, got 5", id="number for text"),
+        pytest.param({"train": {"lr": "fast"}}, "'train.lr' must be a number, got 'fast'", id="text for float"),
+        pytest.param({"train": {"lr": True}}, "'train.lr' must be a number, got True", id="truth for float"),
+        pytest.param({"train": {"lr": None}}, "'train.lr' must be a number, got None", id="nothing for float"),
+        pytest.param(
+            {"train": {"epochs": True}}, "'train.epochs' must be a whole number, got True", id="truth for int"
+        ),
+        pytest.param(
+            {"train": {"epochs": "ten"}}, "'train.epochs' must be a whole number, got 'ten'", id="text for int"
+        ),
+        pytest.param(
+            {"train": {"epochs": 1.5}}, "'train.epochs' must be a whole number, got 1.5", id="fraction for int"
+        ),
+        pytest.param({"name": 5}, "'name' must be a text, got 5", id="number for text"),
         pytest.param({"model": {"widths": 32}}, "'model.widths' must be a list of whole numbers, got 32", id="no list"),
-        pytest.param({"model": {"widths": [8, "x"]}}, "'model.widths' must be int, got 'x'", id="text in a list"),
+        pytest.param(
+            {"model": {"widths": [8, "x"]}}, "'model.widths' must be a whole number, got 'x'", id="text in a list"
+        ),
         pytest.param({"augment": {"scale": [1]}}, "'augment.scale' must be a list of 2 numbers", id="too short"),
         pytest.param({"input": {"mean": [1, 2]}}, "'input.mean' must be a list of 3 numbers", id="two of three"),
         pytest.param({"train": {"epochs": 0}}, "'train.epochs' must be at least 1, got 0", id="too small"),

@@ -240,13 +240,14 @@ def _convert(value: Any, expected: Any, *, key: str, source: str) -> Any:
     if expected is str and value is None:
         return "none"
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
-        raise InputError(f"{source}: '{key}' must be {expected.__name__}, got {short(value)}")
+        raise InputError(f"{source}: '{key}' must be {_NOUNS[expected]}, got {short(value)}")
     most = _MOST_CFG if key == "model.darknet" else _MOST_TEXT
     if isinstance(value, str) and len(value) > most:
         raise InputError(f"{source}: '{key}' has {len(value):,} characters, more than {most:,}")
     return value
 
 
+_NOUNS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 _PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 
 
