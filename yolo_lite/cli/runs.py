@@ -6,6 +6,7 @@ import argparse
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_lite.cli import flags
@@ -134,3 +135,23 @@ def epoch_line(row: Mapping[str, float], best: bool) -> str:
     losses = " ".join(f"{name.removeprefix('loss_')} {row[name]:.3f}" for name in row if name.startswith("loss_"))
     scores = " ".join(f"{name} {row[name]:.3f}" for name in _SHOWN if name in row)
     return f"epoch {row['epoch']:.0f}: loss {losses}" + (f" | {scores}" if scores else "") + (" (best)" if best else "")
+
+
+def print_next(folder: Path, *, score: str, use: str) -> None:
+    """Say what is done, and which commands come next.
+
+    Args:
+        folder: of the run.
+        score: the words of the command that scores it, such as "eval".
+        use: the words of the command that uses it, such as "detect".
+    """
+    from yolo_lite.checkpoints.checkpoint import load_checkpoint
+
+    about = load_checkpoint(folder / "best.pt").about
+    weights = shlex.quote(str(folder / "best.pt"))
+    same = f" --classes {shlex.quote(','.join(about['classes']))}" if about["classes"] else ""
+    same += " --difficult" if about.get("difficult") and score == "eval" else ""
+    print()
+    print(f"done: {folder / 'best.pt'} holds the best weights, {folder / 'results.png'} the curves. Next:")
+    print(f"  yolo-lite {score} --weights {weights} --data {shlex.quote(about['data'])}{same}")
+    print(f"  yolo-lite {use} --weights {weights} --source your_image.jpg")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -79,21 +78,8 @@ def _train(args: argparse.Namespace) -> int:
                 device=args.device,
                 listener=listener,
             )
-    _print_next(folder)
+    runs.print_next(folder, score="classify eval", use="classify predict")
     return 0
-
-
-def _print_next(folder: Path) -> None:
-    """Say what is done, and which commands come next."""
-    from yolo_lite.checkpoints.checkpoint import load_checkpoint
-
-    about = load_checkpoint(folder / "best.pt").about
-    weights = shlex.quote(str(folder / "best.pt"))
-    same = f" --classes {shlex.quote(','.join(about['classes']))}" if about["classes"] else ""
-    print()
-    print(f"done: {folder / 'best.pt'} holds the best weights, {folder / 'results.png'} the curves. Next:")
-    print(f"  yolo-lite classify eval --weights {weights} --data {shlex.quote(about['data'])}{same}")
-    print(f"  yolo-lite classify predict --weights {weights} --source your_image.jpg")
 
 
 def _add_eval(parser: argparse.ArgumentParser) -> None:

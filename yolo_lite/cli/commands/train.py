@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-from pathlib import Path
 
 from yolo_lite.cli import flags, runs
 
@@ -48,19 +46,5 @@ def _train(args: argparse.Namespace) -> int:
                 device=args.device,
                 listener=listener,
             )
-    _print_next(folder)
+    runs.print_next(folder, score="eval", use="detect")
     return 0
-
-
-def _print_next(folder: Path) -> None:
-    """Say what is done, and which commands come next."""
-    from yolo_lite.checkpoints.checkpoint import load_checkpoint
-
-    about = load_checkpoint(folder / "best.pt").about
-    weights = shlex.quote(str(folder / "best.pt"))
-    same = f" --classes {shlex.quote(','.join(about['classes']))}" if about["classes"] else ""
-    same += " --difficult" if about.get("difficult") else ""
-    print()
-    print(f"done: {folder / 'best.pt'} holds the best weights, {folder / 'results.png'} the curves. Next:")
-    print(f"  yolo-lite eval --weights {weights} --data {shlex.quote(about['data'])}{same}")
-    print(f"  yolo-lite detect --weights {weights} --source your_image.jpg")
