@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import yaml
 from PIL import Image
 
 from yolo_lite.config.schema import DataConfig
 
+Pixels = npt.NDArray[np.uint8]
 Box = tuple[int, float, float, float, float]  # class, xyxy in pixels
 Splits = Mapping[str, Mapping[str, Sequence[Box]]]  # boxes by name of the image (without suffix), by split
 HW = (40, 60)
@@ -123,3 +127,40 @@ LAYOUTS: Mapping[str, Callable[[Path, Splits], Path]] = {
 def images_of(path: Path | str, classes: Sequence[str] = (), **settings: Any) -> DataConfig:
     """Return the section of a configuration that asks for the images at a path."""
     return DataConfig(path=str(path), classes=tuple(classes), **settings)
+
+
+def write_coco_file(
+    path: Path, names: dict[int, str], boxes: list[tuple[int, int]], folder: Path | None = None
+) -> None:
+    """Write an annotation file for boxes of (image id, category id), 10 x 20 each, and empty pictures beside it."""
+    ids = sorted({image_id for image_id, _ in boxes})
+    images = [{"id": i, "file_name": f"{i}.png", "height": 100, "width": 100} for i in ids]
+    rows = [{"id": n, "image_id": i, "category_id": c, "bbox": [1, 2, 10, 20]} for n, (i, c) in enumerate(boxes, 1)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    categories = [{"id": i, "name": name} for i, name in names.items()]
+    path.write_text(json.dumps({"images": images, "annotations": rows, "categories": categories}))
+    for i in ids:
+        ((folder or path.parent) / f"{i}.png").touch()
+
+
+def idx_bytes(values: npt.NDArray[np.uint8]) -> bytes:
+    """Write the format as its page describes it: 0, 0, 8 for unsigned bytes, the dimensions, their sizes, the values."""
+    return bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape) + values.tobytes()
+
+
+def draw_digits(count: int, seed: int) -> tuple[Pixels, Pixels]:
+    generator = np.random.default_rng(seed)
+    images = generator.integers(0, 256, (count, 5, 7)).astype(np.uint8)
+    return images, (np.arange(count) % 3).astype(np.uint8)
+
+
+def write_mnist(root: Path, packed: bool = True, dash: str = "-") -> Path:
+    """Write 30 training and 6 test pictures of 5 x 7 pixels, labels 0, 1, 2 in turn."""
+    root.mkdir(parents=True, exist_ok=True)
+    for name, count, seed in (("train", 30, 0), ("t10k", 6, 1)):
+        images, labels = draw_digits(count, seed)
+        for kind, values in ((f"images{dash}idx3", images), (f"labels{dash}idx1", labels)):
+            content = idx_bytes(values)
+            file = root / f"{name}-{kind}-ubyte{'.gz' if packed else ''}"
+            file.write_bytes(gzip.compress(content) if packed else content)
+    return root

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.data.layouts import images_of
+from tests.data.layouts import images_of, write_coco_file
 from yolo_lite.cli import main
 from yolo_lite.data.care.check import check_data
 from yolo_lite.data.care.subset import Choice, write_subset
@@ -31,18 +31,6 @@ def _yolo(images: Path, labels: Path, count: int, label: int = 0) -> None:
     for number in range(count):
         Image.new("RGB", (40, 20)).save(images / f"{number}.png")
         (labels / f"{number}.txt").write_text(f"{label} 0.5 0.5 0.5 0.5\n")
-
-
-def _coco_file(path: Path, names: dict[int, str], boxes: list[tuple[int, int]], folder: Path | None = None) -> None:
-    """Write an annotation file for boxes of (image id, category id), 10 x 20 each, and empty pictures beside it."""
-    ids = sorted({image_id for image_id, _ in boxes})
-    images = [{"id": i, "file_name": f"{i}.png", "height": 100, "width": 100} for i in ids]
-    rows = [{"id": n, "image_id": i, "category_id": c, "bbox": [1, 2, 10, 20]} for n, (i, c) in enumerate(boxes, 1)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    categories = [{"id": i, "name": name} for i, name in names.items()]
-    path.write_text(json.dumps({"images": images, "annotations": rows, "categories": categories}))
-    for i in ids:
-        ((folder or path.parent) / f"{i}.png").touch()
 
 
 def _message(call: Callable[..., object], *arguments: Any, **options: Any) -> str:
@@ -142,7 +130,7 @@ def test_roboflow_coco_folders(coco_set: CocoSet) -> None:
 
 
 def test_roboflow_coco_in_one_folder(tmp_path: Path) -> None:
-    _coco_file(tmp_path / "_annotations.coco.json", {1: "cat"}, [(1, 1), (2, 1)])
+    write_coco_file(tmp_path / "_annotations.coco.json", {1: "cat"}, [(1, 1), (2, 1)])
     assert list(find_splits(tmp_path)) == ["train"]
     assert all(record.path.is_file() for record in read_split(tmp_path, "train").records)
 
@@ -394,7 +382,7 @@ def test_what_is_not_there_or_of_another_kind_is_refused(tmp_path: Path) -> None
 
 
 def test_a_split_that_lists_no_pictures_is_refused(tmp_path: Path) -> None:
-    _coco_file(tmp_path / "a.json", {1: "cat"}, [])
+    write_coco_file(tmp_path / "a.json", {1: "cat"}, [])
     assert "a.json lists no pictures" in _message(read_split, tmp_path / "a.json", "train")
 
 
@@ -406,7 +394,7 @@ def two_sets(tmp_path: Path) -> Path:
         folder = tmp_path / name / "images"
         folder.mkdir(parents=True)
         for split in ("train", "val"):
-            _coco_file(tmp_path / name / "annotations" / f"instances_{split}.json", names, boxes, folder)
+            write_coco_file(tmp_path / name / "annotations" / f"instances_{split}.json", names, boxes, folder)
     return tmp_path
 
 
@@ -431,8 +419,8 @@ def test_merged_sets_are_matched_by_class_name_and_renumbered_where_ids_clash(tw
 
 
 def test_ids_are_kept_where_none_clash(tmp_path: Path) -> None:
-    _coco_file(tmp_path / "a" / "a.json", {10: "cat"}, [(7, 10)])
-    _coco_file(tmp_path / "b" / "b.json", {3: "dog", 10: "cat"}, [(9, 3), (8, 10)])
+    write_coco_file(tmp_path / "a" / "a.json", {10: "cat"}, [(7, 10)])
+    write_coco_file(tmp_path / "b" / "b.json", {3: "dog", 10: "cat"}, [(9, 3), (8, 10)])
     (tmp_path / "both.yaml").write_text("train: [a/a.json, b/b.json]\n")
     data = read_split(tmp_path / "both.yaml", "train")
     assert data.class_names == ("cat", "dog")

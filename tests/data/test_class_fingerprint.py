@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import shutil
-import struct
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from tests.data.class_folders import (
@@ -20,6 +17,7 @@ from tests.data.class_folders import (
     refusal,
     write_folders,
 )
+from tests.data.layouts import write_mnist
 from yolo_lite.data.class_catalog import read_class_splits
 from yolo_lite.data.fingerprint import fingerprint
 from yolo_lite.structures.datasets import ClassificationSet, ClassRecord
@@ -29,29 +27,6 @@ def _set(*labels: int, names: tuple[str, ...] = ("cat", "dog", "owl")) -> Classi
     pixels = [np.full((4, 4), number, np.uint8) for number in range(len(labels))]
     records = tuple(ClassRecord(f"{n}.png", image, label) for n, (image, label) in enumerate(zip(pixels, labels)))
     return ClassificationSet(records, names, "here")
-
-
-def _idx(values: npt.NDArray[np.uint8]) -> bytes:
-    """Write the format as its page describes it: 0, 0, 8 for unsigned bytes, the dimensions, their sizes, the values."""
-    return bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape) + values.tobytes()
-
-
-def _digits(count: int, seed: int) -> tuple[Pixels, Pixels]:
-    generator = np.random.default_rng(seed)
-    images = generator.integers(0, 256, (count, 5, 7)).astype(np.uint8)
-    return images, (np.arange(count) % 3).astype(np.uint8)
-
-
-def _mnist(root: Path, packed: bool = True, dash: str = "-") -> Path:
-    """Write 30 training and 6 test pictures of 5 x 7 pixels, labels 0, 1, 2 in turn."""
-    root.mkdir(parents=True, exist_ok=True)
-    for name, count, seed in (("train", 30, 0), ("t10k", 6, 1)):
-        images, labels = _digits(count, seed)
-        for kind, values in ((f"images{dash}idx3", images), (f"labels{dash}idx1", labels)):
-            content = _idx(values)
-            file = root / f"{name}-{kind}-ubyte{'.gz' if packed else ''}"
-            file.write_bytes(gzip.compress(content) if packed else content)
-    return root
 
 
 def _cifar(root: Path) -> Path:
@@ -72,7 +47,7 @@ def _colours(count: int, seed: int) -> Pixels:
 @pytest.mark.parametrize("form", ["folder", "tar", "mnist", "cifar", "detection"])
 def test_the_fingerprint_does_not_depend_on_the_place(tmp_path: Path, coco_set: CocoSet, form: str) -> None:
     if form == "mnist":
-        path = _mnist(tmp_path / "set")
+        path = write_mnist(tmp_path / "set")
     elif form == "cifar":
         path = _cifar(tmp_path / "set")
     elif form == "detection":

@@ -11,24 +11,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.data.layouts import images_of
+from tests.data.layouts import images_of, write_coco_file
 from yolo_lite.data.splits import read_split_or_held_out, read_train_and_val
 from yolo_lite.errors import InputError
 from yolo_lite.structures.datasets import DetectionSet
 
 CocoSet = Callable[..., Path]
-
-
-def _coco_file(path: Path, names: dict[int, str], boxes: list[tuple[int, int]], folder: Path | None = None) -> None:
-    """Write an annotation file for boxes of (image id, category id), 10 x 20 each, and empty pictures beside it."""
-    ids = sorted({image_id for image_id, _ in boxes})
-    images = [{"id": i, "file_name": f"{i}.png", "height": 100, "width": 100} for i in ids]
-    rows = [{"id": n, "image_id": i, "category_id": c, "bbox": [1, 2, 10, 20]} for n, (i, c) in enumerate(boxes, 1)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    categories = [{"id": i, "name": name} for i, name in names.items()]
-    path.write_text(json.dumps({"images": images, "annotations": rows, "categories": categories}))
-    for i in ids:
-        ((folder or path.parent) / f"{i}.png").touch()
 
 
 def _message(call: Callable[..., object], *arguments: Any, **options: Any) -> str:
@@ -157,8 +145,8 @@ def test_a_picture_with_a_crowd_region_only_is_not_the_one_set_aside(tmp_path: P
 
 def test_a_class_that_no_training_picture_shows_is_said(tmp_path: Path) -> None:
     names = {1: "cat", 2: "dog"}
-    _coco_file(tmp_path / "annotations" / "instances_train.json", names, [(1, 1), (2, 1)])
-    _coco_file(tmp_path / "annotations" / "instances_val.json", names, [(3, 1), (3, 2)])
+    write_coco_file(tmp_path / "annotations" / "instances_train.json", names, [(1, 1), (2, 1)])
+    write_coco_file(tmp_path / "annotations" / "instances_val.json", names, [(3, 1), (3, 2)])
     _, _, notes = read_train_and_val(images_of(tmp_path), seed=0)
     assert notes[-1] == "val: no training image shows dog, so their AP says nothing about the training"
 
@@ -166,7 +154,7 @@ def test_a_class_that_no_training_picture_shows_is_said(tmp_path: Path) -> None:
 def test_a_root_category_is_said_in_training(tmp_path: Path) -> None:
     for split, image in (("train", 1), ("valid", 2)):
         file = tmp_path / split / "_annotations.coco.json"
-        _coco_file(file, {0: "cat", 1: "cat"}, [(image, 1)])
+        write_coco_file(file, {0: "cat", 1: "cat"}, [(image, 1)])
         content = json.loads(file.read_text())
         for one, above in zip(content["categories"], ("none", "cat")):
             one["supercategory"] = above
@@ -227,9 +215,9 @@ def test_classes_select_for_both_splits(coco_set: CocoSet) -> None:
 def test_labels_of_validation_are_those_of_training_whatever_the_order_of_their_files(tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()
-    _coco_file(tmp_path / "annotations" / "instances_train.json", {1: "cat", 2: "dog"}, [(1, 1), (2, 2)], images)
+    write_coco_file(tmp_path / "annotations" / "instances_train.json", {1: "cat", 2: "dog"}, [(1, 1), (2, 2)], images)
     names = {5: "dog", 6: "owl", 7: "cat"}
-    _coco_file(tmp_path / "annotations" / "instances_val.json", names, [(1, 5), (2, 6), (3, 7)], images)
+    write_coco_file(tmp_path / "annotations" / "instances_val.json", names, [(1, 5), (2, 6), (3, 7)], images)
     _, val, _ = read_train_and_val(images_of(tmp_path), seed=0)
     assert val.class_names == ("cat", "dog")
     assert val.category_ids == (1, 2)
@@ -237,14 +225,14 @@ def test_labels_of_validation_are_those_of_training_whatever_the_order_of_their_
 
 
 def test_nothing_to_validate_on_is_refused(tmp_path: Path) -> None:
-    _coco_file(tmp_path / "annotations" / "instances_train.json", {1: "cat"}, [(1, 1)])
-    _coco_file(tmp_path / "annotations" / "instances_val.json", {1: "dog"}, [(1, 1)])
+    write_coco_file(tmp_path / "annotations" / "instances_train.json", {1: "cat"}, [(1, 1)])
+    write_coco_file(tmp_path / "annotations" / "instances_val.json", {1: "dog"}, [(1, 1)])
     message = _message(read_train_and_val, images_of(tmp_path), seed=0)
     assert "instances_val.json" in message
     assert "object" in message
 
 
 def test_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
-    _coco_file(tmp_path / "annotations" / "instances_train.json", {1: "cat", 2: "dog"}, [(1, 1)])
+    write_coco_file(tmp_path / "annotations" / "instances_train.json", {1: "cat", 2: "dog"}, [(1, 1)])
     message = _message(read_train_and_val, images_of(tmp_path, ["dog"]), seed=0)
     assert "none of 1 picture shows an object of dog" in message
