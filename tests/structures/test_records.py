@@ -199,6 +199,13 @@ def test_records_take_no_more_than_their_numbers_and_names() -> None:
     assert _traced(lambda: list(drawn(count)))[0] > 1000 * count
 
 
+def test_records_that_were_looked_at_are_not_kept() -> None:
+    """Or a set would grow to its full size as records are asked for, and forked processes with it."""
+    records = Records.pack(drawn(2000))
+    left, _ = _traced(lambda: sum(len(record.labels) for record in records) + len(records[7].labels))
+    assert left < 20_000
+
+
 def _coco(path: Path, images: int, boxes: int) -> Path:
     """Write a file with outlines of 23 points, as COCO has them."""
     entries = [{"id": i, "file_name": f"{i:012d}.jpg", "height": 480, "width": 640} for i in range(images)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +16,12 @@ from PIL import Image
 
 from tests.conftest import SMALL, draw_picture, write_coco_set
 from yolo_lite.checkpoints.checkpoint import load_checkpoint
+from yolo_lite.config.describe import every_setting
 from yolo_lite.config.resolve import override_config, read_config
 from yolo_lite.config.schema import Config
 from yolo_lite.errors import InputError
 from yolo_lite.training.recipe import resume, train, train_classifier
+from yolo_lite.training.resume import MAY_DIFFER
 from yolo_lite.training.task import Listener
 
 
@@ -240,3 +243,33 @@ def test_other_loading_processes_change_nothing_but_the_time(tmp_path: Path) -> 
     one, other = (load_checkpoint(folder / "last.pt") for folder in (whole, out))
     assert all(torch.equal(value, other.weights[name]) for name, value in one.weights.items())
     assert other.config.train.workers == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "stored"),
+    [
+        ("train.lr", 0.5, "0.001"),
+        ("train.batch_size", 3, "4"),
+        ("data.fraction", 0.5, "1"),
+        ("data.classes", ["disc"], "[]"),
+        ("input.image_size", 96, "[32, 32]"),
+    ],
+)
+def test_a_setting_that_changes_the_result_may_not_differ(key: str, value: object, stored: str, tmp_path: Path) -> None:
+    out = detector(write_coco(tmp_path / "set"), tmp_path / "run")
+    with pytest.raises(InputError, match=rf"^--resume: this run was started with {key} {re.escape(stored)}, not "):
+        resume(out, device="cpu", settings={key: value})
+
+
+def test_settings_that_may_differ_exist() -> None:
+    assert {setting.key for setting in every_setting()} >= MAY_DIFFER
+
+
+def test_a_run_on_a_relative_path_goes_on_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_coco(tmp_path / "set")
+    monkeypatch.chdir(tmp_path)
+    out = detector(Path("set"), tmp_path / "run")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    resume(out, device="cpu")
+    assert load_checkpoint(out / "last.pt").training["epoch"] == load_checkpoint(out / "last.pt").config.train.epochs
