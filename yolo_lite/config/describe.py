@@ -113,9 +113,10 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Every setting of a run, with its only default. Set one with `--set train.lr=0.002`, or several in a YAML file "
-        "that `--config` names. `yolo-lite config` prints the values that a command would use, and where each comes "
-        "from. The layers are, the lowest first: defaults, the recipe of the task, the weights, the file, the flags.",
+        "This page lists every setting of a run with its default. Set one with `--set train.lr=0.002`, or several in a "
+        "YAML file that you pass to `--config`. `yolo-lite config` prints the value of each setting and where it comes "
+        "from. A setting can come from five places; the later ones win: the defaults, the recipe of the task, the weights, "
+        "the file, and the flags.",
         "",
         "This page is printed by `yolo-lite config --markdown`.",
     ]

@@ -144,7 +144,7 @@ class RunFolder:
             state.best_checkpoint = {"weights": weights, "about": about}
         save_last(
             self.path,
-            self._checkpoint(state.ema.model.state_dict(), about, config=with_whole_paths(self.config), state=state),
+            self._checkpoint(state.ema.model.state_dict(), about, config=with_absolute_paths(self.config), state=state),
         )
 
     def write_others(self, state: State, *, best: bool) -> None:
@@ -178,10 +178,10 @@ class RunFolder:
             for name in ("results.png", "results.csv"):
                 (path / name).unlink(missing_ok=True)
 
-    def begin_crops(self) -> None:
+    def record_start(self) -> None:
         """Save the network as it is, with no epoch done, so that --resume knows what was asked for."""
         checkpoint = self._checkpoint(
-            half(self.task.model.state_dict()), self.about, config=with_whole_paths(self.config)
+            half(self.task.model.state_dict()), self.about, config=with_absolute_paths(self.config)
         )
         save_last(self.path, dataclasses.replace(checkpoint, training={"epoch": 0}))
 
@@ -207,14 +207,14 @@ class RunFolder:
         )
 
 
-def with_whole_paths(config: Config) -> Config:
+def with_absolute_paths(config: Config) -> Config:
     """Return a configuration whose paths hold wherever the run is resumed from."""
     data = config.data
-    whole = dataclasses.replace(data, path=_whole(data.path), unlabelled=_whole(data.unlabelled))
+    whole = dataclasses.replace(data, path=_absolute(data.path), unlabelled=_absolute(data.unlabelled))
     return dataclasses.replace(config, data=whole)
 
 
-def _whole(path: str) -> str:
+def _absolute(path: str) -> str:
     return str(Path(path).resolve()) if path else ""
 
 

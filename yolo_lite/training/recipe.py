@@ -262,7 +262,7 @@ def _pretrain(config: Config, task: Task, *, path: Path, device: torch.device, l
     if holds_run(path):
         follow(load_last(path), config, task=task, folder=path)
     else:  # so that --resume knows what was asked for
-        RunFolder(path, config, task=task, about=task.about).begin_crops()
+        RunFolder(path, config, task=task, about=task.about).record_start()
     listener.say(f"first the backbone learns to tell the objects, cut out, from each other; writing to {inner}")
     if before is None:
         try:

@@ -20,7 +20,7 @@ from yolo_lite.training.folder import (
     outdated,
     remove_leftovers,
     save_last,
-    with_whole_paths,
+    with_absolute_paths,
 )
 from yolo_lite.training.runs import newest_run
 from yolo_lite.training.state import State
@@ -110,7 +110,7 @@ def follow(stored: Checkpoint, config: Config, *, task: Task, folder: Path) -> C
     found = differences(stored, task)
     if found:
         raise InputError(f"{config.data.path} is not what the run in {folder} was started on: {'; '.join(found)}")
-    config = with_whole_paths(config)
+    config = with_absolute_paths(config)
     if stored.config.data == config.data and "run" not in stored.training:
         return stored
     paths = {"data": config.data.path, "unlabelled": config.data.unlabelled or None}
