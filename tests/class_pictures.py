@@ -1,4 +1,4 @@
-"""Drawn pictures of one shape each, in folders of classes, and the settings with which a test learns them in seconds."""
+"""Drawn images of one shape each, in folders of classes, and the settings with which a test learns them in seconds."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ NARROW: dict[str, Any] = {"model.stem_width": 8, "model.widths": [8, 16, 24, 32]
 def draw_shape(generator: np.random.Generator, name: str) -> Image.Image:
     """Draw a disc, a square or a bar, bright on dark noise: nothing but its outline tells which."""
     noise = generator.integers(0, 60, (SIDE, SIDE)).astype(np.uint8)
-    picture = Image.fromarray(noise).convert("RGB")
+    image = Image.fromarray(noise).convert("RGB")
     side = int(generator.integers(14, 22))
     x, y = (int(value) for value in generator.integers(1, SIDE - side - 1, 2))
     height = 5 if name == "bar" else side
-    draw = ImageDraw.Draw(picture)
+    draw = ImageDraw.Draw(image)
     shape = draw.ellipse if name == "disc" else draw.rectangle
     shape((x, y, x + side - 1, y + height - 1), fill=(int(generator.integers(170, 255)),) * 3)
-    return picture
+    return image
 
 
 def write_class_set(root: Path, splits: Mapping[str, Mapping[str, int]], seed: int = 0) -> Path:
-    """Write so many pictures as root/split/class/class-000.png; a split with an empty name lies at the top."""
+    """Write so many images as root/split/class/class-000.png; a split with an empty name lies at the top."""
     generator = np.random.default_rng(seed)
     for split, counts in splits.items():
         for name, count in counts.items():

@@ -57,12 +57,12 @@ def shared_data() -> Path:
     return folder
 
 
-def draw_picture(generator: np.random.Generator, hw: tuple[int, int], count: int) -> tuple[Image.Image, list[Any]]:
-    """Draw discs and squares on grey noise; return the picture and (class, x, y, width, height) of each, in pixels."""
+def draw_image(generator: np.random.Generator, hw: tuple[int, int], count: int) -> tuple[Image.Image, list[Any]]:
+    """Draw discs and squares on grey noise; return the image and (class, x, y, width, height) of each, in pixels."""
     height, width = hw
     noise = generator.integers(90, 150, (height, width, 3)).astype(np.uint8)
-    picture = Image.fromarray(noise)
-    draw = ImageDraw.Draw(picture)
+    image = Image.fromarray(noise)
+    draw = ImageDraw.Draw(image)
     objects: list[Any] = []
     while len(objects) < count:
         side = int(generator.integers(min(hw) // 4, min(hw) // 2))
@@ -73,7 +73,7 @@ def draw_picture(generator: np.random.Generator, hw: tuple[int, int], count: int
         shape = draw.ellipse if name == "disc" else draw.rectangle
         shape((x, y, x + side - 1, y + side - 1), fill=_FILL[name])
         objects.append((name, x, y, side, side))
-    return picture, objects
+    return image, objects
 
 
 def write_coco_set(
@@ -88,8 +88,8 @@ def write_coco_set(
         images, annotations = [], []
         for _ in range(count):
             image_id += 1
-            picture, found = draw_picture(generator, hw, objects)
-            picture.save(root / "images" / f"{image_id:04d}.png")
+            image, found = draw_image(generator, hw, objects)
+            image.save(root / "images" / f"{image_id:04d}.png")
             images.append({"id": image_id, "file_name": f"{image_id:04d}.png", "height": hw[0], "width": hw[1]})
             for name, x, y, width, height in found:
                 category = {"disc": 7, "square": 3}[name]
@@ -122,7 +122,7 @@ SMALL = (
 
 @pytest.fixture(scope="session")
 def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Train once on eight drawn pictures until they are known by heart; return (run folder, data folder)."""
+    """Train once on eight drawn images until they are known by heart; return (run folder, data folder)."""
     from yolo_lite.config.resolve import override_config, read_config
     from yolo_lite.training.recipe import train
 

@@ -286,11 +286,11 @@ def test_other_arguments_that_are_none_are_refused(weights: Path, learnt: tuple[
     )
     assert "video must be a path" in one_line(lambda: list(detector.stream(other)))
     assert "cfg must be a path" in one_line(lambda: Detector.from_darknet(other, weights))
-    picture = data / "images" / "0001.png"
+    image = data / "images" / "0001.png"
     for box in ("abcd", [1, 2, 3], [1, 2, 3, "4"], None, [1, 2, 3, float("nan")]):
         given = box
-        assert "box must be" in one_line(lambda: explain_object(detector, picture, box=given))  # noqa: B023
-    assert explain_object(detector, picture, box=np.array([1, 2, 50, 60]))
+        assert "box must be" in one_line(lambda: explain_object(detector, image, box=given))  # noqa: B023
+    assert explain_object(detector, image, box=np.array([1, 2, 50, 60]))
 
 
 def test_names_in_a_set_have_the_same_order_every_time() -> None:

@@ -1,4 +1,4 @@
-"""Train a classifier of whole pictures, score it, or say what pictures show.
+"""Train a classifier of whole images, score it, or say what images show.
 
 python tools/classify.py train --data my_pictures
 python tools/classify.py predict --weights runs/train-1/best.pt --source photo.jpg

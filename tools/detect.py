@@ -1,4 +1,4 @@
-"""Find objects in pictures or a video.
+"""Find objects in images or a video.
 
 python tools/detect.py
 python tools/detect.py --source holiday.mp4 --classes person,car --out found

@@ -1,4 +1,4 @@
-"""Train a detector on your own labelled pictures, or go on with a run.
+"""Train a detector on your own labelled images, or go on with a run.
 
 python tools/train.py --data my_pictures --image-size 320
 python tools/train.py --resume

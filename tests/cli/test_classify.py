@@ -1,4 +1,4 @@
-"""`yolo-lite classify`: the whole way from folders of pictures to answers, and one clear line for everything that is wrong."""
+"""`yolo-lite classify`: the whole way from folders of images to answers, and one clear line for everything that is wrong."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.class_images import QUICK, write_class_set
 
 import yolo_lite.cli.runs as cli_runs
-from tests.class_pictures import QUICK, write_class_set
 from yolo_lite.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from yolo_lite.cli import main
 from yolo_lite.config.resolve import override_config, read_config
@@ -102,15 +102,15 @@ def test_train_tells_what_it_does_and_what_comes_next(capsys: Capture) -> None:
     few()
     assert main([*TRAIN, "--epochs", "2", "--out", "my run"]) == 0
     told = capsys.readouterr().out
-    assert "train: 20 pictures, 2 classes: disc (10), square (10)" in told
+    assert "train: 20 images, 2 classes: disc (10), square (10)" in told
     assert re.search(r"^epoch 2: loss .*\| accuracy [01]\.\d+ F1 [01]\.\d+ val_loss ", told, re.MULTILINE)
     assert "done: my run/best.pt holds the best weights" in told
     for what in ("eval", "predict"):
         suggested = next(line for line in told.splitlines() if line.startswith(f"  yolo-lite classify {what}"))
         assert "--weights 'my run/best.pt'" in suggested
     assert "--source your_image.jpg" in suggested
-    picture = "set/val/disc/disc-000.png"
-    assert main([*shlex.split(suggested.replace("your_image.jpg", picture))[1:]]) == 0
+    image = "set/val/disc/disc-000.png"
+    assert main([*shlex.split(suggested.replace("your_image.jpg", image))[1:]]) == 0
 
 
 @pytest.mark.parametrize("on", [None, "val", "test"])
@@ -125,8 +125,8 @@ def test_eval_writes_a_report(shapes: tuple[Path, Path], capsys: Capture, on: st
         "metrics.json",
     ]
     for name in ("confusion", "examples"):
-        with Image.open(f"runs/eval-1/{name}.png") as picture:
-            assert picture.format == "PNG"
+        with Image.open(f"runs/eval-1/{name}.png") as image:
+            assert image.format == "PNG"
     metrics = json.loads(Path("runs/eval-1/metrics.json").read_text())
     confusion = np.array(metrics["confusion"])
     assert confusion.sum(1).tolist() == ([8, 8] if on == "val" else [4, 6])  # test is what is scored unless told
@@ -156,7 +156,7 @@ def test_eval_repeats_the_accuracy_of_the_best_epoch(shapes: tuple[Path, Path]) 
     assert scored == pytest.approx(max(float(row["accuracy"]) for row in rows), abs=1e-5)
 
 
-def test_predict_says_what_one_picture_shows(shapes: tuple[Path, Path], capsys: Capture) -> None:
+def test_predict_says_what_one_image_shows(shapes: tuple[Path, Path], capsys: Capture) -> None:
     for name in ("disc", "square"):
         source = str(shapes[1] / "test" / name / f"{name}-001.png")
         assert main(["classify", "predict", "--weights", str(shapes[0]), "--source", source]) == 0
@@ -232,12 +232,12 @@ def test_predict_writes_a_table_of_a_folder(shapes: tuple[Path, Path], capsys: C
     right = sum(Path(row["file"]).name.startswith(row["class"]) for row in rows)
     assert right >= 8  # of ten: names and scores belong together
     discs = sum(row["class"] == "disc" for row in rows)
-    assert told.startswith(f"10 pictures: disc {discs}, square {10 - discs}; scores: runs/predict-1/predictions.csv")
+    assert told.startswith(f"10 images: disc {discs}, square {10 - discs}; scores: runs/predict-1/predictions.csv")
 
 
 def test_predict_skips_what_cannot_be_read_and_counts_it(shapes: tuple[Path, Path], capsys: Capture) -> None:
     shutil.copytree(shapes[1] / "test" / "disc", "in")
-    Path("in/disc-001.png").write_text("not a picture")
+    Path("in/disc-001.png").write_text("not an image")
     Path("in/zero.png").write_bytes(b"")
     capsys.readouterr()
     command = ["classify", "predict", "--weights", str(shapes[0]), "--source", "in/*.png", "--out", "deep/rows.csv"]
@@ -245,9 +245,9 @@ def test_predict_skips_what_cannot_be_read_and_counts_it(shapes: tuple[Path, Pat
     captured = capsys.readouterr()
     skipped = captured.err.strip().splitlines()
     assert len(skipped) == 2
-    assert skipped[0].startswith("skipped: in/disc-001.png is not a picture")
+    assert skipped[0].startswith("skipped: in/disc-001.png is not an image")
     assert skipped[1].startswith("skipped: in/zero.png is empty")
-    assert "3 pictures: " in captured.out
+    assert "3 images: " in captured.out
     assert "; 2 skipped; scores: deep/rows.csv" in captured.out
     files = [row["file"] for row in read_rows("deep/rows.csv")]
     assert files == ["in/disc-000.png", "in/disc-002.png", "in/disc-003.png"]
@@ -258,11 +258,11 @@ def test_a_folder_of_nothing_readable_fails(shapes: tuple[Path, Path], capsys: C
     for name in ("a.jpg", "b.jpg"):
         Path("in", name).write_bytes(b"")
     assert main(["classify", "predict", "--weights", str(shapes[0]), "--source", "in"]) == 2
-    assert "error: none of 2 pictures could be read" in capsys.readouterr().err
+    assert "error: none of 2 images could be read" in capsys.readouterr().err
     assert not Path("runs").exists()
 
 
-def test_rows_never_replace_a_picture(shapes: tuple[Path, Path], capsys: Capture) -> None:
+def test_rows_never_replace_an_image(shapes: tuple[Path, Path], capsys: Capture) -> None:
     """As with detect --save-json: a slip in --out must not cost a photograph."""
     shutil.copytree(shapes[1] / "test" / "disc", "in")
     before = Path("in/disc-000.png").read_bytes()
@@ -279,8 +279,8 @@ def test_rows_never_replace_a_picture(shapes: tuple[Path, Path], capsys: Capture
     [
         ("none.jpg", "none.jpg does not exist"),
         ("empty.jpg", "empty.jpg is empty (0 bytes)"),
-        ("void", "no pictures in the folder void"),
-        ("film.mp4", "film.mp4 is a video; classify takes pictures"),
+        ("void", "no images in the folder void"),
+        ("film.mp4", "film.mp4 is a video; classify takes images"),
     ],
 )
 def test_sources_that_cannot_be_classified_get_one_line(
@@ -311,7 +311,7 @@ def test_interrupted_training_resumes_from_the_command_line(
     assert main([*same, "--resume"] if repeat else ["classify", "train", "--resume"]) == 0
     told = capsys.readouterr().out
     assert "going on in runs/train-1 after epoch 1 of 2" in told
-    assert "train: 8 pictures, 2 classes: disc (4), square (4)" in told
+    assert "train: 8 images, 2 classes: disc (4), square (4)" in told
     assert "done: runs/train-1/best.pt" in told
     assert "has finished its 2 epochs" in refused(capsys, "classify", "train", "--resume")
 
@@ -434,16 +434,16 @@ def test_freeze_trains_the_last_layer_only(capsys: Capture) -> None:
     [(None, (12, 4, 4)), ("60/20/20", (12, 4, 4)), ("50/10/40", (10, 2, 8)), ("80/20", (16, 4, 0))],
 )
 def test_a_folder_of_classes_is_divided(capsys: Capture, split: str | None, counts: tuple[int, int, int]) -> None:
-    """Counted by hand: of ten pictures each; 15 percent are 1.5, rounded to 2, and training gets the rest."""
+    """Counted by hand: of ten images each; 15 percent are 1.5, rounded to 2, and training gets the rest."""
     few(**{"": {"disc": 10, "square": 10}})
     assert main([*TRAIN, "--epochs", "1", "--out", "run", *(["--shares", split] if split else [])]) == 0
     told = capsys.readouterr().out
     assert f"set has no splits: {split or '70/15/15'} of each class by seed 0" in told
-    assert f"train: {counts[0]} pictures" in told
-    assert f"val: {counts[1]} pictures" in told
+    assert f"train: {counts[0]} images" in told
+    assert f"val: {counts[1]} images" in told
     assert main(["classify", "eval", "--weights", "run/best.pt", "--data", "set", "--out", "e"]) == 0
     settings = json.loads(Path("e/metrics.json").read_text())["settings"]
-    assert settings["pictures"] == (counts[2] or counts[1])  # as it was divided in training
+    assert settings["images"] == (counts[2] or counts[1])  # as it was divided in training
     assert settings["split"] == ("test" if counts[2] else "val")
 
 
@@ -452,7 +452,7 @@ def test_the_suggested_eval_works_after_choosing_classes(capsys: Capture) -> Non
     command = [*TRAIN, "--epochs", "1", "--classes", "square,disc", "--per-class", "4", "--out", "run"]
     assert main(command) == 0
     told = capsys.readouterr().out
-    assert "train: 8 pictures, 2 classes: square (4), disc (4)" in told
+    assert "train: 8 images, 2 classes: square (4), disc (4)" in told
     suggested = next(line for line in told.splitlines() if line.startswith("  yolo-lite classify eval"))
     assert main([*shlex.split(suggested)[1:], "--out", "e"]) == 0
     metrics = json.loads(Path("e/metrics.json").read_text())
@@ -475,12 +475,12 @@ def test_the_eval_that_a_resumed_run_suggests_names_the_data(
 def test_training_never_opens_the_test_split_and_eval_names_what_is_broken(capsys: Capture) -> None:
     few(train={"disc": 8, "square": 8}, val={"disc": 2, "square": 2}, test={"disc": 2, "square": 2})
     for file in Path("set/test").rglob("*.png"):
-        file.write_text("not a picture")
+        file.write_text("not an image")
     assert main([*TRAIN, "--epochs", "1", "--out", "run"]) == 0
     command = ("classify", "eval", "--weights", "run/best.pt", "--data", "set", "--out", "e", "--split")
     assert main([*command, "val"]) == 0
     shutil.rmtree("e")
-    assert "set/test/disc/disc-000.png is not a picture" in refused(capsys, *command, "test")
+    assert "set/test/disc/disc-000.png is not an image" in refused(capsys, *command, "test")
     assert not Path("e").exists()
 
 
@@ -520,13 +520,13 @@ def test_no_per_class_is_refused_by_the_parser(capsys: Capture) -> None:
 
 
 def test_detectors_and_classifiers_are_not_used_as_each_other(shapes: tuple[Path, Path], capsys: Capture) -> None:
-    picture = str(shapes[1] / "test" / "disc" / "disc-000.png")
+    image = str(shapes[1] / "test" / "disc" / "disc-000.png")
     boxes = str(save_detector(Path("in/boxes.pt")))
     told = "in/boxes.pt is a detector (yolo_lite-n), not a classifier; use it with detect and eval"
-    assert told in refused(capsys, "classify", "predict", "--weights", boxes, "--source", picture)
+    assert told in refused(capsys, "classify", "predict", "--weights", boxes, "--source", image)
     assert told in refused(capsys, "classify", "eval", "--weights", boxes, "--data", str(shapes[1]))
     told = "best.pt is a classifier (mnist_small), which finds no boxes; use it with classify"
-    assert told in refused(capsys, "detect", "--weights", str(shapes[0]), "--source", picture)
+    assert told in refused(capsys, "detect", "--weights", str(shapes[0]), "--source", image)
     assert told in refused(capsys, "eval", "--weights", str(shapes[0]), "--data", str(shapes[1]))
 
 

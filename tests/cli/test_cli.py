@@ -1,4 +1,4 @@
-"""The command line: the whole way from labelled pictures to boxes, and one clear line for everything that is wrong."""
+"""The command line: the whole way from labelled images to boxes, and one clear line for everything that is wrong."""
 
 from __future__ import annotations
 
@@ -81,29 +81,29 @@ def test_train_eval_detect(coco_set: MakeSet, capsys: pytest.CaptureFixture[str]
     ]
     assert main([*command, "--save-json", "found.json"]) == 0
     told = capsys.readouterr().out
-    assert "42 objects in 14 pictures; annotated: runs/detect-1/" in told  # three of each, at threshold 0
+    assert "42 objects in 14 images; annotated: runs/detect-1/" in told  # three of each, at threshold 0
     assert len(list(Path("runs/detect-1").glob("*.png"))) == 14
     assert len(json.loads(Path("found.json").read_text())) == 42
 
 
 def test_detect_prints_a_line_for_each_object(learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    picture = learnt[1] / "images" / "0002.png"
-    assert main(["detect", "--weights", str(learnt[0] / "best.pt"), "--source", str(picture), "--out", "out"]) == 0
+    image = learnt[1] / "images" / "0002.png"
+    assert main(["detect", "--weights", str(learnt[0] / "best.pt"), "--source", str(image), "--out", "out"]) == 0
     lines = capsys.readouterr().out.strip().splitlines()
     assert len(lines) == 3
     assert all(line.startswith("0002.png: ") for line in lines[:2])
-    assert lines[2] == "2 objects in 1 picture; annotated: out/0002.png"
+    assert lines[2] == "2 objects in 1 image; annotated: out/0002.png"
 
 
-def test_a_folder_run_skips_a_bad_picture_and_counts_it(
+def test_a_folder_run_skips_a_bad_image_and_counts_it(
     learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(learnt[1] / "images", "in")
-    Path("in/0003.png").write_text("not a picture")
+    Path("in/0003.png").write_text("not an image")
     assert main(["detect", "--weights", str(learnt[0] / "best.pt"), "--source", "in", "--out", "out"]) == 0
     captured = capsys.readouterr()
-    assert "7 pictures, 1 skipped" in captured.out
-    assert captured.err.startswith("skipped: in/0003.png is not a picture")
+    assert "7 images, 1 skipped" in captured.out
+    assert captured.err.startswith("skipped: in/0003.png is not an image")
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, batches: int, stop: BaseException) -> None:
@@ -133,7 +133,7 @@ def test_stopped_detection_keeps_what_is_finished(
     assert main([*command, "--batch-size", "3", "--save-json", "rows.json"]) in (130, 143)
     lines = capsys.readouterr().out.splitlines()
     assert lines[-2:] == [
-        "finished 6 of 8 images: 12 objects in 6 pictures; annotated: runs/detect-1/",
+        "finished 6 of 8 images: 12 objects in 6 images; annotated: runs/detect-1/",
         "rows: rows.json",
     ]
     written = sorted(file.name for file in Path("runs/detect-1").iterdir())
@@ -192,12 +192,12 @@ def test_the_folder_of_a_run_is_claimed_while_it_works(
     def look(self: Yolo, images: torch.Tensor) -> object:
         seen.append(sorted(path.name for path in Path("runs").iterdir()))
         if len(seen) == 1:
-            assert main(["detect", "--weights", weights, "--source", picture]) == 0
+            assert main(["detect", "--weights", weights, "--source", image]) == 0
         return forward(self, images)
 
     monkeypatch.setattr(Yolo, "forward", look)
-    weights, picture = str(learnt[0] / "best.pt"), str(learnt[1] / "images" / "0001.png")
-    assert main(["detect", "--weights", weights, "--source", picture]) == 0
+    weights, image = str(learnt[0] / "best.pt"), str(learnt[1] / "images" / "0001.png")
+    assert main(["detect", "--weights", weights, "--source", image]) == 0
     assert seen[:2] == [["detect-1"], ["detect-1", "detect-2"]]
     assert main(["eval", "--weights", weights, "--data", str(learnt[1])]) == 0
     assert seen[2] == ["detect-1", "detect-2", "eval-1"]
@@ -213,12 +213,12 @@ def test_several_sources_are_told_apart(learnt: tuple[Path, Path], capsys: pytes
     for folder in ("a", "b"):
         Path("shots", folder).mkdir(parents=True)
         shutil.copy(learnt[1] / "images" / "0001.png", Path("shots", folder, "x.png"))
-    Path("shots/notes.txt").write_text("not a picture")
+    Path("shots/notes.txt").write_text("not an image")
     command = ["detect", "--weights", str(learnt[0] / "best.pt"), "--save-json", "rows.json", "--source"]
     assert main([*command, "shots/a/x.png", "shots/b", "shots/notes.txt"]) == 0
     captured = capsys.readouterr()
     assert [line.split(": ")[0] for line in captured.out.splitlines()[:4]] == [*["a/x.png"] * 2, *["b/x.png"] * 2]
-    assert captured.err.startswith("skipped: shots/notes.txt is not a picture")
+    assert captured.err.startswith("skipped: shots/notes.txt is not an image")
     assert {row["file_name"] for row in json.loads(Path("rows.json").read_text())} == {"a/x.png", "b/x.png"}
 
 
@@ -226,11 +226,11 @@ def test_a_line_break_in_a_name_breaks_no_line(learnt: tuple[Path, Path], capsys
     Path("in").mkdir()
     for name in ("two\nlines.png", "bad\none.png"):
         shutil.copy(learnt[1] / "images" / "0002.png", Path("in", name))
-    Path("in/bad\none.png").write_text("not a picture")
+    Path("in/bad\none.png").write_text("not an image")
     assert main(["detect", "--weights", str(learnt[0] / "best.pt"), "--source", "in", "--out", "out"]) == 0
     captured = capsys.readouterr()
     assert [line.split(": ")[0] for line in captured.out.splitlines()[:-1]] == ["two\\nlines.png"] * 2
-    assert captured.err.startswith("skipped: in/bad\\none.png is not a picture")
+    assert captured.err.startswith("skipped: in/bad\\none.png is not an image")
     assert captured.err.count("\n") == 1
 
 
@@ -264,7 +264,7 @@ def test_a_folder_of_nothing_readable_fails(learnt: tuple[Path, Path], capsys: p
     for name in ("a.jpg", "b.jpg"):
         Path("in", name).write_bytes(b"")
     assert main(["detect", "--weights", str(learnt[0] / "best.pt"), "--source", "in"]) == 2
-    assert "error: none of 2 pictures could be read" in capsys.readouterr().err
+    assert "error: none of 2 images could be read" in capsys.readouterr().err
 
 
 def test_the_suggested_eval_works_without_a_validation_split(
@@ -290,7 +290,7 @@ def test_the_suggested_eval_works_without_a_validation_split(
     assert suggested == f"  yolo-lite eval --weights 'my run/best.pt' --data {data} --classes square"
     assert main([*shlex.split(suggested)[1:], "--out", "e"]) == 0
     told = capsys.readouterr().out
-    assert "has no split 'val': scored on the 2 pictures set aside by seed 3" in told
+    assert "has no split 'val': scored on the 2 images set aside by seed 3" in told
     scored = json.loads(Path("e/metrics.json").read_text())
     assert list(scored["per_class"]) == ["square"]
 
@@ -348,12 +348,12 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-def write_bad_pictures(folder: Path) -> None:
+def write_bad_images(folder: Path) -> None:
     folder.mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     Image.fromarray(noise).save(folder / "whole.jpg", quality=95)
     (folder / "empty.jpg").write_bytes(b"")
-    (folder / "text.jpg").write_text("I am not a picture\n" * 20)
+    (folder / "text.jpg").write_text("I am not an image\n" * 20)
     (folder / "cut.jpg").write_bytes((folder / "whole.jpg").read_bytes()[:2000])
     (folder / "bomb.png").write_bytes(png_header(60_000, 60_000))
     (folder / "film.mp4").write_bytes(b"\x00\x00\x00\x18ftypmp42" + b"\x00" * 400)
@@ -365,18 +365,18 @@ def write_bad_pictures(folder: Path) -> None:
     [
         ("bad/none.jpg", "bad/none.jpg does not exist"),
         ("bad/empty.jpg", "bad/empty.jpg is empty (0 bytes)"),
-        ("bad/text.jpg", "bad/text.jpg is not a picture that can be read"),
+        ("bad/text.jpg", "bad/text.jpg is not an image that can be read"),
         ("bad/cut.jpg", "bad/cut.jpg is damaged or cut short"),
         ("bad/bomb.png", "bad/bomb.png says it has more than 178,956,970 pixels"),
         ("bad/film.mp4", "bad/film.mp4 cannot be read as a video"),
-        ("bad/void", "no pictures in the folder bad/void"),
-        ("bad/*.tiff", "no pictures match bad/*.tiff"),
+        ("bad/void", "no images in the folder bad/void"),
+        ("bad/*.tiff", "no images match bad/*.tiff"),
     ],
 )
 def test_bad_sources_get_one_line(
     learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str], source: str, message: str
 ) -> None:
-    write_bad_pictures(Path("bad"))
+    write_bad_images(Path("bad"))
     weights = str(learnt[0] / "best.pt")
     assert message in refused(capsys, "detect", "--weights", weights, "--source", source, "--out", "out")
     assert not Path("out").exists()
@@ -436,7 +436,7 @@ def test_data_that_is_none_is_refused_before_training(capsys: pytest.CaptureFixt
     Path("txt/labels").mkdir()
     Path("txt/data.yaml").write_text("names: [a]\n")
     Image.new("RGB", (8, 8)).save("txt/images/a.png")
-    assert "0 of 1 picture in txt/images have labels" in refused(capsys, "train", "--data", "txt")
+    assert "0 of 1 image in txt/images have labels" in refused(capsys, "train", "--data", "txt")
     assert "train needs --data" in refused(capsys, "train")
 
 
@@ -513,8 +513,8 @@ def test_an_output_under_a_regular_file_is_refused(
     learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("file").write_text("")
-    weights, picture = str(learnt[0] / "best.pt"), str(learnt[1] / "images" / "0001.png")
-    command = ("detect", "--weights", weights, "--source", picture)
+    weights, image = str(learnt[0] / "best.pt"), str(learnt[1] / "images" / "0001.png")
+    command = ("detect", "--weights", weights, "--source", image)
     assert "cannot create the folder file/out" in refused(capsys, *command, "--out", "file/out")
     assert "cannot create the folder file" in refused(capsys, *command, "--save-json", "file/rows.json")
     assert Path("file").read_text() == ""
@@ -522,18 +522,18 @@ def test_an_output_under_a_regular_file_is_refused(
 
 def test_rows_never_replace_anything_but_rows(learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     weights, data = str(learnt[0] / "best.pt"), learnt[1]
-    picture = data / "images" / "0001.png"
-    before = picture.read_bytes()
-    command = ("detect", "--weights", weights, "--source", str(picture), "--out", "out")
-    assert "takes a file name that ends in .json" in refused(capsys, *command, "--save-json", str(picture))
-    assert picture.read_bytes() == before
+    image = data / "images" / "0001.png"
+    before = image.read_bytes()
+    command = ("detect", "--weights", weights, "--source", str(image), "--out", "out")
+    assert "takes a file name that ends in .json" in refused(capsys, *command, "--save-json", str(image))
+    assert image.read_bytes() == before
     truth = data / "annotations" / "instances_val.json"
     command = ("eval", "--weights", weights, "--data", str(data), "--out", "e")
     assert "holds no list of result rows" in refused(capsys, *command, "--save-json", str(truth))
     assert json.loads(truth.read_text())["images"]
 
 
-def test_an_annotated_picture_never_replaces_a_neighbour_of_its_source(
+def test_an_annotated_image_never_replaces_a_neighbour_of_its_source(
     learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("in").mkdir()
@@ -553,14 +553,14 @@ def test_one_of_everything_is_told_in_the_singular(coco_set: MakeSet, capsys: py
     captured = capsys.readouterr()
     text = captured.out + captured.err
     assert "train: 11 images, " in text  # what is left to train on once one is set aside
-    assert "1 training picture is set aside by seed 0: 1 image, " in text
+    assert "1 training image is set aside by seed 0: 1 image, " in text
     assert "has finished its 1 epoch;" in text
     assert (
         main(["detect", "--weights", "run/best.pt", "--source", str(data / "images" / "0001.png"), "--out", "o"]) == 0
     )
     assert main(["data", "check", "--data", str(data)]) == 0
     text += capsys.readouterr().out
-    wrong = re.findall(r"(?<![\d.,/])1 (?:images|boxes|classes|epochs|pictures|objects|faults|steps|threads)\b", text)
+    wrong = re.findall(r"(?<![\d.,/])1 (?:images|boxes|classes|epochs|images|objects|faults|steps|threads)\b", text)
     assert not wrong, text
 
 
@@ -571,7 +571,7 @@ def test_an_annotation_file_trained_on_is_scored_on_what_was_held_out(
     assert main(["train", "--data", file, "--epochs", "1", "--out", "run", *SET]) == 0
     capsys.readouterr()
     assert main(["eval", "--weights", "run/best.pt", "--data", file, "--out", "e"]) == 0
-    assert "scored on the 2 pictures set aside by seed 0" in capsys.readouterr().out
+    assert "scored on the 2 images set aside by seed 0" in capsys.readouterr().out
 
 
 def test_an_empty_value_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -615,8 +615,8 @@ def test_show_without_windows_says_how_to_get_them(
         raise cv2.error("The function is not implemented")
 
     monkeypatch.setattr(cv2, "imshow", headless)
-    picture = str(learnt[1] / "images" / "0001.png")
-    line = refused(capsys, "detect", "--weights", str(learnt[0] / "best.pt"), "--source", picture, "--show")
+    image = str(learnt[1] / "images" / "0001.png")
+    line = refused(capsys, "detect", "--weights", str(learnt[0] / "best.pt"), "--source", image, "--show")
     assert "pip install opencv-python" in line
 
 
@@ -701,7 +701,7 @@ def test_bench_ops_measures_nothing_that_is_wrong(monkeypatch: pytest.MonkeyPatc
     real = bench.nms_padded
     monkeypatch.setattr(bench, "TOTALS", (40,))
     monkeypatch.setattr(bench, "nms_padded", lambda *a, **k: [part.clone().fill_(1) for part in real(*a, **k)])
-    with pytest.raises(RuntimeError, match="keeps other boxes than torchvision in picture 0"):
+    with pytest.raises(RuntimeError, match="keeps other boxes than torchvision in image 0"):
         main(["bench", "ops", "--device", "cpu"])
     monkeypatch.setattr(bench, "norm_silu", lambda *a, **k: 1.2 * bench._torch_norm_silu(*a, **k))
     with pytest.raises(RuntimeError, match="gradient differs from torch's"):

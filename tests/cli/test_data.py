@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.data.care.test_subset import crowded, save
 from yolo_lite.cli import main
-from yolo_lite.draw.boxes import SheetPicture, class_colour, draw_sheet
+from yolo_lite.draw.boxes import SheetImage, class_colour, draw_sheet
 from yolo_lite.draw.plots import plot_stats
 from yolo_lite.training.plan import plan
 from yolo_lite.training.task import Listener
@@ -38,16 +38,16 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def pixels(path: str) -> np.ndarray:
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("RGB"))
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def test_subset_says_what_it_takes(coco_set: MakeSet, capsys: pytest.CaptureFixture[str]) -> None:
     data = str(coco_set({"train": 8, "val": 4}))
     assert main(["data", "subset", "--data", data, "--images", "5", "--seed", "3", "--out", "small"]) == 0
     told = capsys.readouterr()
-    assert "train: 5 of 8 pictures, 10 of 16 annotations, 2 of 2 classes" in told.out
-    assert "val: 5 are asked for, but there are only 4 pictures: all are taken" in told.out
+    assert "train: 5 of 8 images, 10 of 16 annotations, 2 of 2 classes" in told.out
+    assert "val: 5 are asked for, but there are only 4 images: all are taken" in told.out
     assert told.err == ""
     assert main(["data", "check", "--data", "small"]) == 0
     assert len(json.loads(Path("small/annotations/instances_train.json").read_text())["images"]) == 5
@@ -68,7 +68,7 @@ def test_subset_refuses_in_one_line(coco_set: MakeSet, capsys: pytest.CaptureFix
 
 def test_stats_prints_a_table_and_plots_it(capsys: pytest.CaptureFixture[str]) -> None:
     content = crowded(30)
-    save(Path("set"), {"train": content, "val": crowded(5)}, pictures=False)
+    save(Path("set"), {"train": content, "val": crowded(5)}, images=False)
     assert main(["data", "stats", "--data", "set"]) == 0
     told = capsys.readouterr().out.splitlines()
     cats = [one for one in content["annotations"] if one["category_id"] == 7 and not one["iscrowd"]]
@@ -82,21 +82,21 @@ def test_stats_prints_a_table_and_plots_it(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_stats_of_one_split_and_some_classes(capsys: pytest.CaptureFixture[str]) -> None:
-    save(Path("set"), {"train": crowded(30), "val": crowded(5)}, pictures=False)
+    save(Path("set"), {"train": crowded(30), "val": crowded(5)}, images=False)
     assert main(["data", "stats", "--data", "set", "--split", "val", "--classes", "dog,cat", "--out", "a/b.png"]) == 0
     told = capsys.readouterr().out
-    assert told.startswith("val: 5 pictures")
+    assert told.startswith("val: 5 images")
     assert [line.split()[0] for line in told.splitlines()[2:-1]] == ["dog", "cat", "total"]
     assert Path("a/b.png").is_file()
     assert "did you mean 'dog'?" in refused(capsys, "stats", "--data", "set", "--classes", "dogg")
     assert "--out must end in .png or .jpg" in refused(capsys, "stats", "--data", "set", "--out", "b.txt")
 
 
-def test_show_draws_the_labelled_pictures(coco_set: MakeSet, capsys: pytest.CaptureFixture[str]) -> None:
-    """Sheets of 3 x 2 cells of 320 and 2 x 2; pictures are grey, discs red and squares blue, frames are neither."""
+def test_show_draws_the_labelled_images(coco_set: MakeSet, capsys: pytest.CaptureFixture[str]) -> None:
+    """Sheets of 3 x 2 cells of 320 and 2 x 2; images are grey, discs red and squares blue, frames are neither."""
     data = str(coco_set({"train": 8}))
     assert main(["data", "show", "--data", data, "--images", "6"]) == 0
-    assert "6 of 8 pictures of train: samples.png" in capsys.readouterr().out
+    assert "6 of 8 images of train: samples.png" in capsys.readouterr().out
     sheet = pixels("samples.png")
     assert sheet.shape == (2 * 324 - 4, 3 * 324 - 4, 3)
     for row, column in np.ndindex(2, 3):
@@ -107,7 +107,7 @@ def test_show_draws_the_labelled_pictures(coco_set: MakeSet, capsys: pytest.Capt
     assert (pixels("again.png") == sheet).all()
     assert (pixels("other.png") != sheet).any()
     assert main(["data", "show", "--data", data, "--images", "99"]) == 0
-    assert "8 of 8 pictures" in capsys.readouterr().out
+    assert "8 of 8 images" in capsys.readouterr().out
 
 
 def test_show_augmented_draws_training_inputs(coco_set: MakeSet, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,15 +133,15 @@ def test_show_augmented_draws_training_inputs(coco_set: MakeSet, capsys: pytest.
         pytest.param(("--config", "nano", "--set", "train.seed=3"), {"train": 12, "val": 4}, id="from scratch"),
     ],
 )
-def test_show_augmented_draws_the_very_pictures_of_the_run(
+def test_show_augmented_draws_the_very_images_of_the_run(
     coco_set: MakeSet, monkeypatch: pytest.MonkeyPatch, asked: tuple[str, ...], splits: dict[str, int]
 ) -> None:
     """The oracle is what a run prepares for its own sheet training.jpg: pixels, boxes, names."""
     data = str(coco_set(splits))
-    shown: list[SheetPicture] = []
+    shown: list[SheetImage] = []
 
-    def keep(pictures: list[SheetPicture], path: Path, columns: int, font: Path | None) -> None:
-        shown.extend(pictures)
+    def keep(images: list[SheetImage], path: Path, columns: int, font: Path | None) -> None:
+        shown.extend(images)
         path.touch()
 
     monkeypatch.setattr("yolo_lite.draw.boxes.draw_sheet", keep)
@@ -160,25 +160,25 @@ def test_show_augmented_draws_the_very_pictures_of_the_run(
 
 @pytest.mark.parametrize("command", ["show", "stats"])
 @pytest.mark.parametrize("linked", [False, True])
-def test_a_drawing_never_replaces_a_picture_of_the_set(
+def test_a_drawing_never_replaces_an_image_of_the_set(
     coco_set: MakeSet, capsys: pytest.CaptureFixture[str], command: str, linked: bool
 ) -> None:
     data = coco_set()
-    picture = data / "images" / "0003.png"
-    before, out = picture.read_bytes(), picture
+    image = data / "images" / "0003.png"
+    before, out = image.read_bytes(), image
     if linked:
         out = data / "link.png"
-        out.symlink_to(picture)
+        out.symlink_to(image)
     line = refused(capsys, command, "--data", str(data), "--out", str(out))
     assert line == f"error: {out} is a file that is read, and would be replaced; choose another --out"
-    assert picture.read_bytes() == before
+    assert image.read_bytes() == before
 
 
 def test_show_refuses_in_one_line(coco_set: MakeSet, capsys: pytest.CaptureFixture[str]) -> None:
     command = ("show", "--data", str(coco_set({"train": 2})))
     assert "go with --augment" in refused(capsys, *command, "--config", "nano")
     assert "go with --augment" in refused(capsys, *command, "--set", "train.seed=1")
-    assert "no pictures of val" in refused(capsys, *command, "--augment", "--split", "valid")
+    assert "no images of val" in refused(capsys, *command, "--augment", "--split", "valid")
     assert "multiples of 32" in refused(capsys, *command, "--augment", "--image-size", "100")
     assert "did you mean 'nano'?" in refused(capsys, *command, "--augment", "--config", "nan")
     assert "has no split 'val'" in refused(capsys, *command, "--split", "val")
@@ -191,11 +191,11 @@ def test_show_refuses_in_one_line(coco_set: MakeSet, capsys: pytest.CaptureFixtu
 # Sheets
 
 
-def test_a_box_of_a_sheet_is_where_the_picture_is() -> None:
-    """A picture of 80 x 160 fills the width twice over, 80 below the cell's top: 40..80 x 20..60 becomes 80..160 x 120..200."""
+def test_a_box_of_a_sheet_is_where_the_image_is() -> None:
+    """An image of 80 x 160 fills the width twice over, 80 below the cell's top: 40..80 x 20..60 becomes 80..160 x 120..200."""
     image = np.full((80, 160, 3), 10, np.uint8)
     path = Path("sheet.png")
-    draw_sheet([SheetPicture(image, [[40, 20, 80, 60]], labels=[1], texts=["cat"])], path)
+    draw_sheet([SheetImage(image, [[40, 20, 80, 60]], labels=[1], texts=["cat"])], path)
     sheet = pixels("sheet.png")
     assert sheet.shape == (320, 320, 3)
     coloured = (sheet == class_colour(1)).all(2)
@@ -206,9 +206,9 @@ def test_a_box_of_a_sheet_is_where_the_picture_is() -> None:
     assert (image == 10).all()
 
 
-def test_sheets_take_pictures_without_boxes_and_refuse_none() -> None:
+def test_sheets_take_images_without_boxes_and_refuse_none() -> None:
     image = np.zeros((10, 10, 3), np.uint8)
-    draw_sheet([SheetPicture(image, np.zeros((0, 4)), labels=[], texts=[])] * 3, Path("a.png"), columns=2)
+    draw_sheet([SheetImage(image, np.zeros((0, 4)), labels=[], texts=[])] * 3, Path("a.png"), columns=2)
     assert pixels("a.png").shape == (644, 644, 3)
     assert (pixels("a.png")[324:, 324:] == 255).all()  # the cell that is left over
     with pytest.raises(ValueError, match="at least one"):
@@ -225,7 +225,7 @@ def test_plot_stats_takes_any_number_of_objects(count: int) -> None:
 
 
 def _json(**changes: str) -> str:
-    """Return a COCO file with one picture, in which some texts are replaced."""
+    """Return a COCO file with one image, in which some texts are replaced."""
     parts = {
         "id": "1",
         "file": '"0001.png"',

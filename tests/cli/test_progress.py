@@ -28,7 +28,7 @@ def _shown(monkeypatch: pytest.MonkeyPatch, screen: io.StringIO, calls: Iterable
     clock = iter(range(10_000))
     monkeypatch.setattr("tqdm.std.time", lambda: next(clock))  # each look at it a second later
     monkeypatch.setattr("tqdm.std.tqdm.monitor_interval", 0)
-    with progress.bar("pictures") as on_progress:
+    with progress.bar("images") as on_progress:
         for done, total in calls:
             on_progress(done, total)
         return screen.getvalue()
@@ -37,7 +37,7 @@ def _shown(monkeypatch: pytest.MonkeyPatch, screen: io.StringIO, calls: Iterable
 def test_a_terminal_shows_how_much_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     text = _shown(monkeypatch, _Terminal(), [(1, 4), (2, 4), (3, 4)])
     assert "3/4" in text
-    assert "pictures" in text
+    assert "images" in text
 
 
 def test_the_bar_goes_when_all_is_done_and_comes_again_for_more(monkeypatch: pytest.MonkeyPatch) -> None:

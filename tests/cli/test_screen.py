@@ -150,13 +150,13 @@ def test_class_names_of_a_checkpoint_are_shown_escaped(learnt: tuple[Path, Path]
     checkpoint = load_checkpoint(learnt[0] / "best.pt")
     about = {**checkpoint.about, "train": HOSTILE}
     save_checkpoint(Path("h.pt"), replace(checkpoint, class_names=(HOSTILE, "square"), about=about))
-    picture = str(learnt[1] / "images")
+    image = str(learnt[1] / "images")
     assert main(["card", "--weights", "h.pt"]) == 0
     text = capsys.readouterr().out
     assert harmless(text)
     assert text.count(SHOWN) == 2
     assert "\nerror" not in text
-    assert main(["detect", "--weights", "h.pt", "--source", picture, "--out", "out", "--save-json", "rows.json"]) == 0
+    assert main(["detect", "--weights", "h.pt", "--source", image, "--out", "out", "--save-json", "rows.json"]) == 0
     text = capsys.readouterr().out
     assert harmless(text)
     assert SHOWN in text
@@ -310,8 +310,8 @@ def test_what_is_explained_anyway_brings_no_warning(
 ) -> None:
     """Files of which Pillow and torch warn: metadata cut short, a pickle, a TorchScript archive."""
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12\0\x03\0\0\0\xff" + b"\0" * 9
-    picture = Image.new("RGB", (64, 64), "red")
-    picture.save("whole.jpg")
+    image = Image.new("RGB", (64, 64), "red")
+    image.save("whole.jpg")
     content = Path("whole.jpg").read_bytes()
     segment = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
     Path("exif.jpg").write_bytes(content[:2] + segment + content[2:])

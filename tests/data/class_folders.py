@@ -26,12 +26,12 @@ TWO = {"train/cat": 3, "train/dog": 2, "val/cat": 1, "val/dog": 2, "test/cat": 2
 
 
 def fill(folder: str, number: int) -> tuple[int, int, int]:
-    """Return a colour that tells one picture of `write_folders` from every other."""
+    """Return a colour that tells one image of `write_folders` from every other."""
     return sum(folder.encode()) % 251, len(folder), number
 
 
 def write_folders(root: Path, counts: Mapping[str, int]) -> Path:
-    """Write so many pictures of 6 x 5 pixels, each of one colour, into every folder."""
+    """Write so many images of 6 x 5 pixels, each of one colour, into every folder."""
     for folder, count in counts.items():
         (root / folder).mkdir(parents=True, exist_ok=True)
         for number in range(count):

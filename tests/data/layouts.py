@@ -132,7 +132,7 @@ def images_of(path: Path | str, classes: Sequence[str] = (), **settings: Any) ->
 def write_coco_file(
     path: Path, names: dict[int, str], boxes: list[tuple[int, int]], folder: Path | None = None
 ) -> None:
-    """Write an annotation file for boxes of (image id, category id), 10 x 20 each, and empty pictures beside it."""
+    """Write an annotation file for boxes of (image id, category id), 10 x 20 each, and empty images beside it."""
     ids = sorted({image_id for image_id, _ in boxes})
     images = [{"id": i, "file_name": f"{i}.png", "height": 100, "width": 100} for i in ids]
     rows = [{"id": n, "image_id": i, "category_id": c, "bbox": [1, 2, 10, 20]} for n, (i, c) in enumerate(boxes, 1)]
@@ -155,7 +155,7 @@ def draw_digits(count: int, seed: int) -> tuple[Pixels, Pixels]:
 
 
 def write_mnist(root: Path, packed: bool = True, dash: str = "-") -> Path:
-    """Write 30 training and 6 test pictures of 5 x 7 pixels, labels 0, 1, 2 in turn."""
+    """Write 30 training and 6 test images of 5 x 7 pixels, labels 0, 1, 2 in turn."""
     root.mkdir(parents=True, exist_ok=True)
     for name, count, seed in (("train", 30, 0), ("t10k", 6, 1)):
         images, labels = draw_digits(count, seed)

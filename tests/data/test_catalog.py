@@ -25,7 +25,7 @@ CocoSet = Callable[..., Path]
 
 
 def _yolo(images: Path, labels: Path, count: int, label: int = 0) -> None:
-    """Write pictures of 40 x 20 and, for each, one box over its middle half: (10, 5, 30, 15) in pixels."""
+    """Write images of 40 x 20 and, for each, one box over its middle half: (10, 5, 30, 15) in pixels."""
     images.mkdir(parents=True)
     labels.mkdir(parents=True)
     for number in range(count):
@@ -67,13 +67,13 @@ def test_coco_with_one_images_folder(coco_set: CocoSet) -> None:
 )
 def test_coco_with_split_folders_and_years(coco_set: CocoSet, place: str) -> None:
     root = coco_set({"train2017": 3, "val2017": 2})
-    pictures = root / "pictures"
-    (root / "images").rename(pictures)
+    images = root / "images"
+    (root / "images").rename(images)
     for name in ("train2017", "val2017"):
         folder = root / place.format(name=name, split=name[:-4])
         folder.mkdir(parents=True, exist_ok=True)
         for image in json.loads((root / "annotations" / f"instances_{name}.json").read_text())["images"]:
-            (pictures / image["file_name"]).rename(folder / image["file_name"])
+            (images / image["file_name"]).rename(folder / image["file_name"])
     assert sorted(find_splits(root)) == ["train", "val"]
     for split, count in (("train", 3), ("val", 2)):
         data = read_split(root, split)
@@ -194,7 +194,7 @@ def test_yolo_yaml_files_of_three_names_are_found(tmp_path: Path, name: str) -> 
     _check_yolo(tmp_path, {"train": 2})
 
 
-def test_yolo_lists_of_pictures(tmp_path: Path) -> None:
+def test_yolo_lists_of_images(tmp_path: Path) -> None:
     _yolo(tmp_path / "images", tmp_path / "labels", 4)
     (tmp_path / "train.txt").write_text("images/0.png\nimages/1.png\nimages/2.png\n")
     (tmp_path / "val.txt").write_text("./images/3.png\n")
@@ -381,14 +381,14 @@ def test_what_is_not_there_or_of_another_kind_is_refused(tmp_path: Path) -> None
     assert "neither a folder nor a YAML or JSON file" in _message(find_splits, tmp_path / "a.csv")
 
 
-def test_a_split_that_lists_no_pictures_is_refused(tmp_path: Path) -> None:
+def test_a_split_that_lists_no_images_is_refused(tmp_path: Path) -> None:
     write_coco_file(tmp_path / "a.json", {1: "cat"}, [])
-    assert "a.json lists no pictures" in _message(read_split, tmp_path / "a.json", "train")
+    assert "a.json lists no images" in _message(read_split, tmp_path / "a.json", "train")
 
 
 @pytest.fixture
 def two_sets(tmp_path: Path) -> Path:
-    """Two COCO sets whose ids clash: category 1 and pictures 1 and 2 mean different things in each."""
+    """Two COCO sets whose ids clash: category 1 and images 1 and 2 mean different things in each."""
     one, two = ({1: "cat", 2: "dog"}, [(1, 1), (2, 2), (2, 1)]), ({1: "dog", 2: "owl"}, [(1, 1), (2, 2), (5, 2)])
     for name, (names, boxes) in (("one", one), ("two", two)):
         folder = tmp_path / name / "images"
@@ -404,7 +404,7 @@ def test_merged_sets_are_matched_by_class_name_and_renumbered_where_ids_clash(tw
     assert data.class_names == ("cat", "dog", "owl")
     # cat is 1 and dog 2 in the first set, owl 2 in the second: dog and owl clash, so all are counted from 1
     assert data.category_ids == (1, 2, 3)
-    # pictures 1 and 2 are in both: counted from 1
+    # images 1 and 2 are in both: counted from 1
     assert [record.image_id for record in data.records] == [1, 2, 3, 4, 5]
     places = [(record.path.parent.parent.name, record.path.name) for record in data.records]
     assert places == [("one", "1.png"), ("one", "2.png"), ("two", "1.png"), ("two", "2.png"), ("two", "5.png")]
@@ -434,11 +434,11 @@ def test_classes_of_a_yaml_file_select_and_order(two_sets: Path) -> None:
     (two_sets / "some.yaml").write_text("classes: [owl, cat]\ntrain: [one, two]\n")
     data = read_split(two_sets / "some.yaml", "train")
     assert data.class_names == ("owl", "cat")
-    assert len(data.records) == 5  # pictures of dogs stay as background
+    assert len(data.records) == 5  # images of dogs stay as background
     assert _names(data) == {"owl": 2, "cat": 2}
 
 
-def test_entries_may_be_json_with_a_folder_of_pictures(two_sets: Path) -> None:
+def test_entries_may_be_json_with_a_folder_of_images(two_sets: Path) -> None:
     text = "train:\n  - {json: one/annotations/instances_val.json, images: two/images}\nval: one\n"
     (two_sets / "a.yaml").write_text(text)
     data = read_split(two_sets / "a.yaml", "train")

@@ -202,7 +202,7 @@ def test_a_yaml_of_sets_is_refused(joined: Path, content: str, message: str) -> 
 
 def test_a_class_in_no_joined_set_is_named(joined: Path) -> None:
     file = _yaml(joined, "classes: [cat, dog, cow]\ntrain: one\n")
-    assert "has no picture of the class cow" in refusal(read_classes_to_train, images_of(file), seed=0)
+    assert "has no image of the class cow" in refusal(read_classes_to_train, images_of(file), seed=0)
 
 
 @pytest.mark.shared_data

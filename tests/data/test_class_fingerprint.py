@@ -90,7 +90,7 @@ def test_the_fingerprint_of_files_heeds_their_size(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_of_a_missing_file_is_refused(tmp_path: Path) -> None:
-    """An annotation file may name pictures that are not there."""
+    """An annotation file may name images that are not there."""
     record = ClassRecord("gone.png", tmp_path / "gone.png", 0)
     assert f"{tmp_path}/gone.png does not exist" in refusal(
         fingerprint, ClassificationSet((record,), ("cat", "dog"), "here")

@@ -54,12 +54,12 @@ def test_align_classes_matches_by_name() -> None:
     assert aligned.class_names == ("owl", "cow", "cat")
     assert [(record.name, record.label) for record in aligned.records] == [("0.png", 2), ("2.png", 0), ("3.png", 2)]
     assert [record.label for record in data.records] == [0, 1, 2, 0]  # not modified
-    assert "here has pictures of dog, a class missing from train (owl, cow, cat)" in refusal(
+    assert "here has images of dog, a class missing from train (owl, cow, cat)" in refusal(
         refuse_unknown_classes, data, ("owl", "cow", "cat")
     )
 
 
-def test_a_class_without_pictures_need_not_be_known() -> None:
+def test_a_class_without_images_need_not_be_known() -> None:
     refuse_unknown_classes(_set(0, 2), ("owl", "cat"))
     aligned = _set(0, 2).with_classes(Classes.numbered(("owl", "cat")))
     assert [record.label for record in aligned.records] == [1, 0]

@@ -30,7 +30,7 @@ def test_without_a_validation_split_a_tenth_of_each_class_is_set_aside(tmp_path:
         assert count_classes(train) == {"cat": 36, "dog": 18, "owl": 27}
         assert count_classes(val) == {"cat": 4, "dog": 2, "owl": 3}
         assert not set(names_of(train)) & set(names_of(val))
-        assert notes[0] == f"val: no such split, so 9 training pictures are set aside by seed {seed}"
+        assert notes[0] == f"val: no such split, so 9 training images are set aside by seed {seed}"
         held.append(names_of(val))
     assert held[0] == held[1] != held[2]
 
@@ -38,8 +38,8 @@ def test_without_a_validation_split_a_tenth_of_each_class_is_set_aside(tmp_path:
 def test_the_notes_say_what_is_trained_and_validated_on(tmp_path: Path) -> None:
     root = write_folders(tmp_path, TWO)
     assert read_classes_to_train(images_of(root), seed=0)[2] == [
-        f"train: 5 pictures, 2 classes: cat (3), dog (2) ({root}/train)",
-        f"val: 3 pictures, 2 classes: cat (1), dog (2) ({root}/val)",
+        f"train: 5 images, 2 classes: cat (3), dog (2) ({root}/train)",
+        f"val: 3 images, 2 classes: cat (1), dog (2) ({root}/val)",
     ]
 
 
@@ -49,7 +49,7 @@ def test_a_test_split_is_left_alone_in_training(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("split", [None, "val", "validation"])
-def test_the_pictures_set_aside_in_training_are_those_that_are_scored(tmp_path: Path, split: str | None) -> None:
+def test_the_images_set_aside_in_training_are_those_that_are_scored(tmp_path: Path, split: str | None) -> None:
     root = _train_only(tmp_path)
     for seed in (0, 1):
         for classes in (None, ["owl", "cat"]):
@@ -60,7 +60,7 @@ def test_the_pictures_set_aside_in_training_are_those_that_are_scored(tmp_path: 
             assert scored.class_names == val.class_names
 
 
-def test_no_training_picture_is_scored_when_only_some_classes_are_asked_for(tmp_path: Path) -> None:
+def test_no_training_image_is_scored_when_only_some_classes_are_asked_for(tmp_path: Path) -> None:
     """Train on three classes, score two of them: what is scored must still be what was set aside."""
     root = _train_only(tmp_path)
     train, _, _ = read_classes_to_train(images_of(root), seed=0)
@@ -68,14 +68,14 @@ def test_no_training_picture_is_scored_when_only_some_classes_are_asked_for(tmp_
     assert not set(names_of(train)) & set(names_of(scored))
 
 
-def test_a_class_that_is_not_asked_for_may_have_one_picture(tmp_path: Path) -> None:
+def test_a_class_that_is_not_asked_for_may_have_one_image(tmp_path: Path) -> None:
     root = write_folders(tmp_path, {"train/cat": 10, "train/dog": 10, "train/owl": 1})
     train, val, _ = read_classes_to_train(images_of(root, ["cat", "dog"]), seed=0)
     assert (count_classes(train), count_classes(val)) == ({"cat": 9, "dog": 9}, {"cat": 1, "dog": 1})
     assert names_of(read_classes_to_score(images_of(root, ["cat", "dog"]), seed=0)[1]) == names_of(val)
 
 
-def test_pictures_set_aside_do_not_depend_on_how_much_is_trained_on(tmp_path: Path) -> None:
+def test_images_set_aside_do_not_depend_on_how_much_is_trained_on(tmp_path: Path) -> None:
     root = _train_only(tmp_path)
     _, whole, _ = read_classes_to_train(images_of(root), seed=0)
     parts: list[dict[str, Any]] = [{"fraction": 0.5}, {"per_class": 3}]
@@ -142,7 +142,7 @@ def test_a_fraction_outside_its_range_is_refused(tmp_path: Path, fraction: float
 
 
 def test_a_negative_count_per_class_is_refused(tmp_path: Path) -> None:
-    """As the end of a slice it would leave out the last picture of each class, unsaid."""
+    """As the end of a slice it would leave out the last image of each class, unsaid."""
     assert "--per-class" in refusal(
         read_classes_to_train, images_of(write_folders(tmp_path, TWO), per_class=-1), seed=0
     )

@@ -22,7 +22,7 @@ from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.records import ImageRecord
 
 
-def test_each_box_of_a_detection_set_is_a_picture(coco_set: CocoSet) -> None:
+def test_each_box_of_a_detection_set_is_an_image(coco_set: CocoSet) -> None:
     """A square of the drawn set fills its box with one colour; a disc fills pi / 4 of it."""
     root = coco_set({"train": 6, "val": 4})
     splits, notes = read_class_splits(root)

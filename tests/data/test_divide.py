@@ -55,15 +55,15 @@ def test_an_archive_is_divided_as_its_folder_is(tmp_path: Path) -> None:
         ]
 
 
-def test_a_class_of_too_few_pictures_to_be_divided_is_named(tmp_path: Path) -> None:
+def test_a_class_of_too_few_images_to_be_divided_is_named(tmp_path: Path) -> None:
     root = write_folders(tmp_path, {"cat": 20, "dog": 2})
-    assert f"{root}: the class dog has 2 pictures, too few to split in 3" in refusal(read_class_splits, root)
+    assert f"{root}: the class dog has 2 images, too few to split in 3" in refusal(read_class_splits, root)
 
 
 def test_a_class_that_would_leave_nothing_to_train_on_is_named(tmp_path: Path) -> None:
-    """Of 3 pictures 50 % are 2 (1.5 rounded to even), and 49 % are 1."""
+    """Of 3 images 50 % are 2 (1.5 rounded to even), and 49 % are 1."""
     root = write_folders(tmp_path, {"cat": 100, "dog": 3})
-    assert f"{root}: the class dog has too few pictures to be split" in refusal(read_class_splits, root, "1/50/49")
+    assert f"{root}: the class dog has too few images to be split" in refusal(read_class_splits, root, "1/50/49")
 
 
 @pytest.mark.parametrize(

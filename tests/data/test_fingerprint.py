@@ -24,7 +24,7 @@ def test_the_fingerprint_does_not_depend_on_the_place(coco_set: CocoSet, tmp_pat
     assert set(before) <= set("0123456789abcdef")
 
 
-@pytest.mark.parametrize("change", ["box", "label", "size", "file name", "class name", "one picture fewer"])
+@pytest.mark.parametrize("change", ["box", "label", "size", "file name", "class name", "one image fewer"])
 def test_the_fingerprint_changes_with(coco_set: CocoSet, change: str) -> None:
     file = coco_set({"train": 3}) / "annotations" / "instances_train.json"
     before = fingerprint(read_split(file, "train"))

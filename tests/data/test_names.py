@@ -15,7 +15,7 @@ from yolo_lite.data.care.check import check_data
 from yolo_lite.data.care.repair import repair
 from yolo_lite.data.care.subset import Choice, write_subset
 from yolo_lite.data.names import find_images, is_file, likely_image
-from yolo_lite.data.sizes import check_pictures
+from yolo_lite.data.sizes import check_images
 from yolo_lite.data.splits import read_split, read_split_or_held_out, read_train_and_val
 from yolo_lite.errors import InputError
 from yolo_lite.evaluation.detector import evaluate_detections
@@ -146,8 +146,8 @@ def test_a_set_from_elsewhere_is_trained_on_checked_and_converted(
 ) -> None:
     root = _coco(tmp_path / "set", spelled)
     train, val, notes = read_train_and_val(images_of(root), seed=0)
-    check_pictures(train)
-    check_pictures(val)
+    check_images(train)
+    check_images(val)
     assert [record.path.name for record in train.records] == [f"shot {number}.jpg" for number in range(1, 5)]
     assert {record.path.parent.name for record in val.records} == {"val"}
     assert sum("4 image names differ from their files" in note for note in notes) == 2  # each split's, once
@@ -169,7 +169,7 @@ def test_parts_and_repaired_copies_of_a_set_from_elsewhere(tmp_path: Path, spell
     lines = write_subset(root, tmp_path / "part", choice=Choice(images=2))
     assert any("image names differ from their files" in line for line in lines)
     part = read_split(tmp_path / "part", "train")
-    check_pictures(part)
+    check_images(part)
     assert part.notes == ()
     assert repair(root, tmp_path / "fixed") == {"train": 0, "val": 0}
     images = json.loads((tmp_path / "fixed" / "instances_train.json").read_text())["images"]
@@ -189,7 +189,7 @@ def test_a_set_from_elsewhere_is_scored_with_a_word_about_it(tmp_path: Path) -> 
 def test_a_missing_image_names_the_likely_file(tmp_path: Path) -> None:
     data = read_split(_coco(tmp_path, "shot {}.jpeg"), "train")
     with pytest.raises(InputError, match=r"4 are missing; the first .*shot 1\.jpeg; did you mean .*shot 1\.jpg\?"):
-        check_pictures(data)
+        check_images(data)
     faults = [fault.what for fault in check_data(tmp_path) if fault.split == "train" and fault.harms]
     assert sum("did you mean" in what for what in faults) == 1  # said of the first: looking for it takes time
 

@@ -50,19 +50,19 @@ def test_without_a_validation_split_a_tenth_is_set_aside_by_the_seed(coco_set: C
         ids = {record.image_id for record in train.records}, {record.image_id for record in val.records}
         assert ids[0] | ids[1] == set(range(1, 41))
         assert not ids[0] & ids[1]
-        assert any("4 training pictures are set aside" in note and f"seed {seed}" in note for note in notes)
+        assert any("4 training images are set aside" in note and f"seed {seed}" in note for note in notes)
         held.append(frozenset(ids[1]))
     assert held[0] == held[1]
     assert len(set(held)) > 2
 
 
-def test_the_pictures_set_aside_in_training_are_those_that_are_scored_later(coco_set: CocoSet) -> None:
+def test_the_images_set_aside_in_training_are_those_that_are_scored_later(coco_set: CocoSet) -> None:
     root = coco_set({"train": 20}, hw=(24, 32), objects=1)
     for seed in (0, 1):
         _, val, _ = read_train_and_val(images_of(root), seed=seed)
         held, notes = read_split_or_held_out(images_of(root), "validation", seed=seed)
         assert [record.path for record in held.records] == [record.path for record in val.records]
-        assert "scored on the 2 pictures set aside" in notes[0]
+        assert "scored on the 2 images set aside" in notes[0]
         assert f"seed {seed}" in notes[0]
 
 
@@ -75,8 +75,8 @@ def test_a_split_that_exists_is_read_as_it_is(coco_set: CocoSet) -> None:
     assert "has no split 'test'" in _message(read_split_or_held_out, images_of(root), "test", seed=0)
 
 
-def test_at_least_one_picture_with_an_object_is_set_aside(tmp_path: Path) -> None:
-    """Two of twelve pictures show an object: one must be validated on, the other trains."""
+def test_at_least_one_image_with_an_object_is_set_aside(tmp_path: Path) -> None:
+    """Two of twelve images show an object: one must be validated on, the other trains."""
     images = [{"id": i, "file_name": f"{i}.png", "height": 10, "width": 10} for i in range(1, 13)]
     rows = [{"id": i, "image_id": i, "category_id": 1, "bbox": [1, 1, 2, 2]} for i in (4, 9)]
     content = {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "cat"}]}
@@ -88,7 +88,7 @@ def test_at_least_one_picture_with_an_object_is_set_aside(tmp_path: Path) -> Non
         assert _names(train) == {"cat": 1}
 
 
-def test_setting_aside_never_takes_the_only_picture_with_objects_from_training(tmp_path: Path) -> None:
+def test_setting_aside_never_takes_the_only_image_with_objects_from_training(tmp_path: Path) -> None:
     """There is then nothing to train on or nothing to validate on: an error, or all of it in training."""
     images = [{"id": i, "file_name": f"{i}.png", "height": 10, "width": 10} for i in (1, 2)]
     rows = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 2, 2]}]
@@ -103,7 +103,7 @@ def test_setting_aside_never_takes_the_only_picture_with_objects_from_training(t
 
 
 def _crowded(root: Path, crowd: dict[str, list[int]]) -> Path:
-    """Write two splits of three pictures with a box each, which are crowd regions or not."""
+    """Write two splits of three images with a box each, which are crowd regions or not."""
     for split, marks in crowd.items():
         images = [{"id": i, "file_name": f"{split}{i}.png", "height": 10, "width": 10} for i in range(len(marks))]
         rows = [
@@ -136,14 +136,14 @@ def test_difficult_objects_only_are_refused_unless_they_count(tmp_path: Path) ->
     assert (len(train.records), len(val.records)) == (2, 1)
 
 
-def test_a_picture_with_a_crowd_region_only_is_not_the_one_set_aside(tmp_path: Path) -> None:
+def test_an_image_with_a_crowd_region_only_is_not_the_one_set_aside(tmp_path: Path) -> None:
     root = _crowded(tmp_path, {"train": [1, 0, 1, 1, 0, 1]})
     for seed in range(10):
         for data in read_train_and_val(images_of(root), seed=seed)[:2]:
             assert any((~record.crowd).any() for record in data.records)
 
 
-def test_a_class_that_no_training_picture_shows_is_said(tmp_path: Path) -> None:
+def test_a_class_that_no_training_image_shows_is_said(tmp_path: Path) -> None:
     names = {1: "cat", 2: "dog"}
     write_coco_file(tmp_path / "annotations" / "instances_train.json", names, [(1, 1), (2, 1)])
     write_coco_file(tmp_path / "annotations" / "instances_val.json", names, [(3, 1), (3, 2)])
@@ -164,15 +164,15 @@ def test_a_root_category_is_said_in_training(tmp_path: Path) -> None:
     assert sum("the category 'cat' (id 0) is left out" in note for note in notes) == 2
 
 
-def test_pictures_without_any_object_are_set_aside_as_well(tmp_path: Path) -> None:
+def test_images_without_any_object_are_set_aside_as_well(tmp_path: Path) -> None:
     """Training refuses such a set; to score it on what would be set aside is no error of its own."""
     _crowded(tmp_path, {"train": [1] * 12})
     data, _ = read_split_or_held_out(images_of(tmp_path), "val", seed=0)
     assert len(data.records) == 1
 
 
-def test_one_picture_is_too_few_to_set_any_aside(coco_set: CocoSet) -> None:
-    assert "has 1 picture and no validation split" in _message(
+def test_one_image_is_too_few_to_set_any_aside(coco_set: CocoSet) -> None:
+    assert "has 1 image and no validation split" in _message(
         read_train_and_val, images_of(coco_set({"train": 1})), seed=0
     )
 
@@ -182,7 +182,7 @@ def test_one_picture_is_too_few_to_set_any_aside(coco_set: CocoSet) -> None:
     [(1.0, 40), (0.5, 20), (0.25, 10), (0.01, 1)],
     ids=["all", "half", "quarter", "at least one"],
 )
-def test_fraction_draws_from_the_training_pictures_only(coco_set: CocoSet, fraction: float, count: int) -> None:
+def test_fraction_draws_from_the_training_images_only(coco_set: CocoSet, fraction: float, count: int) -> None:
     root = coco_set({"train": 40, "val": 3}, hw=(24, 32), objects=1)
     train, val, notes = read_train_and_val(images_of(root, fraction=fraction), seed=5)
     assert (len(train.records), len(val.records)) == (count, 3)
@@ -235,4 +235,4 @@ def test_nothing_to_validate_on_is_refused(tmp_path: Path) -> None:
 def test_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
     write_coco_file(tmp_path / "annotations" / "instances_train.json", {1: "cat", 2: "dog"}, [(1, 1)])
     message = _message(read_train_and_val, images_of(tmp_path, ["dog"]), seed=0)
-    assert "none of 1 picture shows an object of dog" in message
+    assert "none of 1 image shows an object of dog" in message

@@ -38,7 +38,7 @@ def test_the_border_of_the_box_has_the_colour_of_the_class() -> None:
 
 
 def test_nothing_changes_inside_the_lines_below_and_beside_the_box() -> None:
-    """The picture's short side is 200, so lines are 2 wide; the name's plate is above the box."""
+    """The image's short side is 200, so lines are 2 wide; the name's plate is above the box."""
     image = np.random.default_rng(0).integers(0, 256, (200, 300, 3)).astype(np.uint8)
     made = draw_detections(image, _found((50, 60, 150, 120)))
     np.testing.assert_array_equal(made[62:118, 52:148], image[62:118, 52:148])
@@ -56,7 +56,7 @@ def test_draw_detections_does_not_modify_its_input() -> None:
     assert (made.shape, made.dtype) == (image.shape, np.uint8)
 
 
-def test_draw_detections_accepts_views_and_read_only_pictures() -> None:
+def test_draw_detections_accepts_views_and_read_only_images() -> None:
     image = _grey()
     expected = draw_detections(image, _found((50, 60, 150, 120)))
     view = _grey((200, 600))[:, ::2][..., ::-1]
@@ -64,7 +64,7 @@ def test_draw_detections_accepts_views_and_read_only_pictures() -> None:
     np.testing.assert_array_equal(draw_detections(view, _found((50, 60, 150, 120))), expected)
 
 
-def test_no_detections_leave_a_copy_of_the_picture() -> None:
+def test_no_detections_leave_a_copy_of_the_image() -> None:
     image = np.random.default_rng(0).integers(0, 256, (50, 60, 3)).astype(np.uint8)
     made = draw_detections(image, Detections([], [], labels=[], class_names=("cat",)))
     np.testing.assert_array_equal(made, image)
@@ -84,14 +84,14 @@ def test_the_best_score_is_on_top() -> None:
         pytest.param((260, 0, 300, 30), id="upper right"),
         pytest.param((0, 170, 40, 200), id="lower left"),
         pytest.param((270, 180, 300, 200), id="lower right"),
-        pytest.param((0, 0, 300, 200), id="whole picture"),
-        pytest.param((-50, -50, 400, 300), id="larger than the picture"),
+        pytest.param((0, 0, 300, 200), id="whole image"),
+        pytest.param((-50, -50, 400, 300), id="larger than the image"),
         pytest.param((100, 100, 100, 100), id="no area"),
         pytest.param((299.5, 199.5, 300, 200), id="part of the last pixel"),
         pytest.param((100, 3, 140, 8), id="just below the upper edge"),
     ],
 )
-def test_a_label_at_the_edge_stays_in_the_picture(box: tuple[float, float, float, float]) -> None:
+def test_a_label_at_the_edge_stays_in_the_image(box: tuple[float, float, float, float]) -> None:
     """A plate with name and score is at least 40 wide and 15 high here: that many pixels must be seen to change."""
     made = draw_detections(_grey(), _found(box, names=("a long name", "dog")))
     assert made.shape == (200, 300, 3)
@@ -105,8 +105,8 @@ def test_a_label_at_the_edge_stays_in_the_picture(box: tuple[float, float, float
 def test_names_of_a_known_alphabet_are_written_and_not_replaced() -> None:
     """Letters that the font lacks all look the same; then these two words of the same letters would be equal."""
     for one, other in (("кот", "ток"), ("äöü", "üöä"), ("γάτα", "ατάγ")):
-        pictures = [draw_detections(_grey(), _found((50, 60, 150, 120), names=(name, "b"))) for name in (one, other)]
-        assert (pictures[0] != pictures[1]).any()
+        images = [draw_detections(_grey(), _found((50, 60, 150, 120), names=(name, "b"))) for name in (one, other)]
+        assert (images[0] != images[1]).any()
 
 
 @pytest.mark.parametrize("name", ["猫", "🐈", "", " ", "two\nlines", "x" * 300], ids=ascii)
@@ -116,13 +116,13 @@ def test_any_class_name_can_be_drawn(name: str) -> None:
 
 
 @pytest.mark.parametrize("hw", [(8, 8), (1, 1), (1, 100), (100, 1)], ids=str)
-def test_tiny_pictures_can_be_drawn_on(hw: tuple[int, int]) -> None:
+def test_tiny_images_can_be_drawn_on(hw: tuple[int, int]) -> None:
     made = draw_detections(_grey(hw), _found((0, 0, hw[1], hw[0])))
     assert made.shape == (*hw, 3)
     assert (made != 40).any()
 
 
-def test_lines_grow_with_the_picture() -> None:
+def test_lines_grow_with_the_image() -> None:
     """The short side is 2000, so lines are 2000 / 200 = 10 wide."""
     made = draw_detections(_grey((2000, 2400)), _found((500, 800, 1500, 1200)))
     below = (made[1000, :] == class_colour(0)).all(1)
@@ -155,7 +155,7 @@ def test_every_class_has_a_colour_of_its_own() -> None:
 def test_plot_results_writes_a_png(tmp_path: Path, rows: list[dict[str, float]]) -> None:
     path = tmp_path / "results.png"
     plot_results(rows, path)
-    with Image.open(path) as picture:
-        assert picture.format == "PNG"
-        pixels = np.asarray(picture.convert("RGB"))
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        pixels = np.asarray(image.convert("RGB"))
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 10  # curves, axes, letters: not an empty sheet

@@ -138,11 +138,9 @@ def test_figures_use_the_same_fonts_without_a_warning(
 def test_a_sheet_writes_letters_of_the_system(
     make_font: MakeFont, installed: Callable[..., None], tmp_path: Path
 ) -> None:
-    picture = boxes.SheetPicture(
-        np.full((64, 64, 3), 60, np.uint8), np.array([[5, 20, 60, 60]]), labels=[0], texts=["猫"]
-    )
-    boxes.draw_sheet([picture], tmp_path / "a.png")
+    image = boxes.SheetImage(np.full((64, 64, 3), 60, np.uint8), np.array([[5, 20, 60, 60]]), labels=[0], texts=["猫"])
+    boxes.draw_sheet([image], tmp_path / "a.png")
     installed(make_font("Han", "猫"))
-    boxes.draw_sheet([picture], tmp_path / "b.png")
+    boxes.draw_sheet([image], tmp_path / "b.png")
     with Image.open(tmp_path / "a.png") as one, Image.open(tmp_path / "b.png") as other:
         assert (np.asarray(one) != np.asarray(other)).any()

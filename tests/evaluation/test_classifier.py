@@ -1,4 +1,4 @@
-"""Classify pictures against arithmetic in NumPy and counting by hand; what an evaluation picks, writes and draws."""
+"""Classify images against arithmetic in NumPy and counting by hand; what an evaluation picks, writes and draws."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
+from tests.class_images import QUICK, draw_shape, write_class_set
 
-from tests.class_pictures import QUICK, draw_shape, write_class_set
 from yolo_lite.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from yolo_lite.cli import main
 from yolo_lite.config.resolve import override_config, read_config
@@ -37,7 +37,7 @@ Scores = npt.NDArray[np.float32]
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Train for two epochs, which leaves some pictures wrong; return (run folder, data folder with val and test)."""
+    """Train for two epochs, which leaves some images wrong; return (run folder, data folder with val and test)."""
     root = tmp_path_factory.mktemp("shapes")
     counts = {"train": {"disc": 24, "square": 24}, "val": {"disc": 15, "square": 9}, "test": {"disc": 3, "square": 4}}
     data = write_class_set(root / "set", counts)
@@ -60,7 +60,7 @@ def scores_of(*rows: list[float]) -> Scores:
 
 
 def test_scores_agree_with_arithmetic_in_numpy(tmp_path: Path) -> None:
-    """A multilayer perceptron on a grey picture of the input's size: three matrix products and a softmax, by hand."""
+    """A multilayer perceptron on a grey image of the input's size: three matrix products and a softmax, by hand."""
     size = {"input.image_size": 8, "input.mean": [40.0, 0, 0], "input.std": [50.0, 1, 1]}
     path = save_untrained(tmp_path / "mlp.pt", "mlp", ("a", "b", "c"), **size)
     grey = np.random.default_rng(0).integers(0, 256, (8, 8)).astype(np.uint8)
@@ -78,10 +78,10 @@ def test_scores_agree_with_arithmetic_in_numpy(tmp_path: Path) -> None:
     assert found.class_names == ("a", "b", "c")
 
 
-def test_a_path_an_array_and_a_pillow_image_are_the_same_picture(shapes: tuple[Path, Path]) -> None:
+def test_a_path_an_array_and_a_pillow_image_are_the_same_image(shapes: tuple[Path, Path]) -> None:
     classifier, file = Classifier(shapes[0] / "best.pt", "cpu"), shapes[1] / "val" / "disc" / "disc-001.png"
-    picture = Image.open(file)
-    results = [classifier(one) for one in (file, str(file), np.array(picture.convert("RGB")), picture)]
+    image = Image.open(file)
+    results = [classifier(one) for one in (file, str(file), np.array(image.convert("RGB")), image)]
     assert all(np.array_equal(one.scores, results[0].scores) for one in results)
     assert results[0].scores.dtype == np.float32
     assert results[0].scores.sum() == pytest.approx(1, abs=1e-6)
@@ -94,29 +94,29 @@ def test_a_list_gives_what_each_alone_gives(shapes: tuple[Path, Path], batch_siz
     together, alone = classifier(files), [classifier(file) for file in files]
     assert len(together) == 7
     np.testing.assert_allclose([one.scores for one in together], [one.scores for one in alone], atol=1e-6)
-    assert len({one.scores.tobytes() for one in together}) == 7  # no picture stands for another
+    assert len({one.scores.tobytes() for one in together}) == 7  # no image stands for another
 
 
 def test_an_empty_list_is_empty_and_sides_may_differ(shapes: tuple[Path, Path]) -> None:
     classifier = Classifier(shapes[0] / "best.pt", "cpu")
     assert classifier([]) == []
-    pictures = tuple(np.zeros((height, width, 3), np.uint8) for height, width in ((1, 1), (50, 20), (32, 32)))
-    assert len(classifier(pictures)) == 3
+    images = tuple(np.zeros((height, width, 3), np.uint8) for height, width in ((1, 1), (50, 20), (32, 32)))
+    assert len(classifier(images)) == 3
 
 
 @pytest.mark.parametrize(
-    ("picture", "message"),
+    ("image", "message"),
     [
         (np.zeros((4, 4), np.uint8), r"an array must be uint8 \[height, width, 3\]"),
         (np.zeros((4, 4, 3)), "got float64"),
-        (7, "a picture must be a path"),
+        (7, "an image must be a path"),
         ("none.png", "none.png"),
     ],
     ids=["grey array", "float array", "a number", "no file"],
 )
-def test_what_is_no_picture_is_refused(shapes: tuple[Path, Path], picture: object, message: str) -> None:
+def test_what_is_no_image_is_refused(shapes: tuple[Path, Path], image: object, message: str) -> None:
     classifier = Classifier(shapes[0] / "best.pt", "cpu")
-    for given in (picture, [picture]):
+    for given in (image, [image]):
         with pytest.raises(InputError, match=message):
             classifier(given)  # type: ignore[call-overload]
 
@@ -141,8 +141,8 @@ def test_detectors_and_classifiers_are_told_apart_by_file_name(shapes: tuple[Pat
         evaluate(str(shapes[0] / "best.pt"), str(shapes[1]))
 
 
-def test_evaluation_agrees_with_asking_for_each_picture(shapes: tuple[Path, Path]) -> None:
-    """Count by hand: a picture is what its folder says, and is called what the classifier says of its file alone."""
+def test_evaluation_agrees_with_asking_for_each_image(shapes: tuple[Path, Path]) -> None:
+    """Count by hand: an image is what its folder says, and is called what the classifier says of its file alone."""
     folder, data = shapes
     result = evaluate_classifier(
         folder / "best.pt", data, split="val", device="cpu", settings={"train.batch_size": 5, "train.workers": 0}
@@ -157,7 +157,7 @@ def test_evaluation_agrees_with_asking_for_each_picture(shapes: tuple[Path, Path
     assert 0 < result.report.accuracy < 1  # else a mix-up of rows would hide
     assert [record.name for record in result.records] == [str(file) for file in files]
     assert result.settings["split"] == "val"
-    assert result.settings["pictures"] == 24
+    assert result.settings["images"] == 24
 
 
 def test_evaluation_repeats_the_best_epoch_of_the_log(shapes: tuple[Path, Path]) -> None:
@@ -172,7 +172,7 @@ def test_evaluation_repeats_the_best_epoch_of_the_log(shapes: tuple[Path, Path])
 def test_test_is_scored_where_there_is_one(shapes: tuple[Path, Path]) -> None:
     result = evaluate_classifier(shapes[0] / "best.pt", shapes[1], device="cpu", settings={"train.workers": 0})
     assert (result.settings["split"], len(result.records)) == ("test", 7)
-    assert result.to_json()["settings"]["pictures"] == 7
+    assert result.to_json()["settings"]["images"] == 7
 
 
 def test_classes_are_matched_by_name_not_by_position(shapes: tuple[Path, Path], tmp_path: Path) -> None:
@@ -232,8 +232,8 @@ def test_a_folder_without_splits_is_divided_as_in_training(tmp_path: Path) -> No
     assert len(other.records) == 3
 
 
-def test_a_class_scored_alone_is_scored_on_no_picture_of_training(tmp_path: Path) -> None:
-    """A tenth of the training pictures is set aside by the seed; naming one class must set aside the same of it."""
+def test_a_class_scored_alone_is_scored_on_no_image_of_training(tmp_path: Path) -> None:
+    """A tenth of the training images is set aside by the seed; naming one class must set aside the same of it."""
     data = write_class_set(tmp_path / "set", {"train": {"bar": 20, "disc": 30, "square": 40}})
     out = train_classifier(
         data, config="lenet", settings={**QUICK, "train.epochs": 1}, out=tmp_path / "run", device="cpu"
@@ -248,7 +248,7 @@ def test_a_class_scored_alone_is_scored_on_no_picture_of_training(tmp_path: Path
 
 
 def evaluation_of(truth: list[int], scores: Scores) -> ClassEvaluation:
-    """Make a result by hand; picture i is one pixel of grey i."""
+    """Make a result by hand; image i is one pixel of grey i."""
     names = ("a", "b", "c")
     report = classification_report(truth, scores.argmax(1), class_names=names)
     pixels = [np.full((1, 1, 3), index, np.uint8) for index in range(len(truth))]
@@ -339,15 +339,15 @@ def test_a_line_names_five_classes_at_most_and_always_one() -> None:
 
 
 def pixels_of(path: Path) -> npt.NDArray[np.int64]:
-    with Image.open(path) as picture:
-        assert picture.format == "PNG"
-        return np.array(picture.convert("RGB")).astype(np.int64)
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return np.array(image.convert("RGB")).astype(np.int64)
 
 
 @pytest.mark.parametrize("classes", [2, 10, 60])
 def test_a_confusion_matrix_is_drawn_for_few_and_many_classes(tmp_path: Path, classes: int) -> None:
     matrix = np.random.default_rng(0).integers(0, 2000, (classes, classes))
-    matrix[0] = 0  # no such picture: no division by nothing
+    matrix[0] = 0  # no such image: no division by nothing
     before = matrix.copy()
     names = [f"class {label}" for label in range(classes)]
     plots.plot_confusion(matrix, names, path=tmp_path / "confusion.png")
@@ -368,7 +368,7 @@ def test_right_answers_are_dark_on_the_diagonal(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [1, 6, 7])
 def test_examples_are_drawn_and_wrong_ones_in_red(tmp_path: Path, count: int) -> None:
-    """On grey pictures nothing but letters has a colour: red where an answer is wrong, none where all are right."""
+    """On grey images nothing but letters has a colour: red where an answer is wrong, none where all are right."""
     generator = np.random.default_rng(0)
     images = [np.array(draw_shape(generator, "disc")) for _ in range(count)]
     said = Classification(scores_of([0.9, 0.1])[0], ("disc", "square"))
@@ -402,10 +402,10 @@ def test_weights_that_do_not_fit_name_the_file(shapes: tuple[Path, Path], tmp_pa
 
 
 def test_a_classifier_reads_16_bits_as_its_training_did(tmp_path: Path) -> None:
-    """A grey picture in 8 bits and its twin from a 12-bit camera, from Python and from the command line."""
+    """A grey image in 8 bits and its twin from a 12-bit camera, from Python and from the command line."""
     path = save_untrained(tmp_path / "deep.pt", "mnist_small", ("a", "b", "c"), **{"input.max_16bit": 4095})
     grey = np.random.default_rng(0).integers(0, 256, (40, 40)).astype(np.uint8)
-    files = [tmp_path / "pictures" / "8.png", tmp_path / "pictures" / "12.png"]
+    files = [tmp_path / "images" / "8.png", tmp_path / "images" / "12.png"]
     files[0].parent.mkdir()
     for file, pixels in zip(files, (grey, grey.astype(np.uint16) * 16)):
         cv2.imwrite(str(file), pixels)

@@ -20,7 +20,7 @@ SETTINGS = {"train.workers": 0}
 
 
 def rename(data: Path, target: Path, names: dict[str, tuple[str, int]]) -> Path:
-    """Copy a set's annotations with other names and category ids; the pictures stay where they are."""
+    """Copy a set's annotations with other names and category ids; the images stay where they are."""
     content = json.loads((data / "annotations" / "instances_val.json").read_text())
     ids = {category["id"]: names[category["name"]][1] for category in content["categories"]}
     content["categories"] = [{"id": i, "name": name} for name, i in names.values()]

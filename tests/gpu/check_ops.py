@@ -131,7 +131,7 @@ def overlaps() -> str:
 
 
 def graph() -> str:
-    """Model and suppression in one CUDA graph: 100 replays on new pictures equal the eager results."""
+    """Model and suppression in one CUDA graph: 100 replays on new images equal the eager results."""
     model = build_detector(read_config(None), 80, seed=0).cuda().eval()
     generator = torch.Generator().manual_seed(2)
     image = torch.zeros(4, 3, 320, 320, dtype=torch.uint8, device="cuda")

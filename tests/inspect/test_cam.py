@@ -34,7 +34,7 @@ class Averaged(nn.Module):
         return self.head(self.backbone(x).mean((2, 3)))
 
 
-def picture(seed: int = 0, side: int = 16) -> Tensor:
+def image(seed: int = 0, side: int = 16) -> Tensor:
     return torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
 
@@ -42,19 +42,19 @@ def test_after_an_average_it_is_the_class_activation_map() -> None:
     """Zhou et al. 2016, equation 2: the maps, weighted by the dense layer's row of the class."""
     torch.manual_seed(0)
     net = Averaged().eval()
-    found = attention(net, picture(), layer="backbone.3", output=lambda out: out[0, 2])
+    found = attention(net, image(), layer="backbone.3", output=lambda out: out[0, 2])
     with torch.no_grad():
-        cam = torch.einsum("k,khw->hw", net.head.weight[2], net.backbone(picture().float())[0]).clamp(min=0)
+        cam = torch.einsum("k,khw->hw", net.head.weight[2], net.backbone(image().float())[0]).clamp(min=0)
     np.testing.assert_allclose(found.map, (cam / cam.max()).numpy(), atol=1e-5)
     assert found.map.max() == 1
-    assert found.value == pytest.approx(float(net(picture().float())[0, 2]), rel=1e-5)
+    assert found.value == pytest.approx(float(net(image().float())[0, 2]), rel=1e-5)
 
 
 def test_places_that_an_output_does_not_see_have_no_part_in_it() -> None:
     """The output reads one place of the second convolution, so that only its 3 x 3 window of the first counts."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 3)).eval()
-    found = attention(net, picture(side=9), layer="0", output=lambda out: out[0, 1, 3, 4].abs())
+    found = attention(net, image(side=9), layer="0", output=lambda out: out[0, 1, 3, 4].abs())
     seen = np.zeros((9, 9), bool)
     seen[3:6, 4:7] = True
     assert not found.map[~seen].any()
@@ -64,22 +64,22 @@ def test_an_output_that_nothing_speaks_for_gives_zeros() -> None:
     net = nn.Sequential(nn.Conv2d(3, 1, 1), nn.ReLU(), nn.Conv2d(1, 1, 1, bias=False)).eval()
     nn.init.constant_(net[0].weight, 1.0)
     nn.init.constant_(net[2].weight, -1.0)
-    assert not attention(net, picture(), layer="1", output=lambda out: out.sum()).map.any()
+    assert not attention(net, image(), layer="1", output=lambda out: out.sum()).map.any()
 
 
 def test_what_cannot_be_explained_is_refused() -> None:
     net = Averaged().eval()
     with pytest.raises(InputError, match="no layer 'backbone.9'"):
-        attention(net, picture(), layer="backbone.9", output=lambda out: out[0, 0])
+        attention(net, image(), layer="backbone.9", output=lambda out: out[0, 0])
     with pytest.raises(InputError, match="gives no maps"):
-        attention(net, picture(), layer="head", output=lambda out: out[0, 0])
+        attention(net, image(), layer="head", output=lambda out: out[0, 0])
     with pytest.raises(InputError, match="no layer that gives maps"):
-        last_maps(nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 2)), picture().float())
+        last_maps(nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 2)), image().float())
 
 
 def test_the_last_maps_are_those_of_the_stride() -> None:
     net = build_detector(config_from_dict({}, "test"), 2).eval()
-    assert [last_maps(net, picture(side=64), stride=stride) for stride in (8, 16, 32, 64, None)] == [
+    assert [last_maps(net, image(side=64), stride=stride) for stride in (8, 16, 32, 64, None)] == [
         "backbone.stages.1",
         "backbone.stages.2",
         "backbone.stages.3",

@@ -14,7 +14,7 @@ from torch import nn
 from yolo_lite.cli import main
 from yolo_lite.errors import InputError
 from yolo_lite.inspect.activations import activations
-from yolo_lite.inspect.filters import KERNELS, filter_picture, grey
+from yolo_lite.inspect.filters import KERNELS, filter_image, grey
 from yolo_lite.inspect.fit import grid_fit
 from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.records import ImageRecord
@@ -22,14 +22,14 @@ from yolo_lite.structures.records import ImageRecord
 
 def test_brightness_weighs_the_channels() -> None:
     """0.299 red + 0.587 green + 0.114 blue (ITU-R BT.601)."""
-    picture = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]], np.uint8)
-    np.testing.assert_allclose(grey(picture)[0], [76.245, 149.685, 29.07, 255], atol=1e-3)
+    image = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]], np.uint8)
+    np.testing.assert_allclose(grey(image)[0], [76.245, 149.685, 29.07, 255], atol=1e-3)
 
 
 def test_filters_agree_with_scipy() -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype(np.uint8)
-    for name, (kernel, result) in filter_picture(picture).items():
-        expected = ndimage.correlate(grey(picture).astype(np.float64), kernel.astype(np.float64), mode="constant")
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype(np.uint8)
+    for name, (kernel, result) in filter_image(image).items():
+        expected = ndimage.correlate(grey(image).astype(np.float64), kernel.astype(np.float64), mode="constant")
         np.testing.assert_allclose(result, expected, atol=0.01, err_msg=name)
 
 
@@ -41,17 +41,17 @@ def test_blurs_keep_the_brightness_and_edges_lose_it() -> None:
 
 def test_activations_are_what_the_layer_gives() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1)).eval()
-    picture = torch.rand(1, 3, 8, 8)
-    found = activations(net, picture)
+    image = torch.rand(1, 3, 8, 8)
+    found = activations(net, image)
     assert found.layer == "0"
-    np.testing.assert_allclose(found.maps, net[0](picture)[0].detach().numpy())
+    np.testing.assert_allclose(found.maps, net[0](image)[0].detach().numpy())
     assert found.kernels is not None
     assert found.kernels.shape == (4, 3, 3, 3)
-    assert activations(net, picture, layer="1").kernels is None
+    assert activations(net, image, layer="1").kernels is None
     with pytest.raises(InputError, match="no layer '7'"):
-        activations(net, picture, layer="7")
+        activations(net, image, layer="7")
     with pytest.raises(InputError, match="gives no maps"):
-        activations(nn.Sequential(nn.Conv2d(3, 1, 8), nn.Flatten()), picture, layer="1")
+        activations(nn.Sequential(nn.Conv2d(3, 1, 8), nn.Flatten()), image, layer="1")
 
 
 def test_grid_fit_counts_boxes_that_no_point_can_serve() -> None:
@@ -75,7 +75,7 @@ def test_grid_fit_counts_boxes_that_no_point_can_serve() -> None:
     np.testing.assert_allclose(fit.sides, [6, np.sqrt(2 * 27), 32], rtol=1e-6)
 
 
-def test_commands_draw_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_draw_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photo = tmp_path / "photo.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3)).astype(np.uint8)).save(photo)
     assert main(["inspect", "filters", "--image", str(photo), "--out", str(tmp_path / "f.png")]) == 0
@@ -86,17 +86,17 @@ def test_commands_draw_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize("what", ["filters", "activations", "cam", "grid"])
-def test_a_drawing_never_replaces_the_picture_that_it_is_of(
+def test_a_drawing_never_replaces_the_image_that_it_is_of(
     what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    picture = tmp_path / "photo.png"
-    Image.new("RGB", (64, 64)).save(picture)
-    before = picture.read_bytes()
-    (tmp_path / "link.png").symlink_to(picture)
-    for out in (picture, tmp_path / "link.png"):
-        assert main(["inspect", what, "--image", str(picture), "--out", str(out)]) == 2
+    image = tmp_path / "photo.png"
+    Image.new("RGB", (64, 64)).save(image)
+    before = image.read_bytes()
+    (tmp_path / "link.png").symlink_to(image)
+    for out in (image, tmp_path / "link.png"):
+        assert main(["inspect", what, "--image", str(image), "--out", str(out)]) == 2
         assert f"{out} is a file that is read, and would be replaced" in capsys.readouterr().err
-    assert picture.read_bytes() == before
+    assert image.read_bytes() == before
 
 
 def test_inspect_model_prints_layers(capsys: pytest.CaptureFixture[str]) -> None:

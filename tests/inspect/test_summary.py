@@ -41,7 +41,7 @@ def by_name(reports: list[LayerReport]) -> dict[str, LayerReport]:
         pytest.param("lenet", "backbone.2", 6, 2, id="LeNet S2: two of 5 next to each other"),
         pytest.param("lenet", "backbone.4.parts.0", 14, 2, id="LeNet C3: 6 + 4 * 2"),
         pytest.param("lenet", "backbone.6", 16, 4, id="LeNet S4"),
-        pytest.param("lenet", "backbone.8", 32, 4, id="LeNet C5: 16 + 4 * 4, the whole picture"),
+        pytest.param("lenet", "backbone.8", 32, 4, id="LeNet C5: 16 + 4 * 4, the whole image"),
     ],
 )
 def test_receptive_fields_worked_by_hand(model: str, layer: str, size: int, jump: int) -> None:
@@ -84,16 +84,16 @@ def test_fields_are_what_gradients_reach(layer: str) -> None:
     reports = by_name(summarise(model, 3, input_hw=(256, 256)))
     field = reports[layer].field
     assert field is not None
-    assert field[0].size < 200, "the field must fit into the picture"
+    assert field[0].size < 200, "the field must fit into the image"
     found: list[torch.Tensor] = []
     dict(model.named_modules())[layer].register_forward_hook(lambda module, inputs, output: found.append(output))
-    picture = (255 * torch.rand(1, 3, 256, 256)).requires_grad_()
-    model(picture)
+    image = (255 * torch.rand(1, 3, 256, 256)).requires_grad_()
+    model(image)
     place = found[0].shape[-1] // 2
     found[0][0, :, place, place].sum().backward()  # type: ignore[no-untyped-call]
-    assert picture.grad is not None
+    assert image.grad is not None
     for axis in (0, 1):
-        reached = picture.grad[0].abs().sum(0).sum(1 - axis).nonzero().flatten()
+        reached = image.grad[0].abs().sum(0).sum(1 - axis).nonzero().flatten()
         assert (int(reached.min()), int(reached.max())) == (
             place * field[axis].jump + field[axis].low,
             place * field[axis].jump + field[axis].high,

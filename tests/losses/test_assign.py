@@ -1,4 +1,4 @@
-"""Assigners, against slow loops in plain Python and hand-worked pictures.
+"""Assigners, against slow loops in plain Python and hand-worked images.
 
 Every test of task_aligned runs with each implementation for the CPU: plain torch and, where it was built, the C extension.
 """
@@ -16,7 +16,7 @@ from yolo_lite.losses.assign import ASSIGNERS, Assignment, Candidates, Targets, 
 from yolo_lite.ops import backend, native
 
 Row = list[float]
-Picture = tuple[list[int], list[float]]  # box index and target score of every point
+ImageInput = tuple[list[int], list[float]]  # box index and target score of every point
 Assign = Callable[..., Assignment]
 both = pytest.mark.parametrize("assign", [task_aligned, static], ids=["task_aligned", "static"])
 
@@ -30,7 +30,7 @@ def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 
 
 def grid(height: int, width: int, strides: tuple[int, ...] = (8, 16, 32)) -> tuple[Tensor, Tensor]:
-    """Return points [A, 2] and strides [A] of a picture, cell by cell."""
+    """Return points [A, 2] and strides [A] of an image, cell by cell."""
     points, levels = [], []
     for stride in strides:
         for row in range(height // stride):
@@ -61,7 +61,7 @@ def holds(box: Row, point: Row, strides: list[float]) -> bool:
     return True
 
 
-def settle(claims: list[dict[int, float]], values: list[dict[int, float]], points: int) -> Picture:
+def settle(claims: list[dict[int, float]], values: list[dict[int, float]], points: int) -> ImageInput:
     """Give every point to the claiming box of highest overlap, the first of equals, with that box's value."""
     index, target = [-1] * points, [0.0] * points
     for point in range(points):
@@ -74,8 +74,8 @@ def settle(claims: list[dict[int, float]], values: list[dict[int, float]], point
 
 def slow_task_aligned(
     scores: Tensor, boxes: Tensor, points: Tensor, strides: Tensor, targets: Targets, **options: float
-) -> Picture:
-    """Assign one picture by the words of TOOD, box after box, point after point."""
+) -> ImageInput:
+    """Assign one image by the words of TOOD, box after box, point after point."""
     top_k, alpha, beta = int(options.get("top_k", 10)), options.get("alpha", 1.0), options.get("beta", 6.0)
     claims: list[dict[int, float]] = []
     values: list[dict[int, float]] = []
@@ -94,8 +94,8 @@ def slow_task_aligned(
 
 def slow_static(
     scores: Tensor, boxes: Tensor, points: Tensor, strides: Tensor, targets: Targets, **options: float
-) -> Picture:
-    """Assign one picture by the words of ATSS, with a square of five strides at every point."""
+) -> ImageInput:
+    """Assign one image by the words of ATSS, with a square of five strides at every point."""
     top_k = int(options.get("top_k", 9))
     levels, places = strides.tolist(), points.tolist()
     claims: list[dict[int, float]] = []
@@ -132,7 +132,7 @@ def slow_static(
     return settle(claims, values, len(points))
 
 
-SLOW: dict[Assign, Callable[..., Picture]] = {task_aligned: slow_task_aligned, static: slow_static}
+SLOW: dict[Assign, Callable[..., ImageInput]] = {task_aligned: slow_task_aligned, static: slow_static}
 
 
 def scene(
@@ -161,17 +161,17 @@ def scene(
     return scores, torch.cat([low, high + 0.5], -1), points, strides, Targets(wanted, labels)
 
 
-def check(found: Assignment, wanted: list[Picture]) -> None:
-    """Compare an assignment with what a slow loop found for each picture."""
+def check(found: Assignment, wanted: list[ImageInput]) -> None:
+    """Compare an assignment with what a slow loop found for each image."""
     assert found.box_index.dtype == torch.int64
     assert found.target_score.dtype == torch.float32
     assert found.box_index.tolist() == [index for index, _ in wanted]
     torch.testing.assert_close(found.target_score, torch.tensor([target for _, target in wanted]), rtol=1e-4, atol=1e-6)
 
 
-def one(targets: Targets, picture: int, rows: slice = slice(None)) -> Targets:
-    """Return one picture's targets without the batch."""
-    return Targets(targets.boxes[picture, rows], targets.labels[picture, rows])
+def one(targets: Targets, image: int, rows: slice = slice(None)) -> Targets:
+    """Return one image's targets without the batch."""
+    return Targets(targets.boxes[image, rows], targets.labels[image, rows])
 
 
 OPTIONS = [
@@ -228,7 +228,7 @@ def test_the_scene_is_hard(assign: Assign) -> None:
 
 
 @both
-def test_a_batch_is_its_pictures(assign: Assign) -> None:
+def test_a_batch_is_its_images(assign: Assign) -> None:
     scores, boxes, points, strides, targets = scene(2, batch=4)
     found = assign(Candidates(scores, boxes, points=points, strides=strides), targets)
     for b in range(4):
@@ -242,7 +242,7 @@ def test_a_batch_is_its_pictures(assign: Assign) -> None:
 
 
 @both
-@pytest.mark.parametrize("rubbish", [0.0, 50.0, 1e6], ids=["zeros", "boxes in the picture", "huge boxes"])
+@pytest.mark.parametrize("rubbish", [0.0, 50.0, 1e6], ids=["zeros", "boxes in the image", "huge boxes"])
 def test_padding_changes_nothing(assign: Assign, rubbish: float) -> None:
     scores, boxes, points, strides, targets = scene(3)
     found = assign(Candidates(scores, boxes, points=points, strides=strides), targets)
@@ -290,7 +290,7 @@ def test_the_arguments_are_not_modified(assign: Assign) -> None:
     "box",
     [
         pytest.param((60, 40, 60, 40), id="no area"),
-        pytest.param((500, 500, 540, 540), id="off the picture"),
+        pytest.param((500, 500, 540, 540), id="off the image"),
         pytest.param((20, 20, 10, 10), id="inverted"),
     ],
 )
@@ -316,7 +316,7 @@ def test_target_scores_lie_in_0_to_1_and_belong_to_boxes(assign: Assign) -> None
 
 
 # One box from (0,0) to (32,32): inside lie the 16 points of stride 8 (rows of 4, indices 0-3, 8-11, 16-19, 24-27 in a
-# picture 64 wide), 4 of stride 16 and 1 of stride 32.
+# image 64 wide), 4 of stride 16 and 1 of stride 32.
 def test_equal_alignments_are_claimed_by_index() -> None:
     points, strides = grid(64, 64)
     wanted = torch.tensor([[[0.0, 0, 32, 32]]])
@@ -343,7 +343,7 @@ def test_a_tie_at_the_last_place_goes_to_the_lower_index_after_the_better_points
 
 
 def test_points_nearest_to_the_centre_are_claimed_by_index_on_ties() -> None:
-    """Centre (16,16) in a 32 x 32 picture of stride 8: four points equally near, of which top_k = 2 takes the first."""
+    """Centre (16,16) in a 32 x 32 image of stride 8: four points equally near, of which top_k = 2 takes the first."""
     points, strides = grid(32, 32, (8,))
     targets = Targets(torch.tensor([[[4.0, 4, 28, 28]]]), torch.zeros(1, 1, dtype=torch.int64))
     found = static(
@@ -406,7 +406,7 @@ def test_target_scores_are_scaled_to_the_best_iou_of_the_box() -> None:
     """Worked by hand: box 32 x 32; point 0 sees half of it (IoU .5) with score .8, point 1 a quarter with score .4.
 
     With alpha = beta = 1 the alignments are .4 and .1; the highest IoU is .5, so the targets are .5 and .125. The
-    highest alignment and the highest IoU are at one point here; in the second picture point 1 has score 0.01 at IoU 1:
+    highest alignment and the highest IoU are at one point here; in the second image point 1 has score 0.01 at IoU 1:
     alignments .4 and .01, highest IoU 1, targets 1 and .025.
     """
     points, strides = grid(64, 64)
@@ -509,7 +509,7 @@ def test_static_accepts_levels_with_fewer_points_than_top_k(top_k: int) -> None:
     [
         pytest.param((100, 100, 104, 104), id="tiny"),
         pytest.param((100, 100, 160, 160), id="square"),
-        pytest.param((10, 10, 310, 310), id="nearly the whole picture"),
+        pytest.param((10, 10, 310, 310), id="nearly the whole image"),
         pytest.param((144, 146, 176, 246), id="three times as high as wide"),
     ],
 )

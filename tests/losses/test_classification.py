@@ -120,7 +120,7 @@ def test_the_margin_loss_agrees_with_a_loop(seed: int) -> None:
 def test_the_margin_loss_worked_by_hand() -> None:
     """Label 0 of three: 0.9 - 0.5 missing, squared 0.16; 0.4 - 0.1 too much, squared and halved 0.045; 0.05 is fine.
 
-    In the second picture nothing is missing: 0.95 is long enough and 0.1 is not longer than 0.1. The mean is 0.205 / 2.
+    In the second image nothing is missing: 0.95 is long enough and 0.1 is not longer than 0.1. The mean is 0.205 / 2.
     """
     lengths = torch.tensor([[0.5, 0.4, 0.05], [0.1, 0.95, 0.0]])
     assert margin_loss(lengths, torch.tensor([0, 1])).item() == pytest.approx(0.1025, rel=1e-5)
@@ -155,7 +155,7 @@ def test_the_loss_is_computed_in_float32(name: str, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_the_order_of_pictures_does_not_matter(name: str) -> None:
+def test_the_order_of_images_does_not_matter(name: str) -> None:
     outputs, labels = outputs_for(name, 6)
     before = outputs.clone(), labels.clone()
     turned = classification_loss(outputs.flip(0), labels.flip(0), name=name)

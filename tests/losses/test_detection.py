@@ -23,14 +23,14 @@ def given(assignment: Assignment) -> Assigner:
 
 
 def make_batch(boxes: Tensor, labels: Tensor, hw: tuple[int, int] = (64, 96)) -> Batch:
-    """Wrap boxes and labels with blank pictures."""
+    """Wrap boxes and labels with blank images."""
     count = len(boxes)
     numbers = torch.arange(count)
     return Batch(torch.zeros(count, 3, *hw, dtype=torch.uint8), boxes, labels=labels, positions=numbers)
 
 
 def make_raw(seed: int, batch: int = 2, classes: int = 3) -> RawPredictions:
-    """Draw predictions on the grids of a 64 x 96 picture: 8 x 12, 4 x 6 and 2 x 3 cells."""
+    """Draw predictions on the grids of a 64 x 96 image: 8 x 12, 4 x 6 and 2 x 3 cells."""
     generator = torch.Generator().manual_seed(seed)
     points, strides = [], []
     for stride in (8, 16, 32):
@@ -55,8 +55,8 @@ def make_assignment(seed: int, raw: RawPredictions, targets: Targets) -> Assignm
     return Assignment(index.masked_fill(drop, -1), score.masked_fill(drop, 0))
 
 
-def two_pictures() -> Targets:
-    """Return boxes of two pictures; the second has one box and two rows of padding."""
+def two_images() -> Targets:
+    """Return boxes of two images; the second has one box and two rows of padding."""
     boxes = torch.tensor(
         [
             [[5.0, 5, 40, 30], [30, 20, 90, 60], [60, 3, 70, 50]],
@@ -84,7 +84,7 @@ def slow_overlap(kind: str, a: list[float], b: list[float]) -> float:
 
 
 def slow_loss(raw: RawPredictions, targets: Targets, assignment: Assignment, kind: str = "ciou") -> dict[str, float]:
-    """Add the loss up picture by picture, point by point."""
+    """Add the loss up image by image, point by point."""
     logits, outputs = raw.class_logits.tolist(), raw.box_outputs.tolist()
     points, strides = raw.points.tolist(), raw.strides.tolist()
     index, scores = assignment.box_index.tolist(), assignment.target_score.tolist()
@@ -110,7 +110,7 @@ def slow_loss(raw: RawPredictions, targets: Targets, assignment: Assignment, kin
 @pytest.mark.parametrize("kind", ["ciou", "giou", "diou", "iou"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_loss_agrees_with_a_slow_loop(kind: str, seed: int) -> None:
-    raw, targets = make_raw(seed), two_pictures()
+    raw, targets = make_raw(seed), two_images()
     assignment = make_assignment(seed, raw, targets)
     assert len(assignment.box_index.unique()) == 4  # background and all three boxes
     found = detection_loss(raw, make_batch(*targets), head=AnchorFreeHead, assign=given(assignment), box_kind=kind)
@@ -122,7 +122,7 @@ def test_the_loss_agrees_with_a_slow_loop(kind: str, seed: int) -> None:
 
 
 def test_the_box_part_is_ciou_unless_told() -> None:
-    raw, targets = make_raw(2), two_pictures()
+    raw, targets = make_raw(2), two_images()
     assignment = make_assignment(2, raw, targets)
     found = detection_loss(raw, make_batch(*targets), head=AnchorFreeHead, assign=given(assignment))
     assert found["box"].item() == pytest.approx(slow_loss(raw, targets, assignment, "ciou")["box"], rel=1e-5)
@@ -130,7 +130,7 @@ def test_the_box_part_is_ciou_unless_told() -> None:
 
 @every_assigner
 def test_the_loss_with_a_real_assigner_agrees_with_a_slow_loop(name: str) -> None:
-    raw, targets = make_raw(3), two_pictures()
+    raw, targets = make_raw(3), two_images()
     seen: list[tuple[Tensor, ...]] = []
 
     def spy(candidates: Candidates, targets: Targets) -> Assignment:
@@ -200,8 +200,8 @@ def test_perfect_predictions_cost_nearly_nothing_for_boxes(name: str) -> None:
     inside = (distances > 0).all(-1)
     exact = torch.where(inside.unsqueeze(-1), distances.clamp(min=1e-3).expm1().log(), 0.0)
     logits = torch.full((2, len(x), 3), -12.0)
-    for picture, label in enumerate((1, 2)):
-        logits[picture, inside[picture], label] = 12
+    for image, label in enumerate((1, 2)):
+        logits[image, inside[image], label] = 12
     perfect = raw._replace(box_outputs=exact, class_logits=logits)
     found = detection_loss(perfect, make_batch(boxes, labels), head=AnchorFreeHead, assign=ASSIGNERS[name])
     assert 0 <= found["box"].item() < 1e-5
@@ -231,9 +231,9 @@ def test_a_background_batch_has_only_a_class_loss(name: str, rows: int) -> None:
 
 
 @every_assigner
-@pytest.mark.parametrize("rubbish", [0.0, 30.0, 1e6], ids=["zeros", "boxes in the picture", "huge boxes"])
+@pytest.mark.parametrize("rubbish", [0.0, 30.0, 1e6], ids=["zeros", "boxes in the image", "huge boxes"])
 def test_every_row_of_padding_is_ignored(name: str, rubbish: float) -> None:
-    targets = two_pictures()
+    targets = two_images()
     more = torch.tensor([-rubbish, -rubbish, rubbish, rubbish]).expand(2, 4, 4)
     boxes, labels = torch.cat([targets.boxes, more], 1), torch.cat([targets.labels, torch.full((2, 4), -1)], 1)
     boxes[1, 1:3] = torch.tensor([-rubbish, -rubbish, rubbish, rubbish])
@@ -251,8 +251,8 @@ def test_every_row_of_padding_is_ignored(name: str, rubbish: float) -> None:
 
 
 @every_assigner
-def test_the_order_of_pictures_does_not_matter(name: str) -> None:
-    raw, targets = make_raw(7), two_pictures()
+def test_the_order_of_images_does_not_matter(name: str) -> None:
+    raw, targets = make_raw(7), two_images()
     turned = raw._replace(box_outputs=raw.box_outputs.flip(0), class_logits=raw.class_logits.flip(0))
     found = detection_loss(raw, make_batch(*targets), head=AnchorFreeHead, assign=ASSIGNERS[name])
     batch = make_batch(targets.boxes.flip(0), targets.labels.flip(0))
@@ -268,7 +268,7 @@ def test_the_gradient_reaches_every_parameter_of_the_head(name: str) -> None:
         torch.manual_seed(8)
         head = AnchorFreeHead((6, 6, 6), (8, 16, 32), classes=3, width=8, depth=2)
     levels = [torch.randn(2, 6, 128 // stride, 128 // stride, generator=generator) for stride in (8, 16, 32)]
-    # one small, one middling, one large box a picture, so that all three levels answer for some
+    # one small, one middling, one large box an image, so that all three levels answer for some
     boxes = torch.tensor([[20.0, 20, 36, 36], [60, 30, 124, 94], [2, 2, 126, 126]]).expand(2, 3, 4)
     batch = make_batch(boxes, torch.tensor([[0, 1, 2], [2, 0, 1]]), (128, 128))
     raw = head(levels)
@@ -291,7 +291,7 @@ def test_the_gradient_reaches_every_parameter_of_the_head(name: str) -> None:
 
 @pytest.mark.parametrize("part", ["box", "l1"])
 def test_a_step_against_the_gradient_lowers_the_part(part: str) -> None:
-    raw, targets = make_raw(9), two_pictures()
+    raw, targets = make_raw(9), two_images()
     assignment = make_assignment(9, raw, targets)
     loss = detection_loss(raw, make_batch(*targets), head=AnchorFreeHead, assign=given(assignment))[part]
     (gradient,) = torch.autograd.grad(loss, raw.box_outputs)
@@ -304,7 +304,7 @@ def test_a_step_against_the_gradient_lowers_the_part(part: str) -> None:
 
 def test_the_targets_carry_no_gradient() -> None:
     """BCE's derivative by a logit is sigmoid - target, over the divisor; a gradient through the target would add to it."""
-    raw, targets = make_raw(10), two_pictures()
+    raw, targets = make_raw(10), two_images()
     assign = ASSIGNERS["task_aligned"]
     loss = detection_loss(raw, make_batch(*targets), head=AnchorFreeHead, assign=assign)["class"]
     logits_gradient, box_gradient = torch.autograd.grad(
@@ -325,7 +325,7 @@ def test_the_targets_carry_no_gradient() -> None:
 
 
 def test_half_precision_logits_are_summed_in_float32() -> None:
-    raw, targets = make_raw(11), two_pictures()
+    raw, targets = make_raw(11), two_images()
     half = raw._replace(
         class_logits=raw.class_logits.detach().bfloat16(), box_outputs=raw.box_outputs.detach().bfloat16()
     )
@@ -375,21 +375,21 @@ def make_binned(seed: int) -> RawPredictions:
 
 
 def test_a_head_with_bins_adds_the_focal_part() -> None:
-    raw, targets = make_binned(4), two_pictures()
+    raw, targets = make_binned(4), two_images()
     assignment = make_assignment(4, raw, targets)
     batch = make_batch(targets.boxes, targets.labels)
     parts = detection_loss(raw, batch, head=DistributionHead, assign=given(assignment))
     assert set(parts) == {*PARTS, "dfl"}
     total, score = 0.0, 0.0
-    for picture in range(2):
-        for place, index in enumerate(assignment.box_index[picture].tolist()):
+    for image in range(2):
+        for place, index in enumerate(assignment.box_index[image].tolist()):
             if index < 0:
                 continue
-            weight = float(assignment.target_score[picture, place])
+            weight = float(assignment.target_score[image, place])
             x, y = raw.points[place].tolist()
             stride = float(raw.strides[place])
-            x1, y1, x2, y2 = targets.boxes[picture, index].tolist()
-            sides = raw.box_outputs[picture, place].view(4, 8).tolist()
+            x1, y1, x2, y2 = targets.boxes[image, index].tolist()
+            sides = raw.box_outputs[image, place].view(4, 8).tolist()
             distances = ((x - x1) / stride, (y - y1) / stride, (x2 - x) / stride, (y2 - y) / stride)
             total += weight * sum(dfl_by_loop(*pair) for pair in zip(sides, distances)) / 4
             score += weight
@@ -398,8 +398,8 @@ def test_a_head_with_bins_adds_the_focal_part() -> None:
     assert (gradient.abs().sum(-1) > 0).equal(assignment.box_index >= 0)
 
 
-def test_what_a_picture_is_not_labelled_for_costs_nothing() -> None:
-    raw, targets = make_raw(5), two_pictures()
+def test_what_an_image_is_not_labelled_for_costs_nothing() -> None:
+    raw, targets = make_raw(5), two_images()
     assignment = make_assignment(5, raw, targets)
     own = int(targets.labels[0, 0])
     other = (own + 1) % 3
@@ -421,17 +421,17 @@ def test_what_a_picture_is_not_labelled_for_costs_nothing() -> None:
 
 
 def test_quality_focal_loss_agrees_with_equation_5() -> None:
-    raw, targets = make_raw(6), two_pictures()
+    raw, targets = make_raw(6), two_images()
     assignment = make_assignment(6, raw, targets)
     batch = make_batch(targets.boxes, targets.labels)
     found = detection_loss(raw, batch, head=AnchorFreeHead, assign=given(assignment), gamma=2)["class"]
     total = 0.0
-    for picture in range(2):
-        for place, logits in enumerate(raw.class_logits[picture].tolist()):
-            index = int(assignment.box_index[picture, place])
+    for image in range(2):
+        for place, logits in enumerate(raw.class_logits[image].tolist()):
+            index = int(assignment.box_index[image, place])
             for label, logit in enumerate(logits):
                 sigma = 1 / (1 + math.exp(-logit))
-                hit = index >= 0 and int(targets.labels[picture, index]) == label
-                y = float(assignment.target_score[picture, place]) if hit else 0.0
+                hit = index >= 0 and int(targets.labels[image, index]) == label
+                y = float(assignment.target_score[image, place]) if hit else 0.0
                 total -= abs(y - sigma) ** 2 * ((1 - y) * math.log(1 - sigma) + y * math.log(sigma))
     assert float(found) == pytest.approx(total / max(float(assignment.target_score.sum()), 1), rel=1e-4)

@@ -56,18 +56,18 @@ def test_the_loss_is_that_of_plain_loops(gamma: float) -> None:
     lesson = Lesson(scores, boxes, classes=torch.tensor([2, 0]), known=known)
     found = teacher_loss(raw, decode, lesson=lesson, gamma=gamma)
     total = classes = sides = 0.0
-    for picture in range(2):
+    for image in range(2):
         for point in range(13):
             if not known[point]:
                 continue
-            best = max(scores[picture, point].tolist())
+            best = max(scores[image, point].tolist())
             total += best
             for at, label in enumerate((2, 0)):
-                p = 1 / (1 + math.exp(-float(raw.class_logits[picture, point, label])))
-                t = float(scores[picture, point, at])
+                p = 1 / (1 + math.exp(-float(raw.class_logits[image, point, label])))
+                t = float(scores[image, point, at])
                 likelihoods = ((t, t / p), (1 - t, (1 - t) / (1 - p)))
                 classes += sum(share * math.log(ratio) for share, ratio in likelihoods if share) * abs(p - t) ** gamma
-            pair = raw.box_outputs[picture, point][None], boxes[picture, point][None]
+            pair = raw.box_outputs[image, point][None], boxes[image, point][None]
             sides += best * (1 - float(box_iou(*pair, kind="ciou"))) if best > 0.01 else 0.0
     assert float(found["teach_class"]) == pytest.approx(classes / total, rel=1e-4)
     assert float(found["teach_box"]) == pytest.approx(sides / total, rel=1e-4)

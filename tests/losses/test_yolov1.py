@@ -1,4 +1,4 @@
-"""YOLOv1's loss, against loops over pictures, cells and predictors that follow equation 3 of the paper."""
+"""YOLOv1's loss, against loops over images, cells and predictors that follow equation 3 of the paper."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from yolo_lite.models.heads.grid import GridHead, decode_grid
 from yolo_lite.structures.batches import Batch, RawPredictions
 
 PARTS = ("coord", "object", "no_object", "class")
-ROWS, COLUMNS, STRIDE, BOXES, CLASSES = 4, 6, 16, 2, 3  # a picture 64 high and 96 wide
+ROWS, COLUMNS, STRIDE, BOXES, CLASSES = 4, 6, 16, 2, 3  # an image 64 high and 96 wide
 
 
 def make_raw(seed: int = 0, batch: int = 2, boxes: int = BOXES) -> RawPredictions:
@@ -33,15 +33,15 @@ def make_raw(seed: int = 0, batch: int = 2, boxes: int = BOXES) -> RawPrediction
     )
 
 
-def make_batch(*pictures: list[tuple[int, tuple[float, float, float, float]]]) -> Batch:
+def make_batch(*scenes: list[tuple[int, tuple[float, float, float, float]]]) -> Batch:
     """Wrap (label, box) lists as a batch, padded to the longest."""
-    most = max(map(len, pictures))
-    boxes, labels = torch.zeros(len(pictures), most, 4), torch.full((len(pictures), most), -1)
-    for b, picture in enumerate(pictures):
-        for n, (label, box) in enumerate(picture):
+    most = max(map(len, scenes))
+    boxes, labels = torch.zeros(len(scenes), most, 4), torch.full((len(scenes), most), -1)
+    for b, image in enumerate(scenes):
+        for n, (label, box) in enumerate(image):
             boxes[b, n], labels[b, n] = torch.tensor(box), label
-    images = torch.zeros(len(pictures), 3, ROWS * STRIDE, COLUMNS * STRIDE, dtype=torch.uint8)
-    return Batch(images, boxes, labels=labels, positions=torch.arange(len(pictures)))
+    images = torch.zeros(len(scenes), 3, ROWS * STRIDE, COLUMNS * STRIDE, dtype=torch.uint8)
+    return Batch(images, boxes, labels=labels, positions=torch.arange(len(scenes)))
 
 
 def slow_iou(a: list[float], b: list[float]) -> float:
@@ -51,7 +51,7 @@ def slow_iou(a: list[float], b: list[float]) -> float:
 
 
 def slow_box(outputs: list[float], row: int, column: int) -> list[float]:
-    """Decode x, y in cells and roots of width and height in pictures."""
+    """Decode x, y in cells and roots of width and height in images."""
     x, y = (column + outputs[0]) * STRIDE, (row + outputs[1]) * STRIDE
     width, height = outputs[2] ** 2 * COLUMNS * STRIDE, outputs[3] ** 2 * ROWS * STRIDE
     return [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
@@ -61,11 +61,11 @@ def slow_loss(raw: RawPredictions, batch: Batch, boxes: int = BOXES) -> dict[str
     """Add up equation 3, for each cell the object that is largest of those with their centre in it."""
     sums = dict.fromkeys(PARTS, 0.0)
     partly = set() if batch.unlabelled is None else {int(pair[0]) for pair in batch.unlabelled}
-    for b, picture in enumerate(raw.box_outputs.tolist()):
+    for b, image in enumerate(raw.box_outputs.tolist()):
         for row in range(ROWS):
             for column in range(COLUMNS):
                 first = (row * COLUMNS + column) * boxes
-                predictors = picture[first : first + boxes]
+                predictors = image[first : first + boxes]
                 winner, here = -1, None
                 for label, box in zip(batch.labels[b].tolist(), batch.boxes[b].tolist()):
                     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
@@ -113,7 +113,7 @@ def agrees(raw: RawPredictions, batch: Batch, boxes: int = BOXES) -> dict[str, f
 PLAIN = (
     [(2, (5.0, 5, 40, 30)), (0, (30, 20, 90, 60)), (1, (60, 3, 70, 50))],
     [(1, (10.0, 10, 80, 50))],
-)  # centres in the cells (1, 1), (3, 2), (4, 1) and (2, 1), column first; the second picture is padded
+)  # centres in the cells (1, 1), (3, 2), (4, 1) and (2, 1), column first; the second image is padded
 
 
 @pytest.mark.parametrize("boxes", [1, 2, 3])
@@ -123,7 +123,7 @@ def test_the_loss_agrees_with_slow_loops(seed: int, boxes: int) -> None:
     assert min(wanted.values()) > 0
 
 
-def test_crowded_pictures_agree_with_slow_loops() -> None:
+def test_crowded_images_agree_with_slow_loops() -> None:
     """Draw 40 objects for 24 cells, so that many share one; every other is no label at all."""
     generator = torch.Generator().manual_seed(3)
     centres = torch.rand(2, 40, 2, generator=generator) * torch.tensor([96.0, 64.0])
@@ -134,10 +134,10 @@ def test_crowded_pictures_agree_with_slow_loops() -> None:
     agrees(raw, batch)
     found = responsible(decode_grid(raw, torch.arange(48).expand(2, -1)), raw, batch=batch, boxes_per_cell=BOXES)
     assert 10 < len(found.box) < int((labels >= 0).sum())  # several were left out
-    assert len(set(zip(found.picture.tolist(), (found.point // BOXES).tolist()))) == len(found.box)
+    assert len(set(zip(found.image.tolist(), (found.point // BOXES).tolist()))) == len(found.box)
 
 
-# One picture; cells of 16 pixels. Where a centre on a border belongs, worked by hand.
+# One image; cells of 16 pixels. Where a centre on a border belongs, worked by hand.
 @pytest.mark.parametrize(
     ("box", "column", "row"),
     [
@@ -145,11 +145,11 @@ def test_crowded_pictures_agree_with_slow_loops() -> None:
         pytest.param((28, 20, 36, 26), 2, 1, id="between two columns: right"),
         pytest.param((20, 28, 26, 36), 1, 2, id="between two rows: below"),
         pytest.param((28, 28, 36, 36), 2, 2, id="on a corner: right and below"),
-        pytest.param((90, 20, 102, 26), 5, 1, id="on the right end of the picture: last column"),
+        pytest.param((90, 20, 102, 26), 5, 1, id="on the right end of the image: last column"),
         pytest.param((20, 60, 26, 68), 1, 3, id="on the bottom end: last row"),
         pytest.param((90, 60, 102, 68), 5, 3, id="on both ends: last cell"),
         pytest.param((-4, -4, 4, 4), 0, 0, id="on the upper left end: first cell"),
-        pytest.param((-20, 20, -10, 26), 0, 1, id="left of the picture: first column"),
+        pytest.param((-20, 20, -10, 26), 0, 1, id="left of the image: first column"),
     ],
 )
 def test_an_object_belongs_to_the_cell_of_its_centre(
@@ -158,7 +158,7 @@ def test_an_object_belongs_to_the_cell_of_its_centre(
     raw, batch = make_raw(batch=1), make_batch([(0, box)])
     found = responsible(decode_grid(raw, torch.arange(48)[None]), raw, batch=batch, boxes_per_cell=BOXES)
     assert (found.point // BOXES).tolist() == [row * COLUMNS + column]
-    assert found.picture.tolist() == found.box.tolist() == [0]
+    assert found.image.tolist() == found.box.tolist() == [0]
 
 
 def test_a_perfect_prediction_on_the_right_end_costs_nothing() -> None:
@@ -262,13 +262,13 @@ def test_without_objects_only_confidence_costs(batch: Batch) -> None:
 @pytest.mark.parametrize(
     ("pairs", "left"),
     [
-        pytest.param([[0, 1]], {1}, id="first picture"),
-        pytest.param([[1, 0], [1, 2]], {0}, id="second picture, two classes"),
+        pytest.param([[0, 1]], {1}, id="first image"),
+        pytest.param([[1, 0], [1, 2]], {0}, id="second image, two classes"),
         pytest.param([[0, 0], [1, 0]], set(), id="both"),
         pytest.param([], {0, 1}, id="none"),
     ],
 )
-def test_partly_labelled_pictures_say_nothing_of_empty_cells(pairs: list[list[int]], left: set[int]) -> None:
+def test_partly_labelled_images_say_nothing_of_empty_cells(pairs: list[list[int]], left: set[int]) -> None:
     raw = make_raw()
     unlabelled = torch.tensor(pairs, dtype=torch.int64).view(-1, 2)
     agrees(raw, make_batch(*PLAIN)._replace(unlabelled=unlabelled))
@@ -289,12 +289,12 @@ def test_the_gradient_reaches_only_what_answers() -> None:
     gradient = raw.box_outputs.grad
     assert gradient is not None
     mine = torch.zeros(2, 48, dtype=torch.bool)
-    mine[found.picture, found.point] = True
+    mine[found.image, found.point] = True
     assert torch.equal(gradient[..., :4].any(-1), mine)
     assert torch.equal(gradient[..., 5:].any(-1), mine)
     assert bool((gradient[..., 4] != 0).all())
     free = raw.box_outputs.detach()[..., 4][~mine]
-    torch.testing.assert_close(gradient[..., 4][~mine], 2 * free / 2)  # d c^2 = 2 c, over two pictures
+    torch.testing.assert_close(gradient[..., 4][~mine], 2 * free / 2)  # d c^2 = 2 c, over two images
 
 
 @pytest.mark.parametrize("value", [0.0, -3.0, 1e4])
@@ -321,7 +321,7 @@ def test_half_precision_outputs_are_summed_in_float32() -> None:
         assert torch.equal(half[name], full[name])
 
 
-def test_each_part_is_an_average_over_pictures() -> None:
+def test_each_part_is_an_average_over_images() -> None:
     raw, batch = make_raw(batch=1), make_batch(PLAIN[0])
 
     def twice(tensor: Tensor) -> Tensor:

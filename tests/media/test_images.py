@@ -1,4 +1,4 @@
-"""Reading every kind of picture file, against arrays turned by hand and against OpenCV."""
+"""Reading every kind of image file, against arrays turned by hand and against OpenCV."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _check(path: Path, expected: Pixels, tolerance: int = 0) -> None:
     assert read_image_size(path) == expected.shape[:2]
 
 
-# Kinds of pictures
+# Kinds of images
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".ppm", ".tif", ".tiff", ".PNG"])
@@ -162,7 +162,7 @@ def test_alpha_is_dropped_and_not_blended(tmp_path: Path) -> None:
     _check(tmp_path / "a.png", _noise())
 
 
-def test_alpha_of_a_grey_picture_is_dropped(tmp_path: Path) -> None:
+def test_alpha_of_a_grey_image_is_dropped(tmp_path: Path) -> None:
     grey = _noise()[..., 0]
     Image.fromarray(np.stack([grey, np.zeros_like(grey)], -1), "LA").save(tmp_path / "a.png")
     _check(tmp_path / "a.png", np.stack([grey] * 3, -1))
@@ -172,11 +172,11 @@ def test_alpha_of_a_grey_picture_is_dropped(tmp_path: Path) -> None:
 def test_a_palette_gives_its_colours_whatever_is_transparent(tmp_path: Path, transparency: int | bytes | None) -> None:
     palette = np.array([[10, 20, 30], [200, 100, 50], [0, 255, 127]], np.uint8)
     indices = np.array([[0, 1, 2, 1], [2, 2, 0, 1]], np.uint8)
-    picture = Image.fromarray(indices, "L")
-    picture.putpalette(palette.tobytes())
-    assert picture.mode == "P"
+    image = Image.fromarray(indices, "L")
+    image.putpalette(palette.tobytes())
+    assert image.mode == "P"
     options = {} if transparency is None else {"transparency": transparency}
-    picture.save(tmp_path / "a.png", **options)
+    image.save(tmp_path / "a.png", **options)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         _check(tmp_path / "a.png", palette[indices])
@@ -201,13 +201,13 @@ def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
         read_image(tmp_path / "a.tif")
 
 
-def test_pillow_to_rgb_does_not_modify_the_picture() -> None:
-    picture = Image.fromarray(_blocks())
-    picture.getexif()[0x0112] = 6
-    before = np.asarray(picture).copy()
-    made = pillow_to_rgb(picture)
+def test_pillow_to_rgb_does_not_modify_the_image() -> None:
+    image = Image.fromarray(_blocks())
+    image.getexif()[0x0112] = 6
+    before = np.asarray(image).copy()
+    made = pillow_to_rgb(image)
     made[:] = 0
-    np.testing.assert_array_equal(np.asarray(picture), before)
+    np.testing.assert_array_equal(np.asarray(image), before)
 
 
 def test_read_image_returns_memory_that_can_be_written_to(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_names_with_spaces_and_other_alphabets_can_be_read(tmp_path: Path) -> No
 # EXIF orientation
 
 
-TURNS: dict[int, Callable[[Pixels], Pixels]] = {  # from the stored pixels to the upright picture, EXIF 2.3 table 6
+TURNS: dict[int, Callable[[Pixels], Pixels]] = {  # from the stored pixels to the upright image, EXIF 2.3 table 6
     1: lambda stored: stored,
     2: lambda stored: stored[:, ::-1],
     3: lambda stored: np.rot90(stored, 2),
@@ -284,13 +284,13 @@ def _exif_entry(kind: int, count: int, value: bytes) -> bytes:
 )
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_a_damaged_exif_block_is_treated_alike_by_both_readers(tmp_path: Path, exif: bytes) -> None:
-    """A picture that opens must not stop a run because of what a camera wrote beside it."""
+    """An image that opens must not stop a run because of what a camera wrote beside it."""
     path = tmp_path / "a.jpg"
     Image.fromarray(_blocks()).save(path, quality=95, subsampling=0, exif=exif)
     _check(path, _blocks(), tolerance=12)
 
 
-# Files that are no pictures
+# Files that are no images
 
 
 def _png_chunk(kind: bytes, content: bytes) -> bytes:
@@ -327,15 +327,15 @@ def _message(read: Callable[[Path], object], path: Path) -> str:
     [
         pytest.param("absent.jpg", None, "does not exist", id="missing"),
         pytest.param("empty.jpg", b"", "is empty (0 bytes)", id="zero bytes"),
-        pytest.param("text.jpg", b"these are only words\n" * 50, "is not a picture that can be read", id="text"),
-        pytest.param("one.png", b"\x89", "is not a picture that can be read", id="one byte"),
-        pytest.param("cut.jpg", b"\xff\xd8\xff\xe0\0\x10JFIF", "is not a picture that can be read", id="JPEG header"),
-        pytest.param("cut.png", b"\x89PNG\r\n\x1a\n", "is not a picture that can be read", id="PNG header"),
+        pytest.param("text.jpg", b"these are only words\n" * 50, "is not an image that can be read", id="text"),
+        pytest.param("one.png", b"\x89", "is not an image that can be read", id="one byte"),
+        pytest.param("cut.jpg", b"\xff\xd8\xff\xe0\0\x10JFIF", "is not an image that can be read", id="JPEG header"),
+        pytest.param("cut.png", b"\x89PNG\r\n\x1a\n", "is not an image that can be read", id="PNG header"),
         pytest.param("bomb.png", _png_that_claims((60000, 60000)), "more than 178,956,970 pixels", id="bomb"),
         pytest.param("large.png", _png_that_claims((15000, 15000)), "more than 178,956,970 pixels", id="small bomb"),
     ],
 )
-def test_a_file_that_is_no_picture_is_named_in_one_line(
+def test_a_file_that_is_no_image_is_named_in_one_line(
     tmp_path: Path, read: Callable[[Path], object], name: str, content: bytes | None, expected: str
 ) -> None:
     """15000 x 15000 is 225 million pixels, just more than the limit of 179 million."""
@@ -347,20 +347,20 @@ def test_a_file_that_is_no_picture_is_named_in_one_line(
 @pytest.mark.parametrize("read", [read_image, read_image_size])
 def test_a_folder_is_named_as_a_folder(tmp_path: Path, read: Callable[[Path], object]) -> None:
     (tmp_path / "photo.jpg").mkdir()
-    assert "is a folder, expected a picture" in _message(read, tmp_path / "photo.jpg")
+    assert "is a folder, expected an image" in _message(read, tmp_path / "photo.jpg")
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp", ".gif", ".bmp"])
-def test_a_truncated_picture_is_refused(tmp_path: Path, suffix: str, share: float) -> None:
+def test_a_truncated_image_is_refused(tmp_path: Path, suffix: str, share: float) -> None:
     path = tmp_path / f"cut{suffix}"
     path.write_bytes(_cut(suffix, share, tmp_path))
     message = _message(read_image, path)
-    assert "damaged or cut short" in message or "is not a picture that can be read" in message
+    assert "damaged or cut short" in message or "is not an image that can be read" in message
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp", ".gif", ".bmp"])
-def test_the_size_of_a_truncated_picture_is_right_or_refused(tmp_path: Path, suffix: str) -> None:
+def test_the_size_of_a_truncated_image_is_right_or_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"cut{suffix}"
     for share in (0.01, 0.1, 0.3, 0.6, 0.95):
         path.write_bytes(_cut(suffix, share, tmp_path))
@@ -372,11 +372,11 @@ def test_the_size_of_a_truncated_picture_is_right_or_refused(tmp_path: Path, suf
 def test_the_size_is_read_without_decoding_the_pixels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
-    """Every picture of a data set is asked for its size before a run; to decode them all would take minutes."""
+    """Every image of a data set is asked for its size before a run; to decode them all would take minutes."""
     path = tmp_path / f"a{suffix}"
     Image.fromarray(_noise()).save(path)
     decoded = []
-    monkeypatch.setattr(ImageFile.ImageFile, "load_prepare", lambda picture: decoded.append(picture))
+    monkeypatch.setattr(ImageFile.ImageFile, "load_prepare", lambda image: decoded.append(image))
     read_image_size(path)
     assert decoded == []
 
@@ -405,7 +405,7 @@ def test_the_limit_holds_where_a_program_has_switched_pillows_off(
     assert "more than 178,956,970 pixels" in _message(read, tmp_path / "large.png")
 
 
-def test_a_large_picture_below_the_limit_is_no_warning(tmp_path: Path) -> None:
+def test_a_large_image_below_the_limit_is_no_warning(tmp_path: Path) -> None:
     """11000 x 11000 is 121 million pixels: Pillow warns from 89 million on, half of where it refuses."""
     (tmp_path / "large.png").write_bytes(_png_that_claims((11000, 11000)))
     with warnings.catch_warnings():
@@ -422,7 +422,7 @@ def test_every_suffix_is_one_that_pillow_knows() -> None:
 
 
 @pytest.mark.shared_data
-def test_real_pictures_agree_with_opencv(shared_data: Path) -> None:
+def test_real_images_agree_with_opencv(shared_data: Path) -> None:
     files = sorted((shared_data / "coco_mini" / "val2017").glob("*.jpg"))[::60]
     assert len(files) > 3
     for path in files:
@@ -508,9 +508,9 @@ def test_a_png_with_long_texts_and_damaged_pixels_is_refused(tmp_path: Path) -> 
     assert "damaged or cut short" in _message(read_image, tmp_path / "a.png")
 
 
-def test_a_file_that_begins_like_a_picture_is_refused_with_the_reason(tmp_path: Path) -> None:
+def test_a_file_that_begins_like_an_image_is_refused_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(_png_that_claims((0, 10)))
-    assert "is not a picture that can be read (PNG: " in _message(read_image, tmp_path / "a.png")
+    assert "is not an image that can be read (PNG: " in _message(read_image, tmp_path / "a.png")
 
 
 # What the system refuses
@@ -532,7 +532,7 @@ def test_a_file_that_cannot_be_opened_is_reported_in_the_systems_words(
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp", ".gif", ".bmp"])
-def test_a_disk_that_fails_while_reading_is_not_a_damaged_picture(
+def test_a_disk_that_fails_while_reading_is_not_a_damaged_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     """Wherever in the file it fails."""
@@ -568,7 +568,7 @@ def test_a_name_that_no_system_has_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with a name")
-def test_a_picture_comes_through_a_pipe(tmp_path: Path) -> None:
+def test_an_image_comes_through_a_pipe(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
     writer = threading.Thread(target=path.write_bytes, args=(_png(),))

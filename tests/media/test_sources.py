@@ -59,7 +59,7 @@ def _by_writer(path: Path, count: int = 40, fps: float = 10) -> Path:
     return path
 
 
-def _picture(path: Path) -> Path:
+def _image(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (4, 4)).save(path)
     return path
@@ -92,12 +92,12 @@ def _message(source: Path | str) -> str:
     return str(caught.value)
 
 
-# Pictures
+# Images
 
 
-def test_a_folder_gives_its_pictures_sorted_and_not_those_of_its_subfolders(tmp_path: Path) -> None:
+def test_a_folder_gives_its_images_sorted_and_not_those_of_its_subfolders(tmp_path: Path) -> None:
     for name in ("b.png", "a.JPG", "c.webp", "sub/d.png"):
-        _picture(tmp_path / name)
+        _image(tmp_path / name)
     (tmp_path / "notes.txt").touch()
     (tmp_path / "clip.mp4").touch()
     assert find_source(str(tmp_path)) == [tmp_path / name for name in ("a.JPG", "b.png", "c.webp")]
@@ -106,9 +106,9 @@ def test_a_folder_gives_its_pictures_sorted_and_not_those_of_its_subfolders(tmp_
 def test_a_folder_gives_images_of_any_name_and_says_what_it_leaves_out(tmp_path: Path) -> None:
     for name, form in (("a.jfif", "JPEG"), ("b.jpe", "JPEG"), ("c", "PNG"), ("d.tga", "TGA"), ("e.photo", "WEBP")):
         Image.new("RGB", (4, 4)).save(tmp_path / name, form)
-    _picture(tmp_path / "sub" / "f.png")
-    _picture(tmp_path / ".hidden" / "g.png")
-    _picture(tmp_path / "folder.jpg" / "h.png")
+    _image(tmp_path / "sub" / "f.png")
+    _image(tmp_path / ".hidden" / "g.png")
+    _image(tmp_path / "folder.jpg" / "h.png")
     for name in ("i.heic", "j.MP4", "k.dng", "l.txt", "._a.jfif", ".DS_Store", "Thumbs.db"):
         (tmp_path / name).write_bytes(b"\0\5\x16\7 no image")
     said: list[str] = []
@@ -129,7 +129,7 @@ def test_what_a_folder_without_images_holds_is_said(tmp_path: Path) -> None:
 
 def test_patterns_pass_over_what_macos_leaves_and_say_what_else(tmp_path: Path) -> None:
     for name in ("a.png", "b.avif"):
-        _picture(tmp_path / name)
+        _image(tmp_path / name)
     (tmp_path / "._a.png").write_bytes(b"\0\5\x16\7")
     (tmp_path / "c.heic").write_bytes(b"no image")
     said: list[str] = []
@@ -141,9 +141,9 @@ def test_patterns_pass_over_what_macos_leaves_and_say_what_else(tmp_path: Path) 
 @pytest.mark.parametrize("pattern", ["**/*.png", "**", "**/*", "*/../**/*.png"])
 def test_patterns_end_where_links_lead_back_up(tmp_path: Path, pattern: str) -> None:
     """With two links that lead back, following both again and again would not end."""
-    _picture(tmp_path / "set" / "a.png")
-    _picture(tmp_path / "set" / "sub" / "b.png")
-    _picture(tmp_path / "elsewhere" / "c.png")
+    _image(tmp_path / "set" / "a.png")
+    _image(tmp_path / "set" / "sub" / "b.png")
+    _image(tmp_path / "elsewhere" / "c.png")
     for name in ("one", "two"):
         (tmp_path / "set" / name).symlink_to(tmp_path / "set")
     (tmp_path / "set" / "linked").symlink_to(tmp_path / "elsewhere")
@@ -163,9 +163,9 @@ def test_patterns_end_where_links_lead_back_up(tmp_path: Path, pattern: str) -> 
         pytest.param("**/*.png", ["a.png", "b.png", "sub/a.png"], id="subfolders"),
     ],
 )
-def test_a_pattern_gives_the_pictures_that_match(tmp_path: Path, pattern: str, names: list[str]) -> None:
+def test_a_pattern_gives_the_images_that_match(tmp_path: Path, pattern: str, names: list[str]) -> None:
     for name in ("b.png", "a.png", "c.jpg", "sub/a.png"):
-        _picture(tmp_path / name)
+        _image(tmp_path / name)
     (tmp_path / "d.txt").touch()
     assert find_source(str(tmp_path / pattern)) == [tmp_path / name for name in names]
 
@@ -178,26 +178,26 @@ def test_a_single_file_is_taken_whatever_its_suffix(tmp_path: Path) -> None:
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     assert _message(tmp_path / "absent.jpg") == (
-        f"{tmp_path / 'absent.jpg'} does not exist; --source takes a picture, folder, pattern or video"
+        f"{tmp_path / 'absent.jpg'} does not exist; --source takes an image, folder, pattern or video"
     )
-    assert _message(tmp_path).startswith(f"no pictures in the folder {tmp_path}; looked for .jpg, ")
-    assert _message(tmp_path / "*.jpg").startswith(f"no pictures match {tmp_path / '*.jpg'}; looked for .jpg, ")
+    assert _message(tmp_path).startswith(f"no images in the folder {tmp_path}; looked for .jpg, ")
+    assert _message(tmp_path / "*.jpg").startswith(f"no images match {tmp_path / '*.jpg'}; looked for .jpg, ")
 
 
-def test_several_sources_are_taken_in_their_order_and_each_picture_once(tmp_path: Path) -> None:
+def test_several_sources_are_taken_in_their_order_and_each_image_once(tmp_path: Path) -> None:
     for name in ("b.png", "a.png", "sub/a.png", "sub/c.png"):
-        _picture(tmp_path / name)
+        _image(tmp_path / name)
     sources = ["b.png", "*.png", "sub", "./sub/../b.png"]
     found = find_sources([str(tmp_path / source) for source in sources])
     assert found == [tmp_path / name for name in ("b.png", "a.png", "sub/a.png", "sub/c.png")]
 
 
-def test_what_a_shell_names_besides_pictures_stops_nothing(tmp_path: Path) -> None:
+def test_what_a_shell_names_besides_images_stops_nothing(tmp_path: Path) -> None:
     """`shots/*` names empty folders and broken links too; a name that was mistyped is another matter."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "gone.png").symlink_to("nowhere.png")
     (tmp_path / "loop.png").symlink_to("loop.png")
-    names = [_picture(tmp_path / "a.png"), *(tmp_path / name for name in ("empty", "gone.png", "loop.png"))]
+    names = [_image(tmp_path / "a.png"), *(tmp_path / name for name in ("empty", "gone.png", "loop.png"))]
     assert find_sources([str(name) for name in names]) == names
     with pytest.raises(InputError, match=r"b.png does not exist"):
         find_sources([str(tmp_path / "a.png"), str(tmp_path / "b.png")])
@@ -207,7 +207,7 @@ def test_a_video_is_taken_alone(tmp_path: Path) -> None:
     clip = str(_by_opencv(tmp_path / "clip.mp4", 3))
     assert isinstance(find_sources([clip]), Video)
     with pytest.raises(InputError, match=r"clip.mp4 is a video, and a video is taken alone; leave it out of --source"):
-        find_sources([str(_picture(tmp_path / "a.png")), clip])
+        find_sources([str(_image(tmp_path / "a.png")), clip])
 
 
 def test_relative_names_begin_where_the_folders_part() -> None:
@@ -261,8 +261,8 @@ def test_a_video_without_a_known_suffix_is_told_by_its_first_bytes(tmp_path: Pat
     assert isinstance(find_source(str(tmp_path / name)), Video)
 
 
-def test_a_gif_of_one_frame_is_a_picture_and_in_a_folder_every_gif_is(tmp_path: Path) -> None:
-    _picture(tmp_path / "still.gif")
+def test_a_gif_of_one_frame_is_an_image_and_in_a_folder_every_gif_is(tmp_path: Path) -> None:
+    _image(tmp_path / "still.gif")
     assert find_source(str(tmp_path / "still.gif")) == [tmp_path / "still.gif"]
     _clip(tmp_path, ".gif")
     gifs = [tmp_path / "clip.gif", tmp_path / "still.gif"]
@@ -272,8 +272,8 @@ def test_a_gif_of_one_frame_is_a_picture_and_in_a_folder_every_gif_is(tmp_path: 
 
 @pytest.mark.parametrize("others", [(), ("a.png",)], ids=["alone", "among others"])
 def test_what_a_folder_leaves_out_is_said_of_each_source(tmp_path: Path, others: tuple[str, ...]) -> None:
-    _picture(tmp_path / "a.png")
-    _picture(tmp_path / "set" / "b.png")
+    _image(tmp_path / "a.png")
+    _image(tmp_path / "set" / "b.png")
     (tmp_path / "set" / "clip.mp4").write_bytes(b"a video")
     said: list[str] = []
     find_sources([str(tmp_path / source) for source in ("set", *others)], say=said.append)

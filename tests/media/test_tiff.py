@@ -186,16 +186,16 @@ def test_canons_raw_files_are_refused() -> None:
         decode_image(bytes(moved) + bytes(content), "photo")
 
 
-def test_a_picture_may_begin_with_canons_letters() -> None:
+def test_an_image_may_begin_with_canons_letters() -> None:
     """Pixels may lie where a raw file says what it is; the directory does not."""
-    picture = page((20, 30), 1)
-    picture.pixels[0, 0] = [ord("C"), ord("R"), 2]
-    np.testing.assert_array_equal(decode_image(tiff([picture]), "photo"), picture.pixels)
+    image = page((20, 30), 1)
+    image.pixels[0, 0] = [ord("C"), ord("R"), 2]
+    np.testing.assert_array_equal(decode_image(tiff([image]), "photo"), image.pixels)
 
 
 def test_a_full_image_that_cannot_be_decoded_is_refused_with_the_reason() -> None:
     content = tiff([with_inner(THUMB, page((40, 60), 2, kind=0, compression=52546))])
-    with pytest.raises(InputError, match=r"^photo is not a picture that can be read \(TIFF: unknown value 52546\)$"):
+    with pytest.raises(InputError, match=r"^photo is not an image that can be read \(TIFF: unknown value 52546\)$"):
         decode_image(content, "photo")
 
 

@@ -88,7 +88,7 @@ def test_the_report_worked_by_hand() -> None:
         assert (scores.precision, scores.recall, scores.f1, scores.support) == pytest.approx(wanted)
 
 
-def test_one_picture_is_enough() -> None:
+def test_one_image_is_enough() -> None:
     found = classification_report([1], [1], class_names=["cat", "dog"])
     assert found.accuracy == 1
     assert found.per_class == {"cat": ClassScores(0, 0, f1=0, support=0), "dog": ClassScores(1, 1, f1=1, support=1)}
@@ -129,7 +129,7 @@ def test_the_plain_values_survive_json() -> None:
 @pytest.mark.parametrize(
     ("truth", "called"),
     [
-        pytest.param([], [], id="no picture"),
+        pytest.param([], [], id="no image"),
         pytest.param([0, 1], [0], id="different lengths"),
         pytest.param([[0], [1]], [[0], [1]], id="two dimensions"),
     ],

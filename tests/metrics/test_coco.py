@@ -227,7 +227,7 @@ def test_a_class_without_ground_truth_is_nan(rows: list[dict[str, Any]]) -> None
     assert count == 0
 
 
-def test_pictures_without_objects_give_nan_and_no_error() -> None:
+def test_images_without_objects_give_nan_and_no_error() -> None:
     made = evaluate_coco(_set(_record(1, [], [])), [_row(BOX)])
     assert all(math.isnan(value) for value in made.numbers.values())
 
@@ -324,7 +324,7 @@ def test_check_rows_refuses_what_is_no_list(content: Any) -> None:
         check_rows(content, _set(_record(1, [], [])), source=Path("rows.json"))
 
 
-def test_a_class_that_a_picture_is_not_labelled_for_is_left_out_there() -> None:
+def test_a_class_that_an_image_is_not_labelled_for_is_left_out_there() -> None:
     here, there = [10.0, 10, 50, 50], [60.0, 60, 90, 90]
     whole = _record(1, [here, there], [0, 1])
     rows = [_row(here), _row(there, category_id=3), _row([100, 100, 150, 150], 0.95, category_id=3)]
@@ -342,7 +342,7 @@ def test_a_class_that_a_picture_is_not_labelled_for_is_left_out_there() -> None:
 # Intervals
 
 
-def test_intervals_are_those_of_sets_in_which_the_drawn_pictures_are_written_out(tmp_path: Path) -> None:
+def test_intervals_are_those_of_sets_in_which_the_drawn_images_are_written_out(tmp_path: Path) -> None:
     truth, _, rows = _random_files(tmp_path, 1)
     data = read_coco(truth, [])
     by_id = sorted(data.records, key=lambda record: record.image_id)

@@ -58,7 +58,7 @@ def test_an_outline_has_the_layers_of_the_classifier(name: str) -> None:
     assert _shapes(outline_classifier(config, 5, values=2**24)) == _shapes(build_classifier(config, 5))
 
 
-def test_a_classifier_of_huge_pictures_is_refused() -> None:
+def test_a_classifier_of_huge_images_is_refused() -> None:
     config = override_config(read_config(find_config("mlp")), {"input.image_size": 2048})
     with pytest.raises(InputError, match="the network is too large"):
         build_classifier(config, 5)

@@ -30,7 +30,7 @@ def tiny(**model: Any) -> Config:
     return config_from_dict({"model": {**TINY, **model}}, "test")
 
 
-def pictures(hw: tuple[int, int] = (64, 96), batch: int = 2) -> Tensor:
+def random_images(hw: tuple[int, int] = (64, 96), batch: int = 2) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (batch, 3, *hw), dtype=torch.uint8, generator=generator)
 
@@ -38,7 +38,7 @@ def pictures(hw: tuple[int, int] = (64, 96), batch: int = 2) -> Tensor:
 # 64 x 64: 64 + 16 + 4 cells; 64 x 96: 96 + 24 + 6; 96 x 32: 48 + 12 + 3; 32 x 32: 16 + 4 + 1.
 @pytest.mark.parametrize(("hw", "points"), [((64, 64), 84), ((64, 96), 126), ((96, 32), 63), ((32, 32), 21)], ids=str)
 def test_the_detector_answers_once_a_cell(hw: tuple[int, int], points: int) -> None:
-    raw = build_detector(tiny(), 5).eval()(pictures(hw))
+    raw = build_detector(tiny(), 5).eval()(random_images(hw))
     assert isinstance(raw, RawPredictions)
     assert raw.box_outputs.shape == (2, points, 4)
     assert raw.class_logits.shape == (2, points, 5)
@@ -48,15 +48,15 @@ def test_the_detector_answers_once_a_cell(hw: tuple[int, int], points: int) -> N
     assert all(bool(part.isfinite().all()) for part in raw)
 
 
-def test_a_320_picture_has_2100_points() -> None:
+def test_a_320_image_has_2100_points() -> None:
     """40 x 40 + 20 x 20 + 10 x 10, as the module's text says."""
     with torch.no_grad():
-        assert len(build_detector(tiny(), 2).eval()(pictures((320, 320), 1)).points) == 2100
+        assert len(build_detector(tiny(), 2).eval()(random_images((320, 320), 1)).points) == 2100
 
 
 def test_decode_is_the_heads() -> None:
     detector = build_detector(tiny(), 5).eval()
-    raw = detector(pictures())
+    raw = detector(random_images())
     indices = torch.tensor([[3, 120], [99, 0]])
     assert torch.equal(detector.decode(raw, indices), detector.head.decode(raw, indices))  # type: ignore[operator]
 
@@ -64,7 +64,7 @@ def test_decode_is_the_heads() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64], ids=str)
 def test_whole_pixels_of_any_dtype_agree(dtype: torch.dtype) -> None:
     detector = build_detector(tiny(), 5).eval()
-    images = pictures()
+    images = random_images()
     for found, wanted in zip(detector(images.to(dtype)), detector(images)):
         assert torch.equal(found, wanted)
 
@@ -92,23 +92,23 @@ def test_mean_and_std_travel_in_the_state_dict_but_are_not_trained() -> None:
     assert not {"mean", "std"} & {name for name, _ in detector.named_parameters()}
 
 
-def test_the_pictures_are_not_modified() -> None:
+def test_the_images_are_not_modified() -> None:
     detector = build_detector(tiny(), 2).eval()
-    for images in (pictures(), pictures().float()):
+    for images in (random_images(), random_images().float()):
         before = images.clone()
         detector(images)
         assert torch.equal(images, before)
 
 
-def test_a_picture_of_a_batch_is_as_if_alone() -> None:
+def test_an_image_of_a_batch_is_as_if_alone() -> None:
     detector = build_detector(tiny(), 5).eval()
-    images = pictures(batch=3)
+    images = random_images(batch=3)
     together = detector(images)
     for b in range(3):
         alone = detector(images[b : b + 1])
         torch.testing.assert_close(alone.class_logits[0], together.class_logits[b], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(alone.box_outputs[0], together.box_outputs[b], rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(together.class_logits[0], together.class_logits[1])  # the pictures do differ
+    assert not torch.allclose(together.class_logits[0], together.class_logits[1])  # the images do differ
 
 
 def test_the_default_network_is_nano() -> None:
@@ -143,7 +143,7 @@ def test_building_leaves_the_global_random_state_alone() -> None:
 
 def test_a_fresh_network_neither_explodes_nor_dies() -> None:
     """In training mode, where every layer normalises, outputs of noise stay in a range that a loss can start from."""
-    raw = build_detector(Config(), 80)(pictures())
+    raw = build_detector(Config(), 80)(random_images())
     scores = raw.class_logits.detach().sigmoid()
     assert 0.002 < float(scores.mean()) < 0.05  # the prior is 0.01
     assert 0.1 < float(raw.box_outputs.detach().std()) < 5
@@ -166,14 +166,14 @@ def test_a_wrong_number_of_stages_is_refused(key: str) -> None:
 
 def test_every_parameter_gets_a_gradient() -> None:
     detector = build_detector(tiny(), 3)
-    raw = detector(pictures())
+    raw = detector(random_images())
     (raw.class_logits.square().sum() + raw.box_outputs.square().sum()).backward()
     assert [name for name, value in detector.named_parameters() if value.grad is None] == []
 
 
 def test_torch_export_gives_the_same_answers() -> None:
     detector = build_detector(tiny(), 3).eval()
-    images = pictures(batch=1)
+    images = random_images(batch=1)
     exported = torch.export.export(detector, (images,)).module()
     for found, wanted in zip(exported(images.flip(3)), detector(images.flip(3))):
         torch.testing.assert_close(found, wanted)

@@ -20,7 +20,7 @@ IMAGE = torch.tensor(
 )
 
 
-def test_the_laplacian_of_a_small_picture() -> None:
+def test_the_laplacian_of_a_small_image() -> None:
     """The first value by hand: 242 + 39 + 220 + 247 - 4 * 14 = 692; the others likewise, from a course's worked sheet."""
     assert convolve(IMAGE, LAPLACIAN).tolist() == [[692, -315, -6], [-680, -194, 305], [153, -59, -86]]
 
@@ -59,7 +59,7 @@ def test_convolution_agrees_with_four_loops(kernel_hw: tuple[int, int], stride: 
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-12)
 
 
-def test_the_picture_stays_as_it_is() -> None:
+def test_the_image_stays_as_it_is() -> None:
     before = IMAGE.clone()
     convolve(IMAGE, LAPLACIAN, padding=2)
     assert torch.equal(IMAGE, before)

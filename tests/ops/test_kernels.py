@@ -281,8 +281,8 @@ def test_nms_kernels_agree_with_torch(
             monkeypatch.setattr(cuda, "NMS_THREADS", threads)
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(cuda, "SHARED_BYTES", room)
-                pictures = draw.choice((1, 1, 2, 3)) if count < 200 else 1
-                seeds = [1000 * count + 10 * turn + picture for picture in range(pictures)]
+                images = draw.choice((1, 1, 2, 3)) if count < 200 else 1
+                seeds = [1000 * count + 10 * turn + image for image in range(images)]
                 made = [make(count, torch.Generator().manual_seed(seed)) for seed in seeds]
                 iou_threshold = draw.choice((*THRESHOLDS, 0.0, 1.0))
                 score_threshold, most, use_labels = draw.choice((*SETTINGS, (-0.1, count, True), (INF, 3, False)))
@@ -297,10 +297,10 @@ def test_nms_kernels_agree_with_torch(
 
 @pytest.mark.parametrize("threads", [64, 128, 256, 512])
 @pytest.mark.parametrize("room", [0, cuda.SHARED_BYTES], ids=["global", "shared"])
-def test_pictures_of_a_batch_do_not_meet(
+def test_images_of_a_batch_do_not_meet(
     driver: Driver, monkeypatch: pytest.MonkeyPatch, threads: int, room: int
 ) -> None:
-    """Every maker's picture in one batch, so that some are done long before others."""
+    """Every maker's image in one batch, so that some are done long before others."""
     monkeypatch.setattr(cuda, "NMS_THREADS", threads)
     monkeypatch.setattr(cuda, "SHARED_BYTES", room)
     made = [make(150, torch.Generator().manual_seed(1)) for make in MAKERS]
@@ -326,7 +326,7 @@ def test_wide_nms_kernels_agree_with_torch(
     for number, count in enumerate((1, 9, 64, 65, 130, 200)):
         for room in (0, cuda.SHARED_BYTES):
             monkeypatch.setattr(cuda, "SHARED_BYTES", room)
-            made = [make(count, torch.Generator().manual_seed(count + picture)) for picture in range(1 + number % 2)]
+            made = [make(count, torch.Generator().manual_seed(count + image)) for image in range(1 + number % 2)]
             iou_threshold = (*THRESHOLDS, 0.0)[number]
             for shift in (0.0, 2.0**40):
                 batch = widened(batch_of(made, iou_threshold, -INF, (300, 20)[number % 2], True), shift)
@@ -343,7 +343,7 @@ def test_wide_nms_kernels_agree_with_torch(
 def test_the_op_reaches_the_kernels(
     driver: Driver, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, suffix: str
 ) -> None:
-    """With its casts, its rounding of thresholds and its picture that has no boxes."""
+    """With its casts, its rounding of thresholds and its image that has no boxes."""
     case = whole_pixels(200, torch.Generator().manual_seed(4))
     scores = case.scores.to(dtype) if dtype.is_floating_point else case.scores
     labels = case.labels.to(torch.int16)[None]
@@ -438,7 +438,7 @@ MUTANTS = [
         ("a key behind the last", "nms.cu", "place + 1 == total || ", "", "reads 4 bytes .* outside"),
         ("one box too many", "nms.cu", "alive && count + found < most", "alive", "writes . bytes .* outside"),
         ("the label out of place", "nms.cu", "(long long*)memory", "(long long*)((float*)memory + 1)", "a multiple"),
-        ("one scratch for all pictures", "nms.cu", "scratch + blockIdx.x * KEPT_WORDS * room", "scratch", "race"),
+        ("one scratch for all images", "nms.cu", "scratch + blockIdx.x * KEPT_WORDS * room", "scratch", "race"),
         ("IoU equal to the threshold", "overlap.h", "united) > threshold", "united) >= threshold", ""),
         (
             "a threshold not multiplied",
@@ -451,7 +451,7 @@ MUTANTS = [
         ("labels of 32 bits", "nms.cu", "const long long label = block_label", "const int label = block_label", ""),
         ("labels unread", "nms.cu", "kept.label[k] != label", "false", ""),
         ("no padding", "nms.cu", "indices[slot] = -1", "", ""),
-        ("no count", "nms.cu", "counts[picture] = count", "", ""),
+        ("no count", "nms.cu", "counts[image] = count", "", ""),
         ("rivals of the block forgotten", "nms.cu", "later[first] | ", "", ""),
     ]
 ]
@@ -465,7 +465,7 @@ def changed(text: str, old: str, new: str, number: int) -> str:
 
 
 def hard_batches() -> Iterator[Batch]:
-    """Yield pictures over several blocks, with exact ratios at the thresholds, wide labels and little room."""
+    """Yield images over several blocks, with exact ratios at the thresholds, wide labels and little room."""
     for seed in range(4):
         generator = torch.Generator().manual_seed(seed)
         made = [whole_pixels(170, generator), clustered(170, generator), chain(170, generator)]
@@ -603,7 +603,7 @@ def test_an_eps_of_zero_is_passed_on(driver: Driver, kind: str) -> None:
 def test_any_grid_covers_all_the_pairs(
     driver: Driver, monkeypatch: pytest.MonkeyPatch, kind: str, threads: int, rows: int
 ) -> None:
-    """As for more than 65,535 pictures, or more rows than a grid may have blocks for."""
+    """As for more than 65,535 images, or more rows than a grid may have blocks for."""
     monkeypatch.setattr(cuda, "IOU_THREADS", threads)
     monkeypatch.setattr(cuda, "IOU_ROWS", rows)
     driver.cut = lambda grid: (grid[0], grid[1], min(grid[2], 2))
@@ -681,14 +681,14 @@ def test_box_iou_copies_tensors_that_are_not_contiguous(driver: Driver) -> None:
         ("box_iou.cu", "", "", "nothing"),
         ("box_iou.cu", "if (column >= columns) return;", "", "outside"),
         ("box_iou.cu", "first + ROWS < rows ? first + ROWS : rows", "first + ROWS", "outside|race"),
-        ("box_iou.cu", "picture += gridDim.z", "picture += batch", ""),
+        ("box_iou.cu", "image += gridDim.z", "image += batch", ""),
         ("box_iou.cu", "first += gridDim.y * (long long)ROWS", "first += ROWS", "race"),
         ("box_iou.cu", "hull == 0.0f ? 0.0f : ", "", ""),
         ("overlap.h", "united == 0.0f ? 0.0f : ", "", ""),
         ("overlap.h", "a < 0.0f ? 0.0f : a", "a", ""),
         ("overlap.h", "SUB(ADD(a.area, b.area), intersection)", "ADD(a.area, SUB(b.area, intersection))", ""),
     ],
-    ids=["unbroken", "columns", "rows", "pictures", "grid", "hull", "union", "negative overlaps", "order of a sum"],
+    ids=["unbroken", "columns", "rows", "images", "grid", "hull", "union", "negative overlaps", "order of a sum"],
 )
 def test_a_broken_box_iou_is_found_out(
     build: Build, monkeypatch: pytest.MonkeyPatch, name: str, old: str, new: str, fault: str

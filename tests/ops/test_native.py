@@ -377,7 +377,7 @@ def test_torchs_defaults_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def nms_arguments() -> dict[str, Any]:
-    """Return good arguments for 2 pictures of 5 boxes, 3 to keep, in order."""
+    """Return good arguments for 2 images of 5 boxes, 3 to keep, in order."""
     generator = np.random.default_rng(0)
     corner = generator.random((2, 5, 2), np.float32)
     return {
@@ -392,7 +392,7 @@ def nms_arguments() -> dict[str, Any]:
 
 
 def assign_arguments() -> dict[str, Any]:
-    """Return good arguments for 2 pictures of 6 points, 3 classes and 4 objects, in order."""
+    """Return good arguments for 2 images of 6 points, 3 classes and 4 objects, in order."""
     generator = np.random.default_rng(0)
     boxes = np.tile(np.array([0, 0, 1, 1], np.float32), (2, 4, 1))
     return {
@@ -636,10 +636,10 @@ print("enough")
 
 @every_function
 def test_other_threads_run_meanwhile(name: str) -> None:
-    """Only while the interpreter's lock is free can a thread see the first picture done and the last one not yet."""
+    """Only while the interpreter's lock is free can a thread see the first image done and the last one not yet."""
     arguments = FUNCTIONS[name]()
     output = "counts" if name == "nms_padded" else "target_score"
-    repeats = 20_000  # pictures; one call takes some hundredths of a second, and is repeated until it is seen
+    repeats = 20_000  # images; one call takes some hundredths of a second, and is repeated until it is seen
     whole = ("points", *(key for key, value in arguments.items() if not isinstance(value, np.ndarray)))
     arguments = {
         key: value if key in whole else np.ascontiguousarray(np.tile(value, [repeats // 2] + [1] * (value.ndim - 1)))

@@ -29,7 +29,7 @@ def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 
 
 class Case(NamedTuple):
-    """One picture's input to the suppression."""
+    """One image's input to the suppression."""
 
     boxes: Tensor  # float32 or float64 [N, 4]
     scores: Tensor  # float32 [N]
@@ -78,7 +78,7 @@ def by_torchvision(case: Case, iou_threshold: float, score_threshold: float, mos
 def ours(
     case: Case, iou_threshold: float, score_threshold: float = -INF, most: int = 300, use_labels: bool = True
 ) -> list[int]:
-    """Run nms_padded on one picture, check the padding, and return the kept positions."""
+    """Run nms_padded on one image, check the padding, and return the kept positions."""
     labels = case.labels[None] if use_labels else None
     indices, counts = nms_padded(
         case.boxes[None],
@@ -176,7 +176,7 @@ def negative(count: int, generator: torch.Generator) -> Case:
 
 
 def batch_of(make: Callable[[int, torch.Generator], Case], batch: int, count: int, generator: torch.Generator) -> Case:
-    """Make several pictures of one kind: [B, N, 4], [B, N] and [B, N]."""
+    """Make several images of one kind: [B, N, 4], [B, N] and [B, N]."""
     made = [make(count, generator) for _ in range(batch)]
     return Case(*(torch.stack(list(part)) for part in zip(*made)))
 
@@ -412,7 +412,7 @@ def test_labels_matter_only_by_equality() -> None:
 
 
 @every_maker
-def test_each_picture_of_a_batch_is_as_if_alone(make: Callable[[int, torch.Generator], Case]) -> None:
+def test_each_image_of_a_batch_is_as_if_alone(make: Callable[[int, torch.Generator], Case]) -> None:
     made = [make(130, torch.Generator().manual_seed(seed)) for seed in (10, 11)]
     made.append(chain(130, torch.Generator()))  # its blocks need many more rounds than the others'
     boxes, scores, labels = (torch.stack(list(part)) for part in zip(*made))
@@ -426,8 +426,8 @@ def test_each_picture_of_a_batch_is_as_if_alone(make: Callable[[int, torch.Gener
             assert bool((row[count:] == -1).all())
 
 
-def test_a_picture_that_is_full_does_not_stop_the_others() -> None:
-    """The first picture has its five after five boxes; the second has 150 copies of one box before its other four."""
+def test_an_image_that_is_full_does_not_stop_the_others() -> None:
+    """The first image has its five after five boxes; the second has 150 copies of one box before its other four."""
     x = 20.0 * torch.arange(154)
     apart = torch.stack([x, x, x + 10, x + 10], -1)
     copies = torch.cat([torch.tensor([[-50.0, -50, -40, -40]]).repeat(150, 1), apart[:4]])
@@ -572,7 +572,7 @@ def test_a_wild_box_harms_no_other_on_a_map(wild: tuple[float, ...]) -> None:
     assert plain == greedy(case, 0.4)
 
 
-def test_another_picture_of_the_batch_does_not_matter_on_a_map() -> None:
+def test_another_image_of_the_batch_does_not_matter_on_a_map() -> None:
     cases = [whole_pixels(80, torch.Generator().manual_seed(seed)) for seed in (0, 1)]
     boxes = torch.stack([cases[0].boxes.double() - 2.0**47, cases[1].boxes.double() + 2.0**47])
     scores, labels = (torch.stack([part, other]) for part, other in list(zip(*cases))[1:])

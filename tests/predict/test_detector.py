@@ -1,4 +1,4 @@
-"""The Detector as a person uses it: any kind of picture in, boxes in original pixels out."""
+"""The Detector as a person uses it: any kind of image in, boxes in original pixels out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from yolo_lite.errors import InputError
 from yolo_lite.evaluation.detector import detect_split
 from yolo_lite.inspect.grid import grids_of
 from yolo_lite.models.build import build_detector
-from yolo_lite.predict.files import detect_pictures
+from yolo_lite.predict.files import detect_images
 from yolo_lite.shipped import DEFAULT_WEIGHTS, find_weights, shipped
 from yolo_lite.training.pretrain import pretraining_of
 from yolo_lite.training.task import Listener
@@ -34,7 +34,7 @@ def detector(learnt: tuple[Path, Path]) -> Detector:
 
 
 @pytest.fixture
-def picture(learnt: tuple[Path, Path]) -> Path:
+def image(learnt: tuple[Path, Path]) -> Path:
     return learnt[1] / "images" / "0001.png"
 
 
@@ -46,11 +46,11 @@ def near(a: Detections, b: Detections) -> bool:
     return len(a) == len(b) and np.allclose(a.boxes, b.boxes, atol=0.05) and np.allclose(a.scores, b.scores, atol=1e-3)
 
 
-def test_a_path_an_array_and_a_pil_image_are_the_same_picture(detector: Detector, picture: Path) -> None:
-    array = np.array(Image.open(picture).convert("RGB"))
-    found = detector(picture)
+def test_a_path_an_array_and_a_pil_image_are_the_same_image(detector: Detector, image: Path) -> None:
+    array = np.array(Image.open(image).convert("RGB"))
+    found = detector(image)
     assert len(found) == 2
-    assert all(equal(found, detector(other)) for other in (str(picture), array, Image.open(picture)))
+    assert all(equal(found, detector(other)) for other in (str(image), array, Image.open(image)))
 
 
 def test_boxes_are_where_the_shapes_were_drawn(detector: Detector, learnt: tuple[Path, Path]) -> None:
@@ -67,8 +67,8 @@ def test_boxes_are_where_the_shapes_were_drawn(detector: Detector, learnt: tuple
             assert abs((ys.max() - ys.min() + 1) - (y2 - y1)) < 6
 
 
-def test_original_pixels_follow_the_picture_size(detector: Detector, picture: Path) -> None:
-    small = Image.open(picture).convert("RGB")
+def test_original_pixels_follow_the_image_size(detector: Detector, image: Path) -> None:
+    small = Image.open(image).convert("RGB")
     big = small.resize((small.width * 3, small.height * 3), Image.Resampling.NEAREST)
     one, three = detector(small), detector(big)
     assert len(one) == len(three)
@@ -83,13 +83,13 @@ def test_a_list_gives_a_list_in_order_whatever_the_batch(detector: Detector, lea
     assert detector([]) == []
 
 
-def test_exif_rotation_turns_boxes_with_the_picture(detector: Detector, picture: Path, tmp_path: Path) -> None:
-    upright = Image.open(picture).convert("RGB")
+def test_exif_rotation_turns_boxes_with_the_image(detector: Detector, image: Path, tmp_path: Path) -> None:
+    upright = Image.open(image).convert("RGB")
     lying = upright.transpose(Image.Transpose.ROTATE_90)  # which EXIF orientation 6, "turn clockwise", undoes
     exif = Image.Exif()
     exif[0x0112] = 6
     lying.save(tmp_path / "lying.png", exif=exif)
-    assert near(detector(picture), detector(tmp_path / "lying.png"))
+    assert near(detector(image), detector(tmp_path / "lying.png"))
 
 
 def test_classes_restrict_what_is_reported(learnt: tuple[Path, Path]) -> None:
@@ -98,33 +98,33 @@ def test_classes_restrict_what_is_reported(learnt: tuple[Path, Path]) -> None:
     assert set(names) == {"disc"}
 
 
-def test_thresholds_are_strict(detector: Detector, learnt: tuple[Path, Path], picture: Path) -> None:
+def test_thresholds_are_strict(detector: Detector, learnt: tuple[Path, Path], image: Path) -> None:
     nothing = Detector(learnt[0] / "best.pt", device="cpu", score_threshold=1.0)
-    assert len(nothing(picture)) == 0
-    assert not nothing(picture).boxes.size
+    assert len(nothing(image)) == 0
+    assert not nothing(image).boxes.size
     one = Detector(learnt[0] / "best.pt", device="cpu", max_detections=1)
-    assert len(one(picture)) == 1
-    assert one(picture).scores[0] == detector(picture).scores[0]
+    assert len(one(image)) == 1
+    assert one(image).scores[0] == detector(image).scores[0]
 
 
 @pytest.mark.parametrize("most", [10**9, 10**30])
 def test_more_detections_than_there_can_be_are_no_fault(
-    most: int, detector: Detector, learnt: tuple[Path, Path], picture: Path
+    most: int, detector: Detector, learnt: tuple[Path, Path], image: Path
 ) -> None:
     """Room for 10 ** 9 rows would take 24 GB; the second number fits no tensor's shape."""
     unbounded = Detector(learnt[0] / "best.pt", device="cpu", max_detections=most)
-    assert unbounded(picture).scores.tolist() == detector(picture).scores.tolist()
+    assert unbounded(image).scores.tolist() == detector(image).scores.tolist()
 
 
-def test_the_input_array_is_not_modified(detector: Detector, picture: Path) -> None:
-    array = np.array(Image.open(picture).convert("RGB"))
+def test_the_input_array_is_not_modified(detector: Detector, image: Path) -> None:
+    array = np.array(Image.open(image).convert("RGB"))
     before = array.copy()
     detector(array)
     assert np.array_equal(array, before)
 
 
 @pytest.mark.parametrize(
-    ("picture", "message"),
+    ("image", "message"),
     [
         (np.zeros((8, 8), np.uint8), r"uint8 \[height, width, 3\] in RGB order, got uint8 \[8, 8\]"),
         (np.zeros((8, 8, 3), np.float32), "got float32"),
@@ -134,9 +134,9 @@ def test_the_input_array_is_not_modified(detector: Detector, picture: Path) -> N
     ],
     ids=["grey", "float", "empty", "number", "missing"],
 )
-def test_what_is_no_picture_is_refused(detector: Detector, picture: object, message: str) -> None:
+def test_what_is_no_image_is_refused(detector: Detector, image: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        detector(picture)  # type: ignore[call-overload]
+        detector(image)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize(
@@ -162,13 +162,13 @@ def test_a_missing_gpu_is_said(learnt: tuple[Path, Path], monkeypatch: pytest.Mo
         Detector(learnt[0] / "best.pt", device="cuda")
 
 
-def test_full_memory_says_what_to_do(detector: Detector, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_memory_says_what_to_do(detector: Detector, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(images: torch.Tensor) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(detector.model, "forward", full)
     with pytest.raises(InputError, match="ran out of memory; use a smaller batch size"):
-        detector(picture)
+        detector(image)
 
 
 def test_unknown_weights_name_the_shipped_ones() -> None:
@@ -178,13 +178,13 @@ def test_unknown_weights_name_the_shipped_ones() -> None:
 
 def test_the_shipped_detector_finds_the_person() -> None:
     """matplotlib's sample photograph shows one woman, who fills most of it."""
-    from yolo_lite.predict.files import sample_picture
+    from yolo_lite.predict.files import sample_image
 
-    found = Detector(device="cpu")(sample_picture())
+    found = Detector(device="cpu")(sample_image())
     assert DEFAULT_WEIGHTS in shipped("weights", ".pt")
     assert found.names[0] == "person"
     x1, y1, x2, y2 = found.boxes[0]
-    assert (x2 - x1) * (y2 - y1) > 0.4 * 512 * 606  # of a picture 512 wide and 606 high
+    assert (x2 - x1) * (y2 - y1) > 0.4 * 512 * 606  # of an image 512 wide and 606 high
 
 
 def test_the_shipped_detector_finds_scikit_images_astronaut_and_cat() -> None:
@@ -194,24 +194,24 @@ def test_the_shipped_detector_finds_scikit_images_astronaut_and_cat() -> None:
     assert "cat" in detector(data.chelsea()).names
 
 
-# Pictures of 16 bits
+# Images of 16 bits
 
 
 def as_12_bits(source: Path, target: Path) -> Path:
-    """Write a picture with the values of a 12-bit camera: 16 for each of 8 bits."""
+    """Write an image with the values of a 12-bit camera: 16 for each of 8 bits."""
     cv2.imwrite(str(target), np.asarray(Image.open(source).convert("L")).astype(np.uint16) * 16)
     return target
 
 
 @pytest.fixture
-def deep(learnt: tuple[Path, Path], picture: Path, tmp_path: Path) -> tuple[Detector, Path, Path]:
-    """Return a detector that was trained with input.max_16bit=4095, and one picture in 8 and in 12 bits."""
+def deep(learnt: tuple[Path, Path], image: Path, tmp_path: Path) -> tuple[Detector, Path, Path]:
+    """Return a detector that was trained with input.max_16bit=4095, and one image in 8 and in 12 bits."""
     checkpoint = load_checkpoint(learnt[0] / "best.pt")
     config = override_config(checkpoint.config, {"input.max_16bit": 4095})
     save_checkpoint(tmp_path / "deep.pt", dataclasses.replace(checkpoint, config=config))
-    Image.open(picture).convert("L").save(tmp_path / "8.png")
+    Image.open(image).convert("L").save(tmp_path / "8.png")
     detector = Detector(tmp_path / "deep.pt", device="cpu", score_threshold=0.001)  # it tells shapes by their colours
-    return detector, tmp_path / "8.png", as_12_bits(picture, tmp_path / "12.png")
+    return detector, tmp_path / "8.png", as_12_bits(image, tmp_path / "12.png")
 
 
 def test_a_detector_reads_16_bits_as_its_training_did(deep: tuple[Detector, Path, Path]) -> None:
@@ -225,7 +225,7 @@ def test_a_detector_reads_16_bits_as_its_training_did(deep: tuple[Detector, Path
 
 def test_detection_in_files_reads_16_bits_as_training_did(deep: tuple[Detector, Path, Path], tmp_path: Path) -> None:
     detector, eight, twelve = deep
-    found = {one.path: one.detections for one in detect_pictures(detector, [eight, twelve], out=tmp_path / "out")}
+    found = {one.path: one.detections for one in detect_images(detector, [eight, twelve], out=tmp_path / "out")}
     first, second = found[eight], found[twelve]
     assert first is not None
     assert second is not None

@@ -18,8 +18,8 @@ from yolo_lite import Detector
 from yolo_lite.errors import InputError, Stopped
 from yolo_lite.media.images import read_image
 from yolo_lite.media.sources import find_source, open_video, read_frames
-from yolo_lite.media.writers import JsonRows, VideoWriter, write_picture
-from yolo_lite.predict.files import detect_pictures, detect_video, image_ids
+from yolo_lite.media.writers import JsonRows, VideoWriter, write_image
+from yolo_lite.predict.files import detect_images, detect_video, image_ids
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def detector(learnt: tuple[Path, Path]) -> Detector:
 
 @pytest.fixture
 def video(learnt: tuple[Path, Path], tmp_path: Path) -> Path:
-    """Five times each of four pictures, as a film."""
+    """Five times each of four images, as a film."""
     path = tmp_path / "film.mp4"
     writer = VideoWriter(path, 10.0, hw=(96, 128))
     for file in sorted((learnt[1] / "images").iterdir())[:4]:
@@ -46,11 +46,11 @@ def test_image_ids_are_numeric_names_then_free_numbers() -> None:
     assert [ids[Path(name)] for name in names] == [1, 2, 3, 4, 7]
 
 
-def test_annotated_pictures_and_rows_are_written(detector: Detector, learnt: tuple[Path, Path], tmp_path: Path) -> None:
+def test_annotated_images_and_rows_are_written(detector: Detector, learnt: tuple[Path, Path], tmp_path: Path) -> None:
     files = find_source(str(learnt[1] / "images"))
     assert isinstance(files, list)
     with JsonRows(tmp_path / "rows.json") as rows_file:
-        results = list(detect_pictures(detector, files, out=tmp_path / "out", json_file=rows_file))
+        results = list(detect_images(detector, files, out=tmp_path / "out", json_file=rows_file))
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert len(rows) == sum(len(result.detections or ()) for result in results) == 16
     assert {row["category_id"] for row in rows} == {7, 3}  # the ids it was trained on, not labels
@@ -63,13 +63,13 @@ def test_annotated_pictures_and_rows_are_written(detector: Detector, learnt: tup
     assert np.allclose([x, y], results[0].detections.boxes[0][:2])  # type: ignore[union-attr]
 
 
-def test_a_bad_picture_is_reported_and_the_rest_goes_on(
+def test_a_bad_image_is_reported_and_the_rest_goes_on(
     detector: Detector, learnt: tuple[Path, Path], tmp_path: Path
 ) -> None:
     folder = tmp_path / "in"
     shutil.copytree(learnt[1] / "images", folder)
     (folder / "0003.png").write_bytes(b"")
-    results = list(detect_pictures(detector, sorted(folder.iterdir()), out=tmp_path / "out"))
+    results = list(detect_images(detector, sorted(folder.iterdir()), out=tmp_path / "out"))
     assert [result.path.name for result in results if result.error] == ["0003.png"]
     assert len(list((tmp_path / "out").iterdir())) == 7
 
@@ -78,12 +78,12 @@ def test_a_source_is_never_overwritten(detector: Detector, learnt: tuple[Path, P
     files = sorted((learnt[1] / "images").iterdir())
     before = files[0].read_bytes()
     with pytest.raises(InputError, match="would replace .*0001.png; choose another --out"):
-        list(detect_pictures(detector, files, out=learnt[1] / "images"))
+        list(detect_images(detector, files, out=learnt[1] / "images"))
     assert files[0].read_bytes() == before
 
 
 @pytest.mark.parametrize("link", ["symbolic", "hard"])
-@pytest.mark.parametrize("what", ["picture", "video"])
+@pytest.mark.parametrize("what", ["image", "video"])
 def test_a_source_behind_a_link_is_never_overwritten(
     detector: Detector, learnt: tuple[Path, Path], video: Path, tmp_path: Path, link: str, what: str
 ) -> None:
@@ -102,7 +102,7 @@ def test_a_source_behind_a_link_is_never_overwritten(
         if what == "video":
             list(detect_video(detector, open_video(reached), target=source))
         else:
-            list(detect_pictures(detector, [reached], out=source.parent))
+            list(detect_images(detector, [reached], out=source.parent))
     assert source.read_bytes() == before
     assert len(list(source.parent.iterdir())) == 1
 
@@ -129,7 +129,7 @@ def test_one_bad_file_stops_no_others(detector: Detector, tmp_path: Path) -> Non
         Image.new("RGB", (64, 64)).save(folder / name)
     Image.new("RGB", (70_000, 10)).save(folder / "wide.bmp")
     files = [file for file in sorted(folder.rglob("*")) if not file.is_dir()]
-    results = {result.path.name: result for result in detect_pictures(detector, files, out=tmp_path / "out")}
+    results = {result.path.name: result for result in detect_images(detector, files, out=tmp_path / "out")}
     assert [name for name, result in results.items() if result.error] == ["loop.jpg"]
     written = [result.annotated for result in results.values() if result.annotated]
     assert len(written) == len(set(written)) == 5 == len(list((tmp_path / "out").iterdir())) - 1
@@ -153,7 +153,7 @@ def test_a_name_that_the_output_folder_cannot_hold_is_skipped(
 
     monkeypatch.setattr(os, "replace", replace)
     files = sorted((learnt[1] / "images").iterdir())[:3]
-    errors = [str(result.error) for result in detect_pictures(detector, files, out=tmp_path / "out") if result.error]
+    errors = [str(result.error) for result in detect_images(detector, files, out=tmp_path / "out") if result.error]
     assert errors == [f"cannot write {tmp_path / 'out' / '0002.png'}: File name too long"]
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["0001.png", "0003.png"]
 
@@ -167,7 +167,7 @@ def test_rows_and_results_tell_files_of_one_name_apart(
         files[-1].parent.mkdir(parents=True)
         shutil.copy(learnt[1] / "images" / "0001.png", files[-1])
     with JsonRows(tmp_path / "rows.json") as rows:
-        results = list(detect_pictures(detector, files, out=tmp_path / "out", json_file=rows))
+        results = list(detect_images(detector, files, out=tmp_path / "out", json_file=rows))
     assert [result.name for result in results] == ["a/x.png", "b/c/x.png"]
     told = [row["file_name"] for row in json.loads((tmp_path / "rows.json").read_text())]
     assert list(dict.fromkeys(told)) == ["a/x.png", "b/c/x.png"]
@@ -180,19 +180,19 @@ def test_naming_many_files_of_one_name_takes_no_time(detector: Detector, tmp_pat
     def seconds(count: int) -> float:
         began = time.process_time()
         files = [tmp_path / str(number) / "x.jpg" for number in range(count)]
-        assert next(detect_pictures(detector, files, out=tmp_path / "out")).error
+        assert next(detect_images(detector, files, out=tmp_path / "out")).error
         return time.process_time() - began
 
     few = min(seconds(3000) for _ in range(2))
     assert seconds(12_000) < 8 * few
 
 
-def test_pictures_of_one_name_do_not_overwrite_each_other(detector: Detector, tmp_path: Path) -> None:
+def test_images_of_one_name_do_not_overwrite_each_other(detector: Detector, tmp_path: Path) -> None:
     for name in ("a/x.png", "b/x.png", "a/x.bmp"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (64, 64)).save(tmp_path / name)
     files = [tmp_path / name for name in ("a/x.png", "b/x.png", "a/x.bmp")]
-    list(detect_pictures(detector, files, out=tmp_path / "out"))
+    list(detect_images(detector, files, out=tmp_path / "out"))
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["x-2.png", "x.jpg", "x.png"]
 
 
@@ -271,13 +271,13 @@ def test_rows_on_a_full_disk_leave_the_old_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_an_annotated_picture_on_a_full_disk_is_an_error(tmp_path: Path, suffix: str) -> None:
+def test_an_annotated_image_on_a_full_disk_is_an_error(tmp_path: Path, suffix: str) -> None:
     """Pillow writes a JPEG by one call and does not look how much of it was written."""
     image = np.random.default_rng(0).integers(0, 256, (200, 200, 3)).astype(np.uint8)
     target = tmp_path / f"a{suffix}"
     target.write_bytes(b"an older one")
     with full_disk(20_000), pytest.raises(InputError, match="File too large"):
-        write_picture(target, image)
+        write_image(target, image)
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [(target.name, b"an older one")]
 
 

@@ -32,7 +32,7 @@ def make_raw(seed: int, batch: int = 3, points: int = 120, classes: int = 4) -> 
 
 
 def raw_of(boxes: list[Row], logits: list[Row]) -> RawPredictions:
-    """Make one picture's predictions from rows."""
+    """Make one image's predictions from rows."""
     count = len(boxes)
     return RawPredictions(
         torch.tensor([boxes], dtype=torch.float32),
@@ -57,7 +57,7 @@ def slow(
     allowed: list[bool] | None = None,
     candidates: int = 2000,
 ) -> list[list[Row]]:
-    """Choose each picture's detections one after the other."""
+    """Choose each image's detections one after the other."""
     found = []
     for boxes, logits in zip(raw.box_outputs.tolist(), raw.class_logits.tolist()):
         pairs = [
@@ -84,9 +84,9 @@ def check(found: tuple[Tensor, Tensor], wanted: list[list[Row]], most: int) -> N
     assert rows.dtype == torch.float32
     assert counts.dtype == torch.int32
     assert counts.tolist() == [len(kept) for kept in wanted]
-    for picture, kept in zip(rows, wanted):
-        torch.testing.assert_close(picture[: len(kept)], torch.tensor(kept).view(-1, 6), rtol=1e-6, atol=1e-6)
-        assert bool((picture[len(kept) :] == 0).all())
+    for image, kept in zip(rows, wanted):
+        torch.testing.assert_close(image[: len(kept)], torch.tensor(kept).view(-1, 6), rtol=1e-6, atol=1e-6)
+        assert bool((image[len(kept) :] == 0).all())
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_the_drawn_predictions_are_hard() -> None:
 
 
 # Score sigmoid(0) = 1/2, sigmoid(log 3) = 3/4. Boxes (0,0)-(10,10) and (0,0)-(10,9) overlap by 9/10.
-def test_a_picture_worked_by_hand() -> None:
+def test_an_image_worked_by_hand() -> None:
     log3 = math.log(3)
     raw = raw_of(
         [(0, 0, 10, 10), (0, 0, 10, 9), (50, 50, 60, 60)],
@@ -212,7 +212,7 @@ def test_scores_descend_and_stay_above_the_threshold() -> None:
         assert float(row[:count, 4].min()) > 0.3
 
 
-def test_a_picture_of_a_batch_is_as_if_alone() -> None:
+def test_an_image_of_a_batch_is_as_if_alone() -> None:
     raw = make_raw(6)
     rows, counts = postprocess(raw, decode, score_threshold=0.2, iou_threshold=0.5, max_detections=50)
     for b in range(3):

@@ -18,7 +18,7 @@ from yolo_lite.structures.paths import PathPacker, Paths
 from yolo_lite.structures.records import ImageRecord, Records
 
 NAMES = ("cat", "dog", "owl")
-PATHS = ("a.jpg", "pictures/b.png", "/data/x/ä ö.jpg", "../c", "/d", "x/.hidden", "x/\udcff.jpg", "x/\ud800.jpg")
+PATHS = ("a.jpg", "images/b.png", "/data/x/ä ö.jpg", "../c", "/d", "x/.hidden", "x/\udcff.jpg", "x/\ud800.jpg")
 
 
 def drawn(count: int, boxes: int = 3, seed: int = 0) -> Iterator[ImageRecord]:

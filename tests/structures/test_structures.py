@@ -81,8 +81,8 @@ def test_stretch_fills_the_input_with_a_factor_for_each_side() -> None:
     assert (letterbox.apply(np.full((100, 200, 3), 255, np.uint8)) == 255).all()
 
 
-def test_boxes_to_original_clips_to_the_picture() -> None:
-    """Input -8 is 5 pixels left of the picture; input row 0 is in the border, 50 original pixels above it."""
+def test_boxes_to_original_clips_to_the_image() -> None:
+    """Input -8 is 5 pixels left of the image; input row 0 is in the border, 50 original pixels above it."""
     letterbox = Letterbox.fit((100, 200), (320, 320))
     np.testing.assert_array_equal(letterbox.boxes_to_original([[-8, 0, 400, 320]]), [[0, 0, 200, 100]])
     np.testing.assert_array_equal(letterbox.boxes_to_original([[0, 0, 10, 10]])[:, [1, 3]], [[0, 0]])
@@ -113,7 +113,7 @@ PAINTED = [
 def test_a_painted_rectangle_lands_where_boxes_to_input_says(
     original_hw: tuple[int, int], input_hw: tuple[int, int], resize: str
 ) -> None:
-    """Count bright pixels of the resized picture: an oracle that knows neither factor nor offset."""
+    """Count bright pixels of the resized image: an oracle that knows neither factor nor offset."""
     height, width = original_hw
     x1, y1, x2, y2 = width // 5, height // 4, width // 2, height - height // 10
     image = np.zeros((height, width, 3), np.uint8)
@@ -127,7 +127,7 @@ def test_a_painted_rectangle_lands_where_boxes_to_input_says(
     np.testing.assert_allclose(mapped[0], _bright_box(made), atol=1.0)
 
 
-def test_pixels_are_bilinear_with_half_pixel_centres_where_the_picture_grows() -> None:
+def test_pixels_are_bilinear_with_half_pixel_centres_where_the_image_grows() -> None:
     """Interpolate every pixel in a plain loop: the centre of output pixel i lies at (i + 0.5) / factor - 0.5."""
     image = _noise((5, 7))
     made = resize_image(image, (12, 21)).astype(np.float64)
@@ -144,7 +144,7 @@ def test_pixels_are_bilinear_with_half_pixel_centres_where_the_picture_grows() -
             np.testing.assert_allclose(made[row, column], expected, atol=1.0)  # OpenCV computes in fixed point
 
 
-def test_pixels_are_means_of_areas_where_the_picture_shrinks() -> None:
+def test_pixels_are_means_of_areas_where_the_image_shrinks() -> None:
     image = _noise((12, 20))
     made = resize_image(image, (3, 5)).astype(np.float64)
     for row in range(3):
@@ -153,7 +153,7 @@ def test_pixels_are_means_of_areas_where_the_picture_shrinks() -> None:
             np.testing.assert_allclose(made[row, column], block.mean((0, 1)), atol=0.51)  # rounded
 
 
-def test_a_one_pixel_picture_fills_the_content_with_its_colour() -> None:
+def test_a_one_pixel_image_fills_the_content_with_its_colour() -> None:
     made = Letterbox.fit((1, 1), (32, 64)).apply(np.array([[[10, 20, 30]]], np.uint8))
     assert (made[:, 16:48] == [10, 20, 30]).all()
     assert (made[:, :16] == PAD_VALUE).all()
@@ -241,7 +241,7 @@ def test_letterbox_fit_refuses(
         Letterbox.fit(original_hw, input_hw, resize=resize)
 
 
-def test_apply_refuses_a_picture_of_another_size() -> None:
+def test_apply_refuses_an_image_of_another_size() -> None:
     with pytest.raises(ValueError, match=r"must be \(100, 200\).*got \(200, 100\)"):
         Letterbox.fit((100, 200), (320, 320)).apply(_noise((200, 100)))
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.class_images import write_class_set
 
-from tests.class_pictures import write_class_set
 from tests.conftest import SMALL, write_coco_set
 from yolo_lite.cli import main
 from yolo_lite.config.resolve import override_config, read_config
@@ -43,7 +43,7 @@ def _train(root: Path, **settings: Any) -> None:
         ),
         pytest.param(
             {"train.batch_size": 1, "input.image_size": 64, "augment.multi_scale": 0.5},
-            "one picture of 32 x 32 pixels, the smallest that augment.multi_scale makes,",
+            "one image of 32 x 32 pixels, the smallest that augment.multi_scale makes,",
             id="a small size at some step",
         ),
     ],
@@ -58,8 +58,8 @@ def test_a_detector_says_so_before_it_trains(
     assert not (root / "run").exists()
 
 
-def test_one_training_picture_asks_for_more(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=f"{SINGLE}.* add training pictures, or a larger image size"):
+def test_one_training_image_asks_for_more(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"{SINGLE}.* add training images, or a larger image size"):
         _train(write_coco_set(tmp_path / "set", {"train": 1, "val": 1}))
 
 

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.class_images import NARROW, QUICK, write_class_set
 from torch import Tensor, nn
 
-from tests.class_pictures import NARROW, QUICK, write_class_set
 from tests.conftest import write_coco_set
 from yolo_lite.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from yolo_lite.checkpoints.transfer import transfer_backbone, transfer_classes
@@ -90,7 +90,7 @@ def few(tmp_path: Path) -> Path:
 
 
 def grey_records(*rows: tuple[int, int]) -> tuple[ClassRecord, ...]:
-    """Make pictures of one grey with a label each."""
+    """Make images of one grey with a label each."""
     return tuple(ClassRecord(f"grey {g}", np.full((4, 4, 3), g, np.uint8), label) for g, label in rows)
 
 
@@ -202,11 +202,11 @@ def test_a_run_leaves_checkpoints_and_results(learnt_shapes: tuple[Path, Path, l
     assert not best.training
     assert last.training["epoch"] == 5
     assert best.about["data"] == str(data)
-    assert best.about["val"] == "40 pictures, 2 classes: disc (20), square (20)"
+    assert best.about["val"] == "40 images, 2 classes: disc (20), square (20)"
     rows = list(csv.DictReader((folder / "results.csv").open()))
     assert {"epoch", "lr", "loss_class", "loss_total", "accuracy", "F1", "val_loss"} == set(rows[0])
     assert float(rows[-1]["loss_total"]) < float(rows[0]["loss_total"]) / 3
-    assert sum("200 pictures, 2 classes" in line for line in lines) == 1
+    assert sum("200 images, 2 classes" in line for line in lines) == 1
     assert lines.count("augmentation: none") == 1
     assert "training mnist_small from scratch" in lines
 
@@ -247,8 +247,8 @@ def test_resume_takes_up_the_same_part_of_the_data(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train_classifier(data, config="lenet", settings=settings, out=out, device="cpu", listener=stop_after(1))
     about = load_checkpoint(out / "last.pt").about
-    assert about["train"] == "10 pictures, 2 classes: square (5), disc (5)"  # of 6 and 12, 0.8 of them 5 and 10
-    assert about["val"] == "6 pictures, 2 classes: square (2), disc (4)"
+    assert about["train"] == "10 images, 2 classes: square (5), disc (5)"  # of 6 and 12, 0.8 of them 5 and 10
+    assert about["val"] == "6 images, 2 classes: square (2), disc (4)"
     resume(out, device="cpu")
     ended = load_checkpoint(out / "last.pt")
     assert ended.training["epoch"] == 2
@@ -261,7 +261,7 @@ def test_resume_refuses_data_that_has_changed(few: Path, tmp_path: Path) -> None
     with pytest.raises(KeyboardInterrupt):
         train_classifier(few, config="lenet", settings=settings, out=out, device="cpu", listener=stop_after(1))
     shutil.move(few / "train" / "disc" / "disc-000.png", few / "train" / "square" / "disc-000.png")
-    with pytest.raises(InputError, match=r"train was 24 pictures.*disc \(12\).*, and is .*square \(13\)"):
+    with pytest.raises(InputError, match=r"train was 24 images.*disc \(12\).*, and is .*square \(13\)"):
         resume(out, device="cpu")
 
 
@@ -303,18 +303,18 @@ def test_the_rate_falls_at_the_milestones(few: Path, tmp_path: Path) -> None:
 def test_training_never_opens_the_test_split(few: Path, tmp_path: Path) -> None:
     write_class_set(few, {"test": {"disc": 2, "square": 2}}, seed=1)
     for file in (few / "test").rglob("*.png"):
-        file.write_text("not a picture")
+        file.write_text("not an image")
     out = train_classifier(
         few, config="lenet", settings={**QUICK, "train.epochs": 1}, out=tmp_path / "run", device="cpu"
     )
     alone = {"train.workers": 0}
     result = evaluate_classifier(out / "best.pt", few, split="val", device="cpu", settings=alone)
-    assert result.settings["pictures"] == 8
-    with pytest.raises(InputError, match=r"test/disc/disc-000\.png is not a picture"):
+    assert result.settings["images"] == 8
+    with pytest.raises(InputError, match=r"test/disc/disc-000\.png is not an image"):
         evaluate_classifier(out / "best.pt", few, split="test", device="cpu", settings=alone)
 
 
-def test_a_truncated_picture_stops_the_run_with_one_line(few: Path, tmp_path: Path) -> None:
+def test_a_truncated_image_stops_the_run_with_one_line(few: Path, tmp_path: Path) -> None:
     file = few / "train" / "square" / "square-003.png"
     file.write_bytes(file.read_bytes()[:-200])
     with pytest.raises(InputError, match=r"^\S*square-003\.png is damaged or cut short[^\n]*$"):
@@ -343,8 +343,8 @@ def plan_classifier(settings: Mapping[str, object] | None = None, **arguments: A
 
 def test_the_arguments_are_settings_of_one_configuration() -> None:
     asked = {"data.classes": ["b", "a"], "data.fraction": 0.5, "data.per_class": 7, "data.shares": "60/20/20"}
-    config = plan("pictures", config="lenet", settings={"task": "classify", **asked}).config
-    data = DataConfig("pictures", classes=("b", "a"), fraction=0.5, per_class=7, shares="60/20/20")
+    config = plan("images", config="lenet", settings={"task": "classify", **asked}).config
+    data = DataConfig("images", classes=("b", "a"), fraction=0.5, per_class=7, shares="60/20/20")
     assert (config.task, config.data) == ("classify", data)
     stored = json.loads(json.dumps(config_to_dict(config)))
     assert config_from_dict(stored, "last.pt") == config
@@ -374,7 +374,7 @@ def test_weights_fix_the_network_and_the_normalisation(tmp_path: Path) -> None:
 
 
 def test_a_classifiers_weights_bring_their_image_size_unless_it_is_set(few: Path, tmp_path: Path) -> None:
-    """The dense layer of mnist_cnn fits pictures of one size only: 32 here, not the 28 of its configuration."""
+    """The dense layer of mnist_cnn fits images of one size only: 32 here, not the 28 of its configuration."""
     config = classifier_config("mnist_cnn", **{"input.resize": "letterbox"})
     save_checkpoint(tmp_path / "c.pt", checkpoint_of(config, ("disc", "square")))
     shape = plan_classifier(weights=tmp_path / "c.pt").input

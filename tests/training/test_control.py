@@ -137,7 +137,7 @@ def test_the_parts_are_kept_for_resuming() -> None:
     assert fresh.parts == 4
 
 
-def test_a_part_keeps_the_pairs_of_its_pictures() -> None:
+def test_a_part_keeps_the_pairs_of_its_images() -> None:
     pairs = torch.tensor([[0, 7], [2, 1], [2, 3], [3, 0]])
     batch = Batch(
         torch.arange(4), torch.zeros(4, 1, 4), labels=torch.zeros(4, 1), positions=torch.arange(4), unlabelled=pairs
@@ -149,14 +149,14 @@ def test_a_part_keeps_the_pairs_of_its_pictures() -> None:
     assert batch._replace(unlabelled=None).part(0, 1).unlabelled is None
 
 
-def test_rare_classes_ask_for_their_pictures() -> None:
-    """Class 0 is in 3 of 4 pictures, class 1 in 1 of 4: with the threshold 0.5 the factor of class 1 is sqrt(2)."""
+def test_rare_classes_ask_for_their_images() -> None:
+    """Class 0 is in 3 of 4 images, class 1 in 1 of 4: with the threshold 0.5 the factor of class 1 is sqrt(2)."""
     factors = repeat_factors([[0], [0, 0], [0, 1], []], 0.5)
     np.testing.assert_allclose(factors, [1, 1, np.sqrt(2), 1])
     np.testing.assert_allclose(repeat_factors([[0], [1]], 0.1), [1, 1])
 
 
-def test_repeated_pictures_come_as_often_as_they_should() -> None:
+def test_repeated_images_come_as_often_as_they_should() -> None:
     repeats = np.array([1, 1, 2.5, 1, 1.3, 1, 1, 1])
     sampler = EpochSampler(8, 2, shuffle=True, repeats=repeats)
     assert len(sampler) == 5  # 9.8, rounded, in batches of two
@@ -180,7 +180,7 @@ def test_the_steps_of_an_epoch_can_be_fewer() -> None:
 
 @pytest.mark.parametrize("seconds", [5, 60, 119, 121, 600, 1234])
 def test_the_time_is_filled_and_not_exceeded(seconds: float) -> None:
-    """Steps of 1 s, 100 to show every picture, an evaluation of 3 s."""
+    """Steps of 1 s, 100 to show every image, an evaluation of 3 s."""
     config = fit_time(Config(), Pace(1.0, 3.0), steps=100, seconds=seconds)
     train = config.train
     taken = train.epochs * (train.steps_per_epoch * 1.0 + 3.0)
@@ -294,9 +294,9 @@ def test_preflight_lets_a_good_run_start_and_touches_nothing(
     with monkeypatch.context() as patched:
         patched.setattr(
             "yolo_lite.training.tasks.detection.shift_hsv", None
-        )  # of pictures as they are no colour is changed
+        )  # of images as they are no colour is changed
         line = check_it_learns(task, config, precision="fp32")
-    assert line.startswith("preflight: the loss on 8 pictures fell from")
+    assert line.startswith("preflight: the loss on 8 images fell from")
     assert task.colour
     after = torch.rand(3)
     torch.manual_seed(5)
@@ -345,13 +345,11 @@ def test_preflight_names_corners_where_sizes_are_expected(coco_set: Callable[...
         root, lambda one: {"boxes": one.boxes + np.concatenate([0 * one.boxes[:, :2], one.boxes[:, :2]], 1)}
     )
     with pytest.raises(
-        InputError, match=r"leave their picture by more than rounding: they look like x1, y1, x2, y2.*no-pre"
+        InputError, match=r"leave their image by more than rounding: they look like x1, y1, x2, y2.*no-pre"
     ):
         check_labels(twice, (64, 64))
     moved = changed(root, lambda one: {"boxes": one.boxes + np.array([40.0, 0, 40, 0])})
-    with pytest.raises(
-        InputError, match=r"leave their picture by more than rounding, the first: .*annotation .*no-pre"
-    ):
+    with pytest.raises(InputError, match=r"leave their image by more than rounding, the first: .*annotation .*no-pre"):
         check_labels(moved, (64, 64))
 
 
@@ -448,7 +446,7 @@ def test_preflight_lets_a_small_learning_rate_pass(coco_set: Callable[..., Path]
     """It may be meant so: the loss falls a little, which is said."""
     config = small(lr=2e-4)
     line = check_it_learns(prepared(coco_set({"train": 12, "val": 4}), config), config, precision="fp32")
-    assert line.startswith("preflight: the loss on 8 pictures fell slowly, from")
+    assert line.startswith("preflight: the loss on 8 images fell slowly, from")
 
 
 def test_a_compiled_network_learns_the_same(

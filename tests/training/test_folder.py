@@ -52,8 +52,8 @@ PLAIN = ("pretrain.crops=0",)
 def plain_drawings() -> Iterator[None]:
     """Write what a drawing shows instead of drawing it, which would take longer than the training."""
 
-    def sheet(pictures: Any, path: Path) -> None:
-        path.write_text(repr([(int(one.image.sum()), one.texts) for one in pictures]))
+    def sheet(images: Any, path: Path) -> None:
+        path.write_text(repr([(int(one.image.sum()), one.texts) for one in images]))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("yolo_lite.training.folder.draw_sheet", sheet)

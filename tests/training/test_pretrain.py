@@ -48,7 +48,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 def scene(count: int = 40) -> DetectionSet:
-    """Return records of pictures with one to four boxes, some of which are crowds."""
+    """Return records of images with one to four boxes, some of which are crowds."""
     generator, records = np.random.default_rng(0), []
     for number in range(count):
         corner = generator.uniform(0, 150, (generator.integers(1, 5), 2))
@@ -63,7 +63,7 @@ def scene(count: int = 40) -> DetectionSet:
     return DetectionSet(tuple(records), ("thing",), category_ids=(1,), source="drawn")
 
 
-def test_background_lies_in_its_picture_and_shows_no_object() -> None:
+def test_background_lies_in_its_image_and_shows_no_object() -> None:
     data = scene()
     found = background_pieces(data, 1, seed=0)
     objects = sum(int((~record.crowd).sum()) for record in data.records)
@@ -83,13 +83,13 @@ def test_background_lies_in_its_picture_and_shows_no_object() -> None:
             assert max(wide, 0) * max(high, 0) <= MOST_COVERED * smaller + 1e-9
 
 
-def test_background_is_drawn_by_the_seed_and_each_picture_by_itself() -> None:
+def test_background_is_drawn_by_the_seed_and_each_image_by_itself() -> None:
     data = scene()
     assert background_pieces(data, 1, seed=0) == background_pieces(data, 1, seed=0)
     assert background_pieces(data, 1, seed=0) != background_pieces(data, 1, seed=1)
 
 
-def test_a_picture_full_of_objects_or_with_unmarked_ones_gives_no_background() -> None:
+def test_an_image_full_of_objects_or_with_unmarked_ones_gives_no_background() -> None:
     data = scene(3)
     whole = {"boxes": np.array([[0.0, 0, 200, 160]]), "labels": np.array([0]), "areas": np.array([32_000.0])}
     full = dataclasses.replace(data.records[0], **whole, crowd=np.array([True]))
@@ -99,7 +99,7 @@ def test_a_picture_full_of_objects_or_with_unmarked_ones_gives_no_background() -
     assert {piece.content for piece in found} == {data.records[2].path}
 
 
-def test_the_pieces_come_from_the_pictures_of_the_detectors_training_alone(coco_set: MakeSet) -> None:
+def test_the_pieces_come_from_the_images_of_the_detectors_training_alone(coco_set: MakeSet) -> None:
     data = coco_set({"train": 8, "val": 4})
     detected = read_train_and_val(images_of(str(data), fraction=0.5), seed=0)[:2]
     pieces = read_crops_to_train(images_of(str(data), fraction=0.5), seed=0)[:2]

@@ -1,4 +1,4 @@
-"""Training end to end on drawn pictures: it learns, stops and resumes bit for bit, and refuses what it cannot use."""
+"""Training end to end on drawn images: it learns, stops and resumes bit for bit, and refuses what it cannot use."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_eight_pictures_are_learnt_by_heart(learnt: tuple[Path, Path]) -> None:
+def test_eight_images_are_learnt_by_heart(learnt: tuple[Path, Path]) -> None:
     metrics = load_checkpoint(learnt[0] / "best.pt").about["metrics"]
     assert metrics["AP50"] >= 0.9
 
@@ -117,9 +117,9 @@ def test_resume_ends_bit_for_bit_as_an_unbroken_run(
     assert one["optimizer"]["state"].keys() == other["optimizer"]["state"].keys()
 
 
-def test_a_run_tells_of_each_picture_that_it_reads_into_memory(coco_set: MakeSet, tmp_path: Path) -> None:
+def test_a_run_tells_of_each_image_that_it_reads_into_memory(coco_set: MakeSet, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    listener = Listener(on_picture=lambda done, total: told.append((done, total)))
+    listener = Listener(on_image=lambda done, total: told.append((done, total)))
     config = config_with("train.epochs=1", "pretrain.crops=1", "pretrain.image_size=32", "train.cache=ram")
     train(coco_set({"train": 4, "val": 2}), config=config, out=tmp_path / "run", device="cpu", listener=listener)
     assert told[:4] == [(1, 4), (2, 4), (3, 4), (4, 4)]
@@ -149,14 +149,14 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(coco_set: Mak
     assert not same(a, c)
 
 
-def test_kept_pictures_change_nothing_but_the_time(coco_set: MakeSet, tmp_path: Path) -> None:
+def test_kept_images_change_nothing_but_the_time(coco_set: MakeSet, tmp_path: Path) -> None:
     data, lines = coco_set({"train": 8, "val": 2}, hw=(250, 333)), {"ram": [], "none": []}
     for cache, said in lines.items():
         config = config_with("augment={}", "train.epochs=2", "train.batch_size=4", f"train.cache={cache}")
         train(data, config=config, out=tmp_path / cache, device="cpu", listener=Listener(say=said.append))
     assert same(weights_of(tmp_path / "ram" / "last.pt"), weights_of(tmp_path / "none" / "last.pt"))
     told = [[line for line in lines[cache] if "memory" in line] for cache in ("ram", "none")]
-    assert told == [["pictures kept in memory: 8, 0.7 MB"], []]  # of 144 x 192: the input, 96 x 128, times 1.5
+    assert told == [["images kept in memory: 8, 0.7 MB"], []]  # of 144 x 192: the input, 96 x 128, times 1.5
 
 
 @pytest.mark.slow
@@ -280,7 +280,7 @@ def test_a_run_claims_its_folder_at_the_start(
     assert not Path("runs").exists()
 
 
-def test_a_truncated_picture_stops_the_run_with_one_line(coco_set: MakeSet, tmp_path: Path) -> None:
+def test_a_truncated_image_stops_the_run_with_one_line(coco_set: MakeSet, tmp_path: Path) -> None:
     """Its header is whole, so it is found out only by a loading process."""
     data = coco_set()
     file = data / "images" / "0003.png"
@@ -302,7 +302,7 @@ def test_a_gradient_that_is_not_finite_spoils_nothing(
             parameter.register_hook(lambda gradient: gradient * float("nan"))
 
     monkeypatch.setattr("yolo_lite.training.recipe.place", lambda model, device: (poison(model), model)[1])
-    with pytest.raises(InputError, match=r"gradient is not finite on the pictures .*000\d\.png"):
+    with pytest.raises(InputError, match=r"gradient is not finite on the images .*000\d\.png"):
         train(coco_set(), config=config_with(), out=tmp_path / "run", device="cpu")
 
 
@@ -338,7 +338,7 @@ def test_resume_refuses_data_that_has_changed(coco_set: MakeSet, tmp_path: Path)
         resume(tmp_path / "run", device="cpu")
 
 
-def test_a_loss_that_is_not_finite_names_the_pictures(coco_set: MakeSet, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_names_the_images(coco_set: MakeSet, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"(loss|gradient) is not finite.*000\d\.png.*lower the learning rate"):
         train(coco_set(), config=config_with("train.epochs=30", "train.lr=1e30"), out=tmp_path / "run", device="cpu")
 
@@ -374,7 +374,7 @@ def test_the_pipeline_and_the_data_are_told_once(coco_set: MakeSet, tmp_path: Pa
     data, config, listener = coco_set({"train": 20}), config_with("train.epochs=1"), Listener(say=lines.append)
     train(data, config=config, out=tmp_path / "run", device="cpu", listener=listener, settings={"data.fraction": 0.5})
     text = "\n".join(lines)
-    assert "2 training pictures are set aside by seed 0" in text
+    assert "2 training images are set aside by seed 0" in text
     assert "9 images" in text  # half of the eighteen that are left
     assert text.count("augmentation: none (letterbox to 96 x 128)") == 1
 
@@ -457,7 +457,7 @@ def test_the_default_is_fine_tuned_on_a_new_class(coco_set: MakeSet, tmp_path: P
     assert not {"mean", "std"} & set(moved)
 
 
-def test_the_shuffle_network_learns_eight_pictures_by_heart(coco_set: MakeSet, tmp_path: Path) -> None:
+def test_the_shuffle_network_learns_eight_images_by_heart(coco_set: MakeSet, tmp_path: Path) -> None:
     data = coco_set({"train": 8}, hw=(128, 128))
     annotations = data / "annotations"
     (annotations / "instances_val.json").write_text((annotations / "instances_train.json").read_text())
@@ -480,8 +480,8 @@ def test_colours_that_the_device_changes_reach_network_teacher_and_sheet(
 ) -> None:
     monkeypatch.setattr(detection_task, "_shifts_colours", lambda device: True)
     config, cpu = config_with("augment={}", "train.seed=7"), torch.device("cpu")
-    pictures = read_split(coco_set({"train": 3, "val": 1}), "train")
-    dataset = training_inputs(config, pictures, device=cpu)
+    training_set = read_split(coco_set({"train": 3, "val": 1}), "train")
+    dataset = training_inputs(config, training_set, device=cpu)
     batch = collate_boxes([dataset[0, index] for index in (2, 0)])
     limits = colour_limits(config.augment)
     expected = shift_hsv(batch.images, draw_shifts(limits, 7, progress=0.5, positions=torch.tensor([2, 0])))
@@ -494,7 +494,7 @@ def test_colours_that_the_device_changes_reach_network_teacher_and_sheet(
         seen.append(images)
         raise StopIteration
 
-    task = DetectionTask(config, pictures, val=pictures, device=cpu, teacher=teacher)  # type: ignore[arg-type]
+    task = DetectionTask(config, training_set, val=training_set, device=cpu, teacher=teacher)  # type: ignore[arg-type]
     with pytest.raises(StopIteration):
         task.loss(network, batch, progress=0.5)
     assert len(seen) == 2

@@ -105,13 +105,13 @@ def a_text(path: Path, text: str) -> Path:
     return path
 
 
-def a_picture(path: Path) -> Path:
+def an_image(path: Path) -> Path:
     Image.new("RGB", (8, 8)).save(path)
     return path
 
 
 READERS = {
-    "image.png": (a_picture, read_image),
+    "image.png": (an_image, read_image),
     "video.avi": (a_video, open_video),
     "weights.pt": (lambda path: path.symlink_to(find_weights(DEFAULT_WEIGHTS)) or path, load_checkpoint),
     "set.tar.gz": (an_archive, read_class_splits),

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.conftest import SMALL, draw_picture, write_coco_set
+from tests.conftest import SMALL, draw_image, write_coco_set
 from yolo_lite.checkpoints.checkpoint import load_checkpoint
 from yolo_lite.config.describe import every_setting
 from yolo_lite.config.resolve import override_config, read_config
@@ -53,7 +53,7 @@ def detector(data: Path, out: Path, *settings: str, **options: Any) -> Path:
 
 def images_of(count: int, seed: int = 0) -> list[tuple[Image.Image, list[Any]]]:
     generator = np.random.default_rng(seed)
-    return [draw_picture(generator, (64, 64), 1) for _ in range(count)]
+    return [draw_image(generator, (64, 64), 1) for _ in range(count)]
 
 
 def write_yolo_set(root: Path) -> Path:

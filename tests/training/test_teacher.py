@@ -93,11 +93,11 @@ def test_the_shipped_detector_teaches_cells_of_three_grids() -> None:
 def test_training_with_a_teacher_tells_and_resumes_bit_for_bit(coco_set: Sets, tmp_path: Path) -> None:
     path, _ = stored(tmp_path / "t.pt", ("disc", "square"))
     root = coco_set({"train": 8, "val": 4})
-    pictures = tmp_path / "more" / "deeper"
-    pictures.mkdir(parents=True)
+    images = tmp_path / "more" / "deeper"
+    images.mkdir(parents=True)
     for number in range(4):
         pixels = np.random.default_rng(number).integers(0, 256, (50, 70, 3)).astype(np.uint8)
-        Image.fromarray(pixels).save(pictures / f"{number}.png")
+        Image.fromarray(pixels).save(images / f"{number}.png")
     said: list[str] = []
     rows: list[dict[str, float]] = []
     settings = config(epochs=2, teacher=str(path))
@@ -156,11 +156,11 @@ def test_a_teacher_brings_the_student_nearer(coco_set: Sets, tmp_path: Path) -> 
     assert rows[-1]["loss_teach_box"] < rows[0]["loss_teach_box"]
 
 
-def test_pictures_without_labels_ask_for_nothing(coco_set: Sets, tmp_path: Path) -> None:
+def test_images_without_labels_ask_for_nothing(coco_set: Sets, tmp_path: Path) -> None:
     data = read_split(coco_set({"train": 3}), "train")
     (tmp_path / "more").mkdir()
     Image.new("RGB", (30, 20)).save(tmp_path / "more" / "a.JPG", format="JPEG")
-    (tmp_path / "more" / "notes.txt").write_text("no picture")
+    (tmp_path / "more" / "notes.txt").write_text("no image")
     more = add_unlabelled(data, tmp_path / "more")
     assert len(more.records) == 4
     assert more.records[3].hw == (20, 30)
@@ -169,11 +169,11 @@ def test_pictures_without_labels_ask_for_nothing(coco_set: Sets, tmp_path: Path)
     with pytest.raises(InputError, match="is no folder; --unlabelled takes a folder"):
         add_unlabelled(data, tmp_path / "none")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no pictures in the folder"):
+    with pytest.raises(InputError, match="no images in the folder"):
         add_unlabelled(data, tmp_path / "empty")
 
 
-def test_unlabelled_pictures_need_a_teacher(coco_set: Sets, tmp_path: Path) -> None:
+def test_unlabelled_images_need_a_teacher(coco_set: Sets, tmp_path: Path) -> None:
     root = coco_set({"train": 4, "val": 2})
-    with pytest.raises(InputError, match="--unlabelled pictures need a --teacher"):
+    with pytest.raises(InputError, match="--unlabelled images need a --teacher"):
         train(root, config=config(), out=tmp_path / "run", device="cpu", settings={"data.unlabelled": root / "images"})

@@ -9,8 +9,8 @@ from typing import Any
 
 import optuna
 import pytest
+from tests.class_images import write_class_set
 
-from tests.class_pictures import write_class_set
 from yolo_lite.cli import main
 from yolo_lite.config.resolve import read_config
 from yolo_lite.config.schema import Config
@@ -26,9 +26,9 @@ SMALL = {"train.epochs": 1, "train.batch_size": 8, "train.workers": 0, "input.im
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     counts = {"disc": 12, "square": 12}
-    return write_class_set(tmp_path_factory.mktemp("pictures"), {"train": counts, "val": {"disc": 4, "square": 4}})
+    return write_class_set(tmp_path_factory.mktemp("images"), {"train": counts, "val": {"disc": 4, "square": 4}})
 
 
 @pytest.fixture
@@ -62,51 +62,51 @@ def search(
     return tune(asked, trials=trials, out=out, fixed=given, listener=listener or TuneListener())
 
 
-def test_a_search_trains_and_writes_a_configuration_that_trains(pictures: Path, tmp_path: Path) -> None:
+def test_a_search_trains_and_writes_a_configuration_that_trains(images: Path, tmp_path: Path) -> None:
     reports: list[TrialReport] = []
     steps: list[StepReport] = []
     listener = TuneListener(on_trial=reports.append, on_step=steps.append)
-    result = search(pictures, trials=2, out=tmp_path / "study", config="mnist_small", settings=SMALL, listener=listener)
+    result = search(images, trials=2, out=tmp_path / "study", config="mnist_small", settings=SMALL, listener=listener)
     assert result.trials == len(reports) == 2
-    assert len(steps) == 2 * 3  # 24 pictures in batches of 8, in each trial
+    assert len(steps) == 2 * 3  # 24 images in batches of 8, in each trial
     assert result.best.value == max(report.value for report in reports)
     assert (tmp_path / "study" / "trial-0" / "best.pt").is_file()
-    folder = train_classifier(pictures, config=result.config, settings={"train.epochs": 1}, out=tmp_path / "again")
+    folder = train_classifier(images, config=result.config, settings={"train.epochs": 1}, out=tmp_path / "again")
     assert (folder / "best.pt").is_file()
     assert read_config(result.config).train.lr == pytest.approx(result.best.settings["train.lr"])
 
 
-def test_the_best_trial_is_found_near_the_best_rate(quick: list[Config], pictures: Path, tmp_path: Path) -> None:
-    result = search(pictures, trials=25, out=tmp_path)
+def test_the_best_trial_is_found_near_the_best_rate(quick: list[Config], images: Path, tmp_path: Path) -> None:
+    result = search(images, trials=25, out=tmp_path)
     assert len(quick) == 25
     assert result.best.settings["train.lr"] == pytest.approx(1e-3, rel=0.2)
 
 
-def test_the_same_call_goes_on_where_it_ended(quick: list[Config], pictures: Path, tmp_path: Path) -> None:
-    search(pictures, trials=3, out=tmp_path)
+def test_the_same_call_goes_on_where_it_ended(quick: list[Config], images: Path, tmp_path: Path) -> None:
+    search(images, trials=3, out=tmp_path)
     lines: list[str] = []
-    result = search(pictures, trials=5, out=tmp_path, listener=TuneListener(say=lines.append))
+    result = search(images, trials=5, out=tmp_path, listener=TuneListener(say=lines.append))
     assert len(quick) == 5
     assert result.trials == 5
     assert any("holds 3 trials" in line for line in lines)
     assert len({config.train.lr for config in quick}) == 5  # the second call does not draw the first one's again
-    search(pictures, trials=5, out=tmp_path)
+    search(images, trials=5, out=tmp_path)
     assert len(quick) == 5
 
 
-def test_a_failed_trial_is_not_counted(monkeypatch: pytest.MonkeyPatch, pictures: Path, tmp_path: Path) -> None:
+def test_a_failed_trial_is_not_counted(monkeypatch: pytest.MonkeyPatch, images: Path, tmp_path: Path) -> None:
     def fail(**arguments: Any) -> Path:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(tune_module, "train", fail)
-        search(pictures, trials=2, out=tmp_path)
+        search(images, trials=2, out=tmp_path)
     study = optuna.load_study(study_name="yolo_lite classify", storage=f"sqlite:///{tmp_path / 'study.db'}")
     assert [trial.state.name for trial in study.trials] == ["FAIL"]
 
 
 def test_a_trial_that_diverges_ends_alone(
-    quick: list[Config], monkeypatch: pytest.MonkeyPatch, pictures: Path, tmp_path: Path
+    quick: list[Config], monkeypatch: pytest.MonkeyPatch, images: Path, tmp_path: Path
 ) -> None:
     stand_in = tune_module.train
 
@@ -118,47 +118,45 @@ def test_a_trial_that_diverges_ends_alone(
 
     monkeypatch.setattr(tune_module, "train", diverge_at_first)
     reports: list[TrialReport] = []
-    result = search(pictures, trials=3, out=tmp_path, listener=TuneListener(on_trial=reports.append))
+    result = search(images, trials=3, out=tmp_path, listener=TuneListener(on_trial=reports.append))
     assert [report.stopped for report in reports] == [True, False, False]
     assert (result.trials, result.best.number > 0) == (3, True)
 
 
-def test_a_study_that_is_none_is_refused(pictures: Path, tmp_path: Path) -> None:
+def test_a_study_that_is_none_is_refused(images: Path, tmp_path: Path) -> None:
     (tmp_path / "study.db").write_text("no database at all")
     with pytest.raises(InputError, match=r"study.db is not a study of an earlier search"):
-        search(pictures, trials=1, out=tmp_path)
+        search(images, trials=1, out=tmp_path)
 
 
-def test_poor_trials_are_stopped(quick: list[Config], pictures: Path, tmp_path: Path) -> None:
+def test_poor_trials_are_stopped(quick: list[Config], images: Path, tmp_path: Path) -> None:
     reports: list[TrialReport] = []
     listener = TuneListener(on_trial=reports.append)
-    search(pictures, trials=20, out=tmp_path, settings={"train.epochs": 8}, listener=listener)
+    search(images, trials=20, out=tmp_path, settings={"train.epochs": 8}, listener=listener)
     assert any(report.stopped for report in reports)
     assert not any(report.stopped for report in reports[:5])
 
 
-def test_what_is_fixed_is_not_searched(quick: list[Config], pictures: Path, tmp_path: Path) -> None:
-    search(pictures, trials=3, out=tmp_path, settings={"train.lr": 0.004, "augment.scale": [1, 1]})
+def test_what_is_fixed_is_not_searched(quick: list[Config], images: Path, tmp_path: Path) -> None:
+    search(images, trials=3, out=tmp_path, settings={"train.lr": 0.004, "augment.scale": [1, 1]})
     assert {config.train.lr for config in quick} == {0.004}
     assert {config.augment.scale for config in quick} == {(1.0, 1.0)}
 
 
 def test_another_data_set_or_configuration_is_not_mixed_in(
-    quick: list[Config], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quick: list[Config], images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    search(pictures, trials=1, out=tmp_path / "study")
+    search(images, trials=1, out=tmp_path / "study")
     with pytest.raises(InputError, match="another config; choose another --out"):
-        search(pictures, trials=1, out=tmp_path / "study", settings={"train.epochs": 3})
+        search(images, trials=1, out=tmp_path / "study", settings={"train.epochs": 3})
     with pytest.raises(InputError, match="another data; choose another --out"):
         search(tmp_path, trials=1, out=tmp_path / "study")
-    monkeypatch.chdir(pictures.parent)
-    assert (
-        search(Path(pictures.name), trials=2, out=tmp_path / "study").trials == 2
-    )  # the same place, written otherwise
+    monkeypatch.chdir(images.parent)
+    assert search(Path(images.name), trials=2, out=tmp_path / "study").trials == 2  # the same place, written otherwise
 
 
 def test_no_trial_begins_after_the_time(
-    quick: list[Config], monkeypatch: pytest.MonkeyPatch, pictures: Path, tmp_path: Path
+    quick: list[Config], monkeypatch: pytest.MonkeyPatch, images: Path, tmp_path: Path
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
@@ -167,7 +165,7 @@ def test_no_trial_begins_after_the_time(
         now[0] += 40
 
     listener = TuneListener(on_trial=later)
-    result = search(pictures, trials=9, out=tmp_path, settings={"train.minutes": 1}, listener=listener)
+    result = search(images, trials=9, out=tmp_path, settings={"train.minutes": 1}, listener=listener)
     assert result.trials == 2
     assert {config.train.minutes for config in quick} == {0}  # or each trial would be fitted into them
 
@@ -188,33 +186,33 @@ def test_without_optuna_a_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_command_tells_of_trials_and_what_to_do_next(
-    quick: list[Config], pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    quick: list[Config], images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["tune", "--task", "classify", "--data", str(pictures), "--config", "mnist_cnn", "--trials", "2"]
+    arguments = ["tune", "--task", "classify", "--data", str(images), "--config", "mnist_cnn", "--trials", "2"]
     assert main([*arguments, "--out", str(tmp_path / "study")]) == 0
     printed = capsys.readouterr().out
     assert "trial 0: accuracy" in printed
-    assert f"classify train --config {tmp_path / 'study' / 'best.yaml'} --data {pictures}" in printed
+    assert f"classify train --config {tmp_path / 'study' / 'best.yaml'} --data {images}" in printed
     assert main([*arguments, "--time", "0"]) == 2
     assert (
-        plan(pictures, config=tmp_path / "study" / "best.yaml", settings={"task": "classify"}).config.classifier.model
+        plan(images, config=tmp_path / "study" / "best.yaml", settings={"task": "classify"}).config.classifier.model
         == "mnist_cnn"
     )
 
 
-def test_the_best_configuration_is_one_for_a_long_training(quick: list[Config], pictures: Path, tmp_path: Path) -> None:
+def test_the_best_configuration_is_one_for_a_long_training(quick: list[Config], images: Path, tmp_path: Path) -> None:
     """A search on a part of the images, without preflight, is no reason to train on a part, without one."""
     settings = {"data.fraction": 0.5, "train.minutes": 5}
-    best = read_config(search(pictures, trials=1, out=tmp_path, settings=settings).config)
+    best = read_config(search(images, trials=1, out=tmp_path, settings=settings).config)
     assert all(trial.data.fraction == 0.5 and not trial.train.preflight for trial in quick)
     assert best.data == Config().data
     assert best.train.preflight
     assert best.train.minutes == 0
 
 
-def test_two_searches_never_share_a_study(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_searches_never_share_a_study(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "study"
-    arguments = ["tune", "--task", "classify", "--data", str(pictures), "--config", "mnist_cnn", "--out", str(out)]
+    arguments = ["tune", "--task", "classify", "--data", str(images), "--config", "mnist_cnn", "--out", str(out)]
     out.mkdir()
     with locked(out, "of the test"):
         assert main(arguments) == 2

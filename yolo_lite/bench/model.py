@@ -28,7 +28,7 @@ _SIZES = (320, 416, 640)
 
 @dataclass(frozen=True)
 class SizeReport:
-    """One input size: operations (two for each multiply-add) and median milliseconds for one picture."""
+    """One input size: operations (two for each multiply-add) and median milliseconds for one image."""
 
     image_size: int
     flops: int
@@ -49,7 +49,7 @@ class ModelReport:
 def bench_model(
     config: Config, classes: int, *, device: torch.device, sizes: Sequence[int] = (), repeats: int = 20
 ) -> ModelReport:
-    """Measure a network with random weights and random pictures; each figure is a median after a warm-up.
+    """Measure a network with random weights and random images; each figure is a median after a warm-up.
 
     `sizes` are the sides of its inputs; none means 320, 416 and 640, or the only one that a fully connected head takes.
     """
@@ -82,7 +82,7 @@ def _bench_size(model: Yolo, size: int, *, device: torch.device, repeats: int) -
 
 
 def _training_rate(config: Config, classes: int, *, device: torch.device, precision: str, steps: int = 8) -> float:
-    """Return images a second of forward, loss, backward and optimiser, without loading; six boxes a picture."""
+    """Return images a second of forward, loss, backward and optimiser, without loading; six boxes an image."""
     keep_freed_memory()
     generator = torch.Generator().manual_seed(0)
     height, width = config.input.image_size
@@ -95,7 +95,7 @@ def _training_rate(config: Config, classes: int, *, device: torch.device, precis
         samples.append(Sample(image, torch.cat([corners, corners + sizes], 1), labels=labels, position=index))
     batch = to_device(collate_boxes(samples), device)
     model = place(build_detector(config, classes).train(), device)
-    nothing = DetectionSet(Records.pack(()), (), category_ids=(), source="random pictures")
+    nothing = DetectionSet(Records.pack(()), (), category_ids=(), source="random images")
     task = DetectionTask(config, nothing, val=nothing, device=device)
     state = State.new(model, config.train, steps=1000, precision=precision)
     milliseconds = _median_ms(

@@ -21,7 +21,7 @@ from yolo_lite.ops.norm_silu import BatchNorm, norm_silu
 IOU_THRESHOLD = 0.5
 MAX_DETECTIONS = 300
 TOTALS = (100, 300, 1000, 4096, 8400)
-ASSIGNMENTS = ((16, 20, 320), (16, 20, 640), (32, 60, 640))  # pictures, objects a picture, side in pixels
+ASSIGNMENTS = ((16, 20, 320), (16, 20, 640), (32, 60, 640))  # images, objects an image, side in pixels
 
 
 MAPS = ((16, 16, 160, 160), (16, 32, 80, 80), (16, 64, 40, 40), (16, 128, 20, 20))  # of yolo_lite-n at 320 x 320
@@ -33,9 +33,9 @@ class NmsReport:
 
     batch: int
     total: int
-    kept: int  # of the first picture, by nms_padded with MAX_DETECTIONS
+    kept: int  # of the first image, by nms_padded with MAX_DETECTIONS
     kept_uncapped: int
-    torchvision_ms: float  # torchvision.ops.batched_nms, picture by picture
+    torchvision_ms: float  # torchvision.ops.batched_nms, image by image
     ours_ms: float
     uncapped_ms: float  # with room for every box
     graph_ms: float | None  # replay of a CUDA graph; None on the CPU and for plain torch, which waits for the device
@@ -211,15 +211,15 @@ def _compare(boxes: Tensor, scores: Tensor, *, labels: Tensor, device: torch.dev
         max_detections=scores.shape[1],
     )
     indices, counts = (tensor.cpu() for tensor in result)
-    for picture, count in enumerate(counts.tolist()):
+    for image, count in enumerate(counts.tolist()):
         kept = []
-        for label in set(labels[picture].tolist()):
-            own = (labels[picture] == label).nonzero()[:, 0]
-            kept.append(own[nms(boxes[picture, own], scores[picture, own], iou_threshold=IOU_THRESHOLD)])
+        for label in set(labels[image].tolist()):
+            own = (labels[image] == label).nonzero()[:, 0]
+            kept.append(own[nms(boxes[image, own], scores[image, own], iou_threshold=IOU_THRESHOLD)])
         wanted = torch.cat(kept)
-        wanted = wanted[scores[picture, wanted].argsort(descending=True, stable=True)]
-        if not torch.equal(scores[picture, wanted], scores[picture, indices[picture, :count]]):
-            raise RuntimeError(f"nms_padded keeps other boxes than torchvision in picture {picture} of {len(counts)}")
+        wanted = wanted[scores[image, wanted].argsort(descending=True, stable=True)]
+        if not torch.equal(scores[image, wanted], scores[image, indices[image, :count]]):
+            raise RuntimeError(f"nms_padded keeps other boxes than torchvision in image {image} of {len(counts)}")
 
 
 def _captured(work: Callable[[], object]) -> torch.cuda.CUDAGraph:

@@ -1,4 +1,4 @@
-"""Measure training on real pictures: where the time of a step goes, what the loader gives, how much memory is used."""
+"""Measure training on real images: where the time of a step goes, what the loader gives, how much memory is used."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from yolo_lite.config.schema import Config, DataConfig
 from yolo_lite.data.pipeline.loader import BatchLoader, EpochSampler, build_loader
-from yolo_lite.data.sizes import check_pictures
+from yolo_lite.data.sizes import check_images
 from yolo_lite.data.splits import read_train_and_val
 from yolo_lite.device import explain_out_of_memory, keep_freed_memory, now, pick_precision, place
 from yolo_lite.models.build import build_detector
@@ -58,12 +58,12 @@ class TrainReport:
 
     Attributes:
         parameters: of the network.
-        summary: of the pictures.
+        summary: of the images.
         processes: that loaded.
-        fill_seconds: it took to decode the pictures that are kept in memory; 0 where none are.
+        fill_seconds: it took to decode the images that are kept in memory; 0 where none are.
         loader_images_per_second: by its processes, while nothing else is done.
         steps: one for each precision.
-        peak_bytes: most memory of this process, and of the largest that loads pictures (each counts what they share);
+        peak_bytes: most memory of this process, and of the largest that loads images (each counts what they share);
             0 where the system does not tell.
     """
 
@@ -86,15 +86,15 @@ def bench_train(
         data: as for training.
         device: that computes.
         steps: that are counted, after a warm-up; as many batches of the loader alone.
-        say: takes a line about the pictures in memory.
+        say: takes a line about the images in memory.
 
     Raises:
         InputError: where training with these arguments would.
     """
     keep_freed_memory()
-    pictures = read_train_and_val(DataConfig(path=str(data)), seed=config.train.seed)[0]
-    check_pictures(pictures)
-    dataset = training_inputs(config, pictures, device=device)
+    images = read_train_and_val(DataConfig(path=str(data)), seed=config.train.seed)[0]
+    check_images(images)
+    dataset = training_inputs(config, images, device=device)
     started = time.perf_counter()
     dataset.keep(config.train.cache, say)
     filled = time.perf_counter() - started if dataset.kept else 0.0
@@ -106,14 +106,14 @@ def bench_train(
     precisions = dict.fromkeys(["fp32", pick_precision("auto", device)])
     with explain_out_of_memory("use a smaller --batch-size or --image-size"):
         reports = tuple(
-            _time_steps(config, pictures, batches=batches, device=device, precision=name, steps=steps)
+            _time_steps(config, images, batches=batches, device=device, precision=name, steps=steps)
             for name in precisions
         )
-    parameters = sum(part.numel() for part in build_detector(config, len(pictures.class_names)).parameters())
+    parameters = sum(part.numel() for part in build_detector(config, len(images.class_names)).parameters())
     del batches, loader  # which ends its processes, and only of those that have ended does the system tell the memory
     return TrainReport(
         parameters,
-        pictures.summary(),
+        images.summary(),
         processes=processes,
         fill_seconds=filled,
         loader_images_per_second=alone,
@@ -125,8 +125,8 @@ def bench_train(
 class _TimedTask(DetectionTask):
     """The task, taking the time whenever it has worked out a loss."""
 
-    def __init__(self, config: Config, pictures: DetectionSet, *, device: torch.device) -> None:
-        super().__init__(config, pictures, val=pictures, device=device)
+    def __init__(self, config: Config, images: DetectionSet, *, device: torch.device) -> None:
+        super().__init__(config, images, val=images, device=device)
         self.times: list[float] = []
 
     def loss(self, model: nn.Module, batch: Batch, *, progress: float) -> dict[str, Tensor]:
@@ -136,13 +136,19 @@ class _TimedTask(DetectionTask):
 
 
 def _time_steps(
-    config: Config, pictures: DetectionSet, *, batches: Iterator[Any], device: torch.device, precision: str, steps: int
+    config: Config,
+    training_set: DetectionSet,
+    *,
+    batches: Iterator[Any],
+    device: torch.device,
+    precision: str,
+    steps: int,
 ) -> StepTimes:
     """Take steps exactly as training does, with a clock after each part."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    model = place(build_detector(config, len(pictures.class_names), seed=config.train.seed).train(), device)
-    task = _TimedTask(config, pictures, device=device)
+    model = place(build_detector(config, len(training_set.class_names), seed=config.train.seed).train(), device)
+    task = _TimedTask(config, training_set, device=device)
     state = State.new(model, config.train, steps=1000, precision=precision)
     state.optimizer.register_step_pre_hook(lambda *_: task.times.append(now(device)))
     rows, images, began = [], 0, 0.0

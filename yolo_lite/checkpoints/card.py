@@ -21,7 +21,7 @@ _TOLD = {
     "train": "trained on",
     "val": "validated on",
     "classes": "classes asked for",
-    "fraction": "share of the training pictures",
+    "fraction": "share of the training images",
     "started_from": "started from",
     "epoch": "epoch",
     "seed": "seed",
@@ -74,7 +74,7 @@ def model_card(weights: str | os.PathLike[str]) -> str:
     metrics = about.get("metrics", {})
     shown = [name for name in _METRICS if name in metrics]
     if shown:
-        lines += ["", "## How good it is", "", "On the validation pictures, by which this epoch was chosen:", ""]
+        lines += ["", "## How good it is", "", "On the validation images, by which this epoch was chosen:", ""]
         lines += ["| " + " | ".join(shown) + " |", "|" + "---|" * len(shown)]
         lines.append("| " + " | ".join(f"{metrics[name]:.3f}" for name in shown) + " |")
     return "\n".join(lines) + "\n"

@@ -36,7 +36,7 @@ class Start(NamedTuple):
     known: int
 
 
-PICTURES = 64  # looked at for each new class, at most
+IMAGES = 64  # looked at for each new class, at most
 MIN_IOU = 0.5  # with which a prediction counts as one of a box
 MIN_SCORE = (
     0.001  # below it the known classes have nothing to say about a new one; even a faint likeness beats random weights
@@ -140,7 +140,7 @@ def most_alike(
 ) -> dict[str, str]:
     """Find for each class that the weights do not know the known one that they take its objects for.
 
-    Over the boxes of up to PICTURES images of a new class, the highest score of each known class among the predictions
+    Over the boxes of up to IMAGES images of a new class, the highest score of each known class among the predictions
     that overlap the box with IoU of at least MIN_IOU is averaged. Pairs are then taken in the order of that average, each
     class at most once: two classes with the same start would both be reported for every object of either. For the
     same reason a known class that is itself among the classes of the data is not taken.
@@ -191,8 +191,8 @@ def one_to_one(scores: Tensor, least: float) -> dict[int, int]:
 
 
 def _images_of(data: DetectionSet, labels: Sequence[int]) -> list[ImageRecord]:
-    """Return the records that are among the first PICTURES with an object of one of these classes."""
-    left = dict.fromkeys(labels, PICTURES)
+    """Return the records that are among the first IMAGES with an object of one of these classes."""
+    left = dict.fromkeys(labels, IMAGES)
     chosen = []
     for record in data.records:
         shown = {label for label in record.labels[~record.crowd].tolist() if left.get(label)}

@@ -63,9 +63,9 @@ def shown(args: argparse.Namespace, command: str) -> Iterator[Listener]:
     from yolo_lite.training.task import Listener
 
     finished: list[float] = []
-    with train_progress(finished) as (say, on_step, on_epoch), bar("pictures") as on_picture:
+    with train_progress(finished) as (say, on_step, on_epoch), bar("images") as on_image:
         try:
-            yield Listener(say, on_step, on_epoch=on_epoch, on_picture=on_picture)
+            yield Listener(say, on_step, on_epoch=on_epoch, on_image=on_image)
         except KeyboardInterrupt:
             same = f" --out {shlex.quote(args.out)}" if args.out else ""
             saved = f"finished epochs are saved; go on with: yolo-lite {command} --resume{same}"

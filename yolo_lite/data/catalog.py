@@ -148,7 +148,7 @@ def read_whole(source: Source) -> DetectionSet:
     """
     data = source.read()
     if not data.records:
-        raise InputError(f"{data.source} lists no pictures")
+        raise InputError(f"{data.source} lists no images")
     return join_repeats(data, [group for group in repeats(data) if not _mark_the_same(data, group)])
 
 

@@ -29,7 +29,7 @@ def refuse_unknown_classes(data: ClassificationSet, names: Sequence[str]) -> Non
     present = set(data.labels.tolist())
     unknown = [name for label, name in enumerate(data.class_names) if label in present and name not in names]
     if unknown:
-        raise InputError(f"{data.source} has pictures of {some(unknown)}, a class missing from train ({some(names)})")
+        raise InputError(f"{data.source} has images of {some(unknown)}, a class missing from train ({some(names)})")
 
 
 def refuse_empty_classes(data: ClassificationSet) -> None:
@@ -39,7 +39,7 @@ def refuse_empty_classes(data: ClassificationSet) -> None:
     counts = np.bincount(data.labels, minlength=len(data.class_names))
     empty = [name for name, count in zip(data.class_names, counts) if not count]
     if empty:
-        raise InputError(f"{data.source} has no picture of the class {some(empty)}")
+        raise InputError(f"{data.source} has no image of the class {some(empty)}")
 
 
 def shown_classes(data: DetectionSet) -> list[str]:

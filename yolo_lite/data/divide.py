@@ -25,7 +25,7 @@ def hold_out(train: DetectionSet, seed: int) -> tuple[DetectionSet, DetectionSet
     """
     total = len(train.records)
     if total < 2:
-        raise InputError(f"{train.source} has {total} picture and no validation split: nothing to validate on")
+        raise InputError(f"{train.source} has {total} image and no validation split: nothing to validate on")
     with_objects = np.unique(train.records.image_of_objects[~train.records.objects.crowd]).tolist()
     order = np.random.default_rng([seed, _HOLD_OUT]).permutation(total).tolist()
     count = max(1, round(HELD_OUT * total))
@@ -108,13 +108,13 @@ def _divide(data: ClassificationSet, shares: Sequence[float], drawn: Sequence[in
         total = len(own)
         if total < len(shares):
             raise InputError(
-                f"{data.source}: the class {name} has {counted(total, 'picture')}, too few to split in {len(shares)}"
+                f"{data.source}: the class {name} has {counted(total, 'image')}, too few to split in {len(shares)}"
             )
         for part, share in list(enumerate(shares))[:0:-1]:
             count = max(1, round(share * total))
             chosen[part] += own[:count]
             own = own[count:]
         if not own:
-            raise InputError(f"{data.source}: the class {name} has too few pictures to be split")
+            raise InputError(f"{data.source}: the class {name} has too few images to be split")
         chosen[0] += own
     return tuple(data.pick(positions) for positions in chosen)

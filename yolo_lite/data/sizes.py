@@ -9,17 +9,17 @@ from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.records import ImageRecord
 
 
-def check_pictures(data: DetectionSet) -> None:
-    """Read every picture's header, so that a bad file stops a run at its start and not hours later.
+def check_images(data: DetectionSet) -> None:
+    """Read every image's header, so that a bad file stops a run at its start and not hours later.
 
     Raises:
-        InputError: counting missing pictures, or naming the first that is no picture or not of the size that its
+        InputError: counting missing images, or naming the first that is no image or not of the size that its
             annotations are for.
     """
     missing = [record.path for record in data.records if not is_file(record.path)]
     if missing:
         raise InputError(
-            f"{data.source} lists {counted(len(data.records), 'picture')}, "
+            f"{data.source} lists {counted(len(data.records), 'image')}, "
             f"of which {len(missing):,} {are(len(missing))} missing; the first was "
             f"looked for at {missing[0]}{likely_image(missing[0])}"
         )
@@ -30,7 +30,7 @@ def check_pictures(data: DetectionSet) -> None:
 
 
 def size_error(record: ImageRecord, hw: tuple[int, int]) -> InputError:
-    """Return the error for a picture whose annotations were made for another size."""
+    """Return the error for an image whose annotations were made for another size."""
     return InputError(
         f"{record.path} is {hw[1]} x {hw[0]} (upright, as its EXIF says), but its annotations are for "
         f"{record.hw[1]} x {record.hw[0]}: the boxes would be wrong"

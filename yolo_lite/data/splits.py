@@ -85,7 +85,7 @@ def read_split_or_held_out(
         whole = _read(source_of(sources, split, path=path), data.classes)
         return whole, list(whole.notes)
     _, aside = hold_out(_read(sources["train"], data.classes), seed)
-    images = counted(len(aside.records), "picture")
+    images = counted(len(aside.records), "image")
     return aside, [*aside.notes, f"{data.path} has no split 'val': scored on the {images} set aside by seed {seed}"]
 
 
@@ -145,7 +145,7 @@ def read_classes_to_train(data: DataConfig, *, seed: int) -> tuple[Classificatio
         train = draw_classes(train, data.fraction, per_class=data.per_class, seed=seed)
         notes.append(f"train: a part is drawn by seed {seed}")
     if not val.records:
-        raise InputError(f"{val.source}: no picture of the classes {some(train.class_names)} to validate on")
+        raise InputError(f"{val.source}: no image of the classes {some(train.class_names)} to validate on")
     return train, val, [*notes, f"train: {train.summary()} ({train.source})", f"val: {val.summary()} ({val.source})"]
 
 
@@ -196,12 +196,12 @@ def add_unlabelled(data: DetectionSet, folder: Path) -> DetectionSet:
         InputError: where there are none, or one cannot be read.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder; --unlabelled takes a folder of pictures")
+        raise InputError(f"{folder} is no folder; --unlabelled takes a folder of images")
     check_readable(folder)
     files, notes = images_below(folder)
     if not files:
         raise InputError(
-            "; ".join([f"no pictures in the folder {folder}; looked for {', '.join(IMAGE_SUFFIXES)}", *notes])
+            "; ".join([f"no images in the folder {folder}; looked for {', '.join(IMAGE_SUFFIXES)}", *notes])
         )
     number = max(data.records.image_ids.tolist(), default=0)
     every = tuple(range(len(data.class_names)))
@@ -246,7 +246,7 @@ def _notes(split: str, data: DetectionSet) -> list[str]:
 
 
 def _aside_note(count: int, seed: int) -> str:
-    return f"val: no such split, so {counted(count, 'training picture')} {are(count)} set aside by seed {seed}"
+    return f"val: no such split, so {counted(count, 'training image')} {are(count)} set aside by seed {seed}"
 
 
 def _check_amounts(data: DataConfig) -> None:
@@ -263,5 +263,5 @@ def _refuse_without_objects(data: DetectionSet) -> None:
     if len(crowd):
         raise InputError(f"{data.source}: {only_crowd(len(crowd))}")
     raise InputError(
-        f"{data.source}: none of {counted(len(data.records), 'picture')} shows an object of {some(data.class_names)}"
+        f"{data.source}: none of {counted(len(data.records), 'image')} shows an object of {some(data.class_names)}"
     )

@@ -15,15 +15,15 @@ from PIL import ImageDraw
 
 from yolo_lite.draw.fonts import SizedFont, fonts_for, pieces, sized
 from yolo_lite.errors import one_line
-from yolo_lite.media.writers import save_picture
+from yolo_lite.media.writers import save_image
 from yolo_lite.structures.geometry import Image, Letterbox
 from yolo_lite.structures.results import Detections
 
 
 def draw_detections(image: Image, detections: Detections, *, font: Path | None = None) -> Image:
-    """Return a copy of a picture (uint8 [H, W, 3] RGB) with a box, name and score for each detection.
+    """Return a copy of an image (uint8 [H, W, 3] RGB) with a box, name and score for each detection.
 
-    Boxes are in the picture's pixels. Lines and letters grow with the picture; each class keeps its colour; the best
+    Boxes are in the image's pixels. Lines and letters grow with the image; each class keeps its colour; the best
     scores are drawn last, on top. Letters come from the font file, then DejaVu Sans, then the system's fonts.
     """
     canvas = PillowImage.fromarray(image)
@@ -117,8 +117,8 @@ def _advance(text: str, sized_font: SizedFont) -> float:
     return sized_font.font.getlength(text) * sized_font.scale
 
 
-class SheetPicture(NamedTuple):
-    """A picture of a sheet, with boxes in its pixels."""
+class SheetImage(NamedTuple):
+    """An image of a sheet, with boxes in its pixels."""
 
     image: Image
     boxes: npt.ArrayLike  # [N, 4] xyxy
@@ -130,40 +130,40 @@ _CELL = 320  # pixels, the side of a sheet's cells
 _GAP = 4
 
 
-def draw_sheet(pictures: Sequence[SheetPicture], path: Path, *, columns: int = 4, font: Path | None = None) -> None:
-    """Draw pictures with boxes and texts side by side into a picture file, each fitted to a square of 320 pixels.
+def draw_sheet(images: Sequence[SheetImage], path: Path, *, columns: int = 4, font: Path | None = None) -> None:
+    """Draw images with boxes and texts side by side into an image file, each fitted to a square of 320 pixels.
 
     Args:
-        pictures: in the order of reading.
+        images: in the order of reading.
         path: its suffix says how it is written.
         columns: the most in a row.
         font: as for `draw_detections`.
 
     Raises:
-        ValueError: if there are no pictures.
+        ValueError: if there are no images.
     """
-    if not pictures:
-        raise ValueError("pictures must be at least one, got none")
-    columns = min(columns, len(pictures))
-    rows = -(-len(pictures) // columns)
+    if not images:
+        raise ValueError("images must be at least one, got none")
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
     step = _CELL + _GAP
-    letters = _Letters(11, (text for picture in pictures for text in picture.texts), font=font)
+    letters = _Letters(11, (text for image in images for text in image.texts), font=font)
     sheet = PillowImage.new("RGB", (columns * step - _GAP, rows * step - _GAP), "white")
-    for number, picture in enumerate(pictures):
-        sheet.paste(_cell(picture, letters), (number % columns * step, number // columns * step))
-    save_picture(sheet, path)
+    for number, image in enumerate(images):
+        sheet.paste(_cell(image, letters), (number % columns * step, number // columns * step))
+    save_image(sheet, path)
 
 
-def _cell(picture: SheetPicture, letters: _Letters) -> PillowImage.Image:
-    """Fit a picture to a cell and draw its boxes, the largest first, so that it hides no other's text."""
-    fitted = Letterbox.fit(picture.image.shape[:2], (_CELL, _CELL))
-    canvas = PillowImage.fromarray(fitted.apply(picture.image))
+def _cell(cell: SheetImage, letters: _Letters) -> PillowImage.Image:
+    """Fit an image to a cell and draw its boxes, the largest first, so that it hides no other's text."""
+    fitted = Letterbox.fit(cell.image.shape[:2], (_CELL, _CELL))
+    canvas = PillowImage.fromarray(fitted.apply(cell.image))
     draw = ImageDraw.Draw(canvas)
-    boxes = fitted.boxes_to_input(picture.boxes)
+    boxes = fitted.boxes_to_input(cell.boxes)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     for i in np.argsort(-areas, kind="stable").tolist():
         left, top, right, bottom = boxes[i].tolist()
-        colour = class_colour(int(picture.labels[i]))
+        colour = class_colour(int(cell.labels[i]))
         draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour, width=2)
-        letters.draw_plate(canvas, picture.texts[i], corner=(left, top), colour=colour)
+        letters.draw_plate(canvas, cell.texts[i], corner=(left, top), colour=colour)
     return canvas

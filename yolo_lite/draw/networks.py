@@ -19,11 +19,11 @@ from yolo_lite.structures.results import GridView
 def draw_filters(
     image: Image, made: Mapping[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]], *, path: Path
 ) -> None:
-    """Draw a picture, its channels, and each kernel beside what it made of the picture, into a PNG."""
+    """Draw an image, its channels, and each kernel beside what it made of the image, into a PNG."""
     figure = new_figure(12, 2.6 * (1 + -(-len(made) // 2)))
     axes = figure.subplots(1 + -(-len(made) // 2), 4)
     axes[0, 0].imshow(image)
-    axes[0, 0].set_title("the picture")
+    axes[0, 0].set_title("the image")
     for channel, (name, colours) in enumerate((("red", "Reds_r"), ("green", "Greens_r"), ("blue", "Blues_r"))):
         axes[0, channel + 1].imshow(image[..., channel], cmap=colours, vmin=0, vmax=255)
         axes[0, channel + 1].set_title(f"{name} channel")
@@ -63,7 +63,7 @@ def draw_maps(
 
 
 def draw_grids(image: Image, grids: Sequence[GridView], *, path: Path) -> None:
-    """Draw what a detector's grids make of a picture: a row for each, with cells, classes, boxes before and after NMS.
+    """Draw what a detector's grids make of an image: a row for each, with cells, classes, boxes before and after NMS.
 
     Args:
         image: the network's input, uint8 [H, W, 3].
@@ -113,11 +113,11 @@ def draw_grids(image: Image, grids: Sequence[GridView], *, path: Path) -> None:
 def draw_attention(
     image: Image, attention: npt.NDArray[np.float32], *, box: Sequence[float] | None, title: str, path: Path
 ) -> None:
-    """Draw a picture, and beside it the same under a map [h, w], from 0 to 1, of where a network looked.
+    """Draw an image, and beside it the same under a map [h, w], from 0 to 1, of where a network looked.
 
     Args:
         image: the network's input, uint8 [H, W, 3] or, of one channel, [H, W, 1].
-        attention: over the whole picture.
+        attention: over the whole image.
         box: xyxy, input pixels, drawn on both; None for none.
         title: above the map.
         path: PNG, JPEG, PDF or SVG.

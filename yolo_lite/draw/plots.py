@@ -46,7 +46,7 @@ def plot_results(rows: Sequence[Mapping[str, float]], path: Path) -> None:
 def plot_confusion(
     matrix: npt.NDArray[np.int64], class_names: Sequence[str], *, path: Path, font: Path | None = None
 ) -> None:
-    """Draw a confusion matrix [C, C] into a PNG: rows what pictures are, columns what they were called, shaded by row."""
+    """Draw a confusion matrix [C, C] into a PNG: rows what images are, columns what they were called, shaded by row."""
     count = len(class_names)
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     side = min(24.0, 3 + 0.55 * count)
@@ -67,7 +67,7 @@ def plot_confusion(
 def draw_classifications(
     examples: Iterable[tuple[Image, Classification, str]], path: Path, *, columns: int = 6, font: Path | None = None
 ) -> None:
-    """Draw pictures in a grid into a PNG, each with what it was called and, in red, what it is where that was wrong."""
+    """Draw images in a grid into a PNG, each with what it was called and, in red, what it is where that was wrong."""
     chosen = list(examples)
     rows = -(-len(chosen) // columns)
     figure = new_figure(2 * columns, 2.4 * rows)
@@ -83,7 +83,7 @@ def draw_classifications(
 
 
 def save_figure(figure: Figure, path: Path, *, dpi: int, font: Path | None = None) -> None:
-    """Write a figure as its suffix says, in the way of save_picture; letters come from the fonts of draw_detections."""
+    """Write a figure as its suffix says, in the way of save_image; letters come from the fonts of draw_detections."""
     content = render(figure, path.suffix, dpi=dpi, fonts=lambda texts: fonts_for(texts, font, outlines=True))
     path.write_bytes(content)
 
@@ -97,13 +97,13 @@ def plot_stats(
     path: Path,
     font: Path | None = None,
 ) -> None:
-    """Draw what a data set holds into a PNG: objects of each class, their sizes, and where in the picture they lie.
+    """Draw what a data set holds into a PNG: objects of each class, their sizes, and where in the image they lie.
 
     Args:
         counts: for each split the objects by label.
         class_names: by label.
         sides: for each split the square roots of the objects' areas, pixels.
-        centres: [N, 2] x and y of all objects' centres, as shares of the picture's width and height.
+        centres: [N, 2] x and y of all objects' centres, as shares of the image's width and height.
         path: of the PNG.
         font: as for `draw_detections`.
     """

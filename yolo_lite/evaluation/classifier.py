@@ -34,7 +34,7 @@ from yolo_lite.structures.results import Classification
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
-    Picture = str | os.PathLike[str] | Image | PillowImage
+    ImageInput = str | os.PathLike[str] | Image | PillowImage
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +43,8 @@ class ClassEvaluation:
 
     Attributes:
         report: the numbers.
-        records: the pictures, in the order of the rows of `scores`.
-        scores: float32 [N, C] of each picture and class.
+        records: the images, in the order of the rows of `scores`.
+        scores: float32 [N, C] of each image and class.
         class_names: by label.
         settings: what belongs beside the numbers.
         max_16bit: as for `read_image`.
@@ -64,7 +64,7 @@ class ClassEvaluation:
         return {**self.report.to_json(), "settings": dict(self.settings), "notes": list(self.notes)}
 
     def examples(self, count: int) -> Iterator[tuple[Image, Classification, str]]:
-        """Yield up to `count` pictures with what they were called and what they are: half of them wrong, if there are so many.
+        """Yield up to `count` images with what they were called and what they are: half of them wrong, if there are so many.
 
         The wrong ones come first, those of the highest score at their head; the right ones are the first of the set.
         """
@@ -122,7 +122,7 @@ def evaluate_classifier(
         model, inputs_of(truth, config.input), config=config, device=where, say=notes.append, on_batch=on_batch
     )
     scores = model.scores(outputs).numpy()
-    conditions = {"weights": str(source), "data": data, "split": name, "pictures": len(labels), "device": str(where)}
+    conditions = {"weights": str(source), "data": data, "split": name, "images": len(labels), "device": str(where)}
     return ClassEvaluation(
         classification_report(labels.numpy(), scores.argmax(1), class_names=checkpoint.class_names),
         truth.records,
@@ -164,12 +164,12 @@ def _known_classes(truth: ClassificationSet, class_names: Sequence[str]) -> Clas
         )
     aligned = truth.with_classes(Classes.numbered(class_names))
     if not aligned.records:
-        raise InputError(f"{aligned.source} has no pictures to score")
+        raise InputError(f"{aligned.source} has no images to score")
     return aligned
 
 
 def write_predictions(path: Path, rows: Iterable[tuple[str, Classification]], *, class_names: Sequence[str]) -> None:
-    """Write a CSV file: a picture's name, its class and score, then the score of every class."""
+    """Write a CSV file: an image's name, its class and score, then the score of every class."""
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "class", "score", *class_names])

@@ -25,7 +25,7 @@ from yolo_lite.data.classes import shown_classes
 from yolo_lite.data.formats.coco import read_json
 from yolo_lite.data.pipeline.detection import DetectionDataset
 from yolo_lite.data.pipeline.loader import EpochSampler, build_loader
-from yolo_lite.data.sizes import check_pictures
+from yolo_lite.data.sizes import check_images
 from yolo_lite.data.splits import read_split, read_split_or_held_out
 from yolo_lite.device import explain_out_of_memory, pick_device, place
 from yolo_lite.errors import InputError, counted, some
@@ -162,7 +162,7 @@ def _truth(data: str, split: str, *, checkpoint: Checkpoint, config: Config) -> 
         seed=int(checkpoint.about.get("seed", 0)),
         trained_on=checkpoint.about.get("data", ""),
     )
-    check_pictures(truth)
+    check_images(truth)
     notes = [*held_out, *truth.notes, *class_notes(checkpoint.class_names, truth.class_names)]
     if not shown_classes(truth):
         notes.append(f"{truth.source} holds no object to find, only background or crowd regions, so there is no AP")

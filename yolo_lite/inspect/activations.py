@@ -1,4 +1,4 @@
-"""What one layer of a network has learned and what it makes of a picture."""
+"""What one layer of a network has learned and what it makes of an image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from yolo_lite.errors import InputError, suggest
 
 
 class Activations(NamedTuple):
-    """One layer's maps of a picture, and its kernels where it has any.
+    """One layer's maps of an image, and its kernels where it has any.
 
     Attributes:
         layer: its path in the network.
@@ -27,12 +27,12 @@ class Activations(NamedTuple):
 
 
 @torch.inference_mode()
-def activations(model: nn.Module, picture: Tensor, *, layer: str | None = None) -> Activations:
-    """Run a network on one picture and return what a layer gives.
+def activations(model: nn.Module, image: Tensor, *, layer: str | None = None) -> Activations:
+    """Run a network on one image and return what a layer gives.
 
     Args:
         model: in evaluation mode.
-        picture: what it takes, uint8 [1, channels, H, W].
+        image: what it takes, uint8 [1, channels, H, W].
         layer: its path, as `summarise` names it; None for the first convolution.
 
     Raises:
@@ -48,7 +48,7 @@ def activations(model: nn.Module, picture: Tensor, *, layer: str | None = None) 
     outputs: list[object] = []
     hook = modules[layer].register_forward_hook(lambda module, inputs, output: outputs.append(output))
     try:
-        model(picture)
+        model(image)
     finally:
         hook.remove()
     maps = outputs[0] if outputs else None

@@ -27,7 +27,7 @@ class Attention(NamedTuple):
     value: float
 
 
-def attention(model: nn.Module, picture: Tensor, *, layer: str, output: Callable[[object], Tensor]) -> Attention:
+def attention(model: nn.Module, image: Tensor, *, layer: str, output: Callable[[object], Tensor]) -> Attention:
     """Weigh every place of a layer's maps by what it adds to an output: gradient times activation, summed over channels.
 
     These are the maps of HiResCAM (Draelos and Carin 2020), which are those of Grad-CAM (Selvaraju et al. 2017) and of
@@ -36,7 +36,7 @@ def attention(model: nn.Module, picture: Tensor, *, layer: str, output: Callable
 
     Args:
         model: in evaluation mode.
-        picture: uint8 [1, channels, H, W].
+        image: uint8 [1, channels, H, W].
         layer: a path of `model.named_modules()`.
         output: of what the model returns, the number to explain.
 
@@ -59,7 +59,7 @@ def attention(model: nn.Module, picture: Tensor, *, layer: str, output: Callable
 
     model.requires_grad_(True)
     try:
-        products = LayerGradientXActivation(forward, modules[layer]).attribute(picture.float())
+        products = LayerGradientXActivation(forward, modules[layer]).attribute(image.float())
     except RuntimeError as error:  # of autograd, where the output does not depend on the layer
         raise InputError(f"the output does not depend on the layer {layer}: {error}") from error
     if not isinstance(products, Tensor) or products.ndim != 4:
@@ -69,7 +69,7 @@ def attention(model: nn.Module, picture: Tensor, *, layer: str, output: Callable
 
 
 @torch.inference_mode()
-def last_maps(model: nn.Module, picture: Tensor, *, stride: int | None = None) -> str:
+def last_maps(model: nn.Module, image: Tensor, *, stride: int | None = None) -> str:
     """Return the path of the last layer of the backbone that gives maps: where there are any, of that stride; not 1 x 1.
 
     Raises:
@@ -90,11 +90,11 @@ def last_maps(model: nn.Module, picture: Tensor, *, stride: int | None = None) -
         if name.startswith("backbone.")
     ]
     try:
-        model(picture)
+        model(image)
     finally:
         for hook in hooks:
             hook.remove()
-    height, width = picture.shape[-2:]
+    height, width = image.shape[-2:]
     wanted = None if stride is None else (-(-height // stride), -(-width // stride))
     if not layers:
         raise InputError("the network has no layer that gives maps: nothing to look at")

@@ -1,4 +1,4 @@
-"""The classic kernels of image processing, and what they make of a picture."""
+"""The classic kernels of image processing, and what they make of an image."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ KERNELS: dict[str, list[list[float]]] = {
 
 
 def grey(image: Image) -> npt.NDArray[np.float32]:
-    """Return the brightness of a picture [H, W, 3], 0..255, by the weights of ITU-R BT.601: float32 [H, W]."""
+    """Return the brightness of an image [H, W, 3], 0..255, by the weights of ITU-R BT.601: float32 [H, W]."""
     brightness: npt.NDArray[np.float64] = image @ np.array([0.299, 0.587, 0.114])
     return brightness.astype(np.float32)
 
 
-def filter_picture(image: Image) -> dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
-    """Convolve a picture's brightness with each of KERNELS, zeros around it.
+def filter_image(image: Image) -> dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+    """Convolve an image's brightness with each of KERNELS, zeros around it.
 
     Returns:
         {name: (kernel float32 [k, k], result float32 [H, W])}; results are not clipped to 0..255.

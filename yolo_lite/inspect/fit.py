@@ -40,7 +40,7 @@ def grid_fit(
 
     Args:
         data: boxes in original pixels.
-        input_hw, resize: how pictures become inputs.
+        input_hw, resize: how images become inputs.
         points: float32 [A, 2] x, y, input pixels, of all grids.
         strides: of the grids, input pixels.
     """
@@ -64,7 +64,7 @@ def crowded_out(data: DetectionSet, input_hw: tuple[int, int], *, resize: str, s
 
     Args:
         data: boxes in original pixels.
-        input_hw, resize: how pictures become inputs.
+        input_hw, resize: how images become inputs.
         stride: side of a cell, input pixels.
     """
     lost = 0

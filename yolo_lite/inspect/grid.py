@@ -1,4 +1,4 @@
-"""A detector's grids on one picture, as lectures on YOLO draw them: cells, their classes, boxes before and after NMS."""
+"""A detector's grids on one image, as lectures on YOLO draw them: cells, their classes, boxes before and after NMS."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from yolo_lite.structures.geometry import Image
 from yolo_lite.structures.results import Detections, GridView
 
 if TYPE_CHECKING:
-    from yolo_lite.media.images import Picture
+    from yolo_lite.media.images import ImageInput
 
 _FEWEST = 0.2  # of the score threshold: boxes that score more are drawn as those before suppression
 
 
 @torch.inference_mode()
-def grids_of(detector: Detector, picture: Picture) -> tuple[Image, list[GridView]]:
+def grids_of(detector: Detector, image: ImageInput) -> tuple[Image, list[GridView]]:
     """Say what each cell of each of a detector's grids makes of an image.
 
     Returns:
         The network's input, uint8 [H, W, 3], and the grids, the finest first, in input pixels.
     """
-    pixels, _, raw = detector.raw(picture)
+    pixels, _, raw = detector.raw(image)
     return pixels, view_grids(
         detector.model,
         raw,
@@ -40,11 +40,11 @@ def grids_of(detector: Detector, picture: Picture) -> tuple[Image, list[GridView
 def view_grids(
     model: Yolo, raw: RawPredictions, *, class_names: tuple[str, ...], score_threshold: float, iou_threshold: float
 ) -> list[GridView]:
-    """Lay the predictions for one picture out by grid, the finest first.
+    """Lay the predictions for one image out by grid, the finest first.
 
     Args:
         model: whose predictions they are.
-        raw: of one picture, on the CPU.
+        raw: of one image, on the CPU.
         class_names: by label.
         score_threshold: of detections.
         iou_threshold: of the suppression within each class, which looks at all grids together.

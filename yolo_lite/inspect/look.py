@@ -1,4 +1,4 @@
-"""Where a trained network looked in a picture."""
+"""Where a trained network looked in an image."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def look(
     box: Sequence[float] | None = None,
     layer: str | None = None,
 ) -> Look:
-    """Find what in a picture speaks for one output of a detector or classifier.
+    """Find what in an image speaks for one output of a detector or classifier.
 
     Args:
         weights: a file, or the bare name of a shipped one.

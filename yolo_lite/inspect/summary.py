@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 class Field(NamedTuple):
     """What one value of a map sees of the input, along one side.
 
-    The value at position i sees the pixels from i * jump + low to i * jump + high, both included; beyond the picture's
+    The value at position i sees the pixels from i * jump + low to i * jump + high, both included; beyond the image's
     border that is padding. `whole`: it sees everything.
     """
 
@@ -48,14 +48,14 @@ class LayerReport(NamedTuple):
 
 
 def summarise(model: nn.Module, channels: int, *, input_hw: tuple[int, int]) -> list[LayerReport]:
-    """Run a network on an empty picture and report every layer that has no layers inside, in the order of computing.
+    """Run a network on an empty image and report every layer that has no layers inside, in the order of computing.
 
     The receptive field of sums and joined maps is what their parts see together; of bilinear enlargement it is an upper
     bound. Batch normalisations, activations and dropout are left out: they change neither shape nor field.
 
     Args:
         model: takes uint8 [1, channels, H, W].
-        channels: of the picture.
+        channels: of the image.
         input_hw: its height and width.
     """
     reports: list[LayerReport] = []
@@ -88,7 +88,7 @@ class FieldMode(TorchFunctionMode):
         ] = {}  # the tensor is kept, so that its id stays its own
 
     def of(self, tensor: Tensor) -> tuple[Field, Field] | None:
-        """Return the fields along y and x of a map's values; None where it does not come from a picture."""
+        """Return the fields along y and x of a map's values; None where it does not come from an image."""
         return self._known[id(tensor)][1] if id(tensor) in self._known else None
 
     def __torch_function__(
@@ -111,7 +111,7 @@ class FieldMode(TorchFunctionMode):
             and first.dtype == torch.uint8
             and first.ndim == 4
         ):
-            seen = [(PIXEL, PIXEL)]  # the picture itself, about to be normalised
+            seen = [(PIXEL, PIXEL)]  # the image itself, about to be normalised
         if seen:
             joined = (_join([y for y, _ in seen]), _join([x for _, x in seen]))
             for tensor in _tensors([result]):

@@ -14,7 +14,7 @@ from yolo_lite.predict.detector import Detector
 from yolo_lite.structures.batches import RawPredictions
 
 if TYPE_CHECKING:
-    from yolo_lite.media.images import Picture
+    from yolo_lite.media.images import ImageInput
 
 Decode = Callable[[RawPredictions, Tensor], Tensor]
 MIN_IOU = 0.5  # with which a prediction counts as one of the object
@@ -47,19 +47,19 @@ class CandidateReport(NamedTuple):
 
 @torch.inference_mode()
 def explain_object(
-    detector: Detector, picture: Picture, *, box: Sequence[float]
+    detector: Detector, image: ImageInput, *, box: Sequence[float]
 ) -> tuple[list[LevelReport], list[CandidateReport]]:
     """Say which cells could see one object of an image, and what became of its predictions.
 
     Args:
         detector: whose thresholds count.
-        picture: as for a call of the detector.
+        image: as for a call of the detector.
         box: of the object, xyxy, original pixels.
 
     Returns:
         Reports in input pixels, as from `explain`.
     """
-    _, letterbox, raw = detector.raw(picture)
+    _, letterbox, raw = detector.raw(image)
     return explain(
         raw,
         detector.model.decode,
@@ -81,7 +81,7 @@ def explain(
     """Follow the predictions of one object through thresholds and suppression.
 
     Args:
-        raw: of one picture.
+        raw: of one image.
         decode: the head's own.
         box: of the object, xyxy, input pixels.
         score_threshold: of detections.

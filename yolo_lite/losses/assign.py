@@ -20,7 +20,7 @@ from yolo_lite.ops.native import Objects, task_aligned_native
 class Assignment(NamedTuple):
     """For every point the box it answers for, and its target score."""
 
-    box_index: Tensor  # int64 [B, A], position among the picture's boxes; -1 for background
+    box_index: Tensor  # int64 [B, A], position among the image's boxes; -1 for background
     target_score: Tensor  # float32 [B, A] in 0..1, for the class of that box; 0 for background
 
 

@@ -51,7 +51,7 @@ def detection_loss(
     - "dfl", for a head with distance bins: target score * distribution focal loss (Li et al. 2020, equation 6).
 
     Args:
-        raw: of the batch's B pictures, with gradient.
+        raw: of the batch's B images, with gradient.
         batch: boxes and labels in input pixels.
         head: whose predictions they are.
         assign: one of losses/assign.py, its settings bound.
@@ -123,7 +123,7 @@ def _class_targets(assignment: Assignment, targets: Targets, logits: Tensor) -> 
 
 
 def _asked(batch: Batch, class_targets: Tensor) -> Tensor | None:
-    """Return 0 where a class that a picture is not labelled for has no object, else 1: float32 [B, A, C], or None for all 1."""
+    """Return 0 where a class that an image is not labelled for has no object, else 1: float32 [B, A, C], or None for all 1."""
     if batch.unlabelled is None or not len(batch.unlabelled):
         return None
     unlabelled = class_targets.new_zeros(len(batch.images), 1, class_targets.shape[-1])

@@ -1,4 +1,4 @@
-"""What a student still has to learn from a teacher that has looked at the same pictures."""
+"""What a student still has to learn from a teacher that has looked at the same images."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def teacher_loss(raw: RawPredictions, decode: Decode, *, lesson: Lesson, gamma: 
     Args:
         raw: of the student, with gradient.
         decode: the student's own.
-        lesson: for the same pictures.
+        lesson: for the same images.
         gamma: of the student's own loss, so that labels and lessons weigh alike.
     """
     every = torch.arange(len(raw.points), device=raw.points.device).expand(len(raw.class_logits), -1)
@@ -55,11 +55,11 @@ def teacher_loss(raw: RawPredictions, decode: Decode, *, lesson: Lesson, gamma: 
     if gamma:
         surprise = surprise * (logits.sigmoid() - lesson.scores).abs() ** gamma
     surprise = surprise * lesson.known.unsqueeze(-1)
-    picture, point = (weight > _LEAST).nonzero(as_tuple=True)
-    overlap = paired_iou(boxes[picture, point], lesson.boxes[picture, point], kind="ciou")
+    image, point = (weight > _LEAST).nonzero(as_tuple=True)
+    overlap = paired_iou(boxes[image, point], lesson.boxes[image, point], kind="ciou")
     return {
         "teach_class": surprise.sum() / total,
-        "teach_box": (weight[picture, point] * (1 - overlap)).sum() / total,
+        "teach_box": (weight[image, point] * (1 - overlap)).sum() / total,
     }
 
 

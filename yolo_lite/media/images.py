@@ -1,4 +1,4 @@
-"""Read any picture file as 8-bit RGB, by one rule for each kind."""
+"""Read any image file as 8-bit RGB, by one rule for each kind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from yolo_lite.media.tiff import CameraRawError, find_full_image
 from yolo_lite.structures.geometry import Image
 
 if TYPE_CHECKING:
-    Picture = str | os.PathLike[str] | Image | PillowImage.Image
+    ImageInput = str | os.PathLike[str] | Image | PillowImage.Image
 
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"),
@@ -45,67 +45,67 @@ T = TypeVar("T")
 
 
 def read_image(path: Path, max_16bit: int = MAX_16BIT) -> Image:
-    """Read a picture as uint8 [H, W, 3] RGB, turned upright as its EXIF orientation says.
+    """Read an image as uint8 [H, W, 3] RGB, turned upright as its EXIF orientation says.
 
     Grey is repeated three times; of 16 bits the upper 8 are kept, or those below `max_16bit`, which becomes white (4095
-    for cameras of 12 bits, whose pictures would be almost black else); transparency is dropped, not blended; CMYK and
+    for cameras of 12 bits, whose images would be almost black else); transparency is dropped, not blended; CMYK and
     palettes are converted; of an animation the first frame is taken.
 
     Of a TIFF that begins with a thumbnail, as camera raw files do, the full image is taken.
 
     Raises:
-        InputError: naming the file, where it is missing, empty, truncated, no picture, or larger than MAX_PIXELS; where
+        InputError: naming the file, where it is missing, empty, truncated, no image, or larger than MAX_PIXELS; where
             it cannot be read, with the system's reason; where its full image is a camera's raw data.
     """
-    return _read(path, lambda picture: _decoded(picture, str(path), max_16bit))
+    return _read(path, lambda image: _decoded(image, str(path), max_16bit))
 
 
 def read_image_shrunk(path: Path, most: int, *, max_16bit: int = MAX_16BIT) -> tuple[Image, int]:
-    """Read a picture as `read_image` does, a JPEG perhaps at 1/2, 1/4 or 1/8 of its size, which is much faster.
+    """Read an image as `read_image` does, a JPEG perhaps at 1/2, 1/4 or 1/8 of its size, which is much faster.
 
     The decoder then leaves out fine detail instead of averaging over it: of photographs that are shrunk to half that
     size afterwards pixels differ by less than 1 grey level in the mean.
 
     Args:
-        path: the picture.
+        path: the image.
         most: by which it may be shrunk at most; below 2 it never is, nor is a side that is no multiple of the divisor.
         max_16bit: as for `read_image`.
 
     Returns:
-        The picture, and the divisor: the full picture has so many times its sides.
+        The image, and the divisor: the full image has so many times its sides.
 
     Raises:
         InputError: as read_image does.
     """
 
-    def shrunk(picture: PillowImage.Image) -> tuple[Image, int]:
-        full = picture.size
+    def shrunk(image: PillowImage.Image) -> tuple[Image, int]:
+        full = image.size
         for divisor in (8, 4, 2):
             if divisor <= most and full[0] % divisor == full[1] % divisor == 0:
-                picture.draft(None, (full[0] // divisor, full[1] // divisor))  # does nothing but to a JPEG
+                image.draft(None, (full[0] // divisor, full[1] // divisor))  # does nothing but to a JPEG
                 break
-        divisor = full[0] // picture.width
-        return _decoded(picture, str(path), max_16bit), divisor
+        divisor = full[0] // image.width
+        return _decoded(image, str(path), max_16bit), divisor
 
     return _read(path, shrunk)
 
 
 def decode_image(content: bytes, name: str, *, max_16bit: int = MAX_16BIT) -> Image:
-    """Read the bytes of a picture file as `read_image` reads the file; messages call it `name`."""
-    return _read(Path(name), lambda picture: _decoded(picture, name, max_16bit), content)
+    """Read the bytes of an image file as `read_image` reads the file; messages call it `name`."""
+    return _read(Path(name), lambda image: _decoded(image, name, max_16bit), content)
 
 
 def read_image_size(path: Path) -> tuple[int, int]:
-    """Read (height, width) of the upright picture from the file's header; raises as read_image does."""
-    return _read(path, lambda picture: _upright_size(picture, path))
+    """Read (height, width) of the upright image from the file's header; raises as read_image does."""
+    return _read(path, lambda image: _upright_size(image, path))
 
 
 def largest_16bit_value(path: Path) -> int | None:
-    """Return the largest value of a picture with 16 bits a channel; None for any other; raises as read_image does."""
+    """Return the largest value of an image with 16 bits a channel; None for any other; raises as read_image does."""
 
-    def largest(picture: PillowImage.Image) -> int | None:
+    def largest(image: PillowImage.Image) -> int | None:
         try:
-            deep = np.asarray(picture) if picture.mode.startswith("I") else _deep_colours(picture)
+            deep = np.asarray(image) if image.mode.startswith("I") else _deep_colours(image)
         except _DECODER_ERRORS as error:
             raise InputError(f"{path} is damaged or cut short and cannot be decoded ({reason(error)})") from error
         return None if deep is None else int(deep.max())
@@ -125,7 +125,7 @@ def is_image(path: Path, content: bytes | None = None) -> bool:
     if content is None and not path.is_file():
         return False
     try:
-        return _read(path, lambda picture: picture.format in _FORMATS, content)
+        return _read(path, lambda image: image.format in _FORMATS, content)
     except InputError:
         return False
 
@@ -133,49 +133,49 @@ def is_image(path: Path, content: bytes | None = None) -> bool:
 def count_frames(path: Path) -> int:
     """Return how many frames an image has, 1 but for animations; raises as read_image does."""
 
-    def count(picture: PillowImage.Image) -> int:
+    def count(image: PillowImage.Image) -> int:
         try:
-            return int(getattr(picture, "n_frames", 1))
+            return int(getattr(image, "n_frames", 1))
         except _DECODER_ERRORS:
             return 1  # decoding it will say what is wrong
 
     return _read(path, count)
 
 
-def pillow_to_rgb(picture: PillowImage.Image, name: str = "the picture", *, max_16bit: int = MAX_16BIT) -> Image:
+def pillow_to_rgb(image: PillowImage.Image, name: str = "the image", *, max_16bit: int = MAX_16BIT) -> Image:
     """Convert an open Pillow image by the same rules."""
-    deep = _deep_colours(picture) if max_16bit != MAX_16BIT else None
+    deep = _deep_colours(image) if max_16bit != MAX_16BIT else None
     if deep is not None:
-        orientation = picture.getexif().get(0x0112, 1)
-        picture = PillowImage.fromarray(_to_8bit(deep, max_16bit))
-        picture.getexif()[0x0112] = orientation
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I"):  # 16-bit grey, which Pillow also hands out as 32-bit integers
-        grey = _to_8bit(np.asarray(picture), max_16bit)
+        orientation = image.getexif().get(0x0112, 1)
+        image = PillowImage.fromarray(_to_8bit(deep, max_16bit))
+        image.getexif()[0x0112] = orientation
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow also hands out as 32-bit integers
+        grey = _to_8bit(np.asarray(image), max_16bit)
         return np.repeat(grey[..., None], 3, -1)
-    if picture.mode == "F":
+    if image.mode == "F":
         raise InputError(f"{name} holds floating-point pixels; save it with 8 or 16 bits a channel")
-    if picture.mode == "P":
-        picture = picture.convert("RGBA")
-    return np.array(picture.convert("RGB"))
+    if image.mode == "P":
+        image = image.convert("RGBA")
+    return np.array(image.convert("RGB"))
 
 
 def _to_8bit(values: npt.NDArray[Any], max_16bit: int) -> npt.NDArray[np.uint8]:
     return (values.astype(np.int64).clip(0, max_16bit) * 256 // (max_16bit + 1)).astype(np.uint8)
 
 
-def _deep_colours(picture: PillowImage.Image) -> npt.NDArray[np.uint16] | None:
+def _deep_colours(image: PillowImage.Image) -> npt.NDArray[np.uint16] | None:
     """Return the colours of a file with 16 bits a channel, [H, W, 3] RGB, not turned; None for any other file.
 
     Pillow itself keeps the upper 8 bits only.
     """
     import cv2
 
-    file = getattr(picture, "fp", None)
-    tiles = getattr(picture, "tile", None)
+    file = getattr(image, "fp", None)
+    tiles = getattr(image, "tile", None)
     arguments = tiles[0][3] if tiles else ""  # "RGB;16B" or ("RGB;16L", 0, 1)
     raw_mode = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
-    if file is None or ";16" not in str(raw_mode) or picture.mode.startswith("I"):
+    if file is None or ";16" not in str(raw_mode) or image.mode.startswith("I"):
         return None
     position = file.tell()
     file.seek(0)
@@ -186,7 +186,7 @@ def _deep_colours(picture: PillowImage.Image) -> npt.NDArray[np.uint16] | None:
 
 
 def _read(path: Path, take: Callable[[PillowImage.Image], T], content: bytes | None = None) -> T:
-    """Open a picture, of which only the header is read by then, and return what `take` makes of it."""
+    """Open an image, of which only the header is read by then, and return what `take` makes of it."""
     try:
         with _open(path, content) as file:
             further_tries = [_TURNING_TEXTS, ()] if _starts_with(file, _PNG) else []
@@ -212,16 +212,16 @@ def _open(path: Path, content: bytes | None) -> Iterator[BinaryIO]:
         raise InputError(f"{path} does not exist") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
         if content is None and path.is_dir():
-            raise InputError(f"{path} is a folder, expected a picture") from error
+            raise InputError(f"{path} is a folder, expected an image") from error
         raise InputError(f"cannot read {path}: {reason(error)}") from error
     with opened as file:
         yield file if file.seekable() else io.BytesIO(file.read())
 
 
 def _identify(file: BinaryIO, path: Path) -> PillowImage.Image:
-    """Return the picture that a file holds, not decoded yet.
+    """Return the image that a file holds, not decoded yet.
 
-    `PillowImage.open` would do, but for its warning about large pictures. It cannot be switched off for one thread.
+    `PillowImage.open` would do, but for its warning about large images. It cannot be switched off for one thread.
     """
     try:
         full = find_full_image(file)
@@ -232,16 +232,16 @@ def _identify(file: BinaryIO, path: Path) -> PillowImage.Image:
     if full is not None:
         file.seek(0)
         file = io.BytesIO(full.header + file.read()[len(full.header) :])
-    picture = _first_that_fits(file, path)
-    if picture.width * picture.height > MAX_PIXELS:
+    image = _first_that_fits(file, path)
+    if image.width * image.height > MAX_PIXELS:
         raise _too_large(path)
     if full is not None:
-        picture.getexif()[0x0112] = full.orientation
-    return picture
+        image.getexif()[0x0112] = full.orientation
+    return image
 
 
 def _first_that_fits(file: BinaryIO, path: Path) -> PillowImage.Image:
-    """Return the picture as the first format has it that knows the file by its beginning and makes sense of it."""
+    """Return the image as the first format has it that knows the file by its beginning and makes sense of it."""
     file.seek(0)
     beginning = file.read(16)
     if not beginning:
@@ -268,7 +268,7 @@ def _first_that_fits(file: BinaryIO, path: Path) -> PillowImage.Image:
                     raise
                 if accepts:  # the other formats have no beginning of their own
                     failures.append((kind, error))
-    message = f"{path} is not a picture that can be read"
+    message = f"{path} is not an image that can be read"
     if not failures:
         raise InputError(f"{message} (looked for JPEG, PNG, WebP, TIFF ...)")
     kind, cause = failures[0]
@@ -277,9 +277,9 @@ def _first_that_fits(file: BinaryIO, path: Path) -> PillowImage.Image:
     raise InputError(f"{message} ({kind}: {words})") from cause
 
 
-def _decoded(picture: PillowImage.Image, name: str, max_16bit: int) -> Image:
+def _decoded(image: PillowImage.Image, name: str, max_16bit: int) -> Image:
     try:
-        return pillow_to_rgb(picture, name, max_16bit=max_16bit)
+        return pillow_to_rgb(image, name, max_16bit=max_16bit)
     except PillowImage.DecompressionBombError as error:
         raise _too_large(Path(name)) from error
     except _DECODER_ERRORS as error:
@@ -288,12 +288,12 @@ def _decoded(picture: PillowImage.Image, name: str, max_16bit: int) -> Image:
         raise InputError(f"{name} is damaged or cut short and cannot be decoded ({reason(error)})") from error
 
 
-def _upright_size(picture: PillowImage.Image, path: Path) -> tuple[int, int]:
-    width, height = picture.size
-    if isinstance(picture, TiffImageFile):  # whether Pillow has swapped its sides by now depends on its version
-        width, height = picture.tag_v2[256], picture.tag_v2[257]  # the tags ImageWidth and ImageLength
+def _upright_size(image: PillowImage.Image, path: Path) -> tuple[int, int]:
+    width, height = image.size
+    if isinstance(image, TiffImageFile):  # whether Pillow has swapped its sides by now depends on its version
+        width, height = image.tag_v2[256], image.tag_v2[257]  # the tags ImageWidth and ImageLength
     try:
-        exif = PillowImage.Image.getexif(picture)  # of the header: PNG's own getexif would decode all pixels first
+        exif = PillowImage.Image.getexif(image)  # of the header: PNG's own getexif would decode all pixels first
         turned = exif.get(0x0112, 1) in (5, 6, 7, 8)  # these EXIF orientations swap the sides
     except _DECODER_ERRORS as error:
         if isinstance(error, OSError) and error.errno:
@@ -324,24 +324,24 @@ def _starts_with(file: BinaryIO, beginning: bytes) -> bool:
 def _too_large(path: Path) -> InputError:
     return InputError(
         f"{path} says it has more than {MAX_PIXELS:,} pixels and is not opened, since small files can unpack to fill "
-        "the memory; scale the picture down first"
+        "the memory; scale the image down first"
     )
 
 
-def to_rgb(picture: Any, max_16bit: int = MAX_16BIT) -> Image:
-    """Return any accepted picture as uint8 [H, W, 3] RGB; `max_16bit` as for `read_image`.
+def to_rgb(image: Any, max_16bit: int = MAX_16BIT) -> Image:
+    """Return any accepted image as uint8 [H, W, 3] RGB; `max_16bit` as for `read_image`.
 
     Raises:
         InputError: saying what it should have been.
     """
-    if isinstance(picture, str | os.PathLike):
-        return read_image(Path(picture), max_16bit)
-    if isinstance(picture, np.ndarray):
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
+    if isinstance(image, str | os.PathLike):
+        return read_image(Path(image), max_16bit)
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise InputError(
-                f"an array must be uint8 [height, width, 3] in RGB order, got {picture.dtype} {list(picture.shape)}"
+                f"an array must be uint8 [height, width, 3] in RGB order, got {image.dtype} {list(image.shape)}"
             )
-        return picture
-    if hasattr(picture, "convert") and hasattr(picture, "getexif"):
-        return pillow_to_rgb(picture, max_16bit=max_16bit)
-    raise InputError(f"a picture must be a path, a NumPy array or a PIL image, got {type(picture).__name__}")
+        return image
+    if hasattr(image, "convert") and hasattr(image, "getexif"):
+        return pillow_to_rgb(image, max_16bit=max_16bit)
+    raise InputError(f"an image must be a path, a NumPy array or a PIL image, got {type(image).__name__}")

@@ -38,7 +38,7 @@ class Video:
 
 
 def find_source(source: str, *, say: Callable[[str], object] = lambda line: None) -> list[Path] | Video:
-    """Return the pictures that a file, folder (not its subfolders) or pattern means, sorted; or the video.
+    """Return the images that a file, folder (not its subfolders) or pattern means, sorted; or the video.
 
     The content of a file says what it is where its suffix does not. An animation (GIF) by itself is a video; of one in a
     folder, the first frame is taken.
@@ -60,7 +60,7 @@ def find_source(source: str, *, say: Callable[[str], object] = lambda line: None
         return [path]
     if any(letter in source for letter in "*?["):
         return _of_pattern(source, say)
-    raise InputError(f"{source} does not exist; --source takes a picture, folder, pattern or video")
+    raise InputError(f"{source} does not exist; --source takes an image, folder, pattern or video")
 
 
 def _refuse_other_files(path: Path) -> None:
@@ -89,26 +89,26 @@ def _begins_as_video(path: Path) -> bool:
             head = file.read(400)
     except OSError:
         return False
-    if head[4:8] == b"ftyp":  # MP4, MOV, 3GP; also HEIC, which is a picture
-        return head[8:12] not in _PICTURE_BRANDS
+    if head[4:8] == b"ftyp":  # MP4, MOV, 3GP; also HEIC, which is an image
+        return head[8:12] not in _IMAGE_BRANDS
     packets = len(head) > 376 and (head[0] == head[188] == 0x47 or head[4] == head[196] == 0x47)  # TS, M2TS
     return head.startswith(_VIDEO_HEADS) or (head[:4] == b"RIFF" and head[8:12] == b"AVI ") or packets
 
 
-_PICTURE_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis", b"crx ")
+_IMAGE_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis", b"crx ")
 _VIDEO_HEADS = (b"\x1a\x45\xdf\xa3", b"FLV", b"OggS", b"\x30\x26\xb2\x75", b"\0\0\1\xba", b"\0\0\1\xb3")  # Matroska ...
 
 
 def _of_folder(folder: Path, say: Callable[[str], object]) -> list[Path]:
     entries = listed(folder)
     folders = {path: path.is_dir() for path in entries}
-    pictures, others = sort_out(path for path in entries if not folders[path])
+    images, others = sort_out(path for path in entries if not folders[path])
     notes = left_out(folder, others, folders=[path for path in entries if folders[path]])
-    if not pictures:
-        raise InputError("; ".join([f"no pictures in the folder {folder}; {_LOOKED_FOR}", *notes]))
+    if not images:
+        raise InputError("; ".join([f"no images in the folder {folder}; {_LOOKED_FOR}", *notes]))
     for note in notes:
         say(note)
-    return pictures
+    return images
 
 
 def _of_pattern(pattern: str, say: Callable[[str], object]) -> list[Path]:
@@ -117,13 +117,13 @@ def _of_pattern(pattern: str, say: Callable[[str], object]) -> list[Path]:
     for path in sorted(map(Path, _matches(pattern)), key=lambda path: (len(path.parts), path)):
         if path.is_file() and not is_apple_double(path.name):
             files.setdefault((os.path.realpath(path.parent), path.name), path)
-    pictures, others = sort_out(sorted(files.values()))
+    images, others = sort_out(sorted(files.values()))
     notes = left_out(f"what matches {pattern}", others)
-    if not pictures:
-        raise InputError("; ".join([f"no pictures match {pattern}; {_LOOKED_FOR}", *notes]))
+    if not images:
+        raise InputError("; ".join([f"no images match {pattern}; {_LOOKED_FOR}", *notes]))
     for note in notes:
         say(note)
-    return pictures
+    return images
 
 
 def _matches(pattern: str) -> list[str]:
@@ -142,9 +142,9 @@ _LOOKED_FOR = f"looked for {', '.join(IMAGE_SUFFIXES)} and others that Pillow re
 
 
 def find_sources(sources: Sequence[str], *, say: Callable[[str], object] = lambda line: None) -> list[Path] | Video:
-    """Return the pictures that several files, folders and patterns mean, each once, in the order given; or the one video.
+    """Return the images that several files, folders and patterns mean, each once, in the order given; or the one video.
 
-    A shell that expands a pattern also names folders without pictures, links that lead nowhere and other files. These
+    A shell that expands a pattern also names folders without images, links that lead nowhere and other files. These
     are returned as they are, so that each is reported where it cannot be read. Of an animation among others, the first
     frame is taken.
 
@@ -157,7 +157,7 @@ def find_sources(sources: Sequence[str], *, say: Callable[[str], object] = lambd
     """
     if len(sources) == 1:
         return find_source(sources[0], say=say)
-    pictures: dict[str, Path] = {}
+    images: dict[str, Path] = {}
     for source in sources:
         try:
             files = find_source(source, say=say)
@@ -171,9 +171,9 @@ def find_sources(sources: Sequence[str], *, say: Callable[[str], object] = lambd
             raise InputError(
                 f"{source} is a video, and a video is taken alone; leave it out of --source, or all others"
             )
-        for picture in files:
-            pictures.setdefault(os.path.abspath(picture), picture)
-    return list(pictures.values())
+        for image in files:
+            images.setdefault(os.path.abspath(image), image)
+    return list(images.values())
 
 
 def relative_names(files: Sequence[Path]) -> dict[Path, str]:

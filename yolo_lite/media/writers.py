@@ -132,9 +132,9 @@ def _count_frames(path: Path) -> int:
         capture.release()
 
 
-def write_picture(path: Path, image: Image) -> None:
-    """Write a picture, uint8 [H, W, 3] RGB, as its suffix says."""
-    write_atomically(path, lambda part: save_picture(PillowImage.fromarray(image), part, quality=92))
+def write_image(path: Path, image: Image) -> None:
+    """Write an image, uint8 [H, W, 3] RGB, as its suffix says."""
+    write_atomically(path, lambda part: save_image(PillowImage.fromarray(image), part, quality=92))
 
 
 def check_rows_path(path: Path) -> None:
@@ -168,11 +168,11 @@ class JsonRows:
         self._begun = self.kept = False
 
     def write(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Append the rows of a picture, a frame or several, which may be none."""
+        """Append the rows of an image, a frame or several, which may be none."""
         text = ",\n".join(json.dumps(row) for row in rows)
         try:
             if text:
-                self._file.write(self._separator + text)  # all at once, or Ctrl-C would leave some rows of a picture
+                self._file.write(self._separator + text)  # all at once, or Ctrl-C would leave some rows of an image
                 self._separator = ",\n"
         except OSError as error:
             self._begun = False  # what the file holds now is no list
@@ -197,12 +197,12 @@ class JsonRows:
             self.part.unlink(missing_ok=True)
 
 
-def save_picture(picture: PillowImage.Image, path: Path, *, quality: int = 75) -> None:
-    """Write a picture as its suffix says, encoded in memory: Pillow does not see that a disk is full.
+def save_image(image: PillowImage.Image, path: Path, *, quality: int = 75) -> None:
+    """Write an image as its suffix says, encoded in memory: Pillow does not see that a disk is full.
 
     Raises:
         OSError: where not all of it could be written.
     """
     content = io.BytesIO()
-    picture.save(content, PillowImage.registered_extensions()[path.suffix.lower()], quality=quality)
+    image.save(content, PillowImage.registered_extensions()[path.suffix.lower()], quality=quality)
     path.write_bytes(content.getvalue())

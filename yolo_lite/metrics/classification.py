@@ -14,10 +14,10 @@ import numpy.typing as npt
 class ClassScores:
     """Of one class, or averaged over all. What cannot be computed, because nothing was or should be called so, is 0."""
 
-    precision: float  # of the pictures that were called so, the share that are
-    recall: float  # of the pictures that are, the share that were called so
+    precision: float  # of the images that were called so, the share that are
+    recall: float  # of the images that are, the share that were called so
     f1: float  # harmonic mean of both
-    support: int  # pictures that are
+    support: int  # images that are
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +25,8 @@ class ClassificationReport:
     """What scikit-learn's classification_report says, and the confusion matrix it comes from.
 
     Attributes:
-        confusion: int64 [C, C]; row: what a picture is, column: what it was called.
-        accuracy: share of pictures called what they are.
+        confusion: int64 [C, C]; row: what an image is, column: what it was called.
+        accuracy: share of images called what they are.
         per_class: by name.
         macro: the mean over the classes.
         weighted: the mean weighted by support.
@@ -50,7 +50,7 @@ class ClassificationReport:
 
 
 def confusion_matrix(truth: npt.ArrayLike, called: npt.ArrayLike, *, classes: int) -> npt.NDArray[np.int64]:
-    """Count pictures by what they are (row) and what they were called (column): int64 [classes, classes]."""
+    """Count images by what they are (row) and what they were called (column): int64 [classes, classes]."""
     matrix = np.zeros((classes, classes), np.int64)
     np.add.at(matrix, (np.asarray(truth, np.int64), np.asarray(called, np.int64)), 1)
     return matrix
@@ -62,12 +62,12 @@ def classification_report(
     """Compare labels.
 
     Args:
-        truth: int [N], what the pictures are.
+        truth: int [N], what the images are.
         called: int [N], what they were called.
         class_names: by label.
 
     Raises:
-        ValueError: where there is no picture, or the two differ in length.
+        ValueError: where there is no image, or the two differ in length.
     """
     truth, called = np.asarray(truth), np.asarray(called)
     if truth.shape != called.shape or truth.ndim != 1 or not len(truth):

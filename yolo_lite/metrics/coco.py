@@ -82,9 +82,9 @@ def evaluate_coco(
     """Score result rows against a set.
 
     Args:
-        data: the ground truth; a class that a picture is not labelled for is left out there.
+        data: the ground truth; a class that an image is not labelled for is left out there.
         rows: as `to_rows` makes them; category ids are those of `data`.
-        resamples: so many sets of as many pictures are drawn from the pictures, with replacement, for the intervals.
+        resamples: so many sets of as many images are drawn from the images, with replacement, for the intervals.
         on_resample: called after each of them with how many are done, of how many.
     """
     from pycocotools.coco import COCO
@@ -150,10 +150,10 @@ def _best_point(evaluation: COCOeval) -> OperatingPoint | None:
 def _intervals(
     evaluation: COCOeval, resamples: int, on_resample: Callable[[int, int], None] | None
 ) -> dict[str, tuple[float, float]]:
-    """Return the 95 % percentile intervals of AP and AP50 by the bootstrap (Efron 1979) over pictures.
+    """Return the 95 % percentile intervals of AP and AP50 by the bootstrap (Efron 1979) over images.
 
-    Which detection belongs to which object does not depend on other pictures, so that only pycocotools' last step,
-    `accumulate`, is done anew for each set of pictures, for objects of all sizes and its largest number of detections.
+    Which detection belongs to which object does not depend on other images, so that only pycocotools' last step,
+    `accumulate`, is done anew for each set of images, for objects of all sizes and its largest number of detections.
     """
     params = evaluation.params
     images, areas = len(params.imgIds), len(params.areaRng)
@@ -183,7 +183,7 @@ def check_rows(content: Any, data: DetectionSet, *, source: Path) -> list[dict[s
     """Check result rows that came from a file.
 
     Raises:
-        InputError: naming the file and the row, where a row is not a detection or belongs to no picture or class.
+        InputError: naming the file and the row, where a row is not a detection or belongs to no image or class.
     """
     if not isinstance(content, list):
         raise InputError(f"{source} is not a COCO result file: expected a list of detections")

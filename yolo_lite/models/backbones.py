@@ -1,4 +1,4 @@
-"""Backbones: a picture in, feature maps of falling resolution out. Each names the channels and strides it returns."""
+"""Backbones: an image in, feature maps of falling resolution out. Each names the channels and strides it returns."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class ShuffleBackbone(nn.Module):
 
 
 class YOLOv1Backbone(nn.Module):
-    """The 24 convolutions of the paper's figure 3, leaky ReLU after each: a picture in, 1024 channels at stride 64 out."""
+    """The 24 convolutions of the paper's figure 3, leaky ReLU after each: an image in, 1024 channels at stride 64 out."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """The detector: pixels are normalised, then backbone, neck and head.
 
-**Patches, cells, points.** YOLO looks once: no window slides over the picture. The backbone halves its resolution again
+**Patches, cells, points.** YOLO looks once: no window slides over the image. The backbone halves its resolution again
 and again until one vector of features stands for each patch of 8 x 8, 16 x 16 or 32 x 32 input pixels. Laid side by
 side the patches are three grids; at 320 x 320 these have 40 x 40, 20 x 20 and 10 x 10 cells, 2,100 in all. The vector of a
 cell has seen much more than its own patch (its receptive field), and the neck adds what the other grids saw. For every
@@ -55,7 +55,7 @@ class Yolo(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> RawPredictions:
-        """Look at pictures.
+        """Look at images.
 
         Args:
             images: uint8 or float [B, 3, H, W] RGB, 0..255, height and width multiples of 32.

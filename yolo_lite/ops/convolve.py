@@ -1,4 +1,4 @@
-"""The convolution of one picture with one kernel, written out: what every layer of a CNN does many times over."""
+"""The convolution of one image with one kernel, written out: what every layer of a CNN does many times over."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 
 def convolve(image: Tensor, kernel: Tensor, *, stride: int = 1, padding: int = 0) -> Tensor:
-    """Slide a kernel over a picture and sum the products of what lies on each other.
+    """Slide a kernel over an image and sum the products of what lies on each other.
 
     As everywhere in CNNs the kernel is not turned around first; strictly this is a cross-correlation.
 
@@ -21,7 +21,7 @@ def convolve(image: Tensor, kernel: Tensor, *, stride: int = 1, padding: int = 0
         [..., (H + 2 padding - k) // stride + 1, (W + 2 padding - l) // stride + 1].
 
     Raises:
-        ValueError: where the kernel is no matrix, does not fit into the picture, or stride or padding make no sense.
+        ValueError: where the kernel is no matrix, does not fit into the image, or stride or padding make no sense.
     """
     if kernel.ndim != 2 or image.ndim < 2:
         raise ValueError(

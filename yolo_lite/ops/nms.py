@@ -40,7 +40,7 @@ def nms_padded(
     score_threshold: float = -math.inf,
     max_detections: int = 300,
 ) -> tuple[Tensor, Tensor]:
-    """Keep the best boxes of each picture in a batch (meaning: see the module).
+    """Keep the best boxes of each image in a batch (meaning: see the module).
 
     Args:
         boxes: [B, N, 4] xyxy in any one unit.
@@ -48,7 +48,7 @@ def nms_padded(
         labels: integer [B, N], or None where all boxes compete.
         iou_threshold: in 0..1.
         score_threshold: boxes at or below it are left out.
-        max_detections: K, the most boxes kept for a picture.
+        max_detections: K, the most boxes kept for an image.
 
     Returns:
         indices: int64 [B, K], positions in N by descending score, then -1.
@@ -177,7 +177,7 @@ def _mapped(
     score_threshold: float,
     max_detections: int,
 ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
-    """Fold the dimension that torch.vmap maps over into the batch, which the pictures share nothing across."""
+    """Fold the dimension that torch.vmap maps over into the batch, which the images share nothing across."""
     size = info.batch_size
 
     def first(tensor: Tensor, dim: int | None) -> Tensor:

@@ -21,16 +21,16 @@ from yolo_lite.structures.results import Classification
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
-    Picture = str | os.PathLike[str] | Image | PillowImage
+    ImageInput = str | os.PathLike[str] | Image | PillowImage
 
 
 class Classifier:
-    """A trained classifier, ready for pictures.
+    """A trained classifier, ready for images.
 
     Args:
         weights: a file or the bare name of a shipped one.
         device: auto, cpu, cuda or mps.
-        batch_size: so many pictures of a list are looked at together.
+        batch_size: so many images of a list are looked at together.
 
     Raises:
         InputError: where weights, device or a setting cannot be used.
@@ -48,28 +48,28 @@ class Classifier:
         self.batch_size = check_whole(batch_size, "batch_size")
 
     @overload
-    def __call__(self, pictures: Picture) -> Classification: ...
+    def __call__(self, images: ImageInput) -> Classification: ...
 
     @overload
-    def __call__(self, pictures: list[Picture] | tuple[Picture, ...]) -> list[Classification]: ...
+    def __call__(self, images: list[ImageInput] | tuple[ImageInput, ...]) -> list[Classification]: ...
 
     def __call__(
-        self, pictures: Picture | list[Picture] | tuple[Picture, ...]
+        self, images: ImageInput | list[ImageInput] | tuple[ImageInput, ...]
     ) -> Classification | list[Classification]:
-        """Classify one picture or each of a list.
+        """Classify one image or each of a list.
 
         Args:
-            pictures: a path; a NumPy array uint8 [H, W, 3] in RGB order; a PIL image; or a list of these.
+            images: a path; a NumPy array uint8 [H, W, 3] in RGB order; a PIL image; or a list of these.
 
         Raises:
             InputError: naming the file that cannot be read, or saying what an array should be.
         """
-        if not isinstance(pictures, list | tuple):
-            return self._classify([to_rgb(pictures, self.input.max_16bit)])[0]
+        if not isinstance(images, list | tuple):
+            return self._classify([to_rgb(images, self.input.max_16bit)])[0]
         found: list[Classification] = []
-        for start in range(0, len(pictures), self.batch_size):
-            batch = pictures[start : start + self.batch_size]
-            found += self._classify([to_rgb(picture, self.input.max_16bit) for picture in batch])
+        for start in range(0, len(images), self.batch_size):
+            batch = images[start : start + self.batch_size]
+            found += self._classify([to_rgb(image, self.input.max_16bit) for image in batch])
         return found
 
     @torch.inference_mode()

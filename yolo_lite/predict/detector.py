@@ -25,12 +25,12 @@ from yolo_lite.structures.results import Detections
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
-    Picture = str | os.PathLike[str] | Image | PillowImage
+    ImageInput = str | os.PathLike[str] | Image | PillowImage
 from yolo_lite.media.images import to_rgb
 
 
 class Detector:
-    """A trained detector, ready for pictures.
+    """A trained detector, ready for images.
 
     Args:
         weights: a file, the bare name of a shipped one, or a checkpoint that is loaded already.
@@ -40,9 +40,9 @@ class Detector:
             validation, or 0.25.
         iou_threshold: of two detections of one class that overlap more, the lower score goes; None for what the weights
             say (0.6).
-        max_detections: the most for one picture; None for what the weights say (300).
+        max_detections: the most for one image; None for what the weights say (300).
         classes: report only these.
-        batch_size: so many pictures of a list are looked at together.
+        batch_size: so many images of a list are looked at together.
 
     Raises:
         InputError: where weights, device or a setting cannot be used.
@@ -114,32 +114,32 @@ class Detector:
         return cls(checkpoint, **settings)
 
     @overload
-    def __call__(self, pictures: Picture) -> Detections: ...
+    def __call__(self, images: ImageInput) -> Detections: ...
 
     @overload
-    def __call__(self, pictures: list[Picture] | tuple[Picture, ...]) -> list[Detections]: ...
+    def __call__(self, images: list[ImageInput] | tuple[ImageInput, ...]) -> list[Detections]: ...
 
-    def __call__(self, pictures: Picture | list[Picture] | tuple[Picture, ...]) -> Detections | list[Detections]:
-        """Find the objects in one picture or in each of a list.
+    def __call__(self, images: ImageInput | list[ImageInput] | tuple[ImageInput, ...]) -> Detections | list[Detections]:
+        """Find the objects in one image or in each of a list.
 
         Args:
-            pictures: a path; a NumPy array uint8 [H, W, 3] in RGB order (OpenCV reads BGR: pass `image[..., ::-1]`);
+            images: a path; a NumPy array uint8 [H, W, 3] in RGB order (OpenCV reads BGR: pass `image[..., ::-1]`);
                 a PIL image (turned upright by its EXIF orientation, as a file is); or a list of these.
 
         Returns:
-            Detections in original pixels, clipped to the picture; for a list one each.
+            Detections in original pixels, clipped to the image; for a list one each.
 
         Raises:
             InputError: naming the file that cannot be read, or saying what an array should be.
         """
-        if isinstance(pictures, list | tuple):
+        if isinstance(images, list | tuple):
             found: list[Detections] = []
-            for start in range(0, len(pictures), self.batch_size):
+            for start in range(0, len(images), self.batch_size):
                 found += self._detect(
-                    [to_rgb(picture, self.max_16bit) for picture in pictures[start : start + self.batch_size]]
+                    [to_rgb(image, self.max_16bit) for image in images[start : start + self.batch_size]]
                 )
             return found
-        return self._detect([to_rgb(pictures, self.max_16bit)])[0]
+        return self._detect([to_rgb(images, self.max_16bit)])[0]
 
     def stream(self, video: str | os.PathLike[str] | Video) -> Iterator[tuple[Image, Detections]]:
         """Yield each frame of a video, uint8 [H, W, 3] RGB, with what was found in it; no more than a batch is held.
@@ -152,9 +152,9 @@ class Detector:
             yield from zip(frames, self._detect(frames))
 
     @torch.inference_mode()
-    def raw(self, picture: Picture) -> tuple[Image, Letterbox, RawPredictions]:
-        """Return a picture's input, uint8 [H, W, 3], the mapping to it, and all predictions for it, on the CPU."""
-        image = to_rgb(picture, self.max_16bit)
+    def raw(self, source: ImageInput) -> tuple[Image, Letterbox, RawPredictions]:
+        """Return an image's input, uint8 [H, W, 3], the mapping to it, and all predictions for it, on the CPU."""
+        image = to_rgb(source, self.max_16bit)
         letterbox = Letterbox.fit((image.shape[0], image.shape[1]), self.image_size, resize=self.resize)
         pixels = letterbox.apply(image)
         raw = self.model(torch.from_numpy(pixels).to(self.device).permute(2, 0, 1).unsqueeze(0))
@@ -196,6 +196,6 @@ class Detector:
 
 
 def _inside(detections: Detections) -> Detections:
-    """Leave out boxes that lie wholly outside the picture, of which clipping leaves nothing."""
+    """Leave out boxes that lie wholly outside the image, of which clipping leaves nothing."""
     sizes = detections.boxes[:, 2:] - detections.boxes[:, :2]
     return detections[np.flatnonzero((sizes > 0).all(1))]

@@ -17,19 +17,19 @@ from yolo_lite.errors import InputError
 from yolo_lite.files import file_name, identity, make_folder
 from yolo_lite.media.images import read_image
 from yolo_lite.media.sources import Video, relative_names
-from yolo_lite.media.writers import JsonRows, VideoWriter, write_picture
+from yolo_lite.media.writers import JsonRows, VideoWriter, write_image
 from yolo_lite.metrics.coco import to_rows
 from yolo_lite.predict.detector import Detector
 from yolo_lite.structures.geometry import Image
 from yolo_lite.structures.results import Detections
 
-Show = Callable[[Image], None]  # puts an annotated picture on the screen
+Show = Callable[[Image], None]  # puts an annotated image on the screen
 
 
-class DetectedPicture(NamedTuple):
-    """What was found in a picture and where the annotated one was written, or why that could not be done.
+class DetectedImage(NamedTuple):
+    """What was found in an image and where the annotated one was written, or why that could not be done.
 
-    `name` is the path from the folder that all pictures have in common, which tells those of one file name apart.
+    `name` is the path from the folder that all images have in common, which tells those of one file name apart.
     """
 
     path: Path
@@ -39,52 +39,52 @@ class DetectedPicture(NamedTuple):
     name: str = ""
 
 
-def detect_pictures(
+def detect_images(
     detector: Detector,
-    pictures: Sequence[Path],
+    images: Sequence[Path],
     *,
     out: Path,
     json_file: JsonRows | None = None,
     show: Show | None = None,
     font: Path | None = None,
-) -> Iterator[DetectedPicture]:
-    """Detect in pictures, a batch at a time, and write each annotated one into a folder; for `font` see `draw_detections`.
+) -> Iterator[DetectedImage]:
+    """Detect in images, a batch at a time, and write each annotated one into a folder; for `font` see `draw_detections`.
 
     Yields:
-        One DetectedPicture for each; one that cannot be read, or whose annotated copy the folder cannot hold, has an
+        One DetectedImage for each; one that cannot be read, or whose annotated copy the folder cannot hold, has an
         error instead of detections.
 
     Raises:
         InputError: where the folder cannot be written to, or an output would take the place of a source.
     """
-    outputs = _Outputs(pictures, out)
-    targets = {path: outputs.choose(path) for path in pictures}
-    names, ids = relative_names(pictures), image_ids(pictures)
-    for start in range(0, len(pictures), detector.batch_size):
+    outputs = _Outputs(images, out)
+    targets = {path: outputs.choose(path) for path in images}
+    names, ids = relative_names(images), image_ids(images)
+    for start in range(0, len(images), detector.batch_size):
         read: dict[Path, Image] = {}
-        for path in pictures[start : start + detector.batch_size]:
+        for path in images[start : start + detector.batch_size]:
             try:
                 read[path] = read_image(path, detector.max_16bit)
             except InputError as error:
-                yield DetectedPicture(path, error=error, name=names[path])
+                yield DetectedImage(path, error=error, name=names[path])
         for (path, image), detections in zip(read.items(), detector(list(read.values()))):
             annotated = draw_detections(image, detections, font=font)
             make_folder(out)
             if max(image.shape) > _MOST_OF_JPEG and targets[path].suffix == ".jpg":
                 targets[path] = outputs.choose(path, ".png")
             try:
-                write_picture(targets[path], annotated)
+                write_image(targets[path], annotated)
             except InputError as error:
                 if not _is_of_this_name(error):
                     raise
-                yield DetectedPicture(path, error=error, name=names[path])
+                yield DetectedImage(path, error=error, name=names[path])
                 continue
             if show:
                 show(annotated)
             if json_file:
                 rows = to_rows(detections, ids[path], category_ids=detector.category_ids)
                 json_file.write([{**row, "file_name": names[path]} for row in rows])
-            yield DetectedPicture(path, detections, targets[path], name=names[path])
+            yield DetectedImage(path, detections, targets[path], name=names[path])
 
 
 _MOST_OF_JPEG = 65_500  # pixels of a side, as libjpeg has it
@@ -131,46 +131,46 @@ def detect_video(
             yield detections
 
 
-def image_ids(pictures: Sequence[Path]) -> dict[Path, int]:
-    """Number pictures for result rows: by the digits of a name that is a number, else by the next free number from 1."""
+def image_ids(images: Sequence[Path]) -> dict[Path, int]:
+    """Number images for result rows: by the digits of a name that is a number, else by the next free number from 1."""
     ids: dict[Path, int] = {}
     taken: set[int] = set()
-    for path in pictures:
+    for path in images:
         if re.fullmatch(r"\d{1,18}", path.stem, re.ASCII) and int(path.stem) not in taken:
             ids[path] = int(path.stem)
             taken.add(ids[path])
     free = (number for number in itertools.count(1) if number not in taken)
-    for path in pictures:
+    for path in images:
         if path not in ids:
             ids[path] = next(free)
     return ids
 
 
-def sample_picture() -> Path:
+def sample_image() -> Path:
     """Return the photograph of Grace Hopper that matplotlib carries."""
     package = importlib.util.find_spec("matplotlib")
     path = Path((package and package.origin) or "").parent / "mpl-data" / "sample_data" / "grace_hopper.jpg"
     if not path.is_file():
-        raise InputError("matplotlib's sample photograph is not installed here; name a picture with --source")
+        raise InputError("matplotlib's sample photograph is not installed here; name an image with --source")
     return path
 
 
 class _Outputs:
-    """Choose for each picture a file in a folder that no other picture gets, and that is no source or beside one."""
+    """Choose for each image a file in a folder that no other image gets, and that is no source or beside one."""
 
-    def __init__(self, pictures: Sequence[Path], out: Path) -> None:
+    def __init__(self, images: Sequence[Path], out: Path) -> None:
         self._out = out
         self._taken: set[str] = set()
         self._numbers: dict[tuple[str, str], int] = {}
-        self._sources = {identity(path) for path in pictures}
-        folders = {os.path.dirname(place(path)) for path in pictures for place in (os.path.abspath, os.path.realpath)}
+        self._sources = {identity(path) for path in images}
+        folders = {os.path.dirname(place(path)) for path in images for place in (os.path.abspath, os.path.realpath)}
         self._beside = identity(out) in {identity(Path(folder)) for folder in folders}
 
     def choose(self, path: Path, suffix: str = "") -> Path:
-        """Return a picture's output: PNG stays PNG, all others become JPEG, unless the suffix is given."""
+        """Return an image's output: PNG stays PNG, all others become JPEG, unless the suffix is given."""
         suffix = suffix or (".png" if path.suffix.lower() == ".png" else ".jpg")
         name = self._free(path.stem, suffix)
-        self.check(self._out / name, "picture")
+        self.check(self._out / name, "image")
         return self._out / name
 
     def check(self, target: Path, what: str) -> None:

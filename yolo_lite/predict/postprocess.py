@@ -13,7 +13,7 @@ from yolo_lite.structures.batches import RawPredictions
 from yolo_lite.structures.results import Detections
 
 Decode = Callable[[RawPredictions, Tensor], Tensor]  # a head's own: (raw, indices [B, K]) -> xyxy [B, K, 4]
-CANDIDATES = 2000  # (point, class) pairs a picture that enter the suppression
+CANDIDATES = 2000  # (point, class) pairs an image that enter the suppression
 
 
 def postprocess(
@@ -31,7 +31,7 @@ def postprocess(
     that rank among the first CANDIDATES are decoded.
 
     Args:
-        raw: of B pictures.
+        raw: of B images.
         decode: the head's own.
         score_threshold: detections score above it.
         iou_threshold: of the suppression within each class.
@@ -65,7 +65,7 @@ def postprocess(
 
 
 def to_detections(rows: Tensor, counts: Tensor, *, class_names: Sequence[str]) -> list[Detections]:
-    """Return what `postprocess` chose as one Detections a picture, in input pixels."""
+    """Return what `postprocess` chose as one Detections an image, in input pixels."""
     names = tuple(class_names)
     found = []
     for row, count in zip(rows.cpu().numpy(), counts.cpu().tolist()):

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class ClassSample(NamedTuple):
-    """One picture ready for a classifier."""
+    """One image ready for a classifier."""
 
     image: Tensor  # uint8 [channels, H, W]
     label: int
@@ -29,7 +29,7 @@ class ClassBatch(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One picture ready for the network, in input pixels."""
+    """One image ready for the network, in input pixels."""
 
     image: Tensor  # uint8 [3, H, W] RGB
     boxes: Tensor  # float32 [N, 4] xyxy
@@ -39,13 +39,13 @@ class Sample(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Samples stacked, in input pixels; each picture's boxes are padded to the same count N."""
+    """Samples stacked, in input pixels; each image's boxes are padded to the same count N."""
 
     images: Tensor  # uint8 [B, 3, H, W] RGB, channels last in memory
     boxes: Tensor  # float32 [B, N, 4] xyxy, zeros in the padding
     labels: Tensor  # int64 [B, N], -1 in the padding
     positions: Tensor  # int64 [B], in the data set
-    unlabelled: Tensor | None = None  # int64 [K, 2]: (picture, class) pairs where absence means nothing
+    unlabelled: Tensor | None = None  # int64 [K, 2]: (image, class) pairs where absence means nothing
 
     def part(self, start: int, stop: int) -> Batch:
         """Return the samples from start to stop."""

@@ -125,13 +125,13 @@ class DetectionSet:
 
 @dataclass(frozen=True)
 class ClassRecord:
-    """One picture, or a part of one, with the class it belongs to.
+    """One image, or a part of one, with the class it belongs to.
 
     Attributes:
         name: what messages call it: its path, or its place in an archive.
-        content: a picture's file, the bytes of one, or its pixels, uint8 [H, W] grey or [H, W, 3] RGB.
+        content: an image's file, the bytes of one, or its pixels, uint8 [H, W] grey or [H, W, 3] RGB.
         label: position in the class names.
-        box: xyxy, original pixels, of the part that is meant; None for the whole picture.
+        box: xyxy, original pixels, of the part that is meant; None for the whole image.
     """
 
     name: str
@@ -142,7 +142,7 @@ class ClassRecord:
 
 @dataclass(frozen=True)
 class ClassificationSet:
-    """One split of a set of pictures to classify."""
+    """One split of a set of images to classify."""
 
     records: tuple[ClassRecord, ...]
     class_names: tuple[str, ...]
@@ -194,4 +194,4 @@ class ClassificationSet:
         counts = np.bincount(self.labels, minlength=len(self.class_names))
         listed = ", ".join(f"{name} ({count:,})" for name, count in list(zip(self.class_names, counts))[:12])
         more = f" and {len(self.class_names) - 12} more" if len(self.class_names) > 12 else ""
-        return f"{counted(len(self.records), 'picture')}, {counted(len(self.class_names), 'class', plural='classes')}: {listed}{more}"
+        return f"{counted(len(self.records), 'image')}, {counted(len(self.class_names), 'class', plural='classes')}: {listed}{more}"

@@ -23,26 +23,26 @@ PAD_VALUE = 114  # grey of the letterbox's border, and of what an augmentation u
 
 @dataclass(frozen=True)
 class Letterbox:
-    """The mapping between one picture's original pixels and its input pixels.
+    """The mapping between one image's original pixels and its input pixels.
 
-    `fit` works it out, `apply` resizes the picture by it, `boxes_to_input` and `boxes_to_original` carry boxes across.
+    `fit` works it out, `apply` resizes the image by it, `boxes_to_input` and `boxes_to_original` carry boxes across.
     It is the only place where either is done: training, evaluation, detection and exports all use this one rule.
 
     - "letterbox" keeps the shape: one factor for both sides, the rest of the input is a grey border (114, 114, 114)
       shared between both ends, the odd pixel going to the right or bottom.
     - "stretch" fills the input, with a factor for each side.
-    - Pixels are interpolated by area where the picture shrinks and bilinearly where it grows (OpenCV INTER_AREA and
+    - Pixels are interpolated by area where the image shrinks and bilinearly where it grows (OpenCV INTER_AREA and
       INTER_LINEAR, half-pixel centres).
     """
 
     original_hw: tuple[int, int]
     input_hw: tuple[int, int]
-    content_hw: tuple[int, int]  # of the resized picture inside the input
+    content_hw: tuple[int, int]  # of the resized image inside the input
     offset_xy: tuple[int, int]  # of its upper left corner, input pixels
 
     @classmethod
     def fit(cls, original_hw: tuple[int, int], input_hw: tuple[int, int], *, resize: str = "letterbox") -> Letterbox:
-        """Fit a picture of size (height, width) into an input of size (height, width).
+        """Fit an image of size (height, width) into an input of size (height, width).
 
         Raises:
             ValueError: if resize is neither "letterbox" nor "stretch", or a size is not positive.
@@ -68,7 +68,7 @@ class Letterbox:
         return self.content_hw[1] / self.original_hw[1], self.content_hw[0] / self.original_hw[0]
 
     def apply(self, image: Image) -> Image:
-        """Return the input picture, uint8 [H, W, 3], of an original picture of size `original_hw`."""
+        """Return the input image, uint8 [H, W, 3], of an original image of size `original_hw`."""
         if image.shape[:2] != self.original_hw:
             raise ValueError(f"image must be {self.original_hw} (height, width), got {image.shape[:2]}")
         content = resize_image(image, self.content_hw)
@@ -84,7 +84,7 @@ class Letterbox:
         return (np.asarray(boxes, np.float64).reshape(-1, 4) * self._scale4 + self._offset4).astype(np.float32)
 
     def boxes_to_original(self, boxes: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Map xyxy boxes [N, 4] from input pixels to original pixels, float32, clipped to the picture."""
+        """Map xyxy boxes [N, 4] from input pixels to original pixels, float32, clipped to the image."""
         mapped = (np.asarray(boxes, np.float64).reshape(-1, 4) - self._offset4) / self._scale4
         height, width = self.original_hw
         return np.clip(mapped, 0, [width, height, width, height]).astype(np.float32)
@@ -108,7 +108,7 @@ class Letterbox:
 
 
 def resize_image(image: Image, hw: tuple[int, int]) -> Image:
-    """Return a new picture of size (height, width): by area where it shrinks, bilinearly where it grows."""
+    """Return a new image of size (height, width): by area where it shrinks, bilinearly where it grows."""
     import cv2
 
     if image.shape[:2] == hw:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """What was found in one picture, the highest score first.
+    """What was found in one image, the highest score first.
 
     Attributes:
         boxes: float32 [N, 4] xyxy, original pixels unless the function that returns it says input pixels.
@@ -134,7 +134,7 @@ def _chosen(index: Any, count: int) -> slice | npt.NDArray[Any]:
 
 
 class GridView(NamedTuple):
-    """One grid of S x S cells (or rows x columns) and what it says of a picture, all in input pixels.
+    """One grid of S x S cells (or rows x columns) and what it says of an image, all in input pixels.
 
     Attributes:
         stride: side of a cell.
@@ -156,7 +156,7 @@ class GridView(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Classification:
-    """What one picture shows, of a fixed list of classes.
+    """What one image shows, of a fixed list of classes.
 
     Attributes:
         scores: float32 [C], by label, summing to 1.

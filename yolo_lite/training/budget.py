@@ -53,13 +53,13 @@ def measure_pace(task: Task, config: Config, *, precision: str) -> Pace:
 def fit_time(config: Config, pace: Pace, *, steps: int, seconds: float) -> Config:
     """Return the configuration with as many epochs, and steps of an epoch, as fit.
 
-    All epochs are equally long, each with one evaluation: as many as it takes for none to go over the pictures more
+    All epochs are equally long, each with one evaluation: as many as it takes for none to go over the images more
     than once.
 
     Args:
         config: whose `train.epochs` and `train.steps_per_epoch` are replaced.
         pace: of this machine.
-        steps: of an epoch that shows every picture.
+        steps: of an epoch that shows every image.
         seconds: that are left.
 
     Raises:

@@ -18,7 +18,7 @@ from yolo_lite.training.task import Task
 from yolo_lite.training.tasks.labels import OFF
 from yolo_lite.training.tasks.multi_scale import smallest_size
 
-PICTURES = 8
+IMAGES = 8
 STEPS = 60  # at most, all attempts together
 _FIRST = 30  # of these for the run's own learning rate
 _FALL = 0.85  # of the loss that it starts with: what it should come down to
@@ -38,10 +38,10 @@ def check_batch_norm(task: Task, config: Config) -> None:
     size = smallest_size(config)
     model = copy.deepcopy(task.model).train()
     device = next(model.parameters()).device
-    picture = torch.zeros(1, *size, config.input.channels, dtype=torch.uint8, device=device).permute(0, 3, 1, 2)
+    image = torch.zeros(1, *size, config.input.channels, dtype=torch.uint8, device=device).permute(0, 3, 1, 2)
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            model(picture)
+            model(image)
     except ValueError as error:
         if not is_single_value(error):
             raise
@@ -54,14 +54,16 @@ def _single_value(config: Config, total: int, *, size: tuple[int, int], dense: b
     flag = "--set pretrain.batch_size=" if config.data.crops else "--batch-size"
     parts = f" (now {train.batch_size}, with --accumulate {train.accumulate})" if train.accumulate > 1 else ""
     remedy = f"use {flag} {2 * train.accumulate} or more{parts or f' (now {train.batch_size})'}"
-    remedy = "add training pictures" if total == 1 else remedy
+    remedy = "add training images" if total == 1 else remedy
     larger = ", or a larger image size" if dense else ""  # a dense layer has one value at any size
     varied = ", the smallest that augment.multi_scale makes," if config.augment.multi_scale else ""
-    return f"{SINGLE_VALUE}, which is all that one picture of {size[0]} x {size[1]} pixels{varied} leaves; {remedy}{larger}"
+    return (
+        f"{SINGLE_VALUE}, which is all that one image of {size[0]} x {size[1]} pixels{varied} leaves; {remedy}{larger}"
+    )
 
 
 def smallest_part(batch: int, parts: int) -> int:
-    """Return the number of pictures in the smallest of the parts in which a batch goes through the network."""
+    """Return the number of images in the smallest of the parts in which a batch goes through the network."""
     if parts >= batch:
         return 1
     edges = [round(batch * i / parts) for i in range(parts + 1)]
@@ -79,8 +81,8 @@ def check_it_learns(task: Task, config: Config, *, precision: str) -> str:
     """
     task.check()
     device = next(task.model.parameters()).device
-    batch = to_device(task.overfit_batch(PICTURES), device)
-    seen = counted(len(batch[0]), "picture")
+    batch = to_device(task.overfit_batch(IMAGES), device)
+    seen = counted(len(batch[0]), "image")
     attempt = functools.partial(_attempt, task, batch, precision=precision)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(config.train.seed)
@@ -103,7 +105,7 @@ def check_it_learns(task: Task, config: Config, *, precision: str) -> str:
     still = "every part of it is 0: no weight of the loss is above 0" if not any(own) else f"{some(stuck)} stays"
     raise InputError(
         f"preflight: the loss on {seen} goes from {_range(own)} in {counted(len(own), 'step')}, and no other learning "
-        f"rate helps; {still}. Look at these pictures and their labels: {', '.join(task.name_samples(batch))}{OFF}"
+        f"rate helps; {still}. Look at these images and their labels: {', '.join(task.name_samples(batch))}{OFF}"
     )
 
 

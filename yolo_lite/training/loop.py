@@ -154,7 +154,7 @@ def _backward(losses: dict[str, Tensor], fraction: float, *, task: Objective, pa
 
 def _not_finite(what: str, task: Objective, batch: Any) -> DivergedError:
     return DivergedError(
-        f"the {what} on the pictures {', '.join(task.name_samples(batch))}; look at these and their boxes, or lower the "
+        f"the {what} on the images {', '.join(task.name_samples(batch))}; look at these and their boxes, or lower the "
         "learning rate (--set train.lr=...)"
     )
 

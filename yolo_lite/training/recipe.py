@@ -349,7 +349,7 @@ def _watch_parts(state: State, listener: Listener) -> Callable[[StepReport], Non
             most.append(report.parts)
             smaller = -(-state.config.batch_size // report.parts)
             listener.say(
-                f"the device ran out of memory: batches now go through it {counted(smaller, 'picture')} at a time"
+                f"the device ran out of memory: batches now go through it {counted(smaller, 'image')} at a time"
             )
         listener.on_step(report)
 

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from yolo_lite.checkpoints.transfer import Start
 from yolo_lite.config.schema import Config
-from yolo_lite.draw.boxes import SheetPicture
+from yolo_lite.draw.boxes import SheetImage
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Listener:
         say: takes a line of text.
         on_step: takes a report after each step.
         on_epoch: takes the numbers of each finished epoch, and whether it is the best so far.
-        on_picture: takes how many images are read before the first epoch, and of how many.
+        on_image: takes how many images are read before the first epoch, and of how many.
     """
 
     say: Callable[[str], None] = lambda line: None
     on_step: Callable[[StepReport], None] = lambda report: None
     on_epoch: Callable[[Mapping[str, float], bool], None] = lambda row, best: None
-    on_picture: Callable[[int, int], None] = lambda done, total: None
+    on_image: Callable[[int, int], None] = lambda done, total: None
 
 
 class Objective(Protocol):
@@ -88,10 +88,10 @@ class Task(Objective, Protocol):
     def plain(self) -> Objective:
         """Return the task without random changes to a batch."""
 
-    def samples(self) -> list[SheetPicture]:
+    def samples(self) -> list[SheetImage]:
         """Return training inputs with their targets, to be looked at."""
 
-    def predictions(self, model: nn.Module) -> list[SheetPicture]:
+    def predictions(self, model: nn.Module) -> list[SheetImage]:
         """Return validation inputs with what a model in evaluation mode says of them."""
 
 

@@ -282,7 +282,7 @@ def test_a_start_has_the_last_layer_of_each_stride(
     whole = load_darknet(*files).weights
     stored = load_checkpoint(tmp_path / "start.pt")
     taken = [name for name in stored.weights if name.startswith("backbone.")]
-    assert len(taken) == 6 * 5 + (2 if until >= 5 else 0)  # count of pictures seen beside five of each convolution
+    assert len(taken) == 6 * 5 + (2 if until >= 5 else 0)  # count of images seen beside five of each convolution
     assert all(torch.equal(stored.weights[name], whole[name]) for name in taken)
     assert stored.about["until"] == until
     model = build_detector(stored.config, 2)
@@ -404,7 +404,7 @@ def test_the_command_refuses_in_one_line(
 
 
 REFERENCE = Path(__file__).with_name("darknet_reference.npz")  # by record_darknet.py
-PICTURES = ("dog", "eagle", "giraffe", "horses", "person", "scream")
+IMAGES = ("dog", "eagle", "giraffe", "horses", "person", "scream")
 
 
 @pytest.mark.shared_data
@@ -415,7 +415,7 @@ def test_raw_outputs_of_real_files_are_those_of_opencv(network: str, shared_data
     checkpoint = load_darknet(folder / f"{network}.cfg", folder / f"{network}.weights", names=folder / "coco.names")
     model = build_from_checkpoint(checkpoint, folder)
     recorded = np.load(REFERENCE)
-    for name in PICTURES:
+    for name in IMAGES:
         rows, boxes, scores = (recorded[f"{network}/{name}/{part}"] for part in ("rows", "boxes", "scores"))
         pixels = cv2.resize(cv2.imread(str(folder / f"{name}.jpg")), (320, 320), interpolation=cv2.INTER_LINEAR)
         with torch.inference_mode():
@@ -429,17 +429,17 @@ def test_raw_outputs_of_real_files_are_those_of_opencv(network: str, shared_data
         assert set(np.flatnonzero(mine.max(1) > 0.2 + 1e-3)) <= set(rows.tolist())
 
 
-# What a person sees in Darknet's own sample pictures.
+# What a person sees in Darknet's own sample images.
 @pytest.mark.shared_data
 @pytest.mark.parametrize(
-    ("picture", "expected"),
+    ("image", "expected"),
     [("dog", {"dog", "bicycle", "truck"}), ("horses", {"horse"}), ("person", {"person", "dog"})],
 )
-def test_the_real_network_names_what_is_in_the_pictures(picture: str, expected: set[str], shared_data: Path) -> None:
+def test_the_real_network_names_what_is_in_the_images(image: str, expected: set[str], shared_data: Path) -> None:
     folder = shared_data / "darknet"
     stem = folder / "yolo-fastest-1.1-xl"
     detector = Detector.from_darknet(f"{stem}.cfg", f"{stem}.weights", names=folder / "coco.names", device="cpu")
-    assert expected <= set(detector(folder / f"{picture}.jpg").names)
+    assert expected <= set(detector(folder / f"{image}.jpg").names)
 
 
 @pytest.mark.shared_data

@@ -20,7 +20,7 @@ from yolo_lite.config.resolve import read_config
 from yolo_lite.errors import InputError
 from yolo_lite.models.build import build_detector
 from yolo_lite.ops import box_iou
-from yolo_lite.predict.files import sample_picture
+from yolo_lite.predict.files import sample_image
 from yolo_lite.shipped import find_config, find_weights
 
 PARAM = """7767517
@@ -208,12 +208,12 @@ def test_raw_outputs_are_those_of_ncnn(size: int, shared_data: Path, tmp_path: P
     model = build_detector(checkpoint.config, 80).eval()
     model.load_state_dict({name: value.float() for name, value in checkpoint.weights.items()})
     recorded = np.load(folder / f"reference_{size}.npz")
-    for picture in ("dog", "person"):
-        rgb = recorded[f"{picture}_input_bgr"][..., ::-1].transpose(2, 0, 1)
+    for image in ("dog", "person"):
+        rgb = recorded[f"{image}_input_bgr"][..., ::-1].transpose(2, 0, 1)
         with torch.inference_mode():
             raw = model(torch.from_numpy(np.ascontiguousarray(rgb))[None])
-        scores = torch.from_numpy(recorded[f"{picture}_scores"]).float()
-        distances = torch.from_numpy(recorded[f"{picture}_distances"]).float()
+        scores = torch.from_numpy(recorded[f"{image}_scores"]).float()
+        distances = torch.from_numpy(recorded[f"{image}_distances"]).float()
         assert (raw.class_logits[0].sigmoid() - scores).abs().max() < 1e-3
         assert (raw.box_outputs[0] - distances).abs().max() < 2e-2
 
@@ -232,7 +232,7 @@ def test_the_shipped_weights_are_the_converted_ones(shared_data: Path, tmp_path:
     assert all(torch.equal(value, shipped.weights[name]) for name, value in converted.weights.items())
 
 
-# What ncnn 1.0 gives for matplotlib's grace_hopper.jpg from nanodet-plus-m_416, the picture stretched to 416 x 416 by area;
+# What ncnn 1.0 gives for matplotlib's grace_hopper.jpg from nanodet-plus-m_416, the image stretched to 416 x 416 by area;
 # scores above 0.3, suppression at IoU 0.6.
 BY_NCNN = (
     ("person", 0.8991, (0.8, 20.2, 511.9, 600.0)),
@@ -243,7 +243,7 @@ BY_NCNN = (
 
 
 def test_the_shipped_weights_find_what_ncnn_finds() -> None:
-    found = Detector(score_threshold=0.3, iou_threshold=0.6, device="cpu")(sample_picture())[0:10]
+    found = Detector(score_threshold=0.3, iou_threshold=0.6, device="cpu")(sample_image())[0:10]
     assert found.names == [name for name, _, _ in BY_NCNN]
     assert np.allclose(found.scores, [score for _, score, _ in BY_NCNN], atol=0.01)
     overlaps = box_iou(torch.from_numpy(found.boxes), torch.tensor([box for _, _, box in BY_NCNN]))

@@ -23,7 +23,7 @@ Content = dict[str, Any]
 
 
 def good_set(root: Path) -> dict[str, Content]:
-    """Write two pictures to train and one to validate, two categories, every one with an object."""
+    """Write two images to train and one to validate, two categories, every one with an object."""
     contents: dict[str, Content] = {}
     (root / "annotations").mkdir(parents=True)
     for split, count, first in (("train", 2, 1), ("val", 1, 11)):
@@ -60,10 +60,10 @@ PLANTED: list[tuple[str, Callable[[Content, Path], object], str, bool]] = [
     (
         "outside",
         lambda c, r: first(c).update(bbox=[61, 5, 9, 9]),
-        "annotation 11: lies wholly outside its picture",
+        "annotation 11: lies wholly outside its image",
         True,
     ),
-    ("leaving", lambda c, r: first(c).update(bbox=[50, 5, 15, 9]), "annotation 11: leaves its picture", False),
+    ("leaving", lambda c, r: first(c).update(bbox=[50, 5, 15, 9]), "annotation 11: leaves its image", False),
     ("five numbers", lambda c, r: first(c).update(bbox=[1, 2, 3, 4, 5]), "annotation 11: has the box", True),
     ("nothing", lambda c, r: first(c).update(bbox=[]), "annotation 11: has neither a box nor a polygon", True),
     (
@@ -75,14 +75,14 @@ PLANTED: list[tuple[str, Callable[[Content, Path], object], str, bool]] = [
     ("twice the id", lambda c, r: c["annotations"][1].update(id=11), "annotations: two have the id 11", True),
     ("image id", lambda c, r: c["images"].append(dict(c["images"][0])), "two images share the id 1", True),
     ("missing", lambda c, r: (r / "train" / "1.png").unlink(), "1.png does not exist", True),
-    ("damaged", lambda c, r: (r / "train" / "1.png").write_bytes(b"x"), "1.png is not a picture", True),
+    ("damaged", lambda c, r: (r / "train" / "1.png").write_bytes(b"x"), "1.png is not an image", True),
     ("size", lambda c, r: c["images"][0].update(width=61), "is 60 x 40, its annotations are for 61 x 40", True),
     ("turned", lambda c, r: c["images"][0].update(width=40, height=60), "does EXIF turn it?", True),
     ("unused", lambda c, r: c["categories"].append({"id": 3, "name": "cow"}), "no object of cow", False),
     (
         "in both",
         lambda c, r: (r / "train" / "1.png").write_bytes((r / "val" / "11.png").read_bytes()),
-        "is the same picture as",
+        "is the same image as",
         True,
     ),
 ]
@@ -110,7 +110,7 @@ def test_a_good_set_has_no_fault(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "0 faults that harm training, 0 others" in capsys.readouterr().out
 
 
-def test_the_progress_of_checks_and_repairs_counts_the_pictures_of_each_split(tmp_path: Path) -> None:
+def test_the_progress_of_checks_and_repairs_counts_the_images_of_each_split(tmp_path: Path) -> None:
     save(tmp_path, good_set(tmp_path))
     for look in (
         lambda told: check_data(tmp_path, told),
@@ -132,8 +132,8 @@ PLACES = {
     "voc": "object {}",
 }
 BAD_BOXES: dict[str, tuple[Box, bool]] = {
-    "lies wholly outside its picture a.png of 60 x 40": ((0, 70, 5, 90, 30), True),
-    "leaves its picture a.png of 60 x 40": ((0, 40, 5, 80, 30), False),
+    "lies wholly outside its image a.png of 60 x 40": ((0, 70, 5, 90, 30), True),
+    "leaves its image a.png of 60 x 40": ((0, 40, 5, 80, 30), False),
     "the same box of the same class as": (GOOD[1], True),
     "is tiny: 0.5 x 0.3": ((0, 7, 7, 7.5, 7.3), False),
     "has a box without area": ((0, 7, 7, 7, 20), False),
@@ -165,9 +165,9 @@ def test_a_check_goes_on_after_a_bad_line(tmp_path: Path) -> None:
     found = {(fault.where, fault.what.split(",")[0]) for fault in check_data(tmp_path)}
     assert found == {
         (f"{labels / 'a.txt'}: line 1", "has class 7"),
-        (f"{labels / 'a.txt'}: line 3", "must be a class number and shares of the picture's size"),
-        (f"{labels / 'b.txt'}: line 3", "must hold shares of the picture's size"),
-        (f"{labels / 'b.txt'}: line 4", "lies wholly outside its picture b.png of 60 x 40 pixels: x 84 to 96"),
+        (f"{labels / 'a.txt'}: line 3", "must be a class number and shares of the image's size"),
+        (f"{labels / 'b.txt'}: line 3", "must hold shares of the image's size"),
+        (f"{labels / 'b.txt'}: line 4", "lies wholly outside its image b.png of 60 x 40 pixels: x 84 to 96"),
     }
     with pytest.raises(InputError, match="line 1 has class 7"):  # training stops at the first
         read_split(tmp_path, "train")
@@ -217,7 +217,7 @@ def test_val_that_is_train_is_one_sentence(tmp_path: Path, capsys: pytest.Captur
         write_image(tmp_path / "images" / "val" / f"{name}.png", number)  # as in train
     lines = printed(capsys, str(tmp_path))
     assert len(lines) == 2
-    assert lines[0].startswith("harm: val: all 30 pictures of val are also in train; the first: ")
+    assert lines[0].startswith("harm: val: all 30 images of val are also in train; the first: ")
     assert lines[1] == "30 faults that harm training, 0 others"
     assert len(printed(capsys, str(tmp_path), "--all")) == 31
 
@@ -227,7 +227,7 @@ def test_a_fault_in_what_two_splits_share_is_said_once(tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_text("names: [cat, dog]\ntrain: images/train\nval: images/train\n")
     faults = check_data(tmp_path)
     assert sum("lies wholly outside" in fault.what for fault in faults) == 4
-    assert sum("is the same picture" in fault.what for fault in faults) == 4
+    assert sum("is the same image" in fault.what for fault in faults) == 4
     assert len(faults) == 8
 
 
@@ -254,7 +254,7 @@ def test_of_many_faults_of_one_kind_the_first_five_are_printed(
 
 
 def test_boxes_are_not_blamed_for_a_wrong_size(tmp_path: Path) -> None:
-    """Boxes of the lower and the right part would leave a picture whose sides were swapped."""
+    """Boxes of the lower and the right part would leave an image whose sides were swapped."""
     write_coco(tmp_path, {"train": {name: [(0, 40, 5, 58, 38), (1, 3, 25, 50, 39)] for name in "abcd"}})
     file = tmp_path / "annotations" / "instances_train.json"
     file.write_text(file.read_text().replace('"height": 40, "width": 60', '"height": 60, "width": 40'))
@@ -293,7 +293,7 @@ def test_a_copy_of_an_image_harms_where_objects_are_missing(tmp_path: Path, seco
     write_image(tmp_path / "JPEGImages" / "b.png", 1)  # as a.png
     (fault,) = check_data(tmp_path)
     assert fault.harms == harms
-    assert fault.what.startswith(f"is the same picture as {tmp_path / 'JPEGImages' / 'a.png'}")
+    assert fault.what.startswith(f"is the same image as {tmp_path / 'JPEGImages' / 'a.png'}")
 
 
 # Crowds, classes
@@ -317,7 +317,7 @@ def test_a_set_of_crowd_regions_only_is_harm(tmp_path: Path) -> None:
 def test_a_split_without_any_object_is_harm(tmp_path: Path) -> None:
     write_yolo(tmp_path, {"train": {"a": GOOD}, "val": {"b": []}})
     (fault,) = check_data(tmp_path)
-    assert (fault.split, fault.harms, fault.what) == ("val", True, "none of its 1 picture shows an object")
+    assert (fault.split, fault.harms, fault.what) == ("val", True, "none of its 1 image shows an object")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -326,7 +326,7 @@ def test_a_class_that_only_val_shows_is_a_note(tmp_path: Path, layout: str) -> N
         pytest.skip("its first set has both classes")
     data = LAYOUTS[layout](tmp_path, {"train": {"a": GOOD[:1], "b": GOOD[:1]}, "val": {"c": GOOD}})
     (fault,) = check_data(data)
-    assert (fault.split, fault.harms, fault.what) == ("val", False, "shows dog, which no picture of train does")
+    assert (fault.split, fault.harms, fault.what) == ("val", False, "shows dog, which no image of train does")
 
 
 # Units
@@ -349,17 +349,17 @@ def write_as(root: Path, change: Callable[[list[float]], list[float]]) -> Path:
     [
         pytest.param(
             lambda box: [box[0], box[1], box[0] + box[2], box[1] + box[3]],
-            "leave their picture by more than rounding: they look like x1, y1, x2, y2 where x, y, width, height are expected",
+            "leave their image by more than rounding: they look like x1, y1, x2, y2 where x, y, width, height are expected",
             id="corners",
         ),
         pytest.param(
             lambda box: [box[0] / 60, box[1] / 40, box[2] / 60, box[3] / 40],
-            "they look like shares of the picture where pixels are expected",
+            "they look like shares of the image where pixels are expected",
             id="shares",
         ),
         pytest.param(
             lambda box: [box[0] / 60, box[1] / 40, (box[0] + box[2]) / 60, (box[1] + box[3]) / 40],
-            "they look like shares of the picture where pixels are expected",
+            "they look like shares of the image where pixels are expected",
             id="corners as shares",
         ),
     ],
@@ -385,17 +385,17 @@ def test_corners_in_yolo_txt_are_one_fault(tmp_path: Path) -> None:
     assert "they look like x1, y1, x2, y2 where centre, width and height are expected" in fault.what
 
 
-def test_many_boxes_that_leave_their_picture_harm_and_are_named(tmp_path: Path) -> None:
+def test_many_boxes_that_leave_their_image_harm_and_are_named(tmp_path: Path) -> None:
     images = {f"{number}": [GOOD[0], (1, 40.0, 5.0, 70.0, 30.0)] for number in range(4)}
     write_voc(tmp_path, {"train": images})
     faults = check_data(tmp_path)
     assert [fault.where for fault in faults] == [
         str(tmp_path / "Annotations" / f"{n}.xml") + ": object 2" for n in range(4)
     ]
-    assert all(fault.harms and fault.what.startswith("leaves its picture") for fault in faults)
+    assert all(fault.harms and fault.what.startswith("leaves its image") for fault in faults)
 
 
-def test_a_box_that_leaves_its_picture_by_rounding_is_no_fault(tmp_path: Path) -> None:
+def test_a_box_that_leaves_its_image_by_rounding_is_no_fault(tmp_path: Path) -> None:
     write_voc(tmp_path, {"train": {f"{number}": [(0, -0.5, -0.5, 60.9, 40.9), GOOD[1]] for number in range(4)}})
     assert check_data(tmp_path) == []
 
@@ -419,7 +419,7 @@ def test_16_bit_images_that_would_be_dark_are_a_note(
     else:
         (fault,) = faults
         assert not fault.harms
-        assert f"2 pictures of 16 bits with no value above {largest:,}" in fault.what
+        assert f"2 images of 16 bits with no value above {largest:,}" in fault.what
         assert fault.what.endswith(f"--set input.max_16bit={setting}")
 
 

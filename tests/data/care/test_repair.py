@@ -89,7 +89,7 @@ def test_every_fault_that_fix_names_is_gone_afterwards(
     [
         (lambda c: c["categories"][1].update(name="cat"), "two categories share the id 2 or the name 'cat'"),
         (lambda c: [one.update(iscrowd=1) for one in c["annotations"]], "every one a crowd region"),
-        (lambda c: [one.update(width=40, height=60) for one in c["images"]], "no picture with an object would be left"),
+        (lambda c: [one.update(width=40, height=60) for one in c["images"]], "no image with an object would be left"),
     ],
     ids=["two categories in use", "crowds", "every size is wrong"],
 )
@@ -107,6 +107,6 @@ def test_fix_writes_nothing_where_harm_would_remain(
 def test_fix_says_what_it_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(tmp_path, good_set(tmp_path))
     (tmp_path / "train" / "1.png").write_bytes((tmp_path / "val" / "11.png").read_bytes())
-    assert "not repaired: 1 picture in two splits" in "\n".join(
+    assert "not repaired: 1 image in two splits" in "\n".join(
         printed(capsys, str(tmp_path), "--fix", str(tmp_path / "out"))
     )

@@ -31,17 +31,17 @@ def test_counts_agree_with_a_loop_over_the_json(tmp_path: Path) -> None:
         one["area"] = float(generator.uniform(1, 20_000))
     found = split_stats(_read(tmp_path / "a.json", content))
     for category, stats in zip(content["categories"], found.classes):
-        widths, heights, sizes, pictures, crowd = [], [], defaultdict(int), set(), 0
+        widths, heights, sizes, images, crowd = [], [], defaultdict(int), set(), 0
         for one in content["annotations"]:
             if one["category_id"] == category["id"] and one["iscrowd"]:
                 crowd += 1
             elif one["category_id"] == category["id"]:
                 widths.append(one["bbox"][2])
                 heights.append(one["bbox"][3])
-                pictures.add(one["image_id"])
+                images.add(one["image_id"])
                 sizes["small" if one["area"] < 1024 else "large" if one["area"] > 9216 else "medium"] += 1
-        assert (stats.name, stats.objects, stats.pictures, stats.crowd) == (
-            category["name"], len(widths), len(pictures), crowd,
+        assert (stats.name, stats.objects, stats.images, stats.crowd) == (
+            category["name"], len(widths), len(images), crowd,
         )  # fmt: skip
         assert (stats.small, stats.medium, stats.large) == (sizes["small"], sizes["medium"], sizes["large"])
         if widths:
@@ -50,7 +50,7 @@ def test_counts_agree_with_a_loop_over_the_json(tmp_path: Path) -> None:
     for name in ("objects", "small", "medium", "large", "crowd"):
         assert getattr(found.total, name) == sum(getattr(one, name) for one in found.classes)
     marked = {one["image_id"] for one in content["annotations"]}
-    assert (found.pictures, found.empty) == (80, 80 - len(marked))
+    assert (found.images, found.empty) == (80, 80 - len(marked))
     assert found.empty
     assert found.total.crowd
 
@@ -68,18 +68,18 @@ def test_borders_of_size(area: float, size: str) -> None:
 
 
 def test_sides_and_centres_are_those_of_objects() -> None:
-    """The box 10..30 x 0..40 in a picture 100 wide and 80 high has its centre at a fifth and a quarter."""
+    """The box 10..30 x 0..40 in an image 100 wide and 80 high has its centre at a fifth and a quarter."""
     found = split_stats(_one(area=400))
     assert found.sides.tolist() == [20]
     np.testing.assert_allclose(found.centres, [[0.2, 0.25]])
     crowd = split_stats(_one(area=400, crowd=True))
     assert (crowd.sides.shape, crowd.centres.shape) == ((0,), (0, 2))
-    assert (crowd.total.objects, crowd.total.pictures, crowd.total.crowd, crowd.empty) == (0, 0, 1, 0)
+    assert (crowd.total.objects, crowd.total.images, crowd.total.crowd, crowd.empty) == (0, 0, 1, 0)
 
 
-def test_no_pictures_are_no_objects() -> None:
+def test_no_images_are_no_objects() -> None:
     found = split_stats(DetectionSet((), ("cat",), category_ids=(1,), source="nowhere"))
-    assert (found.pictures, found.empty, found.total.objects, found.classes[0].median_wh) == (0, 0, 0, None)
+    assert (found.images, found.empty, found.total.objects, found.classes[0].median_wh) == (0, 0, 0, None)
 
 
 def _one(area: float, crowd: bool = False) -> DetectionSet:

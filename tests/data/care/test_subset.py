@@ -22,11 +22,11 @@ from yolo_lite.data.splits import read_split, read_splits
 from yolo_lite.errors import InputError
 
 Content = dict[str, Any]
-NAMES = {7: "cat", 3: "dog", 20: "owl", 4: "yak"}  # of which no picture shows a yak
+NAMES = {7: "cat", 3: "dog", 20: "owl", 4: "yak"}  # of which no image shows a yak
 
 
 def crowded(count: int = 60, seed: int = 0) -> Content:
-    """Return a file of pictures without files: many cats, some dogs, few owls, crowds, and keys that nobody knows."""
+    """Return a file of images without files: many cats, some dogs, few owls, crowds, and keys that nobody knows."""
     generator = np.random.default_rng(seed)
     images, annotations = [], []
     for image_id in range(100, 100 + count):
@@ -43,12 +43,12 @@ def crowded(count: int = 60, seed: int = 0) -> Content:
     return {**head, "images": images, "annotations": annotations, "categories": categories}
 
 
-def save(root: Path, contents: dict[str, Content], pictures: bool = True) -> Path:
+def save(root: Path, contents: dict[str, Content], images: bool = True) -> Path:
     (root / "annotations").mkdir(parents=True)
     for split, content in contents.items():
         (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
         (root / split).mkdir()
-        for image in content["images"] if pictures else []:
+        for image in content["images"] if images else []:
             Image.new("RGB", (40, 30), (image["id"] % 256, 0, 0)).save(root / split / image["file_name"])
     return root
 
@@ -59,7 +59,7 @@ def written(out: Path, split: str = "train") -> Content:
 
 
 def shows(content: Content) -> dict[int, set[str]]:
-    """Return what each picture shows, by a loop."""
+    """Return what each image shows, by a loop."""
     shown: dict[int, set[str]] = {}
     for image in content["images"]:
         shown[image["id"]] = set()
@@ -69,7 +69,7 @@ def shows(content: Content) -> dict[int, set[str]]:
     return shown
 
 
-def pictures_of(content: Content) -> Counter[str]:
+def images_of(content: Content) -> Counter[str]:
     return Counter(name for names in shows(content).values() for name in names)
 
 
@@ -88,8 +88,8 @@ def test_images_are_so_many_with_all_their_annotations_in_the_order_of_the_file(
     assert part["images"] == [one for one in whole["images"] if one["id"] in ids(part)]
     assert part["annotations"] == [one for one in whole["annotations"] if one["image_id"] in ids(part)]
     assert part["categories"] == whole["categories"]
-    assert any("1,000 are asked for, but there are only 60 pictures" in note for note in notes) == (count == 1000)
-    assert notes[-1].startswith(f"{min(count, 60)} of 60 pictures, {len(part['annotations'])} of ")
+    assert any("1,000 are asked for, but there are only 60 images" in note for note in notes) == (count == 1000)
+    assert notes[-1].startswith(f"{min(count, 60)} of 60 images, {len(part['annotations'])} of ")
 
 
 def test_the_seed_draws_and_a_smaller_number_is_part_of_a_larger() -> None:
@@ -103,36 +103,36 @@ def test_the_seed_draws_and_a_smaller_number_is_part_of_a_larger() -> None:
 
 @pytest.mark.parametrize("per_class", [1, 3, 10, 500])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_per_class_shows_each_in_so_many_pictures_or_all_it_has(per_class: int, seed: int) -> None:
+def test_per_class_shows_each_in_so_many_images_or_all_it_has(per_class: int, seed: int) -> None:
     whole = crowded()
-    there = pictures_of(whole)
+    there = images_of(whole)
     assert there["owl"] < 10 < there["dog"] < there["cat"]  # both cases are in the data
     part, notes = choose(whole, Choice(per_class=per_class, seed=seed))
-    has = pictures_of(part)
+    has = images_of(part)
     for name in ("cat", "dog", "owl"):
         assert has[name] >= min(per_class, there[name])
     assert all(shows(part).values())  # none without an object
     short = [name for name in NAMES.values() if there[name] < per_class]
     told = ", ".join(f"{name} ({there[name]})" for name in short)
-    assert notes[0] == f"in fewer than {per_class} picture{'s' * (per_class != 1)}: {told}"
+    assert notes[0] == f"in fewer than {per_class} image{'s' * (per_class != 1)}: {told}"
     assert part == choose(whole, Choice(per_class=per_class, seed=seed))[0]
 
 
-def test_per_class_takes_no_picture_that_it_does_not_need() -> None:
-    """Of the class that chooses last there is a picture too many only where another class brought it."""
+def test_per_class_takes_no_image_that_it_does_not_need() -> None:
+    """Of the class that chooses last there is an image too many only where another class brought it."""
     part, _ = choose(crowded(300), Choice(per_class=5))
-    assert pictures_of(part)["owl"] == 5
+    assert images_of(part)["owl"] == 5
     assert len(part["images"]) <= 15
 
 
 def test_per_class_within_a_number_of_images_says_what_is_short() -> None:
     part, notes = choose(crowded(), Choice(images=4, per_class=4))
     assert len(part["images"]) == 4
-    assert pictures_of(part)["owl"] == min(4, pictures_of(crowded())["owl"])  # the rarest chooses first
-    assert any(note.startswith("4 pictures are too few for ") for note in notes)
+    assert images_of(part)["owl"] == min(4, images_of(crowded())["owl"])  # the rarest chooses first
+    assert any(note.startswith("4 images are too few for ") for note in notes)
 
 
-def test_classes_keep_their_pictures_annotations_and_ids() -> None:
+def test_classes_keep_their_images_annotations_and_ids() -> None:
     whole = crowded()
     part, notes = choose(whole, Choice(classes=("owl", "dog")))
     expected = [image_id for image_id, names in shows(whole).items() if names & {"dog", "owl"}]
@@ -142,14 +142,12 @@ def test_classes_keep_their_pictures_annotations_and_ids() -> None:
         one for one in whole["annotations"] if one["image_id"] in expected and one["category_id"] in (3, 20)
     ]
     _, notes = choose(whole, Choice(images=60, classes=("owl", "dog")))
-    assert (
-        notes[0] == f"60 are asked for, but there are only {len(expected)} pictures that show owl, dog: all are taken"
-    )
+    assert notes[0] == f"60 are asked for, but there are only {len(expected)} images that show owl, dog: all are taken"
 
 
 def test_classes_per_class_count_only_these() -> None:
     part, _ = choose(crowded(), Choice(classes=("dog",), per_class=3))
-    assert pictures_of(part) == {"dog": 3}
+    assert images_of(part) == {"dog": 3}
     assert len(part["images"]) == 3
 
 
@@ -173,7 +171,7 @@ def test_coco_json_is_kept_key_by_key(tmp_path: Path) -> None:
         for image in whole[f"{split}2017"]["images"]:
             original = root / f"{split}2017" / image["file_name"]
             assert (tmp_path / "out" / "images" / split / image["file_name"]).samefile(original)
-    assert lines[0].startswith("train: 20 of 20 pictures")
+    assert lines[0].startswith("train: 20 of 20 images")
     for split, data in read_splits(tmp_path / "out").items():
         assert [record.areas.tolist() for record in data.records] == [
             record.areas.tolist() for record in read_splits(root)[split].records
@@ -223,16 +221,16 @@ def test_only_the_splits_that_are_named_and_copies(tmp_path: Path) -> None:
     assert done == [(1, 2), (2, 2)]
 
 
-def test_only_chosen_pictures_need_to_exist(tmp_path: Path) -> None:
+def test_only_chosen_images_need_to_exist(tmp_path: Path) -> None:
     whole = crowded()
-    root = save(tmp_path / "set", {"train": whole}, pictures=False)
+    root = save(tmp_path / "set", {"train": whole}, images=False)
     chosen = ids(choose(whole, Choice(3))[0])
     for image_id in chosen:
         Image.new("RGB", (40, 30), (image_id, 0, 0)).save(root / "train" / f"{image_id}.png")
     write_subset(root, tmp_path / "out", choice=Choice(3))
     assert [fault for fault in check_data(tmp_path / "out") if fault.harms and "same box" not in fault.what] == []
     (root / "train" / f"{chosen[1]}.png").unlink()
-    with pytest.raises(InputError, match=rf"of 3 chosen pictures of .* 1 is missing; .*train/{chosen[1]}\.png"):
+    with pytest.raises(InputError, match=rf"of 3 chosen images of .* 1 is missing; .*train/{chosen[1]}\.png"):
         write_subset(root, tmp_path / "other", choice=Choice(3))
     assert not (tmp_path / "other").exists()
 
@@ -345,10 +343,10 @@ def test_a_broken_file_is_refused(tmp_path: Path, spoil: Any, message: str) -> N
     ("choice", "splits", "message"),
     [
         (Choice(classes=("dgo",)), [], r"has no class 'dgo'; did you mean 'dog'\?"),
-        (Choice(classes=("yak",)), [], r"no picture shows yak; nothing is written"),
+        (Choice(classes=("yak",)), [], r"no image shows yak; nothing is written"),
         (Choice(), ["test"], r"has no split 'test'; found train"),
     ],
-    ids=["unknown class", "class without pictures", "unknown split"],
+    ids=["unknown class", "class without images", "unknown split"],
 )
 def test_what_is_not_there_is_refused(tmp_path: Path, choice: Choice, splits: list[str], message: str) -> None:
     root = save(tmp_path / "set", {"train": crowded(5)})
@@ -367,7 +365,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         write_subset(root, tmp_path / "file", choice=Choice(2))
 
 
-def test_two_pictures_of_one_place_are_refused(tmp_path: Path) -> None:
+def test_two_images_of_one_place_are_refused(tmp_path: Path) -> None:
     whole = crowded(2)
     root = save(tmp_path / "set", {"train": whole})
     Image.new("RGB", (40, 30)).save(root / "100.png")
@@ -443,7 +441,7 @@ def write_large(root: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss differs")
 def test_a_file_as_large_as_coco_needs_less_than_four_gigabytes(tmp_path: Path) -> None:
-    """The pictures of the draw are made once it is known; every other one stays missing."""
+    """The images of the draw are made once it is known; every other one stays missing."""
     write_large(tmp_path / "set")
     listing = [sys.executable, "-c", LISTED, str(tmp_path / "set" / "annotations" / "instances_train2017.json")]
     chosen = subprocess.run(listing, capture_output=True, text=True, check=True).stdout.split()
@@ -456,6 +454,6 @@ def test_a_file_as_large_as_coco_needs_less_than_four_gigabytes(tmp_path: Path) 
         [sys.executable, "-c", MEASURED, *command], cwd=tmp_path, capture_output=True, text=True, timeout=600
     )
     assert run.returncode == 0, run.stderr
-    assert f"{len(chosen):,} of 118,000 pictures" in run.stdout
+    assert f"{len(chosen):,} of 118,000 images" in run.stdout
     assert int(run.stdout.split("peak ")[1]) < 4 * 1024**2
     assert len(read_split(tmp_path / "out", "train").records) == len(chosen)

@@ -102,7 +102,7 @@ def test_an_archive_with_a_path_that_climbs_out_is_refused(tmp_path: Path, name:
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.95])
 def test_a_tar_gz_cut_short_is_refused(tmp_path: Path, share: float) -> None:
-    """Of noise, so that the packed file ends with pictures and not with tar's zeros."""
+    """Of noise, so that the packed file ends with images and not with tar's zeros."""
     generator = np.random.default_rng(0)
     members = {
         f"train/{name}/{n}.png": generator.bytes(3000) for name in ("cat", "dog") for n in range(5)
@@ -121,12 +121,12 @@ def test_a_tar_gz_cut_short_is_refused(tmp_path: Path, share: float) -> None:
     [
         pytest.param(0, id="empty"),
         pytest.param(300, id="in the first header"),
-        pytest.param(3 * 1024 + 700, id="in a picture"),
+        pytest.param(3 * 1024 + 700, id="in an image"),
         pytest.param(3 * 1024 + 200, id="in a later header"),
     ],
 )
 def test_a_tar_cut_short_is_refused(tmp_path: Path, size: int) -> None:
-    """Each member takes 1024 bytes: a header of 512, and a picture of under 512 filled up with zeros."""
+    """Each member takes 1024 bytes: a header of 512, and an image of under 512 filled up with zeros."""
     assert len(png()) <= 512
     path = write_tar(tmp_path / "a.tar", {f"train/{name}/{n}.png": png() for name in ("cat", "dog") for n in range(3)})
     path.write_bytes(path.read_bytes()[:size])

@@ -138,25 +138,25 @@ def test_the_area_is_the_annotated_one_or_that_of_the_box(tmp_path: Path, area: 
     assert _read(tmp_path, _annotation(area=area)).records[0].areas.tolist() == [expected]  # 3 * 4 = 12
 
 
-def test_pictures_without_annotations_are_background(tmp_path: Path) -> None:
+def test_images_without_annotations_are_background(tmp_path: Path) -> None:
     data = _read(tmp_path)
     assert [record.boxes.shape for record in data.records] == [(0, 4), (0, 4)]
     assert [(r.labels.shape, r.crowd.shape, r.areas.shape) for r in data.records] == [((0,), (0,), (0,))] * 2
     assert "2 images without objects kept as background" in data.summary()
 
 
-def test_boxes_outside_the_picture_are_kept_as_they_are(tmp_path: Path) -> None:
+def test_boxes_outside_the_image_are_kept_as_they_are(tmp_path: Path) -> None:
     assert _read(tmp_path, _annotation(bbox=[-5, -5, 500, 500])).records[0].boxes.tolist() == [[-5, -5, 495, 495]]
 
 
-def test_a_size_that_the_file_does_not_say_is_read_from_the_picture(tmp_path: Path) -> None:
+def test_a_size_that_the_file_does_not_say_is_read_from_the_image(tmp_path: Path) -> None:
     Image.new("RGB", (31, 17)).save(tmp_path / "a.png")
     path = _write(tmp_path, images=[{"id": 1, "file_name": "a.png"}])
     assert read_coco(path, [tmp_path]).records[0].hw == (17, 31)
 
 
 @pytest.mark.parametrize("size", [(0, 0), (0, 31), (31, 0), (-1, -1), (None, None)])
-def test_a_size_of_0_is_read_from_the_picture(tmp_path: Path, size: tuple[Any, Any]) -> None:
+def test_a_size_of_0_is_read_from_the_image(tmp_path: Path, size: tuple[Any, Any]) -> None:
     Image.new("RGB", (31, 17)).save(tmp_path / "a.png")
     path = _write(tmp_path, images=[{"id": 1, "file_name": "a.png", "width": size[0], "height": size[1]}])
     assert read_coco(path, [tmp_path]).records[0].hw == (17, 31)
@@ -228,7 +228,7 @@ def test_the_first_folder_that_has_the_file_wins(tmp_path: Path) -> None:
     assert [record.path for record in records] == [folders[2] / "b.jpg", folders[1] / "a.jpg"]
 
 
-def test_a_picture_that_is_nowhere_gets_the_place_where_it_should_be(tmp_path: Path) -> None:
+def test_an_image_that_is_nowhere_gets_the_place_where_it_should_be(tmp_path: Path) -> None:
     assert read_coco(_write(tmp_path), [tmp_path / "x", tmp_path / "y"]).records[0].path == tmp_path / "x" / "b.jpg"
     assert read_coco(_write(tmp_path), []).records[0].path == tmp_path / "b.jpg"
 
@@ -409,7 +409,7 @@ def _partly(folder: Path, labelled: Any) -> DetectionSet:
     return read_coco(_write(folder, (_annotation(),), images), [folder])
 
 
-def test_a_picture_may_be_labelled_for_some_classes_only(tmp_path: Path) -> None:
+def test_an_image_may_be_labelled_for_some_classes_only(tmp_path: Path) -> None:
     data = _partly(tmp_path, ["cat"])
     assert [record.unlabelled for record in data.records] == [(0, 2), ()]
     assert "1 image labelled for some classes only" in data.summary()

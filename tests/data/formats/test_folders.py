@@ -27,8 +27,8 @@ from yolo_lite.data.splits import read_classes_to_score, read_classes_to_train
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_pictures_of_a_split_are_those_in_its_folders(tmp_path: Path, form: str) -> None:
-    """Every picture has a colour of its own, worked out from its folder and number."""
+def test_images_of_a_split_are_those_in_its_folders(tmp_path: Path, form: str) -> None:
+    """Every image has a colour of its own, worked out from its folder and number."""
     path = pack(write_folders(tmp_path / "set", TWO), form)
     splits, notes = read_class_splits(path)
     assert sorted(splits) == ["test", "train", "val"]
@@ -75,7 +75,7 @@ def test_a_record_of_a_folder_is_named_by_its_file(tmp_path: Path) -> None:
 
 
 def test_a_record_of_an_archive_is_named_by_its_place_there(tmp_path: Path) -> None:
-    """A message about a damaged picture must name a member that is there."""
+    """A message about a damaged image must name a member that is there."""
     path = pack(write_folders(tmp_path / "set", TWO), "tar")
     assert names_of(read_class_splits(path)[0]["val"]) == [
         f"{path}/{name}" for name in ("val/cat/000.png", "val/dog/000.png", "val/dog/001.png")
@@ -100,7 +100,7 @@ def test_hidden_files_and_files_of_other_kinds_are_left_alone(tmp_path: Path, fo
     assert splits["train"].class_names == ("cat", "dog")
 
 
-def test_pictures_deeper_in_the_folder_of_a_class_belong_to_it(tmp_path: Path) -> None:
+def test_images_deeper_in_the_folder_of_a_class_belong_to_it(tmp_path: Path) -> None:
     root = write_folders(tmp_path, {"train/cat/young/black": 2, "train/cat": 1, "train/dog": 1})
     assert count_classes(read_class_splits(root)[0]["train"]) == {"cat": 3, "dog": 1}
 
@@ -131,17 +131,17 @@ def test_folders_of_test_and_val_are_not_taken_for_two_classes(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("form", ["folder", "tar"])
-def test_a_class_folder_without_a_picture_is_named(tmp_path: Path, form: str) -> None:
+def test_a_class_folder_without_an_image_is_named(tmp_path: Path, form: str) -> None:
     root = write_folders(tmp_path / "set", {**TWO, "train/owl": 0})
     (root / "train" / "owl" / "notes.txt").write_text("none yet")
     path = pack(root, form)
     message = refusal(read_class_splits, path)
-    assert f"{path}/train: the class folder owl holds no picture (looked for .jpg" in message
+    assert f"{path}/train: the class folder owl holds no image (looked for .jpg" in message
 
 
-def test_a_class_folder_without_a_picture_is_named_where_there_are_no_splits(tmp_path: Path) -> None:
+def test_a_class_folder_without_an_image_is_named_where_there_are_no_splits(tmp_path: Path) -> None:
     root = write_folders(tmp_path, {"cat": 9, "dog": 9, "owl": 0})
-    assert f"{root}: the class folder owl holds no picture" in refusal(read_class_splits, root)
+    assert f"{root}: the class folder owl holds no image" in refusal(read_class_splits, root)
 
 
 @pytest.mark.parametrize("counts", [{"train/cat": 2, "val/cat": 2}, {"cat": 9}], ids=["with splits", "without"])
@@ -154,7 +154,7 @@ def test_one_class_only_is_refused(tmp_path: Path, counts: dict[str, int]) -> No
 def test_a_class_missing_from_train_is_named(tmp_path: Path) -> None:
     root = write_folders(tmp_path, {**TWO, "val/owl": 1})
     message = refusal(read_classes_to_train, images_of(root), seed=0)
-    assert message == f"{root}/val has pictures of owl, a class missing from train (cat, dog)"
+    assert message == f"{root}/val has images of owl, a class missing from train (cat, dog)"
 
 
 def test_a_class_missing_from_val_keeps_its_label(tmp_path: Path) -> None:
@@ -172,27 +172,27 @@ def test_two_folders_for_one_split_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["train", "."])
-def test_pictures_outside_the_folders_of_classes_are_named(tmp_path: Path, place: str) -> None:
+def test_images_outside_the_folders_of_classes_are_named(tmp_path: Path, place: str) -> None:
     root = write_folders(tmp_path, {"train/cat": 1, "train/dog": 1} if place == "train" else {"cat": 9, "dog": 9})
     (root / place / "stray.png").write_bytes(png())
     message = refusal(read_class_splits, root)
-    assert f"{root / place} has pictures outside the folders of classes" in message
+    assert f"{root / place} has images outside the folders of classes" in message
     assert "stray.png" in message
 
 
 def test_an_empty_validation_folder_is_refused(tmp_path: Path) -> None:
     root = write_folders(tmp_path, {"train/cat": 2, "train/dog": 2, "val": 0})
-    assert f"{root / 'val'}: no picture of the classes cat, dog to validate on" in refusal(
+    assert f"{root / 'val'}: no image of the classes cat, dog to validate on" in refusal(
         read_classes_to_train, images_of(root), seed=0
     )
 
 
 @pytest.mark.parametrize("form", ["folder", "tar"])
-def test_no_picture_at_all_is_refused(tmp_path: Path, form: str) -> None:
+def test_no_image_at_all_is_refused(tmp_path: Path, form: str) -> None:
     root = tmp_path / "set"
     (root / "train" / "cat").mkdir(parents=True)
     path = pack(root, form)
-    assert f"{path} holds no pictures in folders of classes" in refusal(read_class_splits, path)
+    assert f"{path} holds no images in folders of classes" in refusal(read_class_splits, path)
 
 
 def test_a_path_that_is_not_there_is_refused(tmp_path: Path) -> None:

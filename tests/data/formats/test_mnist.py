@@ -60,7 +60,7 @@ _GOOD = idx_bytes(np.zeros((30, 5, 7), np.uint8))
         pytest.param(
             _GOOD[:4] + struct.pack(">3I", 1 << 31, 1 << 31, 4), "values, but holds 0", id="sizes beyond 64 bits"
         ),
-        pytest.param(_GOOD[:4] + struct.pack(">3I", 30, 0, 7), "train-images", id="pictures of no height"),
+        pytest.param(_GOOD[:4] + struct.pack(">3I", 30, 0, 7), "train-images", id="images of no height"),
     ],
 )
 @pytest.mark.parametrize("packed", [True, False], ids=["gz", "plain"])
@@ -87,12 +87,10 @@ def test_a_packed_idx_file_that_is_not_packed_is_refused(tmp_path: Path) -> None
     assert f"{file} is damaged or cut short" in refusal(read_class_splits, tmp_path)
 
 
-def test_labels_that_do_not_match_the_pictures_in_count_are_refused(tmp_path: Path) -> None:
+def test_labels_that_do_not_match_the_images_in_count_are_refused(tmp_path: Path) -> None:
     file = write_mnist(tmp_path, packed=False) / "train-labels-idx1-ubyte"
     file.write_bytes(idx_bytes(np.zeros(29, np.uint8)))
-    assert refusal(read_class_splits, tmp_path) == (
-        f"{tmp_path}: train-images-idx3-ubyte has 30 pictures, but 29 labels"
-    )
+    assert refusal(read_class_splits, tmp_path) == (f"{tmp_path}: train-images-idx3-ubyte has 30 images, but 29 labels")
 
 
 @pytest.mark.parametrize(("gone", "left"), [("images-idx3", "labels-idx1"), ("labels-idx1", "images-idx3")])
@@ -102,7 +100,7 @@ def test_idx_files_without_their_other_half_are_refused(tmp_path: Path, gone: st
     assert message == f"{tmp_path} has train-{left}-ubyte.gz but no {gone[:6]} that go with it"
 
 
-def test_test_pictures_alone_can_be_scored_but_not_trained_on(tmp_path: Path) -> None:
+def test_test_images_alone_can_be_scored_but_not_trained_on(tmp_path: Path) -> None:
     for file in write_mnist(tmp_path).glob("train*"):
         file.unlink()
     assert len(read_classes_to_score(images_of(tmp_path), seed=0)[1].records) == 6

@@ -35,7 +35,7 @@ def one(name: str, *box: float, difficult: int = 0) -> str:
     return OBJECT.format(name=name, box=box, difficult=difficult)
 
 
-def picture(file: Path, hw: tuple[int, int] = (40, 60)) -> Path:
+def image(file: Path, hw: tuple[int, int] = (40, 60)) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((*hw, 3), len(file.stem) * 7 % 256, np.uint8)).save(file)
     return file
@@ -43,10 +43,10 @@ def picture(file: Path, hw: tuple[int, int] = (40, 60)) -> Path:
 
 @pytest.fixture
 def voc(tmp_path: Path) -> Path:
-    """Three pictures, two to train and one to validate, in PASCAL VOC's own tree."""
+    """Three images, two to train and one to validate, in PASCAL VOC's own tree."""
     root = tmp_path / "voc"
     for stem in ("000005", "000007", "000012"):
-        picture(root / "JPEGImages" / f"{stem}.jpg")
+        image(root / "JPEGImages" / f"{stem}.jpg")
     write_xml(
         root / "Annotations" / "000005.xml",
         one("dog", 3, 5, 20, 30),
@@ -85,7 +85,7 @@ def test_difficult_objects_count_where_that_is_asked_for(voc: Path, tmp_path: Pa
 
 
 def test_the_flag_changes_what_is_scored(voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The one cat of the training picture is difficult: without the flag there is none to score."""
+    """The one cat of the training image is difficult: without the flag there is none to score."""
     counts = []
     for flag in ([], ["--difficult"]):
         out = tmp_path / f"out{len(flag)}"
@@ -97,9 +97,9 @@ def test_the_flag_changes_what_is_scored(voc: Path, tmp_path: Path, capsys: pyte
 
 
 def test_corners_of_other_tools_are_taken_as_written(tmp_path: Path) -> None:
-    picture(tmp_path / "train" / "a.png")
+    image(tmp_path / "train" / "a.png")
     write_xml(tmp_path / "train" / "a.xml", one("dog", 3.5, 5, 20, 30), name="C:\\photos\\a.png")
-    picture(tmp_path / "valid" / "b.png")
+    image(tmp_path / "valid" / "b.png")
     write_xml(tmp_path / "valid" / "b.xml", one("dog", 0, 0, 9, 9))
     train, val, _ = read_train_and_val(images_of(tmp_path), seed=0)
     assert train.records[0].boxes.tolist() == [[3.5, 5, 20, 30]]
@@ -143,7 +143,7 @@ def test_a_set_comes_back_from_every_layout(voc: Path, tmp_path: Path, layout: s
 
 def test_what_a_layout_cannot_hold_is_said(tmp_path: Path) -> None:
     record = ImageRecord(
-        picture(tmp_path / "a.png"),
+        image(tmp_path / "a.png"),
         7,
         hw=(40, 60),
         boxes=np.array([[1.0, 1, 11, 11]]),
@@ -164,15 +164,15 @@ def test_what_a_layout_cannot_hold_is_said(tmp_path: Path) -> None:
         assert words in told
 
 
-def test_pictures_of_one_name_are_kept_apart(tmp_path: Path) -> None:
+def test_images_of_one_name_are_kept_apart(tmp_path: Path) -> None:
     nothing = (np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0, bool), np.zeros(0))
     records = tuple(
-        ImageRecord(picture(tmp_path / folder / "x.png", (20, 20 + i)), i, (20, 20 + i), *nothing)
+        ImageRecord(image(tmp_path / folder / "x.png", (20, 20 + i)), i, (20, 20 + i), *nothing)
         for i, folder in enumerate(("a", "b"), 1)
     )
     data = DetectionSet(records, ("dog",), category_ids=(0,), source="drawn")
     notes = write_sets({"train": data}, "coco", out=tmp_path / "out")
-    assert any("1 picture got another name" in note for note in notes)
+    assert any("1 image got another name" in note for note in notes)
     written = json.loads((tmp_path / "out" / "annotations" / "instances_train.json").read_text())
     assert [image["file_name"] for image in written["images"]] == ["x.png", "x-2.png"]
     assert Image.open(tmp_path / "out" / "images" / "train" / "x-2.png").width == 22
@@ -220,11 +220,11 @@ ENTITIES = (
         ("<annotation>" * 10**6, "is not XML"),
         (ENTITIES + "<annotation><filename>&e9;</filename></annotation>", "is not XML: limit on input amplification"),
         ('<!DOCTYPE a [<!ENTITY e SYSTEM "a.xml">]><annotation><folder>&e;</folder></annotation>', "is not XML: undefined entity"),
-        ("<annotation>" + " " * 2**24 + "</annotation>", "is no annotation of one picture"),
+        ("<annotation>" + " " * 2**24 + "</annotation>", "is no annotation of one image"),
     ],
 )  # fmt: skip
 def test_bad_xml_is_one_clear_line(tmp_path: Path, content: str, message: str) -> None:
-    picture(tmp_path / "train" / "a.png")
+    image(tmp_path / "train" / "a.png")
     (tmp_path / "train" / "a.xml").write_text(content)
     with pytest.raises(InputError) as caught:
         read_split(tmp_path, "train")
@@ -234,12 +234,12 @@ def test_bad_xml_is_one_clear_line(tmp_path: Path, content: str, message: str) -
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".JPG", ".jfif", ""])
-def test_a_picture_with_the_annotations_own_name_comes_before_what_the_annotation_says(
+def test_an_image_with_the_annotations_own_name_comes_before_what_the_annotation_says(
     tmp_path: Path, suffix: str
 ) -> None:
-    """After a renaming, <filename> names the picture of another annotation."""
+    """After a renaming, <filename> names the image of another annotation."""
     for number, stem in enumerate(("01", "02", "03"), 1):
-        picture(tmp_path / "JPEGImages" / f"{stem}.jpg").rename(tmp_path / "JPEGImages" / f"{stem}{suffix}")
+        image(tmp_path / "JPEGImages" / f"{stem}.jpg").rename(tmp_path / "JPEGImages" / f"{stem}{suffix}")
         stale = {"01": "02.jpg", "02": f"01{suffix}", "03": "gone.jpg"}[stem]
         write_xml(tmp_path / "Annotations" / f"{stem}.xml", one("dog", number, 1, 30, 30), name=stale)
     data = read_split(tmp_path, "train")
@@ -247,23 +247,23 @@ def test_a_picture_with_the_annotations_own_name_comes_before_what_the_annotatio
     assert [record.boxes[0, 0] for record in data.records] == [1, 2, 3]
     told = [note for note in data.notes if "another image in <filename>" in note]
     assert len(told) == 1
-    # where 01 says 02.jpg, there is such a picture only if that is its suffix
+    # where 01 says 02.jpg, there is such an image only if that is its suffix
     assert told[0].startswith("2 XML files name " if suffix == ".jpg" else "1 XML file names ")
     notes = read_train_and_val(images_of(tmp_path), seed=0)[2]
     assert sum("another image in <filename>" in note for note in notes) == 1
 
 
-def test_of_pictures_that_differ_in_suffix_the_one_that_is_written_is_taken(tmp_path: Path) -> None:
-    picture(tmp_path / "train" / "a.jpg")
-    picture(tmp_path / "train" / "a.png")
+def test_of_images_that_differ_in_suffix_the_one_that_is_written_is_taken(tmp_path: Path) -> None:
+    image(tmp_path / "train" / "a.jpg")
+    image(tmp_path / "train" / "a.png")
     write_xml(tmp_path / "train" / "a.xml", one("dog", 1, 1, 9, 9), name="a.png")
     data = read_split(tmp_path, "train")
     assert [record.path.name for record in data.records] == ["a.png"]
     assert data.notes == ("1 image has no XML file and is left out: a.jpg",)
 
 
-def test_what_the_annotation_says_is_taken_where_no_picture_has_its_name(tmp_path: Path) -> None:
-    picture(tmp_path / "JPEGImages" / "shot one.JPG")
+def test_what_the_annotation_says_is_taken_where_no_image_has_its_name(tmp_path: Path) -> None:
+    image(tmp_path / "JPEGImages" / "shot one.JPG")
     write_xml(tmp_path / "Annotations" / "0001.xml", one("dog", 1, 1, 9, 9), name="C:\\data\\Shot%20one.jpg")
     data = read_split(tmp_path, "train")
     assert data.records[0].path == tmp_path / "JPEGImages" / "shot one.JPG"
@@ -271,10 +271,8 @@ def test_what_the_annotation_says_is_taken_where_no_picture_has_its_name(tmp_pat
 
 
 @pytest.mark.parametrize("own", ["a", "b"])
-def test_two_annotations_of_one_picture_are_a_fault(
-    tmp_path: Path, own: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    picture(tmp_path / "JPEGImages" / "a.jpg")
+def test_two_annotations_of_one_image_are_a_fault(tmp_path: Path, own: str, capsys: pytest.CaptureFixture[str]) -> None:
+    image(tmp_path / "JPEGImages" / "a.jpg")
     for stem in (own, "c"):
         write_xml(tmp_path / "Annotations" / f"{stem}.xml", one("dog", 1, 1, 9, 9), name="a.jpg")
     with pytest.raises(InputError, match=r"1 image has more than one XML file; the first is .*a\.jpg: .*c\.xml"):
@@ -297,9 +295,9 @@ def test_swapped_corners_are_put_in_order_and_told(voc: Path, box: tuple[int, ..
 
 
 def test_annotations_in_sub_folders_and_hidden_ones(tmp_path: Path) -> None:
-    """Two pictures of one name, in folders of the same names as the annotations'; AppleDouble files beside them."""
+    """Two images of one name, in folders of the same names as the annotations'; AppleDouble files beside them."""
     for number, cam in enumerate(("cam_a", "cam_b"), 1):
-        picture(tmp_path / "JPEGImages" / cam / "01.jpg")
+        image(tmp_path / "JPEGImages" / cam / "01.jpg")
         write_xml(tmp_path / "Annotations" / cam / "01.xml", one("dog", number, 1, 30, 30), name="01.jpg")
         (tmp_path / "Annotations" / cam / "._01.xml").write_bytes(b"\0\5\x16\7")
         (tmp_path / "JPEGImages" / cam / "._01.jpg").write_bytes(b"\0\5\x16\7")
@@ -312,7 +310,7 @@ def test_annotations_in_sub_folders_and_hidden_ones(tmp_path: Path) -> None:
 def test_a_missing_annotation_of_a_test_list_matters_only_to_that_split(
     voc: Path,
 ) -> None:
-    """PASCAL VOC's lists name pictures whose annotations were never published."""
+    """PASCAL VOC's lists name images whose annotations were never published."""
     (voc / "ImageSets" / "Main" / "test.txt").write_text("000099\n")
     assert len(read_train_and_val(images_of(voc), seed=0)[0].records) == 2
     with pytest.raises(InputError, match=r"test\.txt lists 000099, without an XML file"):
@@ -336,7 +334,7 @@ def test_a_missing_annotation_of_a_test_list_matters_only_to_that_split(
 )
 def test_lists_name_annotations_in_several_ways(tmp_path: Path, stem: str, line: str) -> None:
     """Names with spaces; per-class lists with 1 or -1; names of images; accents as macOS takes them apart."""
-    picture(tmp_path / "JPEGImages" / f"{stem}.jpg")
+    image(tmp_path / "JPEGImages" / f"{stem}.jpg")
     write_xml(tmp_path / "Annotations" / f"{stem}.xml", one("dog", 1, 1, 9, 9))
     (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
     (tmp_path / "ImageSets" / "Main" / "train.txt").write_text(f"{line}\n", encoding="utf-8")
@@ -350,7 +348,7 @@ def test_a_list_that_names_what_is_not_there_is_refused(voc: Path) -> None:
 
 
 def test_a_box_without_area_is_dropped_and_counted(tmp_path: Path) -> None:
-    picture(tmp_path / "train" / "a.png")
+    image(tmp_path / "train" / "a.png")
     write_xml(tmp_path / "train" / "a.xml", one("dog", 5, 5, 5, 9), one("dog", 5, 5, 7, 9))
     data = read_split(tmp_path, "train")
     assert data.dropped == 1
@@ -361,13 +359,13 @@ def test_a_box_without_area_is_dropped_and_counted(tmp_path: Path) -> None:
     ("text", "expected"), [("1", True), ("true", True), ("0", False), ("false", False), ("", False)]
 )
 def test_difficult_is_a_truth_in_digits_or_words(tmp_path: Path, text: str, expected: bool) -> None:
-    picture(tmp_path / "train" / "a.png")
+    image(tmp_path / "train" / "a.png")
     write_xml(tmp_path / "train" / "a.xml", one("dog", 1, 2, 20, 30).replace(">0</difficult>", f">{text}</difficult>"))
     assert read_split(tmp_path, "train").records[0].crowd.tolist() == [expected]
 
 
 def test_any_other_difficult_is_refused(tmp_path: Path) -> None:
-    picture(tmp_path / "train" / "a.png")
+    image(tmp_path / "train" / "a.png")
     write_xml(tmp_path / "train" / "a.xml", one("dog", 1, 2, 20, 30).replace(">0</difficult>", ">maybe</difficult>"))
     with pytest.raises(InputError, match="a.xml: object 1: <difficult> must be 0 or 1, got 'maybe'"):
         read_split(tmp_path, "train")
@@ -375,11 +373,11 @@ def test_any_other_difficult_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("names", [("a b", "c  d 1"), ("x 1", "x -1"), ("a.b c", "d")], ids=str)
 @pytest.mark.parametrize("layout", ["coco", "yolo", "voc"])
-def test_pictures_with_spaces_in_their_names_can_be_read_back(
+def test_images_with_spaces_in_their_names_can_be_read_back(
     tmp_path: Path, names: tuple[str, ...], layout: str
 ) -> None:
     for name in names:
-        picture(tmp_path / "set" / "train" / f"{name}.png")
+        image(tmp_path / "set" / "train" / f"{name}.png")
         write_xml(tmp_path / "set" / "train" / f"{name}.xml", one("dog", 1, 2, 20, 30))
     write_sets(read_splits(tmp_path / "set"), layout, out=tmp_path / "out")
     back = read_split(tmp_path / "out", "train")
@@ -395,7 +393,7 @@ def test_lists_of_one_class_have_a_mark_behind_the_name(voc: Path) -> None:
 @pytest.mark.parametrize("layout", ["coco", "yolo", "voc"])
 @pytest.mark.parametrize("wrong", [(60, 40), (41, 60)], ids=["swapped", "another"])
 def test_a_conversion_checks_sizes_and_writes_nothing(tmp_path: Path, layout: str, wrong: tuple[int, int]) -> None:
-    picture(tmp_path / "images" / "a.png")
+    image(tmp_path / "images" / "a.png")
     entry = {"id": 1, "file_name": "a.png", "height": wrong[0], "width": wrong[1]}
     row = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 20, 30]}
     content = {"images": [entry], "annotations": [row], "categories": [{"id": 1, "name": "dog"}]}
@@ -408,13 +406,13 @@ def test_a_conversion_checks_sizes_and_writes_nothing(tmp_path: Path, layout: st
 
 @pytest.mark.parametrize(
     ("box", "message"),
-    [([30, 20, 50, 35], "look like x1, y1, x2, y2"), ([0.5, 0.5, 0.3, 0.2], "look like shares of the picture")],
+    [([30, 20, 50, 35], "look like x1, y1, x2, y2"), ([0.5, 0.5, 0.3, 0.2], "look like shares of the image")],
     ids=["corners", "shares"],
 )
 def test_a_conversion_refuses_boxes_of_another_unit_or_order(tmp_path: Path, box: list[float], message: str) -> None:
     rows = []
     for number in range(1, 5):
-        picture(tmp_path / "images" / f"{number}.png")
+        image(tmp_path / "images" / f"{number}.png")
         rows.append({"id": number, "image_id": number, "category_id": 1, "bbox": box})
     images = [{"id": row["id"], "file_name": f"{row['id']}.png", "height": 40, "width": 60} for row in rows]
     content = {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "dog"}]}
@@ -425,10 +423,10 @@ def test_a_conversion_refuses_boxes_of_another_unit_or_order(tmp_path: Path, box
     assert not (tmp_path / "out").exists()
 
 
-def test_a_conversion_names_a_missing_picture_and_writes_nothing(voc: Path) -> None:
+def test_a_conversion_names_a_missing_image_and_writes_nothing(voc: Path) -> None:
     sets = read_splits(voc)
     (voc / "JPEGImages" / "000012.jpg").unlink()
-    with pytest.raises(InputError, match="lists 1 picture, of which 1 is missing"):
+    with pytest.raises(InputError, match="lists 1 image, of which 1 is missing"):
         write_sets(sets, "coco", out=voc / "out")
     assert not (voc / "out").exists()
 
@@ -446,16 +444,16 @@ def test_a_conversion_on_a_full_disk_names_what_it_could_not_write(voc: Path, mo
     assert not (voc.parent / "out").exists()
 
 
-def test_two_files_for_one_picture_are_found_by_the_check(tmp_path: Path) -> None:
-    """Each XML file names the picture and has one of its two objects; where reading refuses that, so does the check."""
-    picture(tmp_path / "train" / "a.png")
+def test_two_files_for_one_image_are_found_by_the_check(tmp_path: Path) -> None:
+    """Each XML file names the image and has one of its two objects; where reading refuses that, so does the check."""
+    image(tmp_path / "train" / "a.png")
     for stem, box in (("a", (1, 2, 20, 30)), ("b", (30, 2, 50, 30))):
         write_xml(tmp_path / "train" / f"{stem}.xml", one("dog", *box), name="a.png")
     assert any(fault.harms for fault in check_data(tmp_path))
 
 
-def test_sizes_of_0_are_converted_as_the_pictures_are(tmp_path: Path) -> None:
-    picture(tmp_path / "images" / "a.png")
+def test_sizes_of_0_are_converted_as_the_images_are(tmp_path: Path) -> None:
+    image(tmp_path / "images" / "a.png")
     row = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [6, 4, 30, 20]}
     content = {"images": [{"id": 1, "file_name": "a.png", "height": 0, "width": 0}], "annotations": [row]}
     content["categories"] = [{"id": 1, "name": "dog"}]

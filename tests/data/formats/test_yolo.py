@@ -16,7 +16,7 @@ from yolo_lite.structures.datasets import DetectionSet
 NAMES = ("cat", "dog", "owl")
 
 
-def _picture(path: Path, hw: tuple[int, int] = (100, 200)) -> Path:
+def _image(path: Path, hw: tuple[int, int] = (100, 200)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (hw[1], hw[0])).save(path)
     return path
@@ -29,8 +29,8 @@ def _labels(path: Path, text: str) -> Path:
 
 
 def _one(folder: Path, text: str) -> DetectionSet:
-    """Read one picture 200 wide and 100 high with these labels."""
-    _picture(folder / "images" / "a.png")
+    """Read one image 200 wide and 100 high with these labels."""
+    _image(folder / "images" / "a.png")
     _labels(folder / "labels" / "a.txt", text)
     return read_yolo_txt([folder / "images"], NAMES)
 
@@ -71,9 +71,9 @@ def test_labels_and_category_ids_are_the_numbers_of_the_files(tmp_path: Path) ->
     assert data.source == str(tmp_path / "images")
 
 
-def test_pictures_without_labels_or_with_empty_ones_are_background(tmp_path: Path) -> None:
+def test_images_without_labels_or_with_empty_ones_are_background(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
-        _picture(tmp_path / "images" / f"{name}.png")
+        _image(tmp_path / "images" / f"{name}.png")
     _labels(tmp_path / "labels" / "a.txt", "0 0.5 0.5 0.5 0.5")
     _labels(tmp_path / "labels" / "b.txt", "")
     data = read_yolo_txt([tmp_path / "images"], NAMES)
@@ -91,7 +91,7 @@ def test_boxes_without_area_are_dropped_and_counted(tmp_path: Path, line: str) -
     assert data.records[0].boxes.tolist() == [[75, 25, 125, 75]]
 
 
-def test_shares_are_of_the_upright_picture(tmp_path: Path) -> None:
+def test_shares_are_of_the_upright_image(tmp_path: Path) -> None:
     """Stored 200 wide and 100 high, turned by a quarter: 100 wide and 200 high to the person who labelled it."""
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -103,30 +103,30 @@ def test_shares_are_of_the_upright_picture(tmp_path: Path) -> None:
     assert record.boxes.tolist() == [[25, 50, 75, 150]]
 
 
-# Where pictures and labels are
+# Where images and labels are
 
 
 @pytest.mark.parametrize(
-    ("picture", "expected"),
+    ("image", "expected"),
     [
         pytest.param("set/images/train/a.jpg", "set/labels/train/a.txt", id="images/train"),
         pytest.param("set/train/images/a.jpg", "set/train/labels/a.txt", id="train/images"),
         pytest.param("images/set/images/a.png", "images/set/labels/a.txt", id="only the last images"),
-        pytest.param("set/a.jpeg", "set/a.txt", id="beside the picture"),
-        pytest.param("set/images/images.jpg", "set/labels/images.txt", id="a picture called images"),
+        pytest.param("set/a.jpeg", "set/a.txt", id="beside the image"),
+        pytest.param("set/images/images.jpg", "set/labels/images.txt", id="an image called images"),
         pytest.param("set/my_images/a.jpg", "set/my_images/a.txt", id="a folder that only ends in images"),
         pytest.param("set/images/a.b.jpg", "set/labels/a.b.txt", id="dots in the name"),
         pytest.param("/images/a.jpg", "/labels/a.txt", id="absolute"),
     ],
 )
-def test_label_path(picture: str, expected: str) -> None:
-    assert label_path(Path(picture)) == Path(expected)
+def test_label_path(image: str, expected: str) -> None:
+    assert label_path(Path(image)) == Path(expected)
 
 
 def test_folders_are_searched_to_any_depth_in_order_and_other_files_ignored(tmp_path: Path) -> None:
     for name in ("b/z.PNG", "b/a.jpg", "a.png", "c/d/e.bmp"):
-        _picture(tmp_path / "images" / name)
-    _labels(tmp_path / "images" / "notes.md", "no picture")
+        _image(tmp_path / "images" / name)
+    _labels(tmp_path / "images" / "notes.md", "no image")
     _labels(tmp_path / "labels" / "c" / "d" / "e.txt", "1 0.5 0.5 0.25 0.5")
     data = read_yolo_txt([tmp_path / "images"], NAMES)
     found = [str(record.path.relative_to(tmp_path / "images")) for record in data.records]
@@ -134,9 +134,9 @@ def test_folders_are_searched_to_any_depth_in_order_and_other_files_ignored(tmp_
     assert [len(record.boxes) for record in data.records] == [0, 0, 0, 1]
 
 
-def test_pictures_come_from_files_and_lists_too(tmp_path: Path) -> None:
+def test_images_come_from_files_and_lists_too(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
-        _picture(tmp_path / "images" / f"{name}.png")
+        _image(tmp_path / "images" / f"{name}.png")
         _labels(tmp_path / "labels" / f"{name}.txt", "1 0.5 0.5 0.25 0.5")
     listing = _labels(tmp_path / "train.txt", f"images/b.png\n\n./images/a.png\n{tmp_path}/images/c.png\n")
     data = read_yolo_txt([listing, tmp_path / "images" / "c.png"], NAMES)
@@ -147,7 +147,7 @@ def test_pictures_come_from_files_and_lists_too(tmp_path: Path) -> None:
 
 def test_labels_are_found_whatever_the_case_of_their_suffix_and_the_spelling_of_accents(tmp_path: Path) -> None:
     for name in ("a", "cafe\u0301", "b"):  # NFD, as macOS writes it
-        _picture(tmp_path / "images" / f"{name}.png")
+        _image(tmp_path / "images" / f"{name}.png")
     _labels(tmp_path / "labels" / "a.TXT", "1 0.5 0.5 0.25 0.5")
     _labels(tmp_path / "labels" / "caf\u00e9.Txt", "2 0.5 0.5 0.25 0.5")  # NFC
     _labels(tmp_path / "labels" / "b.TXT", "0 0.5 0.5 0.25 0.5")
@@ -163,7 +163,7 @@ def test_labels_are_found_whatever_the_case_of_their_suffix_and_the_spelling_of_
 
 def test_label_files_without_an_image_are_told(tmp_path: Path) -> None:
     for name in ("train/a", "train/sub/b", "val/c"):
-        _picture(tmp_path / "images" / f"{name}.png")
+        _image(tmp_path / "images" / f"{name}.png")
         _labels(tmp_path / "labels" / f"{name}.txt", "1 0.5 0.5 0.25 0.5")
     _labels(tmp_path / "labels" / "train" / "x.txt", "1 0.5 0.5 0.25 0.5")
     _labels(tmp_path / "labels" / "train" / "gone" / "y.TXT", "")
@@ -177,9 +177,9 @@ def test_label_files_without_an_image_are_told(tmp_path: Path) -> None:
 
 
 def test_linked_sub_folders_are_read_and_links_that_lead_back_end(tmp_path: Path) -> None:
-    _picture(tmp_path / "images" / "train" / "a.png")
-    _picture(tmp_path / "elsewhere" / "b.png")
-    _picture(tmp_path / "elsewhere" / "deep" / "c.png")
+    _image(tmp_path / "images" / "train" / "a.png")
+    _image(tmp_path / "elsewhere" / "b.png")
+    _image(tmp_path / "elsewhere" / "deep" / "c.png")
     (tmp_path / "images" / "train" / "cam").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "deep" / "up").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "images" / "train" / "self").symlink_to(tmp_path / "images" / "train" / "self")
@@ -194,15 +194,15 @@ def test_linked_sub_folders_are_read_and_links_that_lead_back_end(tmp_path: Path
 
 def test_what_is_an_image_by_its_content_is_read_and_the_rest_counted(tmp_path: Path) -> None:
     folder = tmp_path / "images"
-    for name, form in (("a.jfif", "JPEG"), ("b.jpe", "JPEG"), ("c", "PNG"), ("d.tga", "TGA"), ("e.picture", "WEBP")):
-        _picture(folder / "x.png")
+    for name, form in (("a.jfif", "JPEG"), ("b.jpe", "JPEG"), ("c", "PNG"), ("d.tga", "TGA"), ("e.image", "WEBP")):
+        _image(folder / "x.png")
         Image.new("RGB", (200, 100)).save(folder / name, form)
     (folder / "x.png").unlink()
     for name in ("f.heic", "g.mp4", "h.MOV", "i.dng", "notes.txt", "._a.jpg", "Thumbs.db"):
         (folder / name).write_bytes(b"\0\5\x16\7 no image")
     _labels(tmp_path / "labels" / "c.txt", "1 0.5 0.5 0.25 0.5")
     data = read_yolo_txt([folder], NAMES)
-    assert [record.path.name for record in data.records] == ["a.jfif", "b.jpe", "c", "d.tga", "e.picture"]
+    assert [record.path.name for record in data.records] == ["a.jfif", "b.jpe", "c", "d.tga", "e.image"]
     (note,) = data.notes
     assert note == (
         f"left out of {folder}: 1 file that cannot be read as an image (f.heic), 2 videos (g.mp4, h.MOV), "
@@ -238,7 +238,7 @@ SHAPES = [(4, 3), (4, 2), (17, 2), (17, 3), (5, 3), (2, 3), (1, 2)]
 @pytest.mark.parametrize(("keypoints", "numbers"), SHAPES)
 def test_boxes_are_read_from_lines_with_keypoints(tmp_path: Path, keypoints: int, numbers: int) -> None:
     poses = _poses(20, keypoints, numbers)
-    _picture(tmp_path / "images" / "a.png")
+    _image(tmp_path / "images" / "a.png")
     _labels(tmp_path / "labels" / "a.txt", _lines(line for line, _ in poses) + "2 0.5 0.5 0.25 0.5\n")
     data = read_yolo_txt([tmp_path / "images"], NAMES, keypoints=(keypoints, numbers))
     np.testing.assert_allclose(data.records[0].boxes[:-1], [box for _, box in poses], atol=1e-3)
@@ -278,7 +278,7 @@ def test_polygons_are_polygons(tmp_path: Path, corners: int) -> None:
     np.testing.assert_allclose(data.records[0].boxes, np.array(expected) * [200, 100, 200, 100], atol=1e-3)
 
 
-def test_a_polygon_may_leave_its_picture_by_a_pixel(tmp_path: Path) -> None:
+def test_a_polygon_may_leave_its_image_by_a_pixel(tmp_path: Path) -> None:
     assert len(_one(tmp_path, "0 0.5 0.5 1.004 0.5 0.7 1.009").records[0].boxes) == 1
 
 
@@ -296,7 +296,7 @@ def test_that_there_are_no_keypoints_can_be_said(tmp_path: Path) -> None:
     ["images\\train\\a b.png", "images/train/a%20b.png", "images/train/a b.PNG", "/home/me/set/images/train/a b.png"],
 )
 def test_listed_names_of_another_system_are_found(tmp_path: Path, written: str) -> None:
-    _picture(tmp_path / "images" / "train" / "a b.png")
+    _image(tmp_path / "images" / "train" / "a b.png")
     _labels(tmp_path / "labels" / "train" / "a b.txt", "1 0.5 0.5 0.25 0.5")
     listing = _labels(tmp_path / "train.txt", f"{written}\nimages/train/._a b.png\n")
     data = read_yolo_txt([listing], NAMES)
@@ -320,7 +320,7 @@ def test_listed_names_of_another_system_are_found(tmp_path: Path, written: str) 
         pytest.param("0,0.5,0.5,0.5,0.5", "must be a class number and shares", id="commas"),
         pytest.param("0 0.5 0.5 0.5 nan", "has a number that is not finite", id="NaN"),
         pytest.param("0 0.5 inf 0.5 0.5", "has a number that is not finite", id="infinite"),
-        pytest.param("0 100 50 20 30", "must hold shares of the picture's size, from 0 to 1", id="pixels"),
+        pytest.param("0 100 50 20 30", "must hold shares of the image's size, from 0 to 1", id="pixels"),
         pytest.param("0 0.5 0.5 -0.5 0.5", "has a box of negative size: -0.5 x 0.5", id="negative width"),
         pytest.param("0 0.5 0.5 0.5 -0.25", "has a box of negative size: 0.5 x -0.25", id="negative height"),
         pytest.param("0", "after the class, got 0", id="nothing"),
@@ -344,30 +344,30 @@ def test_a_line_is_refused_with_its_file_and_number(tmp_path: Path, line: str, m
 
 
 def test_labels_that_are_no_text_are_refused_with_their_file(tmp_path: Path) -> None:
-    _picture(tmp_path / "images" / "a.png")
+    _image(tmp_path / "images" / "a.png")
     _labels(tmp_path / "labels" / "a.txt", "").write_bytes(b"0 0.5 0.5 0.5 0.5 # caf\xe9\n")
     with pytest.raises(InputError) as caught:
         read_yolo_txt([tmp_path / "images"], NAMES)
     assert str(tmp_path / "labels" / "a.txt") in str(caught.value)
 
 
-def test_no_pictures_says_what_was_looked_for(tmp_path: Path) -> None:
+def test_no_images_says_what_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_yolo_txt([tmp_path, tmp_path / "absent"], NAMES)
-    assert f"no pictures in {tmp_path}, {tmp_path / 'absent'}; looked for .jpg, " in str(caught.value)
+    assert f"no images in {tmp_path}, {tmp_path / 'absent'}; looked for .jpg, " in str(caught.value)
 
 
 def test_no_label_file_at_all_names_the_place_of_the_first(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        _picture(tmp_path / "images" / f"{name}.png")
+        _image(tmp_path / "images" / f"{name}.png")
     with pytest.raises(InputError) as caught:
         read_yolo_txt([tmp_path / "images"], NAMES)
-    assert f"0 of 2 pictures in {tmp_path / 'images'} have labels" in str(caught.value)
+    assert f"0 of 2 images in {tmp_path / 'images'} have labels" in str(caught.value)
     assert str(tmp_path / "labels" / "a.txt") in str(caught.value)
 
 
-def test_a_listed_picture_that_is_missing_is_named(tmp_path: Path) -> None:
-    _picture(tmp_path / "a.png")
+def test_a_listed_image_that_is_missing_is_named(tmp_path: Path) -> None:
+    _image(tmp_path / "a.png")
     _labels(tmp_path / "a.txt", "0 0.5 0.5 0.5 0.5")
     listing = _labels(tmp_path / "list.txt", "a.png\nb.png\n")
     with pytest.raises(InputError) as caught:
@@ -375,8 +375,8 @@ def test_a_listed_picture_that_is_missing_is_named(tmp_path: Path) -> None:
     assert f"{listing} lists 2 images, 1 of them missing; the first, 'b.png', was looked for at" in str(caught.value)
 
 
-def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
+def test_a_damaged_image_is_named(tmp_path: Path) -> None:
     _labels(tmp_path / "a.txt", "0 0.5 0.5 0.5 0.5")
-    (tmp_path / "a.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"a\.png is not a picture"):
+    (tmp_path / "a.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"a\.png is not an image"):
         read_yolo_txt([tmp_path], NAMES)

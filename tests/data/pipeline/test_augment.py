@@ -39,7 +39,7 @@ def _painted(
 
 
 def _random(generator: np.random.Generator, colour: npt.ArrayLike = 255, label: int = 0) -> Labelled:
-    """Draw a rectangle of at least a third of each side in a picture of any shape."""
+    """Draw a rectangle of at least a third of each side in an image of any shape."""
     height, width = generator.integers(60, 200, 2).tolist()
     x1, y1 = int(generator.integers(0, width // 2)), int(generator.integers(0, height // 2))
     x2, y2 = int(generator.integers(x1 + width // 3, width + 1)), int(generator.integers(y1 + height // 3, height + 1))
@@ -96,7 +96,7 @@ def test_augment_none_is_exactly_the_letterbox(hw: tuple[int, int], resize: str,
     np.testing.assert_array_equal(made.labels, [2, 0, 1])
 
 
-def test_fit_clips_boxes_to_the_picture_and_keeps_all_of_them() -> None:
+def test_fit_clips_boxes_to_the_image_and_keeps_all_of_them() -> None:
     """Factor 128 / 100 = 1.28, content 64 x 128, offset (96 - 64) / 2 = 16."""
     boxes = np.array([[-10, -10, 50, 25], [90, 40, 120, 60], [0, 0, 100, 50]], np.float32)
     sample = Labelled(np.zeros((50, 100, 3), np.uint8), boxes, np.array([0, 1, 2]))
@@ -106,7 +106,7 @@ def test_fit_clips_boxes_to_the_picture_and_keeps_all_of_them() -> None:
     assert boxes[0].tolist() == [-10, -10, 50, 25]
 
 
-# One picture
+# One image
 
 
 @pytest.mark.parametrize("resize", ["letterbox", "stretch"])
@@ -138,7 +138,7 @@ def test_the_box_encloses_the_painted_rectangle(changes: dict[str, object], stro
 
 
 def test_flip_mirrors_left_and_right_only() -> None:
-    """In an input as large as the picture, x becomes 128 - x."""
+    """In an input as large as the image, x becomes 128 - x."""
     sample = _painted(INPUT, (10, 20, 50, 70))
     augmenter = Augmenter(_config(flip=1), INPUT, resize="letterbox")
     made = augmenter(lambda index: sample, 0, 1, np.random.default_rng(0), True)
@@ -195,7 +195,7 @@ def test_a_scale_range_that_excludes_little_scaling_is_kept_in_the_last_epochs()
 
 
 def test_a_box_of_which_too_little_stays_is_dropped() -> None:
-    """Twice as large, the picture's middle half stays: of a box 0..40 of 128 wide, only 32..40, a fifth, is left."""
+    """Twice as large, the image's middle half stays: of a box 0..40 of 128 wide, only 32..40, a fifth, is left."""
     sample = _painted(INPUT, (0, 24, 40, 72))
     for min_visibility, count in ((0.1, 1), (0.3, 0)):
         augmenter = Augmenter(_config(scale=[2, 2], min_visibility=min_visibility), INPUT, resize="letterbox")
@@ -207,7 +207,7 @@ def test_a_box_of_which_too_little_stays_is_dropped() -> None:
 
 @pytest.mark.parametrize("changes", [{"scale": [0.5, 0.5]}, {"translate": 0.4}], ids=["scale", "translate"])
 def test_what_is_uncovered_is_grey(changes: dict[str, object]) -> None:
-    """A white picture: every pixel is white, 114, or on the line between them."""
+    """A white image: every pixel is white, 114, or on the line between them."""
     sample = _painted(INPUT, (0, 0, 128, 96))
     augmenter = Augmenter(_config(**changes), INPUT, resize="letterbox")
     for seed in range(5):
@@ -218,7 +218,7 @@ def test_what_is_uncovered_is_grey(changes: dict[str, object]) -> None:
 
 
 def test_labels_stay_with_their_boxes() -> None:
-    """Four rectangles of four colours in one picture: each label must find its colour under its box."""
+    """Four rectangles of four colours in one image: each label must find its colour under its box."""
     augmenter = Augmenter(_config(scale=[0.5, 1.5], translate=0.3, flip=0.5), INPUT, resize="letterbox")
     image = np.zeros((*INPUT, 3), np.uint8)
     boxes = [(5, 5, 40, 35), (70, 10, 120, 40), (10, 55, 50, 90), (80, 60, 110, 80)]
@@ -272,8 +272,8 @@ def test_mosaic_drops_only_boxes_of_which_less_than_a_tenth_is_left() -> None:
     assert dropped > 0
 
 
-def test_mosaic_lays_its_pictures_around_a_point_of_the_middle_half() -> None:
-    """Where pictures of four colours fill their quarters, the corner in which they meet can be read off."""
+def test_mosaic_lays_its_images_around_a_point_of_the_middle_half() -> None:
+    """Where images of four colours fill their quarters, the corner in which they meet can be read off."""
     samples = [_painted(INPUT, (0, 0, 128, 96), colour) for colour in COLOURS]
     points = set()
     for seed in range(40):
@@ -285,14 +285,14 @@ def test_mosaic_lays_its_pictures_around_a_point_of_the_middle_half() -> None:
         assert 32 <= x2 <= 96
         assert 24 <= y2 <= 72
         boxes = [[0, 0, x2, y2], [x2, 0, 128, y2], [0, y2, x2, 96], [x2, y2, 128, 96]]
-        large = [(c - a) * (d - b) > 0.1 * 128 * 96 for a, b, c, d in boxes]  # of the whole picture's box
+        large = [(c - a) * (d - b) > 0.1 * 128 * 96 for a, b, c, d in boxes]  # of the whole image's box
         np.testing.assert_array_equal(made.boxes, [box for box, good in zip(boxes, large) if good])
         points.add((x2, y2))
     assert len(points) > 30
 
 
 @pytest.mark.parametrize(("resize", "hw"), [("letterbox", (32, 32)), ("stretch", (32, 64))])
-def test_mosaic_resizes_its_pictures_as_single_ones_are(resize: str, hw: tuple[int, int]) -> None:
+def test_mosaic_resizes_its_images_as_single_ones_are(resize: str, hw: tuple[int, int]) -> None:
     """A square of 50 in an input of 64 x 128, halved: 32 x 32 where the shape is kept, 32 x 64 where it is not."""
     samples = [_painted((50, 50), (0, 0, 50, 50), colour) for colour in COLOURS]
     for seed in range(10):
@@ -304,8 +304,8 @@ def test_mosaic_resizes_its_pictures_as_single_ones_are(resize: str, hw: tuple[i
 
 @pytest.mark.parametrize("resize", ["letterbox", "stretch"])
 @pytest.mark.parametrize("scale", [(0.4, 0.9), (1.2, 2)], ids=str)
-def test_mosaic_shows_of_each_picture_what_a_whole_resized_one_would(scale: tuple[float, float], resize: str) -> None:
-    """A picture is cut before it is resized, which moves what it shows by half a pixel at most."""
+def test_mosaic_shows_of_each_image_what_a_whole_resized_one_would(scale: tuple[float, float], resize: str) -> None:
+    """An image is cut before it is resized, which moves what it shows by half a pixel at most."""
     for seed in range(20):
         samples = [_slope(np.random.default_rng([seed, i]), i) for i in range(4)]
         made = mosaic(samples, INPUT, scale=scale, generator=np.random.default_rng(seed), resize=resize)
@@ -317,7 +317,7 @@ def test_mosaic_shows_of_each_picture_what_a_whole_resized_one_would(scale: tupl
 
 
 def _slope(generator: np.random.Generator, label: int) -> Labelled:
-    """Draw a picture that gets brighter to the right in red and downwards in green; its box is all of it."""
+    """Draw an image that gets brighter to the right in red and downwards in green; its box is all of it."""
     height, width = generator.integers(90, 200, 2).tolist()
     image = np.zeros((height, width, 3), np.uint8)
     image[..., 0] = np.linspace(0, 255, width)
@@ -328,7 +328,7 @@ def _slope(generator: np.random.Generator, label: int) -> Labelled:
 def _whole_mosaic(
     samples: list[Labelled], scale: tuple[float, float], generator: np.random.Generator, resize: str
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Lay whole pictures out, of which the canvas is then cut out; also return their boxes, and how much is left of each."""
+    """Lay whole images out, of which the canvas is then cut out; also return their boxes, and how much is left of each."""
     x, y = (int(generator.uniform(0.25, 0.75) * side) for side in (INPUT[1], INPUT[0]))
     image = np.full((*INPUT, 3), 114, np.uint8)
     boxes, shares = [], []
@@ -352,8 +352,8 @@ def _whole_mosaic(
     return image, np.array(boxes, np.float64), np.array(shares)
 
 
-def test_mosaic_leaves_grey_where_no_picture_reaches() -> None:
-    """Pictures of a quarter of either side around a point of the middle half do not all reach the rim."""
+def test_mosaic_leaves_grey_where_no_image_reaches() -> None:
+    """Images of a quarter of either side around a point of the middle half do not all reach the rim."""
     samples = [_painted(INPUT, (0, 0, 128, 96), colour) for colour in COLOURS]
     made = mosaic(samples, INPUT, scale=(0.25, 0.25), generator=np.random.default_rng(0))
     covered = np.zeros(INPUT, bool)
@@ -365,7 +365,7 @@ def test_mosaic_leaves_grey_where_no_picture_reaches() -> None:
     assert covered[0].sum() == covered[:, 0].sum() == 0
 
 
-def test_mosaic_does_not_modify_its_pictures_and_accepts_pictures_without_objects() -> None:
+def test_mosaic_does_not_modify_its_images_and_accepts_images_without_objects() -> None:
     generator = np.random.default_rng(0)
     samples = [_random(generator, colour, label) for label, colour in enumerate(COLOURS)]
     samples[2] = Labelled(samples[2].image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
@@ -390,12 +390,12 @@ def test_an_augmented_mosaic_encloses_its_four_colours() -> None:
         made = augmenter(lambda index, queue=queue: next(queue), 0, 50, generator, True)
         kept += _check_mosaic(made)
         first = made.boxes[made.labels == 0]
-        flipped += bool(len(first) and first[0, 0] > 96)  # the first picture, upper left, is on the right
+        flipped += bool(len(first) and first[0, 0] > 96)  # the first image, upper left, is on the right
     assert kept > 0.6 * 40 * 4
     assert flipped > 0
 
 
-def test_a_mosaic_starts_with_its_own_picture_and_draws_three_from_the_set() -> None:
+def test_a_mosaic_starts_with_its_own_image_and_draws_three_from_the_set() -> None:
     asked: list[list[int]] = []
 
     def load(index: int) -> Labelled:
@@ -498,7 +498,7 @@ def test_global_chance_plays_no_part() -> None:
     np.testing.assert_array_equal(made[0].boxes, made[1].boxes)
 
 
-def test_augmentation_does_not_modify_the_picture_it_is_given() -> None:
+def test_augmentation_does_not_modify_the_image_it_is_given() -> None:
     sample = _random(np.random.default_rng(0), 200)
     before = Labelled(*(part.copy() for part in sample[:3]))
     resized = Labelled(np.full((*INPUT, 3), 99, np.uint8), sample.boxes / 4, sample.labels)  # needs no resizing
@@ -512,7 +512,7 @@ def test_augmentation_does_not_modify_the_picture_it_is_given() -> None:
 
 
 @pytest.mark.parametrize("mosaics", [0, 1])
-def test_a_picture_without_objects_stays_without(mosaics: int) -> None:
+def test_an_image_without_objects_stays_without(mosaics: int) -> None:
     sample = Labelled(np.zeros((50, 70, 3), np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
     made = Augmenter(_config(**{**GEOMETRY, "mosaic": mosaics}), INPUT, resize="letterbox")(
         lambda index: sample, 0, 1, np.random.default_rng(0), True
@@ -566,14 +566,14 @@ print(os.environ["NO_ALBUMENTATIONS_UPDATE"], "albumentations" in sys.modules, o
     assert done.stderr == ""
 
 
-def test_a_mosaic_is_unlabelled_for_what_any_of_its_pictures_is() -> None:
+def test_a_mosaic_is_unlabelled_for_what_any_of_its_images_is() -> None:
     generator = np.random.default_rng(0)
     samples = [_random(generator)._replace(unlabelled=labels) for labels in ((), (2,), (0, 2), ())]
     assert mosaic(samples, INPUT, scale=(1, 1), generator=generator).unlabelled == (0, 2)
 
 
 @pytest.mark.parametrize("strong", [False, True])
-def test_what_a_picture_is_not_labelled_for_stays_with_it(strong: bool) -> None:
+def test_what_an_image_is_not_labelled_for_stays_with_it(strong: bool) -> None:
     sample = _random(np.random.default_rng(1))._replace(unlabelled=(1,))
     augmenter = Augmenter(_config(), INPUT, resize="letterbox")
     made = augmenter(lambda index: sample, 0, 1, np.random.default_rng(2), strong)

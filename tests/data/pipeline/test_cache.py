@@ -1,4 +1,4 @@
-"""Pictures kept in memory: which memory counts as free, what is refused, and that nothing can spoil them."""
+"""Images kept in memory: which memory counts as free, what is refused, and that nothing can spoil them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from yolo_lite.data.pipeline import cache
-from yolo_lite.data.pipeline.cache import KeptPictures, free_memory, keep_pictures, memory_room
+from yolo_lite.data.pipeline.cache import KeptImages, free_memory, keep_images, memory_room
 from yolo_lite.errors import InputError
 from yolo_lite.structures.geometry import Image
 
@@ -18,7 +18,7 @@ SIZES = [(2, 3), (5, 1), (1, 1), (4, 4)]
 NEED = 3 * (6 + 5 + 1 + 16)
 
 
-def _picture(index: int) -> Image:
+def _image(index: int) -> Image:
     return np.random.default_rng(index).integers(0, 256, (*SIZES[index], 3)).astype(np.uint8)
 
 
@@ -29,58 +29,58 @@ def _room(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
 # What is kept
 
 
-def test_every_picture_comes_back_as_it_went_in() -> None:
+def test_every_image_comes_back_as_it_went_in() -> None:
     said: list[str] = []
     told: list[tuple[int, int]] = []
-    kept = keep_pictures(
-        _picture, SIZES, choice="ram", say=said.append, on_picture=lambda done, total: told.append((done, total))
+    kept = keep_images(
+        _image, SIZES, choice="ram", say=said.append, on_image=lambda done, total: told.append((done, total))
     )
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert kept is not None
     assert kept.pixels.numel() == NEED
     for index in (3, 0, 2, 1):
-        np.testing.assert_array_equal(kept[index], _picture(index))
-    assert said == ["pictures kept in memory: 4, 0.0 MB"]
+        np.testing.assert_array_equal(kept[index], _image(index))
+    assert said == ["images kept in memory: 4, 0.0 MB"]
 
 
 def test_what_is_kept_cannot_be_written_to() -> None:
-    kept = KeptPictures(SIZES)
-    kept.store(1, _picture(1))
+    kept = KeptImages(SIZES)
+    kept.store(1, _image(1))
     with pytest.raises(ValueError, match="read-only"):
         kept[1][0, 0, 0] = 1
-    np.testing.assert_array_equal(kept[1], _picture(1))
+    np.testing.assert_array_equal(kept[1], _image(1))
 
 
-def test_no_pictures_are_no_trouble() -> None:
-    kept = keep_pictures(_picture, [], choice="auto", say=lambda line: None)
+def test_no_images_are_no_trouble() -> None:
+    kept = keep_images(_image, [], choice="auto", say=lambda line: None)
     assert kept is not None
     assert kept.pixels.numel() == 0
 
 
-def test_the_first_bad_picture_is_named_though_another_fails_earlier() -> None:
+def test_the_first_bad_image_is_named_though_another_fails_earlier() -> None:
     def decode(index: int) -> Image:
         if index == 1:
             time.sleep(0.1)
         if index in (1, 3):
-            raise InputError(f"picture {index}")
-        return _picture(index)
+            raise InputError(f"image {index}")
+        return _image(index)
 
-    with pytest.raises(InputError, match="picture 1"):
-        keep_pictures(decode, SIZES, choice="ram", say=lambda line: None)
+    with pytest.raises(InputError, match="image 1"):
+        keep_images(decode, SIZES, choice="ram", say=lambda line: None)
 
 
 def test_the_filters_of_warnings_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They belong to the process: a program's other threads would get them for as long as pictures are read."""
+    """They belong to the process: a program's other threads would get them for as long as images are read."""
     seen = []
 
     def decode(index: int) -> Image:
         seen.append(list(warnings.filters))
-        return _picture(index)
+        return _image(index)
 
     before = list(warnings.filters)
     with monkeypatch.context() as patch:  # pytest uses it too
         patch.setattr(warnings, "catch_warnings", lambda *_, **__: pytest.fail("the filters are swapped"))
-        keep_pictures(decode, SIZES, choice="ram", say=lambda line: None)
+        keep_images(decode, SIZES, choice="ram", say=lambda line: None)
     assert seen == [before] * len(SIZES)
     assert list(warnings.filters) == before
 
@@ -91,33 +91,33 @@ def test_the_filters_of_warnings_are_left_alone(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("choice", ["auto", "ram"])
 def test_just_enough_room_is_enough(monkeypatch: pytest.MonkeyPatch, choice: str) -> None:
     _room(monkeypatch, NEED)
-    assert keep_pictures(_picture, SIZES, choice=choice, say=lambda line: None) is not None
+    assert keep_images(_image, SIZES, choice=choice, say=lambda line: None) is not None
 
 
 def test_auto_goes_on_without_where_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     _room(monkeypatch, NEED - 1)
     said: list[str] = []
-    assert keep_pictures(_never, SIZES, choice="auto", say=said.append) is None
-    expected = "4 pictures need 0.0 MB, and there is room for 0.0 MB; they are decoded in every epoch"
-    assert said == [f"pictures are not kept in memory: {expected}"]
+    assert keep_images(_never, SIZES, choice="auto", say=said.append) is None
+    expected = "4 images need 0.0 MB, and there is room for 0.0 MB; they are decoded in every epoch"
+    assert said == [f"images are not kept in memory: {expected}"]
 
 
 def test_ram_refuses_with_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     _room(monkeypatch, 2_500_000_000)
     with pytest.raises(InputError) as caught:
-        keep_pictures(_never, [(10_000, 10_000)] * 10, choice="ram", say=lambda line: None)
+        keep_images(_never, [(10_000, 10_000)] * 10, choice="ram", say=lambda line: None)
     assert str(caught.value).startswith(
-        "train.cache is ram, but 10 pictures need 3.0 GB, and there is room for 2.5 GB; choose "
+        "train.cache is ram, but 10 images need 3.0 GB, and there is room for 2.5 GB; choose "
     )
 
 
 def test_none_says_nothing() -> None:
-    assert keep_pictures(_never, SIZES, choice="none", say=_never) is None
+    assert keep_images(_never, SIZES, choice="none", say=_never) is None
 
 
 def test_another_choice_is_refused() -> None:
     with pytest.raises(InputError, match=r"train\.cache must be one of auto, ram, none, got 'disk'"):
-        keep_pictures(_never, SIZES, choice="disk", say=_never)
+        keep_images(_never, SIZES, choice="disk", say=_never)
 
 
 def _never(*arguments: object) -> Image:

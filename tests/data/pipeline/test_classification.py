@@ -1,4 +1,4 @@
-"""Pictures to classify on their way into the network: decoding, cutting out, fitting, augmentation, batches."""
+"""Images to classify on their way into the network: decoding, cutting out, fitting, augmentation, batches."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _message(call: Callable[..., object], *arguments: Any, **options: Any) -> st
     return str(caught.value)
 
 
-def test_keeping_pictures_leaves_the_filters_of_warnings_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keeping_images_leaves_the_filters_of_warnings_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     before = list(warnings.filters)
     with monkeypatch.context() as patch:  # pytest uses it too
         patch.setattr(warnings, "catch_warnings", lambda *_, **__: pytest.fail("the filters are swapped"))
@@ -112,15 +112,15 @@ _NAME = "set.tar.gz/train/cat/7.jpg"
     ("content", "message"),
     [
         pytest.param(b"", f"{_NAME} is empty (0 bytes)", id="empty"),
-        pytest.param(b"not a picture", f"{_NAME} is not a picture that can be read", id="text"),
-        pytest.param(bytes(1000), f"{_NAME} is not a picture that can be read", id="zeros"),
-        pytest.param(_bytes(_noise(), "JPEG")[:4], f"{_NAME} is not a picture that can be read", id="a few bytes"),
+        pytest.param(b"not an image", f"{_NAME} is not an image that can be read", id="text"),
+        pytest.param(bytes(1000), f"{_NAME} is not an image that can be read", id="zeros"),
+        pytest.param(_bytes(_noise(), "JPEG")[:4], f"{_NAME} is not an image that can be read", id="a few bytes"),
         pytest.param(_bytes(_noise(), "JPEG")[:900], f"{_NAME} is damaged or cut short", id="jpeg cut short"),
         pytest.param(_bytes(_noise())[:1500], f"{_NAME} is damaged or cut short", id="png cut short"),
         pytest.param(_bytes(_noise(), "BMP")[:1500], f"{_NAME} is damaged or cut short", id="bmp cut short"),
     ],
 )
-def test_bytes_that_are_no_whole_picture_are_refused_by_name(content: bytes, message: str) -> None:
+def test_bytes_that_are_no_whole_image_are_refused_by_name(content: bytes, message: str) -> None:
     assert _message(decode_image, content, _NAME).startswith(message)
 
 
@@ -147,14 +147,14 @@ def test_grey_pixels_are_repeated_three_times() -> None:
 
 @pytest.mark.parametrize(
     ("box", "rows", "columns"),
-    [  # of a picture of 24 x 32 (height, width)
+    [  # of an image of 24 x 32 (height, width)
         pytest.param((0, 0, 32, 24), (0, 24), (0, 32), id="all of it"),
         pytest.param((2.4, 3.6, 9.6, 9.4), (4, 9), (2, 10), id="sides are rounded"),
         pytest.param((-5, -7, 4, 6), (0, 6), (0, 4), id="beyond the upper left"),
         pytest.param((28, 20, 40, 50), (20, 24), (28, 32), id="beyond the lower right"),
     ],
 )
-def test_a_box_is_cut_to_its_picture(
+def test_a_box_is_cut_to_its_image(
     box: tuple[float, float, float, float], rows: tuple[int, int], columns: tuple[int, int]
 ) -> None:
     part = read_record(ClassRecord("a", _noise(), label=0, box=box))
@@ -166,13 +166,13 @@ def test_a_box_is_cut_to_its_picture(
     [(40, 0, 50, 10), (0, 30, 10, 40), (-20, 0, -2, 10), (0, -9, 10, -1)],
     ids=["right", "below", "left", "above"],
 )
-def test_a_box_outside_its_picture_is_refused(box: tuple[float, float, float, float]) -> None:
+def test_a_box_outside_its_image_is_refused(box: tuple[float, float, float, float]) -> None:
     message = _message(read_record, ClassRecord("a.png at x, y", _noise(), label=0, box=box))
-    assert message == "a.png at x, y lies outside its picture of 32 x 24 pixels"
+    assert message == "a.png at x, y lies outside its image of 32 x 24 pixels"
 
 
-def test_a_picture_in_an_archive_is_refused_by_its_name_there() -> None:
-    assert _message(read_record, ClassRecord(_NAME, b"no", 0)).startswith(f"{_NAME} is not a picture")
+def test_an_image_in_an_archive_is_refused_by_its_name_there() -> None:
+    assert _message(read_record, ClassRecord(_NAME, b"no", 0)).startswith(f"{_NAME} is not an image")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_one_channel_is_the_luma_of_three() -> None:
     assert np.abs(to_input(image, (24, 32), channels=1, resize="stretch")[..., 0] - expected).max() <= 0.51
 
 
-def test_a_grey_picture_keeps_its_values_in_one_channel() -> None:
+def test_a_grey_image_keeps_its_values_in_one_channel() -> None:
     grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
     made = to_input(np.stack([grey] * 3, -1), (16, 16), channels=1, resize="letterbox")
     np.testing.assert_array_equal(made[..., 0], grey)
@@ -208,7 +208,7 @@ def test_a_grey_picture_keeps_its_values_in_one_channel() -> None:
 
 @CHANNELS
 def test_a_letterbox_has_a_border_and_a_stretch_has_none(channels: int) -> None:
-    """A white picture twice as wide as high fills the middle half of a square."""
+    """A white image twice as wide as high fills the middle half of a square."""
     white = np.full((10, 20, 3), 255, np.uint8)
     made = to_input(white, (40, 40), channels=channels, resize="letterbox")
     assert (made[10:30] == 255).all()
@@ -221,7 +221,7 @@ def test_a_letterbox_has_a_border_and_a_stretch_has_none(channels: int) -> None:
 
 
 def _records(count: int = 6) -> list[ClassRecord]:
-    """Return pictures of several sizes in every form, labels counting down."""
+    """Return images of several sizes in every form, labels counting down."""
     records = []
     for number in range(count):
         image = _noise((20 + number, 30), seed=number)
@@ -249,7 +249,7 @@ def test_a_file_is_read_once_for_all_parts_that_are_kept_of_it(tmp_path: Path, m
         path.write_bytes(_bytes(_noise(seed=number)))
         records += [ClassRecord(f"{number} {x}", path, label=number, box=(x, 0, x + 10, 20)) for x in (0, 7, 20)]
     dataset = ClassDataset(
-        records, (16, 24), channels=3, resize="stretch", on_picture=lambda done, total: told.append((done, total))
+        records, (16, 24), channels=3, resize="stretch", on_image=lambda done, total: told.append((done, total))
     )
     assert sorted(read) == [tmp_path / f"{number}.png" for number in range(3)]
     assert told == [(3, 9), (6, 9), (9, 9)]
@@ -260,7 +260,7 @@ def test_a_file_is_read_once_for_all_parts_that_are_kept_of_it(tmp_path: Path, m
 
 @CHANNELS
 @pytest.mark.parametrize("augmented", [True, False])
-def test_kept_pictures_are_those_that_are_decoded_anew(
+def test_kept_images_are_those_that_are_decoded_anew(
     monkeypatch: pytest.MonkeyPatch, channels: int, augmented: bool
 ) -> None:
     augmenter = ClassAugmenter(_config(**ALL), channels) if augmented else None
@@ -329,7 +329,7 @@ def test_the_last_epochs_flip_only() -> None:
     assert [torch.equal(dataset[epoch, 0].image, mirrored) for epoch in range(4)] == [False, False, True, True]
 
 
-def test_pictures_are_kept_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_kept_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     size = 6 * 16 * 24 * 3  # bytes of six inputs
     for limit, kept in ((size, True), (size - 1, False)):
         monkeypatch.setattr(class_dataset, "CACHE_LIMIT", limit)
@@ -348,14 +348,14 @@ def test_the_limit_yields_to_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"", "is empty"), (b"no", "is not a picture"), (_bytes(_noise())[:900], "is damaged")]
+    ("content", "message"), [(b"", "is empty"), (b"no", "is not an image"), (_bytes(_noise())[:900], "is damaged")]
 )
-def test_the_first_picture_that_cannot_be_read_is_named_before_training(content: bytes, message: str) -> None:
+def test_the_first_image_that_cannot_be_read_is_named_before_training(content: bytes, message: str) -> None:
     records = [*_records(), ClassRecord(_NAME, content, 0), ClassRecord("later", b"", 0)]
     assert _message(ClassDataset, records, (16, 24), channels=3, resize="stretch").startswith(f"{_NAME} {message}")
 
 
-def test_a_corrupt_picture_of_a_folder_is_named(tmp_path: Path) -> None:
+def test_a_corrupt_image_of_a_folder_is_named(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         (tmp_path / "train" / name).mkdir(parents=True)
         (tmp_path / "train" / name / "1.png").write_bytes(_bytes(_noise()))
@@ -365,7 +365,7 @@ def test_a_corrupt_picture_of_a_folder_is_named(tmp_path: Path) -> None:
     assert message.startswith(f"{tmp_path}/train/dog/2.png is damaged or cut short")
 
 
-def test_a_set_without_pictures_is_empty() -> None:
+def test_a_set_without_images_is_empty() -> None:
     assert len(ClassDataset([], (16, 24), channels=3, resize="stretch")) == 0
 
 
@@ -405,7 +405,7 @@ def test_shape_and_dtype_are_kept_and_the_input_is_not_modified(
 
 
 @CHANNELS
-def test_a_picture_depends_on_the_generator_alone(channels: int) -> None:
+def test_an_image_depends_on_the_generator_alone(channels: int) -> None:
     image, augmenter = _noise(channels=channels), ClassAugmenter(_config(**ALL), channels)
     made = [augmenter(image, np.random.default_rng(seed), True) for seed in range(8)]
     random.seed(9)
@@ -433,7 +433,7 @@ def test_a_flip_is_the_exact_mirror(channels: int, strong: bool) -> None:
 
 @CHANNELS
 def test_what_is_not_strong_flips_and_nothing_else(channels: int) -> None:
-    """With everything on; of 40 pictures 8 to 32 are mirrored, save once in 100,000 (binomial, p 1/2)."""
+    """With everything on; of 40 images 8 to 32 are mirrored, save once in 100,000 (binomial, p 1/2)."""
     image = _noise(channels=channels)
     mirrored = 0
     for seed in range(40):
@@ -446,7 +446,7 @@ def test_what_is_not_strong_flips_and_nothing_else(channels: int) -> None:
 
 @CHANNELS
 def test_what_is_uncovered_mirrors_the_rest(channels: int) -> None:
-    """A picture of one colour stays one when it shrinks and shifts: no border comes in."""
+    """An image of one colour stays one when it shrinks and shifts: no border comes in."""
     image = np.full((24, 32, channels), 200, np.uint8)
     noise = _noise(channels=channels)
     for seed in range(10):
@@ -484,7 +484,7 @@ def test_colour_leaves_every_pixel_in_its_place() -> None:
 
 @pytest.mark.parametrize("part", [{"scale": [1.2, 1.3]}, {"translate": 0.2}, {"value": 0.3}, {"flip": 1}])
 @CHANNELS
-def test_each_setting_alone_changes_pictures(channels: int, part: dict[str, object]) -> None:
+def test_each_setting_alone_changes_images(channels: int, part: dict[str, object]) -> None:
     image = _noise(channels=channels)
     assert any(not np.array_equal(_augment(_config(**part), image, seed), image) for seed in range(3))
 
@@ -503,7 +503,7 @@ def test_the_description_of_grey_names_no_colour() -> None:
     assert "value ±0.3" in told
 
 
-# Real pictures
+# Real images
 
 
 @pytest.mark.shared_data

@@ -49,7 +49,7 @@ def test_no_shift_changes_nothing() -> None:
     assert torch.equal(shift_hsv(images, torch.zeros(1, 3)), images)
 
 
-def test_each_picture_has_a_shift_of_its_own() -> None:
+def test_each_image_has_a_shift_of_its_own() -> None:
     image = _colours(1200).T.reshape(1, 3, 30, 40)
     made = shift_hsv(image.expand(len(SHIFTS), -1, -1, -1), torch.tensor(SHIFTS))
     for one, shift in zip(made, SHIFTS):
@@ -71,7 +71,7 @@ def test_albumentations_makes_nearly_the_same(shift: tuple[float, float, float])
 # What is drawn
 
 
-def test_shifts_depend_on_seed_step_and_picture_alone() -> None:
+def test_shifts_depend_on_seed_step_and_image_alone() -> None:
     positions = torch.tensor([4, 9, 4, 0])
     drawn = draw_shifts((9, 40, 50), 1, progress=0.25, positions=positions)
     assert drawn.shape == (4, 3)

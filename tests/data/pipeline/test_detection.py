@@ -15,7 +15,7 @@ from PIL import Image
 from yolo_lite.config.schema import AugmentConfig
 from yolo_lite.data.pipeline.augment import Augmenter
 from yolo_lite.data.pipeline.detection import DetectionDataset
-from yolo_lite.data.sizes import check_pictures, size_error
+from yolo_lite.data.sizes import check_images, size_error
 from yolo_lite.data.splits import read_split
 from yolo_lite.errors import InputError
 from yolo_lite.media.images import read_image, read_image_shrunk
@@ -29,7 +29,7 @@ CocoSet = Callable[..., Path]
 
 @pytest.fixture
 def data(coco_set: CocoSet) -> DetectionSet:
-    """Six drawn pictures, 96 high and 128 wide."""
+    """Six drawn images, 96 high and 128 wide."""
     return read_split(coco_set({"train": 6}), "train")
 
 
@@ -104,7 +104,7 @@ def test_crowd_boxes_are_no_targets(data: DetectionSet) -> None:
     assert len(record.boxes) == 2
 
 
-def test_a_picture_without_objects_has_boxes_of_length_0(data: DetectionSet) -> None:
+def test_an_image_without_objects_has_boxes_of_length_0(data: DetectionSet) -> None:
     record = dataclasses.replace(data.records[0], crowd=np.array([True, True]))
     for augmenter in (None, Augmenter(AugmentConfig(mosaic=0), (64, 64), resize="letterbox")):
         sample = DetectionDataset([record], (64, 64), resize="letterbox", augmenter=augmenter, strong_epochs=1)[0, 0]
@@ -120,7 +120,7 @@ def test_load_gives_original_pixels(data: DetectionSet) -> None:
     assert made.boxes.dtype == np.float32
 
 
-# Pictures that are larger than the network can make use of, and pictures kept in memory
+# Images that are larger than the network can make use of, and images kept in memory
 
 
 def _augmenter(config: AugmentConfig, hw: tuple[int, int], resize: str = "letterbox") -> Augmenter:
@@ -134,7 +134,7 @@ NOTHING = AugmentConfig(mosaic=0, scale=(1, 1), translate=0, flip=0, hue=0, satu
     ("config", "working_hw"),
     [
         pytest.param(
-            AugmentConfig(mosaic=0.5, scale=(0.5, 1.5)), (96, 144), id="a mosaic shows pictures 1.5 times as large"
+            AugmentConfig(mosaic=0.5, scale=(0.5, 1.5)), (96, 144), id="a mosaic shows images 1.5 times as large"
         ),
         pytest.param(AugmentConfig(mosaic=0, scale=(0.5, 1.5)), (64, 96), id="what enlarges the input adds no pixels"),
         pytest.param(
@@ -147,7 +147,7 @@ def test_the_working_size_is_what_the_augmentation_can_show(config: AugmentConfi
     assert _augmenter(config, (64, 96)).working_hw == working_hw
 
 
-def test_large_pictures_are_reduced_with_their_boxes(data: DetectionSet) -> None:
+def test_large_images_are_reduced_with_their_boxes(data: DetectionSet) -> None:
     """96 x 128 for an input of 32 x 32 and mosaics up to twice that: into 64 x 64 fit 48 x 64, means of 2 x 2 pixels."""
     dataset = DetectionDataset(
         data.records, (32, 32), resize="letterbox", augmenter=_augmenter(AugmentConfig(scale=(0.5, 2)), (32, 32))
@@ -171,7 +171,7 @@ def test_large_pictures_are_reduced_with_their_boxes(data: DetectionSet) -> None
         pytest.param((1, 9000), (320, 320), "letterbox", (1, 320), id="a line"),
     ],
 )
-def test_pictures_are_reduced_to_these_sizes(
+def test_images_are_reduced_to_these_sizes(
     hw: tuple[int, int], input_hw: tuple[int, int], resize: str, expected: tuple[int, int]
 ) -> None:
     assert (
@@ -183,7 +183,7 @@ def test_pictures_are_reduced_to_these_sizes(
 
 @pytest.mark.parametrize("resize", ["letterbox", "stretch"])
 @pytest.mark.parametrize("kept", [False, True])
-def test_without_a_mosaic_a_large_picture_becomes_what_it_would_at_once(
+def test_without_a_mosaic_a_large_image_becomes_what_it_would_at_once(
     coco_set: CocoSet, kept: bool, resize: str
 ) -> None:
     """Bit for bit, boxes too: reducing beforehand is then no change at all. The sides are odd on purpose."""
@@ -204,7 +204,7 @@ def test_without_a_mosaic_a_large_picture_becomes_what_it_would_at_once(
 
 
 @pytest.mark.parametrize("hw", [(96, 128), (333, 517)], ids=["small", "large"])
-def test_kept_pictures_give_the_same_bits(coco_set: CocoSet, hw: tuple[int, int]) -> None:
+def test_kept_images_give_the_same_bits(coco_set: CocoSet, hw: tuple[int, int]) -> None:
     records = read_split(coco_set({"train": 5}, hw=hw), "train").records
 
     def build(choice: str) -> DetectionDataset:
@@ -221,7 +221,7 @@ def test_kept_pictures_give_the_same_bits(coco_set: CocoSet, hw: tuple[int, int]
             assert _same(kept[epoch, index], decoded[epoch, index])
 
 
-def test_kept_pictures_are_not_read_again(data: DetectionSet) -> None:
+def test_kept_images_are_not_read_again(data: DetectionSet) -> None:
     dataset = DetectionDataset(data.records, (64, 64), resize="letterbox")
     dataset.keep("ram", lambda line: None)
     for record in data.records:
@@ -264,7 +264,7 @@ def test_a_large_jpeg_is_decoded_smaller_and_hardly_differs(tmp_path: Path, kept
         DetectionDataset([wrong], (64, 64), resize="letterbox", augmenter=_augmenter(NOTHING, (64, 64))).load(0)
 
 
-def test_keeping_names_the_picture_that_is_damaged_or_of_another_size(data: DetectionSet) -> None:
+def test_keeping_names_the_image_that_is_damaged_or_of_another_size(data: DetectionSet) -> None:
     dataset = DetectionDataset(data.records, (64, 64), resize="letterbox", augmenter=_augmenter(NOTHING, (64, 64)))
     _resave(data.records[4].path, (64, 48))
     with pytest.raises(InputError) as caught:
@@ -286,7 +286,7 @@ def _resave(path: Path, size: tuple[int, int], orientation: int = 1) -> None:
     Image.new("RGB", size).save(path, exif=exif)
 
 
-def test_a_picture_of_another_size_is_refused(data: DetectionSet) -> None:
+def test_an_image_of_another_size_is_refused(data: DetectionSet) -> None:
     """The annotations are for 128 x 96 (width x height)."""
     path = data.records[1].path
     _resave(path, (64, 48))
@@ -295,7 +295,7 @@ def test_a_picture_of_another_size_is_refused(data: DetectionSet) -> None:
         DetectionDataset(data.records, (64, 64), resize="letterbox")[0, 1]
     assert expected in str(caught.value)
     with pytest.raises(InputError) as caught:
-        check_pictures(data)
+        check_images(data)
     assert expected in str(caught.value)
     assert str(size_error(data.records[1], (48, 64))) == str(caught.value)
 
@@ -303,36 +303,36 @@ def test_a_picture_of_another_size_is_refused(data: DetectionSet) -> None:
 def test_sizes_are_compared_upright(data: DetectionSet) -> None:
     """Stored 96 wide and 128 high, and turned by a quarter: 128 wide and 96 high. Turned the other way round: not."""
     _resave(data.records[1].path, (96, 128), orientation=6)
-    check_pictures(data)
+    check_images(data)
     assert DetectionDataset(data.records, (64, 64), resize="letterbox")[0, 1].image.shape == (3, 64, 64)
     _resave(data.records[1].path, (128, 96), orientation=6)
     with pytest.raises(InputError, match="is 96 x 128"):
-        check_pictures(data)
+        check_images(data)
 
 
-def test_check_pictures_counts_the_missing(data: DetectionSet) -> None:
-    check_pictures(data)
+def test_check_images_counts_the_missing(data: DetectionSet) -> None:
+    check_images(data)
     data.records[1].path.unlink()
     data.records[4].path.unlink()
     with pytest.raises(InputError) as caught:
-        check_pictures(data)
+        check_images(data)
     message = str(caught.value)
-    assert message.startswith(f"{data.source} lists 6 pictures, of which 2 are missing")
+    assert message.startswith(f"{data.source} lists 6 images, of which 2 are missing")
     assert message.endswith(str(data.records[1].path))
     assert "\n" not in message
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"", "is empty (0 bytes)"), (b"words", "is not a picture")], ids=["empty", "text"]
+    ("content", "message"), [(b"", "is empty (0 bytes)"), (b"words", "is not an image")], ids=["empty", "text"]
 )
-def test_check_pictures_names_the_first_that_is_no_picture(data: DetectionSet, content: bytes, message: str) -> None:
+def test_check_images_names_the_first_that_is_no_image(data: DetectionSet, content: bytes, message: str) -> None:
     data.records[3].path.write_bytes(content)
     with pytest.raises(InputError) as caught:
-        check_pictures(data)
+        check_images(data)
     assert f"{data.records[3].path} {message}" in str(caught.value)
 
 
-def test_a_damaged_picture_is_named_when_it_is_loaded(data: DetectionSet) -> None:
+def test_a_damaged_image_is_named_when_it_is_loaded(data: DetectionSet) -> None:
     path = data.records[3].path
     path.write_bytes(path.read_bytes()[:2000])
     dataset = DetectionDataset(data.records, (64, 64), resize="letterbox")

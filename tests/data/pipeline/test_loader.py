@@ -52,7 +52,7 @@ def test_collate_pads_boxes_with_zeros_and_labels_with_minus_one() -> None:
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_collated_pictures_are_channels_last_in_memory_and_the_same_numbers() -> None:
+def test_collated_images_are_channels_last_in_memory_and_the_same_numbers() -> None:
     pixels = torch.randint(0, 256, (3, 4, 6, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     images = stack_images([one.permute(2, 0, 1) for one in pixels])
     assert images.shape == (3, 3, 4, 6)
@@ -68,7 +68,7 @@ def test_collate_keeps_dtypes() -> None:
     assert isinstance(batch, Batch)
 
 
-def test_collate_lists_what_pictures_are_not_labelled_for() -> None:
+def test_collate_lists_what_images_are_not_labelled_for() -> None:
     batch = collate_boxes(
         [_sample(1, 0), _sample(1, 1)._replace(unlabelled=(0, 2)), _sample(0, 2)._replace(unlabelled=(1,))]
     )
@@ -79,7 +79,7 @@ def test_collate_lists_what_pictures_are_not_labelled_for() -> None:
     assert nothing.shape == (0, 2)
 
 
-def test_collate_of_pictures_without_objects_pads_to_nothing() -> None:
+def test_collate_of_images_without_objects_pads_to_nothing() -> None:
     batch = collate_boxes([_sample(0, 0), _sample(0, 1)])
     assert batch.images.shape == (2, 3, 4, 6)
     assert batch.boxes.shape == (2, 0, 4)
@@ -135,15 +135,15 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
 
 def test_what_is_left_out_differs_from_epoch_to_epoch() -> None:
     left = {frozenset(set(range(7)) - set(_order(0, epoch, total=7))) for epoch in range(10)}
-    assert all(len(indices) == 2 for indices in left)  # 7 pictures in batches of 5
+    assert all(len(indices) == 2 for indices in left)  # 7 images in batches of 5
     assert len(left) > 3
 
 
 # Processes
 
 
-def test_samples_are_the_same_with_and_without_processes_and_kept_pictures(coco_set: CocoSet) -> None:
-    """Spawned processes, as on Windows and macOS, get a copy of the data set; here its pictures are larger than needed."""
+def test_samples_are_the_same_with_and_without_processes_and_kept_images(coco_set: CocoSet) -> None:
+    """Spawned processes, as on Windows and macOS, get a copy of the data set; here its images are larger than needed."""
     records = read_split(coco_set({"train": 7}, hw=(192, 256)), "train").records
 
     def passes(workers: int, cache: str, start: str = "fork") -> list[Batch]:

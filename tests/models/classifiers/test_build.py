@@ -88,7 +88,7 @@ def count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def pictures(model: str, batch: int = 2) -> Tensor:
+def images(model: str, batch: int = 2) -> Tensor:
     given = settings_of(model).input
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (batch, given.channels, *given.image_size), dtype=torch.uint8, generator=generator)
@@ -107,7 +107,7 @@ def test_a_shipped_configuration_builds_the_network_of_its_name(name: str) -> No
     config = settings_of(name)
     assert (config.name, config.classifier.model) == (name, name)
     network = without_memory(name).eval()
-    outputs = network(pictures(name).to("meta"))
+    outputs = network(images(name).to("meta"))
     assert outputs.shape == (2, 1 if config.classifier.loss == "binary" else classes_of(name))
     assert network.scores(outputs).shape == (2, classes_of(name))
 
@@ -213,7 +213,7 @@ SMALLEST = [
 
 
 @pytest.mark.parametrize(("name", "side"), SMALLEST)
-def test_the_smallest_picture_that_fits_is_taken(name: str, side: int) -> None:
+def test_the_smallest_image_that_fits_is_taken(name: str, side: int) -> None:
     network = without_memory(name, input__image_size=[side, side + 1]).eval()
     outputs = network(torch.empty(2, settings_of(name).input.channels, side, side + 1, device="meta"))
     assert outputs.shape[0] == 2
@@ -221,13 +221,13 @@ def test_the_smallest_picture_that_fits_is_taken(name: str, side: int) -> None:
 
 @pytest.mark.parametrize(("name", "side"), [(name, side - 1) for name, side in SMALLEST if side > 1])
 @pytest.mark.parametrize("other", [0, 64], ids=["both sides", "one side"])
-def test_a_picture_that_is_a_pixel_too_small_is_refused(name: str, side: int, other: int) -> None:
+def test_an_image_that_is_a_pixel_too_small_is_refused(name: str, side: int, other: int) -> None:
     hw = [side + other, side]
     with pytest.raises(InputError, match=rf"{hw[0]} x {hw[1]} is too small for {name}; use a larger --image-size"):
         without_memory(name, input__image_size=hw)
 
 
-def test_too_large_a_picture_is_not_called_too_small() -> None:
+def test_too_large_an_image_is_not_called_too_small() -> None:
     """512 weights for each of 4e10 pixels are 82 TB: more than any machine has."""
     with pytest.raises((InputError, RuntimeError, MemoryError)) as caught:
         build("mlp", input__image_size=[400_000, 300_000])
@@ -315,7 +315,7 @@ def test_dropout_for_another_number_of_places_is_refused(name: str, given: list[
 
 
 def test_dropout_is_off_in_evaluation_and_on_in_training() -> None:
-    network, x = build("cifar_cnn", dropout=[0.5, 0.5]), pictures("cifar_cnn", 4)
+    network, x = build("cifar_cnn", dropout=[0.5, 0.5]), images("cifar_cnn", 4)
     assert not torch.equal(network.train()(x), network(x))
     assert torch.equal(network.eval()(x), network(x))
 
@@ -339,7 +339,7 @@ def test_batch_normalisation_is_refused_where_there_is_no_choice(name: str) -> N
     ("settings", "message"),
     [
         ({"batch_norm": True}, "has batch normalisation already"),
-        ({"input__channels": 1}, "takes colour pictures: input.channels must be 3, got 1"),
+        ({"input__channels": 1}, "takes colour images: input.channels must be 3, got 1"),
         ({"model__widths": [8, 8]}, "model.widths and depths must have"),
         ({"model__norm": "layer"}, "model.norm must be one of batch, none, got 'layer'"),
     ],
@@ -364,13 +364,13 @@ def test_a_detectors_backbone_can_be_built_without_norms() -> None:
     plain, folded = build("yolo_lite-n-cls").eval(), build("yolo_lite-n-cls", model__norm="none").eval()
     assert any(isinstance(layer, NORMS) for layer in plain.modules())
     assert not any(isinstance(layer, NORMS) for layer in folded.modules())
-    x = pictures("yolo_lite-n-cls")
+    x = images("yolo_lite-n-cls")
     torch.testing.assert_close(folded(x), plain(x), rtol=1e-3, atol=1e-4)
 
 
 def test_the_coarsest_level_is_pooled() -> None:
     """Means over cells of the last level, then one matrix."""
-    network, x = build("yolo_lite-n-cls").eval(), pictures("yolo_lite-n-cls")
+    network, x = build("yolo_lite-n-cls").eval(), images("yolo_lite-n-cls")
     mean, std = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
     levels = network.backbone((x - mean.view(3, 1, 1)) / std.view(3, 1, 1))
     assert [tuple(level.shape[1:]) for level in levels] == [(64, 16, 16), (128, 8, 8), (256, 4, 4)]
@@ -465,7 +465,7 @@ def test_stored_imagenet_weights_stay_and_the_last_layer_is_drawn(slim: dict[str
     assert not torch.equal(network.head.weight, other.head.weight)  # type: ignore[arg-type]
 
 
-def test_a_resnet_of_grey_pictures_is_drawn_whole(slim: dict[str, Tensor]) -> None:
+def test_a_resnet_of_grey_images_is_drawn_whole(slim: dict[str, Tensor]) -> None:
     """The deviation of the 64 7x7 kernels is that of He et al.; norms are fresh."""
     network = build_classifier(settings_of("resnet50", input__channels=1), 5)
     found = network.backbone.state_dict()
@@ -475,7 +475,7 @@ def test_a_resnet_of_grey_pictures_is_drawn_whole(slim: dict[str, Tensor]) -> No
 
 
 def test_stored_weights_that_cannot_be_read_are_named(slim: dict[str, Tensor], no_stored_weights: Path) -> None:
-    """A file that was cut off has nothing to do with the size of the picture."""
+    """A file that was cut off has nothing to do with the size of the image."""
     file = no_stored_weights / "resnet50-11ad3fa6.pth"
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(InputError, match=file.name) as caught:
@@ -527,7 +527,7 @@ def test_a_frozen_backbone_stays_in_evaluation_mode(frozen: ClassifierNet) -> No
 
 
 def test_a_frozen_backbone_does_not_move_before_train_was_called(frozen: ClassifierNet) -> None:
-    """A module begins in training mode, in which norms move at every picture they see."""
+    """A module begins in training mode, in which norms move at every image they see."""
     before = backbone_of(frozen)
     frozen(coloured(frozen))
     after = frozen.backbone.state_dict()
@@ -537,7 +537,7 @@ def test_a_frozen_backbone_does_not_move_before_train_was_called(frozen: Classif
 def test_a_backbone_that_is_not_frozen_learns_and_its_norms_move() -> None:
     network = build("cifar_cnn", batch_norm=True)
     before = backbone_of(network)
-    network.train()(pictures("cifar_cnn", 4)).square().sum().backward()
+    network.train()(images("cifar_cnn", 4)).square().sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
     after = network.backbone.state_dict()
     moved = [key for key in before if not torch.equal(before[key], after[key])]
@@ -564,7 +564,7 @@ def test_pixels_are_normalised_channel_by_channel(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("name", [*DIGITS, "lenet", "capsule"])
-def test_grey_pictures_are_normalised_by_the_first_mean_and_deviation(name: str) -> None:
+def test_grey_images_are_normalised_by_the_first_mean_and_deviation(name: str) -> None:
     network = build(name, input__mean=[10, 20, 30], input__std=[2, 4, 5])
     assert network.mean.tolist() == [[[[10]]]]
     assert network.std.tolist() == [[[[2]]]]
@@ -634,6 +634,6 @@ def test_scores_worked_by_hand(loss: str, outputs: list[float], wanted: list[flo
 def test_scores_of_a_real_network_sum_to_one(name: str) -> None:
     network = build(name).eval()
     with torch.no_grad():
-        scores = network.scores(network(pictures(name)))
+        scores = network.scores(network(images(name)))
     assert scores.shape == (2, classes_of(name))
     torch.testing.assert_close(scores.sum(1), torch.ones(2))

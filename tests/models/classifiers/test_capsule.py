@@ -28,7 +28,7 @@ def slow_squash(vector: Array) -> Array:
 
 
 def slow_routing(x: Array, weight: Array, rounds: int = 3) -> tuple[Array, Array]:
-    """Procedure 1 for one picture, capsule by capsule; return the lengths [J] and the last coupling [I, J]."""
+    """Procedure 1 for one image, capsule by capsule; return the lengths [J] and the last coupling [I, J]."""
     (count, _), outputs = x.shape, len(weight)
     votes = {(i, j): x[i] @ weight[j, i] for i in range(count) for j in range(outputs)}  # equation 2
     logits = np.zeros((count, outputs))
@@ -75,10 +75,10 @@ def test_squashed_vectors_are_shorter_than_1_in_the_order_of_their_lengths() -> 
 def test_primary_capsules_read_channels_as_vectors(memory: torch.memory_format) -> None:
     """Of 3 kinds of length 4 on 2 x 3 places, capsule 6 k + 3 y + x has the channels 4 k .. 4 k + 3 at (y, x)."""
     layer = PrimaryCapsules(2, 3, length=4, kernel=3, stride=2)
-    picture = torch.randn(2, 2, 5, 7)
-    maps = layer.convolution(picture).detach().double().numpy()
+    image = torch.randn(2, 2, 5, 7)
+    maps = layer.convolution(image).detach().double().numpy()
     assert maps.shape == (2, 12, 2, 3)
-    found = layer(picture.contiguous(memory_format=memory))
+    found = layer(image.contiguous(memory_format=memory))
     assert found.shape == (2, 18, 4)
     for b in range(2):
         for kind in range(3):
@@ -149,7 +149,7 @@ def test_lengths_are_from_0_to_1_and_gradients_finite(scale: float) -> None:
         assert bool(gradient.isfinite().all())
 
 
-def test_pictures_are_routed_apart() -> None:
+def test_images_are_routed_apart() -> None:
     layer = Capsules(6, 4, outputs=3, output_length=5)
     x = torch.randn(3, 6, 4)
     torch.testing.assert_close(layer(x)[1:2], layer(x[1:2]))

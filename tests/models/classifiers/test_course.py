@@ -72,7 +72,7 @@ def test_every_network_is_listed_under_its_own_name() -> None:
     assert {name: build.__name__ for name, build in COURSE.items()} == {name: name for name in COURSE}
 
 
-# The networks for digits and small pictures
+# The networks for digits and small images
 
 
 def test_the_perceptron_is_three_matrices() -> None:
@@ -183,7 +183,7 @@ def test_parallel_ways_lie_side_by_side() -> None:
 
 
 def test_a_2x2_convolution_that_keeps_the_size_sees_right_and_below() -> None:
-    """With a weight of 1 at one of the four places and no bias the first layer moves the picture; zeros come in."""
+    """With a weight of 1 at one of the four places and no bias the first layer moves the image; zeros come in."""
     features, _ = course.cifar_cnn(Task(1, (8, 8), 2))
     padding, convolution = features[0], features[1]
     assert isinstance(convolution, nn.Conv2d)
@@ -253,7 +253,7 @@ def test_trying_the_size_leaves_no_trace_in_the_statistics() -> None:
 
 
 def test_inceptions_blocks_stand_at_these_strides() -> None:
-    """A 64 x 96 picture: two blocks of 3x3 at strides 4 and 8, two of 1x7 and 7x1 at 16; four ways of equal width each."""
+    """A 64 x 96 image: two blocks of 3x3 at strides 4 and 8, two of 1x7 and 7x1 at 16; four ways of equal width each."""
     network = without_memory(lambda: whole(course.inception(Task(3, (64, 96), 5))))
     found = outputs_of(network.eval(), (Parallel, nn.Linear), torch.zeros(1, 3, 64, 96, device="meta"))
     blocks = [("Parallel", shape) for shape in ((128, 16, 24), (192, 8, 12), (256, 4, 6), (256, 4, 6))]
@@ -334,11 +334,11 @@ def pair(request: pytest.FixtureRequest) -> Pair:
 
 @pytest.mark.parametrize("hw", [(224, 224), (64, 96)], ids=str)
 def test_alexnet_and_vgg_answer_as_torchvisions(pair: Pair, hw: tuple[int, int]) -> None:
-    pictures = torch.randn(2, 3, *hw)
+    images = torch.randn(2, 3, *hw)
     with torch.no_grad():
-        found, wanted = pair.ours(pictures), pair.theirs(pictures)
+        found, wanted = pair.ours(images), pair.theirs(images)
     assert found.shape == (2, 1000)
-    assert float((wanted[0] - wanted[1]).abs().max()) > 1e-2  # the picture gets through
+    assert float((wanted[0] - wanted[1]).abs().max()) > 1e-2  # the image gets through
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 
 
@@ -369,7 +369,7 @@ def slim(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_resnet_50_has_torchvisions_parameters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """25,557,032 for 1,000 classes, as torchvision's table of weights says; two of three 7x7 x 64 fewer for grey pictures."""
+    """25,557,032 for 1,000 classes, as torchvision's table of weights says; two of three 7x7 x 64 fewer for grey images."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     colour = without_memory(lambda: whole(course.resnet50(Task(3, (224, 224), 1000))))
     grey = without_memory(lambda: whole(course.resnet50(Task(1, (224, 224), 1000))))
@@ -397,7 +397,7 @@ def test_resnet_50_starts_from_the_stored_weights(slim: Path) -> None:
     assert last.weight.shape == (5, 2048)
 
 
-def test_resnet_50_of_grey_pictures_does_not_take_the_stored_weights(slim: Path) -> None:
+def test_resnet_50_of_grey_images_does_not_take_the_stored_weights(slim: Path) -> None:
     stored = slim_resnet().state_dict()
     torch.save(stored, slim / "resnet50-0676ba61.pth")
     features, _ = course.resnet50(Task(1, (64, 64), 5))
@@ -426,7 +426,7 @@ def test_imagenet_weights_are_not_looked_for_where_there_is_no_folder(
 
 @pytest.mark.parametrize("name", [name for name in COURSE if name not in ("alexnet", "vgg16")])
 def test_every_layer_of_a_network_learns(name: str, slim: Path) -> None:
-    """A gradient reaches each parameter from two drawn pictures, on the smallest input that is easy to name."""
+    """A gradient reaches each parameter from two drawn images, on the smallest input that is easy to name."""
     hw = {"lenet": (32, 32), "binary_cnn": (80, 80), "inception": (48, 48), "resnet50": (32, 32)}.get(name, (28, 28))
     network = whole(COURSE[name](Task(1, hw, 3)))
     outputs = network(torch.randn(2, 1, *hw))

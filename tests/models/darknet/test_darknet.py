@@ -45,7 +45,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 class Interpreter:
-    """Run a .cfg file on one picture with weights drawn by the seed.
+    """Run a .cfg file on one image with weights drawn by the seed.
 
     Attributes:
         maps: after each layer, [C, H, W].
@@ -53,14 +53,14 @@ class Interpreter:
         content: the bytes of the .weights file.
     """
 
-    def __init__(self, cfg: str, picture: Array, seed: int = 0, version: tuple[int, int] = (0, 2)) -> None:
+    def __init__(self, cfg: str, image: Array, seed: int = 0, version: tuple[int, int] = (0, 2)) -> None:
         self.generator, self.drawn = np.random.default_rng(seed), b""
         self.transposed = max(version) > 1000
         self.maps: list[Array] = []
         self.rows: list[list[float]] = []
         (_, net), *layers = read(cfg)
         self.hw = (int(net["height"]), int(net["width"]))
-        x = picture
+        x = image
         for kind, options in layers:
             x = getattr(self, kind)(x, options)
             self.maps.append(x)
@@ -279,7 +279,7 @@ def sections(*texts: str, hw: tuple[int, int] = (12, 16)) -> str:
     return "\n".join(lines)
 
 
-def picture(hw: tuple[int, int], seed: int = 7) -> npt.NDArray[np.uint8]:
+def image(hw: tuple[int, int], seed: int = 7) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (3, *hw)).astype(np.uint8)
 
 
@@ -355,7 +355,7 @@ LAYERS |= {
 
 @pytest.mark.parametrize("layers", [pytest.param(layers, id=name) for name, layers in LAYERS.items()])
 def test_a_layer_agrees_with_plain_loops(layers: list[str]) -> None:
-    cfg, pixels = sections(*layers), picture((12, 16))
+    cfg, pixels = sections(*layers), image((12, 16))
     oracle = Interpreter(cfg, pixels / 255)
     found = last_map(cfg, oracle, pixels)
     assert oracle.maps[-1].shape == found.shape
@@ -478,7 +478,7 @@ NETWORKS = {
 @pytest.mark.parametrize("cfg", [pytest.param(cfg, id=name) for name, cfg in NETWORKS.items()])
 def test_a_network_from_file_agrees_with_plain_loops(cfg: str, tmp_path: Path) -> None:
     net = dict(read(cfg))["net"]
-    pixels = picture((int(net["height"]), int(net["width"])))
+    pixels = image((int(net["height"]), int(net["width"])))
     oracle = Interpreter(cfg, pixels / 255, seed=1)
     (tmp_path / "net.cfg").write_text(cfg)
     (tmp_path / "net.weights").write_bytes(oracle.content)
@@ -498,9 +498,9 @@ def test_a_network_from_file_agrees_with_plain_loops(cfg: str, tmp_path: Path) -
 @pytest.mark.parametrize("version", [(0, 1), (0, 2), (0, 99), (1, 0), (2, 5), (1001, 0), (0, 1001)], ids=str)
 @pytest.mark.parametrize("norm", [0, 1])
 def test_every_version_of_the_file_is_read(version: tuple[int, int], norm: int) -> None:
-    """Up to 0.1 the count of pictures has 4 bytes; above 1000 too, and dense layers are stored transposed (Redmon)."""
+    """Up to 0.1 the count of images has 4 bytes; above 1000 too, and dense layers are stored transposed (Redmon)."""
     cfg = sections("maxpool stride=4", f"connected output=5 batch_normalize={norm}", "connected output=4")
-    pixels = picture((12, 16))
+    pixels = image((12, 16))
     oracle = Interpreter(cfg, pixels / 255, version=version)
     values = 5 + 36 * 5 + 15 * norm + 4 + 5 * 4
     assert len(oracle.content) == 12 + (8 if version in [(0, 2), (0, 99), (1, 0), (2, 5)] else 4) + 4 * values
@@ -666,7 +666,7 @@ def test_an_output_without_a_layer_before_it_is_refused() -> None:
 
 
 # These have as many values as the layer before gives, so that only the anchors are wrong. They are refused when the network
-# is built: a checkpoint that fails at its first picture must not be written.
+# is built: a checkpoint that fails at its first image must not be written.
 @pytest.mark.parametrize(
     ("cfg", "message"),
     [

@@ -18,7 +18,7 @@ def make_head(classes: int = 3) -> AnchorFreeHead:
 
 
 def features(hw: tuple[int, int], batch: int = 2) -> list[Tensor]:
-    """Return feature maps of a picture for the head above."""
+    """Return feature maps of an image for the head above."""
     generator = torch.Generator().manual_seed(1)
     return [
         torch.randn(batch, channels, hw[0] // stride, hw[1] // stride, generator=generator)
@@ -26,7 +26,7 @@ def features(hw: tuple[int, int], batch: int = 2) -> list[Tensor]:
     ]
 
 
-# A picture 64 high and 96 wide has 8 x 12 = 96, 4 x 6 = 24 and 2 x 3 = 6 cells, 126 in all. The first cell of stride 8
+# An image 64 high and 96 wide has 8 x 12 = 96, 4 x 6 = 24 and 2 x 3 = 6 cells, 126 in all. The first cell of stride 8
 # spans 0..8, so its centre is (4, 4); the second is to the right; the 13th begins the second row; the last of each level
 # ends at (96, 64).
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_decode_worked_by_hand(
     torch.testing.assert_close(found, torch.tensor([[box]], dtype=torch.float32), rtol=1e-5, atol=1e-4)
 
 
-def test_decode_picks_points_for_each_picture_by_itself() -> None:
+def test_decode_picks_points_for_each_image_by_itself() -> None:
     raw = make_head()(features((64, 96)))
     indices = torch.tensor([[5, 100, 5], [125, 0, 60]])
     found = AnchorFreeHead.decode(raw, indices)

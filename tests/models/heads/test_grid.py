@@ -39,7 +39,7 @@ def maps(batch: int = 2, boxes: int = 2, classes: int = 3, hw: tuple[int, int] =
 
 
 def test_predictions_are_laid_out_cell_by_cell_and_box_by_box() -> None:
-    """Walk over pictures, rows, columns and boxes, and read the two maps where each point should have come from."""
+    """Walk over images, rows, columns and boxes, and read the two maps where each point should have come from."""
     box_map, class_map = maps()
     raw = grid_predictions(box_map, class_map, stride=16, boxes=2)
     assert raw.box_outputs.shape == (2, 12, 8)
@@ -69,7 +69,7 @@ def test_scores_stay_between_0_and_1_and_logits_finite() -> None:
     assert logits.sigmoid().flatten().tolist() == pytest.approx([1, 0, 0, 0.5], abs=2e-6)
 
 
-# Cells of 16 pixels, 3 across and 2 down, so a picture 48 wide and 32 high. Of (x, y, root w, root h) at the cell (column,
+# Cells of 16 pixels, 3 across and 2 down, so an image 48 wide and 32 high. Of (x, y, root w, root h) at the cell (column,
 # row): the centre is 16 (column + x), 16 (row + y), the sides 48 w^2 and 32 h^2.
 @pytest.mark.parametrize(
     ("place", "outputs", "box"),
@@ -90,7 +90,7 @@ def test_decode_worked_by_hand(place: int, outputs: tuple[float, ...], box: tupl
         assert found[0, 0].tolist() == pytest.approx(box)
 
 
-def test_decode_picks_points_for_each_picture_by_itself() -> None:
+def test_decode_picks_points_for_each_image_by_itself() -> None:
     raw = grid_predictions(*maps(), stride=16, boxes=2)
     every = GridHead.decode(raw, torch.arange(12).expand(2, -1))
     indices = torch.tensor([[5, 11, 5], [0, 3, 7]])
@@ -118,7 +118,7 @@ def test_the_head_uses_the_coarsest_level_alone() -> None:
 
 
 def test_both_heads_begin_with_boxes_in_the_middle_of_their_cells() -> None:
-    """With weights of zero only the biases are left: the middle of the cell, 0.4^2 of the picture, no confidence."""
+    """With weights of zero only the biases are left: the middle of the cell, 0.4^2 of the image, no confidence."""
     heads = (GridHead((4,), (32,), classes=3, boxes=2), DenseGridHead((4,), (32,), classes=3, boxes=2, cells=2))
     for head in heads:
         for layer in (head.boxes, head.classes):
@@ -141,7 +141,7 @@ def test_the_dense_head_lays_the_same_values_out_as_the_grid_head() -> None:
         assert torch.equal(mine, theirs)
 
 
-def test_a_cell_of_the_dense_head_sees_the_whole_picture() -> None:
+def test_a_cell_of_the_dense_head_sees_the_whole_image() -> None:
     torch.manual_seed(0)
     heads: dict[str, nn.Module] = {
         "grid": GridHead((4,), (16,), classes=3, boxes=2),
@@ -239,7 +239,7 @@ def tiny(*settings: str) -> Config:
     return override_config(read_config(find_config("yolov1")), [*SMALL[1:], size, *settings])
 
 
-def test_one_picture_is_learnt_and_its_box_found() -> None:
+def test_one_image_is_learnt_and_its_box_found() -> None:
     model = build_detector(tiny("model.norm=none"), 2)
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(90, 150, (1, 3, 64, 64), generator=generator, dtype=torch.uint8)
@@ -282,8 +282,8 @@ def test_train_evaluate_and_detect_with_the_configuration_by_name(coco_set: Make
     assert all(f"loss_{part}" in header for part in ("coord", "object", "no_object", "class"))
     scored = evaluate(run / "best.pt", data, device="cpu", settings={"train.workers": 0})
     assert 0 <= scored.metrics.numbers["AP"] <= 1
-    picture = sorted((data / "images").iterdir())[0]
-    found = Detector(run / "best.pt", device="cpu", score_threshold=0)(read_image(picture))
+    image = sorted((data / "images").iterdir())[0]
+    found = Detector(run / "best.pt", device="cpu", score_threshold=0)(read_image(image))
     assert found.class_names == ("disc", "square")
     assert np.isfinite(found.boxes).all()
     with pytest.raises(InputError, match="has finished its 1 epoch;"):

@@ -172,7 +172,7 @@ def _norm_first(convolution: nn.Conv2d, norm: nn.Module) -> Iterator[Tensor]:
 def _values(content: bytes, source: Path) -> tuple[np.ndarray[tuple[int], np.dtype[np.float32]], bool]:
     """Return the values after the header, and whether dense layers are stored transposed.
 
-    The header is three int32 (major, minor, revision) and the count of pictures seen, int64 since version 0.2.
+    The header is three int32 (major, minor, revision) and the count of images seen, int64 since version 0.2.
     """
     if len(content) < 16:
         raise InputError(f"{source} is no .weights file of Darknet: {counted(len(content), 'byte')}")

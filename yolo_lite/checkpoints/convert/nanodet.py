@@ -43,7 +43,7 @@ def convert_nanodet(
     Args:
         param: the .param file; weights: the .bin file; out: the checkpoint to write, in half precision.
         image_size: the side that the weights are for.
-        resize: how pictures are brought to that size: letterbox or stretch.
+        resize: how images are brought to that size: letterbox or stretch.
 
     Raises:
         InputError: where a file is missing, damaged or of another network, naming layer and byte; where `out` is there

@@ -180,7 +180,7 @@ def _predict(args: argparse.Namespace) -> int:
     if isinstance(source, Video) and source.path.suffix.lower() == ".gif":
         source = [source.path]  # of an animation, the first frame
     if isinstance(source, Video):
-        raise InputError(f"{source.path} is a video; classify takes pictures")
+        raise InputError(f"{source.path} is a video; classify takes images")
     classifier = Classifier(args.weights, args.device, batch_size=args.batch_size)
     if len(source) == 1 and out is None:
         print(classifier(source[0]))
@@ -201,9 +201,9 @@ def _predict_many(classifier: Classifier, images: list[Path], *, out: Path) -> N
         print(f"finished {len(rows):,} of {counted(len(images), 'image')}: {summary}")
         raise
     if not rows:
-        raise InputError(f"none of {counted(len(images), 'picture')} could be read")
+        raise InputError(f"none of {counted(len(images), 'image')} could be read")
     summary = _write_table(classifier, rows, out=out, skipped=len(images) - len(rows))
-    print(f"{counted(len(rows), 'picture')}: {summary}")
+    print(f"{counted(len(rows), 'image')}: {summary}")
 
 
 def _write_table(

@@ -15,7 +15,7 @@ from yolo_lite.errors import InputError, counted
 if TYPE_CHECKING:
     from yolo_lite.data.care.stats import ClassStats, SplitStats
     from yolo_lite.data.faults import Fault
-    from yolo_lite.draw.boxes import SheetPicture
+    from yolo_lite.draw.boxes import SheetImage
     from yolo_lite.structures.datasets import DetectionSet
 
 
@@ -80,7 +80,7 @@ def _convert(args: argparse.Namespace) -> int:
 
     out = Path(args.out)
     splits = read_splits(args.data)
-    with bar("pictures") as on_progress:
+    with bar("images") as on_progress:
         notes = write_sets(splits, args.to, out=out, link=not args.copy, on_progress=on_progress)
     _print_notes(splits)
     for note in notes:
@@ -105,28 +105,28 @@ _SHOWN = 5  # faults of one kind
 
 
 def _check(args: argparse.Namespace) -> int:
-    """Report faults with file and annotation: bad boxes, pictures that are missing or of another size, doubles ...
+    """Report faults with file and annotation: bad boxes, images that are missing or of another size, doubles ...
 
     Every layout gets the same checks. Exits with 1 when training would be harmed.
     """
     from yolo_lite.data.care.check import check_data
     from yolo_lite.data.care.repair import repair
 
-    with bar("pictures") as on_progress:
+    with bar("images") as on_progress:
         faults = check_data(args.data, on_progress)
     _print_faults(faults, args.all)
     harmful = sum(fault.harms for fault in faults)
     others = counted(len(faults) - harmful, "other")
     print(f"{counted(harmful, 'fault')} that {'harms' if harmful == 1 else 'harm'} training, {others}")
     if args.fix:
-        with bar("pictures") as on_progress:
+        with bar("images") as on_progress:
             repaired = repair(args.data, args.fix, on_progress=on_progress)
         for split, count in repaired.items():
             entries = counted(count, "entry", plural="entries")
-            print(f"{split}: {entries} (pictures, annotations, categories) left out or changed; written to {args.fix}")
+            print(f"{split}: {entries} (images, annotations, categories) left out or changed; written to {args.fix}")
         shared = sum(bool(fault.harms and fault.also_in) for fault in faults)
         if shared:
-            print(f"not repaired: {counted(shared, 'picture')} in two splits; choose where to leave them out")
+            print(f"not repaired: {counted(shared, 'image')} in two splits; choose where to leave them out")
     return 1 if harmful else 0
 
 
@@ -151,7 +151,7 @@ def _subset(args: argparse.Namespace) -> int:
     from yolo_lite.data.care.subset import Choice, write_subset
 
     choice = Choice(args.images, tuple(args.classes or ()), per_class=args.per_class, seed=args.seed)
-    with bar("pictures") as on_progress:
+    with bar("images") as on_progress:
         lines = write_subset(
             args.data, Path(args.out), choice=choice, splits=args.split, link=not args.copy, on_progress=on_progress
         )
@@ -162,12 +162,12 @@ def _subset(args: argparse.Namespace) -> int:
 
 
 def _stats(args: argparse.Namespace) -> int:
-    """Count objects, pictures and sizes of each class, and plot them with the places of objects.
+    """Count objects, images and sizes of each class, and plot them with the places of objects.
 
     Crowd boxes (of PASCAL VOC: difficult ones) are counted by themselves. Small is an area below 32 x 32 pixels, large
     one above 96 x 96.
     """
-    _check_picture_name(args.out_file)
+    _check_image_name(args.out_file)
     import numpy as np
 
     from yolo_lite.data.care.stats import split_stats
@@ -205,10 +205,10 @@ def _sets(data: str, split: str | None, *, classes: Sequence[str] | None) -> dic
 
 
 def _print_stats(split: str, stats: SplitStats) -> None:
-    print(f"{split}: {counted(stats.pictures, 'picture')}, {stats.empty:,} of them without objects")
+    print(f"{split}: {counted(stats.images, 'image')}, {stats.empty:,} of them without objects")
     width = max(len(one.name) for one in (*stats.classes, stats.total))
     print(
-        f"  {'class':<{width}}  {'objects':>8} {'share':>6} {'pictures':>8} {'median w x h':>13} "
+        f"  {'class':<{width}}  {'objects':>8} {'share':>6} {'images':>8} {'median w x h':>13} "
         f"{'small':>7} {'medium':>7} {'large':>7} {'crowd':>6}"
     )
     for one in (*stats.classes, stats.total):
@@ -219,17 +219,17 @@ def _stats_cells(one: ClassStats, total: int) -> str:
     share = one.objects / total if total else 0.0
     median = f"{one.median_wh[0]:.0f} x {one.median_wh[1]:.0f}" if one.median_wh else "-"
     return (
-        f"{one.objects:>8,} {share:>6.1%} {one.pictures:>8,} {median:>13} "
+        f"{one.objects:>8,} {share:>6.1%} {one.images:>8,} {median:>13} "
         f"{one.small:>7,} {one.medium:>7,} {one.large:>7,} {one.crowd:>6,}"
     )
 
 
 def _show(args: argparse.Namespace) -> int:
     """Draw a sheet of samples with boxes and class names: as they are labelled, or as training sees them."""
-    _check_picture_name(args.out_file)
+    _check_image_name(args.out_file)
     if not args.augment and (args.config or args.image_size or args.weights or args.set):
         raise InputError(
-            "--weights, --config, --set and --image-size go with --augment: without it pictures are drawn as they are"
+            "--weights, --config, --set and --image-size go with --augment: without it images are drawn as they are"
         )
     import numpy as np
 
@@ -245,47 +245,45 @@ def _show(args: argparse.Namespace) -> int:
         make = _as_labelled(data)
     check_keeps((record.path for record in data.records), args.out_file)
     order = np.random.default_rng(args.seed or 0).permutation(len(data.records)).tolist()
-    pictures = [make(index) for index in order[: args.images]]
+    cells = [make(index) for index in order[: args.images]]
     make_folder(args.out_file.parent)
-    columns = math.ceil(math.sqrt(len(pictures)))
+    columns = math.ceil(math.sqrt(len(cells)))
     values.note_missing_letters(data.class_names, args.font)
-    write_atomically(args.out_file, lambda part: draw_sheet(pictures, part, columns=columns, font=args.font))
-    print(f"{len(pictures)} of {counted(len(order), 'picture')} of {args.split}: {args.out_file}")
+    write_atomically(args.out_file, lambda part: draw_sheet(cells, part, columns=columns, font=args.font))
+    print(f"{len(cells)} of {counted(len(order), 'image')} of {args.split}: {args.out_file}")
     return 0
 
 
-def _as_labelled(data: DetectionSet) -> Callable[[int], SheetPicture]:
-    """Return a function that reads a picture by its position, with all its boxes, those of crowds too."""
+def _as_labelled(data: DetectionSet) -> Callable[[int], SheetImage]:
+    """Return a function that reads an image by its position, with all its boxes, those of crowds too."""
     from yolo_lite.data.sizes import size_error
-    from yolo_lite.draw.boxes import SheetPicture
+    from yolo_lite.draw.boxes import SheetImage
     from yolo_lite.media.images import read_image
 
-    def make(index: int) -> SheetPicture:
+    def make(index: int) -> SheetImage:
         record = data.records[index]
         image = read_image(record.path)
         if image.shape[:2] != record.hw:
             raise size_error(record, (image.shape[0], image.shape[1]))
         names = [data.class_names[label] for label in record.labels]
         texts = [f"{name} (crowd)" if crowd else name for name, crowd in zip(names, record.crowd)]
-        return SheetPicture(image, record.boxes, labels=record.labels.tolist(), texts=texts)
+        return SheetImage(image, record.boxes, labels=record.labels.tolist(), texts=texts)
 
     return make
 
 
-def _augmented(args: argparse.Namespace) -> tuple[DetectionSet, Callable[[int], SheetPicture]]:
+def _augmented(args: argparse.Namespace) -> tuple[DetectionSet, Callable[[int], SheetImage]]:
     """Return what training trains on, and a function that makes the input of a position with its targets."""
     import torch
 
     from yolo_lite.data.entries import canonical_split
     from yolo_lite.data.splits import read_train_and_val
-    from yolo_lite.draw.boxes import SheetPicture
+    from yolo_lite.draw.boxes import SheetImage
     from yolo_lite.training.plan import plan
     from yolo_lite.training.tasks.detection import training_inputs
 
     if canonical_split(args.split) != "train":
-        raise InputError(
-            f"--augment shows what training sees, which are no pictures of {args.split}; leave out --split"
-        )
+        raise InputError(f"--augment shows what training sees, which are no images of {args.split}; leave out --split")
     config = plan(args.data, config=args.config, weights=args.weights, settings=flags.settings_of(args)).config
     data, _, _ = read_train_and_val(config.data, seed=config.train.seed)  # without those that are set aside
     dataset = training_inputs(config, data, device=torch.device("cpu"))
@@ -293,15 +291,15 @@ def _augmented(args: argparse.Namespace) -> tuple[DetectionSet, Callable[[int], 
     start = config.train.weights or "scratch"
     print(f"as training from {start} sees them; augmentation: {dataset.augmenter.describe()}")
 
-    def make(index: int) -> SheetPicture:
+    def make(index: int) -> SheetImage:
         sample = dataset[0, index]
         labels = sample.labels.tolist()
         texts = [data.class_names[label] for label in labels]
-        return SheetPicture(sample.image.permute(1, 2, 0).numpy(), sample.boxes.numpy(), labels=labels, texts=texts)
+        return SheetImage(sample.image.permute(1, 2, 0).numpy(), sample.boxes.numpy(), labels=labels, texts=texts)
 
     return data, make
 
 
-def _check_picture_name(out: Path) -> None:
+def _check_image_name(out: Path) -> None:
     if out.suffix.lower() not in (".png", ".jpg"):
         raise InputError(f"--out must end in .png or .jpg, got {out}")

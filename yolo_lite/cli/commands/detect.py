@@ -17,7 +17,7 @@ from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
     from yolo_lite.predict.detector import Detector
-    from yolo_lite.predict.files import DetectedPicture, Show
+    from yolo_lite.predict.files import DetectedImage, Show
     from yolo_lite.structures.results import Detections
 
 
@@ -46,10 +46,10 @@ def _detect(args: argparse.Namespace) -> int:
     from yolo_lite.media.sources import Video, find_sources
     from yolo_lite.media.writers import JsonRows, check_rows_path
     from yolo_lite.predict.detector import Detector
-    from yolo_lite.predict.files import sample_picture
+    from yolo_lite.predict.files import sample_image
     from yolo_lite.shipped import DEFAULT_WEIGHTS
 
-    source = find_sources(args.source, say=note) if args.source else [sample_picture()]
+    source = find_sources(args.source, say=note) if args.source else [sample_image()]
     if args.save_json:
         check_rows_path(args.save_json)
     detector = Detector(
@@ -71,32 +71,32 @@ def _detect(args: argparse.Namespace) -> int:
                 if isinstance(source, Video):
                     target = out / file_name(source.path.stem, f".{args.video_format}")
                     return _detect_in_video(detector, source, target=target, rows=rows, show=show, font=args.font)
-                return _detect_in_pictures(detector, source, out=out, rows=rows, show=show, font=args.font)
+                return _detect_in_images(detector, source, out=out, rows=rows, show=show, font=args.font)
         finally:
             if rows and rows.kept:
                 print(f"rows: {args.save_json}")
 
 
-def _detect_in_pictures(
-    detector: Detector, pictures: list[Path], *, out: Path, rows: Any, show: Show | None, font: Path | None
+def _detect_in_images(
+    detector: Detector, images: list[Path], *, out: Path, rows: Any, show: Show | None, font: Path | None
 ) -> int:
-    from yolo_lite.predict.files import detect_pictures
+    from yolo_lite.predict.files import detect_images
 
     tally = _Tally(out)
     try:
-        for result in detect_pictures(detector, pictures, out=out, json_file=rows, show=show, font=font):
+        for result in detect_images(detector, images, out=out, json_file=rows, show=show, font=font):
             if result.detections is None and result.error:
-                if len(pictures) == 1:
+                if len(images) == 1:
                     raise result.error
                 print(f"skipped: {result.error}", file=sys.stderr)
             elif result.detections is not None:
                 _print_objects(result.name, result.detections, score_threshold=detector.score_threshold)
             tally.add(result)
     except KeyboardInterrupt:
-        print(f"finished {tally.written + tally.skipped:,} of {counted(len(pictures), 'image')}: {tally.summary()}")
+        print(f"finished {tally.written + tally.skipped:,} of {counted(len(images), 'image')}: {tally.summary()}")
         raise
     if not tally.written:
-        raise InputError(f"none of {counted(len(pictures), 'picture')} could be read")
+        raise InputError(f"none of {counted(len(images), 'image')} could be read")
     print(tally.summary())
     return 0
 
@@ -109,15 +109,15 @@ def _print_objects(name: str, detections: Detections, *, score_threshold: float)
 
 
 class _Tally:
-    """What a run over pictures has done so far."""
+    """What a run over images has done so far."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
         self.objects = self.written = self.skipped = 0
         self.last: Path | None = None
 
-    def add(self, result: DetectedPicture) -> None:
-        """Count one more picture."""
+    def add(self, result: DetectedImage) -> None:
+        """Count one more image."""
         if result.detections is None:
             self.skipped += 1
             return
@@ -126,8 +126,8 @@ class _Tally:
         self.last = result.annotated
 
     def summary(self) -> str:
-        """Return the counts and where the annotated pictures are, in a line."""
-        text = f"{counted(self.objects, 'object')} in {counted(self.written, 'picture')}"
+        """Return the counts and where the annotated images are, in a line."""
+        text = f"{counted(self.objects, 'object')} in {counted(self.written, 'image')}"
         where = f"; annotated: {self.last if self.written == 1 else f'{self.out}{os.sep}'}" if self.written else ""
         return f"{text}{f', {self.skipped:,} skipped' if self.skipped else ''}{where}"
 
@@ -168,7 +168,7 @@ def _object_line(detection: Detections) -> str:
 
 
 def _window(hold: bool) -> Show:
-    """Return what shows a picture in a window: until a key is pressed, or, for frames of a video, until the next."""
+    """Return what shows an image in a window: until a key is pressed, or, for frames of a video, until the next."""
     import cv2
 
     def show(image: Any) -> None:

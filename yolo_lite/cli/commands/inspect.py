@@ -161,12 +161,12 @@ def _filters(args: argparse.Namespace) -> int:
     _check_drawing(args)
     from yolo_lite.draw.networks import draw_filters
     from yolo_lite.files import make_folder, write_atomically
-    from yolo_lite.inspect.filters import filter_picture
+    from yolo_lite.inspect.filters import filter_image
     from yolo_lite.media.images import read_image
-    from yolo_lite.predict.files import sample_picture
+    from yolo_lite.predict.files import sample_image
 
-    image = read_image(args.image or sample_picture())
-    made = filter_picture(image)
+    image = read_image(args.image or sample_image())
+    made = filter_image(image)
     make_folder(args.out_file.parent)
     write_atomically(args.out_file, lambda part: draw_filters(image, made, path=part))
     print(f"{counted(len(made), 'kernel')} and what they make: {args.out_file}")
@@ -183,11 +183,11 @@ def _activations(args: argparse.Namespace) -> int:
     from yolo_lite.files import make_folder, write_atomically
     from yolo_lite.inspect.activations import activations
     from yolo_lite.media.images import read_image
-    from yolo_lite.predict.files import sample_picture
+    from yolo_lite.predict.files import sample_image
 
     model, config, _ = _build(args)
     shape = config.input
-    image = read_image(args.image or sample_picture(), shape.max_16bit)
+    image = read_image(args.image or sample_image(), shape.max_16bit)
     pixels = to_input(image, shape.image_size, channels=shape.channels, resize=shape.resize)
     result = activations(model.eval(), torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0), layer=args.layer)
     make_folder(args.out_file.parent)
@@ -212,9 +212,9 @@ def _cam(args: argparse.Namespace) -> int:
     from yolo_lite.draw.networks import draw_attention
     from yolo_lite.files import make_folder, write_atomically
     from yolo_lite.inspect.look import look
-    from yolo_lite.predict.files import sample_picture
+    from yolo_lite.predict.files import sample_image
 
-    image = args.image or sample_picture()
+    image = args.image or sample_image()
     with torch.enable_grad():
         seen = look(args.weights or DEFAULT_WEIGHTS, image, name=args.name, box=box, layer=args.layer)
     make_folder(args.out_file.parent)
@@ -237,7 +237,7 @@ def _grid(args: argparse.Namespace) -> int:
     from yolo_lite.files import make_folder, write_atomically
     from yolo_lite.inspect.grid import grids_of
     from yolo_lite.predict.detector import Detector
-    from yolo_lite.predict.files import sample_picture
+    from yolo_lite.predict.files import sample_image
 
     detector = Detector(
         args.weights or DEFAULT_WEIGHTS,
@@ -246,7 +246,7 @@ def _grid(args: argparse.Namespace) -> int:
         score_threshold=args.score_threshold,
         iou_threshold=args.iou_threshold,
     )
-    pixels, grids = grids_of(detector, args.image or sample_picture())
+    pixels, grids = grids_of(detector, args.image or sample_image())
     make_folder(args.out_file.parent)
     write_atomically(args.out_file, lambda part: draw_grids(pixels, grids, path=part))
     for grid in grids:
@@ -264,9 +264,9 @@ def _why(args: argparse.Namespace) -> int:
     box = values.parse_box(args.box)
     from yolo_lite.inspect.why import MIN_IOU, explain_object
     from yolo_lite.predict.detector import Detector
-    from yolo_lite.predict.files import sample_picture
+    from yolo_lite.predict.files import sample_image
 
-    image = args.image or sample_picture()
+    image = args.image or sample_image()
     weights = args.weights or DEFAULT_WEIGHTS
     detector = Detector(weights, "cpu", score_threshold=args.score_threshold, iou_threshold=args.iou_threshold)
     levels, predictions = explain_object(detector, image, box=box)

@@ -14,7 +14,7 @@ from yolo_lite.errors import counted
 from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.records import ImageRecord, Records
 
-_TOLERANCE = 1.0  # pixels by which a box may leave its picture, as rounding does
+_TOLERANCE = 1.0  # pixels by which a box may leave its image, as rounding does
 _TINY = 2.0  # pixels
 _ROUNDING = 0.01  # share of the image's side by which boxes may leave it, where the set was scaled
 _SHARES = 2.0  # the largest coordinate that shares of an image may have: x + width of a box as corners
@@ -25,7 +25,7 @@ _NEARLY_ALL = 0.95
 
 
 def box_faults(split: str, data: DetectionSet) -> Iterator[Fault]:
-    """Yield for each box at most one fault: it is there twice, outside its picture, partly outside, or tiny.
+    """Yield for each box at most one fault: it is there twice, outside its image, partly outside, or tiny.
 
     A box that is partly outside harms where many are.
     """
@@ -39,9 +39,9 @@ def box_faults(split: str, data: DetectionSet) -> Iterator[Fault]:
                 first = record.place(seen[key]).rpartition(": ")[2]
                 kind, what = "twice", f"the same box of the same class as {first}, in {record.path.name}"
             elif lies_outside(box, record.hw):
-                kind, what = "outside", f"lies wholly outside its picture {_described(record, box)}"
+                kind, what = "outside", f"lies wholly outside its image {_described(record, box)}"
             elif leaves(box, record.hw):
-                kind, what, harms = "leaves", f"leaves its picture {_described(record, box)}", many
+                kind, what, harms = "leaves", f"leaves its image {_described(record, box)}", many
             elif min(box[2] - box[0], box[3] - box[1]) <= _TINY:
                 size = f"{box[2] - box[0]:.3g} x {box[3] - box[1]:.3g}"
                 kind, what, harms = "tiny", f"is tiny: {size} pixels, in {record.path.name}", False
@@ -81,7 +81,7 @@ def unit_faults(data: DetectionSet) -> Iterator[tuple[str, str]]:
 
 
 def many_leave(data: DetectionSet) -> str:
-    """Say that many boxes of a set leave their pictures by more than rounding, and where the first is; else nothing."""
+    """Say that many boxes of a set leave their images by more than rounding, and where the first is; else nothing."""
     boxes, sizes_wh = _boxes_and_sizes(data.records)
     leaving = _leaving(boxes, sizes_wh)
     if not _are_many(leaving):
@@ -90,7 +90,7 @@ def many_leave(data: DetectionSet) -> str:
     image = int(data.records.image_of_objects[first])
     place = data.records[image].place(first - int(data.records.starts[image]))
     what = counted(len(boxes), "box", plural="boxes")
-    return f"{leaving.sum():,} of its {what} leave their picture by more than rounding, the first: {place}"
+    return f"{leaving.sum():,} of its {what} leave their image by more than rounding, the first: {place}"
 
 
 def _boxes_and_sizes(records: Records) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -117,7 +117,7 @@ def _shares(boxes: npt.NDArray[np.float64], sizes_wh: npt.NDArray[np.float64]) -
         return ""
     return (
         f"no coordinate of its {counted(len(boxes), 'box', plural='boxes')} is larger than {max(1.0, boxes.max()):.3g}: they look "
-        "like shares of the picture where pixels are expected"
+        "like shares of the image where pixels are expected"
     )
 
 
@@ -132,7 +132,7 @@ def _corners(boxes: npt.NDArray[np.float64], sizes_wh: npt.NDArray[np.float64], 
         return ""
     expected = "centre, width and height are" if layout == ".txt" else "x, y, width, height are"
     return (
-        f"{leaving.sum():,} of its {counted(len(boxes), 'box', plural='boxes')} leave their picture by more than rounding: they "
+        f"{leaving.sum():,} of its {counted(len(boxes), 'box', plural='boxes')} leave their image by more than rounding: they "
         f"look like x1, y1, x2, y2 where {expected} expected"
     )
 

@@ -1,4 +1,4 @@
-"""Find what is wrong with a detection set: every fault with its file, picture and annotation, not the first alone."""
+"""Find what is wrong with a detection set: every fault with its file, image and annotation, not the first alone."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _ALIKE = 3  # so many faults of a kind, and more than half of what could have it
 def check_data(data: str | Path, on_progress: Progress | None = None) -> list[Fault]:
     """Look at every split of a data set, whatever its layout.
 
-    Every line, object and annotation is looked at by itself, then every box of what could be read. Every picture is
-    decoded and its size compared; pictures that are in two splits are found by the bytes of their files.
+    Every line, object and annotation is looked at by itself, then every box of what could be read. Every image is
+    decoded and its size compared; images that are in two splits are found by the bytes of their files.
 
     Args:
         data: a folder, a YAML file or a COCO JSON file.
-        on_progress: called before each picture, and counts anew for each split.
+        on_progress: called before each image, and counts anew for each split.
 
     Raises:
         InputError: where nothing is recognised.
@@ -68,10 +68,8 @@ def check_data(data: str | Path, on_progress: Progress | None = None) -> list[Fa
         faults += _read_faults(split, findings, boxes)
         if split in sets:
             sizes: dict[Path, tuple[int, int]] = {}
-            of_pictures = list(
-                _check_pictures(split, sets[split], contents=contents, sizes=sizes, on_progress=on_progress)
-            )
-            faults += [*_check_set(split, _with_room(sets[split], sizes)), *of_pictures]
+            of_images = list(_check_images(split, sets[split], contents=contents, sizes=sizes, on_progress=on_progress))
+            faults += [*_check_set(split, _with_room(sets[split], sizes)), *of_images]
     faults += _check_classes({split: data for split, data in sets.items() if split not in partly_read})
     firsts = {
         (fault.where, fault.what): fault for fault in reversed(faults)
@@ -95,7 +93,7 @@ def sentence(group: Sequence[Fault]) -> str | None:
         return None
     share = f"all {count:,}" if count == first.of else f"{count:,} of {first.of:,}"
     if first.also_in:
-        return f"{share} pictures of {first.split} are also in {first.also_in}; the first: {first}"
+        return f"{share} images of {first.split} are also in {first.also_in}; the first: {first}"
     return f"{share} have this fault; the first: {first}"
 
 
@@ -157,13 +155,13 @@ def _same_ids(split: str, data: DetectionSet) -> Iterator[Fault]:
 
 
 class _Seen(NamedTuple):
-    """Where the bytes of a picture were met first."""
+    """Where the bytes of an image were met first."""
 
     split: str
     record: ImageRecord
 
 
-def _check_pictures(
+def _check_images(
     split: str,
     data: DetectionSet,
     *,
@@ -171,7 +169,7 @@ def _check_pictures(
     sizes: dict[Path, tuple[int, int]],
     on_progress: Progress | None,
 ) -> Iterator[Fault]:
-    """Decode every picture, and note its size."""
+    """Decode every image, and note its size."""
     total = len(data.records)
     met: set[Path] = set()
     deep: list[tuple[Path, int]] = []
@@ -200,41 +198,41 @@ def _check_pictures(
         digest = hashlib.sha256(record.path.read_bytes()).hexdigest()
         first = contents.setdefault(digest, _Seen(split, record))
         if first.record is not record:
-            yield _same_picture(split, record, first=first, total=total)
+            yield _same_image(split, record, first=first, total=total)
     yield from _dark(split, deep)
 
 
 def _with_room(data: DetectionSet, sizes: Mapping[Path, tuple[int, int]]) -> DetectionSet:
-    """Give pictures whose written size is wrong the larger sides of both, so that their boxes are not blamed as well."""
+    """Give images whose written size is wrong the larger sides of both, so that their boxes are not blamed as well."""
     read_hw = [sizes.get(record.path, record.hw) for record in data.records]
     sizes_hw = np.maximum(data.records.sizes_hw, np.array(read_hw, np.int64).reshape(-1, 2))
     return dataclasses.replace(data, records=dataclasses.replace(data.records, sizes_hw=sizes_hw))
 
 
-def _same_picture(split: str, record: ImageRecord, *, first: _Seen, total: int) -> Fault:
-    again = f"is the same picture as {first.record.path}"
+def _same_image(split: str, record: ImageRecord, *, first: _Seen, total: int) -> Fault:
+    again = f"is the same image as {first.record.path}"
     if first.split != split:
         what, kind = f"{again} in {first.split}", f"also in {first.split}"
         return Fault(split, str(record.path), what=what, harms=True, kind=kind, of=total, also_in=first.split)
     if same_objects(record, first.record):
-        return Fault(split, str(record.path), what=again, harms=False, kind="same picture", of=total)
+        return Fault(split, str(record.path), what=again, harms=False, kind="same image", of=total)
     return Fault(
         split,
         str(record.path),
         what=f"{again}, with other boxes",
         harms=True,
-        kind="same picture, other boxes",
+        kind="same image, other boxes",
         of=total,
     )
 
 
 def _dark(split: str, deep: Sequence[tuple[Path, int]]) -> Iterator[Fault]:
-    """Say that 16-bit pictures use only the lower part of their range, of which little is left in 8 bits."""
+    """Say that 16-bit images use only the lower part of their range, of which little is left in 8 bits."""
     largest = max((value for _, value in deep), default=0)
     bits = max(8, largest.bit_length())
     if deep and bits < 16:
         what = (
-            f"{counted(len(deep), 'picture')} of 16 bits with no value above {largest:,}, which become almost black; train "
+            f"{counted(len(deep), 'image')} of 16 bits with no value above {largest:,}, which become almost black; train "
             f"with --set input.max_16bit={2**bits - 1}"
         )
         yield Fault(split, str(deep[0][0].parent), what=what, harms=False)
@@ -245,21 +243,19 @@ def _check_classes(sets: Mapping[str, DetectionSet]) -> Iterator[Fault]:
     elsewhere = {name for split, names in shown.items() if split != "train" for name in names}
     for split, data in sets.items():
         if not data.records:
-            yield Fault(split, data.source, what="lists no pictures", harms=True)
+            yield Fault(split, data.source, what="lists no images", harms=True)
         boxes = len(data.records.objects.boxes)
         if not shown[split]:
             if boxes:
                 yield Fault(split, data.source, what=only_crowd(boxes), harms=split != "test")
             elif data.records:
-                what = f"none of its {counted(len(data.records), 'picture')} shows an object"
+                what = f"none of its {counted(len(data.records), 'image')} shows an object"
                 yield Fault(split, data.source, what=what, harms=split != "test")
             continue
         if split != "train" and shown.get("train"):
             unseen = [name for name in shown[split] if name not in shown["train"]]
             if unseen:
-                yield Fault(
-                    split, data.source, what=f"shows {some(unseen)}, which no picture of train does", harms=False
-                )
+                yield Fault(split, data.source, what=f"shows {some(unseen)}, which no image of train does", harms=False)
         known = elsewhere if split == "train" else set()
         unused = [name for name in data.class_names if name not in shown[split] and name not in known]
         if unused:

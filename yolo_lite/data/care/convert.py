@@ -14,7 +14,7 @@ from yolo_lite.data.formats.coco import write_coco
 from yolo_lite.data.formats.voc import write_voc
 from yolo_lite.data.formats.writing import Names
 from yolo_lite.data.formats.yolo import write_yolo
-from yolo_lite.data.sizes import check_pictures
+from yolo_lite.data.sizes import check_images
 from yolo_lite.errors import InputError, counted, is_memory_full, reason
 from yolo_lite.files import make_folder, whole_folder
 from yolo_lite.structures.datasets import DetectionSet
@@ -37,14 +37,14 @@ def write_sets(
         layout: "coco" (annotations/instances_<split>.json, images/<split>), "yolo" (images/<split>, labels/<split>,
             data.yaml) or "voc" (Annotations, JPEGImages, ImageSets/Main).
         out: a folder that is new or empty.
-        link: make hard links to the pictures where the disk allows it, instead of copies.
-        on_progress: called after each picture.
+        link: make hard links to the images where the disk allows it, instead of copies.
+        on_progress: called after each image.
 
     Returns:
-        Lines that say what the layout cannot hold, and how pictures were renamed.
+        Lines that say what the layout cannot hold, and how images were renamed.
 
     Raises:
-        InputError: where the folder is not empty, the layout is none of these, a picture is missing, cannot be read or is
+        InputError: where the folder is not empty, the layout is none of these, an image is missing, cannot be read or is
             not of the size that its annotations are for, boxes seem to be in another unit or order, or something cannot
             be written; nothing is left of the folder then.
     """
@@ -52,7 +52,7 @@ def write_sets(
         raise InputError(f"the layout must be one of {', '.join(WRITERS)}, got {layout!r}")
     check_new(out)
     for data in splits.values():
-        check_pictures(data)
+        check_images(data)
         for where, what in unit_faults(data):
             raise InputError(f"{where}: {what}; correct the file first: the boxes would be wrong")
     with whole_folder(out) as part:
@@ -71,12 +71,12 @@ def _write_all(
     }
     for folder in folders.values():
         make_folder(folder)
-    place_pictures(files, link, on_progress=on_progress)
+    place_images(files, link, on_progress=on_progress)
     notes = WRITERS[layout](splits, out, names=names)
     renamed = sum(
         names[split, record.image_id] != record.path.name for split, data in splits.items() for record in data.records
     )
-    return [*notes, f"{counted(renamed, 'picture')} got another name, since two had the same"] if renamed else notes
+    return [*notes, f"{counted(renamed, 'image')} got another name, since two had the same"] if renamed else notes
 
 
 def check_new(out: Path) -> None:
@@ -88,7 +88,7 @@ def check_new(out: Path) -> None:
 
 
 def file_names(splits: Mapping[str, DetectionSet], across: bool) -> Names:
-    """Return a file name for each picture (split, image_id), different within a folder; also stems differ.
+    """Return a file name for each image (split, image_id), different within a folder; also stems differ.
 
     Args:
         splits: by name.
@@ -109,16 +109,16 @@ def file_names(splits: Mapping[str, DetectionSet], across: bool) -> Names:
     return names
 
 
-def place_pictures(files: Mapping[Path, Path], link: bool, *, on_progress: Progress | None = None) -> None:
-    """Link or copy pictures.
+def place_images(files: Mapping[Path, Path], link: bool, *, on_progress: Progress | None = None) -> None:
+    """Link or copy images.
 
     Args:
-        files: the picture by its new place, whose folder exists.
+        files: the image by its new place, whose folder exists.
         link: make hard links where the disk allows it, instead of copies.
-        on_progress: called after each picture.
+        on_progress: called after each image.
 
     Raises:
-        InputError: naming the first picture that does not exist.
+        InputError: naming the first image that does not exist.
     """
     for done, (target, source) in enumerate(files.items(), 1):
         _place(source, target, link)

@@ -30,12 +30,12 @@ _LISTS = ("images", "annotations", "categories")
 
 
 def repair(data: str | Path, out: Path, *, on_progress: Progress | None = None) -> dict[str, int]:
-    """Write repaired copies of a COCO set's annotation files into a new folder; pictures stay where they are.
+    """Write repaired copies of a COCO set's annotation files into a new folder; images stay where they are.
 
-    - Annotations are left out that have no good box or a bad `iscrowd`, are there twice, lie wholly outside their picture,
-      or belong to an unknown picture or category. The others are numbered anew.
-    - Boxes are clipped to their picture; masks stay as they are.
-    - Pictures that cannot be read, or are of another size, are left out. Those listed twice become one; sizes of 0 are
+    - Annotations are left out that have no good box or a bad `iscrowd`, are there twice, lie wholly outside their image,
+      or belong to an unknown image or category. The others are numbered anew.
+    - Boxes are clipped to their image; masks stay as they are.
+    - Images that cannot be read, or are of another size, are left out. Those listed twice become one; sizes of 0 are
       filled in.
     - A root category is left out, and an unused one with the name of another.
 
@@ -45,7 +45,7 @@ def repair(data: str | Path, out: Path, *, on_progress: Progress | None = None) 
         on_progress: as for `check_data`.
 
     Returns:
-        For each split how many pictures, annotations and categories were left out or changed.
+        For each split how many images, annotations and categories were left out or changed.
 
     Raises:
         InputError: where the data is not COCO JSON, a file would be replaced, or harm would remain, such as boxes in
@@ -104,7 +104,7 @@ def _repaired(path: Path, folders: Sequence[Path], on_progress: Progress | None)
     left = [text for text, finding in findings.items() if finding.harms]
     crowd = len(after.records.objects.boxes)
     if not left and not shown_classes(after):
-        left = [only_crowd(crowd) if crowd else "no picture with an object would be left"]
+        left = [only_crowd(crowd) if crowd else "no image with an object would be left"]
     if left:
         raise InputError(f"{path} cannot be repaired: {left[0].removeprefix(f'{path}: ')}")
     return repaired, changed

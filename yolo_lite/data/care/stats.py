@@ -21,7 +21,7 @@ class ClassStats(NamedTuple):
 
     name: str
     objects: int
-    pictures: int  # that show one
+    images: int  # that show one
     median_wh: (
         tuple[float, float] | None
     )  # of the boxes' widths and of their heights, original pixels; None without any
@@ -36,8 +36,8 @@ class SplitStats(NamedTuple):
 
     classes: tuple[ClassStats, ...]  # by label
     total: ClassStats
-    pictures: int
-    empty: int  # pictures without any box
+    images: int
+    empty: int  # images without any box
     sides: npt.NDArray[np.float64]  # [N], square roots of the objects' areas, original pixels
     centres: npt.NDArray[np.float64]  # [N, 2], x and y of the boxes' centres, as shares of width and height
 
@@ -46,17 +46,17 @@ def split_stats(data: DetectionSet) -> SplitStats:
     """Count the objects of a split."""
     records = data.records
     boxes, labels, crowd, areas, _ = records.objects
-    picture = records.image_of_objects
-    sizes_wh = records.sizes_hw[picture, ::-1].astype(np.float64)
+    image = records.image_of_objects
+    sizes_wh = records.sizes_hw[image, ::-1].astype(np.float64)
     everything = np.ones(len(boxes), np.bool_)
     per_class = [
-        _count(name, labels == label, boxes=boxes, crowd=crowd, areas=areas, picture=picture)
+        _count(name, labels == label, boxes=boxes, crowd=crowd, areas=areas, image=image)
         for label, name in enumerate(data.class_names)
     ]
     return SplitStats(
         tuple(per_class),
-        _count("total", everything, boxes=boxes, crowd=crowd, areas=areas, picture=picture),
-        pictures=len(records),
+        _count("total", everything, boxes=boxes, crowd=crowd, areas=areas, image=image),
+        images=len(records),
         empty=int((records.counts == 0).sum()),
         sides=np.sqrt(areas[~crowd]),
         centres=((boxes[:, :2] + boxes[:, 2:]) / 2 / sizes_wh)[~crowd],
@@ -70,18 +70,18 @@ def _count(
     boxes: npt.NDArray[np.float64],
     crowd: npt.NDArray[np.bool_],
     areas: npt.NDArray[np.float64],
-    picture: npt.NDArray[np.int64],
+    image: npt.NDArray[np.int64],
 ) -> ClassStats:
     objects = mine & ~crowd
     width, height = (boxes[objects, 2:] - boxes[objects, :2]).T
     small, large = int((areas[objects] < SMALL).sum()), int((areas[objects] > LARGE).sum())
     count = int(objects.sum())
     median = (float(np.median(width)), float(np.median(height))) if count else None
-    shown = len(np.unique(picture[objects]))
+    shown = len(np.unique(image[objects]))
     return ClassStats(
         name,
         count,
-        pictures=shown,
+        images=shown,
         median_wh=median,
         small=small,
         medium=count - small - large,

@@ -11,7 +11,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from yolo_lite.data.care.convert import Progress, check_new, file_names, place_pictures
+from yolo_lite.data.care.convert import Progress, check_new, file_names, place_images
 from yolo_lite.data.care.repair import coco_fault
 from yolo_lite.data.catalog import find_splits
 from yolo_lite.data.entries import canonical_split
@@ -27,14 +27,14 @@ Content = dict[str, Any]  # of a COCO annotation file
 
 @dataclass(frozen=True)
 class Choice:
-    """Which pictures of a split to take, and what of them.
+    """Which images of a split to take, and what of them.
 
-    A picture shows a class where an object of it is marked; a crowd region alone shows nothing.
+    An image shows a class where an object of it is marked; a crowd region alone shows nothing.
 
     Attributes:
-        images: the most pictures, drawn by the seed; those of a smaller number are among those of a larger.
-        classes: only these, and only pictures that show one of them; empty for all.
-        per_class: pictures are drawn until each class is shown in so many, or in all that show it.
+        images: the most images, drawn by the seed; those of a smaller number are among those of a larger.
+        classes: only these, and only images that show one of them; empty for all.
+        per_class: images are drawn until each class is shown in so many, or in all that show it.
         seed: of the draw.
     """
 
@@ -88,7 +88,7 @@ def write_subset(
         _add_files(files, out / "images" / split, list(named))
     _refuse_unknown(choice, names, data)
     if not parts:
-        raise InputError(f"{data}: no picture shows {some(choice.classes or names)}; nothing is written")
+        raise InputError(f"{data}: no image shows {some(choice.classes or names)}; nothing is written")
     _refuse_missing(list(files.values()), data)
     with whole_folder(out) as folder:
         placed = {folder / target.relative_to(out): source for target, source in files.items()}
@@ -106,7 +106,7 @@ def _refuse_missing(files: Sequence[Path], data: str | Path) -> None:
     missing = [file for file in files if not file.is_file()]
     if missing:
         raise InputError(
-            f"of {counted(len(files), 'chosen picture')} of {data} {len(missing):,} {are(len(missing))} missing; the first "
+            f"of {counted(len(files), 'chosen image')} of {data} {len(missing):,} {are(len(missing))} missing; the first "
             f"was looked for at {missing[0]}"
         )
 
@@ -116,7 +116,7 @@ def _write_all(
 ) -> None:
     for folder in dict.fromkeys(target.parent for target in files):
         make_folder(folder)
-    place_pictures(files, link, on_progress=on_progress)
+    place_images(files, link, on_progress=on_progress)
     make_folder(out / "annotations")
     for split, part in parts.items():
         write_atomically(out / "annotations" / f"instances_{split}.json", partial(_write, content=part))
@@ -149,7 +149,7 @@ def choose(content: Content, choice: Choice) -> tuple[Content, list[str]]:
         images = [_labelled(entry, choice.classes) for entry in images]
     annotations = [a for a in content["annotations"] if a["image_id"] in kept and a["category_id"] in wanted]
     notes.append(
-        f"{len(images):,} of {counted(len(content['images']), 'picture')}, {len(annotations):,} of "
+        f"{len(images):,} of {counted(len(content['images']), 'image')}, {len(annotations):,} of "
         f"{counted(len(content['annotations']), 'annotation')}, "
         f"{len(categories):,} of {counted(len(content['categories']), 'class', plural='classes')}"
     )
@@ -281,7 +281,7 @@ def _shown(content: Content, wanted: Mapping[int, str]) -> dict[int, set[int]]:
 def _too_few(there: int, choice: Choice) -> list[str]:
     if choice.images is None or choice.images <= there:
         return []
-    what = counted(there, "picture")
+    what = counted(there, "image")
     what += f" that {'shows' if there == 1 else 'show'} {some(choice.classes)}" if choice.classes else ""
     return [f"{choice.images:,} {are(choice.images)} asked for, but there {are(there)} only {what}: all are taken"]
 
@@ -312,13 +312,13 @@ def _cover(drawn: Sequence[int], shown: Mapping[int, set[int]], *, per_class: in
 
 
 def _short(kept: set[int], shown: Mapping[int, set[int]], *, wanted: Mapping[int, str], choice: Choice) -> list[str]:
-    """Say which classes are shown in fewer pictures than --per-class asks for, and why."""
+    """Say which classes are shown in fewer images than --per-class asks for, and why."""
     there, has = _counts(list(shown), shown), _counts(kept, shown)
     per_class = choice.per_class or 0
     rare = [f"{name} ({there.get(i, 0)})" for i, name in wanted.items() if there.get(i, 0) < per_class]
     cut = [f"{name} ({has.get(i, 0)})" for i, name in wanted.items() if has.get(i, 0) < min(per_class, there.get(i, 0))]
-    notes = [f"in fewer than {counted(per_class, 'picture')}: {some(rare)}"] if rare else []
-    return [*notes, f"{counted(choice.images or 0, 'picture')} are too few for {some(cut)}"] if cut else notes
+    notes = [f"in fewer than {counted(per_class, 'image')}: {some(rare)}"] if rare else []
+    return [*notes, f"{counted(choice.images or 0, 'image')} are too few for {some(cut)}"] if cut else notes
 
 
 def _labelled(image: Mapping[str, Any], classes: Sequence[str]) -> Mapping[str, Any]:
@@ -330,7 +330,7 @@ def _labelled(image: Mapping[str, Any], classes: Sequence[str]) -> Mapping[str, 
 
 
 def _with_safe_names(part: Content) -> Content:
-    """Make names that would lead out of the folder of pictures, such as /data/a.jpg or ../a.jpg, stay inside."""
+    """Make names that would lead out of the folder of images, such as /data/a.jpg or ../a.jpg, stay inside."""
     images = []
     for entry in part["images"]:
         path = PurePath(entry["file_name"])
@@ -341,8 +341,8 @@ def _with_safe_names(part: Content) -> Content:
     return {**part, "images": images}
 
 
-def _add_files(files: dict[Path, Path], folder: Path, pictures: Sequence[tuple[Path, str]]) -> None:
-    for source, name in pictures:
+def _add_files(files: dict[Path, Path], folder: Path, images: Sequence[tuple[Path, str]]) -> None:
+    for source, name in images:
         first = files.setdefault(folder / name, source)
         if first != source:
             raise InputError(f"{first} and {source} would both become {folder / name}; give one another file_name")

@@ -18,7 +18,7 @@ Content = Path | bytes  # of a file in a folder or an archive
 
 MOST = 4 << 30  # bytes, unpacked
 _SMALL = 256 << 20  # that much may any file unpack to, and a larger one...
-_RATIO = 100  # ...to so many times its own size; pictures are hardly smaller packed, MNIST's a fifth
+_RATIO = 100  # ...to so many times its own size; images are hardly smaller packed, MNIST's a fifth
 DAMAGED = (OSError, EOFError, ValueError, LookupError, ArithmeticError, AssertionError, zlib.error, lzma.LZMAError)
 _PACKED = {b"\x1f\x8b": gzip.GzipFile, b"BZh": bz2.BZ2File, b"\xfd7zXZ": lzma.LZMAFile}
 
@@ -112,7 +112,7 @@ def read_archive(path: Path) -> tuple[dict[PurePosixPath, bytes], list[PurePosix
     except InputError:
         raise
     except RecursionError as error:
-        raise InputError(f"{path} is no tar file of pictures: one name follows another without an end") from error
+        raise InputError(f"{path} is no tar file of images: one name follows another without an end") from error
     except (*DAMAGED, tarfile.TarError) as error:
         if isinstance(error, OSError) and error.errno:
             raise InputError(f"cannot read {path}: {reason(error)}") from error

@@ -55,8 +55,8 @@ def read_coco(json_path: Path, image_folders: Sequence[Path]) -> DetectionSet:
 
     Args:
         json_path: with `images`, `annotations` and `categories`.
-        image_folders: where file names are looked up, see `find_images`. That every picture is there is
-            not asked here: scoring a result file needs none (see data.datasets.check_pictures).
+        image_folders: where file names are looked up, see `find_images`. That every image is there is
+            not asked here: scoring a result file needs none (see data.datasets.check_images).
 
     Raises:
         InputError: naming file and annotation, for anything that cannot be what was meant: NaN or negative sizes,

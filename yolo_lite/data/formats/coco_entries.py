@@ -122,7 +122,7 @@ def _mask_box(mask: Mapping[str, Any], image: Mapping[str, Any], where: str) -> 
 
 
 def is_number(value: Any) -> bool:
-    """Tell whether a value is a number that may be a coordinate: finite, and not beyond all pictures."""
+    """Tell whether a value is a number that may be a coordinate: finite, and not beyond all images."""
     return isinstance(value, int | float) and not isinstance(value, bool) and -FAR < value < FAR
 
 

@@ -78,7 +78,7 @@ def folder_splits(path: Path, tree: Tree, *, shares: str, seed: int) -> tuple[di
     notes = left_out(path, others)
     if not images:
         raise InputError(
-            f"{path} holds no pictures in folders of classes (looked for train/<class>/*.jpg, <class>/*.jpg, "
+            f"{path} holds no images in folders of classes (looked for train/<class>/*.jpg, <class>/*.jpg, "
             "MNIST's idx files and CIFAR-10's data_batch_1.bin)"
         )
     tree = Tree(images, tree.folders).below(_wrappers(images))
@@ -126,13 +126,13 @@ def _by_class(source: Path, tree: Tree, depth: int) -> ClassificationSet:
     """Make a set of images whose class is the folder at `depth` of their path."""
     stray = [name for name in tree.files if len(name.parts) < depth + 2]
     if stray:
-        raise InputError(f"{source} has pictures outside the folders of classes: {some([str(name) for name in stray])}")
+        raise InputError(f"{source} has images outside the folders of classes: {some([str(name) for name in stray])}")
     with_images = {name.parts[depth] for name in tree.files}
     named = {name.parts[depth] for name in tree.folders if len(name.parts) == depth + 1} | with_images
     empty = sorted(named - with_images)
     if empty:
         raise InputError(
-            f"{source}: the class folder {some(empty)} holds no picture (looked for {', '.join(IMAGE_SUFFIXES)})"
+            f"{source}: the class folder {some(empty)} holds no image (looked for {', '.join(IMAGE_SUFFIXES)})"
         )
     class_names = tuple(sorted(named))
     labels = {name: label for label, name in enumerate(class_names)}

@@ -49,7 +49,7 @@ def _images_and_labels(path: Path, parts: Mapping[str, _Part]) -> tuple[npt.NDAr
     images, labels = (_read(path, parts[kind], dimensions) for kind, dimensions in _DIMENSIONS.items())
     if len(images) != len(labels):
         raise InputError(
-            f"{path}: {parts['images'][0]} has {counted(len(images), 'picture')}, but {counted(len(labels), 'label')}"
+            f"{path}: {parts['images'][0]} has {counted(len(images), 'image')}, but {counted(len(labels), 'label')}"
         )
     return images, labels
 
@@ -70,7 +70,7 @@ def _read(path: Path, part: _Part, dimensions: int) -> npt.NDArray[np.uint8]:
     shape = [int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimensions)]
     expected = math.prod(shape)
     if shape[0] and not expected:
-        raise InputError(f"{path / name} holds pictures of no size: {shape}")
+        raise InputError(f"{path / name} holds images of no size: {shape}")
     if len(raw) - head != expected:
         raise InputError(
             f"{path / name} should hold {counted(expected, 'value')}, but holds {len(raw) - head:,}: cut short?"

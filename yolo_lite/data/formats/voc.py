@@ -1,4 +1,4 @@
-"""Read and write PASCAL VOC annotations: an XML file for each picture."""
+"""Read and write PASCAL VOC annotations: an XML file for each image."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def read_voc(source: VocSource) -> DetectionSet:
         InputError: naming file and object, for what is no such XML, an image that is missing, a box that is none, or
             two files for one image.
     """
-    paths, notes = _pictures(source.files, source.images, source.annotations)
+    paths, notes = _images(source.files, source.images, source.annotations)
     _refuse_two_files(source.files, paths, source.source)
     records, dropped, swapped = Packer(), 0, []
     for number, file, path in zip(_numbers(source.files), source.files, paths):
@@ -134,12 +134,10 @@ def voc_class_names(files: Sequence[Path]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def _record(
-    file: Path, picture: Path, *, class_names: Sequence[str], number: int
-) -> tuple[ImageRecord, int, list[str]]:
-    """Return a picture's record, how many of its boxes have no area, and where corners were swapped."""
+def _record(file: Path, image: Path, *, class_names: Sequence[str], number: int) -> tuple[ImageRecord, int, list[str]]:
+    """Return an image's record, how many of its boxes have no area, and where corners were swapped."""
     root = _root(file)
-    hw = _size(root, file) or read_image_size(picture)
+    hw = _size(root, file) or read_image_size(image)
     first = 1.0 if _is_voc(root) else 0.0
     boxes, labels, difficult, numbers, swapped = [], [], [], [], []
     for position, element in enumerate(root.iter("object"), 1):
@@ -162,7 +160,7 @@ def _record(
         where = f"{file}: object {numbers[i]}"
         mention(f"{where} has a box without area: {sizes[i, 0]:g} x {sizes[i, 1]:g}", where)
     record = ImageRecord(
-        picture,
+        image,
         number,
         hw=hw,
         boxes=array[good],
@@ -193,7 +191,7 @@ def _object(element: ElementTree.Element, where: str, class_names: Sequence[str]
 def _root(file: Path) -> ElementTree.Element:
     try:
         if file.stat().st_size > _MOST_BYTES:
-            raise InputError(f"{file} is no annotation of one picture: it has {counted(file.stat().st_size, 'byte')}")
+            raise InputError(f"{file} is no annotation of one image: it has {counted(file.stat().st_size, 'byte')}")
         root = ElementTree.fromstring(file.read_bytes())
     except InputError:
         raise
@@ -208,7 +206,7 @@ def _root(file: Path) -> ElementTree.Element:
     return root
 
 
-def _pictures(files: Sequence[Path], folders: Sequence[Path], annotations: Path | None) -> tuple[list[Path], list[str]]:
+def _images(files: Sequence[Path], folders: Sequence[Path], annotations: Path | None) -> tuple[list[Path], list[str]]:
     """Return the image of each annotation, and notes where it is not the one in <filename>."""
     there: dict[Path, dict[str, list[Path]]] = {}
     paths: list[Path] = []
@@ -218,7 +216,7 @@ def _pictures(files: Sequence[Path], folders: Sequence[Path], annotations: Path 
         places = list(dict.fromkeys((*(folder / inside for folder in folders), *folders, file.parent)))
         written = _written_name(file)
         named = next((place / written for place in places if written and (place / written).is_file()), None)
-        own = _own_picture(file, named, places=places, there=there)
+        own = _own_image(file, named, places=places, there=there)
         if own and named and composed(named.stem) != composed(file.stem):
             stale.append((file, named))
         paths.append(own or named or places[0] / (written or f"{file.stem}.jpg"))
@@ -246,7 +244,7 @@ def _written_name(file: Path) -> str:
     return name if is_possible_path(name) else ""
 
 
-def _own_picture(
+def _own_image(
     file: Path, named: Path | None, *, places: Sequence[Path], there: dict[Path, dict[str, list[Path]]]
 ) -> Path | None:
     """Return the image with an annotation's own name; `named` first, where several differ in suffix alone."""
@@ -262,16 +260,16 @@ def _own_picture(
     return None
 
 
-def _refuse_two_files(files: Sequence[Path], pictures: Sequence[Path], source: str) -> None:
-    by_picture: dict[Path, list[Path]] = {}
-    for file, picture in zip(files, pictures):
-        by_picture.setdefault(picture, []).append(file)
-    twice = {picture: group for picture, group in by_picture.items() if len(group) > 1 and picture.is_file()}
-    for picture, group in list(twice.items())[:1]:
+def _refuse_two_files(files: Sequence[Path], images: Sequence[Path], source: str) -> None:
+    by_image: dict[Path, list[Path]] = {}
+    for file, image in zip(files, images):
+        by_image.setdefault(image, []).append(file)
+    twice = {image: group for image, group in by_image.items() if len(group) > 1 and image.is_file()}
+    for image, group in list(twice.items())[:1]:
         report(
             InputError(
                 f"{source}: {counted(len(twice), 'image has', plural='images have')} more than one XML file; the first is "
-                f"{picture}: {some([str(file) for file in group])}; merge them or remove all but one"
+                f"{image}: {some([str(file) for file in group])}; merge them or remove all but one"
             )
         )
 

@@ -33,7 +33,7 @@ def lost_in_text(sets: Iterable[DetectionSet], layout: str) -> list[str]:
     partly = sum(int((data.records.unlabelled.counts() > 0).sum()) for data in sets)
     if partly:
         notes.append(
-            f"{layout} cannot say that a picture is labelled for some classes only: {counted(partly, 'picture')} "
+            f"{layout} cannot say that an image is labelled for some classes only: {counted(partly, 'image')} "
             "without that"
         )
     return notes

@@ -1,4 +1,4 @@
-"""Read and write YOLO labels: a text file for each picture, a line for each object, relative to the picture's size."""
+"""Read and write YOLO labels: a text file for each image, a line for each object, relative to the image's size."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from yolo_lite.media.images import IMAGE_SUFFIXES, read_image_size
 from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.records import ImageRecord, Packer
 
-_PIXEL_SLACK = 1.0  # by which rounding may put the point of a polygon outside its picture
+_PIXEL_SLACK = 1.0  # by which rounding may put the point of a polygon outside its image
 
 
 @dataclass(frozen=True)
@@ -94,20 +94,20 @@ def _all_images(images: Sequence[Path], roots: Sequence[Path], *, source: str) -
     paths: list[Path] = []
     notes: list[str] = []
     for path in images:
-        more, more_notes = _pictures(path, roots)
+        more, more_notes = _images(path, roots)
         paths += more
         notes += more_notes
     if not paths:
         raise InputError(
-            f"no pictures in {source}; looked for {', '.join(IMAGE_SUFFIXES)} and others that Pillow reads"
+            f"no images in {source}; looked for {', '.join(IMAGE_SUFFIXES)} and others that Pillow reads"
             + "".join(f"; {note}" for note in notes)
         )
     return paths, notes
 
 
-def label_path(picture: Path) -> Path:
-    """Return where a picture's labels are: images/ becomes labels/ (the last such folder), else beside the picture."""
-    parts = list(picture.parts)
+def label_path(image: Path) -> Path:
+    """Return where an image's labels are: images/ becomes labels/ (the last such folder), else beside the image."""
+    parts = list(image.parts)
     for i in range(len(parts) - 2, -1, -1):
         if parts[i] == "images":
             parts[i] = "labels"
@@ -128,14 +128,14 @@ class _LabelFiles:
         files = [self.find(image) for image in images]
         if not any(files):
             raise InputError(
-                f"0 of {counted(len(images), 'picture')} in {source} have labels; looked for files such as "
+                f"0 of {counted(len(images), 'image')} in {source} have labels; looked for files such as "
                 f"{label_path(images[0])}"
             )
         return files
 
-    def find(self, picture: Path) -> Path | None:
+    def find(self, image: Path) -> Path | None:
         """Return an image's label file; None where it has none."""
-        expected = label_path(picture)
+        expected = label_path(image)
         there = self._folder(expected.parent).get(composed(expected.stem), [])
         file = expected if expected in there else (there[0] if there else None)
         if file:
@@ -188,7 +188,7 @@ def _looks_like_labels(file: Path) -> bool:
         return False
 
 
-def _pictures(path: Path, roots: Sequence[Path]) -> tuple[list[Path], list[str]]:
+def _images(path: Path, roots: Sequence[Path]) -> tuple[list[Path], list[str]]:
     if path.is_dir():
         check_readable(path)
         return images_below(path)
@@ -196,19 +196,19 @@ def _pictures(path: Path, roots: Sequence[Path]) -> tuple[list[Path], list[str]]
         return ([path] if path.is_file() else []), []
     lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     lines = [line for line in lines if not is_apple_double(PureWindowsPath(line).name)]
-    pictures, notes = find_images(lines, [path.parent], roots=roots)
-    missing = [(line, picture) for line, picture in zip(lines, pictures) if not is_file(picture)]
+    images, notes = find_images(lines, [path.parent], roots=roots)
+    missing = [(line, image) for line, image in zip(lines, images) if not is_file(image)]
     if missing:
-        line, picture = missing[0]
+        line, image = missing[0]
         raise InputError(
             f"{path} lists {counted(len(lines), 'image')}, {len(missing):,} of them missing; the first, "
-            f"'{printable(line)}', was looked for at {picture}{likely_image(picture)}"
+            f"'{printable(line)}', was looked for at {image}{likely_image(image)}"
         )
-    return pictures, notes
+    return images, notes
 
 
-def _record(picture: Path, file: Path | None, *, number: int, form: _Form) -> tuple[ImageRecord, int]:
-    height, width = read_image_size(picture)
+def _record(image: Path, file: Path | None, *, number: int, form: _Form) -> tuple[ImageRecord, int]:
+    height, width = read_image_size(image)
     lines = read_text(file).splitlines() if file else []
     labels, boxes, numbers = [], [], []
     for line_number, line in enumerate(lines, 1):
@@ -230,7 +230,7 @@ def _record(picture: Path, file: Path | None, *, number: int, form: _Form) -> tu
         mention(f"{where} has a box without area: {sizes[i, 0]:g} x {sizes[i, 1]:g}", where)
     return (
         ImageRecord(
-            picture,
+            image,
             number,
             hw=(height, width),
             boxes=array[good],
@@ -258,7 +258,7 @@ class _Form:
         self._polygons = Polygons()
 
     def parse(self, words: list[str], where: str, *, hw: tuple[int, int]) -> tuple[int, list[float]]:
-        """Return the label and the box as xyxy shares of the picture."""
+        """Return the label and the box as xyxy shares of the image."""
         label, numbers = _numbers(words, self.classes, where)
         if self.keypoints and self.keypoints[0]:
             numbers = self._without_keypoints(numbers, where)
@@ -280,7 +280,7 @@ class _Form:
         slack = np.tile(_PIXEL_SLACK / np.array(hw[::-1]), len(numbers) // 2)
         if (np.array(numbers) < -slack).any() or (np.array(numbers) > 1 + slack).any():
             raise InputError(
-                f"{where} must be a polygon of shares of the picture's size, from 0 to 1, got {' '.join(words)!r:.200}{hint}"
+                f"{where} must be a polygon of shares of the image's size, from 0 to 1, got {' '.join(words)!r:.200}{hint}"
             )
         if not self.keypoints:
             self._polygons.add(numbers, shape, where=where)
@@ -314,7 +314,7 @@ def _numbers(words: list[str], classes: int, where: str) -> tuple[int, list[floa
         label, numbers = int(words[0].removesuffix(".0")), [float(word) for word in words[1:]]  # some tools write 3.0
     except ValueError:
         raise InputError(
-            f"{where} must be a class number and shares of the picture's size, got {short(' '.join(words))}"
+            f"{where} must be a class number and shares of the image's size, got {short(' '.join(words))}"
         ) from None
     if not 0 <= label < classes:
         raise InputError(f"{where} has class {label}, but the names given are for 0..{classes - 1}")
@@ -325,7 +325,7 @@ def _numbers(words: list[str], classes: int, where: str) -> tuple[int, list[floa
 
 def _refuse_pixels(numbers: Sequence[float], words: Sequence[str], where: str) -> None:
     if any(abs(number) > 2 for number in numbers):
-        raise InputError(f"{where} must hold shares of the picture's size, from 0 to 1, got {short(' '.join(words))}")
+        raise InputError(f"{where} must hold shares of the image's size, from 0 to 1, got {short(' '.join(words))}")
 
 
 def _box_with(shape: tuple[int, int]) -> str:

@@ -1,6 +1,6 @@
-"""Random changes to training pictures: mosaic by hand, the rest by albumentations.
+"""Random changes to training images: mosaic by hand, the rest by albumentations.
 
-Every change draws from a generator that belongs to the sample, so a picture looks the same whichever process makes it.
+Every change draws from a generator that belongs to the sample, so an image looks the same whichever process makes it.
 """
 
 from __future__ import annotations
@@ -39,17 +39,15 @@ class Augmenter:
         self.config, self.input_hw, self.resize, self.colour = config, input_hw, resize, colour
         low, high = config.scale
         fine = max(low, min(_FINE_SCALE[0], high)), min(high, max(_FINE_SCALE[1], low))
-        self._after_mosaic = _pipeline(
-            config, None, colour
-        )  # which has scaled and shifted each of its pictures already
+        self._after_mosaic = _pipeline(config, None, colour)  # which has scaled and shifted each of its images already
         self._strong, self._fine = _pipeline(config, config.scale, colour), _pipeline(config, fine, colour)
 
     @property
     def working_hw(self) -> tuple[int, int]:
-        """Height and width into which a picture may be fitted beforehand, since more pixels of it are never looked at."""
+        """Height and width into which an image may be fitted beforehand, since more pixels of it are never looked at."""
         factor = (
             max(1.0, self.config.scale[1]) if self.config.mosaic else 1.0
-        )  # only a mosaic enlarges the picture itself
+        )  # only a mosaic enlarges the image itself
         return math.ceil(self.input_hw[0] * factor), math.ceil(self.input_hw[1] * factor)
 
     def __call__(
@@ -58,8 +56,8 @@ class Augmenter:
         """Make the input of one sample.
 
         Args:
-            load: returns a picture of the set, in original pixels or reduced to `working_hw`.
-            index: which picture; total: how many there are, from which a mosaic draws three more.
+            load: returns an image of the set, in original pixels or reduced to `working_hw`.
+            index: which image; total: how many there are, from which a mosaic draws three more.
             generator: the only source of chance.
             strong: with mosaic and the full range of scales, or, near the end of training, without.
 
@@ -105,7 +103,7 @@ class Augmenter:
 
 
 class ClassAugmenter:
-    """Make training inputs of pictures to classify: scale and shift (what is uncovered mirrors the rest), colour, flip.
+    """Make training inputs of images to classify: scale and shift (what is uncovered mirrors the rest), colour, flip.
 
     Args:
         config: `augment` of the configuration; mosaic and min_visibility have no meaning here.
@@ -155,9 +153,9 @@ def mosaic(
     generator: np.random.Generator,
     resize: str = "letterbox",
 ) -> Labelled:
-    """Lay four pictures around a random point (Bochkovskiy et al. 2020).
+    """Lay four images around a random point (Bochkovskiy et al. 2020).
 
-    The point lies in the middle half of the input. Each picture, fitted to the input and scaled by a factor of its own,
+    The point lies in the middle half of the input. Each image, fitted to the input and scaled by a factor of its own,
     touches it with a corner; what does not fit its quarter is cut off, and boxes are clipped. Boxes left with less than
     a tenth of their area are dropped.
     """
@@ -192,10 +190,10 @@ def _scaled(
     room_hw: tuple[int, int],
     ends: tuple[bool, bool],
 ) -> Labelled:
-    """Fit a picture to the input, without a border, times a factor; what would reach beyond its room is cut off first.
+    """Fit an image to the input, without a border, times a factor; what would reach beyond its room is cut off first.
 
-    `ends` says along x and along y whether the picture's end is kept, or its beginning. Cut off are whole pixels of the
-    picture, and the factor is adjusted by less than half a pixel at the far side of the room; the boxes follow it.
+    `ends` says along x and along y whether the image's end is kept, or its beginning. Cut off are whole pixels of the
+    image, and the factor is adjusted by less than half a pixel at the far side of the room; the boxes follow it.
     """
     hw = sample.image.shape[:2]
     full = [max(1, round(side * factor)) for side in Letterbox.fit(hw, input_hw, resize=resize).content_hw]

@@ -1,4 +1,4 @@
-"""Decoded pictures kept in memory, so that they are decoded once and not in every epoch."""
+"""Decoded images kept in memory, so that they are decoded once and not in every epoch."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _CGROUPS = (  # limit, use and statistics of a container's memory: version 2, ve
 )
 
 
-class KeptPictures:
-    """Pictures of any sizes in one block of memory, by position.
+class KeptImages:
+    """Images of any sizes in one block of memory, by position.
 
     The block is a tensor, which loading processes share: forked ones as they do all memory that nobody writes to,
     spawned ones because torch hands over tensors as shared memory.
@@ -43,7 +43,7 @@ class KeptPictures:
         return image
 
     def store(self, index: int, image: Image) -> None:
-        """Copy a picture of the size announced into its place."""
+        """Copy an image of the size announced into its place."""
         self._view(index).numpy()[:] = image
 
     def _view(self, index: int) -> torch.Tensor:
@@ -52,41 +52,41 @@ class KeptPictures:
         return self.pixels[start:end].view(height, width, 3)
 
 
-def keep_pictures(
+def keep_images(
     decode: Callable[[int], Image],
     sizes: Sequence[tuple[int, int]],
     *,
     choice: str,
     say: Callable[[str], None],
-    on_picture: Callable[[int, int], None] = lambda done, total: None,
-) -> KeptPictures | None:
-    """Keep all pictures in memory, or None of them; say in one line which, but for `none`.
+    on_image: Callable[[int, int], None] = lambda done, total: None,
+) -> KeptImages | None:
+    """Keep all images in memory, or None of them; say in one line which, but for `none`.
 
     Args:
-        decode: returns the picture of a position; called by several threads.
-        sizes: (height, width) of each picture that it returns.
+        decode: returns the image of a position; called by several threads.
+        sizes: (height, width) of each image that it returns.
         choice: "auto" keeps them where they fit into the room there is, "ram" insists, "none" does not.
         say: takes the line, before the work begins.
-        on_picture: called with how many are done, of how many.
+        on_image: called with how many are done, of how many.
 
     Raises:
         InputError: where `choice` is "ram" and they do not fit, or no such choice; what `decode` raises, of the first
-            picture in the order of positions.
+            image in the order of positions.
     """
     need = sum(height * width * 3 for height, width in sizes)
     if not may_keep(choice, len(sizes), need=need, say=say):
         return None
-    say(f"pictures kept in memory: {len(sizes):,}, {_in_gb(need)}")
-    kept = KeptPictures(sizes)
+    say(f"images kept in memory: {len(sizes):,}, {_in_gb(need)}")
+    kept = KeptImages(sizes)
     with ThreadPoolExecutor(reading_threads()) as threads:
         stored = threads.map(lambda index: kept.store(index, decode(index)), range(len(sizes)))
         for done, _ in enumerate(stored, 1):
-            on_picture(done, len(sizes))
+            on_image(done, len(sizes))
     return kept
 
 
 def may_keep(choice: str, count: int, *, need: int, say: Callable[[str], None]) -> bool:
-    """Decide whether `count` pictures of `need` bytes are kept; arguments and errors otherwise as of keep_pictures."""
+    """Decide whether `count` images of `need` bytes are kept; arguments and errors otherwise as of keep_images."""
     if choice not in CHOICES:
         raise InputError(f"train.cache must be one of {', '.join(CHOICES)}, got {choice!r}")
     if choice == "none":
@@ -94,15 +94,15 @@ def may_keep(choice: str, count: int, *, need: int, say: Callable[[str], None]) 
     room = memory_room()
     if need <= room:
         return True
-    told = f"{counted(count, 'picture')} need {_in_gb(need)}, and there is room for {_in_gb(room)}"
+    told = f"{counted(count, 'image')} need {_in_gb(need)}, and there is room for {_in_gb(room)}"
     if choice == "ram":
-        raise InputError(f"train.cache is ram, but {told}; choose auto or none, fewer pictures or a smaller image size")
-    say(f"pictures are not kept in memory: {told}; they are decoded in every epoch")
+        raise InputError(f"train.cache is ram, but {told}; choose auto or none, fewer images or a smaller image size")
+    say(f"images are not kept in memory: {told}; they are decoded in every epoch")
     return False
 
 
 def memory_room() -> int:
-    """Return how many bytes may be filled with pictures."""
+    """Return how many bytes may be filled with images."""
     free = free_memory()
     return UNKNOWN_ROOM if free is None else int(free * SHARE)
 

@@ -1,4 +1,4 @@
-"""Pictures to classify as network inputs, each made from (seed, epoch, index) alone."""
+"""Images to classify as network inputs, each made from (seed, epoch, index) alone."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ CACHE_LIMIT = (
 class ClassDataset(Dataset[ClassSample]):
     """Samples by (epoch, index).
 
-    Pictures are brought to the input's size first and augmented then, so that they can be kept at that size.
+    Images are brought to the input's size first and augmented then, so that they can be kept at that size.
 
     Args:
-        records: the pictures.
+        records: the images.
         input_hw: height and width of the network's input.
         channels: 3, or 1 for grey.
         resize: "letterbox" or "stretch".
-        augmenter: None for pictures as they are.
+        augmenter: None for images as they are.
         strong_epochs: so many epochs, from the start, are augmented in full.
         seed: of the augmentation.
-        cache: keep the pictures in memory: "auto" up to CACHE_LIMIT and where there is room, "ram" or stop, "none".
-        on_picture: called with how many are kept so far, of how many.
+        cache: keep the images in memory: "auto" up to CACHE_LIMIT and where there is room, "ram" or stop, "none".
+        on_image: called with how many are kept so far, of how many.
         max_16bit: as for `read_image`.
 
     Raises:
-        InputError: naming the first picture that cannot be read, where they are kept; where they are to be and there is
+        InputError: naming the first image that cannot be read, where they are kept; where they are to be and there is
             no room.
     """
 
@@ -62,7 +62,7 @@ class ClassDataset(Dataset[ClassSample]):
         strong_epochs: int = 0,
         seed: int = 0,
         cache: str = "auto",
-        on_picture: Callable[[int, int], None] = lambda done, total: None,
+        on_image: Callable[[int, int], None] = lambda done, total: None,
         max_16bit: int = MAX_16BIT,
     ) -> None:
         self.max_16bit = max_16bit
@@ -71,7 +71,7 @@ class ClassDataset(Dataset[ClassSample]):
         self.kept: npt.NDArray[np.uint8] | None = None
         need = len(records) * channels * input_hw[0] * input_hw[1]
         if may_keep(cache, len(records), need=need, say=lambda line: None) and (cache == "ram" or need <= CACHE_LIMIT):
-            self.kept = self._keep(on_picture)
+            self.kept = self._keep(on_image)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -86,13 +86,13 @@ class ClassDataset(Dataset[ClassSample]):
         return ClassSample(pixels, self.records[index].label, index)
 
     def load(self, index: int) -> npt.NDArray[np.uint8]:
-        """Return a picture at the size of the input, uint8 [H, W, channels]."""
+        """Return an image at the size of the input, uint8 [H, W, channels]."""
         return to_input(
             read_record(self.records[index], self.max_16bit), self.input_hw, channels=self.channels, resize=self.resize
         )
 
-    def _keep(self, on_picture: Callable[[int, int], None]) -> npt.NDArray[np.uint8]:
-        """Return all pictures at the size of the input; files are read by several threads, and once for all their parts."""
+    def _keep(self, on_image: Callable[[int, int], None]) -> npt.NDArray[np.uint8]:
+        """Return all images at the size of the input; files are read by several threads, and once for all their parts."""
         total, done = len(self.records), 0
         kept = np.empty((total, *self.input_hw, self.channels), np.uint8)
 
@@ -113,7 +113,7 @@ class ClassDataset(Dataset[ClassSample]):
         with ThreadPoolExecutor(reading_threads()) as threads:
             for count in threads.map(store, groups):
                 done += count
-                on_picture(done, total)
+                on_image(done, total)
         return kept
 
 
@@ -121,7 +121,7 @@ def read_record(record: ClassRecord, max_16bit: int = MAX_16BIT) -> Image:
     """Return the pixels that a record means, uint8 [H, W, 3] RGB; `max_16bit` as for `read_image`.
 
     Raises:
-        InputError: naming the picture, where it cannot be read, or its box lies outside.
+        InputError: naming the image, where it cannot be read, or its box lies outside.
     """
     return _cut(record, _decode(record, max_16bit))
 
@@ -141,12 +141,12 @@ def _cut(record: ClassRecord, image: Image) -> Image:
     left, top, right, bottom = (max(0, round(side)) for side in record.box)
     part = image[top:bottom, left:right]
     if not part.size:
-        raise InputError(f"{record.name} lies outside its picture of {image.shape[1]} x {image.shape[0]} pixels")
+        raise InputError(f"{record.name} lies outside its image of {image.shape[1]} x {image.shape[0]} pixels")
     return part
 
 
 def to_input(image: Image, input_hw: tuple[int, int], *, channels: int, resize: str) -> npt.NDArray[np.uint8]:
-    """Bring a picture, uint8 [H, W, 3] RGB, to the network's input, uint8 [H, W, channels]; one channel is its grey."""
+    """Bring an image, uint8 [H, W, 3] RGB, to the network's input, uint8 [H, W, channels]; one channel is its grey."""
     import cv2
 
     fitted = Letterbox.fit((image.shape[0], image.shape[1]), input_hw, resize=resize).apply(image)

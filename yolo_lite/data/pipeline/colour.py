@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def shift_hsv(images: Tensor, shifts: Tensor) -> Tensor:
-    """Shift hue, saturation and value (Smith 1978) of each picture, as albumentations' HueSaturationValue does.
+    """Shift hue, saturation and value (Smith 1978) of each image, as albumentations' HueSaturationValue does.
 
     Nothing is rounded before the end, so that a shift of 0 changes nothing (OpenCV's, in steps of two degrees, does).
 
@@ -39,7 +39,7 @@ def shift_hsv(images: Tensor, shifts: Tensor) -> Tensor:
 
 
 def draw_shifts(limits: Sequence[float], seed: int, *, progress: float, positions: Tensor) -> Tensor:
-    """Draw the shifts of each picture from the seed, the share of steps done and its position alone.
+    """Draw the shifts of each image from the seed, the share of steps done and its position alone.
 
     Args:
         limits: of hue, saturation and value, either way.

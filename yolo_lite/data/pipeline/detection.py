@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
-from yolo_lite.data.pipeline.cache import KeptPictures, keep_pictures
+from yolo_lite.data.pipeline.cache import KeptImages, keep_images
 from yolo_lite.data.pipeline.labelled import Labelled, fit
 from yolo_lite.data.sizes import size_error
 from yolo_lite.media.images import MAX_16BIT, read_image_shrunk
@@ -27,14 +27,14 @@ _SPARE = 2  # a JPEG is decoded no smaller than so many times its working size: 
 class DetectionDataset(Dataset[Sample]):
     """Samples by (epoch, index).
 
-    With an augmenter, pictures larger than it can make use of are reduced before anything else, whether or not they
+    With an augmenter, images larger than it can make use of are reduced before anything else, whether or not they
     are kept in memory, so that both give the same bits.
 
     Args:
         records: the images; loading processes share them with the one that asks, since they are packed.
         input_hw: height and width of the network's input.
         resize: "letterbox" or "stretch".
-        augmenter: None for pictures as they are.
+        augmenter: None for images as they are.
         strong_epochs: so many epochs, from the start, are augmented strongly.
         seed: of the augmentation.
         max_16bit: as for `read_image`.
@@ -55,7 +55,7 @@ class DetectionDataset(Dataset[Sample]):
         self.records = records if isinstance(records, Records) else Records.pack(records)
         self.input_hw, self.resize = input_hw, resize
         self.augmenter, self.strong_epochs, self.seed = augmenter, strong_epochs, seed
-        self.kept: KeptPictures | None = None
+        self.kept: KeptImages | None = None
 
     def __len__(self) -> int:
         return len(self.records)
@@ -80,22 +80,22 @@ class DetectionDataset(Dataset[Sample]):
         choice: str,
         say: Callable[[str], None],
         *,
-        on_picture: Callable[[int, int], None] = lambda done, total: None,
+        on_image: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
-        """Decode every picture now and keep it in memory, as `choice` (auto, ram or none) and the room there allow.
+        """Decode every image now and keep it in memory, as `choice` (auto, ram or none) and the room there allow.
 
-        Arguments are those of `keep_pictures`.
+        Arguments are those of `keep_images`.
 
         Raises:
-            InputError: as `keep_pictures` and `load` do.
+            InputError: as `keep_images` and `load` do.
         """
         sizes = [self.working_size((height, width)) for height, width in self.records.sizes_hw.tolist()]
-        self.kept = keep_pictures(self.decode, sizes, choice=choice, say=say, on_picture=on_picture)
+        self.kept = keep_images(self.decode, sizes, choice=choice, say=say, on_image=on_image)
 
     def load(self, index: int) -> Labelled:
-        """Return a picture in original pixels, or reduced to its working size, with its objects but those of crowds.
+        """Return an image in original pixels, or reduced to its working size, with its objects but those of crowds.
 
-        Boxes are float32 in original pixels, unrounded float64 of a reduced picture. The pixels may not be written to.
+        Boxes are float32 in original pixels, unrounded float64 of a reduced image. The pixels may not be written to.
 
         Raises:
             InputError: naming the file, where it cannot be read or is not of the size that its annotations are for.
@@ -111,7 +111,7 @@ class DetectionDataset(Dataset[Sample]):
         return Labelled(image, boxes, labels=record.labels[keep], unlabelled=record.unlabelled)
 
     def decode(self, index: int) -> Image:
-        """Read a picture from its file, at its working size; raises as `load` does."""
+        """Read an image from its file, at its working size; raises as `load` does."""
         record = self.records[index]
         height, width = self.working_size(record.hw)
         image, divisor = read_image_shrunk(
@@ -125,7 +125,7 @@ class DetectionDataset(Dataset[Sample]):
         return image if image.shape[:2] == (height, width) else resize_image(image, (height, width))
 
     def working_size(self, original_hw: tuple[int, int]) -> tuple[int, int]:
-        """Return the (height, width) to which a picture is reduced; without an augmenter that is its own."""
+        """Return the (height, width) to which an image is reduced; without an augmenter that is its own."""
         if self.augmenter is None:
             return original_hw
         reduced = Letterbox.fit(original_hw, self.augmenter.working_hw, resize=self.resize).content_hw

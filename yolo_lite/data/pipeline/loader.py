@@ -72,22 +72,22 @@ def _repeated(repeats: npt.NDArray[np.float64], generator: np.random.Generator) 
     return [index for index, count in enumerate(counts.astype(int).tolist()) for _ in range(count)]
 
 
-def repeat_factors(pictures: Sequence[Iterable[int]], threshold: float) -> npt.NDArray[np.float64]:
-    """Return how often each picture is to be shown, so that rare classes are seen more often (Gupta et al. 2019, LVIS).
+def repeat_factors(images: Sequence[Iterable[int]], threshold: float) -> npt.NDArray[np.float64]:
+    """Return how often each image is to be shown, so that rare classes are seen more often (Gupta et al. 2019, LVIS).
 
-    A class that is in the share f of the pictures asks for max(1, sqrt(threshold / f)); a picture follows the rarest of
+    A class that is in the share f of the images asks for max(1, sqrt(threshold / f)); an image follows the rarest of
     its classes.
 
     Args:
-        pictures: for each the labels of what it shows.
-        threshold: share of the pictures below which a class counts as rare.
+        images: for each the labels of what it shows.
+        threshold: share of the images below which a class counts as rare.
     """
     shown: dict[int, int] = {}
-    for labels in pictures:
+    for labels in images:
         for label in set(labels):
             shown[label] = shown.get(label, 0) + 1
-    wanted = {label: max(1.0, math.sqrt(threshold * len(pictures) / count)) for label, count in shown.items()}
-    return np.array([max((wanted[label] for label in labels), default=1.0) for labels in pictures])
+    wanted = {label: max(1.0, math.sqrt(threshold * len(images) / count)) for label, count in shown.items()}
+    return np.array([max((wanted[label] for label in labels), default=1.0) for labels in images])
 
 
 class BatchLoader:
@@ -237,7 +237,7 @@ def collate_boxes(samples: Sequence[Sample]) -> Batch:
 
 
 def stack_images(images: Sequence[Tensor]) -> Tensor:
-    """Stack pictures [channels, H, W], views of such with the channels last, into one [B, channels, H, W] of that order.
+    """Stack images [channels, H, W], views of such with the channels last, into one [B, channels, H, W] of that order.
 
     It is the order in which they were decoded and in which the network wants them: nothing is turned around.
     """

@@ -19,14 +19,14 @@ from yolo_lite.models.limits import MOST_VALUES, AtMost
 LOSSES = ("cross_entropy", "mse", "binary", "margin")
 DETECTORS = {"yolo_lite-n-cls": "csp", "yolo_lite-shuffle-cls": "shuffle"}  # the detectors' own backbones
 CLASSIFIERS = (*COURSE, *DETECTORS)
-_LARGEST = 2048  # pixels along a side, for the networks that are tried on one picture while they are built
+_LARGEST = 2048  # pixels along a side, for the networks that are tried on one image while they are built
 
 
 class ClassifierNet(nn.Module):
     """Features and a last layer, fed with pixels.
 
     Args:
-        backbone: makes a vector of a picture; a detector's makes maps of several levels, of which the coarsest is taken.
+        backbone: makes a vector of an image; a detector's makes maps of several levels, of which the coarsest is taken.
         head: makes outputs of it.
         mean: of the channels in 0..255, subtracted from the pixels.
         std: of the channels; the pixels are then divided by it.
@@ -146,14 +146,12 @@ def _course_parts(settings: ClassifierConfig, task: Task) -> tuple[nn.Module, nn
             f"classifier.dropout of {settings.model} has {counted(places, 'place')}, got {list(settings.dropout)}"
         )
     if max(task.hw) > _LARGEST:
-        raise InputError(
-            f"{settings.model} takes pictures of at most {_LARGEST} pixels along a side, got {max(task.hw)}"
-        )
+        raise InputError(f"{settings.model} takes images of at most {_LARGEST} pixels along a side, got {max(task.hw)}")
     try:
         features, last = build(task, **chosen)
         shape_after(features, task)
         return features, last
-    except TooSmall as error:  # a kernel or pool that is larger than what is left of the picture
+    except TooSmall as error:  # a kernel or pool that is larger than what is left of the image
         raise InputError(
             f"{task.hw[0]} x {task.hw[1]} is too small for {settings.model}; use a larger --image-size"
         ) from error
@@ -170,7 +168,7 @@ def _detector_parts(config: Config, task: Task) -> tuple[nn.Module, nn.Module]:
             f"{settings.model} has the backbone {DETECTORS[settings.model]!r}, got model.backbone {config.model.backbone!r}"
         )
     if task.channels != 3:
-        raise InputError(f"{settings.model} takes colour pictures: input.channels must be 3, got {task.channels}")
+        raise InputError(f"{settings.model} takes colour images: input.channels must be 3, got {task.channels}")
     backbone = _backbone(config.model)
     dropout = nn.Dropout(settings.dropout[0] if settings.dropout else 0.0)
     return backbone, nn.Sequential(

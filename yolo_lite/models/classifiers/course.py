@@ -1,6 +1,6 @@
 """The networks of a course on convolutions, from a multilayer perceptron to ResNet, each in a few lines.
 
-Every function returns (features, last): what makes a vector, or maps, of a picture [B, channels, H, W] in normalised
+Every function returns (features, last): what makes a vector, or maps, of an image [B, channels, H, W] in normalised
 pixels, and the layer that makes class outputs of these. `classifier.py` puts them together.
 """
 
@@ -24,13 +24,13 @@ Parts = tuple[nn.Module, nn.Module]
 class Task(NamedTuple):
     """What a network is to be built for."""
 
-    channels: int  # of the picture
+    channels: int  # of the image
     hw: tuple[int, int]  # its height and width
     outputs: int  # one for each class, or a single one
 
 
 class TooSmall(Exception):
-    """A picture that is too small for a network."""
+    """An image that is too small for a network."""
 
 
 def mlp(task: Task, dropout: Sequence[float] = (0.0,), *, batch_norm: bool = False) -> Parts:
@@ -194,7 +194,7 @@ def imagenet_weights() -> Path | None:
 
 
 def capsule(task: Task) -> Parts:
-    """Capsules with routing by agreement (Sabour et al. 2017, section 4), without the network that draws the picture."""
+    """Capsules with routing by agreement (Sabour et al. 2017, section 4), without the network that draws the image."""
     features = nn.Sequential(
         nn.Conv2d(task.channels, 256, 9), nn.ReLU(), PrimaryCapsules(256, 32, length=8, kernel=9, stride=2)
     )
@@ -325,15 +325,15 @@ def _pooled() -> list[nn.Module]:
 
 @torch.no_grad()
 def shape_after(features: nn.Module, task: Task) -> tuple[int, ...]:
-    """Return the shape, without the batch, of what features make of the task's picture, by trying.
+    """Return the shape, without the batch, of what features make of the task's image, by trying.
 
     Raises:
-        TooSmall: where a kernel or pool is larger than what is left of the picture.
+        TooSmall: where a kernel or pool is larger than what is left of the image.
     """
     training = features.training
     try:
         return tuple(features.eval()(torch.zeros(1, task.channels, *task.hw)).shape[1:])
-    except RuntimeError as error:  # a kernel or pool that is larger than what is left of the picture
+    except RuntimeError as error:  # a kernel or pool that is larger than what is left of the image
         if is_memory_full(error):
             raise
         raise TooSmall from error

@@ -69,7 +69,7 @@ class DarknetHead(nn.Module, Head):
 
     @staticmethod
     def decode(raw: RawPredictions, indices: Tensor) -> Tensor:
-        """Return the boxes of some points: float32 [B, K, 4] xyxy, input pixels, not clipped to the picture."""
+        """Return the boxes of some points: float32 [B, K, 4] xyxy, input pixels, not clipped to the image."""
         chosen = raw.box_outputs.gather(1, indices.unsqueeze(-1).expand(-1, -1, 4))
         centre, half = chosen[..., :2], chosen[..., 2:] / 2
         return torch.cat([centre - half, centre + half], -1)

@@ -90,7 +90,7 @@ class DarknetBackbone(nn.Module):
         """Map [B, 3, H, W] to the maps of `levels`.
 
         Raises:
-            InputError: for a picture of another size than the cfg's, where a layer is bound to places.
+            InputError: for an image of another size than the cfg's, where a layer is bound to places.
         """
         if self._bound and tuple(x.shape[-2:]) != self.input_hw:
             raise InputError(

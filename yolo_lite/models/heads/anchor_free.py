@@ -65,11 +65,11 @@ class AnchorFreeHead(nn.Module, Head):
         """Return the boxes of some points.
 
         Args:
-            raw: of B pictures.
+            raw: of B images.
             indices: int64 [B, K], positions among the A points.
 
         Returns:
-            float32 [B, K, 4] xyxy, input pixels, not clipped to the picture.
+            float32 [B, K, 4] xyxy, input pixels, not clipped to the image.
         """
         outputs = raw.box_outputs.gather(1, indices.unsqueeze(-1).expand(-1, -1, 4)).float()
         distances = F.softplus(outputs) * raw.strides[indices].unsqueeze(-1)
@@ -129,11 +129,11 @@ class DistributionHead(nn.Module, Head):
         """Return the boxes of some points.
 
         Args:
-            raw: of B pictures.
+            raw: of B images.
             indices: int64 [B, K], positions among the A points.
 
         Returns:
-            float32 [B, K, 4] xyxy, input pixels, not clipped to the picture.
+            float32 [B, K, 4] xyxy, input pixels, not clipped to the image.
         """
         outputs = raw.box_outputs.gather(1, indices.unsqueeze(-1).expand(-1, -1, 4 * cls.bins)).float()
         shares = outputs.view(*outputs.shape[:-1], 4, cls.bins).softmax(-1)

@@ -12,7 +12,7 @@ from yolo_lite.models.blocks import LEAKY
 from yolo_lite.models.heads.base import Head
 from yolo_lite.structures.batches import RawPredictions
 
-VALUES = 5  # of a box: x and y in its cell, square roots of width and height as shares of the picture, confidence
+VALUES = 5  # of a box: x and y in its cell, square roots of width and height as shares of the image, confidence
 _START = (0.5, 0.5, 0.4, 0.4, 0.0)  # of these, before training
 
 
@@ -57,12 +57,12 @@ class GridHead(nn.Module, Head):
 
     @staticmethod
     def decode(raw: RawPredictions, indices: Tensor) -> Tensor:
-        """Return the boxes of some points: float32 [B, K, 4] xyxy, input pixels, not clipped to the picture."""
+        """Return the boxes of some points: float32 [B, K, 4] xyxy, input pixels, not clipped to the image."""
         return decode_grid(raw, indices)
 
 
 class DenseGridHead(nn.Module, Head):
-    """The same outputs by two fully connected layers, as in the paper, so that every cell sees the whole picture.
+    """The same outputs by two fully connected layers, as in the paper, so that every cell sees the whole image.
 
     Args:
         channels, strides, classes, boxes: as for GridHead.
@@ -85,7 +85,7 @@ class DenseGridHead(nn.Module, Head):
         """Map [B, channels, S, S] to RawPredictions as GridHead makes them.
 
         Raises:
-            InputError: for a picture of another size.
+            InputError: for an image of another size.
         """
         level = levels[-1]
         if tuple(level.shape[-2:]) != (self.cells, self.cells):

@@ -34,13 +34,13 @@ extern "C" __global__ void box_iou(const Real* boxes1, const Real* boxes2, const
                                    float* result, int batch, int rows, int columns, int kind, Real eps) {
     const long long column = blockIdx.x * (long long)blockDim.x + threadIdx.x;
     if (column >= columns) return;
-    for (long long picture = blockIdx.z; picture < batch; picture += gridDim.z) {
-        const Box own = read_box(boxes2 + 4 * (picture * columns + column));
-        const Real angle = kind == CIOU ? angles2[picture * columns + column] : 0.0f;
+    for (long long image = blockIdx.z; image < batch; image += gridDim.z) {
+        const Box own = read_box(boxes2 + 4 * (image * columns + column));
+        const Real angle = kind == CIOU ? angles2[image * columns + column] : 0.0f;
         for (long long first = blockIdx.y * (long long)ROWS; first < rows; first += gridDim.y * (long long)ROWS) {
             const long long last = first + ROWS < rows ? first + ROWS : rows;
             for (long long row = first; row < last; row++) {
-                const long long place = picture * rows + row;
+                const long long place = image * rows + row;
                 const Box other = read_box(boxes1 + 4 * place);
                 result[place * columns + column] =
                     (float)overlap_of(other, own, kind, eps, kind == CIOU ? angles1[place] : 0.0f, angle);

@@ -29,7 +29,7 @@ typedef struct {
 } Claim;
 
 typedef struct {
-    const float *scores, *boxes, *grown, *targets; /* of one picture */
+    const float *scores, *boxes, *grown, *targets; /* of one image */
     const int64_t *labels;
     const float *points_x, *points_y; /* NaN up to the next multiple of WIDTH */
     int64_t points, classes, objects, top_k;
@@ -89,7 +89,7 @@ static int64_t claim_points(const Scene *scene, int64_t object, const uint8_t *m
     return count;
 }
 
-static void assign_picture(const Scene *scene, uint8_t *marks, Claim *claims, float *own_iou, int64_t *box_index,
+static void assign_image(const Scene *scene, uint8_t *marks, Claim *claims, float *own_iou, int64_t *box_index,
                            float *target_score) {
     for (int64_t a = 0; a < scene->points; a++) {
         own_iou[a] = -1.0f;
@@ -127,8 +127,8 @@ static int assign_batch(Scene scene, int64_t batch, const float *points, int64_t
     }
     scene.points_x = x;
     scene.points_y = y;
-    for (int64_t picture = 0; complete && picture < batch; picture++) {
-        assign_picture(&scene, marks, claims, own_iou, box_index, target_score);
+    for (int64_t image = 0; complete && image < batch; image++) {
+        assign_image(&scene, marks, claims, own_iou, box_index, target_score);
         scene.scores += scene.points * scene.classes;
         scene.boxes += scene.points * 4;
         scene.grown += scene.objects * 4;
@@ -234,7 +234,7 @@ static PyObject *py_nms_padded(PyObject *self, PyObject *args) {
         (index = take(&buffers, indices, "indices", 'q', 2, SHAPE(score->shape[0], -1), 1)) &&
         (count = take(&buffers, counts, "counts", 'i', 1, SHAPE(score->shape[0]), 1))) {
         if (score->shape[1] > INT32_MAX || index->shape[1] > INT32_MAX) {
-            PyErr_SetString(PyExc_ValueError, "more than 2147483647 boxes a picture");
+            PyErr_SetString(PyExc_ValueError, "more than 2147483647 boxes an image");
             return finish(&buffers, 0);
         }
         const int64_t *known = label ? label->buf : NULL;

@@ -1,4 +1,4 @@
-// Non-maximum suppression of a whole batch in one launch: one CTA for each picture, exact and greedy.
+// Non-maximum suppression of a whole batch in one launch: one CTA for each image, exact and greedy.
 //
 // The boxes come in order of score. They are walked 64 at a time: every box of such a block is tested against the boxes
 // kept so far and against the block's own, and then each thread finds for itself which of the block survive.
@@ -41,12 +41,12 @@ INLINE void suppress(const Real* boxes, const long long* labels, const float* ke
     __shared__ unsigned long long ruled_out, later[BLOCK];  // bit j of later[i]: box i of the block rules out box j > i
     __shared__ int candidates;
 
-    const long long picture = blockIdx.x;
-    boxes += picture * total * 4;
-    keys += picture * total;
-    order += picture * total;
-    indices += picture * most;
-    if (labels) labels += picture * total;
+    const long long image = blockIdx.x;
+    boxes += image * total * 4;
+    keys += image * total;
+    order += image * total;
+    indices += image * most;
+    if (labels) labels += image * total;
     const int mine = threadIdx.x % BLOCK, group = threadIdx.x / BLOCK, groups = blockDim.x / BLOCK;
     int count = 0;
 
@@ -110,7 +110,7 @@ INLINE void suppress(const Real* boxes, const long long* labels, const float* ke
         __syncthreads();
     }
     for (int slot = count + threadIdx.x; slot < most; slot += blockDim.x) indices[slot] = -1;
-    if (threadIdx.x == 0) counts[picture] = count;
+    if (threadIdx.x == 0) counts[image] = count;
 }
 
 extern "C" __global__ void __launch_bounds__(512)

@@ -34,7 +34,7 @@ typedef struct {
     int32_t chunk; /* the newest of this label, or -1 where the slot is free */
 } Slot;
 
-/* The boxes kept of one picture: chunks, found by label through a table of open addressing. */
+/* The boxes kept of one image: chunks, found by label through a table of open addressing. */
 typedef struct {
     Chunk *chunks;
     Slot *slots;
@@ -144,15 +144,15 @@ int suppress_batch(const Real *boxes, const float *scores, const int64_t *labels
     kept.chunks = malloc((room + 1) * sizeof *kept.chunks);
     kept.slots = malloc(slots * sizeof *kept.slots);
     const int complete = candidates && kept.chunks && kept.slots;
-    for (int64_t picture = 0; complete && picture < batch; picture++) {
-        const size_t count = collect_candidates(scores + picture * total, total, score_threshold, candidates);
+    for (int64_t image = 0; complete && image < batch; image++) {
+        const size_t count = collect_candidates(scores + image * total, total, score_threshold, candidates);
         const Candidate *sorted = sort_candidates(candidates, candidates + total + 1, count);
         for (size_t i = 0; i < slots; i++) kept.slots[i].chunk = -1;
-        int64_t *own = indices + picture * most;
-        const int64_t found = suppress(boxes + picture * total * 4, labels ? labels + picture * total : NULL, sorted,
+        int64_t *own = indices + image * most;
+        const int64_t found = suppress(boxes + image * total * 4, labels ? labels + image * total : NULL, sorted,
                                        count, iou_threshold, most, &kept, own);
         for (int64_t i = found; i < most; i++) own[i] = -1;
-        counts[picture] = (int32_t)found;
+        counts[image] = (int32_t)found;
     }
     free(candidates);
     free(kept.chunks);

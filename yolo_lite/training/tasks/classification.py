@@ -20,7 +20,7 @@ from yolo_lite.data.pipeline.augment import ClassAugmenter
 from yolo_lite.data.pipeline.classification import ClassDataset, collate_classes
 from yolo_lite.data.pipeline.loader import repeat_factors
 from yolo_lite.data.splits import read_classes_to_train, read_crops_to_train
-from yolo_lite.draw.boxes import SheetPicture
+from yolo_lite.draw.boxes import SheetImage
 from yolo_lite.errors import InputError
 from yolo_lite.evaluation.classifier import classify_split
 from yolo_lite.losses.classification import classification_loss
@@ -80,7 +80,7 @@ class ClassificationTask:
         if config.train.repeat_threshold:
             labels = [[record.label] for record in train.records]
             task.repeats = repeat_factors(labels, config.train.repeat_threshold)
-            listener.say(f"pictures of rare classes are shown up to {task.repeats.max():.1f} times in an epoch")
+            listener.say(f"images of rare classes are shown up to {task.repeats.max():.1f} times in an epoch")
         return task
 
     def loss(self, model: nn.Module, batch: ClassBatch, *, progress: float) -> dict[str, Tensor]:
@@ -122,35 +122,35 @@ class ClassificationTask:
         """Return the task itself, which changes no batch at random."""
         return self
 
-    def samples(self) -> list[SheetPicture]:
+    def samples(self) -> list[SheetImage]:
         """Return training inputs of the first epoch with their classes, to be looked at."""
         chosen = (self.dataset[0, index] for index in spread(len(self.train.records)))
         return [_labelled(one.image, one.label, self.train.class_names[one.label]) for one in chosen]
 
     @torch.inference_mode()
-    def predictions(self, model: nn.Module) -> list[SheetPicture]:
+    def predictions(self, model: nn.Module) -> list[SheetImage]:
         """Return validation inputs with what the model calls them."""
         assert isinstance(model, ClassifierNet)
-        pictures, names = [], self.train.class_names
+        images, names = [], self.train.class_names
         for index in spread(len(self.val)):
             one = self.val[0, index]
             batch = one.image.unsqueeze(0).to(self.device).contiguous(memory_format=torch.channels_last)
             scores = model.scores(model(batch))[0]
             called = int(scores.argmax())
             truth = "" if called == one.label else f", is {names[one.label]}"
-            pictures.append(_labelled(one.image, called, f"{names[called]} {scores[called]:.0%}{truth}"))
-        return pictures
+            images.append(_labelled(one.image, called, f"{names[called]} {scores[called]:.0%}{truth}"))
+        return images
 
     def name_samples(self, batch: ClassBatch) -> list[str]:
-        """Return the names of a batch's pictures."""
+        """Return the names of a batch's images."""
         return [self.train.records[index].name for index in batch.positions.tolist()]
 
 
-def _labelled(image: Tensor, label: int, text: str) -> SheetPicture:
-    """Return a picture, uint8 [channels, H, W], with its class."""
+def _labelled(image: Tensor, label: int, text: str) -> SheetImage:
+    """Return an image, uint8 [channels, H, W], with its class."""
     pixels = image.permute(1, 2, 0).numpy()
     pixels = np.repeat(pixels, 3, 2) if pixels.shape[2] == 1 else pixels
-    return SheetPicture(pixels, [[0, 0, pixels.shape[1], pixels.shape[0]]], labels=[label], texts=[text])
+    return SheetImage(pixels, [[0, 0, pixels.shape[1], pixels.shape[0]]], labels=[label], texts=[text])
 
 
 def _inputs(
@@ -166,7 +166,7 @@ def _inputs(
         strong_epochs=strong_epochs(config) if augmenter else 0,
         seed=config.train.seed,
         cache=config.train.cache,
-        on_picture=listener.on_picture,
+        on_image=listener.on_image,
         max_16bit=shape.max_16bit,
     )
 
@@ -204,7 +204,7 @@ def _begin(
         listener.say(
             f"starting from {stored}"
             if stored
-            else "no ImageNet weights of torchvision for such pictures on this disk: from scratch"
+            else "no ImageNet weights of torchvision for such images on this disk: from scratch"
         )
     if config.train.freeze != "none":
         raise InputError("train.freeze is for detectors; of a classifier it is classifier.freeze (--freeze)")

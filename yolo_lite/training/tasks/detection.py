@@ -21,9 +21,9 @@ from yolo_lite.data.pipeline.augment import Augmenter, colour_limits
 from yolo_lite.data.pipeline.colour import draw_shifts, shift_hsv
 from yolo_lite.data.pipeline.detection import DetectionDataset
 from yolo_lite.data.pipeline.loader import collate_boxes, repeat_factors
-from yolo_lite.data.sizes import check_pictures
+from yolo_lite.data.sizes import check_images
 from yolo_lite.data.splits import add_unlabelled, read_train_and_val
-from yolo_lite.draw.boxes import SheetPicture
+from yolo_lite.draw.boxes import SheetImage
 from yolo_lite.errors import InputError
 from yolo_lite.evaluation.detector import EvaluationListener, detect_split
 from yolo_lite.losses.criterion import Criterion, check_loss
@@ -85,7 +85,7 @@ class DetectionTask:
         task.model, task.start = model, _begin(model, config, train=train, start=start, listener=listener)
         assert task.dataset.augmenter
         listener.say(f"augmentation: {task.dataset.augmenter.describe()}")
-        task.dataset.keep(config.train.cache, listener.say, on_picture=listener.on_picture)
+        task.dataset.keep(config.train.cache, listener.say, on_image=listener.on_image)
         task.about = {
             "train": train.summary(),
             "val": val.summary(),
@@ -95,7 +95,7 @@ class DetectionTask:
         if config.train.repeat_threshold:
             shown = [record.labels[~record.crowd].tolist() for record in train.records]
             task.repeats = repeat_factors(shown, config.train.repeat_threshold)
-            listener.say(f"pictures with rare classes are shown up to {task.repeats.max():.1f} times in an epoch")
+            listener.say(f"images with rare classes are shown up to {task.repeats.max():.1f} times in an epoch")
         return task
 
     def loss(self, model: nn.Module, batch: Batch, *, progress: float) -> dict[str, Tensor]:
@@ -160,7 +160,7 @@ class DetectionTask:
         task.colour = False
         return task
 
-    def samples(self) -> list[SheetPicture]:
+    def samples(self) -> list[SheetImage]:
         """Return training inputs of the first epoch with their targets, to be looked at."""
         chosen = [self.dataset[0, index] for index in spread(len(self.train.records))]
         if self.colour:
@@ -168,7 +168,7 @@ class DetectionTask:
             chosen = [one._replace(image=image) for one, image in zip(chosen, images)]
         names = self.train.class_names
         return [
-            SheetPicture(
+            SheetImage(
                 one.image.permute(1, 2, 0).numpy(),
                 one.boxes.numpy(),
                 labels=one.labels.tolist(),
@@ -178,12 +178,12 @@ class DetectionTask:
         ]
 
     @torch.inference_mode()
-    def predictions(self, model: nn.Module) -> list[SheetPicture]:
+    def predictions(self, model: nn.Module) -> list[SheetImage]:
         """Return validation inputs with what the model finds in them, scores above SHOWN."""
         assert isinstance(model, Yolo)
         shape = self.config.input
         dataset = DetectionDataset(self.val.records, shape.image_size, resize=shape.resize, max_16bit=shape.max_16bit)
-        pictures = []
+        images = []
         for index in spread(len(dataset)):
             image = dataset[0, index].image
             raw = model(image.unsqueeze(0).to(self.device).contiguous(memory_format=torch.channels_last))
@@ -192,22 +192,22 @@ class DetectionTask:
             )
             (found,) = to_detections(rows, counts, class_names=self.train.class_names)
             texts = [f"{name} {score:.0%}" for name, score in zip(found.names, found.scores)]
-            pictures.append(
-                SheetPicture(image.permute(1, 2, 0).numpy(), found.boxes, labels=found.labels.tolist(), texts=texts)
+            images.append(
+                SheetImage(image.permute(1, 2, 0).numpy(), found.boxes, labels=found.labels.tolist(), texts=texts)
             )
-        return pictures
+        return images
 
     def name_samples(self, batch: Batch) -> list[str]:
-        """Return the file names of a batch's pictures."""
+        """Return the file names of a batch's images."""
         return [self.train.records[index].path.name for index in batch.positions.tolist()]
 
 
-def training_inputs(config: Config, pictures: DetectionSet, *, device: torch.device) -> DetectionDataset:
-    """Return the training pictures as inputs, augmented; in their colours only where the device does not do that."""
+def training_inputs(config: Config, images: DetectionSet, *, device: torch.device) -> DetectionDataset:
+    """Return the training images as inputs, augmented; in their colours only where the device does not do that."""
     shape = config.input
     augmenter = Augmenter(config.augment, shape.image_size, resize=shape.resize, colour=not _shifts_colours(device))
     return DetectionDataset(
-        pictures.records,
+        images.records,
         shape.image_size,
         resize=shape.resize,
         augmenter=augmenter,
@@ -228,14 +228,14 @@ def _read(config: Config, listener: Listener) -> tuple[DetectionSet, DetectionSe
     train, val, notes = read_train_and_val(data, seed=config.train.seed)
     if data.unlabelled:
         if not config.train.teacher:
-            raise InputError("--unlabelled pictures need a --teacher, who says what there is in them")
+            raise InputError("--unlabelled images need a --teacher, who says what there is in them")
         labelled, train = train, add_unlabelled(train, Path(data.unlabelled))
         notes += train.notes[len(labelled.notes) :]
-        notes.append(f"train: with the pictures of {data.unlabelled} {train.summary()}")
+        notes.append(f"train: with the images of {data.unlabelled} {train.summary()}")
     for note in notes:
         listener.say(note)
-    check_pictures(train)
-    check_pictures(val)
+    check_images(train)
+    check_images(val)
     return train, val
 
 
@@ -251,7 +251,7 @@ def _begin(
     elif start:
         if set(train.class_names) - set(start.class_names):
             listener.say("looking for the known class that each new one resembles")
-        likeness = most_alike(start, train, settings=config.input, on_image=listener.on_picture)
+        likeness = most_alike(start, train, settings=config.input, on_image=listener.on_image)
         given = transfer(model, train.class_names, checkpoint=start, likeness=likeness)
         listener.say(f"starting from {weights}: {given.summary}; from scratch: --config nano --weights none")
     if config.train.freeze == "backbone":
