@@ -12,7 +12,7 @@ import yolo_lite
 
 MODULES = sorted(Path(yolo_lite.__file__).parent.rglob("*.py"))
 NOUNS = (
-    "image|image|box(?=es)|boxe|class(?=es)|classe|epoch|step|fault|annotation|object|frame|trial|sample|file|layer|"
+    "image|box(?=es)|boxe|class(?=es)|classe|epoch|step|fault|annotation|object|frame|trial|sample|file|layer|"
     "value|parameter|thread|categorie|detection|byte|label|other"
 )
 # A number that counts, then a plural in plain text: "{len(boxes)} boxes", "{done:,} epochs".
