@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -152,3 +153,18 @@ def test_what_a_command_changes_of_a_flag() -> None:
     assert "never said" not in words
     assert "sheet (default: a.png)" in words
     assert parser.parse_args(["--data", "d"]).out_file == Path("a.png")
+
+
+HELPS = {"": build_parser(), **PARSERS}
+
+
+@pytest.mark.parametrize("command", HELPS)
+def test_help_fits_80_columns_and_ends_with_two_examples(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    words = HELPS[command].format_help()
+    assert max(map(len, words.splitlines())) <= 80
+    examples = words.rpartition("Examples:\n")[2].splitlines()
+    assert len(examples) == 2
+    assert all(line.startswith(f"  yolo-lite {command}".rstrip()) for line in examples)
+    for line in examples:
+        assert callable(parse(shlex.split(line)[1:]).run)

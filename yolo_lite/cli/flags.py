@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 from yolo_lite.cli import values
+from yolo_lite.cli.examples import EXAMPLES
 from yolo_lite.cli.screen import note
 from yolo_lite.shipped import DEFAULT_WEIGHTS
 
@@ -63,7 +64,7 @@ FLAGS: Mapping[str, Flag] = {
     ),
     "config": _flag(
         "--config",
-        "what to build: the name of a shipped configuration (nano, shuffle) or a YAML file",
+        "network to build: the name of a shipped configuration (nano, shuffle) or a YAML file",
         type=values.text,
     ),
     "weights": _flag("--weights", "checkpoint: a file or the name of a shipped one", usual=SHIPPED, type=values.text),
@@ -142,11 +143,11 @@ FLAGS: Mapping[str, Flag] = {
     "epochs": _flag("--epochs", usual=_BY_CONFIG, key="train.epochs", type=values.positive),
     "time": _flag(
         "--time",
-        "time that the run may take (20m, 1h30m, 90s), from which the number of epochs follows",
+        "time that the run may take, in minutes, or 1h30m, 90s; sets the number of epochs",
         usual="no limit",
         key="train.minutes",
         type=values.text,
-        metavar="20m",
+        metavar="TIME",
     ),
     "seed": _flag("--seed", "seed of weights, order and augmentation", usual="0", key="train.seed", type=values.seed),
     "accumulate": _flag(
@@ -203,7 +204,7 @@ FLAGS: Mapping[str, Flag] = {
     ),
     "resume": _switch(
         "--resume",
-        "continue the run in --out, or the newest one; give --data only where the images have moved",
+        "continue the run in --out, or the newest one; give --data only if the images have moved",
     ),
     "task": _flag("--task", "what to train", choices=("detect", "classify")),
     "trials": _flag("--trials", "number of finished trials in all", default=20, type=values.positive),
@@ -231,7 +232,7 @@ FLAGS: Mapping[str, Flag] = {
         key="evaluate.resamples",
         **_COUNT,
     ),
-    "copy": _switch("--copy", "copy images instead of making hard links where the disk allows these"),
+    "copy": _switch("--copy", "copy images instead of making hard links (used if the disk allows them)"),
     "markdown": _switch("--markdown", "print the page of all settings instead, as in docs/settings.md"),
     "to": _flag("--to", "layout to write", choices=("coco", "yolo", "voc")),
     "fix": _flag(
@@ -257,6 +258,45 @@ FLAGS: Mapping[str, Flag] = {
         type=int,
         metavar="LAYER",
     ),
+}
+
+
+_GROUPS: Mapping[str, str] = {  # heading in the help: the flags below it
+    "data": "data split splits shares classes num-classes class fraction per-class difficult unlabelled source image "
+    "images detections box cache workers",
+    "network": "config weights teacher layer image-size freeze freeze-layers param bin cfg darknet-weights names resize "
+    "until",
+    "detections": "score-threshold iou-threshold max-detections bootstrap",
+    "training": "epochs time seed batch-size accumulate precision preflight deterministic set task trials augment",
+    "machine": "device steps",
+    "output": "out out-file resume save-json font show video-format tensorboard copy markdown to fix all",
+}
+_GROUP_OF = {name: title for title, names in _GROUPS.items() for name in names.split()}
+_METAVARS: Mapping[str, str] = {
+    "data": "DATA",
+    "config": "NAME",
+    "weights": "FILE",
+    "teacher": "FILE",
+    "split": "SPLIT",
+    "splits": "SPLIT",
+    "shares": "SHARES",
+    "classes": "NAMES",
+    "class": "NAME",
+    "fraction": "PART",
+    "source": "PATH",
+    "image": "FILE",
+    "box": "BOX",
+    "layer": "LAYER",
+    "device": "DEVICE",
+    "batch-size": "N",
+    "score-threshold": "SCORE",
+    "iou-threshold": "IOU",
+    "max-detections": "N",
+    "epochs": "N",
+    "time": "TIME",
+    "seed": "N",
+    "trials": "N",
+    "out": "FOLDER",
 }
 
 
@@ -296,9 +336,17 @@ def add_flag(
         usual = str(default)
     if usual and not merged.get("required"):
         words += f" (default: {usual})"
-    action = parser.add_argument(flag.spelling, help=words, **merged)
+    if name in _METAVARS:
+        merged["metavar"] = _METAVARS[name]
+    action = _group(parser, _GROUP_OF[name]).add_argument(flag.spelling, help=words, **merged)
     if key:
         parser.set_defaults(keys={**(parser.get_default("keys") or {}), action.dest: key})
+
+
+def _group(parser: argparse.ArgumentParser, title: str) -> argparse._ArgumentGroup:
+    """Return the group of a parser with this heading; make it if there is none."""
+    made = (group for group in parser._action_groups if group.title == title)
+    return next(made, None) or parser.add_argument_group(title)
 
 
 def _setting(key: str) -> dataclasses.Field[Any]:
@@ -384,8 +432,25 @@ def _is_bare(arguments: Sequence[str], position: int) -> bool:
     return not arguments[position].startswith("-") and not (before.startswith("--") and "=" not in before)
 
 
+_EXAMPLES_TITLE = "Examples:"
+
+
+class _Help(argparse.HelpFormatter):
+    """Wraps everything but the examples, which keep their lines."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.startswith(_EXAMPLES_TITLE):
+            return text
+        return super()._fill_text(text, width, indent)
+
+
 class Parser(argparse.ArgumentParser):
-    """A parser that refuses in one line, as everything else does."""
+    """A parser that refuses in one line, as everything else does, and ends its help with examples."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"formatter_class": _Help, **options})
+        if self.prog in EXAMPLES:
+            self.epilog = "\n  ".join([_EXAMPLES_TITLE, *EXAMPLES[self.prog]])
 
     def error(self, message: str) -> NoReturn:
         """End with the message and where help is to be had."""

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_flag(parser, "task", required=True)
     flags.add_flag(parser, "data", help="data set, as for train or classify train", required=True)
     flags.add_flags(parser, ["trials"])
-    flags.add_flag(parser, "time", help="time after which no trial begins (20m, 1h30m, 90s)")
+    flags.add_flag(parser, "time", help="time after which no new trial begins, in minutes, or 1h30m, 90s")
     flags.add_flag(parser, "config", help="configuration to start from, as in training", usual="as in training")
     flags.add_flag(
         parser, "weights", help="checkpoint that every trial starts from, as in training", usual="as in training"
