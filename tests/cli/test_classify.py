@@ -103,7 +103,7 @@ def test_train_tells_what_it_does_and_what_comes_next(capsys: Capture) -> None:
     assert main([*TRAIN, "--epochs", "2", "--out", "my run"]) == 0
     told = capsys.readouterr().out
     assert "train: 20 images, 2 classes: disc (10), square (10)" in told
-    assert re.search(r"^epoch 2: loss .*\| accuracy [01]\.\d+ F1 [01]\.\d+ val_loss ", told, re.MULTILINE)
+    assert re.search(r"^epoch 2: loss .*\| train_accuracy [01]\.\d+ accuracy [01]\.\d+ F1 [01]\.\d+ val_loss ", told, re.MULTILINE)
     assert "done: my run/best.pt holds the best weights" in told
     for what in ("eval", "predict"):
         suggested = next(line for line in told.splitlines() if line.startswith(f"  yolo-lite classify {what}"))

@@ -204,7 +204,7 @@ def test_a_run_leaves_checkpoints_and_results(learnt_shapes: tuple[Path, Path, l
     assert best.about["data"] == str(data)
     assert best.about["val"] == "40 images, 2 classes: disc (20), square (20)"
     rows = list(csv.DictReader((folder / "results.csv").open()))
-    assert {"epoch", "lr", "loss_class", "loss_total", "accuracy", "F1", "val_loss"} == set(rows[0])
+    assert {"epoch", "lr", "loss_class", "loss_total", "train_accuracy", "accuracy", "F1", "val_loss"} == set(rows[0])
     assert float(rows[-1]["loss_total"]) < float(rows[0]["loss_total"]) / 3
     assert sum("200 images, 2 classes" in line for line in lines) == 1
     assert lines.count("augmentation: none") == 1
@@ -602,3 +602,20 @@ def test_half_precision_is_read() -> None:
         value.dtype == torch.float32 for value in part(dict(model.state_dict()), "backbone.").values() if value.ndim
     )
     assert same(part(dict(model.state_dict()), "head."), part(halves, "head."))
+
+
+def test_training_accuracy_counts_the_batches_since_the_last_call() -> None:
+    """Of the labels 0, 1, 1 and 0 a network that always says 1 gets half right; nothing new, no number."""
+
+    class Always(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.tensor([[0.0, 1.0]]).repeat(len(images), 1)
+
+    task = object.__new__(ClassificationTask)
+    task.config = classifier_config()
+    task._seen, task._right = 0, torch.zeros((), dtype=torch.int64)
+    images = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
+    for labels in ([0, 1], [1, 0]):
+        task.loss(Always(), ClassBatch(images, torch.tensor(labels), torch.arange(2)), progress=0)
+    assert task.training_numbers() == {"train_accuracy": 0.5}
+    assert task.training_numbers() == {}

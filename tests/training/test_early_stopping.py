@@ -119,6 +119,9 @@ class Told:
     def loss(self, model: nn.Module, batch: Pairs, progress: float) -> dict[str, Tensor]:
         return {"square": model(batch.x).square().mean()}
 
+    def training_numbers(self) -> dict[str, float]:
+        return {}
+
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         return {"told": next(self.values)}
 

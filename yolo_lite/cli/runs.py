@@ -127,7 +127,7 @@ def steps_bar() -> Iterator[Callable[[StepReport], None]]:
             bars.pop().close()
 
 
-_SHOWN = ("AP", "AP50", "accuracy", "F1", "val_loss")
+_SHOWN = ("AP", "AP50", "train_accuracy", "accuracy", "F1", "val_loss")
 
 
 def epoch_line(row: Mapping[str, float], best: bool) -> str:

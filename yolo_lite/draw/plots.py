@@ -27,9 +27,15 @@ def plot_results(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     losses = [name for name in rows[-1] if name.startswith("loss_")]
     if "val_loss" in rows[-1]:
         losses = ["loss_total", "val_loss"]
-    metrics = [name for name in ("AP", "AP50", "AP75", "accuracy", "F1") if any(name in row for row in rows)]
+    metrics = [
+        name for name in ("AP", "AP50", "AP75", "train_accuracy", "accuracy", "F1") if any(name in row for row in rows)
+    ]
     first = "loss" if "val_loss" in losses else "training loss"
-    panels = ((first, losses), ("validation", metrics), ("learning rate", ["lr"]))
+    panels = (
+        (first, losses),
+        ("accuracy" if "train_accuracy" in metrics else "validation", metrics),
+        ("learning rate", ["lr"]),
+    )
     figure = new_figure(13, 4)
     for axes, (title, names) in zip(figure.subplots(1, 3), panels):
         for name in names:

@@ -46,6 +46,7 @@ def epochs(
         loader.sampler.epoch = state.epoch
         sums: dict[str, float] = {}
         state.model.train()
+        task.training_numbers()  # what came before the epoch does not count
         started, images = time.perf_counter(), 0
         for step, batch in enumerate(loader):
             done = state.epoch * steps + step
@@ -75,6 +76,7 @@ def _finish(task: Objective, state: State, *, losses: dict[str, float], steps: i
     """Count an epoch as done, evaluate where it is due, and say whether it is the best so far."""
     state.epoch += 1
     row = {"epoch": float(state.epoch), "lr": state.learning_rate(steps * state.epoch - 1, steps), **losses}
+    row.update(task.training_numbers())
     best = False
     if state.epoch % state.config.evaluate_every == 0 or state.epoch == state.config.epochs:
         numbers = task.evaluate(state.ema.model)

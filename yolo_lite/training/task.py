@@ -57,6 +57,9 @@ class Objective(Protocol):
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Return named numbers of a model in evaluation mode."""
 
+    def training_numbers(self) -> dict[str, float]:
+        """Return named numbers over the batches that `loss` took since the last call, and start anew."""
+
     def name_samples(self, batch: Any) -> list[str]:
         """Name the samples of a batch, for error messages."""
 

@@ -59,6 +59,7 @@ class ClassificationTask:
         self.start: Start | None = None
         self.repeats: npt.NDArray[np.float64] | None = None
         self.about: dict[str, Any] = {}
+        self._seen, self._right = 0, torch.zeros((), dtype=torch.int64, device=device)
 
     @classmethod
     def prepare(
@@ -87,6 +88,9 @@ class ClassificationTask:
         """Return the one part of the loss."""
         outputs = model(batch.images.contiguous(memory_format=torch.channels_last))
         settings = self.config.classifier
+        with torch.no_grad():  # stays on the device, so that nothing waits for it
+            self._right += (predicted_labels(outputs, settings.loss) == batch.labels).sum()
+            self._seen += len(batch.labels)
         return {
             "class": classification_loss(outputs, batch.labels, name=settings.loss, smoothing=settings.label_smoothing)
         }
@@ -103,6 +107,15 @@ class ClassificationTask:
         report = classification_report(labels.numpy(), called.numpy(), class_names=self.train.class_names)
         loss = classification_loss(outputs, labels, name=self.config.classifier.loss)
         return {"accuracy": report.accuracy, "F1": report.macro.f1, "val_loss": float(loss)}
+
+    def training_numbers(self) -> dict[str, float]:
+        """Return the accuracy on the training batches since the last call, as the network saw them, and start anew.
+
+        Each batch counts as it was when it came: augmented, with dropout, before the step that learns from it.
+        """
+        seen, right = self._seen, int(self._right)
+        self._seen, self._right = 0, torch.zeros_like(self._right)
+        return {"train_accuracy": right / seen} if seen else {}
 
     def plan_epochs(self, config: Config) -> None:
         """Augment as a configuration with another number of epochs asks for."""
@@ -144,6 +157,18 @@ class ClassificationTask:
     def name_samples(self, batch: ClassBatch) -> list[str]:
         """Return the names of a batch's images."""
         return [self.train.records[index].name for index in batch.positions.tolist()]
+
+
+def predicted_labels(outputs: Tensor, loss: str) -> Tensor:
+    """Return the class that each row of outputs speaks for most, int64 [B].
+
+    Example:
+        >>> predicted_labels(torch.tensor([[0.1, 2.0], [3.0, -1.0]]), "cross_entropy").tolist()
+        [1, 0]
+        >>> predicted_labels(torch.tensor([[0.1], [-0.5]]), "binary").tolist()  # one output, for the second class
+        [1, 0]
+    """
+    return (outputs.reshape(-1) > 0).long() if loss == "binary" else outputs.argmax(1)
 
 
 def _labelled(image: Tensor, label: int, text: str) -> SheetImage:

@@ -134,6 +134,10 @@ class DetectionTask:
         best = {"F1": metrics.best.f1, "score_threshold": metrics.best.score_threshold} if metrics.best else {}
         return {**metrics.numbers, **best}
 
+    def training_numbers(self) -> dict[str, float]:
+        """Return nothing: predictions on training batches are not scored."""
+        return {}
+
     def plan_epochs(self, config: Config) -> None:
         """Augment as a configuration with another number of epochs asks for."""
         self.dataset.strong_epochs = strong_epochs(config)
