@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.class_images import QUICK, write_class_set
 
 import yolo_lite.cli.runs as cli_runs
+from tests.class_images import QUICK, write_class_set
 from yolo_lite.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from yolo_lite.cli import main
 from yolo_lite.config.resolve import override_config, read_config
@@ -103,7 +103,9 @@ def test_train_tells_what_it_does_and_what_comes_next(capsys: Capture) -> None:
     assert main([*TRAIN, "--epochs", "2", "--out", "my run"]) == 0
     told = capsys.readouterr().out
     assert "train: 20 images, 2 classes: disc (10), square (10)" in told
-    assert re.search(r"^epoch 2: loss .*\| train_accuracy [01]\.\d+ accuracy [01]\.\d+ F1 [01]\.\d+ val_loss ", told, re.MULTILINE)
+    assert re.search(
+        r"^epoch 2: loss .*\| train_accuracy [01]\.\d+ accuracy [01]\.\d+ F1 [01]\.\d+ val_loss ", told, re.MULTILINE
+    )
     assert "done: my run/best.pt holds the best weights" in told
     for what in ("eval", "predict"):
         suggested = next(line for line in told.splitlines() if line.startswith(f"  yolo-lite classify {what}"))

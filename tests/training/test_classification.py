@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.class_images import NARROW, QUICK, write_class_set
 from torch import Tensor, nn
 
+from tests.class_images import NARROW, QUICK, write_class_set
 from tests.conftest import write_coco_set
 from yolo_lite.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from yolo_lite.checkpoints.transfer import transfer_backbone, transfer_classes
