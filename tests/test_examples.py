@@ -1,4 +1,4 @@
-"""The examples in docstrings give what they say, and every public function has one."""
+"""The examples in docstrings give what they say."""
 
 from __future__ import annotations
 

@@ -264,10 +264,10 @@ FLAGS: Mapping[str, Flag] = {
 _GROUPS: Mapping[str, str] = {  # heading in the help: the flags below it
     "data": "data split splits shares classes num-classes class fraction per-class difficult unlabelled source image "
     "images detections box cache workers",
-    "network": "config weights teacher layer image-size freeze freeze-layers param bin cfg darknet-weights names resize "
+    "network": "config weights teacher layer image-size batch-size freeze freeze-layers param bin cfg darknet-weights names resize "
     "until",
     "detections": "score-threshold iou-threshold max-detections bootstrap",
-    "training": "epochs time seed batch-size accumulate precision preflight deterministic set task trials augment",
+    "training": "epochs time seed accumulate precision preflight deterministic set task trials augment",
     "machine": "device steps",
     "output": "out out-file resume save-json font show video-format tensorboard copy markdown to fix all",
 }
