@@ -605,17 +605,11 @@ def test_half_precision_is_read() -> None:
 
 
 def test_training_accuracy_counts_the_batches_since_the_last_call() -> None:
-    """Of the labels 0, 1, 1 and 0 a network that always says 1 gets half right; nothing new, no number."""
-
-    class Always(nn.Module):
-        def forward(self, images: Tensor) -> Tensor:
-            return torch.tensor([[0.0, 1.0]]).repeat(len(images), 1)
-
-    task = object.__new__(ClassificationTask)
-    task.config = classifier_config()
-    task._seen, task._right = 0, torch.zeros((), dtype=torch.int64)
-    images = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
-    for labels in ([0, 1], [1, 0]):
-        task.loss(Always(), ClassBatch(images, torch.tensor(labels), torch.arange(2)), progress=0)
-    assert task.training_numbers() == {"train_accuracy": 0.5}
+    """Of the five grey images one is labelled wrongly; nothing new, no number."""
+    task = task_for(classifier_config())
+    images = torch.stack([torch.full((3, 4, 4), grey, dtype=torch.uint8) for grey, _ in ROWS])
+    labels = torch.tensor([label for _, label in ROWS])
+    for part in (slice(0, 2), slice(2, 5)):
+        task.loss(bright_or_dark(), ClassBatch(images[part], labels[part], torch.arange(5)[part]), progress=0.0)
+    assert task.training_numbers() == {"train_accuracy": 0.8}
     assert task.training_numbers() == {}
