@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
-from tests.class_images import QUICK, draw_shape, write_class_set
 
+from tests.class_images import QUICK, draw_shape, write_class_set
 from yolo_lite.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from yolo_lite.cli import main
 from yolo_lite.config.resolve import override_config, read_config

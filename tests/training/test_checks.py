@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.class_images import write_class_set
 
+from tests.class_images import write_class_set
 from tests.conftest import SMALL, write_coco_set
 from yolo_lite.cli import main
 from yolo_lite.config.resolve import override_config, read_config

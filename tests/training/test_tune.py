@@ -9,8 +9,8 @@ from typing import Any
 
 import optuna
 import pytest
-from tests.class_images import write_class_set
 
+from tests.class_images import write_class_set
 from yolo_lite.cli import main
 from yolo_lite.config.resolve import read_config
 from yolo_lite.config.schema import Config
