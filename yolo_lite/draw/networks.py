@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from yolo_lite.draw.boxes import class_colour
+from yolo_lite.draw.colours import class_colour
 from yolo_lite.draw.figures import legend_patch, new_figure
 from yolo_lite.draw.plots import save_figure
 from yolo_lite.errors import counted
