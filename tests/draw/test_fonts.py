@@ -109,15 +109,15 @@ def test_what_is_no_font_is_refused(tmp_path: Path) -> None:
     for name, content in (("none.ttf", None), ("text.ttf", b"no font"), ("empty.otf", b"")):
         if content is not None:
             (tmp_path / name).write_bytes(content)
-        with pytest.raises(InputError, match=f"{name} is no font that can be read"):
+        with pytest.raises(InputError, match=f"{name} cannot be read as a font"):
             fonts.check_font(tmp_path / name)
-    with pytest.raises(InputError, match="is no font that can be read"):
+    with pytest.raises(InputError, match="cannot be read as a font"):
         fonts.check_font(tmp_path)
 
 
 def test_a_font_whose_name_is_not_utf8_is_refused(make_font: MakeFont, tmp_path: Path) -> None:
     named = make_font("Han", "猫").rename(tmp_path / "caf\udce9.ttf")
-    with pytest.raises(InputError, match="is no font that can be read"):
+    with pytest.raises(InputError, match="cannot be read as a font"):
         fonts.check_font(named)
 
 
