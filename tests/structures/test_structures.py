@@ -231,7 +231,7 @@ def test_box_mappings_do_not_modify_their_input_and_keep_empty_empty() -> None:
         pytest.param((0, 10), (32, 32), "letterbox", "positive", id="no height"),
         pytest.param((10, -1), (32, 32), "stretch", "positive", id="negative width"),
         pytest.param((10, 10), (0, 32), "letterbox", "positive", id="no input"),
-        pytest.param((10, 10), (32, 32), "crop", "'letterbox' or 'stretch', got 'crop'", id="unknown rule"),
+        pytest.param((10, 10), (32, 32), "crop", "'letterbox', 'corner' or 'stretch', got 'crop'", id="unknown rule"),
     ],
 )
 def test_letterbox_fit_refuses(

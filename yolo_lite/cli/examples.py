@@ -47,6 +47,10 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "yolo-lite convert nanodet --param m.param --bin m.bin --out nano.pt",
         "yolo-lite convert nanodet --param a --bin b --out m.pt --image-size 320",
     ),
+    "yolo-lite convert yolox": (
+        "yolo-lite convert yolox --weights yolox_s.pth --out yolox_s.pt",
+        "yolo-lite convert yolox --param n.param --bin n.bin --out nano.pt",
+    ),
     "yolo-lite convert darknet": (
         "yolo-lite convert darknet --cfg y.cfg --weights y.weights --out y.pt",
         "yolo-lite convert darknet --cfg y.cfg --weights y.conv --out y.pt --until 14",

@@ -243,6 +243,8 @@ FLAGS: Mapping[str, Flag] = {
     # weights of other projects
     "param": _flag("--param", "layers of the network: ncnn's .param file", **_FILE),
     "bin": _flag("--bin", "weights of the network: ncnn's .bin file", **_FILE),
+    "pth": _flag("--weights", "weights of the network: YOLOX's .pth file", usual="none", dest="pth", **_FILE),
+    "legacy": _switch("--legacy", "weights of YOLOX 0.1.0, whose input is normalised RGB, not plain BGR"),
     "cfg": _flag("--cfg", "layers of the network: Darknet's .cfg file", **_FILE),
     "darknet-weights": _flag(
         "--weights", "weights of the network: Darknet's .weights file", dest="darknet_weights", **_FILE
@@ -264,8 +266,8 @@ FLAGS: Mapping[str, Flag] = {
 _GROUPS: Mapping[str, str] = {  # heading in the help: the flags below it
     "data": "data split splits shares classes num-classes class fraction per-class difficult unlabelled source image "
     "images detections box cache workers",
-    "network": "config weights teacher layer image-size batch-size freeze freeze-layers param bin cfg darknet-weights names resize "
-    "until",
+    "network": "config weights teacher layer image-size batch-size freeze freeze-layers pth param bin legacy cfg darknet-weights "
+    "names resize until",
     "detections": "score-threshold iou-threshold max-detections bootstrap",
     "training": "epochs time seed accumulate precision preflight deterministic set task trials augment",
     "machine": "device steps",

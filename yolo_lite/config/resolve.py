@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_lite.config.read import parse_setting, read_yaml
-from yolo_lite.config.schema import MOST_ENTRIES, NO_AUGMENTATION, TASK_NAMES, Config, check_image_size
+from yolo_lite.config.schema import MOST_ENTRIES, NO_AUGMENTATION, RESIZES, TASK_NAMES, Config, check_image_size
 from yolo_lite.errors import InputError, short, some
 
 _MOST_TEXT, _MOST_CFG = 4096, 2**20  # characters: of a setting, and of a whole .cfg file of Darknet
@@ -158,8 +158,8 @@ def _check_together(config: Config, source: str) -> None:
             raise InputError(f"{source}: 'input.channels' of a detector must be 3, got {config.input.channels}")
     if config.input.channels == 2:
         raise InputError(f"{source}: 'input.channels' must be 1 or 3, got 2")
-    if config.input.resize not in ("letterbox", "stretch"):
-        raise InputError(f"{source}: 'input.resize' must be letterbox or stretch, got {config.input.resize!r}")
+    if config.input.resize not in RESIZES:
+        raise InputError(f"{source}: 'input.resize' must be one of {', '.join(RESIZES)}, got {config.input.resize!r}")
     low, high = config.augment.scale
     if low > high:
         raise InputError(f"{source}: 'augment.scale' must be lowest and highest factor, got {low:g} and {high:g}")

@@ -11,6 +11,7 @@ from yolo_lite.errors import InputError, short
 
 TASK_NAMES = ("detect", "classify")
 MOST_ENTRIES = 1000  # of a list
+RESIZES = ("letterbox", "corner", "stretch")
 MOST_PIXELS = 16_384  # along a side of the network's input
 _WIDEST = 16_384  # channels
 _LONGEST = 1_000_000  # epochs, or images in a batch
@@ -48,22 +49,25 @@ class DataConfig:
 class ModelConfig:
     """The network: one backbone, neck and head, each chosen by name (see models/build.py)."""
 
-    backbone: str = _setting("csp", help="csp, shuffle, yolov1 or darknet")
+    backbone: str = _setting("csp", help="csp, shuffle, yolox, yolov1 or darknet")
     stem_width: int = _setting(16, 1, _WIDEST, help="channels of the first layer")
     widths: tuple[int, ...] = _setting(
         (32, 64, 128, 256), 2, _WIDEST, help="channels of the stages at stride (4,) 8, 16 and 32"
     )
     depths: tuple[int, ...] = _setting((1, 2, 2, 1), 1, 200, help="bottlenecks or units in each stage")
-    neck: str = _setting("pan", help="pan, ghost_pan or none")
+    neck: str = _setting("pan", help="pan, ghost_pan, yolox or none")
     neck_width: int = _setting(64, 2, _WIDEST, help="channels of the neck")
-    head: str = _setting("anchor_free", help="anchor_free or distribution; YOLOv1's grid or dense_grid; darknet")
-    head_width: int = _setting(64, 1, _WIDEST, help="channels of the head anchor_free; distribution keeps the neck's")
+    head: str = _setting("anchor_free", help="anchor_free, distribution or yolox; YOLOv1's grid or dense_grid; darknet")
+    head_width: int = _setting(
+        64, 1, _WIDEST, help="channels of the heads anchor_free and yolox; distribution keeps the neck's"
+    )
     head_depth: int = _setting(2, 1, 100, help="layers in each branch of the head")
     darknet: str = _setting("", help="backbone darknet: text of its .cfg file")
     darknet_levels: tuple[int, ...] = _setting(
         (), 0, 10_000, help="backbone darknet: layers whose maps leave it; empty: those that its own outputs read"
     )
     boxes_per_cell: int = _setting(2, 1, 100, help="boxes that a cell of YOLOv1's heads predicts")
+    depthwise: bool = _setting(False, help="depthwise-separable 3x3 convolutions in a network of YOLOX")
     cells: int = _setting(7, 1, 512, help="cells along each side of the head dense_grid")
     norm: str = _setting("batch", help="batch, or none: folded into the convolutions, which then have biases")
 
@@ -93,7 +97,10 @@ class InputConfig:
         (320, 320), 1, MOST_PIXELS, help="height and width of the input; detectors: multiples of 32"
     )
     channels: int = _setting(3, 1, 3, help="3, or 1 for a classifier of grey images")
-    resize: str = _setting("letterbox", help="letterbox (keeps the shape) or stretch")
+    resize: str = _setting(
+        "letterbox",
+        help="letterbox (keeps the shape), corner (the same, the image at the upper left) or stretch",
+    )
     max_16bit: int = _setting(
         65535, 1, 65535, help="value of a 16-bit image that becomes white, such as 4095 for 12-bit cameras"
     )

@@ -57,17 +57,39 @@ def _dense_grid_head(model: ModelConfig, levels: Levels, classes: int) -> Head:
     )
 
 
+def _yolox_backbone(model: ModelConfig) -> nn.Module:
+    from yolo_lite.models.yolox import YoloxBackbone
+
+    return YoloxBackbone(model.stem_width, model.widths, depths=model.depths, depthwise=model.depthwise)
+
+
+def _yolox_neck(model: ModelConfig, levels: Levels) -> nn.Module:
+    from yolo_lite.models.yolox import YoloxPAFPN
+
+    return YoloxPAFPN(levels.channels, levels.strides, depth=model.depths[0], depthwise=model.depthwise)
+
+
+def _yolox_head(model: ModelConfig, levels: Levels, classes: int) -> Head:
+    from yolo_lite.models.yolox import YoloxHead
+
+    return YoloxHead(
+        levels.channels, levels.strides, classes=classes, width=model.head_width, depthwise=model.depthwise
+    )
+
+
 # Networks that few runs need are imported when one is built. Any: a module that is Levels too, for which Python has no type.
 BACKBONES: dict[str, Callable[[ModelConfig], Any]] = {
     "csp": lambda model: CSPBackbone(model.stem_width, model.widths, depths=model.depths),
     "shuffle": lambda model: ShuffleBackbone(model.stem_width, model.widths, depths=model.depths),
     "darknet": _darknet_backbone,
     "yolov1": lambda model: YOLOv1Backbone(),
+    "yolox": _yolox_backbone,
 }
 NECKS: dict[str, Callable[[ModelConfig, Levels], Any]] = {
     "none": lambda model, levels: NoNeck(levels.channels, levels.strides),
     "pan": lambda model, levels: PAN(levels.channels, levels.strides, width=model.neck_width),
     "ghost_pan": lambda model, levels: GhostPAN(levels.channels, levels.strides, width=model.neck_width),
+    "yolox": _yolox_neck,
 }
 HEADS: dict[str, Callable[[ModelConfig, Levels, int], Head]] = {
     "anchor_free": lambda model, levels, classes: AnchorFreeHead(
@@ -79,6 +101,7 @@ HEADS: dict[str, Callable[[ModelConfig, Levels, int], Head]] = {
     "darknet": _darknet_head,
     "grid": _grid_head,
     "dense_grid": _dense_grid_head,
+    "yolox": _yolox_head,
 }
 NORMS = ("batch", "none")
 

@@ -30,6 +30,7 @@ class Letterbox:
 
     - "letterbox" keeps the shape: one factor for both sides, the rest of the input is a grey border (114, 114, 114)
       shared between both ends, the odd pixel going to the right or bottom.
+    - "corner" does so with the image in the upper left corner and its sides rounded down, as YOLOX does.
     - "stretch" fills the input, with a factor for each side.
     - Pixels are interpolated by area where the image shrinks and bilinearly where it grows (OpenCV INTER_AREA and
       INTER_LINEAR, half-pixel centres).
@@ -45,15 +46,18 @@ class Letterbox:
         """Fit an image of size (height, width) into an input of size (height, width).
 
         Raises:
-            ValueError: if resize is neither "letterbox" nor "stretch", or a size is not positive.
+            ValueError: if resize is not "letterbox", "corner" or "stretch", or a size is not positive.
         """
         if min(*original_hw, *input_hw) <= 0:
             raise ValueError(f"sizes must be positive, got {original_hw} and {input_hw} (height, width)")
         if resize == "stretch":
             return cls(original_hw, input_hw, content_hw=input_hw, offset_xy=(0, 0))
-        if resize != "letterbox":
-            raise ValueError(f"resize must be 'letterbox' or 'stretch', got {resize!r}")
+        if resize not in ("letterbox", "corner"):
+            raise ValueError(f"resize must be 'letterbox', 'corner' or 'stretch', got {resize!r}")
         scale = min(input_hw[0] / original_hw[0], input_hw[1] / original_hw[1])
+        if resize == "corner":
+            height, width = (max(1, min(side, int(scale * old + 1e-9))) for side, old in zip(input_hw, original_hw))
+            return cls(original_hw, input_hw, content_hw=(height, width), offset_xy=(0, 0))
         height, width = (max(1, min(side, round(scale * old))) for side, old in zip(input_hw, original_hw))
         return cls(
             original_hw,

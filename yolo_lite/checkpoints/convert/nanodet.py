@@ -62,7 +62,7 @@ def convert_nanodet(
     convolutions = read_convolutions(param, weights)
     model = load_nanodet(config, convolutions, source=param)
     names = tuple(COCO_CLASSES.split(", "))
-    ids = tuple(number for number in range(1, 91) if number not in _MISSING_IDS)
+    ids = coco_category_ids()
     about = {
         "source": "NanoDet-Plus-m, https://github.com/RangiLyu/nanodet, trained on COCO 2017 train",
         "licence": "Apache-2.0",
@@ -75,6 +75,16 @@ def convert_nanodet(
     make_folder(out.parent)
     save_checkpoint(out, checkpoint)
     return checkpoint
+
+
+def coco_category_ids() -> tuple[int, ...]:
+    """Return the category ids of COCO 2017 by label.
+
+    Example:
+        >>> coco_category_ids()[:13]  # 12 is missing
+        (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14)
+    """
+    return tuple(number for number in range(1, 91) if number not in _MISSING_IDS)
 
 
 def load_nanodet(config: Config, convolutions: list[Convolution], *, source: Path) -> Yolo:

@@ -14,6 +14,7 @@ from yolo_lite.files import read_text
 
 MAGIC = "7767517"
 HALF_TAG, SINGLE_TAG = 0x01306B47, 0
+_SIGMOID = 4  # the number of an activation
 MOST_LAYERS = 10_000
 _MOST_TEXT = 2**24  # bytes of a .param file
 MOST_WEIGHTS = 2**28  # a number above it is not a size but a damaged file
@@ -192,6 +193,8 @@ def _number(layer: Layer, param: Path, *, key: int, default: int) -> int:
 def _slope(layer: Layer, param: Path) -> float | None:
     """Return the slope of the leaky ReLU from "-23310=1,0.1", an array of one number; None without an activation."""
     activation = _number(layer, param, key=9, default=0)
+    if activation == _SIGMOID:  # of an output layer; heads apply it themselves
+        return None
     if activation not in (0, 2):
         raise InputError(f"{param}: layer {layer.name}: activation 9={activation} is not read, only leaky ReLU (2)")
     if not activation:

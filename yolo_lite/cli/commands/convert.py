@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from yolo_lite.cli import flags
-from yolo_lite.errors import counted
+from yolo_lite.errors import InputError, counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_flag(nanodet, "image-size", help="side that the weights are for", default=[416], nargs=1, usual="416")
     flags.add_flag(nanodet, "resize")
     nanodet.set_defaults(run=_convert_nanodet)
+    yolox = what.add_parser("yolox", help="YOLOX's .pth files", description=_convert_yolox.__doc__)
+    flags.add_flags(yolox, ["pth", "param", "bin"])
+    flags.add_flag(yolox, "out-file", help="checkpoint to write", required=True)
+    flags.add_flag(yolox, "image-size", help="side of the input", nargs=1, usual="416 for nano and tiny, else 640")
+    flags.add_flag(yolox, "legacy")
+    yolox.set_defaults(run=_convert_yolox)
     darknet = what.add_parser("darknet", help="Darknet's .cfg and .weights", description=_convert_darknet.__doc__)
     flags.add_flag(darknet, "cfg", required=True)
     flags.add_flag(darknet, "darknet-weights", required=True)
@@ -41,6 +47,27 @@ def _convert_darknet(args: argparse.Namespace) -> int:
     if args.until is not None:
         print("Next:")
         print(f"  yolo-lite train --config nano --weights {args.out_file} --data your_data")
+    return 0
+
+
+def _convert_yolox(args: argparse.Namespace) -> int:
+    """Write a network of YOLOX (nano, tiny, s, m, l or x) as a checkpoint: its .pth file, or nano in ncnn's two files."""
+    from pathlib import Path
+
+    from yolo_lite.checkpoints.convert.yolox import convert_yolox, convert_yolox_ncnn
+
+    ncnn = args.param and args.bin
+    if bool(args.pth) == bool(ncnn) or bool(args.param) != bool(args.bin):
+        raise InputError("name either --weights (a .pth file) or both --param and --bin (ncnn's files)")
+    side = args.image_size[0] if args.image_size else None
+    if args.pth:
+        checkpoint = convert_yolox(Path(args.pth), out=args.out_file, image_size=side, legacy=args.legacy)
+    else:
+        checkpoint = convert_yolox_ncnn(args.param, args.bin, out=args.out_file, image_size=side or 416)
+    parameters = sum(tensor.numel() for name, tensor in checkpoint.weights.items() if name not in ("mean", "std"))
+    classes = counted(len(checkpoint.class_names), "class", plural="classes")
+    height, width = checkpoint.config.input.image_size
+    print(f"{args.out_file}: {checkpoint.config.name}, {counted(parameters, 'value')}, {height} x {width}, {classes}")
     return 0
 
 
