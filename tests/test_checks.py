@@ -281,7 +281,7 @@ def test_other_arguments_that_are_none_are_refused(weights: Path, learnt: tuple[
     given: Any = ["train.batch_size=8"]
     assert "settings must be a dictionary" in one_line(lambda: evaluate(weights, data, device="cpu", settings=given))
     given = {"batch_size": 8}
-    assert "the setting batch_size has no meaning here" in one_line(
+    assert "the setting batch_size has no effect here" in one_line(
         lambda: evaluate(weights, data, device="cpu", settings=given)
     )
     assert "video must be a path" in one_line(lambda: list(detector.stream(other)))
