@@ -114,7 +114,7 @@ def test_no_classes_are_all_of_them_in_settings_alone(weights: Path, learnt: tup
 
 def test_the_message_says_what_to_pass(weights: Path) -> None:
     assert one_line(lambda: Detector(weights, "cpu", classes="disc")).endswith("got the text 'disc'; pass ['disc']")
-    assert "names of disc, square" in one_line(lambda: Detector(weights, "cpu", classes=[0]))  # type: ignore[list-item]
+    assert "names (disc, square), got the item 0" in one_line(lambda: Detector(weights, "cpu", classes=[0]))  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("count", BAD_COUNTS, ids=repr)
