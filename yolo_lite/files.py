@@ -51,7 +51,7 @@ def decode_text(content: bytes, name: str) -> str:
         raise InputError(f"{name}: line {line} is not UTF-8 text; save the file as UTF-8") from error
     if "\0" in text:  # valid UTF-8, but most likely UTF-16 without a byte-order mark
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise InputError(f"{name}: line {line} contains a zero byte, so it is not UTF-8 text; save the file as UTF-8")
+        raise InputError(f"{name}: line {line} contains a zero byte, so it is not plain text; save the file as UTF-8")
     return text
 
 

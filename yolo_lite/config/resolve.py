@@ -239,7 +239,7 @@ def _suggestion(key: str, prefix: str) -> str:
     near = difflib.get_close_matches(f"{prefix}{key}", names, n=1, cutoff=0.6)
     near = near or [name for name in names if name.split(".")[-1] == key][:1]
     siblings = [name for name in names if name.rpartition(".")[0] == prefix.rstrip(".")]
-    return f"; did you mean '{near[0]}'?" if near else f"; it knows {', '.join(siblings)}"
+    return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(siblings)}"
 
 
 def _convert(value: Any, expected: Any, *, key: str, source: str) -> Any:

@@ -389,5 +389,7 @@ def _capture(path: Path) -> Any:
     capture = cv2.VideoCapture(for_opencv(path))
     if not capture.isOpened():
         capture.release()
-        raise InputError(f"{path} cannot be read as a video: damaged, cut short, or a codec that OpenCV lacks")
+        raise InputError(
+            f"{path} cannot be read as a video: it is damaged, cut short, or needs a codec that OpenCV lacks"
+        )
     return capture

@@ -93,7 +93,9 @@ class VideoWriter:
             self._writer.release()
             readable = _count_frames(self.part) if self.frames else 0
             if readable < self.frames:
-                raise InputError(f"cannot write {self.path}: {self._failure(readable)}; make room and start again")
+                raise InputError(
+                    f"cannot write {self.path}: {self._failure(readable)}; free disk space and start again"
+                )
             os.replace(self.part, self.path)
         except OSError as error:
             raise InputError(f"cannot write {self.path}: {reason(error)}") from error

@@ -51,8 +51,7 @@ def detect_images(
     """Detect in images, a batch at a time, and write an annotated copy of each into a folder.
 
     Args:
-        detector: the detector to use.
-        images: the image files.
+        detector, images: the detector, and the image files.
         out: the folder, which is created if it is missing.
         json_file: receives the detections as COCO result rows.
         show: called with every annotated image.

@@ -34,7 +34,7 @@ def postprocess(
         raw: the predictions for B images.
         decode: the method of the head that decodes boxes.
         score_threshold: the score above which detections are reported.
-        iou_threshold: the IoU of the suppression within each class.
+        iou_threshold: the IoU above which the lower score of two boxes of one class is dropped.
         max_detections: K; at most CANDIDATES detections are ever found.
         allowed: bool [C]; classes that are False are left out before ranking.
 

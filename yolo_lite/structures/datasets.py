@@ -120,11 +120,24 @@ class DetectionSet:
         return Classes(self.class_names, self.category_ids)
 
     def pick(self, positions: Iterable[int]) -> DetectionSet:
-        """Return a set of the images at the given positions, sorted by position."""
+        """Return a set of the images at the given positions, sorted by position.
+
+        Example:
+            >>> from yolo_lite.data.splits import read_split
+            >>> read_split("my_images", "val").pick([2, 0]).records.image_ids.tolist()
+            [7, 9]
+        """
         return dataclasses.replace(self, records=self.records.take(np.array(sorted(positions), np.int64)))
 
     def with_classes(self, classes: Classes) -> DetectionSet:
-        """Return the set with the labels of `classes`, matched by name; objects of all other classes are left out."""
+        """Return the set with the labels of `classes`, matched by name; objects of all other classes are left out.
+
+        Example:
+            >>> from yolo_lite.data.splits import read_split
+            >>> discs = read_split("my_images", "val").with_classes(Classes(("disc",), (1,)))
+            >>> discs.class_names, set(discs.records.objects.labels.tolist())
+            (('disc',), {0})
+        """
         records = self.records
         if self.class_names != classes.names:
             records = records.relabel(self.classes.labels_in(classes))
@@ -223,7 +236,15 @@ class ClassificationSet:
         return dataclasses.replace(self, records=tuple(self.records[i] for i in sorted(positions)))
 
     def with_classes(self, classes: Classes) -> ClassificationSet:
-        """Return the set with the labels of `classes`, matched by name; images of all other classes are left out."""
+        """Return the set with the labels of `classes`, matched by name; images of all other classes are left out.
+
+        Example:
+            >>> names = ["cat", "dog"]
+            >>> pixels, labels = np.zeros((3, 4, 4), np.uint8), np.array([0, 1, 1])
+            >>> data = ClassificationSet.from_arrays(pixels, labels, class_names=names, source="drawn")
+            >>> data.with_classes(Classes.numbered(["dog"])).labels.tolist()
+            [0, 0]
+        """
         if self.class_names == classes.names:
             return self
         table = self.classes.labels_in(classes).tolist()

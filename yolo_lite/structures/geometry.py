@@ -115,7 +115,13 @@ class Letterbox:
         return np.clip(mapped, 0, [width, height, width, height]).astype(np.float32)
 
     def undo(self, detections: Detections) -> Detections:
-        """Return detections in original pixels from detections in input pixels, clipped to the image."""
+        """Return detections in original pixels from detections in input pixels, clipped to the image.
+
+        Example:
+            >>> found = Detections([[0, 80, 16, 96]], scores=[0.5], labels=[0], class_names=["cat"])
+            >>> Letterbox.fit((100, 200), (320, 320)).undo(found).boxes.tolist()  # scale 1.6
+            [[0.0, 0.0, 10.0, 10.0]]
+        """
         return Detections(
             self.boxes_to_original(detections.boxes),
             detections.scores,

@@ -46,7 +46,13 @@ class ImageRecord:
     numbers: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def place(self, index: int) -> str:
-        """Return where a box is annotated, for messages: the file, and the line, object or annotation in it."""
+        """Return where a box is annotated, for messages: the file, and the line, object or annotation in it.
+
+        Example:
+            >>> from yolo_lite.data.splits import read_split
+            >>> read_split("my_images", "val").records[0].place(1)
+            'my_images/annotations/instances_val.json: annotation 2'
+        """
         if self.labels_file is None or index >= len(self.numbers):
             return f"{self.path}: box {index + 1}"
         noun = {".txt": "line", ".xml": "object"}.get(self.labels_file.suffix.lower(), "annotation")
@@ -209,7 +215,13 @@ class Records(Sequence[ImageRecord]):
         return self.objects.labels[asked]
 
     def take(self, positions: Positions) -> Records:
-        """Return the records at the given positions, in the given order."""
+        """Return the records at the given positions, in the given order.
+
+        Example:
+            >>> from yolo_lite.data.splits import read_split
+            >>> read_split("my_images", "val").records.take(np.array([2, 0])).image_ids.tolist()
+            [9, 7]
+        """
         index, starts = ranges(self.starts, positions)
         return Records(
             self.paths.take(positions),
@@ -223,7 +235,14 @@ class Records(Sequence[ImageRecord]):
         )
 
     def relabel(self, table: npt.NDArray[np.int64]) -> Records:
-        """Return records with new labels, `table[label]`; objects whose new label is -1 are left out."""
+        """Return records with new labels, `table[label]`; objects whose new label is -1 are left out.
+
+        Example:
+            >>> from yolo_lite.data.splits import read_split
+            >>> records = read_split("my_images", "val").records
+            >>> set(records.relabel(np.array([-1, 0])).objects.labels.tolist())
+            {0}
+        """
         labels = table[self.objects.labels]
         keep = labels >= 0
         new = table.tolist()
