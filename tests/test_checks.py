@@ -114,7 +114,7 @@ def test_no_classes_are_all_of_them_in_settings_alone(weights: Path, learnt: tup
 
 def test_the_message_says_what_to_pass(weights: Path) -> None:
     assert one_line(lambda: Detector(weights, "cpu", classes="disc")).endswith("got the text 'disc'; pass ['disc']")
-    assert "names of disc, square" in one_line(lambda: Detector(weights, "cpu", classes=[0]))  # type: ignore[list-item]
+    assert "names (disc, square), got the item 0" in one_line(lambda: Detector(weights, "cpu", classes=[0]))  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("count", BAD_COUNTS, ids=repr)
@@ -281,7 +281,7 @@ def test_other_arguments_that_are_none_are_refused(weights: Path, learnt: tuple[
     given: Any = ["train.batch_size=8"]
     assert "settings must be a dictionary" in one_line(lambda: evaluate(weights, data, device="cpu", settings=given))
     given = {"batch_size": 8}
-    assert "the setting batch_size has no meaning here" in one_line(
+    assert "the setting batch_size has no effect here" in one_line(
         lambda: evaluate(weights, data, device="cpu", settings=given)
     )
     assert "video must be a path" in one_line(lambda: list(detector.stream(other)))

@@ -46,7 +46,7 @@ def test_the_line_that_is_not_utf8_is_named(tmp_path: Path) -> None:
 def test_two_bytes_a_letter_without_a_mark_are_no_text(tmp_path: Path, encoding: str) -> None:
     """Plain letters in UTF-16 are valid UTF-8, with a zero byte beside each."""
     (tmp_path / "names.txt").write_bytes("dog\ncat\n".encode(encoding))
-    with pytest.raises(InputError, match=r"names.txt: line 1 holds a zero byte"):
+    with pytest.raises(InputError, match=r"names.txt: line 1 contains a zero byte"):
         read_text(tmp_path / "names.txt")
 
 
@@ -253,5 +253,5 @@ write_atomically(Path({str(tmp_path / "a.pt")!r}), lambda part: torch.save(torch
 """
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     last = answer.stderr.splitlines()[-1]
-    assert last.endswith("a.pt: no space is left for it: a quota or a limit of the size of files is reached")
+    assert last.endswith("a.pt: there is no space for it: a disk quota or the limit on file sizes is reached")
     assert not list(tmp_path.iterdir())

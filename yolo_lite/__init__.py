@@ -1,6 +1,12 @@
-"""yolo_lite: object detection that works offline, is right and can prove it.
+"""yolo_lite: object detection that works offline, is correct and can prove it.
 
 Importing this package does no work: each public name is imported when it is first used.
+
+Example:
+    >>> from yolo_lite import Detector
+    >>> detections = Detector("yolo_lite-shuffle-coco", device="cpu")("photo.jpg")
+    >>> detections.names[0]
+    'person'
 """
 
 from __future__ import annotations

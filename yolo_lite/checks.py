@@ -1,4 +1,4 @@
-"""What callers of the Python interface pass: taken as it is meant, or refused with what to pass instead."""
+"""Check the arguments of the Python interface, and explain what to pass instead of a wrong one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,17 @@ from yolo_lite.errors import InputError, some
 
 
 def check_whole(value: Any, name: str, *, minimum: int = 1) -> int:
-    """Return a whole number as an int; NumPy's and torch's count as well, texts and truth values do not.
+    """Return a whole number as an int; numbers of NumPy and torch are accepted, texts and truth values are not.
 
     Raises:
-        InputError: for anything else, or a number below the minimum.
+        InputError: if the value is not a whole number, or is below the minimum.
+
+    Example:
+        >>> check_whole(np.int64(8), "batch_size")
+        8
+        >>> check_whole(2.5, "batch_size")
+        Traceback (most recent call last):
+        yolo_lite.errors.InputError: batch_size must be a whole number of at least 1, got 2.5
     """
     try:
         if isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool"):
@@ -29,10 +36,14 @@ def check_whole(value: Any, name: str, *, minimum: int = 1) -> int:
 
 
 def check_number(value: Any, name: str) -> float:
-    """Return a finite number as a float, NumPy's too.
+    """Return a finite number as a float; numbers of NumPy and torch are accepted.
 
     Raises:
-        InputError: for texts, truth values and anything that is no single number.
+        InputError: if the value is a text, a truth value, not finite, or not a single number.
+
+    Example:
+        >>> check_number(2, "lr")
+        2.0
     """
     try:
         if isinstance(value, bool | str | bytes):
@@ -46,7 +57,13 @@ def check_number(value: Any, name: str) -> float:
 
 
 def check_share(value: Any, name: str) -> float:
-    """Return a number from 0 to 1; raise InputError for anything else."""
+    """Return a number from 0 to 1; raise InputError for anything else.
+
+    Example:
+        >>> check_share(1.5, "iou_threshold")
+        Traceback (most recent call last):
+        yolo_lite.errors.InputError: iou_threshold must be from 0 to 1, got 1.5
+    """
     if isinstance(value, float) and math.isnan(value):
         raise InputError(f"{name} must be from 0 to 1, got nan")
     number = check_number(value, name)
@@ -56,7 +73,12 @@ def check_share(value: Any, name: str) -> float:
 
 
 def check_side_lengths(value: Any, name: str = "image_size") -> tuple[int, int]:
-    """Return (height, width) from a number, which counts for both, or a pair; raise InputError for anything else."""
+    """Return (height, width) from one number for both, or from a pair; raise InputError for anything else.
+
+    Example:
+        >>> check_side_lengths(320), check_side_lengths([320, 640])
+        ((320, 320), (320, 640))
+    """
     sides = value.tolist() if hasattr(value, "tolist") else value
     if isinstance(sides, Sequence) and not isinstance(sides, str | bytes):
         if len(sides) != 2:
@@ -72,11 +94,15 @@ def check_class_names(value: Any, known: Sequence[str] = ()) -> tuple[str, ...] 
     """Return class names as a tuple, or None for all classes.
 
     Args:
-        value: names, or None.
-        known: the names that there are, as far as they are known, for the message.
+        value: the class names, or None.
+        known: all existing class names, if they are known, for the message.
 
     Raises:
-        InputError: for a single text, for numbers, and for no names at all.
+        InputError: if the value is a single text, has no names, or has items other than texts.
+
+    Example:
+        >>> check_class_names(["person", "car"])
+        ('person', 'car')
     """
     if value is None:
         return None
@@ -87,27 +113,37 @@ def check_class_names(value: Any, known: Sequence[str] = ()) -> tuple[str, ...] 
         raise InputError(f"classes must be a list of names such as {example}, got {shown(value)}")
     names = tuple(value)
     if not names:
-        raise InputError("classes names no class; leave it out (None) for all of them")
+        raise InputError("classes is empty; leave it out (None) for all classes")
     for name in names:
         if not isinstance(name, str):
-            there = f" of {some(known)}" if known else ""
+            there = f" ({some(known)})" if known else ""
             raise InputError(
-                f"classes must be names{there}, not numbers or the like: got {shown(name)}; pass {example}"
+                f"classes must be a list of names{there}, got the item {shown(name)}; pass names such as {example}"
             )
     if isinstance(value, set | frozenset):
-        names = tuple(sorted(names))  # their own order differs from run to run
+        names = tuple(sorted(names))  # the order of a set differs from run to run
     return tuple(str(name) for name in names)
 
 
 def check_split(value: Any) -> str:
-    """Return the name of a split; raise InputError for anything but a text."""
+    """Return the name of a split; raise InputError if it is not a text.
+
+    Example:
+        >>> check_split("val")
+        'val'
+    """
     if not isinstance(value, str):
         raise InputError(f"split must be train, val or test, got {shown(value)}")
     return value
 
 
 def check_box(value: Any, name: str = "box") -> list[float]:
-    """Return a box, x1, y1, x2, y2, as four numbers; raise InputError for anything else."""
+    """Return a box as a list of four numbers, x1, y1, x2, y2; raise InputError for anything else.
+
+    Example:
+        >>> check_box((0, 0, 10, 20))
+        [0.0, 0.0, 10.0, 20.0]
+    """
     sides = value.tolist() if hasattr(value, "tolist") else value
     if not isinstance(sides, Sequence) or isinstance(sides, str | bytes) or len(sides) != 4:
         raise InputError(f"{name} must be four numbers x1, y1, x2, y2, got {shown(value)}")
@@ -115,7 +151,12 @@ def check_box(value: Any, name: str = "box") -> list[float]:
 
 
 def check_path(value: Any, name: str) -> str:
-    """Return a path, or the bare name of something shipped, as text; raise InputError for anything else."""
+    """Return a path, or the bare name of a shipped file, as text; raise InputError for anything else.
+
+    Example:
+        >>> check_path(Path("runs/best.pt"), "weights")
+        'runs/best.pt'
+    """
     try:
         path = os.fspath(value)
     except TypeError:
@@ -128,6 +169,11 @@ def check_path(value: Any, name: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value for a message: as Python writes it, on one line, or its type where that is long."""
+    """Return a value for a message: its Python form on one line, or only its type if that is long.
+
+    Example:
+        >>> shown([1, 2]), shown(list(range(100)))
+        ('[1, 2]', 'a list')
+    """
     text = " ".join(repr(value).split())
     return text if len(text) < 80 else f"a {type(value).__name__}"

@@ -1,4 +1,4 @@
-"""Which device computes, in which precision, and what to say when its memory is full."""
+"""Choose the device and the precision of the computation, and explain errors of full memory."""
 
 from __future__ import annotations
 
@@ -21,10 +21,14 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def pick_device(name: str | torch.device) -> torch.device:
-    """Return the device of that name, or one of torch's; auto is the first of cuda, mps and cpu that is there.
+    """Return the torch device with a name; auto is the first available of cuda, mps and cpu.
 
     Raises:
-        InputError: where the device is not there, saying why as far as torch tells.
+        InputError: if the device is unknown or not available; the message gives the reason, as far as torch reports it.
+
+    Example:
+        >>> pick_device("cpu")
+        device(type='cpu')
     """
     name = str(name)
     if name == "auto":
@@ -46,15 +50,19 @@ def pick_device(name: str | torch.device) -> torch.device:
             f"--device {name}: this machine has {counted(torch.cuda.device_count(), 'CUDA device')}, counted from 0"
         )
     if kind == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)  # or what names no device, such as pinning memory, would use the first
+        torch.cuda.set_device(device)  # or calls that name no device, such as pinning memory, would use the first one
     return device
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    """Return "fp32" or "bf16"; auto is bf16 on a device that computes in it (a GPU or a CPU with avx512_bf16).
+    """Return "fp32" or "bf16"; auto is bf16 if the device supports it natively (for a CPU: if it has avx512_bf16).
 
     Raises:
-        InputError: for another name.
+        InputError: if the name is not auto, fp32 or bf16.
+
+    Example:
+        >>> pick_precision("fp32", torch.device("cpu"))
+        'fp32'
     """
     if name not in ("auto", "fp32", "bf16"):
         raise InputError(f"train.precision must be auto, fp32 or bf16, got {name!r}")
@@ -66,14 +74,30 @@ def pick_precision(name: str, device: torch.device) -> str:
 
 
 def be_deterministic() -> None:
-    """Refuse, from now on in this process, operations whose result may differ from run to run on one machine."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+    """Make this process refuse operations whose results may differ from run to run on the same machine.
+
+    Example:
+        >>> be_deterministic()
+        >>> torch.are_deterministic_algorithms_enabled()
+        True
+        >>> torch.use_deterministic_algorithms(False)  # allow them again
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS requires it
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
 
 
 def place(model: Model, device: torch.device) -> Model:
-    """Move a model to a device, channels last in memory, in which convolutions are faster almost everywhere."""
+    """Move a model to a device, with channels last in memory, which makes convolutions faster almost everywhere.
+
+    Raises:
+        InputError: if the memory of the device is full.
+
+    Example:
+        >>> model = place(nn.Conv2d(3, 8, 3), torch.device("cpu"))
+        >>> model.weight.is_contiguous(memory_format=torch.channels_last)
+        True
+    """
     survive_forks()
     with explain_out_of_memory("close what else uses it, or use --device cpu"):
         return model.to(device).to(memory_format=torch.channels_last)
@@ -81,38 +105,49 @@ def place(model: Model, device: torch.device) -> Model:
 
 @functools.cache
 def survive_forks() -> None:
-    """Let every process that is forked from this one, from now on, compute on one thread.
+    """Make every process that is forked from this one compute on a single thread.
 
-    A forked process has none of the threads that compute here, and OpenMP would wait for them for ever.
+    A forked process has none of this process's worker threads, and OpenMP would wait for them for ever.
+
+    Example:
+        >>> survive_forks()  # a second call does nothing
     """
     if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
         os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep the memory that it frees, from now on, for its own next use; where the C library is glibc.
+    """Make this process keep the memory that it frees for later use, if its C library is glibc.
 
-    By itself glibc hands large blocks back to the system, which clears each of their pages when they are asked for anew: in
-    training on a CPU some 200 MB in every step. The most that is held at any time stays about the same.
+    Otherwise glibc returns large blocks to the system, which clears all their pages when they are requested again. In
+    training on a CPU, that is some 200 MB in every step. The peak memory stays about the same.
+
+    Example:
+        >>> keep_freed_memory()  # with another C library, this does nothing
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # another library; Windows
         return
     mallopt(_M_MMAP_MAX, 0)  # no block gets a mapping of its own
-    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)  # nor is the end of the heap cut off
+    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)  # the end of the heap is never returned
 
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # from glibc's malloc.h
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that the device's memory is full, or main memory."""
+    """Return whether an error means that the memory of the device, or main memory, is full.
+
+    Example:
+        >>> is_out_of_memory(torch.OutOfMemoryError("full")), is_out_of_memory(ValueError("bad value"))
+        (True, False)
+    """
     return _is_device_full(error) or is_memory_full(error)
 
 
 def _is_device_full(error: BaseException) -> bool:
-    """cuDNN and cuBLAS have words of their own for it."""
+    """Return whether an error means that the device's memory is full; cuDNN and cuBLAS have their own messages for it."""
     full = isinstance(error, RuntimeError) and any(words in str(error) for words in _FULL)
     return full or isinstance(error, torch.OutOfMemoryError)
 
@@ -122,7 +157,14 @@ _FULL = ("unable to find an engine to execute", "CUBLAS_STATUS_ALLOC_FAILED", "C
 
 @contextlib.contextmanager
 def explain_out_of_memory(remedy: str) -> Iterator[None]:
-    """Turn an error of full memory into an InputError that says what to do."""
+    """Turn an error about full memory into an InputError that ends with a remedy.
+
+    Example:
+        >>> with explain_out_of_memory("use a smaller --batch-size"):
+        ...     raise torch.OutOfMemoryError("full")
+        Traceback (most recent call last):
+        yolo_lite.errors.InputError: the device ran out of memory; use a smaller --batch-size
+    """
     try:
         yield
     except Exception as error:
@@ -134,26 +176,44 @@ def explain_out_of_memory(remedy: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def explain_compiler() -> Iterator[None]:
-    """Turn an error of torch.compile, such as a missing C++ compiler, into an InputError that says what to do."""
+    """Turn an error of torch.compile, such as a missing C++ compiler, into an InputError with a remedy.
+
+    Example:
+        >>> with explain_compiler():
+        ...     result = torch.compile(torch.neg, backend="eager")(torch.tensor(2.0))
+        >>> result
+        tensor(-2.)
+    """
     try:
         yield
     except Exception as error:
         if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise
-        said = str(getattr(error, "inner_exception", error))
-        line = next((line.strip() for line in said.splitlines() if line.strip()), type(error).__name__)
+        text = str(getattr(error, "inner_exception", error))
+        line = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
         raise InputError(f"torch.compile failed ({line}); leave train.compile out") from error
 
 
 def now(device: torch.device) -> float:
-    """Return a time in seconds, once the device has done all that it was given."""
+    """Return a time in seconds, after the device has finished all its work; only differences are meaningful.
+
+    Example:
+        >>> started = now(torch.device("cpu"))
+        >>> now(torch.device("cpu")) >= started
+        True
+    """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 def describe_hardware(device: torch.device) -> str:
-    """Name the processor or GPU, for checkpoints and reports."""
+    """Return the name of the GPU, or of the CPU with its number of threads, for checkpoints and reports.
+
+    Example:
+        >>> "thread" in describe_hardware(torch.device("cpu"))
+        True
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{_cpu_name()}, {counted(torch.get_num_threads(), 'thread')}"
@@ -168,7 +228,7 @@ def _cpu_name() -> str:
 
 
 def _cpu_info() -> dict[str, str]:
-    """Return the first processor's entries of Linux' /proc/cpuinfo; elsewhere nothing."""
+    """Return the entries of the first CPU in Linux's /proc/cpuinfo; on other systems, an empty dictionary."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             text = file.read().split("\n\n")[0]

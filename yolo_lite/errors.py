@@ -1,4 +1,4 @@
-"""The one error that is meant for the person at the keyboard, and the turns of phrase of its messages."""
+"""The error that users see, and helpers for the wording of its messages."""
 
 from __future__ import annotations
 
@@ -10,18 +10,27 @@ from collections.abc import Iterable, Sequence
 
 
 class InputError(ValueError):
-    """Something that the user gave cannot be used: the message names it, what was expected, and what to do.
+    """An input from the user cannot be used; the message names it, what was expected, and what to do.
 
-    The command line prints it as a single line and exits with 2; any other exception is a bug and keeps its traceback.
+    The command line prints the message on a single line and exits with status 2. Any other exception is a bug and keeps
+    its traceback.
+
+    Example:
+        >>> from yolo_lite import Detector
+        >>> try:
+        ...     Detector("no_such_file.pt")
+        ... except InputError as error:
+        ...     print(str(error).partition(";")[0])
+        no_such_file.pt does not exist
     """
 
 
 class DivergedError(InputError):
-    """The loss or its gradient is no longer a finite number, which of a search for settings ends one trial only."""
+    """The loss or its gradient is no longer finite; in a search for settings, this ends only the current trial."""
 
 
 class Stopped(KeyboardInterrupt):
-    """The process was asked to end by a signal."""
+    """A signal asked the process to stop."""
 
     def __init__(self, signal: int) -> None:
         super().__init__(signal)
@@ -29,19 +38,29 @@ class Stopped(KeyboardInterrupt):
 
 
 def some(names: Sequence[str]) -> str:
-    """List the first eight names, none in more than 80 characters, and count the rest."""
+    """Return a list of the first eight names, each cut at 80 characters, and the number of the others.
+
+    Example:
+        >>> some(["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"])
+        'a, b, c, d, e, f, g, h and 2 more'
+    """
     return ", ".join(map(_cut, names[:8])) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Return "did you mean 'x'?" for the nearest of the known names, or "it knows x, y ..." where none is near."""
+    """Return "did you mean 'x'?" with the most similar known name, or a list of known names if none is similar.
+
+    Example:
+        >>> suggest("persn", ["person", "car"]), suggest("zebra", ["person", "car"])
+        ("did you mean 'person'?", 'known: person, car')
+    """
     known = list(known)
     near = difflib.get_close_matches(_cut(name), known, 1)
     return f"did you mean {near[0]!r}?" if near else f"known: {some(known) or 'none'}"
 
 
 def counted(number: int, noun: str, *, plural: str | None = None) -> str:
-    """Return a number with its noun in agreement: "1 epoch", "2 epochs", "1,200 boxes" (give "boxes" as the plural).
+    """Return a number and its noun, in the plural if needed; pass a plural that does not just add an "s".
 
     Example:
         >>> counted(1, "box", plural="boxes"), counted(1200, "box", plural="boxes")
@@ -51,12 +70,17 @@ def counted(number: int, noun: str, *, plural: str | None = None) -> str:
 
 
 def are(number: int) -> str:
-    """Return the verb that agrees with a number: "is" for 1, else "are"."""
+    """Return the verb that agrees with a number: "is" for 1, otherwise "are".
+
+    Example:
+        >>> are(1), are(2)
+        ('is', 'are')
+    """
     return "is" if number == 1 else "are"
 
 
 def short(value: object) -> str:
-    """Return a value as it would be written in Python, cut so that it fits into a line, however long or deeply nested.
+    """Return a value as Python code, shortened to fit on one line, however long or deeply nested it is.
 
     Example:
         >>> print(short([1, [2, [3, [4, [5]]]]]))
@@ -66,10 +90,10 @@ def short(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text with everything escaped that a terminal would obey instead of showing.
+    """Return a text with everything escaped that a terminal would interpret instead of displaying.
 
-    These are control characters, escape sequences, marks that turn the direction of writing, and lone surrogates. New
-    lines and tabs stay, so escape a name before you put it into a line.
+    That is control characters, escape sequences, marks that change the writing direction, and lone surrogates. Line
+    breaks and tabs stay; use `one_line` for a name inside a line.
 
     Example:
         >>> print(printable("cat" + chr(27) + "[2J"))
@@ -79,7 +103,7 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a text as `printable` does, with new lines escaped too, so that a name cannot look like a line of its own.
+    """Return a text as `printable` does, but escape line breaks too, so that a name cannot imitate a separate line.
 
     Example:
         >>> print(one_line("cat" + chr(10) + "done"))
@@ -89,7 +113,12 @@ def one_line(text: str) -> str:
 
 
 def is_memory_full(error: BaseException) -> bool:
-    """Say whether an error means that main memory is full, in the words of whichever library met it."""
+    """Return whether an error means that main memory is full, whichever library reports it.
+
+    Example:
+        >>> is_memory_full(MemoryError()), is_memory_full(ValueError("bad value"))
+        (True, False)
+    """
     if isinstance(error, InputError):
         return False
     number = error.errno if isinstance(error, OSError) else None
@@ -104,15 +133,22 @@ _FULL = (
     "Insufficient memory",  # OpenCV
     "out of memory error",  # Pillow
     "std::bad_alloc",
-    "MemoryError",  # of a process that loads images
+    "MemoryError",  # in a process that loads images
     "failed to map segment from shared object",  # while a library is loaded
     "can't start new thread",
-    "error return without exception set",  # C code that did not say why
+    "error return without exception set",  # C code that gave no reason
 )
 
 
 def is_text(value: str) -> bool:
-    """Say whether a text can be written to a file; names of files that are not UTF-8 can, as Python reads them."""
+    """Return whether a text can be written to a file.
+
+    A file name that is not UTF-8 can be, in the form that Python gives it.
+
+    Example:
+        >>> is_text("caf\u00e9"), is_text(chr(0xD800))  # a lone surrogate
+        (True, False)
+    """
     try:
         value.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -121,7 +157,12 @@ def is_text(value: str) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """Return why something failed in one line: the system's own words for an OSError, else the error's message."""
+    """Return the reason of a failure on one line: the system's words for an OSError, otherwise the error's message.
+
+    Example:
+        >>> reason(FileNotFoundError(errno.ENOENT, "No such file or directory", "photo.png"))
+        'No such file or directory'
+    """
     words = error.strerror if isinstance(error, OSError) and error.errno and error.strerror else str(error)
     return " ".join(printable(words).split()) or type(error).__name__
 
@@ -131,18 +172,18 @@ def _cut(text: str, most: int = 80) -> str:
 
 
 class _Short(reprlib.Repr):
-    """Python's own short form, which nothing makes slow or fail."""
+    """Python's short form, made safe: no value makes it slow or raises an error."""
 
     def __init__(self) -> None:
         super().__init__()
         self.maxlevel, self.maxdict, self.maxstring = 3, 6, 60
 
     def repr_int(self, x: int, level: int) -> str:
-        """Write a number; one of thousands of digits, which Python refuses to write, by its length."""
+        """Return a number, or only its length if it has thousands of digits, which Python refuses to convert."""
         return super().repr_int(x, level) if x.bit_length() < 4096 else f"a number of {x.bit_length():,} bits"
 
     def repr_instance(self, x: object, level: int) -> str:
-        """Write a plain value; of anything else the kind."""
+        """Return a plain value, or the type of any other object."""
         plain = isinstance(x, bool | float | complex | bytes | type | None)
         return super().repr_instance(x, level) if plain else f"<{type(x).__name__}>"
 

@@ -1,4 +1,4 @@
-"""Find weights and configurations by path or by the bare name of a shipped file."""
+"""Find weights and configurations by a path, or by the bare name of a file that is shipped with the package."""
 
 from __future__ import annotations
 
@@ -11,17 +11,38 @@ _PACKAGE = Path(__file__).parent
 
 
 def find_weights(name: str) -> Path:
-    """Return the file that a path or bare name (yolo_lite-shuffle-coco) means; raise InputError naming those that exist."""
+    """Return the file of weights with a path, or with a bare name such as yolo_lite-shuffle-coco.
+
+    Raises:
+        InputError: if there is no such file; the message lists the shipped names.
+
+    Example:
+        >>> find_weights("yolo_lite-shuffle-coco").name
+        'yolo_lite-shuffle-coco.pt'
+    """
     return _find(name, "weights", ".pt")
 
 
 def find_config(name: str) -> Path:
-    """Return the file that a path or bare name (nano, lenet) means; raise InputError naming those that exist."""
+    """Return the configuration file with a path, or with a bare name such as nano or lenet.
+
+    Raises:
+        InputError: if there is no such file; the message lists the shipped names.
+
+    Example:
+        >>> find_config("lenet").name
+        'lenet.yaml'
+    """
     return _find(name, "configs", ".yaml")
 
 
 def shipped(kind: str, suffix: str) -> dict[str, Path]:
-    """Return the files of a folder that travels with the package ("weights", "configs"), by bare name."""
+    """Return the files in a folder that is shipped with the package ("weights" or "configs"), by bare name.
+
+    Example:
+        >>> shipped("weights", ".pt")["yolo_lite-shuffle-coco"].suffix
+        '.pt'
+    """
     folders = (_PACKAGE / kind, _PACKAGE.parent / kind)  # inside a wheel, or at the top of the repository
     folder = next((folder for folder in folders if folder.is_dir()), folders[0])
     return {file.stem: file for file in sorted(folder.glob(f"*{suffix}"))}
@@ -37,7 +58,7 @@ def _find(name: str, kind: str, suffix: str) -> Path:
     if name.removesuffix(suffix) in files:
         return files[name.removesuffix(suffix)]
     if path.is_dir():
-        raise InputError(f"{name} is a folder, expected a file of {kind}; shipped {kind}: {', '.join(files) or 'none'}")
+        raise InputError(f"{name} is a folder, expected a file; shipped {kind}: {', '.join(files) or 'none'}")
     near = suggest(name, files)
-    near = "" if near.startswith("known") else f"; {near}"  # the list is there already
+    near = "" if near.startswith("known") else f"; {near}"  # the message lists all names already
     raise InputError(f"{name} does not exist; shipped {kind}: {', '.join(files) or 'none'}{near}")

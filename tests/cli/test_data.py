@@ -171,7 +171,7 @@ def test_a_drawing_never_replaces_an_image_of_the_set(
         out = data / "link.png"
         out.symlink_to(image)
     line = refused(capsys, command, "--data", str(data), "--out", str(out))
-    assert line == f"error: {out} is a file that is read, and would be replaced; choose another --out"
+    assert line == f"error: {out} is an input file, which would be replaced; choose another --out"
     assert image.read_bytes() == before
 
 

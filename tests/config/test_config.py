@@ -153,7 +153,7 @@ def test_an_override_is_refused(override: str, message: str) -> None:
         pytest.param(
             {"image_size": 320}, "unknown key 'image_size'; did you mean 'input.image_size'?", id="no section"
         ),
-        pytest.param({"loss": {"zzzzqq": 1}}, "unknown key 'loss.zzzzqq'; it knows loss.assigner", id="nothing near"),
+        pytest.param({"loss": {"zzzzqq": 1}}, "unknown key 'loss.zzzzqq'; known: loss.assigner", id="nothing near"),
         pytest.param({1: 2}, "unknown key '1'", id="number as key"),
         pytest.param({"train": 5}, "'train' must be a section of keys, got 5", id="value for a section"),
         pytest.param({"train": None}, "'train' must be a section of keys", id="empty section"),

@@ -95,7 +95,7 @@ def test_a_drawing_never_replaces_the_image_that_it_is_of(
     (tmp_path / "link.png").symlink_to(image)
     for out in (image, tmp_path / "link.png"):
         assert main(["inspect", what, "--image", str(image), "--out", str(out)]) == 2
-        assert f"{out} is a file that is read, and would be replaced" in capsys.readouterr().err
+        assert f"{out} is an input file, which would be replaced" in capsys.readouterr().err
     assert image.read_bytes() == before
 
 

@@ -206,7 +206,7 @@ def test_what_a_shell_names_besides_images_stops_nothing(tmp_path: Path) -> None
 def test_a_video_is_taken_alone(tmp_path: Path) -> None:
     clip = str(_by_opencv(tmp_path / "clip.mp4", 3))
     assert isinstance(find_sources([clip]), Video)
-    with pytest.raises(InputError, match=r"clip.mp4 is a video, and a video is taken alone; leave it out of --source"):
+    with pytest.raises(InputError, match=r"clip.mp4 is a video, which must be the only source; pass it alone"):
         find_sources([str(_image(tmp_path / "a.png")), clip])
 
 

@@ -112,7 +112,7 @@ def test_sets_that_differ_in_one_record_are_not_equal(change: Callable[[ImageRec
 
 def test_a_record_of_which_a_label_is_missing_is_refused() -> None:
     record = next(drawn(1))
-    with pytest.raises(ValueError, match="one entry for each of"):
+    with pytest.raises(ValueError, match="5 entries, one for each box"):
         Records.pack([dataclasses.replace(record, labels=record.labels[1:])])
 
 

@@ -60,7 +60,7 @@ def test_a_folder_is_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / DEFAULT_WEIGHTS).mkdir()
     assert find_weights(DEFAULT_WEIGHTS).is_file()
     (tmp_path / "mine").mkdir()
-    with pytest.raises(InputError, match="^mine is a folder, expected a file of weights; shipped weights: [^;]*$"):
+    with pytest.raises(InputError, match="^mine is a folder, expected a file; shipped weights: [^;]*$"):
         find_weights("mine")
 
 

@@ -1,4 +1,4 @@
-"""Measure a model on this machine: parameters, operations, latency, training speed."""
+"""Measure a network on this machine: parameters, operations, latency and training speed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,14 @@ _SIZES = (320, 416, 640)
 
 @dataclass(frozen=True)
 class SizeReport:
-    """One input size: operations (two for each multiply-add) and median milliseconds for one image."""
+    """Measurements at one input size, for one image.
+
+    Attributes:
+        image_size: height and width of the input.
+        flops: operations; a multiply-add counts as two.
+        forward_ms: median milliseconds of the network alone.
+        with_nms_ms: median milliseconds with postprocessing.
+    """
 
     image_size: int
     flops: int
@@ -38,7 +45,7 @@ class SizeReport:
 
 @dataclass(frozen=True)
 class ModelReport:
-    """What `bench model` prints."""
+    """The figures that `bench model` prints."""
 
     parameters: int
     sizes: tuple[SizeReport, ...]
@@ -49,9 +56,21 @@ class ModelReport:
 def bench_model(
     config: Config, classes: int, *, device: torch.device, sizes: Sequence[int] = (), repeats: int = 20
 ) -> ModelReport:
-    """Measure a network with random weights and random images; each figure is a median after a warm-up.
+    """Measure a network with random weights on random images; each time is a median after a warm-up.
 
-    `sizes` are the sides of its inputs; none means 320, 416 and 640, or the only one that a fully connected head takes.
+    Args:
+        config: the settings of the network and its training.
+        classes: number of classes.
+        device: the device to measure.
+        sizes: sides of the square inputs; empty: 320, 416 and 640, or the only size of a fully connected head.
+        repeats: number of measurements for each median.
+
+    Example:
+        >>> from yolo_lite.config.resolve import override_config
+        >>> config = override_config(Config(), {"input.image_size": 64, "train.batch_size": 1})
+        >>> report = bench_model(config, 2, device=torch.device("cpu"), sizes=[64], repeats=1)
+        >>> report.parameters == sum(part.numel() for part in build_detector(config, 2).parameters())
+        True
     """
     sizes = sizes or ((config.input.image_size[0],) if config.model.head == "dense_grid" else _SIZES)
     model = build_detector(config, classes).eval()
@@ -82,7 +101,7 @@ def _bench_size(model: Yolo, size: int, *, device: torch.device, repeats: int) -
 
 
 def _training_rate(config: Config, classes: int, *, device: torch.device, precision: str, steps: int = 8) -> float:
-    """Return images a second of forward, loss, backward and optimiser, without loading; six boxes an image."""
+    """Return the images per second of training steps, without loading, on images with six boxes each."""
     keep_freed_memory()
     generator = torch.Generator().manual_seed(0)
     height, width = config.input.image_size

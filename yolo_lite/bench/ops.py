@@ -1,4 +1,4 @@
-"""Measure suppression, assignment and norm_silu beside torchvision's and plain torch's, and compare their answers first."""
+"""Measure suppression, assignment and norm_silu against torchvision and plain torch, after comparing their results."""
 
 from __future__ import annotations
 
@@ -20,30 +20,28 @@ from yolo_lite.ops.norm_silu import BatchNorm, norm_silu
 
 IOU_THRESHOLD = 0.5
 MAX_DETECTIONS = 300
-TOTALS = (100, 300, 1000, 4096, 8400)
-ASSIGNMENTS = ((16, 20, 320), (16, 20, 640), (32, 60, 640))  # images, objects an image, side in pixels
-
-
-MAPS = ((16, 16, 160, 160), (16, 32, 80, 80), (16, 64, 40, 40), (16, 128, 20, 20))  # of yolo_lite-n at 320 x 320
+TOTALS = (100, 300, 1000, 4096, 8400)  # boxes in an image
+ASSIGNMENTS = ((16, 20, 320), (16, 20, 640), (32, 60, 640))  # images, objects in each image, side in pixels
+MAPS = ((16, 16, 160, 160), (16, 32, 80, 80), (16, 64, 40, 40), (16, 128, 20, 20))  # in yolo_lite-n at 320 x 320
 
 
 @dataclass(frozen=True)
 class NmsReport:
-    """One batch size and number of boxes: median milliseconds for the whole batch."""
+    """Median milliseconds of suppression for a whole batch, at one batch size and number of boxes."""
 
     batch: int
     total: int
-    kept: int  # of the first image, by nms_padded with MAX_DETECTIONS
-    kept_uncapped: int
+    kept: int  # boxes of the first image that nms_padded keeps, at most MAX_DETECTIONS
+    kept_uncapped: int  # the same without a limit
     torchvision_ms: float  # torchvision.ops.batched_nms, image by image
     ours_ms: float
-    uncapped_ms: float  # with room for every box
-    graph_ms: float | None  # replay of a CUDA graph; None on the CPU and for plain torch, which waits for the device
+    uncapped_ms: float  # with max_detections equal to the number of boxes
+    graph_ms: float | None  # replay of a CUDA graph; None on the CPU, and without the CUDA kernel
 
 
 @dataclass(frozen=True)
 class AssignReport:
-    """One batch size, number of objects and side: median milliseconds of the task-aligned assignment."""
+    """Median milliseconds of the task-aligned assignment, at one batch size, number of objects and image side."""
 
     batch: int
     objects: int
@@ -54,7 +52,7 @@ class AssignReport:
 
 @dataclass(frozen=True)
 class NormReport:
-    """One map of features and type: median milliseconds of normalisation and SiLU, forward and backward."""
+    """Median milliseconds of batch normalisation and SiLU, forward and backward, for one shape and dtype."""
 
     shape: tuple[int, int, int, int]
     dtype: str
@@ -63,11 +61,16 @@ class NormReport:
 
 
 def bench_nms(device: torch.device, classes: int = 80, *, repeats: int = 15) -> Iterator[NmsReport]:
-    """Yield a report for each batch size and number of boxes; what is compared runs by turns.
+    """Yield a report for each batch size and number of boxes; the measurements of the implementations alternate.
 
     Raises:
         InputError: if torchvision cannot be imported.
-        RuntimeError: if the answers differ from torchvision's, taken class by class on the CPU.
+        RuntimeError: if the results differ from torchvision's, computed class by class on the CPU.
+
+    Example:
+        >>> report = next(bench_nms(torch.device("cpu"), repeats=1))
+        >>> report.batch, report.total
+        (1, 100)
     """
     try:
         from torchvision.ops import batched_nms, nms
@@ -86,7 +89,12 @@ def bench_assign(repeats: int = 7) -> Iterator[AssignReport]:
     """Yield a report for each scene of ASSIGNMENTS: plain torch against the C extension, on the CPU.
 
     Raises:
-        RuntimeError: if the two differ in a bit.
+        RuntimeError: if the two results are not identical.
+
+    Example:
+        >>> report = next(bench_assign(repeats=1))
+        >>> report.batch, report.objects, report.side
+        (16, 20, 320)
     """
     for batch, objects, side in ASSIGNMENTS:
         candidates, targets = _assign_scene(batch, objects, side)
@@ -102,7 +110,12 @@ def bench_norm(repeats: int = 7) -> Iterator[NormReport]:
     """Yield a report for each of MAPS in float32 and bfloat16: torch's two layers against the C extension, on the CPU.
 
     Raises:
-        RuntimeError: if the two differ by more than rounding.
+        RuntimeError: if the two gradients differ by more than rounding.
+
+    Example:
+        >>> report = next(bench_norm(repeats=1))
+        >>> report.shape, report.dtype
+        ((16, 16, 160, 160), 'float32')
     """
     for shape in MAPS:
         for dtype in (torch.float32, torch.bfloat16):
@@ -124,14 +137,14 @@ def _torch_norm_silu(x: Tensor, norm: BatchNorm) -> Tensor:
 
 
 def _norm_scene(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Draw a map of features and a gradient, channels last in memory."""
+    """Draw a random feature map and a gradient, with channels last in memory."""
     generator = torch.Generator().manual_seed(0)
     x, dy = (torch.randn(shape, generator=generator).to(dtype) for _ in range(2))
     return x.contiguous(memory_format=torch.channels_last), dy.contiguous(memory_format=torch.channels_last)
 
 
 def _train_norm(layers: Callable[..., Tensor], x: Tensor, dy: Tensor) -> Tensor:
-    """Go forward and back once, and return the gradient with respect to x."""
+    """Run one forward and backward pass, and return the gradient with respect to x."""
     channels = x.shape[1]
     x = x.detach().requires_grad_()
     weight, bias = torch.ones(channels, requires_grad=True), torch.zeros(channels, requires_grad=True)
@@ -167,7 +180,7 @@ def _bench_scene(boxes: Tensor, scores: Tensor, *, labels: Tensor, batched_nms: 
 
 
 def _scene(batch: int, total: int, classes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw boxes [B, N, 4], half of them in clusters of ten of one class about one place, scores and labels [B, N]."""
+    """Draw boxes [B, N, 4], half of them in tight clusters of ten of one class, and scores and labels [B, N]."""
     generator = torch.Generator().manual_seed(0)
     clustered = total // 20 * 10
     centres = torch.rand(batch, total - clustered + clustered // 10, 2, generator=generator) * 640
@@ -181,7 +194,7 @@ def _scene(batch: int, total: int, classes: int) -> tuple[Tensor, Tensor, Tensor
 
 
 def _assign_scene(batch: int, objects: int, side: int) -> tuple[Candidates, Targets]:
-    """Draw what task_aligned takes: predictions about their points on strides 8, 16, 32, and objects of 80 classes."""
+    """Draw predictions near their points at strides 8, 16 and 32, and objects of 80 classes, for `task_aligned`."""
     generator = torch.Generator().manual_seed(0)
     grids, strides = [], []
     for stride in (8, 16, 32):
@@ -202,7 +215,7 @@ def _assign_scene(batch: int, objects: int, side: int) -> tuple[Candidates, Targ
 
 
 def _compare(boxes: Tensor, scores: Tensor, *, labels: Tensor, device: torch.device, nms: Any) -> None:
-    """Raise RuntimeError unless nms_padded keeps on the device what torchvision does on the CPU, class by class."""
+    """Raise RuntimeError unless nms_padded keeps the same boxes as torchvision does on the CPU, class by class."""
     result = nms_padded(
         boxes.to(device),
         scores.to(device),
@@ -235,7 +248,7 @@ def _captured(work: Callable[[], object]) -> torch.cuda.CUDAGraph:
 
 
 def _medians_ms(calls: Sequence[Callable[[], object]], device: torch.device, repeats: int) -> list[float]:
-    """Time the calls by turns, each long enough for the clock, and return the median milliseconds of one."""
+    """Time the calls alternately, each repeated until the clock is accurate, and return the median milliseconds of one."""
 
     def seconds(call: Callable[[], object], times: int) -> float:
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Measure training on real images: where the time of a step goes, what the loader gives, how much memory is used."""
+"""Measure training on real images: the time of each part of a step, the speed of the loader, and the memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from yolo_lite.training.loop import to_device, train_step
 from yolo_lite.training.state import State
 from yolo_lite.training.tasks.detection import DetectionTask, training_inputs
 
-WARM_UP = 5  # steps that are not counted
+WARM_UP = 5  # steps before the measurement begins
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class StepTimes:
 
     Attributes:
         precision: "fp32" or "bf16".
-        wait: for the loader, and for the copy to the device.
-        forward: network and loss.
-        backward: gradients and their norm.
-        update: optimiser and average of the weights.
-        images_per_second: over all steps, waiting included.
-        device_bytes: most memory of the device that tensors took; 0 on the CPU.
+        wait: waiting for the loader and for the copy to the device.
+        forward: the network and the loss.
+        backward: the gradients and their norm.
+        update: the optimiser and the moving average of the weights.
+        images_per_second: speed over all steps, waiting included.
+        device_bytes: peak memory of tensors on the device; 0 on the CPU.
     """
 
     precision: str
@@ -54,17 +54,17 @@ class StepTimes:
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What `bench train` prints.
+    """The figures that `bench train` prints.
 
     Attributes:
-        parameters: of the network.
-        summary: of the images.
-        processes: that loaded.
-        fill_seconds: it took to decode the images that are kept in memory; 0 where none are.
-        loader_images_per_second: by its processes, while nothing else is done.
-        steps: one for each precision.
-        peak_bytes: most memory of this process, and of the largest that loads images (each counts what they share);
-            0 where the system does not tell.
+        parameters: number of parameters of the network.
+        summary: one line on the training images.
+        processes: number of processes that load images.
+        fill_seconds: time to decode the images that are kept in memory; 0 if none are.
+        loader_images_per_second: speed of the loader while nothing else runs.
+        steps: the times of a step, for each precision.
+        peak_bytes: peak memory of this process, and of the largest process that loads images (shared memory counts in
+            both); 0 if the system does not report it.
     """
 
     parameters: int
@@ -79,17 +79,24 @@ class TrainReport:
 def bench_train(
     config: Config, data: str | Path, *, device: torch.device, steps: int, say: Callable[[str], None]
 ) -> TrainReport:
-    """Measure so many steps of training from random weights, in fp32 and, where the machine chooses it, bf16.
+    """Measure steps of training from random weights, in fp32, and in bf16 if the device supports it natively.
 
     Args:
-        config: every setting of the run.
-        data: as for training.
-        device: that computes.
-        steps: that are counted, after a warm-up; as many batches of the loader alone.
-        say: takes a line about the images in memory.
+        config: all settings of the run.
+        data: the data set, as for training.
+        device: the device to train on.
+        steps: number of steps after a warm-up, and of batches of the loader alone.
+        say: called with a line about the images in memory.
 
     Raises:
-        InputError: where training with these arguments would.
+        InputError: as training with these arguments does.
+
+    Example:
+        >>> from yolo_lite.config.resolve import override_config
+        >>> small = {"input.image_size": 64, "train.batch_size": 2, "train.workers": 0, "train.cache": "none"}
+        >>> config, cpu = override_config(Config(), small), torch.device("cpu")
+        >>> bench_train(config, "my_images", device=cpu, steps=1, say=print).summary
+        '6 images, 12 boxes, 2 classes'
     """
     keep_freed_memory()
     images = read_train_and_val(DataConfig(path=str(data)), seed=config.train.seed)[0]
@@ -102,7 +109,7 @@ def bench_train(
     loader = build_loader(dataset, sampler, workers=config.train.workers, device=device, say=say)
     batches = _endless(loader, sampler)
     alone = _loader_rate(batches, steps)
-    processes = loader.processes  # none, where there were too few handles for them
+    processes = loader.processes  # 0 if the system had too few file handles for them
     precisions = dict.fromkeys(["fp32", pick_precision("auto", device)])
     with explain_out_of_memory("use a smaller --batch-size or --image-size"):
         reports = tuple(
@@ -110,7 +117,7 @@ def bench_train(
             for name in precisions
         )
     parameters = sum(part.numel() for part in build_detector(config, len(images.class_names)).parameters())
-    del batches, loader  # which ends its processes, and only of those that have ended does the system tell the memory
+    del batches, loader  # this ends the processes; the system reports the memory of ended processes only
     return TrainReport(
         parameters,
         images.summary(),
@@ -123,7 +130,7 @@ def bench_train(
 
 
 class _TimedTask(DetectionTask):
-    """The task, taking the time whenever it has worked out a loss."""
+    """The detection task, with a time stamp after each loss."""
 
     def __init__(self, config: Config, images: DetectionSet, *, device: torch.device) -> None:
         super().__init__(config, images, val=images, device=device)
@@ -144,7 +151,7 @@ def _time_steps(
     precision: str,
     steps: int,
 ) -> StepTimes:
-    """Take steps exactly as training does, with a clock after each part."""
+    """Run steps exactly as training does, with a time stamp after each part."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     model = place(build_detector(config, len(training_set.class_names), seed=config.train.seed).train(), device)
@@ -176,7 +183,7 @@ def _endless(loader: BatchLoader, sampler: EpochSampler) -> Iterator[Any]:
 
 
 def _loader_rate(batches: Iterator[Any], count: int) -> float:
-    """Return images a second that the loader gives to one who does nothing but wait."""
+    """Return the images per second of the loader alone."""
     for _ in range(WARM_UP):
         next(batches)
     started = time.perf_counter()

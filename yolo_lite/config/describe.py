@@ -1,4 +1,4 @@
-"""Say what each setting is: its value, default, range, meaning and origin; the page docs/settings.md is made of it."""
+"""Describe each setting: its value, default, range, meaning and origin. The page docs/settings.md is generated here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from yolo_lite.config.schema import Config
 from yolo_lite.errors import InputError, suggest
 
 _KINDS = {int: "whole number", float: "number", str: "text", bool: "true or false"}
-_LONG = 1e5  # a highest value above it is there to catch mistakes, and is not worth a word
+_LONG = 1e5  # a limit above this only catches mistakes, and is not mentioned
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Setting:
     """One setting.
 
     Attributes:
-        key: such as train.lr.
+        key: the name with its section, such as train.lr.
         kind: the type of its value, in words.
-        default: its only default.
-        low, high: the range of its numbers; infinite where there is no limit.
-        help: what it does.
+        default: the value if nothing else sets it.
+        low, high: the range of its numbers; infinite if there is no limit.
+        help: its meaning.
     """
 
     key: str
@@ -38,14 +38,19 @@ class Setting:
 
     @property
     def range(self) -> str:
-        """The range in words, such as "from 0 to 1"; empty where there is none."""
+        """The range in words, such as "from 0 to 1"; empty if there is none."""
         if math.isinf(self.low):
             return ""
         return f"at least {self.low:g}" if self.high > _LONG else f"from {self.low:g} to {self.high:g}"
 
 
 def every_setting() -> list[Setting]:
-    """Return all settings in the order of the sections."""
+    """Return all settings in the order of the sections.
+
+    Example:
+        >>> [setting.key for setting in every_setting()][:3]
+        ['task', 'name', 'data.path']
+    """
     types = typing.get_type_hints(Config)
     settings = []
     for item in dataclasses.fields(Config):
@@ -59,21 +64,30 @@ def every_setting() -> list[Setting]:
 
 
 def choose(key: str = "") -> list[Setting]:
-    """Return the settings that a key names: all, those of a section, or one.
+    """Return the setting with a key, or the settings of a section, or all settings if the key is empty.
 
     Raises:
-        InputError: where there is no such key, naming the nearest.
+        InputError: if there is no such key; the message names the most similar one.
+
+    Example:
+        >>> [setting.key for setting in choose("pretrain")]
+        ['pretrain.crops', 'pretrain.image_size', 'pretrain.batch_size', 'pretrain.lr']
     """
     every = every_setting()
-    chosen = [one for one in every if not key or one.key == key or one.key.startswith(f"{key}.")]
+    chosen = [item for item in every if not key or item.key == key or item.key.startswith(f"{key}.")]
     if not chosen:
-        sections = dict.fromkeys(one.key.partition(".")[0] for one in every)
-        raise InputError(f"there is no setting {key!r}; {suggest(key, [*sections, *(one.key for one in every)])}")
+        sections = dict.fromkeys(item.key.partition(".")[0] for item in every)
+        raise InputError(f"there is no setting {key!r}; {suggest(key, [*sections, *(item.key for item in every)])}")
     return chosen
 
 
 def value_of(config: Config, key: str) -> Any:
-    """Return the value of a setting by its key."""
+    """Return the value of the setting with a key.
+
+    Example:
+        >>> value_of(Config(), "train.batch_size")
+        16
+    """
     value: Any = config
     for name in key.split("."):
         value = getattr(value, name)
@@ -81,23 +95,34 @@ def value_of(config: Config, key: str) -> Any:
 
 
 def describe(resolved: Resolved, key: str = "") -> list[str]:
-    """Return lines about the settings that a key names, each with its value, default, range, help and origin.
+    """Return three lines for each setting that `choose` finds: value, help, and default, type, range and origin.
 
     Raises:
-        InputError: where there is no such key.
+        InputError: if there is no such key.
+
+    Example:
+        >>> print(*describe(Resolved(Config(), {}), "train.lr"), sep=chr(10))
+        train.lr: 0.001
+            highest learning rate
+            (default 0.001; number; at least 0; from: default)
     """
     lines = []
-    for one in choose(key):
-        origin = resolved.origins.get(one.key, "default")
-        facts = [f"default {written(one.default)}", one.kind, one.range, f"from: {origin}"]
-        lines.append(f"{one.key}: {written(value_of(resolved.config, one.key))}")
-        lines.append(f"    {one.help}")
+    for setting in choose(key):
+        origin = resolved.origins.get(setting.key, "default")
+        facts = [f"default {written(setting.default)}", setting.kind, setting.range, f"from: {origin}"]
+        lines.append(f"{setting.key}: {written(value_of(resolved.config, setting.key))}")
+        lines.append(f"    {setting.help}")
         lines.append(f"    ({'; '.join(fact for fact in facts if fact)})")
     return lines
 
 
 def written(value: Any) -> str:
-    """Return a value as one writes it in a YAML file, a long text cut."""
+    """Return a value as it is written in a YAML file; a long text is cut.
+
+    Example:
+        >>> written((320, 320)), written(False), written("")
+        ('[320, 320]', 'false', '""')
+    """
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple | list):
@@ -109,7 +134,12 @@ def written(value: Any) -> str:
 
 
 def settings_page() -> str:
-    """Return docs/settings.md: every setting in a table for each section."""
+    """Return the text of docs/settings.md, with a table of settings for each section.
+
+    Example:
+        >>> settings_page().splitlines()[0]
+        '# Settings'
+    """
     lines = [
         "# Settings",
         "",
@@ -121,13 +151,13 @@ def settings_page() -> str:
         "This page is printed by `yolo-lite config --markdown`.",
     ]
     section = None
-    for one in every_setting():
-        head, _, name = one.key.rpartition(".")
+    for setting in every_setting():
+        head, _, name = setting.key.rpartition(".")
         if head != section:
             section = head
             lines += ["", f"## {head or 'the run'}", "", *_section_doc(head), *_TABLE_HEAD]
-        kind = one.kind + (f", {one.range}" if one.range else "")
-        lines.append(f"| `{name}` | {_cell(written(one.default))} | {kind} | {_cell(one.help)} |")
+        kind = setting.kind + (f", {setting.range}" if setting.range else "")
+        lines.append(f"| `{name}` | {_cell(written(setting.default))} | {kind} | {_cell(setting.help)} |")
     return "\n".join(lines) + "\n"
 
 

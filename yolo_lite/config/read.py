@@ -1,4 +1,4 @@
-"""Read YAML files and KEY=VALUE texts as plain values."""
+"""Read YAML files and KEY=VALUE settings as plain values."""
 
 from __future__ import annotations
 
@@ -13,11 +13,19 @@ from yolo_lite.config.schema import MOST_ENTRIES
 from yolo_lite.errors import InputError, reason, short
 from yolo_lite.files import read_text
 
-_MOST_YAML = 2**22  # characters of a file, and of what its aliases make of it
+_MOST_YAML = 2**22  # characters in a file, and in its content once all aliases are written out
 
 
 def parse_setting(text: str) -> tuple[str, object]:
-    """Split a text such as "train.lr=0.002" into a key and a value, which is read as YAML."""
+    """Split a text such as "train.lr=0.002" into a key and a value, which is read as YAML.
+
+    Raises:
+        InputError: if there is no "=", or the value is not YAML.
+
+    Example:
+        >>> parse_setting("train.milestones=[60, 80]")
+        ('train.milestones', [60, 80])
+    """
     key, equals, value = text.partition("=")
     if not equals:
         raise InputError(f"--set expects KEY=VALUE such as train.lr=0.002, got {text!r}")
@@ -28,13 +36,18 @@ def parse_setting(text: str) -> tuple[str, object]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file that holds a mapping; an empty file is an empty mapping.
+    """Read a YAML file that contains a mapping; an empty file gives an empty mapping.
 
-    What stands under `names` and `classes`, at any depth, is read as the text that it is: YAML 1.1 would turn the names
-    no, 010 and 12:30 into False, 8 and 750.
+    Values under `names` and `classes`, at any depth, are read as text. YAML 1.1 would turn the class names no, 010 and
+    12:30 into False, 8 and 750.
 
     Raises:
-        InputError: where the file is missing, is not YAML or holds something else.
+        InputError: if the file is missing, too large, not YAML, or contains no mapping.
+
+    Example:
+        >>> _ = Path("classes.yaml").write_text("names: [yes, no]")
+        >>> read_yaml(Path("classes.yaml"))
+        {'names': ['yes', 'no']}
     """
     if path.is_file() and path.stat().st_size > _MOST_YAML:
         raise InputError(f"{path} is larger than any configuration or list of names ({_MOST_YAML >> 20} MiB)")
@@ -51,7 +64,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 _TEXT_KEYS = ("names", "classes")
-_NOT_YAML = (  # what PyYAML raises, besides its own error, for dates as 2020-13-45, numbers such as 0x_ and deep nesting
+_NOT_YAML = (  # PyYAML raises more than its own error: for dates such as 2020-13-45, numbers such as 0x_, deep nesting
     yaml.YAMLError,
     ValueError,
     LookupError,
@@ -63,10 +76,10 @@ _NOT_YAML = (  # what PyYAML raises, besides its own error, for dates as 2020-13
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's own, with an end to what "<<" merges: a few lines could make it endless."""
+    """PyYAML's safe loader with a limit on "<<" merges, which could grow exponentially from a few lines."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Merge what "<<" names into a mapping."""
+        """Merge the mappings that "<<" names into a mapping."""
         merged = [value for key, value in node.value if key.tag == "tag:yaml.org,2002:merge"]
         if any(len(value.value) > MOST_ENTRIES for value in merged):
             raise yaml.YAMLError("too much is merged")
@@ -76,7 +89,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _load(text: str) -> Any:
-    """Read YAML, class names as text; raise one of _NOT_YAML, also where aliases make much more of it than a file holds."""
+    """Read YAML with class names as text; raise an error of _NOT_YAML, also if aliases make the content too large."""
     loader = _Loader(text)
     try:
         root = loader.get_single_node()
@@ -93,7 +106,7 @@ def _load(text: str) -> Any:
 
 def _keep_names_as_text(node: yaml.Node, seen: set[int]) -> None:
     """Give every plain value in the lists and mappings under `_TEXT_KEYS` the tag of text."""
-    if id(node) in seen:  # an alias, perhaps of a node around it
+    if id(node) in seen:  # an alias, perhaps of an enclosing node
         return
     seen.add(id(node))
     if isinstance(node, yaml.SequenceNode):
@@ -110,11 +123,11 @@ def _keep_names_as_text(node: yaml.Node, seen: set[int]) -> None:
 
 
 def _written_out(value: Any, sizes: dict[int, float]) -> float:
-    """Return about how many characters a value has where all its aliases are written out; one inside itself has no end."""
+    """Return the approximate number of characters with all aliases written out; infinite if a value contains itself."""
     if id(value) in sizes:
         return sizes[id(value)]
     if isinstance(value, Mapping | list | tuple | set):
-        sizes[id(value)] = math.inf  # met again before it is known: it contains itself
+        sizes[id(value)] = math.inf  # if it is met again before its size is known, it contains itself
         parts = (part for pair in value.items() for part in pair) if isinstance(value, Mapping) else iter(value)
         sizes[id(value)] = 1 + sum(_written_out(part, sizes) for part in parts)
         return sizes[id(value)]

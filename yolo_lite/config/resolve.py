@@ -1,4 +1,4 @@
-"""Bring layers of plain values together, and build a configuration from them."""
+"""Merge layers of plain values, and build a configuration from them."""
 
 from __future__ import annotations
 
@@ -16,24 +16,33 @@ from yolo_lite.config.read import parse_setting, read_yaml
 from yolo_lite.config.schema import MOST_ENTRIES, NO_AUGMENTATION, RESIZES, TASK_NAMES, Config, check_image_size
 from yolo_lite.errors import InputError, short, some
 
-_MOST_TEXT, _MOST_CFG = 4096, 2**20  # characters: of a setting, and of a whole .cfg file of Darknet
+_MOST_TEXT, _MOST_CFG = 4096, 2**20  # characters in a setting, and in a .cfg file of Darknet
 
 
 def read_config(path: Path | None) -> Config:
-    """Read a YAML file over the defaults; None gives these.
+    """Return the defaults, overridden by a YAML file if one is given.
 
     Raises:
-        InputError: for a file that is missing or not YAML, a key that does not exist (the nearest one is named) or a
-            value of the wrong type or range.
+        InputError: if the file is missing or not YAML, a key is unknown (the message names the most similar one), or a
+            value has the wrong type or range.
+
+    Example:
+        >>> _ = Path("slow.yaml").write_text("train: {lr: 0.0001}")
+        >>> read_config(Path("slow.yaml")).train.lr
+        0.0001
     """
     return Config() if path is None else config_from_dict(read_yaml(path), str(path))
 
 
 def override_config(config: Config, settings: Mapping[str, object] | Iterable[str]) -> Config:
-    """Return the configuration with other values: {"train.lr": 0.002}, or texts such as "train.lr=0.002".
+    """Return the configuration with changed settings, such as {"train.lr": 0.002} or ["train.lr=0.002"].
 
     Raises:
-        InputError: as read_config does.
+        InputError: if a key is unknown, or a value has the wrong type or range.
+
+    Example:
+        >>> override_config(Config(), {"train.epochs": 5}).train.epochs
+        5
     """
     return resolve([Layer("configuration", config_to_dict(config)), settings_layer(settings)]).config
 
@@ -43,8 +52,8 @@ class Layer:
     """Settings from one place.
 
     Attributes:
-        origin: the place, for messages and for `yolo-lite config`: a file, "--set" ...
-        values: nested plain values; what is absent is not set here.
+        origin: the name of the place in messages and in `yolo-lite config`, such as a file or "--set".
+        values: nested plain values; absent keys are not set by this layer.
     """
 
     origin: str
@@ -53,17 +62,17 @@ class Layer:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A configuration, and by key where each value comes from; keys that are absent there have their default."""
+    """A configuration, and the origin of each value by key; a key without an origin has its default."""
 
     config: Config
     origins: Mapping[str, str]
 
 
 def resolve(layers: Sequence[Layer]) -> Resolved:
-    """Lay settings over the defaults, the first layer lowest.
+    """Apply layers of settings to the defaults, in order, so that the last layer wins.
 
     Raises:
-        InputError: naming the layer's origin and the key, for an unknown key or a value of the wrong type or range.
+        InputError: if a key is unknown, or a value has the wrong type or range; the message names origin and key.
 
     Example:
         >>> resolve([Layer("a.yaml", {"train": {"lr": 0.1}}), Layer("--set", {"train": {"lr": 0.2}})]).origins
@@ -81,14 +90,22 @@ def resolve(layers: Sequence[Layer]) -> Resolved:
             (merged.setdefault(section, {}) if section else merged)[name] = value
             origins[key] = layer.origin
     classifier = merged.get("classifier", {}).get("model", "none") != "none"
-    merged.setdefault("task", "classify" if classifier else "detect")  # configurations of 0.1 do not say it
+    merged.setdefault("task", "classify" if classifier else "detect")  # configurations of version 0.1 have no task
     config: Config = _build(Config, merged, prefix="", source="configuration")
     _check_together(config, layers[-1].origin if layers else "configuration")
     return Resolved(config, origins)
 
 
 def settings_layer(settings: Mapping[str, object] | Iterable[str], origin: str = "--set") -> Layer:
-    """Return settings by key, {"train.lr": 0.002}, or as texts, "train.lr=0.002", as a layer."""
+    """Return settings as a layer; they are given by key, {"train.lr": 0.002}, or as texts, ["train.lr=0.002"].
+
+    Raises:
+        InputError: if a text is not KEY=VALUE, or a key treats a single value as a section.
+
+    Example:
+        >>> settings_layer(["train.lr=0.002"]).values
+        {'train': {'lr': 0.002}}
+    """
     pairs = settings.items() if isinstance(settings, Mapping) else [parse_setting(text) for text in settings]
     values: dict[str, Any] = {}
     for key, value in pairs:
@@ -109,11 +126,15 @@ def check_settings(settings: Mapping[str, object] | None, keys: Sequence[str] = 
     """Return settings by key as a new dictionary.
 
     Args:
-        settings: by key, or None.
-        keys: that have a meaning here, whole sections among them; empty: all.
+        settings: values by key, or None.
+        keys: the keys, or names of sections, that are allowed here; empty: all.
 
     Raises:
-        InputError: where settings are something else, or one of them has no meaning.
+        InputError: if the settings are not a dictionary with text keys, or a key is not allowed.
+
+    Example:
+        >>> check_settings({"train.epochs": 50}, keys=["train"])
+        {'train.epochs': 50}
     """
     if settings is not None and not isinstance(settings, Mapping):
         raise InputError(f"settings must be a dictionary such as {{'train.epochs': 50}}, got {short(settings)}")
@@ -121,15 +142,20 @@ def check_settings(settings: Mapping[str, object] | None, keys: Sequence[str] = 
         if not isinstance(key, str):
             raise InputError(f"settings must have keys such as 'train.epochs', got {key!r}")
         if keys and key not in keys and key.partition(".")[0] not in keys:
-            raise InputError(f"the setting {key} has no meaning here; known: {some(keys)}")
+            raise InputError(f"the setting {key} has no effect here; known: {some(keys)}")
     return dict(settings or {})
 
 
 def config_from_dict(values: Mapping[str, Any], source: str) -> Config:
-    """Build a configuration from nested plain values; what is absent takes its default.
+    """Build a configuration from nested plain values; absent keys take their defaults.
 
     Raises:
-        InputError: naming `source` and the key, for an unknown key or a value of the wrong type or range.
+        InputError: if a key is unknown, or a value has the wrong type or range; the message names `source` and the key.
+
+    Example:
+        >>> config_from_dict({"train": {"epoch": 5}}, "my.yaml")
+        Traceback (most recent call last):
+        yolo_lite.errors.InputError: my.yaml: unknown key 'train.epoch'; did you mean 'train.epochs'?
     """
     return resolve([Layer(source, values)]).config
 
@@ -144,7 +170,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _check_together(config: Config, source: str) -> None:
-    """Raise InputError for values that are right alone and wrong together."""
+    """Raise InputError for values that are valid by themselves but not in combination."""
     if config.task not in TASK_NAMES:
         raise InputError(f"{source}: 'task' must be {' or '.join(TASK_NAMES)}, got {short(config.task)}")
     if (config.task == "classify") != (config.classifier.model != "none"):
@@ -162,11 +188,18 @@ def _check_together(config: Config, source: str) -> None:
         raise InputError(f"{source}: 'input.resize' must be one of {', '.join(RESIZES)}, got {config.input.resize!r}")
     low, high = config.augment.scale
     if low > high:
-        raise InputError(f"{source}: 'augment.scale' must be lowest and highest factor, got {low:g} and {high:g}")
+        raise InputError(
+            f"{source}: 'augment.scale' must be the lowest and the highest factor, got {low:g} and {high:g}"
+        )
 
 
 def config_to_dict(config: Config) -> dict[str, Any]:
-    """Return nested dictionaries of plain values that config_from_dict turns back into the same configuration."""
+    """Return nested dictionaries of plain values that `config_from_dict` turns back into the same configuration.
+
+    Example:
+        >>> config_to_dict(Config())["pretrain"]
+        {'crops': 0, 'image_size': [96, 96], 'batch_size': 64, 'lr': 0.002}
+    """
     return _plain(dataclasses.asdict(config))  # type: ignore[no-any-return]
 
 
@@ -206,14 +239,14 @@ def _suggestion(key: str, prefix: str) -> str:
     near = difflib.get_close_matches(f"{prefix}{key}", names, n=1, cutoff=0.6)
     near = near or [name for name in names if name.split(".")[-1] == key][:1]
     siblings = [name for name in names if name.rpartition(".")[0] == prefix.rstrip(".")]
-    return f"; did you mean '{near[0]}'?" if near else f"; it knows {', '.join(siblings)}"
+    return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(siblings)}"
 
 
 def _convert(value: Any, expected: Any, *, key: str, source: str) -> Any:
     origin, inner = typing.get_origin(expected), typing.get_args(expected)
     if isinstance(value, Mapping):
         raise InputError(f"{source}: {key!r} is a single value, not a section")
-    if hasattr(value, "tolist"):  # a number or an array of NumPy's or torch's
+    if hasattr(value, "tolist"):  # a number or an array of NumPy or torch
         value = value.tolist()
     if expected is str and isinstance(value, os.PathLike):
         value = os.fspath(value)
@@ -257,7 +290,7 @@ def _check_range(value: Any, item: dataclasses.Field[Any], *, key: str, source: 
         if not isinstance(number, int | float):
             continue
         if not low <= number <= high:
-            large = high > MOST_ENTRIES  # a limit that only a mistake goes beyond
+            large = high > MOST_ENTRIES  # a limit that only a mistake exceeds
             bounds = f"at least {low:g}" if large and number < low else f"from {low:g} to {high:,}"
             bounds = f"at least {low:g}" if high == math.inf else bounds
             bounds = "a number" if low == -math.inf else bounds

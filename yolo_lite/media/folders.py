@@ -1,4 +1,4 @@
-"""List what folders hold: links are followed, hidden files passed over, and what is left out is named with the reason."""
+"""List the contents of folders: links are followed, hidden files are skipped, and all other omissions are reported."""
 
 from __future__ import annotations
 
@@ -19,32 +19,49 @@ DATA_SUFFIXES = frozenset(
         *(".txt", ".xml", ".json", ".yaml", ".yml", ".csv", ".md", ".cache", ".npy", ".npz", ".names", ".html", ".log"),
         *(".py", ".zip", ".tar", ".gz"),
     )
-)  # annotations and notes, which nobody takes for images
+)  # annotations and notes, never mistaken for images
 _LITTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
 def is_hidden(name: str) -> bool:
-    """Say whether a file is none of the user's own: a dot file, as AppleDouble files are, or one of a file manager."""
+    """Return whether a name is that of a dot file (AppleDouble files included) or of a file manager's own file.
+
+    Example:
+        >>> is_hidden(".cache"), is_hidden("Thumbs.db"), is_hidden("photo.jpg")
+        (True, True, False)
+    """
     return name.startswith(".") or name in _LITTER
 
 
 def is_apple_double(name: str) -> bool:
-    """Say whether a file is what macOS puts beside another where a disk or archive has no place for its attributes."""
+    """Return whether a name is that of an AppleDouble file.
+
+    macOS stores a file's attributes in one if the disk or archive has no place for them.
+
+    Example:
+        >>> is_apple_double("._photo.jpg"), is_apple_double("photo.jpg")
+        (True, False)
+    """
     return name.startswith("._")
 
 
 def walk(folder: Path, most: float = math.inf) -> tuple[list[Path], list[Path]]:
-    """Return all files and all folders below one, each sorted; hidden ones are passed over.
+    """Return all files and all folders below a folder, both sorted and without hidden ones.
 
-    Links to folders are followed after everything else, and no folder is read twice, so a link that leads back up ends
-    there. A link to nowhere counts as a file, so that reading it names it.
+    Links to folders are followed last, and no folder is read twice, so circular links do no harm. A broken link counts
+    as a file, so that it is reported when it is read.
 
     Args:
-        folder: where to begin.
-        most: about so many files are enough; then the rest is not looked at.
+        folder: the folder to begin with.
+        most: the number of files after which the search stops; the last folder is still listed completely.
 
     Raises:
-        InputError: naming a folder that may not be read.
+        InputError: if a folder cannot be read; the message names it.
+
+    Example:
+        >>> files, folders = walk(Path("my_classes/val"))
+        >>> len(files), [folder.name for folder in folders]
+        (4, ['disc', 'square'])
     """
     files: list[Path] = []
     folders: list[Path] = []
@@ -70,10 +87,14 @@ def walk(folder: Path, most: float = math.inf) -> tuple[list[Path], list[Path]]:
 
 
 def listed(folder: Path) -> list[Path]:
-    """Return what lies in a folder, sorted, without what is hidden.
+    """Return the files and folders directly in a folder, sorted and without hidden ones.
 
     Raises:
-        InputError: where it may not be read.
+        InputError: if the folder cannot be read.
+
+    Example:
+        >>> [path.name for path in listed(Path("my_images"))]
+        ['annotations', 'images']
     """
     return [folder / entry.name for entry in _entries(folder)]
 
@@ -88,21 +109,32 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _is_pipe_or_device(entry: os.DirEntry[str]) -> bool:
-    """Say whether an entry is none of file, folder and link to nowhere: reading it could wait for ever."""
+    """Return whether an entry is neither a file, a folder nor a broken link: reading it could block for ever."""
     return os.path.exists(entry.path) and not os.path.isfile(entry.path) and not os.path.isdir(entry.path)
 
 
 def images_below(folder: Path) -> tuple[list[Path], list[str]]:
-    """Return the images of a folder and of those below it, sorted, and a note where other files are left out.
+    """Return the images of a folder and its subfolders, sorted, and a list with a note if other files are left out.
 
-    Annotations and other text beside the images are not worth a note.
+    Annotations and other text files are left out without a note.
+
+    Example:
+        >>> images, notes = images_below(Path("my_images"))
+        >>> len(images), notes
+        (9, [])
     """
     images, others = sort_out(walk(folder)[0])
     return images, left_out(folder, [path for path in others if path.suffix.lower() not in DATA_SUFFIXES])
 
 
 def sort_out(files: Iterable[Path], by_content: Callable[[Path], bool] = is_image) -> tuple[list[Path], list[Path]]:
-    """Divide files into images and others, in their order: by suffix, or `by_content` where that says nothing."""
+    """Divide files into images and others, in their order: by suffix, or `by_content` if the suffix is unknown.
+
+    Example:
+        >>> images, others = sort_out([Path("photo.jpg"), Path("labels.txt"), Path("holiday.mp4")])
+        >>> [path.name for path in images], [path.name for path in others]
+        (['photo.jpg'], ['labels.txt', 'holiday.mp4'])
+    """
     images: list[Path] = []
     others: list[Path] = []
     for file in files:
@@ -113,7 +145,12 @@ def sort_out(files: Iterable[Path], by_content: Callable[[Path], bool] = is_imag
 
 
 def left_out(where: object, paths: Sequence[PurePath], *, folders: Sequence[PurePath] = ()) -> list[str]:
-    """Say in a line how many files and folders are left out, and why; nothing where there are none."""
+    """Return a list with one line on how many files and folders are left out, and why; empty if there are none.
+
+    Example:
+        >>> left_out("holidays", [Path("a.mp4"), Path("b.mp4"), Path("c.nef")])
+        ['left out of holidays: 2 videos (a.mp4, b.mp4), 1 camera raw file (c.nef)']
+    """
     kinds: dict[tuple[str, str], list[str]] = {}
     for path in paths:
         kinds.setdefault(_KINDS[_kind(path)], []).append(printable(path.name))

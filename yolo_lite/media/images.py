@@ -1,4 +1,4 @@
-"""Read any image file as 8-bit RGB, by one rule for each kind."""
+"""Read image files of every common format as 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"),
     *(".jfif", ".jpe", ".tga", ".pbm", ".pnm", ".apng"),
 )
-RAW_SUFFIXES = (".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw")  # of cameras
-_FORMATS = frozenset(  # of Pillow, which are told by their first bytes: TGA is not
+RAW_SUFFIXES = (".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw")  # camera raw files
+_FORMATS = frozenset(  # Pillow formats with a signature in their first bytes, so not TGA
     ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF", "QOI", "SGI", "PCX", "DDS")
 )
-MAX_PIXELS = 178_956_970  # 512 MiB of RGB; more than any camera gives, and where Pillow too refuses
+MAX_PIXELS = 178_956_970  # 512 MiB of RGB: more than any camera produces; Pillow's own limit as well
 MAX_16BIT = 65535
 _DECODER_ERRORS = (
     *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, AssertionError),
@@ -40,49 +40,63 @@ _DECODER_ERRORS = (
 )
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_TEXTS = (b"iCCP", b"tEXt", b"zTXt", b"iTXt")
-_TURNING_TEXTS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")  # they may hold an orientation
+_TURNING_TEXTS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")  # these may hold an orientation
 T = TypeVar("T")
 
 
 def read_image(path: Path, max_16bit: int = MAX_16BIT) -> Image:
-    """Read an image as uint8 [H, W, 3] RGB, turned upright as its EXIF orientation says.
+    """Read an image as uint8 [H, W, 3] RGB, rotated upright by its EXIF orientation.
 
-    Grey is repeated three times; of 16 bits the upper 8 are kept, or those below `max_16bit`, which becomes white (4095
-    for cameras of 12 bits, whose images would be almost black else); transparency is dropped, not blended; CMYK and
-    palettes are converted; of an animation the first frame is taken.
+    - A grey image gets three equal channels. CMYK and palette colours are converted to RGB.
+    - Transparency is dropped, not blended with a background.
+    - An animation is read as its first frame, a TIFF that begins with a thumbnail as its full image.
 
-    Of a TIFF that begins with a thumbnail, as camera raw files do, the full image is taken.
+    Args:
+        path: the image file.
+        max_16bit: the value that becomes white in an image with 16 bits a channel. Pass 4095 for a 12-bit camera,
+            whose images would otherwise be almost black.
 
     Raises:
-        InputError: naming the file, where it is missing, empty, truncated, no image, or larger than MAX_PIXELS; where
-            it cannot be read, with the system's reason; where its full image is a camera's raw data.
+        InputError: if the file is missing, empty, truncated, not an image, larger than MAX_PIXELS, or a camera raw
+            file. The message names the file and, if the system refused to read it, the system's reason.
+
+    Example:
+        >>> image = read_image(Path("photo.jpg"))
+        >>> image.shape, image.dtype
+        ((600, 512, 3), dtype('uint8'))
     """
     return _read(path, lambda image: _decoded(image, str(path), max_16bit))
 
 
 def read_image_shrunk(path: Path, most: int, *, max_16bit: int = MAX_16BIT) -> tuple[Image, int]:
-    """Read an image as `read_image` does, a JPEG perhaps at 1/2, 1/4 or 1/8 of its size, which is much faster.
+    """Read an image as `read_image` does, but decode a JPEG at 1/2, 1/4 or 1/8 of its size if possible.
 
-    The decoder then leaves out fine detail instead of averaging over it: of photographs that are shrunk to half that
-    size afterwards pixels differ by less than 1 grey level in the mean.
+    Decoding at a smaller size is much faster. The decoder skips fine detail instead of averaging it. In photographs
+    that are then resized to half of the decoded size, pixels differ by less than 1 grey level on average.
 
     Args:
-        path: the image.
-        most: by which it may be shrunk at most; below 2 it never is, nor is a side that is no multiple of the divisor.
+        path: the image file.
+        most: the largest divisor allowed; a value below 2 keeps the full size. A divisor is used only if both sides
+            are multiples of it.
         max_16bit: as for `read_image`.
 
     Returns:
-        The image, and the divisor: the full image has so many times its sides.
+        The image, and the divisor that its height and width were divided by (1 for the full size).
 
     Raises:
-        InputError: as read_image does.
+        InputError: as `read_image` does.
+
+    Example:
+        >>> image, divisor = read_image_shrunk(Path("photo.jpg"), 4)  # the full image is 512 x 600
+        >>> image.shape, divisor
+        ((150, 128, 3), 4)
     """
 
     def shrunk(image: PillowImage.Image) -> tuple[Image, int]:
         full = image.size
         for divisor in (8, 4, 2):
             if divisor <= most and full[0] % divisor == full[1] % divisor == 0:
-                image.draft(None, (full[0] // divisor, full[1] // divisor))  # does nothing but to a JPEG
+                image.draft(None, (full[0] // divisor, full[1] // divisor))  # has an effect on JPEG files only
                 break
         divisor = full[0] // image.width
         return _decoded(image, str(path), max_16bit), divisor
@@ -91,17 +105,36 @@ def read_image_shrunk(path: Path, most: int, *, max_16bit: int = MAX_16BIT) -> t
 
 
 def decode_image(content: bytes, name: str, *, max_16bit: int = MAX_16BIT) -> Image:
-    """Read the bytes of an image file as `read_image` reads the file; messages call it `name`."""
+    """Decode the bytes of an image file by the rules of `read_image`; error messages refer to the file as `name`.
+
+    Example:
+        >>> decode_image(Path("photo.jpg").read_bytes(), "photo").shape
+        (600, 512, 3)
+    """
     return _read(Path(name), lambda image: _decoded(image, name, max_16bit), content)
 
 
 def read_image_size(path: Path) -> tuple[int, int]:
-    """Read (height, width) of the upright image from the file's header; raises as read_image does."""
+    """Read the (height, width) of the upright image from the file's header; raise as `read_image` does.
+
+    Example:
+        >>> read_image_size(Path("photo.jpg"))
+        (600, 512)
+    """
     return _read(path, lambda image: _upright_size(image, path))
 
 
 def largest_16bit_value(path: Path) -> int | None:
-    """Return the largest value of an image with 16 bits a channel; None for any other; raises as read_image does."""
+    """Return the largest pixel value of an image with 16 bits a channel, or None for any other image.
+
+    Raises:
+        InputError: as `read_image` does.
+
+    Example:
+        >>> PillowImage.fromarray(np.array([[0, 4095]], np.uint16)).save("deep.png")
+        >>> largest_16bit_value(Path("deep.png"))
+        4095
+    """
 
     def largest(image: PillowImage.Image) -> int | None:
         try:
@@ -114,11 +147,15 @@ def largest_16bit_value(path: Path) -> int | None:
 
 
 def is_image(path: Path, content: bytes | None = None) -> bool:
-    """Say whether a file is an image: by its suffix, or by its content where the suffix is none of IMAGE_SUFFIXES.
+    """Return whether a file is an image, judged by its suffix, or by its content if IMAGE_SUFFIXES lacks the suffix.
 
     Args:
-        path: the file, or the name of one in an archive.
-        content: what it holds, where that is in memory.
+        path: the file, or the name of a file in an archive.
+        content: the bytes of the file, if they are in memory already.
+
+    Example:
+        >>> is_image(Path("photo.jpg")), is_image(Path("labels"), b"0 0.5 0.5 0.1 0.1")
+        (True, False)
     """
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return True
@@ -131,19 +168,32 @@ def is_image(path: Path, content: bytes | None = None) -> bool:
 
 
 def count_frames(path: Path) -> int:
-    """Return how many frames an image has, 1 but for animations; raises as read_image does."""
+    """Return the number of frames of an image: 1 unless it is an animation; raise as `read_image` does.
+
+    Example:
+        >>> count_frames(Path("photo.jpg"))
+        1
+    """
 
     def count(image: PillowImage.Image) -> int:
         try:
             return int(getattr(image, "n_frames", 1))
         except _DECODER_ERRORS:
-            return 1  # decoding it will say what is wrong
+            return 1  # decoding the image will report the fault
 
     return _read(path, count)
 
 
 def pillow_to_rgb(image: PillowImage.Image, name: str = "the image", *, max_16bit: int = MAX_16BIT) -> Image:
-    """Convert an open Pillow image by the same rules."""
+    """Convert an open Pillow image to uint8 [H, W, 3] RGB by the rules of `read_image`.
+
+    Raises:
+        InputError: if the pixels are floating-point numbers; the message refers to the image as `name`.
+
+    Example:
+        >>> pillow_to_rgb(PillowImage.new("L", (1, 1), color=7)).tolist()  # one grey pixel
+        [[[7, 7, 7]]]
+    """
     deep = _deep_colours(image) if max_16bit != MAX_16BIT else None
     if deep is not None:
         orientation = image.getexif().get(0x0112, 1)
@@ -165,9 +215,9 @@ def _to_8bit(values: npt.NDArray[Any], max_16bit: int) -> npt.NDArray[np.uint8]:
 
 
 def _deep_colours(image: PillowImage.Image) -> npt.NDArray[np.uint16] | None:
-    """Return the colours of a file with 16 bits a channel, [H, W, 3] RGB, not turned; None for any other file.
+    """Return the colours of a file with 16 bits a channel, [H, W, 3] RGB, as stored; None for any other file.
 
-    Pillow itself keeps the upper 8 bits only.
+    Pillow itself keeps only the upper 8 bits.
     """
     import cv2
 
@@ -186,7 +236,7 @@ def _deep_colours(image: PillowImage.Image) -> npt.NDArray[np.uint16] | None:
 
 
 def _read(path: Path, take: Callable[[PillowImage.Image], T], content: bytes | None = None) -> T:
-    """Open an image, of which only the header is read by then, and return what `take` makes of it."""
+    """Open an image, read no more than its header, and return the result of `take` for it."""
     try:
         with _open(path, content) as file:
             further_tries = [_TURNING_TEXTS, ()] if _starts_with(file, _PNG) else []
@@ -194,7 +244,7 @@ def _read(path: Path, take: Callable[[PillowImage.Image], T], content: bytes | N
                 try:
                     return take(_identify(file, path))
                 except InputError as error:
-                    if not further_tries or type(error.__cause__) is not ValueError:  # as Pillow says of long texts
+                    if not further_tries or type(error.__cause__) is not ValueError:  # Pillow's error for long texts
                         raise
                 file = _without_texts(file, further_tries.pop(0))
     except OSError as error:
@@ -205,7 +255,7 @@ def _read(path: Path, take: Callable[[PillowImage.Image], T], content: bytes | N
 
 @contextlib.contextmanager
 def _open(path: Path, content: bytes | None) -> Iterator[BinaryIO]:
-    """Open a file, or its content, for the time of a with-block."""
+    """Open a file, or its content if given, for the length of a `with` block."""
     try:
         opened = path.open("rb") if content is None else io.BytesIO(content)
     except FileNotFoundError as error:
@@ -219,9 +269,9 @@ def _open(path: Path, content: bytes | None) -> Iterator[BinaryIO]:
 
 
 def _identify(file: BinaryIO, path: Path) -> PillowImage.Image:
-    """Return the image that a file holds, not decoded yet.
+    """Return the image in a file, not decoded yet.
 
-    `PillowImage.open` would do, but for its warning about large images. It cannot be switched off for one thread.
+    This replaces `PillowImage.open`, whose warning about large images cannot be switched off for a single thread.
     """
     try:
         full = find_full_image(file)
@@ -241,21 +291,21 @@ def _identify(file: BinaryIO, path: Path) -> PillowImage.Image:
 
 
 def _first_that_fits(file: BinaryIO, path: Path) -> PillowImage.Image:
-    """Return the image as the first format has it that knows the file by its beginning and makes sense of it."""
+    """Return the image, opened by the first format that recognises the beginning of the file and can parse it."""
     file.seek(0)
     beginning = file.read(16)
     if not beginning:
         raise InputError(f"{path} is empty (0 bytes)")
     failures: list[tuple[str, BaseException]] = []
     tried: set[str] = set()
-    for load_formats in (PillowImage.preinit, PillowImage.init):  # the usual ones, all
+    for load_formats in (PillowImage.preinit, PillowImage.init):  # the common formats first, then all
         load_formats()
         for kind in [kind for kind in PillowImage.ID if kind not in tried]:
             tried.add(kind)
             factory, accepts = PillowImage.OPEN[kind]
             try:
                 known = not accepts or accepts(beginning)
-                if isinstance(known, str):  # by a name, but Pillow was built without it
+                if isinstance(known, str):  # the format is recognised, but Pillow was built without it
                     raise SyntaxError(known)
                 if not known:
                     continue
@@ -266,13 +316,13 @@ def _first_that_fits(file: BinaryIO, path: Path) -> PillowImage.Image:
             except _DECODER_ERRORS as error:
                 if isinstance(error, OSError) and error.errno:
                     raise
-                if accepts:  # the other formats have no beginning of their own
+                if accepts:  # formats without a signature fail on nearly every file
                     failures.append((kind, error))
     message = f"{path} is not an image that can be read"
     if not failures:
         raise InputError(f"{message} (looked for JPEG, PNG, WebP, TIFF ...)")
     kind, cause = failures[0]
-    is_unknown = isinstance(cause.__cause__ or cause, KeyError)  # as of a compression
+    is_unknown = isinstance(cause.__cause__ or cause, KeyError)  # such as an unknown compression
     words = f"unknown value {cause}" if is_unknown else reason(cause)
     raise InputError(f"{message} ({kind}: {words})") from cause
 
@@ -290,10 +340,12 @@ def _decoded(image: PillowImage.Image, name: str, max_16bit: int) -> Image:
 
 def _upright_size(image: PillowImage.Image, path: Path) -> tuple[int, int]:
     width, height = image.size
-    if isinstance(image, TiffImageFile):  # whether Pillow has swapped its sides by now depends on its version
+    if isinstance(image, TiffImageFile):  # whether Pillow has swapped the sides by now depends on Pillow's version
         width, height = image.tag_v2[256], image.tag_v2[257]  # the tags ImageWidth and ImageLength
     try:
-        exif = PillowImage.Image.getexif(image)  # of the header: PNG's own getexif would decode all pixels first
+        exif = PillowImage.Image.getexif(
+            image
+        )  # reads the header only: PNG's own getexif would decode all pixels first
         turned = exif.get(0x0112, 1) in (5, 6, 7, 8)  # these EXIF orientations swap the sides
     except _DECODER_ERRORS as error:
         if isinstance(error, OSError) and error.errno:
@@ -303,7 +355,7 @@ def _upright_size(image: PillowImage.Image, path: Path) -> tuple[int, int]:
 
 
 def _without_texts(file: BinaryIO, keep: tuple[bytes, ...]) -> BinaryIO:
-    """Copy a PNG without its colour profile and texts, which change no pixel, except texts that begin with `keep`."""
+    """Copy a PNG without its colour profile and its texts, which affect no pixel; texts that begin with `keep` stay."""
     file.seek(0)
     content = file.read()
     copy, place = io.BytesIO(), len(_PNG)
@@ -323,16 +375,24 @@ def _starts_with(file: BinaryIO, beginning: bytes) -> bool:
 
 def _too_large(path: Path) -> InputError:
     return InputError(
-        f"{path} says it has more than {MAX_PIXELS:,} pixels and is not opened, since small files can unpack to fill "
-        "the memory; scale the image down first"
+        f"{path} has more than {MAX_PIXELS:,} pixels according to its header; it was not opened, because a small file "
+        "can unpack to fill all memory; scale the image down first"
     )
 
 
 def to_rgb(image: Any, max_16bit: int = MAX_16BIT) -> Image:
-    """Return any accepted image as uint8 [H, W, 3] RGB; `max_16bit` as for `read_image`.
+    """Return an image of any accepted type as uint8 [H, W, 3] RGB.
+
+    Args:
+        image: a path, a NumPy array that is uint8 [H, W, 3] RGB already, or a PIL image.
+        max_16bit: as for `read_image`.
 
     Raises:
-        InputError: saying what it should have been.
+        InputError: if the image is anything else, or cannot be read; the message says what is expected.
+
+    Example:
+        >>> to_rgb("photo.jpg").shape
+        (600, 512, 3)
     """
     if isinstance(image, str | os.PathLike):
         return read_image(Path(image), max_16bit)

@@ -1,4 +1,4 @@
-"""OpenCV's video functions: quiet, and with any file name."""
+"""Make OpenCV's video functions quiet, and safe for any file name."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from typing import Any
 
 
 def for_opencv(path: Path) -> str | bytes:
-    """Return a path as OpenCV takes it: its absolute text, or, where that is not UTF-8, its bytes.
+    """Return a path in the form that OpenCV accepts: an absolute path as text, or as bytes if it is not UTF-8.
 
-    A text with lone surrogates, which is how Python shows such a name, makes OpenCV end the process.
+    Python represents a name that is not UTF-8 as text with lone surrogates, which makes OpenCV end the process.
+
+    Example:
+        >>> for_opencv(Path("/videos/a.mp4"))
+        '/videos/a.mp4'
     """
-    text = os.path.abspath(path)  # or FFmpeg would take "a:b.mp4" for an address
+    text = os.path.abspath(path)  # or FFmpeg would take "a:b.mp4" for a URL
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -25,7 +29,14 @@ def for_opencv(path: Path) -> str | bytes:
 
 @contextlib.contextmanager
 def silent_stderr() -> Iterator[None]:
-    """Send what native code writes to stderr to nowhere, for a moment."""
+    """Discard everything that is written to stderr in a `with` block, by native code too.
+
+    Example:
+        >>> with silent_stderr():
+        ...     written = os.write(2, b"a remark of a C library")
+        >>> written
+        23
+    """
     sys.stderr.flush()
     saved = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -39,7 +50,12 @@ def silent_stderr() -> Iterator[None]:
 
 
 def quiet_cv2() -> Any:
-    """Import OpenCV so that it does not add lines of its own to an error that is explained anyway."""
+    """Import OpenCV and return it with its log switched off: the package reports errors itself.
+
+    Example:
+        >>> quiet_cv2().resize(np.zeros((4, 4, 3), np.uint8), (2, 2)).shape
+        (2, 2, 3)
+    """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     import cv2
 

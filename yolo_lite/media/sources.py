@@ -1,4 +1,4 @@
-"""Find images and videos, and read the frames of videos."""
+"""Find images and videos, and read the frames of a video."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Video:
     """A video file that could be opened.
 
     Attributes:
-        fps: frames a second; 25 where the file does not say.
+        fps: frames a second; 25 if the file does not specify it.
         hw: height and width of the upright frames.
-        frames: how many there are to see, as the file says; 0 where it does not.
+        frames: number of visible frames according to the file; 0 if the file does not specify it.
     """
 
     path: Path
@@ -38,17 +38,23 @@ class Video:
 
 
 def find_source(source: str, *, say: Callable[[str], object] = lambda line: None) -> list[Path] | Video:
-    """Return the images that a file, folder (not its subfolders) or pattern means, sorted; or the video.
+    """Return the sorted images of a file, folder (without its subfolders) or pattern, or else the video.
 
-    The content of a file says what it is where its suffix does not. An animation (GIF) by itself is a video; of one in a
-    folder, the first frame is taken.
+    A file with an unknown suffix is recognised by its content. An animated GIF passed by itself is a video; in a
+    folder it counts as an image, its first frame.
 
     Args:
         source: a path, or a pattern with *, ? or [.
-        say: called with a line where something in the folder is left out.
+        say: called with a line about the files of a folder that are left out, if there are any.
 
     Raises:
-        InputError: where nothing is there, saying what was looked for.
+        InputError: if no image or video is there; the message lists the suffixes that were looked for.
+
+    Example:
+        >>> find_source("photo.jp*") == [Path("photo.jpg")]
+        True
+        >>> len(find_source("my_images/images"))
+        9
     """
     path = Path(source)
     if path.is_dir():
@@ -64,7 +70,7 @@ def find_source(source: str, *, say: Callable[[str], object] = lambda line: None
 
 
 def _refuse_other_files(path: Path) -> None:
-    """Raise InputError for a file of an unknown suffix whose content is no image; an empty one is named in reading."""
+    """Raise InputError for a file with an unknown suffix that is not an image; an empty file is reported when read."""
     known = path.suffix.lower() in (*IMAGE_SUFFIXES, *RAW_SUFFIXES)
     if not known and path.is_file() and os.access(path, os.R_OK) and path.stat().st_size and not is_image(path):
         raise InputError(
@@ -74,7 +80,12 @@ def _refuse_other_files(path: Path) -> None:
 
 
 def is_video(path: Path) -> bool:
-    """Say whether a file is a video, by its suffix, or by its first bytes where that is the suffix of nothing known."""
+    """Return whether a file is a video, judged by its suffix, or by its first bytes if the suffix is unknown.
+
+    Example:
+        >>> is_video(Path("holiday.mp4")), is_video(Path("photo.jpg"))
+        (True, False)
+    """
     suffix = path.suffix.lower()
     if suffix == ".gif":
         return count_frames(path) > 1
@@ -112,7 +123,7 @@ def _of_folder(folder: Path, say: Callable[[str], object]) -> list[Path]:
 
 
 def _of_pattern(pattern: str, say: Callable[[str], object]) -> list[Path]:
-    """Return the images that match; one that is reached twice, over a link that leads back up, is taken once."""
+    """Return the images that match; an image that links make match twice is returned once."""
     files: dict[tuple[str, str], Path] = {}
     for path in sorted(map(Path, _matches(pattern)), key=lambda path: (len(path.parts), path)):
         if path.is_file() and not is_apple_double(path.name):
@@ -127,7 +138,7 @@ def _of_pattern(pattern: str, say: Callable[[str], object]) -> list[Path]:
 
 
 def _matches(pattern: str) -> list[str]:
-    """Return what glob does with `recursive`, but go into no folder twice: links that lead back up have no end there."""
+    """Return what a recursive `glob` returns, but visit no folder twice: glob follows circular links without end."""
     if pattern == "**" or pattern.endswith("/**"):
         pattern += "/*"
     above, stars, below = pattern.partition("**/")
@@ -138,22 +149,28 @@ def _matches(pattern: str) -> list[str]:
     return [name for folder in folders for name in _matches(os.path.join(glob.escape(str(folder)), below))]
 
 
-_LOOKED_FOR = f"looked for {', '.join(IMAGE_SUFFIXES)} and others that Pillow reads (videos are taken one at a time)"
+_LOOKED_FOR = f"looked for {', '.join(IMAGE_SUFFIXES)} and others that Pillow reads (a video must be given by itself)"
 
 
 def find_sources(sources: Sequence[str], *, say: Callable[[str], object] = lambda line: None) -> list[Path] | Video:
-    """Return the images that several files, folders and patterns mean, each once, in the order given; or the one video.
+    """Return the images of several files, folders and patterns, each once and in the order given, or the only video.
 
-    A shell that expands a pattern also names folders without images, links that lead nowhere and other files. These
-    are returned as they are, so that each is reported where it cannot be read. Of an animation among others, the first
-    frame is taken.
+    When a shell expands a pattern, its list may contain folders without images, broken links and other files. They
+    are returned like images, so that each of them is reported when it cannot be read. An animation among other
+    sources counts as an image, its first frame.
 
     Args:
         sources: each as for `find_source`.
         say: as for `find_source`.
 
     Raises:
-        InputError: where a file does not exist, or a video is among others.
+        InputError: if a file does not exist, or a video is not the only source.
+
+    Example:
+        >>> find_sources(["photo.jpg", "my_images/images/0001.png", "photo.jpg"]) == [
+        ...     Path("photo.jpg"), Path("my_images/images/0001.png")
+        ... ]
+        True
     """
     if len(sources) == 1:
         return find_source(sources[0], say=say)
@@ -169,7 +186,7 @@ def find_sources(sources: Sequence[str], *, say: Callable[[str], object] = lambd
             files = [files.path]
         if isinstance(files, Video):
             raise InputError(
-                f"{source} is a video, and a video is taken alone; leave it out of --source, or all others"
+                f"{source} is a video, which must be the only source; pass it alone, or leave it out of --source"
             )
         for image in files:
             images.setdefault(os.path.abspath(image), image)
@@ -177,7 +194,12 @@ def find_sources(sources: Sequence[str], *, say: Callable[[str], object] = lambd
 
 
 def relative_names(files: Sequence[Path]) -> dict[Path, str]:
-    """Return each file's path from the deepest folder that holds them all, with slashes: alone in it, its name."""
+    """Return each file's path, with forward slashes, relative to the deepest folder that contains all of them.
+
+    Example:
+        >>> list(relative_names([Path("set/a/1.jpg"), Path("set/b/1.jpg")]).values())
+        ['a/1.jpg', 'b/1.jpg']
+    """
     whole = [os.path.abspath(file) for file in files]
     try:
         root = os.path.commonpath([os.path.dirname(path) for path in whole])
@@ -187,7 +209,18 @@ def relative_names(files: Sequence[Path]) -> dict[Path, str]:
 
 
 def open_video(path: Path) -> Video:
-    """Read a video's header; raise InputError where it is no video."""
+    """Read the header and the first frame of a video.
+
+    Raises:
+        InputError: if the file is missing, or cannot be read as a video.
+
+    Example:
+        >>> from yolo_lite.media.writers import VideoWriter
+        >>> with VideoWriter(Path("grey.mp4"), 10, hw=(48, 64)) as writer:
+        ...     writer.write(np.full((48, 64, 3), 128, np.uint8))
+        >>> open_video(Path("grey.mp4")).hw
+        (48, 64)
+    """
     capture = _capture(path)
     cv2 = quiet_cv2()
     try:
@@ -196,8 +229,8 @@ def open_video(path: Path) -> Video:
         if not opened:
             raise InputError(f"{path} has no frame that can be decoded")
         frames = int(max(0, capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-        hidden = int(frames * (1 - _visible_share(path)))
-        frames -= hidden if hidden > 1 else 0  # edit lists are rounded too
+        hidden = int(frames * (1 - _visible_fraction(path)))
+        frames -= hidden if hidden > 1 else 0  # one frame may be due to rounding in the edit list
         good = math.isfinite(fps) and 0 < fps <= 1000
         return Video(path, fps if good else _USUAL_FPS, hw=(frame.shape[0], frame.shape[1]), frames=frames)
     finally:
@@ -205,11 +238,19 @@ def open_video(path: Path) -> Video:
 
 
 def read_frames(video: Video) -> Iterator[Image]:
-    """Decode one frame after another, uint8 [H, W, 3] RGB; never more than one is held.
+    """Yield the frames of a video one by one as uint8 [H, W, 3] RGB, with never more than one in memory.
 
     Raises:
-        EndsEarlyError: at the end, if clearly fewer frames came than the file says it has, and the last is not of the
-            time at which the file says it ends: a varying rate makes files without an index count too many.
+        EndsEarlyError: after the last frame, if the file is clearly incomplete. Both the number of frames and the time
+            of the last one must then fall short of the header: at a varying frame rate, the number alone can be wrong.
+
+    Example:
+        >>> from yolo_lite.media.writers import VideoWriter
+        >>> with VideoWriter(Path("three.mp4"), 10, hw=(48, 64)) as writer:
+        ...     for level in (0, 100, 200):
+        ...         writer.write(np.full((48, 64, 3), level, np.uint8))
+        >>> len(list(read_frames(open_video(Path("three.mp4")))))
+        3
     """
     capture = _capture(video.path)
     cv2 = quiet_cv2()
@@ -224,8 +265,8 @@ def read_frames(video: Video) -> Iterator[Image]:
             yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
     finally:
         capture.release()
-    margin = max(2, video.frames // 50)  # headers count a frame or two that decoders never give
-    length = seconds * count / max(1, count - 1)  # from the first frame to the end of the last
+    margin = max(2, video.frames // 50)  # headers count a frame or two that decoders never return
+    length = seconds * count / max(1, count - 1)  # seconds from the first frame to the end of the last one
     if max(count, length * video.fps) < video.frames - margin:
         raise EndsEarlyError(
             f"{video.path} ends early: {count} of {counted(video.frames, 'frame')} could be read; is the file complete?"
@@ -233,11 +274,17 @@ def read_frames(video: Video) -> Iterator[Image]:
 
 
 class EndsEarlyError(InputError):
-    """A video has fewer frames than it says; those that it has were read."""
+    """A video has fewer frames than its header states; all that it has were read."""
 
 
 def batches(frames: Iterator[Image], size: int) -> Iterator[list[Image]]:
-    """Gather frames into lists of `size`; a last, shorter one comes before the error of a video that ends early."""
+    """Yield lists of `size` frames; the last list may be shorter, and comes before the error of an incomplete video.
+
+    Example:
+        >>> frame = np.zeros((1, 1, 3), np.uint8)
+        >>> [len(batch) for batch in batches(iter([frame] * 5), 2)]
+        [2, 2, 1]
+    """
     gathered: list[Image] = []
     early = None
     while True:
@@ -256,11 +303,11 @@ def batches(frames: Iterator[Image], size: int) -> Iterator[list[Image]]:
         raise early
 
 
-def _visible_share(path: Path) -> float:
-    """Return the part of a video track, 0 to 1, that an MP4 or QuickTime file lets be seen; 1 for all other files.
+def _visible_fraction(path: Path) -> float:
+    """Return the fraction of a video track that an MP4 or QuickTime file shows, 0 to 1; 1 for all other files.
 
-    Trimming without encoding anew keeps whole groups of frames and hides those before the cut by an edit list, which
-    decoders obey, while the number of frames in the header counts them.
+    A video that is trimmed without re-encoding keeps whole groups of frames. An edit list hides the frames before the
+    cut: decoders skip them, but the header still counts them.
 
     Source: ISO/IEC 14496-12, 8.6.6 (edit list box).
     """
@@ -276,7 +323,7 @@ def _visible_share(path: Path) -> float:
             if file.read(4) == b"vide" and b"edts" in parts:
                 edits = _boxes(file, parts[b"edts"][0], (b"elst",))
                 length, scale = _duration(file, media[b"mdhd"][0][0])
-                return _shown(
+                return _edited_fraction(
                     file,
                     edits[b"elst"][0][0],
                     length=length,
@@ -287,7 +334,7 @@ def _visible_share(path: Path) -> float:
 
 
 def _boxes(file: BinaryIO, place: tuple[int, int], wanted: Sequence[bytes]) -> dict[bytes, list[tuple[int, int]]]:
-    """Return where the contents of the wanted boxes begin and end, by kind, of those that lie side by side in a range."""
+    """Return, by kind, where the contents of the wanted boxes begin and end, among the boxes at the top of a range."""
     start, end = place
     places: dict[bytes, list[tuple[int, int]]] = {}
     while start + 8 <= end:
@@ -305,7 +352,7 @@ def _boxes(file: BinaryIO, place: tuple[int, int], wanted: Sequence[bytes]) -> d
 
 
 def _duration(file: BinaryIO, start: int) -> tuple[int, int]:
-    """Return duration and ticks a second of a movie's or a track's header."""
+    """Return the duration, and the ticks per second, from the header of a movie or a track."""
     file.seek(start)
     long = file.read(4)[:1] == b"\1"
     file.seek(16 if long else 8, os.SEEK_CUR)
@@ -313,8 +360,8 @@ def _duration(file: BinaryIO, start: int) -> tuple[int, int]:
     return length, scale
 
 
-def _shown(file: BinaryIO, start: int, *, length: int, scale: int, movie_scale: int) -> float:
-    """Return the share of a track of `length` ticks that the edit list at `start` shows."""
+def _edited_fraction(file: BinaryIO, start: int, *, length: int, scale: int, movie_scale: int) -> float:
+    """Return the fraction of a track of `length` ticks that the edit list at `start` shows."""
     file.seek(start)
     version, count = struct.unpack(">B3xI", file.read(8))
     shown = 0.0
@@ -334,7 +381,7 @@ def _capture(path: Path) -> Any:
         raise InputError(f"{path} does not exist")
     if path.is_file() and path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes)")
-    if path.is_file():  # OpenCV does not say why it cannot open one
+    if path.is_file():  # OpenCV does not report why it cannot open a file
         try:
             path.open("rb").close()
         except OSError as error:
@@ -342,5 +389,7 @@ def _capture(path: Path) -> Any:
     capture = cv2.VideoCapture(for_opencv(path))
     if not capture.isOpened():
         capture.release()
-        raise InputError(f"{path} cannot be read as a video: damaged, cut short, or a codec that OpenCV lacks")
+        raise InputError(
+            f"{path} cannot be read as a video: it is damaged, cut short, or needs a codec that OpenCV lacks"
+        )
     return capture

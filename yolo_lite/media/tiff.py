@@ -1,6 +1,6 @@
-"""Find the directory of a TIFF that describes the image itself: camera raw files begin with a thumbnail.
+"""Find the directory of a TIFF that describes the full image: camera raw files begin with a thumbnail.
 
-Every image of a TIFF has a directory of tags. The directories form a chain, and each may name more of them (SubIFDs).
+Every image in a TIFF has a directory of tags. The directories form a chain, and each may list more of them (SubIFDs).
 Source: TIFF 6.0, sections 2 and 8; TIFF technical note 1 (SubIFDs); BigTIFF; DNG 1.6 (NewSubfileType, raw data).
 """
 
@@ -14,24 +14,24 @@ from typing import BinaryIO, NamedTuple
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two: BigTIFF
 _KIND, _OLD_KIND, _WIDTH, _HEIGHT, _COLOURS, _ORIENTATION, _MORE = 254, 255, 256, 257, 262, 274, 330
-_PAGE = 2  # the one bit of _KIND that the image itself may have; the others mean reduced, mask, depth map
+_PAGE = 2  # the only bit of _KIND that a full image may set; the others mean reduced, mask or depth map
 _OLD_REDUCED = 2
-_RAW_COLOURS = (32803, 34892)  # one colour for each pixel of the sensor; all of them, but the sensor's own
-_CODES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # of whole numbers, by TIFF's types
+_RAW_COLOURS = (32803, 34892)  # sensor data: one colour per pixel (CFA), or all in the sensor's own colours (LinearRaw)
+_CODES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # codes of `struct` for whole numbers, by TIFF type
 _MOST_DIRECTORIES, _MOST_VALUES = 64, 64
 
 _Tags = dict[int, tuple[int, ...]]
 
 
 class CameraRawError(ValueError):
-    """The full image is what the sensor saw, which has to be developed by a raw converter."""
+    """The full image is undeveloped sensor data, which only a raw converter can turn into an image."""
 
 
 class FullImage(NamedTuple):
-    """The full image of a file that begins with another one.
+    """The full image of a file that begins with another image.
 
     Attributes:
-        header: replaces as many bytes at the beginning of the file, which then begins with the full image.
+        header: bytes that replace the same number of bytes at the start of the file, to make the full image the first.
         orientation: EXIF orientation of the full image.
     """
 
@@ -40,12 +40,16 @@ class FullImage(NamedTuple):
 
 
 def find_full_image(file: BinaryIO) -> FullImage | None:
-    """Find the full image of a TIFF; return None where it is the first, as in nearly every file.
+    """Find the full image of a TIFF; return None if it is the first image, as in nearly every file, or no TIFF.
 
-    The full image is the first that is marked neither as reduced nor as a mask; where every one is, the largest.
+    The full image is the first that is marked neither as reduced nor as a mask, or the largest if all are marked.
 
     Raises:
-        CameraRawError: where it is the data of a camera's sensor.
+        CameraRawError: if the full image is data of a camera's sensor.
+
+    Example:
+        >>> find_full_image(io.BytesIO(b"not a TIFF")) is None
+        True
     """
     layout = _layout(file)
     if layout is None:
@@ -54,9 +58,9 @@ def find_full_image(file: BinaryIO) -> FullImage | None:
     walk = _walk(file, order, big=big, first=first)
     directories = [next(walk, (0, {}))]
     start, tags = directories[0]
-    is_canon_raw = start == 16 and _at(file, 8, 2) == b"CR"  # nothing in its directories gives it away
+    is_canon_raw = start == 16 and _at(file, 8, 2) == b"CR"  # its directories look like those of any TIFF
     if _is_whole(tags) and _MORE not in tags and not is_canon_raw and not _is_raw(tags):
-        return None  # without a walk through what may be thousands of pages
+        return None  # without reading the directories of what may be thousands of pages
     directories += walk
     if is_canon_raw or any(_is_raw(other) for _, other in directories):
         raise CameraRawError
@@ -73,7 +77,7 @@ def find_full_image(file: BinaryIO) -> FullImage | None:
 
 
 def _layout(file: BinaryIO) -> tuple[str, bool, int] | None:
-    """Return the byte order, whether it is a BigTIFF, and where the first directory is; None where it is no TIFF."""
+    """Return the byte order, whether the file is a BigTIFF, and the first directory's offset; None if it is no TIFF."""
     header = _at(file, 0, 16)
     if header[:4] not in SIGNATURES:
         return None
@@ -85,7 +89,7 @@ def _layout(file: BinaryIO) -> tuple[str, bool, int] | None:
 
 
 def _walk(file: BinaryIO, order: str, *, big: bool, first: int) -> Iterator[tuple[int, _Tags]]:
-    """Yield the directories with their offsets: the chain, and behind each of its members those that it names."""
+    """Yield the directories with their offsets: each directory of the chain, followed by those that it lists."""
     waiting, seen = [first], {0}
     while waiting and len(seen) <= _MOST_DIRECTORIES:
         offset = waiting.pop(0)
@@ -121,7 +125,7 @@ def _directory(file: BinaryIO, order: str, *, big: bool, offset: int) -> tuple[_
 
 
 def _at(file: BinaryIO, offset: int, count: int) -> bytes:
-    if offset > file.seek(0, io.SEEK_END):  # to seek there could be an error
+    if offset > file.seek(0, io.SEEK_END):  # seeking beyond the end could be an error
         return b""
     file.seek(offset)
     return file.read(count)
@@ -132,7 +136,7 @@ def _first(tags: _Tags, tag: int, otherwise: int) -> int:
 
 
 def _is_whole(tags: _Tags) -> bool:
-    """Say whether an image is marked neither as a reduced one nor as a mask of another."""
+    """Return whether an image is marked neither as reduced nor as a mask of another."""
     if _KIND in tags:
         return not _first(tags, _KIND, 0) & ~_PAGE
     return _first(tags, _OLD_KIND, 0) != _OLD_REDUCED

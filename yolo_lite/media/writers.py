@@ -1,4 +1,4 @@
-"""Write what is found: annotated images and videos, and COCO result rows, whole or not at all."""
+"""Write annotated images and videos, and COCO result rows; an unfinished file is never left behind."""
 
 from __future__ import annotations
 
@@ -19,22 +19,28 @@ from yolo_lite.media.opencv import for_opencv, quiet_cv2, silent_stderr
 from yolo_lite.media.sources import EndsEarlyError
 from yolo_lite.structures.geometry import Image
 
-VIDEO_CODECS = {".mp4": "mp4v", ".webm": "VP90"}  # what is written; browsers play the second
+VIDEO_CODECS = {".mp4": "mp4v", ".webm": "VP90"}  # by suffix; browsers play only the second
 
 
 class VideoWriter:
-    """Write an annotated video under a temporary name, in a `with` block; it gets its own name at the end of it.
+    """Write a video in a `with` block: under a temporary name, and renamed at the end of the block.
 
-    The frames that were written keep their file, whole and playable, where the video that is read ends early, or where
-    the block is left by Ctrl-C, another signal to stop, or the end of a generator. Any other error removes it.
+    The file is kept, with all frames so far and playable, if the input video ends early (EndsEarlyError), or if Ctrl-C,
+    another signal to stop, or the end of a generator leaves the block. Any other error removes it.
 
     Args:
-        path: its suffix chooses the codec; see VIDEO_CODECS.
-        fps: frames a second; rounded where the codec cannot hold it exactly.
+        path: the file; its suffix chooses the codec (see VIDEO_CODECS).
+        fps: frames a second; rounded if the codec cannot represent it exactly.
         hw: height and width of the frames.
 
     Raises:
-        InputError: where the file cannot be written, or at the end, where not every frame can be read back.
+        InputError: if the file cannot be written; at the end, if not every frame can be read back.
+
+    Example:
+        >>> with VideoWriter(Path("black.mp4"), 25, hw=(48, 64)) as writer:
+        ...     writer.write(np.zeros((48, 64, 3), np.uint8))
+        >>> Path("black.mp4").is_file()
+        True
     """
 
     def __init__(self, path: Path, fps: float, *, hw: tuple[int, int]) -> None:
@@ -43,7 +49,7 @@ class VideoWriter:
         _try_to_write(self.part, path)
         codec = cv2.VideoWriter.fourcc(*VIDEO_CODECS[path.suffix])
         rate = _writable_fps(fps)
-        with silent_stderr():  # FFmpeg remarks there that WebM has no such tag, and then does what was asked
+        with silent_stderr():  # FFmpeg warns that WebM has no such tag, and then writes the file correctly
             self._writer = cv2.VideoWriter(for_opencv(self.part), codec, rate, (hw[1], hw[0]))
         if not self._writer.isOpened():
             self.discard()
@@ -53,8 +59,12 @@ class VideoWriter:
             )
 
     def write(self, frame: Image) -> None:
-        """Append a frame, uint8 [H, W, 3] RGB; one of another size than the file's is stretched to it."""
-        if frame.shape[:2] != self._hw:  # which OpenCV would leave out without a word
+        """Append a frame, uint8 [H, W, 3] RGB; a frame of another size is stretched to the size of the video.
+
+        Raises:
+            InputError: if the disk is full.
+        """
+        if frame.shape[:2] != self._hw:  # OpenCV would drop such a frame silently
             frame = quiet_cv2().resize(frame, self._hw[::-1])
         self._writer.write(frame[..., ::-1].copy())
         self.frames += 1
@@ -74,12 +84,18 @@ class VideoWriter:
             self.discard()
 
     def close(self) -> None:
-        """Finish the file and give it its name, once all its frames have been read back: OpenCV reports no failure."""
+        """Finish the file, check that all frames can be read back (OpenCV reports no failure), and rename it.
+
+        Raises:
+            InputError: if frames are missing, or the file cannot be renamed.
+        """
         try:
             self._writer.release()
             readable = _count_frames(self.part) if self.frames else 0
             if readable < self.frames:
-                raise InputError(f"cannot write {self.path}: {self._failure(readable)}; make room and start again")
+                raise InputError(
+                    f"cannot write {self.path}: {self._failure(readable)}; free disk space and start again"
+                )
             os.replace(self.part, self.path)
         except OSError as error:
             raise InputError(f"cannot write {self.path}: {reason(error)}") from error
@@ -87,12 +103,12 @@ class VideoWriter:
             self.discard()
 
     def discard(self) -> None:
-        """Leave nothing."""
+        """Stop writing and remove the temporary file."""
         self._writer.release()
         self.part.unlink(missing_ok=True)
 
     def _failure(self, readable: int) -> str:
-        """Say why frames are missing: the system's words where the file still cannot grow."""
+        """Return why frames are missing: the system's reason if the file still cannot grow."""
         some = f"{readable:,} of {counted(self.frames, 'frame')} can be read back"
         try:
             with self.part.open("ab") as file:
@@ -103,14 +119,14 @@ class VideoWriter:
 
 
 _CHECK_EVERY = 25  # frames
-_FULL = 4096  # free bytes: the file system's last block
-_PROBE = 2**20  # bytes: more than the encoder holds back
-_LOWEST_FPS = 0.01  # what OpenCV does not take for 0
-_MOST_UNITS = 65535  # of MPEG-4 Part 2, in a second
+_FULL = 4096  # free bytes: the last block of the file system
+_PROBE = 2**20  # bytes: more than the encoder buffers
+_LOWEST_FPS = 0.01  # OpenCV treats lower values as 0
+_MOST_UNITS = 65535  # largest number of time units in a second that MPEG-4 Part 2 can store
 
 
 def _try_to_write(part: Path, path: Path) -> None:
-    """Raise InputError with the system's reason where a file cannot be created: OpenCV gives none."""
+    """Raise InputError with the system's reason if a file cannot be created: OpenCV reports none."""
     try:
         part.open("wb").close()
     except OSError as error:
@@ -118,7 +134,7 @@ def _try_to_write(part: Path, path: Path) -> None:
 
 
 def _writable_fps(fps: float) -> float:
-    """Round a rate so that OpenCV, which writes it as a decimal fraction, needs a numerator that MPEG-4 can hold."""
+    """Round a frame rate so that MPEG-4 can store the numerator of the decimal fraction that OpenCV writes."""
     digits = next((digits for digits in (3, 2, 1) if fps * 10**digits <= _MOST_UNITS), 0)
     return max(_LOWEST_FPS, round(fps, digits))
 
@@ -133,26 +149,47 @@ def _count_frames(path: Path) -> int:
 
 
 def write_image(path: Path, image: Image) -> None:
-    """Write an image, uint8 [H, W, 3] RGB, as its suffix says."""
+    """Write an image, uint8 [H, W, 3] RGB, in the format of the path's suffix.
+
+    Raises:
+        InputError: if the file cannot be written.
+
+    Example:
+        >>> write_image(Path("red.png"), np.array([[[255, 0, 0]]], np.uint8))
+        >>> PillowImage.open("red.png").getpixel((0, 0))
+        (255, 0, 0)
+    """
     write_atomically(path, lambda part: save_image(PillowImage.fromarray(image), part, quality=92))
 
 
 def check_rows_path(path: Path) -> None:
-    """Raise InputError where result rows would replace something else than result rows, or have no place."""
+    """Raise InputError if result rows cannot be written to a path, or would replace a file of another kind.
+
+    Example:
+        >>> check_rows_path(Path("photo.jpg"))
+        Traceback (most recent call last):
+        yolo_lite.errors.InputError: --save-json takes a file name that ends in .json, got photo.jpg
+    """
     check_can_create(path.parent)
     if path.suffix.lower() != ".json" or path.is_dir():
         raise InputError(f"--save-json takes a file name that ends in .json, got {path}")
     if path.is_file() and not path.read_bytes()[:64].lstrip().startswith(b"["):
-        raise InputError(f"{path} is there and holds no list of result rows; choose another file for --save-json")
+        raise InputError(f"{path} exists and is not a list of result rows; choose another file for --save-json")
 
 
 class JsonRows:
-    """A JSON list that is written row by row, so that memory stays flat, and gets its name at the end of a `with` block.
+    """A JSON list, written row by row in a `with` block to save memory, and renamed at the end of the block.
 
-    Whatever ends the block, the rows so far are kept, unless `write` was not called yet or the disk is full.
+    If an error ends the block, the rows so far are kept, unless `write` was never called or the disk is full.
 
     Attributes:
-        kept: the file has its name.
+        kept: whether the finished file exists under its own name.
+
+    Example:
+        >>> with JsonRows(Path("rows.json")) as rows:
+        ...     rows.write([{"image_id": 1, "score": 0.5}])
+        >>> json.loads(Path("rows.json").read_text())
+        [{'image_id': 1, 'score': 0.5}]
     """
 
     def __init__(self, path: Path) -> None:
@@ -168,14 +205,20 @@ class JsonRows:
         self._begun = self.kept = False
 
     def write(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Append the rows of an image, a frame or several, which may be none."""
+        """Append the rows of one or more images; the list may be empty.
+
+        Raises:
+            InputError: if the file cannot be written.
+        """
         text = ",\n".join(json.dumps(row) for row in rows)
         try:
             if text:
-                self._file.write(self._separator + text)  # all at once, or Ctrl-C would leave some rows of an image
+                self._file.write(
+                    self._separator + text
+                )  # in one call, or Ctrl-C could leave only some rows of an image
                 self._separator = ",\n"
         except OSError as error:
-            self._begun = False  # what the file holds now is no list
+            self._begun = False  # the file is no longer a valid list
             raise InputError(f"cannot write {self.path}: {reason(error)}") from error
         self._begun = True
 
@@ -198,10 +241,17 @@ class JsonRows:
 
 
 def save_image(image: PillowImage.Image, path: Path, *, quality: int = 75) -> None:
-    """Write an image as its suffix says, encoded in memory: Pillow does not see that a disk is full.
+    """Write an image in the format of the path's suffix.
+
+    The image is encoded in memory first, because Pillow does not notice that a disk is full.
 
     Raises:
-        OSError: where not all of it could be written.
+        OSError: if the file could not be written completely.
+
+    Example:
+        >>> save_image(PillowImage.new("RGB", (2, 1)), Path("tiny.jpg"), quality=90)
+        >>> PillowImage.open("tiny.jpg").size
+        (2, 1)
     """
     content = io.BytesIO()
     image.save(content, PillowImage.registered_extensions()[path.suffix.lower()], quality=quality)

@@ -1,1 +1,1 @@
-"""From detections to numbers."""
+"""Measure how well detections and classifications agree with the ground truth."""

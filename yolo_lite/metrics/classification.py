@@ -1,4 +1,4 @@
-"""How right a classifier is: confusion matrix, precision, recall, F1, accuracy and their averages."""
+"""Measures for classifiers: confusion matrix, accuracy, and precision, recall and F1 with their averages."""
 
 from __future__ import annotations
 
@@ -12,24 +12,31 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Of one class, or averaged over all. What cannot be computed, because nothing was or should be called so, is 0."""
+    """The scores of one class, or their averages; a score whose denominator is 0 counts as 0.
 
-    precision: float  # of the images that were called so, the share that are
-    recall: float  # of the images that are, the share that were called so
-    f1: float  # harmonic mean of both
-    support: int  # images that are
+    Attributes:
+        precision: fraction of the images predicted as this class that belong to it.
+        recall: fraction of the images of this class that are predicted as it.
+        f1: harmonic mean of precision and recall.
+        support: number of images of this class.
+    """
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
 
 
 @dataclass(frozen=True, eq=False)
 class ClassificationReport:
-    """What scikit-learn's classification_report says, and the confusion matrix it comes from.
+    """The numbers of scikit-learn's classification_report, and the confusion matrix.
 
     Attributes:
-        confusion: int64 [C, C]; row: what an image is, column: what it was called.
-        accuracy: share of images called what they are.
-        per_class: by name.
-        macro: the mean over the classes.
-        weighted: the mean weighted by support.
+        confusion: int64 [C, C]; the row is the true class of an image, the column its predicted class.
+        accuracy: fraction of the images whose class is predicted correctly.
+        per_class: scores by class name.
+        macro: mean over the classes.
+        weighted: mean over the classes, weighted by support.
     """
 
     confusion: npt.NDArray[np.int64]
@@ -39,7 +46,13 @@ class ClassificationReport:
     weighted: ClassScores
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return all numbers as a dictionary of plain values.
+
+        Example:
+            >>> report = classification_report([0, 1], [0, 1], class_names=["cat", "dog"])
+            >>> report.to_json()["macro"]
+            {'precision': 1.0, 'recall': 1.0, 'f1': 1.0, 'support': 2}
+        """
         return {
             "accuracy": self.accuracy,
             "classes": {name: asdict(scores) for name, scores in self.per_class.items()},
@@ -50,7 +63,12 @@ class ClassificationReport:
 
 
 def confusion_matrix(truth: npt.ArrayLike, called: npt.ArrayLike, *, classes: int) -> npt.NDArray[np.int64]:
-    """Count images by what they are (row) and what they were called (column): int64 [classes, classes]."""
+    """Count images by true class (row) and predicted class (column): int64 [classes, classes].
+
+    Example:
+        >>> confusion_matrix([0, 0, 1], [0, 1, 1], classes=2).tolist()
+        [[1, 1], [0, 1]]
+    """
     matrix = np.zeros((classes, classes), np.int64)
     np.add.at(matrix, (np.asarray(truth, np.int64), np.asarray(called, np.int64)), 1)
     return matrix
@@ -59,15 +77,20 @@ def confusion_matrix(truth: npt.ArrayLike, called: npt.ArrayLike, *, classes: in
 def classification_report(
     truth: npt.ArrayLike, called: npt.ArrayLike, *, class_names: Sequence[str]
 ) -> ClassificationReport:
-    """Compare labels.
+    """Compare predicted labels with true labels.
 
     Args:
-        truth: int [N], what the images are.
-        called: int [N], what they were called.
+        truth: int [N], the true labels.
+        called: int [N], the predicted labels.
         class_names: by label.
 
     Raises:
-        ValueError: where there is no image, or the two differ in length.
+        ValueError: if there are no labels, the two differ in length, or a label has no name.
+
+    Example:
+        >>> report = classification_report([0, 0, 1, 1], [0, 1, 1, 1], class_names=["cat", "dog"])
+        >>> report.accuracy, report.per_class["cat"].recall
+        (0.75, 0.5)
     """
     truth, called = np.asarray(truth), np.asarray(called)
     if truth.shape != called.shape or truth.ndim != 1 or not len(truth):

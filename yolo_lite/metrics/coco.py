@@ -1,4 +1,4 @@
-"""COCO's average precision by pycocotools, and the rows of COCO result files."""
+"""COCO's average precision, computed by pycocotools, and the rows of COCO result files."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ NAMES = (
 
 
 class OperatingPoint(NamedTuple):
-    """What a score threshold gives, over all classes together, at IoU 0.5.
+    """Precision and recall at one score threshold, over all classes together, at IoU 0.5.
 
-    F1 is the harmonic mean of precision, the fraction of the detections that are right, and recall, the fraction of
-    the objects that are found (van Rijsbergen 1979).
+    Precision is the fraction of the detections that are correct, recall the fraction of the objects that are detected.
+    F1 is their harmonic mean (van Rijsbergen 1979).
     """
 
-    score_threshold: float  # detections score above it
+    score_threshold: float  # only detections that score above it count
     f1: float
     precision: float
     recall: float
@@ -44,11 +44,10 @@ class CocoMetrics:
     """pycocotools' twelve numbers, the AP of each class, and the best score threshold.
 
     Attributes:
-        numbers: by the names in NAMES, in 0..1; NaN where there is nothing to measure (pycocotools gives -1).
-        per_class: class name to (AP, AP50, number of ground-truth boxes), crowd boxes not counted.
-        intervals: of AP and AP50 the lowest and highest value between which 95 % of the resampled ones lie, where they
-            were asked for.
-        best: where F1 is highest; None where nothing is found, or there is nothing to find.
+        numbers: values in 0..1 by the names in NAMES; NaN if there is nothing to measure (pycocotools gives -1).
+        per_class: (AP, AP50, number of ground-truth boxes) by class name; crowd boxes are not counted.
+        intervals: the 95 % bootstrap intervals of AP and AP50, each (low, high); empty unless requested.
+        best: the score threshold with the highest F1; None if there are no objects, or no detection is correct.
     """
 
     numbers: Mapping[str, float]
@@ -58,7 +57,13 @@ class CocoMetrics:
 
 
 def to_rows(detections: Detections, image_id: int, *, category_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """Return COCO result rows (image_id, category_id, bbox as xywh in original pixels, score)."""
+    """Return COCO result rows, with image_id, category_id, bbox (xywh in original pixels) and score.
+
+    Example:
+        >>> detections = Detections([[10, 20, 40, 60]], scores=[0.5], labels=[0], class_names=["disc"])
+        >>> to_rows(detections, 1, category_ids=[7])
+        [{'image_id': 1, 'category_id': 7, 'bbox': [10.0, 20.0, 30.0, 40.0], 'score': 0.5}]
+    """
     boxes = detections.boxes.astype(np.float64)
     sizes = boxes[:, 2:] - boxes[:, :2]
     return [
@@ -79,13 +84,18 @@ def evaluate_coco(
     resamples: int = 0,
     on_resample: Callable[[int, int], None] | None = None,
 ) -> CocoMetrics:
-    """Score result rows against a set.
+    """Evaluate result rows against the ground truth of a set.
 
     Args:
-        data: the ground truth; a class that an image is not labelled for is left out there.
-        rows: as `to_rows` makes them; category ids are those of `data`.
-        resamples: so many sets of as many images are drawn from the images, with replacement, for the intervals.
-        on_resample: called after each of them with how many are done, of how many.
+        data: the ground truth; a class is left out in images that are not labelled for it.
+        rows: result rows as `to_rows` returns them, with the category ids of `data`.
+        resamples: number of bootstrap samples for the intervals; 0: no intervals.
+        on_resample: called after each sample with the number done and the total.
+
+    Example:
+        >>> from yolo_lite.data.splits import read_split
+        >>> evaluate_coco(read_split("my_images", "val"), []).numbers["AP"]  # nothing is detected
+        0.0
     """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -117,9 +127,9 @@ def evaluate_coco(
 
 
 def _best_point(evaluation: COCOeval) -> OperatingPoint | None:
-    """Return the score threshold of two decimals with the highest F1 over all classes (ties: the one in their middle).
+    """Return the score threshold of two decimals with the highest F1 over all classes (ties: the middle one).
 
-    Which detections are right at IoU 0.5, and what is ignored, is pycocotools' own matching, for objects of all sizes.
+    pycocotools' matching decides which detections are correct at IoU 0.5 and which are ignored, for objects of all sizes.
     """
     images, areas = len(evaluation.params.imgIds), len(evaluation.params.areaRng)
     everything = [
@@ -152,8 +162,8 @@ def _intervals(
 ) -> dict[str, tuple[float, float]]:
     """Return the 95 % percentile intervals of AP and AP50 by the bootstrap (Efron 1979) over images.
 
-    Which detection belongs to which object does not depend on other images, so that only pycocotools' last step,
-    `accumulate`, is done anew for each set of images, for objects of all sizes and its largest number of detections.
+    The matching of detections and objects in one image does not depend on other images. Each sample therefore repeats
+    only pycocotools' last step, `accumulate`, for objects of all sizes and its largest number of detections.
     """
     params = evaluation.params
     images, areas = len(params.imgIds), len(params.areaRng)
@@ -180,10 +190,17 @@ def _intervals(
 
 
 def check_rows(content: Any, data: DetectionSet, *, source: Path) -> list[dict[str, Any]]:
-    """Check result rows that came from a file.
+    """Check result rows that were read from the file `source`, and return them.
 
     Raises:
-        InputError: naming the file and the row, where a row is not a detection or belongs to no image or class.
+        InputError: if a row is not a detection, or its image or category is not in `data`; the message names the file
+            and the row.
+
+    Example:
+        >>> from yolo_lite.data.splits import read_split
+        >>> check_rows([{"image_id": 1}], read_split("my_images", "val"), source=Path("rows.json"))
+        Traceback (most recent call last):
+        yolo_lite.errors.InputError: rows.json: row 0 needs image_id, category_id, bbox and score, got {'image_id': 1}
     """
     if not isinstance(content, list):
         raise InputError(f"{source} is not a COCO result file: expected a list of detections")

@@ -1,4 +1,4 @@
-"""Classify: an image in, a Classification out."""
+"""Classify images with trained weights."""
 
 from __future__ import annotations
 
@@ -25,15 +25,22 @@ if TYPE_CHECKING:
 
 
 class Classifier:
-    """A trained classifier, ready for images.
+    """A trained classifier: call it with an image to get a `Classification`.
 
     Args:
-        weights: a file or the bare name of a shipped one.
-        device: auto, cpu, cuda or mps.
-        batch_size: so many images of a list are looked at together.
+        weights: a file, or the bare name of a shipped file.
+        device: auto, cpu, cuda or mps, or a torch device.
+        batch_size: number of images in a list that are processed together.
 
     Raises:
-        InputError: where weights, device or a setting cannot be used.
+        InputError: if the weights, the device or a setting cannot be used.
+
+    Example:
+        >>> from yolo_lite import train_classifier
+        >>> quick = {"input.image_size": 32, "train.epochs": 1, "train.preflight": False, "train.workers": 0}
+        >>> run = train_classifier("my_classes", config="lenet", out="lenet_run", settings=quick, device="cpu")
+        >>> Classifier(run / "best.pt", device="cpu")("my_classes/val/disc/disc-000.png").class_names
+        ('disc', 'square')
     """
 
     def __init__(
@@ -56,13 +63,16 @@ class Classifier:
     def __call__(
         self, images: ImageInput | list[ImageInput] | tuple[ImageInput, ...]
     ) -> Classification | list[Classification]:
-        """Classify one image or each of a list.
+        """Classify one image, or each image of a list.
 
         Args:
             images: a path; a NumPy array uint8 [H, W, 3] in RGB order; a PIL image; or a list of these.
 
+        Returns:
+            The scores of every class; for a list, one Classification for each image.
+
         Raises:
-            InputError: naming the file that cannot be read, or saying what an array should be.
+            InputError: if an image cannot be read, or is of the wrong type; the message names the file, or the type.
         """
         if not isinstance(images, list | tuple):
             return self._classify([to_rgb(images, self.input.max_16bit)])[0]

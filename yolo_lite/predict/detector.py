@@ -1,4 +1,4 @@
-"""Detect: an image in, Detections out."""
+"""Detect the objects in images and videos with trained weights."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from yolo_lite.checks import check_class_names, check_path, check_share, check_s
 from yolo_lite.config.schema import check_image_size
 from yolo_lite.device import explain_out_of_memory, pick_device, place
 from yolo_lite.errors import InputError, suggest
+from yolo_lite.media.images import to_rgb
 from yolo_lite.media.sources import Video, batches, open_video, read_frames
 from yolo_lite.predict.postprocess import CANDIDATES, postprocess, to_detections
 from yolo_lite.shipped import DEFAULT_WEIGHTS, find_weights
@@ -26,26 +27,32 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
     ImageInput = str | os.PathLike[str] | Image | PillowImage
-from yolo_lite.media.images import to_rgb
 
 
 class Detector:
-    """A trained detector, ready for images.
+    """A trained detector: call it with an image to get `Detections`.
+
+    Every setting that is None takes its value from the weights.
 
     Args:
-        weights: a file, the bare name of a shipped one, or a checkpoint that is loaded already.
-        device: auto, cpu, cuda or mps, or one of torch's.
-        image_size: (height, width) of the input, or one number for both; None for what the weights were trained at.
-        score_threshold: detections score above it; None for what the weights say, which is where their F1 was highest on
-            validation, or 0.25.
-        iou_threshold: of two detections of one class that overlap more, the lower score goes; None for what the weights
-            say (0.6).
-        max_detections: the most for one image; None for what the weights say (300).
-        classes: report only these.
-        batch_size: so many images of a list are looked at together.
+        weights: a file, the bare name of a shipped file, or a loaded checkpoint.
+        device: auto, cpu, cuda or mps, or a torch device.
+        image_size: (height, width) of the input, or one number for both; None: the size used in training.
+        score_threshold: the score above which detections are reported; None: where F1 was highest on the validation
+            images, or 0.25 if that is unknown.
+        iou_threshold: the IoU of two detections of one class above which the lower score is dropped; None: mostly 0.6.
+        max_detections: the largest number of detections in an image; None: mostly 300.
+        classes: names of the only classes to report; None: all.
+        batch_size: number of images in a list, or of frames in a video, that are processed together.
 
     Raises:
-        InputError: where weights, device or a setting cannot be used.
+        InputError: if the weights, the device or a setting cannot be used.
+
+    Example:
+        >>> detector = Detector("yolo_lite-shuffle-coco", device="cpu")
+        >>> detections = detector("photo.jpg")
+        >>> detections[0].names
+        ['person']
     """
 
     def __init__(
@@ -96,12 +103,17 @@ class Detector:
         Args:
             cfg: the .cfg file.
             weights: the .weights file.
-            names: a file with a class name on each line.
-            resize: "stretch" as AlexeyAB's Darknet, or "letterbox" as Redmon's does.
-            settings: device, score_threshold and so on, as above.
+            names: a file with one class name per line.
+            resize: "stretch" as in AlexeyAB's Darknet, or "letterbox" as in Redmon's.
+            settings: other arguments of `Detector`, such as device and score_threshold.
 
         Raises:
-            InputError: for a layer that is not known, or weights that do not fit.
+            InputError: if the network has an unknown layer, or the weights do not fit it.
+
+        Example:
+            >>> Detector.from_darknet("yolov2-tiny.cfg", "yolov2-tiny.weights")
+            Traceback (most recent call last):
+            yolo_lite.errors.InputError: yolov2-tiny.cfg does not exist
         """
         from yolo_lite.checkpoints.convert.darknet import load_darknet
 
@@ -120,17 +132,22 @@ class Detector:
     def __call__(self, images: list[ImageInput] | tuple[ImageInput, ...]) -> list[Detections]: ...
 
     def __call__(self, images: ImageInput | list[ImageInput] | tuple[ImageInput, ...]) -> Detections | list[Detections]:
-        """Find the objects in one image or in each of a list.
+        """Detect the objects in one image, or in each image of a list.
 
         Args:
             images: a path; a NumPy array uint8 [H, W, 3] in RGB order (OpenCV reads BGR: pass `image[..., ::-1]`);
-                a PIL image (turned upright by its EXIF orientation, as a file is); or a list of these.
+                a PIL image (rotated upright by its EXIF orientation, like a file); or a list of these.
 
         Returns:
-            Detections in original pixels, clipped to the image; for a list one each.
+            Detections in original pixels, clipped to the image; for a list, one for each image.
 
         Raises:
-            InputError: naming the file that cannot be read, or saying what an array should be.
+            InputError: if an image cannot be read, or is of the wrong type; the message names the file, or the type.
+
+        Example:
+            >>> detector = Detector("yolo_lite-pico-voc5", device="cpu")
+            >>> [len(found) for found in detector([np.zeros((48, 64, 3), np.uint8)] * 2)]  # two black images
+            [0, 0]
         """
         if isinstance(images, list | tuple):
             found: list[Detections] = []
@@ -142,10 +159,18 @@ class Detector:
         return self._detect([to_rgb(images, self.max_16bit)])[0]
 
     def stream(self, video: str | os.PathLike[str] | Video) -> Iterator[tuple[Image, Detections]]:
-        """Yield each frame of a video, uint8 [H, W, 3] RGB, with what was found in it; no more than a batch is held.
+        """Yield each frame of a video, uint8 [H, W, 3] RGB, with its detections; one batch of frames is in memory.
 
         Raises:
-            InputError: where it is no video, or at the end if it ends early.
+            InputError: if the file is not a video; after the last frame, if the video ends early.
+
+        Example:
+            >>> from yolo_lite.media.writers import VideoWriter
+            >>> with VideoWriter(Path("dark.mp4"), 10, hw=(48, 64)) as writer:
+            ...     writer.write(np.zeros((48, 64, 3), np.uint8))
+            >>> detector = Detector("yolo_lite-pico-voc5", device="cpu")
+            >>> [(frame.shape, len(found)) for frame, found in detector.stream("dark.mp4")]
+            [((48, 64, 3), 0)]
         """
         opened = video if isinstance(video, Video) else open_video(Path(check_path(video, "video")))
         for frames in batches(read_frames(opened), self.batch_size):
@@ -153,7 +178,13 @@ class Detector:
 
     @torch.inference_mode()
     def raw(self, source: ImageInput) -> tuple[Image, Letterbox, RawPredictions]:
-        """Return an image's input, uint8 [H, W, 3], the mapping to it, and all predictions for it, on the CPU."""
+        """Return the input made from an image, uint8 [H, W, 3], the mapping to it, and all predictions, on the CPU.
+
+        Example:
+            >>> pixels, letterbox, raw = Detector("yolo_lite-pico-voc5", device="cpu").raw("photo.jpg")
+            >>> pixels.shape, letterbox.original_hw
+            ((320, 320, 3), (600, 512))
+        """
         image = to_rgb(source, self.max_16bit)
         letterbox = Letterbox.fit((image.shape[0], image.shape[1]), self.image_size, resize=self.resize)
         pixels = letterbox.apply(image)
@@ -168,7 +199,7 @@ class Detector:
             Letterbox.fit((image.shape[0], image.shape[1]), self.image_size, resize=self.resize) for image in images
         ]
         inputs = np.stack([letterbox.apply(image) for letterbox, image in zip(letterboxes, images)])
-        batch = torch.from_numpy(inputs).to(self.device).permute(0, 3, 1, 2)  # channels last in memory as it is
+        batch = torch.from_numpy(inputs).to(self.device).permute(0, 3, 1, 2)  # channels last in memory, without a copy
         size = " x ".join(str(side) for side in self.image_size)
         with explain_out_of_memory(f"use a smaller batch size (now {len(images)}) or image size (now {size})"):
             raw = self.model(batch)
@@ -190,12 +221,12 @@ class Detector:
         for name in classes:
             if name not in self.class_names:
                 raise InputError(
-                    f"the weights {self.weights.name} know no class {name!r}; {suggest(name, self.class_names)}"
+                    f"the weights {self.weights.name} have no class {name!r}; {suggest(name, self.class_names)}"
                 )
         return torch.tensor([name in classes for name in self.class_names])
 
 
 def _inside(detections: Detections) -> Detections:
-    """Leave out boxes that lie wholly outside the image, of which clipping leaves nothing."""
+    """Leave out boxes that lie completely outside the image, so that clipping leaves no area."""
     sizes = detections.boxes[:, 2:] - detections.boxes[:, :2]
     return detections[np.flatnonzero((sizes > 0).all(1))]

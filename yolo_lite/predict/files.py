@@ -1,4 +1,4 @@
-"""Detect in files: annotated images or a video, and COCO result rows."""
+"""Detect in files, and write annotated images or an annotated video, and COCO result rows."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Show = Callable[[Image], None]  # puts an annotated image on the screen
 
 
 class DetectedImage(NamedTuple):
-    """What was found in an image and where the annotated one was written, or why that could not be done.
+    """The detections in an image and the path of its annotated copy, or the error if there are none.
 
-    `name` is the path from the folder that all images have in common, which tells those of one file name apart.
+    `name` is the path relative to the deepest folder that contains all images, so that it is unique.
     """
 
     path: Path
@@ -48,14 +48,28 @@ def detect_images(
     show: Show | None = None,
     font: Path | None = None,
 ) -> Iterator[DetectedImage]:
-    """Detect in images, a batch at a time, and write each annotated one into a folder; for `font` see `draw_detections`.
+    """Detect in images, a batch at a time, and write an annotated copy of each into a folder.
+
+    Args:
+        detector, images: the detector, and the image files.
+        out: the folder, which is created if it is missing.
+        json_file: receives the detections as COCO result rows.
+        show: called with every annotated image.
+        font: as for `draw_detections`.
 
     Yields:
-        One DetectedImage for each; one that cannot be read, or whose annotated copy the folder cannot hold, has an
-        error instead of detections.
+        One DetectedImage for each image. It has an error instead of detections if the image cannot be read, or if its
+        copy cannot have such a name.
 
     Raises:
-        InputError: where the folder cannot be written to, or an output would take the place of a source.
+        InputError: if the folder cannot be written to, or an output would replace a source.
+
+    Example:
+        >>> from yolo_lite.predict.detector import Detector
+        >>> detector = Detector("yolo_lite-pico-voc5", device="cpu")
+        >>> results = detect_images(detector, [Path("photo.jpg")], out=Path("annotated"))
+        >>> [result.annotated.name for result in results]
+        ['photo.jpg']
     """
     outputs = _Outputs(images, out)
     targets = {path: outputs.choose(path) for path in images}
@@ -87,11 +101,11 @@ def detect_images(
             yield DetectedImage(path, detections, targets[path], name=names[path])
 
 
-_MOST_OF_JPEG = 65_500  # pixels of a side, as libjpeg has it
+_MOST_OF_JPEG = 65_500  # libjpeg's largest side in pixels
 
 
 def _is_of_this_name(error: InputError) -> bool:
-    """Tell whether a file could not be written for its name alone, so that others can be."""
+    """Return whether a file could not be written because of its name alone, so that other files can be."""
     cause = error.__cause__
     return isinstance(cause, OSError) and cause.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
 
@@ -105,17 +119,32 @@ def detect_video(
     show: Show | None = None,
     font: Path | None = None,
 ) -> Generator[Detections, None, None]:
-    """Detect in a video and write it annotated; in JSON rows `image_id` is the frame's number, from 0.
+    """Detect in a video and write an annotated copy; in JSON rows `image_id` is the number of the frame, from 0.
 
-    For `font` see `draw_detections`.
+    Args:
+        detector: the detector to use.
+        video: the opened video.
+        target: the file of the annotated copy, .mp4 or .webm.
+        json_file: receives the detections as COCO result rows.
+        show: called with every annotated frame.
+        font: as for `draw_detections`.
 
     Yields:
-        What was found in each frame. The file has its name only once the last was taken; where the video ends early,
-        or no further frame is asked for, it holds the frames so far.
+        The detections in each frame. The copy gets its name after the last frame. If the video ends early, or the
+        caller stops, the copy holds the frames so far.
 
     Raises:
-        InputError: where the output cannot be written or would replace the source.
-        EndsEarlyError: where the video ends early.
+        InputError: if the copy cannot be written, or would replace the source.
+        EndsEarlyError: if the video ends early.
+
+    Example:
+        >>> from yolo_lite.media.sources import open_video
+        >>> from yolo_lite.predict.detector import Detector
+        >>> with VideoWriter(Path("dim.mp4"), 10, hw=(48, 64)) as writer:
+        ...     writer.write(np.zeros((48, 64, 3), np.uint8))
+        >>> detector, video = Detector("yolo_lite-pico-voc5", device="cpu"), open_video(Path("dim.mp4"))
+        >>> [len(found) for found in detect_video(detector, video, target=Path("dim_annotated.mp4"))]
+        [0]
     """
     make_folder(target.parent)
     _Outputs([video.path], target.parent).check(target, "video")
@@ -132,7 +161,12 @@ def detect_video(
 
 
 def image_ids(images: Sequence[Path]) -> dict[Path, int]:
-    """Number images for result rows: by the digits of a name that is a number, else by the next free number from 1."""
+    """Return an id for each image in result rows: the number that is its name, or else the next free one from 1.
+
+    Example:
+        >>> list(image_ids([Path("000007.jpg"), Path("cat.jpg"), Path("dog.jpg")]).values())
+        [7, 1, 2]
+    """
     ids: dict[Path, int] = {}
     taken: set[int] = set()
     for path in images:
@@ -147,7 +181,15 @@ def image_ids(images: Sequence[Path]) -> dict[Path, int]:
 
 
 def sample_image() -> Path:
-    """Return the photograph of Grace Hopper that matplotlib carries."""
+    """Return the path of the photograph of Grace Hopper that comes with matplotlib.
+
+    Raises:
+        InputError: if the photograph is not installed.
+
+    Example:
+        >>> sample_image().name
+        'grace_hopper.jpg'
+    """
     package = importlib.util.find_spec("matplotlib")
     path = Path((package and package.origin) or "").parent / "mpl-data" / "sample_data" / "grace_hopper.jpg"
     if not path.is_file():
@@ -156,7 +198,7 @@ def sample_image() -> Path:
 
 
 class _Outputs:
-    """Choose for each image a file in a folder that no other image gets, and that is no source or beside one."""
+    """Choose a separate output file for each image, one that replaces neither a source nor a file beside a source."""
 
     def __init__(self, images: Sequence[Path], out: Path) -> None:
         self._out = out
@@ -167,20 +209,20 @@ class _Outputs:
         self._beside = identity(out) in {identity(Path(folder)) for folder in folders}
 
     def choose(self, path: Path, suffix: str = "") -> Path:
-        """Return an image's output: PNG stays PNG, all others become JPEG, unless the suffix is given."""
+        """Return the output file of an image: PNG for PNG and JPEG for all others, unless a suffix is given."""
         suffix = suffix or (".png" if path.suffix.lower() == ".png" else ".jpg")
         name = self._free(path.stem, suffix)
         self.check(self._out / name, "image")
         return self._out / name
 
     def check(self, target: Path, what: str) -> None:
-        """Raise InputError where a file would replace a source, or what lies beside one: no result of an earlier run."""
+        """Raise InputError if a file would replace a source, or a file beside one; earlier results may be replaced."""
         there = identity(target)
         if there and (self._beside or there in self._sources):
             raise InputError(f"the annotated {what} would replace {target}; choose another --out")
 
     def _free(self, stem: str, suffix: str) -> str:
-        """Return stem, or stem-2, stem-3 ..., whichever is the first that is free, whatever its case."""
+        """Return the first free name of stem, stem-2, stem-3 ..., with upper and lower case taken as equal."""
         while True:
             number = self._numbers[stem, suffix] = self._numbers.get((stem, suffix), 0) + 1
             name = file_name(stem, (f"-{number}" if number > 1 else "") + suffix)

@@ -1,4 +1,4 @@
-"""Labelled images as their annotations describe them, one split at a time."""
+"""Splits of data sets: labelled images for detection and for classification."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ from yolo_lite.structures.records import Records
 
 @dataclass(frozen=True)
 class Classes:
-    """The classes of a set.
+    """The classes of a data set.
 
     Attributes:
-        names: by label.
+        names: the class names, by label.
         category_ids: the number that the annotations give each class, by label.
+
+    Example:
+        >>> Classes.numbered(["cat", "dog"], first=1)
+        Classes(names=('cat', 'dog'), category_ids=(1, 2))
     """
 
     names: tuple[str, ...]
@@ -34,7 +38,12 @@ class Classes:
 
     @classmethod
     def join(cls, several: Sequence[Classes]) -> Classes:
-        """Return the classes of all, matched by name; category ids are kept where no two clash, else counted from 1."""
+        """Return the classes of several sets, matched by name; category ids are kept, or count from 1 if they clash.
+
+        Example:
+            >>> Classes.join([Classes(("cat",), (7,)), Classes(("dog", "cat"), (7, 3))])
+            Classes(names=('cat', 'dog'), category_ids=(1, 2))
+        """
         ids: dict[str, int] = {}
         for classes in several:
             for name, category_id in zip(classes.names, classes.category_ids):
@@ -44,10 +53,14 @@ class Classes:
         return cls(tuple(ids), tuple(ids.values()))
 
     def select(self, names: Sequence[str], *, source: str) -> Classes:
-        """Return some classes, in the order given; messages call the set `source`.
+        """Return the classes with the given names, in the given order; error messages call the set `source`.
 
         Raises:
-            InputError: for a class that is not among them, naming the nearest.
+            InputError: if a name is given twice, or is unknown; the message names the most similar one.
+
+        Example:
+            >>> Classes(("cat", "dog"), (7, 3)).select(["dog"], source="my_set")
+            Classes(names=('dog',), category_ids=(3,))
         """
         for name in names:
             if name not in self.names:
@@ -57,29 +70,45 @@ class Classes:
         return Classes(tuple(names), tuple(self.category_ids[self.names.index(name)] for name in names))
 
     def only(self, names: Sequence[str]) -> Classes:
-        """Return the classes that are among some names, in their own order."""
+        """Return the classes whose names are given, in the order of this object; unknown names are ignored."""
         kept = [label for label, name in enumerate(self.names) if name in names]
         return Classes(tuple(self.names[i] for i in kept), tuple(self.category_ids[i] for i in kept))
 
     def labels_in(self, other: Classes) -> npt.NDArray[np.int64]:
-        """Return the label that each class has among others, matched by name: int64 [C], -1 where it is not there."""
+        """Return the label of each class in another list of classes, matched by name: int64 [C], -1 if it is absent.
+
+        Example:
+            >>> Classes.numbered(["cat", "dog"]).labels_in(Classes.numbered(["dog", "bird"])).tolist()
+            [-1, 0]
+        """
         labels = {name: label for label, name in enumerate(other.names)}
         return np.array([labels.get(name, -1) for name in self.names], np.int64)
 
 
 @dataclass(frozen=True)
 class DetectionSet:
-    """One split of a data set: records, class names by label, and the category id that each class had originally.
+    """One split of a detection data set.
 
-    Records are packed: a sequence of them becomes a `Records`.
+    Attributes:
+        records: the labelled images; any sequence of `ImageRecord` is packed into a `Records`.
+        class_names: by label.
+        category_ids: the number that the annotations give each class, by label.
+        source: where the split was read from.
+        dropped: number of annotations without area, which are left out.
+        notes: one line for each kind of annotation that was corrected or left out.
+
+    Example:
+        >>> from yolo_lite.data.splits import read_split
+        >>> read_split("my_images", "val").summary()
+        '3 images, 6 boxes, 2 classes'
     """
 
     records: Records
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
-    source: str  # where it was read from
-    dropped: int = 0  # annotations without area, left out
-    notes: tuple[str, ...] = ()  # what was read in another way than it is written, or left out: one line each
+    source: str
+    dropped: int = 0
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.records, Records):
@@ -91,18 +120,31 @@ class DetectionSet:
         return Classes(self.class_names, self.category_ids)
 
     def pick(self, positions: Iterable[int]) -> DetectionSet:
-        """Return the set of some images, in its own order."""
+        """Return a set of the images at the given positions, sorted by position.
+
+        Example:
+            >>> from yolo_lite.data.splits import read_split
+            >>> read_split("my_images", "val").pick([2, 0]).records.image_ids.tolist()
+            [7, 9]
+        """
         return dataclasses.replace(self, records=self.records.take(np.array(sorted(positions), np.int64)))
 
     def with_classes(self, classes: Classes) -> DetectionSet:
-        """Renumber labels to other classes, matched by name; objects of classes that are not among these are left out."""
+        """Return the set with the labels of `classes`, matched by name; objects of all other classes are left out.
+
+        Example:
+            >>> from yolo_lite.data.splits import read_split
+            >>> discs = read_split("my_images", "val").with_classes(Classes(("disc",), (1,)))
+            >>> discs.class_names, set(discs.records.objects.labels.tolist())
+            (('disc',), {0})
+        """
         records = self.records
         if self.class_names != classes.names:
             records = records.relabel(self.classes.labels_in(classes))
         return dataclasses.replace(self, records=records, class_names=classes.names, category_ids=classes.category_ids)
 
     def summary(self) -> str:
-        """Say in one line what was found."""
+        """Return one line on the number of images, boxes and classes."""
         boxes, crowd = len(self.records.objects.boxes), int(self.records.objects.crowd.sum())
         without = self.records.counts == 0
         unlabelled = self.records.unlabelled.counts()
@@ -125,13 +167,13 @@ class DetectionSet:
 
 @dataclass(frozen=True)
 class ClassRecord:
-    """One image, or a part of one, with the class it belongs to.
+    """One image, or a part of one, with its class.
 
     Attributes:
-        name: what messages call it: its path, or its place in an archive.
-        content: an image's file, the bytes of one, or its pixels, uint8 [H, W] grey or [H, W, 3] RGB.
+        name: the name of the image in messages: its path, or its place in an archive.
+        content: an image file, the bytes of one, or pixels, uint8 [H, W] grey or [H, W, 3] RGB.
         label: position in the class names.
-        box: xyxy, original pixels, of the part that is meant; None for the whole image.
+        box: the part of the image that is used, xyxy in original pixels; None for the whole image.
     """
 
     name: str
@@ -142,12 +184,25 @@ class ClassRecord:
 
 @dataclass(frozen=True)
 class ClassificationSet:
-    """One split of a set of images to classify."""
+    """One split of a classification data set.
+
+    Attributes:
+        records: the images with their labels.
+        class_names: by label.
+        source: where the split was read from.
+        notes: one line for each change that was made while reading.
+
+    Example:
+        >>> pixels = np.zeros((2, 4, 4), np.uint8)
+        >>> labels = np.array([1, 1], np.uint8)
+        >>> ClassificationSet.from_arrays(pixels, labels, class_names=["cat", "dog"], source="drawn").summary()
+        '2 images, 2 classes: cat (0), dog (2)'
+    """
 
     records: tuple[ClassRecord, ...]
     class_names: tuple[str, ...]
     source: str
-    notes: tuple[str, ...] = ()  # what was done in reading it: one line each
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def from_arrays(
@@ -158,14 +213,17 @@ class ClassificationSet:
         class_names: Sequence[str],
         source: str,
     ) -> ClassificationSet:
-        """Make a set of pixels, uint8 [N, H, W] grey or [N, H, W, 3] RGB, and labels [N]; images are numbered from 0."""
+        """Return a set made from pixels, uint8 [N, H, W] grey or [N, H, W, 3] RGB, and labels [N].
+
+        Each image's name is the source and the image's position, counted from 0.
+        """
         pairs = enumerate(zip(np.ascontiguousarray(images), labels.tolist()))
         records = tuple(ClassRecord(f"{source} {number}", image, label) for number, (image, label) in pairs)
         return cls(records, tuple(class_names), source)
 
     @property
     def classes(self) -> Classes:
-        """The classes, by label; these sets have no category ids but the labels."""
+        """The classes, by label; their category ids are the labels."""
         return Classes.numbered(self.class_names)
 
     @property
@@ -174,11 +232,19 @@ class ClassificationSet:
         return np.array([record.label for record in self.records], np.int64)
 
     def pick(self, positions: Iterable[int]) -> ClassificationSet:
-        """Return the set of some images, in its own order."""
+        """Return a set of the images at the given positions, sorted by position."""
         return dataclasses.replace(self, records=tuple(self.records[i] for i in sorted(positions)))
 
     def with_classes(self, classes: Classes) -> ClassificationSet:
-        """Renumber labels to other classes, matched by name; images of classes that are not among these are left out."""
+        """Return the set with the labels of `classes`, matched by name; images of all other classes are left out.
+
+        Example:
+            >>> names = ["cat", "dog"]
+            >>> pixels, labels = np.zeros((3, 4, 4), np.uint8), np.array([0, 1, 1])
+            >>> data = ClassificationSet.from_arrays(pixels, labels, class_names=names, source="drawn")
+            >>> data.with_classes(Classes.numbered(["dog"])).labels.tolist()
+            [0, 0]
+        """
         if self.class_names == classes.names:
             return self
         table = self.classes.labels_in(classes).tolist()
@@ -190,7 +256,7 @@ class ClassificationSet:
         return dataclasses.replace(self, records=records, class_names=classes.names)
 
     def summary(self) -> str:
-        """Say in one line what was found."""
+        """Return one line on the number of images and classes."""
         counts = np.bincount(self.labels, minlength=len(self.class_names))
         listed = ", ".join(f"{name} ({count:,})" for name, count in list(zip(self.class_names, counts))[:12])
         more = f" and {len(self.class_names) - 12} more" if len(self.class_names) > 12 else ""

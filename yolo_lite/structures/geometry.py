@@ -1,45 +1,46 @@
 """Images as arrays, and the one mapping between original pixels and input pixels.
 
-Two coordinate frames exist, and no third: **original pixels** (of the image as a person sees it, EXIF rotation applied)
-and **input pixels** (of the resized, padded array that enters the network). Coordinates are continuous: an image of
-width W spans 0..W, and boxes are x1, y1, x2, y2 ("xyxy") unless a name says otherwise.
+There are exactly two coordinate frames: **original pixels** (of the image as a person sees it, with EXIF rotation
+applied) and **input pixels** (of the resized, padded array that enters the network). Coordinates are continuous: an
+image of width W spans 0..W. Boxes are x1, y1, x2, y2 ("xyxy") unless a name states another format.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    pass
 from yolo_lite.structures.results import Detections
 
 Image = npt.NDArray[np.uint8]  # [H, W, 3] RGB
-PAD_VALUE = 114  # grey of the letterbox's border, and of what an augmentation uncovers
+PAD_VALUE = 114  # grey of the letterbox's border, and of areas that an augmentation uncovers
 
 
 @dataclass(frozen=True)
 class Letterbox:
     """The mapping between one image's original pixels and its input pixels.
 
-    `fit` works it out, `apply` resizes the image by it, `boxes_to_input` and `boxes_to_original` carry boxes across.
-    It is the only place where either is done: training, evaluation, detection and exports all use this one rule.
+    `fit` computes the mapping, `apply` resizes an image by it, and `boxes_to_input` and `boxes_to_original` map boxes.
+    Training, evaluation, detection and exports all use this class, so they all follow the same rule:
 
-    - "letterbox" keeps the shape: one factor for both sides, the rest of the input is a grey border (114, 114, 114)
-      shared between both ends, the odd pixel going to the right or bottom.
-    - "corner" does so with the image in the upper left corner and its sides rounded down, as YOLOX does.
-    - "stretch" fills the input, with a factor for each side.
-    - Pixels are interpolated by area where the image shrinks and bilinearly where it grows (OpenCV INTER_AREA and
-      INTER_LINEAR, half-pixel centres).
+    - "letterbox" keeps the aspect ratio: both sides are scaled by one factor, and the content is centred in a grey
+      border (114, 114, 114). An odd pixel of the border goes to the right or bottom.
+    - "corner" is a letterbox with the image in the upper left corner and its sides rounded down, as in YOLOX.
+    - "stretch" fills the input and scales each side by its own factor.
+    - `resize_image` interpolates: by area when the image shrinks, bilinearly when it grows.
+
+    Example:
+        >>> letterbox = Letterbox.fit((100, 200), (320, 320))  # scale 1.6: 160 x 320 pixels, 80 rows down
+        >>> letterbox.boxes_to_input([[0, 0, 200, 100]]).tolist()
+        [[0.0, 80.0, 320.0, 240.0]]
     """
 
     original_hw: tuple[int, int]
     input_hw: tuple[int, int]
-    content_hw: tuple[int, int]  # of the resized image inside the input
-    offset_xy: tuple[int, int]  # of its upper left corner, input pixels
+    content_hw: tuple[int, int]  # size of the resized image inside the input
+    offset_xy: tuple[int, int]  # its upper left corner, in input pixels
 
     @classmethod
     def fit(cls, original_hw: tuple[int, int], input_hw: tuple[int, int], *, resize: str = "letterbox") -> Letterbox:
@@ -47,6 +48,12 @@ class Letterbox:
 
         Raises:
             ValueError: if resize is not "letterbox", "corner" or "stretch", or a size is not positive.
+
+        Example:
+            >>> Letterbox.fit((480, 640), (320, 320)).content_hw
+            (240, 320)
+            >>> Letterbox.fit((480, 640), (320, 320), resize="stretch").content_hw
+            (320, 320)
         """
         if min(*original_hw, *input_hw) <= 0:
             raise ValueError(f"sizes must be positive, got {original_hw} and {input_hw} (height, width)")
@@ -68,11 +75,19 @@ class Letterbox:
 
     @property
     def scale_xy(self) -> tuple[float, float]:
-        """Input pixels per original pixel along x and y (they differ by rounding even where the shape is kept)."""
+        """Input pixels per original pixel along x and y; in a letterbox too they may differ slightly, by rounding."""
         return self.content_hw[1] / self.original_hw[1], self.content_hw[0] / self.original_hw[0]
 
     def apply(self, image: Image) -> Image:
-        """Return the input image, uint8 [H, W, 3], of an original image of size `original_hw`."""
+        """Return the input image, uint8 [H, W, 3], for an original image of size `original_hw`.
+
+        Raises:
+            ValueError: if the image has another size.
+
+        Example:
+            >>> Letterbox.fit((1, 2), (2, 2)).apply(np.zeros((1, 2, 3), np.uint8))[..., 0].tolist()
+            [[0, 0], [114, 114]]
+        """
         if image.shape[:2] != self.original_hw:
             raise ValueError(f"image must be {self.original_hw} (height, width), got {image.shape[:2]}")
         content = resize_image(image, self.content_hw)
@@ -84,17 +99,33 @@ class Letterbox:
         return result
 
     def boxes_to_input(self, boxes: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Map xyxy boxes [N, 4] from original pixels to input pixels, float32."""
+        """Map xyxy boxes [N, 4] from original pixels to input pixels, float32.
+
+        Example:
+            >>> Letterbox.fit((100, 200), (320, 320)).boxes_to_input([[0, 0, 10, 10]]).tolist()  # scale 1.6
+            [[0.0, 80.0, 16.0, 96.0]]
+        """
         return (np.asarray(boxes, np.float64).reshape(-1, 4) * self._scale4 + self._offset4).astype(np.float32)
 
     def boxes_to_original(self, boxes: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Map xyxy boxes [N, 4] from input pixels to original pixels, float32, clipped to the image."""
+        """Map xyxy boxes [N, 4] from input pixels to original pixels, float32, clipped to the image.
+
+        Example:
+            >>> Letterbox.fit((100, 200), (320, 320)).boxes_to_original([[0, 80, 16, 320]]).tolist()
+            [[0.0, 0.0, 10.0, 100.0]]
+        """
         mapped = (np.asarray(boxes, np.float64).reshape(-1, 4) - self._offset4) / self._scale4
         height, width = self.original_hw
         return np.clip(mapped, 0, [width, height, width, height]).astype(np.float32)
 
     def undo(self, detections: Detections) -> Detections:
-        """Return detections in original pixels from detections in input pixels."""
+        """Return detections in original pixels from detections in input pixels, clipped to the image.
+
+        Example:
+            >>> found = Detections([[0, 80, 16, 96]], scores=[0.5], labels=[0], class_names=["cat"])
+            >>> Letterbox.fit((100, 200), (320, 320)).undo(found).boxes.tolist()  # scale 1.6
+            [[0.0, 0.0, 10.0, 10.0]]
+        """
         return Detections(
             self.boxes_to_original(detections.boxes),
             detections.scores,
@@ -112,7 +143,15 @@ class Letterbox:
 
 
 def resize_image(image: Image, hw: tuple[int, int]) -> Image:
-    """Return a new image of size (height, width): by area where it shrinks, bilinearly where it grows."""
+    """Return a copy of an image with the size (height, width).
+
+    Pixels are interpolated by area (OpenCV's INTER_AREA) unless a side grows, and otherwise bilinearly (INTER_LINEAR);
+    pixel centres lie at half-pixel positions.
+
+    Example:
+        >>> resize_image(np.array([[[0, 0, 0], [100, 100, 100]]], np.uint8), (1, 1)).tolist()
+        [[[50, 50, 50]]]
+    """
     import cv2
 
     if image.shape[:2] == hw:

@@ -1,4 +1,4 @@
-"""Many paths in little memory: folders once, names one after the other as bytes."""
+"""Store many paths in little memory: each folder once, and all names in one array of bytes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,21 @@ Positions = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Paths:
-    """Paths by position, some perhaps None; a Path is made when it is asked for.
+    """A sequence of paths, some of them perhaps None; a Path is created only on access.
 
     Attributes:
         folders: every folder once.
-        folder: int32 [M], position of each path's folder among them; -1 for None.
-        names: uint8, the names of all files, in UTF-8.
-        starts: int64 [M + 1], where in `names` each begins, and the end.
+        folder: int32 [M], the position of each path's folder in `folders`; -1 for None.
+        names: uint8, the file names in UTF-8, one after another.
+        starts: int64 [M + 1], where each name begins in `names`; the last entry is the end of the last name.
+
+    Example:
+        >>> packer = PathPacker()
+        >>> for path in (Path("set/1.jpg"), None, Path("set/2.jpg")):
+        ...     packer.add(path)
+        >>> paths = packer.paths()
+        >>> len(paths), paths.at(1), paths.folders
+        (3, None, ('set',))
     """
 
     folders: tuple[str, ...]
@@ -41,23 +49,23 @@ class Paths:
         return same and [*self._folders()] == [*other._folders()]
 
     def at(self, position: int) -> Path | None:
-        """Return the path at a position."""
+        """Return the path at a position, or None."""
         folder = int(self.folder[position])
         return None if folder < 0 else _path(self.folders[folder], self._name(position))
 
     def parts(self) -> Iterator[tuple[str, str]]:
-        """Yield the folder and the name of each path as texts, two empty ones for None."""
+        """Yield the folder and the name of each path as texts; both are empty for None."""
         for position, folder in enumerate(self.folder.tolist()):
             yield ("", "") if folder < 0 else (self.folders[folder], self._name(position))
 
     def take(self, positions: Positions) -> Paths:
-        """Return the paths at some positions, in that order."""
+        """Return the paths at the given positions, in the given order."""
         index, starts = ranges(self.starts, positions)
         return Paths(self.folders, self.folder[positions], self.names[index], starts)
 
     @classmethod
     def join(cls, several: Sequence[Paths]) -> Paths:
-        """Return the paths of all, one after the other."""
+        """Return all paths of several sequences, one after another."""
         folders: dict[str, int] = {}
         parts = []
         for paths in several:
@@ -78,13 +86,13 @@ class Paths:
         return self.names[start:end].tobytes().decode("utf-8", "surrogatepass")
 
 
-@functools.lru_cache(maxsize=16)  # the labels of a whole set are often in one file
+@functools.lru_cache(maxsize=16)  # the labels of a whole set are often in a single file
 def _path(folder: str, name: str) -> Path:
     return Path(folder, name)
 
 
 class PathPacker:
-    """Takes paths one by one, and keeps none of them."""
+    """Collect paths one by one, without keeping the Path objects."""
 
     def __init__(self) -> None:
         self._folders: dict[str, int] = {}
@@ -93,17 +101,17 @@ class PathPacker:
         self._ends = array("q", [0])
 
     def add(self, path: Path | None) -> None:
-        """Take in a path."""
+        """Add a path or None."""
         if path is None:
             self._folder.append(-1)
         else:
             parent, name = os.path.split(path)
             self._folder.append(self._folders.setdefault(parent, len(self._folders)))
-            self._names += name.encode("utf-8", "surrogatepass")  # which takes whatever text an annotation holds
+            self._names += name.encode("utf-8", "surrogatepass")  # this encodes any text that an annotation may contain
         self._ends.append(len(self._names))
 
     def paths(self) -> Paths:
-        """Return what was taken in."""
+        """Return the paths that were added."""
         return Paths(
             tuple(self._folders),
             np.array(self._folder, np.int32),
@@ -113,11 +121,19 @@ class PathPacker:
 
 
 def ranges(starts: Positions, positions: Positions) -> tuple[Positions, Positions]:
-    """Return the positions of the entries of some groups, and where each of these groups begins among them.
+    """Return the positions of all entries of the chosen groups, and where each of these groups then begins.
 
     Args:
-        starts: int64 [M + 1], where each group of entries begins, and the end.
-        positions: int64 [K], of groups.
+        starts: int64 [M + 1], where each group of entries begins; the last is the end of the last group.
+        positions: int64 [K], the chosen groups.
+
+    Returns:
+        The positions of the entries, int64, and the new starts, int64 [K + 1].
+
+    Example:
+        >>> index, starts = ranges(np.array([0, 2, 3, 6]), np.array([2, 0]))  # groups of 2, 1 and 3 entries
+        >>> index.tolist(), starts.tolist()
+        ([3, 4, 5, 0, 1], [0, 3, 5])
     """
     counts = (starts[1:] - starts[:-1])[positions]
     new = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
@@ -125,6 +141,11 @@ def ranges(starts: Positions, positions: Positions) -> tuple[Positions, Position
 
 
 def join_starts(several: Sequence[Positions]) -> Positions:
-    """Return where the groups of several packs begin once their entries lie one after the other."""
+    """Return where each group begins once the entries of several packs are concatenated.
+
+    Example:
+        >>> join_starts([np.array([0, 2, 3]), np.array([0, 4])]).tolist()
+        [0, 2, 3, 7]
+    """
     counts = np.concatenate([np.zeros(1, np.int64), *(starts[1:] - starts[:-1] for starts in several)])
     return np.cumsum(counts)

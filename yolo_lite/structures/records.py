@@ -1,4 +1,4 @@
-"""Records of labelled images: one by itself, and those of a whole set in a few arrays."""
+"""Records of labelled images: a single record, and the records of a whole set packed into a few arrays."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ class ImageRecord:
     """One labelled image as its annotations describe it.
 
     Attributes:
-        path: the image's file.
-        image_id: the data set's own number for it, unique in the set.
+        path: the image file.
+        image_id: the number that the data set gives the image, unique in the set.
         hw: (height, width) in original pixels.
         boxes: float64 [N, 4] xyxy, original pixels.
         labels: int64 [N].
-        crowd: bool [N]; a crowd box marks a region of uncounted objects: no training target, ignored in evaluation.
-        areas: float64 [N], the annotated areas (of the mask, where there is one), by which COCO sorts sizes.
-        unlabelled: classes whose objects are not all marked, so that absence means nothing: training asks nothing of them
-            here beyond the boxes given, evaluation leaves them out.
-        labels_file: where the boxes are written; None where nobody wrote them.
-        numbers: int64 [N], the line of each box in a text file, its object in an XML file, or its annotation's id in a
-            JSON file (-1 where it has none); empty where that is not known.
+        crowd: bool [N]; a crowd box marks a region of uncounted objects, ignored in training and evaluation.
+        areas: float64 [N], the annotated areas (of the masks, if there are any), by which COCO groups objects by size.
+        unlabelled: labels of classes whose objects are not all marked in this image. Training does not penalise
+            predictions of them outside the given boxes; evaluation leaves them out.
+        labels_file: the file that the boxes come from; None if they come from no file.
+        numbers: int64 [N], the line of each box in a text file, its object in an XML file, or its annotation id in a
+            JSON file (-1 if it has no id); empty if the numbers are unknown.
     """
 
     path: Path
@@ -46,7 +46,13 @@ class ImageRecord:
     numbers: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def place(self, index: int) -> str:
-        """Say where a box is written: its file, and the line, object or annotation there."""
+        """Return where a box is annotated, for messages: the file, and the line, object or annotation in it.
+
+        Example:
+            >>> from yolo_lite.data.splits import read_split
+            >>> read_split("my_images", "val").records[0].place(1)
+            'my_images/annotations/instances_val.json: annotation 2'
+        """
         if self.labels_file is None or index >= len(self.numbers):
             return f"{self.path}: box {index + 1}"
         noun = {".txt": "line", ".xml": "object"}.get(self.labels_file.suffix.lower(), "annotation")
@@ -61,16 +67,16 @@ class ImageRecord:
 
 
 class Objects(NamedTuple):
-    """The objects of many images, image by image; the fields are those of `ImageRecord`."""
+    """The objects of many images, in the order of the images; the fields are those of `ImageRecord`."""
 
     boxes: npt.NDArray[np.float64]  # [N, 4]
     labels: npt.NDArray[np.int64]  # [N]
     crowd: npt.NDArray[np.bool_]  # [N]
     areas: npt.NDArray[np.float64]  # [N]
-    numbers: npt.NDArray[np.int64]  # [N]; -1 where a number is not known
+    numbers: npt.NDArray[np.int64]  # [N]; -1 for an unknown number
 
     def take(self, index: npt.NDArray[np.int64] | npt.NDArray[np.bool_] | slice) -> Objects:
-        """Return some objects."""
+        """Return the objects that an index chooses."""
         return Objects(
             self.boxes[index],
             self.labels[index],
@@ -81,7 +87,7 @@ class Objects(NamedTuple):
 
     @classmethod
     def join(cls, several: Sequence[Objects]) -> Objects:
-        """Return the objects of all, one after the other."""
+        """Return all objects of several packs, one after another."""
         return cls(
             np.concatenate([objects.boxes for objects in several]),
             np.concatenate([objects.labels for objects in several]),
@@ -92,10 +98,10 @@ class Objects(NamedTuple):
 
 
 class Unlabelled(NamedTuple):
-    """For each image the classes whose objects are not all marked; few different sets of classes are met."""
+    """The classes, for each image, whose objects are not all marked; few different choices occur in a set."""
 
     choices: tuple[tuple[int, ...], ...]
-    choice: npt.NDArray[np.int32]  # [M], position among the choices
+    choice: npt.NDArray[np.int32]  # [M], position in `choices`
 
     @classmethod
     def pack(cls, values: Iterable[tuple[int, ...]]) -> Unlabelled:
@@ -109,28 +115,34 @@ class Unlabelled(NamedTuple):
         return self.choices[self.choice[position]]
 
     def counts(self) -> npt.NDArray[np.int64]:
-        """Return of how many classes each image is not labelled for: [M]."""
+        """Return the number of classes for which each image is not labelled: int64 [M]."""
         return np.array([len(choice) for choice in self.choices], np.int64)[self.choice]
 
     @classmethod
     def join(cls, several: Sequence[Unlabelled]) -> Unlabelled:
-        """Return the classes of all, one after the other."""
+        """Return the classes of all images of several packs, one after another."""
         return cls.pack(unlabelled.at(i) for unlabelled in several for i in range(len(unlabelled.choice)))
 
 
 @dataclass(frozen=True, eq=False)
 class Records(Sequence[ImageRecord]):
-    """The records of a set in a few arrays, whose memory forked processes share; a record is made when it is asked for.
+    """The records of a set in a few arrays; a record is created only on access, and forked processes share the memory.
 
     Attributes:
-        paths: of the M images.
+        paths: the files of the M images.
         image_ids: int64 [M].
         sizes_hw: int64 [M, 2], (height, width) in original pixels.
-        starts: int64 [M + 1], where the objects of each image begin, and the end.
-        objects: of all images.
+        starts: int64 [M + 1], where the objects of each image begin; the last is the end of the last image's objects.
+        objects: the objects of all images.
         numbered: bool [M], whether the numbers of an image's objects are known.
-        unlabelled: the classes whose absence means nothing.
-        labels_files: where the objects are written.
+        unlabelled: the classes, for each image, whose objects are not all marked.
+        labels_files: the files that the objects come from.
+
+    Example:
+        >>> from yolo_lite.data.splits import read_split
+        >>> records = read_split("my_images", "val").records
+        >>> len(records), records.counts.tolist(), records[0].hw
+        (3, [2, 2, 2], (96, 128))
     """
 
     paths: Paths
@@ -144,14 +156,14 @@ class Records(Sequence[ImageRecord]):
 
     def __post_init__(self) -> None:
         for column in self.objects:
-            column.flags.writeable = False  # a record is a view: who wrote to it would change the set
+            column.flags.writeable = False  # a record is a view: writing to it would change the set
 
     @classmethod
     def pack(cls, records: Iterable[ImageRecord]) -> Records:
-        """Pack records, which may come one by one.
+        """Pack records; an iterator will do, as each record is needed only once.
 
         Raises:
-            ValueError: where a record has not one label, crowd mark and area for each box, or some numbers only.
+            ValueError: as `Packer.add` does.
         """
         packer = Packer()
         for record in records:
@@ -185,16 +197,16 @@ class Records(Sequence[ImageRecord]):
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
-        """How many objects each image has, crowds included: [M]."""
+        """The number of objects in each image, crowds included: int64 [M]."""
         return self.starts[1:] - self.starts[:-1]
 
     @property
     def image_of_objects(self) -> Positions:
-        """The position of each object's image: [N]."""
+        """The position of each object's image: int64 [N]."""
         return np.repeat(np.arange(len(self)), self.counts)
 
     def asked_labels(self) -> npt.NDArray[np.int64]:
-        """Return the labels of all objects that count: without crowds, and classes that their image is not labelled for."""
+        """Return the labels of all objects that evaluation counts: no crowds, and no unlabelled classes."""
         asked = ~self.objects.crowd
         choice = self.unlabelled.choice[self.image_of_objects]
         for number, labels in enumerate(self.unlabelled.choices):
@@ -203,7 +215,13 @@ class Records(Sequence[ImageRecord]):
         return self.objects.labels[asked]
 
     def take(self, positions: Positions) -> Records:
-        """Return the records at some positions, in that order."""
+        """Return the records at the given positions, in the given order.
+
+        Example:
+            >>> from yolo_lite.data.splits import read_split
+            >>> read_split("my_images", "val").records.take(np.array([2, 0])).image_ids.tolist()
+            [9, 7]
+        """
         index, starts = ranges(self.starts, positions)
         return Records(
             self.paths.take(positions),
@@ -217,7 +235,14 @@ class Records(Sequence[ImageRecord]):
         )
 
     def relabel(self, table: npt.NDArray[np.int64]) -> Records:
-        """Return records with the label that a table has for each; objects for which it has -1 are left out."""
+        """Return records with new labels, `table[label]`; objects whose new label is -1 are left out.
+
+        Example:
+            >>> from yolo_lite.data.splits import read_split
+            >>> records = read_split("my_images", "val").records
+            >>> set(records.relabel(np.array([-1, 0])).objects.labels.tolist())
+            {0}
+        """
         labels = table[self.objects.labels]
         keep = labels >= 0
         new = table.tolist()
@@ -230,13 +255,13 @@ class Records(Sequence[ImageRecord]):
         )
 
     def without_classes(self, labels: tuple[int, ...]) -> Records:
-        """Return records that are not labelled for some more classes."""
+        """Return records in which `labels` count as unlabelled classes too."""
         choices = tuple((*choice, *labels) for choice in self.unlabelled.choices)
         return replace(self, unlabelled=Unlabelled(choices, self.unlabelled.choice))
 
     @classmethod
     def join(cls, several: Sequence[Records]) -> Records:
-        """Return the records of all, one after the other."""
+        """Return all records of several sets, one after another."""
         return cls(
             Paths.join([records.paths for records in several]),
             np.concatenate([records.image_ids for records in several]),
@@ -268,10 +293,10 @@ class Records(Sequence[ImageRecord]):
 
 
 class Packer:
-    """Takes records one by one, and keeps none of them."""
+    """Collect records one by one, without keeping the ImageRecord objects."""
 
     def __init__(self) -> None:
-        self._images = array("q")  # of each its id, height and width
+        self._images = array("q")  # the id, height and width of each image
         self._numbered = bytearray()
         self._unlabelled: list[tuple[int, ...]] = []
         self._paths, self._labels_files = PathPacker(), PathPacker()
@@ -279,18 +304,18 @@ class Packer:
         self._columns = tuple(bytearray() for _ in Objects._fields)
 
     def add(self, record: ImageRecord) -> None:
-        """Take in a record.
+        """Add a record.
 
         Raises:
-            ValueError: where it has not one label, crowd mark and area for each box, or some numbers only.
+            ValueError: unless each box has one label, crowd mark and area, and either all boxes have a number or none.
         """
         count = len(record.boxes)
         numbered = len(record.numbers) == count
         lengths = {len(record.labels), len(record.crowd), len(record.areas)}
         if lengths != {count} or not (numbered or not len(record.numbers)):
             raise ValueError(
-                f"{record.path}: labels, crowd and areas must have one entry for each of {count} boxes, numbers too or "
-                f"none, got {len(record.labels)}, {len(record.crowd)}, {len(record.areas)} and {len(record.numbers)}"
+                f"{record.path}: labels, crowd and areas must have {count} entries, one for each box, and numbers {count} "
+                f"or none, got {len(record.labels)}, {len(record.crowd)}, {len(record.areas)} and {len(record.numbers)}"
             )
         numbers = record.numbers if numbered else np.full(count, -1)
         values = (record.boxes, record.labels, record.crowd, record.areas, numbers)
@@ -307,7 +332,7 @@ class Packer:
         return len(self._numbered)
 
     def records(self) -> Records:
-        """Return what was taken in."""
+        """Return the records that were added."""
         images = np.array(self._images, np.int64).reshape(-1, 3)
         boxes, labels, crowd, areas, numbers = self._columns
         return Records(
@@ -328,4 +353,4 @@ class Packer:
         )
 
 
-_TYPES = (np.float64, np.int64, np.bool_, np.float64, np.int64)  # of the columns of Objects
+_TYPES = (np.float64, np.int64, np.bool_, np.float64, np.int64)  # dtypes of the fields of Objects

@@ -1,10 +1,10 @@
-"""What a person gets back: detections, a classification, and what each cell of a grid says."""
+"""The results that users receive: detections, a classification, and the view of one grid of cells."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,25 +12,30 @@ import numpy.typing as npt
 from yolo_lite.checks import check_whole, shown
 from yolo_lite.errors import InputError, counted
 
-if TYPE_CHECKING:
-    pass
-
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """What was found in one image, the highest score first.
+    """The objects detected in one image, the highest score first.
+
+    Without objects the arrays have length 0; they are never None. Iteration yields Detections of one box each. Index
+    by a number, a slice, a boolean array or a list of positions; positions must keep the order of the scores.
 
     Attributes:
-        boxes: float32 [N, 4] xyxy, original pixels unless the function that returns it says input pixels.
+        boxes: float32 [N, 4] xyxy in original pixels, unless the function that returns them documents input pixels.
         scores: float32 [N] in 0..1, descending.
         labels: int64 [N], positions in `class_names`.
-        class_names: the names that the labels stand for.
-
-    No objects are arrays of length 0, never None. `len`, iteration (one-box Detections), and indexing by a number,
-    a slice, a boolean array or an array of positions work; an index of positions must keep the order of scores.
+        class_names: every class name, by label.
 
     Raises:
         ValueError: if shapes, order or ranges are not as above.
+
+    Example:
+        >>> boxes = [[0, 0, 10, 20], [5, 5, 9, 9]]
+        >>> found = Detections(boxes, scores=[0.9, 0.4], labels=[1, 0], class_names=["cat", "dog"])
+        >>> len(found), found.names
+        (2, ['dog', 'cat'])
+        >>> found[found.scores > 0.5].boxes.tolist()
+        [[0.0, 0.0, 10.0, 20.0]]
     """
 
     boxes: npt.NDArray[np.float32]
@@ -84,7 +89,12 @@ class Detections:
         return [self.class_names[label] for label in self.labels]
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Return one plain dictionary per detection: class_name, label, score, box (xyxy)."""
+        """Return a dictionary of plain values for each detection, with its class_name, label, score and box (xyxy).
+
+        Example:
+            >>> Detections([[0, 0, 10, 20]], scores=[0.5], labels=[0], class_names=["cat"]).to_json()
+            [{'class_name': 'cat', 'label': 0, 'score': 0.5, 'box': [0.0, 0.0, 10.0, 20.0]}]
+        """
         return [
             {"class_name": name, "label": int(label), "score": float(score), "box": [float(side) for side in box]}
             for name, label, score, box in zip(self.names, self.labels, self.scores, self.boxes)
@@ -105,27 +115,28 @@ def _names(names: Any) -> tuple[str, ...]:
 
 
 def _chosen(index: Any, count: int) -> slice | npt.NDArray[Any]:
-    """Return an index of so many detections as a slice, positions or one truth value for each.
+    """Return an index of `count` detections as a slice, an array of positions, or a mask.
 
     Raises:
-        IndexError: for a position outside.
-        InputError: for anything that chooses no detections.
+        IndexError: if a position is out of range.
+        InputError: if the index is of another type, or a mask has another length.
     """
     if isinstance(index, slice):
         try:
             index.indices(count)
         except TypeError as error:
-            raise InputError(f"a slice of detections takes whole numbers, got {index}") from error
+            raise InputError(f"a slice of detections must have whole numbers, got {index}") from error
         return index
     array = np.asarray(index)
     if array.dtype == np.bool_ and array.ndim == 1 and len(array) != count:
-        raise InputError(f"a mask of {counted(count, 'detection')} must have as many values, got {len(array)}")
+        raise InputError(f"a mask of {counted(count, 'detection')} must have {count} values, got {len(array)}")
     if array.size == 0 and array.ndim == 1:
         array = array.astype(np.int64) if array.dtype != np.bool_ else array
     is_mask = array.dtype == np.bool_ and array.ndim == 1
     if not is_mask and (array.ndim > 1 or not np.issubdtype(array.dtype, np.integer)):
         raise InputError(
-            f"detections are chosen by a number, a slice, a list of positions or a mask such as found.scores > 0.5, got {shown(index)}"
+            "the index of detections must be a number, a slice, a list of positions or a mask such as found.scores > 0.5, "
+            f"got {shown(index)}"
         )
     outside = [] if is_mask else [at for at in array.reshape(-1).tolist() if not -count <= at < count]
     if outside:
@@ -134,16 +145,16 @@ def _chosen(index: Any, count: int) -> slice | npt.NDArray[Any]:
 
 
 class GridView(NamedTuple):
-    """One grid of S x S cells (or rows x columns) and what it says of an image, all in input pixels.
+    """One grid of rows x columns cells and its predictions for an image, all in input pixels.
 
     Attributes:
         stride: side of a cell.
-        labels: int64 [rows, columns], the class that each cell holds for likeliest.
-        shares: float32 [rows, columns], how likely: the cell's class probability where the head has one (YOLOv1), else
-            the best score of any of its boxes.
-        responsible: bool [rows, columns], cells with a box that is among the detections.
-        before: boxes of this grid before suppression, those below the score threshold too, down to a fifth of it.
-        after: those of them that are detections.
+        labels: int64 [rows, columns], the most likely class of each cell.
+        shares: float32 [rows, columns], how likely that class is: the cell's class probability if the head predicts
+            one (YOLOv1), otherwise the highest score of the cell's boxes.
+        responsible: bool [rows, columns], True for a cell with a box that is among the detections.
+        before: the grid's boxes before suppression that score above a fifth of the score threshold.
+        after: the grid's boxes that are detections.
     """
 
     stride: int
@@ -156,14 +167,21 @@ class GridView(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Classification:
-    """What one image shows, of a fixed list of classes.
+    """The scores of one image for a fixed list of classes.
 
     Attributes:
         scores: float32 [C], by label, summing to 1.
-        class_names: the names that the labels stand for.
+        class_names: every class name, by label.
 
     Raises:
-        InputError: where there is not one score for each class.
+        InputError: if the number of scores differs from the number of classes.
+
+    Example:
+        >>> result = Classification([0.25, 0.75], class_names=["cat", "dog"])
+        >>> result.name, result.score
+        ('dog', 0.75)
+        >>> str(result)
+        'dog 75%, cat 25%'
     """
 
     scores: npt.NDArray[np.float32]
@@ -178,24 +196,29 @@ class Classification:
 
     @property
     def label(self) -> int:
-        """The class with the highest score; of equals the first."""
+        """The label with the highest score; ties: the lowest label."""
         return int(self.scores.argmax())
 
     @property
     def name(self) -> str:
-        """The name of that class."""
+        """The class name with the highest score."""
         return self.class_names[self.label]
 
     @property
     def score(self) -> float:
-        """Its score."""
+        """The highest score."""
         return float(self.scores[self.label])
 
     def top(self, count: int = 5) -> list[tuple[str, float]]:
-        """Return the classes of the highest scores with these, best first."""
+        """Return the `count` best class names with their scores, the highest score first.
+
+        Example:
+            >>> Classification([0.25, 0.5, 0.25], class_names=["cat", "dog", "bird"]).top(2)
+            [('dog', 0.5), ('cat', 0.25)]
+        """
         order = np.argsort(-self.scores, kind="stable")[: check_whole(count, "count", minimum=0)]
         return [(self.class_names[label], float(self.scores[label])) for label in order]
 
     def __str__(self) -> str:
-        told = [f"{name} {score:.0%}" for name, score in self.top() if round(score, 2) > 0]
-        return ", ".join(told or [f"{self.name} {self.score:.0%}"])
+        visible = [f"{name} {score:.0%}" for name, score in self.top() if round(score, 2) > 0]
+        return ", ".join(visible or [f"{self.name} {self.score:.0%}"])
