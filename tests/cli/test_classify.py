@@ -489,7 +489,7 @@ def test_training_never_opens_the_test_split_and_eval_names_what_is_broken(capsy
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "one", "--config", "lenet"], "one/train has one class only (disc); to classify takes two or more"),
+        (["--data", "one", "--config", "lenet"], "one/train has one class only (disc); a classifier needs two or more"),
         (["--data", "set", "--config", "lenet", "--classes", "disc"], "has one class only (disc)"),
         (["--data", "set", "--config", "lenet", "--classes", "disc,squre"], "did you mean 'square'?"),
         (["--data", "none", "--config", "lenet"], "none does not exist"),

@@ -358,7 +358,7 @@ def test_yolo_folders_without_names_say_what_to_write(tmp_path: Path) -> None:
 
 def test_an_empty_folder_says_what_was_looked_for_and_found(tmp_path: Path) -> None:
     message = _message(find_splits, tmp_path)
-    assert message.startswith(f"{tmp_path} is no data set: looked for annotations/instances_*.json (COCO)")
+    assert message.startswith(f"{tmp_path} is not a data set: looked for annotations/instances_*.json (COCO)")
     for part in ("<split>/_annotations.coco.json", "images/ and labels/", "data.yaml", "found nothing"):
         assert part in message
 

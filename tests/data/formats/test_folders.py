@@ -148,7 +148,7 @@ def test_a_class_folder_without_an_image_is_named_where_there_are_no_splits(tmp_
 def test_one_class_only_is_refused(tmp_path: Path, counts: dict[str, int]) -> None:
     message = refusal(read_classes_to_train, images_of(write_folders(tmp_path, counts)), seed=0)
     assert str(tmp_path) in message
-    assert "has one class only (cat); to classify takes two or more" in message
+    assert "has one class only (cat); a classifier needs two or more" in message
 
 
 def test_a_class_missing_from_train_is_named(tmp_path: Path) -> None:
