@@ -5,7 +5,8 @@ A folder has the first of these layouts that fits:
 - COCO JSON: `annotations/instances_<split>.json`, or `<split>/_annotations.coco.json`;
 - YOLO txt: `images/` and `labels/`, with the class names in `data.yaml`;
 - PASCAL VOC XML: `Annotations/*.xml`, images in `JPEGImages/`, splits in `ImageSets/Main/<split>.txt`; or
-  `<split>/*.xml` beside the images.
+  `<split>/*.xml` beside the images;
+- Label Studio's COCO export: `result.json` beside `images/`, and no other JSON file there.
 
 A YAML file with `names` describes a YOLO txt set. Any other YAML file joins sets:
 
@@ -36,11 +37,12 @@ from yolo_lite.data.formats.yolo_yaml import YAML_FILES, YoloYamlSource, yolo_so
 from yolo_lite.data.repeats import join_repeats, repeats, same_objects
 from yolo_lite.errors import InputError, short, some
 from yolo_lite.files import check_readable
+from yolo_lite.media.folders import listed
 from yolo_lite.structures.datasets import DetectionSet
 
 _LAYOUTS = (
     "annotations/instances_*.json (COCO), <split>/_annotations.coco.json (COCO), images/ and labels/ with class names "
-    "in data.yaml (YOLO txt), Annotations/*.xml or <split>/*.xml (PASCAL VOC)"
+    "in data.yaml (YOLO txt), Annotations/*.xml or <split>/*.xml (PASCAL VOC), result.json and images/ (Label Studio)"
 )
 
 
@@ -115,6 +117,7 @@ def find_splits(path: Path, *, difficult: bool = False) -> Sources:
     sources = sources or {
         split: dataclasses.replace(source, difficult=difficult) for split, source in voc_sources(path).items()
     }
+    sources = sources or _label_studio_sources(path)
     if not sources:
         content = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in path.iterdir())
         raise NoDataSetError(f"{path} is not a data set: looked for {_LAYOUTS}; found {some(content) or 'nothing'}")
@@ -133,6 +136,7 @@ def is_detection_set(folder: Path) -> bool:
         or ((folder / "images").is_dir() and (folder / "labels").is_dir())
         or any((folder / name).is_file() for name in YAML_FILES)
         or has_voc(folder)
+        or bool(_label_studio_sources(folder))
     )
 
 
@@ -213,3 +217,11 @@ def _roboflow_sources(root: Path) -> dict[str, CocoSource]:
     if not files and (root / "_annotations.coco.json").is_file():
         splits = {"train": root / "_annotations.coco.json"}
     return {split: CocoSource(file, (file.parent,)) for split, file in splits.items()}
+
+
+def _label_studio_sources(root: Path) -> dict[str, CocoSource]:
+    """Return the one split of a COCO export from Label Studio; none if another JSON file makes its meaning unclear."""
+    file = root / "result.json"
+    if not (root / "images").is_dir() or [path for path in listed(root) if path.suffix.lower() == ".json"] != [file]:
+        return {}
+    return {"train": _beside(file)}
