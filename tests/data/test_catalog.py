@@ -363,7 +363,7 @@ def test_places_of_another_machine_are_found_and_told(tmp_path: Path, path: str,
     _check_yolo(tmp_path, {"train": 3, "val": 2})
     notes = read_train_and_val(images_of(tmp_path), seed=0)[2]
     expected = 4 if path and entry.startswith("/") else 2  # of each split, the root and the folder, or one of them
-    assert sum("was taken for" in note or "its own folder is taken" in note for note in notes) == expected
+    assert sum("was taken for" in note or "using the file's own folder" in note for note in notes) == expected
 
 
 def test_a_place_of_another_machine_is_no_guess_where_only_its_last_folder_fits(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def _shares(boxes: npt.NDArray[np.float64], sizes_wh: npt.NDArray[np.float64]) -
         return ""
     return (
         f"no coordinate of its {counted(len(boxes), 'box', plural='boxes')} is larger than {max(1.0, boxes.max()):.3g}: they look "
-        "like shares of the image where pixels are expected"
+        "like fractions of the image where pixels are expected"
     )
 
 
