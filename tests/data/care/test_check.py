@@ -77,7 +77,7 @@ PLANTED: list[tuple[str, Callable[[Content, Path], object], str, bool]] = [
     ("missing", lambda c, r: (r / "train" / "1.png").unlink(), "1.png does not exist", True),
     ("damaged", lambda c, r: (r / "train" / "1.png").write_bytes(b"x"), "1.png is not an image", True),
     ("size", lambda c, r: c["images"][0].update(width=61), "is 60 x 40, its annotations are for 61 x 40", True),
-    ("turned", lambda c, r: c["images"][0].update(width=40, height=60), "does EXIF turn it?", True),
+    ("turned", lambda c, r: c["images"][0].update(width=40, height=60), "does EXIF rotate it?", True),
     ("unused", lambda c, r: c["categories"].append({"id": 3, "name": "cow"}), "no object of cow", False),
     (
         "in both",
@@ -326,7 +326,7 @@ def test_a_class_that_only_val_shows_is_a_note(tmp_path: Path, layout: str) -> N
         pytest.skip("its first set has both classes")
     data = LAYOUTS[layout](tmp_path, {"train": {"a": GOOD[:1], "b": GOOD[:1]}, "val": {"c": GOOD}})
     (fault,) = check_data(data)
-    assert (fault.split, fault.harms, fault.what) == ("val", False, "shows dog, which no image of train does")
+    assert (fault.split, fault.harms, fault.what) == ("val", False, "shows dog, but no image of train does")
 
 
 # Units

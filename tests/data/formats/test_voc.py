@@ -172,7 +172,7 @@ def test_images_of_one_name_are_kept_apart(tmp_path: Path) -> None:
     )
     data = DetectionSet(records, ("dog",), category_ids=(0,), source="drawn")
     notes = write_sets({"train": data}, "coco", out=tmp_path / "out")
-    assert any("1 image got another name" in note for note in notes)
+    assert any("1 image renamed" in note for note in notes)
     written = json.loads((tmp_path / "out" / "annotations" / "instances_train.json").read_text())
     assert [image["file_name"] for image in written["images"]] == ["x.png", "x-2.png"]
     assert Image.open(tmp_path / "out" / "images" / "train" / "x-2.png").width == 22
