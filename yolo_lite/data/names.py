@@ -45,15 +45,15 @@ def find_images(
     """
     paths = {name: _exact(name, folders) for name in dict.fromkeys(names)}
     missing = [name for name, path in paths.items() if path is None]
-    found = _meant(missing, folders, roots) if missing else {}
-    taken = Counter(os.path.normpath(path) for path in (*paths.values(), *found.values()) if path and found)
-    found = {name: path for name, path in found.items() if taken[os.path.normpath(path)] == 1}
+    matches = _meant(missing, folders, roots) if missing else {}
+    taken = Counter(os.path.normpath(path) for path in (*paths.values(), *matches.values()) if path and matches)
+    matches = {name: path for name, path in matches.items() if taken[os.path.normpath(path)] == 1}
     notes = []
-    if found:
-        name, path = next(iter(found.items()))
-        what = counted(len(found), "image name differs from its file", plural="image names differ from their files")
+    if matches:
+        name, path = next(iter(matches.items()))
+        what = counted(len(matches), "image name differs from its file", plural="image names differ from their files")
         notes = [f"{what}: '{printable(name)}' was taken for {printable(str(path))}"]
-    return [paths[name] or found.get(name) or _expected(name, folders) for name in names], notes
+    return [paths[name] or matches.get(name) or _expected(name, folders) for name in names], notes
 
 
 def likely_image(path: Path) -> str:
@@ -116,7 +116,7 @@ def _exact(name: str, folders: Sequence[Path]) -> Path | None:
 
 def _meant(names: Sequence[str], folders: Sequence[Path], roots: Sequence[Path]) -> dict[str, Path]:
     """Return, by name, the one file that each name can refer to."""
-    found = {}
+    matches = {}
     index: dict[str, list[tuple[Path, tuple[str, ...]]]] = {}
     for folder in dict.fromkeys((*folders, *roots)):
         for path in _files(folder, _MOST_FILES):
@@ -126,9 +126,9 @@ def _meant(names: Sequence[str], folders: Sequence[Path], roots: Sequence[Path])
             places = [folder.joinpath(*parts) for folder in (*folders, *roots)] if ".." not in parts else []
             file = next((place for place in places if is_file(place)), None) or _best(parts, index, folders[:1])
             if file:
-                found[name] = file
+                matches[name] = file
                 break
-    return found
+    return matches
 
 
 def _best(
@@ -151,8 +151,8 @@ def _best(
         fits.append((alike, folder.joinpath(*relative)))
     best = max((alike for alike, _ in fits), default=None)
     files = [file for alike, file in fits if alike == best]
-    one = len(files) == 1 or len({os.path.realpath(file) for file in files}) == 1  # the folders may lie in one another
-    return files[0] if one else None
+    unique = len(files) == 1 or len({os.path.realpath(file) for file in files}) == 1  # one folder may lie in another
+    return files[0] if unique else None
 
 
 def _digits(name: str) -> str:

@@ -75,9 +75,7 @@ def check_data(data: str | Path, on_progress: Progress | None = None) -> list[Fa
             of_images = list(_check_images(split, sets[split], contents=contents, sizes=sizes, on_progress=on_progress))
             faults += [*_check_set(split, _with_room(sets[split], sizes)), *of_images]
     faults += _check_classes({split: data for split, data in sets.items() if split not in partly_read})
-    firsts = {
-        (fault.where, fault.what): fault for fault in reversed(faults)
-    }  # a fault that two splits share is reported for the first
+    firsts = {(fault.where, fault.what): fault for fault in reversed(faults)}  # of faults in two splits, the first
     return [*_read_faults("all", general, 0), *(fault for fault in faults if firsts[fault.where, fault.what] is fault)]
 
 

@@ -70,14 +70,14 @@ def split_stats(data: DetectionSet) -> SplitStats:
 
 def _count(
     name: str,
-    mine: npt.NDArray[np.bool_],
+    selected: npt.NDArray[np.bool_],
     *,
     boxes: npt.NDArray[np.float64],
     crowd: npt.NDArray[np.bool_],
     areas: npt.NDArray[np.float64],
     image: npt.NDArray[np.int64],
 ) -> ClassStats:
-    objects = mine & ~crowd
+    objects = selected & ~crowd
     width, height = (boxes[objects, 2:] - boxes[objects, :2]).T
     small, large = int((areas[objects] < SMALL).sum()), int((areas[objects] > LARGE).sum())
     count = int(objects.sum())
@@ -91,5 +91,5 @@ def _count(
         small=small,
         medium=count - small - large,
         large=large,
-        crowd=int((mine & crowd).sum()),
+        crowd=int((selected & crowd).sum()),
     )

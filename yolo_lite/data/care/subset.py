@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
@@ -88,11 +88,8 @@ def write_subset(
             lines.append(f"{split}: nothing to take, the split is left out")
             continue
         parts[split] = _with_safe_names(part)
-        named = zip(map(whole.find, part["images"]), (entry["file_name"] for entry in parts[split]["images"]))
-        _add_files(files, out / "images" / split, list(named))
-    _refuse_unknown(choice, names, data)
-    if not parts:
-        raise InputError(f"{data}: no image shows {some(choice.classes or names)}; nothing is written")
+        _add_files(files, out / "images" / split, images=map(whole.find, part["images"]), part=parts[split])
+    _refuse_empty(parts, choice, names=names, data=data)
     _refuse_missing(list(files.values()), data)
     with whole_folder(out) as folder:
         placed = {folder / target.relative_to(out): source for target, source in files.items()}
@@ -100,10 +97,12 @@ def write_subset(
     return lines
 
 
-def _refuse_unknown(choice: Choice, names: Sequence[str], data: str | Path) -> None:
+def _refuse_empty(parts: Mapping[str, Content], choice: Choice, *, names: Sequence[str], data: str | Path) -> None:
     unknown = [name for name in choice.classes if name not in names]
     if unknown:
         raise InputError(f"{data} has no class {unknown[0]!r}; {suggest(unknown[0], dict.fromkeys(names))}")
+    if not parts:
+        raise InputError(f"{data}: no image shows {some(choice.classes or names)}; nothing is written")
 
 
 def _refuse_missing(files: Sequence[Path], data: str | Path) -> None:
@@ -351,11 +350,12 @@ def _with_safe_names(part: Content) -> Content:
     return {**part, "images": images}
 
 
-def _add_files(files: dict[Path, Path], folder: Path, images: Sequence[tuple[Path, str]]) -> None:
-    for source, name in images:
-        first = files.setdefault(folder / name, source)
+def _add_files(files: dict[Path, Path], folder: Path, *, images: Iterable[Path], part: Content) -> None:
+    for source, entry in zip(images, part["images"]):
+        target = folder / entry["file_name"]
+        first = files.setdefault(target, source)
         if first != source:
-            raise InputError(f"{first} and {source} would both become {folder / name}; give one another file_name")
+            raise InputError(f"{first} and {source} would both become {target}; give one another file_name")
 
 
 def _write(path: Path, content: Content) -> None:

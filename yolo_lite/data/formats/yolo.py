@@ -19,7 +19,7 @@ from yolo_lite.files import check_readable, make_folder, read_text
 from yolo_lite.media.folders import images_below, is_apple_double, listed, sort_out, walk
 from yolo_lite.media.images import IMAGE_SUFFIXES, read_image_size
 from yolo_lite.structures.datasets import DetectionSet
-from yolo_lite.structures.records import ImageRecord, Packer
+from yolo_lite.structures.records import ImageRecord, Packer, Records
 
 _PIXEL_SLACK = 1.0  # pixels by which rounding may move a polygon's point out of the image
 
@@ -72,27 +72,33 @@ def read_yolo_txt(
     labels = _LabelFiles()
     files = labels.find_all(paths, source=source)
     form = _Form(len(class_names), keypoints)
-    records, dropped = Packer(), 0
-    for number, (path, file) in enumerate(zip(paths, files), 1):
-        try:
-            record, without_area = _record(path, file, number=number, form=form)
-        except InputError as error:
-            report(error)
-            continue
-        records.add(record)
-        dropped += without_area
+    records, dropped = _read_all(paths, files, form)
     form.refuse_boxes_with_keypoints()
     if form.with_keypoints:
         notes.append(f"the keypoints of {counted(form.with_keypoints, 'object')} are not used")
     notes += labels.without_image([path for path in images if path.is_dir()])
     return DetectionSet(
-        records.records(),
+        records,
         tuple(class_names),
         category_ids=tuple(range(len(class_names))),
         source=source,
         dropped=dropped,
         notes=tuple(notes),
     )
+
+
+def _read_all(images: Sequence[Path], files: Sequence[Path | None], form: _Form) -> tuple[Records, int]:
+    """Return the records of images, numbered from 1, and the number of boxes without area; report bad images."""
+    records, dropped = Packer(), 0
+    for number, (image, file) in enumerate(zip(images, files), 1):
+        try:
+            record, without_area = _record(image, file, number=number, form=form)
+        except InputError as error:
+            report(error)
+            continue
+        records.add(record)
+        dropped += without_area
+    return records.records(), dropped
 
 
 def _all_images(images: Sequence[Path], roots: Sequence[Path], *, source: str) -> tuple[list[Path], list[str]]:

@@ -1,4 +1,4 @@
-"""Random changes of colour where a GPU makes them, of a whole batch at once, so that no loading process has to."""
+"""Random colour changes of a whole batch at once on a GPU, so that loading processes need not make them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ from torch import Tensor
 def shift_hsv(images: Tensor, shifts: Tensor) -> Tensor:
     """Shift hue, saturation and value (Smith 1978) of each image, as albumentations' HueSaturationValue does.
 
-    Nothing is rounded before the end, so that a shift of 0 changes nothing (OpenCV's, in steps of two degrees, does).
+    Nothing is rounded before the end, so a shift of 0 changes nothing (OpenCV rounds hue to steps of two degrees).
 
     Args:
         images: uint8 [B, 3, H, W] RGB.
-        shifts: [B, 3]; of hue in OpenCV's 180 steps of the circle, of saturation and value in 255ths; the sums of the
-            latter are clipped.
+        shifts: [B, 3]: hue in OpenCV's 180 steps of the circle, saturation and value in 255ths. Shifted saturation and
+            value are clipped to their range.
 
     Returns:
         uint8 [B, 3, H, W].
+
+    Example:
+        >>> red = torch.tensor([255, 0, 0], dtype=torch.uint8).view(1, 3, 1, 1)
+        >>> shift_hsv(red, torch.tensor([[60.0, 0, 0]])).flatten()  # a third of the circle: green
+        tensor([  0, 255,   0], dtype=torch.uint8)
     """
     rgb = images.float()
     red, green, blue = rgb.unbind(1)
@@ -39,14 +44,21 @@ def shift_hsv(images: Tensor, shifts: Tensor) -> Tensor:
 
 
 def draw_shifts(limits: Sequence[float], seed: int, *, progress: float, positions: Tensor) -> Tensor:
-    """Draw the shifts of each image from the seed, the share of steps done and its position alone.
+    """Draw the shifts of each image; they depend on the seed, the progress and the image's position alone.
 
     Args:
-        limits: of hue, saturation and value, either way.
+        limits: largest shifts of hue, saturation and value in either direction.
+        seed: seed of the draw.
+        progress: fraction of the training steps done.
         positions: int64 [B].
 
     Returns:
         float32 [B, 3], on the device of positions.
+
+    Example:
+        >>> shifts = draw_shifts([18, 51, 51], 0, progress=0.5, positions=torch.tensor([7, 8, 7]))
+        >>> tuple(shifts.shape), bool((shifts[0] == shifts[2]).all())
+        ((3, 3), True)
     """
     step = round(progress * 2**40)
     drawn = [np.random.default_rng([seed, step, position, 5]).uniform(-1, 1, 3) for position in positions.tolist()]
