@@ -440,7 +440,7 @@ def test_a_folder_of_classes_is_divided(capsys: Capture, split: str | None, coun
     few(**{"": {"disc": 10, "square": 10}})
     assert main([*TRAIN, "--epochs", "1", "--out", "run", *(["--shares", split] if split else [])]) == 0
     told = capsys.readouterr().out
-    assert f"set has no splits: {split or '70/15/15'} of each class by seed 0" in told
+    assert f"set has no splits: seed 0 divides each class {split or '70/15/15'}" in told
     assert f"train: {counts[0]} images" in told
     assert f"val: {counts[1]} images" in told
     assert main(["classify", "eval", "--weights", "run/best.pt", "--data", "set", "--out", "e"]) == 0

@@ -416,7 +416,9 @@ def test_a_folder_of_other_things_lists_them(tmp_path: Path) -> None:
 
 
 def test_what_is_not_there_or_of_another_kind_is_refused(tmp_path: Path) -> None:
-    assert "does not exist; --data takes a folder or a YAML file" in _message(find_splits, tmp_path / "absent")
+    assert "does not exist; --data takes a folder, a YAML file or a JSON file" in _message(
+        find_splits, tmp_path / "absent"
+    )
     (tmp_path / "a.csv").touch()
     assert "neither a folder nor a YAML or JSON file" in _message(find_splits, tmp_path / "a.csv")
 

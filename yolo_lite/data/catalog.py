@@ -83,7 +83,7 @@ class JoinedSource:
 
 
 Source = CocoSource | YoloSource | YoloYamlSource | VocSource | JoinedSource
-Sources = Mapping[str, Source]  # by canonical name: train, val, test, or another that a folder has
+Sources = Mapping[str, Source]  # by canonical name: train, val, test, or another split of a folder
 
 
 def find_splits(path: Path, *, difficult: bool = False) -> Sources:
@@ -102,7 +102,7 @@ def find_splits(path: Path, *, difficult: bool = False) -> Sources:
         ['train', 'val']
     """
     if not path.exists():
-        raise NoDataSetError(f"{path} does not exist; --data takes a folder or a YAML file")
+        raise NoDataSetError(f"{path} does not exist; --data takes a folder, a YAML file or a JSON file")
     if path.is_file():
         if path.suffix == ".json":
             return {"train": _beside(path)}

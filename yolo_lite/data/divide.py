@@ -69,7 +69,7 @@ def parse_shares(text: str) -> tuple[float, ...]:
         numbers = [int(part) for part in parts]
         if sum(numbers) == 100 and min(numbers) > 0:
             return tuple(number / 100 for number in numbers)
-    raise InputError(f"--split takes percentages of train, val and test such as {DEFAULT_SHARES}, got {text!r}")
+    raise InputError(f"--shares takes percentages of train, val and test such as {DEFAULT_SHARES}, got {text!r}")
 
 
 def divide_classes(data: ClassificationSet, shares: Sequence[float], *, seed: int) -> tuple[ClassificationSet, ...]:
@@ -150,6 +150,6 @@ def _divide(data: ClassificationSet, shares: Sequence[float], drawn: Sequence[in
             chosen[part] += own[:count]
             own = own[count:]
         if not own:
-            raise InputError(f"{data.source}: the class {name} has too few images to be split")
+            raise InputError(f"{data.source}: the class {name} has too few images to split")
         chosen[0] += own
     return tuple(data.pick(positions) for positions in chosen)

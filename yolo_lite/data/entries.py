@@ -101,6 +101,11 @@ class Joined(NamedTuple):
 
         Raises:
             InputError: if the option `key` is missing, or there is an option besides it and `others`.
+
+        Example:
+            >>> joined = Joined(Path("sets.yaml"), None, {"train": ["my_images"]})
+            >>> joined.options("train", "my_images", key="data", others=["split"])
+            {'data': 'my_images'}
         """
         options = dict(entry) if isinstance(entry, Mapping) else {key: entry}
         if set(options) - {key, *others} or key not in options:

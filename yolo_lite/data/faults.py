@@ -32,7 +32,7 @@ class Finding(NamedTuple):
     harms: bool
 
 
-Findings = dict[str, Finding]  # by what is wrong, in a line that names the place
+Findings = dict[str, Finding]  # by text, one line that names the place and the fault
 
 _collected: ContextVar[Findings | None] = ContextVar("collected", default=None)
 

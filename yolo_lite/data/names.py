@@ -64,7 +64,7 @@ def likely_image(path: Path) -> str:
         '; did you mean my_images/images/0001.png?'
     """
     folder = path.parent
-    for _ in range(3):  # not from far above, which could be the whole disk
+    for _ in range(3):  # no further up: that could be the whole disk
         if _is_folder(folder):
             break
         folder = folder.parent

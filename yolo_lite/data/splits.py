@@ -201,16 +201,16 @@ def read_crops_to_train(data: DataConfig, *, seed: int) -> tuple[ClassificationS
     val = val if val.records else train
     if not (train.labels < len(train.class_names) - 1).any():
         raise InputError(
-            f"no object of {data.path} has sides of {MIN_CROP} pixels, too small for a backbone to learn from; leave that "
-            "out: --set pretrain.crops=0"
+            f"every object of {data.path} has a side under {MIN_CROP} pixels, too small for a backbone to learn from; skip "
+            "this step: --set pretrain.crops=0"
         )
     return train, val, [f"objects cut out, and background: {train.summary()}; to validate: {val.summary()}"]
 
 
 def read_classes_to_score(data: DataConfig, split: str | None = None, *, seed: int) -> tuple[str, ClassificationSet]:
-    """Read one split to score: test if there is one, else val, else train.
+    """Read one split to score; by default test if there is one, else val.
 
-    If there is no val split, val means the images on which training with the same seed validated.
+    If there is no val split, val means the images that training with the same seed sets aside.
 
     Returns:
         The split's name and its content, whose notes report how it was read.

@@ -238,7 +238,7 @@ def test_a_fault_of_every_box_is_one_sentence(tmp_path: Path, capsys: pytest.Cap
     lines = printed(capsys, str(tmp_path))
     assert len(lines) == 2
     assert lines[0].startswith("harm: train: all 80 have this fault; the first: ")
-    assert "line 1: has class 5, but the names given are for 0..1" in lines[0]
+    assert "line 1: has class 5, but only the classes 0..1 have names" in lines[0]
 
 
 def test_of_many_faults_of_one_kind_the_first_five_are_printed(

@@ -114,7 +114,7 @@ def test_per_class_shows_each_in_so_many_images_or_all_it_has(per_class: int, se
     assert all(shows(part).values())  # none without an object
     short = [name for name in NAMES.values() if there[name] < per_class]
     told = ", ".join(f"{name} ({there[name]})" for name in short)
-    assert notes[0] == f"in fewer than {per_class} image{'s' * (per_class != 1)}: {told}"
+    assert notes[0] == f"shown in fewer than {per_class} image{'s' * (per_class != 1)}: {told}"
     assert part == choose(whole, Choice(per_class=per_class, seed=seed))[0]
 
 

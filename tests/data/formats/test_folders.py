@@ -176,7 +176,7 @@ def test_images_outside_the_folders_of_classes_are_named(tmp_path: Path, place: 
     root = write_folders(tmp_path, {"train/cat": 1, "train/dog": 1} if place == "train" else {"cat": 9, "dog": 9})
     (root / place / "stray.png").write_bytes(png())
     message = refusal(read_class_splits, root)
-    assert f"{root / place} has images outside the folders of classes" in message
+    assert f"{root / place} has images outside the class folders" in message
     assert "stray.png" in message
 
 

@@ -312,8 +312,8 @@ def test_listed_names_of_another_system_are_found(tmp_path: Path, written: str) 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        pytest.param("3 0.5 0.5 0.5 0.5", "has class 3, but the names given are for 0..2", id="class too high"),
-        pytest.param("-1 0.5 0.5 0.5 0.5", "has class -1, but the names given are for 0..2", id="negative class"),
+        pytest.param("3 0.5 0.5 0.5 0.5", "has class 3, but only the classes 0..2 have names", id="class too high"),
+        pytest.param("-1 0.5 0.5 0.5 0.5", "has class -1, but only the classes 0..2 have names", id="negative class"),
         pytest.param("cat 0.5 0.5 0.5 0.5", "must be a class number and fractions", id="a name for the class"),
         pytest.param("0.5 0.5 0.5 0.5 0.5", "must be a class number and fractions", id="class as a fraction"),
         pytest.param("0 0.5 0.5 0.5 x", "must be a class number and fractions", id="text"),

@@ -14,7 +14,7 @@ from yolo_lite.errors import counted
 from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.records import ImageRecord, Records
 
-_TOLERANCE = 1.0  # pixels by which a box may leave its image, as rounding does
+_TOLERANCE = 1.0  # pixels by which a box may leave its image, because of rounding
 _TINY = 2.0  # pixels
 _ROUNDING = 0.01  # fraction of the image's side by which boxes may leave it if the set was scaled
 _LARGEST_FRACTION = 2.0  # largest coordinate of boxes in fractions of the image: x + width of corners

@@ -134,7 +134,7 @@ def _check_set(split: str, data: DetectionSet) -> Iterator[Fault]:
         yield Fault(split, where, what=what, harms=True)
     blamed = tuple("" if where == data.source else f"{where}: " for where, _ in wrong_units)
     for fault in box_faults(split, data):
-        if fault.kind == "twice" or not fault.where.startswith(blamed):  # the others follow from the unit
+        if fault.kind == "twice" or not fault.where.startswith(blamed):  # other faults follow from the unit
             yield fault
     yield from _same_ids(split, data)
     for group in repeats(data):

@@ -32,8 +32,8 @@ _LISTS = ("images", "annotations", "categories")
 def repair(data: str | Path, out: Path, *, on_progress: Progress | None = None) -> dict[str, int]:
     """Write repaired copies of a COCO set's annotation files into a new folder; images stay where they are.
 
-    - An annotation is left out if it has no valid box, a bad `iscrowd`, a duplicate, a box wholly outside its image, or an
-      unknown image or category. The others are renumbered.
+    - An annotation is left out if it has no valid box or a bad `iscrowd`, is a duplicate, lies wholly outside its image, or
+      has an unknown image or category. The others are renumbered.
     - Boxes are clipped to their image; masks stay as they are.
     - Images that are unreadable or of another size are left out. Duplicate entries are merged; sizes of 0 are filled in.
     - A root category is left out, and so is an unused category with the name of another.

@@ -145,7 +145,7 @@ def choose(content: Content, choice: Choice) -> tuple[Content, list[str]]:
     wanted = {entry["id"]: str(entry["name"]) for entry in categories}
     shown = _shown(content, wanted)
     pool = [image_id for image_id in shown if shown[image_id] or not choice.classes]
-    generator = np.random.default_rng([choice.seed, 3])  # 1 and 2 are data.divide's
+    generator = np.random.default_rng([choice.seed, 3])  # data.divide uses 1 and 2
     drawn = [pool[i] for i in generator.permutation(len(pool)).tolist()]
     if choice.per_class is None:
         kept = set(drawn[: choice.images])
@@ -326,7 +326,7 @@ def _short(kept: set[int], shown: Mapping[int, set[int]], *, wanted: Mapping[int
     per_class = choice.per_class or 0
     rare = [f"{name} ({there.get(i, 0)})" for i, name in wanted.items() if there.get(i, 0) < per_class]
     cut = [f"{name} ({has.get(i, 0)})" for i, name in wanted.items() if has.get(i, 0) < min(per_class, there.get(i, 0))]
-    notes = [f"in fewer than {counted(per_class, 'image')}: {some(rare)}"] if rare else []
+    notes = [f"shown in fewer than {counted(per_class, 'image')}: {some(rare)}"] if rare else []
     return [*notes, f"{counted(choice.images or 0, 'image')} are too few for {some(cut)}"] if cut else notes
 
 

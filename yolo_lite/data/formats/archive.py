@@ -131,7 +131,7 @@ def read_archive(path: Path) -> tuple[dict[PurePosixPath, bytes], list[PurePosix
     except InputError:
         raise
     except RecursionError as error:
-        raise InputError(f"{path} is not a tar file of images: its long names never end") from error
+        raise InputError(f"{path} is not a tar file of images: its chain of long file names does not end") from error
     except (*DAMAGED, tarfile.TarError) as error:
         if isinstance(error, OSError) and error.errno:
             raise InputError(f"cannot read {path}: {reason(error)}") from error
@@ -152,7 +152,7 @@ def _members(path: Path) -> tuple[dict[PurePosixPath, bytes], list[PurePosixPath
                 assert file is not None
                 files[name] = file.read()
         unpacked.seek(archive.offset)
-        if unpacked.read(tarfile.BLOCKSIZE).strip(b"\0"):  # at a damaged header tarfile stops in silence
+        if unpacked.read(tarfile.BLOCKSIZE).strip(b"\0"):  # tarfile stops silently at a damaged header
             raise tarfile.ReadError("a damaged header")
     return dict(sorted(files.items())), sorted(folders)
 

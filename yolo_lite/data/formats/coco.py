@@ -94,7 +94,9 @@ def _checked(content: Any, json_path: Path) -> dict[str, list[Any]]:
     """Return copies of the three lists of an annotation file."""
     lists = ("images", "annotations", "categories")
     if not isinstance(content, Mapping) or any(not isinstance(content.get(key), list) for key in lists):
-        raise InputError(f"{json_path} is not a COCO annotation file: it needs lists images, annotations, categories")
+        raise InputError(
+            f"{json_path} is not a COCO annotation file: it needs the lists images, annotations and categories"
+        )
     return {key: list(content[key]) for key in lists}
 
 
@@ -107,7 +109,7 @@ def _parse(content: dict[str, list[Any]], json_path: Path, image_folders: Sequen
     objects = _Objects(images, labels, annotations=content["annotations"], source=json_path)
     for number, annotation in enumerate(_used_up(content["annotations"])):
         if not whole and not _belongs_to(annotation, images, labels):
-            continue  # what it belongs to has been reported
+            continue  # its image or category has already been reported
         try:
             objects.add(annotation, number)
         except InputError as error:
@@ -151,8 +153,8 @@ def read_json(path: Path, object_hook: Callable[[dict[str, Any]], Any] | None = 
         raise InputError(f"{path} is not valid JSON (line {error.lineno}: {error.msg})") from error
     except InputError:
         raise
-    except ValueError as error:  # Python reads no whole number of thousands of digits
-        raise InputError(f"{path} is not valid JSON of a data set: it holds a number of too many digits") from error
+    except ValueError as error:  # Python refuses whole numbers with thousands of digits
+        raise InputError(f"{path} is not valid JSON of a data set: it holds a number with too many digits") from error
 
 
 def _labels(categories: Iterable[Any], source: Path) -> tuple[dict[int, int], dict[str, int]]:
@@ -232,7 +234,7 @@ class _Objects:
         image = np.fromiter(map(self._position, annotations), np.int64, len(annotations))
         counts = np.bincount(image[image >= 0], minlength=len(images))
         self._starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        self._ends = self._starts[:-1].copy()  # of what has been added
+        self._ends = self._starts[:-1].copy()  # ends of the objects added so far
         total = int(self._starts[-1])
         self._objects = Objects(
             np.zeros((total, 4)),
@@ -326,7 +328,7 @@ def _image(
     unlabelled = unlabelled_classes(image, names, where=where)
     hw = written_size(image) or read_image_size(path)
     if max(hw) >= FAR:
-        raise InputError(f"{where} has {short(hw[1])} x {short(hw[0])} pixels by its annotations")
+        raise InputError(f"{where} is {short(hw[1])} x {short(hw[0])} pixels, larger than any image; correct its entry")
     return unlabelled, hw
 
 

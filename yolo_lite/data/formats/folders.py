@@ -18,7 +18,13 @@ from yolo_lite.structures.datasets import ClassificationSet, ClassRecord
 
 
 class Tree(NamedTuple):
-    """The files of a folder or archive by relative path, and its folders."""
+    """The files of a folder or archive by relative path, and its folders.
+
+    Example:
+        >>> tree = Tree({PurePosixPath("set/train/cat/a.jpg"): b""}, [])
+        >>> tree.tops(), tree.below(1).tops()
+        ({'set'}, {'train'})
+    """
 
     files: Mapping[PurePosixPath, Content]
     folders: Iterable[PurePosixPath]
@@ -100,7 +106,7 @@ def folder_splits(path: Path, tree: Tree, *, shares: str, seed: int) -> tuple[di
         whole = _by_class(path, tree, 0)
         refuse_empty_classes(whole)
         sets = divide_classes(whole, fractions, seed=seed)
-        return dict(zip(SPLITS, sets)), [f"{path} has no splits: {shares} of each class by seed {seed}", *notes]
+        return dict(zip(SPLITS, sets)), [f"{path} has no splits: seed {seed} divides each class {shares}", *notes]
     splits: dict[str, ClassificationSet] = {}
     for top in sorted(tops):
         split = canonical_split(top)
@@ -137,7 +143,7 @@ def _by_class(source: Path, tree: Tree, depth: int) -> ClassificationSet:
     """Return a set of images, each of the class that the folder at `depth` of its path names."""
     stray = [name for name in tree.files if len(name.parts) < depth + 2]
     if stray:
-        raise InputError(f"{source} has images outside the folders of classes: {some([str(name) for name in stray])}")
+        raise InputError(f"{source} has images outside the class folders: {some([str(name) for name in stray])}")
     with_images = {name.parts[depth] for name in tree.files}
     named = {name.parts[depth] for name in tree.folders if len(name.parts) == depth + 1} | with_images
     empty = sorted(named - with_images)

@@ -91,7 +91,7 @@ def _sides_cross(points: npt.NDArray[np.float64]) -> bool:
     ends = np.roll(points, -1, 0)
     sides = ends - points
 
-    def turns(to: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:  # [N, N]: on which side of each side a point is
+    def turns(to: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:  # [N, N]: left (1) or right (-1) of each side
         away = to[None] - points[:, None]
         return np.sign(sides[:, None, 0] * away[..., 1] - sides[:, None, 1] * away[..., 0])
 

@@ -234,7 +234,7 @@ def _images(files: Sequence[Path], folders: Sequence[Path], annotations: Path | 
     if stale:
         what = counted(len(stale), "XML file names", plural="XML files name")
         notes.append(
-            f"{what} another image in <filename>; each is read for the image of its own name. The first is "
+            f"{what} another image in <filename>; each is used for the image with its own name. The first is "
             f"{stale[0][0]}, which names {printable(stale[0][1].name)}"
         )
     return paths, notes
@@ -338,7 +338,7 @@ def write_voc(splits: Mapping[str, DetectionSet], out: Path, *, names: Names) ->
     used = {data.class_names[label] for data in splits.values() for record in data.records for label in record.labels}
     unused = [name for name in next(iter(splits.values())).class_names if name not in used]
     return (
-        [*notes, f"PASCAL VOC has no list of classes: {', '.join(unused)} without objects are lost"]
+        [*notes, f"PASCAL VOC has no list of classes: those without objects are lost ({', '.join(unused)})"]
         if unused
         else notes
     )

@@ -291,7 +291,7 @@ class _Form:
             hint = f"; it looks like {_box_with(shape)}: if so, write 'kpt_shape: {list(shape)}' to data.yaml"
         if len(numbers) < 6 or len(numbers) % 2:
             raise InputError(
-                f"{where} must have 4 numbers (a box) or 6 and more (a polygon) after the class, got "
+                f"{where} must have 4 numbers (a box), or 6 or more (a polygon), after the class, got "
                 f"{len(numbers)}{hint}"
             )
         slack = np.tile(_PIXEL_SLACK / np.array(hw[::-1]), len(numbers) // 2)
@@ -334,7 +334,7 @@ def _numbers(words: list[str], classes: int, where: str) -> tuple[int, list[floa
             f"{where} must be a class number and fractions of the image's size, got {short(' '.join(words))}"
         ) from None
     if not 0 <= label < classes:
-        raise InputError(f"{where} has class {label}, but the names given are for 0..{classes - 1}")
+        raise InputError(f"{where} has class {label}, but only the classes 0..{classes - 1} have names")
     if not all(math.isfinite(number) for number in numbers):
         raise InputError(f"{where} has a number that is not finite: {short(' '.join(words))}")
     return label, numbers

@@ -47,7 +47,7 @@ class Augmenter:
         self.config, self.input_hw, self.resize, self.colour = config, input_hw, resize, colour
         low, high = config.scale
         fine = max(low, min(_FINE_SCALE[0], high)), min(high, max(_FINE_SCALE[1], low))
-        self._after_mosaic = _pipeline(config, None, colour)  # which has scaled and shifted each of its images already
+        self._after_mosaic = _pipeline(config, None, colour)  # a mosaic has already scaled and shifted its images
         self._strong, self._fine = _pipeline(config, config.scale, colour), _pipeline(config, fine, colour)
 
     @property
@@ -117,6 +117,12 @@ class ClassAugmenter:
     Args:
         config: `augment` of the configuration; mosaic and min_visibility have no effect here.
         channels: 3, or 1 for grey, which varies in brightness only.
+
+    Example:
+        >>> augment = ClassAugmenter(AugmentConfig(flip=1), channels=1)
+        >>> image = np.arange(4, dtype=np.uint8).reshape(1, 4, 1)
+        >>> augment(image, np.random.default_rng(0), strong=False).ravel()  # not strong: it flips only
+        array([3, 2, 1, 0], dtype=uint8)
     """
 
     def __init__(self, config: AugmentConfig, channels: int) -> None:
@@ -190,7 +196,7 @@ def mosaic(
         room_hw, touches = (bottom - top, right - left), (left == 0, top == 0)
         tile = _scaled(sample, input_hw, resize=resize, factor=generator.uniform(*scale), room_hw=room_hw, ends=touches)
         h, w = tile.image.shape[:2]
-        dx = right - w if left == 0 else left  # of the tile's upper left corner on the canvas
+        dx = right - w if left == 0 else left  # x of the tile's upper left corner on the canvas
         dy = bottom - h if top == 0 else top
         x1, y1, x2, y2 = max(left, dx), max(top, dy), min(right, dx + w), min(bottom, dy + h)
         canvas[y1:y2, x1:x2] = tile.image[y1 - dy : y2 - dy, x1 - dx : x2 - dx]
@@ -287,5 +293,5 @@ def _pipeline(config: AugmentConfig, scale: tuple[float, float] | None, colour: 
         label_fields=["labels"],
     )
     if not any(isinstance(step, A.DualTransform) for step in steps):
-        steps.append(A.NoOp())  # or it would warn that no step moves boxes, though there is nothing wrong with that
+        steps.append(A.NoOp())  # otherwise albumentations warns that no step moves boxes, which is fine here
     return A.Compose(steps, bbox_params=boxes)

@@ -32,6 +32,12 @@ class KeptImages:
 
     Args:
         sizes: (height, width) of each image.
+
+    Example:
+        >>> kept = KeptImages([(1, 2), (3, 4)])
+        >>> kept.store(0, np.full((1, 2, 3), 7, np.uint8))
+        >>> kept[0].shape, int(kept[0].max())
+        ((1, 2, 3), 7)
     """
 
     def __init__(self, sizes: Sequence[tuple[int, int]]) -> None:

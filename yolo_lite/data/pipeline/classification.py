@@ -45,7 +45,13 @@ class ClassDataset(Dataset[ClassSample]):
         max_16bit: as for `read_image`.
 
     Raises:
-        InputError: if an image to be cached cannot be read (the first is named), or "ram" does not fit into memory.
+        InputError: if "ram" is chosen but does not fit, or an image to be cached cannot be read; the message names it.
+
+    Example:
+        >>> black = ClassRecord("black", np.zeros((4, 8), np.uint8), label=1)
+        >>> dataset = ClassDataset([black], (16, 16), channels=3, resize="stretch")
+        >>> tuple(dataset[0, 0].image.shape), dataset[0, 0].label  # epoch 0, image 0
+        ((3, 16, 16), 1)
     """
 
     def __init__(

@@ -31,7 +31,7 @@ def shift_hsv(images: Tensor, shifts: Tensor) -> Tensor:
     red, green, blue = rgb.unbind(1)
     value = rgb.amax(1)
     chroma = value - rgb.amin(1)
-    apart = chroma.clamp(min=1)  # of whole numbers; grey, which has no hue, counts as red
+    apart = chroma.clamp(min=1)  # the chroma is a whole number; grey has no hue and counts as red
     hue = torch.where(value == green, (blue - red) / apart + 2, (red - green) / apart + 4)  # in sixths of the circle
     hue = torch.where(value == red, (green - blue) / apart, hue)
     by_hue, by_saturation, by_value = shifts.to(rgb)[:, :, None, None].unbind(1)
@@ -39,7 +39,7 @@ def shift_hsv(images: Tensor, shifts: Tensor) -> Tensor:
     saturation = (chroma / value.clamp(min=1) + by_saturation / 255).clamp(0, 1)
     value = (value + by_value).clamp(0, 255)
     turn = torch.stack([hue + 5, hue + 3, hue + 1], 1) % 6
-    far = torch.minimum(turn, 4 - turn).clamp(0, 1)  # of each channel from the strongest, in parts of the chroma
+    far = torch.minimum(turn, 4 - turn).clamp(0, 1)  # of each channel from the strongest, as a fraction of the chroma
     return (value[:, None] * (1 - saturation[:, None] * far)).round().to(torch.uint8)
 
 

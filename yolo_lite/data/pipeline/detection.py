@@ -37,6 +37,13 @@ class DetectionDataset(Dataset[Sample]):
         strong_epochs: number of epochs, from the start, with strong augmentation.
         seed: seed of the augmentation.
         max_16bit: as for `read_image`.
+
+    Example:
+        >>> from yolo_lite.data.splits import read_split
+        >>> dataset = DetectionDataset(read_split("my_images", "val").records, (32, 64), resize="stretch")
+        >>> sample = dataset[0, 2]  # in epoch 0, the third image
+        >>> tuple(sample.image.shape), tuple(sample.boxes.shape)
+        ((3, 32, 64), (2, 4))
     """
 
     def __init__(

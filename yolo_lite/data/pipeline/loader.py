@@ -242,7 +242,7 @@ def _free_handles() -> int | None:
         return None if most == resource.RLIM_INFINITY else most - len(os.listdir("/proc/self/fd"))
     except ImportError:  # Windows
         return None
-    except OSError as error:  # another system, or none is left
+    except OSError as error:  # no /proc on this system, or no handle left to read it
         return 0 if is_scarce(error) else None
 
 

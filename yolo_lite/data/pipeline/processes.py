@@ -40,7 +40,7 @@ _FEWER = "--set train.workers=0, which --resume takes too"
 
 
 class ShortageError(Exception):
-    """Handles, memory or processes ran out; the main process avoids that by loading batches itself."""
+    """Handles, memory or processes ran out; the main process does without them if it loads batches itself."""
 
 
 class LoadingProcesses:
