@@ -81,7 +81,7 @@ def test_the_report_says_what_was_measured(coco_set: MakeSet) -> None:
     data = coco_set({"train": 5, "val": 2})
     lines: list[str] = []
     report = _measure(data, "train.workers=1", say=lines.append)
-    assert lines == ["images kept in memory: 5, 0.0 MB"]  # of 32 x 32 pixels
+    assert lines == ["images cached in RAM: 5, 0.0 MB"]  # of 32 x 32 pixels
     assert report.fill_seconds > 0
     assert report.summary == "5 images, 10 boxes, 2 classes"
     assert report.loader_images_per_second > 0

@@ -21,7 +21,7 @@ def test_bench_train_prints_a_table(
     asked = ["--image-size", "64", "32", "--batch-size", "3", "--workers", "1", "--cache", "ram", "--steps", "2"]
     assert main(["bench", "train", "--data", str(data), "--config", str(config), "--device", "cpu", *asked]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "images kept in memory: 6, 0.0 MB"
+    assert lines[0] == "images cached in RAM: 6, 0.0 MB"
     assert "6 images, 12 boxes, 2 classes" in lines[2]
     assert lines[3] == "64 x 32, batch 3, 1 loading process"
     assert lines[4].startswith("loader alone: ")

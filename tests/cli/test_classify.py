@@ -440,7 +440,7 @@ def test_a_folder_of_classes_is_divided(capsys: Capture, split: str | None, coun
     few(**{"": {"disc": 10, "square": 10}})
     assert main([*TRAIN, "--epochs", "1", "--out", "run", *(["--shares", split] if split else [])]) == 0
     told = capsys.readouterr().out
-    assert f"set has no splits: {split or '70/15/15'} of each class by seed 0" in told
+    assert f"set has no splits: seed 0 divides each class {split or '70/15/15'}" in told
     assert f"train: {counts[0]} images" in told
     assert f"val: {counts[1]} images" in told
     assert main(["classify", "eval", "--weights", "run/best.pt", "--data", "set", "--out", "e"]) == 0
@@ -489,7 +489,7 @@ def test_training_never_opens_the_test_split_and_eval_names_what_is_broken(capsy
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "one", "--config", "lenet"], "one/train has one class only (disc); to classify takes two or more"),
+        (["--data", "one", "--config", "lenet"], "one/train has one class only (disc); a classifier needs two or more"),
         (["--data", "set", "--config", "lenet", "--classes", "disc"], "has one class only (disc)"),
         (["--data", "set", "--config", "lenet", "--classes", "disc,squre"], "did you mean 'square'?"),
         (["--data", "none", "--config", "lenet"], "none does not exist"),

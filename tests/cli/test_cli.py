@@ -430,7 +430,7 @@ def test_a_bad_annotation_names_file_and_id(
 def test_data_that_is_none_is_refused_before_training(capsys: pytest.CaptureFixture[str]) -> None:
     Path("empty").mkdir()
     line = refused(capsys, "train", "--data", "empty")
-    assert "empty is no data set: looked for" in line
+    assert "empty is not a data set: looked for" in line
     assert line.endswith("found nothing")
     Path("txt/images").mkdir(parents=True)
     Path("txt/labels").mkdir()

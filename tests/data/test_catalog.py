@@ -135,6 +135,46 @@ def test_roboflow_coco_in_one_folder(tmp_path: Path) -> None:
     assert all(record.path.is_file() for record in read_split(tmp_path, "train").records)
 
 
+def _label_studio(root: Path) -> None:
+    """Write result.json as Label Studio does: it names images by their path below its own folder."""
+    (root / "images").mkdir()
+    write_coco_file(root / "result.json", {0: "cat"}, [(1, 0), (2, 0)], folder=root / "images")
+    content = json.loads((root / "result.json").read_text())
+    for image in content["images"]:
+        image["file_name"] = f"images/{image['file_name']}"
+    (root / "result.json").write_text(json.dumps(content))
+
+
+def test_a_coco_export_of_label_studio(tmp_path: Path) -> None:
+    _label_studio(tmp_path)
+    assert is_detection_set(tmp_path)
+    assert list(find_splits(tmp_path)) == ["train"]
+    data = read_split(tmp_path, "train")
+    assert [record.path for record in data.records] == [tmp_path / "images" / f"{number}.png" for number in (1, 2)]
+    assert [record.boxes.tolist() for record in data.records] == [[[1, 2, 11, 22]]] * 2  # x, y, 10 wide, 20 high
+
+
+@pytest.mark.parametrize("other", ["more.json", "MORE.JSON"])
+def test_result_json_beside_another_json_file_is_refused(tmp_path: Path, other: str) -> None:
+    """Which of the two holds the annotations is not for the program to guess."""
+    _label_studio(tmp_path)
+    (tmp_path / other).write_text("{}")
+    assert not is_detection_set(tmp_path)
+    message = _message(find_splits, tmp_path)
+    assert message.startswith(f"{tmp_path} is not a data set: looked for ")
+    assert message.endswith(f"found {', '.join(sorted(['images/', other, 'result.json']))}")
+
+
+def test_result_json_is_read_only_if_no_other_layout_is_there(tmp_path: Path) -> None:
+    _label_studio(tmp_path)
+    (tmp_path / "labels").mkdir()
+    for number in (1, 2):
+        Image.new("RGB", (40, 20)).save(tmp_path / "images" / f"{number}.png")
+        (tmp_path / "labels" / f"{number}.txt").write_text("1 0.5 0.5 0.5 0.5\n")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    _check_yolo(tmp_path, {"train": 2})
+
+
 def _check_yolo(data: Path, splits: dict[str, int], names: tuple[str, ...] = ("cat", "dog")) -> None:
     assert sorted(find_splits(data)) == sorted(splits)
     for split, count in splits.items():
@@ -323,7 +363,7 @@ def test_places_of_another_machine_are_found_and_told(tmp_path: Path, path: str,
     _check_yolo(tmp_path, {"train": 3, "val": 2})
     notes = read_train_and_val(images_of(tmp_path), seed=0)[2]
     expected = 4 if path and entry.startswith("/") else 2  # of each split, the root and the folder, or one of them
-    assert sum("was taken for" in note or "its own folder is taken" in note for note in notes) == expected
+    assert sum("was taken for" in note or "using the file's own folder" in note for note in notes) == expected
 
 
 def test_a_place_of_another_machine_is_no_guess_where_only_its_last_folder_fits(tmp_path: Path) -> None:
@@ -358,7 +398,7 @@ def test_yolo_folders_without_names_say_what_to_write(tmp_path: Path) -> None:
 
 def test_an_empty_folder_says_what_was_looked_for_and_found(tmp_path: Path) -> None:
     message = _message(find_splits, tmp_path)
-    assert message.startswith(f"{tmp_path} is no data set: looked for annotations/instances_*.json (COCO)")
+    assert message.startswith(f"{tmp_path} is not a data set: looked for annotations/instances_*.json (COCO)")
     for part in ("<split>/_annotations.coco.json", "images/ and labels/", "data.yaml", "found nothing"):
         assert part in message
 
@@ -376,7 +416,9 @@ def test_a_folder_of_other_things_lists_them(tmp_path: Path) -> None:
 
 
 def test_what_is_not_there_or_of_another_kind_is_refused(tmp_path: Path) -> None:
-    assert "does not exist; --data takes a folder or a YAML file" in _message(find_splits, tmp_path / "absent")
+    assert "does not exist; --data takes a folder, a YAML file or a JSON file" in _message(
+        find_splits, tmp_path / "absent"
+    )
     (tmp_path / "a.csv").touch()
     assert "neither a folder nor a YAML or JSON file" in _message(find_splits, tmp_path / "a.csv")
 

@@ -36,7 +36,7 @@ def test_a_folder_of_classes_is_divided_class_by_class(
     assert {split: tuple(count_classes(data).values()) for split, data in splits.items()} == expected
     names = [name for data in splits.values() for name in names_of(data)]
     assert len(set(names)) == len(names) == 60
-    assert notes == [f"{root} has no splits: {shares} of each class by seed 0"]
+    assert notes == [f"{root} has no splits: seed 0 divides each class {shares}"]
 
 
 def test_the_division_depends_on_the_seed_alone(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_class_of_too_few_images_to_be_divided_is_named(tmp_path: Path) -> Non
 def test_a_class_that_would_leave_nothing_to_train_on_is_named(tmp_path: Path) -> None:
     """Of 3 images 50 % are 2 (1.5 rounded to even), and 49 % are 1."""
     root = write_folders(tmp_path, {"cat": 100, "dog": 3})
-    assert f"{root}: the class dog has too few images to be split" in refusal(read_class_splits, root, "1/50/49")
+    assert f"{root}: the class dog has too few images to split" in refusal(read_class_splits, root, "1/50/49")
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ def test_shares_are_read_as_percentages(text: str, shares: tuple[float, ...]) ->
 )
 def test_a_split_that_is_no_percentages_is_refused(text: str) -> None:
     message = refusal(parse_shares, text)
-    assert message == f"--split takes percentages of train, val and test such as 70/15/15, got {text!r}"
+    assert message == f"--shares takes percentages of train, val and test such as 70/15/15, got {text!r}"
 
 
 def test_a_bad_split_is_refused_where_data_is_read(tmp_path: Path) -> None:
     root = write_folders(tmp_path, {"cat": 9, "dog": 9})
-    assert "--split takes percentages" in refusal(read_classes_to_train, images_of(root, shares="70/15"), seed=0)
+    assert "--shares takes percentages" in refusal(read_classes_to_train, images_of(root, shares="70/15"), seed=0)

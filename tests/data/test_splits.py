@@ -120,8 +120,8 @@ def _crowded(root: Path, crowd: dict[str, list[int]]) -> Path:
 def test_a_split_of_crowd_regions_only_is_refused(tmp_path: Path, crowd: dict[str, list[int]]) -> None:
     split = "train" if crowd["train"][0] else "val"
     message = _message(read_train_and_val, images_of(_crowded(tmp_path, crowd)), seed=0)
-    assert f"instances_{split}.json: {len(crowd[split])} boxes, every one a crowd region" in message
-    assert "write iscrowd 0" in message
+    assert f"instances_{split}.json: {len(crowd[split])} boxes, all of them crowd regions" in message
+    assert "set iscrowd to 0" in message
 
 
 def test_difficult_objects_only_are_refused_unless_they_count(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_difficult_objects_only_are_refused_unless_they_count(tmp_path: Path) ->
             "<annotation><object><name>cat</name><difficult>1</difficult><bndbox><xmin>1</xmin><ymin>1</ymin>"
             "<xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>"
         )
-    assert "take difficult objects with --difficult" in _message(read_train_and_val, images_of(tmp_path), seed=0)
+    assert "pass --difficult to use difficult objects" in _message(read_train_and_val, images_of(tmp_path), seed=0)
     train, val, _ = read_train_and_val(images_of(tmp_path, difficult=True), seed=0)
     assert (len(train.records), len(val.records)) == (2, 1)
 

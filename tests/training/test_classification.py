@@ -400,7 +400,7 @@ def test_a_detectors_weights_choose_the_classifier_with_its_backbone(tmp_path: P
         ({"weights": "none"}, "name a --config to train from scratch"),
         ({"config": "lnet"}, "did you mean 'lenet'"),
         ({"config": Config()}, "is the configuration of a detector"),
-        ({"config": "lenet", "settings": {"data.shares": "50/20"}}, "--split takes percentages"),
+        ({"config": "lenet", "settings": {"data.shares": "50/20"}}, "--shares takes percentages"),
         ({"config": "lenet", "settings": {"data.per_class": -1}}, "'data.per_class' must be at least 0, got -1"),
         ({"config": "lenet", "weights": "missing.pt"}, "missing.pt does not exist"),
         ({"config": "lenet", "weights": "det.pt"}, r"det\.pt is a yolo_lite-n, which lenet cannot start from"),

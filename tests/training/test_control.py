@@ -330,7 +330,7 @@ def changed(root: Path, change: Callable[[Any], dict[str, Any]]) -> DetectionSet
 def test_preflight_names_boxes_in_wrong_units(coco_set: Callable[..., Path]) -> None:
     root = coco_set({"train": 12, "val": 4})
     shares = changed(root, lambda one: {"boxes": one.boxes / max(one.hw)})
-    with pytest.raises(InputError, match="no coordinate of its .* boxes is larger than 1: they look like shares"):
+    with pytest.raises(InputError, match="no coordinate of its .* boxes is larger than 1: they look like fractions"):
         check_labels(shares, (64, 64))
     tiny = changed(root, lambda one: {"boxes": np.concatenate([one.boxes[:, :2], one.boxes[:, :2] + 0.5], 1)})
     with pytest.raises(InputError, match="100% of its boxes have a side of less than 2 pixels in an input of 64 x 64"):
@@ -364,7 +364,7 @@ def test_preflight_looks_at_the_units_of_validation_too(coco_set: Callable[..., 
         one["bbox"] = [side / 128 for side in one["bbox"]]
     file.write_text(json.dumps(content))
     config = small(epochs=1)
-    with pytest.raises(InputError, match="instances_val.json: no coordinate of its .* look like shares"):
+    with pytest.raises(InputError, match="instances_val.json: no coordinate of its .* look like fractions"):
         check_it_learns(prepared(root, config), config, precision="fp32")
 
 

@@ -118,7 +118,7 @@ def test_objects_that_are_all_too_small_are_said_and_leave_no_folder(coco_set: M
         for row in content["annotations"]:
             row["bbox"] = [*row["bbox"][:2], 5, 5]
         file.write_text(json.dumps(content))
-    with pytest.raises(InputError, match=r"no object of .* has sides of 8 pixels.*--set pretrain.crops=0"):
+    with pytest.raises(InputError, match=r"every object of .* has a side under 8 pixels.*--set pretrain.crops=0"):
         train(data, config=config_with(), out=tmp_path / "run", device="cpu")
     assert not (tmp_path / "run").exists()
 

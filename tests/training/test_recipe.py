@@ -155,8 +155,8 @@ def test_kept_images_change_nothing_but_the_time(coco_set: MakeSet, tmp_path: Pa
         config = config_with("augment={}", "train.epochs=2", "train.batch_size=4", f"train.cache={cache}")
         train(data, config=config, out=tmp_path / cache, device="cpu", listener=Listener(say=said.append))
     assert same(weights_of(tmp_path / "ram" / "last.pt"), weights_of(tmp_path / "none" / "last.pt"))
-    told = [[line for line in lines[cache] if "memory" in line] for cache in ("ram", "none")]
-    assert told == [["images kept in memory: 8, 0.7 MB"], []]  # of 144 x 192: the input, 96 x 128, times 1.5
+    told = [[line for line in lines[cache] if "RAM" in line] for cache in ("ram", "none")]
+    assert told == [["images cached in RAM: 8, 0.7 MB"], []]  # of 144 x 192: the input, 96 x 128, times 1.5
 
 
 @pytest.mark.slow

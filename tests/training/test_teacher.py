@@ -166,7 +166,7 @@ def test_images_without_labels_ask_for_nothing(coco_set: Sets, tmp_path: Path) -
     assert more.records[3].hw == (20, 30)
     assert more.records[3].unlabelled == (0, 1)
     assert len({record.image_id for record in more.records}) == 4
-    with pytest.raises(InputError, match="is no folder; --unlabelled takes a folder"):
+    with pytest.raises(InputError, match="is not a folder; --unlabelled takes a folder"):
         add_unlabelled(data, tmp_path / "none")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no images in the folder"):

@@ -1,19 +1,20 @@
-"""What is this path? Recognise the layout of a detection set, and say where each split of it lies.
+"""Recognise the layout of a detection set, and find its splits.
 
-A folder is, in this order:
+A folder has the first of these layouts that fits:
 
 - COCO JSON: `annotations/instances_<split>.json`, or `<split>/_annotations.coco.json`;
-- YOLO txt: `images/` and `labels/`, class names in `data.yaml`;
+- YOLO txt: `images/` and `labels/`, with the class names in `data.yaml`;
 - PASCAL VOC XML: `Annotations/*.xml`, images in `JPEGImages/`, splits in `ImageSets/Main/<split>.txt`; or
-  `<split>/*.xml` beside the images.
+  `<split>/*.xml` beside the images;
+- Label Studio's COCO export: `result.json` beside `images/`, and no other JSON file there.
 
-A YAML file with `names` describes YOLO txt; any other names sets of its own:
+A YAML file with `names` describes a YOLO txt set. Any other YAML file joins sets:
 
     classes: [person, car]            # optional: only these
-    train: [voc5, coco_mini]          # folders (their split of that name is meant), JSON files, or {json:, images:}
+    train: [voc5, coco_mini]          # folders (their split of the same name is read), JSON files, or {json:, images:}
     val: voc5                         # several sets are merged by class name
 
-An annotation file by itself (JSON) will do too.
+An annotation file (JSON) by itself is accepted too.
 Paths are relative to the YAML file, then to the working folder; $VARIABLES in them are expanded.
 """
 
@@ -36,21 +37,22 @@ from yolo_lite.data.formats.yolo_yaml import YAML_FILES, YoloYamlSource, yolo_so
 from yolo_lite.data.repeats import join_repeats, repeats, same_objects
 from yolo_lite.errors import InputError, short, some
 from yolo_lite.files import check_readable
+from yolo_lite.media.folders import listed
 from yolo_lite.structures.datasets import DetectionSet
 
 _LAYOUTS = (
     "annotations/instances_*.json (COCO), <split>/_annotations.coco.json (COCO), images/ and labels/ with class names "
-    "in data.yaml (YOLO txt), Annotations/*.xml or <split>/*.xml (PASCAL VOC)"
+    "in data.yaml (YOLO txt), Annotations/*.xml or <split>/*.xml (PASCAL VOC), result.json and images/ (Label Studio)"
 )
 
 
 class NoDataSetError(InputError):
-    """There is nothing at a path that could be a data set."""
+    """A path holds nothing that looks like a data set."""
 
 
 @dataclass(frozen=True)
 class JoinedSource:
-    """A split of a YAML file that joins sets by class name."""
+    """One split of a YAML file that joins sets by class name."""
 
     joined: Joined
     split: str
@@ -81,20 +83,26 @@ class JoinedSource:
 
 
 Source = CocoSource | YoloSource | YoloYamlSource | VocSource | JoinedSource
-Sources = Mapping[str, Source]  # by canonical name: train, val, test, or another that a folder has
+Sources = Mapping[str, Source]  # by canonical name: train, val, test, or another split of a folder
 
 
 def find_splits(path: Path, *, difficult: bool = False) -> Sources:
-    """Return the splits of a folder or YAML file, each ready to be read.
+    """Return the splits of a folder, YAML file or JSON file, each ready to be read.
 
-    Objects that PASCAL VOC marks difficult are ordinary ones with `difficult`, else crowd boxes.
+    Args:
+        path: the folder or file.
+        difficult: treat the objects that PASCAL VOC marks difficult like any others; otherwise they become crowd boxes.
 
     Raises:
-        NoDataSetError: where there is nothing like a data set, saying what was looked for and what was found.
-        InputError: where there is one, but not as it should be.
+        NoDataSetError: if nothing there looks like a data set; the message lists what was looked for and what was found.
+        InputError: if there is a data set, but it is faulty.
+
+    Example:
+        >>> sorted(find_splits(Path("my_images")))
+        ['train', 'val']
     """
     if not path.exists():
-        raise NoDataSetError(f"{path} does not exist; --data takes a folder or a YAML file")
+        raise NoDataSetError(f"{path} does not exist; --data takes a folder, a YAML file or a JSON file")
     if path.is_file():
         if path.suffix == ".json":
             return {"train": _beside(path)}
@@ -109,27 +117,39 @@ def find_splits(path: Path, *, difficult: bool = False) -> Sources:
     sources = sources or {
         split: dataclasses.replace(source, difficult=difficult) for split, source in voc_sources(path).items()
     }
+    sources = sources or _label_studio_sources(path)
     if not sources:
         content = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in path.iterdir())
-        raise NoDataSetError(f"{path} is no data set: looked for {_LAYOUTS}; found {some(content) or 'nothing'}")
+        raise NoDataSetError(f"{path} is not a data set: looked for {_LAYOUTS}; found {some(content) or 'nothing'}")
     return sources
 
 
 def is_detection_set(folder: Path) -> bool:
-    """Say whether a folder looks like one of the layouts above."""
+    """Return whether a folder looks like one of the layouts above.
+
+    Example:
+        >>> is_detection_set(Path("my_images")), is_detection_set(Path("my_classes"))
+        (True, False)
+    """
     return (
         bool(_coco_sources(folder) or _roboflow_sources(folder))
         or ((folder / "images").is_dir() and (folder / "labels").is_dir())
         or any((folder / name).is_file() for name in YAML_FILES)
         or has_voc(folder)
+        or bool(_label_studio_sources(folder))
     )
 
 
 def source_of(sources: Sources, split: str, *, path: Path) -> Source:
-    """Return the source of a split; an annotation file by itself is whatever split is asked for.
+    """Return the source of a split; an annotation file by itself serves as any split.
 
     Raises:
-        InputError: where there is no such split.
+        InputError: if there is no such split.
+
+    Example:
+        >>> folder = Path("my_images")
+        >>> source_of(find_splits(folder), "validation", path=folder).json_path.name
+        'instances_val.json'
     """
     if path.suffix == ".json":
         return sources["train"]
@@ -139,12 +159,17 @@ def source_of(sources: Sources, split: str, *, path: Path) -> Source:
 
 
 def read_whole(source: Source) -> DetectionSet:
-    """Read a split with all its classes; what it says of one image in several entries is put together.
+    """Read a split with all its classes; entries that mark different objects of one image are merged.
 
-    Entries that mark the same objects stay: who lists an image twice may want it twice.
+    Entries that mark the same objects stay: whoever lists an image twice may want it twice.
 
     Raises:
-        InputError: where the split has no image, or an annotation is bad.
+        InputError: if the split has no images, or an annotation is bad.
+
+    Example:
+        >>> data = read_whole(find_splits(Path("my_images"))["train"])
+        >>> len(data.records), data.class_names
+        (6, ('disc', 'square'))
     """
     data = source.read()
     if not data.records:
@@ -171,7 +196,7 @@ def _coco_sources(root: Path) -> dict[str, CocoSource]:
 
 
 def _image_folders(root: Path, name: str) -> tuple[Path, ...]:
-    """Return where a split's images may be: folders of its very name, of a synonym, then those for all splits."""
+    """Return the folders that may hold a split's images: those of its exact name, of a synonym, then those for all splits."""
     beside = [folder for parent in (root / "images", root) for folder in sorted(parent.glob("*/"))]
     exact = [folder for folder in beside if folder.name == name]
     synonyms = [folder for folder in beside if canonical_split(folder.name) == canonical_split(name)]
@@ -192,3 +217,11 @@ def _roboflow_sources(root: Path) -> dict[str, CocoSource]:
     if not files and (root / "_annotations.coco.json").is_file():
         splits = {"train": root / "_annotations.coco.json"}
     return {split: CocoSource(file, (file.parent,)) for split, file in splits.items()}
+
+
+def _label_studio_sources(root: Path) -> dict[str, CocoSource]:
+    """Return the one split of a COCO export from Label Studio; none if another JSON file makes its meaning unclear."""
+    file = root / "result.json"
+    if not (root / "images").is_dir() or [path for path in listed(root) if path.suffix.lower() == ".json"] != [file]:
+        return {}
+    return {"train": _beside(file)}

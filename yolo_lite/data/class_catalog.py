@@ -1,19 +1,19 @@
-"""What is this path, to a classifier? Recognise and read images to classify.
+"""Recognise and read images to classify.
 
-It may be:
+A path may be:
 
-- a folder, a tar or a tar.gz with `train/<class>/...` and `val`, `validation` or `test`; or with the classes at its top,
-  which are then split by the seed;
+- a folder, .tar or .tar.gz with `train/<class>/...` and `val`, `validation` or `test`; or with the class folders at its
+  top, which are then split by the seed;
 - MNIST's idx files (`train-images-idx3-ubyte`, `t10k-labels-idx1-ubyte` ..., also as .gz) in a folder or archive;
-- CIFAR-10 in its binary version (`data_batch_1.bin` ...), in a folder or archive;
+- CIFAR-10's binary version (`data_batch_1.bin` ...), in a folder or archive;
 - a detection set (see catalog.py): every box is cut out and classified;
 - a YAML file that joins several of these by class name:
 
       classes: [cat, dog, car]         # optional: only these, in this order
-      train: [cats_dogs.tar, {data: voc5, classes: [car]}]      # of each, the split of that name...
-      test: {data: voc5, split: val}                            # ...or of another
+      train: [cats_dogs.tar, {data: voc5, classes: [car]}]      # each set's split of the same name...
+      test: {data: voc5, split: val}                            # ...or another one
 
-Archives are read where they lie; nothing is unpacked.
+Archives are read in place; nothing is unpacked to disk.
 """
 
 from __future__ import annotations
@@ -39,19 +39,24 @@ ClassSplits = dict[str, ClassificationSet]
 def read_class_splits(
     path: str | Path, shares: str = DEFAULT_SHARES, *, seed: int = 0, unread: Collection[str] = ()
 ) -> tuple[ClassSplits, list[str]]:
-    """Read every split that there is.
+    """Read every split of a set of images to classify.
 
     Args:
-        path: see above.
-        shares: how a folder of classes without splits is divided, in percent: train/val, or train/val/test.
-        seed: of that division.
-        unread: splits that are not wanted; those of YAML files and detection sets are then left alone.
+        path: see the top of this module.
+        shares: how to divide class folders without splits, in percent: train/val, or train/val/test.
+        seed: seed of that division.
+        unread: splits that are not needed; those of YAML files and detection sets are then not read.
 
     Returns:
-        The splits by canonical name (train, val, test), and lines that say what was done.
+        The splits by canonical name (train, val, test), and notes about what was done.
 
     Raises:
-        InputError: where nothing is recognised, a class has no image, or a file is not what its name says.
+        InputError: if nothing is recognised, a class has no image, or a file is not what its name promises.
+
+    Example:
+        >>> splits, notes = read_class_splits("my_classes")
+        >>> {split: len(data.records) for split, data in splits.items()}
+        {'train': 8, 'val': 4}
     """
     path = Path(path)
     if not path.exists():
@@ -91,7 +96,7 @@ def _joined(joined: Joined, shares: str, *, seed: int, unread: Collection[str]) 
 
 
 def _entry(joined: Joined, split: str, *, entry: Any, shares: str, seed: int) -> tuple[ClassificationSet, list[str]]:
-    """Read one of the sets that are joined."""
+    """Read one of the joined sets, and return its split with notes."""
     file = joined.file
     options = joined.options(split, entry, key="data", others=("classes", "split"))
     classes = options.get("classes")

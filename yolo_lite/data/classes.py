@@ -1,4 +1,4 @@
-"""Sets by their classes, matched by name: some of them, other labels, several sets in one."""
+"""Work with sets by class name: select classes, check them, merge several sets."""
 
 from __future__ import annotations
 
@@ -16,16 +16,31 @@ AnySet = TypeVar("AnySet", DetectionSet, ClassificationSet)
 
 
 def select_classes(data: AnySet, names: Sequence[str]) -> AnySet:
-    """Keep only some classes, in the order given. An image without an object of them stays in a detection set.
+    """Keep only some classes, in the given order. A detection set keeps images without an object of these classes.
 
     Raises:
-        InputError: for a class the set lacks, naming the nearest.
+        InputError: if the set lacks a class; the message suggests the nearest name.
+
+    Example:
+        >>> from yolo_lite.data.splits import read_split
+        >>> squares = select_classes(read_split("my_images", "train"), ["square"])
+        >>> squares.class_names, len(squares.records)
+        (('square',), 6)
     """
     return data.with_classes(data.classes.select(names, source=data.source))
 
 
 def refuse_unknown_classes(data: ClassificationSet, names: Sequence[str]) -> None:
-    """Raise InputError where a set has images of a class that is not among some names."""
+    """Raise InputError if a set has images of a class that is not among `names`.
+
+    Example:
+        >>> pixels, labels = np.zeros((2, 8, 8), np.uint8), np.array([0, 1], np.uint8)
+        >>> pets = ClassificationSet.from_arrays(pixels, labels, class_names=["cat", "dog"], source="pets")
+        >>> refuse_unknown_classes(pets, ["cat"])
+        Traceback (most recent call last):
+        ...
+        yolo_lite.errors.InputError: pets has images of dog, a class missing from train (cat)
+    """
     present = set(data.labels.tolist())
     unknown = [name for label, name in enumerate(data.class_names) if label in present and name not in names]
     if unknown:
@@ -33,9 +48,18 @@ def refuse_unknown_classes(data: ClassificationSet, names: Sequence[str]) -> Non
 
 
 def refuse_empty_classes(data: ClassificationSet) -> None:
-    """Raise InputError where there is nothing to tell apart: one class only, or a class without an image."""
+    """Raise InputError if a set has fewer than two classes, or a class without an image.
+
+    Example:
+        >>> pixels, labels = np.zeros((2, 8, 8), np.uint8), np.array([0, 0], np.uint8)
+        >>> pets = ClassificationSet.from_arrays(pixels, labels, class_names=["cat", "dog"], source="pets")
+        >>> refuse_empty_classes(pets)
+        Traceback (most recent call last):
+        ...
+        yolo_lite.errors.InputError: pets has no image of the class dog
+    """
     if len(data.class_names) < 2:
-        raise InputError(f"{data.source} has one class only ({some(data.class_names)}); to classify takes two or more")
+        raise InputError(f"{data.source} has one class only ({some(data.class_names)}); a classifier needs two or more")
     counts = np.bincount(data.labels, minlength=len(data.class_names))
     empty = [name for name, count in zip(data.class_names, counts) if not count]
     if empty:
@@ -43,16 +67,28 @@ def refuse_empty_classes(data: ClassificationSet) -> None:
 
 
 def shown_classes(data: DetectionSet) -> list[str]:
-    """Return the names of the classes of which a set has an object, crowd regions not counted."""
+    """Return the names of the classes that have at least one object in a set; crowd regions do not count.
+
+    Example:
+        >>> from yolo_lite.data.splits import read_split
+        >>> shown_classes(read_split("my_images", "train"))
+        ['disc', 'square']
+    """
     objects = data.records.objects
     counts = np.bincount(objects.labels[~objects.crowd], minlength=len(data.class_names))
     return [name for name, count in zip(data.class_names, counts) if count]
 
 
 def merge_sets(sets: Sequence[DetectionSet]) -> DetectionSet:
-    """Join sets by class name; ids of images and categories are kept where no two clash, else counted from 1.
+    """Join sets by class name. Image and category ids are kept unless two clash; then they count from 1.
 
-    In the images of a set that does not know a class, the absence of that class means nothing.
+    If a set does not know a class, the absence of that class from its images means nothing.
+
+    Example:
+        >>> from yolo_lite.data.splits import read_split
+        >>> both = merge_sets([read_split("my_images", "train"), read_split("my_images", "val")])
+        >>> len(both.records), both.class_names
+        (9, ('disc', 'square'))
     """
     if len(sets) == 1:
         return sets[0]

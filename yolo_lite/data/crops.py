@@ -1,4 +1,4 @@
-"""Objects of a detection set, cut out, and pieces of its background, as images to classify."""
+"""Cut objects and pieces of background out of a detection set, as images to classify."""
 
 from __future__ import annotations
 
@@ -8,16 +8,23 @@ import numpy.typing as npt
 from yolo_lite.structures.datasets import ClassificationSet, ClassRecord, DetectionSet
 from yolo_lite.structures.records import ImageRecord
 
-MIN_CROP = 8  # pixels; a box of which a side is shorter shows too little
-BACKGROUND = "(background)"  # the class of pieces without an object
+MIN_CROP = 8  # pixels; a box with a shorter side shows too little
+BACKGROUND = "(background)"  # class of the pieces without an object
 MOST_COVERED = 0.2  # fraction of a piece of background that an object may fill
-_TRIES = 20  # for each object of an image
+_TRIES = 20  # per object of an image
 
 Array = npt.NDArray[np.float64]
 
 
 def cut_objects(data: DetectionSet) -> ClassificationSet:
-    """Return the objects of a detection set, but crowds and those with a side under MIN_CROP pixels."""
+    """Return the objects of a detection set, without crowds and objects with a side under MIN_CROP pixels.
+
+    Example:
+        >>> from yolo_lite.data.splits import read_split
+        >>> objects = cut_objects(read_split("my_images", "val"))
+        >>> len(objects.records), objects.class_names
+        (6, ('disc', 'square'))
+    """
     records = tuple(
         _piece(record, box, int(label))
         for record in data.records
@@ -28,19 +35,30 @@ def cut_objects(data: DetectionSet) -> ClassificationSet:
 
 
 def with_background(data: DetectionSet, *, seed: int) -> ClassificationSet:
-    """Return the objects of a detection set as `cut_objects` does, and pieces of its background as one more class."""
+    """Return the objects of a detection set as `cut_objects` does, and pieces of its background as one more class.
+
+    Example:
+        >>> from yolo_lite.data.splits import read_split
+        >>> with_background(read_split("my_images", "val"), seed=0).class_names
+        ('disc', 'square', '(background)')
+    """
     objects = cut_objects(data)
     pieces = background_pieces(data, len(data.class_names), seed=seed)
     return ClassificationSet((*objects.records, *pieces), (*data.class_names, BACKGROUND), data.source)
 
 
 def background_pieces(data: DetectionSet, label: int, *, seed: int) -> tuple[ClassRecord, ...]:
-    """Return parts of the images of a detection set in which there is no object, about as many as there are objects.
+    """Return pieces of the images of a detection set that show no object, about as many as there are objects.
 
-    Each has the shape of an object of the whole set, brought to half to one and a half of its size. It lies where no box,
-    crowds included, covers more than MOST_COVERED of it or has more than that of its own area in it. An image where
-    too few are found in twenty tries for each of its objects has fewer; one with classes unmarked has none. All is drawn
-    by the seed.
+    Each piece has the shape of some object of the set, scaled by 0.5 to 1.5. No box, crowds included, covers more than
+    MOST_COVERED of it, or has more than that fraction of its own area in it. An image yields fewer pieces if twenty tries
+    per object find too few, and none if some classes are not marked in it. The seed determines everything.
+
+    Example:
+        >>> from yolo_lite.data.splits import read_split
+        >>> pieces = background_pieces(read_split("my_images", "val"), 2, seed=0)
+        >>> {piece.label for piece in pieces}
+        {2}
     """
     sides = [box[2:] - box[:2] for record in data.records for box in record.boxes[~record.crowd]]
     pieces = []
@@ -52,7 +70,7 @@ def background_pieces(data: DetectionSet, label: int, *, seed: int) -> tuple[Cla
 
 
 def _empty_places(record: ImageRecord, sides: list[Array], generator: np.random.Generator) -> list[Array]:
-    """Draw boxes in an image that hold next to nothing of an object, as many as it has objects, at least one."""
+    """Draw boxes in an image that hold next to nothing of an object: one per object, at least one."""
     height, width = record.hw
     wanted = max(1, int((~record.crowd).sum()))
     places: list[Array] = []
@@ -69,7 +87,7 @@ def _empty_places(record: ImageRecord, sides: list[Array], generator: np.random.
 
 
 def _covered(box: Array, boxes: Array) -> float:
-    """Return the largest fraction of a box that one of others covers, or of one of these that it covers."""
+    """Return the largest fraction of a box that another covers, or of another that it covers."""
     if not len(boxes):
         return 0.0
     shared = np.clip(np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2]), 0, None).prod(-1)

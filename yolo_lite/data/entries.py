@@ -1,4 +1,4 @@
-"""What the entries of a data set's own files mean: paths, class names, names of splits, sets that are joined."""
+"""Interpret the entries of a data set's own files: paths, class names, split names, and lists of sets to join."""
 
 from __future__ import annotations
 
@@ -18,26 +18,43 @@ _LONGEST_NAME = 1000  # characters
 
 
 class MissingError(InputError):
-    """A place that a data set names does not exist."""
+    """A file or folder that a data set refers to does not exist."""
 
 
 def canonical_split(name: str) -> str:
-    """Return train, val or test for the many names these go by, such as valid, validation or val2017."""
+    """Return train, val or test for any of the usual names of a split, such as valid, validation or val2017.
+
+    Example:
+        >>> canonical_split("val2017"), canonical_split("valid"), canonical_split("training")
+        ('val', 'val', 'train')
+    """
     plain = re.sub(r"[_-]?\d{4}$", "", name.lower())
     return _SYNONYMS.get(plain, plain)
 
 
 def locate(file: Path, text: str) -> Path:
-    """Return what a path in a YAML file means: relative to the file, then to the working folder, $VARIABLES expanded.
+    """Return the file or folder that a path in a YAML file refers to.
+
+    The path is looked up relative to the YAML file, then to the working folder; `~` and $VARIABLES are expanded.
+
+    Args:
+        file: the YAML file.
+        text: the path as written there.
 
     Raises:
-        InputError: where neither exists.
+        InputError: if neither exists, or a variable is not set.
+
+    Example:
+        >>> locate(Path("sets.yaml"), "my_images").name
+        'my_images'
     """
     expanded = os.path.expandvars(os.path.expanduser(text))
     if "$" in expanded:
-        raise InputError(f"{file}: {text!r} uses a variable that is not set in the environment")
+        raise InputError(
+            f"{file}: {text!r} uses a variable that is not set in the environment; set it or write the path"
+        )
     if not is_possible_path(expanded):
-        raise InputError(f"{file}: {short(text)} is no path of a file or folder")
+        raise InputError(f"{file}: {short(text)} cannot be the path of a file or folder")
     tried = [file.parent / expanded, Path(expanded)]
     for path in tried:
         if path.exists():
@@ -46,7 +63,12 @@ def locate(file: Path, text: str) -> Path:
 
 
 def check_names(names: Any, file: Path, *, key: str) -> list[str]:
-    """Return the class names under a key of a YAML file; raise InputError where they are no list of texts."""
+    """Return the class names under a key of a YAML file; raise InputError if they are not a list of texts.
+
+    Example:
+        >>> check_names(["cat", "dog"], Path("data.yaml"), key="names")
+        ['cat', 'dog']
+    """
     if not isinstance(names, list) or not names:
         raise InputError(f"{file}: {key} must be a list of class names, got {short(names)}")
     for number, name in enumerate(names, 1):
@@ -56,12 +78,12 @@ def check_names(names: Any, file: Path, *, key: str) -> list[str]:
 
 
 class Joined(NamedTuple):
-    """A YAML file that joins sets by class name.
+    """The content of a YAML file that joins sets by class name.
 
     Attributes:
-        file: itself.
-        classes: only these, in this order; None: all.
-        splits: the sets of each split as they are written: a path, or a mapping of options.
+        file: the YAML file.
+        classes: the classes to keep, in this order; None for all.
+        splits: the entries of each split as written, each a path or a mapping of options.
     """
 
     file: Path
@@ -69,16 +91,21 @@ class Joined(NamedTuple):
     splits: Mapping[str, Sequence[Any]]
 
     def sets(self, split: str) -> Sequence[Any]:
-        """Return the sets of a split as they are written; raise InputError where there are none."""
+        """Return the entries of a split as written; raise InputError if there are none."""
         if not self.splits[split]:
             raise InputError(f"{self.file}: {split!r} names no set")
         return self.splits[split]
 
     def options(self, split: str, entry: Any, *, key: str, others: Sequence[str]) -> dict[str, Any]:
-        """Return the options of a set, of which a path alone is the one called `key`.
+        """Return the options of one entry; a path alone is short for the mapping {key: path}.
 
         Raises:
-            InputError: where that one is missing, or there are others than these.
+            InputError: if the option `key` is missing, or there is an option besides it and `others`.
+
+        Example:
+            >>> joined = Joined(Path("sets.yaml"), None, {"train": ["my_images"]})
+            >>> joined.options("train", "my_images", key="data", others=["split"])
+            {'data': 'my_images'}
         """
         options = dict(entry) if isinstance(entry, Mapping) else {key: entry}
         if set(options) - {key, *others} or key not in options:
@@ -88,7 +115,13 @@ class Joined(NamedTuple):
 
 
 def joins_sets(path: Path) -> bool:
-    """Say whether a path is a YAML file that joins sets; one with `names` describes a set of its own."""
+    """Return whether a path is a YAML file that joins sets; one with `names` describes a single set.
+
+    Example:
+        >>> _ = Path("sets.yaml").write_text("train: my_images")
+        >>> joins_sets(Path("sets.yaml")), joins_sets(Path("my_images"))
+        (True, False)
+    """
     return path.suffix in (".yaml", ".yml") and "names" not in read_yaml(path)
 
 
@@ -96,7 +129,13 @@ def read_joined(file: Path) -> Joined:
     """Read a YAML file that joins sets.
 
     Raises:
-        InputError: where it has other keys than `classes` and names of splits, two for one split, or no split.
+        InputError: if a key is neither `classes` nor a split, if two keys mean the same split, or if there is no split.
+
+    Example:
+        >>> _ = Path("joined.yaml").write_text("{classes: [disc], train: my_images}")
+        >>> joined = read_joined(Path("joined.yaml"))
+        >>> joined.classes, joined.sets("train")
+        (['disc'], ['my_images'])
     """
     values = read_yaml(file)
     unknown = [key for key in values if canonical_split(str(key)) not in SPLITS and key != "classes"]

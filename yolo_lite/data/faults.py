@@ -1,4 +1,4 @@
-"""Faults in annotations: reading stops at the first, unless a check collects them all."""
+"""Collect faults in annotations: reading stops at the first, unless a check collects them all."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Fault(NamedTuple):
     where: str  # file and line, object, annotation or image
     what: str
     harms: bool  # training would stop at it, or learn something wrong
-    kind: str = ""  # faults of one kind differ in nothing but the place and the numbers
-    of: int = 0  # how many entries of its split could have this fault; 0 where there is only one
+    kind: str = ""  # faults of one kind differ only in place and numbers
+    of: int = 0  # number of entries of its split that could have this fault; 0 if there is only one
     also_in: str = ""  # another split that has the image too
 
     def __str__(self) -> str:
@@ -26,23 +26,29 @@ class Fault(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """What is known of a fault that a reader met, besides its text."""
+    """What a reader knows of a fault besides its text."""
 
-    where: str  # with which the text begins: file and line, object, annotation or image; empty where there is no such place
+    where: str  # the beginning of the text: file and line, object, annotation or image; empty if there is no such place
     harms: bool
 
 
-Findings = dict[str, Finding]  # by what is wrong, in a line that names the place
+Findings = dict[str, Finding]  # by text, one line that names the place and the fault
 
 _collected: ContextVar[Findings | None] = ContextVar("collected", default=None)
 
 
 def report(error: InputError, where: str = "") -> None:
-    """Raise an error, unless faults are being collected: then keep it, so that the reader goes on with the next entry.
+    """Raise an error, or, while faults are being collected, record it so that the reader can continue.
 
     Args:
-        error: which names the place in its text.
-        where: the place, as the text has it; empty where the fault is one of a whole file.
+        error: an error whose text names the place.
+        where: the place, as the text begins; empty if the fault is one of a whole file.
+
+    Example:
+        >>> report(InputError("a.txt: line 1 has class 7"), "a.txt: line 1")
+        Traceback (most recent call last):
+        ...
+        yolo_lite.errors.InputError: a.txt: line 1 has class 7
     """
     findings = _collected.get()
     if findings is None:
@@ -51,7 +57,14 @@ def report(error: InputError, where: str = "") -> None:
 
 
 def mention(text: str, where: str) -> None:
-    """Keep a fault at a place that does not stop reading, where faults are being collected."""
+    """Record a fault that does not stop reading; does nothing unless faults are being collected.
+
+    Example:
+        >>> with collecting() as findings:
+        ...     mention("a.txt: line 1 has a box without area", "a.txt: line 1")
+        >>> findings["a.txt: line 1 has a box without area"].harms
+        False
+    """
     findings = _collected.get()
     if findings is not None:
         findings.setdefault(text, Finding(where, harms=False))
@@ -59,7 +72,7 @@ def mention(text: str, where: str) -> None:
 
 @contextmanager
 def collecting() -> Iterator[Findings]:
-    """Collect what readers report, each fault once, instead of stopping at the first.
+    """Collect the faults that readers report, each once, instead of stopping at the first.
 
     Example:
         >>> with collecting() as findings:
@@ -77,9 +90,14 @@ def collecting() -> Iterator[Findings]:
 
 
 def only_crowd(count: int) -> str:
-    """Say that a set has so many boxes and none to learn from, and what to do."""
+    """Return a message for a set whose boxes are all crowd regions, with advice.
+
+    Example:
+        >>> only_crowd(2).split(" (")[0]
+        '2 boxes, all of them crowd regions'
+    """
     return (
-        f"{counted(count, 'box', plural='boxes')}, every one a crowd region (COCO's iscrowd: 1, PASCAL VOC's difficult) and "
-        "so no target of training; write iscrowd 0 where a box holds a single object, or take difficult objects with "
-        "--difficult"
+        f"{counted(count, 'box', plural='boxes')}, all of them crowd regions (COCO's iscrowd: 1, PASCAL VOC's difficult), "
+        "which training ignores; set iscrowd to 0 for boxes around single objects, or pass --difficult to use difficult "
+        "objects"
     )

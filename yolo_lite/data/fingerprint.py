@@ -1,4 +1,4 @@
-"""A number that tells one set from another."""
+"""Compute a fingerprint that identifies a data set."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ from yolo_lite.structures.records import ImageRecord
 
 
 def fingerprint(data: DetectionSet | ClassificationSet) -> str:
-    """Return a sha256 of class names, file names and labels: equal for equal sets, wherever they lie.
+    """Return a sha256 of class names, file names and labels: equal for equal sets, wherever they are stored.
 
-    Of a detection set sizes, boxes and unlabelled classes count too; of images to classify their boxes, and the sizes of
-    their files or, of images in memory, the pixels.
+    For a detection set, image sizes, boxes and unlabelled classes count too. For images to classify, their boxes count, and
+    file sizes, or the pixels of images in memory.
+
+    Example:
+        >>> from yolo_lite.data.splits import read_split
+        >>> train, val = read_split("my_images", "train"), read_split("my_images", "val")
+        >>> fingerprint(train) == fingerprint(read_split("my_images", "train")), fingerprint(train) == fingerprint(val)
+        (True, False)
     """
     digest = hashlib.sha256("\n".join(data.class_names).encode())
     for record in data.records:
@@ -35,7 +41,9 @@ def _labelled_image(record: ImageRecord) -> Iterator[bytes]:
 
 def _image_of_class(record: ClassRecord) -> Iterator[bytes]:
     content = record.content
-    name = "" if isinstance(content, np.ndarray) else Path(record.name).name  # else that of the data's own folder
+    name = (
+        "" if isinstance(content, np.ndarray) else Path(record.name).name
+    )  # an array's name has the data folder in it
     yield f"\n{name} {record.label} {record.box} ".encode(errors="surrogateescape")
     if isinstance(content, Path):
         try:

@@ -1,8 +1,8 @@
-"""Find the image that a name in an annotation file means, where the file's own name is spelled in another way.
+"""Find the image that a name in an annotation file refers to, even if the file's own name is spelled differently.
 
-Annotations travel: Windows writes back-slashes, web tools %20, macOS takes accents apart (NFD), cameras write .JPG, and
-absolute paths are those of another machine. A name that is no file as it stands is read with these habits in mind. It
-stands for an image only where exactly one fits, and where no other name means the same one.
+Annotations travel: Windows writes back-slashes, web tools %20, macOS decomposes accents (NFD), cameras write .JPG, and
+absolute paths are those of another machine. A name that is not a file as it stands is read with these habits in mind.
+It refers to an image only if exactly one fits, and no other name refers to the same one.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from urllib.parse import unquote
 from yolo_lite.errors import InputError, counted, printable
 from yolo_lite.media.folders import walk
 
-_MOST_FILES = 300_000  # in a folder that is searched, such as a home folder with an annotation file in it
-_MOST_COMPARED = 20_000  # names; more take seconds to compare with one that is not there
+_MOST_FILES = 300_000  # in a folder to search, which may be a home folder with an annotation file in it
+_MOST_COMPARED = 20_000  # names; comparing a missing name with more takes seconds
 _SPLITS = frozenset(("train", "training", "val", "valid", "validation", "test", "testing"))
 
 
@@ -29,30 +29,42 @@ def find_images(
     """Find the files of images.
 
     Args:
-        names: as annotations have them; "/" or a back-slash between folders, perhaps absolute.
-        folders: where names are looked up, the first that has the file wins.
-        roots: further folders, searched last; a file that is found there is noted.
+        names: names as written in annotations, with "/" or back-slashes between folders, perhaps absolute.
+        folders: where to look names up; the first folder that has the file wins.
+        roots: further folders, searched last; a note reports a file found there.
 
     Returns:
-        A path for each name: the file, or where it should be; and a note where names were read in another way.
+        A path for each name (the file, or where it should be), and a note if names had to be interpreted.
+
+    Example:
+        >>> paths, notes = find_images(["C:/cats/0001.PNG"], [Path("my_images/images")])
+        >>> paths[0].as_posix()
+        'my_images/images/0001.png'
+        >>> notes
+        ["1 image name differs from its file: 'C:/cats/0001.PNG' was taken for my_images/images/0001.png"]
     """
     paths = {name: _exact(name, folders) for name in dict.fromkeys(names)}
     missing = [name for name, path in paths.items() if path is None]
-    found = _meant(missing, folders, roots) if missing else {}
-    taken = Counter(os.path.normpath(path) for path in (*paths.values(), *found.values()) if path and found)
-    found = {name: path for name, path in found.items() if taken[os.path.normpath(path)] == 1}
+    matches = _meant(missing, folders, roots) if missing else {}
+    taken = Counter(os.path.normpath(path) for path in (*paths.values(), *matches.values()) if path and matches)
+    matches = {name: path for name, path in matches.items() if taken[os.path.normpath(path)] == 1}
     notes = []
-    if found:
-        name, path = next(iter(found.items()))
-        what = counted(len(found), "image name differs from its file", plural="image names differ from their files")
+    if matches:
+        name, path = next(iter(matches.items()))
+        what = counted(len(matches), "image name differs from its file", plural="image names differ from their files")
         notes = [f"{what}: '{printable(name)}' was taken for {printable(str(path))}"]
-    return [paths[name] or found.get(name) or _expected(name, folders) for name in names], notes
+    return [paths[name] or matches.get(name) or _expected(name, folders) for name in names], notes
 
 
 def likely_image(path: Path) -> str:
-    """Return "; did you mean a/b.jpg?" for an image that is not there, or nothing where no file is like it."""
+    """Return "; did you mean a/b.jpg?" for a missing image, or "" if no file has a similar name.
+
+    Example:
+        >>> likely_image(Path("my_images/images/0001.jpg"))
+        '; did you mean my_images/images/0001.png?'
+    """
     folder = path.parent
-    for _ in range(3):  # not from far above, which could be the whole disk
+    for _ in range(3):  # no further up: that could be the whole disk
         if _is_folder(folder):
             break
         folder = folder.parent
@@ -68,17 +80,32 @@ def likely_image(path: Path) -> str:
 
 
 def spelling(name: str) -> str:
-    """Return what two spellings of one name share: composed accents (NFC), and no difference of case."""
+    """Return a form that is equal for all spellings of a name: accents composed (NFC), case folded.
+
+    Example:
+        >>> spelling("Café.JPG") == spelling("CAFÉ.jpg")
+        True
+    """
     return composed(name).casefold()
 
 
 def composed(name: str) -> str:
-    """Return a name with accents composed (NFC), as most systems write them; macOS takes them apart (NFD)."""
+    """Return a name with accents composed (NFC), as most systems write them; macOS decomposes them (NFD).
+
+    Example:
+        >>> composed("e" + chr(0x301)) == "é"
+        True
+    """
     return unicodedata.normalize("NFC", name)
 
 
 def variants(name: str) -> Iterator[list[str]]:
-    """Yield the parts of a path as it may have been meant: with back-slashes as separators, without %20 and the like."""
+    """Yield the parts of a path as it may have been meant: back-slashes as separators, then %20 and the like decoded.
+
+    Example:
+        >>> list(variants("cats/a%20b.jpg"))
+        [['cats', 'a%20b.jpg'], ['cats', 'a b.jpg']]
+    """
     for text in dict.fromkeys((name.replace("\\", "/"), unquote(name).replace("\\", "/"))):
         yield [part for part in text.split("/") if part not in ("", ".")]
 
@@ -88,8 +115,8 @@ def _exact(name: str, folders: Sequence[Path]) -> Path | None:
 
 
 def _meant(names: Sequence[str], folders: Sequence[Path], roots: Sequence[Path]) -> dict[str, Path]:
-    """Return, by name, the one file that each name can mean."""
-    found = {}
+    """Return, by name, the one file that each name can refer to."""
+    matches = {}
     index: dict[str, list[tuple[Path, tuple[str, ...]]]] = {}
     for folder in dict.fromkeys((*folders, *roots)):
         for path in _files(folder, _MOST_FILES):
@@ -99,20 +126,20 @@ def _meant(names: Sequence[str], folders: Sequence[Path], roots: Sequence[Path])
             places = [folder.joinpath(*parts) for folder in (*folders, *roots)] if ".." not in parts else []
             file = next((place for place in places if is_file(place)), None) or _best(parts, index, folders[:1])
             if file:
-                found[name] = file
+                matches[name] = file
                 break
-    return found
+    return matches
 
 
 def _best(
     parts: Sequence[str], index: dict[str, list[tuple[Path, tuple[str, ...]]]], own: Sequence[Path]
 ) -> Path | None:
-    """Return the file whose path shares most with the end of a written path; None where there are several, or none.
+    """Return the file whose path shares most with the end of a written path; None if there is no best one.
 
-    What is written must end in the whole path of the file below its folder, as the path of another machine does. For a
-    file below the split's own folder it may be the other way round, as with a bare name.
+    The written path must end in the file's whole path below its folder, as a path from another machine does. Below the
+    split's own folder it may be shorter than the file's path, as a bare name is.
     """
-    fits: list[tuple[tuple[int, bool], Path]] = []  # how much is shared, and whether but for the suffix the names agree
+    fits: list[tuple[tuple[int, bool], Path]] = []  # number of shared parts, whether names agree but for the suffix
     written = [spelling(part) for part in parts]
     for folder, relative in index.get(written[-1] if written else "", ()):
         ends = [spelling(part) for part in relative]
@@ -124,8 +151,8 @@ def _best(
         fits.append((alike, folder.joinpath(*relative)))
     best = max((alike for alike, _ in fits), default=None)
     files = [file for alike, file in fits if alike == best]
-    one = len(files) == 1 or len({os.path.realpath(file) for file in files}) == 1  # the folders may lie in one another
-    return files[0] if one else None
+    unique = len(files) == 1 or len({os.path.realpath(file) for file in files}) == 1  # one folder may lie in another
+    return files[0] if unique else None
 
 
 def _digits(name: str) -> str:
@@ -137,9 +164,9 @@ def _without_suffix(name: str) -> str:
 
 
 def _expected(name: str, folders: Sequence[Path]) -> Path:
-    """Return where an image should be that was not found: that of another machine's path would be in the first folder.
+    """Return where a missing image should be; for a path from another machine, in the first folder.
 
-    What is there already belongs to another name.
+    A file already there belongs to another name.
     """
     path, inside = folders[0] / name, folders[0] / PureWindowsPath(name).name
     absolute = PureWindowsPath(name).is_absolute() or PurePosixPath(name).is_absolute()
@@ -147,7 +174,7 @@ def _expected(name: str, folders: Sequence[Path]) -> Path:
 
 
 def _files(folder: Path, most: int) -> list[Path]:
-    """Return the files below a folder; none where they are too many to tell which one is meant, or not to be read."""
+    """Return the files below a folder; none if they cannot be read, or are too many to search."""
     try:
         files = walk(folder, most)[0] if _is_folder(folder) else []
     except InputError:
@@ -156,7 +183,12 @@ def _files(folder: Path, most: int) -> list[Path]:
 
 
 def is_file(path: Path) -> bool:
-    """Say whether there is a file, also of a path that no file can have."""
+    """Return whether a path is a file; False also for a path that no file can have.
+
+    Example:
+        >>> is_file(Path("photo.jpg")), is_file(Path("a" * 5000))
+        (True, False)
+    """
     try:
         return path.is_file()
     except (OSError, ValueError):  # too long for a file name, or with a zero byte

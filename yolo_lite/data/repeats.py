@@ -1,4 +1,4 @@
-"""Images that a set lists more than once, each time perhaps with a part of their boxes."""
+"""Find images that a set lists more than once, perhaps with different boxes each time, and merge their entries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,15 @@ Group = tuple[int, ...]  # positions of the records of one image
 
 
 def repeats(data: DetectionSet) -> list[Group]:
-    """Return the records of each image that has several."""
+    """Return, for each image with several records, the positions of these records.
+
+    Example:
+        >>> from yolo_lite.data.classes import merge_sets
+        >>> from yolo_lite.data.splits import read_split
+        >>> data = read_split("my_images", "val")
+        >>> repeats(merge_sets([data, data]))
+        [(0, 3), (1, 4), (2, 5)]
+    """
     real_folder = functools.cache(os.path.realpath)
     groups: dict[tuple[str, str], list[int]] = {}
     for position, (folder, name) in enumerate(data.records.paths.parts()):
@@ -28,16 +36,22 @@ def repeats(data: DetectionSet) -> list[Group]:
 
 
 def same_objects(first: ImageRecord, second: ImageRecord) -> bool:
-    """Tell whether two records of one image mark the same objects, though perhaps by slightly other boxes.
+    """Return whether two records of one image mark the same objects, even if their boxes differ slightly.
 
-    Classes of which one of them says nothing are passed over.
+    Classes for which one of the records is unlabelled are ignored.
+
+    Example:
+        >>> from yolo_lite.data.splits import read_split
+        >>> first, second, *_ = read_split("my_images", "train").records
+        >>> same_objects(first, first), same_objects(first, second)
+        (True, False)
     """
     passed_over = set(first.unlabelled) | set(second.unlabelled)
     return _marks(first, second, passed_over) and _marks(second, first, passed_over)
 
 
 def _marks(first: ImageRecord, second: ImageRecord, passed_over: set[int]) -> bool:
-    """Tell whether each box of the second has one of its class in the first that overlaps it."""
+    """Return whether each box of the second record overlaps a box of its class in the first."""
     for box, label in zip(second.boxes, second.labels.tolist()):
         if label not in passed_over and not (_overlaps(first.boxes[first.labels == label], box) >= _SAME).any():
             return False
@@ -52,13 +66,28 @@ def _overlaps(boxes: npt.NDArray[np.float64], box: npt.NDArray[np.float64]) -> n
 
 
 def box_keys(record: ImageRecord) -> list[tuple[float, ...]]:
-    """Return for each box what tells it from others: its corners to a hundredth of a pixel, and its label."""
+    """Return for each box a key that identifies it: its corners to a hundredth of a pixel, and its label.
+
+    Example:
+        >>> box = {"boxes": np.array([[0, 0, 2.004, 3]]), "labels": np.array([1]), "areas": np.array([6.0])}
+        >>> box_keys(ImageRecord(Path("a.jpg"), 1, hw=(9, 9), crowd=np.array([False]), **box))
+        [(0.0, 0.0, 2.0, 3.0, 1.0)]
+    """
     corners = record.boxes.round(2).tolist()
     return [(*box, float(label)) for box, label in zip(corners, record.labels)]
 
 
 def join_repeats(data: DetectionSet, groups: Sequence[Group]) -> DetectionSet:
-    """Make one record of those of each image, with every box once; a line in `notes` says so."""
+    """Merge each group of records into one that holds every box once; a line in `notes` reports it.
+
+    Example:
+        >>> from yolo_lite.data.classes import merge_sets
+        >>> from yolo_lite.data.splits import read_split
+        >>> data = read_split("my_images", "val")
+        >>> twice = merge_sets([data, data])
+        >>> len(twice.records), len(join_repeats(twice, repeats(twice)).records)
+        (6, 3)
+    """
     if not groups:
         return data
     joined = {group[0]: _join([data.records[i] for i in group]) for group in groups}

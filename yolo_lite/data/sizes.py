@@ -1,4 +1,4 @@
-"""Compare the sizes that annotations give with those of the images."""
+"""Compare the image sizes in annotations with the images."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ def check_images(data: DetectionSet) -> None:
     """Read every image's header, so that a bad file stops a run at its start and not hours later.
 
     Raises:
-        InputError: counting missing images, or naming the first that is no image or not of the size that its
-            annotations are for.
+        InputError: if images are missing (the message counts them), or one is unreadable or not of its annotated size.
+
+    Example:
+        >>> from yolo_lite.data.splits import read_split
+        >>> check_images(read_split("my_images", "train"))  # every image is there and has its annotated size
     """
     missing = [record.path for record in data.records if not is_file(record.path)]
     if missing:
@@ -30,8 +33,15 @@ def check_images(data: DetectionSet) -> None:
 
 
 def size_error(record: ImageRecord, hw: tuple[int, int]) -> InputError:
-    """Return the error for an image whose annotations were made for another size."""
+    """Return the error for an image that is not of its annotated size.
+
+    Example:
+        >>> from yolo_lite.data.splits import read_split
+        >>> error = size_error(read_split("my_images", "train").records[0], (96, 100))
+        >>> str(error).partition(" is ")[2]
+        '100 x 96 (after any EXIF rotation), but its annotations are for 128 x 96: the boxes would be wrong'
+    """
     return InputError(
-        f"{record.path} is {hw[1]} x {hw[0]} (upright, as its EXIF says), but its annotations are for "
+        f"{record.path} is {hw[1]} x {hw[0]} (after any EXIF rotation), but its annotations are for "
         f"{record.hw[1]} x {record.hw[0]}: the boxes would be wrong"
     )

@@ -1,4 +1,4 @@
-"""Read what training, evaluation and the tools for data need: splits of detection sets, and of images to classify."""
+"""Read the splits that training, evaluation and the data tools need, of detection sets and of images to classify."""
 
 from __future__ import annotations
 
@@ -33,22 +33,38 @@ from yolo_lite.structures.records import ImageRecord, Records
 def read_split(
     path: str | Path, split: str, *, classes: Sequence[str] | None = None, difficult: bool = False
 ) -> DetectionSet:
-    """Read one split of a folder or YAML file; with `difficult` PASCAL VOC's difficult objects count as others do.
+    """Read one split of a folder, YAML file or JSON file.
+
+    Args:
+        path: the folder or file.
+        split: its name, such as train, val or test.
+        classes: only these classes, in this order; None for all.
+        difficult: treat the objects that PASCAL VOC marks difficult like any others.
 
     Raises:
-        InputError: where nothing is recognised, the split does not exist or is empty, or an annotation is bad.
+        InputError: if nothing is recognised, the split does not exist or is empty, or an annotation is bad.
+
+    Example:
+        >>> data = read_split("my_images", "train", classes=["disc"])
+        >>> len(data.records), data.class_names
+        (6, ('disc',))
     """
     path = Path(path)
     return _read(source_of(find_splits(path, difficult=difficult), split, path=path), classes)
 
 
 def read_splits(path: str | Path) -> dict[str, DetectionSet]:
-    """Read every split, with the classes of all of them in each, and every image once.
+    """Read every split, each image once. Every split gets the classes of all splits.
 
-    A test split that is named but not there, as in many a data.yaml, is left out, and a note of the first set says so.
+    If the data names a test split that does not exist, as many a data.yaml does, it is left out, and a note in the first
+    set reports it.
 
     Raises:
-        InputError: where nothing is recognised, or an annotation is bad.
+        InputError: if nothing is recognised, or an annotation is bad.
+
+    Example:
+        >>> {split: len(data.records) for split, data in read_splits("my_images").items()}
+        {'train': 6, 'val': 3}
     """
     sets: dict[str, DetectionSet] = {}
     notes: list[str] = []
@@ -71,12 +87,17 @@ def read_splits(path: str | Path) -> dict[str, DetectionSet]:
 def read_split_or_held_out(
     data: DataConfig, split: str, *, seed: int, trained_on: str = ""
 ) -> tuple[DetectionSet, list[str]]:
-    """Read a split, or, where val is asked for and there is none, the images that training with this seed sets aside.
+    """Read a split. If val is asked for but missing, return the images that training with this seed sets aside.
 
-    An annotation file by itself is scored whole, unless it is what the weights were trained on.
+    An annotation file by itself is scored whole, unless the weights were trained on it.
 
     Returns:
-        The set, and lines that say what was done in reading it, and so in the second case.
+        The set, and notes about how it was read.
+
+    Example:
+        >>> data, notes = read_split_or_held_out(DataConfig(path="my_images"), "val", seed=0)
+        >>> len(data.records), notes
+        (3, [])
     """
     path = Path(data.path)
     sources = find_splits(path, difficult=data.difficult)
@@ -90,13 +111,18 @@ def read_split_or_held_out(
 
 
 def read_train_and_val(data: DataConfig, *, seed: int) -> tuple[DetectionSet, DetectionSet, list[str]]:
-    """Read what the training of a detector needs.
+    """Read the training and validation sets of a detector.
 
-    Without a validation split a tenth of the training images is set aside by the seed. Of the others, the fraction
-    is drawn by the seed.
+    If there is no validation split, the seed sets a tenth of the training images aside. From the remaining training
+    images, the seed draws the configured fraction.
 
     Returns:
-        The training set, the validation set with the same classes, and lines that say what was found and done.
+        The training set, the validation set with the same classes, and notes about what was found and done.
+
+    Example:
+        >>> train, val, notes = read_train_and_val(DataConfig(path="my_images", fraction=0.5), seed=0)
+        >>> len(train.records), len(val.records)
+        (3, 3)
     """
     _check_amounts(data)
     sources = find_splits(Path(data.path), difficult=data.difficult)
@@ -119,13 +145,18 @@ def read_train_and_val(data: DataConfig, *, seed: int) -> tuple[DetectionSet, De
 
 
 def read_classes_to_train(data: DataConfig, *, seed: int) -> tuple[ClassificationSet, ClassificationSet, list[str]]:
-    """Read what the training of a classifier needs; a test split is left alone.
+    """Read the training and validation sets of a classifier; a test split is not touched.
 
-    Without a validation split a tenth of each class is set aside by the seed. Of the others the fraction is drawn, and at
-    most `per_class` of each class (0: all).
+    If there is no validation split, the seed sets a tenth of each class aside. From the remaining training images, the
+    seed draws the configured fraction of each class, and at most `per_class` images of it (0: all).
 
     Returns:
-        The training set, the validation set with the same classes, and lines that say what was found and done.
+        The training set, the validation set with the same classes, and notes about what was found and done.
+
+    Example:
+        >>> train, val, notes = read_classes_to_train(DataConfig(path="my_classes", per_class=3), seed=0)
+        >>> len(train.records), len(val.records)
+        (6, 4)
     """
     _check_amounts(data)
     splits, notes = read_class_splits(data.path, data.shares, seed=seed, unread=("test",))
@@ -150,32 +181,44 @@ def read_classes_to_train(data: DataConfig, *, seed: int) -> tuple[Classificatio
 
 
 def read_crops_to_train(data: DataConfig, *, seed: int) -> tuple[ClassificationSet, ClassificationSet, list[str]]:
-    """Read what a detector is to be trained on as images to classify: its objects, cut out, and pieces of background.
+    """Read a detector's training data as images to classify: its objects, cut out, and pieces of background.
 
-    No other image is looked at than in the detector's training.
+    It uses only the images that the detector's own training uses.
 
     Returns:
-        The training set, the validation set (the training set again where its own objects are all too small), and a
-        line that says what was made.
+        The training set, the validation set (the training set again if all validation objects are too small), and a note
+        about what was made.
 
     Raises:
-        InputError: where all objects are too small to be cut out.
+        InputError: if all objects are too small to be cut out.
+
+    Example:
+        >>> train, val, notes = read_crops_to_train(DataConfig(path="my_images"), seed=0)
+        >>> train.class_names
+        ('disc', 'square', '(background)')
     """
     train, val = (with_background(split, seed=seed) for split in read_train_and_val(data, seed=seed)[:2])
     val = val if val.records else train
     if not (train.labels < len(train.class_names) - 1).any():
         raise InputError(
-            f"no object of {data.path} has sides of {MIN_CROP} pixels, too small for a backbone to learn from; leave that "
-            "out: --set pretrain.crops=0"
+            f"every object of {data.path} has a side under {MIN_CROP} pixels, too small for a backbone to learn from; skip "
+            "this step: --set pretrain.crops=0"
         )
     return train, val, [f"objects cut out, and background: {train.summary()}; to validate: {val.summary()}"]
 
 
 def read_classes_to_score(data: DataConfig, split: str | None = None, *, seed: int) -> tuple[str, ClassificationSet]:
-    """Read one split: test where there is one, else val (with the same seed what training validated on), else train.
+    """Read one split to score; by default test if there is one, else val.
+
+    If there is no val split, val means the images that training with the same seed sets aside.
 
     Returns:
-        The split's name and content, with notes of what was done in reading it.
+        The split's name and its content, whose notes report how it was read.
+
+    Example:
+        >>> name, data = read_classes_to_score(DataConfig(path="my_classes"), seed=0)
+        >>> name, len(data.records)
+        ('val', 4)
     """
     asked, split = split, canonical_split(split) if split else None
     unread = () if split in (None, "test") else ("test",)
@@ -190,13 +233,18 @@ def read_classes_to_score(data: DataConfig, split: str | None = None, *, seed: i
 
 
 def add_unlabelled(data: DetectionSet, folder: Path) -> DetectionSet:
-    """Add the images of a folder and those below it, of which nothing is known: the absence of every class means nothing.
+    """Add all images below a folder as unlabelled: the absence of any class from them means nothing.
 
     Raises:
-        InputError: where there are none, or one cannot be read.
+        InputError: if the folder holds no images, or one cannot be read.
+
+    Example:
+        >>> data = add_unlabelled(read_split("my_images", "train"), Path("my_classes/val"))
+        >>> len(data.records), data.records[-1].unlabelled
+        (10, (0, 1))
     """
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder; --unlabelled takes a folder of images")
+        raise InputError(f"{folder} is not a folder; --unlabelled takes a folder of images")
     check_readable(folder)
     files, notes = images_below(folder)
     if not files:
@@ -227,13 +275,13 @@ def _read(source: Source, classes: Sequence[str] | None) -> DetectionSet:
 
 
 def _validation(source: Source, train: DetectionSet, *, chosen: bool) -> tuple[DetectionSet, list[str]]:
-    """Read a validation split with the classes of a training set; with `chosen` it is no news that others are left out."""
+    """Read a validation split with the classes of a training set; a note lists classes left out, unless the user chose some."""
     whole = read_whole(source)
     val = whole.with_classes(train.classes)
     notes = _notes("val", val)
     others = [name for name in whole.class_names if name not in train.class_names and not chosen]
     if others:
-        notes.append(f"val: its classes {some(others)} are not in train and are left out")
+        notes.append(f"val: the classes {some(others)} are not in train and are left out")
     unseen = set(shown_classes(val)) - set(shown_classes(train))
     if unseen:
         names = [name for name in val.class_names if name in unseen]

@@ -77,7 +77,7 @@ PLANTED: list[tuple[str, Callable[[Content, Path], object], str, bool]] = [
     ("missing", lambda c, r: (r / "train" / "1.png").unlink(), "1.png does not exist", True),
     ("damaged", lambda c, r: (r / "train" / "1.png").write_bytes(b"x"), "1.png is not an image", True),
     ("size", lambda c, r: c["images"][0].update(width=61), "is 60 x 40, its annotations are for 61 x 40", True),
-    ("turned", lambda c, r: c["images"][0].update(width=40, height=60), "does EXIF turn it?", True),
+    ("turned", lambda c, r: c["images"][0].update(width=40, height=60), "does EXIF rotate it?", True),
     ("unused", lambda c, r: c["categories"].append({"id": 3, "name": "cow"}), "no object of cow", False),
     (
         "in both",
@@ -165,8 +165,8 @@ def test_a_check_goes_on_after_a_bad_line(tmp_path: Path) -> None:
     found = {(fault.where, fault.what.split(",")[0]) for fault in check_data(tmp_path)}
     assert found == {
         (f"{labels / 'a.txt'}: line 1", "has class 7"),
-        (f"{labels / 'a.txt'}: line 3", "must be a class number and shares of the image's size"),
-        (f"{labels / 'b.txt'}: line 3", "must hold shares of the image's size"),
+        (f"{labels / 'a.txt'}: line 3", "must be a class number and fractions of the image's size"),
+        (f"{labels / 'b.txt'}: line 3", "must hold fractions of the image's size"),
         (f"{labels / 'b.txt'}: line 4", "lies wholly outside its image b.png of 60 x 40 pixels: x 84 to 96"),
     }
     with pytest.raises(InputError, match="line 1 has class 7"):  # training stops at the first
@@ -238,7 +238,7 @@ def test_a_fault_of_every_box_is_one_sentence(tmp_path: Path, capsys: pytest.Cap
     lines = printed(capsys, str(tmp_path))
     assert len(lines) == 2
     assert lines[0].startswith("harm: train: all 80 have this fault; the first: ")
-    assert "line 1: has class 5, but the names given are for 0..1" in lines[0]
+    assert "line 1: has class 5, but only the classes 0..1 have names" in lines[0]
 
 
 def test_of_many_faults_of_one_kind_the_first_five_are_printed(
@@ -305,13 +305,13 @@ def test_a_set_of_crowd_regions_only_is_harm(tmp_path: Path) -> None:
         one["iscrowd"] = 1
     save(tmp_path, contents)
     (fault,) = [fault for fault in check_data(tmp_path) if fault.harms]
-    assert fault.what.startswith("4 boxes, every one a crowd region (COCO's iscrowd: 1, PASCAL VOC's difficult)")
+    assert fault.what.startswith("4 boxes, all of them crowd regions (COCO's iscrowd: 1, PASCAL VOC's difficult)")
     write_voc(tmp_path / "voc", {"train": {"a": GOOD}})
     file = tmp_path / "voc" / "Annotations" / "a.xml"
     file.write_text(file.read_text().replace("<bndbox>", "<difficult>1</difficult><bndbox>"))
     (fault,) = check_data(tmp_path / "voc")
     assert fault.harms
-    assert fault.what.startswith("2 boxes, every one a crowd region")
+    assert fault.what.startswith("2 boxes, all of them crowd regions")
 
 
 def test_a_split_without_any_object_is_harm(tmp_path: Path) -> None:
@@ -326,7 +326,7 @@ def test_a_class_that_only_val_shows_is_a_note(tmp_path: Path, layout: str) -> N
         pytest.skip("its first set has both classes")
     data = LAYOUTS[layout](tmp_path, {"train": {"a": GOOD[:1], "b": GOOD[:1]}, "val": {"c": GOOD}})
     (fault,) = check_data(data)
-    assert (fault.split, fault.harms, fault.what) == ("val", False, "shows dog, which no image of train does")
+    assert (fault.split, fault.harms, fault.what) == ("val", False, "shows dog, but no image of train does")
 
 
 # Units
@@ -354,12 +354,12 @@ def write_as(root: Path, change: Callable[[list[float]], list[float]]) -> Path:
         ),
         pytest.param(
             lambda box: [box[0] / 60, box[1] / 40, box[2] / 60, box[3] / 40],
-            "they look like shares of the image where pixels are expected",
+            "they look like fractions of the image where pixels are expected",
             id="shares",
         ),
         pytest.param(
             lambda box: [box[0] / 60, box[1] / 40, (box[0] + box[2]) / 60, (box[1] + box[3]) / 40],
-            "they look like shares of the image where pixels are expected",
+            "they look like fractions of the image where pixels are expected",
             id="corners as shares",
         ),
     ],

@@ -88,7 +88,7 @@ def test_every_fault_that_fix_names_is_gone_afterwards(
     ("plant", "message"),
     [
         (lambda c: c["categories"][1].update(name="cat"), "two categories share the id 2 or the name 'cat'"),
-        (lambda c: [one.update(iscrowd=1) for one in c["annotations"]], "every one a crowd region"),
+        (lambda c: [one.update(iscrowd=1) for one in c["annotations"]], "all of them crowd regions"),
         (lambda c: [one.update(width=40, height=60) for one in c["images"]], "no image with an object would be left"),
     ],
     ids=["two categories in use", "crowds", "every size is wrong"],

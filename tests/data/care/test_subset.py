@@ -114,7 +114,7 @@ def test_per_class_shows_each_in_so_many_images_or_all_it_has(per_class: int, se
     assert all(shows(part).values())  # none without an object
     short = [name for name in NAMES.values() if there[name] < per_class]
     told = ", ".join(f"{name} ({there[name]})" for name in short)
-    assert notes[0] == f"in fewer than {per_class} image{'s' * (per_class != 1)}: {told}"
+    assert notes[0] == f"shown in fewer than {per_class} image{'s' * (per_class != 1)}: {told}"
     assert part == choose(whole, Choice(per_class=per_class, seed=seed))[0]
 
 
@@ -230,7 +230,7 @@ def test_only_chosen_images_need_to_exist(tmp_path: Path) -> None:
     write_subset(root, tmp_path / "out", choice=Choice(3))
     assert [fault for fault in check_data(tmp_path / "out") if fault.harms and "same box" not in fault.what] == []
     (root / "train" / f"{chosen[1]}.png").unlink()
-    with pytest.raises(InputError, match=rf"of 3 chosen images of .* 1 is missing; .*train/{chosen[1]}\.png"):
+    with pytest.raises(InputError, match=rf"1 of 3 chosen images of .* is missing; .*train/{chosen[1]}\.png"):
         write_subset(root, tmp_path / "other", choice=Choice(3))
     assert not (tmp_path / "other").exists()
 

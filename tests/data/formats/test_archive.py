@@ -113,7 +113,7 @@ def test_a_tar_gz_cut_short_is_refused(tmp_path: Path, share: float) -> None:
     path.write_bytes(packed)
     assert len(read_class_splits(path)[0]["train"].records) == 10
     path.write_bytes(packed[: int(len(packed) * share)])
-    assert f"{path} is damaged, cut short or no tar file" in refusal(read_class_splits, path)
+    assert f"{path} is damaged, cut short or not a tar file" in refusal(read_class_splits, path)
 
 
 @pytest.mark.parametrize(
@@ -130,14 +130,14 @@ def test_a_tar_cut_short_is_refused(tmp_path: Path, size: int) -> None:
     assert len(png()) <= 512
     path = write_tar(tmp_path / "a.tar", {f"train/{name}/{n}.png": png() for name in ("cat", "dog") for n in range(3)})
     path.write_bytes(path.read_bytes()[:size])
-    assert f"{path} is damaged, cut short or no tar file" in refusal(read_class_splits, path)
+    assert f"{path} is damaged, cut short or not a tar file" in refusal(read_class_splits, path)
 
 
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tgz"])
 def test_what_only_has_the_name_of_an_archive_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"<html>404 not found</html>" * 100)
     message = refusal(read_class_splits, tmp_path / name)
-    assert f"{tmp_path / name} is damaged, cut short or no tar file" in message
+    assert f"{tmp_path / name} is damaged, cut short or not a tar file" in message
 
 
 def test_an_archive_too_large_for_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

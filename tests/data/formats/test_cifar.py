@@ -71,7 +71,7 @@ def test_a_cifar_batch_of_a_wrong_length_is_refused(tmp_path: Path, content: byt
     file = _cifar(tmp_path) / "data_batch_2.bin"
     file.write_bytes(content)
     assert refusal(read_class_splits, tmp_path) == (
-        f"{file} is no batch of CIFAR-10: {len(content):,} bytes are no multiple of 3,073"
+        f"{file} is not a batch of CIFAR-10: its size of {len(content):,} bytes is not a multiple of 3,073"
     )
 
 

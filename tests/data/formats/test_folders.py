@@ -148,7 +148,7 @@ def test_a_class_folder_without_an_image_is_named_where_there_are_no_splits(tmp_
 def test_one_class_only_is_refused(tmp_path: Path, counts: dict[str, int]) -> None:
     message = refusal(read_classes_to_train, images_of(write_folders(tmp_path, counts)), seed=0)
     assert str(tmp_path) in message
-    assert "has one class only (cat); to classify takes two or more" in message
+    assert "has one class only (cat); a classifier needs two or more" in message
 
 
 def test_a_class_missing_from_train_is_named(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_images_outside_the_folders_of_classes_are_named(tmp_path: Path, place: 
     root = write_folders(tmp_path, {"train/cat": 1, "train/dog": 1} if place == "train" else {"cat": 9, "dog": 9})
     (root / place / "stray.png").write_bytes(png())
     message = refusal(read_class_splits, root)
-    assert f"{root / place} has images outside the folders of classes" in message
+    assert f"{root / place} has images outside the class folders" in message
     assert "stray.png" in message
 
 

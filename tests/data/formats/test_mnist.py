@@ -48,13 +48,13 @@ _GOOD = idx_bytes(np.zeros((30, 5, 7), np.uint8))
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        pytest.param(b"", "is no idx file of bytes in 3 dimensions", id="empty"),
-        pytest.param(b"\0\0\x0d\3" + _GOOD[4:], "is no idx file of bytes in 3 dimensions", id="of floats"),
+        pytest.param(b"", "is not an idx file of bytes in 3 dimensions", id="empty"),
+        pytest.param(b"\0\0\x0d\3" + _GOOD[4:], "is not an idx file of bytes in 3 dimensions", id="of floats"),
         pytest.param(
-            idx_bytes(np.zeros(30, np.uint8)), "is no idx file of bytes in 3 dimensions", id="labels for images"
+            idx_bytes(np.zeros(30, np.uint8)), "is not an idx file of bytes in 3 dimensions", id="labels for images"
         ),
-        pytest.param(b"\1" + _GOOD[1:], "is no idx file of bytes in 3 dimensions", id="wrong magic"),
-        pytest.param(_GOOD[:9], "is no idx file of bytes in 3 dimensions", id="header cut short"),
+        pytest.param(b"\1" + _GOOD[1:], "is not an idx file of bytes in 3 dimensions", id="wrong magic"),
+        pytest.param(_GOOD[:9], "is not an idx file of bytes in 3 dimensions", id="header cut short"),
         pytest.param(_GOOD[:-1], "should hold 1,050 values, but holds 1,049: cut short?", id="a byte short"),
         pytest.param(_GOOD + b"\0", "should hold 1,050 values, but holds 1,051", id="a byte more"),
         pytest.param(
@@ -97,7 +97,7 @@ def test_labels_that_do_not_match_the_images_in_count_are_refused(tmp_path: Path
 def test_idx_files_without_their_other_half_are_refused(tmp_path: Path, gone: str, left: str) -> None:
     (write_mnist(tmp_path) / f"train-{gone}-ubyte.gz").unlink()
     message = refusal(read_class_splits, tmp_path)
-    assert message == f"{tmp_path} has train-{left}-ubyte.gz but no {gone[:6]} that go with it"
+    assert message == f"{tmp_path} has train-{left}-ubyte.gz but no matching {gone[:6]}"
 
 
 def test_test_images_alone_can_be_scored_but_not_trained_on(tmp_path: Path) -> None:

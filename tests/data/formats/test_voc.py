@@ -160,7 +160,7 @@ def test_what_a_layout_cannot_hold_is_said(tmp_path: Path) -> None:
     assert back.records[0].areas.tolist() == [60]
     assert back.records[0].unlabelled == (1,)
     told = " ".join(write_sets({"train": data}, "voc", out=tmp_path / "voc"))
-    for words in ("no areas", "no category ids", "labelled for some classes only: 1", "cat without objects are lost"):
+    for words in ("no areas", "no category ids", "labelled for some classes only: 1", "without objects are lost (cat)"):
         assert words in told
 
 
@@ -172,7 +172,7 @@ def test_images_of_one_name_are_kept_apart(tmp_path: Path) -> None:
     )
     data = DetectionSet(records, ("dog",), category_ids=(0,), source="drawn")
     notes = write_sets({"train": data}, "coco", out=tmp_path / "out")
-    assert any("1 image got another name" in note for note in notes)
+    assert any("1 image renamed" in note for note in notes)
     written = json.loads((tmp_path / "out" / "annotations" / "instances_train.json").read_text())
     assert [image["file_name"] for image in written["images"]] == ["x.png", "x-2.png"]
     assert Image.open(tmp_path / "out" / "images" / "train" / "x-2.png").width == 22
@@ -220,7 +220,7 @@ ENTITIES = (
         ("<annotation>" * 10**6, "is not XML"),
         (ENTITIES + "<annotation><filename>&e9;</filename></annotation>", "is not XML: limit on input amplification"),
         ('<!DOCTYPE a [<!ENTITY e SYSTEM "a.xml">]><annotation><folder>&e;</folder></annotation>', "is not XML: undefined entity"),
-        ("<annotation>" + " " * 2**24 + "</annotation>", "is no annotation of one image"),
+        ("<annotation>" + " " * 2**24 + "</annotation>", "is too large for the annotation of one image"),
     ],
 )  # fmt: skip
 def test_bad_xml_is_one_clear_line(tmp_path: Path, content: str, message: str) -> None:
@@ -290,7 +290,7 @@ def test_swapped_corners_are_put_in_order_and_told(voc: Path, box: tuple[int, ..
     assert data.records[1].boxes.tolist() == [[0, 0, 5, 5], [2, 4, 20, 30]]  # of PASCAL VOC itself: from 1
     assert data.dropped == 0
     (note,) = data.notes
-    assert note.startswith("1 object has its corners swapped, which are put in order; the first is ")
+    assert note.startswith("1 object has its corners swapped; they are put in order; the first is ")
     assert note.endswith("000007.xml: object 2")
 
 
@@ -406,7 +406,7 @@ def test_a_conversion_checks_sizes_and_writes_nothing(tmp_path: Path, layout: st
 
 @pytest.mark.parametrize(
     ("box", "message"),
-    [([30, 20, 50, 35], "look like x1, y1, x2, y2"), ([0.5, 0.5, 0.3, 0.2], "look like shares of the image")],
+    [([30, 20, 50, 35], "look like x1, y1, x2, y2"), ([0.5, 0.5, 0.3, 0.2], "look like fractions of the image")],
     ids=["corners", "shares"],
 )
 def test_a_conversion_refuses_boxes_of_another_unit_or_order(tmp_path: Path, box: list[float], message: str) -> None:

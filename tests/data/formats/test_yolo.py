@@ -312,23 +312,25 @@ def test_listed_names_of_another_system_are_found(tmp_path: Path, written: str) 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        pytest.param("3 0.5 0.5 0.5 0.5", "has class 3, but the names given are for 0..2", id="class too high"),
-        pytest.param("-1 0.5 0.5 0.5 0.5", "has class -1, but the names given are for 0..2", id="negative class"),
-        pytest.param("cat 0.5 0.5 0.5 0.5", "must be a class number and shares", id="a name for the class"),
-        pytest.param("0.5 0.5 0.5 0.5 0.5", "must be a class number and shares", id="class as a fraction"),
-        pytest.param("0 0.5 0.5 0.5 x", "must be a class number and shares", id="text"),
-        pytest.param("0,0.5,0.5,0.5,0.5", "must be a class number and shares", id="commas"),
+        pytest.param("3 0.5 0.5 0.5 0.5", "has class 3, but only the classes 0..2 have names", id="class too high"),
+        pytest.param("-1 0.5 0.5 0.5 0.5", "has class -1, but only the classes 0..2 have names", id="negative class"),
+        pytest.param("cat 0.5 0.5 0.5 0.5", "must be a class number and fractions", id="a name for the class"),
+        pytest.param("0.5 0.5 0.5 0.5 0.5", "must be a class number and fractions", id="class as a fraction"),
+        pytest.param("0 0.5 0.5 0.5 x", "must be a class number and fractions", id="text"),
+        pytest.param("0,0.5,0.5,0.5,0.5", "must be a class number and fractions", id="commas"),
         pytest.param("0 0.5 0.5 0.5 nan", "has a number that is not finite", id="NaN"),
         pytest.param("0 0.5 inf 0.5 0.5", "has a number that is not finite", id="infinite"),
-        pytest.param("0 100 50 20 30", "must hold shares of the image's size, from 0 to 1", id="pixels"),
+        pytest.param("0 100 50 20 30", "must hold fractions of the image's size, from 0 to 1", id="pixels"),
         pytest.param("0 0.5 0.5 -0.5 0.5", "has a box of negative size: -0.5 x 0.5", id="negative width"),
         pytest.param("0 0.5 0.5 0.5 -0.25", "has a box of negative size: 0.5 x -0.25", id="negative height"),
         pytest.param("0", "after the class, got 0", id="nothing"),
         pytest.param("0 0.5 0.5 0.5", "after the class, got 3", id="three numbers"),
         pytest.param("0 0.5 0.5 0.5 0.5 0.9", "after the class, got 5", id="a score at the end"),
         pytest.param("0 0.1 0.1 0.2 0.2 0.3 0.3 0.4", "after the class, got 7", id="odd polygon"),
-        pytest.param("0 0.1 0.1 0.2 0.2 1.02 0.3", "must be a polygon of shares", id="a point outside, to the right"),
-        pytest.param("0 0.1 0.1 0.2 -0.02 0.3 0.3", "must be a polygon of shares", id="a point outside, above"),
+        pytest.param(
+            "0 0.1 0.1 0.2 0.2 1.02 0.3", "must be a polygon in fractions", id="a point outside, to the right"
+        ),
+        pytest.param("0 0.1 0.1 0.2 -0.02 0.3 0.3", "must be a polygon in fractions", id="a point outside, above"),
         pytest.param("0 .5 .5 .4 .4 .4 .4 2 .6 .6 2", "a box with 2 keypoints of 3 numbers", id="keypoints, all seen"),
         pytest.param(
             "0 .5 .5 .4 .4 .4 .4 1 .6 .6 0 .5 .5 1", "write 'kpt_shape: [3, 3]' to data.yaml", id="an odd number"

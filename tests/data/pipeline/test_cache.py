@@ -40,7 +40,7 @@ def test_every_image_comes_back_as_it_went_in() -> None:
     assert kept.pixels.numel() == NEED
     for index in (3, 0, 2, 1):
         np.testing.assert_array_equal(kept[index], _image(index))
-    assert said == ["images kept in memory: 4, 0.0 MB"]
+    assert said == ["images cached in RAM: 4, 0.0 MB"]
 
 
 def test_what_is_kept_cannot_be_written_to() -> None:
@@ -99,7 +99,7 @@ def test_auto_goes_on_without_where_there_is_no_room(monkeypatch: pytest.MonkeyP
     said: list[str] = []
     assert keep_images(_never, SIZES, choice="auto", say=said.append) is None
     expected = "4 images need 0.0 MB, and there is room for 0.0 MB; they are decoded in every epoch"
-    assert said == [f"images are not kept in memory: {expected}"]
+    assert said == [f"images are not cached in RAM: {expected}"]
 
 
 def test_ram_refuses_with_numbers(monkeypatch: pytest.MonkeyPatch) -> None:

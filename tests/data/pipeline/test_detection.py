@@ -259,7 +259,7 @@ def test_a_large_jpeg_is_decoded_smaller_and_hardly_differs(tmp_path: Path, kept
     np.testing.assert_allclose(made.boxes, [[1, 2, 10, 12]])
     wrong = dataclasses.replace(record, hw=(512, 512))
     with pytest.raises(
-        InputError, match="is 512 x 384 .upright, as its EXIF says., but its annotations are for 512 x 512"
+        InputError, match="is 512 x 384 .after any EXIF rotation., but its annotations are for 512 x 512"
     ):
         DetectionDataset([wrong], (64, 64), resize="letterbox", augmenter=_augmenter(NOTHING, (64, 64))).load(0)
 
@@ -290,7 +290,7 @@ def test_an_image_of_another_size_is_refused(data: DetectionSet) -> None:
     """The annotations are for 128 x 96 (width x height)."""
     path = data.records[1].path
     _resave(path, (64, 48))
-    expected = f"{path} is 64 x 48 (upright, as its EXIF says), but its annotations are for 128 x 96"
+    expected = f"{path} is 64 x 48 (after any EXIF rotation), but its annotations are for 128 x 96"
     with pytest.raises(InputError) as caught:
         DetectionDataset(data.records, (64, 64), resize="letterbox")[0, 1]
     assert expected in str(caught.value)

@@ -208,7 +208,7 @@ def test_where_processes_lack_handles_the_main_one_goes_on_with_the_same_samples
     monkeypatch.setattr(multiprocessing, "get_context", lambda: _NoHandles(start))
     found = passes(2)
     assert len(said) == 1
-    assert said[0].startswith("loading in the main process, because loading processes lack")
+    assert said[0].startswith("loading in the main process, because loading processes ran out of resources")
     assert said[0].endswith("Too many open files")
     assert all(torch.equal(a, b) for one, other in zip(expected, found, strict=True) for a, b in zip(one, other))
 

@@ -1,4 +1,4 @@
-"""Find boxes that cannot be meant as they are written: one by one, and where a whole file has another unit or order."""
+"""Find boxes that cannot be meant as written: single boxes, and whole files in another unit or order."""
 
 from __future__ import annotations
 
@@ -14,20 +14,25 @@ from yolo_lite.errors import counted
 from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.records import ImageRecord, Records
 
-_TOLERANCE = 1.0  # pixels by which a box may leave its image, as rounding does
+_TOLERANCE = 1.0  # pixels by which a box may leave its image, because of rounding
 _TINY = 2.0  # pixels
-_ROUNDING = 0.01  # share of the image's side by which boxes may leave it, where the set was scaled
-_SHARES = 2.0  # the largest coordinate that shares of an image may have: x + width of a box as corners
-_SMALL = 16  # pixels of an image, in which real boxes may have no coordinate above _SHARES
+_ROUNDING = 0.01  # fraction of the image's side by which boxes may leave it if the set was scaled
+_LARGEST_FRACTION = 2.0  # largest coordinate of boxes in fractions of the image: x + width of corners
+_SMALL = 16  # pixels; in an image this small, real boxes may have no coordinate above _LARGEST_FRACTION
 _FEW = 3  # boxes
-_MANY = 0.25  # share of the boxes
+_MANY = 0.25  # fraction of the boxes
 _NEARLY_ALL = 0.95
 
 
 def box_faults(split: str, data: DetectionSet) -> Iterator[Fault]:
-    """Yield for each box at most one fault: it is there twice, outside its image, partly outside, or tiny.
+    """Yield at most one fault for each box: it is a duplicate, outside its image, partly outside, or tiny.
 
-    A box that is partly outside harms where many are.
+    A box that is partly outside is harmful only if many are.
+
+    Example:
+        >>> from yolo_lite.data.splits import read_split
+        >>> list(box_faults("val", read_split("my_images", "val")))  # all boxes are fine
+        []
     """
     total = len(data.records.objects.boxes)
     many = bool(many_leave(data))
@@ -51,17 +56,33 @@ def box_faults(split: str, data: DetectionSet) -> Iterator[Fault]:
 
 
 def lies_outside(box: Sequence[float], hw: tuple[int, int]) -> bool:
-    """Tell whether no part of an xyxy box is inside its image."""
+    """Return whether no part of an xyxy box is inside its image of (height, width), all in pixels.
+
+    Example:
+        >>> lies_outside([10, 0, 20, 5], (8, 10)), lies_outside([9, 0, 20, 5], (8, 10))
+        (True, False)
+    """
     return box[0] >= hw[1] or box[1] >= hw[0] or box[2] <= 0 or box[3] <= 0
 
 
 def leaves(box: Sequence[float], hw: tuple[int, int]) -> bool:
-    """Tell whether a part of an xyxy box is outside its image, beyond rounding."""
+    """Return whether an xyxy box leaves its image of (height, width) by more than a pixel, which rounding can cause.
+
+    Example:
+        >>> leaves([5, 0, 15, 5], (8, 10)), leaves([5, 0, 11, 5], (8, 10))
+        (True, False)
+    """
     return min(box[0], box[1]) < -_TOLERANCE or box[2] > hw[1] + _TOLERANCE or box[3] > hw[0] + _TOLERANCE
 
 
 def unit_faults(data: DetectionSet) -> Iterator[tuple[str, str]]:
-    """Yield where and why boxes seem to be in another unit or order than their layout asks for, once for each file."""
+    """Yield each file whose boxes seem to be in another unit or order than its layout expects, and the reason.
+
+    Example:
+        >>> from yolo_lite.data.splits import read_split
+        >>> list(unit_faults(read_split("my_images", "val")))  # pixels, as expected
+        []
+    """
     files: dict[str, list[int]] = {}
     layout = ""
     for position, (folder, name) in enumerate(data.records.labels_files.parts()):
@@ -74,14 +95,22 @@ def unit_faults(data: DetectionSet) -> Iterator[tuple[str, str]]:
     for file, positions in files.items():
         boxes, sizes_wh = _boxes_and_sizes(data.records.take(np.array(positions)))
         what = (
-            (_shares(boxes, sizes_wh) or _corners(boxes, sizes_wh, ".json" if file else layout)) if len(boxes) else ""
+            (_fractions(boxes, sizes_wh) or _corners(boxes, sizes_wh, ".json" if file else layout))
+            if len(boxes)
+            else ""
         )
         if what:
             yield file or data.source, what
 
 
 def many_leave(data: DetectionSet) -> str:
-    """Say that many boxes of a set leave their images by more than rounding, and where the first is; else nothing."""
+    """Return a message if many boxes of a set leave their images by more than rounding, else "".
+
+    Example:
+        >>> from yolo_lite.data.splits import read_split
+        >>> many_leave(read_split("my_images", "val"))
+        ''
+    """
     boxes, sizes_wh = _boxes_and_sizes(data.records)
     leaving = _leaving(boxes, sizes_wh)
     if not _are_many(leaving):
@@ -94,7 +123,7 @@ def many_leave(data: DetectionSet) -> str:
 
 
 def _boxes_and_sizes(records: Records) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return all boxes [N, 4] and, for each, width and height of its image [N, 2]."""
+    """Return all boxes [N, 4] and the width and height of each box's image [N, 2]."""
     return records.objects.boxes, records.sizes_hw[records.image_of_objects, ::-1].astype(np.float64)
 
 
@@ -112,22 +141,22 @@ def _are_many(leaving: npt.NDArray[np.bool_]) -> bool:
     return bool(leaving.sum() >= _FEW and leaving.mean() > _MANY)
 
 
-def _shares(boxes: npt.NDArray[np.float64], sizes_wh: npt.NDArray[np.float64]) -> str:
-    if boxes.max() > _SHARES or np.median(sizes_wh) <= _SMALL:
+def _fractions(boxes: npt.NDArray[np.float64], sizes_wh: npt.NDArray[np.float64]) -> str:
+    if boxes.max() > _LARGEST_FRACTION or np.median(sizes_wh) <= _SMALL:
         return ""
     return (
         f"no coordinate of its {counted(len(boxes), 'box', plural='boxes')} is larger than {max(1.0, boxes.max()):.3g}: they look "
-        "like shares of the image where pixels are expected"
+        "like fractions of the image where pixels are expected"
     )
 
 
 def _corners(boxes: npt.NDArray[np.float64], sizes_wh: npt.NDArray[np.float64], layout: str) -> str:
-    """Say that boxes look like corners in a layout that asks for a width and a height."""
+    """Return a message if boxes look like corners in a layout that expects a width and a height, else ""."""
     leaving = _leaving(boxes, sizes_wh)
     if layout not in (".json", ".txt") or not _are_many(leaving):
         return ""
     widths = boxes[:, 2:] - boxes[:, :2]
-    first = (boxes[:, :2] + boxes[:, 2:]) / 2 if layout == ".txt" else boxes[:, :2]  # what is written before the widths
+    first = (boxes[:, :2] + boxes[:, 2:]) / 2 if layout == ".txt" else boxes[:, :2]  # the two numbers before the widths
     if ((widths > first) & (widths <= sizes_wh + _slack(sizes_wh))).all(1).mean() < _NEARLY_ALL:
         return ""
     expected = "centre, width and height are" if layout == ".txt" else "x, y, width, height are"

@@ -1,4 +1,4 @@
-"""Find what is wrong with a detection set: every fault with its file, image and annotation, not the first alone."""
+"""Find every fault of a detection set, not only the first, each with its file, image and annotation."""
 
 from __future__ import annotations
 
@@ -25,21 +25,25 @@ from yolo_lite.media.images import largest_16bit_value, read_image
 from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.records import ImageRecord
 
-_ALIKE = 3  # so many faults of a kind, and more than half of what could have it, are one sentence
+_ALIKE = 3  # this many faults of a kind become one sentence, if more than half of the entries have it
 
 
 def check_data(data: str | Path, on_progress: Progress | None = None) -> list[Fault]:
-    """Look at every split of a data set, whatever its layout.
+    """Check every split of a data set in any layout, and return its faults; an empty list means that none was found.
 
-    Every line, object and annotation is looked at by itself, then every box of what could be read. Every image is
-    decoded and its size compared; images that are in two splits are found by the bytes of their files.
+    Every line, object and annotation is checked by itself, then every box that could be read. Every image is decoded and
+    its size compared. Images that are in two splits are recognised by the bytes of their files.
 
     Args:
         data: a folder, a YAML file or a COCO JSON file.
-        on_progress: called before each image, and counts anew for each split.
+        on_progress: called before each image with the number done and the total of its split.
 
     Raises:
-        InputError: where nothing is recognised.
+        InputError: if no data set is recognised.
+
+    Example:
+        >>> check_data("my_images")
+        []
     """
     with collecting() as general:
         try:
@@ -58,7 +62,7 @@ def check_data(data: str | Path, on_progress: Progress | None = None) -> list[Fa
             try:
                 sets[split] = source.read()
             except InputError as error:
-                needed = split != "test" or not isinstance(error, MissingError)  # by training
+                needed = split != "test" or not isinstance(error, MissingError)  # training needs no test split
                 findings[str(error)] = Finding("", harms=needed)
         for text in findings:
             general.pop(text, None)
@@ -71,14 +75,18 @@ def check_data(data: str | Path, on_progress: Progress | None = None) -> list[Fa
             of_images = list(_check_images(split, sets[split], contents=contents, sizes=sizes, on_progress=on_progress))
             faults += [*_check_set(split, _with_room(sets[split], sizes)), *of_images]
     faults += _check_classes({split: data for split, data in sets.items() if split not in partly_read})
-    firsts = {
-        (fault.where, fault.what): fault for fault in reversed(faults)
-    }  # what two splits share is said of the first
-    return [*_read_faults("all", general, 0), *(one for one in faults if firsts[one.where, one.what] is one)]
+    firsts = {(fault.where, fault.what): fault for fault in reversed(faults)}  # of faults in two splits, the first
+    return [*_read_faults("all", general, 0), *(fault for fault in faults if firsts[fault.where, fault.what] is fault)]
 
 
 def summarise(faults: Sequence[Fault]) -> list[list[Fault]]:
-    """Sort faults into groups of one split and kind, harmful ones first; see `sentence` for what to say of one."""
+    """Group faults by split and kind, harmful ones first; see `sentence` for a summary of a group.
+
+    Example:
+        >>> faults = [Fault("train", f"a.txt: line {n}", what="is tiny", harms=False, kind="tiny") for n in (1, 2, 3)]
+        >>> [len(group) for group in summarise(faults)]
+        [3]
+    """
     groups: dict[tuple[str, bool, str], list[Fault]] = {}
     for fault in faults:
         groups.setdefault((fault.split, fault.harms, fault.kind or fault.what), []).append(fault)
@@ -87,7 +95,13 @@ def summarise(faults: Sequence[Fault]) -> list[list[Fault]]:
 
 
 def sentence(group: Sequence[Fault]) -> str | None:
-    """Say in one line what most of a split has in common; None where a group is not that large."""
+    """Return a summary of a group that covers most of a split; None if the group is smaller than that.
+
+    Example:
+        >>> tiny = {"what": "is tiny", "harms": False, "kind": "tiny", "of": 4}
+        >>> sentence([Fault("train", f"a.txt: line {n}", **tiny) for n in (1, 2, 3)])
+        '3 of 4 have this fault; the first: a.txt: line 1: is tiny'
+    """
     first, count = group[0], len(group)
     if count < _ALIKE or 2 * count <= first.of:
         return None
@@ -101,7 +115,7 @@ _NUMBERS = re.compile(r"'[^']*'|\"[^\"]*\"|\S*/\S*|-?\d[\d.,]*(?:e[-+]?\d+)?")
 
 
 def _read_faults(split: str, findings: Findings, boxes: int) -> list[Fault]:
-    """Return what reading found; faults that differ in nothing but numbers and names are of one kind."""
+    """Return the faults that reading found; those that differ only in numbers and names are of one kind."""
     faults = []
     for text, (where, harms) in findings.items():
         what = text.removeprefix(where).removeprefix(":").lstrip()
@@ -112,7 +126,7 @@ def _read_faults(split: str, findings: Findings, boxes: int) -> list[Fault]:
 
 
 def _check_set(split: str, data: DetectionSet) -> Iterator[Fault]:
-    """Look at the boxes of a split, and at what it lists twice."""
+    """Check the boxes of a split, and look for entries that it lists twice."""
     for note in data.notes:
         yield Fault(split, data.source, what=note.removeprefix(f"{data.source}: "), harms=False)
     wrong_units = list(unit_faults(data))
@@ -120,22 +134,22 @@ def _check_set(split: str, data: DetectionSet) -> Iterator[Fault]:
         yield Fault(split, where, what=what, harms=True)
     blamed = tuple("" if where == data.source else f"{where}: " for where, _ in wrong_units)
     for fault in box_faults(split, data):
-        if fault.kind == "twice" or not fault.where.startswith(blamed):  # the others follow from the unit
+        if fault.kind == "twice" or not fault.where.startswith(blamed):  # other faults follow from the unit
             yield fault
     yield from _same_ids(split, data)
     for group in repeats(data):
         first, *others = (data.records[i] for i in group)
-        told = f"is listed {len(group)} times"
+        what = f"is listed {len(group)} times"
         if all(same_objects(first, other) for other in others):
-            yield Fault(split, str(first.path), what=told, harms=False, kind=told, of=len(data.records))
+            yield Fault(split, str(first.path), what=what, harms=False, kind=what, of=len(data.records))
         else:
             ids = "" if first.labels_file is None else f" ({some(_sources([first, *others]))})"
-            told += f" with different boxes{ids}: each time those of the other entries are missing"
-            yield Fault(split, str(first.path), what=told, harms=True, kind="listed in parts", of=len(data.records))
+            what += f" with different boxes{ids}: each entry lacks the boxes of the others"
+            yield Fault(split, str(first.path), what=what, harms=True, kind="listed in parts", of=len(data.records))
 
 
 def _sources(records: Sequence[ImageRecord]) -> list[str]:
-    """Say where the entries of one image are: by file, or by the image's id in one file."""
+    """Return the places of the entries of one image: their files, or the image ids within one file."""
     files = list(dict.fromkeys(str(record.labels_file) for record in records))
     return files if len(files) > 1 else [f"image {record.image_id}" for record in records]
 
@@ -155,7 +169,7 @@ def _same_ids(split: str, data: DetectionSet) -> Iterator[Fault]:
 
 
 class _Seen(NamedTuple):
-    """Where the bytes of an image were met first."""
+    """Where the bytes of an image were first seen."""
 
     split: str
     record: ImageRecord
@@ -169,7 +183,7 @@ def _check_images(
     sizes: dict[Path, tuple[int, int]],
     on_progress: Progress | None,
 ) -> Iterator[Fault]:
-    """Decode every image, and note its size."""
+    """Decode every image, and record its size in `sizes`."""
     total = len(data.records)
     met: set[Path] = set()
     deep: list[tuple[Path, int]] = []
@@ -192,9 +206,9 @@ def _check_images(
             deep.append((record.path, largest))
         hw = sizes[record.path] = (height, width)
         if hw != record.hw:
-            told = f"is {hw[1]} x {hw[0]}, its annotations are for {record.hw[1]} x {record.hw[0]}"
-            turned = "; width and height are swapped: does EXIF turn it?" if hw == record.hw[::-1] else ""
-            yield Fault(split, str(record.path), what=told + turned, harms=True, kind=f"size {turned}", of=total)
+            what = f"is {hw[1]} x {hw[0]}, its annotations are for {record.hw[1]} x {record.hw[0]}"
+            turned = "; width and height are swapped: does EXIF rotate it?" if hw == record.hw[::-1] else ""
+            yield Fault(split, str(record.path), what=what + turned, harms=True, kind=f"size {turned}", of=total)
         digest = hashlib.sha256(record.path.read_bytes()).hexdigest()
         first = contents.setdefault(digest, _Seen(split, record))
         if first.record is not record:
@@ -203,7 +217,7 @@ def _check_images(
 
 
 def _with_room(data: DetectionSet, sizes: Mapping[Path, tuple[int, int]]) -> DetectionSet:
-    """Give images whose written size is wrong the larger sides of both, so that their boxes are not blamed as well."""
+    """Give images of wrong annotated size the larger sides of both, so that their boxes are not reported as well."""
     read_hw = [sizes.get(record.path, record.hw) for record in data.records]
     sizes_hw = np.maximum(data.records.sizes_hw, np.array(read_hw, np.int64).reshape(-1, 2))
     return dataclasses.replace(data, records=dataclasses.replace(data.records, sizes_hw=sizes_hw))
@@ -227,13 +241,13 @@ def _same_image(split: str, record: ImageRecord, *, first: _Seen, total: int) ->
 
 
 def _dark(split: str, deep: Sequence[tuple[Path, int]]) -> Iterator[Fault]:
-    """Say that 16-bit images use only the lower part of their range, of which little is left in 8 bits."""
+    """Report 16-bit images that use only the lower part of their range: little of it is left in 8 bits."""
     largest = max((value for _, value in deep), default=0)
     bits = max(8, largest.bit_length())
     if deep and bits < 16:
         what = (
-            f"{counted(len(deep), 'image')} of 16 bits with no value above {largest:,}, which become almost black; train "
-            f"with --set input.max_16bit={2**bits - 1}"
+            f"{counted(len(deep), 'image')} of 16 bits with no value above {largest:,} would become almost black; train with "
+            f"--set input.max_16bit={2**bits - 1}"
         )
         yield Fault(split, str(deep[0][0].parent), what=what, harms=False)
 
@@ -255,7 +269,7 @@ def _check_classes(sets: Mapping[str, DetectionSet]) -> Iterator[Fault]:
         if split != "train" and shown.get("train"):
             unseen = [name for name in shown[split] if name not in shown["train"]]
             if unseen:
-                yield Fault(split, data.source, what=f"shows {some(unseen)}, which no image of train does", harms=False)
+                yield Fault(split, data.source, what=f"shows {some(unseen)}, but no image of train does", harms=False)
         known = elsewhere if split == "train" else set()
         unused = [name for name in data.class_names if name not in shown[split] and name not in known]
         if unused:

@@ -19,7 +19,7 @@ from yolo_lite.errors import InputError, counted, is_memory_full, reason
 from yolo_lite.files import make_folder, whole_folder
 from yolo_lite.structures.datasets import DetectionSet
 
-Progress = Callable[[int, int], object]  # called with how many are done, and of how many
+Progress = Callable[[int, int], object]  # called with the number done and the total
 
 
 def write_sets(
@@ -33,20 +33,26 @@ def write_sets(
     """Write splits (train, val, test) into a new folder.
 
     Args:
-        splits: by name, with the same classes.
+        splits: sets by name, with the same classes.
         layout: "coco" (annotations/instances_<split>.json, images/<split>), "yolo" (images/<split>, labels/<split>,
             data.yaml) or "voc" (Annotations, JPEGImages, ImageSets/Main).
-        out: a folder that is new or empty.
-        link: make hard links to the images where the disk allows it, instead of copies.
+        out: a new or empty folder.
+        link: make hard links to the images if the disk allows it, instead of copies.
         on_progress: called after each image.
 
     Returns:
-        Lines that say what the layout cannot hold, and how images were renamed.
+        Notes about what the layout cannot store, and renamed images.
 
     Raises:
-        InputError: where the folder is not empty, the layout is none of these, an image is missing, cannot be read or is
-            not of the size that its annotations are for, boxes seem to be in another unit or order, or something cannot
-            be written; nothing is left of the folder then.
+        InputError: if the folder is not empty, the layout is unknown, an image is missing, unreadable or not of its
+            annotated size, boxes seem to be in another unit or order, or writing fails; nothing is left of the folder then.
+
+    Example:
+        >>> from yolo_lite.data.splits import read_splits
+        >>> write_sets(read_splits("my_images"), "coco", out=Path("coco_set"))
+        []
+        >>> sorted(path.name for path in Path("coco_set").iterdir())
+        ['annotations', 'images']
     """
     if layout not in WRITERS:
         raise InputError(f"the layout must be one of {', '.join(WRITERS)}, got {layout!r}")
@@ -76,11 +82,18 @@ def _write_all(
     renamed = sum(
         names[split, record.image_id] != record.path.name for split, data in splits.items() for record in data.records
     )
-    return [*notes, f"{counted(renamed, 'image')} got another name, since two had the same"] if renamed else notes
+    return [*notes, f"{counted(renamed, 'image')} renamed, because two had the same name"] if renamed else notes
 
 
 def check_new(out: Path) -> None:
-    """Raise InputError where a folder that is to be written is there already and not empty, or is a file."""
+    """Raise InputError if a folder that is to be written is a file, or exists and is not empty.
+
+    Example:
+        >>> check_new(Path("my_images"))
+        Traceback (most recent call last):
+        ...
+        yolo_lite.errors.InputError: my_images is not empty; choose another --out
+    """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; choose another --out")
     if out.exists() and any(out.iterdir()):
@@ -88,11 +101,16 @@ def check_new(out: Path) -> None:
 
 
 def file_names(splits: Mapping[str, DetectionSet], across: bool) -> Names:
-    """Return a file name for each image (split, image_id), different within a folder; also stems differ.
+    """Return a file name for each image (split, image_id). Within a folder, names differ, even without their suffix.
 
     Args:
-        splits: by name.
+        splits: sets by name.
         across: whether names must also differ between splits.
+
+    Example:
+        >>> from yolo_lite.data.splits import read_splits
+        >>> file_names(read_splits("my_images"), across=False)["val", 7]
+        '0007.png'
     """
     taken: set[str] = set()
     names: dict[tuple[str, int], str] = {}
@@ -113,12 +131,17 @@ def place_images(files: Mapping[Path, Path], link: bool, *, on_progress: Progres
     """Link or copy images.
 
     Args:
-        files: the image by its new place, whose folder exists.
-        link: make hard links where the disk allows it, instead of copies.
+        files: the original image for each new path, whose folder exists.
+        link: make hard links if the disk allows it, instead of copies.
         on_progress: called after each image.
 
     Raises:
-        InputError: naming the first image that does not exist.
+        InputError: if an image does not exist; the message names it.
+
+    Example:
+        >>> place_images({Path("copy.jpg"): Path("photo.jpg")}, link=False)
+        >>> Path("copy.jpg").read_bytes() == Path("photo.jpg").read_bytes()
+        True
     """
     for done, (target, source) in enumerate(files.items(), 1):
         _place(source, target, link)
@@ -137,7 +160,7 @@ def _place(source: Path, target: Path, link: bool) -> None:
             pass  # another disk, or a file system without links
     try:
         shutil.copyfile(source, target)
-    except OSError as error:  # of a full disk it names the source
+    except OSError as error:  # if the disk is full, it names the source
         if is_memory_full(error):
             raise
         failed = f"cannot read {source}" if not os.access(source, os.R_OK) else f"cannot write {target}"
@@ -145,10 +168,10 @@ def _place(source: Path, target: Path, link: bool) -> None:
 
 
 class Writer(Protocol):
-    """Writes the annotations of splits into a folder, and returns lines that say what the layout cannot hold."""
+    """A function that writes the annotations of splits into a folder, and returns notes about what the layout cannot store."""
 
     def __call__(self, splits: Mapping[str, DetectionSet], out: Path, *, names: Names) -> list[str]:
-        """Write them; `names` are those of the files of images."""
+        """Write them; `names` are the file names of the images."""
 
 
 WRITERS: Mapping[str, Writer] = MappingProxyType({"coco": write_coco, "yolo": write_yolo, "voc": write_voc})

@@ -32,12 +32,11 @@ _LISTS = ("images", "annotations", "categories")
 def repair(data: str | Path, out: Path, *, on_progress: Progress | None = None) -> dict[str, int]:
     """Write repaired copies of a COCO set's annotation files into a new folder; images stay where they are.
 
-    - Annotations are left out that have no good box or a bad `iscrowd`, are there twice, lie wholly outside their image,
-      or belong to an unknown image or category. The others are numbered anew.
+    - An annotation is left out if it has no valid box or a bad `iscrowd`, is a duplicate, lies wholly outside its image, or
+      has an unknown image or category. The others are renumbered.
     - Boxes are clipped to their image; masks stay as they are.
-    - Images that cannot be read, or are of another size, are left out. Those listed twice become one; sizes of 0 are
-      filled in.
-    - A root category is left out, and an unused one with the name of another.
+    - Images that are unreadable or of another size are left out. Duplicate entries are merged; sizes of 0 are filled in.
+    - A root category is left out, and so is an unused category with the name of another.
 
     Args:
         data: a folder, a YAML file or a COCO JSON file.
@@ -45,16 +44,20 @@ def repair(data: str | Path, out: Path, *, on_progress: Progress | None = None) 
         on_progress: as for `check_data`.
 
     Returns:
-        For each split how many images, annotations and categories were left out or changed.
+        For each split, the number of images, annotations and categories left out or changed.
 
     Raises:
-        InputError: where the data is not COCO JSON, a file would be replaced, or harm would remain, such as boxes in
+        InputError: if the data is not COCO JSON, a file would be overwritten, or harm would remain, such as boxes in
             another unit; nothing is written then.
+
+    Example:
+        >>> repair("my_images", Path("repaired"))  # nothing to repair
+        {'train': 0, 'val': 0}
     """
     files = {}
     for split, source in find_splits(Path(data)).items():
         if not isinstance(source, CocoSource):
-            raise InputError(f"--fix repairs COCO JSON only; turn {data} into it with data convert --to coco")
+            raise InputError(f"--fix repairs COCO JSON only; convert {data} with data convert --to coco")
         if (out / f"instances_{split}.json").exists():
             raise InputError(f"{out / f'instances_{split}.json'} exists already; choose another folder")
         files[split] = source
@@ -68,7 +71,12 @@ def repair(data: str | Path, out: Path, *, on_progress: Progress | None = None) 
 
 
 def coco_fault(content: Any) -> str | None:
-    """Return what keeps a file from being a COCO annotation file at all."""
+    """Return the reason why a file's content is not a COCO annotation file at all, or None if it is one.
+
+    Example:
+        >>> coco_fault({"images": []})
+        'needs a list of mappings named annotations'
+    """
     for key in _LISTS:
         entries = content.get(key) if isinstance(content, Mapping) else None
         if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
@@ -83,7 +91,7 @@ def coco_fault(content: Any) -> str | None:
 
 
 def _repaired(path: Path, folders: Sequence[Path], on_progress: Progress | None) -> tuple[dict[str, Any], int]:
-    """Return the repaired content of an annotation file, and how many entries were left out or changed."""
+    """Return the repaired content of an annotation file, and the number of entries left out or changed."""
     content = read_json(path)
     broken = coco_fault(content)
     if broken:
@@ -111,7 +119,7 @@ def _repaired(path: Path, folders: Sequence[Path], on_progress: Progress | None)
 
 
 def _used_categories(content: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
-    """Return the categories without a root, and each once."""
+    """Return the categories without a root, and without duplicates."""
     kept: list[dict[str, Any]] = []
     for entry in without_root(content, path)[0]:
         if not any(other["id"] == entry["id"] and other.get("name") == entry.get("name") for other in kept):
@@ -122,7 +130,7 @@ def _used_categories(content: Mapping[str, Any], path: Path) -> list[dict[str, A
 def _good_images(
     content: Mapping[str, Any], path: Path, *, folders: Sequence[Path], on_progress: Progress | None
 ) -> tuple[dict[Any, dict[str, Any]], dict[Any, Any]]:
-    """Return the entries by id of images that can be read and have the size given, and the kept id of each id."""
+    """Return the entries of readable images of the right size by id, and for each id the id that is kept."""
     images: dict[Any, dict[str, Any]] = {}
     same: dict[Any, Any] = {}
     by_file: dict[Path, Any] = {}
@@ -149,7 +157,7 @@ def _good_annotations(
     same: Mapping[Any, Any],
     known: set[Any],
 ) -> tuple[list[dict[str, Any]], int]:
-    """Return the annotations to keep, clipped and numbered anew, and how many were left out or changed."""
+    """Return the annotations to keep, clipped and renumbered, and the number left out or changed."""
     kept: list[dict[str, Any]] = []
     seen: set[tuple[Any, ...]] = set()
     changed = 0
@@ -172,7 +180,7 @@ def _good_annotations(
 
 
 def _good_box(annotation: Mapping[str, Any], image: Mapping[str, Any] | None, path: Path) -> list[float] | None:
-    """Return an annotation's box as xyxy; None where it has no good one."""
+    """Return an annotation's box as xyxy; None if it has no valid one."""
     if image is None:
         return None
     where = annotation_place(path, annotation)

@@ -9,22 +9,20 @@ import numpy.typing as npt
 
 from yolo_lite.structures.datasets import DetectionSet
 
-SMALL, LARGE = 32.0**2, 96.0**2  # COCO's borders of area, square pixels
+SMALL, LARGE = 32.0**2, 96.0**2  # COCO's limits of area, square pixels
 
 
 class ClassStats(NamedTuple):
-    """What a split holds of one class, or of all.
+    """Counts for one class of a split, or for all of them.
 
-    Crowd boxes (of PASCAL VOC: difficult ones) are no objects and counted by themselves. An object is small below an
-    annotated area of 32 x 32 pixels, large above 96 x 96, else medium.
+    Crowd boxes (PASCAL VOC: difficult ones) are not objects and are counted separately. An object is small if its annotated
+    area is below 32 x 32 pixels, large above 96 x 96, else medium.
     """
 
     name: str
     objects: int
-    images: int  # that show one
-    median_wh: (
-        tuple[float, float] | None
-    )  # of the boxes' widths and of their heights, original pixels; None without any
+    images: int  # number of images that show one
+    median_wh: tuple[float, float] | None  # medians of the boxes' widths and heights, original pixels; None if no boxes
     small: int
     medium: int
     large: int
@@ -32,18 +30,25 @@ class ClassStats(NamedTuple):
 
 
 class SplitStats(NamedTuple):
-    """What a split holds; objects are in the order of the records."""
+    """Counts for a split; objects are in the order of the records."""
 
     classes: tuple[ClassStats, ...]  # by label
     total: ClassStats
     images: int
     empty: int  # images without any box
     sides: npt.NDArray[np.float64]  # [N], square roots of the objects' areas, original pixels
-    centres: npt.NDArray[np.float64]  # [N, 2], x and y of the boxes' centres, as shares of width and height
+    centres: npt.NDArray[np.float64]  # [N, 2], x and y of the boxes' centres, as fractions of width and height
 
 
 def split_stats(data: DetectionSet) -> SplitStats:
-    """Count the objects of a split."""
+    """Count the objects of a split.
+
+    Example:
+        >>> from yolo_lite.data.splits import read_split
+        >>> stats = split_stats(read_split("my_images", "val"))
+        >>> stats.images, stats.total.objects, [counts.name for counts in stats.classes]
+        (3, 6, ['disc', 'square'])
+    """
     records = data.records
     boxes, labels, crowd, areas, _ = records.objects
     image = records.image_of_objects
@@ -65,14 +70,14 @@ def split_stats(data: DetectionSet) -> SplitStats:
 
 def _count(
     name: str,
-    mine: npt.NDArray[np.bool_],
+    selected: npt.NDArray[np.bool_],
     *,
     boxes: npt.NDArray[np.float64],
     crowd: npt.NDArray[np.bool_],
     areas: npt.NDArray[np.float64],
     image: npt.NDArray[np.int64],
 ) -> ClassStats:
-    objects = mine & ~crowd
+    objects = selected & ~crowd
     width, height = (boxes[objects, 2:] - boxes[objects, :2]).T
     small, large = int((areas[objects] < SMALL).sum()), int((areas[objects] > LARGE).sum())
     count = int(objects.sum())
@@ -86,5 +91,5 @@ def _count(
         small=small,
         medium=count - small - large,
         large=large,
-        crowd=int((mine & crowd).sum()),
+        crowd=int((selected & crowd).sum()),
     )

@@ -1,9 +1,9 @@
-"""Draw a small data set from a large one, and keep all that its annotations say."""
+"""Draw a small data set from a large one, and keep everything in its annotations."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
@@ -27,15 +27,15 @@ Content = dict[str, Any]  # of a COCO annotation file
 
 @dataclass(frozen=True)
 class Choice:
-    """Which images of a split to take, and what of them.
+    """Which images of a split to take, and which of their annotations.
 
-    An image shows a class where an object of it is marked; a crowd region alone shows nothing.
+    An image shows a class if an object of it is marked; a crowd region alone does not count.
 
     Attributes:
-        images: the most images, drawn by the seed; those of a smaller number are among those of a larger.
-        classes: only these, and only images that show one of them; empty for all.
-        per_class: images are drawn until each class is shown in so many, or in all that show it.
-        seed: of the draw.
+        images: maximum number of images, drawn by the seed; a smaller number yields a subset of a larger one.
+        classes: only these classes, and only images that show one of them; empty for all.
+        per_class: draw images until each class is shown in this many, or in all that show it.
+        seed: seed of the draw.
     """
 
     images: int | None = None
@@ -55,22 +55,26 @@ def write_subset(
 ) -> list[str]:
     """Write a part of a data set into a new folder: annotations/instances_<split>.json and images/<split>.
 
-    Every chosen entry of COCO JSON stays as it is, key by key. Other layouts become COCO JSON first.
+    Every chosen entry of COCO JSON stays as it is, key by key. Other layouts are converted to COCO JSON first.
 
     Args:
         data: a folder, a YAML file or a COCO JSON file.
-        out: a folder that is new or empty.
-        choice: of each split.
-        splits: names of splits; none for all.
-        link: make hard links to the images where the disk allows it, instead of copies.
+        out: a new or empty folder.
+        choice: what to take from each split.
+        splits: names of splits; empty for all.
+        link: make hard links to the images if the disk allows it, instead of copies.
         on_progress: called after each image.
 
     Returns:
-        Lines that say what was taken, and where there was less than was asked for.
+        Notes about what was taken, and whether there was less than asked for.
 
     Raises:
-        InputError: where the folder is not empty, a split or class does not exist, no image shows any of the classes,
-            annotations name what their file does not list, or a chosen image is missing; nothing is written then.
+        InputError: if the folder is not empty, a split or class does not exist, no image shows any of the classes,
+            annotations refer to entries that do not exist, or a chosen image is missing; nothing is written then.
+
+    Example:
+        >>> write_subset("my_images", Path("subset"), choice=Choice(images=2), splits=["train"])
+        ['train: 2 of 6 images, 4 of 12 annotations, 2 of 2 classes']
     """
     check_new(out)
     parts: dict[str, Content] = {}
@@ -84,11 +88,8 @@ def write_subset(
             lines.append(f"{split}: nothing to take, the split is left out")
             continue
         parts[split] = _with_safe_names(part)
-        named = zip(map(whole.find, part["images"]), (entry["file_name"] for entry in parts[split]["images"]))
-        _add_files(files, out / "images" / split, list(named))
-    _refuse_unknown(choice, names, data)
-    if not parts:
-        raise InputError(f"{data}: no image shows {some(choice.classes or names)}; nothing is written")
+        _add_files(files, out / "images" / split, images=map(whole.find, part["images"]), part=parts[split])
+    _refuse_empty(parts, choice, names=names, data=data)
     _refuse_missing(list(files.values()), data)
     with whole_folder(out) as folder:
         placed = {folder / target.relative_to(out): source for target, source in files.items()}
@@ -96,17 +97,19 @@ def write_subset(
     return lines
 
 
-def _refuse_unknown(choice: Choice, names: Sequence[str], data: str | Path) -> None:
+def _refuse_empty(parts: Mapping[str, Content], choice: Choice, *, names: Sequence[str], data: str | Path) -> None:
     unknown = [name for name in choice.classes if name not in names]
     if unknown:
         raise InputError(f"{data} has no class {unknown[0]!r}; {suggest(unknown[0], dict.fromkeys(names))}")
+    if not parts:
+        raise InputError(f"{data}: no image shows {some(choice.classes or names)}; nothing is written")
 
 
 def _refuse_missing(files: Sequence[Path], data: str | Path) -> None:
     missing = [file for file in files if not file.is_file()]
     if missing:
         raise InputError(
-            f"of {counted(len(files), 'chosen image')} of {data} {len(missing):,} {are(len(missing))} missing; the first "
+            f"{len(missing):,} of {counted(len(files), 'chosen image')} of {data} {are(len(missing))} missing; the first "
             f"was looked for at {missing[0]}"
         )
 
@@ -123,12 +126,18 @@ def _write_all(
 
 
 def choose(content: Content, choice: Choice) -> tuple[Content, list[str]]:
-    """Return the part of a COCO annotation file that is chosen, in the file's order, and lines that say what it is.
+    """Return the chosen part of a COCO annotation file's content, in the file's order, with notes about it.
 
-    Classes that the file does not have are passed over. The input is not modified, but shares its entries.
+    Classes that the file does not have are ignored. The input is not modified, but the result shares its entries.
 
     Raises:
-        InputError: for an annotation of an image or a category that the file does not list.
+        InputError: if an annotation refers to an image or a category that the file does not list.
+
+    Example:
+        >>> content = read_json(Path("my_images/annotations/instances_train.json"))
+        >>> part, notes = choose(content, Choice(images=2))
+        >>> len(part["images"]), notes
+        (2, ['2 of 6 images, 4 of 12 annotations, 2 of 2 classes'])
     """
     categories = content["categories"]
     if choice.classes:
@@ -136,7 +145,7 @@ def choose(content: Content, choice: Choice) -> tuple[Content, list[str]]:
     wanted = {entry["id"]: str(entry["name"]) for entry in categories}
     shown = _shown(content, wanted)
     pool = [image_id for image_id in shown if shown[image_id] or not choice.classes]
-    generator = np.random.default_rng([choice.seed, 3])  # 1 and 2 are data.divide's
+    generator = np.random.default_rng([choice.seed, 3])  # data.divide uses 1 and 2
     drawn = [pool[i] for i in generator.permutation(len(pool)).tolist()]
     if choice.per_class is None:
         kept = set(drawn[: choice.images])
@@ -165,7 +174,7 @@ class _Whole(NamedTuple):
 
 
 def _read(data: Path, splits: Sequence[str]) -> Iterator[tuple[str, _Whole]]:
-    """Read the splits one after the other, so that only one whole annotation file is in memory at a time."""
+    """Read the splits one after another, so that only one whole annotation file is in memory at a time."""
     sources = find_splits(data)
     for split in splits:
         if canonical_split(split) not in sources:
@@ -180,7 +189,7 @@ def _read(data: Path, splits: Sequence[str]) -> Iterator[tuple[str, _Whole]]:
     names = file_names(sets, across=False)
     for split in wanted if splits else sets:
         if split not in sets:
-            sources[split].read()  # a test split that is not there: this says so
+            sources[split].read()  # raises: this is a test split that does not exist
         paths = {record.image_id: record.path for record in sets[split].records}
         notes = [*sets[split].notes, *lost_outlines({split: sets[split]})]
         yield split, _Whole(coco_content(split, sets[split], names=names), partial(_path_of, paths), notes)
@@ -200,7 +209,7 @@ def _coco(json_path: Path, folders: Sequence[Path]) -> _Whole:
     if not fault and len({entry["id"] for entry in content["images"]}) < len(content["images"]):
         fault = "two images share an id"
     if fault:
-        raise InputError(f"{json_path} cannot be taken apart: {fault}; data check tells more")
+        raise InputError(f"{json_path} cannot be taken apart: {fault}; run data check for details")
     categories, notes = without_root(content, json_path)
     ids = {entry["id"] for entry in content["images"]}, {entry["id"] for entry in categories}
     for entry in content["annotations"]:
@@ -221,9 +230,9 @@ def _coco(json_path: Path, folders: Sequence[Path]) -> _Whole:
 
 
 def _joined(content: Content, paths: Mapping[Any, Path], json_path: Path) -> tuple[Content, list[str]]:
-    """Make one entry of those of an image that mark different objects: a draw could take one of them alone.
+    """Merge the entries of an image that mark different objects: a draw could otherwise take only one of them.
 
-    Entries that mark the same stay, as in training.
+    Entries that mark the same objects stay, as in training.
     """
     by_file: dict[Path, list[Any]] = {}
     for image_id, path in paths.items():
@@ -257,12 +266,12 @@ def _joined(content: Content, paths: Mapping[Any, Path], json_path: Path) -> tup
 
 
 def _mark(annotation: Mapping[str, Any]) -> str:
-    """Return what two annotations of one object share."""
+    """Return a key that two annotations of one object share."""
     return json.dumps([annotation.get(key) for key in ("category_id", "bbox", "segmentation")])
 
 
 def _as_on_disk(image: Mapping[str, Any], file: Path, folders: Sequence[Path]) -> Mapping[str, Any]:
-    """Give an image that was found under another spelling the name that its file has."""
+    """Return an image's entry with its file's actual name, if it was found under another spelling."""
     if any(folder / image["file_name"] == file for folder in folders):
         return image
     folder = next((folder for folder in folders if file.is_relative_to(folder)), file.parent)
@@ -270,7 +279,7 @@ def _as_on_disk(image: Mapping[str, Any], file: Path, folders: Sequence[Path]) -
 
 
 def _shown(content: Content, wanted: Mapping[int, str]) -> dict[int, set[int]]:
-    """Return for each image which of the wanted categories it shows."""
+    """Return the wanted categories that each image shows."""
     shown: dict[int, set[int]] = {image["id"]: set() for image in content["images"]}
     for entry in content["annotations"]:
         if entry["category_id"] in wanted and not is_crowd(entry, annotation_place(Path(), entry)):
@@ -287,7 +296,7 @@ def _too_few(there: int, choice: Choice) -> list[str]:
 
 
 def _counts(images: Sequence[int] | set[int], shown: Mapping[int, set[int]]) -> dict[int, int]:
-    """Count for each category the images that show it."""
+    """Count the images that show each category."""
     counts: dict[int, int] = {}
     for image_id in images:
         for category in shown[image_id]:
@@ -296,7 +305,7 @@ def _counts(images: Sequence[int] | set[int], shown: Mapping[int, set[int]]) -> 
 
 
 def _cover(drawn: Sequence[int], shown: Mapping[int, set[int]], *, per_class: int, most: int | None) -> set[int]:
-    """Take images in the order drawn until each category is shown in so many: the rarest category chooses first."""
+    """Take images in the order drawn until each category is shown in `per_class` images; rare categories choose first."""
     there = _counts(drawn, shown)
     has = dict.fromkeys(there, 0)
     kept: set[int] = set()
@@ -312,17 +321,17 @@ def _cover(drawn: Sequence[int], shown: Mapping[int, set[int]], *, per_class: in
 
 
 def _short(kept: set[int], shown: Mapping[int, set[int]], *, wanted: Mapping[int, str], choice: Choice) -> list[str]:
-    """Say which classes are shown in fewer images than --per-class asks for, and why."""
+    """Return notes about classes shown in fewer images than --per-class asks for, and why."""
     there, has = _counts(list(shown), shown), _counts(kept, shown)
     per_class = choice.per_class or 0
     rare = [f"{name} ({there.get(i, 0)})" for i, name in wanted.items() if there.get(i, 0) < per_class]
     cut = [f"{name} ({has.get(i, 0)})" for i, name in wanted.items() if has.get(i, 0) < min(per_class, there.get(i, 0))]
-    notes = [f"in fewer than {counted(per_class, 'image')}: {some(rare)}"] if rare else []
+    notes = [f"shown in fewer than {counted(per_class, 'image')}: {some(rare)}"] if rare else []
     return [*notes, f"{counted(choice.images or 0, 'image')} are too few for {some(cut)}"] if cut else notes
 
 
 def _labelled(image: Mapping[str, Any], classes: Sequence[str]) -> Mapping[str, Any]:
-    """Leave out of an image's `labelled_classes` those that its file will not list any more."""
+    """Remove from an image's `labelled_classes` those that its file will no longer list."""
     labelled = image.get("labelled_classes")
     if not isinstance(labelled, list):
         return image
@@ -330,7 +339,7 @@ def _labelled(image: Mapping[str, Any], classes: Sequence[str]) -> Mapping[str, 
 
 
 def _with_safe_names(part: Content) -> Content:
-    """Make names that would lead out of the folder of images, such as /data/a.jpg or ../a.jpg, stay inside."""
+    """Change names that would lead out of the image folder, such as /data/a.jpg or ../a.jpg, so that they stay inside."""
     images = []
     for entry in part["images"]:
         path = PurePath(entry["file_name"])
@@ -341,15 +350,16 @@ def _with_safe_names(part: Content) -> Content:
     return {**part, "images": images}
 
 
-def _add_files(files: dict[Path, Path], folder: Path, images: Sequence[tuple[Path, str]]) -> None:
-    for source, name in images:
-        first = files.setdefault(folder / name, source)
+def _add_files(files: dict[Path, Path], folder: Path, *, images: Iterable[Path], part: Content) -> None:
+    for source, entry in zip(images, part["images"]):
+        target = folder / entry["file_name"]
+        first = files.setdefault(target, source)
         if first != source:
-            raise InputError(f"{first} and {source} would both become {folder / name}; give one another file_name")
+            raise InputError(f"{first} and {source} would both become {target}; give one another file_name")
 
 
 def _write(path: Path, content: Content) -> None:
-    """Write JSON with a line for each image and annotation; the text of a large file is never whole in memory."""
+    """Write JSON with one line per image and annotation, so that the text of a large file is never whole in memory."""
     with path.open("w", encoding="utf-8") as file:
         for number, (key, value) in enumerate(content.items()):
             file.write(("{" if number == 0 else ",\n") + json.dumps(key) + ": ")

@@ -1,4 +1,4 @@
-"""Read archives and packed files into memory, with a limit: a file of a few kilobytes may unpack to terabytes."""
+"""Read archives and compressed files into memory, up to a limit: a file of a few kilobytes may unpack to terabytes."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from yolo_lite.files import note_large, read_bytes
 Content = Path | bytes  # of a file in a folder or an archive
 
 MOST = 4 << 30  # bytes, unpacked
-_SMALL = 256 << 20  # that much may any file unpack to, and a larger one...
-_RATIO = 100  # ...to so many times its own size; images are hardly smaller packed, MNIST's a fifth
+_SMALL = 256 << 20  # bytes that any file may unpack to
+_RATIO = 100  # a larger file may unpack to this many times its size; images hardly compress, MNIST's to a fifth
 DAMAGED = (OSError, EOFError, ValueError, LookupError, ArithmeticError, AssertionError, zlib.error, lzma.LZMAError)
 _PACKED = {b"\x1f\x8b": gzip.GzipFile, b"BZh": bz2.BZ2File, b"\xfd7zXZ": lzma.LZMAFile}
 
 
 class Unpacked(io.RawIOBase):
-    """A file of which no more than a limit is read, at once or in all.
+    """A file that can be read up to a limit, in one call or in all.
 
     Args:
-        file: gives the bytes.
-        packed: its size on the disk.
-        source: names it in messages.
+        file: source of the bytes.
+        packed: its size on disk, in bytes.
+        source: its path, for messages.
     """
 
     def __init__(
@@ -40,10 +40,10 @@ class Unpacked(io.RawIOBase):
         self.most = min(MOST, max(_SMALL, _RATIO * packed))
 
     def read(self, size: int = -1) -> bytes:
-        """Return the next bytes, to the end where `size` is negative.
+        """Return the next `size` bytes, or all the rest if `size` is negative.
 
         Raises:
-            InputError: where that would be beyond the limit.
+            InputError: if that would exceed the limit.
         """
         left = self.most - self.file.tell()
         parts = []
@@ -59,15 +59,15 @@ class Unpacked(io.RawIOBase):
         return b"".join(parts)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place, counted from the start."""
+        """Go to a position, counted from the start."""
         if whence != io.SEEK_SET or offset < 0:
-            raise ValueError(f"no place in a file: {offset}")
+            raise ValueError(f"offset must be 0 or more, counted from the start, got {offset}")
         if offset > self.most:
             raise self._too_much()
         return self.file.seek(offset)
 
     def tell(self) -> int:
-        """Return the place of the next byte."""
+        """Return the position of the next byte."""
         return self.file.tell()
 
     def close(self) -> None:
@@ -79,11 +79,18 @@ class Unpacked(io.RawIOBase):
         return InputError(f"{self.source} unpacks to more than {self.most >> 20:,} MiB; unpack it and name the folder")
 
 
-_PIECE = 1 << 20  # bytes that are read at once: what a damaged header asks for is not set aside before it is there
+_PIECE = 1 << 20  # bytes read at once, so that a damaged header cannot make us allocate more than the file holds
 
 
 def open_unpacked(path: Path) -> Unpacked:
-    """Open a file for reading, and unpack it where it is packed by gzip, bzip2 or xz."""
+    """Open a file for reading; if gzip, bzip2 or xz compressed it, decompress it on the fly.
+
+    Example:
+        >>> _ = Path("cat.txt.gz").write_bytes(gzip.compress(b"cat"))
+        >>> with open_unpacked(Path("cat.txt.gz")) as file:
+        ...     file.read()
+        b'cat'
+    """
     with path.open("rb") as file:
         start = file.read(6)
     packed = next((kind for magic, kind in _PACKED.items() if start.startswith(magic)), None)
@@ -96,15 +103,27 @@ def open_unpacked(path: Path) -> Unpacked:
 
 
 def content_bytes(content: Content) -> bytes:
-    """Return the bytes of a file in a folder or an archive."""
+    """Return the bytes of a file in a folder or an archive.
+
+    Example:
+        >>> content_bytes(b"cat"), content_bytes(Path("photo.jpg"))[:2].hex()
+        (b'cat', 'ffd8')
+    """
     return read_bytes(content) if isinstance(content, Path) else content
 
 
 def read_archive(path: Path) -> tuple[dict[PurePosixPath, bytes], list[PurePosixPath]]:
-    """Return the files of a tar by relative path, and its folders, both sorted; links and devices are passed over.
+    """Return the files of a tar by relative path, and its folders, both sorted; links and devices are skipped.
 
     Raises:
-        InputError: where it cannot be read, is damaged, or holds a path that leads out of it.
+        InputError: if it cannot be read, is damaged, or holds a path that leads out of it.
+
+    Example:
+        >>> with tarfile.open("classes.tar", "w") as archive:
+        ...     archive.add("my_classes/val/disc", "disc")
+        >>> files, folders = read_archive(Path("classes.tar"))
+        >>> len(files), folders
+        (2, [PurePosixPath('disc')])
     """
     note_large(path)
     try:
@@ -112,11 +131,11 @@ def read_archive(path: Path) -> tuple[dict[PurePosixPath, bytes], list[PurePosix
     except InputError:
         raise
     except RecursionError as error:
-        raise InputError(f"{path} is no tar file of images: one name follows another without an end") from error
+        raise InputError(f"{path} is not a tar file of images: its chain of long file names does not end") from error
     except (*DAMAGED, tarfile.TarError) as error:
         if isinstance(error, OSError) and error.errno:
             raise InputError(f"cannot read {path}: {reason(error)}") from error
-        raise InputError(f"{path} is damaged, cut short or no tar file ({reason(error)[:200]})") from error
+        raise InputError(f"{path} is damaged, cut short or not a tar file ({reason(error)[:200]})") from error
 
 
 def _members(path: Path) -> tuple[dict[PurePosixPath, bytes], list[PurePosixPath]]:
@@ -133,7 +152,7 @@ def _members(path: Path) -> tuple[dict[PurePosixPath, bytes], list[PurePosixPath
                 assert file is not None
                 files[name] = file.read()
         unpacked.seek(archive.offset)
-        if unpacked.read(tarfile.BLOCKSIZE).strip(b"\0"):  # at a damaged header tarfile stops in silence
+        if unpacked.read(tarfile.BLOCKSIZE).strip(b"\0"):  # tarfile stops silently at a damaged header
             raise tarfile.ReadError("a damaged header")
     return dict(sorted(files.items())), sorted(folders)
 
@@ -143,4 +162,6 @@ def _check_member(member: tarfile.TarInfo, path: Path) -> None:
     if name.is_absolute() or ".." in name.parts:
         raise InputError(f"{path} holds {short(member.name)}, a path that leads out of the archive; it is not read")
     if member.size < 0 or member.sparse is not None:
-        raise InputError(f"{path} holds {short(member.name)} with holes or of no size; unpack it and name the folder")
+        raise InputError(
+            f"{path} holds {short(member.name)}, a sparse file or of invalid size; unpack it and name the folder"
+        )

@@ -1,4 +1,4 @@
-"""Read CIFAR-10 in its binary version."""
+"""Read CIFAR-10's binary version."""
 
 from __future__ import annotations
 
@@ -14,14 +14,20 @@ from yolo_lite.errors import InputError, counted
 from yolo_lite.files import decode_text
 from yolo_lite.structures.datasets import ClassificationSet
 
-_BYTES = 1 + 3 * 32 * 32  # of an image: its label, then red, green and blue
+_BYTES = 1 + 3 * 32 * 32  # per image: its label, then its red, green and blue values
 
 
 def cifar_splits(path: Path, files: Mapping[PurePosixPath, Content]) -> dict[str, ClassificationSet]:
-    """Return the splits that batches of CIFAR-10 hold; none where there are no such files.
+    """Return the splits that batches of CIFAR-10 hold; none if there are no such files.
 
     Raises:
-        InputError: where the files are pickles or damaged, or a label has no name.
+        InputError: if the files are pickles or damaged, or a label has no name.
+
+    Example:
+        >>> batch = bytes([3]) + bytes(3 * 32 * 32)  # a label, then a black image
+        >>> splits = cifar_splits(Path("cifar"), {PurePosixPath("data_batch_1.bin"): batch})
+        >>> splits["train"].records[0].label, splits["train"].class_names[3]
+        (3, 'class 3')
     """
     batches = {
         name: content for name, content in files.items() if re.fullmatch(r"(data|test)_batch(_\d)?\.bin", name.name)
@@ -65,5 +71,7 @@ def _class_names(path: Path, files: Mapping[PurePosixPath, Content]) -> list[str
 def _rows(file: Path, content: Content) -> npt.NDArray[np.uint8]:
     raw = content_bytes(content)
     if not raw or len(raw) % _BYTES:
-        raise InputError(f"{file} is no batch of CIFAR-10: {counted(len(raw), 'byte')} are no multiple of {_BYTES:,}")
+        raise InputError(
+            f"{file} is not a batch of CIFAR-10: its size of {counted(len(raw), 'byte')} is not a multiple of {_BYTES:,}"
+        )
     return np.frombuffer(raw, np.uint8).reshape(-1, _BYTES)

@@ -1,4 +1,4 @@
-"""Read and write COCO JSON: the one place where category ids become labels, and labels category ids."""
+"""Read and write COCO JSON. Only this module turns category ids into labels, and labels into category ids."""
 
 from __future__ import annotations
 
@@ -36,57 +36,72 @@ from yolo_lite.structures.records import Objects, Records, Unlabelled
 
 @dataclass(frozen=True)
 class CocoSource:
-    """An annotation file, and the folders in which its images are looked up."""
+    """An annotation file, and the folders that may hold its images."""
 
     json_path: Path
     image_folders: tuple[Path, ...]
 
     def read(self) -> DetectionSet:
-        """Read it as `read_coco` does."""
+        """Read the file as `read_coco` does."""
         return read_coco(self.json_path, self.image_folders)
 
 
 def read_coco(json_path: Path, image_folders: Sequence[Path]) -> DetectionSet:
     """Read an annotation file.
 
-    Labels follow the order of the file's category list, without a root category (see `without_root`). An image may name
-    its `labelled_classes`: of all others, absence means nothing there. A polygon or mask without a box becomes its box.
-    Boxes without area are dropped and counted. A size that the file lacks, or gives as 0, is read from the image.
+    Labels follow the order of the file's category list, without a root category (see `without_root`). An image may list its
+    `labelled_classes`; the absence of any other class from it means nothing. A polygon or mask without a box becomes its
+    box. Boxes without area are dropped and counted. An image size that is missing or 0 is read from the image.
 
     Args:
-        json_path: with `images`, `annotations` and `categories`.
-        image_folders: where file names are looked up, see `find_images`. That every image is there is
-            not asked here: scoring a result file needs none (see data.datasets.check_images).
+        json_path: file with `images`, `annotations` and `categories`.
+        image_folders: where to look for the images, see `find_images`. Images need not exist, since scoring a result file
+            needs none; data.sizes.check_images looks for them.
 
     Raises:
-        InputError: naming file and annotation, for anything that cannot be what was meant: NaN or negative sizes,
-            unknown ids.
+        InputError: if an entry cannot be meant as written, such as a NaN, a negative size or an unknown id; the message
+            names the file and the annotation.
+
+    Example:
+        >>> data = read_coco(Path("my_images/annotations/instances_val.json"), [Path("my_images/images")])
+        >>> len(data.records), data.class_names, data.category_ids
+        (3, ('disc', 'square'), (7, 3))
     """
     return _parse(_checked(read_json(json_path, _without_outline), json_path), json_path, image_folders)
 
 
 def _without_outline(entry: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the outline of an object with a box: most of a file's memory, and not used."""
+    """Drop the outline of an object with a box: outlines take most of a file's memory and are not used."""
     if entry.get("bbox"):
         entry.pop("segmentation", None)
     return entry
 
 
 def parse_coco(content: Any, json_path: Path, *, image_folders: Sequence[Path]) -> DetectionSet:
-    """Return the set that the content of an annotation file describes; arguments and errors are those of `read_coco`."""
+    """Return the set that the content of an annotation file describes; for arguments and errors see `read_coco`.
+
+    Example:
+        >>> images = [{"id": 5, "file_name": "a.jpg", "height": 9, "width": 9}]
+        >>> annotations = [{"id": 1, "image_id": 5, "category_id": 3, "bbox": [1, 2, 3, 4]}]
+        >>> content = {"images": images, "annotations": annotations, "categories": [{"id": 3, "name": "cat"}]}
+        >>> parse_coco(content, Path("a.json"), image_folders=[]).records[0].boxes
+        array([[1., 2., 4., 6.]])
+    """
     return _parse(_checked(content, json_path), json_path, image_folders)
 
 
 def _checked(content: Any, json_path: Path) -> dict[str, list[Any]]:
-    """Return the three lists of an annotation file, as lists of its own."""
+    """Return copies of the three lists of an annotation file."""
     lists = ("images", "annotations", "categories")
     if not isinstance(content, Mapping) or any(not isinstance(content.get(key), list) for key in lists):
-        raise InputError(f"{json_path} is not a COCO annotation file: it needs lists images, annotations, categories")
+        raise InputError(
+            f"{json_path} is not a COCO annotation file: it needs the lists images, annotations and categories"
+        )
     return {key: list(content[key]) for key in lists}
 
 
 def _parse(content: dict[str, list[Any]], json_path: Path, image_folders: Sequence[Path]) -> DetectionSet:
-    """Return the set that an annotation file describes. Its annotations are used up, so that they need not stay."""
+    """Return the set that an annotation file describes. This empties its list of annotations, to free their memory."""
     categories, notes = without_root(content, json_path)
     labels, ids = _labels(categories, json_path)
     images = _by_id(content["images"], json_path)
@@ -94,7 +109,7 @@ def _parse(content: dict[str, list[Any]], json_path: Path, image_folders: Sequen
     objects = _Objects(images, labels, annotations=content["annotations"], source=json_path)
     for number, annotation in enumerate(_used_up(content["annotations"])):
         if not whole and not _belongs_to(annotation, images, labels):
-            continue  # what it belongs to has been reported
+            continue  # its image or category has already been reported
         try:
             objects.add(annotation, number)
         except InputError as error:
@@ -112,18 +127,22 @@ def _parse(content: dict[str, list[Any]], json_path: Path, image_folders: Sequen
 
 
 def _used_up(entries: list[Any]) -> Iterator[Any]:
-    """Yield the entries of a list in their order, and take them out of it."""
+    """Yield the entries of a list in order, and remove each from the list."""
     entries.reverse()
     while entries:
         yield entries.pop()
 
 
 def read_json(path: Path, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
-    """Read a JSON file; raise InputError naming it, and the line where it breaks.
+    """Read a JSON file; raise InputError with the file, and the line of a syntax error.
 
     Args:
         path: the file.
-        object_hook: what is kept of every object in the file, as soon as it is read; None: all.
+        object_hook: called on every JSON object as soon as it is read; its result replaces the object.
+
+    Example:
+        >>> read_json(Path("my_images/annotations/instances_val.json"))["categories"]
+        [{'id': 7, 'name': 'disc'}, {'id': 3, 'name': 'square'}]
     """
     note_large(path)
     try:
@@ -134,12 +153,12 @@ def read_json(path: Path, object_hook: Callable[[dict[str, Any]], Any] | None = 
         raise InputError(f"{path} is not valid JSON (line {error.lineno}: {error.msg})") from error
     except InputError:
         raise
-    except ValueError as error:  # Python reads no whole number of thousands of digits
-        raise InputError(f"{path} is not valid JSON of a data set: it holds a number of too many digits") from error
+    except ValueError as error:  # Python refuses whole numbers with thousands of digits
+        raise InputError(f"{path} is not valid JSON of a data set: it holds a number with too many digits") from error
 
 
 def _labels(categories: Iterable[Any], source: Path) -> tuple[dict[int, int], dict[str, int]]:
-    """Map category id to label, in the file's order, and name to category id."""
+    """Map category ids to labels, in the file's order, and names to category ids."""
     labels: dict[int, int] = {}
     ids: dict[str, int] = {}
     by_name: dict[str, int] = {}
@@ -183,21 +202,21 @@ def _is_file_name(value: Any) -> bool:
 
 
 def _belongs_to(annotation: Any, images: Mapping[int, Any], labels: Mapping[int, int]) -> bool:
-    """Tell whether an annotation's image and category are among these; True as well where it is no annotation at all."""
+    """Return whether an annotation's image and category are known; also True if it is not an annotation at all."""
     if not isinstance(annotation, Mapping):
         return True
     return annotation.get("image_id") in images and annotation.get("category_id") in labels
 
 
 class _Objects:
-    """The objects of an annotation file, image by image, those of one image in the file's order.
+    """The objects of an annotation file, grouped by image, each image's in the file's order.
 
-    Each is written to its place at once, so that the memory of a large file is taken once and in one piece.
+    Each object is written to its place at once, so that a large file's memory is allocated only once, in one piece.
 
     Args:
-        images: entries by id.
-        labels: by category id.
-        annotations: all that will be added.
+        images: image entries by id.
+        labels: labels by category id.
+        annotations: all annotations that will be added.
         source: the file.
     """
 
@@ -215,7 +234,7 @@ class _Objects:
         image = np.fromiter(map(self._position, annotations), np.int64, len(annotations))
         counts = np.bincount(image[image >= 0], minlength=len(images))
         self._starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        self._ends = self._starts[:-1].copy()  # of what has been added
+        self._ends = self._starts[:-1].copy()  # ends of the objects added so far
         total = int(self._starts[-1])
         self._objects = Objects(
             np.zeros((total, 4)),
@@ -226,7 +245,7 @@ class _Objects:
         )
 
     def add(self, annotation: Any, number: int) -> None:
-        """Take in an annotation, of which `number` is the place in the file; raise InputError where it cannot be what was meant."""
+        """Add the annotation at position `number` of the file; raise InputError if it cannot be meant as written."""
         if not isinstance(annotation, Mapping):
             raise InputError(f"{self.source}: entry {number} of annotations is not a mapping, got {short(annotation)}")
         where = annotation_place(self.source, annotation)
@@ -264,7 +283,7 @@ class _Objects:
         return self._objects.take(kept), starts
 
     def _position(self, annotation: Any) -> int:
-        """Return the position of an annotation's image; -1 where the file does not list it."""
+        """Return the position of an annotation's image; -1 if the file does not list it."""
         image_id = annotation.get("image_id") if isinstance(annotation, Mapping) else None
         return self._positions.get(image_id, -1) if isinstance(image_id, int) else -1
 
@@ -272,7 +291,7 @@ class _Objects:
 def _records(
     images: Mapping[int, Mapping[str, Any]], paths: Sequence[Path], *, objects: _Objects, names: Sequence[str]
 ) -> Records:
-    """Return the records of the images; those with a bad entry are reported and left out."""
+    """Return the records of the images; images with a bad entry are reported and left out."""
     kept, sizes_hw, unlabelled = [], [], []
     packed_paths, labels_files = PathPacker(), PathPacker()
     for position, (image, path) in enumerate(zip(images.values(), paths)):
@@ -309,12 +328,21 @@ def _image(
     unlabelled = unlabelled_classes(image, names, where=where)
     hw = written_size(image) or read_image_size(path)
     if max(hw) >= FAR:
-        raise InputError(f"{where} has {short(hw[1])} x {short(hw[0])} pixels by its annotations")
+        raise InputError(f"{where} is {short(hw[1])} x {short(hw[0])} pixels, larger than any image; correct its entry")
     return unlabelled, hw
 
 
 def write_coco(splits: Mapping[str, DetectionSet], out: Path, *, names: Names) -> list[str]:
-    """Write annotations/instances_<split>.json; return lines that say what is lost."""
+    """Write annotations/instances_<split>.json, and return notes about what is lost.
+
+    Example:
+        >>> from yolo_lite.data.care.convert import file_names
+        >>> sets = {"val": read_coco(Path("my_images/annotations/instances_val.json"), [Path("my_images/images")])}
+        >>> write_coco(sets, Path("coco_out"), names=file_names(sets, across=False))
+        []
+        >>> len(read_json(Path("coco_out/annotations/instances_val.json"))["images"])
+        3
+    """
     make_folder(out / "annotations")
     first = 1
     for split, data in splits.items():
@@ -325,7 +353,14 @@ def write_coco(splits: Mapping[str, DetectionSet], out: Path, *, names: Names) -
 
 
 def coco_content(split: str, data: DetectionSet, *, names: Names, first: int = 1) -> dict[str, Any]:
-    """Return what a COCO annotation file says of a split; annotations are numbered from `first`."""
+    """Return the content of a split's COCO annotation file; annotations are numbered from `first`.
+
+    Example:
+        >>> from yolo_lite.data.care.convert import file_names
+        >>> data = read_coco(Path("my_images/annotations/instances_val.json"), [Path("my_images/images")])
+        >>> coco_content("val", data, names=file_names({"val": data}, across=False))["images"][0]
+        {'id': 7, 'file_name': '0007.png', 'height': 96, 'width': 128}
+    """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for record in data.records:
@@ -351,7 +386,13 @@ def coco_content(split: str, data: DetectionSet, *, names: Names, first: int = 1
 
 
 def lost_outlines(splits: Mapping[str, DetectionSet]) -> list[str]:
-    """Say that the outlines of objects, which records have not, are lost, where there seem to be any."""
+    """Return a note that outlines are lost, if any object seems to have had one: records keep boxes and areas only.
+
+    Example:
+        >>> data = read_coco(Path("my_images/annotations/instances_val.json"), [Path("my_images/images")])
+        >>> lost_outlines({"val": data})  # every area is that of the box
+        []
+    """
     return (
         ["outlines of objects (masks, polygons) are not carried over; their areas are"]
         if count_masks(splits.values())

@@ -1,4 +1,4 @@
-"""What a COCO annotation file says of one category, image or annotation."""
+"""Interpret single entries of a COCO annotation file: a category, an image or an annotation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ _LONGEST_NAME = 1000  # characters
 
 
 def has_id(entry: Any, key: str) -> bool:
-    """Tell whether an entry has a whole number of at most 63 bits under a key."""
+    """Return whether an entry has a whole number of at most 63 bits under a key.
+
+    Example:
+        >>> has_id({"id": 3}, "id"), has_id({"id": "3"}, "id")
+        (True, False)
+    """
     return isinstance(entry, Mapping) and _is_id(entry.get(key))
 
 
@@ -24,17 +29,28 @@ def _is_id(value: Any) -> bool:
 
 
 def is_name(value: Any) -> bool:
-    """Tell whether a category can be called so: text, or a number as some tools write it."""
+    """Return whether a value can name a category: text, or a number as some tools write it.
+
+    Example:
+        >>> is_name("cat"), is_name(7), is_name(["cat"])
+        (True, True, False)
+    """
     if isinstance(value, str):
         return len(value) <= _LONGEST_NAME and is_text(value)
     return isinstance(value, float) or _is_id(value)
 
 
 def without_root(content: Mapping[str, Any], source: Path) -> tuple[list[Any], tuple[str, ...]]:
-    """Return a file's categories without a root or a namesake that no annotation uses, and a line for each left out.
+    """Return a file's categories without unused roots and unused namesakes, and a note about each one left out.
 
-    A root is what Roboflow writes as category 0: others have it as their supercategory. In a file without any annotation
-    only a root with the name of another category is left out.
+    Roboflow writes a root as category 0; the other categories name it as their supercategory. In a file without
+    annotations, a root is left out only if another category has its name.
+
+    Example:
+        >>> pets, cat = {"id": 0, "name": "pets", "supercategory": "none"}, {"id": 1, "name": "cat", "supercategory": "pets"}
+        >>> kept, notes = without_root({"categories": [pets, cat], "annotations": [{"category_id": 1}]}, Path("a.json"))
+        >>> [category["name"] for category in kept]
+        ['cat']
     """
     categories: list[Any] = content["categories"]
     entries = [category for category in categories if has_id(category, "id")]
@@ -60,15 +76,24 @@ def without_root(content: Mapping[str, Any], source: Path) -> tuple[list[Any], t
 
 
 def annotation_place(source: Path, annotation: Mapping[str, Any]) -> str:
-    """Say where an annotation is."""
+    """Return the place of an annotation, for messages.
+
+    Example:
+        >>> annotation_place(Path("a.json"), {"id": 3})
+        'a.json: annotation 3'
+    """
     return f"{source}: annotation {short(annotation['id']) if 'id' in annotation else '(without id)'}"
 
 
 def is_crowd(annotation: Mapping[str, Any], where: str) -> bool:
-    """Tell whether an annotation marks a region of uncounted objects.
+    """Return whether an annotation marks a region of uncounted objects.
 
     Raises:
-        InputError: where `iscrowd` is none of 0, 1, true, false, "0" and "1".
+        InputError: if `iscrowd` is none of 0, 1, true, false, "0" and "1".
+
+    Example:
+        >>> is_crowd({"iscrowd": 1}, "annotation 3"), is_crowd({}, "annotation 4")
+        (True, False)
     """
     value = annotation.get("iscrowd", 0)
     if isinstance(value, int | float | str) and value in _CROWD:
@@ -80,10 +105,14 @@ _CROWD: dict[int | float | str, bool] = {0: False, 1: True, "0": False, "1": Tru
 
 
 def annotation_box(annotation: Mapping[str, Any], image: Mapping[str, Any], *, where: str) -> list[float]:
-    """Return an annotation's box as xyxy: the one that is written, or that of its polygons or mask.
+    """Return an annotation's box as xyxy in pixels: the box as written, else the box of its polygons or mask.
 
     Raises:
-        InputError: naming `where`, for what is none.
+        InputError: if there is no valid box; the message begins with `where`.
+
+    Example:
+        >>> annotation_box({"bbox": [1, 2, 3, 4]}, {}, where="annotation 3")
+        [1.0, 2.0, 4.0, 6.0]
     """
     box = annotation.get("bbox")
     if not box:
@@ -122,15 +151,24 @@ def _mask_box(mask: Mapping[str, Any], image: Mapping[str, Any], where: str) -> 
 
 
 def is_number(value: Any) -> bool:
-    """Tell whether a value is a number that may be a coordinate: finite, and not beyond all images."""
+    """Return whether a value can be a coordinate: a finite number, not far beyond any image.
+
+    Example:
+        >>> is_number(1.5), is_number(float("nan")), is_number("1")
+        (True, False, False)
+    """
     return isinstance(value, int | float) and not isinstance(value, bool) and -FAR < value < FAR
 
 
 def unlabelled_classes(image: Mapping[str, Any], names: Sequence[str], *, where: str) -> tuple[int, ...]:
-    """Return the labels of the classes whose absence means nothing in an image: all but its `labelled_classes`.
+    """Return the labels of all classes but an image's `labelled_classes`: the absence of these means nothing.
 
     Raises:
-        InputError: naming `where`, where these are not among the file's names of categories.
+        InputError: if `labelled_classes` is not a list of the file's categories; the message begins with `where`.
+
+    Example:
+        >>> unlabelled_classes({"labelled_classes": ["cat"]}, ["cat", "dog"], where="image 1")
+        (1,)
     """
     labelled = image.get("labelled_classes")
     if labelled is None:
@@ -141,7 +179,12 @@ def unlabelled_classes(image: Mapping[str, Any], names: Sequence[str], *, where:
 
 
 def written_size(image: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Return (height, width) as an image's entry says; None where it does not, or says 0."""
+    """Return (height, width) as an image's entry gives it; None if either is missing or 0.
+
+    Example:
+        >>> written_size({"height": 4, "width": 6}), written_size({"height": 0, "width": 6})
+        ((4, 6), None)
+    """
     height, width = image.get("height"), image.get("width")
     if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0:
         return height, width

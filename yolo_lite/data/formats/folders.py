@@ -1,4 +1,4 @@
-"""Read folders of classes: every image belongs to the class that its folder is named by."""
+"""Read class folders: every image belongs to the class that its folder is named after."""
 
 from __future__ import annotations
 
@@ -18,36 +18,47 @@ from yolo_lite.structures.datasets import ClassificationSet, ClassRecord
 
 
 class Tree(NamedTuple):
-    """The files of a folder or archive by relative path, and its folders."""
+    """The files of a folder or archive by relative path, and its folders.
+
+    Example:
+        >>> tree = Tree({PurePosixPath("set/train/cat/a.jpg"): b""}, [])
+        >>> tree.tops(), tree.below(1).tops()
+        ({'set'}, {'train'})
+    """
 
     files: Mapping[PurePosixPath, Content]
     folders: Iterable[PurePosixPath]
 
     def below(self, depth: int) -> Tree:
-        """Return the tree without the folders around everything, of which there are so many."""
+        """Return the tree without its outermost `depth` levels of folders."""
         return Tree(
             {PurePosixPath(*name.parts[depth:]): content for name, content in self.files.items()},
             {PurePosixPath(*name.parts[depth:]) for name in self.folders if len(name.parts) > depth},
         )
 
     def inside(self, top: str) -> Tree:
-        """Return what lies in one of the folders at the top, with paths as they are."""
+        """Return the part of the tree inside one top folder; paths stay the same."""
         return Tree(
             {name: content for name, content in self.files.items() if name.parts[0] == top},
             {name for name in self.folders if name.parts[0] == top},
         )
 
     def tops(self) -> set[str]:
-        """Return the names of the folders at the top."""
+        """Return the names of the top folders."""
         folders = set(self.folders)
         return {name.parts[0] for name in (*self.files, *folders) if len(name.parts) > 1 or name in folders}
 
 
 def file_tree(path: Path) -> Tree:
-    """Return the files of a folder or archive; hidden ones are left out.
+    """Return the files of a folder or archive, without hidden ones.
 
     Raises:
-        InputError: where it is neither, or cannot be read.
+        InputError: if the path is neither, or cannot be read.
+
+    Example:
+        >>> tree = file_tree(Path("my_classes"))
+        >>> sorted(tree.tops()), len(tree.files)
+        (['train', 'val'], 12)
     """
     files: Mapping[PurePosixPath, Content]
     if path.is_dir():
@@ -66,12 +77,18 @@ def file_tree(path: Path) -> Tree:
 
 
 def folder_splits(path: Path, tree: Tree, *, shares: str, seed: int) -> tuple[dict[str, ClassificationSet], list[str]]:
-    """Return the splits of folders of classes, and lines that say what was done.
+    """Return the splits of class folders, and notes about what was done.
 
-    Where there are no folders of splits, each class is divided by the shares and the seed.
+    If there are no split folders, `shares` and the seed divide each class.
 
     Raises:
-        InputError: where there are no images in folders of classes, or a class has none.
+        InputError: if there are no images in class folders, or a class has no image.
+
+    Example:
+        >>> path = Path("my_classes/train")  # class folders without splits
+        >>> splits, notes = folder_splits(path, file_tree(path), shares="50/50", seed=0)
+        >>> {split: len(data.records) for split, data in splits.items()}
+        {'train': 4, 'val': 4}
     """
     images = {name: content for name, content in tree.files.items() if _is_image(name, content)}
     others = [name for name in tree.files if name not in images and name.suffix.lower() not in DATA_SUFFIXES]
@@ -89,7 +106,7 @@ def folder_splits(path: Path, tree: Tree, *, shares: str, seed: int) -> tuple[di
         whole = _by_class(path, tree, 0)
         refuse_empty_classes(whole)
         sets = divide_classes(whole, fractions, seed=seed)
-        return dict(zip(SPLITS, sets)), [f"{path} has no splits: {shares} of each class by seed {seed}", *notes]
+        return dict(zip(SPLITS, sets)), [f"{path} has no splits: seed {seed} divides each class {shares}", *notes]
     splits: dict[str, ClassificationSet] = {}
     for top in sorted(tops):
         split = canonical_split(top)
@@ -112,7 +129,7 @@ def _is_image(name: PurePosixPath, content: Content) -> bool:
 
 
 def _wrappers(images: Iterable[PurePosixPath]) -> int:
-    """Count the folders around everything, as archives often have one."""
+    """Count the folders that wrap everything, as archives often have one."""
     names, depth = list(images), 0
     while names and all(len(name.parts) > depth + 2 for name in names):
         tops = {name.parts[depth] for name in names}
@@ -123,10 +140,10 @@ def _wrappers(images: Iterable[PurePosixPath]) -> int:
 
 
 def _by_class(source: Path, tree: Tree, depth: int) -> ClassificationSet:
-    """Make a set of images whose class is the folder at `depth` of their path."""
+    """Return a set of images, each of the class that the folder at `depth` of its path names."""
     stray = [name for name in tree.files if len(name.parts) < depth + 2]
     if stray:
-        raise InputError(f"{source} has images outside the folders of classes: {some([str(name) for name in stray])}")
+        raise InputError(f"{source} has images outside the class folders: {some([str(name) for name in stray])}")
     with_images = {name.parts[depth] for name in tree.files}
     named = {name.parts[depth] for name in tree.folders if len(name.parts) == depth + 1} | with_images
     empty = sorted(named - with_images)

@@ -1,4 +1,4 @@
-"""Tell boxes with keypoints from polygons, both of which are lines of numbers in YOLO labels."""
+"""Distinguish boxes with keypoints from polygons: YOLO labels write both as lines of numbers."""
 
 from __future__ import annotations
 
@@ -7,22 +7,25 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-Shape = tuple[
-    int, int
-]  # how many keypoints, and of how many numbers each is: x, y, and perhaps a visibility of 0, 1 or 2
-_NEARLY_ALL = 0.95  # of the lines of a set: annotations have slips
-_ENOUGH = 0.25  # of the lines are no outlines; a large box with few keypoints can be one
+Shape = tuple[int, int]  # number of keypoints, and of numbers in each: x, y, and perhaps a visibility of 0, 1 or 2
+_NEARLY_ALL = 0.95  # fraction of a set's lines: annotations contain slips
+_ENOUGH = 0.25  # fraction of lines that cannot be outlines; a large box with few keypoints can look like one
 _MOST_KEYPOINTS = 150  # of one object
 
 
 def keypoint_shape(numbers: Sequence[float]) -> Shape | None:
-    """Return the keypoints that a line has if it is a box with keypoints; None where it cannot well be one.
+    """Return the shape of the keypoints if a line can be a box with keypoints, else None.
 
-    The first four numbers are then the centre and the size of a box within the image. Keypoints of three numbers end in
-    a visibility of 0, 1 or 2. Four in five of those of two numbers lie in the box. (0, 0) is a keypoint that nobody marked.
+    The first four numbers must then be the centre and size of a box within the image. If a keypoint has three numbers, the
+    third is a visibility of 0, 1 or 2. If it has two, at least four in five keypoints lie in the box. (0, 0) stands for a
+    keypoint that is not marked.
 
     Args:
-        numbers: what follows the class in a line, as shares of the image's width and height.
+        numbers: what follows the class in a line, as fractions of the image's width and height.
+
+    Example:
+        >>> keypoint_shape([0.5, 0.5, 0.2, 0.2, 0.5, 0.5, 2, 0.55, 0.5, 1, 0.5, 0.45, 0])
+        (3, 3)
     """
     if len(numbers) < 6:
         return None
@@ -44,7 +47,7 @@ def keypoint_shape(numbers: Sequence[float]) -> Shape | None:
 
 
 class Polygons:
-    """Lines of a set that can be polygons, of which it is to be seen whether they are boxes with keypoints instead."""
+    """Lines of a set that look like polygons, collected to decide whether they are boxes with keypoints instead."""
 
     def __init__(self) -> None:
         self._lines = self._unlike = 0
@@ -53,7 +56,7 @@ class Polygons:
         self._first = ""
 
     def add(self, numbers: Sequence[float], shape: Shape | None, *, where: str) -> None:
-        """Take in a line, whose `keypoint_shape` is given."""
+        """Add a line and its `keypoint_shape`."""
         self._first = self._first or where
         self._lines += 1
         self._lengths.add(len(numbers))
@@ -61,10 +64,10 @@ class Polygons:
         self._unlike += shape is not None and (shape[1] == 3 or not _can_be_outline(numbers))
 
     def keypoints(self) -> tuple[str, int, Shape] | None:
-        """Return where the first line is, how many there are, and their keypoints; None where they are polygons.
+        """Return the place of the first line, the number of lines and their keypoints; None if they are polygons.
 
-        They are boxes with keypoints where all have the same length, nearly all can be such boxes, and enough of them
-        make no sense as outlines.
+        They are boxes with keypoints if all have the same length, nearly all can be such boxes, and enough of them make no
+        sense as outlines.
         """
         shape = max(self._shapes, key=lambda shape: self._shapes[shape], default=None)
         if shape is None or len(self._lengths) > 1 or self._shapes[shape] < _NEARLY_ALL * self._lines:
@@ -74,7 +77,7 @@ class Polygons:
 
 
 def _can_be_outline(numbers: Sequence[float]) -> bool:
-    """Say whether no two sides cross, and the second point, else a width and a height, is not far from all others."""
+    """Return whether no two sides cross and the second point, perhaps a width and height, is near the others."""
     points = np.array(numbers).reshape(-1, 2)
     others = np.delete(points, 1, 0)
     low, high = others.min(0), others.max(0)
@@ -84,11 +87,11 @@ def _can_be_outline(numbers: Sequence[float]) -> bool:
 
 
 def _sides_cross(points: npt.NDArray[np.float64]) -> bool:
-    """Say whether two sides of a polygon [N, 2] cross within both."""
+    """Return whether any two sides of a polygon [N, 2] cross at a point inside both."""
     ends = np.roll(points, -1, 0)
     sides = ends - points
 
-    def turns(to: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:  # [N, N]: on which side of each side a point is
+    def turns(to: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:  # [N, N]: left (1) or right (-1) of each side
         away = to[None] - points[:, None]
         return np.sign(sides[:, None, 0] * away[..., 1] - sides[:, None, 1] * away[..., 0])
 

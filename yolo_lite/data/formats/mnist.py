@@ -23,10 +23,17 @@ _Part = tuple[PurePosixPath, Content]
 
 
 def mnist_splits(path: Path, files: Mapping[PurePosixPath, Content]) -> dict[str, ClassificationSet]:
-    """Return the splits that idx files hold; none where there are no such files.
+    """Return the splits that idx files hold; none if there are no such files.
 
     Raises:
-        InputError: where images are there without labels, or a file is not what its name says.
+        InputError: if images have no labels or labels no images, or a file is not what its name promises.
+
+    Example:
+        >>> images = bytes([0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 2, *range(4)])  # one of 2 x 2 pixels
+        >>> labels = bytes([0, 0, 8, 1, 0, 0, 0, 1, 7])
+        >>> names = [PurePosixPath(f"train-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1")]
+        >>> mnist_splits(Path("mnist"), dict(zip(names, (images, labels))))["train"].records[0].label
+        7
     """
     parts: dict[str, dict[str, _Part]] = {}
     for name, content in files.items():
@@ -45,7 +52,7 @@ def mnist_splits(path: Path, files: Mapping[PurePosixPath, Content]) -> dict[str
 def _images_and_labels(path: Path, parts: Mapping[str, _Part]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     for kind in _DIMENSIONS:
         if kind not in parts:
-            raise InputError(f"{path} has {next(iter(parts.values()))[0]} but no {kind} that go with it")
+            raise InputError(f"{path} has {next(iter(parts.values()))[0]} but no matching {kind}")
     images, labels = (_read(path, parts[kind], dimensions) for kind, dimensions in _DIMENSIONS.items())
     if len(images) != len(labels):
         raise InputError(
@@ -55,7 +62,7 @@ def _images_and_labels(path: Path, parts: Mapping[str, _Part]) -> tuple[npt.NDAr
 
 
 def _read(path: Path, part: _Part, dimensions: int) -> npt.NDArray[np.uint8]:
-    """Read an idx file of bytes: a zero, a zero, 8, the number of dimensions, each of these (big-endian), the values."""
+    """Read an idx file of bytes: 0, 0, 8, the number of dimensions, the size of each (big-endian), then the values."""
     name, content = part
     raw = content_bytes(content)
     if name.suffix == ".gz":
@@ -66,7 +73,7 @@ def _read(path: Path, part: _Part, dimensions: int) -> npt.NDArray[np.uint8]:
             raise InputError(f"{path / name} is damaged or cut short ({reason(error)})") from error
     head = 4 + 4 * dimensions
     if raw[:4] != bytes((0, 0, 8, dimensions)) or len(raw) < head:
-        raise InputError(f"{path / name} is no idx file of bytes in {dimensions} dimensions")
+        raise InputError(f"{path / name} is not an idx file of bytes in {dimensions} dimensions")
     shape = [int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimensions)]
     expected = math.prod(shape)
     if shape[0] and not expected:

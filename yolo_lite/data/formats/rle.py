@@ -1,4 +1,4 @@
-"""Boxes of masks that COCO JSON holds as run lengths (RLE), column after column."""
+"""Compute the boxes of run-length encoded masks (RLE), which COCO JSON stores column by column."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _MOST_BITS = 60  # of a run
 
 
 def rle_box(mask: Mapping[str, Any]) -> list[float]:
-    """Return the box of a mask as xyxy, in pixels; zeros where the mask is empty.
+    """Return the box of a mask as xyxy in pixels; zeros if the mask is empty.
 
     Args:
-        mask: `size`, which is [height, width], and `counts`: a list of run lengths, background first, or COCO's text.
+        mask: `size` as [height, width], and `counts`: a list of run lengths, background first, or COCO's text.
 
     Raises:
-        ValueError: saying why this is no mask.
+        ValueError: if this is not a mask; the message tells why.
 
     Example:
         >>> rle_box({"size": [4, 5], "counts": [5, 2, 13]})  # rows 1 and 2 of column 1
@@ -50,10 +50,10 @@ def _is_count(value: Any) -> bool:
 
 
 def _unpacked(text: str) -> list[int]:
-    """Return the run lengths that COCO's text stands for.
+    """Return the run lengths that COCO's text encodes.
 
-    A character holds five bits of a number, the lowest first, and whether more follow. From the fourth number on, each is
-    the difference to the last but one.
+    Each character holds five bits of a number, lowest first, and a flag for more to come. From the fourth number on, each
+    is the difference from the last but one.
     """
     runs: list[int] = []
     value = shift = 0

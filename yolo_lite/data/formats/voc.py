@@ -1,4 +1,4 @@
-"""Read and write PASCAL VOC annotations: an XML file for each image."""
+"""Read and write PASCAL VOC annotations: one XML file per image."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _MOST_BYTES = 2**24  # of a file
 
 @dataclass(frozen=True)
 class VocSource:
-    """XML files, and how they are to be read.
+    """XML files, and how to read them.
 
     Attributes:
-        files: the annotations, one for each image.
-        images: folders where images may lie; the annotation's own folder is tried last.
-        class_names: by label; see `voc_class_names`.
-        source: what messages call the set.
-        difficult: take objects marked difficult as ordinary ones.
-        annotations: the folder that all files are in or below; images may be in sub-folders of the same names.
-        listing: the file that lists them; None where they are all that a folder holds.
+        files: the annotations, one per image.
+        images: folders that may hold the images; the annotation's own folder is tried last.
+        class_names: names by label; see `voc_class_names`.
+        source: the set's name in messages.
+        difficult: treat objects marked difficult like any others.
+        annotations: the folder that holds all files, perhaps in sub-folders; images may be in sub-folders of the same names.
+        listing: the file that lists them; None if they are all the files of a folder.
     """
 
     files: tuple[Path, ...]
@@ -50,30 +50,29 @@ class VocSource:
     listing: Path | None = None
 
     def read(self) -> DetectionSet:
-        """Read the files as `read_voc` does; note images without a file, or refuse files that a list names in vain."""
+        """Read the XML files.
+
+        Corners are in pixels, as written. Files of PASCAL VOC itself (their <folder> or <database> gives VOC and a year) count
+        pixels from 1 and include the last, so 1 is subtracted from xmin and ymin. The corners may come in any order. Objects
+        marked difficult become crowd boxes (not trained on, ignored in evaluation) unless `difficult` is set. Image ids are the
+        file names if these are numbers, else they count from 1.
+
+        The image of an annotation has the same name, whatever its suffix; if there is none, it is the one in <filename>. A note
+        reports images without an XML file.
+
+        Raises:
+            MissingError: if the list names a file that does not exist.
+            InputError: if a file is not such XML, an image is missing, a box is invalid, or two files are for one image.
+        """
         if self.listing is None:
-            return without_xml(read_voc(self))
+            return _without_xml(_read_voc(self))
         missing = [file.stem for file in self.files if not file.is_file()]
         if missing:
             raise MissingError(f"{self.listing} lists {some(missing)}, without an XML file in {self.files[0].parent}")
-        return read_voc(self)
+        return _read_voc(self)
 
 
-def read_voc(source: VocSource) -> DetectionSet:
-    """Read XML files.
-
-    Corners are taken as written, in pixels; in files of PASCAL VOC itself (whose <folder> or <database> says VOC and a
-    year) the first pixel is 1 and the last is inside, so 1 is subtracted from xmin and ymin. Objects marked difficult
-    become crowd boxes (no targets of training, ignored in evaluation), unless the source takes them as ordinary ones.
-    Images are numbered by their name where that is a number, else from 1.
-
-    The image of an annotation is the one with the same name, whatever its suffix. Where there is none, it is the one in
-    <filename>. The two corners of a box may be in any order.
-
-    Raises:
-        InputError: naming file and object, for what is no such XML, an image that is missing, a box that is none, or
-            two files for one image.
-    """
+def _read_voc(source: VocSource) -> DetectionSet:
     paths, notes = _images(source.files, source.images, source.annotations)
     _refuse_two_files(source.files, paths, source.source)
     records, dropped, swapped = Packer(), 0, []
@@ -90,7 +89,7 @@ def read_voc(source: VocSource) -> DetectionSet:
         swapped += turned
     if swapped:
         what = counted(len(swapped), "object has its", plural="objects have their")
-        notes.append(f"{what} corners swapped, which are put in order; the first is {swapped[0]}")
+        notes.append(f"{what} corners swapped; they are put in order; the first is {swapped[0]}")
     classes = Classes.numbered(source.class_names, first=1)
     return DetectionSet(
         records.records(),
@@ -103,15 +102,15 @@ def read_voc(source: VocSource) -> DetectionSet:
 
 
 def _numbers(files: Sequence[Path]) -> Sequence[int]:
-    """Return the numbers that files are named by, where all are and these differ and fit into 63 bits; else 1, 2, 3 ..."""
+    """Return the numbers in the file names, if all names are different numbers of at most 63 bits; else 1, 2, 3 ..."""
     names = [file.stem for file in files]
     numbers = [int(name) for name in names if name.isdecimal()]
     good = len(set(numbers)) == len(files) and max(numbers, default=0) < 2**63
     return numbers if good else range(1, len(files) + 1)
 
 
-def without_xml(data: DetectionSet) -> DetectionSet:
-    """Note how many images beside those of a set have no annotation and are left out."""
+def _without_xml(data: DetectionSet) -> DetectionSet:
+    """Add a note about images that lie beside those of a set but have no XML file."""
     used = {record.path for record in data.records}
     folders = dict.fromkeys(path.parent for path in used if path.parent.is_dir())
     left = [path for folder in folders for path in sort_out(listed(folder))[0] if path not in used]
@@ -123,19 +122,25 @@ def without_xml(data: DetectionSet) -> DetectionSet:
 
 
 def voc_class_names(files: Sequence[Path]) -> tuple[str, ...]:
-    """Return the names of all objects in some XML files, sorted."""
+    """Return the names of all objects in some XML files, sorted.
+
+    Example:
+        >>> _ = Path("cat.xml").write_text("<annotation><object><name>cat</name></object></annotation>")
+        >>> voc_class_names([Path("cat.xml")])
+        ('cat',)
+    """
     names: set[str] = set()
     for file in files:
         try:
             names |= {(element.findtext("name") or "").strip() for element in _root(file).iter("object")}
         except InputError as error:
             report(error)
-    names.discard("")  # which reading refuses
+    names.discard("")  # reading the file reports it
     return tuple(sorted(names))
 
 
 def _record(file: Path, image: Path, *, class_names: Sequence[str], number: int) -> tuple[ImageRecord, int, list[str]]:
-    """Return an image's record, how many of its boxes have no area, and where corners were swapped."""
+    """Return an image's record, the number of its boxes without area, and the places of swapped corners."""
     root = _root(file)
     hw = _size(root, file) or read_image_size(image)
     first = 1.0 if _is_voc(root) else 0.0
@@ -174,10 +179,10 @@ def _record(file: Path, image: Path, *, class_names: Sequence[str], number: int)
 
 
 def _object(element: ElementTree.Element, where: str, class_names: Sequence[str]) -> tuple[list[float], int, bool]:
-    """Return an object's corners as they are written, its label, and whether it is difficult."""
+    """Return an object's corners as written, its label, and whether it is difficult."""
     name = _text(element, "name", where)
     if name not in class_names:
-        raise InputError(f"{where} is of the class {short(name)}, which is not among {some(list(class_names))}")
+        raise InputError(f"{where} has the class {short(name)}, which is not among {some(list(class_names))}")
     sides = element.find("bndbox")
     if sides is None:
         raise InputError(f"{where} has no <bndbox>")
@@ -191,7 +196,9 @@ def _object(element: ElementTree.Element, where: str, class_names: Sequence[str]
 def _root(file: Path) -> ElementTree.Element:
     try:
         if file.stat().st_size > _MOST_BYTES:
-            raise InputError(f"{file} is no annotation of one image: it has {counted(file.stat().st_size, 'byte')}")
+            raise InputError(
+                f"{file} is too large for the annotation of one image: it has {counted(file.stat().st_size, 'byte')}"
+            )
         root = ElementTree.fromstring(file.read_bytes())
     except InputError:
         raise
@@ -201,13 +208,13 @@ def _root(file: Path) -> ElementTree.Element:
         raise InputError(f"{file} is not XML: {reason(error)[:200]}") from error
     if root.tag != "annotation":
         raise InputError(
-            f"{file} is no PASCAL VOC annotation: it begins with <{short(root.tag)[1:-1]}>, expected <annotation>"
+            f"{file} is not a PASCAL VOC annotation: it begins with <{short(root.tag)[1:-1]}>, expected <annotation>"
         )
     return root
 
 
 def _images(files: Sequence[Path], folders: Sequence[Path], annotations: Path | None) -> tuple[list[Path], list[str]]:
-    """Return the image of each annotation, and notes where it is not the one in <filename>."""
+    """Return the image of each annotation, with notes about those that are not the one in <filename>."""
     there: dict[Path, dict[str, list[Path]]] = {}
     paths: list[Path] = []
     stale: list[tuple[Path, Path]] = []  # an annotation, and the image in its <filename>
@@ -227,14 +234,14 @@ def _images(files: Sequence[Path], folders: Sequence[Path], annotations: Path | 
     if stale:
         what = counted(len(stale), "XML file names", plural="XML files name")
         notes.append(
-            f"{what} another image in <filename>; each is read for the image of its own name. The first is "
+            f"{what} another image in <filename>; each is used for the image with its own name. The first is "
             f"{stale[0][0]}, which names {printable(stale[0][1].name)}"
         )
     return paths, notes
 
 
 def _written_name(file: Path) -> str:
-    """Return the file name that an annotation gives, without folders; "" where it gives none."""
+    """Return the file name that an annotation gives, without folders; "" if it gives none."""
     try:
         text = _root(file).findtext("filename") or ""
     except InputError as error:
@@ -247,7 +254,7 @@ def _written_name(file: Path) -> str:
 def _own_image(
     file: Path, named: Path | None, *, places: Sequence[Path], there: dict[Path, dict[str, list[Path]]]
 ) -> Path | None:
-    """Return the image with an annotation's own name; `named` first, where several differ in suffix alone."""
+    """Return the image with an annotation's own name; if several differ only in suffix, `named` is preferred."""
     for place in places:
         if place not in there:
             there[place] = {}
@@ -308,7 +315,16 @@ def _text(parent: ElementTree.Element, key: str, where: str) -> str:
 
 
 def write_voc(splits: Mapping[str, DetectionSet], out: Path, *, names: Names) -> list[str]:
-    """Write Annotations/*.xml and ImageSets/Main/<split>.txt; return lines that say what is lost."""
+    """Write Annotations/*.xml and ImageSets/Main/<split>.txt, and return notes about what is lost.
+
+    Example:
+        >>> from yolo_lite.data.care.convert import file_names
+        >>> from yolo_lite.data.splits import read_splits
+        >>> sets = read_splits("my_images")
+        >>> notes = write_voc(sets, Path("voc_out"), names=file_names(sets, across=True))
+        >>> Path("voc_out/ImageSets/Main/val.txt").read_text().split()
+        ['0007', '0008', '0009']
+    """
     make_folder(out / "Annotations")
     make_folder(out / "ImageSets" / "Main")
     for split, data in splits.items():
@@ -322,7 +338,7 @@ def write_voc(splits: Mapping[str, DetectionSet], out: Path, *, names: Names) ->
     used = {data.class_names[label] for data in splits.values() for record in data.records for label in record.labels}
     unused = [name for name in next(iter(splits.values())).class_names if name not in used]
     return (
-        [*notes, f"PASCAL VOC has no list of classes: {', '.join(unused)} without objects are lost"]
+        [*notes, f"PASCAL VOC has no list of classes: those without objects are lost ({', '.join(unused)})"]
         if unused
         else notes
     )

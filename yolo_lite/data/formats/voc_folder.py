@@ -19,7 +19,15 @@ _IMAGES = ("JPEGImages", "images", "Images")
 
 
 def voc_sources(root: Path) -> dict[str, VocSource]:
-    """Return the splits of a folder: lists in ImageSets/Main, else all annotations, else <split>/*.xml beside the images."""
+    """Return the splits of a folder: the lists in ImageSets/Main, else all annotations, else <split>/*.xml beside the images.
+
+    Example:
+        >>> from yolo_lite.data.care.convert import write_sets
+        >>> from yolo_lite.data.splits import read_splits
+        >>> _ = write_sets(read_splits("my_images"), "voc", out=Path("voc_set"))
+        >>> sorted(voc_sources(Path("voc_set")))
+        ['train', 'val']
+    """
     folder = next((root / name for name in _ANNOTATIONS if _xml_below(root / name)), None)
     lists = _lists(root, folder) if folder else {}
     if lists:
@@ -41,7 +49,12 @@ def voc_sources(root: Path) -> dict[str, VocSource]:
 
 
 def has_voc(root: Path) -> bool:
-    """Say whether a folder looks like one with PASCAL VOC annotations."""
+    """Return whether a folder looks like one with PASCAL VOC annotations.
+
+    Example:
+        >>> has_voc(Path("my_images")), has_voc(Path("my_classes"))
+        (False, False)
+    """
     folders = [root, *(path for path in listed(root) if path.is_dir())]
     return any(map(_holds_xml, folders)) or any(_xml_below(root / name) for name in _ANNOTATIONS)
 
@@ -54,19 +67,19 @@ def _beside_images(root: Path) -> dict[str, list[Path]]:
 
 
 def _xml_below(folder: Path) -> list[Path]:
-    """Return the XML files of a folder and of those below it, sorted."""
+    """Return all XML files below a folder, sorted."""
     return [file for file in walk(folder)[0] if file.suffix.lower() == ".xml"] if folder.is_dir() else []
 
 
 def _holds_xml(folder: Path) -> bool:
     try:
         return any(name.lower().endswith(".xml") and not is_hidden(name) for name in os.listdir(folder))
-    except OSError:  # a folder that may not be read is named when it is
+    except OSError:  # reading the folder reports it
         return False
 
 
 def _lists(root: Path, folder: Path) -> dict[str, tuple[Path, list[Path]]]:
-    """Return each list in ImageSets/Main with its XML files; trainval is taken where there is no train."""
+    """Return each list in ImageSets/Main with its XML files; trainval serves as train if there is no train."""
     splits = {}
     there = {composed(file.relative_to(folder).with_suffix("").as_posix()): file for file in _xml_below(folder)}
     for name in ("train", "val", "test", "trainval"):
@@ -81,7 +94,7 @@ def _lists(root: Path, folder: Path) -> dict[str, tuple[Path, list[Path]]]:
 
 
 def _listed_xml(line: str, folder: Path, there: Mapping[str, Path]) -> Path:
-    """Return the XML file of a line: a name without suffix, with that of an image, or with 1 or -1 after it (a class)."""
+    """Return the XML file of a line: a name without suffix or with that of an image, perhaps followed by 1 or -1 (a class)."""
     tried = [line, re.sub(r"\s+-?[01]$", "", line)]
     tried += [name.rpartition(".")[0] for name in tried if Path(name).suffix.lower() in IMAGE_SUFFIXES]
     xml = next((there[composed(name)] for name in tried if composed(name) in there), None)

@@ -1,4 +1,4 @@
-"""Read and write YOLO labels: a text file for each image, a line for each object, relative to the image's size."""
+"""Read and write YOLO labels: one text file per image, one line per object, relative to the image's size."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from yolo_lite.files import check_readable, make_folder, read_text
 from yolo_lite.media.folders import images_below, is_apple_double, listed, sort_out, walk
 from yolo_lite.media.images import IMAGE_SUFFIXES, read_image_size
 from yolo_lite.structures.datasets import DetectionSet
-from yolo_lite.structures.records import ImageRecord, Packer
+from yolo_lite.structures.records import ImageRecord, Packer, Records
 
-_PIXEL_SLACK = 1.0  # by which rounding may put the point of a polygon outside its image
+_PIXEL_SLACK = 1.0  # pixels by which rounding may move a polygon's point out of the image
 
 
 @dataclass(frozen=True)
@@ -44,43 +44,41 @@ def read_yolo_txt(
     keypoints: tuple[int, int] | None = None,
     roots: Sequence[Path] = (),
 ) -> DetectionSet:
-    """Read the labels of images.
+    """Read the YOLO labels of images.
 
-    A line is "class cx cy width height" or "class x1 y1 x2 y2 x3 y3 ..." (a polygon, which becomes its box), all but
-    the class as fractions of the image's width and height. With `keypoints`, these follow the box, and are not used.
-    An image without a label file, or with an empty one, shows no objects. Labels and category ids are the class numbers
-    of the files.
+    A line is "class cx cy width height" or "class x1 y1 x2 y2 x3 y3 ..." (a polygon, which becomes its box), in fractions
+    of the image's width and height. With `keypoints`, keypoints follow the box; they are not used. An image without a label
+    file, or with an empty one, shows no objects. Labels and category ids are the class numbers in the files.
 
     Args:
         images: folders of images (searched to any depth, links followed), image files, or text files that list images.
-        class_names: by label.
-        keypoints: how many each object has, and of how many numbers each is, 2 or 3 (`kpt_shape` of data.yaml).
-        roots: folders in which images of a list are looked up where they are not beside it.
+        class_names: names by label.
+        keypoints: number of keypoints per object, and of numbers per keypoint, 2 or 3 (`kpt_shape` of data.yaml).
+        roots: folders to search for listed images that are not beside their list.
 
     Raises:
-        InputError: where there is no image or not one label file, a listed image is missing, or a line cannot be what
-            was meant.
+        InputError: if there are no images or no label files, a listed image is missing, or a line cannot be meant as
+            written.
+
+    Example:
+        >>> import shutil
+        >>> Path("dogs").mkdir()
+        >>> _ = shutil.copy("photo.jpg", "dogs"), Path("dogs/photo.txt").write_text("0 0.5 0.5 0.5 0.5")
+        >>> read_yolo_txt([Path("dogs")], ["dog"]).records[0].boxes  # the middle half of 512 x 600 pixels
+        array([[128., 150., 384., 450.]])
     """
     source = ", ".join(str(path) for path in images)
     paths, notes = _all_images(images, roots, source=source)
     labels = _LabelFiles()
     files = labels.find_all(paths, source=source)
     form = _Form(len(class_names), keypoints)
-    records, dropped = Packer(), 0
-    for number, (path, file) in enumerate(zip(paths, files), 1):
-        try:
-            record, without_area = _record(path, file, number=number, form=form)
-        except InputError as error:
-            report(error)
-            continue
-        records.add(record)
-        dropped += without_area
+    records, dropped = _read_all(paths, files, form)
     form.refuse_boxes_with_keypoints()
     if form.with_keypoints:
         notes.append(f"the keypoints of {counted(form.with_keypoints, 'object')} are not used")
     notes += labels.without_image([path for path in images if path.is_dir()])
     return DetectionSet(
-        records.records(),
+        records,
         tuple(class_names),
         category_ids=tuple(range(len(class_names))),
         source=source,
@@ -89,8 +87,22 @@ def read_yolo_txt(
     )
 
 
+def _read_all(images: Sequence[Path], files: Sequence[Path | None], form: _Form) -> tuple[Records, int]:
+    """Return the records of images, numbered from 1, and the number of boxes without area; report bad images."""
+    records, dropped = Packer(), 0
+    for number, (image, file) in enumerate(zip(images, files), 1):
+        try:
+            record, without_area = _record(image, file, number=number, form=form)
+        except InputError as error:
+            report(error)
+            continue
+        records.add(record)
+        dropped += without_area
+    return records.records(), dropped
+
+
 def _all_images(images: Sequence[Path], roots: Sequence[Path], *, source: str) -> tuple[list[Path], list[str]]:
-    """Return the images of folders, files and lists, and notes; raise InputError where there are none."""
+    """Return the images of folders, files and lists, with notes; raise InputError if there are none."""
     paths: list[Path] = []
     notes: list[str] = []
     for path in images:
@@ -106,7 +118,12 @@ def _all_images(images: Sequence[Path], roots: Sequence[Path], *, source: str) -
 
 
 def label_path(image: Path) -> Path:
-    """Return where an image's labels are: images/ becomes labels/ (the last such folder), else beside the image."""
+    """Return the path of an image's labels: the last folder named images becomes labels; without one, beside the image.
+
+    Example:
+        >>> label_path(Path("set/images/train/a.jpg")).as_posix(), label_path(Path("set/a.jpg")).as_posix()
+        ('set/labels/train/a.txt', 'set/a.txt')
+    """
     parts = list(image.parts)
     for i in range(len(parts) - 2, -1, -1):
         if parts[i] == "images":
@@ -116,15 +133,15 @@ def label_path(image: Path) -> Path:
 
 
 class _LabelFiles:
-    """Label files by image: the same name with .txt or .TXT, however its accents are spelled."""
+    """The label file of each image: it has the image's name with .txt or .TXT, however accents are encoded."""
 
     def __init__(self) -> None:
         self._folders: dict[Path, dict[str, list[Path]]] = {}
-        self._images: dict[Path, set[str]] = {}  # by folder, what the names of its images are without suffix
+        self._images: dict[Path, set[str]] = {}  # by folder, the names of its images without suffix
         self._used: set[Path] = set()
 
     def find_all(self, images: Sequence[Path], *, source: str) -> list[Path | None]:
-        """Return the label file of each image, None where it has none; raise InputError where not one has."""
+        """Return the label file of each image, or None; raise InputError if no image has one."""
         files = [self.find(image) for image in images]
         if not any(files):
             raise InputError(
@@ -134,7 +151,7 @@ class _LabelFiles:
         return files
 
     def find(self, image: Path) -> Path | None:
-        """Return an image's label file; None where it has none."""
+        """Return an image's label file, or None if it has none."""
         expected = label_path(image)
         there = self._folder(expected.parent).get(composed(expected.stem), [])
         file = expected if expected in there else (there[0] if there else None)
@@ -143,7 +160,7 @@ class _LabelFiles:
         return file
 
     def without_image(self, folders: Iterable[Path]) -> list[str]:
-        """Say how many label files belong to no image, in all folders with labels of some folders of images."""
+        """Return a note about label files without an image, from all label folders of some image folders."""
         for folder in folders:
             root = label_path(folder / "image.txt").parent
             if root != folder and root.is_dir():
@@ -156,7 +173,7 @@ class _LabelFiles:
         return [f"{what} left out: {names}"] if left else []
 
     def _is_of_no_image(self, file: Path) -> bool:
-        """Say whether a file looks like labels but has no image, in the split or out of it."""
+        """Return whether a file looks like labels but has no image, inside or outside the split."""
         parts = list(file.parent.parts)
         for i in range(len(parts) - 1, -1, -1):
             if parts[i] == "labels":
@@ -179,7 +196,7 @@ class _LabelFiles:
 
 
 def _looks_like_labels(file: Path) -> bool:
-    """Say whether a text file is empty, or its first line is numbers: a list of classes is not."""
+    """Return whether a text file is empty or begins with a line of numbers, unlike a list of classes."""
     with file.open(encoding="latin-1") as opened:
         words = opened.readline(10_000).split()
     try:
@@ -245,11 +262,11 @@ def _record(image: Path, file: Path | None, *, number: int, form: _Form) -> tupl
 
 
 class _Form:
-    """What the lines of a set are: boxes, polygons, or boxes with keypoints.
+    """The form of a set's lines: boxes, polygons, or boxes with keypoints.
 
     Args:
-        classes: how many there are.
-        keypoints: as for `read_yolo_txt`; None where data.yaml does not say, (0, any) where there are none.
+        classes: number of classes.
+        keypoints: as for `read_yolo_txt`; None if data.yaml does not give them, (0, any) if there are none.
     """
 
     def __init__(self, classes: int, keypoints: tuple[int, int] | None) -> None:
@@ -258,7 +275,7 @@ class _Form:
         self._polygons = Polygons()
 
     def parse(self, words: list[str], where: str, *, hw: tuple[int, int]) -> tuple[int, list[float]]:
-        """Return the label and the box as xyxy shares of the image."""
+        """Return the label, and the box as xyxy in fractions of the image."""
         label, numbers = _numbers(words, self.classes, where)
         if self.keypoints and self.keypoints[0]:
             numbers = self._without_keypoints(numbers, where)
@@ -274,13 +291,13 @@ class _Form:
             hint = f"; it looks like {_box_with(shape)}: if so, write 'kpt_shape: {list(shape)}' to data.yaml"
         if len(numbers) < 6 or len(numbers) % 2:
             raise InputError(
-                f"{where} must have 4 numbers (a box) or 6 and more (a polygon) after the class, got "
+                f"{where} must have 4 numbers (a box), or 6 or more (a polygon), after the class, got "
                 f"{len(numbers)}{hint}"
             )
         slack = np.tile(_PIXEL_SLACK / np.array(hw[::-1]), len(numbers) // 2)
         if (np.array(numbers) < -slack).any() or (np.array(numbers) > 1 + slack).any():
             raise InputError(
-                f"{where} must be a polygon of shares of the image's size, from 0 to 1, got {' '.join(words)!r:.200}{hint}"
+                f"{where} must be a polygon in fractions of the image's size, from 0 to 1, got {' '.join(words)!r:.200}{hint}"
             )
         if not self.keypoints:
             self._polygons.add(numbers, shape, where=where)
@@ -298,7 +315,7 @@ class _Form:
         return numbers[:4]
 
     def refuse_boxes_with_keypoints(self) -> None:
-        """Raise InputError where the polygons of the set all look like boxes with keypoints."""
+        """Raise InputError if the polygons of the set all look like boxes with keypoints."""
         misread = self._polygons.keypoints()
         if misread:
             first, lines, shape = misread
@@ -314,10 +331,10 @@ def _numbers(words: list[str], classes: int, where: str) -> tuple[int, list[floa
         label, numbers = int(words[0].removesuffix(".0")), [float(word) for word in words[1:]]  # some tools write 3.0
     except ValueError:
         raise InputError(
-            f"{where} must be a class number and shares of the image's size, got {short(' '.join(words))}"
+            f"{where} must be a class number and fractions of the image's size, got {short(' '.join(words))}"
         ) from None
     if not 0 <= label < classes:
-        raise InputError(f"{where} has class {label}, but the names given are for 0..{classes - 1}")
+        raise InputError(f"{where} has class {label}, but only the classes 0..{classes - 1} have names")
     if not all(math.isfinite(number) for number in numbers):
         raise InputError(f"{where} has a number that is not finite: {short(' '.join(words))}")
     return label, numbers
@@ -325,7 +342,7 @@ def _numbers(words: list[str], classes: int, where: str) -> tuple[int, list[floa
 
 def _refuse_pixels(numbers: Sequence[float], words: Sequence[str], where: str) -> None:
     if any(abs(number) > 2 for number in numbers):
-        raise InputError(f"{where} must hold shares of the image's size, from 0 to 1, got {short(' '.join(words))}")
+        raise InputError(f"{where} must hold fractions of the image's size, from 0 to 1, got {short(' '.join(words))}")
 
 
 def _box_with(shape: tuple[int, int]) -> str:
@@ -333,7 +350,16 @@ def _box_with(shape: tuple[int, int]) -> str:
 
 
 def write_yolo(splits: Mapping[str, DetectionSet], out: Path, *, names: Names) -> list[str]:
-    """Write labels/<split>/*.txt and data.yaml; return lines that say what is lost."""
+    """Write labels/<split>/*.txt and data.yaml, and return notes about what is lost.
+
+    Example:
+        >>> from yolo_lite.data.care.convert import file_names
+        >>> from yolo_lite.data.splits import read_splits
+        >>> sets = read_splits("my_images")
+        >>> notes = write_yolo(sets, Path("yolo_out"), names=file_names(sets, across=False))
+        >>> len(list(Path("yolo_out/labels/train").iterdir()))
+        6
+    """
     crowd = 0
     for split, data in splits.items():
         make_folder(out / "labels" / split)

@@ -1,4 +1,4 @@
-"""Read data.yaml, which says where the images of YOLO labels are, and what their classes are called."""
+"""Read data.yaml, which gives the image folders and class names of YOLO labels."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class YoloYamlSource:
     Attributes:
         file: the data.yaml.
         base: the folder that its paths are relative to.
-        entries: the split's paths as they are written.
-        class_names: by label.
+        entries: the split's paths as written.
+        class_names: names by label.
         keypoints: as for `read_yolo_txt`.
-        notes: of the whole file.
+        notes: notes about the whole file.
     """
 
     file: Path
@@ -42,7 +42,7 @@ class YoloYamlSource:
     notes: tuple[str, ...]
 
     def read(self) -> DetectionSet:
-        """Read the labels of the images; raise InputError where a path does not exist, or as `read_yolo_txt` does."""
+        """Read the labels of the images; raise InputError if a path does not exist, or as `read_yolo_txt` does."""
         paths = [self._locate(text) for text in self.entries]
         data = read_yolo_txt(paths, self.class_names, keypoints=self.keypoints, roots=(self.base, self.file.parent))
         moved = [
@@ -61,10 +61,17 @@ class YoloYamlSource:
 
 
 def yolo_sources(root: Path) -> Mapping[str, YoloSource | YoloYamlSource]:
-    """Return the splits of a folder with a data.yaml, or with images/, labels/ and classes.txt; none where it is neither.
+    """Return the splits of a folder with a data.yaml, or with images/, labels/ and classes.txt; none if it has neither.
 
     Raises:
-        InputError: where class names are missing, or data.yaml is not what it should be.
+        InputError: if class names are missing, or data.yaml is faulty.
+
+    Example:
+        >>> from yolo_lite.data.care.convert import write_sets
+        >>> from yolo_lite.data.splits import read_splits
+        >>> _ = write_sets(read_splits("my_images"), "yolo", out=Path("yolo_set"))
+        >>> sorted(yolo_sources(Path("yolo_set")))
+        ['train', 'val']
     """
     for name in YAML_FILES:
         if (root / name).is_file():
@@ -81,10 +88,15 @@ def yolo_sources(root: Path) -> Mapping[str, YoloSource | YoloYamlSource]:
 
 
 def yolo_yaml_sources(file: Path) -> Mapping[str, YoloSource | YoloYamlSource]:
-    """Return the splits that a data.yaml names, else those of the folders beside it.
+    """Return the splits that a data.yaml names; if it names none, those of the folders beside it.
 
     Raises:
-        InputError: where its names, its `kpt_shape` or its `path` are not what they should be.
+        InputError: if its names, `kpt_shape` or `path` are faulty.
+
+    Example:
+        >>> _ = Path("dogs.yaml").write_text("{train: my_images/images, names: [dog]}")
+        >>> yolo_yaml_sources(Path("dogs.yaml"))["train"].class_names
+        ('dog',)
     """
     values = read_yaml(file)
     names = _class_names(file, values["names"])
@@ -128,7 +140,7 @@ def _class_names(file: Path, names: Any) -> tuple[str, ...]:
 
 
 def _keypoints(file: Path, shape: Any) -> tuple[int, int] | None:
-    """Return kpt_shape: how many keypoints an object has, and of how many numbers each is."""
+    """Return kpt_shape: the number of keypoints per object, and of numbers per keypoint."""
     if shape is None:
         return None
     whole = isinstance(shape, list) and len(shape) == 2 and all(type(number) is int for number in shape)
@@ -138,7 +150,7 @@ def _keypoints(file: Path, shape: Any) -> tuple[int, int] | None:
 
 
 def _base(file: Path, values: Mapping[str, Any]) -> tuple[Path, tuple[str, ...]]:
-    """Return the folder that a data.yaml means by `path`, or its own where that is another machine's; and a note then."""
+    """Return the folder that `path` in a data.yaml refers to, with notes; its own folder if `path` is from another machine."""
     if not values.get("path"):
         return file.parent, ()
     try:
@@ -148,17 +160,17 @@ def _base(file: Path, values: Mapping[str, Any]) -> tuple[Path, tuple[str, ...]]
         texts = [str(text) for entry in entries for text in (entry if isinstance(entry, list) else [entry])]
         if not any(_find_place(file.parent, text) for text in texts if text):
             raise
-        return file.parent, (f"{file}: path {values['path']} does not exist; its own folder is taken instead",)
+        return file.parent, (f"{file}: path {values['path']} does not exist; using the file's own folder instead",)
 
 
 def _on_disk(base: Path, text: str) -> Path | None:
-    """Find a path of data.yaml; exporters often write ../train/images for train/images, so that is tried too."""
+    """Find a path of data.yaml. Exporters often write ../train/images for train/images, so that is tried too."""
     tried = (base / text, Path(text), base / re.sub(r"^(\.\./)+", "", text))
     return next((path for path in tried if path.exists()), None)
 
 
 def _find_place(base: Path, text: str) -> Path | None:
-    """Find a path of data.yaml, also one with back-slashes or of another machine, of which the last two parts fit."""
+    """Find a path of data.yaml, even with back-slashes, or from another machine if its last two parts match."""
     path = _on_disk(base, text)
     for parts in () if path else variants(text):
         absolute = PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute()

@@ -1,6 +1,6 @@
-"""Random changes to training images: mosaic by hand, the rest by albumentations.
+"""Random changes to training images: mosaic by our own code, the rest by albumentations.
 
-Every change draws from a generator that belongs to the sample, so an image looks the same whichever process makes it.
+Every change draws from the sample's own generator, so an image looks the same whichever process makes it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from yolo_lite.config.schema import AugmentConfig
 from yolo_lite.data.pipeline.labelled import Labelled, fit
 from yolo_lite.structures.geometry import PAD_VALUE, Image, Letterbox
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or its import asks the network for a newer version
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise its import looks for a newer version online
 import albumentations as A
 import cv2
 
 _GREY = (PAD_VALUE, PAD_VALUE, PAD_VALUE)
-_FINE_SCALE = (0.9, 1.1)  # of the last epochs: near to what the network will see in use
+_FINE_SCALE = (0.9, 1.1)  # in the last epochs: close to what the network will see in use
 
 
 class Augmenter:
@@ -32,19 +32,27 @@ class Augmenter:
         config: `augment` of the configuration.
         input_hw: height and width of the network's input.
         resize: "letterbox" or "stretch".
-        colour: change the colours as well; not where the device that trains does so (data/pipeline/colour.py).
+        colour: also change colours; False if the training device does it (data/pipeline/colour.py).
+
+    Example:
+        >>> from yolo_lite.data.pipeline.detection import DetectionDataset
+        >>> from yolo_lite.data.splits import read_split
+        >>> dataset = DetectionDataset(read_split("my_images", "train").records, (64, 64), resize="letterbox")
+        >>> augment = Augmenter(AugmentConfig(), (64, 64), resize="letterbox")
+        >>> augment(dataset.load, 0, len(dataset), np.random.default_rng(0), True).image.shape
+        (64, 64, 3)
     """
 
     def __init__(self, config: AugmentConfig, input_hw: tuple[int, int], *, resize: str, colour: bool = True) -> None:
         self.config, self.input_hw, self.resize, self.colour = config, input_hw, resize, colour
         low, high = config.scale
         fine = max(low, min(_FINE_SCALE[0], high)), min(high, max(_FINE_SCALE[1], low))
-        self._after_mosaic = _pipeline(config, None, colour)  # which has scaled and shifted each of its images already
+        self._after_mosaic = _pipeline(config, None, colour)  # a mosaic has already scaled and shifted its images
         self._strong, self._fine = _pipeline(config, config.scale, colour), _pipeline(config, fine, colour)
 
     @property
     def working_hw(self) -> tuple[int, int]:
-        """Height and width into which an image may be fitted beforehand, since more pixels of it are never looked at."""
+        """Height and width to which an image may be reduced beforehand, because more of its pixels are never used."""
         factor = (
             max(1.0, self.config.scale[1]) if self.config.mosaic else 1.0
         )  # only a mosaic enlarges the image itself
@@ -57,12 +65,13 @@ class Augmenter:
 
         Args:
             load: returns an image of the set, in original pixels or reduced to `working_hw`.
-            index: which image; total: how many there are, from which a mosaic draws three more.
-            generator: the only source of chance.
-            strong: with mosaic and the full range of scales, or, near the end of training, without.
+            index: position of the image.
+            total: number of images, from which a mosaic draws three more.
+            generator: the only source of randomness.
+            strong: use mosaic and the full range of scales; False near the end of training.
 
         Returns:
-            Image of size `input_hw`, boxes in input pixels, clipped; those mostly outside are dropped.
+            Image of size `input_hw`, boxes in input pixels, clipped; boxes mostly outside are dropped.
         """
         if strong and generator.random() < self.config.mosaic:
             others = generator.integers(0, total, 3).tolist()
@@ -89,7 +98,7 @@ class Augmenter:
         )
 
     def describe(self) -> str:
-        """Say the whole pipeline in one line."""
+        """Describe the whole pipeline in one line."""
         c = self.config
         steps = [f"{self.resize} to {self.input_hw[0]} x {self.input_hw[1]}"]
         if c.mosaic:
@@ -103,11 +112,17 @@ class Augmenter:
 
 
 class ClassAugmenter:
-    """Make training inputs of images to classify: scale and shift (what is uncovered mirrors the rest), colour, flip.
+    """Make training inputs of images to classify: scale, shift (uncovered parts mirror the rest), colour, flip.
 
     Args:
-        config: `augment` of the configuration; mosaic and min_visibility have no meaning here.
-        channels: 3, or 1 for grey, of which only the brightness varies.
+        config: `augment` of the configuration; mosaic and min_visibility have no effect here.
+        channels: 3, or 1 for grey, which varies in brightness only.
+
+    Example:
+        >>> augment = ClassAugmenter(AugmentConfig(flip=1), channels=1)
+        >>> image = np.arange(4, dtype=np.uint8).reshape(1, 4, 1)
+        >>> augment(image, np.random.default_rng(0), strong=False).ravel()  # not strong: it flips only
+        array([3, 2, 1, 0], dtype=uint8)
     """
 
     def __init__(self, config: AugmentConfig, channels: int) -> None:
@@ -124,7 +139,7 @@ class ClassAugmenter:
     def __call__(
         self, image: npt.NDArray[np.uint8], generator: np.random.Generator, strong: bool
     ) -> npt.NDArray[np.uint8]:
-        """Return a changed copy of an input, uint8 [H, W, channels]; not strong, near the end of training, it flips only."""
+        """Return a changed copy of an input, uint8 [H, W, channels]; if not `strong`, near the end of training, only flip it."""
         pipeline = self._strong if strong else self._fine
         if pipeline is None:
             return image
@@ -133,7 +148,7 @@ class ClassAugmenter:
         return changed.reshape(image.shape)
 
     def describe(self) -> str:
-        """Say the whole pipeline in one line."""
+        """Describe the whole pipeline in one line."""
         words = _geometry_words(self.config) + _colour_words(self.config)
         if not self.coloured:
             c = self.config
@@ -153,11 +168,24 @@ def mosaic(
     generator: np.random.Generator,
     resize: str = "letterbox",
 ) -> Labelled:
-    """Lay four images around a random point (Bochkovskiy et al. 2020).
+    """Arrange four images around a random point (Bochkovskiy et al. 2020).
 
-    The point lies in the middle half of the input. Each image, fitted to the input and scaled by a factor of its own,
-    touches it with a corner; what does not fit its quarter is cut off, and boxes are clipped. Boxes left with less than
+    The point lies in the middle half of the input. Each image is fitted to the input, scaled by a factor of its own, and
+    touches the point with a corner. Parts outside its quarter are cut off, and boxes are clipped. Boxes that keep less than
     a tenth of their area are dropped.
+
+    Args:
+        samples: four images with their objects.
+        input_hw: height and width of the result.
+        scale: smallest and largest factor.
+        generator: the only source of randomness.
+        resize: "letterbox" or "stretch".
+
+    Example:
+        >>> white = Labelled(np.full((8, 8, 3), 255, np.uint8), np.array([[0.0, 0, 8, 8]]), np.array([3]))
+        >>> made = mosaic([white] * 4, (16, 16), scale=(1, 1), generator=np.random.default_rng(0))
+        >>> made.image.shape, made.labels
+        ((16, 16, 3), array([3, 3, 3, 3]))
     """
     height, width = input_hw
     x, y = (int(generator.uniform(0.25, 0.75) * side) for side in (width, height))
@@ -168,7 +196,7 @@ def mosaic(
         room_hw, touches = (bottom - top, right - left), (left == 0, top == 0)
         tile = _scaled(sample, input_hw, resize=resize, factor=generator.uniform(*scale), room_hw=room_hw, ends=touches)
         h, w = tile.image.shape[:2]
-        dx = right - w if left == 0 else left  # of the tile's upper left corner on the canvas
+        dx = right - w if left == 0 else left  # x of the tile's upper left corner on the canvas
         dy = bottom - h if top == 0 else top
         x1, y1, x2, y2 = max(left, dx), max(top, dy), min(right, dx + w), min(bottom, dy + h)
         canvas[y1:y2, x1:x2] = tile.image[y1 - dy : y2 - dy, x1 - dx : x2 - dx]
@@ -190,10 +218,10 @@ def _scaled(
     room_hw: tuple[int, int],
     ends: tuple[bool, bool],
 ) -> Labelled:
-    """Fit an image to the input, without a border, times a factor; what would reach beyond its room is cut off first.
+    """Fit an image to the input, without a border, times a factor; parts beyond its room are cut off first.
 
-    `ends` says along x and along y whether the image's end is kept, or its beginning. Cut off are whole pixels of the
-    image, and the factor is adjusted by less than half a pixel at the far side of the room; the boxes follow it.
+    `ends` tells for x and y whether the image's end or its beginning is kept. Whole pixels of the image are cut off, and the
+    factor is adjusted by less than half a pixel at the far side of the room; the boxes follow it.
     """
     hw = sample.image.shape[:2]
     full = [max(1, round(side * factor)) for side in Letterbox.fit(hw, input_hw, resize=resize).content_hw]
@@ -228,7 +256,12 @@ def _affine(config: AugmentConfig, scale: tuple[float, float], **border: object)
 
 
 def colour_limits(config: AugmentConfig) -> tuple[float, float, float]:
-    """Return how far hue, saturation and value may be shifted either way, in OpenCV's steps: 180 of hue, 255 of the others."""
+    """Return the largest shifts of hue, saturation and value in OpenCV's steps: 180 for hue, 255 for the others.
+
+    Example:
+        >>> colour_limits(AugmentConfig(hue=0.1, saturation=0.2, value=0.4))
+        (18.0, 51.0, 102.0)
+    """
     return config.hue * 180, config.saturation * 255, config.value * 255
 
 
@@ -242,7 +275,7 @@ def _brightness(config: AugmentConfig) -> list[A.BasicTransform]:
 
 
 def _pipeline(config: AugmentConfig, scale: tuple[float, float] | None, colour: bool) -> A.Compose | None:
-    """Build albumentations' part, None for nothing; scale None leaves the geometry alone but for the flip."""
+    """Build albumentations' part, or None for nothing; scale None leaves the geometry unchanged but for the flip."""
     steps = []
     if scale is not None and (scale != (1, 1) or config.translate):
         steps.append(_affine(config, scale, fill=_GREY))
@@ -260,5 +293,5 @@ def _pipeline(config: AugmentConfig, scale: tuple[float, float] | None, colour: 
         label_fields=["labels"],
     )
     if not any(isinstance(step, A.DualTransform) for step in steps):
-        steps.append(A.NoOp())  # or it would warn that no step moves boxes, though there is nothing wrong with that
+        steps.append(A.NoOp())  # otherwise albumentations warns that no step moves boxes, which is fine here
     return A.Compose(steps, bbox_params=boxes)

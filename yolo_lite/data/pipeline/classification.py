@@ -1,4 +1,4 @@
-"""Images to classify as network inputs, each made from (seed, epoch, index) alone."""
+"""Turn images to classify into network inputs, each determined by (seed, epoch, index) alone."""
 
 from __future__ import annotations
 
@@ -24,15 +24,13 @@ from yolo_lite.structures.geometry import Image, Letterbox
 if TYPE_CHECKING:
     from yolo_lite.data.pipeline.augment import ClassAugmenter
 
-CACHE_LIMIT = (
-    1 << 30
-)  # bytes of input pixels that are kept in memory, without being asked, instead of decoded each time
+CACHE_LIMIT = 1 << 30  # bytes of input pixels that "auto" caches at most
 
 
 class ClassDataset(Dataset[ClassSample]):
     """Samples by (epoch, index).
 
-    Images are brought to the input's size first and augmented then, so that they can be kept at that size.
+    Images are fitted to the input first and augmented afterwards, so that they can be cached at the input's size.
 
     Args:
         records: the images.
@@ -40,15 +38,20 @@ class ClassDataset(Dataset[ClassSample]):
         channels: 3, or 1 for grey.
         resize: "letterbox" or "stretch".
         augmenter: None for images as they are.
-        strong_epochs: so many epochs, from the start, are augmented in full.
-        seed: of the augmentation.
-        cache: keep the images in memory: "auto" up to CACHE_LIMIT and where there is room, "ram" or stop, "none".
-        on_image: called with how many are kept so far, of how many.
+        strong_epochs: number of epochs, from the start, with full augmentation.
+        seed: seed of the augmentation.
+        cache: cache images in RAM: "auto" up to CACHE_LIMIT if they fit, "ram" always, "none" never.
+        on_image: called with the number of images cached so far and the total.
         max_16bit: as for `read_image`.
 
     Raises:
-        InputError: naming the first image that cannot be read, where they are kept; where they are to be and there is
-            no room.
+        InputError: if "ram" is chosen but does not fit, or an image to be cached cannot be read; the message names it.
+
+    Example:
+        >>> black = ClassRecord("black", np.zeros((4, 8), np.uint8), label=1)
+        >>> dataset = ClassDataset([black], (16, 16), channels=3, resize="stretch")
+        >>> tuple(dataset[0, 0].image.shape), dataset[0, 0].label  # epoch 0, image 0
+        ((3, 16, 16), 1)
     """
 
     def __init__(
@@ -86,13 +89,13 @@ class ClassDataset(Dataset[ClassSample]):
         return ClassSample(pixels, self.records[index].label, index)
 
     def load(self, index: int) -> npt.NDArray[np.uint8]:
-        """Return an image at the size of the input, uint8 [H, W, channels]."""
+        """Return an image at the input's size: uint8 [H, W, channels]."""
         return to_input(
             read_record(self.records[index], self.max_16bit), self.input_hw, channels=self.channels, resize=self.resize
         )
 
     def _keep(self, on_image: Callable[[int, int], None]) -> npt.NDArray[np.uint8]:
-        """Return all images at the size of the input; files are read by several threads, and once for all their parts."""
+        """Return all images at the input's size; several threads read the files, each file once for all its parts."""
         total, done = len(self.records), 0
         kept = np.empty((total, *self.input_hw, self.channels), np.uint8)
 
@@ -118,10 +121,15 @@ class ClassDataset(Dataset[ClassSample]):
 
 
 def read_record(record: ClassRecord, max_16bit: int = MAX_16BIT) -> Image:
-    """Return the pixels that a record means, uint8 [H, W, 3] RGB; `max_16bit` as for `read_image`.
+    """Return the pixels of a record: uint8 [H, W, 3] RGB; `max_16bit` as for `read_image`.
 
     Raises:
-        InputError: naming the image, where it cannot be read, or its box lies outside.
+        InputError: if the image cannot be read, or the box lies outside it; the message names the image.
+
+    Example:
+        >>> grey = np.full((2, 2), 7, np.uint8)
+        >>> read_record(ClassRecord("grey", grey, label=0))[0, 0].tolist()
+        [7, 7, 7]
     """
     return _cut(record, _decode(record, max_16bit))
 
@@ -146,7 +154,12 @@ def _cut(record: ClassRecord, image: Image) -> Image:
 
 
 def to_input(image: Image, input_hw: tuple[int, int], *, channels: int, resize: str) -> npt.NDArray[np.uint8]:
-    """Bring an image, uint8 [H, W, 3] RGB, to the network's input, uint8 [H, W, channels]; one channel is its grey."""
+    """Fit an image, uint8 [H, W, 3] RGB, to the network's input: uint8 [H, W, channels]; one channel means grey.
+
+    Example:
+        >>> to_input(np.zeros((4, 8, 3), np.uint8), (16, 16), channels=1, resize="letterbox").shape
+        (16, 16, 1)
+    """
     import cv2
 
     fitted = Letterbox.fit((image.shape[0], image.shape[1]), input_hw, resize=resize).apply(image)
@@ -154,7 +167,14 @@ def to_input(image: Image, input_hw: tuple[int, int], *, channels: int, resize: 
 
 
 def collate_classes(samples: Sequence[ClassSample]) -> ClassBatch:
-    """Stack samples."""
+    """Stack samples into a batch.
+
+    Example:
+        >>> samples = [ClassSample(torch.zeros(3, 4, 4), label, position) for position, label in enumerate([1, 0])]
+        >>> batch = collate_classes(samples)
+        >>> tuple(batch.images.shape), batch.labels
+        ((2, 3, 4, 4), tensor([1, 0]))
+    """
     return ClassBatch(
         stack_images([sample.image for sample in samples]),
         torch.tensor([sample.label for sample in samples]),

@@ -1,4 +1,4 @@
-"""A detection set as network inputs, each made from (seed, epoch, index) alone."""
+"""Turn a detection set into network inputs, each determined by (seed, epoch, index) alone."""
 
 from __future__ import annotations
 
@@ -21,23 +21,29 @@ from yolo_lite.structures.records import ImageRecord, Records
 if TYPE_CHECKING:
     from yolo_lite.data.pipeline.augment import Augmenter
 
-_SPARE = 2  # a JPEG is decoded no smaller than so many times its working size: measured, see read_image_shrunk
+_SPARE = 2  # a JPEG is decoded at no less than this many times its working size: measured, see read_image_shrunk
 
 
 class DetectionDataset(Dataset[Sample]):
     """Samples by (epoch, index).
 
-    With an augmenter, images larger than it can make use of are reduced before anything else, whether or not they
-    are kept in memory, so that both give the same bits.
+    With an augmenter, images larger than it can use are reduced first, cached or not, so that both give the same bits.
 
     Args:
-        records: the images; loading processes share them with the one that asks, since they are packed.
+        records: the images; they are packed, so that loading processes share them with the main process.
         input_hw: height and width of the network's input.
         resize: "letterbox" or "stretch".
         augmenter: None for images as they are.
-        strong_epochs: so many epochs, from the start, are augmented strongly.
-        seed: of the augmentation.
+        strong_epochs: number of epochs, from the start, with strong augmentation.
+        seed: seed of the augmentation.
         max_16bit: as for `read_image`.
+
+    Example:
+        >>> from yolo_lite.data.splits import read_split
+        >>> dataset = DetectionDataset(read_split("my_images", "val").records, (32, 64), resize="stretch")
+        >>> sample = dataset[0, 2]  # in epoch 0, the third image
+        >>> tuple(sample.image.shape), tuple(sample.boxes.shape)
+        ((3, 32, 64), (2, 4))
     """
 
     def __init__(
@@ -82,23 +88,23 @@ class DetectionDataset(Dataset[Sample]):
         *,
         on_image: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
-        """Decode every image now and keep it in memory, as `choice` (auto, ram or none) and the room there allow.
+        """Decode every image now and cache it in RAM, if `choice` (auto, ram or none) and the free memory allow.
 
-        Arguments are those of `keep_images`.
+        The arguments are those of `keep_images`.
 
         Raises:
-            InputError: as `keep_images` and `load` do.
+            InputError: as for `keep_images` and `load`.
         """
         sizes = [self.working_size((height, width)) for height, width in self.records.sizes_hw.tolist()]
         self.kept = keep_images(self.decode, sizes, choice=choice, say=say, on_image=on_image)
 
     def load(self, index: int) -> Labelled:
-        """Return an image in original pixels, or reduced to its working size, with its objects but those of crowds.
+        """Return an image with its objects but no crowds, in original pixels or reduced to its working size.
 
-        Boxes are float32 in original pixels, unrounded float64 of a reduced image. The pixels may not be written to.
+        Boxes are float32 in original pixels, or unrounded float64 for a reduced image. The pixels are read-only.
 
         Raises:
-            InputError: naming the file, where it cannot be read or is not of the size that its annotations are for.
+            InputError: if the file cannot be read or is not of its annotated size; the message names it.
         """
         record = self.records[index]
         image = self.decode(index) if self.kept is None else self.kept[index]
@@ -106,12 +112,12 @@ class DetectionDataset(Dataset[Sample]):
         boxes: npt.NDArray[np.floating[Any]] = record.boxes[keep].astype(np.float32)
         hw = (image.shape[0], image.shape[1])
         if hw != record.hw:
-            # Not rounded: fitted to the input they then are, bit for bit, what the original boxes would have become.
+            # Not rounded, so that fitting them to the input gives bit for bit what the original boxes would give.
             boxes = boxes * np.array(Letterbox(record.hw, hw, content_hw=hw, offset_xy=(0, 0)).scale_xy * 2)
         return Labelled(image, boxes, labels=record.labels[keep], unlabelled=record.unlabelled)
 
     def decode(self, index: int) -> Image:
-        """Read an image from its file, at its working size; raises as `load` does."""
+        """Read an image from its file, at its working size; raises the errors of `load`."""
         record = self.records[index]
         height, width = self.working_size(record.hw)
         image, divisor = read_image_shrunk(
@@ -125,7 +131,7 @@ class DetectionDataset(Dataset[Sample]):
         return image if image.shape[:2] == (height, width) else resize_image(image, (height, width))
 
     def working_size(self, original_hw: tuple[int, int]) -> tuple[int, int]:
-        """Return the (height, width) to which an image is reduced; without an augmenter that is its own."""
+        """Return the (height, width) to which an image is reduced: its own size if there is no augmenter."""
         if self.augmenter is None:
             return original_hw
         reduced = Letterbox.fit(original_hw, self.augmenter.working_hw, resize=self.resize).content_hw

@@ -1,4 +1,4 @@
-"""Batches: in which order, by which processes, and how samples become tensors."""
+"""Load batches: their order, the processes that load them, and how samples become tensors."""
 
 from __future__ import annotations
 
@@ -21,17 +21,21 @@ Say = Callable[[str], None]
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index); the order depends on (seed, epoch) alone.
+    """Batches of (epoch, index); their order depends on (seed, epoch) alone.
 
-    Set `epoch` before each pass. Shuffled passes leave out an incomplete last batch, unless it is the only one.
+    Set `epoch` before each pass. A shuffled pass leaves out an incomplete last batch, unless it is the only one.
 
     Args:
-        total: how many samples there are.
-        batch_size: of each batch.
-        shuffle: in an order drawn for each pass.
-        seed: of that order.
-        steps: so many batches at most; 0: all.
-        repeats: how often each sample is to come in a shuffled pass, on average; None: once.
+        total: number of samples.
+        batch_size: number of samples in a batch.
+        shuffle: draw a new order for each pass.
+        seed: seed of that order.
+        steps: maximum number of batches; 0 for all.
+        repeats: how often each sample appears in a shuffled pass, on average; None for once.
+
+    Example:
+        >>> list(EpochSampler(3, 2, shuffle=False))
+        [[(0, 0), (0, 1)], [(0, 2)]]
     """
 
     def __init__(
@@ -65,7 +69,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 
 
 def _repeated(repeats: npt.NDArray[np.float64], generator: np.random.Generator) -> list[int]:
-    """Return each position as often as it is to come, rounded up or down by chance so that the total is always the same."""
+    """Return each position as often as it appears, rounded up or down at random so that the total is always the same."""
     edges = np.concatenate([[0.0], np.cumsum(repeats)])
     edges *= round(edges[-1]) / edges[-1]
     counts = np.diff(np.floor(edges + generator.random()))
@@ -73,14 +77,20 @@ def _repeated(repeats: npt.NDArray[np.float64], generator: np.random.Generator) 
 
 
 def repeat_factors(images: Sequence[Iterable[int]], threshold: float) -> npt.NDArray[np.float64]:
-    """Return how often each image is to be shown, so that rare classes are seen more often (Gupta et al. 2019, LVIS).
+    """Return how often to show each image, so that rare classes are seen more often (Gupta et al. 2019, LVIS).
 
-    A class that is in the share f of the images asks for max(1, sqrt(threshold / f)); an image follows the rarest of
-    its classes.
+    A class in the fraction f of the images asks for max(1, sqrt(threshold / f)); an image follows its rarest class.
 
     Args:
-        images: for each the labels of what it shows.
-        threshold: share of the images below which a class counts as rare.
+        images: for each image, the labels of its objects.
+        threshold: fraction of the images below which a class counts as rare.
+
+    Returns:
+        float64 [number of images], each at least 1.
+
+    Example:
+        >>> repeat_factors([[0], [0], [0], [0, 1]], threshold=0.5).round(2)  # class 1: sqrt(0.5 / 0.25)
+        array([1.  , 1.  , 1.  , 1.41])
     """
     shown: dict[int, int] = {}
     for labels in images:
@@ -91,17 +101,17 @@ def repeat_factors(images: Sequence[Iterable[int]], threshold: float) -> npt.NDA
 
 
 class BatchLoader:
-    """Batches in the order of a sampler, loaded by other processes or, where `processes` is 0, by this one.
+    """Batches in a sampler's order, loaded by other processes, or by this one if `processes` is 0.
 
-    The samples are the same, bit for bit. Where other processes lack handles or memory, this one goes on, from the batch
-    that is next, and says so once.
+    The samples are the same, bit for bit. If the other processes run out of handles or memory, this process loads the
+    remaining batches itself, and reports it once.
 
     Args:
         load: makes a batch of its keys, as for `LoadingProcesses`.
-        sampler: whose epoch is set before each pass.
-        processes: that load.
+        sampler: the order; its epoch is set before each pass.
+        processes: number of loading processes.
         pin: put batches into pinned memory, for a GPU.
-        say: takes the line.
+        say: called with the report.
     """
 
     def __init__(self, load: Load, sampler: EpochSampler, *, processes: int, pin: bool, say: Say) -> None:
@@ -118,18 +128,18 @@ class BatchLoader:
                 return
             except ShortageError as error:
                 self.processes, self._started = 0, None
-                self.say(f"loading in the main process, because loading processes lack what they need: {error}")
+                self.say(f"loading in the main process, because loading processes ran out of resources: {error}")
         for keys in order[done:]:
             batch = self.load(keys, lambda: None)
             yield batch._make(part if part is None else part.pin_memory() for part in batch) if self.pin else batch
 
     def close(self) -> None:
-        """End the processes now. The end of the last reference does so too, but a signal that arrives then is lost."""
+        """End the processes now. Losing the last reference ends them too, but a signal that arrives then is lost."""
         if self._started is not None:
             self._started.close()
 
     def _start(self, keys: list[tuple[int, int]]) -> LoadingProcesses:
-        """Return the processes, which outlive a pass; the first sample tells how much memory a batch takes."""
+        """Return the processes, which outlive a pass; the first sample shows how much memory a batch takes."""
         if self._started is None or not self._started.close.alive:
             first = self.load(keys[:1], lambda: None)
             size = sum(part.nbytes + _SPARE for part in first if part is not None)
@@ -137,7 +147,7 @@ class BatchLoader:
         return self._started
 
 
-_SPARE = 64  # bytes a sample, for tensors to be aligned
+_SPARE = 64  # bytes per tensor, for alignment
 
 
 @dataclass(frozen=True)
@@ -164,49 +174,67 @@ def build_loader(
     collate: Callable[[Sequence[Any]], Any] | None = None,
     say: Say = lambda line: None,
 ) -> BatchLoader:
-    """Load batches with as many processes as `loading_processes` says.
+    """Build a loader with as many processes as `loading_processes` returns.
 
     Args:
         dataset: samples by (epoch, index).
         sampler: their order.
         workers: see `loading_processes`.
-        device: that computes.
-        collate: makes a batch of samples; None: a Batch.
-        say: takes a line where loading has to go on without processes.
+        device: the device that computes.
+        collate: makes a batch of samples; None for `collate_boxes`.
+        say: called with a line if loading has to continue without processes.
+
+    Example:
+        >>> from yolo_lite.data.pipeline.detection import DetectionDataset
+        >>> from yolo_lite.data.splits import read_split
+        >>> dataset = DetectionDataset(read_split("my_images", "train").records, (32, 32), resize="stretch")
+        >>> sampler = EpochSampler(len(dataset), 4, shuffle=False)
+        >>> loader = build_loader(dataset, sampler, workers=0, device=torch.device("cpu"))
+        >>> [tuple(batch.images.shape) for batch in loader]
+        [(4, 3, 32, 32), (2, 3, 32, 32)]
     """
     load = _Load(dataset, collate or collate_boxes)
     return BatchLoader(load, sampler, processes=loading_processes(workers, device), pin=device.type == "cuda", say=say)
 
 
 def loading_processes(workers: int, device: torch.device) -> int:
-    """Return how many processes load: 0 for the one that asks, and never more than cores that it may use.
+    """Return the number of loading processes: 0 to load in the main process, never more than the usable cores.
 
-    -1 leaves the choice to what computes: a CPU needs its cores for itself, a GPU is kept waiting by a few.
+    -1 lets the device decide: a CPU needs its cores for itself, a GPU would wait for too few processes.
+
+    Example:
+        >>> loading_processes(0, torch.device("cpu"))
+        0
     """
     if workers < 0:
         workers = _BESIDE_CPU if device.type == "cpu" else _BESIDE_GPU
-    return min(workers, usable_cores())
+    return min(workers, _usable_cores())
 
 
 _BESIDE_CPU, _BESIDE_GPU = 2, 8
 
 
-def usable_cores() -> int:
+def _usable_cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def reading_threads() -> int:
-    """Return how many threads read files at once: one for each core, fewer where few files may be open."""
+    """Return how many threads read files at once: one for each core, fewer if few files may be open.
+
+    Example:
+        >>> 1 <= reading_threads() <= 32
+        True
+    """
     free = _free_handles()
-    return max(1, min(32, usable_cores(), 32 if free is None else free // _HANDLES))
+    return max(1, min(32, _usable_cores(), 32 if free is None else free // _HANDLES))
 
 
-_HANDLES = 3  # that a thread may need, with some to spare for the rest of the process
+_HANDLES = 3  # per thread, with some to spare for the rest of the process
 
 
 def _free_handles() -> int | None:
-    """Return how many more files this process may open; None where the system does not tell."""
+    """Return how many more files this process may open; None if there is no limit or it is unknown."""
     try:
         import resource
 
@@ -214,12 +242,20 @@ def _free_handles() -> int | None:
         return None if most == resource.RLIM_INFINITY else most - len(os.listdir("/proc/self/fd"))
     except ImportError:  # Windows
         return None
-    except OSError as error:  # another system, or none is left
+    except OSError as error:  # no /proc on this system, or no handle left to read it
         return 0 if is_scarce(error) else None
 
 
 def collate_boxes(samples: Sequence[Sample]) -> Batch:
-    """Stack samples of one size; boxes are padded to the longest list, labels in the padding are -1."""
+    """Stack samples of one size; boxes are padded to the longest list, with label -1.
+
+    Example:
+        >>> image = torch.zeros(3, 4, 4, dtype=torch.uint8)
+        >>> samples = [Sample(image, torch.ones(n, 4), torch.full((n,), 7), position=n) for n in (1, 2)]
+        >>> collate_boxes(samples).labels
+        tensor([[ 7, -1],
+                [ 7,  7]])
+    """
     most = max(len(sample.boxes) for sample in samples)
     boxes = torch.zeros(len(samples), most, 4)
     labels = torch.full((len(samples), most), -1, dtype=torch.int64)
@@ -237,8 +273,13 @@ def collate_boxes(samples: Sequence[Sample]) -> Batch:
 
 
 def stack_images(images: Sequence[Tensor]) -> Tensor:
-    """Stack images [channels, H, W], views of such with the channels last, into one [B, channels, H, W] of that order.
+    """Stack images [channels, H, W] into [B, channels, H, W], with the channels last in memory.
 
-    It is the order in which they were decoded and in which the network wants them: nothing is turned around.
+    The images come from the decoder that way, and the network wants them that way, so nothing has to be transposed.
+
+    Example:
+        >>> stacked = stack_images([torch.zeros(2, 4, 3).permute(2, 0, 1)] * 5)
+        >>> tuple(stacked.shape), stacked.is_contiguous(memory_format=torch.channels_last)
+        ((5, 3, 2, 4), True)
     """
     return torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)

@@ -1,7 +1,7 @@
-"""Processes that load batches for the one that asks, and how their batches come back.
+"""Processes that load batches for the main process, and how their batches come back.
 
-Where processes are forked, a batch comes back in memory that was shared before they began; elsewhere it goes through a
-pipe. Neither needs /dev/shm or a file handle for each tensor, so a small limit of either does not stop a run.
+Forked processes return a batch in memory that was shared before they began; others return it through a pipe. Neither
+needs /dev/shm or a file handle for each tensor, so low limits on these do not stop a run.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ from yolo_lite.errors import InputError, reason
 Keys = list[tuple[int, int]]
 Load = Callable[[Keys, Callable[[], None]], Any]
 
-_AHEAD = 2  # batches that each process is asked for at once
+_AHEAD = 2  # batches requested from each process at once
 _LARGE = 1 << 14  # bytes from which a tensor goes through shared memory
-_ALIGNED = 64  # bytes to whose multiples tensors in shared memory are moved
-_SECONDS, _LOOKS = 5.0, 36  # a process may take so many times so long over one sample: three minutes
-_FAREWELL = 1.0  # seconds in which processes end by themselves before they are killed
+_ALIGNED = 64  # tensors in shared memory begin at multiples of this many bytes
+_SECONDS, _LOOKS = 5.0, 36  # length and number of polls that one sample may take: three minutes
+_FAREWELL = 1.0  # seconds that processes get to end by themselves before they are killed
 _SCARCE = (errno.EMFILE, errno.ENFILE)
 _FEWER = "--set train.workers=0, which --resume takes too"
 
 
 class ShortageError(Exception):
-    """Handles, memory or processes ran out, which the asking process needs no more of when it loads by itself."""
+    """Handles, memory or processes ran out; the main process does without them if it loads batches itself."""
 
 
 class LoadingProcesses:
-    """Processes that load batches in turn; `close` ends them, as does the end of the last reference.
+    """Processes that load batches in turn; `close` ends them, and so does losing the last reference.
 
     Args:
         load: makes a batch, a NamedTuple of tensors or None, of its keys; calls its second argument after each sample.
-        count: how many processes.
-        room: bytes of shared memory for each batch; a tensor that finds no room goes through the pipe.
+        count: number of processes.
+        room: bytes of shared memory for each batch; a tensor that does not fit goes through the pipe.
         pin: put the batches into pinned memory, from which a GPU copies while it computes.
 
     Raises:
-        ShortageError: where there are no handles, no memory or no processes left for them.
+        ShortageError: if there are not enough handles, memory or processes.
     """
 
     def __init__(self, load: Load, count: int, *, room: int, pin: bool = False) -> None:
@@ -66,11 +66,11 @@ class LoadingProcesses:
             forks = context.get_start_method() == "fork"
             self._memory = mmap.mmap(-1, self._room * count * _AHEAD) if forks and self._room else None
             for _ in range(count):
-                ours, theirs = context.Pipe()
-                self._pipes.append(ours)
+                near_end, far_end = context.Pipe()
+                self._pipes.append(near_end)
                 copies = tuple(self._pipes) if forks else ()
-                with theirs:  # each end stays open in one process only, so that the other side notices its death
-                    process = context.Process(target=_serve, args=(theirs, copies, load, self._memory), daemon=True)
+                with far_end:  # each end stays open in one process only, so that the other side notices its death
+                    process = context.Process(target=_serve, args=(far_end, copies, load, self._memory), daemon=True)
                     with _signals_held_back():
                         process.start()
                 self._processes.append(process)
@@ -79,11 +79,11 @@ class LoadingProcesses:
             raise ShortageError(reason(error)) from error
 
     def batches(self, order: Sequence[Keys]) -> Iterator[Any]:
-        """Yield the batch of each list of keys, in their order. The processes are ended if it is left early.
+        """Yield the batch of each list of keys, in order. Leaving early ends the processes.
 
         Raises:
-            ShortageError: where a process lacks handles.
-            InputError: of a sample; where a process was killed, or makes no progress.
+            ShortageError: if a process runs out of handles.
+            InputError: if a sample raises it, a process was killed, or one makes no progress.
         """
         ahead = _AHEAD * len(self._pipes)
         received = 0
@@ -108,11 +108,11 @@ class LoadingProcesses:
             raise _killed(self._processes[number]) from None
 
     def _place(self, turn: int) -> int:
-        """Return where in the shared memory a batch goes; its place is free again once it has been received."""
+        """Return the place of a batch in the shared memory; it is free again once the batch has been received."""
         return turn % (_AHEAD * len(self._pipes)) * self._room
 
     def _receive(self, turn: int) -> _Packed:
-        """Wait for a batch. Looks are counted, not seconds: a suspended machine or Ctrl-Z is no lack of progress."""
+        """Wait for a batch. Polls are counted, not seconds: a suspended machine or Ctrl-Z is not a lack of progress."""
         number, looks = turn % len(self._pipes), 0
         pipe, process = self._pipes[number], self._processes[number]
         while looks < _LOOKS:
@@ -131,7 +131,7 @@ class LoadingProcesses:
             looks = 0
         raise InputError(
             f"a loading process (pid {process.pid}) has loaded nothing for {_SECONDS * _LOOKS:.0f} seconds: it is stopped, or "
-            f"the disk does not answer; look at these, or load in the main process: {_FEWER}"
+            f"the disk does not answer; check both, or load in the main process: {_FEWER}"
         )
 
     def _unpack(self, packed: _Packed, turn: int) -> Any:
@@ -151,7 +151,7 @@ class LoadingProcesses:
 
 
 class _Part(NamedTuple):
-    """A tensor on its way, as it lies in memory: its bytes, or where in the batch's shared memory they begin."""
+    """A tensor in transit: its layout, and its bytes or where they begin in the batch's shared memory."""
 
     shape: tuple[int, ...]
     stride: tuple[int, ...]
@@ -162,21 +162,21 @@ class _Part(NamedTuple):
 
 
 class _Packed(NamedTuple):
-    """A batch on its way."""
+    """A batch in transit."""
 
     kind: Callable[..., Any]
     parts: list[_Part | None]
 
 
 class _Failed(NamedTuple):
-    """What happened instead of a batch, and whether it was for a lack of handles."""
+    """The error that came instead of a batch, and whether a lack of handles caused it."""
 
     error: Exception
     trace: str
     scarce: bool
 
     def raise_(self) -> None:
-        """Raise it in the process that asked."""
+        """Raise the error in the main process."""
         if self.scarce:
             raise ShortageError(reason(self.error))
         if isinstance(self.error, InputError):
@@ -185,7 +185,12 @@ class _Failed(NamedTuple):
 
 
 def is_scarce(error: BaseException | None) -> bool:
-    """Say whether an error, or what it was raised from, is that no more files can be opened."""
+    """Return whether an error, or one that caused it, means that no more files can be opened.
+
+    Example:
+        >>> is_scarce(OSError(errno.EMFILE, "too many open files")), is_scarce(ValueError())
+        (True, False)
+    """
     while error is not None:
         if isinstance(error, OSError) and error.errno in _SCARCE:
             return True
@@ -196,18 +201,18 @@ def is_scarce(error: BaseException | None) -> bool:
 def _serve(
     pipe: Connection[Any, Any], copies: Sequence[Connection[Any, Any]], load: Load, memory: mmap.mmap | None
 ) -> None:
-    """Load what is asked for until the process that asks has gone."""
+    """Load the batches asked for until the main process is gone."""
     _settle()
     for copy in copies:
         copy.close()
     asker = multiprocessing.parent_process()
-    told = time.monotonic()
+    last_sign = time.monotonic()
 
     def tell() -> None:
-        nonlocal told
-        if time.monotonic() - told > 1:  # a sign of life for one who waits long, no work for the others
+        nonlocal last_sign
+        if time.monotonic() - last_sign > 1:  # a sign of life during long waits, and no extra work otherwise
             pipe.send(None)
-            told = time.monotonic()
+            last_sign = time.monotonic()
 
     try:
         while True:
@@ -225,10 +230,10 @@ def _serve(
 
 
 def _settle() -> None:
-    """Use one thread, and leave signals that go to a whole group of processes to the main one, which ends the others.
+    """Use one thread, and ignore signals that reach the whole process group: the main process ends its children.
 
-    Objects of the main process are left out of garbage collection here: it would write to each of them, and so copy the
-    memory that forked processes share.
+    Objects of the main process are excluded from garbage collection: it would write to each of them, and so copy the memory
+    that forked processes share.
     """
     import cv2
 
@@ -246,7 +251,7 @@ _OF_GROUPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") 
 
 @contextlib.contextmanager
 def _signals_held_back() -> Iterator[None]:
-    """Let no signal reach a new process before it has settled: it would answer as the main process does."""
+    """Hold signals back from a new process until it ignores them: until then it would react like the main process."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -277,7 +282,7 @@ def _pack(batch: Any, memory: mmap.mmap | None, *, place: int, room: int) -> _Pa
 
 
 def _is_dense(tensor: Tensor) -> bool:
-    """Say whether its numbers fill one block of memory, in whatever order."""
+    """Return whether a tensor's numbers fill one block of memory, in any order."""
     filled = 1
     for stride, size in sorted(zip(tensor.stride(), tensor.shape)):
         if size > 1 and stride != filled:
@@ -287,7 +292,7 @@ def _is_dense(tensor: Tensor) -> bool:
 
 
 def _sendable(error: Exception) -> Exception:
-    """Return an error of a type that the asking process knows, and tells from a bug."""
+    """Return an error of a type that the main process knows and can distinguish from a bug."""
     if isinstance(error, InputError | MemoryError):
         return InputError(str(error)) if isinstance(error, InputError) else MemoryError(str(error))
     return RuntimeError(str(error) if isinstance(error, RuntimeError) else f"{type(error).__name__}: {error}")
@@ -296,15 +301,15 @@ def _sendable(error: Exception) -> Exception:
 def _killed(process: BaseProcess) -> InputError:
     process.join(_SECONDS)
     code = process.exitcode
-    how = f"was killed (signal {-code})" if code is not None and code < 0 else f"has ended (exit {code})"
+    ending = f"was killed (signal {-code})" if code is not None and code < 0 else f"has ended (exit {code})"
     return InputError(
-        f"a loading process {how}, as happens when memory runs out; close other programs, use a smaller --batch-size, or, in "
+        f"a loading process {ending}, as happens when memory runs out; close other programs, use a smaller --batch-size, or, in "
         f"training, load in the main process: {_FEWER}"
     )
 
 
 def _end(owner: int, pipes: Sequence[Connection[Any, Any]], processes: Sequence[BaseProcess]) -> None:
-    """Close the pipes, at which processes end; kill those that do not. A forked process leaves them alone."""
+    """Close the pipes, which ends the processes; kill those that remain. In a forked process this does nothing."""
     if os.getpid() != owner:
         return
     for pipe in pipes:
