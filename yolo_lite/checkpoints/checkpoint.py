@@ -59,7 +59,12 @@ class Checkpoint:
 
     @property
     def kind(self) -> Kind:
-        """The kind of network."""
+        """The kind of network.
+
+        Example:
+            >>> Checkpoint(Config(), ("cat",), category_ids=(1,), weights={}).kind
+            <Kind.DETECTOR: 'detector'>
+        """
         if self.config.task == "classify":
             return Kind.CLASSIFIER
         if self.config.model.head == "darknet":
@@ -73,7 +78,12 @@ class Checkpoint:
 
     @property
     def score_threshold(self) -> float:
-        """The score above which detections are reported by default: that of the best F1 on validation, if known."""
+        """The score above which detections are reported by default: that of the best F1 on validation, if known.
+
+        Example:
+            >>> Checkpoint(Config(), ("cat",), category_ids=(1,), weights={}, about={"score_threshold": 0.4}).score_threshold
+            0.4
+        """
         chosen = self.config.postprocess.score_threshold
         return chosen if chosen >= 0 else float(self.about.get("score_threshold", SCORE_THRESHOLD))
 

@@ -69,7 +69,14 @@ class Criterion:
         )
 
     def weighted(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return parts of the loss, each multiplied by its weight."""
+        """Return parts of the loss, each multiplied by its weight.
+
+        Example:
+            >>> from yolo_lite.models.heads.anchor_free import AnchorFreeHead
+            >>> head = AnchorFreeHead([8], [8], classes=1, width=8, depth=1)
+            >>> Criterion(head, LossConfig(box_weight=5.0)).weighted({"box": torch.tensor(0.5)})
+            {'box': tensor(2.5000)}
+        """
         return {name: self.weights[name] * value for name, value in parts.items()}
 
 

@@ -44,7 +44,16 @@ class Yolo(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1))
 
     def freeze_backbone(self) -> None:
-        """Freeze the backbone's weights, and the statistics of its normalisations."""
+        """Freeze the backbone's weights, and the statistics of its normalisations.
+
+        Example:
+            >>> from yolo_lite.config.schema import Config
+            >>> from yolo_lite.models.build import build_detector
+            >>> model = build_detector(Config(), 2)
+            >>> model.freeze_backbone()
+            >>> {name.partition(".")[0] for name, parameter in model.named_parameters() if parameter.requires_grad} == {"neck", "head"}
+            True
+        """
         self.frozen = True
         self.backbone.requires_grad_(False).eval()
 
@@ -60,10 +69,25 @@ class Yolo(nn.Module):
 
         Args:
             images: uint8 or float [B, 3, H, W] RGB, 0..255, height and width multiples of 32.
+
+        Example:
+            >>> from yolo_lite.config.schema import Config
+            >>> from yolo_lite.models.build import build_detector
+            >>> raw = build_detector(Config(), classes=2).eval()(torch.zeros(1, 3, 64, 64))
+            >>> [int((raw.strides == stride).sum()) for stride in (8, 16, 32)]  # points of the three grids
+            [64, 16, 4]
         """
         x = (images.to(self.mean.dtype) - self.mean).div_(self.std)
         return self.head(self.neck(self.backbone(x)))
 
     def decode(self, raw: RawPredictions, indices: Tensor) -> Tensor:
-        """Return the boxes [B, K, 4] of the points `indices` [B, K], as the head decodes them."""
+        """Return the boxes of the points `indices` [B, K]: float32 [B, K, 4] xyxy, input pixels.
+
+        Example:
+            >>> from yolo_lite.config.schema import Config
+            >>> from yolo_lite.models.build import build_detector
+            >>> model = build_detector(Config(), classes=2).eval()
+            >>> model.decode(model(torch.zeros(1, 3, 64, 64)), torch.tensor([[0, 5, 83]])).shape
+            torch.Size([1, 3, 4])
+        """
         return self.head.decode(raw, indices)

@@ -61,7 +61,13 @@ class ClassifierNet(nn.Module):
         return outputs
 
     def scores(self, outputs: Tensor) -> Tensor:
-        """Turn outputs into scores of the classes: float32 [B, classes], from 0 to 1, with a sum of 1."""
+        """Turn outputs into scores of the classes: float32 [B, classes], from 0 to 1, with a sum of 1.
+
+        Example:
+            >>> nothing, one = nn.Identity(), torch.ones(1)
+            >>> ClassifierNet(nothing, nothing, mean=one, std=one, loss="binary").scores(torch.zeros(1, 1))
+            tensor([[0.5000, 0.5000]])
+        """
         outputs = outputs.float()
         if self.loss == "binary":
             second = outputs.sigmoid()

@@ -34,7 +34,12 @@ class Section:
     def number(
         self, key: str, default: int | None = None, *, minimum: int = -_MOST_NUMBER, maximum: int = _MOST_NUMBER
     ) -> int:
-        """Return an option as a whole number; raise CfgError if it is not one, is out of bounds, or has no default and is missing."""
+        """Return an option as a whole number; raise CfgError if it is not one, is out of bounds, or has no default and is missing.
+
+        Example:
+            >>> Section("net", line=1, options={"width": "416"}).number("width")
+            416
+        """
         text = self.options.get(key)
         if text is None and default is not None:
             return default
@@ -49,7 +54,12 @@ class Section:
         return value
 
     def real(self, key: str, default: float) -> float:
-        """Return an option as a number; raise CfgError if it is not one, or is out of bounds."""
+        """Return an option as a number; raise CfgError if it is not one, or is out of bounds.
+
+        Example:
+            >>> Section("yolo", line=9, options={}).real("scale_x_y", default=1.0)
+            1.0
+        """
         text = self.options.get(key, str(default))
         try:
             value = float(text)
@@ -60,7 +70,12 @@ class Section:
         return value
 
     def numbers(self, key: str) -> list[float]:
-        """Return an option as a list of numbers, which commas separate; empty if the key is missing."""
+        """Return an option as a list of numbers, which commas separate; empty if the key is missing.
+
+        Example:
+            >>> Section("yolo", line=9, options={"anchors": "10,14, 23,27"}).numbers("anchors")
+            [10.0, 14.0, 23.0, 27.0]
+        """
         text = self.options.get(key, "")
         try:
             values = [float(part) for part in text.split(",") if part.strip()]

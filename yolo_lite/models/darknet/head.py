@@ -48,7 +48,7 @@ class DarknetHead(nn.Module, Head):
                 raise section.error("a tree of classes (YOLO9000) is not supported")
             expected = _values(section, self.fixed_classes)
             if count != expected:
-                raise section.error(f"needs {counted(expected, 'value')} from the layer before, which gives {count}")
+                raise section.error(f"needs {counted(expected, 'value')} from the layer before, but that has {count}")
             _anchors(section)
             _stretch(section)
 

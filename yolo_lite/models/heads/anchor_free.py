@@ -70,6 +70,13 @@ class AnchorFreeHead(nn.Module, Head):
 
         Returns:
             float32 [B, K, 4] xyxy, input pixels, not clipped to the image.
+
+        Example:
+            >>> outputs = torch.full((1, 1, 4), 1.0).expm1().log()  # softplus of these is 1: one stride to each side
+            >>> points, strides = torch.tensor([[12.0, 12]]), torch.tensor([8.0])
+            >>> raw = RawPredictions(outputs, torch.zeros(1, 1, 1), points=points, strides=strides)
+            >>> AnchorFreeHead.decode(raw, torch.tensor([[0]])).round(decimals=3)
+            tensor([[[ 4.,  4., 20., 20.]]])
         """
         outputs = raw.box_outputs.gather(1, indices.unsqueeze(-1).expand(-1, -1, 4)).float()
         distances = F.softplus(outputs) * raw.strides[indices].unsqueeze(-1)
@@ -134,6 +141,12 @@ class DistributionHead(nn.Module, Head):
 
         Returns:
             float32 [B, K, 4] xyxy, input pixels, not clipped to the image.
+
+        Example:
+            >>> points, strides = torch.tensor([[32.0, 32]]), torch.tensor([8.0])
+            >>> raw = RawPredictions(torch.zeros(1, 1, 32), torch.zeros(1, 1, 1), points=points, strides=strides)
+            >>> DistributionHead.decode(raw, torch.tensor([[0]]))  # all distances alike: on average 3.5 strides
+            tensor([[[ 4.,  4., 60., 60.]]])
         """
         outputs = raw.box_outputs.gather(1, indices.unsqueeze(-1).expand(-1, -1, 4 * cls.bins)).float()
         probabilities = outputs.view(*outputs.shape[:-1], 4, cls.bins).softmax(-1)
