@@ -307,7 +307,7 @@ def check_optimizer(stored: Mapping[str, Any], optimizer: torch.optim.Optimizer,
         >>> sgd, adam = torch.optim.SGD(weights), torch.optim.Adam(weights)
         >>> check_optimizer(sgd.state_dict(), adam, source="last.pt")
         Traceback (most recent call last):
-        yolo_lite.errors.InputError: last.pt: the state of the optimiser is not that of this run's; start a new run
+        yolo_lite.errors.InputError: last.pt: the state of the optimiser does not fit the optimiser of this run; start a new run
     """
     own = optimizer.state_dict()
     fits = len(stored["param_groups"]) == len(own["param_groups"]) and all(
@@ -333,7 +333,9 @@ def check_optimizer(stored: Mapping[str, Any], optimizer: torch.optim.Optimizer,
             for number, state in stored["state"].items()
         )
     if not fits:
-        raise InputError(f"{source}: the state of the optimiser is not that of this run's; start a new run")
+        raise InputError(
+            f"{source}: the state of the optimiser does not fit the optimiser of this run; start a new run"
+        )
 
 
 def _state_of(group: Mapping[str, Any], kind: type[torch.optim.Optimizer], parameter: Tensor) -> dict[str, Any]:

@@ -37,9 +37,7 @@ class Start(NamedTuple):
 
 IMAGES = 64  # the most images that are examined for each new class
 MIN_IOU = 0.5  # IoU from which on a prediction counts for a box
-MIN_SCORE = (
-    0.001  # lowest average score that makes a known class the start of a new one: even that beats random weights
-)
+MIN_SCORE = 0.001  # lowest average score that makes a known class the start of a new one; it still beats random weights
 
 
 def transfer(
@@ -173,19 +171,18 @@ def most_alike(
         checkpoint: its classes are the known ones.
         data: its other classes are new.
         settings: of the input.
-        on_image: called with the number of images that are done, and of all.
+        on_image: called with the number of images done and their total.
 
     Returns:
         {new class: known class}; a new class is missing if no free known class reaches MIN_SCORE.
 
     Example:
-        >>> from yolo_lite.data.splits import read_split
         >>> from yolo_lite.checkpoints.checkpoint import load_checkpoint
+        >>> from yolo_lite.data.splits import read_split
         >>> from yolo_lite.shipped import find_weights
-        >>> checkpoint = load_checkpoint(find_weights("yolo_lite-pico-voc5"))
-        >>> likeness = most_alike(checkpoint, read_split(Path("my_images"), "val"), settings=checkpoint.config.input)
-        >>> set(likeness) <= {"disc", "square"}
-        True
+        >>> checkpoint = load_checkpoint(find_weights("yolo_lite-shuffle-coco"))
+        >>> most_alike(checkpoint, read_split(Path("my_images"), "val"), settings=checkpoint.config.input)["disc"]
+        'frisbee'
     """
     new = [label for label, name in enumerate(data.class_names) if name not in checkpoint.class_names]
     chosen = _images_of(data, new)

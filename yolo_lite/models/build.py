@@ -20,7 +20,7 @@ from yolo_lite.models.yolo import Yolo
 
 
 class Levels(Protocol):
-    """A backbone or neck, seen from the part after it: a description of the feature maps it returns, fine to coarse."""
+    """The part of a backbone or neck that the next part needs: a description of its feature maps, fine to coarse."""
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -97,9 +97,7 @@ def build_detector(config: Config, classes: int, *, seed: int = 0) -> Yolo:
         >>> model(torch.zeros(1, 3, 32, 32)).class_logits.shape  # 16 + 4 + 1 cells at strides 8, 16 and 32
         torch.Size([1, 21, 2])
     """
-    if (
-        config.model.backbone == "darknet"
-    ):  # an outline would take long, since Darknet's layers are tried out when built
+    if config.model.backbone == "darknet":  # an outline would take long: Darknet's layers are tried when they are built
         _check_parts(config.model)
     else:
         outline_detector(config, classes)

@@ -99,6 +99,8 @@ def nms_padded_cuda(
         >>> indices, counts = nms_padded_cuda(  # doctest: +SKIP
         ...     boxes.cuda(), scores.cuda(), labels=None, max_detections=2, **thresholds
         ... )
+        >>> indices.tolist(), counts.tolist()  # doctest: +SKIP
+        ([[1, -1]], [1])
     """
     batch, total = scores.shape
     boxes = boxes.contiguous()
@@ -157,7 +159,8 @@ def box_iou_cuda(
 
     Example:
         >>> a, b = torch.tensor([[[0.0, 0, 2, 2]]]), torch.tensor([[[1.0, 0, 3, 2]]])  # IoU 1/3
-        >>> overlaps = box_iou_cuda(a.cuda(), b.cuda(), angles1=None, angles2=None, kind=0, eps=1e-7)  # doctest: +SKIP
+        >>> box_iou_cuda(a.cuda(), b.cuda(), angles1=None, angles2=None, kind=0, eps=1e-7).tolist()  # doctest: +SKIP
+        [[[0.3333333432674408]]]
     """
     batch, rows, columns = len(boxes1), boxes1.shape[1], boxes2.shape[1]
     result = torch.empty(batch, rows, columns, dtype=torch.float32, device=boxes1.device)

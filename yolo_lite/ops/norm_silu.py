@@ -33,9 +33,9 @@ class BatchNorm(NamedTuple):
 def norm_silu(x: Tensor, norm: BatchNorm) -> Tensor:
     """Normalise x by the batch's statistics (Ioffe and Szegedy 2015), then apply SiLU (Elfwing et al. 2018).
 
-    If the C extension was built with OpenMP, or torch uses one thread, a CPU reads the feature map twice and writes it
-    once; torch's own layers take about ten passes. Results differ from torch's in rounding only, and do not depend on
-    the number of threads.
+    On a CPU the C extension reads the feature map twice and writes it once; torch's own layers take about ten passes. It
+    is used if it was built with OpenMP, or if torch runs on one thread. Results differ from torch's in rounding only, and
+    do not depend on the number of threads.
 
     Args:
         x: float32 or bfloat16 [B, C, H, W], with more than one value per channel.
@@ -56,9 +56,8 @@ def norm_silu(x: Tensor, norm: BatchNorm) -> Tensor:
             x, mean, variance, weight=norm.weight, bias=norm.bias, training=True, momentum=norm.momentum, eps=norm.eps
         )
         return F.silu(normalised)
-    result: Tensor = _NormSiLU.apply(
-        x, norm.weight, norm.bias, norm
-    )  # gradients reach only tensors that are arguments themselves
+    # Weight and bias are passed once more by themselves, since gradients reach only tensors that are arguments.
+    result: Tensor = _NormSiLU.apply(x, norm.weight, norm.bias, norm)
     return result
 
 

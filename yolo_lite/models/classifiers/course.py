@@ -56,7 +56,7 @@ def mlp(task: Task, dropout: Sequence[float] = (0.0,), *, batch_norm: bool = Fal
 def lenet(task: Task) -> Parts:
     """LeNet-5 (LeCun et al. 1998), with its trained pooling, its table of connections and its scaled tanh.
 
-    The last layer is linear. The paper's compares features with drawings of the ten digits, which only digits have.
+    The last layer is linear. In the paper it compares features with drawings of the digits; other classes have none.
 
     Example:
         >>> features, _ = lenet(Task(1, (32, 32), 10))
@@ -284,7 +284,7 @@ def capsule(task: Task) -> Parts:
 
 
 class ScaledTanh(nn.Module):
-    """1.7159 tanh(2 x / 3), which maps 1 to 1 and -1 to -1 (LeCun et al. 1998, appendix A)."""
+    """1.7159 tanh(2 x / 3): it maps 1 to 1 and -1 to -1, with a slope near 1 at 0 (LeCun et al. 1998, appendix A)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Keep the shape."""

@@ -34,7 +34,7 @@ class Section:
     def number(
         self, key: str, default: int | None = None, *, minimum: int = -_MOST_NUMBER, maximum: int = _MOST_NUMBER
     ) -> int:
-        """Return an option as a whole number; raise CfgError if it is not one, is out of bounds, or has no default and is missing.
+        """Return an option as a whole number; raise CfgError if it is missing without a default, no such number, or out of bounds.
 
         Example:
             >>> Section("net", line=1, options={"width": "416"}).number("width")
@@ -54,7 +54,7 @@ class Section:
         return value
 
     def real(self, key: str, default: float) -> float:
-        """Return an option as a number; raise CfgError if it is not one, or is out of bounds.
+        """Return an option as a number; raise CfgError if it is not one or out of bounds.
 
         Example:
             >>> Section("yolo", line=9, options={}).real("scale_x_y", default=1.0)
