@@ -259,7 +259,7 @@ def test_what_a_run_of_version_01_asked_for_is_read_as_settings(
 def test_resuming_looks_at_the_state_of_the_optimiser(begun: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     change = _put("training", "optimizer", "state", 0, "exp_avg", torch.zeros(3))
     folder = _copied(begun, tmp_path / "run", change)
-    assert f"{folder / 'last.pt'}: the state of the optimiser is not" in _refused(resume, folder, device="cpu")
+    assert f"{folder / 'last.pt'}: the state of the optimiser does not fit" in _refused(resume, folder, device="cpu")
 
 
 def _stepped(name: str, momentum: float = 0.9) -> tuple[dict[str, Any], torch.optim.Optimizer]:
@@ -299,4 +299,6 @@ def test_the_state_of_every_optimiser_is_taken_back(name: str, momentum: float) 
 def test_another_state_of_the_optimiser_is_refused(change: Change) -> None:
     state, optimizer = _stepped("adamw")
     change(state)
-    assert "last.pt: the state of the optimiser is not" in _refused(check_optimizer, state, optimizer, source="last.pt")
+    assert "last.pt: the state of the optimiser does not fit" in _refused(
+        check_optimizer, state, optimizer, source="last.pt"
+    )

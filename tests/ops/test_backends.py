@@ -243,9 +243,7 @@ def test_nothing_is_loaded_while_a_graph_is_captured(loads: list[int], monkeypat
         if not forced:
             monkeypatch.delenv("YOLO_LITE_OPS")
             monkeypatch.setattr(backends, "CUDA_BY_DEFAULT", True)
-        with pytest.raises(
-            RuntimeError, match=r"graph is being captured: call yolo_lite\.ops\.warmup\(device\) before"
-        ):
+        with pytest.raises(RuntimeError, match=r"graph is being captured: call yolo_lite\.ops\.warmup\(device\) first"):
             backend("cuda:1")
     assert loads == [0]
 

@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself, as a model card."""
+"""The model card of a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from yolo_lite.config.resolve import config_to_dict
 from yolo_lite.errors import counted, one_line
 from yolo_lite.shipped import find_weights
 
-_TOLD = {
+_SHOWN = {
     "source": "made by",
     "licence": "licence",
     "changed": "changed",
@@ -20,12 +20,12 @@ _TOLD = {
     "data": "data",
     "train": "trained on",
     "val": "validated on",
-    "classes": "classes asked for",
-    "fraction": "share of the training images",
+    "classes": "classes chosen",
+    "fraction": "fraction of the training images",
     "started_from": "started from",
     "epoch": "epoch",
     "seed": "seed",
-    "minutes": "minutes given",
+    "minutes": "time limit in minutes",
     "hardware": "hardware",
     "precision": "precision",
     "fingerprint": "fingerprint of the training labels",
@@ -38,13 +38,17 @@ _ORDINARY = {"fraction": 1.0, "classes": [], "minutes": 0.0, "difficult": False}
 
 
 def model_card(weights: str | os.PathLike[str]) -> str:
-    """Return a model card in Markdown: what the weights find, where they come from, how good they are.
+    """Return a model card in Markdown: the classes of a network, its origin and training, and its quality.
 
     Args:
         weights: a file, or the bare name of a shipped one.
 
     Raises:
-        InputError: where it is no checkpoint.
+        InputError: if the file is not a checkpoint.
+
+    Example:
+        >>> print(model_card("yolo_lite-pico-voc5").splitlines()[2])
+        - detector of 5 classes: person, car, cat, bus, train
     """
     path = find_weights(os.fspath(weights))
     checkpoint = load_checkpoint(path)
@@ -65,7 +69,7 @@ def model_card(weights: str | os.PathLike[str]) -> str:
         "",
         "## Where it comes from",
         "",
-        *(f"- {word}: {_plain(about[key])}" for key, word in _TOLD.items() if _worth(about, key)),
+        *(f"- {word}: {_plain(about[key])}" for key, word in _SHOWN.items() if _worth(about, key)),
     ]
     if about.get("versions"):
         lines.append(f"- versions: {_plain([f'{name} {value}' for name, value in about['versions'].items()])}")
@@ -74,7 +78,7 @@ def model_card(weights: str | os.PathLike[str]) -> str:
     metrics = about.get("metrics", {})
     shown = [name for name in _METRICS if name in metrics]
     if shown:
-        lines += ["", "## How good it is", "", "On the validation images, by which this epoch was chosen:", ""]
+        lines += ["", "## How good it is", "", "On the validation images, which this epoch was also chosen by:", ""]
         lines += ["| " + " | ".join(shown) + " |", "|" + "---|" * len(shown)]
         lines.append("| " + " | ".join(f"{metrics[name]:.3f}" for name in shown) + " |")
     return "\n".join(lines) + "\n"

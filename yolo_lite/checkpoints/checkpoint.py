@@ -1,4 +1,4 @@
-"""Checkpoints: tensors and plain values in one file, written whole or not at all, loaded without running anything."""
+"""Checkpoints: tensors and plain values in one file, written whole or not at all, and loaded without running code."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ from yolo_lite.models.yolo import Yolo
 if TYPE_CHECKING:
     from yolo_lite.models.classifiers.build import ClassifierNet
 
-SCORE_THRESHOLD = 0.25  # of detections, where the weights don't say
-_ROOM = 2**20  # values beside the weights: of norms that are folded in afterwards
+SCORE_THRESHOLD = 0.25  # of detections, if the weights do not name one
+_ROOM = 2**20  # values allowed beyond the weights, for normalisations that are folded in afterwards
 
 
 class Kind(enum.Enum):
-    """What the weights of a checkpoint are."""
+    """The kind of network that the weights of a checkpoint belong to."""
 
     DETECTOR = "detector"
     CLASSIFIER = "classifier"
-    DARKNET = "whole network of Darknet"  # detects, and is not trained further
-    BACKBONE = "backbone under a head that has learnt nothing"
+    DARKNET = "whole network of Darknet"  # detects, but cannot be trained further
+    BACKBONE = "trained backbone under an untrained head"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a weights file says.
+    """The content of a weights file.
 
     Attributes:
         config: of the run that made it; detection and evaluation take input size and resizing from here.
-        class_names: by label.
-        category_ids: what each class was called in the annotations it was trained on.
+        class_names: in the order of the labels.
+        category_ids: the id of each class in the annotations it was trained on.
         weights: the network's state, float32 or float16.
-        about: the birth certificate: data, fingerprint, epochs, metrics, hardware, versions; plain values.
-        training: what `--resume` needs; empty in a file to ship.
+        about: where the weights come from (data, fingerprint, epochs, metrics, hardware, versions), as plain values.
+        training: the state that `--resume` needs; empty in a file to ship.
     """
 
     config: Config
@@ -59,7 +59,12 @@ class Checkpoint:
 
     @property
     def kind(self) -> Kind:
-        """What the weights are."""
+        """The kind of network.
+
+        Example:
+            >>> Checkpoint(Config(), ("cat",), category_ids=(1,), weights={}).kind
+            <Kind.DETECTOR: 'detector'>
+        """
         if self.config.task == "classify":
             return Kind.CLASSIFIER
         if self.config.model.head == "darknet":
@@ -68,18 +73,32 @@ class Checkpoint:
 
     @property
     def is_classifier(self) -> bool:
-        """Whether it is one, not a detector."""
+        """Whether the network is a classifier, not a detector."""
         return self.kind is Kind.CLASSIFIER
 
     @property
     def score_threshold(self) -> float:
-        """The score above which detections are reported by default: that of the best F1 on validation, where known."""
+        """The score above which detections are reported by default: that of the best F1 on validation, if known.
+
+        Example:
+            >>> Checkpoint(Config(), ("cat",), category_ids=(1,), weights={}, about={"score_threshold": 0.4}).score_threshold
+            0.4
+        """
         chosen = self.config.postprocess.score_threshold
         return chosen if chosen >= 0 else float(self.about.get("score_threshold", SCORE_THRESHOLD))
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write the file under a temporary name, then rename it: a reader finds the old one or the new one, never half."""
+    """Write a checkpoint; a reader finds the old file or the new one, never half of it.
+
+    Example:
+        >>> from yolo_lite.models.build import build_detector
+        >>> weights = build_detector(Config(), 1).state_dict()
+        >>> checkpoint = Checkpoint(Config(), ("cat",), category_ids=(17,), weights=weights)
+        >>> save_checkpoint(Path("cat.pt"), checkpoint)
+        >>> load_checkpoint(Path("cat.pt")).class_names
+        ('cat',)
+    """
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -93,7 +112,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
     def write(part: Path) -> None:
         torch.save(content, part)
-        flush(part)  # or a power failure could leave the new name with nothing behind it
+        flush(part)  # otherwise a power failure could leave the new name with an empty file
 
     write_atomically(path, write)
 
@@ -102,7 +121,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a file that save_checkpoint wrote; only tensors and plain values are ever loaded (weights_only=True).
 
     Raises:
-        InputError: where it is missing, damaged or something else; nothing is built then.
+        InputError: if the file is missing, damaged or something else; no network is built then.
+
+    Example:
+        >>> from yolo_lite.shipped import find_weights
+        >>> load_checkpoint(find_weights("yolo_lite-pico-voc5")).config.input.image_size
+        (320, 320)
     """
     content = read_contents(path)
     config = config_from_dict(content["config"], str(path))
@@ -123,10 +147,20 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def build_from_checkpoint(checkpoint: Checkpoint, source: Path) -> Yolo:
-    """Build the network with its weights, in evaluation mode and fused: to look with, not to train further.
+    """Build a detector with its weights, in evaluation mode and fused: ready to detect, not to train further.
+
+    Args:
+        checkpoint: what the file holds.
+        source: the file, for messages.
 
     Raises:
-        InputError: where weights and configuration do not fit each other.
+        InputError: if it is a classifier, or weights and configuration do not fit each other.
+
+    Example:
+        >>> from yolo_lite.shipped import find_weights
+        >>> path = find_weights("yolo_lite-pico-voc5")
+        >>> build_from_checkpoint(load_checkpoint(path), path)(torch.zeros(1, 3, 64, 64)).class_logits.shape
+        torch.Size([1, 84, 5])
     """
     if checkpoint.is_classifier:
         raise InputError(
@@ -140,7 +174,20 @@ def build_from_checkpoint(checkpoint: Checkpoint, source: Path) -> Yolo:
 
 
 def build_classifier_from_checkpoint(checkpoint: Checkpoint, source: Path) -> ClassifierNet:
-    """Build a classifier in the same way; raises as build_from_checkpoint does."""
+    """Build a classifier with its weights, in evaluation mode and fused; arguments as for build_from_checkpoint.
+
+    Raises:
+        InputError: if it is a detector, or weights and configuration do not fit each other.
+
+    Example:
+        >>> from yolo_lite.config.schema import ClassifierConfig
+        >>> from yolo_lite.models.classifiers.build import build_classifier
+        >>> config = Config("classify", classifier=ClassifierConfig("mnist_small"))
+        >>> weights = build_classifier(config, 2).state_dict()
+        >>> checkpoint = Checkpoint(config, ("disc", "square"), category_ids=(1, 2), weights=weights)
+        >>> build_classifier_from_checkpoint(checkpoint, Path("best.pt"))(torch.zeros(1, 3, 28, 28)).shape
+        torch.Size([1, 2])
+    """
     from yolo_lite.models.classifiers.build import ClassifierNet
 
     if not checkpoint.is_classifier:
@@ -155,14 +202,21 @@ def build_classifier_from_checkpoint(checkpoint: Checkpoint, source: Path) -> Cl
 
 
 def network(checkpoint: Checkpoint, source: Path) -> nn.Module:
-    """Build a detector or classifier with its weights as they were trained, not fused, to look into."""
+    """Build a detector or classifier with its weights as they were trained, not fused, to inspect it.
+
+    Example:
+        >>> from yolo_lite.shipped import find_weights
+        >>> path = find_weights("yolo_lite-pico-voc5")
+        >>> any(isinstance(layer, nn.BatchNorm2d) for layer in network(load_checkpoint(path), path).modules())
+        True
+    """
     model = _outline(checkpoint, source)
     _fill(model, checkpoint, source)
     return model.eval()
 
 
 def _outline(checkpoint: Checkpoint, source: Path) -> nn.Module:
-    """Build the network that the file describes, without values, and no larger than its weights."""
+    """Build the network that the file describes, without values, and not much larger than its weights."""
     config, classes = checkpoint.config, len(checkpoint.class_names)
     held = sum(value.numel() for value in checkpoint.weights.values())
     pixels = config.input.channels * math.prod(config.input.image_size)
@@ -179,7 +233,7 @@ def _outline(checkpoint: Checkpoint, source: Path) -> nn.Module:
 
 
 def _outline_classifier(config: Config, classes: int, *, values: int) -> ClassifierNet:
-    from yolo_lite.models.classifiers.build import outline_classifier  # which a detector does without
+    from yolo_lite.models.classifiers.build import outline_classifier  # not needed for detectors
 
     return outline_classifier(config, classes, values=values)
 
@@ -192,7 +246,12 @@ def _fill(model: nn.Module, checkpoint: Checkpoint, source: Path) -> None:
 
 
 def half(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the weights to ship, on the CPU: kernels as float16; biases, norms, mean and deviation, which are few, as they are."""
+    """Return weights to ship, on the CPU: kernels as float16, all else (few biases, norms, mean, deviation) unchanged.
+
+    Example:
+        >>> {name: value.dtype for name, value in half(nn.Linear(2, 3).state_dict()).items()}
+        {'weight': torch.float16, 'bias': torch.float32}
+    """
     kernels = {name for name, value in weights.items() if value.is_floating_point() and value.ndim > 1}
     kernels -= {"mean", "std"}
     return {name: value.cpu().half() if name in kernels else value.cpu() for name, value in weights.items()}

@@ -1,4 +1,4 @@
-"""What a checkpoint file may hold: all of it is looked at once, before anything is built from it."""
+"""Check everything that a checkpoint file holds, before anything is built from it."""
 
 from __future__ import annotations
 
@@ -19,18 +19,23 @@ MOST_CLASSES = 100_000
 _PARTS = {"config": dict, "class_names": list, "category_ids": list, "weights": dict, "about": dict, "training": dict}
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64)
 _DEEPEST = 12
-_MOST_ENTRIES = 5_000_000  # of all lists and mappings together
+_MOST_ENTRIES = 5_000_000  # in all lists and mappings together
 _MOST_TEXT = 2**20  # characters of one text, such as a .cfg file of Darknet
-_MOST_TEXTS = 2**26  # of all texts together
+_MOST_TEXTS = 2**26  # characters of all texts together
 _LONGEST_KEY = 1000
 _NEVER = "is not a yolo_lite checkpoint, or is damaged (files that could run code are never loaded)"
 
 
 def read_contents(path: Path) -> dict[str, Any]:
-    """Read a checkpoint file: tensors and plain values only, each of the parts of the kind that it should be.
+    """Read a checkpoint file, which may hold only tensors and plain values, and check the type of every part.
 
     Raises:
-        InputError: where it is missing, damaged or something else, naming the first entry that is not as it should be.
+        InputError: if the file is missing, damaged or something else; it names the first entry that is wrong.
+
+    Example:
+        >>> from yolo_lite.shipped import find_weights
+        >>> sorted(read_contents(find_weights("yolo_lite-pico-voc5")))
+        ['about', 'category_ids', 'class_names', 'config', 'format', 'training', 'version', 'weights']
     """
     if not path.is_file():
         raise InputError(
@@ -39,7 +44,7 @@ def read_contents(path: Path) -> dict[str, Any]:
     _check_archive(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever it was doing when a foreign file ceased to make sense
+    except Exception as error:  # on a foreign file torch may raise anything
         if is_memory_full(error):
             raise
         raise InputError(f"{path} {_NEVER}") from error
@@ -62,17 +67,31 @@ def read_contents(path: Path) -> dict[str, Any]:
 
 
 def check_fit(tensors: Mapping[str, Tensor], network: nn.Module, *, what: str, source: Path) -> None:
-    """Raise InputError unless tensors are, by name and shape, those of a network."""
+    """Raise InputError unless tensors match a network in their names, shapes and kind (float or integer).
+
+    Args:
+        tensors: by name.
+        network: the network that they should fit.
+        what: what the tensors are, for the message.
+        source: their file, for the message.
+
+    Example:
+        >>> check_fit(nn.Linear(2, 3).state_dict(), nn.Linear(2, 4), what="weights", source=Path("a.pt"))
+        ... # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        yolo_lite.errors.InputError: a.pt: the weights do not fit ...: 'weight' should be torch.float32 [4, 2], got ...
+    """
     expected = network.state_dict()
     names = [name for name in (*expected, *tensors) if name not in tensors or name not in expected]
     names += [name for name, value in expected.items() if name in tensors and not _fits(tensors[name], value)]
     for name in names[:1]:
-        told = [
-            f"{one[name].dtype} {list(one[name].shape)}" if name in one else "nothing" for one in (expected, tensors)
-        ]
+        wanted, got = (
+            f"{held[name].dtype} {list(held[name].shape)}" if name in held else "nothing"
+            for held in (expected, tensors)
+        )
         raise InputError(
-            f"{source}: the {what} do not fit the network that the file describes: {short(name)} should be {told[0]}, "
-            f"got {short(told[1])[1:-1]}"
+            f"{source}: the {what} do not fit the network that the file describes: {short(name)} should be {wanted}, "
+            f"got {short(got)[1:-1]}"
         )
 
 
@@ -81,20 +100,20 @@ def _fits(value: Tensor, expected: Tensor) -> bool:
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse a file that is no plain zip archive, as torch writes it, or that unpacks to more than it holds."""
+    """Refuse a file that is not an uncompressed zip archive, as torch writes it, or that unpacks to more than its size."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except OSError as error:
         raise InputError(f"cannot read {path}: {reason(error)}") from error
-    except Exception as error:  # as above
+    except Exception as error:  # on a foreign file zipfile may raise anything, too
         raise InputError(f"{path} {_NEVER}") from error
     if sum(max(0, one.file_size) for one in entries) > path.stat().st_size or any(one.compress_type for one in entries):
         raise InputError(f"{path} {_NEVER}")
 
 
 def _check_values(content: Mapping[str, Any], path: Path) -> None:
-    """Look at every value: its kind, how deep it lies, and that tensors are no larger than the file."""
+    """Check every value: its type, how deep it lies, and that tensors are not larger than the file."""
     size = path.stat().st_size
     values = texts = 0
     for number, (where, value) in enumerate(_walk(content)):
@@ -103,7 +122,7 @@ def _check_values(content: Mapping[str, Any], path: Path) -> None:
         if isinstance(value, Tensor):
             values += value.numel() * value.element_size() if _is_plain(value) else 0
             placed = where.startswith((".weights.", ".training."))
-            if not (placed and _is_plain(value)) or values > 4 * size:  # the average is there twice, but stored once
+            if not (placed and _is_plain(value)) or values > 4 * size:  # the average is listed twice, but stored once
                 raise _wrong(
                     path,
                     where,
@@ -122,7 +141,7 @@ def _check_values(content: Mapping[str, Any], path: Path) -> None:
 
 
 def _walk(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield every value with its place, and mappings and lists only where they lie too deep or have odd keys."""
+    """Yield every value with its place; mappings and lists only if they lie too deep or have odd keys."""
     waiting: list[tuple[str, Any, int]] = [("", content, 0)]
     while waiting:
         where, value, depth = waiting.pop()
@@ -190,7 +209,7 @@ _ABOUT: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "metrics": ("numbers by name", lambda value: isinstance(value, dict) and all(map(_is_number, value.values()))),
     "versions": ("versions by name", lambda value: isinstance(value, dict)),
     "score_threshold": ("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1),
-}  # of the entries that something is made of; the others are only printed
+}  # entries that the program uses; all others are only printed
 
 
 def _check_about(about: Mapping[Any, Any], path: Path) -> None:
@@ -222,7 +241,7 @@ _STATE: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ),
     "best": ("a number", _is_number),
 }
-_LATER: dict[str, tuple[str, Callable[[Any], bool]]] = {  # older files have none
+_LATER: dict[str, tuple[str, Callable[[Any], bool]]] = {  # older files lack these
     "parts": ("a whole number from 1", lambda value: type(value) is int and 1 <= value <= 1_000_000),
     "best_epoch": ("a whole number from 0", lambda value: type(value) is int and 0 <= value <= 1_000_000),
     "ema_fresh": ("tensors by name", lambda value: isinstance(value, dict)),
@@ -230,10 +249,15 @@ _LATER: dict[str, tuple[str, Callable[[Any], bool]]] = {  # older files have non
 
 
 def check_training(training: Mapping[str, Any], network: nn.Module, *, path: Path) -> None:
-    """Look at what a run goes on from: its settings, and after its first epoch the state of network and optimiser.
+    """Check the state that a run resumes from: its settings and, after the first epoch, network and optimiser.
 
     Raises:
-        InputError: naming the first entry that is not as it should be.
+        InputError: if an entry is wrong; it names the first one.
+
+    Example:
+        >>> check_training({"epoch": -1}, nn.Linear(2, 3), path=Path("last.pt"))
+        Traceback (most recent call last):
+        yolo_lite.errors.InputError: last.pt is damaged: training.epoch must be a whole number from 0, got -1
     """
     if not isinstance(training.get("run", {}), dict):  # runs of version 0.1 have one
         raise _wrong(path, ".training.run", expected="the settings of a run", value=training.get("run"))
@@ -241,7 +265,7 @@ def check_training(training: Mapping[str, Any], network: nn.Module, *, path: Pat
     if type(epoch) is not int or not 0 <= epoch <= 1_000_000:
         raise _wrong(path, ".training.epoch", expected="a whole number from 0", value=epoch)
     if not epoch:
-        return  # it was stopped before
+        return  # the run stopped before its first epoch ended
     for name, (expected, fits) in {**_STATE, **_LATER}.items():
         if not fits(training.get(name)) and (name in training or name in _STATE):
             raise _wrong(path, f".training.{name}", expected=expected, value=training.get(name))
@@ -253,7 +277,7 @@ def check_training(training: Mapping[str, Any], network: nn.Module, *, path: Pat
             check_fit(training[name], network, what=f"weights of training.{name}", source=path)
     best = training.get("best_checkpoint") or {"weights": {}, "about": {}}
     if not isinstance(best, dict) or not all(isinstance(best.get(name), dict) for name in ("weights", "about")):
-        raise _wrong(path, ".training.best_checkpoint", expected="weights and what is told of them", value=best)
+        raise _wrong(path, ".training.best_checkpoint", expected="weights and the facts about them", value=best)
     _check_about(best["about"], path)
     if best["weights"]:
         _check_tensors(best["weights"], "training.best_checkpoint.weights", path)
@@ -276,7 +300,15 @@ def _are_positions(rows: Any, weight: Tensor) -> bool:
 
 
 def check_optimizer(stored: Mapping[str, Any], optimizer: torch.optim.Optimizer, *, source: str) -> None:
-    """Raise InputError unless a stored state has the groups, the options and the shapes of an optimiser."""
+    """Raise InputError unless a stored state has the groups, options and shapes of an optimiser; `source` names its file.
+
+    Example:
+        >>> weights = [nn.Parameter(torch.zeros(2))]
+        >>> sgd, adam = torch.optim.SGD(weights), torch.optim.Adam(weights)
+        >>> check_optimizer(sgd.state_dict(), adam, source="last.pt")
+        Traceback (most recent call last):
+        yolo_lite.errors.InputError: last.pt: the state of the optimiser does not fit the optimiser of this run; start a new run
+    """
     own = optimizer.state_dict()
     fits = len(stored["param_groups"]) == len(own["param_groups"]) and all(
         isinstance(theirs, dict)
@@ -301,11 +333,13 @@ def check_optimizer(stored: Mapping[str, Any], optimizer: torch.optim.Optimizer,
             for number, state in stored["state"].items()
         )
     if not fits:
-        raise InputError(f"{source}: the state of the optimiser is not that of this run's; start a new run")
+        raise InputError(
+            f"{source}: the state of the optimiser does not fit the optimiser of this run; start a new run"
+        )
 
 
 def _state_of(group: Mapping[str, Any], kind: type[torch.optim.Optimizer], parameter: Tensor) -> dict[str, Any]:
-    """Return the kinds of what an optimiser remembers of a parameter, found by a step on a small one."""
+    """Return the types of the state that an optimiser keeps for a parameter, found by a step on a small one."""
     small = nn.Parameter(torch.zeros([1] * parameter.ndim))
     small.grad = torch.zeros_like(small)
     trial = kind([{**group, "params": [small]}], lr=0.0)  # type: ignore[call-arg]
@@ -325,7 +359,7 @@ def _kind(value: Any) -> Any:
 
 
 def _alike(theirs: Any, mine: Any) -> bool:
-    """Say whether an option can stand for another: of one kind, and finite."""
+    """Return whether a stored option has the type of the optimiser's own, and is finite."""
     if isinstance(mine, list | tuple):
         return isinstance(theirs, list | tuple) and len(theirs) == len(mine) and all(map(_alike, theirs, mine))
     if _is_number(mine):

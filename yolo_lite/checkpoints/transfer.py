@@ -1,4 +1,4 @@
-"""Begin with another training's weights: what is copied, and where a class that they do not know starts from."""
+"""Start from the weights of another training: copy what fits, and choose a start for classes that are new."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ class Start(NamedTuple):
     """What a network took from a checkpoint.
 
     Attributes:
-        summary: a line that says it.
-        fresh: by name of a weight, int64 positions of the rows that belong to new classes or layers, which the
-            checkpoint knows nothing of.
+        summary: a description in one line.
+        fresh: for each weight, by name, int64 positions of the rows that belong to new classes or layers.
         known: how many of the network's classes the checkpoint knows.
     """
 
@@ -36,11 +35,9 @@ class Start(NamedTuple):
     known: int
 
 
-IMAGES = 64  # looked at for each new class, at most
-MIN_IOU = 0.5  # with which a prediction counts as one of a box
-MIN_SCORE = (
-    0.001  # below it the known classes have nothing to say about a new one; even a faint likeness beats random weights
-)
+IMAGES = 64  # the most images that are examined for each new class
+MIN_IOU = 0.5  # IoU from which on a prediction counts for a box
+MIN_SCORE = 0.001  # lowest average score that makes a known class the start of a new one; it still beats random weights
 
 
 def transfer(
@@ -49,13 +46,21 @@ def transfer(
     """Copy weights into a network of the same configuration; class rows are matched by name.
 
     Args:
-        model: receives them.
-        class_names: of the model.
-        checkpoint: gives them.
-        likeness: from which known class a new one starts; any other new one keeps its random weights.
+        model: receives the weights.
+        class_names: the model's classes.
+        checkpoint: the weights and their classes.
+        likeness: the known class that a new class starts from; other new classes keep their random weights.
 
     Returns:
-        What was taken: which classes were kept and which are new, and from which these start.
+        The classes that were kept, those that are new, and the start of these.
+
+    Example:
+        >>> from yolo_lite.checkpoints.checkpoint import load_checkpoint
+        >>> from yolo_lite.shipped import find_weights
+        >>> checkpoint = load_checkpoint(find_weights("yolo_lite-pico-voc5"))
+        >>> model = build_detector(checkpoint.config, 2)
+        >>> transfer(model, ["cat", "tram"], checkpoint=checkpoint, likeness={"tram": "train"}).summary
+        'kept cat; new: tram (from train)'
     """
     mine = model.state_dict()
     layers = {id(tensor) for layer in model.head.class_layers() for tensor in (layer.weight, layer.bias)}
@@ -68,7 +73,7 @@ def transfer(
         if name not in by_class:
             tensor.copy_(theirs)
             continue
-        mine_by_class = tensor.view(len(class_names), -1, *tensor.shape[1:])  # of a dense layer a class has many rows
+        mine_by_class = tensor.view(len(class_names), -1, *tensor.shape[1:])  # a class has many rows in a dense layer
         theirs_by_class = theirs.view(len(checkpoint.class_names), -1, *theirs.shape[1:])
         for class_name, source in sources.items():
             mine_by_class[class_names.index(class_name)] = theirs_by_class[checkpoint.class_names.index(source)]
@@ -79,10 +84,17 @@ def transfer(
 
 
 def transfer_backbone(model: nn.Module, checkpoint: Checkpoint) -> Start:
-    """Copy the backbone from a detector to a classifier or back, or between classifiers.
+    """Copy only the backbone, for example from a detector to a classifier.
 
     Raises:
-        InputError: where the backbone does not fit.
+        InputError: if the backbone does not fit.
+
+    Example:
+        >>> from yolo_lite.checkpoints.checkpoint import load_checkpoint
+        >>> from yolo_lite.shipped import find_weights
+        >>> checkpoint = load_checkpoint(find_weights("yolo_lite-pico-voc5"))
+        >>> transfer_backbone(build_detector(checkpoint.config, 2), checkpoint).summary
+        'took its backbone, 322,767 values'
     """
     mine = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("backbone.")}
     for name, tensor in mine.items():
@@ -97,7 +109,17 @@ def transfer_backbone(model: nn.Module, checkpoint: Checkpoint) -> Start:
 
 
 def transfer_classes(model: ClassifierNet, class_names: Sequence[str], *, checkpoint: Checkpoint) -> Start:
-    """Copy a classifier's last layer class by class, matched by name."""
+    """Copy a classifier's last layer class by class, matched by name.
+
+    Example:
+        >>> from yolo_lite.config.schema import ClassifierConfig, Config
+        >>> from yolo_lite.models.classifiers.build import build_classifier
+        >>> config = Config("classify", classifier=ClassifierConfig("mnist_small"))
+        >>> weights = build_classifier(config, 2).state_dict()
+        >>> checkpoint = Checkpoint(config, ("cat", "dog"), category_ids=(1, 2), weights=weights)
+        >>> transfer_classes(build_classifier(config, 2), ["dog", "fox"], checkpoint=checkpoint).summary
+        'kept dog; new: fox'
+    """
     before = tuple(checkpoint.class_names)
     single = "binary" in (model.loss, checkpoint.config.classifier.loss)  # one output for two classes, or none
     fits = model.loss == checkpoint.config.classifier.loss and set(class_names) == set(before)
@@ -110,7 +132,7 @@ def transfer_classes(model: ClassifierNet, class_names: Sequence[str], *, checkp
         is_new = torch.ones(len(tensor), dtype=torch.bool)
         if single:
             if fits and name in theirs:
-                sign = 1 if tuple(class_names) == before else -1  # of the other class as the second
+                sign = 1 if tuple(class_names) == before else -1  # the output belongs to the second class
                 tensor.copy_(sign * theirs[name].to(tensor.dtype))
                 is_new[:] = False
         elif name in theirs and len(tensor) == len(class_names) and len(theirs[name]) == len(checkpoint.class_names):
@@ -138,21 +160,29 @@ def most_alike(
     settings: InputConfig,
     on_image: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, str]:
-    """Find for each class that the weights do not know the known one that they take its objects for.
+    """Find for each new class the known class that the network mistakes its objects for.
 
-    Over the boxes of up to IMAGES images of a new class, the highest score of each known class among the predictions
-    that overlap the box with IoU of at least MIN_IOU is averaged. Pairs are then taken in the order of that average, each
-    class at most once: two classes with the same start would both be reported for every object of either. For the
-    same reason a known class that is itself among the classes of the data is not taken.
+    For every box in up to IMAGES images of a new class, each known class gets its highest score among the predictions
+    that overlap the box with an IoU of at least MIN_IOU. These scores are averaged over the boxes. Pairs are formed by
+    falling average, each class at most once: two classes with the same start would both be reported for every object
+    of either. For the same reason a known class that also occurs in the data is never a start.
 
     Args:
-        checkpoint: whose classes are known.
-        data: whose classes may be new.
+        checkpoint: its classes are the known ones.
+        data: its other classes are new.
         settings: of the input.
-        on_image: called with how many images are looked at, of how many.
+        on_image: called with the number of images done and their total.
 
     Returns:
-        {new class: known class}, without those for which no known class that is left reaches MIN_SCORE.
+        {new class: known class}; a new class is missing if no free known class reaches MIN_SCORE.
+
+    Example:
+        >>> from yolo_lite.checkpoints.checkpoint import load_checkpoint
+        >>> from yolo_lite.data.splits import read_split
+        >>> from yolo_lite.shipped import find_weights
+        >>> checkpoint = load_checkpoint(find_weights("yolo_lite-shuffle-coco"))
+        >>> most_alike(checkpoint, read_split(Path("my_images"), "val"), settings=checkpoint.config.input)["disc"]
+        'frisbee'
     """
     new = [label for label, name in enumerate(data.class_names) if name not in checkpoint.class_names]
     chosen = _images_of(data, new)
@@ -171,7 +201,7 @@ def one_to_one(scores: Tensor, least: float) -> dict[int, int]:
 
     Args:
         scores: [N, C].
-        least: a lower score makes no pair.
+        least: the lowest score that makes a pair.
 
     Returns:
         {row: column}, at most min(N, C) pairs.
@@ -191,7 +221,7 @@ def one_to_one(scores: Tensor, least: float) -> dict[int, int]:
 
 
 def _images_of(data: DetectionSet, labels: Sequence[int]) -> list[ImageRecord]:
-    """Return the records that are among the first IMAGES with an object of one of these classes."""
+    """Return the first IMAGES records of each of these classes, in the order of the data."""
     left = dict.fromkeys(labels, IMAGES)
     chosen = []
     for record in data.records:
@@ -212,7 +242,7 @@ def _average_scores(
     settings: InputConfig,
     on_image: Callable[[int, int], None],
 ) -> Tensor:
-    """Return the average score of each known class on the boxes of each new one: [N, C]; 0 for a class without boxes."""
+    """Return the average score of each known class on the boxes of each new class: [N, C]; 0 for a class without boxes."""
     dataset = DetectionDataset(records, settings.image_size, resize=settings.resize, max_16bit=settings.max_16bit)
     scores: list[list[Tensor]] = [[] for _ in labels]
     for index in range(len(records)):

@@ -1,7 +1,7 @@
-"""Assigners decide which points answer for which box, and how sure of it each should be.
+"""Assigners decide which points answer for which box, and which score each of them should reach.
 
-Both are vectorised over the batch. A point that several boxes claim goes to the claiming box that it overlaps most,
-the lowest index on ties.
+Both work on a whole batch at once. If several boxes claim a point, it goes to the box that its prediction overlaps most
+(ties: the lowest index).
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from yolo_lite.ops.native import Objects, task_aligned_native
 
 
 class Assignment(NamedTuple):
-    """For every point the box it answers for, and its target score."""
+    """The box that each point answers for, and the target score of each point."""
 
     box_index: Tensor  # int64 [B, A], position among the image's boxes; -1 for background
     target_score: Tensor  # float32 [B, A] in 0..1, for the class of that box; 0 for background
 
 
 class Candidates(NamedTuple):
-    """What is predicted at the A points that boxes are assigned to, without gradient."""
+    """The predictions at the A points that boxes are assigned to, without gradient."""
 
     scores: Tensor  # [B, A, C] in 0..1
     boxes: Tensor  # [B, A, 4] xyxy, input pixels
@@ -34,7 +34,7 @@ class Candidates(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """The boxes of a batch, padded."""
+    """The ground-truth boxes of a batch, padded to N for each image."""
 
     boxes: Tensor  # float32 [B, N, 4] xyxy, input pixels
     labels: Tensor  # int64 [B, N], -1 in the padding
@@ -43,26 +43,30 @@ class Targets(NamedTuple):
 def task_aligned(
     candidates: Candidates, targets: Targets, *, top_k: int = 10, alpha: float = 1.0, beta: float = 6.0
 ) -> Assignment:
-    """Give each box the points whose predictions fit it best by class and by place (TOOD, Feng et al. 2021).
+    """Give each box the points whose predictions fit it best in class and position (TOOD, Feng et al. 2021).
 
-    The alignment of a point with a box is score^alpha * IoU^beta (equation 2), the score being that of the box's class.
-    A box claims the `top_k` points of highest positive alignment, the lower index on ties, among the points inside it.
-    A box with a side below the second stride is grown to that, about its centre, when it is asked which points are
-    inside, so that a tiny box still has candidates. The target score is the alignment scaled so that the best point
-    of the box has the highest IoU of the box (equation 3 ff.). On the CPU the C extension, where it was built, does the
-    work for exponents in halves, with the same result bit for bit.
+    A point's alignment with a box is score^alpha * IoU^beta, with the score of the box's class (equation 2). Of the
+    points inside it, a box claims the `top_k` with the highest positive alignment (ties: the lower index). For this,
+    sides shorter than the second stride are grown to it, so that a tiny box has candidates too. The target score is the
+    alignment, scaled so that a box's best point gets the box's highest IoU (equation 3 ff.). The C extension, if built,
+    computes the same bits on the CPU for exponents that are multiples of 1/2.
 
     Args:
-        candidates: the points of B images.
-        targets: N boxes for each image.
-        top_k: points that a box claims at most.
+        candidates: predictions for B images.
+        targets: N boxes for each image; with N = 0 every point is background.
+        top_k: the most points that a box claims.
         alpha, beta: exponents of score and IoU.
-
-    Returns:
-        The assignment; with N = 0 everything is background.
 
     Raises:
         ValueError: if an exponent is negative or not finite.
+
+    Example:
+        >>> boxes = torch.tensor([[[0.0, 0, 16, 16], [0, 0, 16, 8], [16, 0, 32, 16]]])  # IoU 1, 1/2 and 0
+        >>> points, strides = torch.tensor([[4.0, 4], [12, 4], [20, 4]]), torch.tensor([8.0, 8, 8])
+        >>> candidates = Candidates(torch.full((1, 3, 1), 0.5), boxes, points=points, strides=strides)
+        >>> targets = Targets(torch.tensor([[[0.0, 0, 16, 16]]]), torch.tensor([[0]]))
+        >>> [values.tolist() for values in task_aligned(candidates, targets, alpha=1, beta=1)]
+        [[[0, 0, -1]], [[1.0, 0.5, 0.0]]]
     """
     if not (0 <= alpha < math.inf and 0 <= beta < math.inf):
         raise ValueError(f"alpha and beta must be at least 0 and finite, got {alpha} and {beta}")
@@ -86,7 +90,15 @@ def task_aligned(
 def task_aligned_torch(
     candidates: Candidates, targets: Targets, *, top_k: int, alpha: float, beta: float
 ) -> Assignment:
-    """Compute `task_aligned` for every pair of box and point, on any device: the definition, for at least one box."""
+    """Compute `task_aligned` for every pair of box and point, on any device; this is the definition, for N >= 1.
+
+    Example:
+        >>> boxes, points = torch.tensor([[[0.0, 0, 16, 8]]]), torch.tensor([[4.0, 4]])
+        >>> candidates = Candidates(torch.full((1, 1, 1), 0.5), boxes, points=points, strides=torch.tensor([8.0]))
+        >>> targets = Targets(torch.tensor([[[0.0, 0, 16, 16]]]), torch.tensor([[0]]))
+        >>> task_aligned_torch(candidates, targets, top_k=10, alpha=1, beta=6).target_score.tolist()  # the IoU
+        [[0.5]]
+    """
     scores, boxes = candidates.scores.float(), candidates.boxes.float()
     grown = _grown(targets.boxes, candidates.strides)
     real = targets.labels >= 0  # [B, N]
@@ -108,12 +120,18 @@ def task_aligned_torch(
 def static(candidates: Candidates, targets: Targets, *, top_k: int = 9) -> Assignment:
     """Give each box points by geometry alone, whatever is predicted (after ATSS, Zhang et al. 2020).
 
-    Every point carries a square of 5 strides. On each level the `top_k` points nearest to the box's centre are
-    candidates; those whose square's IoU with the box reaches the mean plus the standard deviation over the candidates,
-    and that lie inside the box, answer for it; where none does, the point inside whose square overlaps it most does. The
-    target score is that IoU divided by the box's highest, so a tiny
-    network that predicts nothing useful yet still learns from every box. Arguments and result as for `task_aligned`,
-    so that the two can be exchanged; scores and boxes are not looked at.
+    Every point carries a square of 5 x 5 strides. On each level the `top_k` points nearest to the box's centre are its
+    candidates. A candidate inside the box answers for it if its square's IoU with the box reaches the mean plus the
+    standard deviation over the candidates. If no candidate does, the point inside whose square overlaps the box most
+    answers. The target score is that IoU divided by the highest of the box, so even an untrained network learns from
+    every box. Arguments and result are those of `task_aligned`; predicted scores and boxes are ignored.
+
+    Example:
+        >>> points, strides = torch.tensor([[20.0, 20], [28, 28], [36, 36]]), torch.full((3,), 8.0)
+        >>> candidates = Candidates(torch.zeros(1, 3, 1), torch.zeros(1, 3, 4), points=points, strides=strides)
+        >>> targets = Targets(torch.tensor([[[8.0, 8, 48, 48]]]), torch.tensor([[0]]))  # centre 28, 28
+        >>> static(candidates, targets).box_index.tolist()
+        [[-1, 0, -1]]
     """
     if targets.boxes.shape[1] == 0:
         return _background(candidates.scores)
@@ -125,9 +143,8 @@ def static(candidates: Candidates, targets: Targets, *, top_k: int = 9) -> Assig
     centres = (targets.boxes[..., :2] + targets.boxes[..., 2:]) / 2
     nearness = -(centres.unsqueeze(-2) - points).square().sum(-1)
     nearest = torch.zeros_like(inside)
-    for stride in torch.unique(
-        strides
-    ).tolist():  # three or four levels; waits for the device once, in the warm-up phase
+    # Three or four levels. Reading them waits for the device, once a step while this assigner is in use.
+    for stride in torch.unique(strides).tolist():
         level = strides == stride
         nearest[..., level] = _top(nearness[..., level], top_k)
     count = nearest.sum(-1, keepdim=True)
@@ -152,7 +169,7 @@ def _background(scores: Tensor) -> Assignment:
 
 
 def _grown(boxes: Tensor, strides: Tensor) -> Tensor:
-    """Return boxes [B, N, 4] with every side at least the second smallest stride, about the same centres."""
+    """Return boxes [B, N, 4] with the same centres, grown until no side is shorter than the second smallest stride."""
     levels = torch.unique(strides)  # sorted
     least = levels[min(1, len(levels) - 1)]
     centres, sizes = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
@@ -166,7 +183,7 @@ def _in_halves(exponent: float) -> bool:
 
 
 def _power(values: Tensor, exponent: float) -> Tensor:
-    """Raise to a power, a multiple of 1/2 by a root and squaring, of which each step is rounded alike on every device."""
+    """Raise to a power. Multiples of 1/2 take a root and squarings, whose every step rounds alike on all devices."""
     if not _in_halves(exponent):
         return values.pow(exponent)
     whole = exponent == int(exponent)
@@ -181,7 +198,7 @@ def _power(values: Tensor, exponent: float) -> Tensor:
 
 
 def _top(values: Tensor, k: int) -> Tensor:
-    """Mark the k highest entries of the last dimension, the lower index on ties: bool of the same shape."""
+    """Mark the k highest entries of the last dimension (ties: the lower index): bool of the same shape."""
     k = min(k, values.shape[-1])
     lowest = values.topk(k, -1).values[..., -1:]
     above, equal = values > lowest, values == lowest
@@ -190,16 +207,16 @@ def _top(values: Tensor, k: int) -> Tensor:
 
 
 def _resolve(claimed: Tensor, iou: Tensor) -> Tensor:
-    """Return for each point the claiming box of highest IoU, the lowest index on ties, or -1: int64 [B, A]."""
+    """Return each point's claiming box of highest IoU (ties: the lowest index), or -1 if none: int64 [B, A]."""
     contest = torch.where(claimed, iou, -1.0)
     best = contest.amax(1, keepdim=True)
     number = torch.arange(claimed.shape[1], device=iou.device).view(1, -1, 1)
-    # argmax does not promise the first of equals on every device
+    # argmax does not promise the first of several equal maxima on every device
     first = torch.where(contest == best, number, claimed.shape[1]).amin(1)
     return torch.where(best.squeeze(1) > -1, first, -1)
 
 
 def _of_own_box(values: Tensor, box_index: Tensor) -> Tensor:
-    """Pick from values [B, N, A] the entry of each point's own box: [B, A], 0 for background."""
+    """Return the entry of values [B, N, A] for each point's own box: [B, A], 0 for background."""
     own = values.gather(1, box_index.clamp(min=0).unsqueeze(1)).squeeze(1)
     return torch.where(box_index >= 0, own, 0.0)

@@ -1,4 +1,4 @@
-"""What a classifier's outputs cost."""
+"""The losses of classifiers."""
 
 from __future__ import annotations
 
@@ -14,26 +14,44 @@ def cross_entropy(outputs: Tensor, labels: Tensor, *, smoothing: float = 0.0) ->
     Args:
         outputs: [B, C] logits.
         labels: int64 [B].
-        smoothing: this share of the target is spread over all classes evenly (Szegedy et al. 2016, section 7).
+        smoothing: fraction of the target that is spread evenly over all classes (Szegedy et al. 2016, section 7).
+
+    Example:
+        >>> round(cross_entropy(torch.zeros(1, 4), torch.tensor([2])).item(), 4)  # four classes, no idea: log 4
+        1.3863
     """
     return F.cross_entropy(outputs, labels, label_smoothing=smoothing)
 
 
 def squared_error(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean squared difference of softmax(outputs) and the labels written one-hot."""
+    """Return the mean squared difference between softmax(outputs) [B, C] and the one-hot labels [B].
+
+    Example:
+        >>> squared_error(torch.zeros(1, 2), torch.tensor([0]))  # (1 - 1/2)^2 and (0 - 1/2)^2
+        tensor(0.2500)
+    """
     return (outputs.softmax(1) - F.one_hot(labels, outputs.shape[1])).square().mean()
 
 
 def binary_cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean cross-entropy of one output [B, 1], the logit of label 1 against label 0."""
+    """Return the mean cross-entropy of a single output [B, 1], the logit of label 1 against label 0.
+
+    Example:
+        >>> round(binary_cross_entropy(torch.zeros(1, 1), torch.tensor([1])).item(), 4)  # no idea: log 2
+        0.6931
+    """
     return F.binary_cross_entropy_with_logits(outputs[:, 0], labels.to(outputs.dtype))
 
 
 def margin_loss(lengths: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean over a batch of what capsules of wrong length cost (Sabour et al. 2017, equation 4).
+    """Return the margin loss of capsule lengths [B, C], averaged over the batch (Sabour et al. 2017, equation 4).
 
-    The right class should be longer than 0.9, every other shorter than 0.1; what is missing is squared, for the others
-    halved, and summed over the classes.
+    The capsule of the right class should be longer than 0.9, every other one shorter than 0.1. The errors are squared
+    and summed over the classes, those of the other classes with weight 1/2.
+
+    Example:
+        >>> round(margin_loss(torch.tensor([[0.7, 0.3]]), torch.tensor([0])).item(), 4)  # 0.2^2 + 0.2^2 / 2
+        0.06
     """
     right = F.one_hot(labels, lengths.shape[1]).to(lengths.dtype)
     missing = right * (0.9 - lengths).clamp(min=0).square()
@@ -42,7 +60,14 @@ def margin_loss(lengths: Tensor, labels: Tensor) -> Tensor:
 
 
 def classification_loss(outputs: Tensor, labels: Tensor, *, name: str, smoothing: float = 0.0) -> Tensor:
-    """Return the loss of that name, in float32."""
+    """Return the loss called `name` ("cross_entropy", "mse", "binary" or "margin"), computed in float32.
+
+    Only the cross-entropy uses `smoothing`.
+
+    Example:
+        >>> classification_loss(torch.zeros(1, 2), torch.tensor([0]), name="mse")
+        tensor(0.2500)
+    """
     outputs = outputs.float()
     if name == "cross_entropy":
         return cross_entropy(outputs, labels, smoothing=smoothing)

@@ -1,4 +1,4 @@
-"""Which loss a head is trained with, and what each part of it weighs."""
+"""The loss that a head is trained with, and the weight of each of its parts."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from yolo_lite.structures.batches import Batch, RawPredictions
 
 
 class TrainedHead(AssignedHead, Protocol):
-    """What a criterion asks of a head.
+    """What a criterion needs of a head.
 
     Attributes:
         loss: "assigned" or "yolov1".
-        boxes_per_cell: of a head that is trained with "yolov1".
+        boxes_per_cell: boxes in a cell; only heads trained with "yolov1" use it.
     """
 
     loss: str
@@ -37,7 +37,7 @@ class Criterion:
         settings: the section `loss` of the configuration.
 
     Attributes:
-        weights: what every part that a detector's loss can have is multiplied by, the teacher's parts included.
+        weights: the factor of every part that a detector's loss can have, the teacher's parts included.
 
     Raises:
         InputError: for an assigner or a kind of overlap that does not exist.
@@ -54,7 +54,7 @@ class Criterion:
     def __call__(self, raw: RawPredictions, batch: Batch, *, progress: float) -> dict[str, Tensor]:
         """Return the unweighted parts of the loss.
 
-        A dynamic assigner judges badly while the network knows nothing, so the static one does its work at first.
+        An assigner that relies on predictions is of little use to an untrained network, so the static one comes first.
 
         Args:
             raw: predictions for the batch, with gradient.
@@ -69,12 +69,25 @@ class Criterion:
         )
 
     def weighted(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return parts of the loss, each multiplied by its weight."""
+        """Return parts of the loss, each multiplied by its weight.
+
+        Example:
+            >>> from yolo_lite.models.heads.anchor_free import AnchorFreeHead
+            >>> head = AnchorFreeHead([8], [8], classes=1, width=8, depth=1)
+            >>> Criterion(head, LossConfig(box_weight=5.0)).weighted({"box": torch.tensor(0.5)})
+            {'box': tensor(2.5000)}
+        """
         return {name: self.weights[name] * value for name, value in parts.items()}
 
 
 def check_loss(settings: LossConfig) -> None:
-    """Raise InputError for an assigner or a kind of overlap that does not exist."""
+    """Raise InputError for an assigner or a kind of overlap that does not exist.
+
+    Example:
+        >>> check_loss(LossConfig(box="l2"))
+        Traceback (most recent call last):
+        yolo_lite.errors.InputError: loss.box must be one of iou, giou, diou, ciou, got 'l2'
+    """
     if settings.assigner not in ASSIGNERS:
         raise InputError(f"loss.assigner must be one of {', '.join(ASSIGNERS)}, got {settings.assigner!r}")
     if settings.box not in KINDS:
@@ -82,7 +95,12 @@ def check_loss(settings: LossConfig) -> None:
 
 
 def loss_weights(settings: LossConfig) -> dict[str, float]:
-    """Return the weight of every part that a detector's loss can have, by the part's name."""
+    """Return the weight of every part that a detector's loss can have, by the part's name.
+
+    Example:
+        >>> loss_weights(LossConfig(box_weight=7.5))["box"]
+        7.5
+    """
     return {
         "class": settings.class_weight,
         "box": settings.box_weight,

@@ -14,7 +14,7 @@ from yolo_lite.structures.batches import Batch, RawPredictions
 
 
 class AssignedHead(Protocol):
-    """What this loss asks of a head.
+    """What this loss needs of a head.
 
     Attributes:
         bins: distances in the distribution of each side of a box; 0 for a head that predicts distances themselves.
@@ -27,10 +27,10 @@ class AssignedHead(Protocol):
 
 
 class Assigner(Protocol):
-    """One of losses/assign.py, its settings bound."""
+    """An assigner of losses/assign.py with its settings bound."""
 
     def __call__(self, candidates: Candidates, targets: Targets) -> Assignment:
-        """Say which point answers for which box."""
+        """Return which point answers for which box."""
 
 
 def detection_loss(
@@ -44,19 +44,28 @@ def detection_loss(
 ) -> dict[str, Tensor]:
     """Return the unweighted parts of the loss, each a scalar divided by the sum of target scores (at least 1).
 
-    - "class": binary cross-entropy of every class at every point, with the assigner's score as soft target (TOOD, Feng
-      et al. 2021), times |score - target|^gamma (quality focal loss, Li et al. 2020, equation 5).
+    - "class": binary cross-entropy of every class at every point, with the target score as soft target (TOOD, Feng et
+      al. 2021), times |score - target|^gamma (quality focal loss, Li et al. 2020, equation 5).
     - "box": target score * (1 - CIoU) at the assigned points (Zheng et al. 2020).
     - "l1": target score * mean absolute difference of the four sides, in strides of the point.
-    - "dfl", for a head with distance bins: target score * distribution focal loss (Li et al. 2020, equation 6).
+    - "dfl", only for heads with distance bins: target score * distribution focal loss (Li et al. 2020, equation 6).
 
     Args:
-        raw: of the batch's B images, with gradient.
+        raw: predictions for the batch's B images, with gradient.
         batch: boxes and labels in input pixels.
-        head: whose predictions they are.
-        assign: one of losses/assign.py, its settings bound.
-        box_kind: a kind of ops.box_iou.
-        gamma: 0 for plain cross-entropy; 2 lets points that are nearly right count for little.
+        head: the head that made the predictions.
+        assign: an assigner of losses/assign.py with its settings bound.
+        box_kind: the kind of overlap, as for ops.box_iou.
+        gamma: 0 is plain cross-entropy; with 2, points that are nearly right count for little.
+
+    Example:
+        >>> from yolo_lite.config.schema import Config
+        >>> from yolo_lite.losses.assign import static
+        >>> from yolo_lite.models.build import build_detector
+        >>> images, boxes = torch.zeros(1, 3, 64, 64), torch.tensor([[[8.0, 8, 48, 48]]])
+        >>> batch, model = Batch(images, boxes, labels=torch.tensor([[0]]), positions=torch.tensor([0])), build_detector(Config(), 2)
+        >>> sorted(detection_loss(model(images), batch, head=model.head, assign=static))
+        ['box', 'class', 'l1']
     """
     every = torch.arange(len(raw.points), device=raw.points.device).expand(len(batch.images), -1)
     boxes = head.decode(raw, every)  # [B, A, 4]
@@ -95,26 +104,31 @@ def _box_sums(
 
 
 def distribution_focal_loss(logits: Tensor, distances: Tensor) -> Tensor:
-    """Return the cross-entropy against the two bins next to a distance, weighed by nearness (Li et al. 2020, equation 6).
+    """Return the cross-entropy against the two bins around a distance, weighted by nearness (Li et al. 2020, equation 6).
 
     Args:
         logits: [..., bins]; bin i stands for distance i.
-        distances: [...], in the same unit; what is beyond the bins counts as the nearest of them.
+        distances: [...], in bins; a distance beyond the last bin counts as that bin.
 
     Returns:
         float32 [...].
+
+    Example:
+        >>> logits = torch.tensor([[0.5, 0.25, 0.25]]).log()
+        >>> round(distribution_focal_loss(logits, torch.tensor([0.5])).item(), 4)  # (log 2 + log 4) / 2
+        1.0397
     """
     bins = logits.shape[-1]
     distances = distances.clamp(0, bins - 1)
     lower = distances.floor().clamp(max=bins - 2)
-    share = (distances - lower).unsqueeze(-1)  # of the upper bin
+    upper = (distances - lower).unsqueeze(-1)  # weight of the upper bin
     place = lower.long().unsqueeze(-1)
     surprise = -logits.log_softmax(-1)
-    return (surprise.gather(-1, place) * (1 - share) + surprise.gather(-1, place + 1) * share).squeeze(-1)
+    return (surprise.gather(-1, place) * (1 - upper) + surprise.gather(-1, place + 1) * upper).squeeze(-1)
 
 
 def _class_targets(assignment: Assignment, targets: Targets, logits: Tensor) -> Tensor:
-    """Put each point's target score at the class of its box: float32 [B, A, C], zero elsewhere."""
+    """Return each point's target score at the class of its box, zero elsewhere: float32 [B, A, C]."""
     result = torch.zeros_like(logits)
     if targets.labels.shape[1] == 0:
         return result
@@ -123,7 +137,7 @@ def _class_targets(assignment: Assignment, targets: Targets, logits: Tensor) -> 
 
 
 def _asked(batch: Batch, class_targets: Tensor) -> Tensor | None:
-    """Return 0 where a class that an image is not labelled for has no object, else 1: float32 [B, A, C], or None for all 1."""
+    """Return weights float32 [B, A, C]: 0 for a class without object that its image is not labelled for, else 1 (None: all 1)."""
     if batch.unlabelled is None or not len(batch.unlabelled):
         return None
     unlabelled = class_targets.new_zeros(len(batch.images), 1, class_targets.shape[-1])

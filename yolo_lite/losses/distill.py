@@ -1,4 +1,4 @@
-"""What a student still has to learn from a teacher that has looked at the same images."""
+"""The loss of a student against a teacher that predicts on the same images."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from yolo_lite.ops import paired_iou
 from yolo_lite.structures.batches import RawPredictions
 
 Decode = Callable[[RawPredictions, Tensor], Tensor]
-_LEAST = 0.01  # score of a box that is worth learning
+_LEAST = 0.01  # lowest score of a teacher's box that the student learns
 
 
 class Lesson(NamedTuple):
-    """What a teacher says at each of a student's A points, without gradient.
+    """A teacher's predictions at each of a student's A points, without gradient.
 
     Attributes:
-        scores: float32 [B, A, K] of the K classes that both know.
+        scores: float32 [B, A, K], scores of the K classes that both know.
         boxes: float32 [B, A, 4] xyxy, input pixels.
-        classes: int64 [K], which classes of the student these are.
-        known: bool [A], where the teacher has a cell too.
+        classes: int64 [K], the student's labels of these classes.
+        known: bool [A], whether the teacher has a cell at this point too.
     """
 
     scores: Tensor
@@ -35,15 +35,24 @@ class Lesson(NamedTuple):
 def teacher_loss(raw: RawPredictions, decode: Decode, *, lesson: Lesson, gamma: float = 0.0) -> dict[str, Tensor]:
     """Return the unweighted parts of the loss, each divided by the sum of the teacher's best scores (at least 1).
 
-    - "teach_class": how far the student's scores are from the teacher's (Kullback-Leibler divergence: cross-entropy with
-      soft targets, Hinton et al. 2015, less the teacher's own entropy), times |student - teacher|^gamma.
-    - "teach_box": the teacher's best score * (1 - CIoU) with its box, where that score is above 0.01.
+    - "teach_class": the Kullback-Leibler divergence of the student's scores from the teacher's (cross-entropy with soft
+      targets, Hinton et al. 2015, less the teacher's own entropy), times |student - teacher|^gamma.
+    - "teach_box": the teacher's best score * (1 - CIoU) with its box, over the points whose best score exceeds 0.01.
 
     Args:
-        raw: of the student, with gradient.
-        decode: the student's own.
-        lesson: for the same images.
-        gamma: of the student's own loss, so that labels and lessons weigh alike.
+        raw: the student's predictions, with gradient.
+        decode: the `decode` of the student's head.
+        lesson: the teacher's predictions for the same images.
+        gamma: the exponent of the student's own loss, so that labels and teacher are weighted alike.
+
+    Example:
+        >>> from yolo_lite.models.heads.anchor_free import AnchorFreeHead
+        >>> points, strides = torch.tensor([[4.0, 4]]), torch.tensor([8.0])
+        >>> raw = RawPredictions(torch.zeros(1, 1, 4), torch.zeros(1, 1, 1), points=points, strides=strides)
+        >>> boxes = AnchorFreeHead.decode(raw, torch.tensor([[0]]))  # both predict this box, both with a score of 1/2
+        >>> lesson = Lesson(torch.full((1, 1, 1), 0.5), boxes, classes=torch.tensor([0]), known=torch.tensor([True]))
+        >>> {name: abs(round(value.item(), 4)) for name, value in teacher_loss(raw, AnchorFreeHead.decode, lesson=lesson).items()}
+        {'teach_class': 0.0, 'teach_box': 0.0}
     """
     every = torch.arange(len(raw.points), device=raw.points.device).expand(len(raw.class_logits), -1)
     boxes = decode(raw, every)
@@ -64,10 +73,19 @@ def teacher_loss(raw: RawPredictions, decode: Decode, *, lesson: Lesson, gamma: 
 
 
 def same_cells(student: RawPredictions, teacher: RawPredictions) -> Tensor:
-    """Return for each of the student's points the teacher's points in the same cell of the same grid.
+    """Return the teacher's points in the same cell of the same grid, for each of the student's points.
 
     Returns:
-        int64 [A, most], positions among the teacher's points, -1 where there are fewer (none: a grid it lacks).
+        int64 [A, most], positions among the teacher's points, padded with -1; all -1 for a grid that the teacher lacks.
+
+    Example:
+        >>> centres, corners = torch.tensor([[4.0, 4], [12, 4]]), torch.tensor([[8.0, 0], [0, 0]])  # two cells, stride 8
+        >>> student, teacher = (
+        ...     RawPredictions(torch.zeros(1, 2, 4), torch.zeros(1, 2, 1), points=points, strides=torch.tensor([8.0, 8]))
+        ...     for points in (centres, corners)
+        ... )
+        >>> same_cells(student, teacher).tolist()
+        [[1], [0]]
     """
     cells: dict[tuple[int, int, int], list[int]] = {}
     for index, cell in enumerate(_cells(teacher)):

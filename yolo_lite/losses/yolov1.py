@@ -17,29 +17,39 @@ _VALUES = 5  # outputs of a box before the class probabilities
 
 
 class Responsibility(NamedTuple):
-    """Which predictor answers for which object; K objects, those that share a cell with a larger one left out."""
+    """The predictor that answers for each of K objects; an object that shares a cell with a larger one is left out."""
 
-    image: Tensor  # int64 [K]
+    image: Tensor  # int64 [K], position in the batch
     box: Tensor  # int64 [K], position among the image's boxes
     point: Tensor  # int64 [K], position among the A points
-    iou: Tensor  # float32 [K], of the predicted box with the object
+    iou: Tensor  # float32 [K], IoU of the predicted box with the object
 
 
 def yolov1_loss(raw: RawPredictions, batch: Batch, *, decode: Decode, boxes_per_cell: int) -> dict[str, Tensor]:
     """Return the unweighted parts of the loss, each a sum of squares divided by the number of images.
 
-    - "coord": of x, y (in cells), and square roots of width and height (shares of the image), where responsible.
-    - "object": of the confidence against the IoU with the object, where responsible.
-    - "no_object": of the confidence of every other predictor, against 0.
-    - "class": of the class probabilities of each cell in which an object's centre lies.
+    - "coord": errors of x and y (in cells) and of the square roots of width and height (as fractions of the image), of
+      the responsible predictors.
+    - "object": errors of their confidence, whose target is the IoU with the object.
+    - "no_object": the confidence of every other predictor, whose target is 0.
+    - "class": errors of the class probabilities, in each cell that holds an object's centre.
 
-    In images that are labelled for some classes only, "no_object" is left out, since what is there may be an object.
+    Images that are labelled for some classes only don't count in "no_object", since they may show unlabelled objects.
 
     Args:
-        raw: of a GridHead, with gradient.
+        raw: predictions of a GridHead, with gradient.
         batch: boxes and labels in input pixels.
-        decode: the head's own.
-        boxes_per_cell: predictors of a cell.
+        decode: the head's `decode`.
+        boxes_per_cell: predictors in each cell.
+
+    Example:
+        >>> from yolo_lite.models.heads.grid import decode_grid, grid_predictions
+        >>> box_map = torch.tensor([0.5, 0.5, 0.5, 0.5, 1.0]).view(1, 5, 1, 1)  # the middle quarter of the image, confidence 1
+        >>> raw = grid_predictions(box_map, torch.ones(1, 1, 1, 1), stride=64, boxes=1)
+        >>> boxes, labels = torch.tensor([[[24.0, 24, 40, 40]]]), torch.tensor([[0]])
+        >>> batch = Batch(torch.zeros(1, 3, 64, 64), boxes, labels=labels, positions=torch.tensor([0]))
+        >>> {name: value.item() for name, value in yolov1_loss(raw, batch, decode=decode_grid, boxes_per_cell=1).items()}
+        {'coord': 0.0, 'object': 0.0, 'no_object': 0.0, 'class': 0.0}
     """
     outputs = raw.box_outputs.float()
     with torch.no_grad():
@@ -69,16 +79,26 @@ def yolov1_loss(raw: RawPredictions, batch: Batch, *, decode: Decode, boxes_per_
 def responsible(boxes: Tensor, raw: RawPredictions, *, batch: Batch, boxes_per_cell: int) -> Responsibility:
     """Find the predictors that answer for objects.
 
-    An object belongs to the cell in which its centre lies (on a border: to the cell on the right or below, at the
-    image's end to the last). Of several in a cell the largest stays, of equals the first, since a cell has one set of
-    class probabilities. Of the cell's predictors the one with the highest IoU answers; where every IoU is 0, the one
-    whose x, y, width and height are nearest (as Darknet does).
+    An object belongs to the cell that holds its centre. A centre on a border belongs to the cell on the right or below,
+    or to the last cell at the image's edge. A cell has one set of class probabilities, so only the largest of its
+    objects stays (ties: the first). The cell's predictor with the highest IoU answers. If every IoU is 0, it is the one
+    whose x, y, width and height are nearest, as in Darknet.
 
     Args:
-        boxes: predicted, [B, A, 4] xyxy, input pixels, without gradient.
-        raw: their points and strides.
-        batch: N objects an image.
-        boxes_per_cell: predictors of a cell.
+        boxes: predicted boxes [B, A, 4] xyxy, input pixels, without gradient.
+        raw: the predictions, for their points and strides.
+        batch: N objects for each image.
+        boxes_per_cell: predictors in each cell.
+
+    Example:
+        >>> predicted = torch.tensor([[[0.0, 0, 64, 64], [24, 24, 40, 40]]])  # two predictors of the only cell
+        >>> points, strides = torch.zeros(2, 2), torch.tensor([64.0, 64])
+        >>> raw = RawPredictions(torch.zeros(1, 2, 6), torch.zeros(1, 2, 1), points=points, strides=strides)
+        >>> objects, labels = torch.tensor([[[24.0, 24, 40, 32]]]), torch.tensor([[0]])
+        >>> batch = Batch(torch.zeros(1, 3, 64, 64), objects, labels=labels, positions=torch.tensor([0]))
+        >>> answers = responsible(predicted, raw, batch=batch, boxes_per_cell=2)
+        >>> answers.point, answers.iou
+        (tensor([1]), tensor([0.5000]))
     """
     stride = raw.strides[0]
     grid = ((raw.points.amax(0) + stride) / stride).long()  # cells along x and y

@@ -1,4 +1,4 @@
-"""Backbones: an image in, feature maps of falling resolution out. Each names the channels and strides it returns."""
+"""Backbones turn an image into feature maps of falling resolution; each states the channels and strides it returns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from yolo_lite.models.blocks import LEAKY, SPPF, ConvBlock, CSPBlock, ShuffleUni
 
 
 class CSPBackbone(nn.Module):
-    """A stem at stride 2, then four stages that halve the resolution: 3x3 convolution of stride 2 and a CSP block.
+    """A stem at stride 2, then four stages; each is a 3x3 convolution of stride 2 and a CSP block.
 
     Args:
         stem_width: channels at stride 2.
@@ -49,7 +49,7 @@ class ShuffleBackbone(nn.Module):
     Args:
         stem_width: channels at strides 2 and 4.
         widths: channels of the stages at strides 8, 16, 32, even numbers.
-        depths: units in each stage, of which the first halves the resolution.
+        depths: units in each stage; the first of them halves the resolution.
     """
 
     def __init__(self, stem_width: int, widths: Sequence[int], *, depths: Sequence[int]) -> None:
@@ -76,7 +76,7 @@ class ShuffleBackbone(nn.Module):
 
 
 class YOLOv1Backbone(nn.Module):
-    """The 24 convolutions of the paper's figure 3, leaky ReLU after each: an image in, 1024 channels at stride 64 out."""
+    """The 24 convolutions of YOLOv1 with leaky ReLU (Redmon et al. 2016, figure 3): 1024 channels at stride 64."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class YOLOv1Backbone(nn.Module):
 
 
 def _pairs(inputs: int, widths: Sequence[tuple[int, int]]) -> list[nn.Module]:
-    """Return a 1x1 that reduces and a 3x3 that widens, for each pair of widths."""
+    """Return, for each pair of widths, a 1x1 convolution to the first and a 3x3 convolution to the second."""
     layers: list[nn.Module] = []
     for narrow, wide in widths:
         layers += [_leaky_conv(inputs, narrow, kernel=1), _leaky_conv(narrow, wide, kernel=3)]

@@ -16,9 +16,10 @@ LEAKY: Activation = partial(nn.LeakyReLU, 0.1, inplace=True)
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """A convolution of each channel by itself; in training on CPUs in float32 even where autocast asks for bf16.
+    """A convolution that filters each channel by itself.
 
-    oneDNN's backward pass of depthwise layers is about four times slower in bf16 than in float32.
+    In training on a CPU it computes in float32 even under autocast to bf16, since oneDNN's backward pass of depthwise
+    layers is about four times slower in bf16.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -52,7 +53,7 @@ class ConvBlock(nn.Sequential):
         super().__init__(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the layers in turn; in training normalisation and SiLU are one operation, faster and with less memory."""
+        """Apply the layers in turn; in training, normalisation and SiLU run as one operation, to save time and memory."""
         norm = self[1] if len(self) == 3 and isinstance(self[2], nn.SiLU) else None
         if isinstance(norm, nn.BatchNorm2d) and norm.training:
             return _norm_silu(norm, self[0](x))
@@ -87,7 +88,7 @@ class DepthwiseSeparable(nn.Sequential):
 
 
 class Bottleneck(nn.Module):
-    """Two 3x3 layers with a short cut around them (He et al. 2016)."""
+    """Two 3x3 layers with a shortcut around them (He et al. 2016)."""
 
     def __init__(self, channels: int, shortcut: bool = True) -> None:
         super().__init__()
@@ -102,7 +103,7 @@ class Bottleneck(nn.Module):
 
 
 class CSPBlock(nn.Module):
-    """Half of the channels pass through bottlenecks, and every stage of that path is kept for the last 1x1.
+    """Half of the channels pass through bottlenecks, and the last 1x1 sees the result of each of them.
 
     Cross-stage partial network (Wang et al. 2019) with the aggregation of all stages of ELAN (Wang et al. 2022).
     """
@@ -146,9 +147,9 @@ class SPPF(nn.Module):
 
 
 class ShuffleUnit(nn.Module):
-    """Half of the channels pass by, the others through 1x1, 3x3 depthwise, 1x1; then both are interleaved.
+    """Half of the channels stay as they are, the others go through 1x1, 3x3 depthwise, 1x1; then both are interleaved.
 
-    ShuffleNetV2 (Ma et al. 2018, figure 3 c and d). With stride 2 nothing passes by: both ways see all channels.
+    ShuffleNetV2 (Ma et al. 2018, figure 3 c and d). With stride 2, both branches have layers and see all channels.
     """
 
     def __init__(self, inputs: int, outputs: int, *, stride: int = 1) -> None:
@@ -174,12 +175,17 @@ class ShuffleUnit(nn.Module):
 
 
 def interleave(a: Tensor, b: Tensor) -> Tensor:
-    """Return channels a0, b0, a1, b1 ... of two [B, C, H, W], in one copy and channels last in memory."""
+    """Return channels a0, b0, a1, b1 ... of two maps [B, C, H, W]: [B, 2C, H, W], channels last in memory.
+
+    Example:
+        >>> interleave(torch.tensor([0, 2]).view(1, 2, 1, 1), torch.tensor([1, 3]).view(1, 2, 1, 1)).flatten()
+        tensor([0, 1, 2, 3])
+    """
     return torch.stack([a.permute(0, 2, 3, 1), b.permute(0, 2, 3, 1)], -1).flatten(-2).permute(0, 3, 1, 2)
 
 
 class GhostModule(nn.Module):
-    """A 1x1 makes half of the output, a 3x3 depthwise layer the other half from it (Han et al. 2020)."""
+    """A 1x1 layer makes half of the output; a 3x3 depthwise layer makes the other half from it (Han et al. 2020)."""
 
     def __init__(self, inputs: int, outputs: int, *, activation: Activation | None) -> None:
         super().__init__()
@@ -194,7 +200,7 @@ class GhostModule(nn.Module):
 
 
 class GhostBottleneck(nn.Module):
-    """Two ghost modules, the second without activation, beside a 5x5 depthwise-separable short cut."""
+    """Two ghost modules, the second without activation, beside a 5x5 depthwise-separable shortcut."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -209,9 +215,14 @@ class GhostBottleneck(nn.Module):
 
 
 def fuse(model: nn.Module) -> nn.Module:
-    """Fold the batch normalisation of every block that begins with a convolution and one, in place; return the model.
+    """Fold batch normalisations into the convolutions before them, in place, and return the model.
 
-    In evaluation mode the results stay the same up to rounding, with a third fewer operations to start.
+    This concerns every nn.Sequential that begins with these two layers. In evaluation mode the results stay the same up
+    to rounding, and a third fewer operations are launched.
+
+    Example:
+        >>> [type(layer).__name__ for layer in fuse(ConvBlock(3, 8))]
+        ['Conv2d', 'SiLU']
     """
     for module in model.modules():
         if not isinstance(module, nn.Sequential) or len(module) < 2:
@@ -226,4 +237,4 @@ def fuse(model: nn.Module) -> nn.Module:
 def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
     training = convolution.training
     fused: nn.Conv2d = nn.utils.fusion.fuse_conv_bn_eval(convolution.eval(), norm.eval())
-    return fused.train(training).requires_grad_()  # torch leaves the new bias without
+    return fused.train(training).requires_grad_()  # torch's new bias does not require a gradient

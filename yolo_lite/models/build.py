@@ -1,4 +1,4 @@
-"""From a configuration to a network: the one place where parts are chosen by name."""
+"""Build a detector from its configuration; this is the only place where parts are chosen by name."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from yolo_lite.models.yolo import Yolo
 
 
 class Levels(Protocol):
-    """What a backbone or neck says of the feature maps that it returns, fine to coarse."""
+    """The part of a backbone or neck that the next part needs: a description of its feature maps, fine to coarse."""
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Of each map."""
+        """The number of channels of each map."""
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """Of each map, input pixels."""
+        """The stride of each map, in input pixels."""
 
 
 def _darknet_backbone(model: ModelConfig) -> nn.Module:
@@ -77,7 +77,8 @@ def _yolox_head(model: ModelConfig, levels: Levels, classes: int) -> Head:
     )
 
 
-# Networks that few runs need are imported when one is built. Any: a module that is Levels too, for which Python has no type.
+# Modules that few runs need are imported only when they are used. Backbones and necks are typed as Any, since Python has
+# no type for an nn.Module that is a Levels as well.
 BACKBONES: dict[str, Callable[[ModelConfig], Any]] = {
     "csp": lambda model: CSPBackbone(model.stem_width, model.widths, depths=model.depths),
     "shuffle": lambda model: ShuffleBackbone(model.stem_width, model.widths, depths=model.depths),
@@ -107,14 +108,19 @@ NORMS = ("batch", "none")
 
 
 def build_detector(config: Config, classes: int, *, seed: int = 0) -> Yolo:
-    """Build the network that the configuration names, with weights drawn by the seed.
+    """Build the detector that a configuration describes, with random weights that depend on the seed alone.
 
-    The global random state is left as it was.
+    The global random state does not change.
 
     Raises:
-        InputError: for a part that does not exist, naming those that do, or a network that is too large.
+        InputError: if the network is too large, or a part does not exist; the message lists the parts that do.
+
+    Example:
+        >>> model = build_detector(Config(), classes=2).eval()  # yolo_lite-n
+        >>> model(torch.zeros(1, 3, 32, 32)).class_logits.shape  # 16 + 4 + 1 cells at strides 8, 16 and 32
+        torch.Size([1, 21, 2])
     """
-    if config.model.backbone == "darknet":  # whose layers are tried while they are built, which takes long
+    if config.model.backbone == "darknet":  # an outline would take long: Darknet's layers are tried when they are built
         _check_parts(config.model)
     else:
         outline_detector(config, classes)
@@ -124,10 +130,20 @@ def build_detector(config: Config, classes: int, *, seed: int = 0) -> Yolo:
 
 
 def outline_detector(config: Config, classes: int, *, values: int = MOST_VALUES) -> Yolo:
-    """Build the network with at most so many values, which are whatever lies in memory, to be filled from a file.
+    """Build the detector without setting its weights, for example to fill them from a file.
+
+    Args:
+        config: describes the network.
+        classes: how many it detects.
+        values: the most values (weights, biases and statistics) that the network may have.
 
     Raises:
-        InputError: as build_detector does.
+        InputError: as in build_detector.
+
+    Example:
+        >>> outline_detector(Config(), 2, values=1000)
+        Traceback (most recent call last):
+        yolo_lite.errors.InputError: the network is too large: it has more than 1,000 values
     """
     _check_parts(config.model)
     with AtMost(values, draw=False):

@@ -1,4 +1,4 @@
-"""How large a network may become: layers are counted while they are built, before memory is asked for."""
+"""A limit on the size of a network: values are counted while layers are built, before any memory is allocated."""
 
 from __future__ import annotations
 
@@ -11,21 +11,27 @@ from torch.overrides import TorchFunctionMode
 
 from yolo_lite.errors import InputError
 
-MOST_VALUES = 2**30  # of a network; YOLOv1 as in its paper, the largest one here, has a quarter of that
+MOST_VALUES = 2**30  # in a network; the largest one here, YOLOv1 as in its paper, has a quarter of that
 _FACTORIES = frozenset((torch.empty, torch.zeros, torch.ones, torch.randn))
 
 _DRAWN = frozenset(("normal_", "uniform_", "kaiming_normal_", "kaiming_uniform_", "trunc_normal_"))
 
 
 class AtMost(TorchFunctionMode):
-    """Refuse to build more than so many values inside a `with`.
+    """A context in which the layers that are built may have only a limited number of values.
 
     Args:
         values: the limit.
-        draw: whether weights are drawn at random; without, they are whatever lies in memory, to be replaced by a file's.
+        draw: whether weights are drawn at random. If not, they are uninitialised, and a file's weights should follow.
 
     Raises:
-        InputError: at the first layer that goes beyond.
+        InputError: at the first layer that exceeds the limit.
+
+    Example:
+        >>> with AtMost(100):
+        ...     torch.nn.Linear(10, 10)  # 100 weights and 10 biases
+        Traceback (most recent call last):
+        yolo_lite.errors.InputError: the network is too large: it has more than 100 values
     """
 
     def __init__(self, values: int = MOST_VALUES, *, draw: bool = True) -> None:
@@ -51,5 +57,5 @@ class AtMost(TorchFunctionMode):
 
 
 def _count(sizes: Iterable[Any]) -> int:
-    """Return the number of values of a tensor whose sides are given one by one or as one sequence."""
+    """Return the number of values in a tensor whose sides are given one by one or as one sequence."""
     return math.prod(_count(side) if isinstance(side, tuple | list) else int(side) for side in sizes)

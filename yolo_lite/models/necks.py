@@ -1,4 +1,4 @@
-"""Necks: feature maps in, feature maps of one width out, each informed by all the others."""
+"""Necks mix feature maps: all maps leave with the same number of channels, each informed by all others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from yolo_lite.models.blocks import LEAKY, ConvBlock, CSPBlock, DepthwiseSeparab
 
 
 class NoNeck(nn.Identity):
-    """Feature maps as the backbone gives them."""
+    """The backbone's feature maps, unchanged."""
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int]) -> None:
         super().__init__()
@@ -20,9 +20,9 @@ class NoNeck(nn.Identity):
 
 
 class PAN(nn.Module):
-    """Path aggregation (Liu et al. 2018): coarse to fine, so that small objects get context, then back again.
+    """Path aggregation (Liu et al. 2018): coarse to fine, so that small objects get context, then fine to coarse.
 
-    Every level is first brought to one width by a 1x1; merging is by CSP blocks.
+    A 1x1 convolution first brings every level to the same width; CSP blocks merge the levels.
     """
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], *, width: int) -> None:
@@ -37,7 +37,7 @@ class PAN(nn.Module):
         self.channels = (width,) * len(channels)
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
-        """Map feature maps, fine to coarse, to as many of the same sizes, [B, width, H, W]."""
+        """Map feature maps, fine to coarse, to the same number of maps of the same sizes, [B, width, H, W]."""
         levels = [lateral(level) for lateral, level in zip(self.lateral, levels)]
         coarse = levels[-1]
         informed = [coarse]  # coarse to fine
@@ -55,8 +55,8 @@ class PAN(nn.Module):
 class GhostPAN(nn.Module):
     """Path aggregation by ghost bottlenecks (Han et al. 2020), with one coarser level than the backbone has.
 
-    Coarse to fine by bilinear enlargement, then back by 5x5 depthwise-separable layers of stride 2; the extra level
-    is the sum of two such layers, of the backbone's coarsest level and of the neck's.
+    Bilinear enlargement leads from coarse to fine, 5x5 depthwise-separable layers of stride 2 lead back. The extra level
+    is the sum of two such layers, one on the backbone's coarsest level and one on the neck's.
     """
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], *, width: int) -> None:
@@ -75,7 +75,7 @@ class GhostPAN(nn.Module):
         self.strides = (*strides, 2 * strides[-1])
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
-        """Map feature maps, fine to coarse, to one more: [B, width, H, W], the last of ceil(H / 2), ceil(W / 2)."""
+        """Map feature maps, fine to coarse, to maps [B, width, H, W] of the same sizes and one of half the last size."""
         levels = [lateral(level) for lateral, level in zip(self.lateral, levels)]
         coarse = levels[-1]
         informed = [coarse]  # coarse to fine
@@ -93,4 +93,4 @@ class GhostPAN(nn.Module):
 
 def _check_levels(strides: Sequence[int]) -> None:
     if any(coarse != 2 * fine for fine, coarse in zip(strides, strides[1:])):
-        raise ValueError(f"neck joins maps each of half the size of the one before, got the strides {list(strides)}")
+        raise ValueError(f"neck needs maps each half as large as the one before, got the strides {list(strides)}")

@@ -1,7 +1,7 @@
-"""Which implementation computes: the CUDA kernels, the C extension, or plain torch, which works everywhere.
+"""The choice of an implementation: the CUDA kernels, the C extension, or plain torch, which works everywhere.
 
-All three give the same results. The environment variable YOLO_LITE_OPS (cuda, native or torch) forces one of them; what
-it forces then fails, with the reason, where it cannot run.
+All three give the same results. The environment variable YOLO_LITE_OPS (cuda, native or torch) forces one of them. If
+that one cannot run, the operation fails and gives the reason.
 """
 
 from __future__ import annotations
@@ -21,10 +21,14 @@ _warned: set[str] = set()
 
 
 def backend(device: torch.device | str) -> str:
-    """Return what computes IoU and suppression for tensors on a device: "cuda", "native" or "torch".
+    """Return which implementation computes IoU and suppression on a device: "cuda", "native" or "torch".
 
     Raises:
-        InputError: if YOLO_LITE_OPS holds another word, or names what cannot run on this device.
+        InputError: if YOLO_LITE_OPS is set to another word, or to an implementation that cannot run on this device.
+
+    Example:
+        >>> backend("cpu") in ("native", "torch")  # native if the C extension was built
+        True
     """
     if not isinstance(device, torch.device):
         device = torch.device(device)
@@ -44,7 +48,12 @@ def backend(device: torch.device | str) -> str:
 
 
 def warmup(device: torch.device | str) -> str:
-    """Compile and load what runs on a device, before a CUDA graph is captured, and return `backend(device)`."""
+    """Compile and load the kernels for a device, before a CUDA graph is captured, and return `backend(device)`.
+
+    Example:
+        >>> warmup("cpu") == backend("cpu")
+        True
+    """
     return backend(device)
 
 

@@ -1,4 +1,4 @@
-"""The convolution of one image with one kernel, written out: what every layer of a CNN does many times over."""
+"""The convolution of one image with one kernel, written out. Every layer of a CNN does this many times over."""
 
 from __future__ import annotations
 
@@ -7,21 +7,26 @@ from torch.nn import functional as F
 
 
 def convolve(image: Tensor, kernel: Tensor, *, stride: int = 1, padding: int = 0) -> Tensor:
-    """Slide a kernel over an image and sum the products of what lies on each other.
+    """Slide a kernel over an image, and at each place sum the products of the numbers that cover each other.
 
-    As everywhere in CNNs the kernel is not turned around first; strictly this is a cross-correlation.
+    As in every CNN the kernel is not flipped first; strictly speaking this is a cross-correlation.
 
     Args:
         image: [..., H, W], any numbers.
         kernel: [k, l], of the same dtype.
-        stride: steps between two places, in pixels.
+        stride: pixels from one place to the next.
         padding: rows and columns of zeros added on every side.
 
     Returns:
         [..., (H + 2 padding - k) // stride + 1, (W + 2 padding - l) // stride + 1].
 
     Raises:
-        ValueError: where the kernel is no matrix, does not fit into the image, or stride or padding make no sense.
+        ValueError: if the kernel is no matrix or does not fit into the image, or if stride or padding is out of range.
+
+    Example:
+        >>> convolve(torch.tensor([[1, 2, 3], [4, 5, 6]]), torch.tensor([[1, -1]]))  # each pixel minus its right one
+        tensor([[-1, -1],
+                [-1, -1]])
     """
     if kernel.ndim != 2 or image.ndim < 2:
         raise ValueError(

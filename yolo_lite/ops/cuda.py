@@ -1,7 +1,7 @@
-"""The CUDA kernels: compiled by NVRTC when first used, for the device's own architecture, launched on torch's stream.
+"""The CUDA kernels: NVRTC compiles them on first use for the device's architecture, and they run on torch's stream.
 
 NVRTC and `cuda.bindings` come with torch's CUDA wheels on Linux, so nothing has to be built or installed. Importing this
-module touches neither.
+module imports neither.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ FOLDER = Path(__file__).parent / "kernels"
 SOURCES = {"nms.cu": ("nms_keys", "nms_shared", "nms_global"), "box_iou.cu": ("box_iou",)}
 NMS_THREADS = 256
 IOU_THREADS, IOU_ROWS = 128, 16
-KEPT_BYTES = {torch.float32: 28, torch.float64: 48}  # a kept box in shared memory: five numbers and an int64 label
-SHARED_BYTES = 40 * 1024  # of the 48 KiB that every device grants a block; the rest is for the 64 boxes at hand
+KEPT_BYTES = {torch.float32: 28, torch.float64: 48}  # of a kept box in shared memory: five numbers, an int64 label
+SHARED_BYTES = 40 * 1024  # of the 48 KiB that every device grants a block; the rest holds the current 64 boxes
 
-WIDE = "_wide"  # behind the name of a kernel that was compiled for boxes of float64
+WIDE = "_wide"  # suffix of the kernels that were compiled for boxes of float64
 
 _Pointer, _Int, _Long, _Float = ctypes.c_void_p, ctypes.c_int, ctypes.c_longlong, ctypes.c_float
 _Real = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double}
@@ -34,25 +34,30 @@ _lock = threading.Lock()
 
 
 class Kernels(NamedTuple):
-    """What one device has loaded."""
+    """The kernels that one device has loaded."""
 
-    driver: Any  # cuda.bindings.driver, or what stands in for it in a test
+    driver: Any  # cuda.bindings.driver, or its replacement in a test
     context: Any
     functions: dict[str, Any]
 
 
 class Compiled(NamedTuple):
-    """A cubin and what the compiler said: with -v, registers and spilled bytes of each kernel."""
+    """A cubin and the compiler's log; with -v it lists the registers and spilled bytes of each kernel."""
 
     cubin: bytes
     log: str
 
 
 def why_not(device: torch.device) -> str:
-    """Compile and load the kernels for a CUDA device unless that is done; return why they cannot run, or "".
+    """Compile and load the kernels for a CUDA device, once; return why they cannot run, or "" if they can.
 
     Raises:
-        RuntimeError: while a CUDA graph is captured, when nothing may be loaded.
+        RuntimeError: while a CUDA graph is captured, since nothing may be loaded then.
+
+    Example:
+        >>> reason = why_not(torch.device("cuda"))  # without a GPU, torch's own message
+        >>> bool(reason) or torch.cuda.is_available()
+        True
     """
     try:
         index = torch.cuda.current_device() if device.index is None else device.index
@@ -60,12 +65,12 @@ def why_not(device: torch.device) -> str:
     except (AssertionError, RuntimeError) as error:  # no driver, or torch built without CUDA
         return _in_words(error)
     if capturing:
-        raise RuntimeError("a CUDA graph is being captured: call yolo_lite.ops.warmup(device) before")
+        raise RuntimeError("a CUDA graph is being captured: call yolo_lite.ops.warmup(device) first")
     with _lock:
         if index not in _devices:
             try:
                 _devices[index] = _load(index)
-            except Exception as error:  # whatever a driver, a compiler or an import may raise: it is passed on in words
+            except Exception as error:  # a driver, a compiler or an import may raise anything; it becomes the reason
                 _devices[index] = error
     loaded = _devices[index]
     return _in_words(loaded) if isinstance(loaded, Exception) else ""
@@ -84,9 +89,18 @@ def nms_padded_cuda(
     score_threshold: float,
     max_detections: int,
 ) -> tuple[Tensor, Tensor]:
-    """Suppress over a batch on a GPU, without waiting for it: one kernel for the keys, one sort, one for the rest.
+    """Suppress over a batch on a GPU, without waiting for it: a kernel for the sort keys, a sort, a kernel for the rest.
 
-    Arguments and result as for torch_nms.nms_padded_torch; labels are int64 or None.
+    Arguments and result are those of nms_padded_torch, with labels int64 or None.
+
+    Example:
+        >>> boxes, scores = torch.tensor([[[0.0, 0, 9, 9], [0, 0, 9, 10]]]), torch.tensor([[0.8, 0.9]])
+        >>> thresholds = {"iou_threshold": 0.5, "score_threshold": 0.0}
+        >>> indices, counts = nms_padded_cuda(  # doctest: +SKIP
+        ...     boxes.cuda(), scores.cuda(), labels=None, max_detections=2, **thresholds
+        ... )
+        >>> indices.tolist(), counts.tolist()  # doctest: +SKIP
+        ([[1, -1]], [1])
     """
     batch, total = scores.shape
     boxes = boxes.contiguous()
@@ -116,7 +130,7 @@ def nms_padded_cuda(
 
 
 def _nms_keys(scores: Tensor, score_threshold: float) -> Tensor:
-    """Return what boxes are sorted by: scores above the threshold, -inf for the others."""
+    """Return the keys that boxes are sorted by: scores above the threshold, -inf for the others."""
     keys, count = torch.empty_like(scores), scores.numel()
     _launch(
         "nms_keys",
@@ -132,16 +146,21 @@ def _nms_keys(scores: Tensor, score_threshold: float) -> Tensor:
 def box_iou_cuda(
     boxes1: Tensor, boxes2: Tensor, *, angles1: Tensor | None, angles2: Tensor | None, kind: int, eps: float
 ) -> Tensor:
-    """Return the overlap of every pair on a GPU.
+    """Return the overlap of every pair of boxes on a GPU.
 
     Args:
-        boxes1: float32 or float64 [B, N, 4], in which all is computed; boxes2: [B, M, 4] of the same dtype.
-        angles1: [B, N], atan2(w, h) of each box, and angles2: [B, M], of that dtype too; needed for ciou alone.
+        boxes1: float32 or float64 [B, N, 4]; boxes2: [B, M, 4] of the same dtype, in which everything is computed.
+        angles1: [B, N], atan2(w, h) of each box; angles2: [B, M], both in that dtype. Only ciou needs them.
         kind: the position in ops.iou.KINDS.
         eps: as for ops.iou.box_iou.
 
     Returns:
         float32 [B, N, M].
+
+    Example:
+        >>> a, b = torch.tensor([[[0.0, 0, 2, 2]]]), torch.tensor([[[1.0, 0, 3, 2]]])  # IoU 1/3
+        >>> box_iou_cuda(a.cuda(), b.cuda(), angles1=None, angles2=None, kind=0, eps=1e-7).tolist()  # doctest: +SKIP
+        [[[0.3333333432674408]]]
     """
     batch, rows, columns = len(boxes1), boxes1.shape[1], boxes2.shape[1]
     result = torch.empty(batch, rows, columns, dtype=torch.float32, device=boxes1.device)
@@ -168,17 +187,21 @@ def _suffix(boxes: Tensor) -> str:
 
 @lru_cache
 def compile_source(name: str, architecture: str, *, verbose: bool = False, wide: bool = False) -> Compiled:
-    """Compile one of SOURCES with NVRTC; needs no GPU.
+    """Compile one of SOURCES with NVRTC, which needs no GPU.
 
     Args:
-        name: of the file in kernels/.
+        name: the file in kernels/.
         architecture: sm_75, sm_90 ...
         verbose: let the assembler report registers and spills in the log.
-        wide: for boxes of float64.
+        wide: compile for boxes of float64.
 
     Raises:
         RuntimeError: with the compiler's log.
         ImportError: if cuda.bindings is not installed.
+
+    Example:
+        >>> compile_source("nms.cu", "sm_90").cubin[:4]  # doctest: +SKIP
+        b'\\x7fELF'
     """
     from cuda.bindings import nvrtc
 
@@ -233,7 +256,7 @@ def _launch(
     arguments: Sequence[tuple[Any, Any]],
     device: torch.device,
 ) -> None:
-    """Launch a kernel on torch's current stream of the device; of a tensor the address is passed, of None a null."""
+    """Launch a kernel on torch's current stream of the device; a tensor is passed as its address, None as null."""
     kernels = _devices[torch.cuda.current_device() if device.index is None else device.index]
     if isinstance(kernels, Exception):
         raise RuntimeError(f"the CUDA kernels could not be loaded: {kernels}") from kernels
@@ -249,7 +272,7 @@ def _launch(
 
 @contextlib.contextmanager
 def _current(driver: Any, context: Any) -> Iterator[None]:
-    """Make a device's context the current one of this thread."""
+    """Make a device's context the current one in this thread."""
     _checked(driver.cuCtxPushCurrent(context))
     try:
         yield

@@ -1,4 +1,4 @@
-"""The intersection over union and its relatives, of every pair or of matching rows."""
+"""The intersection over union (IoU) and its relatives, for every pair of boxes or for matching rows."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def box_iou(boxes1: Tensor, boxes2: Tensor, *, kind: str = "iou", eps: float = 1
     """Return the overlap of every pair of boxes.
 
     Args:
-        boxes1: [..., N, 4] xyxy in any one unit, with x1 <= x2 and y1 <= y2; computed in float64 if they or boxes2 are
-            float64 or whole numbers of 32 or 64 bits (map coordinates, say), else in float32.
+        boxes1: [..., N, 4] xyxy in any one unit, with x1 <= x2 and y1 <= y2. If boxes1 or boxes2 are float64 or integers
+            of 32 or 64 bits (map coordinates, say), the computation is in float64, otherwise in float32.
         boxes2: [..., M, 4] xyxy in the same unit.
         kind: "iou", in 0..1; "giou", in -1..1, falls with the empty part of the enclosing box (Rezatofighi et al. 2019,
             equation 4); "diou" falls with the distance of the centres (Zheng et al. 2020, equation 7); "ciou" also
@@ -32,12 +32,16 @@ def box_iou(boxes1: Tensor, boxes2: Tensor, *, kind: str = "iou", eps: float = 1
         float32 [..., N, M]; a pair whose union is empty has IoU 0, never NaN.
 
     Raises:
-        ValueError: if an input is not [..., 4] or the kind is unknown.
+        ValueError: if an input is not [..., 4], the kind is unknown, or the devices differ.
+
+    Example:
+        >>> box_iou(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[1.0, 0, 3, 2], [0, 0, 2, 1]]))
+        tensor([[0.3333, 0.5000]])
     """
     check_boxes(boxes1, "boxes1")
     check_boxes(boxes2, "boxes2")
     _check_kind(kind)
-    if boxes1.is_cuda and not torch.compiler.is_compiling():  # which fuses the definition by itself
+    if boxes1.is_cuda and not torch.compiler.is_compiling():  # torch.compile fuses the definition by itself
         if boxes2.device != boxes1.device:
             raise ValueError(f"boxes2 must be on {boxes1.device} like boxes1, got {boxes2.device}")
         overlaps: Tensor = _op(boxes1, boxes2, kind, eps)
@@ -48,7 +52,11 @@ def box_iou(boxes1: Tensor, boxes2: Tensor, *, kind: str = "iou", eps: float = 1
 def paired_iou(boxes1: Tensor, boxes2: Tensor, *, kind: str = "iou", eps: float = 1e-7) -> Tensor:
     """Return the overlap of boxes1[i] with boxes2[i]: float32 [...] from two [..., 4]; kinds as in box_iou.
 
-    Differentiable; as Zheng et al. 2020 prescribe, the weight alpha of ciou's aspect term gets no gradient.
+    It is differentiable. As Zheng et al. 2020 prescribe, the weight alpha of ciou's aspect term gets no gradient.
+
+    Example:
+        >>> paired_iou(torch.tensor([[0.0, 0, 2, 2], [0, 0, 2, 2]]), torch.tensor([[0.0, 0, 2, 2], [2, 0, 4, 2]]))
+        tensor([1., 0.])
     """
     check_boxes(boxes1, "boxes1")
     check_boxes(boxes2, "boxes2")
@@ -92,17 +100,17 @@ def _overlap(a: Tensor, b: Tensor, *, kind: str, eps: float) -> Tensor:
 
 
 def _aspect_angle(boxes: Tensor) -> Tensor:
-    """arctan(w / h) as atan2, which is finite, with a finite gradient, where the height is 0; 0 for a box that is a point.
+    """Return arctan(w / h), or 0 for a box that is a point; atan2 and its gradient are finite even if the height is 0.
 
-    A point's height may be -0.0 (from 0.0 to -0.0), and atan2(0, -0.0) is pi, twice what any box has. Adding 0.0 would do,
-    but compilers leave that out.
+    A point's height may be -0.0 (from 0.0 to -0.0), and atan2(0, -0.0) is pi, twice the angle of any box. Adding 0.0 would
+    help, but compilers remove it.
     """
     width, height = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
     return torch.where((width == 0) & (height == 0), 0.0, torch.atan2(width, height))
 
 
 def _box_iou(boxes1: Tensor, boxes2: Tensor, kind: str, eps: float) -> Tensor:
-    """Compute the op where the boxes are; what torch.library calls."""
+    """Compute the op on the device of the boxes; torch.library calls this."""
     if not boxes1.is_cuda or backend(boxes1.device) != "cuda":
         return _iou(boxes1.unsqueeze(-2), boxes2.unsqueeze(-3), kind=kind, eps=eps)
     shape = _pairs_shape(boxes1, boxes2)
@@ -115,7 +123,7 @@ def _box_iou(boxes1: Tensor, boxes2: Tensor, kind: str, eps: float) -> Tensor:
 
 
 def _pairs_shape(boxes1: Tensor, boxes2: Tensor) -> tuple[int, ...]:
-    broadcast: Any = torch.broadcast_shapes  # which torch gives no types
+    broadcast: Any = torch.broadcast_shapes  # torch leaves it without types
     return (*broadcast(boxes1.shape[:-2], boxes2.shape[:-2]), boxes1.shape[-2], boxes2.shape[-2])
 
 
@@ -130,7 +138,7 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-    """Compute the definition once more, through which gradients flow."""
+    """Compute the definition once more, so that gradients flow through it."""
     with torch.enable_grad():
         boxes1, boxes2 = (tensor.detach().requires_grad_() for tensor in ctx.saved_tensors)
         kind, eps = ctx.settings

@@ -1,4 +1,4 @@
-"""The C extension for the CPU, where it was built: kernels/native.c behind tensors."""
+"""Functions of tensors around the C extension for the CPU (kernels/native.c)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-MISSING = ""  # why it is not there
+MISSING = ""  # why the extension is missing; empty if it was built
 try:
     from yolo_lite import _native
 except ImportError as error:
@@ -23,7 +23,15 @@ def nms_padded_native(
     score_threshold: float,
     max_detections: int,
 ) -> tuple[Tensor, Tensor]:
-    """Suppress over a batch on the CPU; arguments and result as for torch_nms.nms_padded_torch, labels int64 or None."""
+    """Suppress over a batch on the CPU; arguments and result are those of nms_padded_torch, with labels int64 or None.
+
+    Example:
+        >>> from yolo_lite.ops.nms_torch import nms_padded_torch
+        >>> suppress = nms_padded_torch if MISSING else nms_padded_native
+        >>> boxes, scores = torch.tensor([[[0.0, 0, 9, 9], [0, 0, 9, 10]]]), torch.tensor([[0.8, 0.9]])
+        >>> suppress(boxes, scores, labels=None, iou_threshold=0.5, score_threshold=0.0, max_detections=2)
+        (tensor([[ 1, -1]]), tensor([1], dtype=torch.int32))
+    """
     indices = torch.empty(len(scores), max_detections, dtype=torch.int64, device="cpu")
     counts = torch.empty(len(scores), dtype=torch.int32, device="cpu")
     _native.nms_padded(
@@ -39,26 +47,34 @@ def nms_padded_native(
 
 
 class Objects(NamedTuple):
-    """What points are assigned to, N boxes for each of B images."""
+    """The ground truth that points are assigned to, N boxes for each of B images."""
 
     boxes: Tensor  # float32 [B, N, 4]
     labels: Tensor  # int64 [B, N], negative in the padding
-    grown: Tensor  # float32 [B, N, 4], inside which the candidates of a box lie
+    grown: Tensor  # float32 [B, N, 4], the boxes that candidates must lie inside
 
 
 def task_aligned_native(
     scores: Tensor, boxes: Tensor, *, points: Tensor, objects: Objects, top_k: int, exponents: tuple[float, float]
 ) -> tuple[Tensor, Tensor]:
-    """Assign points to boxes on the CPU, touching only the points inside a box.
+    """Assign points to boxes on the CPU, looking only at the points inside a box.
 
     Args:
         scores: float32 [B, A, C]; boxes: predicted, float32 [B, A, 4]; points: float32 [A, 2].
-        objects: what they are assigned to.
+        objects: the ground truth.
         top_k: as for losses.assign.task_aligned.
-        exponents: alpha and beta there, in multiples of 1/2.
+        exponents: alpha and beta of that function, multiples of 1/2.
 
     Returns:
         box_index int64 [B, A], -1 for background, and target_score float32 [B, A].
+
+    Example:
+        >>> boxes = torch.tensor([[[0.0, 0, 16, 16]]])
+        >>> scores, points = torch.full((1, 1, 1), 0.5), torch.tensor([[4.0, 4]])
+        >>> objects = Objects(boxes, torch.tensor([[0]]), grown=boxes)
+        >>> if not MISSING:  # the prediction equals the box: a target score of 1
+        ...     index, score = task_aligned_native(scores, boxes, points=points, objects=objects, top_k=1, exponents=(1, 6))
+        ...     assert (index.item(), score.item()) == (0, 1.0)
     """
     box_index = torch.empty(scores.shape[:2], dtype=torch.int64, device="cpu")
     target_score = torch.empty(scores.shape[:2], dtype=torch.float32, device="cpu")
@@ -86,12 +102,24 @@ class Statistics(NamedTuple):
 
 
 def norm_silu_pays() -> bool:
-    """Say whether the extension's norm_silu uses all threads that torch does: from one alone it would be slower."""
+    """Return whether the extension's norm_silu uses all threads that torch does; with a single one it would be slower.
+
+    Example:
+        >>> norm_silu_pays() and bool(MISSING)  # never without the extension
+        False
+    """
     return not MISSING and (bool(_native.PARALLEL) or torch.get_num_threads() == 1)
 
 
 def norm_silu_forward_native(x: Tensor, weight: Tensor, *, bias: Tensor, eps: float, y: Tensor) -> Statistics:
-    """Write the batch-normalised and activated x into y, both float32 or bfloat16 [B, C, H, W], channels last in memory."""
+    """Write the batch-normalised and activated x into y, both float32 or bfloat16 [B, C, H, W], channels last in memory.
+
+    Example:
+        >>> x, weight, bias = torch.tensor([1.0, 3.0]).view(2, 1, 1, 1), torch.ones(1), torch.zeros(1)
+        >>> if not MISSING:
+        ...     statistics = norm_silu_forward_native(x, weight, bias=bias, eps=0.0, y=torch.empty_like(x))
+        ...     assert (statistics.mean.item(), statistics.variance.item()) == (2.0, 1.0)
+    """
     mean, variance = torch.empty_like(weight), torch.empty_like(weight)
     _native.norm_silu_forward(
         _rows(x),
@@ -110,7 +138,15 @@ def norm_silu_forward_native(x: Tensor, weight: Tensor, *, bias: Tensor, eps: fl
 def norm_silu_backward_native(
     x: Tensor, dy: Tensor, *, weight: Tensor, bias: Tensor, statistics: Statistics, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients with respect to x, weight and bias; arguments as those of the forward pass, dy like y."""
+    """Return the gradients with respect to x, weight and bias; arguments are as in the forward pass, dy is like y.
+
+    Example:
+        >>> x, weight, bias = torch.tensor([1.0, 3.0]).view(2, 1, 1, 1), torch.ones(1), torch.zeros(1)
+        >>> statistics, dy = Statistics(torch.tensor([2.0]), torch.tensor([1.0])), torch.zeros_like(x)
+        >>> if not MISSING:  # no gradient arrives, so none leaves
+        ...     dx, *_ = norm_silu_backward_native(x, dy, weight=weight, bias=bias, statistics=statistics, eps=0.0)
+        ...     assert not dx.any()
+    """
     dx, d_weight, d_bias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
     _native.norm_silu_backward(
         _rows(x),
@@ -136,7 +172,7 @@ def _rows(x: Tensor) -> Any:
 
 
 def _array(tensor: Tensor) -> Any:
-    """Return the tensor's memory as a NumPy array, copied only where it is not contiguous."""
+    """Return the tensor's memory as a NumPy array, copied only if it is not contiguous."""
     if tensor.requires_grad:
         tensor = tensor.detach()
     return tensor.contiguous().numpy()

@@ -5,12 +5,12 @@ The meaning, the same on every device:
 - A box takes part if its score is greater than `score_threshold`; NaN and -inf scores never do.
 - Boxes are taken by descending score, the lower index first on equal scores (-0.0 equals 0.0).
 - A box is suppressed if an earlier kept box of the same label overlaps it with IoU strictly greater than
-  `iou_threshold`. The IoU is float32 arithmetic; the threshold is a real number, as torchvision's CPU op has it: float32's
-  3/5 is 0.60000002, greater than 0.6, while its 1/2 is not greater than 0.5.
-- The IoU of boxes of float64, or of whole numbers of 32 or 64 bits, is float64 arithmetic, so that metres in UTM or
-  degrees of longitude keep all their digits. There 3/5 equals 0.6. Scores of these dtypes are compared as float64.
-- Coordinates may be negative. A box with NaN is kept, suppresses nothing and harms no other; so does every pair whose
-  union is empty.
+  `iou_threshold`. The IoU is computed in float32; the threshold is a real number, as in torchvision's CPU op. In float32
+  3/5 is 0.60000002, which is greater than 0.6, while 1/2 is not greater than 0.5.
+- If boxes are float64, or integers of 32 or 64 bits, the IoU is computed in float64, so that metres in UTM or degrees of
+  longitude keep all their digits. In float64 3/5 equals 0.6. Scores of these dtypes are compared as float64.
+- Coordinates may be negative. A box with NaN is kept and suppresses no other. The same holds for two boxes whose union
+  is empty.
 """
 
 from __future__ import annotations
@@ -40,22 +40,27 @@ def nms_padded(
     score_threshold: float = -math.inf,
     max_detections: int = 300,
 ) -> tuple[Tensor, Tensor]:
-    """Keep the best boxes of each image in a batch (meaning: see the module).
+    """Keep the best boxes of each image in a batch, by the rules at the top of this module.
 
     Args:
         boxes: [B, N, 4] xyxy in any one unit.
         scores: [B, N].
-        labels: integer [B, N], or None where all boxes compete.
+        labels: integer [B, N], or None if all boxes compete.
         iou_threshold: in 0..1.
         score_threshold: boxes at or below it are left out.
         max_detections: K, the most boxes kept for an image.
 
     Returns:
         indices: int64 [B, K], positions in N by descending score, then -1.
-        counts: int32 [B], how many are not -1.
+        counts: int32 [B], the number of kept boxes.
 
     Raises:
-        ValueError: naming the argument whose shape, dtype or device does not fit.
+        ValueError: if the shape, dtype, device or range of an argument is wrong; it names the argument.
+
+    Example:
+        >>> boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 0, 30, 10]]])  # IoU of the first two: 0.9
+        >>> nms_padded(boxes, torch.tensor([[0.8, 0.9, 0.7]]), labels=None, iou_threshold=0.5, max_detections=3)
+        (tensor([[ 1,  2, -1]]), tensor([2], dtype=torch.int32))
     """
     _check(boxes, scores, labels=labels, max_detections=max_detections)
     if not 0 <= iou_threshold <= 1:
@@ -67,13 +72,18 @@ def nms_padded(
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
-    """Suppress within each label; same signature as torchvision.ops.batched_nms.
+    """Suppress among boxes of the same label, with the signature of torchvision.ops.batched_nms.
 
     Args:
         boxes: [N, 4] xyxy; scores: [N]; idxs: integer [N], the label of each box; iou_threshold: in 0..1.
 
     Returns:
         int64 [K], positions of the kept boxes by descending score; empty for N = 0.
+
+    Example:
+        >>> boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 8]])
+        >>> batched_nms(boxes, torch.tensor([0.9, 0.8, 0.7]), idxs=torch.tensor([0, 0, 1]), iou_threshold=0.5)
+        tensor([0, 2])
     """
     if boxes.ndim != 2 or scores.ndim != 1 or idxs.ndim != 1:
         raise ValueError(
@@ -87,7 +97,13 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """Suppress among all boxes, whatever they show; same signature as torchvision.ops.nms. See batched_nms."""
+    """Suppress among all boxes, whatever their labels, with the signature of torchvision.ops.nms (see batched_nms).
+
+    Example:
+        >>> boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 0, 30, 10]])
+        >>> nms(boxes, torch.tensor([0.8, 0.9, 0.7]), iou_threshold=0.5)
+        tensor([1, 2])
+    """
     return batched_nms(
         boxes,
         scores,
@@ -118,7 +134,7 @@ def _nms_padded(
     score_threshold: float,
     max_detections: int,
 ) -> tuple[Tensor, Tensor]:
-    """Compute the op where the tensors are. It is what torch.library calls, on every device."""
+    """Compute the op on the device of the tensors; torch.library calls this."""
     batch, total = scores.shape
     if batch == 0 or total == 0 or max_detections == 0:
         indices = torch.full((batch, max_detections), -1, dtype=torch.int64, device=boxes.device)
@@ -140,7 +156,7 @@ def _nms_padded(
 
 
 def _float32_scores(scores: Tensor, score_threshold: float) -> tuple[Tensor, float]:
-    """Return float32 scores and a threshold that choose and order the boxes as those given do."""
+    """Return float32 scores and a threshold that select and order the boxes exactly like the given ones."""
     if working_dtype(scores) == torch.float32:
         return scores.float(), _float32_floor(score_threshold)
     scores = scores.double()
@@ -177,7 +193,7 @@ def _mapped(
     score_threshold: float,
     max_detections: int,
 ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
-    """Fold the dimension that torch.vmap maps over into the batch, which the images share nothing across."""
+    """Fold the dimension that torch.vmap maps over into the batch; images do not influence each other."""
     size = info.batch_size
 
     def first(tensor: Tensor, dim: int | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Batch normalisation and SiLU in one for training on a CPU, with a gradient; elsewhere torch's own, one after the other."""
+"""Batch normalisation and SiLU as one operation for training on a CPU; on other devices torch's own two."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from yolo_lite.ops.native import Statistics, norm_silu_backward_native, norm_sil
 
 
 class BatchNorm(NamedTuple):
-    """A batch normalisation of C channels.
+    """The parameters of a batch normalisation of C channels.
 
     Attributes:
         weight, bias: float32 [C].
-        running_mean, running_var: float32 [C], moved in place by `momentum` towards the mean and unbiased variance of each
-            batch.
-        momentum: between 0 and 1.
+        running_mean, running_var: float32 [C]; each batch moves them, in place, towards its mean and unbiased variance.
+        momentum: fraction of the way that they move, between 0 and 1.
         eps: added to the variance.
     """
 
@@ -32,18 +31,24 @@ class BatchNorm(NamedTuple):
 
 
 def norm_silu(x: Tensor, norm: BatchNorm) -> Tensor:
-    """Normalise by the batch's own statistics (Ioffe and Szegedy 2015), then x * sigmoid(x) (Elfwing et al. 2018).
+    """Normalise x by the batch's statistics (Ioffe and Szegedy 2015), then apply SiLU (Elfwing et al. 2018).
 
-    Where the C extension was built with OpenMP (or torch uses one thread), a CPU reads a map of features twice and writes
-    it once; the same from torch takes some ten passes. Results differ
-    from torch's in rounding only, and do not depend on the number of threads.
+    On a CPU the C extension reads the feature map twice and writes it once; torch's own layers take about ten passes. It
+    is used if it was built with OpenMP, or if torch runs on one thread. Results differ from torch's in rounding only, and
+    do not depend on the number of threads.
 
     Args:
-        x: float32 or bfloat16 [B, C, H, W], with more than one value a channel.
-        norm: how it is normalised.
+        x: float32 or bfloat16 [B, C, H, W], with more than one value per channel.
+        norm: the normalisation; its running statistics are updated.
 
     Returns:
-        [B, C, H, W] of x's type.
+        [B, C, H, W] in the dtype of x.
+
+    Example:
+        >>> one, zero = torch.ones(1), torch.zeros(1)
+        >>> norm = BatchNorm(one, zero, running_mean=zero.clone(), running_var=one.clone(), momentum=0.1, eps=0.0)
+        >>> norm_silu(torch.tensor([1.0, 3.0]).view(2, 1, 1, 1), norm).flatten()  # SiLU of -1 and 1
+        tensor([-0.2689,  0.7311])
     """
     if not _fits(x, norm.weight):
         mean, variance = norm.running_mean, norm.running_var
@@ -51,13 +56,14 @@ def norm_silu(x: Tensor, norm: BatchNorm) -> Tensor:
             x, mean, variance, weight=norm.weight, bias=norm.bias, training=True, momentum=norm.momentum, eps=norm.eps
         )
         return F.silu(normalised)
-    result: Tensor = _NormSiLU.apply(x, norm.weight, norm.bias, norm)  # gradients flow to tensors of their own
+    # Weight and bias are passed once more by themselves, since gradients reach only tensors that are arguments.
+    result: Tensor = _NormSiLU.apply(x, norm.weight, norm.bias, norm)
     return result
 
 
 def _fits(x: Tensor, weight: Tensor) -> bool:
     return (
-        not torch.compiler.is_compiling()  # which fuses the layers by itself
+        not torch.compiler.is_compiling()  # torch.compile fuses the layers by itself
         and backend(x.device) == "native"
         and norm_silu_pays()
         and x.dtype in (torch.float32, torch.bfloat16)

@@ -7,20 +7,27 @@ from typing import Any
 
 import torch
 
-_library: Any = torch.library.Library  # a class that torch gives no types
-_libraries: dict[str, Any] = {}  # by operation; torch forgets a library as soon as nobody holds it
+_library: Any = torch.library.Library  # torch leaves this class without types
+_libraries: dict[str, Any] = {}  # by operation; torch forgets a library that nothing refers to
 
 
 def register(
     schema: str, compute: Callable[..., Any], *, shapes: Callable[..., Any], mapped: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """Register an operation under the name yolo_lite, on every device, and return what calls it.
+    """Register an operation with torch as yolo_lite::name, for every device, and return a function that calls it.
 
     Args:
         schema: name, arguments and results, as torch.library.define takes them.
-        compute: the operation.
-        shapes: returns results without values, for tracing.
-        mapped: computes it under torch.vmap.
+        compute: computes the result.
+        shapes: returns results of the right shape without values, for tracing.
+        mapped: computes the result under torch.vmap.
+
+    Example:
+        >>> def mapped(info, in_dims, x):
+        ...     return 2 * x, in_dims[0]
+        >>> double = register("example_double(Tensor x) -> Tensor", lambda x: 2 * x, shapes=torch.empty_like, mapped=mapped)
+        >>> double(torch.tensor([1, 2]))
+        tensor([2, 4])
     """
     name = schema.partition("(")[0]
     library = _libraries[name] = _library("yolo_lite", "FRAGMENT")
@@ -33,5 +40,14 @@ def register(
 
 
 def register_gradient(name: str, gradient: Callable[..., Any], *, remember: Callable[..., Any]) -> None:
-    """Give a registered operation a gradient; `remember` keeps what that needs, as torch.library.register_autograd asks."""
+    """Give a registered operation a gradient; `remember` saves its inputs, as in torch.library.register_autograd.
+
+    Example:
+        >>> double = register("example_twice(Tensor x) -> Tensor", lambda x: 2 * x, shapes=torch.empty_like, mapped=print)
+        >>> register_gradient("example_twice", lambda ctx, gradient: 2 * gradient, remember=lambda ctx, inputs, output: None)
+        >>> x = torch.tensor([1.0], requires_grad=True)
+        >>> double(x).backward()
+        >>> x.grad
+        tensor([2.])
+    """
     torch.library.register_autograd(f"yolo_lite::{name}", gradient, setup_context=remember, lib=_libraries[name])

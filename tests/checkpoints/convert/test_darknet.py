@@ -134,13 +134,13 @@ def test_weights_that_do_not_fit_are_counted(change: int, message: str, files: t
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        pytest.param(b"", "is no .weights file of Darknet: 0 bytes", id="empty"),
-        pytest.param(HEADER[:15], "is no .weights file of Darknet: 15 bytes", id="less than any header"),
-        pytest.param(HEADER[:16], "is no .weights file of Darknet: 16 bytes", id="less than its header"),
+        pytest.param(b"", "is not a .weights file of Darknet: 0 bytes", id="empty"),
+        pytest.param(HEADER[:15], "is not a .weights file of Darknet: 15 bytes", id="less than any header"),
+        pytest.param(HEADER[:16], "is not a .weights file of Darknet: 16 bytes", id="less than its header"),
         pytest.param(HEADER[:18], "is ", id="between"),
-        pytest.param(b"<html>not found</html>", "is no .weights file of Darknet: its version would be", id="text"),
-        pytest.param(b"PK\x03\x04" + bytes(100), "is no .* its version would be 67324752.0", id="zip"),
-        pytest.param(struct.pack("<3iq", -1, 2, 0, 0), "is no .* its version would be -1.2", id="negative version"),
+        pytest.param(b"<html>not found</html>", "is not a .weights file of Darknet: its version would be", id="text"),
+        pytest.param(b"PK\x03\x04" + bytes(100), "is not .* its version would be 67324752.0", id="zip"),
+        pytest.param(struct.pack("<3iq", -1, 2, 0, 0), "is not .* its version would be -1.2", id="negative version"),
         pytest.param(HEADER + bytes(4 * COUNT - 1), "is cut short: 3,355 bytes are not a header and float32", id="odd"),
         pytest.param(HEADER + bytes(4 * COUNT + 2), "is cut short: 3,358 bytes", id="odd, longer"),
     ],
@@ -168,8 +168,8 @@ def test_errors_of_the_cfg_name_the_file(files: tuple[Path, Path]) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        pytest.param("disc\n", r"tiny\.names names 1 class, the cfg has 2", id="too few"),
-        pytest.param("disc\nsquare\nstar\n", r"tiny\.names names 3 classes, the cfg has 2", id="too many"),
+        pytest.param("disc\n", r"tiny\.names names 1 class, but the cfg has 2", id="too few"),
+        pytest.param("disc\nsquare\nstar\n", r"tiny\.names names 3 classes, but the cfg has 2", id="too many"),
         pytest.param("disc\ndisc\n", r"tiny\.names names a class twice", id="twice"),
     ],
 )
@@ -248,7 +248,7 @@ def test_an_existing_file_is_never_replaced(files: tuple[Path, Path], tmp_path: 
     kept = tmp_path / "mine.pt"
     kept.write_text("mine")
     for until in (None, 4):
-        with pytest.raises(InputError, match=r"mine\.pt exists already; choose another --out"):
+        with pytest.raises(InputError, match=r"mine\.pt already exists; choose another --out"):
             convert_darknet(*files, out=kept, until=until)
     assert kept.read_text() == "mine"
 
@@ -293,7 +293,7 @@ def test_a_start_has_the_last_layer_of_each_stride(
 @pytest.mark.parametrize(
     ("until", "message"),
     [
-        pytest.param(1, "up to layer 1 no map has the stride 8; name a later layer", id="no stride 8"),
+        pytest.param(1, "up to layer 1 no map has the stride 8; choose a later layer", id="no stride 8"),
         pytest.param(3, "up to layer 3 no map has the stride 32", id="no stride 32"),
         pytest.param(-1, "--until must be a layer from 0 to 5, got -1", id="negative"),
         pytest.param(6, "--until must be a layer from 0 to 5, got 6", id="beyond the last before an output"),
@@ -387,7 +387,7 @@ def test_the_command_converts_and_says_what_it_wrote(
     assert main([*base, "--out", str(start), "--until", "4"]) == 0
     assert f"yolo-lite train --config nano --weights {start} --data" in capsys.readouterr().out
     assert main([*base, "--out", str(start)]) == 2
-    assert capsys.readouterr().err == f"error: {start} exists already; choose another --out\n"
+    assert capsys.readouterr().err == f"error: {start} already exists; choose another --out\n"
 
 
 def test_the_command_refuses_in_one_line(

@@ -252,7 +252,7 @@ def test_fully_convolutional_networks_take_any_sides(name: str, hw: tuple[int, i
         ({"model": "lenet5"}, "classifier.model must be one of mlp, .*, got 'lenet5'; did you mean 'lenet'"),
         ({"loss": "hinge"}, "classifier.loss must be one of cross_entropy, mse, binary, margin, got 'hinge'"),
         ({"init": "xavier"}, "classifier.init must be one of he, glorot, uniform, torch, got 'xavier'"),
-        ({"loss": "binary"}, "classifier.loss binary is for two classes, the data has 10; use cross_entropy"),
+        ({"loss": "binary"}, "classifier.loss binary is for two classes, but the data has 10; use cross_entropy"),
         ({"loss": "margin"}, "margin and the model capsule go together, got margin and mlp"),
         ({"model": "capsule", "dropout": [], "loss": "cross_entropy"}, "go together, got cross_entropy and capsule"),
     ],

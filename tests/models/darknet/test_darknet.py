@@ -609,8 +609,8 @@ def inserted(text: str) -> str:
         pytest.param(inserted("reorg stride=4"), "a stride that 16 x 6 x 8 cannot be divided by", id="reorg"),
         pytest.param(inserted("reorg stride=2 reverse=1"), "reverse=1", id="reorg back"),
         pytest.param(inserted("softmax groups=5"), "does not fit what comes before", id="softmax"),
-        pytest.param(GOOD.replace("filters=16", "filters=15"), "needs 16 values .*, which gives 15", id="channels"),
-        pytest.param(GOOD.replace("classes=3", "classes=4"), "needs 18 values .*, which gives 16", id="classes"),
+        pytest.param(GOOD.replace("filters=16", "filters=15"), "needs 16 values .*, but that has 15", id="channels"),
+        pytest.param(GOOD.replace("classes=3", "classes=4"), "needs 18 values .*, but that has 16", id="classes"),
         pytest.param(GOOD + "[yolo]\nclasses=4\nmask=0\n", r"different numbers of classes: \[3, 4\]", id="two counts"),
         pytest.param(GOOD.replace("classes=3", "classes=3\ntree=x"), "YOLO9000", id="tree"),
         pytest.param(V1.replace("side=2", "side=-2"), "side must be at least 1, got -2", id="side below 0"),
@@ -630,9 +630,9 @@ def inserted(text: str) -> str:
         pytest.param(inserted("|".join(["dropout"] * 3000)), "has 3,003 sections, more than 2,000", id="sections"),
         pytest.param(GOOD.replace("width=", "width=-"), "width must be at least 1, got -", id="width below 0"),
         pytest.param(
-            GOOD.replace("mask=0,1", "mask="), "needs 0 values from the layer before, which gives 16", id="no mask"
+            GOOD.replace("mask=0,1", "mask="), "needs 0 values from the layer before, but that has 16", id="no mask"
         ),
-        pytest.param(V1.replace("side=2", "side=3"), "needs 117 values .*, which gives 52", id="detection side"),
+        pytest.param(V1.replace("side=2", "side=3"), "needs 117 values .*, but that has 52", id="detection side"),
     ],
 )
 def test_a_cfg_that_cannot_be_used_is_refused_in_one_line(cfg: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Read Darknet's .weights files into the networks of models/darknet.py, and write them as checkpoints."""
+"""Read Darknet's .weights files into the networks of models/darknet, and write them as checkpoints."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from yolo_lite.models.darknet.head import DarknetHead
 from yolo_lite.models.darknet.layers import DarknetBackbone, DarknetConnected, DarknetConv, DarknetLocal
 from yolo_lite.models.limits import AtMost
 
-_ROOM = 2**24  # values; a network of fewer may be built, whatever the size of its .weights
-_MOST_TEXT = 2**20  # bytes of a .cfg file, or of one with names
+_ROOM = 2**24  # values; a smaller network may be built whatever the size of its .weights
+_MOST_TEXT = 2**20  # bytes of a .cfg or .names file
 
 
 def load_darknet(cfg: Path, weights: Path, *, names: Path | None = None, resize: str = "stretch") -> Checkpoint:
@@ -31,11 +31,19 @@ def load_darknet(cfg: Path, weights: Path, *, names: Path | None = None, resize:
         cfg: the .cfg file.
         weights: the .weights file.
         names: a file with a class name on each line; None for "class 0", "class 1" ...
-        resize: "stretch" as AlexeyAB's Darknet, or "letterbox" as Redmon's does.
+        resize: "stretch", as in AlexeyAB's Darknet, or "letterbox", as in Redmon's.
 
     Raises:
-        InputError: naming section and line of what is not known, or how many values of the weights are missing or left
-            over.
+        InputError: if a section is not known or does not fit (it names section and line), or if the .weights file has
+            too few or too many values (it gives their number).
+
+    Example:
+        >>> cfg, weights = Path("one_layer.cfg"), Path("one_layer.weights")
+        >>> layers = "[convolutional]\\nfilters=6\\nstride=32\\n[yolo]\\nmask=0\\nanchors=9,9\\nclasses=1\\n"
+        >>> _ = cfg.write_text("[net]\\nheight=32\\nwidth=32\\n" + layers)
+        >>> _ = weights.write_bytes(bytes(16 + 4 * (6 + 6 * 3)))  # a header, 6 biases and 6 x 3 weights
+        >>> load_darknet(cfg, weights).class_names
+        ('class 0',)
     """
     text = _read_text(cfg)
     try:
@@ -49,14 +57,22 @@ def convert_darknet(
 ) -> Checkpoint:
     """Write a network of Darknet as a checkpoint, or, with `until`, its layers up to that one as a start for training.
 
-    The start has those layers as its backbone (the last of each stride 8, 16 and 32), and the neck and head of
-    yolo_lite-n with random weights. Layers are counted from 0, [net] left out.
+    Such a start uses the layers as its backbone (the last one at each stride of 8, 16 and 32), with the neck and head of
+    yolo_lite-n and random weights there. Layers are counted from 0 after [net].
 
     Raises:
-        InputError: as load_darknet does, or where there is nothing at one of these strides.
+        InputError: as in load_darknet, or if no layer has one of these strides, or if `out` exists.
+
+    Example:
+        >>> cfg, weights = Path("to_convert.cfg"), Path("to_convert.weights")
+        >>> layers = "[convolutional]\\nfilters=6\\nstride=32\\n[yolo]\\nmask=0\\nanchors=9,9\\nclasses=1\\n"
+        >>> _ = cfg.write_text("[net]\\nheight=32\\nwidth=32\\n" + layers)
+        >>> _ = weights.write_bytes(bytes(16 + 4 * (6 + 6 * 3)))  # a header, 6 biases and 6 x 3 weights
+        >>> convert_darknet(cfg, weights, out=Path("converted.pt")).kind.name
+        'DARKNET'
     """
     if out.exists():
-        raise InputError(f"{out} exists already; choose another --out")
+        raise InputError(f"{out} already exists; choose another --out")
     checkpoint = load_darknet(cfg, weights, names=names, resize=resize)
     check_image_size(checkpoint.config.input.image_size)
     if until is not None:
@@ -70,7 +86,14 @@ def fill(backbone: DarknetBackbone, content: bytes, *, source: Path) -> None:
     """Copy the values of a .weights file into the layers, in Darknet's order.
 
     Raises:
-        InputError: where there are fewer or more than the layers hold.
+        InputError: if their number is not that of the layers.
+
+    Example:
+        >>> cfg = "[net]\\nheight=32\\nwidth=32\\n[convolutional]\\nfilters=1"  # a bias and three weights
+        >>> backbone = DarknetBackbone(cfg, levels=[0])
+        >>> fill(backbone, bytes(16) + np.arange(4, dtype="<f4").tobytes(), source=Path("a.weights"))
+        >>> backbone.layers[0][0].weight.flatten().tolist()
+        [1.0, 2.0, 3.0]
     """
     values, transposed = _values(content, source)
     needed = sum(tensor.numel() for layer in backbone.layers for tensor, _ in _targets(layer, transposed))
@@ -121,7 +144,7 @@ def _as_backbone(whole: Checkpoint, until: int) -> Checkpoint:
     at = {backbone.input_hw[0] // max(1, shape[1]): i for i, shape in enumerate(backbone.shapes[: until + 1])}
     lacking = [stride for stride in (8, 16, 32) if stride not in at]
     if lacking:
-        raise InputError(f"up to layer {until} no map has the stride {lacking[0]}; name a later layer with --until")
+        raise InputError(f"up to layer {until} no map has the stride {lacking[0]}; choose a later layer with --until")
     levels = tuple(at[stride] for stride in (8, 16, 32))
     model = ModelConfig(backbone="darknet", darknet=whole.config.model.darknet, darknet_levels=levels)
     config = Config(name=f"{whole.config.name}-start", model=model, input=whole.config.input)
@@ -136,7 +159,7 @@ def _as_backbone(whole: Checkpoint, until: int) -> Checkpoint:
 
 
 def _targets(layer: nn.Module, transposed: bool) -> Iterator[tuple[Tensor, str]]:
-    """Yield the tensors of a layer in the order in which a .weights file holds them, and how they are laid out there."""
+    """Yield the tensors of a layer in the order of a .weights file, each with its layout there ("" or "transposed")."""
     if isinstance(layer, DarknetConv):
         convolution, norm = layer[0], layer[1]
         assert isinstance(convolution, nn.Conv2d)
@@ -175,13 +198,13 @@ def _values(content: bytes, source: Path) -> tuple[np.ndarray[tuple[int], np.dty
     The header is three int32 (major, minor, revision) and the count of images seen, int64 since version 0.2.
     """
     if len(content) < 16:
-        raise InputError(f"{source} is no .weights file of Darknet: {counted(len(content), 'byte')}")
+        raise InputError(f"{source} is not a .weights file of Darknet: {counted(len(content), 'byte')}")
     major, minor, _ = np.frombuffer(content, "<i4", 3).tolist()
     if not (0 <= major <= 2000 and 0 <= minor <= 2000):
-        raise InputError(f"{source} is no .weights file of Darknet: its version would be {major}.{minor}")
+        raise InputError(f"{source} is not a .weights file of Darknet: its version would be {major}.{minor}")
     head = 20 if major * 10 + minor >= 2 and major < 1000 and minor < 1000 else 16
     if len(content) < head:
-        raise InputError(f"{source} is no .weights file of Darknet: {counted(len(content), 'byte')}")
+        raise InputError(f"{source} is not a .weights file of Darknet: {counted(len(content), 'byte')}")
     if (len(content) - head) % 4:
         raise InputError(f"{source} is cut short: {counted(len(content), 'byte')} are not a header and float32 values")
     return np.frombuffer(content, "<f4", offset=head), major > 1000 or minor > 1000
@@ -192,7 +215,7 @@ def _read_names(names: Path | None, classes: int) -> tuple[str, ...]:
         return tuple(f"class {label}" for label in range(classes))
     lines = [line.strip() for line in _read_text(names).splitlines() if line.strip()]
     if len(lines) != classes:
-        raise InputError(f"{names} names {counted(len(lines), 'class', plural='classes')}, the cfg has {classes}")
+        raise InputError(f"{names} names {counted(len(lines), 'class', plural='classes')}, but the cfg has {classes}")
     if len(set(lines)) < len(lines):
         raise InputError(f"{names} names a class twice")
     return tuple(lines)
@@ -206,5 +229,5 @@ def _read_bytes(path: Path) -> bytes:
 
 def _read_text(path: Path) -> str:
     if path.is_file() and path.stat().st_size > _MOST_TEXT:
-        raise InputError(f"{path} is no file of text of Darknet: it has {path.stat().st_size:,} bytes")
+        raise InputError(f"{path} is not a text file of Darknet: it has {path.stat().st_size:,} bytes")
     return decode_text(_read_bytes(path), str(path))

@@ -1,4 +1,4 @@
-"""Turn other projects' weights into checkpoints of ours."""
+"""Turn the weights of NanoDet-Plus-m into a checkpoint."""
 
 from __future__ import annotations
 
@@ -32,22 +32,29 @@ COCO_CLASSES = (
     "mouse, remote, keyboard, cell phone, microwave, oven, toaster, sink, refrigerator, book, clock, vase, scissors, "
     "teddy bear, hair drier, toothbrush"
 )
-_MISSING_IDS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}  # of 1..90, which COCO 2017 does not use
+_MISSING_IDS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}  # numbers in 1..90 that COCO 2017 does not use
 
 
 def convert_nanodet(
     param: Path, weights: Path, *, out: Path, image_size: int = 416, resize: str = "letterbox"
 ) -> Checkpoint:
-    """Write NanoDet-Plus-m, as ncnn's two files hold it, as a checkpoint of yolo_lite-shuffle.
+    """Convert NanoDet-Plus-m from ncnn's two files to a checkpoint of yolo_lite-shuffle.
 
     Args:
         param: the .param file; weights: the .bin file; out: the checkpoint to write, in half precision.
-        image_size: the side that the weights are for.
+        image_size: the side in pixels that the weights were trained for.
         resize: how images are brought to that size: letterbox or stretch.
 
     Raises:
-        InputError: where a file is missing, damaged or of another network, naming layer and byte; where `out` is there
-            already, or image_size is no multiple of 32.
+        InputError: if a file is missing, damaged or of another network (it names layer and byte), if `out` exists, or if
+            image_size is not a multiple of 32.
+
+    Example:
+        >>> param, weights = Path("empty.param"), Path("empty.bin")
+        >>> _ = param.write_text("7767517\\n0 0"), weights.write_bytes(b"")
+        >>> convert_nanodet(param, weights, out=Path("nanodet.pt"))
+        Traceback (most recent call last):
+        yolo_lite.errors.InputError: empty.param is not NanoDet-Plus-m: it has 0 convolutions, expected 110
     """
     if out.exists():
         raise InputError(f"{out} already exists; choose another file for the checkpoint")
@@ -88,10 +95,15 @@ def coco_category_ids() -> tuple[int, ...]:
 
 
 def load_nanodet(config: Config, convolutions: list[Convolution], *, source: Path) -> Yolo:
-    """Build the network and fill it from convolutions in NanoDet-Plus' order, in which batch norms are folded.
+    """Build the network and fill it from NanoDet-Plus-m's convolutions, in their order; batch norms are folded in.
 
     Raises:
-        InputError: for the first layer that does not fit.
+        InputError: if a layer does not fit; it names the first one.
+
+    Example:
+        >>> load_nanodet(read_config(find_config("shuffle")), [], source=Path("a.param"))
+        Traceback (most recent call last):
+        yolo_lite.errors.InputError: a.param is not NanoDet-Plus-m: it has 0 convolutions, expected 110
     """
     model = build_detector(config, len(COCO_CLASSES.split(", "))).eval()
     targets = list(_in_nanodet_order(model))
@@ -127,8 +139,8 @@ def load_nanodet(config: Config, convolutions: list[Convolution], *, source: Pat
 
 
 def _in_nanodet_order(model: Yolo) -> Iterator[ConvBlock | list[nn.Module]]:
-    """Yield our blocks in the order in which NanoDet-Plus' file runs them; the last ones of the head as two layers."""
-    network: Any = model  # for torch every part of a module is a Module, without parts of its own
+    """Yield our blocks in the order of NanoDet-Plus-m's file; the head's last blocks are pairs of layers."""
+    network: Any = model  # torch types every part of a module as a Module without parts of its own
     backbone, neck, head = network.backbone, network.neck, network.head
     yield backbone.stem
     for stage in backbone.stages:

@@ -17,12 +17,12 @@ HALF_TAG, SINGLE_TAG = 0x01306B47, 0
 _SIGMOID = 4  # the number of an activation
 MOST_LAYERS = 10_000
 _MOST_TEXT = 2**24  # bytes of a .param file
-MOST_WEIGHTS = 2**28  # a number above it is not a size but a damaged file
+MOST_WEIGHTS = 2**28  # a larger number means that the file is damaged
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One line of the .param file: type, name, names of what it takes and gives, parameters by number."""
+    """One line of the .param file: type, name, names of inputs and outputs, parameters by number."""
 
     kind: str
     name: str
@@ -39,7 +39,7 @@ class Convolution:
     stride: int
     padding: int
     groups: int
-    slope: float | None  # of the leaky ReLU that follows, None where there is no activation
+    slope: float | None  # of the leaky ReLU that follows; None without activation
     weight: npt.NDArray[np.float32]
     bias: npt.NDArray[np.float32]
 
@@ -48,7 +48,13 @@ def read_layers(path: Path) -> list[Layer]:
     """Read a .param file.
 
     Raises:
-        InputError: naming the line that is not as it should be.
+        InputError: if a line is wrong; it names the line.
+
+    Example:
+        >>> text = "7767517\\n1 2\\nConvolution first 1 1 in out 0=1 1=1 6=3"  # 1 output, 1 x 1, 3 weights
+        >>> _ = Path("layers.param").write_text(text)
+        >>> read_layers(Path("layers.param"))[0].parameters
+        {0: '1', 1: '1', 6: '3'}
     """
     lines = _text(path).splitlines()
     if not lines or lines[0].strip() != MAGIC:
@@ -72,7 +78,14 @@ def read_convolutions(param: Path, weights: Path) -> list[Convolution]:
     """Read the convolutions of a network, in order of execution.
 
     Raises:
-        InputError: naming layer and byte where the files are cut short, damaged, or hold what is not known here.
+        InputError: if the files are cut short, damaged, or hold an unknown layer; it names layer and byte.
+
+    Example:
+        >>> text = "7767517\\n1 2\\nConvolution first 1 1 in out 0=1 1=1 6=3"  # 1 output, 1 x 1, 3 weights
+        >>> _ = Path("net.param").write_text(text)
+        >>> _ = Path("net.bin").write_bytes(np.array([0, 1, 2, 3], "<f4").tobytes())  # first a tag, 0: float32
+        >>> read_convolutions(Path("net.param"), Path("net.bin"))[0].weight.flatten().tolist()
+        [1.0, 2.0, 3.0]
     """
     try:
         data = weights.read_bytes()
@@ -117,14 +130,14 @@ class _Weights:
     """A .bin file, read from front to back.
 
     Attributes:
-        place: the byte that is next.
+        place: position of the next byte.
     """
 
     def __init__(self, path: Path, data: bytes) -> None:
         self.path, self.data, self.place = path, data, 0
 
     def take(self, kind: str, count: int, *, what: str) -> npt.NDArray[np.float32]:
-        """Return the next values of a type; `what` names them in the error of a file that ends before."""
+        """Return the next values of a type; `what` names them in the error if the file is too short."""
         size = count * np.dtype(kind).itemsize
         if self.place + size > len(self.data):
             raise InputError(
@@ -136,7 +149,7 @@ class _Weights:
         return values
 
     def take_tagged(self, count: int, layer: str) -> npt.NDArray[np.float32]:
-        """Return the next values, in single or half precision as the tag before them says."""
+        """Return the next values; a tag before them gives their precision, single or half."""
         start, self.place = self.place, self.place + 4
         tag = struct.unpack("<I", self.data[start : self.place])[0] if self.place <= len(self.data) else None
         if tag == HALF_TAG:
@@ -178,7 +191,7 @@ def _convolution(layer: Layer, param: Path, *, file: _Weights) -> Convolution:
 
 
 def _number(layer: Layer, param: Path, *, key: int, default: int) -> int:
-    """Return a parameter that is a whole number."""
+    """Return a parameter as a whole number."""
     text = layer.parameters.get(key, str(default))
     try:
         value = int(text)

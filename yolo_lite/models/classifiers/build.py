@@ -1,4 +1,4 @@
-"""A classifier: pixels are normalised, then features, then the last layer; and how one is built by name."""
+"""A classifier (it normalises pixels, extracts features, applies the last layer), and the function that builds one."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from yolo_lite.models.limits import MOST_VALUES, AtMost
 LOSSES = ("cross_entropy", "mse", "binary", "margin")
 DETECTORS = {"yolo_lite-n-cls": "csp", "yolo_lite-shuffle-cls": "shuffle"}  # the detectors' own backbones
 CLASSIFIERS = (*COURSE, *DETECTORS)
-_LARGEST = 2048  # pixels along a side, for the networks that are tried on one image while they are built
+_LARGEST = 2048  # pixels along a side, for networks whose features are computed once on an image while they are built
 
 
 class ClassifierNet(nn.Module):
-    """Features and a last layer, fed with pixels.
+    """A classifier: features and a last layer, applied to pixels.
 
     Args:
-        backbone: makes a vector of an image; a detector's makes maps of several levels, of which the coarsest is taken.
-        head: makes outputs of it.
+        backbone: turns an image into a vector. A detector's backbone returns several maps; the coarsest is used.
+        head: turns the vector or map into outputs.
         mean: of the channels in 0..255, subtracted from the pixels.
         std: of the channels; the pixels are then divided by it.
-        loss: what the outputs are trained with, which says how they become scores.
-        frozen: leave the backbone as it is.
+        loss: the loss that trains the outputs; it decides how they become scores.
+        frozen: do not train the backbone.
     """
 
     mean: Tensor
@@ -48,7 +48,7 @@ class ClassifierNet(nn.Module):
             backbone.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> ClassifierNet:
-        """As every module; a frozen backbone stays in evaluation mode, so that its norms do not move either."""
+        """Switch to training or evaluation mode; a frozen backbone, with its statistics, stays in evaluation mode."""
         super().train(mode)
         if self.frozen:
             self.backbone.eval()
@@ -61,7 +61,13 @@ class ClassifierNet(nn.Module):
         return outputs
 
     def scores(self, outputs: Tensor) -> Tensor:
-        """Return what the outputs say of each class: float32 [B, classes], from 0 to 1, summing to 1."""
+        """Turn outputs into scores of the classes: float32 [B, classes], from 0 to 1, with a sum of 1.
+
+        Example:
+            >>> nothing, one = nn.Identity(), torch.ones(1)
+            >>> ClassifierNet(nothing, nothing, mean=one, std=one, loss="binary").scores(torch.zeros(1, 1))
+            tensor([[0.5000, 0.5000]])
+        """
         outputs = outputs.float()
         if self.loss == "binary":
             second = outputs.sigmoid()
@@ -72,13 +78,18 @@ class ClassifierNet(nn.Module):
 
 
 def build_classifier(config: Config, classes: int, *, seed: int = 0) -> ClassifierNet:
-    """Build the network that the configuration names, with weights drawn by the seed.
+    """Build the classifier that a configuration describes, with random weights that depend on the seed alone.
 
-    The global random state is left as it was.
+    The global random state does not change.
 
     Raises:
-        InputError: for a name or setting that does not exist, an input that is too small for the network, or a network
-            that is too large.
+        InputError: if a name or setting does not exist, the input is too small for the network, or the network is too
+            large.
+
+    Example:
+        >>> config = Config(classifier=ClassifierConfig(model="mnist_small"))
+        >>> build_classifier(config, classes=10)(torch.zeros(1, 3, 28, 28)).shape
+        torch.Size([1, 10])
     """
     if config.classifier.model in DETECTORS:
         outline_classifier(config, classes)
@@ -88,17 +99,27 @@ def build_classifier(config: Config, classes: int, *, seed: int = 0) -> Classifi
 
 
 def outline_classifier(config: Config, classes: int, *, values: int = MOST_VALUES) -> ClassifierNet:
-    """Build the network with at most so many values, which are whatever lies in memory, to be filled from a file.
+    """Build the classifier without setting its weights, for example to fill them from a file.
+
+    Args:
+        config: describes the network.
+        classes: how many it distinguishes.
+        values: the most values (weights, biases and statistics) that the network may have.
 
     Raises:
-        InputError: as build_classifier does.
+        InputError: as in build_classifier.
+
+    Example:
+        >>> outline_classifier(Config(classifier=ClassifierConfig(model="mlp")), 10, values=1000)
+        Traceback (most recent call last):
+        yolo_lite.errors.InputError: the network is too large: it has more than 1,000 values
     """
     with AtMost(values, draw=False):
         return _assemble(config, classes, None)
 
 
 def _assemble(config: Config, classes: int, init: Callable[[nn.Module], None] | None) -> ClassifierNet:
-    """Put the parts together, after a look at the settings; `init` draws their weights, None leaves them."""
+    """Check the settings and put the parts together; `init` draws their weights, None leaves them as they are."""
     settings = config.classifier
     if settings.model not in CLASSIFIERS:
         raise InputError(
@@ -110,7 +131,7 @@ def _assemble(config: Config, classes: int, init: Callable[[nn.Module], None] | 
     if settings.init not in INITS:
         raise InputError(f"classifier.init must be one of {', '.join(INITS)}, got {settings.init!r}")
     if settings.loss == "binary" and classes != 2:
-        raise InputError(f"classifier.loss binary is for two classes, the data has {classes}; use cross_entropy")
+        raise InputError(f"classifier.loss binary is for two classes, but the data has {classes}; use cross_entropy")
     if (settings.loss == "margin") != (settings.model == "capsule"):
         raise InputError(
             f"classifier.loss margin and the model capsule go together, got {settings.loss} and {settings.model}"
@@ -151,7 +172,7 @@ def _course_parts(settings: ClassifierConfig, task: Task) -> tuple[nn.Module, nn
         features, last = build(task, **chosen)
         shape_after(features, task)
         return features, last
-    except TooSmall as error:  # a kernel or pool that is larger than what is left of the image
+    except TooSmall as error:  # a kernel or pool is larger than what is left of the image
         raise InputError(
             f"{task.hw[0]} x {task.hw[1]} is too small for {settings.model}; use a larger --image-size"
         ) from error

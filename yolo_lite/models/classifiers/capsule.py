@@ -1,4 +1,4 @@
-"""Capsules: vectors whose length is the probability of a thing, routed by agreement (Sabour, Frosst and Hinton 2017)."""
+"""Capsules: vectors whose length is a probability, routed by agreement (Sabour, Frosst and Hinton 2017)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from torch import Tensor, nn
 
 
 def squash(x: Tensor) -> Tensor:
-    """Keep the direction of vectors [..., D] and bring their length n to n^2 / (1 + n^2) (equation 1); 0 stays 0."""
+    """Change the length n of vectors [..., D] to n^2 / (1 + n^2), and keep their direction (equation 1); 0 stays 0.
+
+    Example:
+        >>> squash(torch.tensor([0.6, 0.8]))  # length 1, then 1/2
+        tensor([0.3000, 0.4000])
+    """
     squared = x.square().sum(-1, keepdim=True)
-    return x * (squared + 1e-12).sqrt() / (1 + squared)  # the small number keeps the gradient finite at 0
+    return x * (squared + 1e-12).sqrt() / (1 + squared)  # the small constant keeps the gradient finite at 0
 
 
 class PrimaryCapsules(nn.Module):
@@ -17,9 +22,9 @@ class PrimaryCapsules(nn.Module):
 
     Args:
         inputs: channels of the map.
-        kinds: of capsules at each place.
-        length: of their vectors.
-        kernel, stride: of the convolution, without padding.
+        kinds: capsules at each place.
+        length: dimensions of their vectors.
+        kernel, stride: of the convolution, which has no padding.
     """
 
     def __init__(self, inputs: int, kinds: int, *, length: int, kernel: int, stride: int) -> None:
@@ -35,12 +40,13 @@ class PrimaryCapsules(nn.Module):
 
 
 class Capsules(nn.Module):
-    """One capsule for each class, fed by all capsules below through three rounds of routing (procedure 1).
+    """One capsule for each class; three rounds of routing connect it to all capsules below (procedure 1).
 
     Args:
-        count, length: of the capsules below.
-        outputs: how many classes.
-        output_length: of their vectors.
+        count: number of capsules below.
+        length: dimensions of their vectors.
+        outputs: number of classes.
+        output_length: dimensions of the classes' vectors.
     """
 
     ROUNDS = 3
@@ -52,7 +58,7 @@ class Capsules(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, count, length] to the lengths of the classes' capsules, [B, outputs], from 0 to 1."""
         votes = torch.einsum("bil,jilo->bjio", x, self.weight)
-        fixed = votes.detach()  # the rounds before the last choose; only the last is learnt through
+        fixed = votes.detach()  # earlier rounds only choose weights; gradients flow through the last round alone
         logits = torch.zeros(votes.shape[:3], dtype=votes.dtype, device=votes.device)
         for _ in range(self.ROUNDS - 1):
             capsules = squash((logits.softmax(1).unsqueeze(-1) * fixed).sum(2))

@@ -1,7 +1,7 @@
 """The networks of a course on convolutions, from a multilayer perceptron to ResNet, each in a few lines.
 
-Every function returns (features, last): what makes a vector, or maps, of an image [B, channels, H, W] in normalised
-pixels, and the layer that makes class outputs of these. `classifier.py` puts them together.
+Every function returns (features, last). The first module turns images [B, channels, H, W] of normalised pixels into
+vectors or maps, the second turns these into class outputs. `build.py` puts the two together.
 """
 
 from __future__ import annotations
@@ -22,19 +22,25 @@ Parts = tuple[nn.Module, nn.Module]
 
 
 class Task(NamedTuple):
-    """What a network is to be built for."""
+    """The images and outputs that a network is built for."""
 
     channels: int  # of the image
-    hw: tuple[int, int]  # its height and width
-    outputs: int  # one for each class, or a single one
+    hw: tuple[int, int]  # height and width of the image
+    outputs: int  # one for each class, or a single one for two classes
 
 
 class TooSmall(Exception):
-    """An image that is too small for a network."""
+    """Raised for an image that is too small for a network."""
 
 
 def mlp(task: Task, dropout: Sequence[float] = (0.0,), *, batch_norm: bool = False) -> Parts:
-    """Multilayer perceptron: two hidden layers of 512; it knows nothing of neighbours."""
+    """Multilayer perceptron with two hidden layers of 512; it does not know which pixels are neighbours.
+
+    Example:
+        >>> parts = mlp(Task(1, (28, 28), 10))
+        >>> sum(parameter.numel() for part in parts for parameter in part.parameters())
+        669706
+    """
     inputs = task.channels * task.hw[0] * task.hw[1]
     layers: list[nn.Module] = [nn.Flatten()]
     for before, width in ((inputs, 512), (512, 512)):
@@ -50,7 +56,12 @@ def mlp(task: Task, dropout: Sequence[float] = (0.0,), *, batch_norm: bool = Fal
 def lenet(task: Task) -> Parts:
     """LeNet-5 (LeCun et al. 1998), with its trained pooling, its table of connections and its scaled tanh.
 
-    The last layer is linear; the paper's compares with drawings of the ten digits, which other classes do not have.
+    The last layer is linear. In the paper it compares features with drawings of the digits; other classes have none.
+
+    Example:
+        >>> features, _ = lenet(Task(1, (32, 32), 10))
+        >>> sum(parameter.numel() for parameter in features.parameters())  # as in the paper
+        60000
     """
     features = nn.Sequential(
         nn.Conv2d(task.channels, 6, 5),
@@ -70,7 +81,13 @@ def lenet(task: Task) -> Parts:
 
 
 def mnist_cnn(task: Task, dropout: Sequence[float] = (0.0, 0.0), *, batch_norm: bool = False) -> Parts:
-    """Two 3x3 convolutions, each followed by pooling, and a dense layer."""
+    """Two 3x3 convolutions, each followed by pooling, and a dense layer of 64.
+
+    Example:
+        >>> features, last = mnist_cnn(Task(1, (28, 28), 10))
+        >>> features[-3]  # 64 maps of 7 x 7
+        Linear(in_features=3136, out_features=64, bias=True)
+    """
     features = nn.Sequential(
         *_convolutions((task.channels, 32, 64), 3, padding=1, batch_norm=batch_norm),
         nn.Dropout(dropout[0]),
@@ -81,7 +98,13 @@ def mnist_cnn(task: Task, dropout: Sequence[float] = (0.0, 0.0), *, batch_norm: 
 
 
 def mnist_small(task: Task, dropout: Sequence[float] = (0.0,)) -> Parts:
-    """Fewer than 10,000 parameters: five 3x3 convolutions with batch normalisation, and averaging for a dense layer."""
+    """Five 3x3 convolutions with batch normalisation, then averaging: fewer than 10,000 parameters.
+
+    Example:
+        >>> parts = mnist_small(Task(1, (28, 28), 10))
+        >>> sum(parameter.numel() for part in parts for parameter in part.parameters())
+        9920
+    """
     layers: list[nn.Module] = []
     widths = (task.channels, 10, 16, 16, 20, 16)
     for number, (before, width) in enumerate(pairwise(widths), 1):
@@ -92,7 +115,13 @@ def mnist_small(task: Task, dropout: Sequence[float] = (0.0,)) -> Parts:
 
 
 def cifar_cnn(task: Task, dropout: Sequence[float] = (0.3, 0.4), *, batch_norm: bool = False) -> Parts:
-    """Three 2x2 convolutions that keep the size, each followed by pooling, and a dense layer of 500."""
+    """Three 2x2 convolutions that keep the size, each followed by pooling, and a dense layer of 500.
+
+    Example:
+        >>> features, last = cifar_cnn(Task(3, (32, 32), 10))
+        >>> features[-3]  # 64 maps of 4 x 4
+        Linear(in_features=1024, out_features=500, bias=True)
+    """
     features = nn.Sequential(
         *_convolutions((task.channels, 16, 32, 64), 2, padding=0, batch_norm=batch_norm, border=(0, 1, 0, 1)),
         nn.Dropout(dropout[0]),
@@ -103,21 +132,40 @@ def cifar_cnn(task: Task, dropout: Sequence[float] = (0.3, 0.4), *, batch_norm: 
 
 
 def conv_net(task: Task, dropout: Sequence[float] = (0.0,), *, batch_norm: bool = False) -> Parts:
-    """Three 3x3 convolutions without padding, pooling after the first two, one dense layer."""
+    """Three 3x3 convolutions without padding, pooling after the first two, one dense layer.
+
+    Example:
+        >>> features, last = conv_net(Task(1, (28, 28), 10))
+        >>> last  # 128 maps of 3 x 3
+        Linear(in_features=1152, out_features=10, bias=True)
+    """
     layers = _convolutions((task.channels, 32, 64, 128), 3, padding=0, batch_norm=batch_norm)[:-1]
     features = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(dropout[0]))
     return features, nn.Linear(_length(features, task), task.outputs)
 
 
 def binary_cnn(task: Task, dropout: Sequence[float] = (0.5,), *, batch_norm: bool = False) -> Parts:
-    """Five 3x3 convolutions without padding, pooling after the first four, one dense layer: for cats and dogs at 180."""
+    """Five 3x3 convolutions without padding, pooling after the first four, one dense layer: for cats and dogs at 180.
+
+    Example:
+        >>> features, last = binary_cnn(Task(3, (180, 180), 1))
+        >>> last  # 256 maps of 7 x 7
+        Linear(in_features=12544, out_features=1, bias=True)
+    """
     layers = _convolutions((task.channels, 32, 64, 128, 256, 256), 3, padding=0, batch_norm=batch_norm)[:-1]
     features = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(dropout[0]))
     return features, nn.Linear(_length(features, task), task.outputs)
 
 
 def alexnet(task: Task, dropout: Sequence[float] = (0.5, 0.5)) -> Parts:
-    """AlexNet in the form for one GPU (Krizhevsky 2014); pooling to 6x6 allows other sizes than 224."""
+    """AlexNet in its single-GPU form (Krizhevsky 2014); pooling to 6x6 allows sizes other than 224.
+
+    Example:
+        >>> with torch.device("meta"):  # no memory for the weights
+        ...     parts = alexnet(Task(3, (224, 224), 1000))
+        >>> sum(parameter.numel() for part in parts for parameter in part.parameters())
+        61100840
+    """
     features = nn.Sequential(
         nn.Conv2d(task.channels, 64, 11, stride=4, padding=2),
         nn.ReLU(inplace=True),
@@ -129,13 +177,20 @@ def alexnet(task: Task, dropout: Sequence[float] = (0.5, 0.5)) -> Parts:
     for before, width in pairwise((192, 384, 256, 256)):
         features.extend([nn.Conv2d(before, width, 3, padding=1), nn.ReLU(inplace=True)])
     features.extend([nn.MaxPool2d(3, 2), nn.AdaptiveAvgPool2d(6), nn.Flatten()])
-    for before, share in ((256 * 36, dropout[0]), (4096, dropout[1])):
-        features.extend([nn.Dropout(share), nn.Linear(before, 4096), nn.ReLU(inplace=True)])
+    for before, fraction in ((256 * 36, dropout[0]), (4096, dropout[1])):
+        features.extend([nn.Dropout(fraction), nn.Linear(before, 4096), nn.ReLU(inplace=True)])
     return features, nn.Linear(4096, task.outputs)
 
 
 def vgg16(task: Task, dropout: Sequence[float] = (0.5, 0.5), *, batch_norm: bool = False) -> Parts:
-    """VGG's configuration D (Simonyan and Zisserman 2014): thirteen 3x3 convolutions; pooling to 7x7 allows other sizes."""
+    """VGG, configuration D (Simonyan and Zisserman 2014): thirteen 3x3 convolutions; pooling to 7x7 allows other sizes.
+
+    Example:
+        >>> with torch.device("meta"):  # no memory for the weights
+        ...     parts = vgg16(Task(3, (224, 224), 1000))
+        >>> sum(parameter.numel() for part in parts for parameter in part.parameters())
+        138357544
+    """
     features = nn.Sequential()
     before = task.channels
     for width, depth in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
@@ -145,13 +200,19 @@ def vgg16(task: Task, dropout: Sequence[float] = (0.5, 0.5), *, batch_norm: bool
             before = width
         features.append(nn.MaxPool2d(2))
     features.extend([nn.AdaptiveAvgPool2d(7), nn.Flatten()])
-    for before, share in ((512 * 49, dropout[0]), (4096, dropout[1])):
-        features.extend([nn.Linear(before, 4096), nn.ReLU(inplace=True), nn.Dropout(share)])
+    for before, fraction in ((512 * 49, dropout[0]), (4096, dropout[1])):
+        features.extend([nn.Linear(before, 4096), nn.ReLU(inplace=True), nn.Dropout(fraction)])
     return features, nn.Linear(4096, task.outputs)
 
 
 def inception(task: Task, dropout: Sequence[float] = (0.2,)) -> Parts:
-    """A small Inception-v3 (Szegedy et al. 2016): a stem to stride 4, two blocks of 3x3, two of 1x7 and 7x1."""
+    """A small Inception-v3 (Szegedy et al. 2016): a stem to stride 4, two blocks of 3x3, two of 1x7 and 7x1.
+
+    Example:
+        >>> features, last = inception(Task(3, (64, 64), 10))
+        >>> shape_after(features[:-3], Task(3, (64, 64), 10))  # before the average
+        (256, 4, 4)
+    """
     features = nn.Sequential(
         _conv(task.channels, 32, kernel=3, stride=2),
         _conv(32, 64, kernel=3),
@@ -167,7 +228,16 @@ def inception(task: Task, dropout: Sequence[float] = (0.2,)) -> Parts:
 
 
 def resnet50(task: Task) -> Parts:
-    """ResNet-50 (He et al. 2016) as torchvision builds it, with its ImageNet weights where they are on this disk."""
+    """ResNet-50 (He et al. 2016) as torchvision builds it, with its ImageNet weights if they are on this disk.
+
+    Raises:
+        InputError: if the stored weights cannot be read.
+
+    Example:
+        >>> parts = resnet50(Task(3, (224, 224), 1000))
+        >>> sum(parameter.numel() for part in parts for parameter in part.parameters())
+        25557032
+    """
     import torchvision
 
     model = torchvision.models.resnet50()
@@ -188,13 +258,25 @@ def resnet50(task: Task) -> Parts:
 
 
 def imagenet_weights() -> Path | None:
-    """Return where torchvision keeps its ResNet-50 weights if they were downloaded once; nothing is fetched here."""
+    """Return the path of torchvision's ResNet-50 weights, or None if they were never downloaded; this fetches nothing.
+
+    Example:
+        >>> path = imagenet_weights()
+        >>> path is None or path.name.startswith("resnet50-")
+        True
+    """
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     return max(folder.glob("resnet50-*.pth"), default=None)
 
 
 def capsule(task: Task) -> Parts:
-    """Capsules with routing by agreement (Sabour et al. 2017, section 4), without the network that draws the image."""
+    """Capsules with routing by agreement (Sabour et al. 2017, section 4), without the network that reconstructs the image.
+
+    Example:
+        >>> features, last = capsule(Task(1, (28, 28), 10))
+        >>> shape_after(features, Task(1, (28, 28), 10))  # 32 capsules at each of 6 x 6 places, vectors of 8
+        (1152, 8)
+    """
     features = nn.Sequential(
         nn.Conv2d(task.channels, 256, 9), nn.ReLU(), PrimaryCapsules(256, 32, length=8, kernel=9, stride=2)
     )
@@ -202,7 +284,7 @@ def capsule(task: Task) -> Parts:
 
 
 class ScaledTanh(nn.Module):
-    """1.7159 tanh(2 x / 3), whose slope at 0 is near 1 and which maps +-1 to +-1 (LeCun et al. 1998, appendix A)."""
+    """1.7159 tanh(2 x / 3): it maps 1 to 1 and -1 to -1, with a slope near 1 at 0 (LeCun et al. 1998, appendix A)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Keep the shape."""
@@ -210,7 +292,7 @@ class ScaledTanh(nn.Module):
 
 
 class TrainedPool(nn.Module):
-    """The mean of each 2x2, times a trained factor, plus a trained bias, one pair for each channel."""
+    """The mean of each 2x2 cell times a trained factor plus a trained bias; each channel has its own pair."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -227,11 +309,11 @@ LENET_TABLE = (
     *[tuple((i + k) % 6 for k in range(4)) for i in range(6)],
     *[tuple((i + k) % 6 for k in (0, 1, 3, 4)) for i in range(3)],
     tuple(range(6)),
-)  # which of six maps each of the sixteen sees (LeCun et al. 1998, table I)
+)  # the maps, of six, that each of the sixteen outputs sees (LeCun et al. 1998, table I)
 
 
 class TableConv2d(nn.Module):
-    """A convolution whose every output sees some inputs only."""
+    """A convolution in which each output channel sees only the input channels that a table lists for it."""
 
     def __init__(self, table: Sequence[Sequence[int]], kernel: int) -> None:
         super().__init__()
@@ -244,19 +326,19 @@ class TableConv2d(nn.Module):
 
 
 class Parallel(nn.Module):
-    """Several ways from one input, their results laid side by side."""
+    """Several branches from one input, whose outputs are concatenated."""
 
     def __init__(self, *ways: nn.Module) -> None:
         super().__init__()
         self.ways = nn.ModuleList(ways)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [B, C, H, W] to [B, the ways' channels together, H, W]."""
+        """Map [B, C, H, W] to [B, sum of the branches' channels, H, W]."""
         return torch.cat([way(x) for way in self.ways], 1)
 
 
 def _square_block(inputs: int, width: int) -> nn.Module:
-    """1x1; 1x1, 3x3; 1x1, 3x3, 3x3; pooling, 1x1: each way ends with `width` channels."""
+    """1x1; 1x1, 3x3; 1x1, 3x3, 3x3; pooling, 1x1: each branch ends with `width` channels."""
     return Parallel(
         _conv(inputs, width, kernel=1),
         nn.Sequential(_conv(inputs, width // 2, kernel=1), _conv(width // 2, width, kernel=3)),
@@ -268,7 +350,7 @@ def _square_block(inputs: int, width: int) -> nn.Module:
 
 
 def _factorised_block(inputs: int, width: int) -> nn.Module:
-    """1x1; 1x1, 1x7, 7x1; 1x1, 7x1, 1x7, 7x1, 1x7; pooling, 1x1: 7x7 seen for the price of 14 instead of 49."""
+    """1x1; 1x1, 1x7, 7x1; 1x1, 7x1, 1x7, 7x1, 1x7; pooling, 1x1: a 7x7 field of view for 14 weights instead of 49."""
     row, column, narrow = (1, 7), (7, 1), width // 2
     return Parallel(
         _conv(inputs, width, kernel=1),
@@ -302,9 +384,9 @@ def _convolutions(
     batch_norm: bool,
     border: tuple[int, int, int, int] | None = None,
 ) -> list[nn.Module]:
-    """Return convolution, normalisation where wanted, ReLU and 2x2 pooling for each step from one width to the next.
+    """Return convolution, normalisation (if wanted), ReLU and 2x2 pooling for each step from one width to the next.
 
-    `border` is what is added left, right, above and below before each, where an even kernel needs it uneven.
+    `border` is the padding on the left, right, top and bottom before each convolution: an even kernel needs it uneven.
     """
     layers: list[nn.Module] = []
     for before, width in pairwise(widths):
@@ -325,15 +407,19 @@ def _pooled() -> list[nn.Module]:
 
 @torch.no_grad()
 def shape_after(features: nn.Module, task: Task) -> tuple[int, ...]:
-    """Return the shape, without the batch, of what features make of the task's image, by trying.
+    """Return the shape, without the batch, that features have for the task's images, by computing them for one.
 
     Raises:
-        TooSmall: where a kernel or pool is larger than what is left of the image.
+        TooSmall: if a kernel or pool is larger than what is left of the image.
+
+    Example:
+        >>> shape_after(nn.Conv2d(1, 6, 5), Task(1, (28, 28), 10))
+        (6, 24, 24)
     """
     training = features.training
     try:
         return tuple(features.eval()(torch.zeros(1, task.channels, *task.hw)).shape[1:])
-    except RuntimeError as error:  # a kernel or pool that is larger than what is left of the image
+    except RuntimeError as error:  # a kernel or pool is larger than what is left of the image
         if is_memory_full(error):
             raise
         raise TooSmall from error

@@ -1,4 +1,4 @@
-"""Read Darknet's .cfg files: a list of sections, each a layer that takes the one before unless it says otherwise."""
+"""Read Darknet's .cfg files: a list of sections, each a layer whose input is usually the layer before it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from dataclasses import dataclass, field
 
 from yolo_lite.errors import InputError, short
 
-OUTPUTS = ("detection", "region", "yolo")  # sections that say what the layer before them means
-_MOST_NUMBER = 1_000_000  # of any number in a .cfg file
+OUTPUTS = ("detection", "region", "yolo")  # sections that explain the output of the layer before them
+_MOST_NUMBER = 1_000_000  # the largest number allowed in a .cfg file
 _MOST_SECTIONS = 2000
 
 
 class CfgError(InputError):
-    """What is wrong with a .cfg file. The network knows its text alone; whoever knows its path puts that before."""
+    """A fault in a .cfg file. The network sees only the file's text; a caller that knows the path puts it in front."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """One [name] of a .cfg file with its options.
+    """A section [name] of a .cfg file with its options.
 
     Attributes:
         name: in lower case.
-        line: where it begins, counted from 1.
+        line: number of its first line, counted from 1.
         options: by key, as written.
     """
 
@@ -34,7 +34,12 @@ class Section:
     def number(
         self, key: str, default: int | None = None, *, minimum: int = -_MOST_NUMBER, maximum: int = _MOST_NUMBER
     ) -> int:
-        """Return a whole number; raise CfgError where it is none, is out of bounds, or is missing without a default."""
+        """Return an option as a whole number; raise CfgError if it is missing without a default, no such number, or out of bounds.
+
+        Example:
+            >>> Section("net", line=1, options={"width": "416"}).number("width")
+            416
+        """
         text = self.options.get(key)
         if text is None and default is not None:
             return default
@@ -49,7 +54,12 @@ class Section:
         return value
 
     def real(self, key: str, default: float) -> float:
-        """Return a number; raise CfgError where it is none, or is out of bounds."""
+        """Return an option as a number; raise CfgError if it is not one or out of bounds.
+
+        Example:
+            >>> Section("yolo", line=9, options={}).real("scale_x_y", default=1.0)
+            1.0
+        """
         text = self.options.get(key, str(default))
         try:
             value = float(text)
@@ -60,7 +70,12 @@ class Section:
         return value
 
     def numbers(self, key: str) -> list[float]:
-        """Return a list of numbers, separated by commas; empty where the key is missing."""
+        """Return an option as a list of numbers, which commas separate; empty if the key is missing.
+
+        Example:
+            >>> Section("yolo", line=9, options={"anchors": "10,14, 23,27"}).numbers("anchors")
+            [10.0, 14.0, 23.0, 27.0]
+        """
         text = self.options.get(key, "")
         try:
             values = [float(part) for part in text.split(",") if part.strip()]
@@ -81,7 +96,11 @@ def parse_cfg(text: str) -> list[Section]:
     """Split a .cfg file into sections, the first of which is [net].
 
     Raises:
-        CfgError: naming the line that is neither a [section], a key=value, a comment (# or ;) nor empty.
+        CfgError: if a line is neither a [section], key=value, a comment (# or ;) nor empty; it names the line.
+
+    Example:
+        >>> [section.name for section in parse_cfg("[net]\\nwidth=416\\n[convolutional]\\nfilters=16")]
+        ['net', 'convolutional']
     """
     sections: list[Section] = []
     options: dict[str, str] = {}
@@ -98,7 +117,7 @@ def parse_cfg(text: str) -> list[Section]:
         else:
             raise CfgError(f"the cfg's line {number} is neither a [section] nor key=value: {line[:60]!r}")
     if not sections or sections[0].name not in ("net", "network"):
-        raise CfgError("the cfg does not begin with a [net] section; is it a file of Darknet?")
+        raise CfgError("the cfg does not begin with a [net] section; is it a Darknet file?")
     if len(sections) > _MOST_SECTIONS:
         raise CfgError(f"the cfg has {len(sections):,} sections, more than {_MOST_SECTIONS:,}")
     return sections

@@ -1,4 +1,4 @@
-"""Darknet's output sections (detection, region, yolo) as a detection head."""
+"""A detection head for Darknet's output sections (detection, region, yolo)."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from yolo_lite.models.darknet.cfg import OUTPUTS, CfgError, Section, parse_cfg
 from yolo_lite.models.heads.base import Head
 from yolo_lite.structures.batches import RawPredictions
 
-CLASSES = {"detection": 1, "region": 20, "yolo": 20}  # unless the section says otherwise
+CLASSES = {"detection": 1, "region": 20, "yolo": 20}  # by default
 
 
 class DarknetHead(nn.Module, Head):
-    """What a network's outputs mean: a list of [detection], [region] and [yolo] sections, each with its map.
+    """A head without weights: its [detection], [region] and [yolo] sections each decode one map of the network.
 
-    box_outputs are boxes already: centre x, y, width, height in input pixels. A point is the upper left corner of a
-    cell; anchors of a cell follow each other.
+    The `box_outputs` are boxes already: centre x, y, width, height in input pixels. A point is the upper left corner of
+    a cell; the anchors of a cell follow each other.
 
     Args:
         cfg: the file's text.
-        channels: of the maps, to check against.
+        channels: of the maps, checked against the sections.
         strides: of the maps, input pixels.
     """
 
@@ -48,12 +48,12 @@ class DarknetHead(nn.Module, Head):
                 raise section.error("a tree of classes (YOLO9000) is not supported")
             expected = _values(section, self.fixed_classes)
             if count != expected:
-                raise section.error(f"needs {counted(expected, 'value')} from the layer before, which gives {count}")
+                raise section.error(f"needs {counted(expected, 'value')} from the layer before, but that has {count}")
             _anchors(section)
             _stretch(section)
 
     def forward(self, levels: Sequence[Tensor]) -> RawPredictions:
-        """Map the maps that the sections read to RawPredictions with D = 4."""
+        """Turn the maps, one for each section, into RawPredictions with D = 4."""
         parts = [
             _READERS[section.name](section, level.float(), stride)
             for section, level, stride in zip(self.sections, levels, self.strides)
@@ -64,7 +64,7 @@ class DarknetHead(nn.Module, Head):
 
     @staticmethod
     def class_layers() -> list[nn.Conv2d]:
-        """Return nothing: no layer's output channels are the classes."""
+        """Return an empty list: no layer's output channels are the classes."""
         return []
 
     @staticmethod
@@ -87,10 +87,10 @@ def _values(section: Section, classes: int) -> int:
 
 
 def _anchors(section: Section) -> list[tuple[float, float]]:
-    """Return (width, height) of the anchors that a section uses; none of a [detection].
+    """Return (width, height) of the anchors that a section uses; a [detection] has none.
 
     Raises:
-        CfgError: where there are not as many as num or mask ask for.
+        CfgError: if their number differs from `num`, or `mask` names an anchor that does not exist.
     """
     if section.name == "detection":
         return []
@@ -112,7 +112,7 @@ def _stretch(section: Section) -> float:
 
 
 def _anchored(level: Tensor, anchors: Sequence[tuple[float, float]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return outputs [B, H, W, anchors, values], the cells' corners [H, W, 1, 2] in cells, and the anchors [anchors, 2]."""
+    """Return outputs [B, H, W, anchors, values], the corners of the cells [H, W, 1, 2] in cells, and anchors [anchors, 2]."""
     batch, _, height, width = level.shape
     outputs = level.view(batch, len(anchors), -1, height, width).permute(0, 3, 4, 1, 2)
     y, x = torch.meshgrid(
@@ -123,7 +123,7 @@ def _anchored(level: Tensor, anchors: Sequence[tuple[float, float]]) -> tuple[Te
 
 
 def _part(centres: Tensor, sizes: Tensor, *, scores: Tensor, corners: Tensor, stride: int) -> Part:
-    """Lay out what is [B, H, W, anchors, ...] by point; centres are in cells, sizes in pixels."""
+    """Lay out centres (in cells), sizes (in pixels) and scores, all [B, H, W, anchors, ...], point by point."""
     boxes = torch.cat([centres * stride, sizes], -1).flatten(1, 3)
     anchors = centres.shape[3]
     points = (corners * stride).expand(-1, -1, anchors, -1).reshape(-1, 2)
@@ -131,10 +131,10 @@ def _part(centres: Tensor, sizes: Tensor, *, scores: Tensor, corners: Tensor, st
 
 
 def _read_yolo(section: Section, level: Tensor, stride: int) -> Part:
-    """YOLOv3 and v4: anchors in input pixels, each class by itself (Redmon and Farhadi 2018)."""
+    """YOLOv3 and v4: anchors in input pixels, independent classes (Redmon and Farhadi 2018)."""
     outputs, corners, anchors = _anchored(level, _anchors(section))
     stretch = _stretch(section)
-    raw = bool(section.number("new_coords", 0))  # the layer before has brought all values to 0..1
+    raw = bool(section.number("new_coords", 0))  # the layer before has mapped all values to 0..1
     values = outputs if raw else outputs.sigmoid()
     centres = values[..., :2] * stretch - (stretch - 1) / 2 + corners
     sizes = (outputs[..., 2:4] * 2).square() * anchors if raw else outputs[..., 2:4].exp() * anchors

@@ -1,4 +1,4 @@
-"""Darknet's layers (Redmon 2013-2018, Bochkovskiy et al. 2020), and the backbone that those before the outputs form."""
+"""Darknet's layers (Redmon 2013-2018, Bochkovskiy et al. 2020), and the backbone made of those before the outputs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from yolo_lite.models.blocks import DepthwiseConv2d
 from yolo_lite.models.darknet.cfg import OUTPUTS, CfgError, Section, parse_cfg
 
 _EPS = 1e-6  # of batch normalisation
-_MOST_KERNEL = 1024  # pixels: of a kernel, its step and its border
-_MOST_VALUES = 2**29  # of a layer's map
+_MOST_KERNEL = 1024  # pixels, for the size, stride and padding of a kernel
+_MOST_VALUES = 2**29  # in a layer's map
 _MOST_PIXELS = 16_384  # along a side of the input
 _MOST_SOURCES = 100  # layers that a route or shortcut joins
 Shape = tuple[int, int, int]  # channels, height, width
@@ -33,15 +33,15 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 class DarknetBackbone(nn.Module):
-    """The layers of a .cfg file, in order; what comes out are the maps that the output sections read.
+    """The layers of a .cfg file, in order; it returns the maps that the output sections read.
 
     Args:
         cfg: the file's text.
-        levels: positions of layers (counted from 0, [net] left out) whose maps are returned instead; nothing after the
-            last of them is built.
+        levels: positions of the layers whose maps are returned instead, counted from 0 after [net]. Later layers are not
+            built.
 
     Raises:
-        InputError: naming section and line, for what is unknown or does not fit.
+        InputError: if something is unknown or does not fit; it names section and line.
     """
 
     def __init__(self, cfg: str, levels: Sequence[int] = ()) -> None:
@@ -78,11 +78,11 @@ class DarknetBackbone(nn.Module):
         }
         self._kept |= set(self.levels)
         self._bound = any(isinstance(layer, DarknetConnected | DarknetLocal) for layer in self.layers)
-        self.channels = tuple(shapes[i][0] for i in self.levels)  # of a vector, all of its values
+        self.channels = tuple(shapes[i][0] for i in self.levels)  # for a vector, the number of its values
         self.strides = tuple(self._stride(i, every[i + 1 : i + 2]) for i in self.levels)
 
     def _stride(self, level: int, after: Sequence[Section]) -> int:
-        """Return how many input pixels a cell of a map spans; of a vector, those of the [detection] cells it stands for."""
+        """Return how many input pixels a cell spans; if the layer is a vector, a cell of the [detection] that reads it."""
         vector = bool(after) and after[0].name == "detection"
         return max(1, self.input_hw[0] // (after[0].number("side", 7, minimum=1) if vector else self.shapes[level][1]))
 
@@ -90,7 +90,7 @@ class DarknetBackbone(nn.Module):
         """Map [B, 3, H, W] to the maps of `levels`.
 
         Raises:
-            InputError: for an image of another size than the cfg's, where a layer is bound to places.
+            InputError: if the image has another size than the cfg's and a connected or local layer needs that size.
         """
         if self._bound and tuple(x.shape[-2:]) != self.input_hw:
             raise InputError(
@@ -106,7 +106,7 @@ class DarknetBackbone(nn.Module):
 
 
 class DarknetConv(nn.Sequential):
-    """Convolution, batch normalisation where wanted, activation."""
+    """Convolution, batch normalisation if the section asks for it, activation."""
 
     def __init__(self, section: Section, inputs: int) -> None:
         filters, groups = section.number("filters", 1), section.number("groups", 1)
@@ -132,7 +132,7 @@ class DarknetConv(nn.Sequential):
 
 
 class DarknetConnected(nn.Sequential):
-    """A fully connected layer over all channels and places, batch normalisation where wanted, activation."""
+    """A fully connected layer over all channels and places, batch normalisation if asked for, activation."""
 
     def __init__(self, section: Section, inputs: int) -> None:
         outputs = section.number("output", 1, minimum=1)
@@ -144,7 +144,7 @@ class DarknetConnected(nn.Sequential):
 
 
 class DarknetLocal(nn.Module):
-    """A convolution with weights of its own at every place."""
+    """A convolution with separate weights at every place."""
 
     def __init__(self, section: Section, shape: Shape) -> None:
         super().__init__()
@@ -169,7 +169,7 @@ class DarknetLocal(nn.Module):
 
 
 class DarknetPool(nn.Module):
-    """Maxima; the border that Darknet adds is uneven: half of `padding` (rounded down) above and left, the rest below and right."""
+    """Max-pooling with Darknet's uneven border: half of `padding` (rounded down) above and left, the rest below and right."""
 
     def __init__(self, section: Section) -> None:
         super().__init__()
@@ -188,20 +188,20 @@ class DarknetPool(nn.Module):
 
 
 class Route(nn.Module):
-    """Maps of earlier layers side by side, or one of several groups of their channels."""
+    """The maps of earlier layers, concatenated, or one of several groups of their channels."""
 
     def __init__(self, sources: Sequence[int], groups: int, *, group: int) -> None:
         super().__init__()
         self.sources, self.groups, self.group = tuple(sources), groups, group
 
     def forward(self, x: Tensor, kept: Mapping[int, Tensor]) -> Tensor:
-        """Ignore what came before; take what was kept."""
+        """Concatenate kept maps [B, C, H, W]; the input itself is ignored."""
         parts = [kept[i].chunk(self.groups, 1)[self.group] for i in self.sources]
         return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
 
 class Shortcut(nn.Module):
-    """The sum with maps of earlier layers, then the activation."""
+    """The sum of the input and earlier maps, then the activation."""
 
     def __init__(self, sources: Sequence[int], activation: nn.Module) -> None:
         super().__init__()
@@ -216,10 +216,10 @@ class Shortcut(nn.Module):
 
 
 class Reorg(nn.Module):
-    """Space to depth, in the order in which Darknet does it.
+    """Space to depth, with Darknet's order of values.
 
-    It reads its input as if this had stride^2 times fewer channels of a stride times larger map, and spreads each
-    stride x stride of that over the channels.
+    The input is read as a map with stride^2 times fewer channels, but stride times as high and wide. Each block of
+    stride x stride of that map is then spread over the channels.
     """
 
     def __init__(self, stride: int) -> None:
@@ -247,7 +247,7 @@ class DarknetSoftmax(nn.Module):
 
 
 def _build(section: Section, before: Shape, shapes: Sequence[Shape]) -> nn.Module:
-    """Return the layer of a section, which takes maps of the shape `before`; `shapes` are those of all layers before it."""
+    """Return a section's layer, whose input has the shape `before`; `shapes` are those of all earlier layers."""
     if section.name not in _LAYERS:
         raise section.error(f"this kind of layer is not supported; known: {', '.join(_LAYERS)}")
     return _LAYERS[section.name](section, before, shapes)
@@ -266,7 +266,7 @@ def _reorg(section: Section, before: Shape, shapes: Sequence[Shape]) -> nn.Modul
 
 
 def _joining(section: Section, before: Shape, shapes: Sequence[Shape]) -> nn.Module:
-    """Return a route or shortcut; positions that are negative count back from the section."""
+    """Return a route or shortcut; negative positions count back from the section."""
     key = "layers" if section.name == "route" else "from"
     sources = [int(i) if i >= 0 else len(shapes) + int(i) for i in section.numbers(key)]
     if not 0 < len(sources) <= _MOST_SOURCES or min(sources) < 0 or max(sources) >= len(shapes):
@@ -304,7 +304,7 @@ _LAYERS: dict[str, Callable[[Section, Shape, Sequence[Shape]], nn.Module]] = {
 
 @torch.no_grad()
 def _shape_after(section: Section, layer: nn.Module, *, before: Shape, shapes: Sequence[Shape]) -> Shape:
-    """Return (channels, height, width) after a layer, by trying it on tensors that hold no values."""
+    """Return (channels, height, width) after a layer, by applying it to tensors without values."""
     layer.eval()
     try:
         with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""Detection heads: feature maps in, RawPredictions out. Each head owns its points and how its outputs become boxes."""
+"""Detection heads turn feature maps into RawPredictions; each defines its points and how its outputs become boxes."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from yolo_lite.models.blocks import LEAKY, ConvBlock, DepthwiseSeparable
 from yolo_lite.models.heads.base import Head
 from yolo_lite.structures.batches import RawPredictions
 
-CLASS_PRIOR = 0.01  # score of every class before training: the many empty cells must not swamp it (Lin et al. 2017)
+CLASS_PRIOR = 0.01  # score of every class before training, low since most cells are empty (Lin et al. 2017)
 CLASS_LOGIT = -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR)
 
 
 class AnchorFreeHead(nn.Module, Head):
     """Class logits and the distances to a box's four sides, from the centre of every cell (Tian et al. 2019).
 
-    Decoupled (Ge et al. 2021): on every level one branch for the classes and one for the box, of 3x3
-    layers. A distance is softplus(output) * stride: positive, and unbounded above.
+    The head is decoupled (Ge et al. 2021): every level has one branch of 3x3 layers for the classes and another for the
+    box. A distance is softplus(output) * stride: positive, and unbounded above.
 
     Args:
         channels: of each incoming level.
         strides: of each level, input pixels.
         classes: C.
         width: channels of the branches.
-        depth: layers of the branches.
+        depth: 3x3 layers in each branch.
     """
 
     def __init__(
@@ -70,6 +70,13 @@ class AnchorFreeHead(nn.Module, Head):
 
         Returns:
             float32 [B, K, 4] xyxy, input pixels, not clipped to the image.
+
+        Example:
+            >>> outputs = torch.full((1, 1, 4), 1.0).expm1().log()  # softplus of these is 1: one stride to each side
+            >>> points, strides = torch.tensor([[12.0, 12]]), torch.tensor([8.0])
+            >>> raw = RawPredictions(outputs, torch.zeros(1, 1, 1), points=points, strides=strides)
+            >>> AnchorFreeHead.decode(raw, torch.tensor([[0]])).round(decimals=3)
+            tensor([[[ 4.,  4., 20., 20.]]])
         """
         outputs = raw.box_outputs.gather(1, indices.unsqueeze(-1).expand(-1, -1, 4)).float()
         distances = F.softplus(outputs) * raw.strides[indices].unsqueeze(-1)
@@ -80,14 +87,14 @@ class AnchorFreeHead(nn.Module, Head):
 class DistributionHead(nn.Module, Head):
     """Class logits, and for each side of the box a distribution over its distance (Li et al. 2020, section 3.2).
 
-    One branch of 5x5 depthwise-separable layers for each level serves both. A side has `bins` logits; their softmax weighs
-    the distances 0, 1, ... bins - 1, in strides, from the cell's upper left corner.
+    Each level has one branch of 5x5 depthwise-separable layers for both. A side has `bins` logits. Their softmax weights
+    the distances 0, 1, ... bins - 1, in strides from the cell's upper left corner.
 
     Args:
-        channels: of each incoming level, which the branches keep.
+        channels: of each incoming level; the branches keep them.
         strides: of each level, input pixels.
         classes: C.
-        depth: layers of the branches.
+        depth: layers in each branch.
     """
 
     bins = 8
@@ -105,9 +112,9 @@ class DistributionHead(nn.Module, Head):
             _set_bias(layer, CLASS_LOGIT)
 
     def forward(self, levels: Sequence[Tensor]) -> RawPredictions:
-        """Map feature maps [B, channels, H, W] to RawPredictions with D = 4 * bins, side by side: left, top, right, bottom.
+        """Map feature maps [B, channels, H, W] to RawPredictions with D = 4 * bins, points level by level, row by row.
 
-        Points go level by level, row by row.
+        The bins are those of the left side, then top, right, bottom.
         """
         logits, outputs, points, strides = [], [], [], []
         for level, stride, branch, classes, sides in zip(levels, self.strides, self.branches, self.classes, self.sides):
@@ -134,11 +141,17 @@ class DistributionHead(nn.Module, Head):
 
         Returns:
             float32 [B, K, 4] xyxy, input pixels, not clipped to the image.
+
+        Example:
+            >>> points, strides = torch.tensor([[32.0, 32]]), torch.tensor([8.0])
+            >>> raw = RawPredictions(torch.zeros(1, 1, 32), torch.zeros(1, 1, 1), points=points, strides=strides)
+            >>> DistributionHead.decode(raw, torch.tensor([[0]]))  # all distances alike: on average 3.5 strides
+            tensor([[[ 4.,  4., 60., 60.]]])
         """
         outputs = raw.box_outputs.gather(1, indices.unsqueeze(-1).expand(-1, -1, 4 * cls.bins)).float()
-        shares = outputs.view(*outputs.shape[:-1], 4, cls.bins).softmax(-1)
+        probabilities = outputs.view(*outputs.shape[:-1], 4, cls.bins).softmax(-1)
         bins = torch.arange(cls.bins, dtype=torch.float32, device=outputs.device)
-        distances = (shares * bins).sum(-1) * raw.strides[indices].unsqueeze(-1)
+        distances = (probabilities * bins).sum(-1) * raw.strides[indices].unsqueeze(-1)
         points = raw.points[indices]
         return torch.cat([points - distances[..., :2], points + distances[..., 2:]], -1)
 
@@ -146,7 +159,12 @@ class DistributionHead(nn.Module, Head):
 def grid_points(level: Tensor, stride: int, *, offset: float) -> Tensor:
     """Return a point for each cell of a feature map [B, C, H, W], row by row: float32 [H * W, 2] x, y in input pixels.
 
-    `offset` is where in its cell a point lies: 0 is the upper left corner, 0.5 the centre.
+    `offset` is the point's position in its cell: 0 is the upper left corner, 0.5 the centre.
+
+    Example:
+        >>> grid_points(torch.zeros(1, 1, 1, 2), 8, offset=0.5)
+        tensor([[ 4.,  4.],
+                [12.,  4.]])
     """
     height, width = level.shape[-2:]
     y = (torch.arange(height, device=level.device, dtype=torch.float32) + offset) * stride

@@ -1,4 +1,4 @@
-"""What the other parts of the package ask of a detection head."""
+"""The interface of a detection head."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from yolo_lite.structures.batches import RawPredictions
 
 
 class Head(Protocol):
-    """A module that maps feature maps to RawPredictions, and says how these are read and trained.
+    """A module that maps feature maps to RawPredictions, and knows how to decode and train them.
 
-    Heads inherit from it, after nn.Module, so that they state only where they differ.
+    Heads inherit from it, after nn.Module, and override only what differs.
 
     Attributes:
         strides: of the grids, input pixels.
-        loss: what the head is trained with: "assigned" (losses/detection.py) or "yolov1" (losses/yolov1.py).
-        bins: distances in the distribution of each side of a box; 0 for a head that predicts distances themselves.
-        boxes_per_cell: boxes that share the class probabilities of a cell; 0 for a head whose points stand alone.
-        fixed_classes: the number of classes that a file fixes for the head; None where the data decides.
+        loss: the loss that trains the head: "assigned" (losses/detection.py) or "yolov1" (losses/yolov1.py).
+        bins: distances in the distribution of each side of a box; 0 for a head that predicts distances directly.
+        boxes_per_cell: boxes that share the class probabilities of a cell; 0 if each point has its own classes.
+        fixed_classes: the number of classes, if a file fixes it; None if it depends on the data.
     """
 
     strides: tuple[int, ...]
@@ -44,8 +44,8 @@ class Head(Protocol):
         """
 
     def class_layers(self) -> Sequence[nn.Conv2d | nn.Linear]:
-        """Return the layers whose outputs are the classes in order; empty where there are none."""
+        """Return the layers whose outputs are the classes in order; empty if there are none."""
 
     def cell_probabilities(self, raw: RawPredictions) -> Tensor:
-        """Return how likely each class is at each point, whatever the point's boxes score: float32 [B, A, C]."""
+        """Return the probability of each class at each point, without the confidence of boxes: float32 [B, A, C]."""
         return raw.class_logits.float().sigmoid()

@@ -12,22 +12,22 @@ from yolo_lite.models.blocks import LEAKY
 from yolo_lite.models.heads.base import Head
 from yolo_lite.structures.batches import RawPredictions
 
-VALUES = 5  # of a box: x and y in its cell, square roots of width and height as shares of the image, confidence
-_START = (0.5, 0.5, 0.4, 0.4, 0.0)  # of these, before training
+VALUES = 5  # of a box: x, y in its cell, square roots of width, height as fractions of the image, confidence
+_START = (0.5, 0.5, 0.4, 0.4, 0.0)  # these values before training
 
 
 class GridHead(nn.Module, Head):
-    """For each cell of the coarsest level `boxes` boxes and C class probabilities, by a 1x1 convolution.
+    """A 1x1 convolution that predicts several boxes and C class probabilities in each cell of the coarsest level.
 
-    Outputs are linear, as in the paper. A point stands for one box of one cell: cell by cell, row by row, the boxes of
-    a cell next to each other. RawPredictions holds for it VALUES + C outputs: those of the box, then the cell's class
-    probabilities; its score for a class is confidence times probability.
+    Outputs are linear, as in the paper. A point stands for one box of one cell. Points follow each other cell by cell,
+    row by row, with the boxes of a cell side by side. A point has VALUES + C outputs: those of the box, then the class
+    probabilities of the cell. Its score for a class is confidence times probability.
 
     Args:
-        channels: of each incoming level, of which the last is used.
+        channels: of each incoming level; only the last level is used.
         strides: of each level, input pixels.
         classes: C.
-        boxes: of a cell.
+        boxes: boxes in each cell.
     """
 
     loss = "yolov1"
@@ -62,11 +62,11 @@ class GridHead(nn.Module, Head):
 
 
 class DenseGridHead(nn.Module, Head):
-    """The same outputs by two fully connected layers, as in the paper, so that every cell sees the whole image.
+    """Two fully connected layers with the outputs of a GridHead, as in the paper: every cell sees the whole image.
 
     Args:
         channels, strides, classes, boxes: as for GridHead.
-        cells: S; the input is S * stride pixels high and wide, and no other.
+        cells: S, cells along each side; every input must be S * stride pixels high and wide.
     """
 
     loss = "yolov1"
@@ -82,7 +82,7 @@ class DenseGridHead(nn.Module, Head):
         self.boxes.bias.data.copy_(torch.tensor(_START * boxes).repeat_interleave(cells**2))
 
     def forward(self, levels: Sequence[Tensor]) -> RawPredictions:
-        """Map [B, channels, S, S] to RawPredictions as GridHead makes them.
+        """Map the last level [B, channels, S, S] to RawPredictions laid out like those of a GridHead.
 
         Raises:
             InputError: for an image of another size.
@@ -101,21 +101,28 @@ class DenseGridHead(nn.Module, Head):
         return grid_predictions(box_map, class_map, stride=self.strides[0], boxes=self.boxes_per_cell)
 
     def class_layers(self) -> list[nn.Linear]:
-        """Return the layer whose outputs are the classes in order, cells^2 of each."""
+        """Return the layer whose outputs are the classes in order, each with one output for every cell."""
         return [self.classes]
 
     def cell_probabilities(self, raw: RawPredictions) -> Tensor:
-        """As GridHead."""
+        """Return the class probabilities of each point's cell: float32 [B, A, C]."""
         return grid_probabilities(raw)
 
     @staticmethod
     def decode(raw: RawPredictions, indices: Tensor) -> Tensor:
-        """As GridHead."""
+        """Return the boxes of some points: float32 [B, K, 4] xyxy, input pixels, not clipped to the image."""
         return decode_grid(raw, indices)
 
 
 def grid_predictions(box_map: Tensor, class_map: Tensor, *, stride: int, boxes: int) -> RawPredictions:
-    """Lay out maps [B, boxes * VALUES, H, W] and [B, C, H, W] as RawPredictions; points are the cells' upper left corners."""
+    """Lay out maps [B, boxes * VALUES, H, W] and [B, C, H, W] as RawPredictions; points are upper left corners of cells.
+
+    Example:
+        >>> box_map = torch.tensor([0.5, 0.5, 1.0, 1.0, 0.8]).view(1, 5, 1, 1)  # the last one is the confidence
+        >>> class_map = torch.tensor([1.0, 0.5]).view(1, 2, 1, 1)
+        >>> grid_predictions(box_map, class_map, stride=64, boxes=1).class_logits.sigmoid()
+        tensor([[[0.8000, 0.4000]]])
+    """
     height, width = box_map.shape[-2:]
     values = box_map.flatten(2).transpose(1, 2).reshape(len(box_map), -1, VALUES)  # [B, A, VALUES]
     classes = class_map.flatten(2).transpose(1, 2).repeat_interleave(boxes, 1)  # [B, A, C]
@@ -130,7 +137,20 @@ def grid_predictions(box_map: Tensor, class_map: Tensor, *, stride: int, boxes: 
 
 
 def decode_grid(raw: RawPredictions, indices: Tensor) -> Tensor:
-    """Return the boxes of some points [B, K] of a grid: float32 [B, K, 4] xyxy, input pixels."""
+    """Return the boxes of some points of a grid.
+
+    Args:
+        raw: predictions for B images, as grid_predictions returns them.
+        indices: int64 [B, K], positions among the A points.
+
+    Returns:
+        float32 [B, K, 4] xyxy, input pixels, not clipped to the image.
+
+    Example:
+        >>> box_map = torch.tensor([0.5, 0.5, 0.5, 1.0, 0.8]).view(1, 5, 1, 1)  # a quarter of the width, all of the height
+        >>> decode_grid(grid_predictions(box_map, torch.ones(1, 1, 1, 1), stride=64, boxes=1), torch.tensor([[0]]))
+        tensor([[[24.,  0., 40., 64.]]])
+    """
     outputs = raw.box_outputs[..., :4].gather(1, indices.unsqueeze(-1).expand(-1, -1, 4)).float()
     stride = raw.strides[indices].unsqueeze(-1)
     centre = raw.points[indices] + outputs[..., :2] * stride
@@ -139,5 +159,11 @@ def decode_grid(raw: RawPredictions, indices: Tensor) -> Tensor:
 
 
 def grid_probabilities(raw: RawPredictions) -> Tensor:
-    """Return the class probabilities of each point's cell, which the network does not bound, cut to 0..1: float32 [B, A, C]."""
+    """Return the class probabilities of each point's cell, clipped to 0..1 since the network may exceed it: float32 [B, A, C].
+
+    Example:
+        >>> class_map = torch.tensor([1.2, 0.5]).view(1, 2, 1, 1)
+        >>> grid_probabilities(grid_predictions(torch.zeros(1, 5, 1, 1), class_map, stride=64, boxes=1))
+        tensor([[[1.0000, 0.5000]]])
+    """
     return raw.box_outputs[..., VALUES:].float().clamp(0, 1)

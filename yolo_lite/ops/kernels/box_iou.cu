@@ -1,6 +1,6 @@
-// The overlap of every pair of boxes: IoU, GIoU, DIoU or CIoU, operation for operation as yolo_lite/ops/iou.py has it.
-// Each thread owns a column (a box of the second set) and walks ROWS rows; what counts is the writing of the result.
-// Compiled twice: with WIDE defined, boxes and angles are float64 (Real in overlap.h), the result is float32 all the same.
+// The overlap of every pair of boxes: IoU, GIoU, DIoU or CIoU, with the same operations as yolo_lite/ops/iou.py.
+// Each thread owns a column (a box of the second set) and visits ROWS rows. Writing the result takes most of the time.
+// This file is compiled twice. With WIDE defined, boxes and angles are float64 (Real in overlap.h); the result is float32.
 
 #include "overlap.h"
 
@@ -29,7 +29,7 @@ INLINE Real overlap_of(Box a, Box b, int kind, Real eps, Real angle_a, Real angl
     return SUB(diou, MUL(DIV(v, ADD(ADD(SUB(1.0f, iou), v), eps)), v));
 }
 
-// boxes1 [B, N, 4], boxes2 [B, M, 4] -> result [B, N, M]. angles1 [B, N], angles2 [B, M]: atan2(w, h), for CIOU only.
+// boxes1 [B, N, 4], boxes2 [B, M, 4] -> result [B, N, M]. angles1 [B, N] and angles2 [B, M] are atan2(w, h), for CIOU only.
 extern "C" __global__ void box_iou(const Real* boxes1, const Real* boxes2, const Real* angles1, const Real* angles2,
                                    float* result, int batch, int rows, int columns, int kind, Real eps) {
     const long long column = blockIdx.x * (long long)blockDim.x + threadIdx.x;

@@ -1,8 +1,8 @@
-/* The CPU's fast path: task-aligned assignment, without torch, over buffers that NumPy shares; and the door to suppress.c
-   and norm_silu.c.
+/* The CPU's fast path: task-aligned assignment, without torch, over buffers that NumPy shares; and the Python interface of
+   suppress.c and norm_silu.c.
 
-   The assignment equals the definition in losses/assign.py bit for bit. Everything that comes from outside is checked
-   (dtype, shape, contiguity) before it is read; the interpreter's lock is released while computing. */
+   The assignment equals the definition in losses/assign.py bit for bit. Every argument is checked (dtype, shape,
+   contiguity) before it is read; the interpreter's lock is released during the computation. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -50,7 +50,7 @@ INLINE float power(float x, int halves) {
     return result;
 }
 
-/* The points are taken in rows of WIDTH; mark those rows of which a point lies inside the box. */
+/* Points are processed in rows of WIDTH; mark the rows that have a point inside the box. */
 #define WIDTH 16
 
 CLONES static void mark_rows(const float *x, const float *y, int64_t rows, const float *box, uint8_t *marks) {
@@ -62,7 +62,7 @@ CLONES static void mark_rows(const float *x, const float *y, int64_t rows, const
     }
 }
 
-/* Put the points that one object claims into claims, the best aligned first; return how many. */
+/* Write the points that one object claims to claims, the best aligned first; return their number. */
 static int64_t claim_points(const Scene *scene, int64_t object, const uint8_t *marks, Claim *claims) {
     const float *grown = scene->grown + 4 * object;
     const Box target = read_box(scene->targets + 4 * object);
@@ -113,7 +113,7 @@ static void assign_image(const Scene *scene, uint8_t *marks, Claim *claims, floa
     }
 }
 
-/* Returns 0, or -1 where memory is lacking. */
+/* Returns 0, or -1 if memory runs out. */
 static int assign_batch(Scene scene, int64_t batch, const float *points, int64_t *box_index, float *target_score) {
     const size_t count = (size_t)scene.points, padded = (count / WIDTH + 1) * WIDTH;
     float *x = malloc(padded * sizeof *x), *y = malloc(padded * sizeof *y);
@@ -149,7 +149,7 @@ static int assign_batch(Scene scene, int64_t batch, const float *points, int64_t
 
 #define MOST_BUFFERS 9
 
-/* The buffers that a call holds. */
+/* The buffers that a call uses. */
 typedef struct {
     Py_buffer views[MOST_BUFFERS];
     int count;
@@ -161,7 +161,7 @@ static void release(Buffers *buffers) {
 
 /* Take a C-contiguous buffer of float32 ('f'), float32 or float64 ('r'), int16 ('h'), int32 ('i') or int64 ('q') of the
    given shape, in which -1 means any length.
-   Returns NULL with an exception set that names the argument. */
+   On failure returns NULL and sets an exception that names the argument. */
 static Py_buffer *take(Buffers *buffers, PyObject *object, const char *name, char type, int ndim,
                        const Py_ssize_t *shape, int writable) {
     Py_buffer *view = &buffers->views[buffers->count];

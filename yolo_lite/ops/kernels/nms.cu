@@ -1,21 +1,21 @@
 // Non-maximum suppression of a whole batch in one launch: one CTA for each image, exact and greedy.
 //
-// The boxes come in order of score. They are walked 64 at a time: every box of such a block is tested against the boxes
-// kept so far and against the block's own, and then each thread finds for itself which of the block survive.
-// Compiled twice: with WIDE defined, boxes and overlaps are float64 (Real in overlap.h).
+// The boxes arrive in order of score and are visited in blocks of 64. Every box of a block is tested against the boxes kept
+// so far and against the block's other boxes; then each thread computes which boxes of the block survive.
+// This file is compiled twice. With WIDE defined, boxes and overlaps are float64 (Real in overlap.h).
 
 #include "overlap.h"
 
 #define BLOCK 64
-#define KEPT_WORDS (long long)((5 * sizeof(Real) + 15) / 8)  // of 8 bytes, for a kept box: five numbers and a label
+#define KEPT_WORDS (long long)((5 * sizeof(Real) + 15) / 8)  // of 8 bytes, in a kept box: five numbers and a label
 
-// Make the keys to sort by: the score of a candidate, -infinity for all others; adding 0 makes -0 equal 0.
+// Compute the sort keys: the score of a candidate, -infinity for all others. Adding 0 turns -0 into 0.
 extern "C" __global__ void nms_keys(const float* scores, float* keys, long long total, float score_threshold) {
     long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
     if (i < total) keys[i] = scores[i] > score_threshold ? scores[i] + 0.0f : -__int_as_float(0x7f800000);
 }
 
-// The boxes kept so far, one array for each member, in shared memory or, where there are too many, in global memory.
+// The boxes kept so far, one array for each member, in shared memory or, if there are too many, in global memory.
 struct Kept {
     Real *x1, *y1, *x2, *y2, *area;
     long long* label;
@@ -32,13 +32,13 @@ INLINE Kept lay_out(void* memory, int room) {
     return kept;
 }
 
-// boxes [B, N, 4]; labels [B, N] or null; keys [B, N] sorted downwards and order [B, N], their former places;
+// boxes [B, N, 4]; labels [B, N] or null; keys [B, N] in descending order and order [B, N], their former positions;
 // indices [B, most], counts [B]. kept has room for the smaller of most and N. blockDim.x is a multiple of 64.
 INLINE void suppress(const Real* boxes, const long long* labels, const float* keys, const long long* order,
                      long long* indices, int* counts, int total, int most, Real iou_threshold, Kept kept) {
     __shared__ Box block[BLOCK];
     __shared__ long long block_label[BLOCK], block_index[BLOCK];
-    __shared__ unsigned long long ruled_out, later[BLOCK];  // bit j of later[i]: box i of the block rules out box j > i
+    __shared__ unsigned long long ruled_out, later[BLOCK];  // bit j of later[i]: box i of the block suppresses box j > i
     __shared__ int candidates;
 
     const long long image = blockIdx.x;
@@ -60,7 +60,7 @@ INLINE void suppress(const Real* boxes, const long long* labels, const float* ke
                 block_label[mine] = labels ? labels[index] : 0;
                 block_index[mine] = index;
                 if (mine == BLOCK - 1 || place + 1 == total || !(keys[place + 1] > -__int_as_float(0x7f800000)))
-                    candidates = mine + 1;  // the last candidate: the keys are sorted
+                    candidates = mine + 1;  // this is the last candidate, since the keys are sorted
             } else if (mine == 0) {
                 candidates = 0;
             }
@@ -120,7 +120,7 @@ extern "C" __global__ void __launch_bounds__(512)
     suppress(boxes, labels, keys, order, indices, counts, total, most, iou_threshold, lay_out(memory, room));
 }
 
-// As nms_shared, for more boxes than shared memory holds: scratch is [B, room, KEPT_WORDS] of 8 bytes.
+// The same for more boxes than shared memory holds: scratch is [B, room, KEPT_WORDS] of 8 bytes.
 extern "C" __global__ void __launch_bounds__(512)
     nms_global(const Real* boxes, const long long* labels, const float* keys, const long long* order,
                long long* indices, int* counts, int total, int most, Real iou_threshold, int room,

@@ -1,15 +1,15 @@
-/* Batch normalisation over the batch's own statistics and SiLU in one, forward and backward, over [rows, channels].
+/* Batch normalisation by the batch's statistics and SiLU as one operation over [rows, channels], forward and backward.
 
-   Done one after the other by a framework, normalisation, activation and their copies read and write a feature map about
-   ten times a step, and that is half of the time in which a small network trains on a CPU. Here a map is read twice and
-   written once, in either direction, and nothing but the convolution's result is kept for the way back.
+   As separate layers of a framework, normalisation, activation and their copies read and write a feature map about ten
+   times a step. That is half of the time in which a small network trains on a CPU. Here a map is read twice and written
+   once in each direction, and only the convolution's result is kept for the backward pass.
 
-   The rows are cut into blocks whose number does not depend on how many threads there are, and the blocks' sums are put
-   together in order and in double precision: the results are the same bits with any number of threads. */
+   The rows are cut into blocks whose number does not depend on the number of threads. The sums of the blocks are combined
+   in order and in double precision, so the results are the same bits with any number of threads. */
 
 #if defined(__GNUC__) && !defined(__clang__)
-/* One rounding less where the processor has fused products and sums; and short copies stay loops in registers, where GCC
-   would call on string instructions, slow to start. */
+/* Fused multiply-add saves a rounding on CPUs that have it. Short copies stay loops over registers: GCC would use string
+   instructions instead, which are slow to start. */
 #pragma GCC optimize("fp-contract=fast,no-tree-loop-distribute-patterns")
 #endif
 
@@ -26,17 +26,17 @@
 #define SHARED_AMONG(threads) (void)(threads);
 #endif
 
-#define BLOCK 32768 /* elements; what is read twice in a row stays in the second-level cache */
+#define BLOCK 32768 /* elements; a block is read twice in a row and fits into the second-level cache */
 #define WIDE 128    /* elements of a row, at least */
 #define PIECE 128   /* elements of an inner loop, at most */
 
-/* exp(x), to 2 units in the last place, for x cut off at -40 and 40: the sigmoid is 0 and 1 there but for 4e-18. Compilers
-   compute both sides of the cut in every lane, and further out that would make numbers so small that processors compute
-   with them many times slower. */
+/* exp(x), to 2 units in the last place, with x limited to -40..40, where the sigmoid is 0 or 1 but for 4e-18. Compilers
+   compute both sides of the limit in every lane. Without it some results would be denormal numbers, with which CPUs are
+   many times slower. */
 static inline float exponential(float x) {
     x = x < -40.0f ? -40.0f : x;
     x = x > 40.0f ? 40.0f : x;
-    const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to a whole number, which is then in the low bits */
+    const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to a whole number, found in the low bits */
     const float shifted = x * 1.44269504f + magic, whole = shifted - magic;
     const float rest = (x - whole * 0.693359375f) + whole * 2.12194440e-4f; /* ln 2 in two parts */
     float value = 1.0f / 720;
@@ -54,8 +54,8 @@ static inline float exponential(float x) {
     return value;
 }
 
-/* 1 / x for x from 1 to 1e18: a first guess from the bits, off by a twentieth at most, and three of Newton's steps. In the
-   widest registers a division takes longer than all of them. */
+/* 1 / x for x from 1 to 1e18: a first guess from the bits, off by a twentieth at most, then three of Newton's steps. With
+   the widest registers, a division takes longer than all of these. */
 static inline float reciprocal(float x) {
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
@@ -104,7 +104,7 @@ static inline uint16_t to_bfloat16(float value) {
 #define NAME(name) name##_bfloat16
 #include "norm_silu_rows.h"
 
-/* How the rows are cut. */
+/* The division of the rows into blocks. */
 typedef struct {
     int64_t rows, channels, blocks, block; /* block: elements of each, whole rows; the last may have fewer */
     int width;                             /* elements of an inner loop: a multiple of the channels */
@@ -122,7 +122,7 @@ static int64_t elements_of(Cut cut, int64_t block) {
     return left < cut.block ? left : cut.block;
 }
 
-/* Add up what stands for the same channel, in the first `channels` entries. */
+/* Add up the entries of each channel, into the first `channels` entries. */
 static void fold(Cut cut, float *sums) {
     for (int64_t j = cut.channels; j < cut.width; j++) sums[j % cut.channels] += sums[j];
 }
@@ -154,7 +154,7 @@ int norm_silu_forward(Map map, const float *weight, const float *bias, double ep
                      : sum_squares_float32((const float *)map.x + at, count, cut.width, mean, squares);
         fold(cut, squares);
     }
-    for (int64_t block = 0; block < cut.blocks; block++) { /* Chan et al. 1979: join two sets of numbers */
+    for (int64_t block = 0; block < cut.blocks; block++) { /* combine two sets of numbers (Chan et al. 1979) */
         const float *mean = work + block * 2 * width, *squares = mean + width;
         const double count = (double)(elements_of(cut, block) / channels);
         const double before = (double)(block * (cut.block / channels));

@@ -12,11 +12,11 @@ typedef struct {
     int bfloat16;
 } Map;
 
-/* Write y, like x, and each channel's mean and variance over the rows. Returns 0, or 1 where memory ran out. */
+/* Write y, of the type of x, and each channel's mean and variance over the rows. Returns 0, or 1 if memory runs out. */
 int norm_silu_forward(Map map, const float *weight, const float *bias, double eps, int threads, void *y, float *means,
                       float *variances);
 
-/* Write the gradients with respect to x, weight and bias from dy, like x. Returns 0, or 1 where memory ran out. */
+/* Write the gradients with respect to x, weight and bias; dy is of the type of x. Returns 0, or 1 if memory runs out. */
 int norm_silu_backward(Map map, const void *dy, const float *weight, const float *bias, const float *means,
                        const float *variances, double eps, int threads, void *dx, float *d_weight, float *d_bias);
 

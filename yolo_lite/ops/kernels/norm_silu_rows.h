@@ -1,10 +1,10 @@
 /* The passes of norm_silu.c over one block of rows, for one element type: included once for each.
 
-   Before inclusion: ELEMENT, the type in memory; LOAD(value) and STORE(value), between it and float; NAME(name), which
-   tells the functions of the types apart. A row is a run of `width` elements: all channels of one or of several
-   neighbouring pixels, with the channels' parameters repeated to match, so that the inner loops are long. The last row of
-   a block may be shorter. PIECES walks through rows in pieces of at most PIECE elements, which are turned into float before
-   anything is computed: the widest registers are then used for the narrow type, too. */
+   The including file defines ELEMENT, the type in memory; LOAD(value) and STORE(value), which convert from it to float and
+   back; and NAME(name), which gives the functions of each type different names. A row is a run of `width` elements: all
+   channels of one or of several neighbouring pixels, with the parameters of channels repeated to match, so that the inner
+   loops are long. The last row of a block may be shorter. PIECES runs through rows in pieces of at most PIECE elements,
+   which are converted to float before anything is computed, so that the narrow type uses the widest registers, too. */
 
 #define PIECES(body)                                                                          \
     for (int64_t start = 0; start < count; start += width) {                                  \

@@ -1,9 +1,9 @@
-/* The arithmetic of two boxes that every compiled backend shares: the CUDA kernels and the C extension include this file.
+/* The overlap of two boxes: the CUDA kernels and the C extension include this file.
 
-   Each operation is rounded by itself, to nearest, in float32, as torch's are, so the compiler must not contract a
-   product and a sum into one: on CUDA the intrinsics forbid it, in C the option -ffp-contract=off does.
+   Each operation is rounded separately, to nearest, in float32, as in torch. Therefore the compiler must not fuse a product
+   and a sum: on CUDA the intrinsics prevent it, in C the option -ffp-contract=off does.
 
-   With WIDE defined everything is float64: for boxes whose coordinates float32 cannot hold. */
+   With WIDE defined everything is float64, for boxes whose coordinates do not fit into float32. */
 
 #ifndef YOLO_LITE_OVERLAP_H
 #define YOLO_LITE_OVERLAP_H
@@ -24,7 +24,7 @@ typedef float Real;
 #define DIV(a, b) ROUNDED(div)(a, b)
 #else
 #ifdef __GNUC__
-#define INLINE static inline __attribute__((always_inline)) /* into functions that are compiled for several processors too */
+#define INLINE static inline __attribute__((always_inline)) /* even into functions that are compiled for several CPUs */
 #else
 #define INLINE static inline
 #endif
@@ -52,7 +52,7 @@ INLINE Box read_box(const Real *corners) {
     return box;
 }
 
-/* A NaN coordinate is lost here but not in the area, so that every quotient by the union is still NaN. */
+/* A NaN coordinate may be lost here but not in the area, so every quotient by the union is still NaN. */
 INLINE Real intersection_of(Box a, Box b) {
     Real width = at_least_zero(SUB(smaller(a.x2, b.x2), larger(a.x1, b.x1)));
     Real height = at_least_zero(SUB(smaller(a.y2, b.y2), larger(a.y1, b.y1)));
@@ -61,16 +61,17 @@ INLINE Real intersection_of(Box a, Box b) {
 
 INLINE Real union_of(Box a, Box b, Real intersection) { return SUB(ADD(a.area, b.area), intersection); }
 
-/* IoU; 0 where the union is empty. */
+/* IoU; 0 if the union is empty. */
 INLINE Real iou_of(Real intersection, Real united) { return united == 0.0f ? 0.0f : DIV(intersection, united); }
 
-/* Whether fl(intersection / union) > threshold can be, for a threshold of at least 0, without the division. Rounding
-   keeps order, so a quotient above the threshold has intersection >= fl(threshold * union), whatever underflows. */
+/* Whether fl(intersection / union) > threshold is possible, for a threshold of at least 0, without a division. Rounding
+   keeps the order of numbers, so a quotient above the threshold has intersection >= fl(threshold * union), even if
+   something underflows. */
 INLINE int may_exceed(Real intersection, Real united, Real threshold) {
     return (intersection > 0.0f) & (intersection >= MUL(threshold, united));
 }
 
-/* Whether a box rules out another of its label: fl(intersection / union) > threshold, false for NaN. */
+/* Whether a box suppresses another one of its label: fl(intersection / union) > threshold, false for NaN. */
 INLINE int rules_out(Box a, Box b, Real threshold) {
     Real intersection = intersection_of(a, b);
     Real united = union_of(a, b, intersection);

@@ -1,5 +1,5 @@
-/* Suppression on the CPU, equal bit for bit to the definition in torch_nms.py. suppress_wide.c compiles this file once more, for
-   boxes of float64. */
+/* Suppression on the CPU, with exactly the results of the definition in nms_torch.py. suppress_wide.c compiles this file a
+   second time, for boxes of float64. */
 
 #include "suppress.h"
 
@@ -17,38 +17,38 @@
 #define suppress_batch suppress_batch_wide
 #endif
 
-#define CHUNK 16 /* kept boxes that are tested together: as many float32 as the widest registers hold */
+#define CHUNK 16 /* kept boxes that are tested together: the widest registers hold this many float32 */
 
 typedef struct {
     uint32_t key, index;
 } Candidate; /* keys ascend as scores descend */
 
-/* Kept boxes of one label; slots not yet used hold boxes without area, which rule out nothing. */
+/* Kept boxes of one label; unused slots hold boxes without area, which suppress nothing. */
 typedef struct {
     Real x1[CHUNK], y1[CHUNK], x2[CHUNK], y2[CHUNK], area[CHUNK];
-    int32_t used, next; /* next: the chunk of the same label before this one, or -1 */
+    int32_t used, next; /* next: the previous chunk of the same label, or -1 */
 } Chunk;
 
 typedef struct {
     int64_t label;
-    int32_t chunk; /* the newest of this label, or -1 where the slot is free */
+    int32_t chunk; /* the newest of this label, or -1 if the slot is free */
 } Slot;
 
-/* The boxes kept of one image: chunks, found by label through a table of open addressing. */
+/* The kept boxes of one image, in chunks; a hash table with open addressing leads from a label to its chunks. */
 typedef struct {
     Chunk *chunks;
     Slot *slots;
     int slots_log2;
 } Kept;
 
-/* Sort by key, keeping the order of equals: four passes of eight bits. Returns where the result is: a or b. */
+/* Sort by key in four passes of eight bits; equal keys keep their order. Returns the array with the result, a or b. */
 static Candidate *sort_candidates(Candidate *a, Candidate *b, size_t count) {
     uint32_t counts[4][256];
     memset(counts, 0, sizeof counts);
     for (size_t i = 0; i < count; i++)
         for (int pass = 0; pass < 4; pass++) counts[pass][a[i].key >> 8 * pass & 255]++;
     for (int pass = 0; pass < 4; pass++) {
-        if (count && counts[pass][a[0].key >> 8 * pass & 255] == count) continue; /* all alike */
+        if (count && counts[pass][a[0].key >> 8 * pass & 255] == count) continue; /* all digits are equal */
         uint32_t sum = 0;
         for (int digit = 0; digit < 256; digit++) {
             uint32_t here = counts[pass][digit];
@@ -66,7 +66,7 @@ static Candidate *sort_candidates(Candidate *a, Candidate *b, size_t count) {
 static size_t collect_candidates(const float *scores, int64_t total, float score_threshold, Candidate *candidates) {
     size_t count = 0;
     for (int64_t i = 0; i < total; i++) {
-        float score = scores[i] + 0.0f; /* makes -0 equal 0 */
+        float score = scores[i] + 0.0f; /* turns -0 into 0 */
         uint32_t bits;
         memcpy(&bits, &score, sizeof bits);
         candidates[count].key = bits >> 31 ? bits : bits ^ 0x7fffffffu;
@@ -76,7 +76,7 @@ static size_t collect_candidates(const float *scores, int64_t total, float score
     return count;
 }
 
-/* Return the slot of a label, or the free one where it belongs. */
+/* Return the slot of a label, or the free slot where it belongs. */
 static inline Slot *find_slot(const Kept *kept, int64_t label) {
     const uint64_t last = ((uint64_t)1 << kept->slots_log2) - 1;
     uint64_t place = (uint64_t)label * 0x9e3779b97f4a7c15u >> (64 - kept->slots_log2);
@@ -89,7 +89,7 @@ INLINE Box box_in(const Chunk *chunk, int i) {
     return box;
 }
 
-/* Whether a box of the chunk rules out this box. The loop without a division runs on vectors and seldom says yes. */
+/* Whether a box of the chunk suppresses this box. The first loop, without a division, is vectorised; few boxes pass it. */
 INLINE int chunk_rules_out(const Chunk *chunk, Box box, Real threshold) {
     int any = 0;
     for (int i = 0; i < CHUNK; i++) {
@@ -101,7 +101,7 @@ INLINE int chunk_rules_out(const Chunk *chunk, Box box, Real threshold) {
     return 0;
 }
 
-/* Walk the candidates in order and write the places of those kept; return how many. */
+/* Visit the candidates in order and write the positions of the kept ones; return their number. */
 CLONES static int64_t suppress(const Real *boxes, const int64_t *labels, const Candidate *candidates, size_t count,
                                Real threshold, int64_t most, const Kept *kept, int64_t *indices) {
     int64_t found = 0;
@@ -136,7 +136,7 @@ CLONES static int64_t suppress(const Real *boxes, const int64_t *labels, const C
 
 int suppress_batch(const Real *boxes, const float *scores, const int64_t *labels, int64_t batch, int64_t total,
                    Real iou_threshold, float score_threshold, int64_t most, int64_t *indices, int32_t *counts) {
-    const size_t room = (size_t)(most < total ? most : total); /* at most so many labels and chunks */
+    const size_t room = (size_t)(most < total ? most : total); /* the most labels and chunks that are possible */
     Kept kept = {NULL, NULL, 1};
     while ((size_t)1 << kept.slots_log2 < 2 * room) kept.slots_log2++;
     const size_t slots = (size_t)1 << kept.slots_log2;
