@@ -229,7 +229,7 @@ def test_resume_ends_bit_for_bit_as_an_unbroken_run(few: Path, tmp_path: Path) -
     assert not same(weights_of(whole / "last.pt"), weights_of(broken / "last.pt"))
     lines: list[str] = []
     assert resume(broken, device="cpu", listener=Listener(say=lines.append)) == broken
-    assert f"going on in {broken} after epoch 2 of 4" in lines
+    assert f"resuming {broken} after epoch 2 of 4" in lines
     for name in ("last.pt", "best.pt"):
         assert same(weights_of(whole / name), weights_of(broken / name))
     one, other = (load_checkpoint(folder / "last.pt").training for folder in (whole, broken))
@@ -283,11 +283,11 @@ def test_a_run_without_patience_left_stops_and_is_not_resumed(few: Path, tmp_pat
     lines: list[str] = []
     rest = {"settings": settings, "out": tmp_path / "run", "device": "cpu"}
     out = train_classifier(few, config="lenet", **rest, listener=Listener(say=lines.append))
-    assert lines[-1] == "stopped early: no better epoch than 1 in the last 2"
+    assert lines[-1] == "stopped early after 2 epochs without improvement; the best was epoch 1"
     assert load_checkpoint(out / "last.pt").training["epoch"] == 3
     assert len(list(csv.DictReader((out / "results.csv").open()))) == 3
     before = (out / "last.pt").read_bytes()
-    with pytest.raises(InputError, match="has stopped early after epoch 3; nothing to resume"):
+    with pytest.raises(InputError, match="stopped early after epoch 3; nothing to resume"):
         resume(out, device="cpu")
     assert (out / "last.pt").read_bytes() == before
 

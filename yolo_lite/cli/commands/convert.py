@@ -11,14 +11,23 @@ from yolo_lite.errors import counted
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser its arguments."""
     what = parser.add_subparsers(dest="what", metavar="what", required=True)
-    nanodet = what.add_parser("nanodet", help="NanoDet-Plus-m in ncnn's format", description=_convert_nanodet.__doc__)
+    nanodet = what.add_parser("nanodet", help="NanoDet-Plus-m from ncnn's files", description=_convert_nanodet.__doc__)
     flags.add_flag(nanodet, "param", required=True)
     flags.add_flag(nanodet, "bin", required=True)
     flags.add_flag(nanodet, "out-file", help="checkpoint to write", required=True)
-    flags.add_flag(nanodet, "image-size", help="side that the weights are for", default=[416], nargs=1, usual="416")
+    flags.add_flag(
+        nanodet,
+        "image-size",
+        help="side of the input that the weights were trained at",
+        default=[416],
+        nargs=1,
+        usual="416",
+    )
     flags.add_flag(nanodet, "resize")
     nanodet.set_defaults(run=_convert_nanodet)
-    darknet = what.add_parser("darknet", help="Darknet's .cfg and .weights", description=_convert_darknet.__doc__)
+    darknet = what.add_parser(
+        "darknet", help="networks from Darknet's .cfg and .weights files", description=_convert_darknet.__doc__
+    )
     flags.add_flag(darknet, "cfg", required=True)
     flags.add_flag(darknet, "darknet-weights", required=True)
     flags.add_flag(darknet, "names")
@@ -28,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _convert_darknet(args: argparse.Namespace) -> int:
-    """Write a network of Darknet (.cfg and .weights) as a checkpoint, for detect and eval, or with --until for training."""
+    """Convert a Darknet network (.cfg and .weights) to a checkpoint for detect and eval, or with --until for train."""
     from yolo_lite.checkpoints.convert.darknet import convert_darknet
 
     checkpoint = convert_darknet(
@@ -45,7 +54,10 @@ def _convert_darknet(args: argparse.Namespace) -> int:
 
 
 def _convert_nanodet(args: argparse.Namespace) -> int:
-    """Write NanoDet-Plus-m, as ncnn's two files hold it, as a checkpoint of yolo_lite-shuffle: same weights, our names."""
+    """Convert NanoDet-Plus-m from ncnn's two files (.param and .bin) to a checkpoint of yolo_lite-shuffle.
+
+    The weights stay the same; only their names change.
+    """
     from yolo_lite.checkpoints.convert.nanodet import convert_nanodet
 
     checkpoint = convert_nanodet(
