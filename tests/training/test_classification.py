@@ -403,12 +403,12 @@ def test_a_detectors_weights_choose_the_classifier_with_its_backbone(tmp_path: P
         ({"config": "lenet", "settings": {"data.shares": "50/20"}}, "--split takes percentages"),
         ({"config": "lenet", "settings": {"data.per_class": -1}}, "'data.per_class' must be at least 0, got -1"),
         ({"config": "lenet", "weights": "missing.pt"}, "missing.pt does not exist"),
-        ({"config": "lenet", "weights": "det.pt"}, r"det\.pt is a yolo_lite-n, which lenet cannot start from"),
+        ({"config": "lenet", "weights": "det.pt"}, r"det\.pt is a yolo_lite-n, but lenet cannot start from it"),
         (
             {"config": "yolo_lite-shuffle-cls", "weights": "det.pt"},
             r"det\.pt is a yolo_lite-n, which yolo_lite-shuffle",
         ),
-        ({"config": "lenet", "weights": "cls.pt"}, r"cls\.pt is a mnist_small, which lenet cannot start from"),
+        ({"config": "lenet", "weights": "cls.pt"}, r"cls\.pt is a mnist_small, but lenet cannot start from it"),
         ({"weights": "cls.pt", "settings": {"input.channels": 3}}, "input.channels is fixed by --weights cls.pt"),
         ({"weights": "cls.pt", "settings": {"input.mean": [1, 1, 1]}}, "input.mean is fixed by --weights"),
         ({"weights": "det.pt", "settings": {"model.depths": [1, 1, 1, 1]}}, "model.depths is fixed by --weights"),
@@ -451,15 +451,13 @@ def test_what_a_classifiers_weights_fix_in_a_detector_is_refused(tmp_path: Path,
 
 def test_detectors_and_classifiers_are_not_planned_as_each_other(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "c.pt", checkpoint_of(classifier_config(), "ab"))
-    with pytest.raises(InputError, match=r"c\.pt is the classifier mnist_small, whose layers no detector has"):
+    with pytest.raises(InputError, match=r"c\.pt is the classifier mnist_small, but no detector has its layers"):
         plan("data", weights=tmp_path / "c.pt")
     file = find_config("lenet")
     assert (
         plan("data", config=file).config.task == "classify"
     )  # it says what it is of, unless another task is asked for
-    message = (
-        f"{file} is the configuration of a classifier: use classify train --config {file}, or name that of a detector"
-    )
+    message = f"{file} is the configuration of a classifier: use classify train --config {file}, or the configuration of a detector"
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         plan("data", config=file, settings={"task": "detect"})
     with pytest.raises(InputError, match="^nano is the configuration of a detector: use train --config nano"):

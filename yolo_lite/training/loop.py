@@ -56,32 +56,39 @@ def epochs(
         # Dropout and the like draw from this generator, so that a resumed run draws the same numbers.
         torch.manual_seed((config.seed * 1_000_003 + state.epoch) % 2**63)
         loader.sampler.epoch = state.epoch
-        sums: dict[str, float] = {}
-        state.model.train()
-        task.training_numbers()  # discard what was counted before the epoch
-        started, images = time.perf_counter(), 0
-        for step, batch in enumerate(loader):
-            done = state.epoch * steps + step
-            for group in state.optimizer.param_groups:
-                group["lr"] = state.learning_rate(done, steps)
-            losses = train_step(
-                task, state, batch=to_device(batch, state.device), progress=done / (steps * config.epochs)
+        losses = _train_epoch(task, state, loader=loader, on_step=on_step)
+        yield _finish(task, state, losses=losses, steps=steps)
+
+
+def _train_epoch(
+    task: Objective, state: State, *, loader: BatchLoader, on_step: Callable[[StepReport], None]
+) -> dict[str, float]:
+    """Train for one epoch and return the mean of each part of the loss, named loss_*."""
+    steps, config = len(loader.sampler), state.config
+    sums: dict[str, float] = {}
+    state.model.train()
+    task.training_numbers()  # discard what was counted before the epoch
+    started, images = time.perf_counter(), 0
+    for step, batch in enumerate(loader):
+        done = state.epoch * steps + step
+        for group in state.optimizer.param_groups:
+            group["lr"] = state.learning_rate(done, steps)
+        losses = train_step(task, state, batch=to_device(batch, state.device), progress=done / (steps * config.epochs))
+        for name, value in losses.items():
+            sums[name] = sums.get(name, 0.0) + value
+        images += len(batch[0])
+        on_step(
+            StepReport(
+                state.epoch,
+                config.epochs,
+                step=step + 1,
+                steps=steps,
+                losses={name: value / (step + 1) for name, value in sums.items()},
+                images_per_second=images / (time.perf_counter() - started),
+                parts=state.parts,
             )
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + value
-            images += len(batch[0])
-            on_step(
-                StepReport(
-                    state.epoch,
-                    config.epochs,
-                    step=step + 1,
-                    steps=steps,
-                    losses={name: value / (step + 1) for name, value in sums.items()},
-                    images_per_second=images / (time.perf_counter() - started),
-                    parts=state.parts,
-                )
-            )
-        yield _finish(task, state, losses={f"loss_{name}": value / steps for name, value in sums.items()}, steps=steps)
+        )
+    return {f"loss_{name}": value / steps for name, value in sums.items()}
 
 
 def _finish(task: Objective, state: State, *, losses: dict[str, float], steps: int) -> bool:

@@ -217,13 +217,7 @@ def fit(
             path, config, task=task, about=_certificate(config, task, device=device, precision=precision)
         )
         loader = _loader(config, task, device=device, listener=listener)
-        state = State.new(
-            task.model,
-            config.train,
-            steps=len(loader.sampler) * config.train.epochs,
-            precision=precision,
-            fresh=task.start.fresh if task.start else None,
-        )
+        state = _new_state(config, task, steps=len(loader.sampler) * config.train.epochs, precision=precision)
         if resumed:
             go_on(folder, state, stored=resumed, listener=listener)
         _announce(folder, state, listener)
@@ -347,6 +341,11 @@ def _loader(config: Config, task: Task, *, device: torch.device, listener: Liste
         collate=task.collate,
         say=listener.say,
     )
+
+
+def _new_state(config: Config, task: Task, *, steps: int, precision: str) -> State:
+    fresh = task.start.fresh if task.start else None
+    return State.new(task.model, config.train, steps=steps, precision=precision, fresh=fresh)
 
 
 def _sampler(config: Config, task: Task) -> EpochSampler:
