@@ -406,7 +406,7 @@ def test_a_detectors_weights_choose_the_classifier_with_its_backbone(tmp_path: P
         ({"config": "lenet", "weights": "det.pt"}, r"det\.pt is a yolo_lite-n, but lenet cannot start from it"),
         (
             {"config": "yolo_lite-shuffle-cls", "weights": "det.pt"},
-            r"det\.pt is a yolo_lite-n, which yolo_lite-shuffle",
+            r"det\.pt is a yolo_lite-n, but yolo_lite-shuffle",
         ),
         ({"config": "lenet", "weights": "cls.pt"}, r"cls\.pt is a mnist_small, but lenet cannot start from it"),
         ({"weights": "cls.pt", "settings": {"input.channels": 3}}, "input.channels is fixed by --weights cls.pt"),
