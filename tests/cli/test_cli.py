@@ -256,7 +256,7 @@ def test_letters_that_no_font_has_are_noted_once(
     with pytest.raises(SystemExit) as stop:
         main([*command, "--font", "no.ttf"])
     assert stop.value.code == 2
-    assert "no.ttf is no font that can be read" in capsys.readouterr().err
+    assert "no.ttf cannot be read as a font" in capsys.readouterr().err
 
 
 def test_a_folder_of_nothing_readable_fails(learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,8 +14,9 @@ from PIL import Image
 
 from tests.data.care.test_subset import crowded, save
 from yolo_lite.cli import main
-from yolo_lite.draw.boxes import SheetImage, class_colour, draw_sheet
+from yolo_lite.draw.colours import class_colour
 from yolo_lite.draw.plots import plot_stats
+from yolo_lite.draw.sheets import SheetImage, draw_sheet
 from yolo_lite.training.plan import plan
 from yolo_lite.training.task import Listener
 from yolo_lite.training.tasks.detection import DetectionTask
@@ -144,7 +145,7 @@ def test_show_augmented_draws_the_very_images_of_the_run(
         shown.extend(images)
         path.touch()
 
-    monkeypatch.setattr("yolo_lite.draw.boxes.draw_sheet", keep)
+    monkeypatch.setattr("yolo_lite.draw.sheets.draw_sheet", keep)
     assert main(["data", "show", "--data", data, "--augment", "--images", "99", *asked]) == 0
     config = plan(data, config="nano" if asked else None, settings={"train.seed": 3} if asked else {}).config
     task = DetectionTask.prepare(config, start=None, device=torch.device("cpu"), listener=Listener())

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from yolo_lite.draw.boxes import class_colour, draw_detections
+from yolo_lite.draw.boxes import draw_detections
+from yolo_lite.draw.colours import class_colour
 from yolo_lite.draw.plots import plot_results
 from yolo_lite.structures.results import Detections
 
@@ -133,8 +134,43 @@ def test_every_class_has_a_colour_of_its_own() -> None:
     colours = [class_colour(label) for label in range(80)]
     assert len(set(colours)) == 80
     for one, other in zip(colours, colours[1:]):
-        assert sum(abs(a - b) for a, b in zip(one, other)) > 100
+        assert sum(abs(a - b) for a, b in zip(one, other)) > 50
     assert all(0 <= value <= 255 for colour in colours for value in colour)
+
+
+COLOUR_BLIND = {  # Machado, Oliveira and Fernandes 2009, table 1, severity 1: on linear R, G, B
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", COLOUR_BLIND)
+def test_colour_blind_people_can_tell_the_first_classes_apart(kind: str) -> None:
+    """A difference of 10 in CIE L*a*b* is seen at a glance; red and green of equal lightness would be 1 apart."""
+    seen = {label: _lab(_simulated(class_colour(label), kind)) for label in range(7)}
+    nearest = min(np.linalg.norm(seen[a] - seen[b]) for a in seen for b in seen if a < b)
+    assert nearest > 10
+
+
+def _simulated(colour: tuple[int, int, int], kind: str) -> npt.NDArray[np.float64]:
+    values = np.array(colour) / 255
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    return (np.array(COLOUR_BLIND[kind]) @ linear).clip(0, 1)
+
+
+def _lab(linear: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return CIE L*a*b* (white point D65) of linear sRGB."""
+    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ linear
+    x, y, z = np.cbrt(xyz / [0.9505, 1.0, 1.089])
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from yolo_lite.draw import boxes, fonts, plots
+from yolo_lite.draw import boxes, fonts, labels, plots, sheets
 from yolo_lite.errors import InputError
 from yolo_lite.structures.results import Detections
 
@@ -50,7 +50,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def install(*paths: Path) -> None:
         monkeypatch.setattr(fonts, "_system_fonts", lambda: paths)
-        for cached in (fonts._search, boxes._fonts_for):
+        for cached in (fonts._search, labels._fonts_for):
             cached.cache_clear()
 
     install()
@@ -109,15 +109,15 @@ def test_what_is_no_font_is_refused(tmp_path: Path) -> None:
     for name, content in (("none.ttf", None), ("text.ttf", b"no font"), ("empty.otf", b"")):
         if content is not None:
             (tmp_path / name).write_bytes(content)
-        with pytest.raises(InputError, match=f"{name} is no font that can be read"):
+        with pytest.raises(InputError, match=f"{name} cannot be read as a font"):
             fonts.check_font(tmp_path / name)
-    with pytest.raises(InputError, match="is no font that can be read"):
+    with pytest.raises(InputError, match="cannot be read as a font"):
         fonts.check_font(tmp_path)
 
 
 def test_a_font_whose_name_is_not_utf8_is_refused(make_font: MakeFont, tmp_path: Path) -> None:
     named = make_font("Han", "猫").rename(tmp_path / "caf\udce9.ttf")
-    with pytest.raises(InputError, match="is no font that can be read"):
+    with pytest.raises(InputError, match="cannot be read as a font"):
         fonts.check_font(named)
 
 
@@ -138,9 +138,9 @@ def test_figures_use_the_same_fonts_without_a_warning(
 def test_a_sheet_writes_letters_of_the_system(
     make_font: MakeFont, installed: Callable[..., None], tmp_path: Path
 ) -> None:
-    image = boxes.SheetImage(np.full((64, 64, 3), 60, np.uint8), np.array([[5, 20, 60, 60]]), labels=[0], texts=["猫"])
-    boxes.draw_sheet([image], tmp_path / "a.png")
+    image = sheets.SheetImage(np.full((64, 64, 3), 60, np.uint8), np.array([[5, 20, 60, 60]]), labels=[0], texts=["猫"])
+    sheets.draw_sheet([image], tmp_path / "a.png")
     installed(make_font("Han", "猫"))
-    boxes.draw_sheet([image], tmp_path / "b.png")
+    sheets.draw_sheet([image], tmp_path / "b.png")
     with Image.open(tmp_path / "a.png") as one, Image.open(tmp_path / "b.png") as other:
         assert (np.asarray(one) != np.asarray(other)).any()

@@ -71,9 +71,9 @@ def test_what_cannot_be_explained_is_refused() -> None:
     net = Averaged().eval()
     with pytest.raises(InputError, match="no layer 'backbone.9'"):
         attention(net, image(), layer="backbone.9", output=lambda out: out[0, 0])
-    with pytest.raises(InputError, match="gives no maps"):
+    with pytest.raises(InputError, match="has no maps"):
         attention(net, image(), layer="head", output=lambda out: out[0, 0])
-    with pytest.raises(InputError, match="no layer that gives maps"):
+    with pytest.raises(InputError, match="no layer with maps"):
         last_maps(nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 2)), image().float())
 
 

@@ -50,7 +50,7 @@ def test_activations_are_what_the_layer_gives() -> None:
     assert activations(net, image, layer="1").kernels is None
     with pytest.raises(InputError, match="no layer '7'"):
         activations(net, image, layer="7")
-    with pytest.raises(InputError, match="gives no maps"):
+    with pytest.raises(InputError, match="has no maps"):
         activations(nn.Sequential(nn.Conv2d(3, 1, 8), nn.Flatten()), image, layer="1")
 
 

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from yolo_lite.config.resolve import read_config
 from yolo_lite.config.schema import Config
-from yolo_lite.inspect.summary import LayerReport, summarise, told_flops
+from yolo_lite.inspect.summary import LayerReport, format_flops, summarise
 from yolo_lite.models.build import build_detector
 from yolo_lite.models.classifiers.build import build_classifier
 from yolo_lite.shipped import find_config
@@ -140,4 +140,4 @@ def test_every_model_can_be_summarised_and_stays_in_its_mode() -> None:
     ],
 )
 def test_operations_are_told_in_a_unit_that_suits_them(flops: int, text: str) -> None:
-    assert told_flops(flops) == text
+    assert format_flops(flops) == text

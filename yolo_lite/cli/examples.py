@@ -93,6 +93,18 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "yolo-lite inspect grid --image photo.jpg",
         "yolo-lite inspect grid --image photo.jpg --score-threshold 0.2",
     ),
+    "yolo-lite inspect convolution": (
+        "yolo-lite inspect convolution",
+        "yolo-lite inspect convolution --out convolution.pdf",
+    ),
+    "yolo-lite inspect box": (
+        "yolo-lite inspect box --image photo.jpg --box 20,40,180,300",
+        "yolo-lite inspect box --image a.jpg --box 9,9,99,99 --weights best.pt",
+    ),
+    "yolo-lite inspect patches": (
+        "yolo-lite inspect patches --source shots",
+        "yolo-lite inspect patches --source shots --weights best.pt --images 99",
+    ),
     "yolo-lite inspect why": (
         "yolo-lite inspect why --image photo.jpg --box 20,40,180,300",
         "yolo-lite inspect why --box 20,40,180,300 --score-threshold 0.2",

@@ -1,4 +1,4 @@
-"""The one module that imports matplotlib, when something is drawn with it: figures, and fonts as it reads them."""
+"""Figures and fonts of matplotlib. No other module imports it, and this one only when it draws."""
 
 from __future__ import annotations
 
@@ -15,21 +15,50 @@ if TYPE_CHECKING:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of a size in inches, whose axes make room for each other."""
+    """Return an empty figure whose parts make room for each other.
+
+    Args:
+        width: inches.
+        height: inches.
+
+    Example:
+        >>> new_figure(4, 3).get_size_inches().tolist()
+        [4.0, 3.0]
+    """
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def legend_patch(colour: Sequence[int], label: str) -> Patch:
-    """Return what stands for a colour, R, G, B in 0..255, in a legend."""
+    """Return a legend's entry for a colour.
+
+    Args:
+        colour: R, G, B in 0..255.
+        label: the text beside it.
+
+    Example:
+        >>> legend_patch((255, 0, 0), "cat").get_label()
+        'cat'
+    """
     from matplotlib.patches import Patch
 
     return Patch(color=[value / 255 for value in colour], label=label)
 
 
 def render(figure: Figure, suffix: str, *, dpi: int, fonts: Callable[[Iterable[str]], Sequence[Path]]) -> bytes:
-    """Return a figure as the content of a file with a suffix such as ".png"; `fonts` finds fonts for its texts."""
+    """Return a figure as the content of a file.
+
+    Args:
+        figure: from `new_figure`.
+        suffix: names the format, such as ".png".
+        dpi: pixels in an inch.
+        fonts: finds fonts for the figure's texts.
+
+    Example:
+        >>> render(new_figure(2, 1), ".png", dpi=50, fonts=lambda texts: [])[1:4]
+        b'PNG'
+    """
     from matplotlib.text import Text
 
     texts = [artist for artist in figure.findobj(Text) if isinstance(artist, Text)]
@@ -39,7 +68,7 @@ def render(figure: Figure, suffix: str, *, dpi: int, fonts: Callable[[Iterable[s
             text.set_fontfamily(_families(paths))
     content = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # missing_letters says so
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # missing_letters names them
         figure.savefig(content, dpi=dpi, format=suffix[1:])
     return content.getvalue()
 
@@ -56,7 +85,12 @@ def _families(paths: Sequence[Path]) -> list[str]:
 
 
 def system_fonts() -> list[Path]:
-    """Return the font files of the system."""
+    """Return the font files of the system.
+
+    Example:
+        >>> all(path.suffix for path in system_fonts())
+        True
+    """
     from matplotlib.font_manager import findSystemFonts
 
     return [Path(name) for name in findSystemFonts()]
@@ -66,7 +100,12 @@ def open_font(path: Path) -> FT2Font:
     """Open a font file.
 
     Raises:
-        OSError, RuntimeError: where it cannot be read as a font.
+        OSError, RuntimeError: if it cannot be read as a font.
+
+    Example:
+        >>> from yolo_lite.draw.fonts import base_font
+        >>> open_font(base_font()).family_name
+        'DejaVu Sans'
     """
     from matplotlib.ft2font import FT2Font
 

@@ -1,4 +1,4 @@
-"""Fonts that have the letters of a text: DejaVu Sans, which matplotlib carries, and for what it lacks the system's."""
+"""Fonts that have the letters of a text: DejaVu Sans, which comes with matplotlib, then the system's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BITMAP_SIZES = (109, 136, 160, 128, 96, 64, 48, 40, 32, 20)  # pixels; the firs
 
 
 class SizedFont(NamedTuple):
-    """A font, and by what its letters are to be scaled: fonts of bitmaps, as emoji in colour are, have one size."""
+    """A font, and the factor by which its letters are scaled. Bitmap fonts, such as colour emoji, have one size only."""
 
     font: PillowFont
     scale: float = 1.0
@@ -32,31 +32,48 @@ class SizedFont(NamedTuple):
 
 @functools.cache
 def base_font() -> Path | None:
-    """Return DejaVu Sans, which knows most alphabets, without importing matplotlib; None where that is not installed."""
+    """Return DejaVu Sans, which knows most alphabets, or None if matplotlib, which carries it, is not installed.
+
+    Example:
+        >>> base_font().name
+        'DejaVuSans.ttf'
+    """
     package = importlib.util.find_spec("matplotlib")
     file = Path((package and package.origin) or "").parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
     return file if file.is_file() else None
 
 
 def check_font(path: Path) -> Path:
-    """Return a font file; raise InputError where it cannot be read as one."""
+    """Return the path of a font file.
+
+    Raises:
+        InputError: if it cannot be read as a font.
+
+    Example:
+        >>> check_font(base_font()).suffix
+        '.ttf'
+    """
     try:
         if not path.is_file():
             raise OSError("no such file")
         _open(path)
         os.fspath(path).encode()  # Pillow opens no other names
     except (OSError, RuntimeError, UnicodeError) as error:
-        raise InputError(f"{path} is no font that can be read ({error}); give a .ttf, .otf or .ttc file") from error
+        raise InputError(f"{path} cannot be read as a font ({error}); give a .ttf, .otf or .ttc file") from error
     return path
 
 
 def fonts_for(texts: Iterable[str], chosen: Path | None = None, *, outlines: bool = False) -> tuple[Path, ...]:
-    """Return the fonts to ask for each letter, in this order: the chosen one, DejaVu Sans, and the system's.
+    """Return the fonts to search for each letter, in this order: the chosen one, DejaVu Sans, the system's.
 
     Args:
         texts: what is to be written.
-        chosen: a font file that goes first.
-        outlines: leave out fonts of bitmaps, which matplotlib cannot draw.
+        chosen: a font file to try first.
+        outlines: leave out bitmap fonts, which matplotlib cannot draw.
+
+    Example:
+        >>> fonts_for(["cat", "кот"]) == (base_font(),)  # has both alphabets
+        True
     """
     base = base_font()
     own = tuple(path for path in (chosen, base) if path)
@@ -65,12 +82,22 @@ def fonts_for(texts: Iterable[str], chosen: Path | None = None, *, outlines: boo
 
 
 def font_of(letter: str, fonts: Sequence[Path]) -> Path | None:
-    """Return the first of several fonts that has a letter."""
+    """Return the first of several fonts that has a letter, or None.
+
+    Example:
+        >>> font_of("a", [base_font()]).name
+        'DejaVuSans.ttf'
+    """
     return next((path for path in fonts if _has(path, letter)), None)
 
 
 def missing_letters(texts: Iterable[str], chosen: Path | None = None) -> str | None:
-    """Return a line that names the letters which no font here has, so that they are drawn as empty boxes, if any."""
+    """Return a line that names the letters that no font here has, or None if there are none.
+
+    Example:
+        >>> missing_letters(["cat", "кот"]) is None
+        True
+    """
     texts = list(texts)
     fonts = fonts_for(texts, chosen)
     letters = dict.fromkeys(letter for letter in "".join(texts) if not letter.isascii() and _is_drawn(letter))
@@ -85,7 +112,12 @@ def missing_letters(texts: Iterable[str], chosen: Path | None = None) -> str | N
 
 @functools.cache
 def sized(path: Path | None, size: int) -> SizedFont:
-    """Open a font to write letters of a height in pixels; without a path, Pillow's own."""
+    """Open a font at a height in pixels; without a path, Pillow's own font.
+
+    Example:
+        >>> sized(base_font(), 12).scale
+        1.0
+    """
     if path is None:
         return SizedFont(ImageFont.load_default(size))
     try:
@@ -100,7 +132,12 @@ def sized(path: Path | None, size: int) -> SizedFont:
 
 
 def pieces(text: str, fonts: Sequence[Path]) -> list[tuple[str, Path | None]]:
-    """Cut a text into pieces of one font each; marks and joiners stay with the letter before them."""
+    """Split a text into pieces with one font each. Marks and joiners stay with the letter before them.
+
+    Example:
+        >>> pieces("cat", [base_font()]) == [("cat", base_font())]
+        True
+    """
     cut: list[tuple[str, Path | None]] = []
     first = fonts[0] if fonts else None
     has_latin = first in (None, base_font())  # spares an import of matplotlib
@@ -118,14 +155,14 @@ def pieces(text: str, fonts: Sequence[Path]) -> list[tuple[str, Path | None]]:
 
 
 def _is_drawn(letter: str) -> bool:
-    """Tell letters from marks, joiners, spaces and control characters."""
+    """Return whether a character is a letter or symbol, not a mark, joiner, space or control character."""
     category = unicodedata.category(letter)
     return category[0] in "LNPS" or category in ("Mc", "Cn", "Co")
 
 
 @functools.cache
 def _search(letters: frozenset[str], outlines: bool) -> tuple[Path, ...]:
-    """Return as few of the system's fonts as have, together, all the letters that any of them has."""
+    """Return a few of the system's fonts that together have every letter that any of them has."""
     chosen: list[Path] = []
     left = set(letters)
     for path in _system_fonts() if left else ():

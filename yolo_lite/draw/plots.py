@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from yolo_lite.draw.colours import hex_colour
 from yolo_lite.draw.figures import new_figure, render
 from yolo_lite.draw.fonts import fonts_for
 from yolo_lite.errors import counted
@@ -16,56 +17,89 @@ from yolo_lite.structures.geometry import Image
 from yolo_lite.structures.results import Classification
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_CURVES = {"loss_total": "training", "val_loss": "validation"}
+_METRICS = ("AP", "AP50", "AP75", "train_accuracy", "accuracy", "F1")
 
 
 def plot_results(rows: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Draw a run's losses, metrics and learning rate by epoch into a PNG."""
-    epochs = [row["epoch"] for row in rows]
-    losses = [name for name in rows[-1] if name.startswith("loss_")]
+    """Draw a run's losses, metrics and learning rate by epoch into a PNG.
+
+    Parts of the loss that are zero in every epoch are left out.
+
+    Args:
+        rows: one for each epoch, as results.csv has them.
+        path: of the PNG.
+
+    Example:
+        >>> plot_results([{"epoch": 1, "lr": 0.1, "loss_total": 2.0, "AP": 0.1}], Path("results.png"))
+    """
+    losses = {name: name.removeprefix("loss_") for name in rows[-1] if name.startswith("loss_")}
     if "val_loss" in rows[-1]:
-        losses = ["loss_total", "val_loss"]
-    metrics = [
-        name for name in ("AP", "AP50", "AP75", "train_accuracy", "accuracy", "F1") if any(name in row for row in rows)
-    ]
-    first = "loss" if "val_loss" in losses else "training loss"
-    panels = (
-        (first, losses),
-        ("accuracy" if "train_accuracy" in metrics else "validation", metrics),
-        ("learning rate", ["lr"]),
-    )
+        losses = {"loss_total": "training", "val_loss": "validation"}
+    losses = {name: label for name, label in losses.items() if any(row.get(name) for row in rows)}
+    metrics = {name: name for name in _METRICS if any(name in row for row in rows)}
+    compares = "train_accuracy" in metrics
+    if compares:
+        metrics |= {"train_accuracy": "training accuracy", "accuracy": "validation accuracy", "F1": "validation F1"}
     figure = new_figure(13, 4)
-    for axes, (title, names) in zip(figure.subplots(1, 3), panels):
-        for name in names:
-            points = [(epoch, row[name]) for epoch, row in zip(epochs, rows) if name in row]
-            xs, ys = zip(*points)
-            axes.plot(xs, ys, marker="o", markersize=3, label=_CURVES.get(name, name.removeprefix("loss_")))
-        axes.set(title=title, xlabel="epoch")
-        axes.grid(alpha=0.3)
-        if len(names) > 1:
-            axes.legend()
+    left, middle, right = figure.subplots(1, 3)
+    _plot_curves(left, rows, losses, title="loss" if "val_loss" in losses else "training loss", unit="loss")
+    _plot_curves(middle, rows, metrics, title="accuracy" if compares else "validation", unit="from 0 to 1")
+    _plot_curves(right, rows, {"lr": "lr"}, title="learning rate", unit="learning rate")
     save_figure(figure, path, dpi=100)
+
+
+def _plot_curves(
+    axes: Axes, rows: Sequence[Mapping[str, float]], names: Mapping[str, str], *, title: str, unit: str
+) -> None:
+    """Draw one curve for each column of the rows; `names` has their labels. Epochs are whole numbers."""
+    for number, (name, label) in enumerate(names.items()):
+        points = [(row["epoch"], row[name]) for row in rows if name in row]
+        colour = hex_colour(_ON_WHITE[number % len(_ON_WHITE)])
+        axes.plot(*zip(*points), marker="o", markersize=3, label=label, color=colour)
+    axes.set(title=title, xlabel="epoch", ylabel=unit)
+    axes.locator_params(axis="x", integer=True)
+    if len({row["epoch"] for row in rows}) == 1:
+        epoch = rows[0]["epoch"]
+        axes.set(xlim=(epoch - 1, epoch + 1), xticks=[epoch])
+    axes.grid(alpha=0.3)
+    if len(names) > 1:
+        axes.legend()
+
+
+_ON_WHITE = (4, 0, 2, 5, 6, 1)  # labels of class colours that are seen on white: all but yellow
 
 
 def plot_confusion(
     matrix: npt.NDArray[np.int64], class_names: Sequence[str], *, path: Path, font: Path | None = None
 ) -> None:
-    """Draw a confusion matrix [C, C] into a PNG: rows what images are, columns what they were called, shaded by row."""
+    """Draw a confusion matrix into a PNG, shaded by the fraction of each row.
+
+    Args:
+        matrix: [C, C], images by true class (row) and predicted class (column).
+        class_names: by label.
+        path: of the PNG.
+        font: as for `draw_detections`.
+
+    Example:
+        >>> plot_confusion(np.array([[5, 1], [0, 4]]), ("cat", "dog"), path=Path("confusion.png"))
+    """
     count = len(class_names)
-    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    fractions = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     side = min(24.0, 3 + 0.55 * count)
     figure = new_figure(side + 0.5, side)
     axes = figure.subplots()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set(xticks=range(count), yticks=range(count), xlabel="called", ylabel="is")
+    shades = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(shades, ax=axes, shrink=0.6, label="fraction of the true class")
+    axes.set(xticks=range(count), yticks=range(count), xlabel="predicted class", ylabel="true class")
     axes.set_xticklabels(class_names, rotation=45, ha="right", parse_math=False)
     axes.set_yticklabels(class_names, parse_math=False)
     if count <= 40:
         for row, column in np.ndindex(count, count):
             if matrix[row, column]:
-                colour = "white" if shares[row, column] > 0.5 else "black"
+                colour = "white" if fractions[row, column] > 0.5 else "black"
                 axes.text(column, row, f"{matrix[row, column]:,}", ha="center", va="center", color=colour, fontsize=8)
     save_figure(figure, path, dpi=100, font=font)
 
@@ -73,23 +107,44 @@ def plot_confusion(
 def draw_classifications(
     examples: Iterable[tuple[Image, Classification, str]], path: Path, *, columns: int = 6, font: Path | None = None
 ) -> None:
-    """Draw images in a grid into a PNG, each with what it was called and, in red, what it is where that was wrong."""
+    """Draw images in a grid into a PNG, each with its predicted class, and with the true one if that is another.
+
+    Args:
+        examples: image, prediction and name of the true class.
+        path: of the PNG.
+        columns: images in a row.
+        font: as for `draw_detections`.
+
+    Example:
+        >>> wrong = Classification(np.array([0.8, 0.2]), ("cat", "dog"))
+        >>> draw_classifications([(np.zeros((8, 8, 3), np.uint8), wrong, "dog")], Path("examples.png"))
+    """
     chosen = list(examples)
     rows = -(-len(chosen) // columns)
     figure = new_figure(2 * columns, 2.4 * rows)
-    for axes, (image, found, truth) in zip(figure.subplots(rows, columns, squeeze=False).flat, chosen):
-        right = found.name == truth
+    for axes, (image, prediction, truth) in zip(figure.subplots(rows, columns, squeeze=False).flat, chosen):
+        right = prediction.name == truth
         axes.imshow(image, interpolation="nearest" if max(image.shape) < 100 else None)
-        said = f"{found.name} {found.score:.0%}"
-        text, colour = (said, "green") if right else (f"{said}\nis {truth}", "red")
-        axes.set_title(text, color=colour, fontsize=9, parse_math=False)
+        text = f"{prediction.name} {prediction.score:.0%}"
+        title = f"\N{CHECK MARK} {text}" if right else f"\N{BALLOT X} {text}\nis {truth}"
+        axes.set_title(title, color=hex_colour(4 if right else 5), fontsize=9, parse_math=False)
     for axes in figure.axes:
         axes.axis("off")
     save_figure(figure, path, dpi=100, font=font)
 
 
 def save_figure(figure: Figure, path: Path, *, dpi: int, font: Path | None = None) -> None:
-    """Write a figure as its suffix says, in the way of save_image; letters come from the fonts of draw_detections."""
+    """Write a figure in the format of the path's suffix.
+
+    Args:
+        figure: from `new_figure`.
+        path: .png, .jpg, .pdf or .svg.
+        dpi: pixels in an inch.
+        font: as for `draw_detections`.
+
+    Example:
+        >>> save_figure(new_figure(2, 1), Path("empty.png"), dpi=50)
+    """
     content = render(figure, path.suffix, dpi=dpi, fonts=lambda texts: fonts_for(texts, font, outlines=True))
     path.write_bytes(content)
 
@@ -103,15 +158,19 @@ def plot_stats(
     path: Path,
     font: Path | None = None,
 ) -> None:
-    """Draw what a data set holds into a PNG: objects of each class, their sizes, and where in the image they lie.
+    """Draw statistics of a data set into a PNG: objects of each class, their sizes, and where in the image they lie.
 
     Args:
         counts: for each split the objects by label.
         class_names: by label.
         sides: for each split the square roots of the objects' areas, pixels.
-        centres: [N, 2] x and y of all objects' centres, as shares of the image's width and height.
+        centres: [N, 2] x and y of all objects' centres, as fractions of the image's width and height.
         path: of the PNG.
         font: as for `draw_detections`.
+
+    Example:
+        >>> sides, centres = {"train": np.array([32.0, 64.0])}, np.array([[0.5, 0.5], [0.2, 0.7]])
+        >>> plot_stats({"train": [1, 1]}, ("cat", "dog"), sides=sides, centres=centres, path=Path("stats.png"))
     """
     order = np.argsort([sum(of_class) for of_class in zip(*counts.values())], kind="stable")  # the most common on top
     figure = new_figure(11, max(9.0, 1 + 0.17 * len(order) * max(1.0, len(counts) / 2)))
@@ -119,22 +178,25 @@ def plot_stats(
     height = 0.8 / len(counts)
     for number, (split, of_class) in enumerate(counts.items()):
         rows = np.arange(len(order)) + 0.4 - (number + 0.5) * height
-        bars.barh(rows, np.asarray(of_class)[order], height, label=split)
-    bars.set(title="objects", yticks=range(len(order)), ylim=(-0.6, len(order) - 0.4))
+        bars.barh(rows, np.asarray(of_class)[order], height, label=split, color=hex_colour(_ON_WHITE[number]))
+    bars.set(title="objects of each class", xlabel="objects", yticks=range(len(order)), ylim=(-0.6, len(order) - 0.4))
     size = 9 if len(order) < 40 else 6
     bars.set_yticklabels([class_names[label] for label in order], fontsize=size, parse_math=False)
     edges = (2.0 ** np.arange(0, 12.25, 0.25)).tolist()
-    for split, values in sides.items():
+    for number, (split, values) in enumerate(sides.items()):
         weights = np.full(len(values), 1 / max(1, len(values)))
-        sizes.hist(values, edges, weights=weights, histtype="step", linewidth=1.5, label=split)
+        colour = hex_colour(_ON_WHITE[number])
+        sizes.hist(values, edges, weights=weights, histtype="step", linewidth=1.5, label=split, color=colour)
     for border in (32, 96):
         sizes.axvline(border, color="grey", linestyle="--", linewidth=1)
     sizes.set_xscale("log", base=2)
-    sizes.set(title="size (lines: COCO's borders)", xlabel="root of the area, pixels", ylabel="share of objects")
+    sizes.set(title="size (dashed: small, medium, large in COCO)", xlabel="square root of the area, pixels")
+    sizes.set_ylabel("fraction of the objects")
     sizes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     heat, _, _ = np.histogram2d(centres[:, 1], centres[:, 0], bins=32, range=((0, 1), (0, 1)))
-    places.imshow(heat, extent=(0, 1, 1, 0), cmap="viridis")
-    places.set(title=f"centres of {counted(len(centres), 'object')}")
+    shades = places.imshow(heat, extent=(0, 1, 1, 0), cmap="viridis")
+    figure.colorbar(shades, ax=places, label="objects in a cell")
+    places.set(title=f"centres of {counted(len(centres), 'object')}", xlabel="x / width", ylabel="y / height")
     for axes in (bars, sizes):
         axes.grid(alpha=0.3)
         axes.legend()

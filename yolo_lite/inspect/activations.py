@@ -13,7 +13,7 @@ from yolo_lite.errors import InputError, suggest
 
 
 class Activations(NamedTuple):
-    """One layer's maps of an image, and its kernels where it has any.
+    """One layer's maps of an image, and its kernels if it has any.
 
     Attributes:
         layer: its path in the network.
@@ -28,15 +28,21 @@ class Activations(NamedTuple):
 
 @torch.inference_mode()
 def activations(model: nn.Module, image: Tensor, *, layer: str | None = None) -> Activations:
-    """Run a network on one image and return what a layer gives.
+    """Run a network on one image and return the output of a layer.
 
     Args:
         model: in evaluation mode.
-        image: what it takes, uint8 [1, channels, H, W].
+        image: the network's input, uint8 [1, channels, H, W].
         layer: its path, as `summarise` names it; None for the first convolution.
 
     Raises:
-        InputError: for a path that is none, or a layer that gives no maps.
+        InputError: if there is no such layer, or its output is not made of maps.
+
+    Example:
+        >>> conv = nn.Conv2d(1, 1, 2, bias=False)
+        >>> _ = nn.init.ones_(conv.weight)
+        >>> activations(nn.Sequential(conv).eval(), torch.ones(1, 1, 3, 3)).maps.tolist()
+        [[[4.0, 4.0], [4.0, 4.0]]]
     """
     modules = {name: module for name, module in model.named_modules() if name}
     if layer is None:
@@ -53,7 +59,7 @@ def activations(model: nn.Module, image: Tensor, *, layer: str | None = None) ->
         hook.remove()
     maps = outputs[0] if outputs else None
     if not isinstance(maps, Tensor) or maps.ndim != 4:
-        raise InputError(f"the layer {layer} gives no maps; choose a convolution")
+        raise InputError(f"the layer {layer} has no maps; choose a convolution")
     weight = getattr(modules[layer], "weight", None)
     kernels = weight.float().numpy() if isinstance(weight, Tensor) and weight.ndim == 4 else None
     return Activations(layer, maps[0].float().numpy(), kernels)

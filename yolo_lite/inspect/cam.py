@@ -1,4 +1,4 @@
-"""Where a network looked: the places of a layer's maps that speak for one class or one box."""
+"""Class activation maps: the places of a layer's maps that speak for one class or one box."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from yolo_lite.errors import InputError, suggest
 
 
 class Attention(NamedTuple):
-    """What speaks for an output.
+    """The places that speak for an output.
 
     Attributes:
-        layer: whose maps these are, its path in the network.
-        map: float32 [H, W], from 0 to 1 (the strongest place); all 0 where nothing speaks for it.
+        layer: path of the layer whose maps these are.
+        map: float32 [H, W], from 0 to 1 (the strongest place); all 0 if nothing speaks for the output.
         value: the output itself, before sigmoid or softmax.
     """
 
@@ -28,20 +28,29 @@ class Attention(NamedTuple):
 
 
 def attention(model: nn.Module, image: Tensor, *, layer: str, output: Callable[[object], Tensor]) -> Attention:
-    """Weigh every place of a layer's maps by what it adds to an output: gradient times activation, summed over channels.
+    """Weight each place of a layer's maps by its contribution to an output: gradient times activation, summed over channels.
 
-    These are the maps of HiResCAM (Draelos and Carin 2020), which are those of Grad-CAM (Selvaraju et al. 2017) and of
-    CAM (Zhou et al. 2016) where the layer is followed by an average over all places and one dense layer. Other than
-    Grad-CAM they do not spread what speaks for one box over all objects that look alike.
+    For a layer that is followed by global average pooling and one dense layer, the result equals Grad-CAM (Selvaraju et
+    al. 2017) and CAM (Zhou et al. 2016). Unlike Grad-CAM, it does not spread the evidence for one box over all objects
+    that look alike.
 
     Args:
         model: in evaluation mode.
         image: uint8 [1, channels, H, W].
         layer: a path of `model.named_modules()`.
-        output: of what the model returns, the number to explain.
+        output: takes what the model returns, and returns the number to explain.
 
     Raises:
-        InputError: for a layer that there is not or that gives no maps; where captum is not installed.
+        InputError: if there is no such layer, it has no maps, or captum is not installed.
+
+    Source: HiResCAM (Draelos and Carin 2020).
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.Flatten(), nn.Linear(4, 1))
+        >>> _ = nn.init.ones_(net[0].weight), nn.init.ones_(net[2].weight)
+        >>> image = torch.tensor([[[[2, 0], [0, 1]]]], dtype=torch.uint8)
+        >>> attention(net.eval(), image, layer="0", output=lambda y: y[0, 0]).map.tolist()
+        [[1.0, 0.0], [0.0, 0.5]]
     """
     try:
         from captum.attr import LayerGradientXActivation
@@ -63,17 +72,32 @@ def attention(model: nn.Module, image: Tensor, *, layer: str, output: Callable[[
     except RuntimeError as error:  # of autograd, where the output does not depend on the layer
         raise InputError(f"the output does not depend on the layer {layer}: {error}") from error
     if not isinstance(products, Tensor) or products.ndim != 4:
-        raise InputError(f"the layer {layer} gives no maps; choose a convolution")
+        raise InputError(f"the layer {layer} has no maps; choose a convolution")
     speaks = products[0].detach().float().sum(0).clamp(min=0)
     return Attention(layer, (speaks / speaks.max().clamp(min=1e-12)).numpy(), values[0])
 
 
 @torch.inference_mode()
 def last_maps(model: nn.Module, image: Tensor, *, stride: int | None = None) -> str:
-    """Return the path of the last layer of the backbone that gives maps: where there are any, of that stride; not 1 x 1.
+    """Return the path of the backbone's last layer whose output is maps larger than 1 x 1.
+
+    Args:
+        model: in evaluation mode.
+        image: uint8 [1, channels, H, W].
+        stride: prefer layers whose maps have this stride.
 
     Raises:
-        InputError: where there is none.
+        InputError: if there is none.
+
+    Example:
+        >>> class Net(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.AdaptiveAvgPool2d(1))
+        ...     def forward(self, images):
+        ...         return self.backbone(images.float())
+        >>> last_maps(Net().eval(), torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+        'backbone.0'
     """
     layers: list[tuple[str, tuple[int, int]]] = []
 
@@ -97,5 +121,5 @@ def last_maps(model: nn.Module, image: Tensor, *, stride: int | None = None) -> 
     height, width = image.shape[-2:]
     wanted = None if stride is None else (-(-height // stride), -(-width // stride))
     if not layers:
-        raise InputError("the network has no layer that gives maps: nothing to look at")
+        raise InputError("the network has no layer with maps, so there is nothing to look at")
     return next((name for name, side in reversed(layers) if side == wanted), layers[-1][0])

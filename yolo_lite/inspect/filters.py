@@ -1,4 +1,4 @@
-"""The classic kernels of image processing, and what they make of an image."""
+"""Classic kernels of image processing, applied to an image."""
 
 from __future__ import annotations
 
@@ -22,16 +22,33 @@ KERNELS: dict[str, list[list[float]]] = {
 
 
 def grey(image: Image) -> npt.NDArray[np.float32]:
-    """Return the brightness of an image [H, W, 3], 0..255, by the weights of ITU-R BT.601: float32 [H, W]."""
+    """Return the brightness of an image by the weights of ITU-R BT.601.
+
+    Args:
+        image: uint8 [H, W, 3] RGB.
+
+    Returns:
+        float32 [H, W] in 0..255.
+
+    Example:
+        >>> grey(np.array([[[255, 0, 0], [10, 10, 10]]], np.uint8)).astype(int).tolist()
+        [[76, 10]]
+    """
     brightness: npt.NDArray[np.float64] = image @ np.array([0.299, 0.587, 0.114])
     return brightness.astype(np.float32)
 
 
 def filter_image(image: Image) -> dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
-    """Convolve an image's brightness with each of KERNELS, zeros around it.
+    """Convolve an image's brightness with each of KERNELS, with zeros around it.
 
     Returns:
         {name: (kernel float32 [k, k], result float32 [H, W])}; results are not clipped to 0..255.
+
+    Example:
+        >>> white = np.full((5, 5, 3), 255, np.uint8)
+        >>> kernel, result = filter_image(white)["Laplacian"]
+        >>> result[2, 2].round(3), result[0, 2].round(3)  # inside, and at the border
+        (np.float32(0.0), np.float32(-255.0))
     """
     brightness = torch.from_numpy(grey(image))
     made = {}

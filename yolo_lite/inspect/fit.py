@@ -13,12 +13,12 @@ from yolo_lite.structures.geometry import Letterbox
 
 
 class GridFit(NamedTuple):
-    """Shares of boxes, at one input size.
+    """How many boxes the grids can serve at one input size.
 
     Attributes:
-        boxes: how many there are; crowds are not counted.
-        below_cell: share of those with a side shorter than a cell of the finest grid.
-        unserved: share of those in which no point of any grid lies.
+        boxes: their number, without crowds.
+        below_cell: fraction with a side shorter than a cell of the finest grid.
+        unserved: fraction that contains no point of any grid.
         sides: float32 [N], geometric mean of width and height, input pixels.
     """
 
@@ -40,9 +40,17 @@ def grid_fit(
 
     Args:
         data: boxes in original pixels.
-        input_hw, resize: how images become inputs.
+        input_hw: height and width of the input.
+        resize: "letterbox" or "stretch".
         points: float32 [A, 2] x, y, input pixels, of all grids.
         strides: of the grids, input pixels.
+
+    Example:
+        >>> from yolo_lite.data.splits import read_split
+        >>> points = np.array([[x, y] for y in range(4, 96, 8) for x in range(4, 128, 8)], np.float32)
+        >>> fit = grid_fit(read_split("my_images", "val"), (96, 128), resize="letterbox", points=points, strides=[8])
+        >>> fit.unserved
+        0.0
     """
     sides, below, unserved = [], 0, 0
     finest = min(strides)
@@ -60,12 +68,18 @@ def grid_fit(
 
 
 def crowded_out(data: DetectionSet, input_hw: tuple[int, int], *, resize: str, stride: int) -> int:
-    """Count the boxes that YOLOv1 cannot learn, since their centre lies in a cell with that of a larger box.
+    """Count the boxes that YOLOv1 cannot learn, because a larger box has its centre in the same cell.
 
     Args:
         data: boxes in original pixels.
-        input_hw, resize: how images become inputs.
+        input_hw: height and width of the input.
+        resize: "letterbox" or "stretch".
         stride: side of a cell, input pixels.
+
+    Example:
+        >>> from yolo_lite.data.splits import read_split
+        >>> crowded_out(read_split("my_images", "val"), (96, 128), resize="letterbox", stride=128) > 0  # one cell
+        True
     """
     lost = 0
     for record in data.records:

@@ -1,4 +1,4 @@
-"""A detector's grids on one image, as lectures on YOLO draw them: cells, their classes, boxes before and after NMS."""
+"""A detector's grids on one image, as lectures on YOLO draw them: cells, classes, boxes before and after NMS."""
 
 from __future__ import annotations
 
@@ -17,15 +17,24 @@ from yolo_lite.structures.results import Detections, GridView
 if TYPE_CHECKING:
     from yolo_lite.media.images import ImageInput
 
-_FEWEST = 0.2  # of the score threshold: boxes that score more are drawn as those before suppression
+_FEWEST = 0.2  # fraction of the score threshold above which boxes are drawn as "before NMS"
 
 
 @torch.inference_mode()
 def grids_of(detector: Detector, image: ImageInput) -> tuple[Image, list[GridView]]:
-    """Say what each cell of each of a detector's grids makes of an image.
+    """Return what each cell of a detector's grids predicts for an image.
+
+    Args:
+        detector: its thresholds decide which boxes are drawn.
+        image: as for a call of the detector.
 
     Returns:
-        The network's input, uint8 [H, W, 3], and the grids, the finest first, in input pixels.
+        The network's input, uint8 [H, W, 3], and the grids in input pixels, the finest first.
+
+    Example:
+        >>> pixels, grids = grids_of(Detector(device="cpu"), "photo.jpg")
+        >>> [grid.stride for grid in grids]
+        [8, 16, 32, 64]
     """
     pixels, _, raw = detector.raw(image)
     return pixels, view_grids(
@@ -40,14 +49,23 @@ def grids_of(detector: Detector, image: ImageInput) -> tuple[Image, list[GridVie
 def view_grids(
     model: Yolo, raw: RawPredictions, *, class_names: tuple[str, ...], score_threshold: float, iou_threshold: float
 ) -> list[GridView]:
-    """Lay the predictions for one image out by grid, the finest first.
+    """Arrange the predictions for one image by grid, the finest first.
 
     Args:
-        model: whose predictions they are.
-        raw: of one image, on the CPU.
+        model: the network that made the predictions.
+        raw: predictions for one image, on the CPU.
         class_names: by label.
         score_threshold: of detections.
-        iou_threshold: of the suppression within each class, which looks at all grids together.
+        iou_threshold: of NMS, which compares the boxes of all grids within each class.
+
+    Example:
+        >>> detector = Detector(device="cpu")
+        >>> _, _, raw = detector.raw("photo.jpg")
+        >>> views = view_grids(
+        ...     detector.model, raw, class_names=detector.class_names, score_threshold=0.4, iou_threshold=0.6
+        ... )
+        >>> sum(len(view.after) for view in views) == len(Detector(device="cpu", score_threshold=0.4)("photo.jpg"))
+        True
     """
     boxes = model.decode(raw, torch.arange(len(raw.points)).unsqueeze(0))[0].float()
     scores = raw.class_logits[0].float().sigmoid()

@@ -29,12 +29,12 @@ class Look(NamedTuple):
     """Where a network looked.
 
     Attributes:
-        said: class and score of what is explained.
+        said: class and score of the prediction that is explained.
         pixels: the network's input, uint8 [H, W, channels].
         attention: float32 [h, w], from 0 to 1, over the whole input.
-        layer: whose maps these are.
-        box: of the prediction, xyxy, input pixels; None of a classifier.
-        inside: share of the attention that lies in the box.
+        layer: the layer whose maps these are.
+        box: of the prediction, xyxy, input pixels; None for a classifier.
+        inside: fraction of the attention that lies in the box.
     """
 
     said: str
@@ -53,17 +53,21 @@ def look(
     box: Sequence[float] | None = None,
     layer: str | None = None,
 ) -> Look:
-    """Find what in an image speaks for one output of a detector or classifier.
+    """Find the places of an image that speak for one output of a detector or classifier.
 
     Args:
         weights: a file, or the bare name of a shipped one.
         image: a path, or uint8 [H, W, 3] RGB.
         name: of the class; None for the one with the highest score.
-        box: xyxy, original pixels; of a detector's predictions only those that fit it, with an IoU of at least MIN_IOU.
-        layer: its path; None for the backbone's last, of a detector the last at the stride of the prediction.
+        box: xyxy, original pixels; only predictions whose IoU with it is at least MIN_IOU count. For detectors.
+        layer: its path; None for the backbone's last one, for a detector the last at the stride of the prediction.
 
     Raises:
-        InputError: for a class, layer or box that there is not.
+        InputError: if there is no such class, layer or box.
+
+    Example:
+        >>> look("yolo_lite-shuffle-coco", "photo.jpg").attention.max()
+        np.float32(1.0)
     """
     source = find_weights(os.fspath(weights))
     checkpoint = load_checkpoint(source)

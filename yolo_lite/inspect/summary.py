@@ -1,4 +1,4 @@
-"""What a network is made of: shape, parameters, operations and receptive field of every layer."""
+"""Shape, parameters, operations and receptive field of every layer of a network."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torch.overrides import TorchFunctionMode
 class Field(NamedTuple):
     """What one value of a map sees of the input, along one side.
 
-    The value at position i sees the pixels from i * jump + low to i * jump + high, both included; beyond the image's
-    border that is padding. `whole`: it sees everything.
+    The value at position i sees the pixels from i * jump + low to i * jump + high, both included. Pixels beyond the
+    border of the image are padding. With `whole`, the value sees everything.
     """
 
     jump: float
@@ -40,7 +40,7 @@ class LayerReport(NamedTuple):
     kind: str
     shape: tuple[int, ...]  # of its output, without the batch
     parameters: int
-    flops: int  # two for each multiply-add; 0 where it does not multiply
+    flops: int  # two for each multiply-add; 0 for layers that do not multiply
     kernel: tuple[int, int] | None
     stride: tuple[int, int] | None
     padding: tuple[int, int] | None
@@ -48,15 +48,23 @@ class LayerReport(NamedTuple):
 
 
 def summarise(model: nn.Module, channels: int, *, input_hw: tuple[int, int]) -> list[LayerReport]:
-    """Run a network on an empty image and report every layer that has no layers inside, in the order of computing.
+    """Run a network on an empty image and report each layer that contains no other layers, in the order of computation.
 
-    The receptive field of sums and joined maps is what their parts see together; of bilinear enlargement it is an upper
-    bound. Batch normalisations, activations and dropout are left out: they change neither shape nor field.
+    The receptive field of sums and concatenations is the union of their parts. For bilinear upsampling it is an upper
+    bound. Batch normalisation, activations and dropout are left out: they change neither shape nor field.
 
     Args:
         model: takes uint8 [1, channels, H, W].
         channels: of the image.
         input_hw: its height and width.
+
+    Example:
+        >>> from yolo_lite.config.resolve import read_config
+        >>> from yolo_lite.models.classifiers.build import build_classifier
+        >>> from yolo_lite.shipped import find_config
+        >>> lenet = build_classifier(read_config(find_config("lenet")), 10)
+        >>> [(report.shape, report.parameters) for report in summarise(lenet, 1, input_hw=(32, 32))][:2]
+        [((6, 28, 28), 156), ((6, 28, 28), 0)]
     """
     reports: list[LayerReport] = []
     training = model.training
@@ -70,8 +78,13 @@ def summarise(model: nn.Module, channels: int, *, input_hw: tuple[int, int]) -> 
     return reports
 
 
-def told_flops(flops: int) -> str:
-    """Return a number of operations with the unit that suits it: "1.23 GFLOPs", "45.6 MFLOPs", "7.8 kFLOPs", "90 FLOPs"."""
+def format_flops(flops: int) -> str:
+    """Return a number of operations with the unit that suits it: GFLOPs, MFLOPs, kFLOPs or FLOPs.
+
+    Example:
+        >>> format_flops(45_600_000), format_flops(90)
+        ('45.6 MFLOPs', '90 FLOPs')
+    """
     for unit, size, decimals in (("G", 1e9, 2), ("M", 1e6, 1), ("k", 1e3, 1)):
         if flops >= 0.99995 * size:  # below, the smaller unit shows at most 999.9
             return f"{flops / size:.{decimals}f} {unit}FLOPs"
@@ -79,7 +92,7 @@ def told_flops(flops: int) -> str:
 
 
 class FieldMode(TorchFunctionMode):
-    """Follows receptive fields through torch's functions, while it is entered; ask it with `of`."""
+    """Follows receptive fields through torch's functions while it is active; `of` returns them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,7 +101,7 @@ class FieldMode(TorchFunctionMode):
         ] = {}  # the tensor is kept, so that its id stays its own
 
     def of(self, tensor: Tensor) -> tuple[Field, Field] | None:
-        """Return the fields along y and x of a map's values; None where it does not come from an image."""
+        """Return the fields along y and x of a map's values; None if it does not come from an image."""
         return self._known[id(tensor)][1] if id(tensor) in self._known else None
 
     def __torch_function__(
@@ -98,7 +111,7 @@ class FieldMode(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Compute as ever, then note what the result sees."""
+        """Compute as usual, then note what the result sees."""
         kwargs = dict(kwargs or {})
         result = function(*args, **kwargs)
         given = [self.of(tensor) for tensor in _tensors([*args, *kwargs.values()])]

@@ -1,4 +1,4 @@
-"""Why one object was found, or was not: the cells that could see it, their scores, and what became of their boxes."""
+"""Why one object was found or missed: the cells that could see it, their scores, and the fate of their boxes."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from yolo_lite.media.images import ImageInput
 
 Decode = Callable[[RawPredictions, Tensor], Tensor]
-MIN_IOU = 0.5  # with which a prediction counts as one of the object
+MIN_IOU = 0.5  # least IoU at which a prediction counts as one of the object
 
 
 class LevelReport(NamedTuple):
-    """One grid: how many of its points lie in the box, and the best of what these say."""
+    """One grid: how many of its points lie in the box, and the best of their predictions."""
 
     stride: int
-    points: int  # different ones: the boxes of a YOLOv1 or Darknet cell share theirs
-    score: float  # highest of any class, 0 where there is no point
+    points: int  # distinct points: the boxes of a YOLOv1 or Darknet cell share one
+    score: float  # highest of any class, 0 if there is no point
     label: int
     iou: float  # highest overlap of a predicted box with the object
 
 
 class CandidateReport(NamedTuple):
-    """One prediction of the object, and what became of it."""
+    """One prediction for the object, and its fate."""
 
     label: int
     score: float
@@ -49,15 +49,20 @@ class CandidateReport(NamedTuple):
 def explain_object(
     detector: Detector, image: ImageInput, *, box: Sequence[float]
 ) -> tuple[list[LevelReport], list[CandidateReport]]:
-    """Say which cells could see one object of an image, and what became of its predictions.
+    """Report which cells could see one object of an image, and the fate of their predictions.
 
     Args:
-        detector: whose thresholds count.
+        detector: its thresholds decide.
         image: as for a call of the detector.
         box: of the object, xyxy, original pixels.
 
     Returns:
         Reports in input pixels, as from `explain`.
+
+    Example:
+        >>> levels, candidates = explain_object(Detector(device="cpu"), "photo.jpg", box=(0, 0, 300, 300))
+        >>> [level.stride for level in levels]
+        [8, 16, 32, 64]
     """
     _, letterbox, raw = detector.raw(image)
     return explain(
@@ -78,19 +83,27 @@ def explain(
     iou_threshold: float,
     most: int = 10,
 ) -> tuple[list[LevelReport], list[CandidateReport]]:
-    """Follow the predictions of one object through thresholds and suppression.
+    """Follow the predictions for one object through thresholds and NMS.
 
     Args:
-        raw: of one image.
+        raw: predictions for one image.
         decode: the head's own.
         box: of the object, xyxy, input pixels.
         score_threshold: of detections.
-        iou_threshold: of the suppression within each class.
-        most: so many candidates at most, the highest scores first.
+        iou_threshold: of NMS within each class.
+        most: the number of candidates at most, the highest scores first.
 
     Returns:
-        A report for each grid, and one for each candidate: a class of a point whose box overlaps the object with at least
-        MIN_IOU.
+        A report for each grid, and one for each candidate: a class of a point whose box overlaps the object with an IoU
+        of at least MIN_IOU.
+
+    Example:
+        >>> detector = Detector(device="cpu")
+        >>> _, _, raw = detector.raw("photo.jpg")
+        >>> decode, whole = detector.model.decode, (0, 0, 416, 416)
+        >>> levels, _ = explain(raw, decode, box=whole, score_threshold=0.4, iou_threshold=0.6)
+        >>> [level.points for level in levels]  # every point lies in the whole input
+        [2704, 676, 169, 49]
     """
     target = torch.tensor([list(box)], dtype=torch.float32)
     boxes = decode(raw, torch.arange(len(raw.points)).unsqueeze(0))[0].float()
@@ -150,7 +163,7 @@ def _level(stride: int, points: Tensor, *, chosen: Tensor, scores: Tensor, overl
 
 
 def _fate(scene: _Scene, point: int, *, label: int) -> tuple[str, int, float, float]:
-    """Return what became of a candidate, and of those kept in its class the one that overlaps it most."""
+    """Return the fate of a candidate, and the kept detection of its class that overlaps it most."""
     boxes, scores, score = scene.boxes, scene.scores, float(scene.scores[point, label])
     if score <= scene.threshold:
         return "below", -1, 0.0, 0.0

@@ -23,8 +23,8 @@ from torch import Tensor
 from yolo_lite.checkpoints.checkpoint import Checkpoint, half, load_checkpoint, save_checkpoint
 from yolo_lite.config.resolve import config_to_dict
 from yolo_lite.config.schema import Config
-from yolo_lite.draw.boxes import draw_sheet
 from yolo_lite.draw.plots import plot_results
+from yolo_lite.draw.sheets import draw_sheet
 from yolo_lite.errors import InputError, reason
 from yolo_lite.files import temporary, write_atomically
 from yolo_lite.training.board import open_board

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from yolo_lite.checkpoints.transfer import Start
 from yolo_lite.config.schema import Config
-from yolo_lite.draw.boxes import SheetImage
+from yolo_lite.draw.sheets import SheetImage
 
 
 @dataclass(frozen=True)
@@ -98,12 +98,15 @@ class Task(Objective, Protocol):
         """Return validation inputs with what a model in evaluation mode says of them."""
 
 
-def spread(total: int) -> list[int]:
-    """Return positions of at most 16 among so many, evenly spread: the images of a sheet."""
-    return [i * total // min(_SHEET, total) for i in range(min(_SHEET, total))]
+def spread(total: int, most: int) -> list[int]:
+    """Return at most `most` positions of `total`, evenly spread.
 
-
-_SHEET = 16  # images
+    Example:
+        >>> spread(10, 4), spread(2, 4)
+        ([0, 2, 5, 7], [0, 1])
+    """
+    count = min(most, total)
+    return [i * total // count for i in range(count)]
 
 
 def strong_epochs(config: Config) -> int:

@@ -56,7 +56,7 @@ def _bench_model(args: argparse.Namespace) -> int:
 
 
 def _print_model_report(config: Config, classes: int, *, report: ModelReport, hardware: str) -> None:
-    from yolo_lite.inspect.summary import told_flops
+    from yolo_lite.inspect.summary import format_flops
 
     print(
         f"{config.name}, {counted(classes, 'class', plural='classes')}: {counted(report.parameters, 'parameter')}; {hardware}"
@@ -64,7 +64,7 @@ def _print_model_report(config: Config, classes: int, *, report: ModelReport, ha
     print("input         operations  forward ms  with NMS ms   (one image, fp32)")
     for size in report.sizes:
         side = f"{size.image_size} x {size.image_size}"
-        print(f"{side:<11} {told_flops(size.flops):>12} {size.forward_ms:>11.1f} {size.with_nms_ms:>12.1f}")
+        print(f"{side:<11} {format_flops(size.flops):>12} {size.forward_ms:>11.1f} {size.with_nms_ms:>12.1f}")
     height, width = config.input.image_size
     batch = config.train.batch_size
     rate = report.training_images_per_second

@@ -15,7 +15,7 @@ from yolo_lite.errors import InputError, counted
 if TYPE_CHECKING:
     from yolo_lite.data.care.stats import ClassStats, SplitStats
     from yolo_lite.data.faults import Fault
-    from yolo_lite.draw.boxes import SheetImage
+    from yolo_lite.draw.sheets import SheetImage
     from yolo_lite.structures.datasets import DetectionSet
 
 
@@ -234,7 +234,7 @@ def _show(args: argparse.Namespace) -> int:
     import numpy as np
 
     from yolo_lite.data.splits import read_split
-    from yolo_lite.draw.boxes import draw_sheet
+    from yolo_lite.draw.sheets import draw_sheet
     from yolo_lite.files import check_keeps, make_folder, write_atomically
 
     if args.augment:
@@ -257,7 +257,7 @@ def _show(args: argparse.Namespace) -> int:
 def _as_labelled(data: DetectionSet) -> Callable[[int], SheetImage]:
     """Return a function that reads an image by its position, with all its boxes, crowds included."""
     from yolo_lite.data.sizes import size_error
-    from yolo_lite.draw.boxes import SheetImage
+    from yolo_lite.draw.sheets import SheetImage
     from yolo_lite.media.images import read_image
 
     def make(index: int) -> SheetImage:
@@ -278,9 +278,9 @@ def _augmented(args: argparse.Namespace) -> tuple[DetectionSet, Callable[[int], 
 
     from yolo_lite.data.entries import canonical_split
     from yolo_lite.data.splits import read_train_and_val
-    from yolo_lite.draw.boxes import SheetImage
     from yolo_lite.training.plan import plan
     from yolo_lite.training.tasks.detection import training_inputs
+    from yolo_lite.training.tasks.sheets import sample_on_sheet
 
     if canonical_split(args.split) != "train":
         raise InputError(
@@ -294,10 +294,7 @@ def _augmented(args: argparse.Namespace) -> tuple[DetectionSet, Callable[[int], 
     print(f"as training from {start} sees them; augmentation: {dataset.augmenter.describe()}")
 
     def make(index: int) -> SheetImage:
-        sample = dataset[0, index]
-        labels = sample.labels.tolist()
-        texts = [data.class_names[label] for label in labels]
-        return SheetImage(sample.image.permute(1, 2, 0).numpy(), sample.boxes.numpy(), labels=labels, texts=texts)
+        return sample_on_sheet(dataset[0, index], data, resize=config.input.resize, index=index)
 
     return data, make
 

@@ -1,13 +1,13 @@
-"""`yolo-lite inspect model|filters|activations|cam|grid|why`."""
+"""`yolo-lite inspect model|filters|activations|cam|grid|why`, and the commands of lessons.py."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_lite.cli import flags, values
+from yolo_lite.cli.commands.lessons import add_lessons
+from yolo_lite.cli.drawings import add_drawing, check_drawing, save_drawing
 from yolo_lite.errors import InputError, counted, is_memory_full
 from yolo_lite.shipped import DEFAULT_WEIGHTS, find_config, find_weights
 
@@ -23,26 +23,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_model(what.add_parser("model", help="list the layers of a network", description=_model.__doc__))
     filters = what.add_parser("filters", help="apply classic kernels to an image", description=_filters.__doc__)
     flags.add_flag(filters, "image")
-    _add_drawing(filters, "filters.png", run=_filters)
+    add_drawing(filters, "filters.png", run=_filters)
     maps = what.add_parser("activations", help="draw the kernels and maps of a layer", description=_activations.__doc__)
     flags.add_flags(maps, ["weights", "image"])
     flags.add_flag(maps, "layer", usual="the first convolution")
-    _add_drawing(maps, "activations.png", run=_activations)
+    add_drawing(maps, "activations.png", run=_activations)
     cam = what.add_parser("cam", help="draw which places support a class or box", description=_cam.__doc__)
     flags.add_flags(cam, ["weights", "image", "class"])
     flags.add_flag(
         cam, "box", help="explain the best prediction that fits the box x1,y1,x2,y2", usual="the highest score"
     )
     flags.add_flag(cam, "layer", usual="the last of the backbone; for a detector, at the prediction's stride")
-    _add_drawing(cam, "cam.png", run=_cam)
+    add_drawing(cam, "cam.png", run=_cam)
     grid = what.add_parser("grid", help="draw the grids of a detector on an image", description=_grid.__doc__)
     flags.add_flags(grid, ["weights", "image", "image-size", "score-threshold", "iou-threshold"])
-    _add_drawing(grid, "grid.png", run=_grid)
+    add_drawing(grid, "grid.png", run=_grid)
     why = what.add_parser("why", help="explain why an object is found or missed", description=_why.__doc__)
     flags.add_flags(why, ["weights", "image"])
     flags.add_flag(why, "box", help="corners x1,y1,x2,y2 of the object, in pixels of the image", required=True)
     flags.add_flags(why, ["score-threshold", "iou-threshold"])
     why.set_defaults(run=_why)
+    add_lessons(what.add_parser)
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -58,15 +59,10 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_model, any_size=True)
 
 
-def _add_drawing(parser: argparse.ArgumentParser, name: str, *, run: Callable[[argparse.Namespace], int]) -> None:
-    flags.add_flag(parser, "out-file", default=Path(name), help="drawing to write: png, jpg, pdf or svg")
-    parser.set_defaults(run=run)
-
-
 def _model(args: argparse.Namespace) -> int:
     """Print the layers of a network, each with the shape of its output, parameters, operations and receptive field."""
     model, config, name = _build(args)
-    from yolo_lite.inspect.summary import summarise, told_flops
+    from yolo_lite.inspect.summary import format_flops, summarise
 
     if config.classifier.model == "none":
         values.check_sides(args.image_size)
@@ -85,7 +81,7 @@ def _model(args: argparse.Namespace) -> int:
     for report in reports:
         print(_line(report, width))
     total = sum(parameter.numel() for parameter in model.parameters())
-    flops = told_flops(sum(report.flops for report in reports))
+    flops = format_flops(sum(report.flops for report in reports))
     print(f"{counted(total, 'parameter')}, {flops} (two for each multiply-add of convolutions and dense layers)")
     if args.data:
         _print_fit(model, config, size=size, data=args.data)
@@ -93,12 +89,12 @@ def _model(args: argparse.Namespace) -> int:
 
 
 def _line(report: LayerReport, width: int) -> str:
-    from yolo_lite.inspect.summary import told_flops
+    from yolo_lite.inspect.summary import format_flops
 
     shape = " x ".join(str(side) for side in report.shape)
     kernel, stride, padding = (_sides(pair) for pair in (report.kernel, report.stride, report.padding))
     field, cell = _field(report.field)
-    cells = f"{shape:>15} {report.parameters:>11,} {told_flops(report.flops) if report.flops else '-':>12}"
+    cells = f"{shape:>15} {report.parameters:>11,} {format_flops(report.flops) if report.flops else '-':>12}"
     head = f"{report.name:<{width}}  {report.kind:<15} {cells}"
     return f"{head}  {kernel:>6} {stride:>6} {padding:>3} {field:>6} {cell:>5}"
 
@@ -158,29 +154,26 @@ def _print_fit(model: Yolo, config: Config, *, size: tuple[int, int], data: str)
 
 def _filters(args: argparse.Namespace) -> int:
     """Draw the channels of an image, and the results of blur, sharpen, Laplacian, edge, Sobel and emboss kernels."""
-    _check_drawing(args)
+    check_drawing(args.out_file, [args.image] if args.image else [])
     from yolo_lite.draw.networks import draw_filters
-    from yolo_lite.files import make_folder, write_atomically
     from yolo_lite.inspect.filters import filter_image
     from yolo_lite.media.images import read_image
     from yolo_lite.predict.files import sample_image
 
     image = read_image(args.image or sample_image())
     made = filter_image(image)
-    make_folder(args.out_file.parent)
-    write_atomically(args.out_file, lambda part: draw_filters(image, made, path=part))
-    print(f"{counted(len(made), 'kernel')} and what they make: {args.out_file}")
+    save_drawing(args.out_file, lambda part: draw_filters(image, made, path=part))
+    print(f"{counted(len(made), 'kernel')} and their results: {args.out_file}")
     return 0
 
 
 def _activations(args: argparse.Namespace) -> int:
     """Draw the kernels of one layer, and its activation maps for an image."""
-    _check_drawing(args)
+    check_drawing(args.out_file, [args.image] if args.image else [])
     import torch
 
     from yolo_lite.data.pipeline.classification import to_input
     from yolo_lite.draw.networks import draw_maps
-    from yolo_lite.files import make_folder, write_atomically
     from yolo_lite.inspect.activations import activations
     from yolo_lite.media.images import read_image
     from yolo_lite.predict.files import sample_image
@@ -190,10 +183,7 @@ def _activations(args: argparse.Namespace) -> int:
     image = read_image(args.image or sample_image(), shape.max_16bit)
     pixels = to_input(image, shape.image_size, channels=shape.channels, resize=shape.resize)
     result = activations(model.eval(), torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0), layer=args.layer)
-    make_folder(args.out_file.parent)
-    write_atomically(
-        args.out_file, lambda part: draw_maps(result.layer, result.maps, kernels=result.kernels, path=part)
-    )
+    save_drawing(args.out_file, lambda part: draw_maps(result.layer, result.maps, kernels=result.kernels, path=part))
     print(
         f"{result.layer}: {counted(result.maps.shape[0], 'map')} of {result.maps.shape[1]} x {result.maps.shape[2]}: {args.out_file}"
     )
@@ -205,21 +195,19 @@ def _cam(args: argparse.Namespace) -> int:
 
     The weight of a place is gradient times activation (HiResCAM, Draelos and Carin 2020). Needs captum.
     """
-    _check_drawing(args)
+    check_drawing(args.out_file, [args.image] if args.image else [])
     box = values.parse_box(args.box) if args.box else None
     import torch
 
     from yolo_lite.draw.networks import draw_attention
-    from yolo_lite.files import make_folder, write_atomically
     from yolo_lite.inspect.look import look
     from yolo_lite.predict.files import sample_image
 
     image = args.image or sample_image()
     with torch.enable_grad():
         seen = look(args.weights or DEFAULT_WEIGHTS, image, name=args.name, box=box, layer=args.layer)
-    make_folder(args.out_file.parent)
     title = f"evidence for {seen.said}"
-    write_atomically(
+    save_drawing(
         args.out_file, lambda part: draw_attention(seen.pixels, seen.attention, box=seen.box, title=title, path=part)
     )
     print(f"{seen.said}, layer {seen.layer}, maps of {' x '.join(map(str, seen.attention.shape))}: {args.out_file}")
@@ -232,9 +220,8 @@ def _cam(args: argparse.Namespace) -> int:
 
 def _grid(args: argparse.Namespace) -> int:
     """Draw a detector's grids on an image: the cells that detect, their classes, and the boxes before and after NMS."""
-    _check_drawing(args)
+    check_drawing(args.out_file, [args.image] if args.image else [])
     from yolo_lite.draw.networks import draw_grids
-    from yolo_lite.files import make_folder, write_atomically
     from yolo_lite.inspect.grid import grids_of
     from yolo_lite.predict.detector import Detector
     from yolo_lite.predict.files import sample_image
@@ -247,8 +234,7 @@ def _grid(args: argparse.Namespace) -> int:
         iou_threshold=args.iou_threshold,
     )
     pixels, grids = grids_of(detector, args.image or sample_image())
-    make_folder(args.out_file.parent)
-    write_atomically(args.out_file, lambda part: draw_grids(pixels, grids, path=part))
+    save_drawing(args.out_file, lambda part: draw_grids(pixels, grids, path=part))
     for grid in grids:
         rows, columns = grid.labels.shape
         print(
@@ -294,14 +280,6 @@ def _why(args: argparse.Namespace) -> int:
             f"  {names[prediction.label]} {prediction.score:.3f}, IoU {prediction.iou:.2f}, {place}: {ends[prediction.fate]}"
         )
     return 0
-
-
-def _check_drawing(args: argparse.Namespace) -> None:
-    from yolo_lite.files import check_keeps
-
-    check_keeps([args.image] if args.image else [], args.out_file)
-    if args.out_file.suffix.lower() not in (".png", ".jpg", ".pdf", ".svg"):
-        raise InputError(f"--out must end in .png, .jpg, .pdf or .svg, got {args.out_file}")
 
 
 def _build(args: argparse.Namespace) -> tuple[Any, Config, str]:

@@ -20,7 +20,7 @@ from yolo_lite.data.pipeline.augment import ClassAugmenter
 from yolo_lite.data.pipeline.classification import ClassDataset, collate_classes
 from yolo_lite.data.pipeline.loader import repeat_factors
 from yolo_lite.data.splits import read_classes_to_train, read_crops_to_train
-from yolo_lite.draw.boxes import SheetImage
+from yolo_lite.draw.sheets import SheetImage
 from yolo_lite.errors import InputError
 from yolo_lite.evaluation.classifier import classify_split
 from yolo_lite.losses.classification import classification_loss
@@ -137,21 +137,24 @@ class ClassificationTask:
 
     def samples(self) -> list[SheetImage]:
         """Return training inputs of the first epoch with their classes, to be looked at."""
-        chosen = (self.dataset[0, index] for index in spread(len(self.train.records)))
-        return [_labelled(one.image, one.label, self.train.class_names[one.label]) for one in chosen]
+        names = self.train.class_names
+        chosen = (self.dataset[0, index] for index in spread(len(self.train.records), 16))
+        return [_with_caption(sample.image, names[sample.label]) for sample in chosen]
 
     @torch.inference_mode()
     def predictions(self, model: nn.Module) -> list[SheetImage]:
-        """Return validation inputs with what the model calls them."""
+        """Return validation inputs with the predicted class, right or wrong."""
         assert isinstance(model, ClassifierNet)
         images, names = [], self.train.class_names
-        for index in spread(len(self.val)):
-            one = self.val[0, index]
-            batch = one.image.unsqueeze(0).to(self.device).contiguous(memory_format=torch.channels_last)
+        for index in spread(len(self.val), 16):
+            sample = self.val[0, index]
+            batch = sample.image.unsqueeze(0).to(self.device).contiguous(memory_format=torch.channels_last)
             scores = model.scores(model(batch))[0]
-            called = int(scores.argmax())
-            truth = "" if called == one.label else f", is {names[one.label]}"
-            images.append(_labelled(one.image, called, f"{names[called]} {scores[called]:.0%}{truth}"))
+            label = int(scores.argmax())
+            text = f"{names[label]} {scores[label]:.0%}"
+            right = label == sample.label
+            caption = f"\N{CHECK MARK} {text}" if right else f"\N{BALLOT X} {text}, is {names[sample.label]}"
+            images.append(_with_caption(sample.image, caption))
         return images
 
     def name_samples(self, batch: ClassBatch) -> list[str]:
@@ -171,11 +174,11 @@ def predicted_labels(outputs: Tensor, loss: str) -> Tensor:
     return (outputs.reshape(-1) > 0).long() if loss == "binary" else outputs.argmax(1)
 
 
-def _labelled(image: Tensor, label: int, text: str) -> SheetImage:
-    """Return an image, uint8 [channels, H, W], with its class."""
+def _with_caption(image: Tensor, caption: str) -> SheetImage:
+    """Return an image, uint8 [channels, H, W], for a sheet."""
     pixels = image.permute(1, 2, 0).numpy()
     pixels = np.repeat(pixels, 3, 2) if pixels.shape[2] == 1 else pixels
-    return SheetImage(pixels, [[0, 0, pixels.shape[1], pixels.shape[0]]], labels=[label], texts=[text])
+    return SheetImage(pixels, np.zeros((0, 4)), labels=[], texts=[], caption=caption)
 
 
 def _inputs(

@@ -23,20 +23,24 @@ from yolo_lite.data.pipeline.detection import DetectionDataset
 from yolo_lite.data.pipeline.loader import collate_boxes, repeat_factors
 from yolo_lite.data.sizes import check_images
 from yolo_lite.data.splits import add_unlabelled, read_train_and_val
-from yolo_lite.draw.boxes import SheetImage
+from yolo_lite.draw.sheets import SheetImage
 from yolo_lite.errors import InputError
 from yolo_lite.evaluation.detector import EvaluationListener, detect_split
 from yolo_lite.losses.criterion import Criterion, check_loss
 from yolo_lite.losses.distill import teacher_loss
+from yolo_lite.media.images import read_image
 from yolo_lite.metrics.coco import evaluate_coco
 from yolo_lite.models.build import build_detector
 from yolo_lite.models.yolo import Yolo
 from yolo_lite.predict.postprocess import postprocess, to_detections
 from yolo_lite.structures.batches import Batch
 from yolo_lite.structures.datasets import DetectionSet
+from yolo_lite.structures.geometry import Image, Letterbox
+from yolo_lite.structures.results import Detections
 from yolo_lite.training.task import Listener, spread, strong_epochs
 from yolo_lite.training.tasks.labels import OFF, check_labels
 from yolo_lite.training.tasks.multi_scale import another_size
+from yolo_lite.training.tasks.sheets import compare_on_sheet, sample_on_sheet
 from yolo_lite.training.tasks.teacher import Teacher, describe
 
 SHOWN = 0.25  # score above which predictions are drawn
@@ -165,41 +169,37 @@ class DetectionTask:
         return task
 
     def samples(self) -> list[SheetImage]:
-        """Return training inputs of the first epoch with their targets, to be looked at."""
-        chosen = [self.dataset[0, index] for index in spread(len(self.train.records))]
+        """Return training inputs of the first epoch with their targets, in the shape of the images, to be looked at."""
+        positions = spread(len(self.train.records), 16)
+        chosen = [self.dataset[0, index] for index in positions]
         if self.colour:
             images = self._with_other_colours(collate_boxes(chosen), 0.0).images
-            chosen = [one._replace(image=image) for one, image in zip(chosen, images)]
-        names = self.train.class_names
+            chosen = [sample._replace(image=image) for sample, image in zip(chosen, images)]
         return [
-            SheetImage(
-                one.image.permute(1, 2, 0).numpy(),
-                one.boxes.numpy(),
-                labels=one.labels.tolist(),
-                texts=[names[i] for i in one.labels],
-            )
-            for one in chosen
+            sample_on_sheet(sample, self.train, resize=self.config.input.resize, index=index)
+            for sample, index in zip(chosen, positions)
         ]
 
     @torch.inference_mode()
     def predictions(self, model: nn.Module) -> list[SheetImage]:
-        """Return validation inputs with what the model finds in them, scores above SHOWN."""
+        """Return validation images, each twice: with its ground truth, then with the predictions above score SHOWN."""
         assert isinstance(model, Yolo)
-        shape = self.config.input
-        dataset = DetectionDataset(self.val.records, shape.image_size, resize=shape.resize, max_16bit=shape.max_16bit)
-        images = []
-        for index in spread(len(dataset)):
-            image = dataset[0, index].image
-            raw = model(image.unsqueeze(0).to(self.device).contiguous(memory_format=torch.channels_last))
-            rows, counts = postprocess(
-                raw, model.decode, score_threshold=SHOWN, iou_threshold=self.config.postprocess.iou_threshold
-            )
-            (found,) = to_detections(rows, counts, class_names=self.train.class_names)
-            texts = [f"{name} {score:.0%}" for name, score in zip(found.names, found.scores)]
-            images.append(
-                SheetImage(image.permute(1, 2, 0).numpy(), found.boxes, labels=found.labels.tolist(), texts=texts)
-            )
+        images: list[SheetImage] = []
+        for index in spread(len(self.val.records), 8):
+            record = self.val.records[index]
+            image = read_image(record.path, self.config.input.max_16bit)
+            detections = self._detect(model, image)
+            images += compare_on_sheet(image, record, detections=detections, class_names=self.val.class_names)
         return images
+
+    def _detect(self, model: Yolo, image: Image) -> Detections:
+        shape, settings = self.config.input, self.config.postprocess
+        letterbox = Letterbox.fit((image.shape[0], image.shape[1]), shape.image_size, resize=shape.resize)
+        pixels = torch.from_numpy(letterbox.apply(image)).permute(2, 0, 1).unsqueeze(0)
+        raw = model(pixels.to(self.device).contiguous(memory_format=torch.channels_last))
+        rows, counts = postprocess(raw, model.decode, score_threshold=SHOWN, iou_threshold=settings.iou_threshold)
+        (detections,) = to_detections(rows, counts, class_names=self.class_names)
+        return letterbox.undo(detections)
 
     def name_samples(self, batch: Batch) -> list[str]:
         """Return the file names of a batch's images."""
