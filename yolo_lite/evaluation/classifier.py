@@ -60,13 +60,31 @@ class ClassEvaluation:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values for metrics.json."""
+        """Return plain values for metrics.json: those of the report, the settings and the notes.
+
+        Example:
+            >>> report = classification_report(np.array([0, 1]), np.array([0, 0]), class_names=("cat", "dog"))
+            >>> scores = np.array([[0.9, 0.1], [0.8, 0.2]], np.float32)
+            >>> evaluation = ClassEvaluation(report, (), scores=scores, class_names=("cat", "dog"), settings={})
+            >>> evaluation.to_json()["accuracy"]
+            0.5
+        """
         return {**self.report.to_json(), "settings": dict(self.settings), "notes": list(self.notes)}
 
     def examples(self, count: int) -> Iterator[tuple[Image, Classification, str]]:
         """Yield up to `count` images with their classification and their true class; half are wrong if there are enough.
 
         The wrong ones come first, by falling score. The right ones are the first of the set.
+
+        Example:
+            >>> from yolo_lite.data.splits import read_classes_to_score
+            >>> _, data = read_classes_to_score(DataConfig(path="my_classes"), "val", seed=0)  # 2 discs, 2 squares
+            >>> scores, names = np.array([[0.9, 0.1], [0.8, 0.2]], np.float32), ("disc", "square")
+            >>> report = classification_report(np.array([0, 1]), scores.argmax(1), class_names=names)
+            >>> given = {"scores": scores, "class_names": names, "settings": {}}
+            >>> evaluation = ClassEvaluation(report, (data.records[0], data.records[2]), **given)
+            >>> [(called.name, truth) for _, called, truth in evaluation.examples(2)]
+            [('disc', 'square'), ('disc', 'disc')]
         """
         called = self.scores.argmax(1)
         truth = np.array([record.label for record in self.records])

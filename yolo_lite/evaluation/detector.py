@@ -91,7 +91,13 @@ class Evaluation:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values for metrics.json; numbers that could not be measured are None."""
+        """Return plain values for metrics.json; numbers that could not be measured are None.
+
+        Example:
+            >>> metrics = evaluate_coco(read_split("my_images", "val"), [])  # no detections
+            >>> Evaluation(metrics, [], settings={"split": "val"}).to_json()["metrics"]["AP"]
+            0.0
+        """
         numbers = {name: None if math.isnan(value) else value for name, value in self.metrics.numbers.items()}
         per_class = {
             name: {"AP": None if math.isnan(ap) else ap, "AP50": None if math.isnan(ap50) else ap50, "boxes": boxes}

@@ -135,7 +135,7 @@ def _bench_ops(args: argparse.Namespace) -> int:
         f"backend {used}; {describe_hardware(device)}; torch {version('torch')}, torchvision {version('torchvision')}"
     )
     classes = counted(args.num_classes, "class", plural="classes")
-    print(f"nms_padded, IoU {IOU_THRESHOLD}, {classes}; ms for the batch; K: max_detections; answers equal")
+    print(f"nms_padded, IoU {IOU_THRESHOLD}, {classes}; ms for the batch; K: max_detections; results are equal")
     print(f"{'':10} {'torchvision':>12} {f'K = {MAX_DETECTIONS}':>19} {'K = N, no cap':>20}   graph replay")
     print("   B     N      ms/batch    kept      ms  ratio   kept      ms  ratio      ms  ratio")
     for row in bench_nms(device, args.num_classes):
@@ -145,14 +145,16 @@ def _bench_ops(args: argparse.Namespace) -> int:
         print(f"{row.batch:>4} {row.total:>5} {row.torchvision_ms:>13.3f} {capped} {free} {replay}", flush=True)
     if used == "native":
         print()
-        print("task-aligned assignment, ms for the batch; answers equal")
+        print("task-aligned assignment, ms for the batch; results are equal")
         print("   B  objects  side  plain torch  C extension  ratio")
         for report in bench_assign():
             times = f"{report.torch_ms:>12.2f} {report.native_ms:>12.2f} {report.torch_ms / report.native_ms:>5.0f}x"
             print(f"{report.batch:>4} {report.objects:>8} {report.side:>5} {times}", flush=True)
     if used == "native" and norm_silu_pays():
         print()
-        print("batch normalisation and SiLU in training, ms forward and backward; answers equal but for rounding")
+        print(
+            "batch normalisation and SiLU in training, ms forward and backward; results are equal except for rounding"
+        )
         print("   B    C    H    W  type         plain torch  C extension  ratio")
         for norm in bench_norm():
             shape = " ".join(f"{size:>4}" for size in norm.shape)

@@ -208,7 +208,7 @@ def _print_stats(split: str, stats: SplitStats) -> None:
     print(f"{split}: {counted(stats.images, 'image')}, {stats.empty:,} of them without objects")
     width = max(len(one.name) for one in (*stats.classes, stats.total))
     print(
-        f"  {'class':<{width}}  {'objects':>8} {'share':>6} {'images':>8} {'median w x h':>13} "
+        f"  {'class':<{width}}  {'objects':>8} {'fraction':>8} {'images':>8} {'median w x h':>13} "
         f"{'small':>7} {'medium':>7} {'large':>7} {'crowd':>6}"
     )
     for one in (*stats.classes, stats.total):
@@ -216,10 +216,10 @@ def _print_stats(split: str, stats: SplitStats) -> None:
 
 
 def _stats_cells(one: ClassStats, total: int) -> str:
-    share = one.objects / total if total else 0.0
+    fraction = one.objects / total if total else 0.0
     median = f"{one.median_wh[0]:.0f} x {one.median_wh[1]:.0f}" if one.median_wh else "-"
     return (
-        f"{one.objects:>8,} {share:>6.1%} {one.images:>8,} {median:>13} "
+        f"{one.objects:>8,} {fraction:>8.1%} {one.images:>8,} {median:>13} "
         f"{one.small:>7,} {one.medium:>7,} {one.large:>7,} {one.crowd:>6,}"
     )
 

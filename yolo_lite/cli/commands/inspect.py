@@ -135,9 +135,9 @@ def _print_fit(model: Yolo, config: Config, *, size: tuple[int, int], data: str)
     )
     edges = [0, *strides, *(2 * strides[-1] * 2**i for i in range(3)), float("inf")]
     for low, high in zip(edges, edges[1:]):
-        share = ((fit.sides >= low) & (fit.sides < high)).mean() if fit.boxes else 0.0
+        fraction = ((fit.sides >= low) & (fit.sides < high)).mean() if fit.boxes else 0.0
         print(
-            f"  {f'{low:g} to {high:g} pixels' if high != float('inf') else f'{low:g} pixels and more':<22} {share:6.1%}"
+            f"  {f'{low:g} to {high:g} pixels' if high != float('inf') else f'{low:g} pixels and more':<22} {fraction:6.1%}"
         )
     if fit.below_cell:
         print(f"{fit.below_cell:.0%} of your boxes have a side smaller than one cell at {size[0]} x {size[1]}")
