@@ -345,7 +345,8 @@ def class_notes(of_weights: Sequence[str], of_data: Sequence[str]) -> list[str]:
     masked = [name for name in of_weights if name not in of_data]
     if len(lacking) == len(of_data):
         raise InputError(
-            f"weights and data have no class in common: the weights know {some(of_weights)}; the data has {some(of_data)}"
+            f"weights and data have no class in common: the weights know {some(of_weights)}; the data has "
+            f"{some(of_data)}; train on this data first"
         )
     notes = []
     if lacking:

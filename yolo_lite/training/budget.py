@@ -85,9 +85,9 @@ def fit_time(config: Config, pace: Pace, *, steps: int, seconds: float) -> Confi
         epochs -= 1
         most = int((seconds / epochs - pace.evaluation) / pace.step)
     if most < 1:
-        needed = (pace.step + pace.evaluation) / 60
         raise InputError(
-            f"--time leaves {max(0.0, seconds) / 60:.1f} minutes, but a step and an evaluation take {needed:.1f}; allow more"
+            f"--time leaves {max(0.0, seconds):.1f} s for training, but a step and an evaluation take "
+            f"{pace.step + pace.evaluation:.1f} s; allow more time"
         )
     changed = dataclasses.replace(config.train, epochs=epochs, steps_per_epoch=min(most, steps))
     return dataclasses.replace(config, train=changed)

@@ -125,9 +125,8 @@ def check_it_learns(task: Task, config: Config, *, precision: str) -> str:
                     f"train.lr is too {word}{OFF}"
                 )
     stuck = [name for name, values in parts.items() if name != "total" and values and not _fell(values)]
-    still = (
-        "every part of it is 0: no weight of the loss is above 0" if not any(own) else f"{some(stuck)} does not fall"
-    )
+    zero = "every part of it is 0: no weight of the loss is above 0"
+    still = f"parts that do not fall: {some(stuck)}" if any(own) else zero
     raise InputError(
         f"preflight: the loss on {seen} goes from {_range(own)} in {counted(len(own), 'step')}, and no other learning "
         f"rate helps; {still}. Look at these images and their labels: {', '.join(task.name_samples(batch))}{OFF}"
