@@ -56,39 +56,36 @@ def epochs(
         # Dropout and the like draw from this generator, so that a resumed run draws the same numbers.
         torch.manual_seed((config.seed * 1_000_003 + state.epoch) % 2**63)
         loader.sampler.epoch = state.epoch
-        losses = _train_epoch(task, state, loader=loader, on_step=on_step)
-        yield _finish(task, state, losses=losses, steps=steps)
+        state.model.train()
+        task.training_numbers()  # discard what was counted before the epoch
+        sums: dict[str, float] = {}
+        started, images = time.perf_counter(), 0
+        for step, batch in enumerate(loader, 1):
+            done = state.epoch * steps + step - 1
+            for group in state.optimizer.param_groups:
+                group["lr"] = state.learning_rate(done, steps)
+            progress = done / (steps * config.epochs)
+            losses = train_step(task, state, batch=to_device(batch, state.device), progress=progress)
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + value
+            images += len(batch[0])
+            rate = images / (time.perf_counter() - started)
+            on_step(_report(state, step, steps=steps, sums=sums, images_per_second=rate))
+        yield _finish(task, state, losses={f"loss_{name}": value / steps for name, value in sums.items()}, steps=steps)
 
 
-def _train_epoch(
-    task: Objective, state: State, *, loader: BatchLoader, on_step: Callable[[StepReport], None]
-) -> dict[str, float]:
-    """Train for one epoch and return the mean of each part of the loss, named loss_*."""
-    steps, config = len(loader.sampler), state.config
-    sums: dict[str, float] = {}
-    state.model.train()
-    task.training_numbers()  # discard what was counted before the epoch
-    started, images = time.perf_counter(), 0
-    for step, batch in enumerate(loader):
-        done = state.epoch * steps + step
-        for group in state.optimizer.param_groups:
-            group["lr"] = state.learning_rate(done, steps)
-        losses = train_step(task, state, batch=to_device(batch, state.device), progress=done / (steps * config.epochs))
-        for name, value in losses.items():
-            sums[name] = sums.get(name, 0.0) + value
-        images += len(batch[0])
-        on_step(
-            StepReport(
-                state.epoch,
-                config.epochs,
-                step=step + 1,
-                steps=steps,
-                losses={name: value / (step + 1) for name, value in sums.items()},
-                images_per_second=images / (time.perf_counter() - started),
-                parts=state.parts,
-            )
-        )
-    return {f"loss_{name}": value / steps for name, value in sums.items()}
+def _report(state: State, step: int, *, steps: int, sums: dict[str, float], images_per_second: float) -> StepReport:
+    """Return the report of a step, which is counted from 1 within its epoch."""
+    means = {name: value / step for name, value in sums.items()}
+    return StepReport(
+        state.epoch,
+        state.config.epochs,
+        step=step,
+        steps=steps,
+        losses=means,
+        images_per_second=images_per_second,
+        parts=state.parts,
+    )
 
 
 def _finish(task: Objective, state: State, *, losses: dict[str, float], steps: int) -> bool:
