@@ -421,7 +421,7 @@ def test_freeze_trains_the_last_layer_only(capsys: Capture) -> None:
     command = ["classify", "train", "--weights", "in/boxes.pt", "--freeze", "--data", "set", "--out", "run", *SET]
     assert main([*command, "--epochs", "1"]) == 0
     told = capsys.readouterr().out
-    assert "the backbone stays as it is; only the last layer is trained" in told
+    assert "the backbone is frozen; only the last layer is trained" in told
     assert "starting from in/boxes.pt: took its backbone" in told
     ended = load_checkpoint(Path("run/last.pt"))
     backbone = {name: value for name, value in ended.weights.items() if name.startswith("backbone.")}

@@ -370,7 +370,7 @@ def test_preflight_looks_at_the_units_of_validation_too(coco_set: Callable[..., 
 
 def test_preflight_names_class_ids_that_all_agree(coco_set: Callable[..., Path]) -> None:
     data = changed(coco_set({"train": 12, "val": 4}), lambda one: {"labels": np.zeros_like(one.labels)})
-    with pytest.raises(InputError, match=r"every one of .* boxes is called disc, none square, and more"):
+    with pytest.raises(InputError, match=r"all .* boxes are of class disc, none of square, and more"):
         check_labels(dataclasses.replace(data, class_names=("disc", "square", "and more")), (64, 64))
     check_labels(data, (64, 64))  # one of two may well be missing
 

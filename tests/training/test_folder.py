@@ -231,7 +231,7 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(
 
     resume(out, device="cpu", listener=Listener(say=lines.append, on_epoch=note))
     state = "missing" if damage is removed else "damaged"
-    told = f"{out}/last.pt is {state}; going on from {out}/previous.pt, after epoch 1"
+    told = f"{out}/last.pt is {state}; resuming from {out}/previous.pt, after epoch 1"
     assert lines.count(told) == 1
     assert [line for line in lines if line.startswith("epoch")] == ["epoch 2", "epoch 3"]
     assert_same_end(whole, out)
@@ -278,12 +278,14 @@ def test_where_no_checkpoint_is_whole_the_way_out_is_said(whole: Path, tmp_path:
     for name in ("last.pt", "previous.pt"):
         cut_short(out / name)
     with pytest.raises(
-        InputError, match=r"last.pt is no .* or is damaged, as is .*previous.pt; train again with another"
+        InputError, match=r"last.pt is not .* or is damaged, as is .*previous.pt; train again with another"
     ):
         resume(out, device="cpu")
     for name in ("last.pt", "previous.pt"):
         removed(out / name)
-    with pytest.raises(InputError, match=r"last.pt does not exist, so the run in .* cannot go on; train again with an"):
+    with pytest.raises(
+        InputError, match=r"last.pt does not exist, so the run in .* cannot be resumed; train again with an"
+    ):
         resume(out, device="cpu")
     with pytest.raises(InputError, match=r"holds the best.pt of a run that cannot be resumed.*choose another --out"):
         check_run_folder(out)
@@ -311,7 +313,7 @@ def test_a_checkpoint_that_is_not_whole_does_not_replace_the_last_one(
     out = copy_until(1, data, tmp_path / "run", *PLAIN)
     before = (out / "last.pt").read_bytes()
     monkeypatch.setattr("yolo_lite.checkpoints.checkpoint.flush", cut_short)
-    with pytest.raises(InputError, match=r"cannot write .*last.pt: it is not on the disk as it was written"):
+    with pytest.raises(InputError, match=r"cannot write .*last.pt: the bytes on the disk differ from those written"):
         resume(out, device="cpu")
     assert (out / "last.pt").read_bytes() == before
     assert not list(out.glob(".*.part*"))

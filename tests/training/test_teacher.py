@@ -75,7 +75,7 @@ def test_what_a_teacher_costs_is_told_once(tmp_path: Path) -> None:
     assert said[0].startswith("the teacher takes ")
     # of steps of 4, 5, 4 and 10 seconds the lessons take 1, 1, 1 and 9: shares of 0.25, 0.2, 0.25, 0.9
     times = [(0.0, 1.0), (4.0, 5.0), (9.0, 10.0), (13.0, 22.0), (23.0, 24.0)]
-    assert cost(times) == "the teacher takes 25% of the time: a step is 1.33 times as long as without it"
+    assert cost(times) == "the teacher takes 25% of the time: a step takes 1.33 times as long as without it"
 
 
 def test_the_shipped_detector_teaches_cells_of_three_grids() -> None:

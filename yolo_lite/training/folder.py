@@ -1,7 +1,7 @@
-"""What a run leaves in its folder, in such an order that it can go on from whatever moment it is stopped at.
+"""The files of a run, written in an order that lets it resume from any moment at which it stops.
 
-last.pt says everything and is written first: once it is there, an epoch is finished. The one before it stays beside it as
-previous.pt. All other files follow from last.pt, and a run that goes on makes those again that do not.
+last.pt holds the whole state and is written first: once it is there, an epoch is finished. The one before it is kept as
+previous.pt. All other files follow from last.pt, and a resumed run writes any that are missing or outdated.
 """
 
 from __future__ import annotations
@@ -35,12 +35,23 @@ LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
 
 
 def holds_run(folder: Path) -> bool:
-    """Say whether a folder holds a run that can go on."""
+    """Return whether a folder holds a run that can be resumed.
+
+    Example:
+        >>> holds_run(Path("my_images"))
+        False
+    """
     return (folder / LAST).exists() or (folder / PREVIOUS).exists()
 
 
 def is_whole(path: Path) -> bool:
-    """Say whether every byte of a checkpoint is as it was written, by its checksums."""
+    """Return whether a checkpoint's checksums match its bytes.
+
+    Example:
+        >>> from yolo_lite.shipped import find_weights
+        >>> is_whole(find_weights("yolo_lite-pico-voc5")), is_whole(Path("photo.jpg"))
+        (True, False)
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
@@ -49,10 +60,24 @@ def is_whole(path: Path) -> bool:
 
 
 def load_last(folder: Path, say: Callable[[str], None] = lambda line: None) -> Checkpoint:
-    """Read last.pt, or previous.pt where that is missing or damaged, and say so.
+    """Read last.pt. If it is missing or damaged, read previous.pt instead and report that.
+
+    Args:
+        folder: of the run.
+        say: takes the report.
 
     Raises:
-        InputError: where neither can be used, or last.pt is whole but is no checkpoint of yolo_lite.
+        InputError: if neither can be used, or last.pt is undamaged but no checkpoint of yolo_lite.
+
+    Example:
+        >>> from yolo_lite.checkpoints.checkpoint import load_checkpoint
+        >>> from yolo_lite.shipped import find_weights
+        >>> checkpoint = load_checkpoint(find_weights("yolo_lite-pico-voc5"))
+        >>> run = Path("run_to_load")
+        >>> run.mkdir()
+        >>> save_last(run, checkpoint)
+        >>> load_last(run).class_names
+        ('person', 'car', 'cat', 'bus', 'train')
     """
     last, previous = folder / LAST, folder / PREVIOUS
     if is_whole(last):
@@ -60,29 +85,41 @@ def load_last(folder: Path, say: Callable[[str], None] = lambda line: None) -> C
     if is_whole(previous):
         checkpoint = load_checkpoint(previous)
         state = "damaged" if last.exists() else "missing"
-        say(f"{last} is {state}; going on from {previous}, after epoch {checkpoint.training.get('epoch', 0)}")
+        say(f"{last} is {state}; resuming from {previous}, after epoch {checkpoint.training.get('epoch', 0)}")
         return checkpoint
     also = f", as is {previous}" if previous.exists() else ""
-    way = f"train again with another --out, if you like with --weights {folder / BEST}"
+    way = f"train again with another --out; --weights {folder / BEST} starts from its best epoch"
     if last.is_file():
-        raise InputError(f"{last} is no yolo_lite checkpoint, or is damaged{also}; {way}")
+        raise InputError(f"{last} is not a yolo_lite checkpoint, or is damaged{also}; {way}")
     if (folder / BEST).exists():
-        raise InputError(f"{last} does not exist{also}, so the run in {folder} cannot go on; {way}")
+        raise InputError(f"{last} does not exist{also}, so the run in {folder} cannot be resumed; {way}")
     raise InputError(f"{last} does not exist" if not last.exists() else f"{last} is a folder, expected a weights file")
 
 
 def save_last(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write last.pt; the one before stays as previous.pt, of a first one a copy, so that one of them is always whole.
+    """Write last.pt, and keep the one before as previous.pt.
+
+    After the first save, previous.pt is a copy. One of the two is therefore always complete.
 
     Raises:
-        InputError: where it cannot be written, or what was written cannot be read; last.pt is then what it was.
+        InputError: if last.pt cannot be written, or its new bytes cannot be read back. It is then unchanged.
+
+    Example:
+        >>> from yolo_lite.checkpoints.checkpoint import load_checkpoint
+        >>> from yolo_lite.shipped import find_weights
+        >>> checkpoint = load_checkpoint(find_weights("yolo_lite-pico-voc5"))
+        >>> run = Path("run_to_save")
+        >>> run.mkdir()
+        >>> save_last(run, checkpoint)
+        >>> sorted(path.name for path in run.iterdir())
+        ['last.pt', 'previous.pt']
     """
     last, previous = folder / LAST, folder / PREVIOUS
     new = temporary(last)
     try:
         _save_as(last, new, checkpoint)
         if not is_whole(new):
-            raise InputError(f"cannot write {last}: it is not on the disk as it was written")
+            raise InputError(f"cannot write {last}: the bytes on the disk differ from those written")
         if last.exists():
             os.replace(last, previous)
             os.replace(new, last)
@@ -96,7 +133,7 @@ def save_last(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def _save_as(last: Path, new: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint under a temporary name, which no message should mention."""
+    """Write a checkpoint under a temporary name, which no error message mentions."""
     try:
         save_checkpoint(new, checkpoint)
     except InputError as error:
@@ -104,10 +141,19 @@ def _save_as(last: Path, new: Path, checkpoint: Checkpoint) -> None:
 
 
 def outdated(folder: Path, training: Mapping[str, Any]) -> list[str]:
-    """Name the files of a run that are missing, damaged, or of another epoch than the last one."""
+    """Return the names of a run's files that are missing, damaged, or older than the last epoch.
+
+    Args:
+        folder: of the run.
+        training: the state in last.pt.
+
+    Example:
+        >>> outdated(Path("my_images"), {"epoch": 1, "rows": [{"epoch": 1}]})
+        ['config.yaml', 'results.csv']
+    """
     names = [] if (folder / "config.yaml").is_file() else ["config.yaml"]
     best = training.get("best_checkpoint")
-    if best is not None and not _holds(folder / BEST, best):  # runs of older versions do not keep it
+    if best is not None and not _holds(folder / BEST, best):  # runs of older versions lack it
         names.append(BEST)
     rows = training.get("rows") or []
     table = folder / "results.csv"
@@ -117,13 +163,13 @@ def outdated(folder: Path, training: Mapping[str, Any]) -> list[str]:
 
 
 class RunFolder:
-    """The folder of a run, and the only place that saves.
+    """The folder of a run. Nothing else writes into it.
 
     Args:
-        path: the folder, which exists.
+        path: an existing folder.
         config: of the run.
         task: of the run.
-        about: the birth certificate of its checkpoints.
+        about: provenance, stored in every checkpoint.
     """
 
     def __init__(self, path: Path, config: Config, *, task: Task, about: Mapping[str, Any]) -> None:
@@ -131,9 +177,9 @@ class RunFolder:
         self._board = open_board(path) if config.train.tensorboard else None
 
     def record(self, state: State, *, best: bool) -> None:
-        """Save an epoch that is finished; `best` says whether it is the best so far.
+        """Save a finished epoch; `best` says whether it is the best so far.
 
-        last.pt comes first: with it the epoch counts, wherever training is stopped.
+        last.pt is written first. Once it is there, the epoch counts, wherever training stops.
         """
         about = {**self.about, "epoch": state.epoch, "metrics": dict(state.rows[-1])}
         thresholds = [row["score_threshold"] for row in state.rows if "score_threshold" in row]
@@ -148,16 +194,16 @@ class RunFolder:
         )
 
     def write_others(self, state: State, *, best: bool) -> None:
-        """Write what follows from the last.pt that was written just now."""
+        """Write the files that follow from the last.pt just written."""
         first = [] if (self.path / "config.yaml").exists() else ["config.yaml"]
         self.complete(state, [*first, *([BEST] if best else []), "results.csv"])
         if self._board:
             self._board(state.rows[-1])
 
     def complete(self, state: State, names: Sequence[str]) -> None:
-        """Write what follows from last.pt: files of these names, as `outdated` returns them, each after those beside it.
+        """Write the files that `outdated` names, from what last.pt holds.
 
-        A stop in the middle thus leaves the name to be returned once more.
+        Each file is written after those that belong to it. After a stop in the middle, `outdated` names it again.
         """
         path, task = self.path, self.task
         if "config.yaml" in names:
@@ -167,7 +213,7 @@ class RunFolder:
         if BEST in names and state.best_checkpoint:
             self._write_best(state, state.best_checkpoint)
         elif BEST in names:
-            for name in ("validation.jpg", BEST):  # of an epoch that is no longer there
+            for name in ("validation.jpg", BEST):  # left over from an epoch that is no longer kept
                 (path / name).unlink(missing_ok=True)
         if "results.csv" in names and state.rows:
             scored = [number for number, row in enumerate(state.rows, 1) if task.metric in row]
@@ -179,14 +225,14 @@ class RunFolder:
                 (path / name).unlink(missing_ok=True)
 
     def record_start(self) -> None:
-        """Save the network as it is, with no epoch done, so that --resume knows what was asked for."""
+        """Save the untrained network with zero epochs done, so that --resume knows what was asked for."""
         checkpoint = self._checkpoint(
             half(self.task.model.state_dict()), self.about, config=with_absolute_paths(self.config)
         )
         save_last(self.path, dataclasses.replace(checkpoint, training={"epoch": 0}))
 
     def _write_best(self, state: State, best: Mapping[str, Any]) -> None:
-        """Write best.pt and validation.jpg; a resumed run draws it with the rounded weights that are left of the epoch."""
+        """Write best.pt and validation.jpg. A resumed run draws with the half-precision weights that are kept of that epoch."""
         model = state.ema.model
         if best["about"]["epoch"] != state.epoch:
             model = copy.deepcopy(model)
@@ -208,7 +254,14 @@ class RunFolder:
 
 
 def with_absolute_paths(config: Config) -> Config:
-    """Return a configuration whose paths hold wherever the run is resumed from."""
+    """Return a configuration whose paths are valid from any current folder.
+
+    Example:
+        >>> from yolo_lite.config.schema import DataConfig
+        >>> config = with_absolute_paths(Config(data=DataConfig(path="my_images")))
+        >>> Path(config.data.path) == Path("my_images").resolve()
+        True
+    """
     data = config.data
     whole = dataclasses.replace(data, path=_absolute(data.path), unlabelled=_absolute(data.unlabelled))
     return dataclasses.replace(config, data=whole)
@@ -219,13 +272,20 @@ def _absolute(path: str) -> str:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the unfinished files of a run that was killed while it wrote."""
+    """Remove the unfinished files of a run that was killed while it wrote.
+
+    Example:
+        >>> _ = Path(".last.pt.part1").write_bytes(b"half")
+        >>> remove_leftovers(Path("."))
+        >>> Path(".last.pt.part1").exists()
+        False
+    """
     for part in folder.glob(".*.part*"):
         part.unlink(missing_ok=True)
 
 
 def _holds(path: Path, best: Mapping[str, Any]) -> bool:
-    """Say whether best.pt is what a state keeps of its best epoch; of none, whether it is not there."""
+    """Return whether best.pt holds the best epoch of a state, or is absent if the state has none."""
     if not best:
         return not path.exists()
     if not is_whole(path):

@@ -1,4 +1,4 @@
-"""What a run consists of besides its configuration: a task, and a listener who hears of it."""
+"""The two parts of a run beside its configuration: a task, and a listener that receives its reports."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class StepReport:
 
 @dataclass(frozen=True)
 class Listener:
-    """How a run tells of itself.
+    """Receives the reports of a run.
 
     Attributes:
         say: takes a line of text.
         on_step: takes a report after each step.
         on_epoch: takes the numbers of each finished epoch, and whether it is the best so far.
-        on_image: takes how many images are read before the first epoch, and of how many.
+        on_image: takes the number of images read before the first epoch, and their total.
     """
 
     say: Callable[[str], None] = lambda line: None
@@ -47,55 +47,55 @@ class Listener:
 
 
 class Objective(Protocol):
-    """What the loop asks of a task."""
+    """What the loop needs of a task."""
 
-    metric: str  # the name, among those that `evaluate` returns, by which the best epoch is chosen: higher is better
+    metric: str  # the number of `evaluate` that chooses the best epoch: higher is better
 
     def loss(self, model: nn.Module, batch: Any, *, progress: float) -> dict[str, Tensor]:
-        """Return the weighted parts of the loss, whose sum is minimised; progress is the fraction of steps done."""
+        """Return the weighted parts of the loss, whose sum is minimised. `progress` is the fraction of steps done."""
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Return named numbers of a model in evaluation mode."""
+        """Return named numbers for a model in evaluation mode."""
 
     def training_numbers(self) -> dict[str, float]:
-        """Return named numbers over the batches that `loss` took since the last call, and start anew."""
+        """Return named numbers over the batches that `loss` took since the last call, and reset them."""
 
     def name_samples(self, batch: Any) -> list[str]:
-        """Name the samples of a batch, for error messages."""
+        """Return names of the samples of a batch, for error messages."""
 
 
 class Task(Objective, Protocol):
-    """What is trained: data, network and start; the entries of recipe.TASKS make one from a configuration."""
+    """Data, network and starting weights of a training. The entries of recipe.TASKS build one from a configuration."""
 
     model: nn.Module
-    collate: Callable[[Sequence[Any]], Any] | None  # makes a batch of samples; None: a Batch
+    collate: Callable[[Sequence[Any]], Any] | None  # turns samples into a batch; None: into a Batch
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
-    about: dict[str, Any]  # of the data, for the checkpoint: summaries and fingerprints
-    repeats: npt.NDArray[np.float64] | None  # how often each sample is to be shown in an epoch; None: once
-    start: Start | None  # what the network took from the weights that training starts from
+    about: dict[str, Any]  # summaries and fingerprints of the data, for the checkpoint
+    repeats: npt.NDArray[np.float64] | None  # how often each sample appears in an epoch; None: once
+    start: Start | None  # what the network took over from the starting weights
 
     @property
     def dataset(self) -> Dataset[Any]:
-        """Training samples by (epoch, index)."""
+        """Training samples, indexed by (epoch, index)."""
 
     def plan_epochs(self, config: Config) -> None:
-        """Augment as a configuration with another number of epochs asks for."""
+        """Adapt the augmentation to a configuration with another number of epochs."""
 
     def check(self) -> None:
-        """Raise InputError for labels that cannot be meant as they are."""
+        """Raise InputError for labels that are surely wrong."""
 
     def overfit_batch(self, count: int) -> Any:
-        """Return a batch of so many training images without augmentation, those with objects first."""
+        """Return a batch of `count` training images without augmentation, images with objects first."""
 
     def plain(self) -> Objective:
         """Return the task without random changes to a batch."""
 
     def samples(self) -> list[SheetImage]:
-        """Return training inputs with their targets, to be looked at."""
+        """Return training inputs with their targets, for a sheet."""
 
     def predictions(self, model: nn.Module) -> list[SheetImage]:
-        """Return validation inputs with what a model in evaluation mode says of them."""
+        """Return validation images with the predictions of a model in evaluation mode, for a sheet."""
 
 
 def spread(total: int, most: int) -> list[int]:
@@ -110,5 +110,11 @@ def spread(total: int, most: int) -> list[int]:
 
 
 def strong_epochs(config: Config) -> int:
-    """Return how many epochs, from the start, are augmented in full."""
+    """Return the number of epochs, from the start, with full augmentation.
+
+    Example:
+        >>> from yolo_lite.config.schema import AugmentConfig, TrainConfig
+        >>> strong_epochs(Config(augment=AugmentConfig(off_last=0.2), train=TrainConfig(epochs=10)))
+        8
+    """
     return round(config.train.epochs * (1 - config.augment.off_last))

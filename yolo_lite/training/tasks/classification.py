@@ -1,4 +1,4 @@
-"""Training a classifier: what the loop needs to know of classes, and how data, network and weights are brought together."""
+"""Training of a classifier: its data, its network, its loss and its numbers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LARGER = 4  # times the batch size of training, to evaluate
 
 
 class ClassificationTask:
-    """What the loop needs to know of classification."""
+    """The classification task."""
 
     metric = "accuracy"
 
@@ -65,7 +65,7 @@ class ClassificationTask:
     def prepare(
         cls, config: Config, *, start: Checkpoint | None, device: torch.device, listener: Listener
     ) -> ClassificationTask:
-        """Read the data, build the network, begin with the weights of `start`, and say so."""
+        """Read the data, build the network, load the weights of `start`, and report each."""
         train, val = _read(config, listener)
         model = build_classifier(config, len(train.class_names), seed=config.train.seed)
         given = _begin(model, config, class_names=train.class_names, start=start, listener=listener)
@@ -109,23 +109,23 @@ class ClassificationTask:
         return {"accuracy": report.accuracy, "F1": report.macro.f1, "val_loss": float(loss)}
 
     def training_numbers(self) -> dict[str, float]:
-        """Return the accuracy on the training batches since the last call, as the network saw them, and start anew.
+        """Return the accuracy on the training batches since the last call, and reset it.
 
-        Each batch counts as it was when it came: augmented, with dropout, before the step that learns from it.
+        Each batch counts as the network saw it: augmented, with dropout, before the step that learns from it.
         """
         seen, right = self._seen, int(self._right)
         self._seen, self._right = 0, torch.zeros_like(self._right)
         return {"train_accuracy": right / seen} if seen else {}
 
     def plan_epochs(self, config: Config) -> None:
-        """Augment as a configuration with another number of epochs asks for."""
+        """Adapt the augmentation to a configuration with another number of epochs."""
         self.dataset.strong_epochs = strong_epochs(config)
 
     def check(self) -> None:
-        """Accept all labels: a class is a class."""
+        """Accept all labels: any class is possible."""
 
     def overfit_batch(self, count: int) -> ClassBatch:
-        """Return a batch of so many training images without augmentation."""
+        """Return a batch of `count` training images without augmentation."""
         plain = copy.copy(self.dataset)
         plain.augmenter = None
         step = max(1, len(plain) // count)
@@ -163,12 +163,19 @@ class ClassificationTask:
 
 
 def predicted_labels(outputs: Tensor, loss: str) -> Tensor:
-    """Return the class that each row of outputs speaks for most, int64 [B].
+    """Return the most likely class of each row of outputs.
+
+    Args:
+        outputs: [B, C], or [B, 1] for the "binary" loss, whose only output is for the second class.
+        loss: as in `ClassifierConfig`.
+
+    Returns:
+        int64 [B].
 
     Example:
         >>> predicted_labels(torch.tensor([[0.1, 2.0], [3.0, -1.0]]), "cross_entropy").tolist()
         [1, 0]
-        >>> predicted_labels(torch.tensor([[0.1], [-0.5]]), "binary").tolist()  # one output, for the second class
+        >>> predicted_labels(torch.tensor([[0.1], [-0.5]]), "binary").tolist()
         [1, 0]
     """
     return (outputs.reshape(-1) > 0).long() if loss == "binary" else outputs.argmax(1)
@@ -200,7 +207,7 @@ def _inputs(
 
 
 def _read(config: Config, listener: Listener) -> tuple[ClassificationSet, ClassificationSet]:
-    """Read training and validation images, and say what was found."""
+    """Read training and validation images, and report their contents."""
     data, seed = config.data, config.train.seed
     if data.crops:
         train, val, notes = read_crops_to_train(data, seed=seed)
@@ -219,7 +226,7 @@ def _begin(
     start: Checkpoint | None,
     listener: Listener,
 ) -> Start | None:
-    """Give a network the weights of `start`, or ImageNet's where they are on this disk, and say so."""
+    """Load the weights of `start`, or ImageNet's if they are on this disk, and report which."""
     given = None
     if start:
         given = transfer_backbone(model, start)
@@ -232,10 +239,10 @@ def _begin(
         listener.say(
             f"starting from {stored}"
             if stored
-            else "no ImageNet weights of torchvision for such images on this disk: from scratch"
+            else "this disk has no ImageNet weights of torchvision for such images: training from scratch"
         )
     if config.train.freeze != "none":
-        raise InputError("train.freeze is for detectors; of a classifier it is classifier.freeze (--freeze)")
+        raise InputError("train.freeze is for detectors; a classifier has classifier.freeze (--freeze)")
     if config.classifier.freeze:
-        listener.say("the backbone stays as it is; only the last layer is trained")
+        listener.say("the backbone is frozen; only the last layer is trained")
     return given

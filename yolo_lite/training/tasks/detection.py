@@ -1,4 +1,4 @@
-"""Training a detector: what the loop needs to know of boxes, and how data, network and weights are brought together."""
+"""Training of a detector: its data, its network, its loss and its numbers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SHOWN = 0.25  # score above which predictions are drawn
 
 
 class DetectionTask:
-    """What the loop needs to know of detection."""
+    """The detection task."""
 
     metric = "AP"
 
@@ -78,7 +78,7 @@ class DetectionTask:
     def prepare(
         cls, config: Config, *, start: Checkpoint | None, device: torch.device, listener: Listener
     ) -> DetectionTask:
-        """Read the data, build the network, begin with the weights of `start`, and say so."""
+        """Read the data, build the network, load the weights of `start`, and report each."""
         train, val = _read(config, listener)
         teacher = None
         if config.train.teacher:
@@ -103,7 +103,7 @@ class DetectionTask:
         return task
 
     def loss(self, model: nn.Module, batch: Batch, *, progress: float) -> dict[str, Tensor]:
-        """Return the weighted parts; a dynamic assigner judges badly while the network knows nothing, so it waits."""
+        """Return the weighted parts of the loss."""
         assert isinstance(model, Yolo)
         if self.colour:
             batch = self._with_other_colours(batch, progress)
@@ -143,17 +143,17 @@ class DetectionTask:
         return {}
 
     def plan_epochs(self, config: Config) -> None:
-        """Augment as a configuration with another number of epochs asks for."""
+        """Adapt the augmentation to a configuration with another number of epochs."""
         self.dataset.strong_epochs = strong_epochs(config)
 
     def check(self) -> None:
-        """Raise InputError for labels that cannot be meant as they are."""
+        """Raise InputError for labels that are surely wrong."""
         check_labels(self.train, self.config.input.image_size)
         for where, what in unit_faults(self.val):
             raise InputError(f"{where}: {what}{OFF}")
 
     def overfit_batch(self, count: int) -> Batch:
-        """Return a batch of so many training images without augmentation, those with objects first."""
+        """Return a batch of `count` training images without augmentation, images with objects first."""
         plain = copy.copy(self.dataset)
         plain.augmenter = None
         has_objects = (self.train.records.counts > 0).tolist()
@@ -207,7 +207,22 @@ class DetectionTask:
 
 
 def training_inputs(config: Config, images: DetectionSet, *, device: torch.device) -> DetectionDataset:
-    """Return the training images as inputs, augmented; in their colours only where the device does not do that."""
+    """Return the training images as augmented inputs. Colours are changed here only if the device does not change them.
+
+    Args:
+        config: of the run.
+        images: the training set.
+        device: where the network computes.
+
+    Example:
+        >>> from yolo_lite.config.resolve import read_config
+        >>> from yolo_lite.data.splits import read_split
+        >>> from yolo_lite.shipped import find_config
+        >>> config, data = read_config(find_config("pico")), read_split("my_images", "train")
+        >>> sample = training_inputs(config, data, device=torch.device("cpu"))[0, 0]  # epoch 0, image 0
+        >>> tuple(sample.image.shape) == (3, *config.input.image_size)
+        True
+    """
     shape = config.input
     augmenter = Augmenter(config.augment, shape.image_size, resize=shape.resize, colour=not _shifts_colours(device))
     return DetectionDataset(
@@ -222,17 +237,17 @@ def training_inputs(config: Config, images: DetectionSet, *, device: torch.devic
 
 
 def _shifts_colours(device: torch.device) -> bool:
-    """Say whether colours are changed by the device: any but a CPU, which is not kept waiting by the loader."""
+    """Return whether the device changes colours, so that the loader need not: any device but a CPU."""
     return device.type != "cpu"
 
 
 def _read(config: Config, listener: Listener) -> tuple[DetectionSet, DetectionSet]:
-    """Read training and validation images, say what was found, and check that the files are what the labels say."""
+    """Read training and validation images, report their contents, and check that the files match their labels."""
     data = config.data
     train, val, notes = read_train_and_val(data, seed=config.train.seed)
     if data.unlabelled:
         if not config.train.teacher:
-            raise InputError("--unlabelled images need a --teacher, who says what there is in them")
+            raise InputError("--unlabelled images need a --teacher, which supplies their labels")
         labelled, train = train, add_unlabelled(train, Path(data.unlabelled))
         notes += train.notes[len(labelled.notes) :]
         notes.append(f"train: with the images of {data.unlabelled} {train.summary()}")
@@ -246,7 +261,7 @@ def _read(config: Config, listener: Listener) -> tuple[DetectionSet, DetectionSe
 def _begin(
     model: Yolo, config: Config, *, train: DetectionSet, start: Checkpoint | None, listener: Listener
 ) -> Start | None:
-    """Give a network the weights of `start`, keep from changing what is frozen, and say so."""
+    """Load the weights of `start` into a network, freeze what the configuration freezes, and report both."""
     weights = config.train.weights
     given = None
     if start and start.kind in (Kind.CLASSIFIER, Kind.BACKBONE):
@@ -254,7 +269,7 @@ def _begin(
         listener.say(f"starting from {weights}: {given.summary}")
     elif start:
         if set(train.class_names) - set(start.class_names):
-            listener.say("looking for the known class that each new one resembles")
+            listener.say("finding the known class that each new class resembles most")
         likeness = most_alike(start, train, settings=config.input, on_image=listener.on_image)
         given = transfer(model, train.class_names, checkpoint=start, likeness=likeness)
         listener.say(f"starting from {weights}: {given.summary}; from scratch: --config nano --weights none")
@@ -262,7 +277,7 @@ def _begin(
         if not weights:
             raise InputError("--freeze backbone needs weights to start from: random ones would stay random")
         model.freeze_backbone()
-        listener.say("the backbone stays as it is; neck and head are trained")
+        listener.say("the backbone is frozen; neck and head are trained")
     elif config.train.freeze != "none":
         raise InputError(f"train.freeze must be none or backbone, got {config.train.freeze!r}")
     return given

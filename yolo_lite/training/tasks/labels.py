@@ -1,4 +1,4 @@
-"""Labels that cannot be meant as they are: wrong units, boxes that are all the same, one class for everything."""
+"""Labels that are surely wrong: wrong units, boxes that are all the same, one class for everything."""
 
 from __future__ import annotations
 
@@ -8,16 +8,24 @@ from yolo_lite.data.care.boxes import many_leave, unit_faults
 from yolo_lite.errors import InputError, counted, some
 from yolo_lite.structures.datasets import DetectionSet
 
-OFF = " (--no-preflight trains all the same)"
+OFF = " (--no-preflight trains anyway)"
 _TINY = 2.0  # input pixels
-_FEW = 8  # images, of which all boxes may be the same
+_FEW = 8  # images: in so small a set all boxes may be the same
 
 
 def check_labels(data: DetectionSet, input_hw: tuple[int, int]) -> None:
-    """Look for labels that cannot be meant so, before any step is taken.
+    """Check for labels that are surely wrong, before the first step.
+
+    Args:
+        data: the training set.
+        input_hw: height and width of the input.
 
     Raises:
-        InputError: saying which boxes and what to do.
+        InputError: naming the boxes and the remedy.
+
+    Example:
+        >>> from yolo_lite.data.splits import read_split
+        >>> check_labels(read_split("my_images", "train"), (320, 320))
     """
     objects, targets = data.records.objects, ~data.records.objects.crowd
     every = objects.boxes[targets]
@@ -44,7 +52,7 @@ def check_labels(data: DetectionSet, input_hw: tuple[int, int]) -> None:
     if len(data.class_names) > 1 and len(used) == 1 and len(data.class_names) - len(used) > 1:
         unused = [name for label, name in enumerate(data.class_names) if label not in used]
         raise InputError(
-            f"{data.source}: every one of {counted(len(labels), 'box', plural='boxes')} is called {data.class_names[used[0]]}, none "
+            f"{data.source}: all {counted(len(labels), 'box', plural='boxes')} are of class {data.class_names[used[0]]}, none of "
             f"{some(unused)}: "
-            f"are the class ids what they should be? (--classes {data.class_names[used[0]]} if so){OFF}"
+            f"are the class ids right? (--classes {data.class_names[used[0]]} if so){OFF}"
         )

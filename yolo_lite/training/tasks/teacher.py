@@ -16,22 +16,22 @@ from yolo_lite.losses.distill import Lesson, same_cells
 from yolo_lite.shipped import find_weights
 from yolo_lite.structures.batches import RawPredictions
 
-_WARM, _TIMED = 5, 20  # steps before its share of the time is measured, and while it is
+_WARM, _TIMED = 5, 20  # steps before its fraction of the time is measured, and while it is
 
 
 class Teacher:
-    """A detector with its weights, asked for the classes that the student knows as well.
+    """A detector whose predictions a student learns from, for the classes that both know.
 
-    It looks at the very inputs of the student, augmented as they are, so nothing of it can be kept from epoch to epoch.
+    It sees the student's own augmented inputs, so its answers cannot be cached from epoch to epoch.
 
     Args:
         weights: a file or the bare name of a shipped one.
         class_names: of the student, matched by name.
         device: where both compute.
-        say: is told once how much longer steps take with it.
+        say: receives one line: how much longer steps take with the teacher.
 
     Raises:
-        InputError: where it knows no class of the student.
+        InputError: if it knows no class of the student.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Teacher:
         self._times: list[tuple[float, float]] = []  # begin and end of the first lessons, in seconds
 
     def __call__(self, images: Tensor, student: RawPredictions) -> Lesson:
-        """Look at inputs, uint8 [B, 3, H, W], and say what there is at each of the student's points."""
+        """Return the teacher's answer for inputs, uint8 [B, 3, H, W], at each of the student's points."""
         if len(self._times) > _WARM + _TIMED:
             return self._teach(images, student)
         began = now(images.device)
@@ -85,14 +85,33 @@ class Teacher:
 
 
 def cost(times: Sequence[tuple[float, float]]) -> str:
-    """Say how much longer steps take with lessons that began and ended at these times, one in each step."""
-    shares = [(ended - began) / (following - began) for (began, ended), (following, _) in zip(times, times[1:])]
-    share = statistics.median(shares)
-    return f"the teacher takes {share:.0%} of the time: a step is {1 / (1 - share):.2f} times as long as without it"
+    """Return a line on how much longer steps take with a teacher.
+
+    Args:
+        times: begin and end of one lesson in each step, seconds.
+
+    Example:
+        >>> cost([(0.0, 0.25), (1.0, 1.25), (2.0, 2.25)])
+        'the teacher takes 25% of the time: a step takes 1.33 times as long as without it'
+    """
+    fractions = [(ended - began) / (following - began) for (began, ended), (following, _) in zip(times, times[1:])]
+    fraction = statistics.median(fractions)
+    return f"the teacher takes {fraction:.0%} of the time: a step takes {1 / (1 - fraction):.2f} times as long as without it"
 
 
 def describe(teacher: Teacher, weights: str, *, class_names: Sequence[str]) -> str:
-    """Say who teaches what."""
+    """Return a line that names the teacher and the classes it teaches.
+
+    Args:
+        teacher: the teacher.
+        weights: its file or shipped name.
+        class_names: of the student.
+
+    Example:
+        >>> teacher = Teacher("yolo_lite-pico-voc5", ["cat", "dog"], device=torch.device("cpu"))
+        >>> describe(teacher, "yolo_lite-pico-voc5", class_names=["cat", "dog"])
+        'taught by yolo_lite-pico-voc5: cat; it does not know dog'
+    """
     left = [name for name in class_names if name not in teacher.known]
     silent = f"; it does not know {some(left)}" if left else ""
     return f"taught by {Path(weights).name}: {some(teacher.known)}{silent}"
