@@ -1,4 +1,4 @@
-"""The one part that setup.cfg cannot say: an optional C extension, without which the ops run in plain torch."""
+"""Build the optional C extension, which setup.cfg cannot describe; without it the ops run in plain torch."""
 
 import sys
 
@@ -6,11 +6,11 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import BaseError
 
-STABLE = sys.version_info >= (3, 11)  # buffers joined the stable interface with Python 3.11
+STABLE = sys.version_info >= (3, 11)  # the stable ABI includes buffers since Python 3.11
 
 
 class BuildOps(build_ext):
-    """Give each compiler its own name for "optimise, but fuse no product and sum"."""
+    """Pass each compiler its own flags for "optimise, but do not fuse products and sums"."""
 
     def build_extensions(self) -> None:
         msvc = self.compiler.compiler_type == "msvc"
@@ -18,7 +18,7 @@ class BuildOps(build_ext):
             if msvc:
                 extension.extra_compile_args = ["/O2", "/fp:precise"]
                 continue
-            openmp = ["-fopenmp"] if sys.platform == "linux" else []  # the library that torch has loaded already
+            openmp = ["-fopenmp"] if sys.platform == "linux" else []  # torch has loaded its library already
             extension.extra_compile_args = [
                 "-O3",
                 "-ffp-contract=off",
@@ -32,7 +32,7 @@ class BuildOps(build_ext):
     def build_extension(self, extension: Extension) -> None:
         try:
             super().build_extension(extension)
-        except BaseError:  # a compiler without OpenMP: the same results from one thread
+        except BaseError:  # a compiler without OpenMP: same results, one thread
             if "-fopenmp" not in extension.extra_link_args:
                 raise
             extension.extra_compile_args.remove("-fopenmp")

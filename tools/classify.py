@@ -1,6 +1,6 @@
-"""Train a classifier of whole images, score it, or say what images show.
+"""Train a classifier of whole images, score it, or use it.
 
-python tools/classify.py train --data my_pictures
+python tools/classify.py train --data my_images
 python tools/classify.py predict --weights runs/train-1/best.pt --source photo.jpg
 """
 

@@ -1,7 +1,7 @@
-"""Score a detector on a labelled set with COCO's average precision.
+"""Score a detector on labelled images with COCO's average precision.
 
-python tools/eval.py --weights runs/train-1/best.pt --data my_pictures
-python tools/eval.py --detections results.json --data my_pictures --split test
+python tools/eval.py --weights runs/train-1/best.pt --data my_images
+python tools/eval.py --detections results.json --data my_images --split test
 """
 
 import sys

@@ -1,6 +1,6 @@
-"""Train a detector on your own labelled images, or go on with a run.
+"""Train a detector on your own labelled images, or resume a run.
 
-python tools/train.py --data my_pictures --image-size 320
+python tools/train.py --data my_images --image-size 320
 python tools/train.py --resume
 """
 

@@ -41,7 +41,7 @@ def test_bench_refuses_classifiers(
     data = ["--data", "nowhere"] if what == "train" else []
     assert main(["bench", what, "--config", config, *data]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {config} is the configuration of a classifier, and bench measures detectors")
+    assert error.startswith(f"error: {config} is the configuration of a classifier, but bench measures detectors")
     assert error.count("\n") == 1
 
 

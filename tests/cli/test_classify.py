@@ -106,7 +106,7 @@ def test_train_tells_what_it_does_and_what_comes_next(capsys: Capture) -> None:
     assert re.search(
         r"^epoch 2: loss .*\| train_accuracy [01]\.\d+ accuracy [01]\.\d+ F1 [01]\.\d+ val_loss ", told, re.MULTILINE
     )
-    assert "done: my run/best.pt holds the best weights" in told
+    assert "done: best weights in my run/best.pt" in told
     for what in ("eval", "predict"):
         suggested = next(line for line in told.splitlines() if line.startswith(f"  yolo-lite classify {what}"))
         assert "--weights 'my run/best.pt'" in suggested
@@ -215,7 +215,7 @@ def test_stopped_prediction_writes_what_is_finished(
         "square-001.png",
     ]
     assert main(command) == 130
-    assert "finished 0 of 10 images: nothing is written" in capsys.readouterr().out
+    assert "finished 0 of 10 images: nothing was written" in capsys.readouterr().out
     assert [path.name for path in Path("runs").iterdir()] == ["predict-1"]
 
 
@@ -307,14 +307,14 @@ def test_interrupted_training_resumes_from_the_command_line(
     command = [*TRAIN, "--epochs", "2", *chosen]
     assert main(command) == 130
     told = capsys.readouterr().out
-    assert "finished epochs are saved; go on with: yolo-lite classify train --resume" in told
+    assert "finished epochs are saved; continue with: yolo-lite classify train --resume" in told
     go_on()
     same = [part for part in command if part not in ("--config", "lenet")]  # which the run knows
     assert main([*same, "--resume"] if repeat else ["classify", "train", "--resume"]) == 0
     told = capsys.readouterr().out
-    assert "going on in runs/train-1 after epoch 1 of 2" in told
+    assert "resuming runs/train-1 after epoch 1 of 2" in told
     assert "train: 8 images, 2 classes: disc (4), square (4)" in told
-    assert "done: runs/train-1/best.pt" in told
+    assert "done: best weights in runs/train-1/best.pt" in told
     assert "has finished its 2 epochs" in refused(capsys, "classify", "train", "--resume")
 
 
@@ -347,7 +347,7 @@ def test_flags_that_ask_for_another_run_are_refused_on_resume(
 def test_a_run_goes_on_with_data_that_has_moved(interrupted: Path, capsys: Capture) -> None:
     shutil.copytree(interrupted / "set", "moved")
     shutil.copytree(interrupted / "run", "run")
-    told = "elsewhere does not exist; if the images have moved, say where: --resume --data PATH"
+    told = "elsewhere does not exist; if the images have moved, use --resume --data NEW_PATH"
     assert told in refused(capsys, "classify", "train", "--resume", "--out", "run", "--data", "elsewhere")
     resumed = ["classify", "train", "--resume", "--out", "run", "--data", "moved", "--set", "train.workers=1"]
     assert main(resumed) == 0
@@ -381,25 +381,25 @@ def test_a_run_with_a_configuration_file_resumes_without_naming_it(
     go_on()
     assert "leave out --config" in refused(capsys, *command, *named, "--resume")
     assert main([*command, "--resume"]) == 0
-    assert "going on in run after epoch 1 of 2" in capsys.readouterr().out
+    assert "resuming run after epoch 1 of 2" in capsys.readouterr().out
 
 
 def test_a_run_of_the_other_kind_is_not_resumed(interrupted: Path, capsys: Capture) -> None:
     run = str(interrupted / "run")
     line = refused(capsys, "train", "--resume", "--out", run)
-    assert f"{run} is a run of classify train; go on with it with yolo-lite classify train --resume" in line
+    assert f"{run} is a run of classify train; continue it with: yolo-lite classify train --resume" in line
     save_detector(Path("boxes/last.pt"), epoch=0)
     line = refused(capsys, "classify", "train", "--resume", "--out", "boxes")
-    assert "boxes is a run of train; go on with it with yolo-lite train --resume" in line
+    assert "boxes is a run of train; continue it with: yolo-lite train --resume" in line
 
 
 def test_a_run_that_stopped_early_is_not_resumed(capsys: Capture) -> None:
     few()
     still = ["--set", "train.lr=0", "--set", "train.patience=1", "--epochs", "5", "--out", "run"]
     assert main([*TRAIN, *still]) == 0
-    assert "stopped early: no better epoch than 1 in the last 1" in capsys.readouterr().out
+    assert "stopped early after 1 epoch without improvement; the best was epoch 1" in capsys.readouterr().out
     line = refused(capsys, "classify", "train", "--resume", "--out", "run")
-    assert "the run in run has stopped early after epoch 2; nothing to resume" in line
+    assert "the run in run stopped early after epoch 2; nothing to resume" in line
 
 
 def test_training_interrupted_at_once_keeps_nothing_and_says_so(
@@ -411,7 +411,7 @@ def test_training_interrupted_at_once_keeps_nothing_and_says_so(
     few()
     monkeypatch.setattr("yolo_lite.training.loop.train_step", interrupt)
     assert main(TRAIN) == 130
-    assert "no epoch was finished, nothing is kept" in capsys.readouterr().out
+    assert "no epoch was finished, so nothing was saved" in capsys.readouterr().out
     assert not Path("runs").exists()
 
 
@@ -536,7 +536,7 @@ def test_eval_names_a_missing_split_and_a_class_that_is_not_known(shapes: tuple[
     few(train={"bar": 2, "disc": 2}, val={"bar": 2, "disc": 2})
     command = ("classify", "eval", "--weights", str(shapes[0]), "--data", "set", "--out", "e")
     assert "set has no split 'test'; found train, val" in refused(capsys, *command, "--split", "test")
-    assert "has the class bar, which the weights do not know (disc, square)" in refused(capsys, *command)
+    assert "has the class bar, but the weights know only disc, square" in refused(capsys, *command)
     assert not Path("e").exists()
     assert main([*command, "--classes", "disc"]) == 0
 

@@ -303,7 +303,7 @@ def test_training_interrupted_at_once_keeps_nothing_and_says_so(
 
     monkeypatch.setattr("yolo_lite.training.loop.train_step", interrupt)
     assert main(["train", "--data", str(coco_set()), *SET]) == 130
-    assert "no epoch was finished, nothing is kept" in capsys.readouterr().out
+    assert "no epoch was finished, so nothing was saved" in capsys.readouterr().out
     assert not Path("runs").exists()
 
 
@@ -324,7 +324,7 @@ def test_interrupted_training_resumes_from_the_command_line(
     monkeypatch.setattr(cli, "epoch_line", interrupt)
     command = ["train", "--data", str(data), "--epochs", "2", "--fraction", "0.5", *SET]
     assert main(command) == 130
-    assert "finished epochs are saved; go on with: yolo-lite train --resume" in capsys.readouterr().out
+    assert "finished epochs are saved; continue with: yolo-lite train --resume" in capsys.readouterr().out
     monkeypatch.setattr(cli, "epoch_line", whole_line)
     Path("runs/train-9").mkdir()  # newer, but nothing to resume
     assert "was started with train.epochs 2, not 9" in refused(capsys, "train", "--resume", "--epochs", "9")
@@ -334,8 +334,8 @@ def test_interrupted_training_resumes_from_the_command_line(
     same = [*command, "--resume"] if repeat else ["train", "--resume"]
     assert main(same) == 0
     told = capsys.readouterr().out
-    assert "going on in runs/train-1 after epoch 1 of 2" in told
-    assert "done: runs/train-1/best.pt" in told
+    assert "resuming runs/train-1 after epoch 1 of 2" in told
+    assert "done: best weights in runs/train-1/best.pt" in told
 
 
 def png_header(width: int, height: int) -> bytes:

@@ -179,7 +179,7 @@ def test_show_refuses_in_one_line(coco_set: MakeSet, capsys: pytest.CaptureFixtu
     command = ("show", "--data", str(coco_set({"train": 2})))
     assert "go with --augment" in refused(capsys, *command, "--config", "nano")
     assert "go with --augment" in refused(capsys, *command, "--set", "train.seed=1")
-    assert "no images of val" in refused(capsys, *command, "--augment", "--split", "valid")
+    assert "training does not use valid" in refused(capsys, *command, "--augment", "--split", "valid")
     assert "multiples of 32" in refused(capsys, *command, "--augment", "--image-size", "100")
     assert "did you mean 'nano'?" in refused(capsys, *command, "--augment", "--config", "nan")
     assert "has no split 'val'" in refused(capsys, *command, "--split", "val")

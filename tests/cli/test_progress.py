@@ -130,7 +130,7 @@ def test_a_step_of_many_minutes_is_no_silence(capsys: Capture, clock: Clock) -> 
 
 def test_work_that_is_not_counted_is_heard_of_too(capsys: Capture, clock: Clock) -> None:
     _watch(clock, 100)
-    assert capsys.readouterr().err.splitlines() == ["train: at work for 50 s", "train: at work for 1 min 40 s"]
+    assert capsys.readouterr().err.splitlines() == ["train: running for 50 s", "train: running for 1 min 40 s"]
 
 
 def test_whoever_writes_anyway_gets_no_more_lines(capsys: Capture, clock: Clock) -> None:
@@ -158,7 +158,7 @@ def test_the_heart_beats_by_itself_and_stops(capsys: Capture, monkeypatch: pytes
         while not text and time.monotonic() < until:
             time.sleep(0.01)
             text = capsys.readouterr().err
-    assert text.startswith("eval: at work for 0 s\n")
+    assert text.startswith("eval: running for 0 s\n")
     assert "heartbeat" not in [thread.name for thread in threading.enumerate()]
 
 

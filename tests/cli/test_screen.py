@@ -110,7 +110,7 @@ def test_a_full_disk_behind_standard_output_is_one_line() -> None:
 def test_the_package_is_the_command() -> None:
     result = subprocess.run([*COMMAND, "data", "check"], capture_output=True, text=True)
     assert result.stderr == (
-        "error: the following arguments are required: --data; yolo-lite data check --help lists what there is\n"
+        "error: the following arguments are required: --data; yolo-lite data check --help lists the options\n"
     )
     assert (result.returncode, result.stdout) == (2, "")
 
@@ -268,7 +268,7 @@ def test_a_stopped_training_says_how_to_go_on(
     arguments = ["train", "--data", str(learnt[1]), "--weights", "none", "--epochs", "2", "--out", "run", *settings]
     assert main(arguments) == 143
     said = capsys.readouterr()
-    assert "finished epochs are saved; go on with: yolo-lite train --resume --out run" in said.out
+    assert "finished epochs are saved; continue with: yolo-lite train --resume --out run" in said.out
     assert said.err == "stopped by SIGTERM\n"
 
 

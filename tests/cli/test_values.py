@@ -12,11 +12,11 @@ from yolo_lite.cli.values import check_shares, parse_box, parse_minutes
 from yolo_lite.errors import InputError
 
 REFUSED = {
-    "train --data d --time 20m --epochs 3": "--time works the number of epochs out; leave out --epochs",
+    "train --data d --time 20m --epochs 3": "--time sets the number of epochs; leave out --epochs",
     "train --data d --time soon": "--time takes a duration such as 20m, 1h30m or 90s, got 'soon'",
-    "train --resume --config nano": "--resume goes on with the configuration of the run; leave out --config",
+    "train --resume --config nano": "--resume uses the configuration of the run; leave out --config",
     "classify train --resume --config lenet": "leave out --config",
-    "train --resume --time 20m": "--resume goes on with the epochs and steps that --time worked out; leave it out",
+    "train --resume --time 20m": "--resume keeps the epochs and steps of the run; leave out --time",
     "train": "train needs --data",
     "classify train --config lenet": "classify train needs --data",
     "train --data d --image-size 100": "--image-size must be multiples of 32, got 100 x 100 (height x width); try 96 96",

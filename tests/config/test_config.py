@@ -188,7 +188,9 @@ def test_an_override_is_refused(override: str, message: str) -> None:
         pytest.param({"augment": {"scale": [1.5, 0.5]}}, "'augment.scale'", id="range upside down"),
         pytest.param({"input": {"image_size": [320, 300]}}, "must be multiples of 32, got 320 x 300", id="not of 32"),
         pytest.param(
-            {"input": {"resize": "crop"}}, "'input.resize' must be one of letterbox, corner, stretch, got 'crop'", id="resize"
+            {"input": {"resize": "crop"}},
+            "'input.resize' must be one of letterbox, corner, stretch, got 'crop'",
+            id="resize",
         ),
         pytest.param(
             {"input": {"image_size": [320]}}, "'input.image_size' must be a list of 2 whole numbers", id="one side"

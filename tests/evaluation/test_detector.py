@@ -56,12 +56,12 @@ def test_classes_of_the_data_that_the_weights_lack_count_as_zero(learnt: tuple[P
     assert result.metrics.per_class["star"][0] == 0
     assert result.metrics.per_class["disc"][1] >= 0.9
     assert {row["category_id"] for row in result.rows} == {7}  # square is known to the weights alone: left out
-    assert any("count as AP 0: star" in note for note in result.notes)
-    assert any("left out: square" in note for note in result.notes)
+    assert any("with AP 0: star" in note for note in result.notes)
+    assert any("ignored: square" in note for note in result.notes)
 
 
 def test_no_class_in_common_is_refused() -> None:
-    with pytest.raises(InputError, match="share no class: the weights know cat; the data has dog"):
+    with pytest.raises(InputError, match="have no class in common: the weights know cat; the data has dog"):
         class_notes(["cat"], ["dog"])
 
 
@@ -149,7 +149,7 @@ def test_a_set_of_crowds_has_no_ap_and_a_note_says_why(learnt: tuple[Path, Path]
     (tmp_path / "crowds.json").write_text(json.dumps(content))
     result = evaluate(learnt[0] / "best.pt", tmp_path / "crowds.json", device="cpu", settings=SETTINGS)
     assert math.isnan(result.metrics.numbers["AP"])
-    assert sum("no object to find" in note for note in result.notes) == 1
+    assert sum("no objects to find" in note for note in result.notes) == 1
 
 
 def test_no_loading_process_outlives_an_evaluation(learnt: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:

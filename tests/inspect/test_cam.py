@@ -139,7 +139,7 @@ def test_the_command_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert Image.open(out).width > 600
     told = capsys.readouterr().out
     assert told.startswith("person ")
-    assert "of what speaks for it lies inside its box" in told
+    assert "of the evidence for it lies inside its box" in told
     assert main(["inspect", "cam", "--class", "persn", "--out", str(out)]) == 2
     assert main(["inspect", "cam", "--layer", "backbone.nothing", "--out", str(out)]) == 2
     assert "backbone." in capsys.readouterr().err

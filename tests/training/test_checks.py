@@ -43,7 +43,7 @@ def _train(root: Path, **settings: Any) -> None:
         ),
         pytest.param(
             {"train.batch_size": 1, "input.image_size": 64, "augment.multi_scale": 0.5},
-            "one image of 32 x 32 pixels, the smallest that augment.multi_scale makes,",
+            "one image of 32 x 32 pixels (the smallest size that augment.multi_scale draws)",
             id="a small size at some step",
         ),
     ],

@@ -229,7 +229,7 @@ def test_resume_ends_bit_for_bit_as_an_unbroken_run(few: Path, tmp_path: Path) -
     assert not same(weights_of(whole / "last.pt"), weights_of(broken / "last.pt"))
     lines: list[str] = []
     assert resume(broken, device="cpu", listener=Listener(say=lines.append)) == broken
-    assert f"going on in {broken} after epoch 2 of 4" in lines
+    assert f"resuming {broken} after epoch 2 of 4" in lines
     for name in ("last.pt", "best.pt"):
         assert same(weights_of(whole / name), weights_of(broken / name))
     one, other = (load_checkpoint(folder / "last.pt").training for folder in (whole, broken))
@@ -283,11 +283,11 @@ def test_a_run_without_patience_left_stops_and_is_not_resumed(few: Path, tmp_pat
     lines: list[str] = []
     rest = {"settings": settings, "out": tmp_path / "run", "device": "cpu"}
     out = train_classifier(few, config="lenet", **rest, listener=Listener(say=lines.append))
-    assert lines[-1] == "stopped early: no better epoch than 1 in the last 2"
+    assert lines[-1] == "stopped early after 2 epochs without improvement; the best was epoch 1"
     assert load_checkpoint(out / "last.pt").training["epoch"] == 3
     assert len(list(csv.DictReader((out / "results.csv").open()))) == 3
     before = (out / "last.pt").read_bytes()
-    with pytest.raises(InputError, match="has stopped early after epoch 3; nothing to resume"):
+    with pytest.raises(InputError, match="stopped early after epoch 3; nothing to resume"):
         resume(out, device="cpu")
     assert (out / "last.pt").read_bytes() == before
 
@@ -403,12 +403,12 @@ def test_a_detectors_weights_choose_the_classifier_with_its_backbone(tmp_path: P
         ({"config": "lenet", "settings": {"data.shares": "50/20"}}, "--shares takes percentages"),
         ({"config": "lenet", "settings": {"data.per_class": -1}}, "'data.per_class' must be at least 0, got -1"),
         ({"config": "lenet", "weights": "missing.pt"}, "missing.pt does not exist"),
-        ({"config": "lenet", "weights": "det.pt"}, r"det\.pt is a yolo_lite-n, which lenet cannot start from"),
+        ({"config": "lenet", "weights": "det.pt"}, r"det\.pt is a yolo_lite-n, but lenet cannot start from it"),
         (
             {"config": "yolo_lite-shuffle-cls", "weights": "det.pt"},
-            r"det\.pt is a yolo_lite-n, which yolo_lite-shuffle",
+            r"det\.pt is a yolo_lite-n, but yolo_lite-shuffle",
         ),
-        ({"config": "lenet", "weights": "cls.pt"}, r"cls\.pt is a mnist_small, which lenet cannot start from"),
+        ({"config": "lenet", "weights": "cls.pt"}, r"cls\.pt is a mnist_small, but lenet cannot start from it"),
         ({"weights": "cls.pt", "settings": {"input.channels": 3}}, "input.channels is fixed by --weights cls.pt"),
         ({"weights": "cls.pt", "settings": {"input.mean": [1, 1, 1]}}, "input.mean is fixed by --weights"),
         ({"weights": "det.pt", "settings": {"model.depths": [1, 1, 1, 1]}}, "model.depths is fixed by --weights"),
@@ -451,15 +451,13 @@ def test_what_a_classifiers_weights_fix_in_a_detector_is_refused(tmp_path: Path,
 
 def test_detectors_and_classifiers_are_not_planned_as_each_other(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "c.pt", checkpoint_of(classifier_config(), "ab"))
-    with pytest.raises(InputError, match=r"c\.pt is the classifier mnist_small, whose layers no detector has"):
+    with pytest.raises(InputError, match=r"c\.pt is the classifier mnist_small, but no detector has its layers"):
         plan("data", weights=tmp_path / "c.pt")
     file = find_config("lenet")
     assert (
         plan("data", config=file).config.task == "classify"
     )  # it says what it is of, unless another task is asked for
-    message = (
-        f"{file} is the configuration of a classifier: use classify train --config {file}, or name that of a detector"
-    )
+    message = f"{file} is the configuration of a classifier: use classify train --config {file}, or the configuration of a detector"
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         plan("data", config=file, settings={"task": "detect"})
     with pytest.raises(InputError, match="^nano is the configuration of a detector: use train --config nano"):

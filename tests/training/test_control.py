@@ -202,7 +202,7 @@ def test_a_set_of_one_batch_can_be_trained_for_a_time(steps: int, seconds: float
 
 
 def test_too_little_time_is_refused() -> None:
-    with pytest.raises(InputError, match="one step and an evaluation take"):
+    with pytest.raises(InputError, match="a step and an evaluation take"):
         fit_time(Config(), Pace(10.0, 30.0), steps=100, seconds=35)
 
 
@@ -250,7 +250,7 @@ def test_a_run_with_a_time_says_and_keeps_what_was_worked_out(coco_set: Callable
     folder = train(
         root, config=small(), out=tmp_path / "run", device="cpu", listener=listener, settings={"train.minutes": 0.1}
     )
-    line = next(text for text in said if text.startswith("0.1 min"))
+    line = next(text for text in said if text.startswith("time limit 0.1 min"))
     best = load_checkpoint(folder / "last.pt")
     assert f"{best.config.train.epochs} epochs of {best.config.train.steps_per_epoch} steps" in line
     assert len(rows) == best.config.train.epochs > 1

@@ -268,7 +268,7 @@ def test_any_other_file_is_made_again(
     shutil.copytree(whole, out)
     damage(out / name)
     resume(out, device="cpu", listener=Listener(say=lines.append))
-    assert any(line == f"made anew from last.pt: {name}" for line in lines)
+    assert any(line == f"rebuilt from last.pt: {name}" for line in lines)
     assert_same_end(whole, out)
 
 
@@ -287,7 +287,7 @@ def test_where_no_checkpoint_is_whole_the_way_out_is_said(whole: Path, tmp_path:
         InputError, match=r"last.pt does not exist, so the run in .* cannot be resumed; train again with an"
     ):
         resume(out, device="cpu")
-    with pytest.raises(InputError, match=r"holds the best.pt of a run that cannot go on.*choose another --out"):
+    with pytest.raises(InputError, match=r"holds the best.pt of a run that cannot be resumed.*choose another --out"):
         check_run_folder(out)
 
 
@@ -303,7 +303,7 @@ def test_damaged_checkpoints_of_the_crops_let_the_backbone_learn_again(
     for name in ("last.pt", "previous.pt"):
         with_one_bit_turned(out / "crops" / name)
     resume(out, device="cpu", listener=Listener(say=lines.append))
-    assert f"{out}/crops/last.pt is damaged; the backbone learns from the beginning" in lines
+    assert f"{out}/crops/last.pt is damaged; pretraining starts from the beginning" in lines
     assert_same_end(whole_crops, out, crops=True)
 
 

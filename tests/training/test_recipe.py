@@ -236,7 +236,7 @@ def test_no_two_runs_share_a_folder(coco_set: MakeSet, tmp_path: Path) -> None:
     config = config_with("train.epochs=1")
     train(data, config=config, out=tmp_path / "run", device="cpu", listener=Listener(on_step=start_another))
     assert refusals[0] == (
-        f"{tmp_path / 'run'} is in use: a training that still runs writes to it; wait for its end, or choose another --out"
+        f"{tmp_path / 'run'} is in use: a training run is still writing to it; wait until it ends, or choose another --out"
     )
     assert "last.pt does not exist" in refusals[1]
     refusals.clear()
@@ -248,13 +248,13 @@ def test_no_two_runs_share_a_folder(coco_set: MakeSet, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(data, config=config_with(), out=tmp_path / "other", device="cpu", listener=Listener(on_epoch=stop))
     assert refusals == [
-        f"{tmp_path / 'run'} already holds a run; add --resume to go on with it, or choose another --out",
+        f"{tmp_path / 'run'} already holds a run; add --resume to continue it, or choose another --out",
         f"the run in {tmp_path / 'run'} has finished its 1 epoch; nothing to resume",
     ]
     refusals.clear()
 
     def resume_again(row: object, best: bool) -> None:
-        with pytest.raises(InputError, match="other is in use: a training that still runs writes to it"):
+        with pytest.raises(InputError, match="other is in use: a training run is still writing to it"):
             resume(tmp_path / "other")
         refusals.append("once")
 
@@ -333,7 +333,8 @@ def test_resume_refuses_data_that_has_changed(coco_set: MakeSet, tmp_path: Path)
     content["annotations"][0]["bbox"][0] += 1
     file.write_text(json.dumps(content))
     with pytest.raises(
-        InputError, match="is not what the run in .* was started on: train has other file names, sizes, boxes or labels"
+        InputError,
+        match="is not the data that the run in .* was started on: train has other file names, sizes, boxes or labels",
     ):
         resume(tmp_path / "run", device="cpu")
 

@@ -50,7 +50,7 @@ def test_a_drawing_needs_a_suffix_that_can_be_drawn(tmp_path: Path, capsys: pyte
 
 
 def test_what_random_weights_cannot_keep_is_refused() -> None:
-    with pytest.raises(InputError, match=r"train.keep_start keeps a share .*: name --weights"):
+    with pytest.raises(InputError, match=r"train.keep_start keeps a fraction .*; name --weights"):
         plan("data", weights="none", config="nano", settings={"train.keep_start": 0.4})
 
 

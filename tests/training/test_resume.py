@@ -93,9 +93,7 @@ def test_a_detector_goes_on_with_data_that_has_moved(write: Callable[[Path], Pat
     out = detector(data, tmp_path / "run")
     shutil.move(tmp_path / "old", tmp_path / "new")
     moved = tmp_path / "new" / data.relative_to(tmp_path / "old")
-    with pytest.raises(
-        InputError, match=rf"^{data} does not exist; if the images have moved, say where: --resume --data"
-    ):
+    with pytest.raises(InputError, match=rf"^{data} does not exist; if the images have moved, use --resume --data"):
         resume(out, device="cpu")
 
     def stop(report: object) -> None:
@@ -159,7 +157,7 @@ def test_a_run_that_learns_crops_first_goes_on_with_data_that_has_moved(learnt: 
     shutil.move(data, tmp_path / "new")
     other = write_coco_set(tmp_path / "other", {"train": 8, "val": 4}, seed=5, hw=(64, 64), objects=1)
     with pytest.raises(
-        InputError, match="is not what the run in .*run was started on: train has other file names, siz"
+        InputError, match="is not the data that the run in .*run was started on: train has other file names, siz"
     ):
         resume(out, device="cpu", settings={"data.path": other})
     resume(out, device="cpu", settings={"data.path": tmp_path / "new"})
@@ -175,7 +173,7 @@ def test_the_folder_of_unlabelled_images_may_move_too(learnt: tuple[Path, Path],
     teacher = f"train.teacher={learnt[0] / 'best.pt'}"
     out = detector(data, tmp_path / "run", teacher, settings={"data.unlabelled": tmp_path / "more"})
     shutil.move(tmp_path / "more", tmp_path / "others")
-    with pytest.raises(InputError, match="more does not exist; .*--resume --unlabelled PATH"):
+    with pytest.raises(InputError, match="more does not exist; .*--resume --unlabelled NEW_PATH"):
         resume(out, device="cpu")
     resume(out, device="cpu", settings={"data.unlabelled": tmp_path / "others"})
     assert load_checkpoint(out / "last.pt").config.data.unlabelled == str(tmp_path / "others")

@@ -125,7 +125,7 @@ def test_a_trial_that_diverges_ends_alone(
 
 def test_a_study_that_is_none_is_refused(images: Path, tmp_path: Path) -> None:
     (tmp_path / "study.db").write_text("no database at all")
-    with pytest.raises(InputError, match=r"study.db is not a study of an earlier search"):
+    with pytest.raises(InputError, match=r"study.db is not the study of an earlier search"):
         search(images, trials=1, out=tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""The command line `yolo-lite`, a module for each command. The only part of the package that prints."""
+"""The command line `yolo-lite`, with a module for each command; no other part of the package prints."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from yolo_lite.cli.screen import WriteError, screens, write_no_more
 from yolo_lite.errors import InputError, Stopped, is_memory_full, reason
 from yolo_lite.version import VERSION
 
-COMMANDS = {  # each has a module of its name in commands/, which is imported when the command is asked for
+COMMANDS = {  # each has a module of its name in commands/, which is imported only to run it
     "train": "train a detector on labelled images",
     "detect": "find objects in images or a video",
     "eval": "score a checkpoint or a result file",
     "classify": "train, score and use a classifier of whole images",
-    "config": "print every setting: value, default, range, meaning, origin",
+    "config": "print every setting with its value, default, range and meaning",
     "card": "print the model card of a checkpoint",
-    "convert": "convert weights of other projects into checkpoints",
+    "convert": "convert weights of other projects to checkpoints",
     "data": "check, count, show, reduce and convert data sets",
-    "inspect": "look into networks, images and what layers see",
+    "inspect": "show what a network is made of and what it sees",
     "tune": "search for better settings",
     "bench": "measure speed on this machine",
 }
@@ -41,8 +41,8 @@ COMMANDS = {  # each has a module of its name in commands/, which is imported wh
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status.
 
-    0 done, 1 a video ended early or data has faults, 2 refused with a line, 130 interrupted; 129 and 143 where SIGHUP
-    or SIGTERM ended it.
+    0: success; 1: a video ended early, or the data has faults; 2: refused with one line of explanation; 130, 129 and
+    143: stopped by Ctrl-C, SIGHUP and SIGTERM.
     """
     _let_threads_sleep()
     outcome = _Outcome()
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @dataclass
 class _Outcome:
-    """How a command ends, and what was asked for, as far as that is known."""
+    """Exit status of a command, and its arguments as far as they are known."""
 
     status: int = 0
     args: argparse.Namespace = field(default_factory=argparse.Namespace)
@@ -73,7 +73,7 @@ class _Outcome:
 
 @contextmanager
 def _failures(outcome: _Outcome) -> Iterator[None]:
-    """Say in a line why a command cannot be carried out, or was stopped; bugs keep their traceback."""
+    """Report in one line why a command was refused or stopped; bugs keep their traceback."""
     try:
         with _explained(outcome):
             yield
@@ -105,30 +105,30 @@ def _explained(outcome: _Outcome) -> Iterator[None]:
 
 
 def _unwritten(error: WriteError) -> int:
-    """End where output cannot be written: without a word where its reader has gone, as `head` does when it has enough."""
+    """End because output cannot be written; silently if its reader has gone, as `head` does once it has enough."""
     write_no_more()
     if error.errno == errno.EPIPE:
         return 1
-    with suppress(WriteError):  # where standard error takes no more either
+    with suppress(WriteError):  # standard error may be closed as well
         _fail(f"the output could not be written: {reason(error)}")
     return 2
 
 
 def _let_threads_sleep() -> None:
-    """Let threads that wait for each other sleep, unless the user has chosen: otherwise they take cores from other programs.
+    """Let waiting threads sleep instead of spinning, unless the user has chosen: they would slow other programs down.
 
-    The library of threads reads this when torch is imported, which commands do later.
+    OpenMP reads the variable when torch is imported, which happens later.
     """
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
-    """Build the parser: it knows the names of all commands, and the flags of the one that is given."""
+    """Build the parser with the names of all commands and the flags of the given one."""
     parser = flags.Parser(
-        "yolo-lite", description="Object detection and classification: train, detect, evaluate. Works offline."
+        "yolo-lite", description="Train, evaluate and use object detectors and image classifiers. Works offline."
     )
-    parser.add_argument("--version", action="store_true", help="print the version and those of what it runs on")
+    parser.add_argument("--version", action="store_true", help="print the versions of yolo-lite and its dependencies")
     commands = parser.add_subparsers(dest="command", metavar="command")
     for name, purpose in COMMANDS.items():
         added = commands.add_parser(name, help=purpose)
@@ -138,7 +138,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
 
 
 def environment() -> list[str]:
-    """Return, line by line, the versions that matter in a bug report, without importing any of the packages."""
+    """Return the versions that matter in a bug report, a line each, without importing any of the packages."""
     from importlib.metadata import PackageNotFoundError, version
 
     names = (
@@ -164,7 +164,7 @@ def environment() -> list[str]:
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise `Stopped`, as Ctrl-C raises KeyboardInterrupt; what is ignored (nohup) stays so."""
+    """Let SIGTERM and SIGHUP raise `Stopped`, as Ctrl-C raises KeyboardInterrupt; ignored signals (nohup) stay ignored."""
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
         for name in ("SIGTERM", "SIGHUP"):  # Windows lacks the second
@@ -184,7 +184,7 @@ def _stop(number: int, frame: object) -> None:
 
 @contextmanager
 def _log() -> Iterator[None]:
-    """Write what the library logs, such as the large file that it reads, on standard error."""
+    """Write the log of the library, such as which large file it reads, to standard error."""
     handler = _LogLines(logging.INFO)
     logger = logging.getLogger("yolo_lite")
     level = logger.level
@@ -204,7 +204,7 @@ class _LogLines(logging.Handler):
 
 @contextmanager
 def _warnings() -> Iterator[None]:
-    """Leave out warnings of what is explained or harmless, and write others in one line; -W and PYTHONWARNINGS win."""
+    """Hide harmless warnings and shorten others to one line, unless -W or PYTHONWARNINGS is set."""
     with warnings.catch_warnings():
         if not sys.warnoptions:
             for module, message in _EXPLAINED:
@@ -214,8 +214,8 @@ def _warnings() -> Iterator[None]:
 
 
 _EXPLAINED = (
-    (r"PIL\.", ""),  # of metadata that is not used, or of a file that then is refused or skipped
-    ("", "Detected pickle protocol"),  # torch, of a checkpoint that then is refused, as in the next
+    (r"PIL\.", ""),  # about unused metadata, or a file that is then refused or skipped with a line
+    ("", "Detected pickle protocol"),  # by torch, about a checkpoint that is then refused; so is the next
     ("", "'torch.load' received a zip file"),
 )
 
@@ -232,7 +232,7 @@ def _print_warning(
 
 
 def _remedy(args: argparse.Namespace) -> str:
-    """Say which flags of the command save memory."""
+    """Return advice: which flags of the command save memory."""
     flags = [f"--{name.replace('_', '-')}" for name in ("batch_size", "image_size") if hasattr(args, name)]
     saving = [f"a smaller {' or '.join(flags)}"] * bool(flags) + ["--cache none"] * hasattr(args, "cache")
     return f"close other programs, or use {', or '.join(saving) or 'smaller files'}"

@@ -1,4 +1,4 @@
-"""What the commands that draw into a file have in common."""
+"""What all commands that write a drawing have in common."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from yolo_lite.errors import InputError
 
 
 def add_drawing(parser: argparse.ArgumentParser, name: str, *, run: Callable[[argparse.Namespace], int]) -> None:
-    """Give a command its --out and the function that runs it."""
-    flags.add_flag(parser, "out-file", default=Path(name), help="file to draw to: png, jpg, pdf or svg")
+    """Add --out to a command, and set the function that runs it."""
+    flags.add_flag(parser, "out-file", default=Path(name), help="drawing to write: png, jpg, pdf or svg")
     parser.set_defaults(run=run)
 
 
 def save_drawing(out: Path, draw: Callable[[Path], None]) -> None:
-    """Write a drawing completely or not at all; its folder is created."""
+    """Write a drawing completely or not at all, and create its folder."""
     from yolo_lite.files import make_folder, write_atomically
 
     make_folder(out.parent)
@@ -25,7 +25,7 @@ def save_drawing(out: Path, draw: Callable[[Path], None]) -> None:
 
 
 def check_drawing(out: Path, inputs: list[Path]) -> None:
-    """Check the file of --out: its format, and that it replaces none of the inputs."""
+    """Refuse an --out of another format, or one that would replace an input."""
     from yolo_lite.files import check_keeps
 
     check_keeps(inputs, out)

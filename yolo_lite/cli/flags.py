@@ -1,4 +1,4 @@
-"""Every flag of the command line: its spelling, what its value means, its help, and the setting that it sets."""
+"""Every flag of the command line: its spelling, value, help, and the setting that it sets."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import shlex
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -19,7 +20,7 @@ from yolo_lite.cli.screen import note
 from yolo_lite.shipped import DEFAULT_WEIGHTS
 
 SHIPPED = f"the shipped {DEFAULT_WEIGHTS}"
-_BY_CONFIG = "as in the configuration"
+_BY_CONFIG = "the configuration's"
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,11 @@ class Flag:
     """One flag.
 
     Attributes:
-        spelling: with its dashes.
-        help: begins with a noun or a verb; the default is added to it. Empty: the help of its setting.
-        usual: what happens without the flag, where the parser's own default does not say it.
-        key: of the setting that it sets.
-        options: of argparse.
+        spelling: the flag with its dashes.
+        help: text that begins with a noun or a verb, without the default; empty: the help of its setting.
+        usual: the default in words, if the parser's own default does not tell it.
+        key: key of the setting that it sets.
+        options: further arguments for argparse.
     """
 
     spelling: str
@@ -46,14 +47,14 @@ def _flag(spelling: str, help: str = "", *, usual: str = "", key: str = "", **op
 
 
 def _switch(spelling: str, help: str = "", *, key: str = "", **options: Any) -> Flag:
-    """A flag without a value, which counts as not given where it is left out."""
+    """Return a flag without a value; a setting keeps its value if the flag is absent."""
     return _flag(spelling, help, key=key, action="store_true", default=None if key else False, **options)
 
 
 _FILE: dict[str, Any] = {"type": Path, "metavar": "FILE"}
 _COUNT: dict[str, Any] = {"type": values.positive, "metavar": "N"}
 
-# By the name that commands ask for: the spelling, or a name of its own where one spelling has several kinds of value.
+# By the name that commands use: the spelling, or another name if one spelling takes different kinds of values.
 FLAGS: Mapping[str, Flag] = {
     # what to work on
     "data": _flag(
@@ -77,7 +78,7 @@ FLAGS: Mapping[str, Flag] = {
     "split": _flag("--split", "split to use: train, val or test"),
     "splits": _flag("--split", "splits to use: train, val, test", usual="all", nargs="+", default=[]),
     "shares": _flag(
-        "--shares", "percentages of train/val/test for a folder of classes without splits", key="data.shares"
+        "--shares", "percentages of train/val/test if a folder of classes has no splits", key="data.shares"
     ),
     "classes": _flag(
         "--classes", "names of the classes to use: person,car", usual="all", key="data.classes", type=values.names
@@ -88,7 +89,7 @@ FLAGS: Mapping[str, Flag] = {
     ),
     "fraction": _flag("--fraction", key="data.fraction", type=float),
     "per-class": _flag(
-        "--per-class", "number of training images of each class, at most", usual="all", key="data.per_class", **_COUNT
+        "--per-class", "largest number of training images of each class", usual="all", key="data.per_class", **_COUNT
     ),
     "difficult": _switch("--difficult", key="data.difficult"),
     "unlabelled": _flag(
@@ -111,7 +112,7 @@ FLAGS: Mapping[str, Flag] = {
     "image-size": _flag(
         "--image-size",
         "side, or height and width, of the network's input",
-        usual="that of the weights or the configuration",
+        usual="from the weights or the configuration",
         key="input.image_size",
         nargs="+",
         **_COUNT,
@@ -126,16 +127,16 @@ FLAGS: Mapping[str, Flag] = {
     "score-threshold": _flag(
         "--score-threshold",
         "score above which a detection counts",
-        usual="that of the weights, where F1 was highest on validation",
+        usual="the weights' own, which gave the best F1 on validation",
         key="postprocess.score_threshold",
         type=values.unit,
     ),
     "iou-threshold": _flag(
-        "--iou-threshold", usual="that of the weights, usually 0.6", key="postprocess.iou_threshold", type=values.unit
+        "--iou-threshold", usual="the weights' own, mostly 0.6", key="postprocess.iou_threshold", type=values.unit
     ),
     "max-detections": _flag(
         "--max-detections",
-        usual="that of the weights, usually 300",
+        usual="the weights' own, mostly 300",
         key="postprocess.max_detections",
         type=values.positive,
     ),
@@ -143,7 +144,7 @@ FLAGS: Mapping[str, Flag] = {
     "epochs": _flag("--epochs", usual=_BY_CONFIG, key="train.epochs", type=values.positive),
     "time": _flag(
         "--time",
-        "time that the run may take, in minutes, or 1h30m, 90s; sets the number of epochs",
+        "time limit: 20m, 1h30m, 90s or a number of minutes; sets the number of epochs",
         usual="no limit",
         key="train.minutes",
         type=values.text,
@@ -162,7 +163,7 @@ FLAGS: Mapping[str, Flag] = {
     ),
     "preflight": _flag(
         "--preflight",
-        "check first that the network overfits eight images, in 60 steps at most",
+        "check first that the network can overfit eight images, in at most 60 steps",
         usual="yes",
         key="train.preflight",
         action=argparse.BooleanOptionalAction,
@@ -177,7 +178,7 @@ FLAGS: Mapping[str, Flag] = {
     ),
     "freeze": _flag(
         "--freeze",
-        "part of the weights that stays as it is",
+        "part of the network whose weights stay fixed",
         usual="none",
         key="train.freeze",
         choices=("none", "backbone"),
@@ -204,10 +205,10 @@ FLAGS: Mapping[str, Flag] = {
     ),
     "resume": _switch(
         "--resume",
-        "continue the run in --out, or the newest one; give --data only if the images have moved",
+        "continue the run in --out, or the newest run; add --data only if the images have moved",
     ),
     "task": _flag("--task", "what to train", choices=("detect", "classify")),
-    "trials": _flag("--trials", "number of finished trials in all", default=20, type=values.positive),
+    "trials": _flag("--trials", "total number of finished trials", default=20, type=values.positive),
     "steps": _flag("--steps", "number of steps to measure", default=30, **_COUNT),
     # what comes out
     "out": _flag("--out", "folder of the results", type=values.text),
@@ -216,11 +217,11 @@ FLAGS: Mapping[str, Flag] = {
     "font": _flag(
         "--font",
         "font file for class names",
-        usual="DejaVu Sans, then the system's fonts for letters that it lacks",
+        usual="DejaVu Sans, and system fonts for letters that it lacks",
         type=values.font_file,
         metavar="FILE",
     ),
-    "show": _switch("--show", "open a window, too (needs opencv-python, see README)"),
+    "show": _switch("--show", "also show the results in a window (needs opencv-python)"),
     "video-format": _flag(
         "--video-format",
         "format of an annotated video; webm (VP9) plays in browsers",
@@ -232,31 +233,29 @@ FLAGS: Mapping[str, Flag] = {
         key="evaluate.resamples",
         **_COUNT,
     ),
-    "copy": _switch("--copy", "copy images instead of making hard links (used if the disk allows them)"),
-    "markdown": _switch("--markdown", "print the page of all settings instead, as in docs/settings.md"),
+    "copy": _switch("--copy", "copy the images; by default they are hard links if the disk allows it"),
+    "markdown": _switch("--markdown", "print all settings as a Markdown page (docs/settings.md)"),
     "to": _flag("--to", "layout to write", choices=("coco", "yolo", "voc")),
     "fix": _flag(
         "--fix", "folder for repaired COCO files; nothing is replaced", usual="none", type=Path, metavar="FOLDER"
     ),
-    "all": _switch("--all", "print every fault, not the first five of each kind"),
-    "augment": _switch("--augment", "show images as the first epoch of a training with these flags sees them"),
+    "all": _switch("--all", "print every fault, not only the first five of each kind"),
+    "augment": _switch("--augment", "show the images as the first epoch of a training with these flags sees them"),
     # weights of other projects
-    "param": _flag("--param", "layers of the network: ncnn's .param file", **_FILE),
-    "bin": _flag("--bin", "weights of the network: ncnn's .bin file", **_FILE),
-    "pth": _flag("--weights", "weights of the network: YOLOX's .pth file", usual="none", dest="pth", **_FILE),
-    "legacy": _switch("--legacy", "weights of YOLOX 0.1.0, whose input is normalised RGB, not plain BGR"),
-    "cfg": _flag("--cfg", "layers of the network: Darknet's .cfg file", **_FILE),
-    "darknet-weights": _flag(
-        "--weights", "weights of the network: Darknet's .weights file", dest="darknet_weights", **_FILE
-    ),
-    "names": _flag("--names", "file of class names, one on each line", usual="numbers", **_FILE),
+    "param": _flag("--param", ".param file of ncnn, with the layers of the network", **_FILE),
+    "bin": _flag("--bin", ".bin file of ncnn, with the weights", **_FILE),
+    "pth": _flag("--weights", ".pth file of YOLOX", usual="none", dest="pth", **_FILE),
+    "legacy": _switch("--legacy", "for weights of YOLOX 0.1.0, whose input is normalised RGB instead of plain BGR"),
+    "cfg": _flag("--cfg", ".cfg file of Darknet, with the layers of the network", **_FILE),
+    "darknet-weights": _flag("--weights", ".weights file of Darknet", dest="darknet_weights", **_FILE),
+    "names": _flag("--names", "file of class names, one per line", usual="numbers as names", **_FILE),
     "resize": _flag(
-        "--resize", "way to bring an image to the input's size", choices=("stretch", "letterbox"), default="stretch"
+        "--resize", "how images are brought to the input size", choices=("stretch", "letterbox"), default="stretch"
     ),
     "until": _flag(
         "--until",
-        "last layer to take (the first is 0), which makes a backbone to train: train --config nano --weights OUT",
-        usual="all of them",
+        "last layer to take, counted from 0; makes a backbone for train --config nano --weights OUT",
+        usual="all layers",
         type=int,
         metavar="LAYER",
     ),
@@ -303,7 +302,7 @@ _METAVARS: Mapping[str, str] = {
 
 
 def add_flags(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
-    """Add flags of the table as they are."""
+    """Add flags of the table, unchanged."""
     for name in names:
         add_flag(parser, name)
 
@@ -317,13 +316,13 @@ def add_flag(
     key: str | None = None,
     **options: Any,
 ) -> None:
-    """Add one flag of the table, with what this command changes.
+    """Add one flag of the table, with the changes of this command.
 
     Args:
-        parser: of the command.
-        name: in the table.
-        help, usual, key: instead of the table's.
-        options: of argparse, instead of the table's.
+        parser: parser of the command.
+        name: name of the flag in the table.
+        help, usual, key: replace those of the table.
+        options: arguments for argparse that replace those of the table.
     """
     flag = FLAGS[name]
     merged: dict[str, Any] = {**flag.options, **options}
@@ -346,7 +345,7 @@ def add_flag(
 
 
 def _group(parser: argparse.ArgumentParser, title: str) -> argparse._ArgumentGroup:
-    """Return the group of a parser with this heading; make it if there is none."""
+    """Return the group of a parser with this heading; create it if there is none."""
     made = (group for group in parser._action_groups if group.title == title)
     return next(made, None) or parser.add_argument_group(title)
 
@@ -360,10 +359,10 @@ def _setting(key: str) -> dataclasses.Field[Any]:
 
 
 def settings_of(args: argparse.Namespace) -> dict[str, object]:
-    """Return by key what --set and the flags that set a setting say; a flag wins over --set.
+    """Return the settings, by key, of --set and of all flags that set one; a flag wins over --set.
 
     Raises:
-        InputError: where --set is not KEY=VALUE.
+        InputError: if --set is not KEY=VALUE.
     """
     from yolo_lite.config.read import parse_setting
 
@@ -377,13 +376,13 @@ def settings_of(args: argparse.Namespace) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Former:
-    """A spelling of earlier versions, which still works and is noted.
+    """A spelling of earlier versions, which still works and prints a note.
 
     Attributes:
-        commands: that had it.
-        old: the flag; FILE: a word without a flag.
-        new: what to write instead.
-        mark: a text that only values of the former flag hold, where a flag of today has the same spelling.
+        commands: the commands that had it.
+        old: the former flag; FILE stands for a word without a flag.
+        new: the flag to use instead.
+        mark: text that only values of the former flag contain, if a present flag has the same spelling.
     """
 
     commands: tuple[str, ...]
@@ -402,7 +401,7 @@ FORMER = (
 
 
 def modern(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with every flag in today's spelling; a line notes what was spelt as in earlier versions."""
+    """Return the arguments with former spellings replaced, and print a note for each."""
     words: list[str] = []
     command = " ".join(takewhile(lambda word: not word.startswith("-"), arguments[:2]))
     for position, word in enumerate(arguments):
@@ -429,7 +428,7 @@ def _former(command: str, old: str, *, value: str) -> Former | None:
 
 
 def _is_bare(arguments: Sequence[str], position: int) -> bool:
-    """Say whether a word, after that of the command, is neither a flag nor the value of one."""
+    """Return whether a word is neither a flag nor the value of one."""
     before = arguments[position - 1] if position else "--"
     return not arguments[position].startswith("-") and not (before.startswith("--") and "=" not in before)
 
@@ -438,16 +437,19 @@ _EXAMPLES_TITLE = "Examples:"
 
 
 class _Help(argparse.HelpFormatter):
-    """Wraps everything but the examples, which keep their lines."""
+    """Wrap all texts except the examples, which keep their lines; words such as opencv-python stay whole."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         if text.startswith(_EXAMPLES_TITLE):
             return text
-        return super()._fill_text(text, width, indent)
+        return "\n".join(f"{indent}{line}" for line in self._split_lines(text, width - len(indent)))
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that refuses in one line, as everything else does, and ends its help with examples."""
+    """A parser that reports errors in one line, and ends its help with examples."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{"formatter_class": _Help, **options})
@@ -455,11 +457,11 @@ class Parser(argparse.ArgumentParser):
             self.epilog = "\n  ".join([_EXAMPLES_TITLE, *EXAMPLES[self.prog]])
 
     def error(self, message: str) -> NoReturn:
-        """End with the message and where help is to be had."""
-        self.exit(2, f"error: {' '.join(message.split())}; {self.prog} --help lists what there is\n")
+        """Exit with the message and the command that prints the help."""
+        self.exit(2, f"error: {' '.join(message.split())}; {self.prog} --help lists the options\n")
 
     def _print_message(self, message: str, file: Any = None) -> None:
         stream = file or sys.stderr
-        for line in message.splitlines(keepends=True):  # a screen takes a line at a time
+        for line in message.splitlines(keepends=True):  # `Screen` expects single lines
             if stream:
                 stream.write(line)

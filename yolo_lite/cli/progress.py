@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal; in a file or a pipe, where a bar would be noise, a plain line at least once a minute."""
+"""Progress: a bar on a terminal; in a file or a pipe, where a bar would be noise, about one plain line a minute."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _DELAY = 0.5  # seconds before a bar appears
 
 
 class Progress:
-    """A piece of work that is counted, with a bar on a terminal.
+    """Work whose progress is counted, with a bar on a terminal.
 
     Args:
-        unit: what is counted, in the plural.
-        total: how many there are; 0 where nobody knows.
-        done: how many of them were done before.
+        unit: what is counted, in the plural: "images".
+        total: how many there are; 0: unknown.
+        done: how many are done already.
     """
 
     def __init__(self, unit: str, total: int, *, done: int = 0) -> None:
@@ -35,22 +35,24 @@ class Progress:
 
         self.unit, self.total, self.done, self.title, self.details = unit, total, done, "", ""
         self._started, self._first = _now(), (0.0, -1)
-        screen = getattr(sys.stderr, "inner", sys.stderr)  # a terminal is to obey the bar's own control characters
+        screen = getattr(
+            sys.stderr, "inner", sys.stderr
+        )  # the bar's own control characters must reach the terminal unescaped
         settings: dict[str, Any] = {"leave": False, "delay": _DELAY, "disable": None, "file": screen}
         self._bar: tqdm[Any] = tqdm(total=total or None, initial=done, unit=f" {unit}", **settings)
         _running.append(self)
 
     def update(self, done: int, title: str = "", *, details: str = "") -> None:
-        """Note that so many are done, with words before the numbers and behind them."""
+        """Set how many are done, with a title before the numbers and details after them."""
         self.done, self.title, self.details = done, one_line(title), one_line(details)
-        if self._first[1] < 0:  # what came before it may have been preparation
+        if self._first[1] < 0:  # speed is measured from here: the time before may have been preparation
             self._first = _now(), done
         self._bar.set_description_str(f"{self.title}: " if title else "", refresh=False)
         self._bar.set_postfix_str(self.details, refresh=False)
         self._bar.update(done - self._bar.n)
 
     def line(self) -> str:
-        """Say how far it is, how fast it goes and how long it takes."""
+        """Return a line with the progress, the speed and the time left."""
         seconds, done = _now() - self._first[0], self.done - self._first[1]
         parts = [f"{self.done:,}{f' of {self.total:,}' if self.total else ''} {self.unit}"]
         parts += [self.details] * bool(self.details)
@@ -62,7 +64,7 @@ class Progress:
         return (f"{self.title}: " if self.title else "") + ", ".join(parts)
 
     def hide(self) -> None:
-        """Take the bar from the screen."""
+        """Remove the bar from the screen for now."""
         self._bar.clear()
 
     def show(self) -> None:
@@ -71,7 +73,7 @@ class Progress:
             self._bar.refresh()
 
     def close(self) -> None:
-        """Take the bar from the screen for good."""
+        """Remove the bar from the screen for good."""
         self._bar.close()
         if self in _running:
             _running.remove(self)
@@ -79,7 +81,7 @@ class Progress:
 
 @contextmanager
 def bar(unit: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield what shows, each time it is called with (done, of how many), a bar; on a terminal, after half a second."""
+    """Yield a function that shows a bar when called with (done, total); the bar appears after half a second."""
     shown: list[Progress] = []
 
     def on_progress(done: int, total: int) -> None:
@@ -97,7 +99,7 @@ def bar(unit: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def counting(items: Iterable[Item], unit: str, *, total: int, title: str = "") -> Iterator[Item]:
-    """Yield the items, and show how many are done."""
+    """Yield the items and show how many are done."""
     progress = Progress(unit, total)
     try:
         for done, item in enumerate(items, 1):
@@ -109,7 +111,7 @@ def counting(items: Iterable[Item], unit: str, *, total: int, title: str = "") -
 
 @contextmanager
 def aside(*, begins_line: bool, ends_line: bool) -> Iterator[None]:
-    """Take bars from the screen when something else is written, and draw them again where that ends a line."""
+    """Hide all bars while something else is written, and draw them again once its line is complete."""
     if begins_line:
         for progress in _running:
             progress.hide()
@@ -122,7 +124,7 @@ def aside(*, begins_line: bool, ends_line: bool) -> Iterator[None]:
 
 @contextmanager
 def heartbeat(command: str) -> Iterator[None]:
-    """Where standard error is no terminal, write a line whenever nothing else was written for almost a minute."""
+    """If standard error is not a terminal, write a line whenever nothing was written for almost a minute."""
     if sys.stderr is None or sys.stderr.isatty():
         yield
         return
@@ -130,7 +132,7 @@ def heartbeat(command: str) -> Iterator[None]:
     _last_line[0] = started
 
     def look() -> None:
-        with suppress(OSError, ValueError):  # nobody reads any more: the command itself will notice
+        with suppress(OSError, ValueError):  # the reader has gone: the command itself will notice
             while not over.wait(_LOOK):
                 beat(command, started)
 
@@ -144,11 +146,11 @@ def heartbeat(command: str) -> Iterator[None]:
 
 
 def beat(command: str, started: float) -> None:
-    """Write how far the work is, if nothing was written for almost a minute."""
+    """Write a line of progress if nothing was written for almost a minute."""
     now = _now()
     if now - _last_line[0] >= _SILENCE:
         _last_line[0] = now
-        still = f"{command}: at work for {_duration(now - started)}"
+        still = f"{command}: running for {_duration(now - started)}"
         sys.stderr.write((_running[-1].line() if _running else still) + "\n")
 
 
@@ -161,5 +163,5 @@ def _duration(seconds: float) -> str:
 
 
 _now = time.monotonic  # the clock of everything here
-_running: list[Progress] = []  # the innermost last
-_last_line = [0.0]  # when something was written
+_running: list[Progress] = []  # the innermost is last
+_last_line = [0.0]  # time of the last output

@@ -1,4 +1,4 @@
-"""What train, classify train and tune share: their flags, the progress of a run, and how it is resumed."""
+"""What train, classify train and tune have in common: flags, the progress of a run, and resuming it."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
-    """Add what every training takes."""
+    """Add the flags that every training takes."""
     flags.add_flags(parser, ["epochs", "time", "image-size", "batch-size", "device", "seed"])
     flags.add_flag(parser, "out", help="folder of the run", usual="the next free runs/train-N")
     flags.add_flags(parser, ["resume", "accumulate", "precision", "preflight", "deterministic", "tensorboard", "set"])
 
 
 def check_run(args: argparse.Namespace, command: str) -> None:
-    """Refuse what the flags of a training alone show to be wrong.
+    """Refuse flags of a training that contradict each other, before anything slow is imported.
 
     Raises:
-        InputError: which names the flags.
+        InputError: if they do; the message names the flags.
     """
     if args.time is not None and args.epochs is not None:
-        raise InputError("--time works the number of epochs out; leave out --epochs")
+        raise InputError("--time sets the number of epochs; leave out --epochs")
     if args.resume and args.config:
-        raise InputError("--resume goes on with the configuration of the run; leave out --config")
+        raise InputError("--resume uses the configuration of the run; leave out --config")
     if args.resume and args.time is not None:
-        raise InputError("--resume goes on with the epochs and steps that --time worked out; leave it out")
+        raise InputError("--resume keeps the epochs and steps of the run; leave out --time")
     if not args.resume and not args.data and not _names_data(args.config):
         raise InputError(f"{command} needs --data: a folder of labelled images or a YAML file (or --resume)")
     if args.config:
@@ -45,7 +45,7 @@ def check_run(args: argparse.Namespace, command: str) -> None:
 
 
 def _names_data(config: str | None) -> bool:
-    """Say whether a config says where the data is, as config.yaml of a run does."""
+    """Return whether a config names its data, as the config.yaml of a run does."""
     from yolo_lite.config.resolve import read_config
     from yolo_lite.shipped import find_config
 
@@ -54,11 +54,11 @@ def _names_data(config: str | None) -> bool:
 
 @contextmanager
 def shown(args: argparse.Namespace, command: str) -> Iterator[Listener]:
-    """Yield a listener that shows the progress of a run, and say how to go on where it is stopped.
+    """Yield a listener that shows the progress of a run; if the run is stopped, print how to continue it.
 
     Args:
-        args: of the command.
-        command: its words, "train" or "classify train".
+        args: parsed arguments of the command.
+        command: "train" or "classify train".
     """
     from yolo_lite.training.task import Listener
 
@@ -68,23 +68,23 @@ def shown(args: argparse.Namespace, command: str) -> Iterator[Listener]:
             yield Listener(say, on_step, on_epoch=on_epoch, on_image=on_image)
         except KeyboardInterrupt:
             same = f" --out {shlex.quote(args.out)}" if args.out else ""
-            saved = f"finished epochs are saved; go on with: yolo-lite {command} --resume{same}"
-            say(saved if finished or args.resume else "no epoch was finished, nothing is kept")
+            saved = f"all finished epochs are saved; continue with: yolo-lite {command} --resume{same}"
+            say(saved if finished or args.resume else "no epoch was finished, so nothing was saved")
             raise
 
 
 def resume_settings(args: argparse.Namespace, command: str) -> dict[str, object]:
-    """Return the settings that the flags of --resume ask for.
+    """Return the settings that the flags beside --resume ask for.
 
     Raises:
-        InputError: where the run is one of another command.
+        InputError: if another command started the run.
     """
     from yolo_lite.training.resume import stored_run
 
     folder, checkpoint, _ = stored_run(args.out)
     if checkpoint.is_classifier != (command == "classify train"):
         other = "classify train" if checkpoint.is_classifier else "train"
-        raise InputError(f"{folder} is a run of {other}; go on with it with yolo-lite {other} --resume")
+        raise InputError(f"{folder} is a run of {other}; continue it with: yolo-lite {other} --resume")
     settings = flags.settings_of(args)
     if args.data:
         settings["data.path"] = args.data
@@ -95,7 +95,7 @@ def resume_settings(args: argparse.Namespace, command: str) -> dict[str, object]
 
 @contextmanager
 def train_progress(finished: list[float]) -> Iterator[tuple[Any, Any, Any]]:
-    """Show a bar for the run, and a line for each epoch that is finished, whose number goes into the list."""
+    """Show a bar for the run and a line for each finished epoch, and append its number to the list."""
 
     def on_epoch(row: Mapping[str, float], best: bool) -> None:
         finished.append(row["epoch"])
@@ -107,14 +107,14 @@ def train_progress(finished: list[float]) -> Iterator[tuple[Any, Any, Any]]:
 
 @contextmanager
 def steps_bar() -> Iterator[Callable[[StepReport], None]]:
-    """Yield what shows, called after each step, a bar for the whole run."""
+    """Yield a function that shows one bar for the whole run, to be called after each step."""
     bars: list[Progress] = []
 
     def on_step(report: StepReport) -> None:
         done = report.steps * report.epoch + report.step
-        if bars and bars[0].done != done - 1:  # another run has begun: after its backbone's that of the detector
+        if bars and bars[0].done != done - 1:  # another run has begun: the detector's, after its pretraining
             bars.pop().close()
-        if not bars:  # one bar for the whole run, so that the time left is that of the run
+        if not bars:  # one bar for all epochs, so that it shows the time left of the run
             bars.append(Progress("steps", report.steps * report.epochs, done=done - 1))
         losses = " ".join(f"{name} {value:.3f}" for name, value in report.losses.items())
         title, rate = f"epoch {report.epoch + 1}/{report.epochs}", f"{report.images_per_second:.0f} images/s"
@@ -131,19 +131,19 @@ _SHOWN = ("AP", "AP50", "train_accuracy", "accuracy", "F1", "val_loss")
 
 
 def epoch_line(row: Mapping[str, float], best: bool) -> str:
-    """Return the losses and scores of an epoch in a line."""
+    """Return a line with the losses and scores of an epoch."""
     losses = " ".join(f"{name.removeprefix('loss_')} {row[name]:.3f}" for name in row if name.startswith("loss_"))
     scores = " ".join(f"{name} {row[name]:.3f}" for name in _SHOWN if name in row)
     return f"epoch {row['epoch']:.0f}: loss {losses}" + (f" | {scores}" if scores else "") + (" (best)" if best else "")
 
 
 def print_next(folder: Path, *, score: str, use: str) -> None:
-    """Say what is done, and which commands come next.
+    """Print where the results of a run are, and which commands come next.
 
     Args:
-        folder: of the run.
-        score: the words of the command that scores it, such as "eval".
-        use: the words of the command that uses it, such as "detect".
+        folder: folder of the run.
+        score: command that scores its weights, such as "eval".
+        use: command that uses its weights, such as "detect".
     """
     from yolo_lite.checkpoints.checkpoint import load_checkpoint
 
@@ -152,6 +152,6 @@ def print_next(folder: Path, *, score: str, use: str) -> None:
     same = f" --classes {shlex.quote(','.join(about['classes']))}" if about["classes"] else ""
     same += " --difficult" if about.get("difficult") and score == "eval" else ""
     print()
-    print(f"done: {folder / 'best.pt'} holds the best weights, {folder / 'results.png'} the curves. Next:")
+    print(f"done: best weights in {folder / 'best.pt'}, curves in {folder / 'results.png'}. Next:")
     print(f"  yolo-lite {score} --weights {weights} --data {shlex.quote(about['data'])}{same}")
     print(f"  yolo-lite {use} --weights {weights} --source your_image.jpg")

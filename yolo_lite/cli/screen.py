@@ -1,4 +1,4 @@
-"""Where the command line writes: names are shown as they are and never obeyed, and a reader may go away."""
+"""Output of the command line: control characters in names are escaped, and a closed pipe is no crash."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from yolo_lite.errors import one_line
 
 
 class WriteError(OSError):
-    """Standard output or standard error takes no more: its reader has gone, or its disk is full."""
+    """Standard output or standard error cannot be written: its reader has gone, or the disk is full."""
 
 
 class Screen:
-    """A text stream that escapes what a terminal would obey. What is written at once is one line, and may end with one.
+    """A text stream that escapes control characters, which a terminal would obey.
 
-    Names of files and classes come from anywhere, so a new line inside a text is escaped as well: print several lines
-    one by one.
+    File and class names may contain anything, so a line break inside a text is escaped as well; only one at its end
+    stays. Print several lines one by one.
     """
 
     def __init__(self, inner: TextIO) -> None:
@@ -29,7 +29,7 @@ class Screen:
         self._begins_line = True
 
     def write(self, text: str) -> int:
-        """Write a text, escaped; a bar gives way to it."""
+        """Write a text, escaped, and hide the progress bars meanwhile."""
         line, ends_line = text.rstrip("\n"), text.endswith("\n")
         with _explained(), progress.aside(begins_line=self._begins_line, ends_line=ends_line):
             self.inner.write(one_line(line) + text[len(line) :])
@@ -37,7 +37,7 @@ class Screen:
         return len(text)
 
     def flush(self) -> None:
-        """Hand everything over to the system."""
+        """Flush the underlying stream."""
         with _explained():
             self.inner.flush()
 
@@ -46,18 +46,18 @@ class Screen:
 
 
 def note(line: str) -> None:
-    """Print a line that is no result, such as what is left out of a folder, on standard error."""
+    """Print a remark, such as which files of a folder are skipped, on standard error."""
     print(f"note: {line}", file=sys.stderr)
 
 
 @contextmanager
 def screens() -> Iterator[None]:
-    """Escape what is written to standard output and standard error, and write every line at once, also into a file."""
+    """Escape all output on standard output and standard error, and flush every line, even into a file."""
     before = sys.stdout, sys.stderr
     for stream in before:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace", line_buffering=True)
-    # A program may be started without them: then they are None, and print does nothing.
+    # A program may be started without these streams: they are None then, and print does nothing.
     sys.stdout, sys.stderr = (cast(TextIO, Screen(stream)) if stream else stream for stream in before)
     try:
         yield
@@ -66,7 +66,7 @@ def screens() -> Iterator[None]:
 
 
 def write_no_more() -> None:
-    """Send to nowhere what a broken stream still holds, or Python would complain of it at the end."""
+    """Discard what a broken stream still holds; otherwise Python reports an error at exit."""
     for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
             stream.flush()

@@ -1,4 +1,4 @@
-"""What the values of flags mean: a text is read, checked from the flags alone, and turned into what a command uses."""
+"""Parse and check the values of flags, before a command starts its work."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ SHARES = "70/15/15"
 
 
 def prepare(args: argparse.Namespace) -> None:
-    """Check the values that a command was given, and put what they mean in their place.
+    """Check the values of the flags, and replace them by what they mean.
 
-    `image_size` becomes (height, width) and `time` minutes. A command whose network may be a classifier sets `any_size`,
-    and calls `check_sides` itself where it turns out to be a detector.
+    `image_size` becomes (height, width), and `time` becomes minutes. A command whose network may be a classifier sets
+    `any_size`, and calls `check_sides` itself if the network turns out to be a detector.
 
     Raises:
-        InputError: for what no command could use, before anything slow is imported.
+        InputError: for a value that no command could use, before anything slow is imported.
     """
     given = {name: value for name, value in vars(args).items() if value is not None}
     if "image_size" in given:
@@ -48,7 +48,7 @@ def prepare(args: argparse.Namespace) -> None:
 def text(text: str) -> str:
     """Return a text that is not empty."""
     if not text:
-        raise argparse.ArgumentTypeError("expected a value, got an empty text (a variable that is not set?)")
+        raise argparse.ArgumentTypeError("expected a value, got an empty text (an unset variable?)")
     return text
 
 
@@ -56,7 +56,7 @@ def names(text: str) -> list[str]:
     """Return names from a text such as person,car."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
-        raise argparse.ArgumentTypeError("expected class names with commas between them")
+        raise argparse.ArgumentTypeError("expected class names separated by commas")
     return names
 
 
@@ -110,7 +110,7 @@ def sides(numbers: Sequence[int]) -> tuple[int, int]:
 
 
 def check_sides(size: tuple[int, int] | None) -> None:
-    """Raise InputError where --image-size is given, and is not what a detector takes: multiples of 32."""
+    """Raise InputError if --image-size is given but does not suit a detector: it takes multiples of 32."""
     from yolo_lite.config.schema import check_image_size
 
     if size:
@@ -118,7 +118,7 @@ def check_sides(size: tuple[int, int] | None) -> None:
 
 
 def check_shares(text: str) -> None:
-    """Raise InputError unless a text is percentages such as 70/15/15 or 80/20."""
+    """Raise InputError unless a text holds percentages such as 70/15/15 or 80/20."""
     parts = [part.strip() for part in text.split("/")]
     numbers = [int(part) for part in parts if part.isdecimal()]
     if len(numbers) != len(parts) or len(numbers) not in (2, 3) or sum(numbers) != 100 or min(numbers) == 0:
@@ -129,7 +129,7 @@ def parse_minutes(text: str) -> float:
     """Return the minutes that a text such as 20m, 1h30m, 90s or 45 (minutes) means.
 
     Raises:
-        InputError: for anything else, and for nothing at all.
+        InputError: for any other text, and for a duration of zero.
     """
     number = r"(\d+(?:\.\d+)?)"
     plain = re.fullmatch(number, text.strip())
@@ -154,7 +154,7 @@ def parse_box(text: str) -> tuple[float, float, float, float]:
 
 @contextmanager
 def output_folder(given: str | None, kind: str) -> Iterator[Path]:
-    """Yield the folder of --out, else runs/KIND-N, claimed for this process and removed again if it stays empty."""
+    """Yield the folder of --out, or a new runs/KIND-N that is removed again if it stays empty."""
     if given:
         yield Path(given)
         return
@@ -166,7 +166,7 @@ def output_folder(given: str | None, kind: str) -> Iterator[Path]:
 
 
 def note_missing_letters(class_names: Iterable[str], font: Path | None) -> None:
-    """Say which letters of the class names neither --font nor the system's fonts have."""
+    """Print which letters of the class names are missing from --font and the system's fonts."""
     from yolo_lite.draw.fonts import missing_letters
 
     line = missing_letters(class_names, font)

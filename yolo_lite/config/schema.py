@@ -58,10 +58,14 @@ class ModelConfig:
     neck: str = _setting("pan", help="pan, ghost_pan, yolox or none")
     neck_width: int = _setting(64, 2, _WIDEST, help="channels of the neck")
     head: str = _setting(
-        "anchor_free", help="anchor_free, distribution, yolox, grid (YOLOv1), dense_grid (YOLOv1, fully connected) or darknet"
+        "anchor_free",
+        help="anchor_free, distribution, yolox, grid (YOLOv1), dense_grid (YOLOv1, fully connected) or darknet",
     )
     head_width: int = _setting(
-        64, 1, _WIDEST, help="channels of the heads anchor_free and yolox; the head distribution keeps those of the neck"
+        64,
+        1,
+        _WIDEST,
+        help="channels of the heads anchor_free and yolox; the head distribution keeps those of the neck",
     )
     head_depth: int = _setting(2, 1, 100, help="number of layers in each branch of the head")
     darknet: str = _setting("", help="backbone darknet: the text of its .cfg file")
@@ -103,7 +107,8 @@ class InputConfig:
     )
     channels: int = _setting(3, 1, 3, help="3 (RGB), or 1 for a classifier of grey images")
     resize: str = _setting(
-        "letterbox", help="letterbox (keeps the aspect ratio), corner (so does YOLOX, image at the upper left) or stretch"
+        "letterbox",
+        help="letterbox (keeps the aspect ratio), corner (so does YOLOX, image at the upper left) or stretch",
     )
     max_16bit: int = _setting(
         65535, 1, 65535, help="value that becomes white in a 16-bit image, such as 4095 for a 12-bit camera"

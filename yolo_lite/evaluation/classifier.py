@@ -1,4 +1,4 @@
-"""How right a classifier is on a data set."""
+"""Score a classifier on a data set."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ClassEvaluation:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Attributes:
-        report: the numbers.
+        report: the metrics.
         records: the images, in the order of the rows of `scores`.
-        scores: float32 [N, C] of each image and class.
-        class_names: by label.
-        settings: what belongs beside the numbers.
+        scores: float32 [N, C], the score of each image for each class.
+        class_names: names by label.
+        settings: the conditions of the measurement.
         max_16bit: as for `read_image`.
-        notes: what is worth a line.
+        notes: remarks for the user, a line each.
     """
 
     report: ClassificationReport
@@ -60,13 +60,31 @@ class ClassEvaluation:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values for metrics.json."""
+        """Return plain values for metrics.json: those of the report, the settings and the notes.
+
+        Example:
+            >>> report = classification_report(np.array([0, 1]), np.array([0, 0]), class_names=("cat", "dog"))
+            >>> scores = np.array([[0.9, 0.1], [0.8, 0.2]], np.float32)
+            >>> evaluation = ClassEvaluation(report, (), scores=scores, class_names=("cat", "dog"), settings={})
+            >>> evaluation.to_json()["accuracy"]
+            0.5
+        """
         return {**self.report.to_json(), "settings": dict(self.settings), "notes": list(self.notes)}
 
     def examples(self, count: int) -> Iterator[tuple[Image, Classification, str]]:
-        """Yield up to `count` images with what they were called and what they are: half of them wrong, if there are so many.
+        """Yield up to `count` images with their classification and their true class; half are wrong if there are enough.
 
-        The wrong ones come first, those of the highest score at their head; the right ones are the first of the set.
+        The wrong ones come first, by falling score. The right ones are the first of the set.
+
+        Example:
+            >>> from yolo_lite.data.splits import read_classes_to_score
+            >>> _, data = read_classes_to_score(DataConfig(path="my_classes"), "val", seed=0)  # 2 discs, 2 squares
+            >>> scores, names = np.array([[0.9, 0.1], [0.8, 0.2]], np.float32), ("disc", "square")
+            >>> report = classification_report(np.array([0, 1]), scores.argmax(1), class_names=names)
+            >>> given = {"scores": scores, "class_names": names, "settings": {}}
+            >>> evaluation = ClassEvaluation(report, (data.records[0], data.records[2]), **given)
+            >>> [(called.name, truth) for _, called, truth in evaluation.examples(2)]
+            [('disc', 'square'), ('disc', 'disc')]
         """
         called = self.scores.argmax(1)
         truth = np.array([record.label for record in self.records])
@@ -96,26 +114,33 @@ def evaluate_classifier(
     """Score a classifier on one split of a data set.
 
     Args:
-        weights: a file or the bare name of a shipped one.
-        data: a folder, archive or YAML file; see data/catalog.py.
-        split: None for test where there is one, else val.
-        settings: by key: `data.classes` (score images of these only), `data.shares` (how a folder without splits is
-            divided; default: as in training, by whose seed it is), `train.batch_size` (default: 64), `train.workers`.
+        weights: checkpoint file, or the bare name of a shipped one.
+        data: folder, archive or YAML file; see data/catalog.py.
+        split: train, val or test; None: test if there is one, otherwise val.
+        settings: by key. `data.classes` selects images of these classes; `data.shares` divides a folder without splits
+            (default: as in training). Also `train.batch_size` (default: 64) and `train.workers`.
         device: auto, cpu, cuda or mps.
-        on_batch: called with how many batches are done, and of how many.
+        on_batch: called after each batch with the number of batches done and their total.
 
     Raises:
-        InputError: where anything given cannot be used, or the data has a class that the weights do not know.
+        InputError: if an argument cannot be used, or the data has a class that the weights do not know.
+
+    Example:
+        >>> from yolo_lite.training.recipe import train_classifier
+        >>> short = {"train.epochs": 1, "train.preflight": False}
+        >>> run = train_classifier("my_classes", config="mnist_small", settings=short, out="to_score", device="cpu")
+        >>> evaluation = evaluate_classifier(run / "best.pt", "my_classes", split="val", device="cpu")
+        >>> evaluation.report.confusion.sum(1).tolist()  # validation images of disc and square
+        [2, 2]
     """
     data, split = check_path(data, "data"), None if split is None else check_split(split)
     source = find_weights(check_path(weights, "weights"))
     checkpoint = load_checkpoint(source)
-    about = checkpoint.about
     config = _config(checkpoint, settings)
     where = pick_device(device)
     model = place(build_classifier_from_checkpoint(checkpoint, source), where)
     images = dataclasses.replace(config.data, path=str(data))
-    name, truth = read_classes_to_score(images, split, seed=int(about.get("seed", 0)))
+    name, truth = read_classes_to_score(images, split, seed=int(checkpoint.about.get("seed", 0)))
     truth = _known_classes(truth, checkpoint.class_names)
     notes = list(truth.notes)
     outputs, labels = classify_split(
@@ -135,7 +160,7 @@ def evaluate_classifier(
 
 
 def _config(checkpoint: Checkpoint, settings: Mapping[str, object] | None) -> Config:
-    """Return the configuration to score weights with: theirs, with other settings, but not their data or batch size."""
+    """Return the configuration for scoring: that of the weights with `settings`, but default data and batch size."""
     own = dataclasses.replace(checkpoint.config, data=DataConfig(), train=TrainConfig())
     shares = checkpoint.about.get("split", own.data.shares)
     return override_config(
@@ -144,23 +169,31 @@ def _config(checkpoint: Checkpoint, settings: Mapping[str, object] | None) -> Co
 
 
 _KEYS = ("data.classes", "data.shares", "input.max_16bit", "train.batch_size", "train.workers")
-BATCH_SIZE = 64  # images, unless train.batch_size says otherwise
+BATCH_SIZE = 64  # images, unless train.batch_size is set
 
 
 def inputs_of(data: ClassificationSet, shape: InputConfig) -> ClassDataset:
-    """Return the images of a set as inputs of that shape, without augmentation."""
+    """Return the images of a set as inputs of that shape, without augmentation.
+
+    Example:
+        >>> from yolo_lite.data.splits import read_classes_to_score
+        >>> _, data = read_classes_to_score(DataConfig(path="my_classes"), "val", seed=0)
+        >>> dataset = inputs_of(data, InputConfig(image_size=(32, 48)))
+        >>> len(dataset), tuple(dataset[0, 0].image.shape)  # the sample at (epoch, index)
+        (4, (3, 32, 48))
+    """
     return ClassDataset(
         data.records, shape.image_size, channels=shape.channels, resize=shape.resize, max_16bit=shape.max_16bit
     )
 
 
 def _known_classes(truth: ClassificationSet, class_names: Sequence[str]) -> ClassificationSet:
-    """Return a set with the classes of the weights; raise InputError where it has another class, or no images."""
+    """Return a set with the classes of the weights; raise InputError if it has another class, or no images."""
     unknown = [name for name in truth.class_names if name not in class_names]
     if unknown:
         raise InputError(
-            f"{truth.source} has the class {some(unknown)}, which the weights do not know ({some(class_names)}); "
-            "name those to score with --classes"
+            f"{truth.source} has the class {some(unknown)}, but the weights know only {some(class_names)}; "
+            "select the classes to score with --classes"
         )
     aligned = truth.with_classes(Classes.numbered(class_names))
     if not aligned.records:
@@ -169,12 +202,21 @@ def _known_classes(truth: ClassificationSet, class_names: Sequence[str]) -> Clas
 
 
 def write_predictions(path: Path, rows: Iterable[tuple[str, Classification]], *, class_names: Sequence[str]) -> None:
-    """Write a CSV file: an image's name, its class and score, then the score of every class."""
+    """Write a CSV file with a row for each image: its name, class and score, then the score of every class.
+
+    Example:
+        >>> answer = Classification(np.array([0.75, 0.25], np.float32), ("cat", "dog"))
+        >>> write_predictions(Path("answers.csv"), [("a.jpg", answer)], class_names=("cat", "dog"))
+        >>> print(Path("answers.csv").read_text())
+        file,class,score,cat,dog
+        a.jpg,cat,0.7500,0.7500,0.2500
+        <BLANKLINE>
+    """
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "class", "score", *class_names])
-        for name, one in rows:
-            writer.writerow([name, one.name, f"{one.score:.4f}", *(f"{score:.4f}" for score in one.scores)])
+        for name, answer in rows:
+            writer.writerow([name, answer.name, f"{answer.score:.4f}", *(f"{score:.4f}" for score in answer.scores)])
 
 
 @torch.inference_mode()
@@ -190,7 +232,18 @@ def classify_split(
     """Run a model in evaluation mode over a data set.
 
     Returns:
-        Its outputs [N, C], float32, and the labels [N], on the CPU.
+        Its outputs, float32 [N, C], and the labels, int64 [N], both on the CPU.
+
+    Example:
+        >>> from yolo_lite.data.splits import read_classes_to_score
+        >>> from yolo_lite.models.classifiers.build import build_classifier
+        >>> from yolo_lite.training.plan import plan
+        >>> config = plan("my_classes", config="mnist_small").config
+        >>> dataset = inputs_of(read_classes_to_score(config.data, "val", seed=0)[1], config.input)
+        >>> model = build_classifier(config, 2).eval()
+        >>> outputs, labels = classify_split(model, dataset, config=config, device=torch.device("cpu"))
+        >>> tuple(outputs.shape), labels.tolist()
+        ((4, 2), [0, 0, 1, 1])
     """
     train = config.train
     sampler = EpochSampler(len(dataset), train.batch_size, shuffle=False)

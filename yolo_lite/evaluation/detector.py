@@ -1,4 +1,4 @@
-"""Score a detector, or a file of detections, on a data set."""
+"""Score a detector, or a COCO result file, on a data set."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from yolo_lite.data.pipeline.loader import EpochSampler, build_loader
 from yolo_lite.data.sizes import check_images
 from yolo_lite.data.splits import read_split, read_split_or_held_out
 from yolo_lite.device import explain_out_of_memory, pick_device, place
-from yolo_lite.errors import InputError, counted, some
+from yolo_lite.errors import InputError, are, counted, some
 from yolo_lite.metrics.coco import CocoMetrics, check_rows, evaluate_coco, to_rows
 from yolo_lite.models.yolo import Yolo
 from yolo_lite.predict.postprocess import CANDIDATES, postprocess, to_detections
@@ -38,19 +38,19 @@ from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.geometry import Letterbox
 from yolo_lite.structures.results import Detections
 
-Progress = Callable[[int, int], None]  # (done, in all)
-OnRows = Callable[[list[dict[str, Any]], int, int], None]  # (result rows of a batch, images done, in all)
+Progress = Callable[[int, int], None]  # (done, total)
+OnRows = Callable[[list[dict[str, Any]], int, int], None]  # (result rows of a batch, images done, images in total)
 
 
 @dataclass(frozen=True)
 class EvaluationListener:
-    """How an evaluation tells of itself.
+    """Functions that receive the news of an evaluation.
 
     Attributes:
-        on_batch: takes how many batches are done, and of how many.
-        on_resample: takes how many resampled sets are done, and of how many.
-        on_rows: takes the COCO result rows of a batch, how many images are done, and of how many.
-        say: takes a line where loading has to go on without processes.
+        on_batch: takes the number of batches done and their total.
+        on_resample: takes the number of resampled sets done and their total.
+        on_rows: takes the COCO result rows of a batch, the number of images done and their total.
+        say: takes a line of text if images have to be loaded without extra processes.
     """
 
     on_batch: Progress = lambda done, total: None
@@ -69,7 +69,12 @@ class Timing:
     postprocess: float = 0.0
 
     def rates(self) -> dict[str, float]:
-        """Return images a second, for each part alone and for all together."""
+        """Return images per second, for each part alone and for all parts together.
+
+        Example:
+            >>> Timing(images=10, load=1.0, forward=2.0, postprocess=1.0).rates()
+            {'load': 10.0, 'forward': 5.0, 'postprocess': 10.0, 'all': 2.5}
+        """
         parts = {"load": self.load, "forward": self.forward, "postprocess": self.postprocess}
         parts["all"] = sum(parts.values())
         return {name: self.images / seconds if seconds else math.inf for name, seconds in parts.items()}
@@ -77,7 +82,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found: metrics, COCO result rows, times, and the settings that belong beside the numbers."""
+    """The result of an evaluation: metrics, COCO result rows, times, and the conditions of the measurement."""
 
     metrics: CocoMetrics
     rows: list[dict[str, Any]]
@@ -86,7 +91,13 @@ class Evaluation:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values for metrics.json; what could not be measured is null."""
+        """Return plain values for metrics.json; numbers that could not be measured are None.
+
+        Example:
+            >>> metrics = evaluate_coco(read_split("my_images", "val"), [])  # no detections
+            >>> Evaluation(metrics, [], settings={"split": "val"}).to_json()["metrics"]["AP"]
+            0.0
+        """
         numbers = {name: None if math.isnan(value) else value for name, value in self.metrics.numbers.items()}
         per_class = {
             name: {"AP": None if math.isnan(ap) else ap, "AP50": None if math.isnan(ap50) else ap50, "boxes": boxes}
@@ -118,21 +129,29 @@ def evaluate(
 ) -> Evaluation:
     """Score a checkpoint on one split of a data set with pycocotools.
 
-    Classes are matched by name. Those of the weights that the data lacks are left out before candidates are ranked;
-    those of the data that the weights lack have AP 0, and a note says so. Where the data has no validation split, the
-    images that training sets aside by the seed of the weights are scored.
+    Classes are matched by name. Classes that only the weights have are ignored before candidates are ranked. Classes
+    that only the data has get AP 0 and a note. If the data has no validation split, the images that training sets aside
+    with the seed of the weights are scored.
 
     Args:
-        weights: a file or the bare name of a shipped one.
-        data: a folder or YAML file; see data/catalog.py.
+        weights: checkpoint file, or the bare name of a shipped one.
+        data: folder, YAML file or annotation file; see data/catalog.py.
         split: val, train or test.
-        settings: by key: `data.classes` and `data.difficult`, `input.image_size` (default: what the weights were trained
-            at), everything of the section `evaluate`, `train.batch_size` and `train.workers`.
+        settings: by key: `data.classes`, `data.difficult`, `input.image_size` (default: that of the weights), the
+            section `evaluate`, `train.batch_size` and `train.workers`.
         device: auto, cpu, cuda or mps.
-        listener: what to call with news.
+        listener: receives the news of the evaluation.
 
     Raises:
-        InputError: where anything given cannot be used.
+        InputError: if an argument cannot be used.
+
+    Example:
+        >>> from yolo_lite.training.recipe import train
+        >>> short = {"train.epochs": 1, "train.preflight": False, "train.workers": 0, "input.image_size": [64, 64]}
+        >>> run = train("my_images", settings=short, out="scored", device="cpu")
+        >>> metrics = evaluate(run / "best.pt", "my_images", device="cpu").metrics
+        >>> 0.0 <= metrics.numbers["AP"] <= metrics.numbers["AP50"] <= 1.0
+        True
     """
     data, split = check_path(data, "data"), check_split(split)
     source = find_weights(check_path(weights, "weights"))
@@ -155,7 +174,7 @@ def evaluate(
 
 
 def _truth(data: str, split: str, *, checkpoint: Checkpoint, config: Config) -> tuple[DetectionSet, list[str]]:
-    """Read what is to be found, and say what is worth a line."""
+    """Read the ground truth, with notes about it."""
     truth, held_out = read_split_or_held_out(
         dataclasses.replace(config.data, path=data),
         split,
@@ -165,15 +184,19 @@ def _truth(data: str, split: str, *, checkpoint: Checkpoint, config: Config) -> 
     check_images(truth)
     notes = [*held_out, *truth.notes, *class_notes(checkpoint.class_names, truth.class_names)]
     if not shown_classes(truth):
-        notes.append(f"{truth.source} holds no object to find, only background or crowd regions, so there is no AP")
+        notes.append(f"{truth.source} has no objects to find, only background or crowd regions, so there is no AP")
     return truth, notes
 
 
 def evaluation_config(config: Config, settings: Mapping[str, object] | None) -> Config:
-    """Return the configuration to score weights with: theirs, with other settings, but not their data or batch size.
+    """Return the configuration for scoring: that of the weights with `settings`, but default data and batch size.
 
     Raises:
-        InputError: for a setting that cannot be used.
+        InputError: for a setting that cannot be used in an evaluation.
+
+    Example:
+        >>> evaluation_config(Config(), {"evaluate.iou_threshold": 0.5}).evaluate.iou_threshold
+        0.5
     """
     own = dataclasses.replace(config, data=DataConfig(), train=TrainConfig())
     return override_config(own, check_settings(settings, _KEYS))
@@ -186,7 +209,7 @@ _KEYS = (
 
 
 def _conditions(config: Config) -> dict[str, Any]:
-    """Return what belongs beside the numbers."""
+    """Return the conditions that belong beside the metrics."""
     return {
         "image_size": list(config.input.image_size),
         "resize": config.input.resize,
@@ -204,12 +227,21 @@ def evaluate_detections(
     settings: Mapping[str, object] | None = None,
     listener: EvaluationListener = EvaluationListener(),
 ) -> Evaluation:
-    """Score a COCO result file from any detector; with `data.classes`, only its rows of these classes.
+    """Score the COCO result file of any detector; `data.classes` selects the rows of these classes.
 
-    Of `settings`, `data.classes`, `data.difficult` and `evaluate.resamples` count.
+    Only `data.classes`, `data.difficult` and `evaluate.resamples` of the `settings` are used.
 
     Raises:
-        InputError: where the file, or a row of it, is not a detection of this data set.
+        InputError: if the file cannot be read, or one of its rows does not belong to this data set.
+
+    Example:
+        >>> import json
+        >>> truth = json.loads(Path("my_images/annotations/instances_val.json").read_text())
+        >>> keys = ("image_id", "category_id", "bbox")
+        >>> rows = [{**{key: box[key] for key in keys}, "score": 0.9} for box in truth["annotations"]]
+        >>> _ = Path("perfect.json").write_text(json.dumps(rows))
+        >>> round(evaluate_detections("perfect.json", "my_images").metrics.numbers["AP"], 3)
+        1.0
     """
     detections = Path(check_path(detections, "detections"))
     config = evaluation_config(Config(), settings)
@@ -232,7 +264,18 @@ def detect_split(
     device: torch.device,
     listener: EvaluationListener = EvaluationListener(),
 ) -> tuple[list[dict[str, Any]], Timing]:
-    """Run a model over a split; return COCO rows with the category ids of the data, and where the time went."""
+    """Run a model over a split; return COCO rows with the category ids of the data, and the time of each part.
+
+    Example:
+        >>> from yolo_lite.config.resolve import read_config
+        >>> from yolo_lite.models.build import build_detector
+        >>> truth, cpu = read_split("my_images", "val"), torch.device("cpu")
+        >>> config = override_config(Config(), {"input.image_size": [64, 64], "train.workers": 0})
+        >>> model = build_detector(config, 2).eval()
+        >>> rows, timing = detect_split(model, truth, class_names=truth.class_names, config=config, device=cpu)
+        >>> timing.images, {row["category_id"] for row in rows} <= {3, 7}
+        (3, True)
+    """
     shape, batch_size = config.input, config.train.batch_size
     dataset = DetectionDataset(truth.records, shape.image_size, resize=shape.resize, max_16bit=shape.max_16bit)
     sampler = EpochSampler(len(dataset), batch_size, shuffle=False)
@@ -276,33 +319,45 @@ def _choose(
 
 
 def category_ids_for(class_names: Sequence[str], truth: DetectionSet) -> list[int]:
-    """Return, for each class of the weights, the data's id of that name; -1 where the data lacks it."""
+    """Return the category id in the data for each class of the weights; -1 if the data lacks it.
+
+    Example:
+        >>> category_ids_for(["dog", "square", "disc"], read_split("my_images", "val"))
+        [-1, 3, 7]
+    """
     known = dict(zip(truth.class_names, truth.category_ids))
     return [known.get(name, -1) for name in class_names]
 
 
 def class_notes(of_weights: Sequence[str], of_data: Sequence[str]) -> list[str]:
-    """Say which classes only one side has.
+    """Return notes about the classes that only the weights or only the data have.
 
     Raises:
-        InputError: where no class is on both sides.
+        InputError: if they have no class in common.
+
+    Example:
+        >>> class_notes(["cat", "dog"], ["dog", "cat"])
+        []
+        >>> print(*class_notes(["cat", "dog"], ["dog"]))
+        1 of 2 classes of the weights is not in the data and is ignored: cat
     """
     lacking = [name for name in of_data if name not in of_weights]
     masked = [name for name in of_weights if name not in of_data]
     if len(lacking) == len(of_data):
         raise InputError(
-            f"weights and data share no class: the weights know {some(of_weights)}; the data has {some(of_data)}"
+            f"weights and data have no class in common: the weights know {some(of_weights)}; the data has "
+            f"{some(of_data)}; train on this data first"
         )
     notes = []
     if lacking:
         notes.append(
-            f"{len(lacking)} of {counted(len(of_data), 'class', plural='classes')} of the data are unknown to the weights "
-            f"and count as AP 0: {some(lacking)}"
+            f"{len(lacking)} of {counted(len(of_data), 'class', plural='classes')} of the data {are(len(lacking))} unknown "
+            f"to the weights and {'counts' if len(lacking) == 1 else 'count'} with AP 0: {some(lacking)}"
         )
     if masked:
         notes.append(
-            f"{len(masked)} of {counted(len(of_weights), 'class', plural='classes')} of the weights are not in the data and are "
-            f"left out: {some(masked)}"
+            f"{len(masked)} of {counted(len(of_weights), 'class', plural='classes')} of the weights {are(len(masked))} not in "
+            f"the data and {are(len(masked))} ignored: {some(masked)}"
         )
     return notes
 
@@ -312,7 +367,7 @@ def _timed(timing: Timing, part: str, device: torch.device) -> Iterator[None]:
     started = time.perf_counter()
     yield
     if device.type == "cuda":
-        torch.cuda.synchronize(device)  # or the time would be booked where the result is first read
+        torch.cuda.synchronize(device)  # otherwise the time would count where the result is first read
     setattr(timing, part, getattr(timing, part) + time.perf_counter() - started)
 
 

@@ -1,4 +1,4 @@
-"""A run that is to fit into a given time: how many epochs, of how many steps."""
+"""Fit a run into a time limit: how many epochs, of how many steps each."""
 
 from __future__ import annotations
 
@@ -21,14 +21,24 @@ _WARM_UP, _MEASURED = 2, 8  # steps
 
 
 class Pace(NamedTuple):
-    """Seconds of one step, with loading, and of one evaluation."""
+    """Seconds that one step (loading included) and one evaluation take."""
 
     step: float
     evaluation: float
 
 
 def measure_pace(task: Task, config: Config, *, precision: str) -> Pace:
-    """Take a few steps and evaluate once, all on a copy; no random number of the run is used up."""
+    """Time a few steps and one evaluation of a copy of the network; the run's random numbers are not touched.
+
+    Example:
+        >>> from yolo_lite.training.recipe import TASKS, plan
+        >>> from yolo_lite.training.task import Listener
+        >>> config = plan("my_classes", config="mnist_small").config
+        >>> task = TASKS["classify"](config, start=None, device=torch.device("cpu"), listener=Listener())
+        >>> pace = measure_pace(task, config, precision="fp32")
+        >>> pace.step > 0 and pace.evaluation > 0
+        True
+    """
     train = config.train
     total = len(task.dataset)  # type: ignore[arg-type]
     sampler = EpochSampler(total, train.batch_size, shuffle=True, seed=train.seed)
@@ -38,7 +48,7 @@ def measure_pace(task: Task, config: Config, *, precision: str) -> Pace:
     with torch.random.fork_rng(devices=[]):
         state.model.train()
         for batch in loader:
-            # Assignment and input size may change on the way.
+            # Assigner and input size may change during a run, so the steps are spread over all of it.
             progress = (len(marks) - 0.5) / (_WARM_UP + _MEASURED)
             train_step(task, state, batch=to_device(batch, state.device), progress=progress)
             marks.append(time.perf_counter())
@@ -46,34 +56,38 @@ def measure_pace(task: Task, config: Config, *, precision: str) -> Pace:
                 break
         began = time.perf_counter()
         task.evaluate(state.ema.model)
-    first = min(_WARM_UP, len(marks) - 2)  # of a tiny set even the first step counts
+    first = min(_WARM_UP, len(marks) - 2)  # a tiny set has no steps to spare for a warm-up
     return Pace((marks[-1] - marks[first]) / (len(marks) - 1 - first), time.perf_counter() - began)
 
 
 def fit_time(config: Config, pace: Pace, *, steps: int, seconds: float) -> Config:
-    """Return the configuration with as many epochs, and steps of an epoch, as fit.
+    """Return the configuration with the number of epochs, and steps in each, that fits into the time.
 
-    All epochs are equally long, each with one evaluation: as many as it takes for none to go over the images more
-    than once.
+    All epochs have the same length and end with an evaluation. There are so many that none shows an image twice.
 
     Args:
-        config: whose `train.epochs` and `train.steps_per_epoch` are replaced.
-        pace: of this machine.
-        steps: of an epoch that shows every image.
-        seconds: that are left.
+        config: its `train.epochs` and `train.steps_per_epoch` are replaced.
+        pace: speed of this machine.
+        steps: steps of an epoch that shows every image.
+        seconds: time left.
 
     Raises:
-        InputError: where not even one step fits.
+        InputError: if not even one step fits.
+
+    Example:
+        >>> fitted = fit_time(Config(), Pace(step=1.0, evaluation=10.0), steps=50, seconds=120.0)
+        >>> fitted.train.epochs, fitted.train.steps_per_epoch  # 2 x (50 x 1 s + 10 s)
+        (2, 50)
     """
     epochs = max(1, math.ceil(seconds / (steps * pace.step + pace.evaluation)))
     most = int((seconds / epochs - pace.evaluation) / pace.step)
-    if most < 1 and epochs > 1:  # of so few steps that none is left of one: rather one epoch fewer
+    if most < 1 and epochs > 1:  # no step fits into so many epochs: try one epoch fewer
         epochs -= 1
         most = int((seconds / epochs - pace.evaluation) / pace.step)
     if most < 1:
-        needed = (pace.step + pace.evaluation) / 60
         raise InputError(
-            f"--time leaves {max(0.0, seconds) / 60:.1f} minutes, but one step and an evaluation take {needed:.1f}; give more"
+            f"--time leaves {max(0.0, seconds):.1f} s for training, but a step and an evaluation take "
+            f"{pace.step + pace.evaluation:.1f} s; allow more time"
         )
     changed = dataclasses.replace(config.train, epochs=epochs, steps_per_epoch=min(most, steps))
     return dataclasses.replace(config, train=changed)

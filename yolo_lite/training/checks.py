@@ -1,4 +1,4 @@
-"""Before a long training: can the network overfit eight images? If not, what is wrong?"""
+"""Preflight before a long training: can the network overfit eight images, and if not, why?"""
 
 from __future__ import annotations
 
@@ -19,17 +19,24 @@ from yolo_lite.training.tasks.labels import OFF
 from yolo_lite.training.tasks.multi_scale import smallest_size
 
 IMAGES = 8
-STEPS = 60  # at most, all attempts together
-_FIRST = 30  # of these for the run's own learning rate
-_FALL = 0.85  # of the loss that it starts with: what it should come down to
-_SLOW = 0.98  # what it must come down to: a small learning rate may be meant so
+STEPS = 60  # at most, over all attempts
+_FIRST = 30  # steps at the run's own learning rate
+_FALL = 0.85  # fraction of the first loss that the last ones should stay below
+_SLOW = 0.98  # fraction that they must stay below: a small learning rate may be intended
 
 
 def check_batch_norm(task: Task, config: Config) -> None:
-    """Put the smallest micro-batch that the run will see through a copy of the network, where it is one image.
+    """If the smallest micro-batch of the run is a single image, pass one through a copy of the network.
 
     Raises:
-        InputError: where batch normalisation would find a single value of some channel in it, and what to do.
+        InputError: if batch normalisation would see a single value per channel; the message names the remedy.
+
+    Example:
+        >>> from yolo_lite.training.recipe import TASKS, plan
+        >>> from yolo_lite.training.task import Listener
+        >>> config = plan("my_classes", config="mnist_small", settings={"train.batch_size": 1}).config
+        >>> task = TASKS["classify"](config, start=None, device=torch.device("cpu"), listener=Listener())
+        >>> check_batch_norm(task, config)  # 28 x 28 pixels give enough values
     """
     train, total = config.train, len(task.dataset)  # type: ignore[arg-type]
     total = total if task.repeats is None else round(task.repeats.sum())
@@ -49,21 +56,27 @@ def check_batch_norm(task: Task, config: Config) -> None:
 
 
 def _single_value(config: Config, total: int, *, size: tuple[int, int], dense: bool) -> str:
-    """Say what to do where an image of that size is a whole micro-batch; `dense`: a larger image would do as well."""
+    """Return the error for micro-batches of one image; `dense`: a larger image size would help as well."""
     train = config.train
     flag = "--set pretrain.batch_size=" if config.data.crops else "--batch-size"
     parts = f" (now {train.batch_size}, with --accumulate {train.accumulate})" if train.accumulate > 1 else ""
     remedy = f"use {flag} {2 * train.accumulate} or more{parts or f' (now {train.batch_size})'}"
     remedy = "add training images" if total == 1 else remedy
-    larger = ", or a larger image size" if dense else ""  # a dense layer has one value at any size
-    varied = ", the smallest that augment.multi_scale makes," if config.augment.multi_scale else ""
+    larger = ", or a larger image size" if dense else ""  # a dense layer has one value per channel at any size
+    smallest = " (the smallest size that augment.multi_scale draws)" if config.augment.multi_scale else ""
     return (
-        f"{SINGLE_VALUE}, which is all that one image of {size[0]} x {size[1]} pixels{varied} leaves; {remedy}{larger}"
+        f"{SINGLE_VALUE}, and one image of {size[0]} x {size[1]} pixels{smallest} gives no more than that; "
+        f"{remedy}{larger}"
     )
 
 
 def smallest_part(batch: int, parts: int) -> int:
-    """Return the number of images in the smallest of the parts in which a batch goes through the network."""
+    """Return the number of images in the smallest micro-batch if a batch is divided into so many.
+
+    Example:
+        >>> smallest_part(7, 3)  # 2 + 3 + 2 images
+        2
+    """
     if parts >= batch:
         return 1
     edges = [round(batch * i / parts) for i in range(parts + 1)]
@@ -71,13 +84,23 @@ def smallest_part(batch: int, parts: int) -> int:
 
 
 def check_it_learns(task: Task, config: Config, *, precision: str) -> str:
-    """Train a copy on eight images as they are, at most STEPS steps, with random numbers of its own.
+    """Train a copy of the network on eight images without augmentation, for at most STEPS steps.
+
+    The random numbers of the run are not touched.
 
     Returns:
-        A line that says how the loss fell.
+        A line that reports how the loss fell.
 
     Raises:
-        InputError: where it does not, naming what seems wrong: learning rate, a part of the loss, or the labels.
+        InputError: if it did not fall; the message names the likely cause: learning rate, part of the loss, or labels.
+
+    Example:
+        >>> from yolo_lite.training.recipe import TASKS, plan
+        >>> from yolo_lite.training.task import Listener
+        >>> config = plan("my_classes", config="mnist_small").config
+        >>> task = TASKS["classify"](config, start=None, device=torch.device("cpu"), listener=Listener())
+        >>> check_it_learns(task, config, precision="fp32").split(" fell ")[0]
+        'preflight: the loss on 8 images'
     """
     task.check()
     device = next(task.model.parameters()).device
@@ -97,12 +120,13 @@ def check_it_learns(task: Task, config: Config, *, precision: str) -> str:
             losses, _ = attempt(config=other, steps=(STEPS - _FIRST) // 2)
             if _fell(losses) or _falls_faster(losses, own):
                 raise InputError(
-                    f"preflight: with the learning rate {config.train.lr:g} the loss on {seen} goes from "
-                    f"{_range(own)} in {counted(len(own), 'step')}, with {other.lr:g} from {_range(losses)}: train.lr "
-                    f"is too {word}{OFF}"
+                    f"preflight: in {counted(len(own), 'step')} with the learning rate {config.train.lr:g}, the loss on "
+                    f"{seen} goes from {_range(own)}; with {other.lr:g}, it goes from {_range(losses)}: "
+                    f"train.lr is too {word}{OFF}"
                 )
     stuck = [name for name, values in parts.items() if name != "total" and values and not _fell(values)]
-    still = "every part of it is 0: no weight of the loss is above 0" if not any(own) else f"{some(stuck)} stays"
+    zero = "every part of it is 0: no weight of the loss is above 0"
+    still = f"parts that do not fall: {some(stuck)}" if any(own) else zero
     raise InputError(
         f"preflight: the loss on {seen} goes from {_range(own)} in {counted(len(own), 'step')}, and no other learning "
         f"rate helps; {still}. Look at these images and their labels: {', '.join(task.name_samples(batch))}{OFF}"
@@ -112,11 +136,13 @@ def check_it_learns(task: Task, config: Config, *, precision: str) -> str:
 def _attempt(
     task: Task, batch: Any, *, config: TrainConfig, steps: int, precision: str
 ) -> tuple[list[float], dict[str, list[float]]]:
-    """Return the losses of so many steps, fewer where it soon falls or is no longer finite, and those of each part."""
+    """Train for at most so many steps; return the total losses and those of each part.
+
+    The attempt ends early if the loss has clearly fallen, or is no longer finite.
+    """
     state = State.new(copy.deepcopy(task.model), config, steps=steps, precision=precision)
-    state.parts = max(
-        1, len(batch[0]) // max(1, config.batch_size // config.accumulate)
-    )  # as large as those of the run
+    # Micro-batches have the size of the run's.
+    state.parts = max(1, len(batch[0]) // max(1, config.batch_size // config.accumulate))
     state.model.train()
     plain = task.plain()
     parts: dict[str, list[float]] = {}
@@ -135,15 +161,15 @@ def _attempt(
     return parts["total"], parts
 
 
-def _fell(losses: list[float], share: float = _FALL) -> bool:
-    """Say whether the last losses are below that share of the first; a loss that begins at 0 has nowhere to fall."""
+def _fell(losses: list[float], fraction: float = _FALL) -> bool:
+    """Return whether the last losses are below that fraction of the first; a loss that starts at 0 cannot fall."""
     if len(losses) < 4:
         return False
-    return statistics.fmean(losses[-3:]) < share * losses[0]
+    return statistics.fmean(losses[-3:]) < fraction * losses[0]
 
 
 def _falls_faster(losses: list[float], own: list[float]) -> bool:
-    """Say whether the losses fall by 3 % while the run's own hardly move, or rise."""
+    """Return whether the losses fall by 3 % while those at the run's own learning rate hardly move, or rise."""
     return losses[-1] < 0.97 * losses[0] and own[-1] > 0.995 * own[0]
 
 

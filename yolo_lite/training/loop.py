@@ -1,7 +1,7 @@
-"""The training loop: it knows models, batches and numbers, and nothing of boxes or classes.
+"""The training loop: it knows models, batches and numbers, but nothing about boxes or classes.
 
-Distributed training has its seams here: the sampler that a loader brings, `train_step`, and whoever records the epochs that
-`epochs` yields.
+Distributed training would hook in at three places: the loader's sampler, `train_step`, and the caller that records the
+epochs which `epochs` yields.
 """
 
 from __future__ import annotations
@@ -25,55 +25,71 @@ from yolo_lite.training.task import Objective, StepReport
 def epochs(
     task: Objective, state: State, *, loader: BatchLoader, on_step: Callable[[StepReport], None]
 ) -> Iterator[bool]:
-    """Train from `state.epoch` to the end, or until `patience` epochs in a row brought nothing better.
+    """Train from `state.epoch` to the last epoch, or until `patience` epochs in a row bring no improvement.
 
     Args:
-        task: gives losses, and numbers of validation.
-        state: is changed.
+        task: computes the losses and the validation metrics.
+        state: state of the run; it is modified.
         loader: batches in the order of its sampler, whose epoch is set here.
         on_step: called after every step.
 
     Yields:
-        After each epoch whether it is the best so far; the last of `state.rows` has its numbers.
+        After each epoch, whether it is the best so far; its numbers are the last of `state.rows`.
 
     Raises:
-        InputError: if the loss is not finite, naming the images of the batch.
+        InputError: if the loss is not finite; the message names the images of the batch.
+
+    Example:
+        >>> from yolo_lite.data.pipeline.loader import EpochSampler, build_loader
+        >>> from yolo_lite.training.recipe import TASKS, plan
+        >>> from yolo_lite.training.task import Listener
+        >>> config = plan("my_classes", config="mnist_small", settings={"train.epochs": 1}).config
+        >>> task = TASKS["classify"](config, start=None, device=torch.device("cpu"), listener=Listener())
+        >>> loading = {"workers": 0, "device": torch.device("cpu"), "collate": task.collate}
+        >>> loader = build_loader(task.dataset, EpochSampler(8, 4, shuffle=True), **loading)  # 8 images in 2 steps
+        >>> state = State.new(task.model, config.train, steps=2)
+        >>> list(epochs(task, state, loader=loader, on_step=lambda report: None))
+        [True]
     """
     steps, config = len(loader.sampler), state.config
     while not state.finished():
-        # Dropout and the like draw from this generator, so that resuming repeats them.
+        # Dropout and the like draw from this generator, so that a resumed run draws the same numbers.
         torch.manual_seed((config.seed * 1_000_003 + state.epoch) % 2**63)
         loader.sampler.epoch = state.epoch
-        sums: dict[str, float] = {}
         state.model.train()
-        task.training_numbers()  # what came before the epoch does not count
+        task.training_numbers()  # discard what was counted before the epoch
+        sums: dict[str, float] = {}
         started, images = time.perf_counter(), 0
-        for step, batch in enumerate(loader):
-            done = state.epoch * steps + step
+        for step, batch in enumerate(loader, 1):
+            done = state.epoch * steps + step - 1
             for group in state.optimizer.param_groups:
                 group["lr"] = state.learning_rate(done, steps)
-            losses = train_step(
-                task, state, batch=to_device(batch, state.device), progress=done / (steps * config.epochs)
-            )
+            progress = done / (steps * config.epochs)
+            losses = train_step(task, state, batch=to_device(batch, state.device), progress=progress)
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value
             images += len(batch[0])
-            on_step(
-                StepReport(
-                    state.epoch,
-                    config.epochs,
-                    step=step + 1,
-                    steps=steps,
-                    losses={name: value / (step + 1) for name, value in sums.items()},
-                    images_per_second=images / (time.perf_counter() - started),
-                    parts=state.parts,
-                )
-            )
+            rate = images / (time.perf_counter() - started)
+            on_step(_report(state, step, steps=steps, sums=sums, images_per_second=rate))
         yield _finish(task, state, losses={f"loss_{name}": value / steps for name, value in sums.items()}, steps=steps)
 
 
+def _report(state: State, step: int, *, steps: int, sums: dict[str, float], images_per_second: float) -> StepReport:
+    """Return the report of a step, which is counted from 1 within its epoch."""
+    means = {name: value / step for name, value in sums.items()}
+    return StepReport(
+        state.epoch,
+        state.config.epochs,
+        step=step,
+        steps=steps,
+        losses=means,
+        images_per_second=images_per_second,
+        parts=state.parts,
+    )
+
+
 def _finish(task: Objective, state: State, *, losses: dict[str, float], steps: int) -> bool:
-    """Count an epoch as done, evaluate where it is due, and say whether it is the best so far."""
+    """Count an epoch as done, evaluate if it is due, and return whether it is the best so far."""
     state.epoch += 1
     row = {"epoch": float(state.epoch), "lr": state.learning_rate(steps * state.epoch - 1, steps), **losses}
     row.update(task.training_numbers())
@@ -93,8 +109,18 @@ def _finish(task: Objective, state: State, *, losses: dict[str, float], steps: i
 def train_step(task: Objective, state: State, *, batch: Any, progress: float) -> dict[str, float]:
     """Take one step and return the parts of the loss, with their sum as "total".
 
-    The batch goes through the network in `state.parts` micro-batches, whose number is doubled where memory runs out;
-    batch normalisation and what the loss is divided by are those of a micro-batch.
+    The batch is processed in `state.parts` micro-batches; their number doubles if memory runs out. Batch normalisation
+    and the normalisation of the loss see one micro-batch at a time.
+
+    Example:
+        >>> from yolo_lite.training.recipe import TASKS, plan
+        >>> from yolo_lite.training.task import Listener
+        >>> config = plan("my_classes", config="mnist_small").config
+        >>> task = TASKS["classify"](config, start=None, device=torch.device("cpu"), listener=Listener())
+        >>> batch, state = task.overfit_batch(8), State.new(task.model, config.train, steps=10)
+        >>> losses = [train_step(task, state, batch=batch, progress=0.0)["total"] for _ in range(10)]
+        >>> losses[-1] < losses[0]
+        True
     """
     while True:
         state.optimizer.zero_grad(set_to_none=True)
@@ -109,7 +135,9 @@ def train_step(task: Objective, state: State, *, batch: Any, progress: float) ->
         except ValueError as error:
             if not is_single_value(error):
                 raise
-            parts = f"{counted(len(batch[0]), 'image')} went through it in {counted(state.parts, 'part')}"
+            parts = (
+                f"{counted(len(batch[0]), 'image')} in {counted(state.parts, 'micro-batch', plural='micro-batches')}"
+            )
             raise InputError(f"{SINGLE_VALUE} ({parts}); use a larger --batch-size or --image-size") from error
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or 2 * state.parts > len(batch[0]):
@@ -117,7 +145,7 @@ def train_step(task: Objective, state: State, *, batch: Any, progress: float) ->
             state.parts *= 2
     clip_norm = state.config.clip_norm
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), clip_norm if clip_norm > 0 else math.inf)
-    if not math.isfinite(norm):  # waits for the device: a bad step would spoil every weight and the average for good
+    if not math.isfinite(norm):  # waits for the device: one bad step would spoil all weights and their average for good
         raise _not_finite("gradient is not finite", task, batch)
     state.optimizer.step()
     state.ema.update()
@@ -128,7 +156,15 @@ SINGLE_VALUE = "batch normalisation cannot learn from a single value per channel
 
 
 def is_single_value(error: ValueError) -> bool:
-    """Say whether an error is that of torch's batch normalisation, which finds no spread in one value of a channel."""
+    """Return whether torch's batch normalisation raised this error because it saw one value per channel.
+
+    Example:
+        >>> try:
+        ...     torch.nn.BatchNorm1d(3)(torch.zeros(1, 3))
+        ... except ValueError as error:
+        ...     print(is_single_value(error))
+        True
+    """
     return "more than 1 value per channel" in str(error)
 
 
@@ -139,14 +175,14 @@ def _divide(batch: Any, parts: int) -> Iterator[tuple[Any, float]]:
     for start, stop in zip(edges, edges[1:]):
         if parts == 1:
             yield batch, 1.0
-        elif start < stop:  # there may be fewer samples than micro-batches
+        elif start < stop:  # empty if there are fewer images than micro-batches
             yield batch.part(start, stop), (stop - start) / count
 
 
 def _backward(losses: dict[str, Tensor], fraction: float, *, task: Objective, part: Any) -> dict[str, float]:
-    """Add a micro-batch to the gradients, and return the parts of its loss with their sum as "total"."""
+    """Add the gradients of a micro-batch; return the parts of its loss, with their sum as "total"."""
     total = torch.stack(list(losses.values())).sum()
-    values = torch.stack([*losses.values(), total.detach()]).tolist()  # waits for the device, once a micro-batch
+    values = torch.stack([*losses.values(), total.detach()]).tolist()  # waits for the device, once per micro-batch
     if not math.isfinite(values[-1]):
         parts = ", ".join(f"{name} {value:g}" for name, value in zip(losses, values))
         raise _not_finite(f"loss is not finite ({parts})", task, part)
@@ -156,18 +192,31 @@ def _backward(losses: dict[str, Tensor], fraction: float, *, task: Objective, pa
 
 def _not_finite(what: str, task: Objective, batch: Any) -> DivergedError:
     return DivergedError(
-        f"the {what} on the images {', '.join(task.name_samples(batch))}; look at these and their boxes, or lower the "
-        "learning rate (--set train.lr=...)"
+        f"the {what} on the images {', '.join(task.name_samples(batch))}; check these images and their labels, or lower "
+        "the learning rate (--set train.lr=...)"
     )
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """Return the context in which the network computes in bf16, or one that changes nothing."""
+    """Return a context in which the network computes in bf16, or one that changes nothing.
+
+    Example:
+        >>> with autocast(torch.device("cpu"), "bf16"):
+        ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+        torch.bfloat16
+    """
     if precision == "bf16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return contextlib.nullcontext()
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """Return a NamedTuple of tensors on the device."""
+    """Return a NamedTuple of tensors with its tensors on the device; entries that are None stay None.
+
+    Example:
+        >>> from yolo_lite.structures.batches import ClassBatch
+        >>> batch = ClassBatch(torch.zeros(1), labels=torch.zeros(1), positions=torch.zeros(1))
+        >>> to_device(batch, torch.device("meta")).images.device
+        device(type='meta')
+    """
     return batch._make(None if part is None else part.to(device, non_blocking=True) for part in batch)

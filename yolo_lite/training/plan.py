@@ -1,4 +1,4 @@
-"""Which run is asked for: the layers of its configuration, and what does not fit refused."""
+"""Work out the configuration of a run from its layers, and refuse what does not fit together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from yolo_lite.models.classifiers.build import DETECTORS
 from yolo_lite.shipped import DEFAULT_WEIGHTS, find_config, find_weights
 from yolo_lite.training.pretrain import pretraining_of
 
-_NETWORK = ("backbone", "stem_width", "widths", "depths", "norm")  # the part of a model that a classifier has as well
+_NETWORK = ("backbone", "stem_width", "widths", "depths", "norm")  # settings that describe the backbone
 
 
 def plan(
@@ -27,13 +27,20 @@ def plan(
     weights: str | Path | None = None,
     settings: Mapping[str, object] | None = None,
 ) -> Resolved:
-    """Work out the configuration that the arguments of `train` ask for, and where each of its values comes from.
+    """Return the configuration that the arguments of `train` ask for, and the origin of each of its values.
 
-    The layers are, the lowest first: the defaults; the recipe of the task, where no config is named; the weights; the
-    config; what the weights fix; the settings.
+    The layers are, from lowest to highest: the defaults; the recipe of the task, if no config is named; the weights;
+    the config; what the weights fix; the settings.
 
     Raises:
-        InputError: for a setting that the weights fix, besides what `train` raises.
+        InputError: for a setting that the weights fix, and for whatever `train` refuses.
+
+    Example:
+        >>> resolved = plan("my_images", settings={"train.epochs": 3})
+        >>> resolved.config.train.epochs, resolved.config.train.weights
+        (3, 'yolo_lite-shuffle-coco')
+        >>> resolved.origins["train.lr"]
+        'recipe finetune'
     """
     chosen = check_settings(settings)
     if "classifier.model" in chosen or "classifier" in chosen:
@@ -50,7 +57,7 @@ def plan(
     resolved = resolve([Layer("task", {"task": task}), *layers(start, given, file=file, chosen=chosen)])
     parse_shares(resolved.config.data.shares)
     if resolved.config.pretrain.crops and not start and task == "detect":
-        pretraining_of(resolved.config)  # or else what is wrong with it is found only later
+        pretraining_of(resolved.config)  # refuses now what would fail only later
     return resolved
 
 
@@ -60,16 +67,18 @@ def _detector_layers(
     flags = settings_layer(chosen)
     if start is None:
         if chosen.get("train.keep_start"):
-            raise InputError("train.keep_start keeps a share of the weights that training starts from: name --weights")
+            raise InputError(
+                "train.keep_start keeps a fraction of the starting weights, but there are none; name --weights"
+            )
         return [*([file] if file else []), flags, _NOTHING_TO_KEEP]
     if start.kind is Kind.CLASSIFIER:
         return _around_backbone(start, weights, file=file, chosen=chosen)
     if start.kind is Kind.DARKNET:
         raise InputError(
-            f"{weights} is a whole network of Darknet, for detect and eval; to train, convert it with --until"
+            f"{weights} is a whole Darknet network, for detect and eval only; to train, convert it with --until"
         )
     if start.kind is Kind.BACKBONE and file is None:
-        raise InputError(f"{weights} is a backbone under a head that has learnt nothing; train it with --config nano")
+        raise InputError(f"{weights} is a backbone with an untrained head; train it with --config nano")
     _refuse_fixed(chosen, weights, ("model.", "input.mean", "input.std", "input.resize"))
     stored = config_to_dict(start.config)
     origin = f"weights {weights}"
@@ -81,12 +90,12 @@ def _detector_layers(
 
 
 def _around_backbone(start: Checkpoint, weights: str, *, file: Layer | None, chosen: dict[str, Any]) -> list[Layer]:
-    """Return the layers of a detector whose backbone is that of a classifier, everything else as from scratch."""
+    """Return the layers of a detector that starts from the backbone of a classifier, and otherwise from scratch."""
     backbone = start.config.classifier.model
     _refuse_fixed(chosen, weights, ("model.", "input.mean", "input.std"))
     if backbone not in DETECTORS:
         raise InputError(
-            f"{weights} is the classifier {backbone}, whose layers no detector has; {', '.join(DETECTORS)} fit"
+            f"{weights} is the classifier {backbone}, but no detector has its layers; use one of {', '.join(DETECTORS)}"
         )
     stored = config_to_dict(start.config)
     network = {
@@ -108,7 +117,7 @@ def _classifier_layers(
     name = recipe.values["classifier"]["model"]
     is_classifier = start.kind is Kind.CLASSIFIER
     if start.config.classifier.model != name and (is_classifier or DETECTORS.get(name) != start.config.model.backbone):
-        raise InputError(f"{weights} is a {start.config.name}, which {name} cannot start from")
+        raise InputError(f"{weights} is a {start.config.name}, but {name} cannot start from it")
     stored = config_to_dict(start.config)
     network: dict[str, Any] = {
         "model": stored["model"],
@@ -132,14 +141,14 @@ def _refuse_fixed(chosen: Mapping[str, object], weights: str, fixed: tuple[str, 
 
 
 def _file_layer(config: str | Path | Config | None) -> Layer | None:
-    """Return the settings of a config that is named; None where none is."""
+    """Return the layer of a config; None without one."""
     if config is None:
         return None
     if isinstance(config, Config):
         return Layer(f"configuration {config.name}", config_to_dict(config))
     path = find_config(check_path(config, "config"))
     layer = Layer(str(config), read_yaml(path))
-    resolve([Layer(str(path), layer.values)])  # what is wrong with the file is said of the file
+    resolve([Layer(str(path), layer.values)])  # so that errors in the file name the file
     return layer
 
 
@@ -148,7 +157,7 @@ def _shipped_layer(name: str) -> Layer:
 
 
 def _text(chosen: Mapping[str, Any], file: Layer | None, key: str) -> str:
-    """Return what settings, or else a file, say of a key that comes before all others."""
+    """Return a value that is needed before the layers are resolved, from the settings or the file."""
     section, _, name = key.rpartition(".")
     below = file.values if file else {}
     value = chosen.get(key) or (below.get(section) or {} if section else below).get(name) or ""
@@ -156,15 +165,15 @@ def _text(chosen: Mapping[str, Any], file: Layer | None, key: str) -> str:
 
 
 def _task(chosen: Mapping[str, Any], file: Layer | None, config: object) -> str:
-    """Return the task that is asked for, or that of the file; raise InputError where the two differ."""
+    """Return the task of the settings or the file; raise InputError if the two differ."""
     of_file = resolve([file]).config.task if file else ""
     task = str(chosen.get("task") or of_file or "detect")
     if of_file and task != of_file:
         verb = {"detect": "train", "classify": "classify train"}[of_file]
         name = config.name if isinstance(config, Config) else config
         raise InputError(
-            f"{name} is the configuration of a {_NOUNS[of_file]}: use {verb} --config {name}, or name that of a "
-            f"{_NOUNS[task]}"
+            f"{name} is the configuration of a {_NOUNS[of_file]}: use {verb} --config {name}, or the configuration of "
+            f"a {_NOUNS[task]}"
         )
     return task
 
@@ -173,7 +182,7 @@ _NOUNS = {"detect": "detector", "classify": "classifier"}
 
 
 def _network_for(start: Checkpoint | None, weights: str) -> str:
-    """Return the configuration of a classifier to train with where only weights are named."""
+    """Return the name of the configuration that fits the weights of a classifier or detector."""
     if start is None:
         raise InputError("name a --config to train from scratch")
     if start.config.task == "classify":

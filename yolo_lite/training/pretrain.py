@@ -1,4 +1,4 @@
-"""What a backbone learns before its detector is trained from scratch: to tell the objects, cut out, from each other."""
+"""Pretrain the backbone of a detector that starts from scratch, as a classifier of its cut-out objects."""
 
 from __future__ import annotations
 
@@ -10,27 +10,32 @@ from yolo_lite.errors import InputError
 from yolo_lite.models.classifiers.build import DETECTORS
 from yolo_lite.shipped import find_config
 
-FOLDER = "crops"  # inside the run's own
-_TIME = 0.15  # fraction of a run's minutes
+FOLDER = "crops"  # inside the folder of the run
+_TIME = 0.15  # fraction of train.minutes
 _SHARED = (
     *("data.path", "data.classes", "data.fraction", "data.difficult", "input.mean", "input.std", "input.max_16bit"),
     *("train.seed", "train.workers", "train.cache", "train.deterministic", "train.precision"),
-)  # settings that are those of the detector
+)  # settings taken from the detector
 
 
 def pretraining_of(config: Config) -> Config:
     """Return the configuration that trains a detector's backbone as a classifier of its objects, on the same images.
 
-    Network, normalisation, precision, memory and seed are those of the detector; the rest is that of configs/classify
-    and of the section `pretrain`.
+    Network, normalisation, precision, caching and seed are the detector's. Everything else comes from configs/classify
+    and the section `pretrain`.
 
     Raises:
-        InputError: where no classifier has that backbone.
+        InputError: if no classifier has this backbone.
+
+    Example:
+        >>> pretraining = pretraining_of(override_config(Config(), {"pretrain.crops": 12, "train.seed": 3}))
+        >>> pretraining.name, pretraining.train.epochs, pretraining.train.seed
+        ('yolo_lite-n-cls', 12, 3)
     """
     names = [name for name, backbone in DETECTORS.items() if backbone == config.model.backbone]
     if not names:
         raise InputError(
-            f"pretrain.crops needs a backbone of {', '.join(sorted(DETECTORS.values()))}, got {config.model.backbone}"
+            f"pretrain.crops needs one of the backbones {', '.join(sorted(DETECTORS.values()))}, got {config.model.backbone}"
         )
     own = config.pretrain
     settings = {

@@ -1,4 +1,4 @@
-"""The recipe of a training, from what is asked for to the last epoch. Read `fit` first."""
+"""The recipe of a training run, from its arguments to the last epoch. Read `fit` first."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ from yolo_lite.training.tasks.detection import DetectionTask
 from yolo_lite.version import VERSION
 
 TASKS: dict[str, Callable[..., Task]] = {"detect": DetectionTask.prepare, "classify": ClassificationTask.prepare}
-KEPT_OF_KNOWN = 0.4  # train.keep_start where the start knows classes of the data
+KEPT_OF_KNOWN = 0.4  # train.keep_start if the starting weights know classes of the data
 
 
 def train(
@@ -73,31 +73,36 @@ def train(
     device: str | torch.device = "auto",
     listener: Listener = Listener(),
 ) -> Path:
-    """Train a detector, or what else the config says, and return its folder.
+    """Train a detector, or whatever the config describes, and return the folder of the run.
 
-    The folder holds last.pt, best.pt, results, settings, and sheets of samples. From then on the process keeps the memory
-    that it frees (`device.keep_freed_memory`).
+    The folder holds last.pt, best.pt, results, settings and sheets of samples. From then on the process keeps freed
+    memory for reuse (`device.keep_freed_memory`).
 
     Args:
-        data: a folder, a YAML file, an annotation file or, for classifiers, an archive; see data/catalog.py. None for
-            `data.path` of the config.
-        config: a YAML file, the bare name of a shipped one, or a Config; None for configs/finetune.yaml (for a
-            classifier: the config that fits the weights).
-        weights: start from these (a file or the bare name of a shipped one), which fixes the network and, unless it is
-            set, the image size; "none" starts from scratch; None starts from the shipped yolo_lite-shuffle-coco, or,
-            where a config is named, from what it says.
-        settings: on top of all, by key, such as {"train.epochs": 50, "input.image_size": [320, 416], "data.classes":
-            ["person"]}; docs/settings.md lists them.
-        out: a folder that holds no run yet; None for the next free runs/train-N.
+        data: folder, YAML file, annotation file or (classifiers only) archive, see data/catalog.py; None: the config's
+            `data.path`.
+        config: YAML file, bare name of a shipped one, or Config; None: configs/finetune.yaml, or the config that fits
+            a classifier's weights.
+        weights: checkpoint to start from, a file or the bare name of a shipped one. It fixes the network and, unless
+            set, the image size. "none": from scratch. None: the config's, or yolo_lite-shuffle-coco without a config.
+        settings: override everything else, by key: {"train.epochs": 50, "data.classes": ["person"]}; see
+            docs/settings.md.
+        out: folder that holds no run yet; None: the next free runs/train-N.
         device: auto, cpu, cuda or mps.
-        listener: what to call with news of the run.
+        listener: receives the news of the run.
 
     Raises:
-        InputError: where anything given cannot be used, or the loss is no longer finite.
+        InputError: if an argument cannot be used, or the loss is no longer finite.
+
+    Example:
+        >>> settings = {"train.epochs": 1, "train.preflight": False, "train.workers": 0, "input.image_size": [64, 64]}
+        >>> folder = train("my_images", settings=settings, out="first_detector", device="cpu")
+        >>> [(folder / name).exists() for name in ("best.pt", "last.pt", "results.csv", "training.jpg")]
+        [True, True, True, True]
     """
     asked = plan(data, config=config, weights=weights, settings=settings).config
     if not asked.data.path:
-        raise InputError("there is no data to train on: name a folder or a YAML file, or say data.path in the config")
+        raise InputError("there is no data to train on: name a folder or a YAML file, or set data.path in the config")
     target = Path(check_path(out, "out")) if out else None
     check_run_folder(target or Path("runs") / "new")
     chosen = pick_device(device)
@@ -115,7 +120,16 @@ def train_classifier(
     device: str | torch.device = "auto",
     listener: Listener = Listener(),
 ) -> Path:
-    """Train a classifier and return its folder; arguments as for `train`."""
+    """Train a classifier and return the folder of the run; the arguments are those of `train`.
+
+    Example:
+        >>> settings = {"train.epochs": 1, "train.preflight": False}
+        >>> folder = train_classifier(
+        ...     "my_classes", config="mnist_small", settings=settings, out="first_classifier", device="cpu"
+        ... )
+        >>> len((folder / "results.csv").read_text().splitlines())  # a header, and a row for each epoch
+        2
+    """
     settings = {**check_settings(settings), "task": "classify"}
     return train(data, config=config, weights=weights, settings=settings, out=out, device=device, listener=listener)
 
@@ -127,30 +141,40 @@ def resume(
     device: str | torch.device = "auto",
     listener: Listener = Listener(),
 ) -> Path:
-    """Go on with a run from its last finished epoch, and return its folder.
+    """Resume a run after its last finished epoch, and return its folder.
 
-    On the same CPU with as many threads the end is bit for bit that of a run which was never stopped.
+    On the same CPU with the same number of threads, the result equals that of an uninterrupted run bit for bit.
 
     Args:
-        out: folder of the run; None means the newest runs/train-N.
-        settings: by key; those of `resume.MAY_DIFFER` may differ from the run's, such as data.path where images have
-            moved, or train.workers.
+        out: folder of the run; None: the newest runs/train-N.
+        settings: by key. Only those of `resume.MAY_DIFFER` may differ from the run's: train.workers, or data.path if
+            the images have moved.
         device: auto, cpu, cuda or mps.
-        listener: what to call with news of the run.
+        listener: receives the news of the run.
 
     Raises:
-        InputError: where there is no such run, it still goes on, it is finished, or its data is no longer the same.
+        InputError: if there is no such run, it is still running, it is finished, or its data has changed.
+
+    Example:
+        >>> from contextlib import suppress
+        >>> def stop(row, best): raise KeyboardInterrupt  # as Ctrl-C after the first epoch
+        >>> given = {"config": "mnist_small", "settings": {"train.epochs": 2, "train.preflight": False}}
+        >>> with suppress(KeyboardInterrupt):
+        ...     train_classifier("my_classes", **given, out="stopped", device="cpu", listener=Listener(on_epoch=stop))
+        >>> resume("stopped", device="cpu", listener=Listener(on_epoch=lambda row, best: print(row["epoch"]))).name
+        2.0
+        'stopped'
     """
     folder, _, _ = stored_run(out)
     with locked(folder, IN_USE, say=listener.say):
-        _, checkpoint, config = stored_run(folder, listener.say)  # anew, since the run may have gone on until now
+        _, checkpoint, config = stored_run(folder, listener.say)  # again, since the run may have ended only now
         config = with_changes(config, check_settings(settings))
         done = checkpoint.training["epoch"] >= config.train.epochs
         if done and not outdated(folder, checkpoint.training):
             raise InputError(
                 f"the run in {folder} has finished its {counted(config.train.epochs, 'epoch')}; nothing to resume"
             )
-        begun = checkpoint.training["epoch"] > 0  # or else it was stopped while the backbone learnt
+        begun = checkpoint.training["epoch"] > 0  # otherwise it was stopped during pretraining
         chosen = pick_device(device)
         return fit(config, folder, device=chosen, listener=listener, resumed=checkpoint if begun else None)
 
@@ -158,17 +182,24 @@ def resume(
 def fit(
     config: Config, path: Path, *, device: torch.device, listener: Listener, resumed: Checkpoint | None = None
 ) -> Path:
-    """Train in a folder that is this run's own: the whole story.
+    """Train in the folder of this run, from reading the data to the last epoch.
 
     Args:
-        config: of the run.
-        path: of its folder.
-        device: that computes.
-        listener: what to call with news.
-        resumed: where an earlier run has stopped; None at the beginning.
+        config: configuration of the run.
+        path: its folder, which exists and is locked by the caller.
+        device: device that computes.
+        listener: receives the news of the run.
+        resumed: last checkpoint of a run to resume; None: start from the beginning.
+
+    Example:
+        >>> settings = {"train.epochs": 1, "train.preflight": False}
+        >>> config = plan("my_classes", config="mnist_small", settings=settings).config
+        >>> Path("fitted").mkdir()
+        >>> (fit(config, Path("fitted"), device=torch.device("cpu"), listener=Listener()) / "best.pt").exists()
+        True
     """
     began = time.perf_counter()
-    listener = dataclasses.replace(listener, say=functools.cache(listener.say))  # what each pass may say is said once
+    listener = dataclasses.replace(listener, say=functools.cache(listener.say))  # no line is printed twice
     with _remedies(config):
         _prepare_process(config)
         task = _build_task(config, device=device, listener=listener, resumed=resumed)
@@ -186,13 +217,7 @@ def fit(
             path, config, task=task, about=_certificate(config, task, device=device, precision=precision)
         )
         loader = _loader(config, task, device=device, listener=listener)
-        state = State.new(
-            task.model,
-            config.train,
-            steps=len(loader.sampler) * config.train.epochs,
-            precision=precision,
-            fresh=task.start.fresh if task.start else None,
-        )
+        state = _new_state(config, task, steps=len(loader.sampler) * config.train.epochs, precision=precision)
         if resumed:
             go_on(folder, state, stored=resumed, listener=listener)
         _announce(folder, state, listener)
@@ -200,16 +225,17 @@ def fit(
             folder.record(state, best=best)
             try:
                 folder.write_others(state, best=best)
-            finally:  # stopped in between, the epoch is finished all the same
+            finally:  # even if the run is stopped here, the epoch counts as finished
                 listener.on_epoch(state.rows[-1], best)
         if state.epoch < config.train.epochs:
-            listener.say(f"stopped early: no better epoch than {state.best_epoch} in the last {config.train.patience}")
+            waited = counted(config.train.patience, "epoch")
+            listener.say(f"stopped early after {waited} without improvement; the best was epoch {state.best_epoch}")
     return path
 
 
 @contextmanager
 def _remedies(config: Config) -> Iterator[None]:
-    """Say what to do where memory runs out or torch.compile fails."""
+    """Add what to do to the error if memory runs out or torch.compile fails."""
     size = " x ".join(str(side) for side in config.input.image_size)
     remedy = f"use a smaller --batch-size (now {config.train.batch_size}) or --image-size (now {size})"
     with explain_out_of_memory(remedy), explain_compiler():
@@ -225,10 +251,10 @@ def _prepare_process(config: Config) -> None:
 
 
 def _build_task(config: Config, *, device: torch.device, listener: Listener, resumed: Checkpoint | None) -> Task:
-    """Read data, build the network and give it the weights it starts from."""
+    """Read the data, build the network and load the weights that it starts from."""
     weights = config.train.weights
     start = load_checkpoint(find_weights(weights)) if weights and not resumed else None
-    if not weights and not resumed and config.classifier.model != "resnet50":  # which may have weights of ImageNet
+    if not weights and not resumed and config.classifier.model != "resnet50":  # it may start from ImageNet weights
         listener.say(f"training {config.name} from scratch")
     task = TASKS[config.task](config, start=start, device=device, listener=listener)
     missing = missing_letters(task.class_names)
@@ -238,7 +264,7 @@ def _build_task(config: Config, *, device: torch.device, listener: Listener, res
 
 
 def _with_kept_start(config: Config, task: Task, listener: Listener) -> Config:
-    """Return the configuration with `train.keep_start` worked out where it is left open (-1), and say so."""
+    """Return the configuration with the default of `train.keep_start` (-1) replaced by a fraction, and report it."""
     asked, start = config.train.keep_start, task.start
     if asked >= 0:
         return config
@@ -246,63 +272,62 @@ def _with_kept_start(config: Config, task: Task, listener: Listener) -> Config:
         raise InputError(f"train.keep_start must be from 0 to 0.99, or -1 for the default, got {asked:g}")
     keep = KEPT_OF_KNOWN if start and start.known else 0.0
     if start:
-        why = "the weights know some of the classes" if keep else "all classes are new to the weights"
-        listener.say(
-            f"fraction of the starting weights that is mixed back in: {keep:g}, since {why} (train.keep_start)"
-        )
+        why = "they know some of the classes" if keep else "all classes are new to them"
+        share = f"{keep:.0%}" if keep else "none"
+        listener.say(f"starting weights mixed back in: {share}, because {why} (train.keep_start {keep:g})")
     return dataclasses.replace(config, train=dataclasses.replace(config.train, keep_start=keep))
 
 
 def _pretrain(config: Config, task: Task, *, path: Path, device: torch.device, listener: Listener) -> None:
-    """Train the backbone on cut-out objects, or go on with that, give it to the network, and say so."""
-    build_optimizer(task.model, config.train)  # or else what is wrong with its name is found minutes later
+    """Pretrain the backbone on cut-out objects, or resume that, and load it into the network."""
+    build_optimizer(task.model, config.train)  # so that a wrong name is refused now, not minutes later
     inner = path / FOLDER
     before = _begun(inner, listener)
     remove_leftovers(path)
     if holds_run(path):
         follow(load_last(path), config, task=task, folder=path)
-    else:  # so that --resume knows what was asked for
+    else:  # so that --resume knows the settings
         RunFolder(path, config, task=task, about=task.about).record_start()
-    listener.say(f"first the backbone learns to tell the objects, cut out, from each other; writing to {inner}")
+    listener.say(f"pretraining: the backbone first learns to classify the objects, cut out; writing to {inner}")
     if before is None:
         try:
             with new_run(inner, listener):
                 fit(pretraining_of(config), inner, device=device, listener=listener)
         finally:
-            if not inner.exists():  # stopped before an epoch was done: as if it had not been begun
+            if not inner.exists():  # stopped before its first epoch was finished: nothing to resume
                 for name in (LAST, PREVIOUS):
                     (path / name).unlink(missing_ok=True)
     elif before.training["epoch"] < config.pretrain.crops or outdated(inner, before.training):
         _, _, again = stored_run(inner)
         again = with_changes(again, {"data.path": config.data.path, "train.workers": config.train.workers})
         fit(again, inner, device=device, listener=listener, resumed=before)
-    learnt = load_last(inner)
-    summary = transfer_backbone(task.model, learnt).summary
-    listener.say(f"the backbone is that of {inner / LAST}: {summary}")
+    summary = transfer_backbone(task.model, load_last(inner)).summary
+    listener.say(f"pretraining finished; starting from {inner / LAST}: {summary}")
 
 
 def _begun(inner: Path, listener: Listener) -> Checkpoint | None:
-    """Return where the backbone's own run stands; None where it is to begin, as where nothing of it is whole."""
+    """Return the last checkpoint of the pretraining; None if there is none, or none that is undamaged."""
     if holds_run(inner) and not any(is_whole(inner / name) for name in (LAST, PREVIOUS)):
-        listener.say(f"{inner / LAST} is damaged; the backbone learns from the beginning")
+        listener.say(f"{inner / LAST} is damaged; pretraining starts from the beginning")
         for name in (LAST, PREVIOUS, BEST):
             (inner / name).unlink(missing_ok=True)
     return load_last(inner, listener.say) if holds_run(inner) else None
 
 
 def _fit_time(config: Config, task: Task, *, precision: str, began: float, listener: Listener) -> Config:
-    """Measure a few steps, work out epochs and steps for what is left of the run's minutes, and say so."""
+    """Measure a few steps and set the epochs and steps that fit into the rest of `train.minutes`."""
     minutes = config.train.minutes
     plain = dataclasses.replace(config, train=dataclasses.replace(config.train, steps_per_epoch=0))
     pace = measure_pace(task, config, precision=precision)
     left = 60 * minutes - (time.perf_counter() - began)
     fitted = fit_time(config, pace, steps=len(_sampler(plain, task)), seconds=left)
     if config.data.crops and fitted.train.epochs >= config.train.epochs:
-        return config  # a backbone learns no longer than it was to
+        return config  # pretraining takes no more epochs than configured
     task.plan_epochs(fitted)
     listener.say(
-        f"{minutes:g} min: a step takes {pace.step:.2f} s, an evaluation {pace.evaluation:.1f} s, which makes "
-        f"{counted(fitted.train.epochs, 'epoch')} of {counted(len(_sampler(fitted, task)), 'step')}"
+        f"time limit {minutes:.3g} min: {counted(fitted.train.epochs, 'epoch')} of "
+        f"{counted(len(_sampler(fitted, task)), 'step')} fit, at {pace.step:.2f} s a step and {pace.evaluation:.1f} s "
+        "an evaluation"
     )
     return fitted
 
@@ -318,6 +343,11 @@ def _loader(config: Config, task: Task, *, device: torch.device, listener: Liste
     )
 
 
+def _new_state(config: Config, task: Task, *, steps: int, precision: str) -> State:
+    fresh = task.start.fresh if task.start else None
+    return State.new(task.model, config.train, steps=steps, precision=precision, fresh=fresh)
+
+
 def _sampler(config: Config, task: Task) -> EpochSampler:
     train = config.train
     return EpochSampler(
@@ -331,17 +361,19 @@ def _sampler(config: Config, task: Task) -> EpochSampler:
 
 
 def _announce(folder: RunFolder, state: State, listener: Listener) -> None:
-    """Compile where it is asked for, and say what is trained, where."""
+    """Compile the network if asked to, and report what is trained on which hardware."""
     if state.config.compile:
         state.model.compile()
-        listener.say("torch.compile: the first step takes minutes")
+        listener.say("torch.compile is on: the first step takes minutes")
     parameters = counted(sum(parameter.numel() for parameter in state.model.parameters()), "parameter")
     hardware = describe_hardware(state.device)
-    listener.say(f"{folder.config.name}: {parameters}, {hardware}, {state.precision}; writing to {folder.path}")
+    listener.say(
+        f"training {folder.config.name} ({parameters}) on {hardware}, {state.precision}; writing to {folder.path}"
+    )
 
 
 def _watch_parts(state: State, listener: Listener) -> Callable[[StepReport], None]:
-    """Return what passes reports of steps on, and says when memory made a batch go through in more micro-batches."""
+    """Return a function that passes reports of steps on, and reports when memory made the micro-batches smaller."""
     most = [state.parts]
 
     def on_step(report: StepReport) -> None:
@@ -349,7 +381,7 @@ def _watch_parts(state: State, listener: Listener) -> Callable[[StepReport], Non
             most.append(report.parts)
             smaller = -(-state.config.batch_size // report.parts)
             listener.say(
-                f"the device ran out of memory: batches now go through it {counted(smaller, 'image')} at a time"
+                f"the device ran out of memory: batches are now processed {counted(smaller, 'image')} at a time"
             )
         listener.on_step(report)
 
@@ -357,7 +389,7 @@ def _watch_parts(state: State, listener: Listener) -> Callable[[StepReport], Non
 
 
 def _certificate(config: Config, task: Task, *, device: torch.device, precision: str) -> dict[str, Any]:
-    """Return what checkpoints say of their making."""
+    """Return what checkpoints record about how they were made."""
     data = config.data
     return {
         **task.about,

@@ -1,4 +1,4 @@
-"""Folders of runs: runs/train-N, claimed by one process each."""
+"""Folders of runs: runs/train-N, each used by one process at a time."""
 
 from __future__ import annotations
 
@@ -12,36 +12,58 @@ from yolo_lite.files import check_can_create, give_back, locked, make_folder
 from yolo_lite.training.folder import BEST, LAST, holds_run, remove_leftovers
 from yolo_lite.training.task import Listener
 
-IN_USE = "a training that still runs writes to it; wait for its end, or choose another --out"
+IN_USE = "a training run is still writing to it; wait until it ends, or choose another --out"
 
 
 def check_run_folder(out: Path) -> None:
-    """Raise InputError where a folder holds a run already, or could not be created."""
+    """Raise InputError if a folder already holds a run, or could not be created.
+
+    Example:
+        >>> Path("old_run").mkdir()
+        >>> (Path("old_run") / "last.pt").touch()
+        >>> check_run_folder(Path("old_run"))
+        Traceback (most recent call last):
+            ...
+        yolo_lite.errors.InputError: old_run already holds a run; add --resume to continue it, or choose another --out
+    """
     if holds_run(out):
-        raise InputError(f"{out} already holds a run; add --resume to go on with it, or choose another --out")
+        raise InputError(f"{out} already holds a run; add --resume to continue it, or choose another --out")
     if (out / BEST).exists():
-        raise InputError(f"{out} holds the {BEST} of a run that cannot go on, having no {LAST}; choose another --out")
+        raise InputError(f"{out} holds the {BEST} of a run that cannot be resumed without {LAST}; choose another --out")
     check_can_create(out)
 
 
 @contextmanager
 def new_run(out: Path | None, listener: Listener) -> Iterator[Path]:
-    """Create the folder of a new run and keep other runs out of it; it goes if nothing is written."""
+    """Create the folder of a new run and lock it against other runs; remove it again if it stays empty.
+
+    Example:
+        >>> with new_run(Path("short_run"), Listener()) as folder:
+        ...     folder.is_dir()
+        True
+        >>> folder.exists()
+        False
+    """
     folder = new_run_folder(out)
     try:
         with locked(folder, IN_USE, say=listener.say):
-            check_run_folder(folder)  # again, since another run may have ended in it meanwhile
+            check_run_folder(folder)  # again: another run may have ended in it meanwhile
             yield folder
     finally:
         if out is None:
             give_back(folder)
         else:
-            with suppress(OSError):  # what is not empty stays
+            with suppress(OSError):  # a folder that is not empty stays
                 folder.rmdir()
 
 
 def new_run_folder(out: Path | None) -> Path:
-    """Create the folder of a new run: `out`, or the next free runs/train-N, which no other run gets as well."""
+    """Create and return the folder of a new run: `out`, or the next free runs/train-N, given to no other run.
+
+    Example:
+        >>> new_run_folder(Path("fresh_run")).is_dir()
+        True
+    """
     if out:
         check_run_folder(out)
         make_folder(out)
@@ -54,11 +76,23 @@ def new_run_folder(out: Path | None) -> Path:
             folder.mkdir()
             return folder
         except (FileExistsError, FileNotFoundError):
-            continue  # another run was faster, or has just given its own back and with it runs/
+            continue  # another run was faster, or has just removed its empty folder and runs/ with it
 
 
 def newest_run() -> Path:
-    """Return the runs/train-N of the highest number that holds a run."""
+    """Return the runs/train-N with the highest number that holds a run.
+
+    Raises:
+        InputError: if there is none.
+
+    Example:
+        >>> for number in (2, 10):
+        ...     folder = Path(f"runs/train-{number}")
+        ...     folder.mkdir(parents=True)
+        ...     (folder / "last.pt").touch()
+        >>> newest_run().name
+        'train-10'
+    """
     runs = {number: folder for number, folder in _numbered_runs().items() if holds_run(folder)}
     if not runs:
         raise InputError("no run to resume in runs/; name its folder with --out")

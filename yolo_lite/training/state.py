@@ -1,4 +1,4 @@
-"""Everything that changes during training; what `--resume` restores."""
+"""Everything that changes during training, and that `--resume` restores."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class State:
     """The state of a run.
 
     Attributes:
-        model: in training.
-        ema: its average.
-        optimizer: of the model.
-        config: how it is trained.
+        model: the network in training.
+        ema: the moving average of its weights.
+        optimizer: its optimiser.
+        config: the settings of the training.
         precision: fp32 or bf16.
-        parts: micro-batches that a batch is divided into; more where memory runs out.
-        epoch: the next one to run, from 0.
+        parts: number of micro-batches in a batch; it grows if memory runs out.
+        epoch: the next epoch to run, counted from 0.
         rows: the numbers of each finished epoch.
-        best: the highest value of the task's metric; -inf before the first.
-        best_epoch: when it was reached, from 1.
-        best_checkpoint: what best.pt holds, see folder.py; None in runs of older versions.
+        best: the highest value of the task's metric so far; -inf before the first evaluation.
+        best_epoch: the epoch that reached it, counted from 1.
+        best_checkpoint: the content of best.pt, see folder.py; None in runs of older versions.
     """
 
     model: nn.Module
@@ -55,29 +55,29 @@ class State:
         precision: str = "fp32",
         fresh: Mapping[str, Tensor] | None = None,
     ) -> State:
-        """Return the state at the start of a run of so many steps; `fresh` as for `EMA`."""
+        """Return the state at the start of a run of so many steps; `fresh` is passed on to `EMA`."""
         ema = EMA(model, config.ema_decay, steps=steps, share=config.ema_share, keep=config.keep_start, fresh=fresh)
         optimizer = build_optimizer(model, config)
         return cls(model, ema, optimizer=optimizer, config=config, precision=precision, parts=config.accumulate)
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the model."""
         return next(self.model.parameters()).device
 
     def finished(self) -> bool:
-        """Say whether all epochs are done, or `patience` is used up."""
+        """Return whether all epochs are done, or `patience` is used up."""
         config = self.config
         seen = self.epoch if self.epoch >= config.epochs else self.epoch - self.epoch % config.evaluate_every
         waited = seen - self.best_epoch  # epochs that were not evaluated do not count
         return self.epoch >= config.epochs or bool(config.patience and seen and waited >= config.patience)
 
     def learning_rate(self, step: int, steps: int) -> float:
-        """Return the learning rate at a step, counted over the whole run, where an epoch has so many."""
+        """Return the learning rate at a step of the whole run; `steps` is the length of an epoch."""
         return self.config.lr * SCHEDULES[self.config.schedule](step, steps * self.config.epochs, config=self.config)
 
     def to_plain(self) -> dict[str, Any]:
-        """Return tensors and plain values for a checkpoint."""
+        """Return the state as tensors and plain values, for a checkpoint."""
         return {
             "model": self.model.state_dict(),
             "ema": self.ema.model.state_dict(),
@@ -94,13 +94,13 @@ class State:
         }
 
     def restore(self, plain: Mapping[str, Any]) -> None:
-        """Go back to what `to_plain` returned."""
+        """Restore the state that `to_plain` returned."""
         self.model.load_state_dict(plain["model"])
         self.ema.restore(
             plain["ema"], updates=plain["ema_updates"], start=plain["ema_start"], fresh=plain.get("ema_fresh")
         )
         self.optimizer.load_state_dict(plain["optimizer"])
-        self.parts = plain.get("parts", 1)  # older runs have none
+        self.parts = plain.get("parts", 1)  # absent in older runs
         self.epoch, self.rows, self.best = plain["epoch"], list(plain["rows"]), plain["best"]
-        self.best_epoch = plain.get("best_epoch", plain["epoch"])  # nor these
+        self.best_epoch = plain.get("best_epoch", plain["epoch"])  # absent as well
         self.best_checkpoint = plain.get("best_checkpoint")

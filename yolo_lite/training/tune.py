@@ -1,4 +1,4 @@
-"""Search for settings with Optuna: many short trainings, the poor ones stopped early, the best written as a configuration."""
+"""Search for settings with Optuna: many short trainings; poor ones stop early, the best becomes a configuration."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from yolo_lite.training.task import Listener, StepReport
 if TYPE_CHECKING:
     import optuna
 
-_STARTUP = 5  # trials before any is stopped early, and before the sampler leaves chance behind
+_STARTUP = 5  # first trials, which are drawn at random and not stopped early
 METRICS = {"detect": "AP", "classify": "accuracy"}
 
 
 @dataclass(frozen=True)
 class TrialReport:
-    """What became of one trial.
+    """The result of one trial.
 
     Attributes:
-        number: counted from 0.
-        value: its best AP or accuracy on the validation set.
-        stopped: it was worse than half of the others at the same epoch, or time was up.
-        settings: what it tried.
+        number: number of the trial, counted from 0.
+        value: best AP or accuracy on the validation set.
+        stopped: whether it ended early: worse than half of the others at the same epoch, or out of time.
+        settings: the settings that it tried, by key.
     """
 
     number: int
@@ -44,7 +44,7 @@ class TrialReport:
 
 @dataclass(frozen=True)
 class TuneResult:
-    """What a search found: its best trial, how many there are, and the configuration written."""
+    """The result of a search: the best trial, the number of trials, and the path of best.yaml."""
 
     best: TrialReport
     trials: int
@@ -53,7 +53,7 @@ class TuneResult:
 
 @dataclass(frozen=True)
 class TuneListener:
-    """How a search tells of itself: lines for a person, a report after each trial, one after each step of a trial."""
+    """Functions that receive the news of a search: lines of text, a report after each trial and after each step."""
 
     say: Callable[[str], None] = lambda line: None
     on_trial: Callable[[TrialReport], None] = lambda report: None
@@ -71,20 +71,28 @@ def tune(
 ) -> TuneResult:
     """Search for the settings that give the best AP or accuracy on the validation set.
 
-    Tree-structured Parzen estimator (Bergstra et al. 2011) with the median rule for stopping. Trials are kept in
-    `out`/study.db, so that the same call goes on where an earlier one ended.
+    The search uses a tree-structured Parzen estimator (Bergstra et al. 2011) and the median rule for stopping. Trials
+    are stored in `out`/study.db, so that the same call continues an earlier search.
 
     Args:
-        config: of every trial, as `plan` works it out; after `train.minutes` no trial is begun, and the running one ends
-            after its epoch.
-        trials: how many to finish in all, those of earlier calls included.
-        out: folder of the study, of best.yaml, and of each trial's run.
-        fixed: keys, or sections, that are not searched.
+        config: configuration of every trial, as `plan` returns it. After `train.minutes` no trial starts, and the
+            running one ends after its epoch.
+        trials: total number of trials to finish, those of earlier calls included.
+        out: folder for the study, best.yaml and the run of each trial.
+        fixed: keys or sections that are not searched.
         device: auto, cpu, cuda or mps.
-        listener: what to call with news.
+        listener: receives the news of the search.
 
     Raises:
-        InputError: where Optuna is not installed, anything given cannot be used, or no trial was finished.
+        InputError: if Optuna is not installed, an argument cannot be used, or no trial was finished.
+
+    Example:
+        >>> from yolo_lite.training.plan import plan
+        >>> short = {"train.epochs": 1, "train.preflight": False}
+        >>> config = plan("my_classes", config="mnist_small", settings=short).config
+        >>> result = tune(config, trials=1, out=Path("search"), device="cpu")
+        >>> result.trials, result.config.name
+        (1, 'best.yaml')
     """
     search = _Search(config, out, fixed=fixed, device=device, listener=listener)
     while len(search.finished()) < trials and not search.time_is_up():
@@ -93,7 +101,7 @@ def tune(
 
 
 class _Search:
-    """A study and the trials that are added to it."""
+    """A study, and the trials that it adds."""
 
     def __init__(
         self, config: Config, out: Path, *, fixed: Collection[str], device: str, listener: TuneListener
@@ -101,7 +109,7 @@ class _Search:
         self.optuna = _optuna()
         train = config.train
         self.minutes = train.minutes
-        quick = dataclasses.replace(train, minutes=0.0, preflight=False)  # of a trial
+        quick = dataclasses.replace(train, minutes=0.0, preflight=False)  # for a trial
         self.config, self.preflight = dataclasses.replace(config, train=quick), train.preflight
         self.out, self.fixed, self.device, self.listener = out, fixed, device, listener
         make_folder(out)
@@ -119,19 +127,19 @@ class _Search:
             n_startup_trials=_STARTUP, seed=train.seed + len(self.study.trials)
         )
         if done:
-            listener.say(f"{out / 'study.db'} holds {counted(len(done), 'trial')}; going on")
+            listener.say(f"{out / 'study.db'} holds {counted(len(done), 'trial')}; continuing the search")
         self.started = time.monotonic()
 
     def finished(self) -> Sequence[Any]:
-        """Return the trials that are done, those stopped early included."""
+        """Return the finished trials, including those stopped early."""
         return [trial for trial in self.study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
 
     def time_is_up(self) -> bool:
-        """Say whether the minutes are used up."""
+        """Return whether the time limit has passed."""
         return bool(self.minutes) and time.monotonic() - self.started > 60 * self.minutes
 
     def run_trial(self) -> None:
-        """Train with settings that are drawn, and note how good they were."""
+        """Draw settings, train with them, and record the result."""
         trial = self.study.ask()
         chosen = suggest(trial, self.config, fixed=self.fixed)
         metric, best = METRICS[self.config.task], 0.0
@@ -156,20 +164,20 @@ class _Search:
         except (self.optuna.TrialPruned, DivergedError):
             stopped = True
         except BaseException:
-            self.study.tell(trial, state=states.FAIL)  # is not counted, and tried anew by the next call
+            self.study.tell(trial, state=states.FAIL)  # it does not count, and the next call tries again
             raise
         self.study.tell(trial, None if stopped else best, state=states.PRUNED if stopped else states.COMPLETE)
         self.listener.on_trial(TrialReport(trial.number, best, stopped=stopped, settings=chosen))
 
     def result(self) -> TuneResult:
-        """Write the configuration of the best trial, and report it."""
+        """Write the configuration of the best trial and return the result."""
         states = self.optuna.trial.TrialState
         if not any(trial.state == states.COMPLETE for trial in self.study.trials):
             given = " in the time given" if self.minutes else ""
             raise InputError(f"no trial was finished{given}; the study is in {self.out}")
         best = self.study.best_trial
         settings = dict(best.user_attrs["settings"])
-        # The data is named anew by whoever trains, perhaps on more of it; and a long training deserves its preflight.
+        # best.yaml names no data, because the real training may use more of it, and runs the preflight again.
         best_config = dataclasses.replace(
             override_config(self.config, {**settings, "train.preflight": self.preflight}), data=DataConfig()
         )
@@ -185,21 +193,32 @@ class _Search:
         return TuneResult(report, len(self.finished()), config=target)
 
     def _check_same(self) -> None:
-        """Refuse to mix trials of another data set or other fixed settings."""
+        """Refuse to mix trials with different data sets or fixed settings."""
         data = dataclasses.replace(self.config.data, path=str(Path(self.config.data.path).resolve()))
         plain = config_to_dict(dataclasses.replace(self.config, data=data))
         attributes = self.study.user_attrs
         for key in ("data", "config"):
             value = plain["data"] if key == "data" else plain
             if self.finished() and attributes.get(key) != value:
-                raise InputError(
-                    f"the study holds trials of {self.config.task} with another {key}; choose another --out"
-                )
+                raise InputError(f"the study holds {self.config.task} trials with another {key}; choose another --out")
             self.study.set_user_attr(key, value)
 
 
 def suggest(trial: optuna.Trial, base: Config, *, fixed: Collection[str]) -> dict[str, Any]:
-    """Draw what a trial tries: settings by key, the rate within a factor of five; the fixed ones are left out."""
+    """Draw the settings of a trial, by key, except the fixed ones; the learning rate varies by a factor of five.
+
+    Raises:
+        InputError: if the learning rate of the configuration is not above 0.
+
+    Example:
+        >>> import optuna
+        >>> trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask()
+        >>> drawn = suggest(trial, Config(), fixed=["augment", "loss"])
+        >>> sorted(drawn)
+        ['train.lr', 'train.weight_decay']
+        >>> 0.001 / 5 <= drawn["train.lr"] <= 0.001 * 5
+        True
+    """
     if base.train.lr <= 0:
         raise InputError("tune searches around the learning rate, so train.lr must be above 0")
     spread = trial.suggest_float("spread of scale", 0.0, 0.6)
@@ -227,7 +246,9 @@ def _check_store(path: Path) -> None:
     if path.exists() and path.stat().st_size:
         with path.open("rb") as file:
             if file.read(16) != b"SQLite format 3\0":
-                raise InputError(f"{path} is not a study of an earlier search (no SQLite file); choose another --out")
+                raise InputError(
+                    f"{path} is not the study of an earlier search (not an SQLite file); choose another --out"
+                )
 
 
 def _optuna() -> Any:

@@ -336,7 +336,7 @@ def test_training_takes_a_start(files: tuple[Path, Path], names: Path, tmp_path:
         listener=Listener(say=lines.append),
     )
     assert any("took its backbone" in line for line in lines)
-    with pytest.raises(InputError, match="under a head that has learnt nothing; train it with --config nano"):
+    with pytest.raises(InputError, match="with an untrained head; train it with --config nano"):
         plan(data, weights=start)
     best = load_checkpoint(out / "best.pt")
     assert best.config.model.darknet == CFG

@@ -78,6 +78,12 @@ def convert_yolox_ncnn(param: Path, weights: Path, *, out: Path, image_size: int
 
     Raises:
         InputError: if a file is missing, damaged or of another network, naming the layer, or `out` exists.
+
+    Example:
+        >>> convert_yolox_ncnn(Path("nano.param"), Path("nano.bin"), out=Path("nano.pt"))
+        Traceback (most recent call last):
+        ...
+        yolo_lite.errors.InputError: nano.bin does not exist
     """
     _check_out(out)
     model = ModelConfig(
@@ -131,8 +137,18 @@ def _load_ncnn(config: Config, param: Path, *, weights: Path) -> Yolo:
 def yolox_structure(state: Mapping[str, Tensor], *, source: Path) -> tuple[ModelConfig, int]:
     """Return the network that a state dict of YOLOX is for, and its number of classes.
 
+    Args:
+        state: tensors by YOLOX's own names.
+        source: the file, for error messages.
+
     Raises:
         InputError: naming the first layer that is missing.
+
+    Example:
+        >>> model = ModelConfig(backbone="yolox", stem_width=4, widths=(4, 8, 8, 8), depths=(1, 2, 2, 1), head_width=4)
+        >>> found, classes = yolox_structure(yolox_state(model, classes=2), source=Path("a.pth"))
+        >>> found.widths, found.depths, classes
+        ((4, 8, 8, 8), (1, 2, 2, 1), 2)
     """
 
     def width(name: str) -> int:

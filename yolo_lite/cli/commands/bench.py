@@ -20,28 +20,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser its arguments."""
     what = parser.add_subparsers(dest="what", metavar="what", required=True)
     model = what.add_parser(
-        "model", help="parameters, GFLOPs, latency and training speed", description=_bench_model.__doc__
+        "model", help="measure size, latency and training speed of a network", description=_bench_model.__doc__
     )
     flags.add_flag(model, "config", usual="shuffle and nano, one after the other")
     flags.add_flag(model, "num-classes", default=80)
     flags.add_flag(model, "device")
     model.set_defaults(run=_bench_model)
     train = what.add_parser(
-        "train", help="where the time of training on your images goes", description=_bench_train.__doc__
+        "train", help="measure where training on your images spends its time", description=_bench_train.__doc__
     )
     flags.add_flag(train, "data", required=True)
     flags.add_flag(train, "config", default="nano")
-    flags.add_flag(train, "image-size", usual="that of the configuration")
+    flags.add_flag(train, "image-size", usual="the configuration's")
     flags.add_flags(train, ["batch-size", "device", "cache", "workers", "steps"])
     train.set_defaults(run=_bench_train)
-    ops = what.add_parser("ops", help="suppression beside torchvision's", description=_bench_ops.__doc__)
+    ops = what.add_parser(
+        "ops", help="compare the ops with torchvision and plain torch", description=_bench_ops.__doc__
+    )
     flags.add_flag(ops, "num-classes", default=80, help="number of classes among the boxes")
     flags.add_flag(ops, "device")
     ops.set_defaults(run=_bench_ops)
 
 
 def _bench_model(args: argparse.Namespace) -> int:
-    """Measure a network on this machine with random weights; every figure is a median after a warm-up."""
+    """Measure networks with random weights on this machine. Every figure is a median after a warm-up."""
     configs = [_detector_config(name) for name in ([args.config] if args.config else ["shuffle", "nano"])]
     from yolo_lite.bench.model import bench_model
     from yolo_lite.device import describe_hardware, pick_device
@@ -70,7 +72,7 @@ def _print_model_report(config: Config, classes: int, *, report: ModelReport, ha
 
 
 def _bench_train(args: argparse.Namespace) -> int:
-    """Measure steps of training on real images, from random weights; times are medians after a warm-up."""
+    """Measure training steps on your images, from random weights. Times are medians after a warm-up."""
     from yolo_lite.config.resolve import override_config
 
     config = override_config(_detector_config(args.config), flags.settings_of(args))
@@ -104,7 +106,7 @@ def _print_train_report(config: Config, report: TrainReport, *, steps: int, hard
 
 
 def _detector_config(name: str) -> Config:
-    """Return a configuration by path or shipped name; refuse that of a classifier."""
+    """Return the configuration of a detector by path or shipped name."""
     from yolo_lite.config.resolve import read_config
     from yolo_lite.shipped import find_config, shipped
 
@@ -112,13 +114,16 @@ def _detector_config(name: str) -> Config:
     config = None if classifier else read_config(find_config(name))
     if config is None or config.classifier.model != "none":
         raise InputError(
-            f"{name} is the configuration of a classifier, and bench measures detectors: nano, shuffle ..."
+            f"{name} is the configuration of a classifier, but bench measures detectors: nano, shuffle ..."
         )
     return config
 
 
 def _bench_ops(args: argparse.Namespace) -> int:
-    """Check suppression against torchvision's and time both by turns; on the CPU also assignment and norm_silu against plain torch."""
+    """Compare non-maximum suppression with torchvision's, in results and in speed.
+
+    On the CPU, also compare box assignment and norm_silu with plain torch.
+    """
     from yolo_lite.bench.ops import IOU_THRESHOLD, MAX_DETECTIONS, bench_assign, bench_nms, bench_norm
     from yolo_lite.device import describe_hardware, pick_device
     from yolo_lite.ops import warmup
@@ -130,7 +135,7 @@ def _bench_ops(args: argparse.Namespace) -> int:
         f"backend {used}; {describe_hardware(device)}; torch {version('torch')}, torchvision {version('torchvision')}"
     )
     classes = counted(args.num_classes, "class", plural="classes")
-    print(f"nms_padded, IoU {IOU_THRESHOLD}, {classes}; ms for the batch; K: max_detections; answers equal")
+    print(f"nms_padded, IoU {IOU_THRESHOLD}, {classes}; ms for the batch; K: max_detections; results are equal")
     print(f"{'':10} {'torchvision':>12} {f'K = {MAX_DETECTIONS}':>19} {'K = N, no cap':>20}   graph replay")
     print("   B     N      ms/batch    kept      ms  ratio   kept      ms  ratio      ms  ratio")
     for row in bench_nms(device, args.num_classes):
@@ -140,14 +145,16 @@ def _bench_ops(args: argparse.Namespace) -> int:
         print(f"{row.batch:>4} {row.total:>5} {row.torchvision_ms:>13.3f} {capped} {free} {replay}", flush=True)
     if used == "native":
         print()
-        print("task-aligned assignment, ms for the batch; answers equal")
+        print("task-aligned assignment, ms for the batch; results are equal")
         print("   B  objects  side  plain torch  C extension  ratio")
         for report in bench_assign():
             times = f"{report.torch_ms:>12.2f} {report.native_ms:>12.2f} {report.torch_ms / report.native_ms:>5.0f}x"
             print(f"{report.batch:>4} {report.objects:>8} {report.side:>5} {times}", flush=True)
     if used == "native" and norm_silu_pays():
         print()
-        print("batch normalisation and SiLU in training, ms forward and backward; answers equal but for rounding")
+        print(
+            "batch normalisation and SiLU in training, ms forward and backward; results are equal except for rounding"
+        )
         print("   B    C    H    W  type         plain torch  C extension  ratio")
         for norm in bench_norm():
             shape = " ".join(f"{size:>4}" for size in norm.shape)

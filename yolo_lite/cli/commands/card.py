@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _card(args: argparse.Namespace) -> int:
-    """Print the model card of a checkpoint: classes, data, settings, hardware, accuracy."""
+    """Print the model card of a checkpoint: its classes, data, settings, hardware and accuracy."""
     from yolo_lite.checkpoints.card import model_card
     from yolo_lite.files import make_folder, write_atomically
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from yolo_lite.structures.results import Classification
 
 _DATA_HELP = (
-    "data set: images in folders of classes, a .tar or .tar.gz of these, MNIST's idx files, CIFAR-10's binary files, a "
-    "detection set (its boxes are cut out), or a YAML file that joins several"
+    "data set: a folder of images for each class, a .tar or .tar.gz of these, MNIST's idx files, CIFAR-10's binary "
+    "files, a detection set (its objects are cut out), or a YAML file that joins several"
 )
 _CONFIGS = "configs/classify"
 _EXAMPLES = 24
@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser its arguments."""
     what = parser.add_subparsers(dest="what", metavar="what", required=True)
     _add_train(what.add_parser("train", help="train a classifier", description=_train.__doc__))
-    _add_eval(what.add_parser("eval", help="precision, recall, F1, confusion matrix", description=_eval.__doc__))
-    _add_predict(what.add_parser("predict", help="say what images show", description=_predict.__doc__))
+    _add_eval(what.add_parser("eval", help="score a classifier", description=_eval.__doc__))
+    _add_predict(what.add_parser("predict", help="classify images", description=_predict.__doc__))
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +47,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         parser,
         "weights",
         help='weights to start from: a classifier, a detector with the same backbone, or "none"',
-        usual=f"{flags.SHIPPED}, or none where --config is given",
+        usual=f"{flags.SHIPPED}; none if --config is given",
     )
     flags.add_flags(parser, ["freeze-layers", "shares", "classes", "per-class", "fraction"])
     runs.add_run_flags(parser)
@@ -55,11 +55,13 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
-    """Train a classifier. Its folder holds best.pt (to use), last.pt (to resume), results.csv, results.png and config.yaml.
+    """Train a classifier of whole images.
 
-    Two sheets of images show samples with their targets (training.jpg) and what the best epoch says (validation.jpg).
+    Without --config and --weights, it starts from the backbone of the shipped detector.
 
-    Without --config and --weights it starts from the backbone of the shipped detector.
+    The folder of the run holds best.pt (to use), last.pt (to resume), results.csv, results.png and config.yaml. Two
+    sheets of images show training samples with their classes (training.jpg) and the answers of the best epoch
+    (validation.jpg).
     """
     runs.check_run(args, "classify train")
     from yolo_lite.training.recipe import resume, train_classifier
@@ -85,9 +87,9 @@ def _train(args: argparse.Namespace) -> int:
 def _add_eval(parser: argparse.ArgumentParser) -> None:
     flags.add_flag(parser, "weights", usual="", required=True)
     flags.add_flag(parser, "data", help=_DATA_HELP, required=True)
-    flags.add_flag(parser, "split", usual="test where there is one, else val")
-    flags.add_flag(parser, "shares", usual="those of the training")
-    flags.add_flag(parser, "classes", help="names of the classes whose images are scored: cat,dog")
+    flags.add_flag(parser, "split", usual="test if there is one, otherwise val")
+    flags.add_flag(parser, "shares", usual="as in training")
+    flags.add_flag(parser, "classes", help="names of the classes to score: cat,dog")
     flags.add_flag(parser, "batch-size", default=64)
     flags.add_flag(parser, "device")
     flags.add_flag(parser, "out", usual="the next free runs/eval-N")
@@ -96,7 +98,10 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
 
 
 def _eval(args: argparse.Namespace) -> int:
-    """Score a classifier: a report for each class, metrics.json, confusion.png, and examples.png with right and wrong answers."""
+    """Score a classifier: print precision, recall and F1 of each class, and write metrics.json.
+
+    Also draw the confusion matrix (confusion.png), and images with right and wrong answers (examples.png).
+    """
     from yolo_lite.evaluation.classifier import evaluate_classifier
 
     with values.output_folder(args.out, "eval") as out:
@@ -137,7 +142,7 @@ def _write_evaluation(result: ClassEvaluation, out: Path, *, font: Path | None) 
 
 
 def report_table(report: ClassificationReport) -> str:
-    """Return precision, recall, F1 and support of each class, then accuracy and both averages, as text."""
+    """Return a table of precision, recall, F1 and support of each class, accuracy, and both averages."""
     names = {name: one_line(name) for name in report.per_class}
     width = max(map(len, [*names.values(), "weighted average"]))
     lines = [f"{'class':<{width}}  precision  recall     F1  support"]
@@ -159,16 +164,16 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     flags.add_flag(parser, "batch-size", default=64)
     flags.add_flag(parser, "device")
     flags.add_flag(
-        parser, "out-file", help="CSV file of many images", usual="predictions.csv in the next free runs/predict-N"
+        parser, "out-file", help="CSV file for the scores", usual="predictions.csv in the next free runs/predict-N"
     )
     parser.set_defaults(run=_predict)
 
 
 def _predict(args: argparse.Namespace) -> int:
-    """Say what one image shows, such as "dog 98%, cat 2%"; for several write a CSV file with every class's score.
+    """Classify images. For one image print its classes, such as "dog 98%, cat 2%"; for several write a CSV file.
 
-    An image that cannot be read is skipped with a line. The exit status is 0 if any image could be read, else 2; 130
-    or 143 where the run was stopped, which keeps what is finished.
+    Images that cannot be read are skipped and reported. Exit status: 0 if at least one image could be read; 2
+    otherwise; 130 or 143 if the command was stopped, after saving what was finished.
     """
     out: Path | None = args.out_file
     if out and (out.suffix.lower() != ".csv" or out.is_dir()):
@@ -178,7 +183,7 @@ def _predict(args: argparse.Namespace) -> int:
 
     source = find_sources(args.source, say=note)
     if isinstance(source, Video) and source.path.suffix.lower() == ".gif":
-        source = [source.path]  # of an animation, the first frame
+        source = [source.path]  # the first frame of an animation
     if isinstance(source, Video):
         raise InputError(f"{source.path} is a video; classify takes images")
     classifier = Classifier(args.weights, args.device, batch_size=args.batch_size)
@@ -191,13 +196,13 @@ def _predict(args: argparse.Namespace) -> int:
 
 
 def _predict_many(classifier: Classifier, images: list[Path], *, out: Path) -> None:
-    """Write what images show into a CSV file; after Ctrl-C what those show that are done."""
+    """Write the scores of images to a CSV file; after Ctrl-C, those of the images that are done."""
     rows: list[tuple[str, Classification]] = []
     try:
         for row in _each(classifier, images):
             rows.append(row)
     except KeyboardInterrupt:
-        summary = _write_table(classifier, rows, out=out) if rows else "nothing is written"
+        summary = _write_table(classifier, rows, out=out) if rows else "nothing was written"
         print(f"finished {len(rows):,} of {counted(len(images), 'image')}: {summary}")
         raise
     if not rows:
@@ -209,7 +214,7 @@ def _predict_many(classifier: Classifier, images: list[Path], *, out: Path) -> N
 def _write_table(
     classifier: Classifier, rows: Sequence[tuple[str, Classification]], *, out: Path, skipped: int = 0
 ) -> str:
-    """Write the CSV file; return how many images of each class it holds, how many it lacks, and its name."""
+    """Write the CSV file; return a line with the images of each class, those skipped, and the name of the file."""
     from yolo_lite.evaluation.classifier import write_predictions
     from yolo_lite.files import make_folder, write_atomically
 
@@ -221,7 +226,7 @@ def _write_table(
 
 
 def _each(classifier: Classifier, paths: list[Path]) -> Iterator[tuple[str, Classification]]:
-    """Yield file names with what they show; a file that cannot be read is left out with a line."""
+    """Yield the names of files with their scores; files that cannot be read are skipped and reported."""
     from yolo_lite.media.images import read_image
 
     starts = range(0, len(paths), classifier.batch_size)

@@ -14,12 +14,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "key", nargs="?", default="", help="setting or section to print: train.lr, train (default: all)"
     )
-    flags.add_flag(parser, "config", help="configuration of the training: the name of a shipped one or a YAML file")
+    flags.add_flag(parser, "config", help="configuration: the name of a shipped one or a YAML file")
     flags.add_flag(
         parser,
         "weights",
-        help='checkpoint that training would start from, or "none"',
-        usual=f"{flags.SHIPPED}, or none where --config is given",
+        help='checkpoint that the training would start from, or "none"',
+        usual=f"{flags.SHIPPED}; none if --config is given",
     )
     flags.add_flag(parser, "set", help="setting, such as train.lr=0.002; may be repeated")
     flags.add_flag(parser, "markdown")
@@ -27,9 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _config(args: argparse.Namespace) -> int:
-    """Print the settings that a training would use: value, meaning, default, range, and where each value comes from.
+    """Print the settings of a training: value, meaning, default, range, and the origin of each value.
 
-    Give --config, --weights and --set as to train.
+    Pass the same --config, --weights and --set as to train.
     """
     from yolo_lite.config.describe import choose, describe, settings_page
 

@@ -11,20 +11,29 @@ from yolo_lite.errors import InputError, counted
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser its arguments."""
     what = parser.add_subparsers(dest="what", metavar="what", required=True)
-    nanodet = what.add_parser("nanodet", help="NanoDet-Plus-m in ncnn's format", description=_convert_nanodet.__doc__)
+    nanodet = what.add_parser("nanodet", help="NanoDet-Plus-m from ncnn's files", description=_convert_nanodet.__doc__)
     flags.add_flag(nanodet, "param", required=True)
     flags.add_flag(nanodet, "bin", required=True)
     flags.add_flag(nanodet, "out-file", help="checkpoint to write", required=True)
-    flags.add_flag(nanodet, "image-size", help="side that the weights are for", default=[416], nargs=1, usual="416")
+    flags.add_flag(
+        nanodet,
+        "image-size",
+        help="side of the input that the weights were trained at",
+        default=[416],
+        nargs=1,
+        usual="416",
+    )
     flags.add_flag(nanodet, "resize")
     nanodet.set_defaults(run=_convert_nanodet)
-    yolox = what.add_parser("yolox", help="YOLOX's .pth files", description=_convert_yolox.__doc__)
+    yolox = what.add_parser("yolox", help="YOLOX from its .pth files", description=_convert_yolox.__doc__)
     flags.add_flags(yolox, ["pth", "param", "bin"])
     flags.add_flag(yolox, "out-file", help="checkpoint to write", required=True)
     flags.add_flag(yolox, "image-size", help="side of the input", nargs=1, usual="416 for nano and tiny, else 640")
     flags.add_flag(yolox, "legacy")
     yolox.set_defaults(run=_convert_yolox)
-    darknet = what.add_parser("darknet", help="Darknet's .cfg and .weights", description=_convert_darknet.__doc__)
+    darknet = what.add_parser(
+        "darknet", help="networks from Darknet's .cfg and .weights files", description=_convert_darknet.__doc__
+    )
     flags.add_flag(darknet, "cfg", required=True)
     flags.add_flag(darknet, "darknet-weights", required=True)
     flags.add_flag(darknet, "names")
@@ -34,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _convert_darknet(args: argparse.Namespace) -> int:
-    """Write a network of Darknet (.cfg and .weights) as a checkpoint, for detect and eval, or with --until for training."""
+    """Convert a Darknet network (.cfg and .weights) to a checkpoint for detect and eval, or with --until for train."""
     from yolo_lite.checkpoints.convert.darknet import convert_darknet
 
     checkpoint = convert_darknet(
@@ -51,7 +60,10 @@ def _convert_darknet(args: argparse.Namespace) -> int:
 
 
 def _convert_yolox(args: argparse.Namespace) -> int:
-    """Write a network of YOLOX (nano, tiny, s, m, l or x) as a checkpoint: its .pth file, or nano in ncnn's two files."""
+    """Convert a network of YOLOX (nano, tiny, s, m, l or x) to a checkpoint.
+
+    The source is a .pth file of the YOLOX project, or the nano network in ncnn's two files (.param and .bin).
+    """
     from pathlib import Path
 
     from yolo_lite.checkpoints.convert.yolox import convert_yolox, convert_yolox_ncnn
@@ -72,7 +84,10 @@ def _convert_yolox(args: argparse.Namespace) -> int:
 
 
 def _convert_nanodet(args: argparse.Namespace) -> int:
-    """Write NanoDet-Plus-m, as ncnn's two files hold it, as a checkpoint of yolo_lite-shuffle: same weights, our names."""
+    """Convert NanoDet-Plus-m from ncnn's two files (.param and .bin) to a checkpoint of yolo_lite-shuffle.
+
+    The weights stay the same; only their names change.
+    """
     from yolo_lite.checkpoints.convert.nanodet import convert_nanodet
 
     checkpoint = convert_nanodet(

@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser its arguments."""
     what = parser.add_subparsers(dest="what", metavar="what", required=True)
-    convert = what.add_parser("convert", help="from one layout to another", description=_convert.__doc__)
+    convert = what.add_parser("convert", help="convert a data set to another layout", description=_convert.__doc__)
     flags.add_flag(convert, "data", required=True)
     flags.add_flag(convert, "to", required=True)
     flags.add_flag(convert, "out", help="new folder to write", required=True)
     flags.add_flag(convert, "copy")
     convert.set_defaults(run=_convert)
-    check = what.add_parser("check", help="find what is wrong with a data set", description=_check.__doc__)
+    check = what.add_parser("check", help="find faults in a data set", description=_check.__doc__)
     flags.add_flag(check, "data", required=True)
     flags.add_flags(check, ["fix", "all"])
     check.set_defaults(run=_check)
-    _add_subset(what.add_parser("subset", help="a small data set from a large one", description=_subset.__doc__))
+    _add_subset(what.add_parser("subset", help="make a small data set from a large one", description=_subset.__doc__))
     _add_stats(what.add_parser("stats", help="count objects and sizes", description=_stats.__doc__))
-    _add_show(what.add_parser("show", help="draw samples with their boxes", description=_show.__doc__))
+    _add_show(what.add_parser("show", help="draw images with their boxes", description=_show.__doc__))
 
 
 def _add_subset(parser: argparse.ArgumentParser) -> None:
     flags.add_flag(parser, "data", required=True)
-    flags.add_flag(parser, "images", help="number of images of each split, at most", usual="all")
-    flags.add_flag(parser, "classes", help="names of the classes to keep, with the images that show them: person,car")
-    flags.add_flag(parser, "per-class", help="number of images that show each class, at least where there are so many")
+    flags.add_flag(parser, "images", help="largest number of images in each split", usual="all")
+    flags.add_flag(parser, "classes", help="names of the classes to keep, with their images: person,car")
+    flags.add_flag(parser, "per-class", help="smallest number of images with each class; fewer if the data has fewer")
     flags.add_flag(parser, "seed", help="seed of the draw", default=0)
     flags.add_flag(parser, "splits")
     flags.add_flag(parser, "out", help="new folder to write", required=True)
@@ -53,7 +53,7 @@ def _add_stats(parser: argparse.ArgumentParser) -> None:
     flags.add_flag(parser, "data", required=True)
     flags.add_flag(parser, "classes", help="names of the classes to count: person,car")
     flags.add_flag(parser, "split", usual="all")
-    flags.add_flag(parser, "out-file", help="file to plot to: png or jpg", default=Path("stats.png"))
+    flags.add_flag(parser, "out-file", help="plot to write: png or jpg", default=Path("stats.png"))
     flags.add_flag(parser, "font")
     parser.set_defaults(run=_stats)
 
@@ -63,18 +63,18 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
     flags.add_flag(parser, "split", default="train")
     flags.add_flag(parser, "images", default=16)
     flags.add_flag(parser, "augment")
-    flags.add_flag(parser, "weights", help="checkpoint that training would start from, with --augment", usual="")
+    flags.add_flag(parser, "weights", help="checkpoint that the training would start from, with --augment", usual="")
     flags.add_flag(parser, "config", help="configuration of the training, with --augment")
     flags.add_flag(parser, "set", help="setting of the training, with --augment; may be repeated")
-    flags.add_flag(parser, "image-size", help="side, or height and width, with --augment")
-    flags.add_flag(parser, "seed", help="seed of the draw, and of the training")
-    flags.add_flag(parser, "out-file", help="file to draw to: png or jpg", default=Path("samples.png"))
+    flags.add_flag(parser, "image-size", help="side, or height and width, of the input, with --augment")
+    flags.add_flag(parser, "seed", help="seed of the draw and of the training")
+    flags.add_flag(parser, "out-file", help="drawing to write: png or jpg", default=Path("samples.png"))
     flags.add_flag(parser, "font")
     parser.set_defaults(run=_show)
 
 
 def _convert(args: argparse.Namespace) -> int:
-    """Write a data set as COCO JSON, YOLO txt or PASCAL VOC XML, and say what that layout cannot hold."""
+    """Convert a data set to COCO JSON, YOLO txt or PASCAL VOC XML, and list what that layout cannot hold."""
     from yolo_lite.data.care.convert import write_sets
     from yolo_lite.data.splits import read_splits
 
@@ -92,7 +92,7 @@ def _convert(args: argparse.Namespace) -> int:
 
 
 def _print_notes(sets: Mapping[str, DetectionSet]) -> None:
-    """Say what was noted in reading the splits, each thing once."""
+    """Print the notes from reading the splits, each once."""
     notes: dict[str, str] = {}
     for split, data in sets.items():
         for note in data.notes:
@@ -105,9 +105,9 @@ _SHOWN = 5  # faults of one kind
 
 
 def _check(args: argparse.Namespace) -> int:
-    """Report faults with file and annotation: bad boxes, images that are missing or of another size, doubles ...
+    """Report faults in a data set, with file and annotation: bad boxes, missing images, wrong sizes, duplicates ...
 
-    Every layout gets the same checks. Exits with 1 when training would be harmed.
+    All layouts get the same checks. The exit status is 1 if any fault would harm training.
     """
     from yolo_lite.data.care.check import check_data
     from yolo_lite.data.care.repair import repair
@@ -123,15 +123,15 @@ def _check(args: argparse.Namespace) -> int:
             repaired = repair(args.data, args.fix, on_progress=on_progress)
         for split, count in repaired.items():
             entries = counted(count, "entry", plural="entries")
-            print(f"{split}: {entries} (images, annotations, categories) left out or changed; written to {args.fix}")
+            print(f"{split}: {entries} (images, annotations, categories) removed or changed; written to {args.fix}")
         shared = sum(bool(fault.harms and fault.also_in) for fault in faults)
         if shared:
-            print(f"not repaired: {counted(shared, 'image')} in two splits; choose where to leave them out")
+            print(f"not repaired: {counted(shared, 'image')} in two splits; choose the split to remove them from")
     return 1 if harmful else 0
 
 
 def _print_faults(faults: Sequence[Fault], every: bool) -> None:
-    """Print faults by kind: one line for what most of a split has in common, else the first few, or every one."""
+    """Print faults by kind: one line for a fault that most of a split has, otherwise the first few, or all."""
     from yolo_lite.data.care.check import sentence, summarise
 
     for group in summarise(faults):
@@ -147,7 +147,7 @@ def _print_faults(faults: Sequence[Fault], every: bool) -> None:
 
 
 def _subset(args: argparse.Namespace) -> int:
-    """Write a part of a data set as COCO JSON into a new folder; of COCO JSON every key of what is chosen stays."""
+    """Write part of a data set to a new folder, as COCO JSON. Extra keys of a COCO JSON file are kept."""
     from yolo_lite.data.care.subset import Choice, write_subset
 
     choice = Choice(args.images, tuple(args.classes or ()), per_class=args.per_class, seed=args.seed)
@@ -162,10 +162,10 @@ def _subset(args: argparse.Namespace) -> int:
 
 
 def _stats(args: argparse.Namespace) -> int:
-    """Count objects, images and sizes of each class, and plot them with the places of objects.
+    """Count the objects, images and sizes of each class, and plot them with the positions of the objects.
 
-    Crowd boxes (of PASCAL VOC: difficult ones) are counted by themselves. Small is an area below 32 x 32 pixels, large
-    one above 96 x 96.
+    Crowd boxes (in PASCAL VOC: difficult objects) are counted separately. Small objects have an area below 32 x 32
+    pixels, large ones above 96 x 96.
     """
     _check_image_name(args.out_file)
     import numpy as np
@@ -194,7 +194,7 @@ def _stats(args: argparse.Namespace) -> int:
 
 
 def _sets(data: str, split: str | None, *, classes: Sequence[str] | None) -> dict[str, DetectionSet]:
-    """Read the split that is asked for, or all."""
+    """Read one split, or all of them."""
     from yolo_lite.data.classes import select_classes
     from yolo_lite.data.splits import read_split, read_splits
 
@@ -208,7 +208,7 @@ def _print_stats(split: str, stats: SplitStats) -> None:
     print(f"{split}: {counted(stats.images, 'image')}, {stats.empty:,} of them without objects")
     width = max(len(one.name) for one in (*stats.classes, stats.total))
     print(
-        f"  {'class':<{width}}  {'objects':>8} {'share':>6} {'images':>8} {'median w x h':>13} "
+        f"  {'class':<{width}}  {'objects':>8} {'fraction':>8} {'images':>8} {'median w x h':>13} "
         f"{'small':>7} {'medium':>7} {'large':>7} {'crowd':>6}"
     )
     for one in (*stats.classes, stats.total):
@@ -216,20 +216,20 @@ def _print_stats(split: str, stats: SplitStats) -> None:
 
 
 def _stats_cells(one: ClassStats, total: int) -> str:
-    share = one.objects / total if total else 0.0
+    fraction = one.objects / total if total else 0.0
     median = f"{one.median_wh[0]:.0f} x {one.median_wh[1]:.0f}" if one.median_wh else "-"
     return (
-        f"{one.objects:>8,} {share:>6.1%} {one.images:>8,} {median:>13} "
+        f"{one.objects:>8,} {fraction:>8.1%} {one.images:>8,} {median:>13} "
         f"{one.small:>7,} {one.medium:>7,} {one.large:>7,} {one.crowd:>6,}"
     )
 
 
 def _show(args: argparse.Namespace) -> int:
-    """Draw a sheet of samples with boxes and class names: as they are labelled, or as training sees them."""
+    """Draw a sheet of images with boxes and class names: as labelled, or with --augment as training sees them."""
     _check_image_name(args.out_file)
     if not args.augment and (args.config or args.image_size or args.weights or args.set):
         raise InputError(
-            "--weights, --config, --set and --image-size go with --augment: without it images are drawn as they are"
+            "--weights, --config, --set and --image-size go with --augment; without it, images are drawn as they are"
         )
     import numpy as np
 
@@ -255,7 +255,7 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _as_labelled(data: DetectionSet) -> Callable[[int], SheetImage]:
-    """Return a function that reads an image by its position, with all its boxes, those of crowds too."""
+    """Return a function that reads an image by its position, with all its boxes, crowds included."""
     from yolo_lite.data.sizes import size_error
     from yolo_lite.draw.sheets import SheetImage
     from yolo_lite.media.images import read_image
@@ -273,7 +273,7 @@ def _as_labelled(data: DetectionSet) -> Callable[[int], SheetImage]:
 
 
 def _augmented(args: argparse.Namespace) -> tuple[DetectionSet, Callable[[int], SheetImage]]:
-    """Return what training trains on, and a function that makes the input of a position with its targets."""
+    """Return the training set, and a function that makes the training input at a position, with its targets."""
     import torch
 
     from yolo_lite.data.entries import canonical_split
@@ -283,9 +283,11 @@ def _augmented(args: argparse.Namespace) -> tuple[DetectionSet, Callable[[int], 
     from yolo_lite.training.tasks.sheets import sample_on_sheet
 
     if canonical_split(args.split) != "train":
-        raise InputError(f"--augment shows what training sees, which are no images of {args.split}; leave out --split")
+        raise InputError(
+            f"--augment shows what training sees, but training does not use {args.split}; leave out --split"
+        )
     config = plan(args.data, config=args.config, weights=args.weights, settings=flags.settings_of(args)).config
-    data, _, _ = read_train_and_val(config.data, seed=config.train.seed)  # without those that are set aside
+    data, _, _ = read_train_and_val(config.data, seed=config.train.seed)  # without the images set aside for validation
     dataset = training_inputs(config, data, device=torch.device("cpu"))
     assert dataset.augmenter
     start = config.train.weights or "scratch"

@@ -37,10 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _detect(args: argparse.Namespace) -> int:
-    """Find objects, print a line for each, and write annotated images or an annotated video.
+    """Find objects in images or a video, print a line for each, and write annotated copies.
 
-    An image that cannot be read is skipped with a line. The exit status is 0 if any image could be read, else 2; 1
-    where a video ended early; 130 or 143 where the run was stopped, which keeps what is finished.
+    Images that cannot be read are skipped and reported. Exit status: 0 if at least one image could be read; 1 if a
+    video ended early; 2 otherwise; 130 or 143 if the command was stopped, after saving what was finished.
     """
     from yolo_lite.files import file_name
     from yolo_lite.media.sources import Video, find_sources
@@ -109,7 +109,7 @@ def _print_objects(name: str, detections: Detections, *, score_threshold: float)
 
 
 class _Tally:
-    """What a run over images has done so far."""
+    """Counts of a run over images so far."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -126,7 +126,7 @@ class _Tally:
         self.last = result.annotated
 
     def summary(self) -> str:
-        """Return the counts and where the annotated images are, in a line."""
+        """Return a line with the counts and the place of the annotated images."""
         text = f"{counted(self.objects, 'object')} in {counted(self.written, 'image')}"
         where = f"; annotated: {self.last if self.written == 1 else f'{self.out}{os.sep}'}" if self.written else ""
         return f"{text}{f', {self.skipped:,} skipped' if self.skipped else ''}{where}"
@@ -151,8 +151,8 @@ def _detect_in_video(
         early = error
     except KeyboardInterrupt:
         if frames:
-            share = f"{frames:,} of {counted(video.frames, 'frame')}" if video.frames else counted(frames, "frame")
-            print(f"finished {share}; {annotated}")
+            done = f"{frames:,} of {counted(video.frames, 'frame')}" if video.frames else counted(frames, "frame")
+            print(f"finished {done}; {annotated}")
         raise
     for label, count in counts.most_common():
         print(f"{name}: {label} {counted(count, 'time')}, {count / frames:.2f} a frame")
@@ -168,7 +168,7 @@ def _object_line(detection: Detections) -> str:
 
 
 def _window(hold: bool) -> Show:
-    """Return what shows an image in a window: until a key is pressed, or, for frames of a video, until the next."""
+    """Return a function that shows an image in a window, until a key is pressed or (`hold=False`) the next one comes."""
     import cv2
 
     def show(image: Any) -> None:

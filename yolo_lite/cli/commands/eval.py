@@ -30,14 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name in ("score-threshold", "iou-threshold", "max-detections"):
         flags.add_flag(parser, name, usual="", key=f"evaluate.{name.replace('-', '_')}")
     flags.add_flags(parser, ["bootstrap", "save-json"])
-    flags.add_flag(parser, "out", help="folder of metrics.json", usual="the next free runs/eval-N")
+    flags.add_flag(parser, "out", help="folder for metrics.json", usual="the next free runs/eval-N")
     parser.set_defaults(run=_eval)
 
 
 def _eval(args: argparse.Namespace) -> int:
-    """Score a checkpoint, or a COCO result file of any detector, with pycocotools.
+    """Score a checkpoint, or the COCO result file of any detector, with pycocotools.
 
-    Stopped before its end, it keeps the rows of --save-json that it has, and exits with 130 or 143.
+    If the command is stopped, the rows written to --save-json so far are kept, and the exit status is 130 or 143.
     """
     if args.detections and args.weights:
         raise InputError("eval takes --weights or --detections, not both")
@@ -76,7 +76,7 @@ def _score_file(args: argparse.Namespace, json_file: JsonRows | None) -> Evaluat
 
 
 def _score_weights(args: argparse.Namespace, json_file: JsonRows | None) -> Evaluation:
-    """Score a checkpoint; each batch's rows go into the file at once, so that a stop keeps them."""
+    """Score a checkpoint; the rows of each batch are written at once, so that a stop keeps them."""
     from yolo_lite.evaluation.detector import EvaluationListener, evaluate
     from yolo_lite.shipped import DEFAULT_WEIGHTS
 

@@ -20,25 +20,25 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser its arguments."""
     what = parser.add_subparsers(dest="what", metavar="what", required=True)
-    _add_model(what.add_parser("model", help="layers, operations, receptive fields", description=_model.__doc__))
-    filters = what.add_parser("filters", help="classic kernels on an image", description=_filters.__doc__)
+    _add_model(what.add_parser("model", help="list the layers of a network", description=_model.__doc__))
+    filters = what.add_parser("filters", help="apply classic kernels to an image", description=_filters.__doc__)
     flags.add_flag(filters, "image")
     add_drawing(filters, "filters.png", run=_filters)
-    maps = what.add_parser("activations", help="a layer's kernels and maps", description=_activations.__doc__)
+    maps = what.add_parser("activations", help="draw the kernels and maps of a layer", description=_activations.__doc__)
     flags.add_flags(maps, ["weights", "image"])
     flags.add_flag(maps, "layer", usual="the first convolution")
     add_drawing(maps, "activations.png", run=_activations)
-    cam = what.add_parser("cam", help="where it looked for one class or box", description=_cam.__doc__)
+    cam = what.add_parser("cam", help="draw which places support a class or box", description=_cam.__doc__)
     flags.add_flags(cam, ["weights", "image", "class"])
     flags.add_flag(
-        cam, "box", help="box x1,y1,x2,y2 of a detector: the best prediction that fits it", usual="the highest score"
+        cam, "box", help="explain the best prediction that fits the box x1,y1,x2,y2", usual="the highest score"
     )
-    flags.add_flag(cam, "layer", usual="the backbone's last, of a detector at the prediction's stride")
+    flags.add_flag(cam, "layer", usual="the last of the backbone; for a detector, at the prediction's stride")
     add_drawing(cam, "cam.png", run=_cam)
-    grid = what.add_parser("grid", help="cells, classes, boxes before and after NMS", description=_grid.__doc__)
+    grid = what.add_parser("grid", help="draw the grids of a detector on an image", description=_grid.__doc__)
     flags.add_flags(grid, ["weights", "image", "image-size", "score-threshold", "iou-threshold"])
     add_drawing(grid, "grid.png", run=_grid)
-    why = what.add_parser("why", help="why an object is found, or is not", description=_why.__doc__)
+    why = what.add_parser("why", help="explain why an object is found or missed", description=_why.__doc__)
     flags.add_flags(why, ["weights", "image"])
     flags.add_flag(why, "box", help="corners x1,y1,x2,y2 of the object, in pixels of the image", required=True)
     flags.add_flags(why, ["score-threshold", "iou-threshold"])
@@ -55,12 +55,12 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     )
     flags.add_flags(parser, ["weights", "image-size"])
     flags.add_flag(parser, "num-classes", help="number of classes, with --config", default=10)
-    flags.add_flag(parser, "data", help="data set whose boxes are compared with a detector's grids", usual="none")
+    flags.add_flag(parser, "data", help="data set whose boxes are compared with the grids of a detector", usual="none")
     parser.set_defaults(run=_model, any_size=True)
 
 
 def _model(args: argparse.Namespace) -> int:
-    """Print for each layer its output's shape, parameters, operations, kernel, stride, padding and receptive field."""
+    """Print the layers of a network, each with the shape of its output, parameters, operations and receptive field."""
     model, config, name = _build(args)
     from yolo_lite.inspect.summary import format_flops, summarise
 
@@ -135,25 +135,25 @@ def _print_fit(model: Yolo, config: Config, *, size: tuple[int, int], data: str)
     )
     edges = [0, *strides, *(2 * strides[-1] * 2**i for i in range(3)), float("inf")]
     for low, high in zip(edges, edges[1:]):
-        share = ((fit.sides >= low) & (fit.sides < high)).mean() if fit.boxes else 0.0
+        fraction = ((fit.sides >= low) & (fit.sides < high)).mean() if fit.boxes else 0.0
         print(
-            f"  {f'{low:g} to {high:g} pixels' if high != float('inf') else f'{low:g} pixels and more':<22} {share:6.1%}"
+            f"  {f'{low:g} to {high:g} pixels' if high != float('inf') else f'{low:g} pixels and more':<22} {fraction:6.1%}"
         )
     if fit.below_cell:
         print(f"{fit.below_cell:.0%} of your boxes have a side smaller than one cell at {size[0]} x {size[1]}")
-    if model.head.boxes_per_cell:  # whose cells answer for the centres in them
+    if model.head.boxes_per_cell:  # a cell is responsible for the centres inside it
         lost = crowded_out(train, size, resize=config.input.resize, stride=strides[0])
         if lost:
             print(
-                f"warning: {lost / fit.boxes:.1%} of your boxes ({lost:,}) share their cell with a larger one, and a cell "
-                "learns one object only"
+                f"warning: {lost / fit.boxes:.1%} of your boxes ({lost:,}) share their cell with a larger one, but a cell "
+                "learns only one object"
             )
     elif fit.unserved and model.head.fixed_classes is None:
-        print(f"warning: in {fit.unserved:.1%} of your boxes lies no point of any grid; a larger --image-size helps")
+        print(f"warning: {fit.unserved:.1%} of your boxes contain no point of any grid; a larger --image-size helps")
 
 
 def _filters(args: argparse.Namespace) -> int:
-    """Draw an image's channels, and what blur, sharpening, Laplacian, edge, Sobel and emboss kernels make of it."""
+    """Draw the channels of an image, and the results of blur, sharpen, Laplacian, edge, Sobel and emboss kernels."""
     check_drawing(args.out_file, [args.image] if args.image else [])
     from yolo_lite.draw.networks import draw_filters
     from yolo_lite.inspect.filters import filter_image
@@ -163,12 +163,12 @@ def _filters(args: argparse.Namespace) -> int:
     image = read_image(args.image or sample_image())
     made = filter_image(image)
     save_drawing(args.out_file, lambda part: draw_filters(image, made, path=part))
-    print(f"{counted(len(made), 'kernel')} and what they make: {args.out_file}")
+    print(f"{counted(len(made), 'kernel')} and their results: {args.out_file}")
     return 0
 
 
 def _activations(args: argparse.Namespace) -> int:
-    """Draw the kernels of one layer and the maps that it makes of an image."""
+    """Draw the kernels of one layer, and its activation maps for an image."""
     check_drawing(args.out_file, [args.image] if args.image else [])
     import torch
 
@@ -191,9 +191,9 @@ def _activations(args: argparse.Namespace) -> int:
 
 
 def _cam(args: argparse.Namespace) -> int:
-    """Draw where a network looked: the places that speak for one class, or for one box of a detector.
+    """Draw which places of an image support one class, or one box of a detector.
 
-    Each place of a layer's maps counts with gradient times activation (HiResCAM, Draelos and Carin 2020). Needs captum.
+    The weight of a place is gradient times activation (HiResCAM, Draelos and Carin 2020). Needs captum.
     """
     check_drawing(args.out_file, [args.image] if args.image else [])
     box = values.parse_box(args.box) if args.box else None
@@ -206,20 +206,20 @@ def _cam(args: argparse.Namespace) -> int:
     image = args.image or sample_image()
     with torch.enable_grad():
         seen = look(args.weights or DEFAULT_WEIGHTS, image, name=args.name, box=box, layer=args.layer)
-    title = f"what speaks for {seen.said}"
+    title = f"evidence for {seen.said}"
     save_drawing(
         args.out_file, lambda part: draw_attention(seen.pixels, seen.attention, box=seen.box, title=title, path=part)
     )
     print(f"{seen.said}, layer {seen.layer}, maps of {' x '.join(map(str, seen.attention.shape))}: {args.out_file}")
     if not seen.attention.any():
-        print("nothing in these maps speaks for it; try another --layer")
+        print("no place in these maps supports it; try another --layer")
     elif seen.inside is not None:
-        print(f"{seen.inside:.0%} of what speaks for it lies inside its box")
+        print(f"{seen.inside:.0%} of the evidence for it lies inside its box")
     return 0
 
 
 def _grid(args: argparse.Namespace) -> int:
-    """Draw a detector's grids on an image: cells that answer, the class of each, boxes before and after suppression."""
+    """Draw a detector's grids on an image: the cells that detect, their classes, and the boxes before and after NMS."""
     check_drawing(args.out_file, [args.image] if args.image else [])
     from yolo_lite.draw.networks import draw_grids
     from yolo_lite.inspect.grid import grids_of
@@ -246,7 +246,7 @@ def _grid(args: argparse.Namespace) -> int:
 
 
 def _why(args: argparse.Namespace) -> int:
-    """Say of one object which cells could see it, what they scored, and what became of the boxes that fit it."""
+    """Explain one object: which cells could see it, how they scored, and what happened to the boxes that fit it."""
     box = values.parse_box(args.box)
     from yolo_lite.inspect.why import MIN_IOU, explain_object
     from yolo_lite.predict.detector import Detector
@@ -257,21 +257,21 @@ def _why(args: argparse.Namespace) -> int:
     detector = Detector(weights, "cpu", score_threshold=args.score_threshold, iou_threshold=args.iou_threshold)
     levels, predictions = explain_object(detector, image, box=box)
     names = detector.class_names
-    print(f"{image}, {box[0]:g},{box[1]:g},{box[2]:g},{box[3]:g}: which cells lie in it, and the best that they say")
+    print(f"{image}, {box[0]:g},{box[1]:g},{box[2]:g},{box[3]:g}: cells inside the box, and their best predictions")
     for level in levels:
         said = (
             f"best score {level.score:.3f} ({names[level.label]}), best IoU {level.iou:.2f}" if level.points else "none"
         )
         print(f"  cells of {level.stride:>2} pixels: {level.points:>4} {said}")
     if not predictions:
-        print(f"no prediction overlaps it with IoU {MIN_IOU:g}: nothing here to score or suppress")
+        print(f"no prediction overlaps it with IoU {MIN_IOU:g} or more, so there is nothing to score or suppress")
         return 0
-    print(f"predictions that overlap it with IoU {MIN_IOU:g} and more, the highest scores first")
+    print(f"predictions that overlap it with IoU {MIN_IOU:g} or more, the highest scores first")
     for prediction in predictions:
         ends = {
             "kept": "kept",
             "below": f"below the score threshold {detector.score_threshold:g}",
-            "suppressed": f"suppressed by one of score {prediction.by_score:.3f} that it overlaps by {prediction.by_iou:.2f}",
+            "suppressed": f"suppressed by one with score {prediction.by_score:.3f} and IoU {prediction.by_iou:.2f} to it",
         }
         place = (
             f"cell of {prediction.stride} pixels at {prediction.point[0]:.0f},{prediction.point[1]:.0f} of the input"
@@ -283,7 +283,7 @@ def _why(args: argparse.Namespace) -> int:
 
 
 def _build(args: argparse.Namespace) -> tuple[Any, Config, str]:
-    """Return the network of --weights, or a new one of --config, with its configuration and name."""
+    """Return the network of --weights, or a new one from --config, with its configuration and name."""
     name = getattr(args, "config", None)
     if name and args.weights:
         raise InputError("name --config or --weights, not both")
@@ -302,7 +302,7 @@ def _build(args: argparse.Namespace) -> tuple[Any, Config, str]:
 
 
 def _config(name: str, size: tuple[int, int] | None) -> Config:
-    """Read a configuration of a detector or a classifier, with another size of the input where one is given."""
+    """Read the configuration of a detector or classifier; a given size replaces that of the input."""
     from yolo_lite.config.resolve import override_config, read_config
 
     config = read_config(find_config(name))

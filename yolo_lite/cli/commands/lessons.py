@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from yolo_lite.cli import flags, values
 from yolo_lite.cli.drawings import add_drawing, check_drawing, save_drawing
 from yolo_lite.errors import InputError, counted
 from yolo_lite.shipped import DEFAULT_WEIGHTS
 
-if TYPE_CHECKING:
-    pass
-
 
 def add_lessons(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the commands to `yolo-lite inspect`."""
-    numbers = add_parser("convolution", help="a convolution in numbers", description=_convolution.__doc__)
+    numbers = add_parser("convolution", help="draw a convolution in numbers", description=_convolution.__doc__)
     add_drawing(numbers, "convolution.png", run=_convolution)
-    box = add_parser("box", help="one object as YOLOv1 describes it, and IoU", description=_box.__doc__)
+    box = add_parser("box", help="draw how YOLOv1 describes an object", description=_box.__doc__)
     flags.add_flags(box, ["weights", "image"])
     flags.add_flag(box, "box", help="corners x1,y1,x2,y2 of the object, in pixels of the image", required=True)
     add_drawing(box, "box.png", run=_box)
-    patches = add_parser("patches", help="what a layer's channels respond to", description=_patches.__doc__)
+    patches = add_parser("patches", help="draw what the channels of a layer respond to", description=_patches.__doc__)
     flags.add_flag(patches, "weights")
     flags.add_flag(patches, "source", required=True)
     flags.add_flag(patches, "layer", usual="the first convolution")
-    flags.add_flag(patches, "images", help="number of images, at most", default=500)
+    flags.add_flag(patches, "images", help="largest number of images", default=500)
     add_drawing(patches, "patches.png", run=_patches)
 
 
@@ -43,7 +40,7 @@ def _convolution(args: argparse.Namespace) -> int:
 
 
 def _box(args: argparse.Namespace) -> int:
-    """Draw how YOLOv1 describes one object, and the IoU of the object and the box that the detector predicts for it."""
+    """Draw how YOLOv1 describes one object, and the IoU between the object and its predicted box."""
     check_drawing(args.out_file, [args.image] if args.image else [])
     box = values.parse_box(args.box)
     from yolo_lite.draw.lessons import draw_box_lesson
@@ -67,7 +64,7 @@ def _box(args: argparse.Namespace) -> int:
 
 
 def _patches(args: argparse.Namespace) -> int:
-    """Draw, for the first 16 channels of a layer, the nine patches of a set of images that they respond to most."""
+    """Draw the nine image patches to which each of the first 16 channels of a layer responds most."""
     from yolo_lite.cli.progress import counting
     from yolo_lite.draw.networks import draw_patches
     from yolo_lite.inspect.patches import strongest_patches
@@ -89,7 +86,7 @@ def _patches(args: argparse.Namespace) -> int:
 
 
 def _input_maker(weights: str) -> tuple[Any, Callable[[Any], Any]]:
-    """Return the network of some weights, and a function that makes its input of an image."""
+    """Return the network of the weights, and a function that turns an image into its input."""
     from yolo_lite.checkpoints.checkpoint import load_checkpoint, network
     from yolo_lite.data.pipeline.classification import to_input
     from yolo_lite.shipped import find_weights

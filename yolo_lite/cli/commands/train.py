@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         "weights",
         help='checkpoint to start from, which fixes the network: a file, the name of a shipped one, or "none"',
-        usual=f"{flags.SHIPPED}, or none where --config is given",
+        usual=f"{flags.SHIPPED}; none if --config is given",
     )
     flags.add_flags(parser, ["classes", "fraction", "difficult", "teacher", "unlabelled", "freeze", "cache"])
     runs.add_run_flags(parser)
@@ -23,11 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
-    """Train a detector. Its folder holds best.pt (to use), last.pt (to resume), results.csv, results.png and config.yaml.
+    """Train a detector on labelled images.
 
-    Two sheets of images show samples with their targets (training.jpg) and what the best epoch finds (validation.jpg).
+    Without --config and --weights, it fine-tunes the shipped weights with the settings of configs/finetune.yaml.
 
-    Without --config and --weights it fine-tunes the shipped weights with the settings of configs/finetune.yaml.
+    The folder of the run holds best.pt (to use), last.pt (to resume), results.csv, results.png and config.yaml. Two
+    sheets of images show training samples with their targets (training.jpg) and the detections of the best epoch
+    (validation.jpg).
     """
     runs.check_run(args, "train")
     from yolo_lite.training.recipe import resume, train

@@ -23,25 +23,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_flag(parser, "task", required=True)
     flags.add_flag(parser, "data", help="data set, as for train or classify train", required=True)
     flags.add_flags(parser, ["trials"])
-    flags.add_flag(parser, "time", help="time after which no new trial begins, in minutes, or 1h30m, 90s")
-    flags.add_flag(parser, "config", help="configuration to start from, as in training", usual="as in training")
-    flags.add_flag(
-        parser, "weights", help="checkpoint that every trial starts from, as in training", usual="as in training"
-    )
+    flags.add_flag(parser, "time", help="time after which no new trial starts: 20m, 1h30m, 90s or a number of minutes")
+    flags.add_flag(parser, "config", help="configuration to start from", usual="as in training")
+    flags.add_flag(parser, "weights", help="checkpoint that every trial starts from", usual="as in training")
     flags.add_flag(parser, "epochs", help="number of epochs of each trial")
     flags.add_flags(parser, ["image-size", "batch-size", "device"])
-    flags.add_flag(parser, "seed", help="seed of every trial and of the search")
+    flags.add_flag(parser, "seed", help="seed of the search and of every trial")
     flags.add_flag(parser, "out", help="folder of the study", usual="runs/tune-TASK")
-    flags.add_flag(
-        parser, "set", help="setting that is the same in every trial, such as train.lr=0.002; may be repeated"
-    )
+    flags.add_flag(parser, "set", help="setting to keep fixed in every trial, such as train.lr=0.002; may be repeated")
     parser.set_defaults(run=_tune, any_size=True)
 
 
 def _tune(args: argparse.Namespace) -> int:
-    """Search for better settings with Optuna (pip install optuna); the same command goes on where it ended.
+    """Search for better settings with Optuna (pip install optuna).
 
-    Every trial is a training; those worse than half of the others are stopped. The best is written to best.yaml.
+    Every trial is a short training; trials that do worse than half of the others are stopped early. The settings of the
+    best trial are written to best.yaml. To continue a search, run the same command again.
     """
     detector = args.task == "detect"
     if detector:
@@ -54,14 +51,15 @@ def _tune(args: argparse.Namespace) -> int:
     try:
         result = _search(args, out)
     finally:
-        with suppress(OSError):  # what is not empty stays
+        with suppress(OSError):  # a folder that is not empty stays
             out.rmdir()
     command = "train" if detector else "classify train"
     start = f" --weights {shlex.quote(args.weights or DEFAULT_WEIGHTS)}" if args.weights or not args.config else ""
     best, metric = result.best, "AP" if detector else "accuracy"
     print()
     print(
-        f"best of {counted(result.trials, 'trial')}: {metric} {best.value:.3f}, trial {best.number}; {result.config}. Next:"
+        f"best of {counted(result.trials, 'trial')}: trial {best.number} with {metric} {best.value:.3f}, saved in "
+        f"{result.config}. Next:"
     )
     print(f"  yolo-lite {command} --config {shlex.quote(str(result.config))}{start} --data {shlex.quote(args.data)}")
     return 0
@@ -77,7 +75,7 @@ def _search(args: argparse.Namespace, out: Path) -> TuneResult:
         print(f"trial {report.number}: {score}; {tried}")
 
     settings = {**flags.settings_of(args), "task": args.task}
-    busy = "a search that still runs writes to it; wait for its end, or choose another --out"
+    busy = "a search is still writing to it; wait until it ends, or choose another --out"
     with locked(out, busy, say=print), runs.steps_bar() as on_step:
         return tune(
             plan(args.data, config=args.config, weights=args.weights, settings=settings).config,

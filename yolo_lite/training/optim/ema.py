@@ -1,4 +1,4 @@
-"""The exponential moving average of the weights, which is what is evaluated and shipped."""
+"""The exponential moving average of the weights; this average is evaluated and saved as best.pt."""
 
 from __future__ import annotations
 
@@ -11,17 +11,26 @@ from torch import Tensor, nn
 
 
 class EMA:
-    """A second copy of a model that follows it slowly (Polyak and Juditsky 1992).
+    """A copy of a model whose weights slowly follow those in training (Polyak and Juditsky 1992).
 
     Args:
-        model: the one in training, where it is to stay.
-        decay: how much of the average stays at each step, once it has warmed up.
-        steps: of the whole run; the horizon 1 / (1 - decay) is cut to `share` of it.
-        share: see above.
-        keep: the average follows (1 - keep) times the model plus keep times the weights it starts with. Weights halfway
-            between pretrained and fine-tuned ones are often better than either (Wortsman et al. 2022).
-        fresh: by name of a weight, int64 positions of rows that the start knows nothing of: these follow the model
-            alone, whatever `keep` says.
+        model: the model in training, already on its device.
+        decay: fraction of the average that stays at each step, once it has warmed up.
+        steps: steps of the whole run.
+        share: the horizon 1 / (1 - decay) is limited to this fraction of the steps.
+        keep: fraction of the starting weights in the average; the rest comes from the model. Weights between
+            pretrained and fine-tuned ones are often better than either (Wortsman et al. 2022).
+        fresh: by name of a weight, int64 positions of rows that are new, such as those of new classes; these follow the
+            model alone, whatever `keep` is.
+
+    Example:
+        >>> model = nn.Linear(1, 1)
+        >>> ema = EMA(model, 0.9, steps=1000, share=1.0)
+        >>> _ = nn.init.constant_(model.weight, 5.0)
+        >>> for _ in range(200):
+        ...     ema.update()
+        >>> round(ema.model.weight.item(), 3)
+        5.0
     """
 
     def __init__(
@@ -44,7 +53,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move a little towards the model; the first updates move more, so that the random start is soon forgotten."""
+        """Move the average towards the model; the first updates move it further, to forget the random start soon."""
         self.updates += 1
         decay = self.decay * (1 - math.exp(-self.updates / max(1.0, 1 / (1 - self.decay))))
         average, current = self._average, self._current
@@ -68,7 +77,7 @@ class EMA:
         start: Mapping[str, Tensor],
         fresh: Mapping[str, Tensor] | None,
     ) -> None:
-        """Go back to the average of an earlier run; older ones have no `fresh`."""
+        """Restore the average of an earlier run; older runs have no `fresh`."""
         self.model.load_state_dict(weights)
         self.updates = updates
         self.start = {name: start[name].to(value.device) for name, value in self.start.items()}

@@ -1,4 +1,4 @@
-"""Named optimisers, and learning rates as a function of the step."""
+"""Optimisers by name, and learning rate schedules as functions of the step."""
 
 from __future__ import annotations
 
@@ -17,10 +17,15 @@ Factory = Callable[[list[dict[str, Any]], float, float], torch.optim.Optimizer]
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Build the named optimiser; weight decay acts on weights of two dimensions and more, not on biases and norms.
+    """Build the optimiser of `train.optimizer`; weight decay spares biases and normalisation layers.
 
     Raises:
-        InputError: for an optimiser or schedule that does not exist, naming those that do.
+        InputError: if the optimiser or schedule does not exist; the message lists those that do.
+
+    Example:
+        >>> optimizer = build_optimizer(nn.Linear(2, 3), TrainConfig(weight_decay=0.05))
+        >>> [(len(group["params"]), group["weight_decay"]) for group in optimizer.param_groups]  # weight, bias
+        [(1, 0.05), (1, 0.0)]
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     normed = {id(m.weight) for m in model.modules() if isinstance(m, nn.Conv2d) and m.bias is None and m.groups == 1}
@@ -30,11 +35,11 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
         {"params": [p for p in trained if p.ndim > 1 and id(p) not in chosen], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    if kernels:  # their scale is undone by the norm that follows: of a step only the direction counts
+    if kernels:  # the norm that follows undoes their scale, so only the direction of a step counts
         groups.append({"params": kernels, "weight_decay": config.weight_decay, "muon": True})
     if config.optimizer not in OPTIMIZERS:
         raise InputError(f"train.optimizer must be one of {', '.join(OPTIMIZERS)}, got {config.optimizer!r}")
-    if config.schedule not in SCHEDULES:  # here, because this comes before anything that takes long
+    if config.schedule not in SCHEDULES:  # checked here, before anything slow
         raise InputError(f"train.schedule must be one of {', '.join(SCHEDULES)}, got {config.schedule!r}")
     return OPTIMIZERS[config.optimizer](groups, config.lr, config.momentum)
 
@@ -49,7 +54,13 @@ OPTIMIZERS: dict[str, Factory] = {
 
 
 def flat_cosine(step: int, steps: int, *, config: TrainConfig) -> float:
-    """Rise in a line, stay flat, then fall along a cosine to `final_lr`: the factor on lr at a step of so many."""
+    """Return the factor on lr at a step: a linear warm-up, a plateau, then a cosine down to `final_lr`.
+
+    Example:
+        >>> config = TrainConfig(warmup_steps=0, flat_share=0.5, final_lr=0.0)
+        >>> [round(flat_cosine(step, 100, config=config), 2) for step in (0, 50, 75, 100)]
+        [1.0, 1.0, 0.5, 0.0]
+    """
     warmup = _warmup(steps, config)
     start = max(warmup, round(config.flat_share * steps))
     if step < start:
@@ -58,19 +69,39 @@ def flat_cosine(step: int, steps: int, *, config: TrainConfig) -> float:
 
 
 def cosine(step: int, steps: int, *, config: TrainConfig) -> float:
-    """Rise in a line, then fall along a cosine to `final_lr` (Loshchilov and Hutter 2017, without restarts)."""
+    """Return the factor on lr at a step: a linear warm-up, then a cosine down to `final_lr`.
+
+    Source: Loshchilov and Hutter 2017, without restarts.
+
+    Example:
+        >>> config = TrainConfig(warmup_steps=0, final_lr=0.0)
+        >>> [round(cosine(step, 100, config=config), 2) for step in (0, 50, 100)]
+        [1.0, 0.5, 0.0]
+    """
     warmup = _warmup(steps, config)
     return constant(step, steps, config=config) if step < warmup else _fall(step - warmup, steps - warmup, config)
 
 
 def at_epochs(step: int, steps: int, *, config: TrainConfig) -> float:
-    """Rise in a line, then multiply by `step_factor` after each epoch of `milestones`."""
+    """Return the factor on lr at a step: a linear warm-up, then times `step_factor` after each epoch of `milestones`.
+
+    Example:
+        >>> config = TrainConfig(epochs=10, warmup_steps=0, milestones=(5, 8), step_factor=0.1)
+        >>> [round(at_epochs(step, 100, config=config), 2) for step in (0, 49, 50, 80)]  # 10 steps an epoch
+        [1.0, 1.0, 0.1, 0.01]
+    """
     passed = sum(step >= epoch * steps / config.epochs for epoch in config.milestones)
     return constant(step, steps, config=config) * config.step_factor**passed
 
 
 def constant(step: int, steps: int, *, config: TrainConfig) -> float:
-    """Rise in a line, then stay."""
+    """Return the factor on lr at a step: a linear warm-up, then 1.
+
+    Example:
+        >>> config = TrainConfig(warmup_steps=3, warmup_share=1.0)
+        >>> [constant(step, 100, config=config) for step in range(5)]
+        [0.25, 0.5, 0.75, 1.0, 1.0]
+    """
     return min(1.0, (step + 1) / (_warmup(steps, config) + 1))
 
 
@@ -79,8 +110,8 @@ def _warmup(steps: int, config: TrainConfig) -> int:
 
 
 def _fall(step: int, steps: int, config: TrainConfig) -> float:
-    share = step / max(1, steps)
-    return config.final_lr + (1 - config.final_lr) * (1 + math.cos(math.pi * share)) / 2
+    fraction = step / max(1, steps)
+    return config.final_lr + (1 - config.final_lr) * (1 + math.cos(math.pi * fraction)) / 2
 
 
 SCHEDULES = {"flat_cosine": flat_cosine, "cosine": cosine, "steps": at_epochs, "constant": constant}
