@@ -21,7 +21,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def pick_device(name: str | torch.device) -> torch.device:
-    """Return the torch device with a name; auto is the first available of cuda, mps and cpu.
+    """Return the torch device of a given name; auto is the first available of cuda, mps and cpu.
 
     Raises:
         InputError: if the device is unknown or not available; the message gives the reason, as far as torch reports it.

@@ -38,7 +38,7 @@ class Stopped(KeyboardInterrupt):
 
 
 def some(names: Sequence[str]) -> str:
-    """Return a list of the first eight names, each cut at 80 characters, and the number of the others.
+    """Return a text with the first eight names, each cut at 80 characters, and the number of the others.
 
     Example:
         >>> some(["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"])

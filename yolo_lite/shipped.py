@@ -11,7 +11,7 @@ _PACKAGE = Path(__file__).parent
 
 
 def find_weights(name: str) -> Path:
-    """Return the file of weights with a path, or with a bare name such as yolo_lite-shuffle-coco.
+    """Return the weights file at a path, or the shipped file with a bare name such as yolo_lite-shuffle-coco.
 
     Raises:
         InputError: if there is no such file; the message lists the shipped names.
@@ -24,7 +24,7 @@ def find_weights(name: str) -> Path:
 
 
 def find_config(name: str) -> Path:
-    """Return the configuration file with a path, or with a bare name such as nano or lenet.
+    """Return the configuration file at a path, or the shipped file with a bare name such as nano or lenet.
 
     Raises:
         InputError: if there is no such file; the message lists the shipped names.

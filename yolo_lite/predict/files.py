@@ -161,7 +161,7 @@ def detect_video(
 
 
 def image_ids(images: Sequence[Path]) -> dict[Path, int]:
-    """Return an id for each image in result rows: the number that is its name, or else the next free one from 1.
+    """Return an id for each image in result rows: its file name if that is a number, or else the next free number.
 
     Example:
         >>> list(image_ids([Path("000007.jpg"), Path("cat.jpg"), Path("dog.jpg")]).values())
