@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
 import pkgutil
@@ -40,3 +41,15 @@ def test_examples_of_a_module(name: str, example_folder: Path, monkeypatch: pyte
     monkeypatch.chdir(example_folder)
     module = importlib.import_module(name)
     assert doctest.testmod(module, extraglobs=dict(NAMES)).failed == 0
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith("yolo_lite.cli")])
+def test_every_public_function_has_an_example(name: str) -> None:
+    """The command line is left out: its help has examples, which tests/cli/test_flags.py parses."""
+    module = importlib.import_module(name)
+    assert module.__file__
+    if not module.__file__.endswith(".py"):
+        return  # the extension, which is private
+    tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
+    assert [node.name for node in functions if ">>>" not in (ast.get_docstring(node) or "")] == []

@@ -204,21 +204,21 @@ ODD_RUNS: dict[str, tuple[Change, str]] = {
     "parts below 1": (_put("training", "parts", 0), "training.parts must be a whole number from 1"),
     "a best that is text": (_put("training", "best", "x"), "training.best must be a number"),
     "no optimiser": (_put("training", "optimizer", []), "training.optimizer must be state and param_groups"),
-    "a run without data": (_put("config", "data", "path", ""), "does not say data.path of the run"),
+    "a run without data": (_put("config", "data", "path", ""), "lacks data.path of the run"),
     "an unknown setting": (_put("config", "data", "speed", 9), "unknown key 'data.speed'"),
     "a share of text": (_put("config", "data", "fraction", "half"), "'data.fraction' must be a number, got 'half'"),
     "classes that are a number": (
         _put("config", "data", "classes", 5),
         "'data.classes' must be a list of texts, got 5",
     ),
-    "0.1: no data": (_as_version_01(), "does not say data.path of the run"),
-    "0.1: an unknown setting": (_as_version_01(data="d", speed=9), "the run has a setting that is unknown: 'speed'"),
+    "0.1: no data": (_as_version_01(), "lacks data.path of the run"),
+    "0.1: an unknown setting": (_as_version_01(data="d", speed=9), "the run has an unknown setting: 'speed'"),
     "0.1: a share of text": (_as_version_01(data="d", fraction="half"), "'data.fraction' must be a number, got 'half'"),
     "0.1: classes that are a number": (
         _as_version_01(data="d", classes=5),
         "'data.classes' must be a list of texts, got 5",
     ),
-    "no fingerprint": (lambda c: c["about"].pop("fingerprint"), "does not say fingerprint"),
+    "no fingerprint": (lambda c: c["about"].pop("fingerprint"), "lacks fingerprint"),
 }
 
 

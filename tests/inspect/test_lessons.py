@@ -119,7 +119,8 @@ def test_commands_draw_lessons(
     iou = re.search(r"IoU with the prediction: (\d\.\d\d)", capsys.readouterr().out)
     assert iou
     assert float(iou[1]) > 0.95  # the box is the detection itself, in whole pixels
-    assert main(["inspect", "box", "--box", "0,0,2,2"]) == 2
+    Image.new("RGB", (320, 240)).save("black.png")
+    assert main(["inspect", "box", "--image", "black.png", "--box", "0,0,2,2"]) == 2
     assert "finds nothing at --box 0,0,2,2" in capsys.readouterr().err
     assert main(["inspect", "patches", "--source", "set/images", "--layer", "nothing"]) == 2
     assert "no layer 'nothing'" in capsys.readouterr().err

@@ -83,7 +83,7 @@ def convert_yolox_ncnn(param: Path, weights: Path, *, out: Path, image_size: int
         >>> convert_yolox_ncnn(Path("nano.param"), Path("nano.bin"), out=Path("nano.pt"))
         Traceback (most recent call last):
         ...
-        yolo_lite.errors.InputError: nano.bin does not exist
+        yolo_lite.errors.InputError: cannot read nano.bin: No such file or directory
     """
     _check_out(out)
     model = ModelConfig(
