@@ -121,12 +121,12 @@ SMALL = (
 
 
 @pytest.fixture(scope="session")
-def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Train once on eight drawn images until they are known by heart; return (run folder, data folder)."""
     from yolo_lite.config.resolve import override_config, read_config
     from yolo_lite.training.recipe import train
 
-    root = write_coco_set(tmp_path_factory.mktemp("learnt") / "set", {"train": 8})
+    root = write_coco_set(tmp_path_factory.mktemp("finished_run") / "set", {"train": 8})
     annotations = root / "annotations"
     (annotations / "instances_val.json").write_text((annotations / "instances_train.json").read_text())
     overrides = (*SMALL, "train.epochs=60", "train.evaluate_every=60", "train.lr=0.006", "loss.static_share=0.2")

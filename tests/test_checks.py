@@ -39,8 +39,8 @@ BAD_DEVICES = ["gpu", 0, None, "cpu:1", "auto:0", torch.float32]
 
 
 @pytest.fixture(scope="module")
-def weights(learnt: tuple[Path, Path]) -> Path:
-    return learnt[0] / "best.pt"
+def weights(finished_run: tuple[Path, Path]) -> Path:
+    return finished_run[0] / "best.pt"
 
 
 def one_line(call: Callable[[], object]) -> str:
@@ -64,27 +64,27 @@ def test_sides_of_numpy_and_torch_work(weights: Path, size: Any, expected: Any) 
     assert all(type(side) is int for side in detector.image_size)
 
 
-def test_numbers_and_names_of_numpy_work(weights: Path, learnt: tuple[Path, Path]) -> None:
+def test_numbers_and_names_of_numpy_work(weights: Path, finished_run: tuple[Path, Path]) -> None:
     given: dict[str, Any] = {"score_threshold": np.float32(0.5), "iou_threshold": np.float64(0.5)}
     given |= {"max_detections": np.int64(3), "batch_size": np.int8(2), "classes": np.array(["disc"])}
     detector = Detector(weights, "cpu", **given)
-    found = detector([learnt[1] / "images" / "0001.png", learnt[1] / "images" / "0002.png"])
+    found = detector([finished_run[1] / "images" / "0001.png", finished_run[1] / "images" / "0002.png"])
     assert {name for one in found for name in one.names} <= {"disc"}
 
 
 @pytest.mark.parametrize("size", BAD_SIDES, ids=repr)
-def test_sides_that_are_none_are_refused(weights: Path, learnt: tuple[Path, Path], size: Any) -> None:
+def test_sides_that_are_none_are_refused(weights: Path, finished_run: tuple[Path, Path], size: Any) -> None:
     assert "image_size must be" in one_line(lambda: Detector(weights, "cpu", image_size=size))
     given = {"input.image_size": size}
-    message = one_line(lambda: evaluate(weights, learnt[1], device="cpu", settings=given))
+    message = one_line(lambda: evaluate(weights, finished_run[1], device="cpu", settings=given))
     assert "'input.image_size' must be" in message or "image size must be multiples of 32" in message
 
 
 @pytest.mark.parametrize("classes", BAD_CLASSES, ids=repr)
 def test_classes_that_are_no_names_are_refused(
-    weights: Path, learnt: tuple[Path, Path], tmp_path: Path, classes: Any
+    weights: Path, finished_run: tuple[Path, Path], tmp_path: Path, classes: Any
 ) -> None:
-    data = learnt[1]
+    data = finished_run[1]
     calls: list[Callable[[], object]] = [
         lambda: Detector(weights, "cpu", classes=classes),
         lambda: evaluate(weights, data, device="cpu", settings={"data.classes": classes}),
@@ -105,9 +105,11 @@ def test_classes_that_are_no_names_are_refused(
 
 
 @pytest.mark.parametrize("classes", [[], (), np.array([])], ids=repr)
-def test_no_classes_are_all_of_them_in_settings_alone(weights: Path, learnt: tuple[Path, Path], classes: Any) -> None:
+def test_no_classes_are_all_of_them_in_settings_alone(
+    weights: Path, finished_run: tuple[Path, Path], classes: Any
+) -> None:
     settings = {"data.classes": classes, "train.workers": 0}
-    found = evaluate(weights, learnt[1], device="cpu", settings=settings)
+    found = evaluate(weights, finished_run[1], device="cpu", settings=settings)
     assert set(found.metrics.per_class) == {"disc", "square"}
     assert "leave it out (None)" in one_line(lambda: Detector(weights, "cpu", classes=classes))
 
@@ -118,8 +120,8 @@ def test_the_message_says_what_to_pass(weights: Path) -> None:
 
 
 @pytest.mark.parametrize("count", BAD_COUNTS, ids=repr)
-def test_counts_that_are_none_are_refused(weights: Path, learnt: tuple[Path, Path], count: Any) -> None:
-    data = learnt[1]
+def test_counts_that_are_none_are_refused(weights: Path, finished_run: tuple[Path, Path], count: Any) -> None:
+    data = finished_run[1]
     assert "batch_size must be" in one_line(lambda: Detector(weights, "cpu", batch_size=count))
     if count is not None:  # which stands for what the weights say
         assert "max_detections must be" in one_line(lambda: Detector(weights, "cpu", max_detections=count))
@@ -138,13 +140,13 @@ def test_counts_that_are_none_are_refused(weights: Path, learnt: tuple[Path, Pat
 
 
 @pytest.mark.parametrize("share", BAD_SHARES, ids=repr)
-def test_thresholds_that_are_none_are_refused(weights: Path, learnt: tuple[Path, Path], share: Any) -> None:
+def test_thresholds_that_are_none_are_refused(weights: Path, finished_run: tuple[Path, Path], share: Any) -> None:
     if share is not None:  # which stands for what the weights say
         assert "score_threshold must be" in one_line(lambda: Detector(weights, "cpu", score_threshold=share))
         assert "iou_threshold must be" in one_line(lambda: Detector(weights, "cpu", iou_threshold=share))
     if share == "0.5":  # a number to a setting, since YAML reads 1e-3 as text
         return
-    data, threshold, fraction = learnt[1], {"evaluate.iou_threshold": share}, {"data.fraction": share}
+    data, threshold, fraction = finished_run[1], {"evaluate.iou_threshold": share}, {"data.fraction": share}
     assert "'evaluate.iou_threshold' must be" in one_line(
         lambda: evaluate(weights, data, device="cpu", settings=threshold)
     )
@@ -156,15 +158,15 @@ def test_thresholds_that_are_none_are_refused(weights: Path, learnt: tuple[Path,
 
 
 @pytest.mark.parametrize("device", BAD_DEVICES, ids=repr)
-def test_a_device_that_is_none_is_refused(weights: Path, learnt: tuple[Path, Path], device: Any) -> None:
+def test_a_device_that_is_none_is_refused(weights: Path, finished_run: tuple[Path, Path], device: Any) -> None:
     assert "device must be one of auto, cpu, cuda, mps" in one_line(lambda: Detector(weights, device))
-    assert "device must be one of" in one_line(lambda: evaluate(weights, learnt[1], device=device))
-    assert "device must be one of" in one_line(lambda: train(learnt[1], weights="none", device=device))
+    assert "device must be one of" in one_line(lambda: evaluate(weights, finished_run[1], device=device))
+    assert "device must be one of" in one_line(lambda: train(finished_run[1], weights="none", device=device))
 
 
 @pytest.mark.parametrize("path", [3, b"best.pt", "", ["best.pt"], object()], ids=repr)
-def test_a_path_that_is_none_is_refused(weights: Path, learnt: tuple[Path, Path], path: Any) -> None:
-    data = learnt[1]
+def test_a_path_that_is_none_is_refused(weights: Path, finished_run: tuple[Path, Path], path: Any) -> None:
+    data = finished_run[1]
     for call in (
         lambda: Detector(path),
         lambda: Classifier(path),
@@ -183,9 +185,9 @@ def test_a_path_that_is_none_is_refused(weights: Path, learnt: tuple[Path, Path]
 
 
 @pytest.mark.parametrize("settings", [["train.epochs=1"], "train.epochs=1", {1: 2}, {"train.epochs": "5"}], ids=repr)
-def test_settings_that_are_none_are_refused(learnt: tuple[Path, Path], settings: Any) -> None:
-    assert one_line(lambda: train(learnt[1], weights="none", settings=settings, device="cpu"))
-    assert one_line(lambda: train_classifier(learnt[1], config="lenet", settings=settings, device="cpu"))
+def test_settings_that_are_none_are_refused(finished_run: tuple[Path, Path], settings: Any) -> None:
+    assert one_line(lambda: train(finished_run[1], weights="none", settings=settings, device="cpu"))
+    assert one_line(lambda: train_classifier(finished_run[1], config="lenet", settings=settings, device="cpu"))
 
 
 def test_settings_of_numpy_work() -> None:
@@ -272,8 +274,8 @@ def test_a_classification_is_checked() -> None:
         one_line(lambda scores=scores, names=names: Classification(scores, names))  # type: ignore[misc]
 
 
-def test_other_arguments_that_are_none_are_refused(weights: Path, learnt: tuple[Path, Path]) -> None:
-    data, detector = learnt[1], Detector(weights, "cpu")
+def test_other_arguments_that_are_none_are_refused(weights: Path, finished_run: tuple[Path, Path]) -> None:
+    data, detector = finished_run[1], Detector(weights, "cpu")
     other: Any = 3
     assert "split must be" in one_line(lambda: evaluate(weights, data, split=other, device="cpu"))
     assert "split must be" in one_line(lambda: evaluate(weights, data, split=None, device="cpu"))  # type: ignore[arg-type]

@@ -22,8 +22,8 @@ from yolo_lite.models.build import build_detector
 from yolo_lite.shipped import DEFAULT_WEIGHTS, find_weights
 
 
-def test_fine_tuning_keeps_known_classes_by_name(learnt: tuple[Path, Path]) -> None:
-    checkpoint = load_checkpoint(learnt[0] / "best.pt")
+def test_fine_tuning_keeps_known_classes_by_name(finished_run: tuple[Path, Path]) -> None:
+    checkpoint = load_checkpoint(finished_run[0] / "best.pt")
     model = build_detector(checkpoint.config, 3, seed=9)
     random = {name: value.clone() for name, value in model.state_dict().items()}
     told = transfer(model, ["square", "star", "disc"], checkpoint=checkpoint)
@@ -39,8 +39,8 @@ def test_fine_tuning_keeps_known_classes_by_name(learnt: tuple[Path, Path]) -> N
     )
 
 
-def test_transfer_reads_half_precision(learnt: tuple[Path, Path]) -> None:
-    checkpoint: Checkpoint = load_checkpoint(learnt[0] / "best.pt")
+def test_transfer_reads_half_precision(finished_run: tuple[Path, Path]) -> None:
+    checkpoint: Checkpoint = load_checkpoint(finished_run[0] / "best.pt")
     model = build_detector(checkpoint.config, 2)
     assert transfer(model, list(checkpoint.class_names), checkpoint=checkpoint).summary == "kept disc, square"
     assert all(torch.equal(v, checkpoint.weights[k].to(v.dtype)) for k, v in model.state_dict().items())
@@ -50,8 +50,8 @@ def _renamed(checkpoint: Checkpoint, *names: str) -> Checkpoint:
     return Checkpoint(checkpoint.config, names, category_ids=checkpoint.category_ids, weights=checkpoint.weights)
 
 
-def test_a_new_class_starts_from_the_class_it_is_taken_for(learnt: tuple[Path, Path]) -> None:
-    folder, data = learnt
+def test_a_new_class_starts_from_the_class_it_is_taken_for(finished_run: tuple[Path, Path]) -> None:
+    folder, data = finished_run
     knows = _renamed(load_checkpoint(folder / "best.pt"), "ball", "box")
     found = read_split(data, "train")
     assert found.class_names == ("disc", "square")
@@ -65,8 +65,8 @@ def test_a_new_class_starts_from_the_class_it_is_taken_for(learnt: tuple[Path, P
     assert all(torch.equal(v, knows.weights[k].to(v.dtype)) for k, v in model.state_dict().items())
 
 
-def test_known_classes_are_not_asked_about(learnt: tuple[Path, Path]) -> None:
-    folder, data = learnt
+def test_known_classes_are_not_asked_about(finished_run: tuple[Path, Path]) -> None:
+    folder, data = finished_run
     knows = _renamed(load_checkpoint(folder / "best.pt"), "disc", "box")
     assert most_alike(knows, read_split(data, "train"), settings=knows.config.input) == {"square": "box"}
     same = load_checkpoint(folder / "best.pt")
@@ -74,9 +74,9 @@ def test_known_classes_are_not_asked_about(learnt: tuple[Path, Path]) -> None:
 
 
 def test_where_nothing_known_is_seen_a_class_starts_at_random(
-    learnt: tuple[Path, Path], coco_set: Callable[..., Path]
+    finished_run: tuple[Path, Path], coco_set: Callable[..., Path]
 ) -> None:
-    checkpoint = load_checkpoint(learnt[0] / "best.pt")
+    checkpoint = load_checkpoint(finished_run[0] / "best.pt")
     blind: dict[str, Tensor] = {
         name: value - 30 if name.startswith("head.class_branches") and name.endswith("2.bias") else value
         for name, value in checkpoint.weights.items()
@@ -167,9 +167,9 @@ def _only(data, name: str):  # type: ignore[no-untyped-def]
     return select_classes(data, [name])
 
 
-def test_a_known_class_that_the_data_has_is_not_given_away(learnt: tuple[Path, Path]) -> None:
+def test_a_known_class_that_the_data_has_is_not_given_away(finished_run: tuple[Path, Path]) -> None:
     """A new class that looks like a known one of the same set would be reported together with it."""
-    folder, data = learnt
+    folder, data = finished_run
     knows = _renamed(load_checkpoint(folder / "best.pt"), "disc", "box")
     found = read_split(data, "train")
     both = dataclasses.replace(found, class_names=("ball", "disc"))  # what is called disc here looks like a box
@@ -177,8 +177,8 @@ def test_a_known_class_that_the_data_has_is_not_given_away(learnt: tuple[Path, P
     assert "disc" not in most_alike(knows, both, settings=knows.config.input).values()
 
 
-def test_images_are_counted_while_likeness_is_looked_for(learnt: tuple[Path, Path]) -> None:
-    folder, data = learnt
+def test_images_are_counted_while_likeness_is_looked_for(finished_run: tuple[Path, Path]) -> None:
+    folder, data = finished_run
     knows = _renamed(load_checkpoint(folder / "best.pt"), "ball", "box")
     counts: list[tuple[int, int]] = []
     most_alike(
@@ -187,8 +187,8 @@ def test_images_are_counted_while_likeness_is_looked_for(learnt: tuple[Path, Pat
     assert counts == [(number, 8) for number in range(9)]
 
 
-def test_the_rows_of_new_classes_are_fresh_and_no_others(learnt: tuple[Path, Path]) -> None:
-    checkpoint = load_checkpoint(learnt[0] / "best.pt")
+def test_the_rows_of_new_classes_are_fresh_and_no_others(finished_run: tuple[Path, Path]) -> None:
+    checkpoint = load_checkpoint(finished_run[0] / "best.pt")
     model = build_detector(checkpoint.config, 3)
     taken = transfer(model, ["square", "star", "disc"], checkpoint=checkpoint, likeness={"star": "square"})
     layers = {f"head.class_branches.{level}.2.{kind}" for level in range(3) for kind in ("weight", "bias")}
@@ -197,8 +197,8 @@ def test_the_rows_of_new_classes_are_fresh_and_no_others(learnt: tuple[Path, Pat
     assert taken.known == 2
 
 
-def test_of_a_backbone_alone_everything_else_is_fresh(learnt: tuple[Path, Path]) -> None:
-    checkpoint = load_checkpoint(learnt[0] / "best.pt")
+def test_of_a_backbone_alone_everything_else_is_fresh(finished_run: tuple[Path, Path]) -> None:
+    checkpoint = load_checkpoint(finished_run[0] / "best.pt")
     model = build_detector(checkpoint.config, 2)
     taken = transfer_backbone(model, checkpoint)
     assert not any(name.startswith("backbone.") for name in taken.fresh)

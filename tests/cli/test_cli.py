@@ -86,9 +86,11 @@ def test_train_eval_detect(coco_set: MakeSet, capsys: pytest.CaptureFixture[str]
     assert len(json.loads(Path("found.json").read_text())) == 42
 
 
-def test_detect_prints_a_line_for_each_object(learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    image = learnt[1] / "images" / "0002.png"
-    assert main(["detect", "--weights", str(learnt[0] / "best.pt"), "--source", str(image), "--out", "out"]) == 0
+def test_detect_prints_a_line_for_each_object(
+    finished_run: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = finished_run[1] / "images" / "0002.png"
+    assert main(["detect", "--weights", str(finished_run[0] / "best.pt"), "--source", str(image), "--out", "out"]) == 0
     lines = capsys.readouterr().out.strip().splitlines()
     assert len(lines) == 3
     assert all(line.startswith("0002.png: ") for line in lines[:2])
@@ -96,11 +98,11 @@ def test_detect_prints_a_line_for_each_object(learnt: tuple[Path, Path], capsys:
 
 
 def test_a_folder_run_skips_a_bad_image_and_counts_it(
-    learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    finished_run: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(learnt[1] / "images", "in")
+    shutil.copytree(finished_run[1] / "images", "in")
     Path("in/0003.png").write_text("not an image")
-    assert main(["detect", "--weights", str(learnt[0] / "best.pt"), "--source", "in", "--out", "out"]) == 0
+    assert main(["detect", "--weights", str(finished_run[0] / "best.pt"), "--source", "in", "--out", "out"]) == 0
     captured = capsys.readouterr()
     assert "7 images, 1 skipped" in captured.out
     assert captured.err.startswith("skipped: in/0003.png is not an image")
@@ -123,13 +125,13 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, batches: int, stop: BaseExceptio
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), Stopped(15)], ids=["Ctrl-C", "SIGTERM"])
 def test_stopped_detection_keeps_what_is_finished(
-    learnt: tuple[Path, Path],
+    finished_run: tuple[Path, Path],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     stop: BaseException,
 ) -> None:
     stop_after(monkeypatch, 2, stop)
-    command = ["detect", "--weights", str(learnt[0] / "best.pt"), "--source", str(learnt[1] / "images")]
+    command = ["detect", "--weights", str(finished_run[0] / "best.pt"), "--source", str(finished_run[1] / "images")]
     assert main([*command, "--batch-size", "3", "--save-json", "rows.json"]) in (130, 143)
     lines = capsys.readouterr().out.splitlines()
     assert lines[-2:] == [
@@ -142,17 +144,17 @@ def test_stopped_detection_keeps_what_is_finished(
 
 
 def test_a_stopped_video_is_playable_and_its_rows_are_kept(
-    learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    finished_run: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from yolo_lite.media import sources
     from yolo_lite.media.images import read_image
     from yolo_lite.media.writers import VideoWriter
 
     with VideoWriter(Path("film.mp4"), 10.0, hw=(96, 128)) as writer:
-        for file in sorted((learnt[1] / "images").iterdir()):
+        for file in sorted((finished_run[1] / "images").iterdir()):
             writer.write(read_image(file))
     stop_after(monkeypatch, 2, KeyboardInterrupt())
-    command = ["detect", "--weights", str(learnt[0] / "best.pt"), "--source", "film.mp4", "--batch-size", "2"]
+    command = ["detect", "--weights", str(finished_run[0] / "best.pt"), "--source", "film.mp4", "--batch-size", "2"]
     assert main([*command, "--score-threshold", "0.005", "--save-json", "rows.json"]) == 130
     assert "finished 4 of 8 frames; annotated: runs/detect-1/film.mp4\nrows: rows.json" in capsys.readouterr().out
     assert sum(1 for _ in sources.read_frames(sources.open_video(Path("runs/detect-1/film.mp4")))) == 4
@@ -160,21 +162,29 @@ def test_a_stopped_video_is_playable_and_its_rows_are_kept(
 
 
 def test_detection_stopped_at_once_leaves_nothing(
-    learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    finished_run: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("rows.json").write_text('[{"older": 1}]')
     stop_after(monkeypatch, 0, KeyboardInterrupt())
-    command = ["detect", "--weights", str(learnt[0] / "best.pt"), "--source", str(learnt[1] / "images")]
+    command = ["detect", "--weights", str(finished_run[0] / "best.pt"), "--source", str(finished_run[1] / "images")]
     assert main([*command, "--save-json", "rows.json"]) == 130
     assert "finished 0 of 8 images" in capsys.readouterr().out
     assert [(path.name, path.read_text()) for path in Path().iterdir()] == [("rows.json", '[{"older": 1}]')]
 
 
 def test_a_stopped_evaluation_keeps_its_rows(
-    learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    finished_run: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop_after(monkeypatch, 2, KeyboardInterrupt())
-    command = ["eval", "--weights", str(learnt[0] / "best.pt"), "--data", str(learnt[1]), "--batch-size", "3"]
+    command = [
+        "eval",
+        "--weights",
+        str(finished_run[0] / "best.pt"),
+        "--data",
+        str(finished_run[1]),
+        "--batch-size",
+        "3",
+    ]
     assert main([*command, "--save-json", "rows.json"]) == 130
     assert "finished 6 of 8 images; rows: rows.json, incomplete" in capsys.readouterr().out
     assert {row["image_id"] for row in json.loads(Path("rows.json").read_text())} == {1, 2, 3, 4, 5, 6}
@@ -182,7 +192,7 @@ def test_a_stopped_evaluation_keeps_its_rows(
 
 
 def test_the_folder_of_a_run_is_claimed_while_it_works(
-    learnt: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+    finished_run: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second run that starts meanwhile gets the next one, although nothing is written to the first yet."""
     from yolo_lite.models.yolo import Yolo
@@ -196,10 +206,10 @@ def test_the_folder_of_a_run_is_claimed_while_it_works(
         return forward(self, images)
 
     monkeypatch.setattr(Yolo, "forward", look)
-    weights, image = str(learnt[0] / "best.pt"), str(learnt[1] / "images" / "0001.png")
+    weights, image = str(finished_run[0] / "best.pt"), str(finished_run[1] / "images" / "0001.png")
     assert main(["detect", "--weights", weights, "--source", image]) == 0
     assert seen[:2] == [["detect-1"], ["detect-1", "detect-2"]]
-    assert main(["eval", "--weights", weights, "--data", str(learnt[1])]) == 0
+    assert main(["eval", "--weights", weights, "--data", str(finished_run[1])]) == 0
     assert seen[2] == ["detect-1", "detect-2", "eval-1"]
     assert sorted(str(path) for path in Path("runs").rglob("*.*")) == [
         "runs/detect-1/0001.png",
@@ -208,13 +218,13 @@ def test_the_folder_of_a_run_is_claimed_while_it_works(
     ]
 
 
-def test_several_sources_are_told_apart(learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_sources_are_told_apart(finished_run: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     """As a shell passes an unquoted pattern on; of two files with one name the folders are said."""
     for folder in ("a", "b"):
         Path("shots", folder).mkdir(parents=True)
-        shutil.copy(learnt[1] / "images" / "0001.png", Path("shots", folder, "x.png"))
+        shutil.copy(finished_run[1] / "images" / "0001.png", Path("shots", folder, "x.png"))
     Path("shots/notes.txt").write_text("not an image")
-    command = ["detect", "--weights", str(learnt[0] / "best.pt"), "--save-json", "rows.json", "--source"]
+    command = ["detect", "--weights", str(finished_run[0] / "best.pt"), "--save-json", "rows.json", "--source"]
     assert main([*command, "shots/a/x.png", "shots/b", "shots/notes.txt"]) == 0
     captured = capsys.readouterr()
     assert [line.split(": ")[0] for line in captured.out.splitlines()[:4]] == [*["a/x.png"] * 2, *["b/x.png"] * 2]
@@ -222,12 +232,14 @@ def test_several_sources_are_told_apart(learnt: tuple[Path, Path], capsys: pytes
     assert {row["file_name"] for row in json.loads(Path("rows.json").read_text())} == {"a/x.png", "b/x.png"}
 
 
-def test_a_line_break_in_a_name_breaks_no_line(learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_break_in_a_name_breaks_no_line(
+    finished_run: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     Path("in").mkdir()
     for name in ("two\nlines.png", "bad\none.png"):
-        shutil.copy(learnt[1] / "images" / "0002.png", Path("in", name))
+        shutil.copy(finished_run[1] / "images" / "0002.png", Path("in", name))
     Path("in/bad\none.png").write_text("not an image")
-    assert main(["detect", "--weights", str(learnt[0] / "best.pt"), "--source", "in", "--out", "out"]) == 0
+    assert main(["detect", "--weights", str(finished_run[0] / "best.pt"), "--source", "in", "--out", "out"]) == 0
     captured = capsys.readouterr()
     assert [line.split(": ")[0] for line in captured.out.splitlines()[:-1]] == ["two\\nlines.png"] * 2
     assert captured.err.startswith("skipped: in/bad\\none.png is not an image")
@@ -235,16 +247,16 @@ def test_a_line_break_in_a_name_breaks_no_line(learnt: tuple[Path, Path], capsys
 
 
 def test_letters_that_no_font_has_are_noted_once(
-    learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    finished_run: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from yolo_lite.checkpoints.checkpoint import load_checkpoint, save_checkpoint
     from yolo_lite.draw import fonts
 
     monkeypatch.setattr(fonts, "_system_fonts", lambda: ())
     fonts._search.cache_clear()
-    checkpoint = load_checkpoint(learnt[0] / "best.pt")
+    checkpoint = load_checkpoint(finished_run[0] / "best.pt")
     save_checkpoint(Path("named.pt"), dataclasses.replace(checkpoint, class_names=("猫", "кошка")))
-    command = ["detect", "--weights", "named.pt", "--source", str(learnt[1] / "images")]
+    command = ["detect", "--weights", "named.pt", "--source", str(finished_run[1] / "images")]
     assert main(command) == 0
     notes = capsys.readouterr().err.splitlines()
     assert len(notes) == 1
@@ -259,11 +271,13 @@ def test_letters_that_no_font_has_are_noted_once(
     assert "no.ttf cannot be read as a font" in capsys.readouterr().err
 
 
-def test_a_folder_of_nothing_readable_fails(learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_of_nothing_readable_fails(
+    finished_run: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     Path("in").mkdir()
     for name in ("a.jpg", "b.jpg"):
         Path("in", name).write_bytes(b"")
-    assert main(["detect", "--weights", str(learnt[0] / "best.pt"), "--source", "in"]) == 2
+    assert main(["detect", "--weights", str(finished_run[0] / "best.pt"), "--source", "in"]) == 2
     assert "error: none of 2 images could be read" in capsys.readouterr().err
 
 
@@ -374,16 +388,16 @@ def write_bad_images(folder: Path) -> None:
     ],
 )
 def test_bad_sources_get_one_line(
-    learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str], source: str, message: str
+    finished_run: tuple[Path, Path], capsys: pytest.CaptureFixture[str], source: str, message: str
 ) -> None:
     write_bad_images(Path("bad"))
-    weights = str(learnt[0] / "best.pt")
+    weights = str(finished_run[0] / "best.pt")
     assert message in refused(capsys, "detect", "--weights", weights, "--source", source, "--out", "out")
     assert not Path("out").exists()
 
 
 def test_a_video_that_ends_early_is_annotated_and_fails(
-    learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    finished_run: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from yolo_lite.media import sources
     from yolo_lite.media.writers import VideoWriter
@@ -395,7 +409,7 @@ def test_a_video_that_ends_early_is_annotated_and_fails(
     video = sources.open_video(Path("film.mp4"))
     longer = sources.Video(video.path, video.fps, hw=video.hw, frames=100)
     monkeypatch.setattr(sources, "open_video", lambda path: longer)
-    assert main(["detect", "--weights", str(learnt[0] / "best.pt"), "--source", "film.mp4", "--out", "out"]) == 1
+    assert main(["detect", "--weights", str(finished_run[0] / "best.pt"), "--source", "film.mp4", "--out", "out"]) == 1
     captured = capsys.readouterr()
     assert "film.mp4 ends early: 30 of 100 frames could be read" in captured.err
     assert "30 frames; annotated: out/film.mp4" in captured.out
@@ -510,18 +524,20 @@ def test_weights_that_are_not_ours_are_refused(capsys: pytest.CaptureFixture[str
 
 
 def test_an_output_under_a_regular_file_is_refused(
-    learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    finished_run: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("file").write_text("")
-    weights, image = str(learnt[0] / "best.pt"), str(learnt[1] / "images" / "0001.png")
+    weights, image = str(finished_run[0] / "best.pt"), str(finished_run[1] / "images" / "0001.png")
     command = ("detect", "--weights", weights, "--source", image)
     assert "cannot create the folder file/out" in refused(capsys, *command, "--out", "file/out")
     assert "cannot create the folder file" in refused(capsys, *command, "--save-json", "file/rows.json")
     assert Path("file").read_text() == ""
 
 
-def test_rows_never_replace_anything_but_rows(learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    weights, data = str(learnt[0] / "best.pt"), learnt[1]
+def test_rows_never_replace_anything_but_rows(
+    finished_run: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, data = str(finished_run[0] / "best.pt"), finished_run[1]
     image = data / "images" / "0001.png"
     before = image.read_bytes()
     command = ("detect", "--weights", weights, "--source", str(image), "--out", "out")
@@ -534,13 +550,13 @@ def test_rows_never_replace_anything_but_rows(learnt: tuple[Path, Path], capsys:
 
 
 def test_an_annotated_image_never_replaces_a_neighbour_of_its_source(
-    learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    finished_run: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("in").mkdir()
     Image.new("RGB", (64, 64)).save("in/p.bmp")
     Image.new("RGB", (64, 64), "red").save("in/p.jpg")
     before = Path("in/p.jpg").read_bytes()
-    command = ("detect", "--weights", str(learnt[0] / "best.pt"), "--source", "in/p.bmp", "--out", "in")
+    command = ("detect", "--weights", str(finished_run[0] / "best.pt"), "--source", "in/p.bmp", "--out", "in")
     assert "would replace in/p.jpg; choose another --out" in refused(capsys, *command)
     assert Path("in/p.jpg").read_bytes() == before
 
@@ -594,7 +610,7 @@ def test_broken_result_files_are_refused(coco_set: MakeSet, capsys: pytest.Captu
 
 
 def test_full_memory_is_one_line(
-    learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    finished_run: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from yolo_lite.models.yolo import Yolo
 
@@ -602,12 +618,12 @@ def test_full_memory_is_one_line(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
     monkeypatch.setattr(Yolo, "forward", full)
-    line = refused(capsys, "eval", "--weights", str(learnt[0] / "best.pt"), "--data", str(learnt[1]))
+    line = refused(capsys, "eval", "--weights", str(finished_run[0] / "best.pt"), "--data", str(finished_run[1]))
     assert "ran out of memory; use a smaller --batch-size (now 16) or --image-size (now 96 x 128)" in line
 
 
 def test_show_without_windows_says_how_to_get_them(
-    learnt: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    finished_run: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import cv2
 
@@ -615,8 +631,8 @@ def test_show_without_windows_says_how_to_get_them(
         raise cv2.error("The function is not implemented")
 
     monkeypatch.setattr(cv2, "imshow", headless)
-    image = str(learnt[1] / "images" / "0001.png")
-    line = refused(capsys, "detect", "--weights", str(learnt[0] / "best.pt"), "--source", image, "--show")
+    image = str(finished_run[1] / "images" / "0001.png")
+    line = refused(capsys, "detect", "--weights", str(finished_run[0] / "best.pt"), "--source", image, "--show")
     assert "pip install opencv-python" in line
 
 

@@ -126,10 +126,10 @@ def test_arguments_are_shown_escaped_in_one_line(capsys: Capture) -> None:
 
 
 def test_names_of_files_and_classes_are_shown_escaped(
-    learnt: tuple[Path, Path], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    finished_run: tuple[Path, Path], capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copy(learnt[1] / "images" / "0001.png", f"{HOSTILE}.png")
-    weights = str(learnt[0] / "best.pt")
+    shutil.copy(finished_run[1] / "images" / "0001.png", f"{HOSTILE}.png")
+    weights = str(finished_run[0] / "best.pt")
     assert main(["detect", "--weights", weights, "--source", f"{HOSTILE}.png", "--out", "out"]) == 0
     text = capsys.readouterr().out
     assert harmless(text)
@@ -138,19 +138,19 @@ def test_names_of_files_and_classes_are_shown_escaped(
     assert Path("out", f"{HOSTILE}.png").exists()  # the file itself keeps its name
     assert main(["detect", "--weights", weights, "--source", f"missing {HOSTILE}.png"]) == 2
     assert harmless(capsys.readouterr().err)
-    assert main(["train", "--data", str(learnt[1]), "--set", f"train.{HOSTILE}=1"]) == 2
+    assert main(["train", "--data", str(finished_run[1]), "--set", f"train.{HOSTILE}=1"]) == 2
     assert harmless(capsys.readouterr().err)
 
 
-def test_class_names_of_a_checkpoint_are_shown_escaped(learnt: tuple[Path, Path], capsys: Capture) -> None:
+def test_class_names_of_a_checkpoint_are_shown_escaped(finished_run: tuple[Path, Path], capsys: Capture) -> None:
     from dataclasses import replace
 
     from yolo_lite.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 
-    checkpoint = load_checkpoint(learnt[0] / "best.pt")
+    checkpoint = load_checkpoint(finished_run[0] / "best.pt")
     about = {**checkpoint.about, "train": HOSTILE}
     save_checkpoint(Path("h.pt"), replace(checkpoint, class_names=(HOSTILE, "square"), about=about))
-    image = str(learnt[1] / "images")
+    image = str(finished_run[1] / "images")
     assert main(["card", "--weights", "h.pt"]) == 0
     text = capsys.readouterr().out
     assert harmless(text)
@@ -209,13 +209,17 @@ def test_the_words_are_those_that_the_libraries_use() -> None:
     assert not is_memory_full(InputError("the file MemoryError.jpg does not exist"))
 
 
-def test_full_memory_in_training_names_its_flags(learnt: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_memory_in_training_names_its_flags(
+    finished_run: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*arguments: object, **settings: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr("yolo_lite.training.loop._backward", full)
     with pytest.raises(InputError, match="main memory is full; use a smaller --batch-size"):
-        train(learnt[1], weights="none", settings={"train.epochs": 1, "train.workers": 0}, device="cpu", out="run")
+        train(
+            finished_run[1], weights="none", settings={"train.epochs": 1, "train.workers": 0}, device="cpu", out="run"
+        )
 
 
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
@@ -258,14 +262,25 @@ def test_a_hang_up_that_is_ignored_stays_ignored(command: Callable[[Run], None])
 
 
 def test_a_stopped_training_says_how_to_go_on(
-    learnt: tuple[Path, Path], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    finished_run: tuple[Path, Path], capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(row: object, best: bool) -> str:
         raise Stopped(signal.SIGTERM)
 
     monkeypatch.setattr("yolo_lite.cli.runs.epoch_line", stop)
     settings = [part for item in SMALL for part in ("--set", item)]
-    arguments = ["train", "--data", str(learnt[1]), "--weights", "none", "--epochs", "2", "--out", "run", *settings]
+    arguments = [
+        "train",
+        "--data",
+        str(finished_run[1]),
+        "--weights",
+        "none",
+        "--epochs",
+        "2",
+        "--out",
+        "run",
+        *settings,
+    ]
     assert main(arguments) == 143
     said = capsys.readouterr()
     assert "finished epochs are saved; continue with: yolo-lite train --resume --out run" in said.out
@@ -306,7 +321,7 @@ def test_a_warning_is_one_line_without_code(capsys: Capture, command: Callable[[
 
 
 def test_what_is_explained_anyway_brings_no_warning(
-    learnt: tuple[Path, Path], capsys: Capture, recwarn: pytest.WarningsRecorder
+    finished_run: tuple[Path, Path], capsys: Capture, recwarn: pytest.WarningsRecorder
 ) -> None:
     """Files of which Pillow and torch warn: metadata cut short, a pickle, a TorchScript archive."""
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12\0\x03\0\0\0\xff" + b"\0" * 9

@@ -32,9 +32,9 @@ def rename(data: Path, target: Path, names: dict[str, tuple[str, int]]) -> Path:
     return target
 
 
-def test_evaluation_repeats_what_training_measured(learnt: tuple[Path, Path]) -> None:
-    result = evaluate(learnt[0] / "best.pt", learnt[1], device="cpu", settings=SETTINGS)
-    measured = load_checkpoint(learnt[0] / "best.pt").about["metrics"]
+def test_evaluation_repeats_what_training_measured(finished_run: tuple[Path, Path]) -> None:
+    result = evaluate(finished_run[0] / "best.pt", finished_run[1], device="cpu", settings=SETTINGS)
+    measured = load_checkpoint(finished_run[0] / "best.pt").about["metrics"]
     assert result.metrics.numbers["AP50"] == pytest.approx(
         measured["AP50"], abs=0.02
     )  # float16 weights differ a little
@@ -43,16 +43,18 @@ def test_evaluation_repeats_what_training_measured(learnt: tuple[Path, Path]) ->
     assert result.timing.images == 8
 
 
-def test_rows_carry_the_data_sets_own_category_ids(learnt: tuple[Path, Path], tmp_path: Path) -> None:
-    data = rename(learnt[1], tmp_path / "other", {"disc": ("disc", 50), "square": ("square", 1)})
-    result = evaluate(learnt[0] / "best.pt", data, device="cpu", settings=SETTINGS)
+def test_rows_carry_the_data_sets_own_category_ids(finished_run: tuple[Path, Path], tmp_path: Path) -> None:
+    data = rename(finished_run[1], tmp_path / "other", {"disc": ("disc", 50), "square": ("square", 1)})
+    result = evaluate(finished_run[0] / "best.pt", data, device="cpu", settings=SETTINGS)
     assert {row["category_id"] for row in result.rows} == {50, 1}
     assert result.metrics.numbers["AP50"] >= 0.9
 
 
-def test_classes_of_the_data_that_the_weights_lack_count_as_zero(learnt: tuple[Path, Path], tmp_path: Path) -> None:
-    data = rename(learnt[1], tmp_path / "other", {"disc": ("disc", 7), "square": ("star", 8)})
-    result = evaluate(learnt[0] / "best.pt", data, device="cpu", settings=SETTINGS)
+def test_classes_of_the_data_that_the_weights_lack_count_as_zero(
+    finished_run: tuple[Path, Path], tmp_path: Path
+) -> None:
+    data = rename(finished_run[1], tmp_path / "other", {"disc": ("disc", 7), "square": ("star", 8)})
+    result = evaluate(finished_run[0] / "best.pt", data, device="cpu", settings=SETTINGS)
     assert result.metrics.per_class["star"][0] == 0
     assert result.metrics.per_class["disc"][1] >= 0.9
     assert {row["category_id"] for row in result.rows} == {7}  # square is known to the weights alone: left out
@@ -65,12 +67,12 @@ def test_no_class_in_common_is_refused() -> None:
         class_notes(["cat"], ["dog"])
 
 
-def test_all_that_matters_to_the_numbers_stands_beside_them(learnt: tuple[Path, Path]) -> None:
+def test_all_that_matters_to_the_numbers_stands_beside_them(finished_run: tuple[Path, Path]) -> None:
     chosen = {"score_threshold": 0.4, "iou_threshold": 0.3, "max_detections": 1}
     settings = {**SETTINGS, "evaluate": {**chosen, "resamples": 2}, "input.image_size": [64, 96]}
     resampled: list[tuple[int, int]] = []
     listener = EvaluationListener(on_resample=lambda done, total: resampled.append((done, total)))
-    result = evaluate(learnt[0] / "best.pt", learnt[1], device="cpu", settings=settings, listener=listener)
+    result = evaluate(finished_run[0] / "best.pt", finished_run[1], device="cpu", settings=settings, listener=listener)
     assert {name: result.settings[name] for name in chosen} == chosen
     assert result.settings["image_size"] == [64, 96]
     assert all(row["score"] > 0.4 for row in result.rows)
@@ -79,7 +81,7 @@ def test_all_that_matters_to_the_numbers_stands_beside_them(learnt: tuple[Path, 
     assert set(result.metrics.intervals) == {"AP", "AP50"}
 
 
-def test_a_listener_hears_of_each_batch_and_its_rows(learnt: tuple[Path, Path]) -> None:
+def test_a_listener_hears_of_each_batch_and_its_rows(finished_run: tuple[Path, Path]) -> None:
     batches: list[tuple[int, int]] = []
     images: list[tuple[int, int]] = []
     rows: list[dict[str, Any]] = []
@@ -90,41 +92,43 @@ def test_a_listener_hears_of_each_batch_and_its_rows(learnt: tuple[Path, Path]) 
 
     listener = EvaluationListener(lambda done, total: batches.append((done, total)), on_rows=on_rows)
     settings = {**SETTINGS, "train.batch_size": 3}
-    result = evaluate(learnt[0] / "best.pt", learnt[1], device="cpu", settings=settings, listener=listener)
+    result = evaluate(finished_run[0] / "best.pt", finished_run[1], device="cpu", settings=settings, listener=listener)
     assert batches == [(1, 3), (2, 3), (3, 3)]
     assert images == [(3, 8), (6, 8), (8, 8)]
     assert rows == result.rows
 
 
 def test_data_and_batch_size_of_the_training_are_not_those_of_the_evaluation(
-    learnt: tuple[Path, Path], tmp_path: Path
+    finished_run: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    stored = load_checkpoint(learnt[0] / "best.pt")
+    stored = load_checkpoint(finished_run[0] / "best.pt")
     trained = override_config(
         stored.config, {"train.batch_size": 3, "data.classes": ["disc"], "data.path": "elsewhere"}
     )
     save_checkpoint(tmp_path / "best.pt", dataclasses.replace(stored, config=trained))
     batches: list[tuple[int, int]] = []
     listener = EvaluationListener(lambda done, total: batches.append((done, total)))
-    result = evaluate(tmp_path / "best.pt", learnt[1], device="cpu", settings=SETTINGS, listener=listener)
+    result = evaluate(tmp_path / "best.pt", finished_run[1], device="cpu", settings=SETTINGS, listener=listener)
     assert batches == [(1, 1)]  # of eight images, where batches of three would be three
     assert set(result.metrics.per_class) == {"disc", "square"}
 
 
-def test_classes_restrict_the_score(learnt: tuple[Path, Path]) -> None:
-    result = evaluate(learnt[0] / "best.pt", learnt[1], device="cpu", settings={**SETTINGS, "data.classes": ["square"]})
+def test_classes_restrict_the_score(finished_run: tuple[Path, Path]) -> None:
+    result = evaluate(
+        finished_run[0] / "best.pt", finished_run[1], device="cpu", settings={**SETTINGS, "data.classes": ["square"]}
+    )
     assert list(result.metrics.per_class) == ["square"]
 
 
-def test_saved_rows_score_as_the_model_did(learnt: tuple[Path, Path], tmp_path: Path) -> None:
-    result = evaluate(learnt[0] / "best.pt", learnt[1], device="cpu", settings=SETTINGS)
+def test_saved_rows_score_as_the_model_did(finished_run: tuple[Path, Path], tmp_path: Path) -> None:
+    result = evaluate(finished_run[0] / "best.pt", finished_run[1], device="cpu", settings=SETTINGS)
     (tmp_path / "rows.json").write_text(json.dumps(result.rows))
-    again = evaluate_detections(tmp_path / "rows.json", learnt[1])
+    again = evaluate_detections(tmp_path / "rows.json", finished_run[1])
     assert dict(again.metrics.numbers) == pytest.approx(dict(result.metrics.numbers), nan_ok=True)
 
 
-def test_metrics_json_holds_no_nan(learnt: tuple[Path, Path]) -> None:
-    result = evaluate(learnt[0] / "best.pt", learnt[1], device="cpu", settings=SETTINGS)
+def test_metrics_json_holds_no_nan(finished_run: tuple[Path, Path]) -> None:
+    result = evaluate(finished_run[0] / "best.pt", finished_run[1], device="cpu", settings=SETTINGS)
     assert math.isnan(result.metrics.numbers["APlarge"])  # no drawn object reaches 96 x 96 pixels
     plain = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert plain["metrics"]["APlarge"] is None
@@ -140,19 +144,21 @@ def test_a_result_file_scores_as_pycocotools_recorded_it(shared_data: Path) -> N
         assert value == pytest.approx(recorded[name], abs=1e-9), name
 
 
-def test_a_set_of_crowds_has_no_ap_and_a_note_says_why(learnt: tuple[Path, Path], tmp_path: Path) -> None:
-    content = json.loads((learnt[1] / "annotations" / "instances_val.json").read_text())
+def test_a_set_of_crowds_has_no_ap_and_a_note_says_why(finished_run: tuple[Path, Path], tmp_path: Path) -> None:
+    content = json.loads((finished_run[1] / "annotations" / "instances_val.json").read_text())
     for annotation in content["annotations"]:
         annotation["iscrowd"] = 1
     for image in content["images"]:
-        image["file_name"] = str(learnt[1] / "images" / image["file_name"])
+        image["file_name"] = str(finished_run[1] / "images" / image["file_name"])
     (tmp_path / "crowds.json").write_text(json.dumps(content))
-    result = evaluate(learnt[0] / "best.pt", tmp_path / "crowds.json", device="cpu", settings=SETTINGS)
+    result = evaluate(finished_run[0] / "best.pt", tmp_path / "crowds.json", device="cpu", settings=SETTINGS)
     assert math.isnan(result.metrics.numbers["AP"])
     assert sum("no objects to find" in note for note in result.notes) == 1
 
 
-def test_no_loading_process_outlives_an_evaluation(learnt: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_loading_process_outlives_an_evaluation(
+    finished_run: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Kept alive by a reference to the loader, processes would outlive it if nothing ended them."""
     from yolo_lite.evaluation import detector as module
 
@@ -161,6 +167,6 @@ def test_no_loading_process_outlives_an_evaluation(learnt: tuple[Path, Path], mo
     monkeypatch.setattr(
         module, "build_loader", lambda *args, **options: loaders.append(build(*args, **options)) or loaders[-1]
     )
-    evaluate(learnt[0] / "best.pt", learnt[1], device="cpu", settings={"train.workers": 2})
+    evaluate(finished_run[0] / "best.pt", finished_run[1], device="cpu", settings={"train.workers": 2})
     assert loaders[0].processes == 2
     assert not multiprocessing.active_children()

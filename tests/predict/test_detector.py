@@ -29,13 +29,13 @@ from yolo_lite.training.tasks.detection import DetectionTask
 
 
 @pytest.fixture(scope="module")
-def detector(learnt: tuple[Path, Path]) -> Detector:
-    return Detector(learnt[0] / "best.pt", device="cpu")
+def detector(finished_run: tuple[Path, Path]) -> Detector:
+    return Detector(finished_run[0] / "best.pt", device="cpu")
 
 
 @pytest.fixture
-def image(learnt: tuple[Path, Path]) -> Path:
-    return learnt[1] / "images" / "0001.png"
+def image(finished_run: tuple[Path, Path]) -> Path:
+    return finished_run[1] / "images" / "0001.png"
 
 
 def equal(a: Detections, b: Detections) -> bool:
@@ -53,9 +53,9 @@ def test_a_path_an_array_and_a_pil_image_are_the_same_image(detector: Detector, 
     assert all(equal(found, detector(other)) for other in (str(image), array, Image.open(image)))
 
 
-def test_boxes_are_where_the_shapes_were_drawn(detector: Detector, learnt: tuple[Path, Path]) -> None:
+def test_boxes_are_where_the_shapes_were_drawn(detector: Detector, finished_run: tuple[Path, Path]) -> None:
     """A bright shape on grey noise: the box must enclose exactly the pixels of its colour."""
-    for file in sorted((learnt[1] / "images").iterdir()):
+    for file in sorted((finished_run[1] / "images").iterdir()):
         pixels = np.array(Image.open(file)).astype(int)
         for one in detector(file):
             channel = 0 if one.names[0] == "disc" else 2
@@ -75,10 +75,10 @@ def test_original_pixels_follow_the_image_size(detector: Detector, image: Path) 
     assert np.allclose(one.boxes * 3, three.boxes, atol=6)
 
 
-def test_a_list_gives_a_list_in_order_whatever_the_batch(detector: Detector, learnt: tuple[Path, Path]) -> None:
-    files = sorted((learnt[1] / "images").iterdir())[:5]
+def test_a_list_gives_a_list_in_order_whatever_the_batch(detector: Detector, finished_run: tuple[Path, Path]) -> None:
+    files = sorted((finished_run[1] / "images").iterdir())[:5]
     alone = [detector(file) for file in files]
-    small_batches = Detector(learnt[0] / "best.pt", device="cpu", batch_size=2)
+    small_batches = Detector(finished_run[0] / "best.pt", device="cpu", batch_size=2)
     assert all(near(a, b) for a, b in zip(alone, small_batches(files), strict=True))
     assert detector([]) == []
 
@@ -92,27 +92,27 @@ def test_exif_rotation_turns_boxes_with_the_image(detector: Detector, image: Pat
     assert near(detector(image), detector(tmp_path / "lying.png"))
 
 
-def test_classes_restrict_what_is_reported(learnt: tuple[Path, Path]) -> None:
-    discs = Detector(learnt[0] / "best.pt", device="cpu", classes=["disc"])
-    names = [name for found in discs(sorted((learnt[1] / "images").iterdir())) for name in found.names]
+def test_classes_restrict_what_is_reported(finished_run: tuple[Path, Path]) -> None:
+    discs = Detector(finished_run[0] / "best.pt", device="cpu", classes=["disc"])
+    names = [name for found in discs(sorted((finished_run[1] / "images").iterdir())) for name in found.names]
     assert set(names) == {"disc"}
 
 
-def test_thresholds_are_strict(detector: Detector, learnt: tuple[Path, Path], image: Path) -> None:
-    nothing = Detector(learnt[0] / "best.pt", device="cpu", score_threshold=1.0)
+def test_thresholds_are_strict(detector: Detector, finished_run: tuple[Path, Path], image: Path) -> None:
+    nothing = Detector(finished_run[0] / "best.pt", device="cpu", score_threshold=1.0)
     assert len(nothing(image)) == 0
     assert not nothing(image).boxes.size
-    one = Detector(learnt[0] / "best.pt", device="cpu", max_detections=1)
+    one = Detector(finished_run[0] / "best.pt", device="cpu", max_detections=1)
     assert len(one(image)) == 1
     assert one(image).scores[0] == detector(image).scores[0]
 
 
 @pytest.mark.parametrize("most", [10**9, 10**30])
 def test_more_detections_than_there_can_be_are_no_fault(
-    most: int, detector: Detector, learnt: tuple[Path, Path], image: Path
+    most: int, detector: Detector, finished_run: tuple[Path, Path], image: Path
 ) -> None:
     """Room for 10 ** 9 rows would take 24 GB; the second number fits no tensor's shape."""
-    unbounded = Detector(learnt[0] / "best.pt", device="cpu", max_detections=most)
+    unbounded = Detector(finished_run[0] / "best.pt", device="cpu", max_detections=most)
     assert unbounded(image).scores.tolist() == detector(image).scores.tolist()
 
 
@@ -150,16 +150,16 @@ def test_what_is_no_image_is_refused(detector: Detector, image: object, message:
     ids=["threshold", "size", "class", "device"],
 )
 def test_a_setting_that_cannot_be_is_refused(
-    learnt: tuple[Path, Path], options: dict[str, object], message: str
+    finished_run: tuple[Path, Path], options: dict[str, object], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        Detector(learnt[0] / "best.pt", **options)  # type: ignore[arg-type]
+        Detector(finished_run[0] / "best.pt", **options)  # type: ignore[arg-type]
 
 
-def test_a_missing_gpu_is_said(learnt: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_gpu_is_said(finished_run: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match="no CUDA device is available"):
-        Detector(learnt[0] / "best.pt", device="cuda")
+        Detector(finished_run[0] / "best.pt", device="cuda")
 
 
 def test_full_memory_says_what_to_do(detector: Detector, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,9 +204,9 @@ def as_12_bits(source: Path, target: Path) -> Path:
 
 
 @pytest.fixture
-def deep(learnt: tuple[Path, Path], image: Path, tmp_path: Path) -> tuple[Detector, Path, Path]:
+def deep(finished_run: tuple[Path, Path], image: Path, tmp_path: Path) -> tuple[Detector, Path, Path]:
     """Return a detector that was trained with input.max_16bit=4095, and one image in 8 and in 12 bits."""
-    checkpoint = load_checkpoint(learnt[0] / "best.pt")
+    checkpoint = load_checkpoint(finished_run[0] / "best.pt")
     config = override_config(checkpoint.config, {"input.max_16bit": 4095})
     save_checkpoint(tmp_path / "deep.pt", dataclasses.replace(checkpoint, config=config))
     Image.open(image).convert("L").save(tmp_path / "8.png")
@@ -266,8 +266,8 @@ def test_training_and_evaluation_read_16_bits_alike(tmp_path: Path) -> None:
     assert rows[0]
 
 
-def test_overlap_and_number_of_detections_are_those_of_the_weights_unless_set(learnt: tuple[Path, Path]) -> None:
-    checkpoint = load_checkpoint(learnt[0] / "best.pt")
+def test_overlap_and_number_of_detections_are_those_of_the_weights_unless_set(finished_run: tuple[Path, Path]) -> None:
+    checkpoint = load_checkpoint(finished_run[0] / "best.pt")
     given = {"postprocess.iou_threshold": 0.3, "postprocess.max_detections": 1}
     changed = dataclasses.replace(checkpoint, config=override_config(checkpoint.config, given))
     detector = Detector(changed, "cpu")
@@ -278,8 +278,8 @@ def test_overlap_and_number_of_detections_are_those_of_the_weights_unless_set(le
     assert (detector.iou_threshold, detector.max_detections) == (0.6, 300)
 
 
-def test_detections_score_above_what_the_weights_say_unless_told_otherwise(learnt: tuple[Path, Path]) -> None:
-    checkpoint = load_checkpoint(learnt[0] / "best.pt")
+def test_detections_score_above_what_the_weights_say_unless_told_otherwise(finished_run: tuple[Path, Path]) -> None:
+    checkpoint = load_checkpoint(finished_run[0] / "best.pt")
     stored = checkpoint.about["score_threshold"]
     assert 0 < stored < 1
     assert Detector(checkpoint, "cpu").score_threshold == stored

@@ -23,16 +23,16 @@ from yolo_lite.predict.files import detect_images, detect_video, image_ids
 
 
 @pytest.fixture(scope="module")
-def detector(learnt: tuple[Path, Path]) -> Detector:
-    return Detector(learnt[0] / "best.pt", device="cpu")
+def detector(finished_run: tuple[Path, Path]) -> Detector:
+    return Detector(finished_run[0] / "best.pt", device="cpu")
 
 
 @pytest.fixture
-def video(learnt: tuple[Path, Path], tmp_path: Path) -> Path:
+def video(finished_run: tuple[Path, Path], tmp_path: Path) -> Path:
     """Five times each of four images, as a film."""
     path = tmp_path / "film.mp4"
     writer = VideoWriter(path, 10.0, hw=(96, 128))
-    for file in sorted((learnt[1] / "images").iterdir())[:4]:
+    for file in sorted((finished_run[1] / "images").iterdir())[:4]:
         for _ in range(5):
             writer.write(read_image(file))
     writer.close()
@@ -46,8 +46,10 @@ def test_image_ids_are_numeric_names_then_free_numbers() -> None:
     assert [ids[Path(name)] for name in names] == [1, 2, 3, 4, 7]
 
 
-def test_annotated_images_and_rows_are_written(detector: Detector, learnt: tuple[Path, Path], tmp_path: Path) -> None:
-    files = find_source(str(learnt[1] / "images"))
+def test_annotated_images_and_rows_are_written(
+    detector: Detector, finished_run: tuple[Path, Path], tmp_path: Path
+) -> None:
+    files = find_source(str(finished_run[1] / "images"))
     assert isinstance(files, list)
     with JsonRows(tmp_path / "rows.json") as rows_file:
         results = list(detect_images(detector, files, out=tmp_path / "out", json_file=rows_file))
@@ -64,33 +66,33 @@ def test_annotated_images_and_rows_are_written(detector: Detector, learnt: tuple
 
 
 def test_a_bad_image_is_reported_and_the_rest_goes_on(
-    detector: Detector, learnt: tuple[Path, Path], tmp_path: Path
+    detector: Detector, finished_run: tuple[Path, Path], tmp_path: Path
 ) -> None:
     folder = tmp_path / "in"
-    shutil.copytree(learnt[1] / "images", folder)
+    shutil.copytree(finished_run[1] / "images", folder)
     (folder / "0003.png").write_bytes(b"")
     results = list(detect_images(detector, sorted(folder.iterdir()), out=tmp_path / "out"))
     assert [result.path.name for result in results if result.error] == ["0003.png"]
     assert len(list((tmp_path / "out").iterdir())) == 7
 
 
-def test_a_source_is_never_overwritten(detector: Detector, learnt: tuple[Path, Path]) -> None:
-    files = sorted((learnt[1] / "images").iterdir())
+def test_a_source_is_never_overwritten(detector: Detector, finished_run: tuple[Path, Path]) -> None:
+    files = sorted((finished_run[1] / "images").iterdir())
     before = files[0].read_bytes()
     with pytest.raises(InputError, match="would replace .*0001.png; choose another --out"):
-        list(detect_images(detector, files, out=learnt[1] / "images"))
+        list(detect_images(detector, files, out=finished_run[1] / "images"))
     assert files[0].read_bytes() == before
 
 
 @pytest.mark.parametrize("link", ["symbolic", "hard"])
 @pytest.mark.parametrize("what", ["image", "video"])
 def test_a_source_behind_a_link_is_never_overwritten(
-    detector: Detector, learnt: tuple[Path, Path], video: Path, tmp_path: Path, link: str, what: str
+    detector: Detector, finished_run: tuple[Path, Path], video: Path, tmp_path: Path, link: str, what: str
 ) -> None:
     """The output folder is where the file really is, which is not the folder it was reached through."""
     (tmp_path / "store").mkdir()
     (tmp_path / "work").mkdir()
-    original = video if what == "video" else learnt[1] / "images" / "0001.png"
+    original = video if what == "video" else finished_run[1] / "images" / "0001.png"
     source, reached = (tmp_path / folder / original.name for folder in ("store", "work"))
     shutil.copy(original, source)
     if link == "symbolic":
@@ -141,7 +143,7 @@ def test_one_bad_file_stops_no_others(detector: Detector, tmp_path: Path) -> Non
 
 
 def test_a_name_that_the_output_folder_cannot_hold_is_skipped(
-    detector: Detector, learnt: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    detector: Detector, finished_run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As an encrypted folder does, whose names are shorter."""
     real = os.replace
@@ -152,20 +154,20 @@ def test_a_name_that_the_output_folder_cannot_hold_is_skipped(
         real(source, target)
 
     monkeypatch.setattr(os, "replace", replace)
-    files = sorted((learnt[1] / "images").iterdir())[:3]
+    files = sorted((finished_run[1] / "images").iterdir())[:3]
     errors = [str(result.error) for result in detect_images(detector, files, out=tmp_path / "out") if result.error]
     assert errors == [f"cannot write {tmp_path / 'out' / '0002.png'}: File name too long"]
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["0001.png", "0003.png"]
 
 
 def test_rows_and_results_tell_files_of_one_name_apart(
-    detector: Detector, learnt: tuple[Path, Path], tmp_path: Path
+    detector: Detector, finished_run: tuple[Path, Path], tmp_path: Path
 ) -> None:
     files = []
     for folder in ("a", "b/c"):
         files.append(tmp_path / "in" / folder / "x.png")
         files[-1].parent.mkdir(parents=True)
-        shutil.copy(learnt[1] / "images" / "0001.png", files[-1])
+        shutil.copy(finished_run[1] / "images" / "0001.png", files[-1])
     with JsonRows(tmp_path / "rows.json") as rows:
         results = list(detect_images(detector, files, out=tmp_path / "out", json_file=rows))
     assert [result.name for result in results] == ["a/x.png", "b/c/x.png"]
@@ -198,9 +200,11 @@ def test_images_of_one_name_do_not_overwrite_each_other(detector: Detector, tmp_
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
 def test_a_video_is_annotated_frame_by_frame(
-    learnt: tuple[Path, Path], video: Path, tmp_path: Path, suffix: str
+    finished_run: tuple[Path, Path], video: Path, tmp_path: Path, suffix: str
 ) -> None:
-    detector = Detector(learnt[0] / "best.pt", score_threshold=0.005, device="cpu")  # the film's codec blurs the shapes
+    detector = Detector(
+        finished_run[0] / "best.pt", score_threshold=0.005, device="cpu"
+    )  # the film's codec blurs the shapes
     target = tmp_path / "out" / f"film{suffix}"
     found = list(detect_video(detector, open_video(video), target=target))
     expected = [detector(frame) for frame in read_frames(open_video(video))]

@@ -1,4 +1,4 @@
-"""Training classifiers: numbers worked by hand, drawn shapes that are learnt, and weights that go from network to network."""
+"""Training classifiers: numbers worked by hand, drawn shapes that are finished_run, and weights that go from network to network."""
 
 from __future__ import annotations
 

@@ -138,12 +138,12 @@ def test_the_detector_starts_with_what_the_backbone_learnt(coco_set: MakeSet, tm
     lines: list[str] = []
     config = config_with("train.lr=1e-12", "train.epochs=1", "pretrain.lr=0.01")
     folder = train(coco_set(), config=config, out=tmp_path / "run", device="cpu", listener=Listener(say=lines.append))
-    learnt, detector = weights_of(folder / "crops" / "last.pt"), weights_of(folder / "last.pt")
+    finished_run, detector = weights_of(folder / "crops" / "last.pt"), weights_of(folder / "last.pt")
     random = build_detector(config, 2, seed=config.train.seed).state_dict()
-    kernels = [name for name in learnt if name.startswith("backbone.") and learnt[name].ndim == 4]
+    kernels = [name for name in finished_run if name.startswith("backbone.") and finished_run[name].ndim == 4]
     assert len(kernels) > 10
     for name in kernels:
-        torch.testing.assert_close(detector[name], learnt[name], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(detector[name], finished_run[name], rtol=1e-4, atol=1e-6)
         assert not torch.allclose(detector[name], random[name], rtol=1e-2), name
     other = [name for name in random if name.startswith("neck.") and random[name].ndim == 4]
     assert all(torch.allclose(detector[name], random[name], rtol=1e-4, atol=1e-6) for name in other)
@@ -203,8 +203,8 @@ def test_minutes_bound_the_pretraining_too(coco_set: MakeSet, tmp_path: Path, mo
     assert load_checkpoint(few / "crops" / "last.pt").training["epoch"] == 1
 
 
-def test_weights_that_are_given_need_no_pretraining(learnt: tuple[Path, Path], tmp_path: Path) -> None:
-    folder, data = learnt
+def test_weights_that_are_given_need_no_pretraining(finished_run: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, data = finished_run
     out = train(
         data, weights=folder / "best.pt", config=config_with("train.epochs=1"), out=tmp_path / "run", device="cpu"
     )

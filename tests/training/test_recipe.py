@@ -56,13 +56,13 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_eight_images_are_learnt_by_heart(learnt: tuple[Path, Path]) -> None:
-    metrics = load_checkpoint(learnt[0] / "best.pt").about["metrics"]
+def test_eight_images_are_learnt_by_heart(finished_run: tuple[Path, Path]) -> None:
+    metrics = load_checkpoint(finished_run[0] / "best.pt").about["metrics"]
     assert metrics["AP50"] >= 0.9
 
 
-def test_a_run_leaves_checkpoints_and_results(learnt: tuple[Path, Path]) -> None:
-    folder, data = learnt
+def test_a_run_leaves_checkpoints_and_results(finished_run: tuple[Path, Path]) -> None:
+    folder, data = finished_run
     left = ["best.pt", "config.yaml", "last.pt", "previous.pt", "results.csv", "results.png"]
     left += ["training.jpg", "validation.jpg"]
     assert sorted(file.name for file in folder.iterdir()) == left
@@ -184,8 +184,8 @@ def test_kill_leaves_checkpoints_that_load_and_resume(coco_set: MakeSet, tmp_pat
     assert load_checkpoint(out / "last.pt").training["epoch"] == epoch + 1
 
 
-def test_fine_tuning_starts_where_the_weights_ended(learnt: tuple[Path, Path], tmp_path: Path) -> None:
-    folder, data = learnt
+def test_fine_tuning_starts_where_the_weights_ended(finished_run: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, data = finished_run
     lines: list[str] = []
     config = config_with("train.epochs=1", "train.lr=1e-9", "model.neck_width=64")
     listener = Listener(say=lines.append)
@@ -198,9 +198,9 @@ def test_fine_tuning_starts_where_the_weights_ended(learnt: tuple[Path, Path], t
     assert any("kept disc, square" in line for line in lines)
 
 
-def test_a_folder_that_holds_a_run_is_refused(learnt: tuple[Path, Path]) -> None:
+def test_a_folder_that_holds_a_run_is_refused(finished_run: tuple[Path, Path]) -> None:
     with pytest.raises(InputError, match="already holds a run; add --resume"):
-        check_run_folder(learnt[0])
+        check_run_folder(finished_run[0])
 
 
 def test_runs_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,9 +289,9 @@ def test_a_truncated_image_stops_the_run_with_one_line(coco_set: MakeSet, tmp_pa
         train(data, config=config_with("train.workers=2"), out=tmp_path / "run", device="cpu")
 
 
-def test_a_setting_that_the_weights_fix_is_refused(learnt: tuple[Path, Path]) -> None:
+def test_a_setting_that_the_weights_fix_is_refused(finished_run: tuple[Path, Path]) -> None:
     with pytest.raises(InputError, match="model.neck_width is fixed by --weights"):
-        plan("data", weights=learnt[0] / "best.pt", settings={"model.neck_width": 64})
+        plan("data", weights=finished_run[0] / "best.pt", settings={"model.neck_width": 64})
 
 
 def test_a_gradient_that_is_not_finite_spoils_nothing(
@@ -312,10 +312,10 @@ def test_an_output_path_under_a_file_is_refused(coco_set: MakeSet, tmp_path: Pat
         train(coco_set(), config=config_with(), out=tmp_path / "file" / "run", device="cpu")
 
 
-def test_resume_refuses_a_finished_run_and_shipped_weights(learnt: tuple[Path, Path], tmp_path: Path) -> None:
+def test_resume_refuses_a_finished_run_and_shipped_weights(finished_run: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has finished its 60 epochs"):
-        resume(learnt[0])
-    shutil.copy(learnt[0] / "best.pt", tmp_path / "last.pt")
+        resume(finished_run[0])
+    shutil.copy(finished_run[0] / "best.pt", tmp_path / "last.pt")
     with pytest.raises(InputError, match="holds weights only"):
         resume(tmp_path)
 
@@ -380,8 +380,8 @@ def test_the_pipeline_and_the_data_are_told_once(coco_set: MakeSet, tmp_path: Pa
     assert text.count("augmentation: none (letterbox to 96 x 128)") == 1
 
 
-def test_weights_bring_their_image_size_unless_it_is_set(learnt: tuple[Path, Path]) -> None:
-    best = learnt[0] / "best.pt"
+def test_weights_bring_their_image_size_unless_it_is_set(finished_run: tuple[Path, Path]) -> None:
+    best = finished_run[0] / "best.pt"
     assert plan("data", weights=best).config.input.image_size == (96, 128)
     assert plan("data", weights=best, settings={"input.image_size": 64}).config.input.image_size == (64, 64)
     assert plan("data", weights="none").config.input.image_size == (320, 320)
@@ -521,11 +521,11 @@ def test_the_loss_heeds_its_settings(setting: str, part: str) -> None:
     assert found[1] < 0.95 * found[0] if part == "class" else found[0] == 0
 
 
-def test_the_threshold_of_the_best_f1_is_stored(learnt: tuple[Path, Path]) -> None:
+def test_the_threshold_of_the_best_f1_is_stored(finished_run: tuple[Path, Path]) -> None:
     """The oracle is an evaluation of best.pt as training evaluates."""
     for name in ("best.pt", "last.pt"):
-        about = load_checkpoint(learnt[0] / name).about
-        best = evaluate(learnt[0] / name, learnt[1], device="cpu").metrics.best
+        about = load_checkpoint(finished_run[0] / name).about
+        best = evaluate(finished_run[0] / name, finished_run[1], device="cpu").metrics.best
         assert best is not None
         assert about["score_threshold"] == pytest.approx(best.score_threshold, abs=0.02)  # best.pt is rounded
         assert about["metrics"]["F1"] == pytest.approx(best.f1, abs=0.02)
@@ -533,9 +533,9 @@ def test_the_threshold_of_the_best_f1_is_stored(learnt: tuple[Path, Path]) -> No
 
 @pytest.mark.parametrize(("known", "kept"), [(True, 0.4), (False, 0.0)])
 def test_how_much_of_the_start_is_kept_follows_from_what_it_knows(
-    learnt: tuple[Path, Path], coco_set: MakeSet, tmp_path: Path, known: bool, kept: float
+    finished_run: tuple[Path, Path], coco_set: MakeSet, tmp_path: Path, known: bool, kept: float
 ) -> None:
-    start = load_checkpoint(learnt[0] / "best.pt")
+    start = load_checkpoint(finished_run[0] / "best.pt")
     if not known:
         start = dataclasses.replace(start, class_names=("ball", "box"))
     save_checkpoint(tmp_path / "start.pt", start)

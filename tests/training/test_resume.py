@@ -141,14 +141,14 @@ def test_a_classifier_goes_on_with_data_that_has_moved(write: Callable[[Path], P
     assert load_checkpoint(out / "last.pt").about["data"] == str(moved)
 
 
-@pytest.mark.parametrize("learnt", [0, 1, 2], ids=["in the crops", "after them", "in the detector"])
-def test_a_run_that_learns_crops_first_goes_on_with_data_that_has_moved(learnt: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("finished_run", [0, 1, 2], ids=["in the crops", "after them", "in the detector"])
+def test_a_run_that_learns_crops_first_goes_on_with_data_that_has_moved(finished_run: int, tmp_path: Path) -> None:
     """Its crops come from the same images, so that both runs follow; the change is noticed in the crops as well."""
     data, out, seen = write_coco(tmp_path / "old"), tmp_path / "run", [0]
 
     def stop(row: Any, best: bool) -> None:
         seen[0] += 1
-        if seen[0] == learnt + 1:
+        if seen[0] == finished_run + 1:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -165,12 +165,12 @@ def test_a_run_that_learns_crops_first_goes_on_with_data_that_has_moved(learnt: 
     assert load_checkpoint(out / "last.pt").config.data.path == str(tmp_path / "new")
 
 
-def test_the_folder_of_unlabelled_images_may_move_too(learnt: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_folder_of_unlabelled_images_may_move_too(finished_run: tuple[Path, Path], tmp_path: Path) -> None:
     data = write_coco(tmp_path / "set")
     (tmp_path / "more").mkdir()
     for number, (image, _) in enumerate(images_of(3, seed=8)):
         image.save(tmp_path / "more" / f"{number}.png")
-    teacher = f"train.teacher={learnt[0] / 'best.pt'}"
+    teacher = f"train.teacher={finished_run[0] / 'best.pt'}"
     out = detector(data, tmp_path / "run", teacher, settings={"data.unlabelled": tmp_path / "more"})
     shutil.move(tmp_path / "more", tmp_path / "others")
     with pytest.raises(InputError, match="more does not exist; .*--resume --unlabelled NEW_PATH"):
