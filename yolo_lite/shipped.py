@@ -6,7 +6,7 @@ from pathlib import Path
 
 from yolo_lite.errors import InputError, suggest
 
-DEFAULT_WEIGHTS = "yolo_lite-shuffle-coco"
+DEFAULT_WEIGHTS = "yolo_lite-shuffle-1.5x-coco"
 _PACKAGE = Path(__file__).parent
 
 

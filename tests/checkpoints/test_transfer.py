@@ -146,7 +146,7 @@ def _draw_look_alikes(root: Path) -> Path:
 
 
 def test_two_new_classes_that_look_alike_never_start_from_the_same_known_one(tmp_path: Path) -> None:
-    checkpoint = load_checkpoint(find_weights(DEFAULT_WEIGHTS))
+    checkpoint = load_checkpoint(find_weights("yolo_lite-shuffle-coco"))
     data = read_split(_draw_look_alikes(tmp_path / "set"), "train")
     settings = dataclasses.replace(checkpoint.config.input, image_size=(192, 192))
     alone = [_only(data, name) for name in data.class_names]

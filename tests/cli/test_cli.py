@@ -746,4 +746,4 @@ def test_help_states_the_default_weights(command: str, capsys: pytest.CaptureFix
     with pytest.raises(SystemExit):
         main([*command.split(), "--help"])
     words = " ".join(capsys.readouterr().out.split()).replace("- ", "-")  # lines are broken after hyphens, too
-    assert "default: the shipped yolo_lite-shuffle-coco" in words
+    assert "default: the shipped yolo_lite-shuffle-1.5x-coco" in words

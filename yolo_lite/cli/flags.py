@@ -91,6 +91,7 @@ FLAGS: Mapping[str, Flag] = {
     "per-class": _flag(
         "--per-class", "largest number of training images of each class", usual="all", key="data.per_class", **_COUNT
     ),
+    "tta": _switch("--tta", "look at each image mirrored as well: a little more accurate, about twice as slow"),
     "difficult": _switch("--difficult", key="data.difficult"),
     "unlabelled": _flag(
         "--unlabelled",
@@ -267,7 +268,7 @@ _GROUPS: Mapping[str, str] = {  # heading in the help: the flags below it
     "images detections box cache workers",
     "network": "config weights teacher layer image-size batch-size freeze freeze-layers pth param bin legacy cfg darknet-weights "
     "names resize until",
-    "detections": "score-threshold iou-threshold max-detections bootstrap",
+    "detections": "score-threshold iou-threshold max-detections tta bootstrap",
     "training": "epochs time seed accumulate precision preflight deterministic set task trials augment",
     "machine": "device steps",
     "output": "out out-file resume save-json font show video-format tensorboard copy markdown to fix all",

@@ -280,6 +280,7 @@ class EvaluateConfig:
         0.7, 0, 1, help="IoU of two detections of one class above which the lower score is dropped"
     )
     max_detections: int = _setting(300, 1, help="largest number of detections in an image")
+    tta: bool = _setting(False, help="look at each image mirrored as well (test-time augmentation)")
     resamples: int = _setting(
         0, 0, _LONGEST, help="number of bootstrap samples for the 95% intervals of AP and AP50; 0: no intervals"
     )

@@ -31,7 +31,8 @@ from yolo_lite.device import explain_out_of_memory, pick_device, place
 from yolo_lite.errors import InputError, are, counted, some
 from yolo_lite.metrics.coco import CocoMetrics, check_rows, evaluate_coco, to_rows
 from yolo_lite.models.yolo import Yolo
-from yolo_lite.predict.postprocess import CANDIDATES, postprocess, to_detections
+from yolo_lite.predict.flip import predict
+from yolo_lite.predict.postprocess import CANDIDATES, Decode, postprocess, to_detections
 from yolo_lite.shipped import find_weights
 from yolo_lite.structures.batches import RawPredictions
 from yolo_lite.structures.datasets import DetectionSet
@@ -216,6 +217,7 @@ def _conditions(config: Config) -> dict[str, Any]:
         "score_threshold": config.evaluate.score_threshold,
         "iou_threshold": config.evaluate.iou_threshold,
         "max_detections": config.evaluate.max_detections,
+        **({"tta": True} if config.evaluate.tta else {}),
     }
 
 
@@ -288,9 +290,10 @@ def detect_split(
     for number, batch in enumerate(loader, 1):
         timing.load += time.perf_counter() - started
         with _timed(timing, "forward", device), torch.inference_mode(), _memory(config):
-            raw = model(batch.images.to(device).contiguous(memory_format=torch.channels_last))
+            images = batch.images.to(device).contiguous(memory_format=torch.channels_last)
+            raw, decode = predict(model, images, tta=config.evaluate.tta)
         with _timed(timing, "postprocess", device), torch.inference_mode(), _memory(config):
-            found = _choose(raw, model, config=config.evaluate, allowed=allowed, class_names=class_names)
+            found = _choose(raw, decode, config=config.evaluate, allowed=allowed, class_names=class_names)
             before = len(rows)
             for index, detections in zip(batch.positions.tolist(), found):
                 record = truth.records[index]
@@ -305,11 +308,11 @@ def detect_split(
 
 
 def _choose(
-    raw: RawPredictions, model: Yolo, *, config: EvaluateConfig, allowed: Tensor, class_names: Sequence[str]
+    raw: RawPredictions, decode: Decode, *, config: EvaluateConfig, allowed: Tensor, class_names: Sequence[str]
 ) -> list[Detections]:
     kept, counts = postprocess(
         raw,
-        model.decode,
+        decode,
         score_threshold=config.score_threshold,
         iou_threshold=config.iou_threshold,
         max_detections=min(config.max_detections, CANDIDATES),

@@ -17,6 +17,7 @@ from yolo_lite.device import explain_out_of_memory, pick_device, place
 from yolo_lite.errors import InputError, suggest
 from yolo_lite.media.images import to_rgb
 from yolo_lite.media.sources import Video, batches, open_video, read_frames
+from yolo_lite.predict.flip import predict
 from yolo_lite.predict.postprocess import CANDIDATES, postprocess, to_detections
 from yolo_lite.shipped import DEFAULT_WEIGHTS, find_weights
 from yolo_lite.structures.batches import RawPredictions
@@ -43,6 +44,7 @@ class Detector:
         iou_threshold: the IoU of two detections of one class above which the lower score is dropped; None: mostly 0.6.
         max_detections: the largest number of detections in an image; None: mostly 300.
         classes: names of the only classes to report; None: all.
+        tta: test-time augmentation: look at each image mirrored as well, which takes about twice as long.
         batch_size: number of images in a list, or of frames in a video, that are processed together.
 
     Raises:
@@ -65,6 +67,7 @@ class Detector:
         iou_threshold: float | None = None,
         max_detections: int | None = None,
         classes: Sequence[str] | None = None,
+        tta: bool = False,
         batch_size: int = 8,
     ) -> None:
         if isinstance(weights, Checkpoint):
@@ -85,6 +88,7 @@ class Detector:
         self.iou_threshold = check_share(overlap, "iou_threshold")
         most = chosen.max_detections if max_detections is None else max_detections
         self.max_detections = check_whole(most, "max_detections")
+        self.tta = tta
         self.batch_size = check_whole(batch_size, "batch_size")
         self._allowed = self._mask(check_class_names(classes, self.class_names))
 
@@ -202,11 +206,11 @@ class Detector:
         batch = torch.from_numpy(inputs).to(self.device).permute(0, 3, 1, 2)  # channels last in memory, without a copy
         size = " x ".join(str(side) for side in self.image_size)
         with explain_out_of_memory(f"use a smaller batch size (now {len(images)}) or image size (now {size})"):
-            raw = self.model(batch)
+            raw, decode = predict(self.model, batch, tta=self.tta)
             most = min(self.max_detections, CANDIDATES)
             rows, counts = postprocess(
                 raw,
-                self.model.decode,
+                decode,
                 score_threshold=self.score_threshold,
                 iou_threshold=self.iou_threshold,
                 max_detections=most,

@@ -38,7 +38,7 @@ def plan(
     Example:
         >>> resolved = plan("my_images", settings={"train.epochs": 3})
         >>> resolved.config.train.epochs, resolved.config.train.weights
-        (3, 'yolo_lite-shuffle-coco')
+        (3, 'yolo_lite-shuffle-1.5x-coco')
         >>> resolved.origins["train.lr"]
         'recipe finetune'
     """

@@ -84,7 +84,7 @@ def train(
         config: YAML file, bare name of a shipped one, or Config; None: configs/finetune.yaml, or the config that fits
             a classifier's weights.
         weights: checkpoint to start from, a file or the bare name of a shipped one. It fixes the network and, unless
-            set, the image size. "none": from scratch. None: the config's, or yolo_lite-shuffle-coco without a config.
+            set, the image size. "none": from scratch. None: the config's, or yolo_lite-shuffle-1.5x-coco without a config.
         settings: override everything else, by key: {"train.epochs": 50, "data.classes": ["person"]}; see
             docs/settings.md.
         out: folder that holds no run yet; None: the next free runs/train-N.

@@ -219,12 +219,21 @@ def test_raw_outputs_are_those_of_ncnn(size: int, shared_data: Path, tmp_path: P
 
 
 @pytest.mark.shared_data
-def test_the_shipped_weights_are_the_converted_ones(shared_data: Path, tmp_path: Path) -> None:
-    stem = shared_data / "nanodet_plus" / "nanodet-plus-m_416"
+@pytest.mark.parametrize(
+    ("stored", "weights"),
+    [
+        pytest.param("nanodet-plus-m_416", "yolo_lite-shuffle-coco", id="1x"),
+        pytest.param("nanodet-plus-m-1.5x_416", "yolo_lite-shuffle-1.5x-coco", id="1.5x"),
+    ],
+)
+def test_the_shipped_weights_are_the_converted_ones(
+    shared_data: Path, tmp_path: Path, stored: str, weights: str
+) -> None:
+    stem = shared_data / "nanodet_plus" / stored
     converted = convert_nanodet(
-        stem.with_suffix(".param"), stem.with_suffix(".bin"), out=tmp_path / "out.pt", image_size=416, resize="stretch"
+        stem.with_name(f"{stored}.param"), stem.with_name(f"{stored}.bin"), out=tmp_path / "out.pt", resize="stretch"
     )
-    shipped = load_checkpoint(find_weights("yolo_lite-shuffle-coco"))
+    shipped = load_checkpoint(find_weights(weights))
     defaults = converted.config.train  # of training, which this file has not seen: they may change
     assert dataclasses.replace(shipped.config, train=defaults) == converted.config
     assert shipped.class_names == converted.class_names
@@ -243,7 +252,7 @@ BY_NCNN = (
 
 
 def test_the_shipped_weights_find_what_ncnn_finds() -> None:
-    found = Detector(score_threshold=0.3, iou_threshold=0.6, device="cpu")(sample_image())[0:10]
+    found = Detector("yolo_lite-shuffle-coco", "cpu", score_threshold=0.3, iou_threshold=0.6)(sample_image())[0:10]
     assert found.names == [name for name, _, _ in BY_NCNN]
     assert np.allclose(found.scores, [score for _, score, _ in BY_NCNN], atol=0.01)
     overlaps = box_iou(torch.from_numpy(found.boxes), torch.tensor([box for _, _, box in BY_NCNN]))

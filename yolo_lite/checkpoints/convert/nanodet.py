@@ -38,7 +38,7 @@ _MISSING_IDS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}  # numbers in 1..90 that
 def convert_nanodet(
     param: Path, weights: Path, *, out: Path, image_size: int = 416, resize: str = "letterbox"
 ) -> Checkpoint:
-    """Convert NanoDet-Plus-m from ncnn's two files to a checkpoint of yolo_lite-shuffle.
+    """Convert NanoDet-Plus-m or -m-1.5x from ncnn's two files to a checkpoint of yolo_lite-shuffle or -shuffle-1.5x.
 
     Args:
         param: the .param file; weights: the .bin file; out: the checkpoint to write, in half precision.
@@ -60,18 +60,19 @@ def convert_nanodet(
         raise InputError(f"{out} already exists; choose another file for the checkpoint")
     check_can_create(out.parent)
     check_image_size((image_size, image_size))
-    base = read_config(find_config("shuffle"))
+    convolutions = read_convolutions(param, weights)
+    variant, original = _variant(convolutions)
+    base = read_config(find_config(variant))
     config = dataclasses.replace(
         base,
         model=dataclasses.replace(base.model, norm="none"),
         input=dataclasses.replace(base.input, image_size=(image_size, image_size), resize=resize),
     )
-    convolutions = read_convolutions(param, weights)
     model = load_nanodet(config, convolutions, source=param)
     names = tuple(COCO_CLASSES.split(", "))
     ids = coco_category_ids()
     about = {
-        "source": "NanoDet-Plus-m, https://github.com/RangiLyu/nanodet, trained on COCO 2017 train",
+        "source": f"{original}, https://github.com/RangiLyu/nanodet, trained on COCO 2017 train",
         "licence": "Apache-2.0",
         "param_sha256": hashlib.sha256(param.read_bytes()).hexdigest(),
         "bin_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
@@ -82,6 +83,12 @@ def convert_nanodet(
     make_folder(out.parent)
     save_checkpoint(out, checkpoint)
     return checkpoint
+
+
+def _variant(convolutions: list[Convolution]) -> tuple[str, str]:
+    """Return the name of our configuration for a network of NanoDet, and the network's own name."""
+    widths = {len(convolution.weight) for convolution in convolutions}
+    return ("shuffle-1.5x", "NanoDet-Plus-m-1.5x") if 88 in widths else ("shuffle", "NanoDet-Plus-m")
 
 
 def coco_category_ids() -> tuple[int, ...]:

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     flags.add_flags(parser, ["weights", "image-size"])
     flags.add_flag(parser, "batch-size", default=8)
-    flags.add_flags(parser, ["device", "score-threshold", "iou-threshold", "max-detections"])
+    flags.add_flags(parser, ["device", "score-threshold", "iou-threshold", "max-detections", "tta"])
     flags.add_flag(parser, "classes", help="names of the classes to report: person,car")
     flags.add_flag(parser, "out", help="folder of the annotated images or video", usual="the next free runs/detect-N")
     flags.add_flags(parser, ["video-format", "save-json", "font", "show"])
@@ -60,6 +60,7 @@ def _detect(args: argparse.Namespace) -> int:
         iou_threshold=args.iou_threshold,
         max_detections=args.max_detections,
         classes=args.classes,
+        tta=args.tta,
         batch_size=args.batch_size,
     )
     values.note_missing_letters(args.classes or detector.class_names, args.font)

@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_flag(parser, "device")
     for name in ("score-threshold", "iou-threshold", "max-detections"):
         flags.add_flag(parser, name, usual="", key=f"evaluate.{name.replace('-', '_')}")
+    flags.add_flag(parser, "tta", key="evaluate.tta", default=None)
     flags.add_flags(parser, ["bootstrap", "save-json"])
     flags.add_flag(parser, "out", help="folder for metrics.json", usual="the next free runs/eval-N")
     parser.set_defaults(run=_eval)
