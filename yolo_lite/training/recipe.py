@@ -32,6 +32,7 @@ from yolo_lite.device import (
 from yolo_lite.draw.fonts import missing_letters
 from yolo_lite.errors import InputError, counted
 from yolo_lite.files import locked
+from yolo_lite.models.classifiers.course import PRETRAINED
 from yolo_lite.shipped import find_weights
 from yolo_lite.training.board import check_board
 from yolo_lite.training.budget import fit_time, measure_pace
@@ -254,7 +255,7 @@ def _build_task(config: Config, *, device: torch.device, listener: Listener, res
     """Read the data, build the network and load the weights that it starts from."""
     weights = config.train.weights
     start = load_checkpoint(find_weights(weights)) if weights and not resumed else None
-    if not weights and not resumed and config.classifier.model != "resnet50":  # it may start from ImageNet weights
+    if not weights and not resumed and config.classifier.model not in PRETRAINED:  # it may start from ImageNet weights
         listener.say(f"training {config.name} from scratch")
     task = TASKS[config.task](config, start=start, device=device, listener=listener)
     missing = missing_letters(task.class_names)

@@ -33,6 +33,9 @@ PARAMETERS = {
     "alexnet": 61_100_840,
     "vgg16": 138_357_544,
     "resnet50": 25_557_032,
+    "efficientnet_lite0": 4_652_008,
+    "efficientnet_lite1": 5_416_680,
+    "efficientnet_lite2": 6_092_072,
     "capsule": 6_804_224,
 }
 
@@ -71,7 +74,9 @@ def settings_of(name: str, **settings: Any) -> Config:
 
 
 def classes_of(name: str) -> int:
-    return {"alexnet": 1000, "vgg16": 1000, "resnet50": 1000, "binary_cnn": 2}.get(name, 10)
+    return {"alexnet": 1000, "vgg16": 1000, "resnet50": 1000, "binary_cnn": 2}.get(
+        name, 1000 if "efficientnet" in name else 10
+    )
 
 
 def build(name: str, seed: int = 0, **settings: Any) -> ClassifierNet:
@@ -99,7 +104,7 @@ def images(model: str, batch: int = 2) -> Tensor:
 
 def test_configurations_and_networks_agree() -> None:
     assert set(CONFIGS) == set(CLASSIFIERS)
-    assert len(CLASSIFIERS) == 14
+    assert len(CLASSIFIERS) == 17
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
@@ -206,6 +211,9 @@ SMALLEST = [
     ("vgg16", 32),
     ("inception", 1),
     ("resnet50", 1),
+    ("efficientnet_lite0", 1),
+    ("efficientnet_lite1", 1),
+    ("efficientnet_lite2", 1),
     ("capsule", 17),  # 9 kernels of stride 2 from 9, from 17
     ("yolo_lite-n-cls", 1),
     ("yolo_lite-shuffle-cls", 1),
@@ -326,7 +334,9 @@ def test_batch_normalisation_can_be_chosen(name: str) -> None:
     assert any(isinstance(layer, NORMS) for layer in without_memory(name, batch_norm=True).modules())
 
 
-@pytest.mark.parametrize("name", ["lenet", "mnist_small", "alexnet", "inception", "resnet50", "capsule"])
+@pytest.mark.parametrize(
+    "name", ["lenet", "mnist_small", "alexnet", "inception", "resnet50", "efficientnet_lite0", "capsule"]
+)
 def test_batch_normalisation_is_refused_where_there_is_no_choice(name: str) -> None:
     with pytest.raises(InputError, match=f"classifier.batch_norm cannot be chosen for {name}"):
         without_memory(name, batch_norm=True)

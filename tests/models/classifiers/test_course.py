@@ -407,20 +407,20 @@ def test_resnet_50_of_grey_images_does_not_take_the_stored_weights(slim: Path) -
 
 def test_imagenet_weights_are_found_only_where_torchvision_left_them(slim: Path) -> None:
     """Of both versions the later (11ad3fa6) is taken; a download that was cut off and other networks are not."""
-    assert course.imagenet_weights() is None
+    assert course.imagenet_weights("resnet50") is None
     for name in ("resnet50-0676ba61.pth.5f3a.partial", "resnet18-f37072fd.pth", "wide_resnet50_2-95faca4d.pth"):
         (slim / name).touch()
-    assert course.imagenet_weights() is None
+    assert course.imagenet_weights("resnet50") is None
     for name in ("resnet50-0676ba61.pth", "resnet50-11ad3fa6.pth"):
         (slim / name).touch()
-        assert course.imagenet_weights() == slim / name
+        assert course.imagenet_weights("resnet50") == slim / name
 
 
 def test_imagenet_weights_are_not_looked_for_where_there_is_no_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "nowhere"))
-    assert course.imagenet_weights() is None
+    assert course.imagenet_weights("resnet50") is None
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -435,7 +435,8 @@ def test_every_layer_of_a_network_learns(name: str, slim: Path) -> None:
     for key, parameter in network.named_parameters():
         assert parameter.grad is not None, key
         assert bool(parameter.grad.isfinite().all()), key
-        assert float(parameter.grad.abs().max()) > 0, key
+        if not key.endswith("project.1.bias"):  # the normalisation after the next 1x1 takes every shift away again
+            assert float(parameter.grad.abs().max()) > 0, key
 
 
 def test_the_widths_of_vgg_rise_and_pooling_halves_five_times() -> None:

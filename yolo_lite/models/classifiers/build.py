@@ -139,7 +139,7 @@ def _assemble(config: Config, classes: int, init: Callable[[nn.Module], None] | 
     outputs = 1 if settings.loss == "binary" else classes
     task = Task(config.input.channels, config.input.image_size, outputs)
     backbone, head = _detector_parts(config, task) if settings.model in DETECTORS else _course_parts(settings, task)
-    pretrained = settings.model == "resnet50" and imagenet_weights() is not None and task.channels == 3
+    pretrained = imagenet_weights(settings.model) is not None and task.channels == 3
     if init:
         for part in (head,) if pretrained else (backbone, head):
             part.apply(init)

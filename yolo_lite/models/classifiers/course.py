@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from yolo_lite.errors import InputError, is_memory_full, reason
 from yolo_lite.models.classifiers.capsule import Capsules, PrimaryCapsules
+from yolo_lite.models.classifiers.efficientnet_lite import SCALES, EfficientNetLite, package_weights, read_package
 
 Parts = tuple[nn.Module, nn.Module]
 
@@ -241,7 +242,7 @@ def resnet50(task: Task) -> Parts:
     import torchvision
 
     model = torchvision.models.resnet50()
-    stored = imagenet_weights()
+    stored = imagenet_weights("resnet50")
     if stored and task.channels == 3:
         try:
             model.load_state_dict(torch.load(stored, map_location="cpu", weights_only=True))
@@ -257,14 +258,66 @@ def resnet50(task: Task) -> Parts:
     return model, nn.Linear(2048, task.outputs)
 
 
-def imagenet_weights() -> Path | None:
-    """Return the path of torchvision's ResNet-50 weights, or None if they were never downloaded; this fetches nothing.
+def efficientnet_lite(name: str, task: Task, *, dropout: Sequence[float]) -> Parts:
+    """EfficientNet-Lite, with its ImageNet weights if their package is installed.
 
     Example:
-        >>> path = imagenet_weights()
-        >>> path is None or path.name.startswith("resnet50-")
+        >>> features, last = efficientnet_lite("efficientnet_lite0", Task(3, (224, 224), 1000), dropout=(0.2,))
+        >>> sum(parameter.numel() for part in (features, last) for parameter in part.parameters())
+        4652008
+    """
+    features = EfficientNetLite(name, task.channels, dropout=dropout[0])
+    stored = imagenet_weights(name)
+    if stored and task.channels == 3 and not next(features.parameters()).is_meta:
+        weights = read_package(stored)
+        features.load_state_dict({key: value for key, value in weights.items() if not key.startswith("fc.")})
+    return features, nn.Linear(1280, task.outputs)
+
+
+def efficientnet_lite0(task: Task, dropout: Sequence[float] = (0.2,)) -> Parts:
+    """EfficientNet-Lite0, for 224 x 224.
+
+    Example:
+        >>> shape_after(efficientnet_lite0(Task(3, (224, 224), 10))[0], Task(3, (224, 224), 10))
+        (1280,)
+    """
+    return efficientnet_lite("efficientnet_lite0", task, dropout=dropout)
+
+
+def efficientnet_lite1(task: Task, dropout: Sequence[float] = (0.2,)) -> Parts:
+    """EfficientNet-Lite1, for 240 x 240.
+
+    Example:
+        >>> shape_after(efficientnet_lite1(Task(3, (240, 240), 10))[0], Task(3, (240, 240), 10))
+        (1280,)
+    """
+    return efficientnet_lite("efficientnet_lite1", task, dropout=dropout)
+
+
+def efficientnet_lite2(task: Task, dropout: Sequence[float] = (0.3,)) -> Parts:
+    """EfficientNet-Lite2, for 260 x 260.
+
+    Example:
+        >>> shape_after(efficientnet_lite2(Task(3, (260, 260), 10))[0], Task(3, (260, 260), 10))
+        (1280,)
+    """
+    return efficientnet_lite("efficientnet_lite2", task, dropout=dropout)
+
+
+PRETRAINED = ("resnet50", *SCALES)  # networks that start from ImageNet weights if these are on this disk
+
+
+def imagenet_weights(model: str) -> Path | None:
+    """Return the file of a network's ImageNet weights, or None if this disk lacks it; this fetches nothing.
+
+    Example:
+        >>> imagenet_weights("lenet") is None
         True
     """
+    if model in SCALES:
+        return package_weights(model)
+    if model != "resnet50":
+        return None
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     return max(folder.glob("resnet50-*.pth"), default=None)
 
@@ -443,5 +496,8 @@ COURSE: dict[str, Callable[..., Parts]] = {
     "vgg16": vgg16,
     "inception": inception,
     "resnet50": resnet50,
+    "efficientnet_lite0": efficientnet_lite0,
+    "efficientnet_lite1": efficientnet_lite1,
+    "efficientnet_lite2": efficientnet_lite2,
     "capsule": capsule,
 }

@@ -26,7 +26,7 @@ from yolo_lite.evaluation.classifier import classify_split
 from yolo_lite.losses.classification import classification_loss
 from yolo_lite.metrics.classification import classification_report
 from yolo_lite.models.classifiers.build import ClassifierNet, build_classifier
-from yolo_lite.models.classifiers.course import imagenet_weights
+from yolo_lite.models.classifiers.course import PRETRAINED, imagenet_weights
 from yolo_lite.structures.batches import ClassBatch
 from yolo_lite.structures.datasets import ClassificationSet
 from yolo_lite.training.task import Listener, spread, strong_epochs
@@ -234,12 +234,12 @@ def _begin(
             classes = transfer_classes(model, class_names, checkpoint=start)
             given = Start(f"{given.summary}; {classes.summary}", given.fresh | classes.fresh, known=classes.known)
         listener.say(f"starting from {config.train.weights}: {given.summary}")
-    elif config.classifier.model == "resnet50":
-        stored = imagenet_weights() if config.input.channels == 3 else None
+    elif config.classifier.model in PRETRAINED:
+        stored = imagenet_weights(config.classifier.model) if config.input.channels == 3 else None
         listener.say(
             f"starting from {stored}"
             if stored
-            else "this disk has no ImageNet weights of torchvision for such images: training from scratch"
+            else "this disk has no ImageNet weights for this network and these images: training from scratch"
         )
     if config.train.freeze != "none":
         raise InputError("train.freeze is for detectors; a classifier has classifier.freeze (--freeze)")
