@@ -123,6 +123,13 @@ def test_tiny_images_can_be_drawn_on(hw: tuple[int, int]) -> None:
     assert (made != 40).any()
 
 
+def test_a_label_that_would_hide_the_image_is_left_out() -> None:
+    """In 40 x 60 pixels the smallest letters make a plate of about 48 x 13, a quarter of the image."""
+    made = draw_detections(_grey((40, 60)), _found((10, 10, 50, 30), names=("giraffe", "b")))
+    changed = (made != 40).any(2)
+    assert changed.sum() == (_border(made, (10, 10, 50, 30)) == class_colour(0)).all(1).sum() - 4  # corners count twice
+
+
 def test_lines_grow_with_the_image() -> None:
     """The short side is 2000, so lines are 2000 / 200 = 10 wide."""
     made = draw_detections(_grey((2000, 2400)), _found((500, 800, 1500, 1200)))

@@ -16,7 +16,7 @@ from yolo_lite.draw.colours import is_dark
 from yolo_lite.draw.fonts import SizedFont, fonts_for, pieces, sized
 from yolo_lite.errors import one_line
 
-_MARGIN = 3  # pixels between the letters and the edge of their plate
+_LARGEST = 0.25  # fraction of the image that one label may cover; a larger one is left out
 _PLATE_COST = 100.0  # an overlap with another label counts this much more than one with an object
 _OUTSIDE_COST = 0.3  # a place inside the box must keep clear of this part of an object to be better than one outside
 
@@ -97,20 +97,26 @@ class Letters:
 
     def __init__(self, size: int, texts: Iterable[str], *, font: Path | None = None) -> None:
         self._size, self._fonts = size, _fonts_for(tuple(texts), font)
+        self._margin = max(3, size // 4)  # pixels between the letters and the edge of their plate
 
     def draw_labels(self, canvas: PillowImage.Image, labels: Sequence[Label]) -> None:
-        """Write each label on a plate in its colour; earlier ones choose their place first and are drawn on top."""
+        """Write each label on a plate in its colour; earlier ones choose their place first and are drawn on top.
+
+        A label that would cover more than a quarter of the image is left out.
+        """
         hw, boxes = (canvas.height, canvas.width), [label.box for label in labels]
+        sizes = [self._plate_size(canvas, label.text) for label in labels]
+        most = _LARGEST * hw[0] * hw[1]
+        shown = [(label, size) for label, size in zip(labels, sizes) if size[0] * size[1] <= most]
         plates: list[tuple[float, float, float, float]] = []
-        for label in labels:
-            width, height = self._plate_size(canvas, label.text)
+        for label, (width, height) in shown:
             x, y = place_plate((width, height), label.box, image_hw=hw, plates=plates, boxes=boxes)
             plates.append((x, y, x + width, y + height))
         draw = ImageDraw.Draw(canvas)
-        for label, plate in reversed(list(zip(labels, plates))):
+        for (label, _), plate in reversed(list(zip(shown, plates))):
             draw.rectangle(plate, fill=label.colour)
             fill = "white" if is_dark(label.colour) else "black"
-            self.write(canvas, label.text, corner=(plate[0] + _MARGIN, plate[1] + _MARGIN), fill=fill)
+            self.write(canvas, label.text, corner=(plate[0] + self._margin, plate[1] + self._margin), fill=fill)
 
     def write(self, canvas: PillowImage.Image, text: str, *, corner: tuple[float, float], fill: str) -> None:
         """Write a text in one line, the upper left corner of its letters at `corner`."""
@@ -120,7 +126,7 @@ class Letters:
 
     def _plate_size(self, canvas: PillowImage.Image, text: str) -> tuple[float, float]:
         left, top, right, bottom = _extent(ImageDraw.Draw(canvas), self._parts(text))
-        return right - left + 2 * _MARGIN, bottom - top + 2 * _MARGIN
+        return right - left + 2 * self._margin, bottom - top + 2 * self._margin
 
     def _parts(self, text: str) -> list[tuple[str, SizedFont]]:
         return [(part, sized(path, self._size)) for part, path in pieces(one_line(text), self._fonts)]
