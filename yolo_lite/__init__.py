@@ -19,6 +19,7 @@ from yolo_lite.version import VERSION
 if TYPE_CHECKING:
     from yolo_lite.evaluation.classifier import evaluate_classifier as evaluate_classifier
     from yolo_lite.evaluation.detector import evaluate as evaluate
+    from yolo_lite.exporting.export import export as export
     from yolo_lite.predict.classifier import Classifier as Classifier
     from yolo_lite.predict.detector import Detector as Detector
     from yolo_lite.structures.results import Classification as Classification
@@ -35,6 +36,7 @@ _HOMES = {
     "Detector": "yolo_lite.predict.detector",
     "evaluate": "yolo_lite.evaluation.detector",
     "evaluate_classifier": "yolo_lite.evaluation.classifier",
+    "export": "yolo_lite.exporting.export",
     "train": "yolo_lite.training.recipe",
     "train_classifier": "yolo_lite.training.recipe",
 }
@@ -45,6 +47,7 @@ __all__ = [
     "Detector",
     "evaluate",
     "evaluate_classifier",
+    "export",
     "train",
     "train_classifier",
 ]

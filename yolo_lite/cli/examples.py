@@ -35,6 +35,10 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "yolo-lite classify predict --weights best.pt --source shots --out a.csv",
     ),
     "yolo-lite config": ("yolo-lite config train.lr", "yolo-lite config --config nano --set train.epochs=30"),
+    "yolo-lite export": (
+        "yolo-lite export --weights runs/train-1/best.pt",
+        "yolo-lite export --image-size 320 --out small.onnx",
+    ),
     "yolo-lite card": (
         "yolo-lite card --weights runs/train-1/best.pt",
         "yolo-lite card --weights runs/train-1/best.pt --out card.md",

@@ -245,6 +245,10 @@ FLAGS: Mapping[str, Flag] = {
     # weights of other projects
     "param": _flag("--param", ".param file of ncnn, with the layers of the network", **_FILE),
     "bin": _flag("--bin", ".bin file of ncnn, with the weights", **_FILE),
+    "batch": _flag(
+        "--batch", "number of images at once: dynamic (any) or a number", default="dynamic", type=values.batch
+    ),
+    "raw": _switch("--raw", "leave out NMS: boxes and scores of every point, for accelerators without NMS"),
     "pth": _flag("--weights", ".pth file of YOLOX", usual="none", dest="pth", **_FILE),
     "legacy": _switch("--legacy", "for weights of YOLOX 0.1.0, whose input is normalised RGB instead of plain BGR"),
     "cfg": _flag("--cfg", ".cfg file of Darknet, with the layers of the network", **_FILE),
@@ -266,7 +270,7 @@ FLAGS: Mapping[str, Flag] = {
 _GROUPS: Mapping[str, str] = {  # heading in the help: the flags below it
     "data": "data split splits shares classes num-classes class fraction per-class difficult unlabelled source image "
     "images detections box cache workers",
-    "network": "config weights teacher layer image-size batch-size freeze freeze-layers pth param bin legacy cfg darknet-weights "
+    "network": "config weights teacher layer image-size batch-size freeze freeze-layers batch raw pth param bin legacy cfg darknet-weights "
     "names resize until",
     "detections": "score-threshold iou-threshold max-detections tta bootstrap",
     "training": "epochs time seed accumulate precision preflight deterministic set task trials augment",

@@ -67,6 +67,18 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def is_exported(weights: str | None) -> bool:
+    """Return whether weights are an exported file, by their suffix."""
+    return weights is not None and weights.lower().endswith(".onnx")
+
+
+def batch(text: str) -> str:
+    """Return "dynamic", or a whole number of at least 1."""
+    if text != "dynamic" and (not text.isdecimal() or int(text) < 1):
+        raise argparse.ArgumentTypeError(f"expected dynamic or a whole number of at least 1, got {text!r}")
+    return text
+
+
 def seed(text: str) -> int:
     """Return a whole number from 0 to 2**53."""
     if not text.isdecimal() or int(text) > 2**53:

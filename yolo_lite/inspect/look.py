@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from yolo_lite.checkpoints.checkpoint import load_checkpoint, network
-from yolo_lite.data.pipeline.classification import to_input
 from yolo_lite.errors import InputError, suggest
 from yolo_lite.inspect.cam import attention, last_maps
 from yolo_lite.inspect.why import MIN_IOU
 from yolo_lite.media.images import to_rgb
+from yolo_lite.media.inputs import to_input
 from yolo_lite.models.classifiers.build import ClassifierNet
 from yolo_lite.models.yolo import Yolo
 from yolo_lite.ops import box_iou

@@ -11,9 +11,9 @@ import torch
 
 from yolo_lite.checkpoints.checkpoint import build_classifier_from_checkpoint, load_checkpoint
 from yolo_lite.checks import check_path, check_whole
-from yolo_lite.data.pipeline.classification import to_input
 from yolo_lite.device import explain_out_of_memory, pick_device, place
 from yolo_lite.media.images import to_rgb
+from yolo_lite.media.inputs import to_input
 from yolo_lite.shipped import find_weights
 from yolo_lite.structures.geometry import Image
 from yolo_lite.structures.results import Classification
@@ -50,6 +50,7 @@ class Classifier:
         self.checkpoint = load_checkpoint(self.weights)
         self.class_names = self.checkpoint.class_names
         self.input = self.checkpoint.config.input
+        self.max_16bit = self.input.max_16bit
         self.device = pick_device(device)
         self.model = place(build_classifier_from_checkpoint(self.checkpoint, self.weights), self.device)
         self.batch_size = check_whole(batch_size, "batch_size")

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from yolo_lite.draw.boxes import draw_detections
 from yolo_lite.errors import InputError
@@ -19,11 +19,27 @@ from yolo_lite.media.images import read_image
 from yolo_lite.media.sources import Video, relative_names
 from yolo_lite.media.writers import JsonRows, VideoWriter, write_image
 from yolo_lite.metrics.coco import to_rows
-from yolo_lite.predict.detector import Detector
 from yolo_lite.structures.geometry import Image
 from yolo_lite.structures.results import Detections
 
 Show = Callable[[Image], None]  # puts an annotated image on the screen
+
+
+class AnyDetector(Protocol):
+    """What detecting in files asks of a detector: that of a checkpoint, or of an exported file."""
+
+    batch_size: int
+    max_16bit: int
+
+    @property
+    def category_ids(self) -> tuple[int, ...]:
+        """The data set's own number of each class."""
+
+    def __call__(self, images: list[Any]) -> list[Detections]:
+        """Return the detections in each image."""
+
+    def stream(self, video: Video) -> Iterator[tuple[Image, Detections]]:
+        """Yield each frame of a video with its detections."""
 
 
 class DetectedImage(NamedTuple):
@@ -40,7 +56,7 @@ class DetectedImage(NamedTuple):
 
 
 def detect_images(
-    detector: Detector,
+    detector: AnyDetector,
     images: Sequence[Path],
     *,
     out: Path,
@@ -111,7 +127,7 @@ def _is_of_this_name(error: InputError) -> bool:
 
 
 def detect_video(
-    detector: Detector,
+    detector: AnyDetector,
     video: Video,
     *,
     target: Path,

@@ -20,9 +20,10 @@ from yolo_lite.config.schema import AugmentConfig
 from yolo_lite.data.class_catalog import read_class_splits
 from yolo_lite.data.pipeline import classification as class_dataset
 from yolo_lite.data.pipeline.augment import ClassAugmenter
-from yolo_lite.data.pipeline.classification import ClassDataset, collate_classes, read_record, to_input
+from yolo_lite.data.pipeline.classification import ClassDataset, collate_classes, read_record
 from yolo_lite.errors import InputError
 from yolo_lite.media.images import decode_image, read_image
+from yolo_lite.media.inputs import to_input
 from yolo_lite.structures.batches import ClassSample
 from yolo_lite.structures.datasets import ClassRecord
 from yolo_lite.structures.geometry import PAD_VALUE

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from yolo_lite.evaluation.classifier import ClassEvaluation
     from yolo_lite.metrics.classification import ClassificationReport, ClassScores
     from yolo_lite.predict.classifier import Classifier
+    from yolo_lite.runtime import Classifier as ExportedClassifier
     from yolo_lite.structures.results import Classification
 
 _DATA_HELP = (
@@ -180,13 +181,18 @@ def _predict(args: argparse.Namespace) -> int:
         raise InputError(f"--out takes a file name that ends in .csv, got {out}")
     from yolo_lite.media.sources import Video, find_sources
     from yolo_lite.predict.classifier import Classifier
+    from yolo_lite.runtime import Classifier as ExportedClassifier
 
     source = find_sources(args.source, say=note)
     if isinstance(source, Video) and source.path.suffix.lower() == ".gif":
         source = [source.path]  # the first frame of an animation
     if isinstance(source, Video):
         raise InputError(f"{source.path} is a video; classify takes images")
-    classifier = Classifier(args.weights, args.device, batch_size=args.batch_size)
+    classifier: Classifier | ExportedClassifier
+    if values.is_exported(args.weights):
+        classifier = ExportedClassifier(args.weights, batch_size=args.batch_size)
+    else:
+        classifier = Classifier(args.weights, args.device, batch_size=args.batch_size)
     if len(source) == 1 and out is None:
         print(classifier(source[0]))
         return 0
@@ -195,7 +201,7 @@ def _predict(args: argparse.Namespace) -> int:
     return 0
 
 
-def _predict_many(classifier: Classifier, images: list[Path], *, out: Path) -> None:
+def _predict_many(classifier: Classifier | ExportedClassifier, images: list[Path], *, out: Path) -> None:
     """Write the scores of images to a CSV file; after Ctrl-C, those of the images that are done."""
     rows: list[tuple[str, Classification]] = []
     try:
@@ -212,7 +218,11 @@ def _predict_many(classifier: Classifier, images: list[Path], *, out: Path) -> N
 
 
 def _write_table(
-    classifier: Classifier, rows: Sequence[tuple[str, Classification]], *, out: Path, skipped: int = 0
+    classifier: Classifier | ExportedClassifier,
+    rows: Sequence[tuple[str, Classification]],
+    *,
+    out: Path,
+    skipped: int = 0,
 ) -> str:
     """Write the CSV file; return a line with the images of each class, those skipped, and the name of the file."""
     from yolo_lite.evaluation.classifier import write_predictions
@@ -225,7 +235,7 @@ def _write_table(
     return f"{classes}{f'; {skipped:,} skipped' if skipped else ''}; scores: {out}"
 
 
-def _each(classifier: Classifier, paths: list[Path]) -> Iterator[tuple[str, Classification]]:
+def _each(classifier: Classifier | ExportedClassifier, paths: list[Path]) -> Iterator[tuple[str, Classification]]:
     """Yield the names of files with their scores; files that cannot be read are skipped and reported."""
     from yolo_lite.media.images import read_image
 
@@ -235,7 +245,7 @@ def _each(classifier: Classifier, paths: list[Path]) -> Iterator[tuple[str, Clas
         images: list[Any] = []
         for path in paths[start : start + classifier.batch_size]:
             try:
-                images.append(read_image(path, classifier.input.max_16bit))
+                images.append(read_image(path, classifier.max_16bit))
                 names.append(str(path))
             except InputError as error:
                 print(f"skipped: {error}", file=sys.stderr)

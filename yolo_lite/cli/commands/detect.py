@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 from yolo_lite.cli import flags, values
 from yolo_lite.cli.progress import counting
 from yolo_lite.cli.screen import note
+from yolo_lite.cli.values import is_exported
 from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
     from yolo_lite.predict.detector import Detector
     from yolo_lite.predict.files import DetectedImage, Show
+    from yolo_lite.runtime import Detector as ExportedDetector
     from yolo_lite.structures.results import Detections
 
 
@@ -45,24 +47,12 @@ def _detect(args: argparse.Namespace) -> int:
     from yolo_lite.files import file_name
     from yolo_lite.media.sources import Video, find_sources
     from yolo_lite.media.writers import JsonRows, check_rows_path
-    from yolo_lite.predict.detector import Detector
     from yolo_lite.predict.files import sample_image
-    from yolo_lite.shipped import DEFAULT_WEIGHTS
 
     source = find_sources(args.source, say=note) if args.source else [sample_image()]
     if args.save_json:
         check_rows_path(args.save_json)
-    detector = Detector(
-        args.weights or DEFAULT_WEIGHTS,
-        args.device,
-        image_size=args.image_size,
-        score_threshold=args.score_threshold,
-        iou_threshold=args.iou_threshold,
-        max_detections=args.max_detections,
-        classes=args.classes,
-        tta=args.tta,
-        batch_size=args.batch_size,
-    )
+    detector = _exported(args) if is_exported(args.weights) else _trained(args)
     values.note_missing_letters(args.classes or detector.class_names, args.font)
     show = _window(hold=not isinstance(source, Video)) if args.show else None
     with values.output_folder(args.out, "detect") as out:
@@ -78,8 +68,49 @@ def _detect(args: argparse.Namespace) -> int:
                 print(f"rows: {args.save_json}")
 
 
+def _trained(args: argparse.Namespace) -> Detector:
+    from yolo_lite.predict.detector import Detector
+    from yolo_lite.shipped import DEFAULT_WEIGHTS
+
+    return Detector(
+        args.weights or DEFAULT_WEIGHTS,
+        args.device,
+        image_size=args.image_size,
+        score_threshold=args.score_threshold,
+        iou_threshold=args.iou_threshold,
+        max_detections=args.max_detections,
+        classes=args.classes,
+        tta=args.tta,
+        batch_size=args.batch_size,
+    )
+
+
+def _exported(args: argparse.Namespace) -> ExportedDetector:
+    from yolo_lite.runtime import Detector
+
+    fixed = {"--image-size": args.image_size, "--iou-threshold": args.iou_threshold, "--tta": args.tta}
+    for flag, value in fixed.items():
+        if value:
+            raise InputError(f"{flag} is fixed in an exported file; leave it out, or use the checkpoint")
+    if args.device not in ("auto", "cpu"):
+        raise InputError(f"an exported file runs on the CPU; leave out --device {args.device}")
+    return Detector(
+        args.weights,
+        score_threshold=args.score_threshold,
+        max_detections=args.max_detections,
+        classes=args.classes,
+        batch_size=args.batch_size,
+    )
+
+
 def _detect_in_images(
-    detector: Detector, images: list[Path], *, out: Path, rows: Any, show: Show | None, font: Path | None
+    detector: Detector | ExportedDetector,
+    images: list[Path],
+    *,
+    out: Path,
+    rows: Any,
+    show: Show | None,
+    font: Path | None,
 ) -> int:
     from yolo_lite.predict.files import detect_images
 
@@ -134,7 +165,7 @@ class _Tally:
 
 
 def _detect_in_video(
-    detector: Detector, video: Any, *, target: Path, rows: Any, show: Show | None, font: Path | None
+    detector: Detector | ExportedDetector, video: Any, *, target: Path, rows: Any, show: Show | None, font: Path | None
 ) -> int:
     from yolo_lite.media.sources import EndsEarlyError
     from yolo_lite.predict.files import detect_video

@@ -79,6 +79,7 @@ def _score_file(args: argparse.Namespace, json_file: JsonRows | None) -> Evaluat
 def _score_weights(args: argparse.Namespace, json_file: JsonRows | None) -> Evaluation:
     """Score a checkpoint; the rows of each batch are written at once, so that a stop keeps them."""
     from yolo_lite.evaluation.detector import EvaluationListener, evaluate
+    from yolo_lite.evaluation.exported import evaluate_exported
     from yolo_lite.shipped import DEFAULT_WEIGHTS
 
     images = (0, 0)
@@ -91,6 +92,14 @@ def _score_weights(args: argparse.Namespace, json_file: JsonRows | None) -> Eval
 
     try:
         with bar("batches") as on_batch, bar("resamples") as on_resample:
+            if values.is_exported(args.weights):
+                return evaluate_exported(
+                    args.weights,
+                    args.data,
+                    split=args.split,
+                    settings=flags.settings_of(args),
+                    listener=EvaluationListener(on_batch, on_resample, on_rows),
+                )
             return evaluate(
                 args.weights or DEFAULT_WEIGHTS,
                 args.data,
@@ -128,7 +137,8 @@ def _print_evaluation(result: Evaluation) -> None:
         print(f"best score threshold {threshold:g}: {scores}, all classes together at IoU 0.5")
     if result.timing:
         rates = result.timing.rates()
-        parts = ", ".join(f"{name} {rates[name]:.1f}" for name in ("load", "forward", "postprocess"))
+        measured = [name for name in ("load", "forward", "postprocess") if math.isfinite(rates[name])]
+        parts = ", ".join(f"{name} {rates[name]:.1f}" for name in measured)
         print()
         print(f"images/s: {rates['all']:.1f} ({parts})")
 

@@ -172,10 +172,10 @@ def _activations(args: argparse.Namespace) -> int:
     check_drawing(args.out_file, [args.image] if args.image else [])
     import torch
 
-    from yolo_lite.data.pipeline.classification import to_input
     from yolo_lite.draw.networks import draw_maps
     from yolo_lite.inspect.activations import activations
     from yolo_lite.media.images import read_image
+    from yolo_lite.media.inputs import to_input
     from yolo_lite.predict.files import sample_image
 
     model, config, _ = _build(args)

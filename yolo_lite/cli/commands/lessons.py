@@ -88,7 +88,7 @@ def _patches(args: argparse.Namespace) -> int:
 def _input_maker(weights: str) -> tuple[Any, Callable[[Any], Any]]:
     """Return the network of the weights, and a function that turns an image into its input."""
     from yolo_lite.checkpoints.checkpoint import load_checkpoint, network
-    from yolo_lite.data.pipeline.classification import to_input
+    from yolo_lite.media.inputs import to_input
     from yolo_lite.shipped import find_weights
 
     source = find_weights(weights)

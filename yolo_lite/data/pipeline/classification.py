@@ -17,9 +17,10 @@ from yolo_lite.data.pipeline.cache import may_keep
 from yolo_lite.data.pipeline.loader import reading_threads, stack_images
 from yolo_lite.errors import InputError
 from yolo_lite.media.images import MAX_16BIT, decode_image, read_image
+from yolo_lite.media.inputs import to_input
 from yolo_lite.structures.batches import ClassBatch, ClassSample
 from yolo_lite.structures.datasets import ClassRecord
-from yolo_lite.structures.geometry import Image, Letterbox
+from yolo_lite.structures.geometry import Image
 
 if TYPE_CHECKING:
     from yolo_lite.data.pipeline.augment import ClassAugmenter
@@ -151,19 +152,6 @@ def _cut(record: ClassRecord, image: Image) -> Image:
     if not part.size:
         raise InputError(f"{record.name} lies outside its image of {image.shape[1]} x {image.shape[0]} pixels")
     return part
-
-
-def to_input(image: Image, input_hw: tuple[int, int], *, channels: int, resize: str) -> npt.NDArray[np.uint8]:
-    """Fit an image, uint8 [H, W, 3] RGB, to the network's input: uint8 [H, W, channels]; one channel means grey.
-
-    Example:
-        >>> to_input(np.zeros((4, 8, 3), np.uint8), (16, 16), channels=1, resize="letterbox").shape
-        (16, 16, 1)
-    """
-    import cv2
-
-    fitted = Letterbox.fit((image.shape[0], image.shape[1]), input_hw, resize=resize).apply(image)
-    return cv2.cvtColor(fitted, cv2.COLOR_RGB2GRAY)[..., None] if channels == 1 else fitted
 
 
 def collate_classes(samples: Sequence[ClassSample]) -> ClassBatch:

@@ -96,7 +96,7 @@ class DenseGridHead(nn.Module, Head):
             )
         hidden = self.hidden(level)
         box_map, class_map = (
-            layer(hidden).view(len(level), -1, self.cells, self.cells) for layer in (self.boxes, self.classes)
+            layer(hidden).view(level.shape[0], -1, self.cells, self.cells) for layer in (self.boxes, self.classes)
         )
         return grid_predictions(box_map, class_map, stride=self.strides[0], boxes=self.boxes_per_cell)
 
@@ -124,7 +124,7 @@ def grid_predictions(box_map: Tensor, class_map: Tensor, *, stride: int, boxes: 
         tensor([[[0.8000, 0.4000]]])
     """
     height, width = box_map.shape[-2:]
-    values = box_map.flatten(2).transpose(1, 2).reshape(len(box_map), -1, VALUES)  # [B, A, VALUES]
+    values = box_map.flatten(2).transpose(1, 2).reshape(box_map.shape[0], -1, VALUES)  # [B, A, VALUES]
     classes = class_map.flatten(2).transpose(1, 2).repeat_interleave(boxes, 1)  # [B, A, C]
     scores = values[..., 4:5].clamp(0, 1) * classes.clamp(0, 1)
     y = torch.arange(height, device=box_map.device).repeat_interleave(width)

@@ -1,0 +1,277 @@
+"""Exported files give the results of their checkpoints, or are not written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from tests.conftest import write_coco_set
+from yolo_lite import Classifier, Detector, export
+from yolo_lite.checkpoints.checkpoint import Checkpoint, save_checkpoint
+from yolo_lite.cli import main
+from yolo_lite.config.resolve import read_config
+from yolo_lite.errors import InputError
+from yolo_lite.evaluation.detector import evaluate
+from yolo_lite.evaluation.exported import evaluate_exported
+from yolo_lite.exporting.export import _module
+from yolo_lite.exporting.parity import compare_detections
+from yolo_lite.media.images import read_image
+from yolo_lite.models.build import build_detector
+from yolo_lite.models.classifiers.build import build_classifier
+from yolo_lite.predict.files import sample_image
+from yolo_lite.runtime import Classifier as ExportedClassifier
+from yolo_lite.runtime import Detector as ExportedDetector
+from yolo_lite.runtime.info import KEY, ExportInfo
+from yolo_lite.runtime.session import Session
+from yolo_lite.shipped import find_config
+from yolo_lite.structures.results import Detections
+
+
+def parts() -> list[np.ndarray]:
+    """Return pieces of the sample photograph of several shapes."""
+    photo = read_image(sample_image())
+    return [photo, np.ascontiguousarray(photo[:300]), np.ascontiguousarray(photo[:, 100:400]), photo[50:550, 20:490]]
+
+
+def test_a_file_detects_what_its_checkpoint_detects(pico: Path) -> None:
+    expected = Detector("yolo_lite-pico-voc5", "cpu", image_size=96, score_threshold=0.05)
+    exported = ExportedDetector(pico, score_threshold=0.05)
+    assert exported.class_names == expected.class_names
+    assert exported.category_ids == expected.category_ids
+    found = 0
+    for image in parts():
+        difference = compare_detections(
+            expected(image), exported(image), iou_threshold=expected.iou_threshold, score_threshold=0.05
+        )
+        assert difference is None
+        found += len(expected(image))
+    assert found > 3
+    assert exported.score_threshold == 0.05
+    assert ExportedDetector(pico).score_threshold == Detector("yolo_lite-pico-voc5", "cpu").score_threshold
+
+
+def test_a_list_gives_what_its_images_give_alone(pico: Path) -> None:
+    detector = ExportedDetector(pico, score_threshold=0.05, batch_size=3)
+    images = parts() * 2
+    for together, image in zip(detector(images), images):
+        alone = detector(image)
+        np.testing.assert_allclose(together.boxes, alone.boxes, atol=1e-3)
+        np.testing.assert_allclose(together.scores, alone.scores, atol=1e-6)
+    assert detector([]) == []
+
+
+def test_settings_of_an_exported_detector(pico: Path) -> None:
+    every = ExportedDetector(pico, score_threshold=0.05)(sample_image())
+    assert len(every) > 1
+    assert len(ExportedDetector(pico, score_threshold=0.05, max_detections=1)(sample_image())) == 1
+    only = ExportedDetector(pico, score_threshold=0.05, classes=["person"])(sample_image())
+    assert only.names == [name for name in every.names if name == "person"]
+    with pytest.raises(InputError, match=r"scores above 0.05, so score_threshold must not be below it, got 0.01"):
+        ExportedDetector(pico, score_threshold=0.01)
+    with pytest.raises(InputError, match="has no class 'dog'"):
+        ExportedDetector(pico, classes=["dog"])
+
+
+def test_a_file_says_what_it_is(pico: Path) -> None:
+    info = Session(pico).info
+    assert (info.task, info.name, info.image_size) == ("detect", "yolo_lite-pico", (96, 96))
+    assert info.class_names == ("person", "car", "cat", "bus", "train")
+    assert info.about["yolo_lite"]
+    assert info.raw is False
+
+
+def _with_metadata(source: Path, target: Path, **changes: object) -> Path:
+    model = onnx.load(source)
+    for entry in model.metadata_props:
+        if entry.key == KEY:
+            entry.value = json.dumps({**json.loads(entry.value), **changes})
+    onnx.save(model, target)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param({"format_version": 2}, r"was written by a newer yolo_lite \(format 2\)", id="newer"),
+        pytest.param({"format_version": None}, "has no format version", id="no version"),
+        pytest.param({"image_size": [64, 64]}, r"its input is not uint8 images of \[64, 64, 3\]", id="another size"),
+        pytest.param({"task": "classify"}, r"its outputs are \['boxes', 'scores', 'labels', 'counts'\]", id="task"),
+        pytest.param({"class_names": []}, "values that make no sense", id="no classes"),
+        pytest.param({"category_ids": [1]}, "values that make no sense", id="too few ids"),
+        pytest.param({"resize": "crop"}, "values that make no sense", id="resize"),
+        pytest.param({"iou_threshold": 7}, "values that make no sense", id="threshold"),
+        pytest.param({"colour": "red"}, "its metadata is damaged", id="unknown key"),
+    ],
+)
+def test_metadata_that_lies_is_refused(pico: Path, tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ExportedDetector(_with_metadata(pico, tmp_path / "a.onnx", **changes))
+
+
+def test_files_that_are_no_exports_are_refused(pico: Path, tmp_path: Path) -> None:
+    (tmp_path / "cut.onnx").write_bytes(pico.read_bytes()[:5000])
+    (tmp_path / "text.onnx").write_text("hello")
+    model = onnx.load(pico)
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "foreign.onnx")
+    for name, message in {
+        "cut": "is not an ONNX file, or is damaged",
+        "text": "is not an ONNX file, or is damaged",
+        "foreign": "was not exported by yolo_lite",
+        "nothing": "does not exist",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            ExportedDetector(tmp_path / f"{name}.onnx")
+    with pytest.raises(InputError, match="is a detector, expected a classifier"):
+        ExportedClassifier(pico)
+
+
+def test_a_file_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An export whose NMS has another threshold is a fault that the gate must see."""
+
+    def spoilt(model: torch.nn.Module, info: ExportInfo) -> torch.nn.Module:
+        return _module(model, dataclasses.replace(info, iou_threshold=0.05))
+
+    monkeypatch.setattr("yolo_lite.exporting.export._module", spoilt)
+    with pytest.raises(
+        InputError, match=r"a.onnx differs from its checkpoint on grace_hopper.jpg.*nothing was written"
+    ):
+        export("yolo_lite-pico-voc5", tmp_path / "a.onnx", image_size=96)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_comparison_sees_every_kind_of_difference() -> None:
+    def found(*rows: tuple[float, float, float, float, float, int]) -> Detections:
+        values = np.array(rows, np.float32).reshape(-1, 6)
+        return Detections(values[:, :4], values[:, 4], labels=values[:, 5].astype(np.int64), class_names=("cat", "dog"))
+
+    def compare(a: Detections, b: Detections) -> str | None:
+        return compare_detections(a, b, iou_threshold=0.5, score_threshold=0.1)
+
+    cat = (10, 10, 50, 50, 0.9, 0)
+    assert compare(found(cat), found(cat)) is None
+    assert compare(found(cat), found((10.005, 10, 50, 50, 0.900005, 0))) is None
+    assert "lacks cat" in str(compare(found(cat), found((10.05, 10, 50, 50, 0.9, 0))))
+    assert "lacks cat" in str(compare(found(cat), found((10, 10, 50, 50, 0.9001, 0))))
+    assert "lacks cat" in str(compare(found(cat), found((10, 10, 50, 50, 0.9, 1))))
+    assert "adds dog" in str(compare(found(cat), found(cat, (80, 80, 90, 90, 0.5, 1))))
+    assert compare(found(cat), found(cat, (80, 80, 90, 90, 0.100001, 1))) is None  # at the score threshold
+    half = (10, 10, 50, 30, 0.5, 0)  # IoU 0.5 with the cat: rounding decides
+    assert compare(found(cat, half), found(cat)) is None
+    assert "lacks cat 0.5000" in str(compare(found(cat, (10, 10, 50, 26, 0.5, 0)), found(cat)))
+
+
+def test_raw_files_hold_boxes_and_scores_of_every_point(tmp_path: Path) -> None:
+    path = export("yolo_lite-pico-voc5", tmp_path / "raw.onnx", image_size=96, raw=True, batch=1)
+    session = Session(path)
+    assert session.batch == 1
+    detector = Detector("yolo_lite-pico-voc5", "cpu", image_size=96)
+    pixels, _, raw = detector.raw(sample_image())
+    boxes, scores = session.run(pixels[None])
+    every = torch.arange(len(raw.points)).unsqueeze(0)
+    np.testing.assert_allclose(boxes, detector.model.decode(raw, every).numpy(), atol=0.01)
+    np.testing.assert_allclose(scores, raw.class_logits.sigmoid().numpy(), atol=1e-5)
+    with pytest.raises(InputError, match="cannot be run on"):
+        session.run(np.zeros((2, 96, 96, 3), np.uint8))
+    with pytest.raises(InputError, match="without postprocessing"):
+        ExportedDetector(path)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a checkpoint of a classifier of grey images with random weights."""
+    config = read_config(find_config("mnist_small"))
+    network = build_classifier(config, 10, seed=3)
+    names = tuple("0123456789")
+    path = tmp_path_factory.mktemp("digits") / "digits.pt"
+    save_checkpoint(
+        path, Checkpoint(config, names, tuple(range(10)), weights=network.state_dict(), about={}, training={})
+    )
+    return path
+
+
+def test_classifiers_are_exported_with_softmax(digits: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    path = export(digits, tmp_path / "digits.onnx", say=lines.append)
+    assert lines[0] == "parity: 4 of 4 images give the same results as the checkpoint"
+    expected, exported = Classifier(digits, "cpu"), ExportedClassifier(path)
+    for image in parts():
+        np.testing.assert_allclose(exported(image).scores, expected(image).scores, atol=1e-5)
+    assert exported(parts())[0].class_names == tuple("0123456789")
+    with pytest.raises(InputError, match="--raw is for detectors"):
+        export(digits, tmp_path / "b.onnx", raw=True)
+    with pytest.raises(InputError, match="leave out --image-size"):
+        export(digits, tmp_path / "b.onnx", image_size=64)
+    with pytest.raises(InputError, match="is a classifier, expected a detector"):
+        ExportedDetector(path)
+
+
+def test_an_exported_file_is_scored_like_its_checkpoint(pico: Path, tmp_path: Path) -> None:
+    data = write_coco_set(tmp_path / "set", {"val": 3})
+    file = data / "annotations" / "instances_val.json"
+    content = json.loads(file.read_text())
+    for category, name in zip(content["categories"], ("person", "car")):
+        category["name"] = name
+    file.write_text(json.dumps(content))
+    settings = {"evaluate.score_threshold": 0.002, "evaluate.iou_threshold": 0.6, "input.image_size": [96, 96]}
+    expected = evaluate("yolo_lite-pico-voc5", data, settings=settings, device="cpu")
+    low = export("yolo_lite-pico-voc5", tmp_path / "low.onnx", image_size=96, score_threshold=0.002)
+    exported = evaluate_exported(low, data)
+    assert len(exported.rows) == len(expected.rows) > 0
+    for name, value in expected.metrics.numbers.items():
+        assert exported.metrics.numbers[name] == pytest.approx(value, abs=1e-3, nan_ok=True)
+    with pytest.raises(InputError, match="--tta is fixed in an exported file"):
+        evaluate_exported(pico, data, settings={"evaluate.tta": True})
+
+
+def test_commands_take_exported_files(
+    pico: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "--weights", str(digits), "--out", "d.onnx", "--batch", "2"]) == 0
+    assert "yolo-lite classify predict --weights d.onnx" in capsys.readouterr().out
+    assert main(["classify", "predict", "--weights", "d.onnx", "--source", str(sample_image())]) == 0
+    assert main(["detect", "--weights", str(pico), "--score-threshold", "0.05"]) == 0
+    assert "person" in capsys.readouterr().out
+    for words, message in {
+        "--image-size 64": "--image-size is fixed in an exported file",
+        "--tta": "--tta is fixed in an exported file",
+        "--iou-threshold 0.5": "--iou-threshold is fixed in an exported file",
+        "--device cuda": "runs on the CPU",
+    }.items():
+        assert main(["detect", "--weights", str(pico), *words.split()]) == 2
+        assert message in capsys.readouterr().err
+    assert main(["export", "--out", "a.pt"]) == 2
+    assert "the file must end in .onnx, got a.pt" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["yolo_lite-n-voc5", "yolo_lite-shuffle-coco", "yolo_lite-shuffle-1.5x-coco"])
+def test_every_shipped_network_passes_the_gate(name: str, tmp_path: Path) -> None:
+    export(name, tmp_path / "a.onnx")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["yolov1", "yolov1_faithful", "yolox"])
+def test_other_heads_pass_the_gate(name: str, tmp_path: Path) -> None:
+    """Random weights; a threshold near the median score, so that there is something to compare."""
+    if name == "yolox":
+        from tests.checkpoints.convert.test_yolox import TINY
+
+        config = dataclasses.replace(
+            read_config(find_config("nano")), model=dataclasses.replace(TINY, neck="yolox", head="yolox")
+        )
+    else:
+        config = read_config(find_config(name))
+    network = build_detector(config, 3, seed=1)
+    path = tmp_path / "a.pt"
+    save_checkpoint(
+        path, Checkpoint(config, ("a", "b", "c"), (1, 2, 3), weights=network.state_dict(), about={}, training={})
+    )
+    export(path, tmp_path / "a.onnx", score_threshold=0.0005)

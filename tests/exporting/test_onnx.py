@@ -1,0 +1,126 @@
+"""The NMS of exported files, compared with the package's own on boxes and scores that are given as pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+from yolo_lite.exporting.graph import SELECT
+from yolo_lite.exporting.onnx import float32_floor, write_onnx
+from yolo_lite.ops import nms_padded
+
+POINTS, CLASSES, MOST = 40, 3, 12
+
+
+class Given(nn.Module):
+    """Takes boxes and scores as pixels [B, POINTS, 1, 4 + CLASSES]: corners 0..255, scores in 255ths."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        values = images.squeeze(2).float()
+        found: tuple[Tensor, Tensor, Tensor, Tensor] = SELECT(values[..., :4], values[..., 4:] / 255, 0.5, 0.2, MOST)
+        return found
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> onnxruntime.InferenceSession:
+    path = tmp_path_factory.mktemp("given") / "given.onnx"
+    names = ["boxes", "scores", "labels", "counts"]
+    write_onnx(Given(), path, shape=(POINTS, 1, 4 + CLASSES), outputs=names, batch=None, text="{}")
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+def scenes(count: int, seed: int, *, most_score: int = 255) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    corners = generator.integers(0, 200, (count, POINTS, 2))
+    sizes = generator.integers(10, 55, (count, POINTS, 2))
+    near = generator.integers(0, POINTS, (count, POINTS))  # many boxes lie close to another
+    corners = np.take_along_axis(corners, near[..., None], 1) + generator.integers(-4, 5, (count, POINTS, 2))
+    scores = generator.permuted(np.tile(np.arange(POINTS * CLASSES) % (most_score + 1), (count, 1)), axis=1)
+    values = np.concatenate([corners, corners + sizes, scores.reshape(count, POINTS, CLASSES)], -1)
+    return values.clip(0, 255).astype(np.uint8)[:, :, None]
+
+
+def expected(images: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Return boxes, scores and labels of each image by `nms_padded`, which other tests compare with a plain loop."""
+    values = torch.from_numpy(images).squeeze(2).float()
+    scores = (values[..., 4:] / 255).flatten(1)  # point by point, class by class
+    boxes = values[..., :4].repeat_interleave(CLASSES, 1)
+    labels = torch.arange(CLASSES).repeat(POINTS).expand(len(values), -1)
+    indices, counts = nms_padded(
+        boxes, scores, labels=labels, iou_threshold=0.5, score_threshold=0.2, max_detections=MOST
+    )
+    results = []
+    for i, count in enumerate(counts.tolist()):
+        chosen = indices[i, :count]
+        results.append((boxes[i, chosen].numpy(), scores[i, chosen].numpy(), labels[i, chosen].numpy()))
+    return results
+
+
+@pytest.mark.parametrize("count", [1, 5, 64])
+@pytest.mark.parametrize("seed", range(3))
+def test_nms_in_the_file_is_that_of_the_package(session: onnxruntime.InferenceSession, count: int, seed: int) -> None:
+    images = scenes(count, seed)
+    boxes, scores, labels, counts = session.run(None, {"images": images})
+    assert boxes.shape == (count, MOST, 4)
+    assert (labels.dtype, counts.dtype) == (np.int64, np.int32)
+    for i, (kept, kept_scores, kept_labels) in enumerate(expected(images)):
+        number = int(counts[i])
+        assert number == len(kept)
+        np.testing.assert_allclose(scores[i, :number], kept_scores, atol=1e-6)
+        assert (scores[i, number:] <= 0).all()
+        order = np.lexsort((kept_labels, *kept.T, -kept_scores))  # equal scores in any order
+        mine = np.lexsort((labels[i, :number], *boxes[i, :number].T, -scores[i, :number]))
+        np.testing.assert_array_equal(boxes[i, :number][mine], kept[order])
+        np.testing.assert_array_equal(labels[i, :number][mine], kept_labels[order])
+
+
+def test_the_scenes_hold_the_hard_cases() -> None:
+    """Some images have more detections than room, some boxes are suppressed, and some scores are too low."""
+    images = scenes(64, 0)
+    counts = [len(kept) for kept, _, _ in expected(images)]
+    above = ((images[:, :, 0, 4:] / 255) > 0.2).sum((1, 2))
+    assert max(counts) == MOST
+    assert (above > np.array(counts)).any()
+    assert ((images[:, :, 0, 4:] / 255) <= 0.2).any()
+
+
+def test_a_batch_gives_what_its_images_give_alone(session: onnxruntime.InferenceSession) -> None:
+    images = scenes(7, 9)
+    together = session.run(None, {"images": images})
+    for i in range(7):
+        for whole, alone in zip(together, session.run(None, {"images": images[i : i + 1]})):
+            np.testing.assert_array_equal(whole[i], alone[0])
+
+
+def test_images_without_detections_have_no_rows(session: onnxruntime.InferenceSession) -> None:
+    images = scenes(3, 1)
+    images[[0, 2], :, :, 4:] = 50  # 50 / 255 is just below the threshold
+    counts = session.run(None, {"images": images})[3]
+    assert counts[0] == counts[2] == 0 < counts[1]
+    assert session.run(None, {"images": images[:1]})[3].tolist() == [0]
+
+
+def test_thresholds_are_rounded_down() -> None:
+    for value in (0.05, 0.1, 0.3, 0.6, 0.7):
+        floor = float32_floor(value)
+        assert floor <= value < float(np.nextafter(np.float32(floor), np.float32(1)))
+    assert float32_floor(0.5) == 0.5
+
+
+def test_the_file_is_of_opset_18_and_holds_the_text(tmp_path: Path) -> None:
+    import onnx
+
+    class Double(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images.float() * 2
+
+    write_onnx(Double(), tmp_path / "a.onnx", shape=(2, 2, 1), outputs=["twice"], batch=3, text='{"a": "ü"}')
+    model = onnx.load(tmp_path / "a.onnx")
+    assert [entry.version for entry in model.opset_import if entry.domain == ""] == [18]
+    assert {entry.key: entry.value for entry in model.metadata_props}["yolo_lite"] == '{"a": "ü"}'
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 3

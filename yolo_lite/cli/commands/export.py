@@ -1,0 +1,57 @@
+"""`yolo-lite export`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from yolo_lite.cli import flags
+from yolo_lite.shipped import DEFAULT_WEIGHTS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give the parser its arguments."""
+    parser.description = _export.__doc__
+    flags.add_flags(parser, ["weights", "image-size"])
+    flags.add_flag(parser, "batch")
+    flags.add_flag(
+        parser, "score-threshold", help="score above which the file returns detections", default=0.05, usual=""
+    )
+    flags.add_flag(parser, "raw")
+    flags.add_flag(parser, "data", help="data set whose validation images are compared", usual="a sample photograph")
+    flags.add_flag(parser, "out-file", help="file to write: NAME.onnx", usual="the name of the weights")
+    parser.set_defaults(run=_export)
+
+
+def _export(args: argparse.Namespace) -> int:
+    """Write a checkpoint as an ONNX file: network, NMS and class names, for ONNX Runtime without torch.
+
+    The results of the file are compared with those of the checkpoint. If they differ, nothing is written.
+    """
+    from yolo_lite.exporting.export import export
+
+    images = None
+    if args.data:
+        from yolo_lite.data.splits import read_split
+
+        images = [record.path for record in read_split(args.data, "val").records]
+    out = export(
+        args.weights or DEFAULT_WEIGHTS,
+        args.out_file,
+        image_size=args.image_size,
+        batch=None if args.batch == "dynamic" else int(args.batch),
+        score_threshold=args.score_threshold,
+        raw=args.raw,
+        images=images,
+        say=print,
+    )
+    if not args.raw:
+        print("Next:")
+        print(f"  yolo-lite {'detect' if _is_detector(out) else 'classify predict'} --weights {out} --source photo.jpg")
+    return 0
+
+
+def _is_detector(path: Path) -> bool:
+    from yolo_lite.runtime.session import Session
+
+    return Session(path).info.task == "detect"

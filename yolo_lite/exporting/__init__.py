@@ -1,0 +1,1 @@
+"""Export checkpoints to files that run without torch."""

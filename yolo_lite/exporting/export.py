@@ -1,0 +1,170 @@
+"""Export a checkpoint, and prove that the file gives the same results."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from yolo_lite.checkpoints.checkpoint import Checkpoint, load_checkpoint, network
+from yolo_lite.checks import check_path, check_share
+from yolo_lite.config.schema import check_image_size
+from yolo_lite.errors import InputError
+from yolo_lite.exporting.graph import ExportedClassifier, ExportedDetector, RawDetector
+from yolo_lite.exporting.onnx import write_onnx
+from yolo_lite.exporting.parity import check_parity, compare_classifications, compare_detections
+from yolo_lite.files import check_keeps, make_folder, write_atomically
+from yolo_lite.media.images import read_image
+from yolo_lite.models.classifiers.build import ClassifierNet
+from yolo_lite.models.yolo import Yolo
+from yolo_lite.predict.classifier import Classifier
+from yolo_lite.predict.detector import Detector
+from yolo_lite.predict.files import sample_image
+from yolo_lite.runtime import Classifier as ExportedFileClassifier
+from yolo_lite.runtime import Detector as ExportedFileDetector
+from yolo_lite.runtime.info import ExportInfo
+from yolo_lite.runtime.session import OUTPUTS, RAW_OUTPUTS
+from yolo_lite.shipped import find_weights
+from yolo_lite.version import VERSION
+
+_PROVENANCE = ("source", "licence", "changed")
+
+
+def export(
+    weights: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    image_size: int | tuple[int, int] | None = None,
+    batch: int | None = None,
+    score_threshold: float = 0.05,
+    raw: bool = False,
+    images: Iterable[Path] | None = None,
+    check: bool = True,
+    say: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """Export a checkpoint to an ONNX file that `yolo_lite.runtime` and ONNX Runtime run.
+
+    Args:
+        weights: a file or the bare name of a shipped one.
+        out: the file to write; None: the name of the weights with .onnx, in the current folder.
+        image_size: (height, width) of the input, or one number for both; None: that of the weights.
+        batch: number of images at once; None: any number.
+        score_threshold: the score above which the file returns detections; it can be raised later, not lowered.
+        raw: leave out postprocessing: the outputs are boxes [B, A, 4] and scores [B, A, C] of every point.
+        images: to compare the results on; None: the sample photograph, whole and in three other shapes.
+        check: compare the results with the checkpoint's, and write nothing if they differ.
+        say: receives lines about the result.
+
+    Raises:
+        InputError: if an argument cannot be used, or the results differ.
+
+    Example:
+        >>> path = export("yolo_lite-pico-voc5", "pico.onnx", image_size=64)
+        >>> from yolo_lite.runtime import Detector
+        >>> Detector(path).class_names
+        ('person', 'car', 'cat', 'bus', 'train')
+    """
+    source = find_weights(check_path(weights, "weights"))
+    target = Path(out) if out is not None else Path(f"{source.stem}.onnx")
+    if target.suffix.lower() != ".onnx":
+        raise InputError(f"the file must end in .onnx, got {target}")
+    check_keeps([source], target)
+    checkpoint = load_checkpoint(source)
+    info = _describe(checkpoint, image_size, raw=raw, score_threshold=check_share(score_threshold, "score_threshold"))
+    module = _module(network(checkpoint, source).eval(), info)
+    names = RAW_OUTPUTS if raw else OUTPUTS[info.task]
+    shape = (*info.image_size, info.channels)
+    make_folder(target.parent)
+
+    def write(part: Path) -> None:
+        write_onnx(module, part, shape=shape, outputs=names, batch=batch, text=info.to_text())
+        if check and not raw:
+            say(_prove(part, source, info=info, images=images, name=target.name))
+
+    write_atomically(target, write)
+    say(f"{target}: {target.stat().st_size / 1e6:.1f} MB, {info.image_size[0]} x {info.image_size[1]}, opset 18")
+    return target
+
+
+def _describe(
+    checkpoint: Checkpoint, image_size: int | tuple[int, int] | None, *, raw: bool, score_threshold: float
+) -> ExportInfo:
+    config = checkpoint.config
+    side = config.input.image_size if image_size is None else image_size
+    size = (side, side) if isinstance(side, int) else (int(side[0]), int(side[1]))
+    is_classifier = checkpoint.is_classifier
+    if is_classifier and raw:
+        raise InputError("--raw is for detectors; a classifier has no postprocessing")
+    if is_classifier and size != config.input.image_size:
+        raise InputError("a classifier is exported at the size of its weights; leave out --image-size")
+    if not is_classifier:
+        check_image_size(size)
+    about = {key: checkpoint.about[key] for key in _PROVENANCE if key in checkpoint.about}
+    return ExportInfo(
+        "classify" if is_classifier else "detect",
+        config.name,
+        class_names=checkpoint.class_names,
+        category_ids=() if is_classifier else checkpoint.category_ids,
+        image_size=size,
+        channels=config.input.channels,
+        resize=config.input.resize,
+        max_16bit=config.input.max_16bit,
+        score_threshold=0.0 if is_classifier else checkpoint.score_threshold,
+        lowest_score=score_threshold,
+        iou_threshold=config.postprocess.iou_threshold,
+        max_detections=config.postprocess.max_detections,
+        raw=raw,
+        about={**about, "yolo_lite": VERSION},
+    )
+
+
+def _module(model: nn.Module, info: ExportInfo) -> nn.Module:
+    if isinstance(model, ClassifierNet):
+        return ExportedClassifier(model).eval()
+    assert isinstance(model, Yolo)
+    if info.raw:
+        return RawDetector(model).eval()
+    return ExportedDetector(
+        model,
+        score_threshold=info.lowest_score,
+        iou_threshold=info.iou_threshold,
+        max_detections=info.max_detections,
+    ).eval()
+
+
+def _prove(file: Path, source: Path, *, info: ExportInfo, images: Iterable[Path] | None, name: str) -> str:
+    """Run the checkpoint and the file on real images, and return a line about them."""
+    if images is None:
+        photo = read_image(sample_image())
+        height, width = photo.shape[:2]
+        parts = {"": photo, ", upper half": photo[: height // 2], ", left half": photo[:, : width // 2]}
+        parts[", mirrored"] = np.ascontiguousarray(photo[:, ::-1])
+        samples = {f"{sample_image().name}{part}": image for part, image in parts.items()}
+    else:
+        samples = {path.name: read_image(path, info.max_16bit) for path in images}
+    if not samples:
+        raise InputError("there are no images to compare the results on; choose other --data")
+    differences: list[str | None] = []
+    with torch.inference_mode():
+        if info.task == "classify":
+            classifier, exported = Classifier(source, "cpu"), ExportedFileClassifier(file)
+            differences = [compare_classifications(classifier(image), exported(image)) for image in samples.values()]
+        else:
+            low = info.lowest_score
+            detector = Detector(source, "cpu", image_size=info.image_size, score_threshold=low)
+            runtime = ExportedFileDetector(file, score_threshold=low)
+            differences = [
+                compare_detections(
+                    detector(image),
+                    runtime(image),
+                    iou_threshold=info.iou_threshold,
+                    score_threshold=low,
+                    most=info.max_detections,
+                )
+                for image in samples.values()
+            ]
+    return check_parity(list(samples), differences, source=name)

@@ -1,0 +1,101 @@
+"""The modules that are exported: a network with its postprocessing, pixels in and results out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from yolo_lite.models.classifiers.build import ClassifierNet
+from yolo_lite.models.yolo import Yolo
+from yolo_lite.structures.batches import RawPredictions
+
+# What `onnx.py` translates to standard operators. Only the shapes are known to torch; nothing computes it here.
+_LIBRARY: Any = torch.library.Library("yolo_lite_export", "DEF")  # type: ignore[no-untyped-call]
+_LIBRARY.define(
+    "select(Tensor boxes, Tensor scores, float iou_threshold, float score_threshold, int max_detections) "
+    "-> (Tensor, Tensor, Tensor, Tensor)"
+)
+
+
+def _shapes(
+    boxes: Tensor, scores: Tensor, iou_threshold: float, score_threshold: float, max_detections: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    shape = (boxes.shape[0], max_detections)
+    return (
+        boxes.new_empty((*shape, 4)),
+        boxes.new_empty(shape),
+        boxes.new_empty(shape, dtype=torch.int64),
+        boxes.new_empty(shape[:1], dtype=torch.int32),
+    )
+
+
+torch.library.register_fake("yolo_lite_export::select", _shapes, lib=_LIBRARY)
+SELECT = torch.ops.yolo_lite_export.select.default
+
+
+class RawDetector(nn.Module):
+    """A detector without NMS: uint8 images [B, H, W, 3] to boxes [B, A, 4] xyxy, input pixels, and scores [B, A, C].
+
+    Example:
+        >>> from yolo_lite.predict.detector import Detector
+        >>> model = RawDetector(Detector("yolo_lite-pico-voc5", device="cpu").model)
+        >>> [tuple(part.shape) for part in model(torch.zeros(1, 64, 64, 3, dtype=torch.uint8))]
+        [(1, 84, 4), (1, 84, 5)]
+    """
+
+    def __init__(self, model: Yolo) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the boxes and scores of every point."""
+        raw: RawPredictions = self.model(images.permute(0, 3, 1, 2))
+        every = torch.arange(raw.points.shape[0]).expand(raw.class_logits.shape[0], -1)
+        return self.model.decode(raw, every).float(), raw.class_logits.float().sigmoid()
+
+
+class ExportedDetector(RawDetector):
+    """A detector with NMS: uint8 images [B, H, W, 3] to boxes, scores, labels and counts.
+
+    Args:
+        model: in evaluation mode.
+        score_threshold: the score above which detections are returned.
+        iou_threshold: of the NMS within each class.
+        max_detections: K.
+    """
+
+    def __init__(self, model: Yolo, *, score_threshold: float, iou_threshold: float, max_detections: int) -> None:
+        super().__init__(model)
+        self.score_threshold, self.iou_threshold = score_threshold, iou_threshold
+        self.max_detections = max_detections
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # type: ignore[override]
+        """Return boxes [B, K, 4] xyxy in input pixels, scores [B, K] descending, labels int64 [B, K], counts int32 [B]."""
+        boxes, scores = super().forward(images)
+        found: tuple[Tensor, Tensor, Tensor, Tensor] = torch.ops.yolo_lite_export.select(
+            boxes, scores, self.iou_threshold, self.score_threshold, self.max_detections
+        )
+        return found
+
+
+class ExportedClassifier(nn.Module):
+    """A classifier: uint8 images [B, H, W, channels] to scores [B, C] with a sum of 1.
+
+    Example:
+        >>> from yolo_lite.config.resolve import read_config
+        >>> from yolo_lite.models.classifiers.build import build_classifier
+        >>> from yolo_lite.shipped import find_config
+        >>> net = build_classifier(read_config(find_config("mnist_small")), 10).eval()
+        >>> float(ExportedClassifier(net)(torch.zeros(1, 28, 28, 1, dtype=torch.uint8)).sum().round(decimals=4))
+        1.0
+    """
+
+    def __init__(self, model: ClassifierNet) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the scores of the classes."""
+        return self.model.scores(self.model(images.permute(0, 3, 1, 2)))

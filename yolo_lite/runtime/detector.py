@@ -1,0 +1,137 @@
+"""Detect with an exported network, without torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
+
+from yolo_lite.checks import check_class_names, check_path, check_share, check_whole
+from yolo_lite.errors import InputError, suggest
+from yolo_lite.media.images import to_rgb
+from yolo_lite.media.sources import Video, batches, open_video, read_frames
+from yolo_lite.runtime.session import Session
+from yolo_lite.structures.geometry import Image, Letterbox
+from yolo_lite.structures.results import Detections
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
+    ImageInput = str | os.PathLike[str] | Image | PillowImage
+
+
+class Detector:
+    """An exported detector: call it with an image to get `Detections`, as with a checkpoint.
+
+    Args:
+        weights: a file that `yolo-lite export` wrote.
+        score_threshold: the score above which detections are reported, not below that of the file; None: where F1 was
+            highest on the validation images of the training.
+        max_detections: the largest number of detections in an image, not above that of the file; None: that number.
+        classes: names of the only classes to report; None: all.
+        batch_size: number of images in a list, or of frames in a video, that are processed together.
+        threads: 0 for as many as ONNX Runtime chooses.
+
+    Raises:
+        InputError: if the file or a setting cannot be used.
+
+    Example:
+        >>> from yolo_lite import export
+        >>> path = export("yolo_lite-pico-voc5", "pico.onnx", image_size=64, check=False)  # doctest: +SKIP
+        >>> Detector(path)(np.zeros((48, 64, 3), np.uint8)).names  # doctest: +SKIP
+        []
+    """
+
+    def __init__(
+        self,
+        weights: str | os.PathLike[str],
+        *,
+        score_threshold: float | None = None,
+        max_detections: int | None = None,
+        classes: Sequence[str] | None = None,
+        batch_size: int = 8,
+        threads: int = 0,
+    ) -> None:
+        self.weights = Path(check_path(weights, "weights"))
+        self._session = Session(self.weights, threads=check_whole(threads, "threads", minimum=0))
+        self.info = info = self._session.info
+        if info.task != "detect" or info.raw:
+            kind = "a classifier" if info.task != "detect" else "a network without postprocessing (--raw)"
+            raise InputError(f"{self.weights} is {kind}, expected a detector")
+        self.class_names, self.category_ids, self.max_16bit = info.class_names, info.category_ids, info.max_16bit
+        self.image_size, self.resize, self.iou_threshold = info.image_size, info.resize, info.iou_threshold
+        default = max(info.score_threshold, info.lowest_score)
+        self.score_threshold = check_share(default if score_threshold is None else score_threshold, "score_threshold")
+        if self.score_threshold < info.lowest_score:
+            raise InputError(
+                f"{self.weights} returns detections with scores above {info.lowest_score:g}, so score_threshold must not "
+                f"be below it, got {self.score_threshold:g}; export again with a lower --score-threshold"
+            )
+        self.max_detections = check_whole(max_detections or info.max_detections, "max_detections")
+        self.batch_size = min(check_whole(batch_size, "batch_size"), self._session.batch or 2**31)
+        names = check_class_names(classes, self.class_names)
+        for name in names or ():
+            if name not in self.class_names:
+                raise InputError(f"{self.weights.name} has no class {name!r}; {suggest(name, self.class_names)}")
+        self._allowed = np.array([names is None or name in names for name in self.class_names])
+
+    @overload
+    def __call__(self, images: ImageInput) -> Detections: ...
+
+    @overload
+    def __call__(self, images: list[ImageInput] | tuple[ImageInput, ...]) -> list[Detections]: ...
+
+    def __call__(self, images: ImageInput | list[ImageInput] | tuple[ImageInput, ...]) -> Detections | list[Detections]:
+        """Detect the objects in one image, or in each image of a list.
+
+        Args:
+            images: a path; a NumPy array uint8 [H, W, 3] in RGB order; a PIL image; or a list of these.
+
+        Returns:
+            Detections in original pixels, clipped to the image; for a list, one for each image.
+
+        Raises:
+            InputError: if an image cannot be read, or is of the wrong type.
+        """
+        if not isinstance(images, list | tuple):
+            return self._detect([to_rgb(images, self.max_16bit)])[0]
+        found: list[Detections] = []
+        for start in range(0, len(images), self.batch_size):
+            found += self._detect([to_rgb(image, self.max_16bit) for image in images[start : start + self.batch_size]])
+        return found
+
+    def stream(self, video: str | os.PathLike[str] | Video) -> Iterator[tuple[Image, Detections]]:
+        """Yield each frame of a video, uint8 [H, W, 3] RGB, with its detections; one batch of frames is in memory.
+
+        Raises:
+            InputError: if the file is not a video; after the last frame, if the video ends early.
+        """
+        opened = video if isinstance(video, Video) else open_video(Path(check_path(video, "video")))
+        for frames in batches(read_frames(opened), self.batch_size):
+            yield from zip(frames, self._detect(frames))
+
+    def _detect(self, images: Sequence[Image]) -> list[Detections]:
+        letterboxes = [
+            Letterbox.fit((image.shape[0], image.shape[1]), self.image_size, resize=self.resize) for image in images
+        ]
+        inputs = np.stack([letterbox.apply(image) for letterbox, image in zip(letterboxes, images)])
+        boxes, scores, labels, counts = self._session.run(inputs)
+        found = []
+        for i, letterbox in enumerate(letterboxes):
+            rows = slice(0, int(counts[i]))
+            chosen = np.flatnonzero((scores[i, rows] > self.score_threshold) & self._allowed[labels[i, rows]])
+            chosen = chosen[: self.max_detections]
+            inside = Detections(
+                boxes[i, chosen], scores[i, chosen], labels=labels[i, chosen], class_names=self.class_names
+            )
+            found.append(_with_area(letterbox.undo(inside)))
+        return found
+
+
+def _with_area(detections: Detections) -> Detections:
+    """Leave out boxes that lie completely outside the image, so that clipping leaves no area."""
+    sizes = detections.boxes[:, 2:] - detections.boxes[:, :2]
+    return detections[np.flatnonzero((sizes > 0).all(1))]
