@@ -124,7 +124,7 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
     "yolo-lite bench": ("yolo-lite bench model --config nano", "yolo-lite bench train --data my_images"),
     "yolo-lite bench model": (
         "yolo-lite bench model",
-        "yolo-lite bench model --config nano --num-classes 2",
+        "yolo-lite bench model --backends torch,onnx",
     ),
     "yolo-lite bench train": (
         "yolo-lite bench train --data my_images",

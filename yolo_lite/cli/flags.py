@@ -210,6 +210,8 @@ FLAGS: Mapping[str, Flag] = {
     ),
     "task": _flag("--task", "what to train", choices=("detect", "classify")),
     "trials": _flag("--trials", "total number of finished trials", default=20, type=values.positive),
+    "backends": _flag("--backends", "backends to compare: torch,onnx", usual="none", type=values.names),
+    "threads": _flag("--threads", "number of CPU threads", default=1, **_COUNT),
     "steps": _flag("--steps", "number of steps to measure", default=30, **_COUNT),
     # what comes out
     "out": _flag("--out", "folder of the results", type=values.text),
@@ -274,7 +276,7 @@ _GROUPS: Mapping[str, str] = {  # heading in the help: the flags below it
     "names resize until",
     "detections": "score-threshold iou-threshold max-detections tta bootstrap",
     "training": "epochs time seed accumulate precision preflight deterministic set task trials augment",
-    "machine": "device steps",
+    "machine": "device threads steps backends",
     "output": "out out-file resume save-json font show video-format tensorboard copy markdown to fix all",
 }
 _GROUP_OF = {name: title for title, names in _GROUPS.items() for name in names.split()}

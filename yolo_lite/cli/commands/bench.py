@@ -25,6 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_flag(model, "config", usual="shuffle and nano, one after the other")
     flags.add_flag(model, "num-classes", default=80)
     flags.add_flag(model, "device")
+    flags.add_flag(model, "backends")
+    flags.add_flag(model, "weights", help="checkpoint to measure with --backends")
+    flags.add_flag(model, "image-size", usual="that of the weights")
+    flags.add_flag(model, "data", help="data set whose validation split is scored with each backend", usual="none")
+    flags.add_flag(model, "threads")
     model.set_defaults(run=_bench_model)
     train = what.add_parser(
         "train", help="measure where training on your images spends its time", description=_bench_train.__doc__
@@ -43,7 +48,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _bench_model(args: argparse.Namespace) -> int:
-    """Measure networks with random weights on this machine. Every figure is a median after a warm-up."""
+    """Measure networks with random weights on this machine. Every figure is a median after a warm-up.
+
+    With --backends, measure trained weights as a checkpoint (torch) and as an exported file (onnx) by turns.
+    """
+    if args.backends:
+        return _bench_backends(args)
+    for name in ("weights", "image_size", "data"):
+        if getattr(args, name):
+            raise InputError(f"--{name.replace('_', '-')} goes with --backends: bench model --backends torch,onnx")
     configs = [_detector_config(name) for name in ([args.config] if args.config else ["shuffle", "nano"])]
     from yolo_lite.bench.model import bench_model
     from yolo_lite.device import describe_hardware, pick_device
@@ -52,6 +65,33 @@ def _bench_model(args: argparse.Namespace) -> int:
     for config in configs:
         report = bench_model(config, args.num_classes, device=device)
         _print_model_report(config, args.num_classes, report=report, hardware=describe_hardware(device))
+    return 0
+
+
+def _bench_backends(args: argparse.Namespace) -> int:
+    if args.config:
+        raise InputError("--backends measures trained weights: name --weights, not --config")
+    import torch
+
+    from yolo_lite.bench.backends import bench_backends
+    from yolo_lite.cli.screen import note
+    from yolo_lite.device import describe_hardware
+    from yolo_lite.shipped import DEFAULT_WEIGHTS
+
+    weights = args.weights or DEFAULT_WEIGHTS
+    reports = bench_backends(
+        weights, args.backends, image_size=args.image_size, threads=args.threads, data=args.data, say=note
+    )
+    hardware = describe_hardware(torch.device("cpu")).rsplit(",", 1)[0]
+    onnx = f", onnxruntime {version('onnxruntime')}" if "onnx" in args.backends else ""
+    print(f"{weights}; {hardware}, {counted(args.threads, 'thread')}; torch {torch.__version__}{onnx}")
+    print("backend  median ms  95th ms  images/s (8)  start CPU s  start MB  file MB    AP")
+    for report in reports:
+        ap = "    -" if report.ap is None else f"{report.ap:5.3f}"
+        print(
+            f"{report.backend:<7} {report.median_ms:>10.1f} {report.p95_ms:>8.1f} {report.images_per_second:>13.1f} "
+            f"{report.start_seconds:>12.2f} {report.start_megabytes:>9.0f} {report.file_megabytes:>8.1f} {ap}"
+        )
     return 0
 
 
