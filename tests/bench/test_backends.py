@@ -26,7 +26,7 @@ def test_both_backends_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_unknown_backends_and_stray_flags_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(InputError, match="--backends must be some of torch, onnx, got 'tvm'"):
+    with pytest.raises(InputError, match="--backends must be some of torch, onnx, openvino, got 'tvm'"):
         bench_backends("yolo_lite-pico-voc5", ["tvm"])
     assert main(["bench", "model", "--weights", "yolo_lite-pico-voc5"]) == 2
     assert "--weights goes with --backends" in capsys.readouterr().err

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -249,6 +251,45 @@ def test_commands_take_exported_files(
         assert message in capsys.readouterr().err
     assert main(["export", "--out", "a.pt"]) == 2
     assert "the file must end in .onnx, got a.pt" in capsys.readouterr().err
+
+
+def test_openvino_files_give_the_same_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.chdir(tmp_path)
+    path = export("yolo_lite-pico-voc5", format="openvino", image_size=96)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["yolo_lite-pico-voc5.bin", "yolo_lite-pico-voc5.xml"]
+    expected = Detector("yolo_lite-pico-voc5", "cpu", image_size=96, score_threshold=0.05)
+    exported = ExportedDetector(path, score_threshold=0.05)
+    for together, image in zip(exported(parts()), parts()):
+        difference = compare_detections(expected(image), together, iou_threshold=0.6, score_threshold=0.05)
+        assert difference is None
+    assert main(["detect", "--weights", str(path)]) == 0
+    path.with_suffix(".bin").unlink()
+    with pytest.raises(InputError, match=r"needs its weights yolo_lite-pico-voc5.bin beside it"):
+        ExportedDetector(path)
+    (tmp_path / "text.xml").write_text("hello")
+    (tmp_path / "text.bin").write_text("hello")
+    with pytest.raises(InputError, match="is not an OpenVINO file, or is damaged"):
+        ExportedDetector(tmp_path / "text.xml")
+
+
+def test_openvino_is_imported_without_its_telemetry() -> None:
+    pytest.importorskip("openvino")
+    code = "import sys; from yolo_lite.runtime.engines import import_openvino; import_openvino(); " + (
+        "print([name for name in sys.modules if name.startswith('openvino_telemetry.')])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_unknown_formats_and_suffixes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="format must be one of onnx, openvino, got 'tflite'"):
+        export("yolo_lite-pico-voc5", format="tflite")
+    with pytest.raises(InputError, match=r"must end in \.xml"):
+        export("yolo_lite-pico-voc5", tmp_path / "a.onnx", format="openvino")
+    (tmp_path / "a.tflite").write_bytes(b"x")
+    with pytest.raises(InputError, match="is not an exported file: expected .onnx or .xml"):
+        ExportedDetector(tmp_path / "a.tflite")
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ import torch
 from yolo_lite.errors import InputError
 from yolo_lite.evaluation.detector import evaluate
 from yolo_lite.evaluation.exported import evaluate_exported
-from yolo_lite.exporting.export import export
+from yolo_lite.exporting.export import SUFFIXES, export
 from yolo_lite.media.images import read_image
 from yolo_lite.predict.detector import Detector
 from yolo_lite.predict.files import sample_image
@@ -26,12 +26,12 @@ from yolo_lite.runtime import Detector as ExportedDetector
 from yolo_lite.shipped import find_weights
 from yolo_lite.structures.geometry import resize_image
 
-BACKENDS = ("torch", "onnx")
+BACKENDS = ("torch", "onnx", "openvino")
 _BATCH = 8
 _START = {
     "torch": "import torch; torch.set_num_threads({threads}); from yolo_lite import Detector; "
     "find = Detector({path!r}, 'cpu', image_size={size})",
-    "onnx": "from yolo_lite.runtime import Detector; find = Detector({path!r}, threads={threads})",
+    "file": "from yolo_lite.runtime import Detector; find = Detector({path!r}, threads={threads})",
 }
 # VmHWM is the peak of this program alone; getrusage would count the process that started it, too.
 _MEASURE = (
@@ -46,7 +46,7 @@ class BackendReport:
     """The figures of one backend.
 
     Attributes:
-        backend: torch or onnx.
+        backend: torch, onnx or openvino.
         median_ms: of one image, from input pixels to detections.
         p95_ms: the 95th percentile.
         images_per_second: in batches of 8.
@@ -131,8 +131,8 @@ def _opened(
         if name == "torch":
             opened[name] = (source, Detector(source, "cpu", image_size=image_size, score_threshold=0.05))
         else:
-            say("exporting")
-            file = export(source, folder / "exported.onnx", image_size=image_size)
+            say(f"exporting to {name}")
+            file = export(source, folder / f"exported{SUFFIXES[name]}", format=name, image_size=image_size)
             opened[name] = (file, ExportedDetector(file, score_threshold=0.05, threads=threads))
     return opened
 
@@ -163,11 +163,16 @@ def _measure(
                 images_per_second=_BATCH / statistics.median(batches[name]),
                 start_seconds=seconds,
                 start_megabytes=megabytes,
-                file_megabytes=file.stat().st_size / 1e6,
+                file_megabytes=_size(file) / 1e6,
                 ap=None if data is None else _score(name, file, detector, data=data),
             )
         )
     return reports
+
+
+def _size(file: Path) -> int:
+    """Return the bytes of a file, with those of OpenVINO's weights beside it."""
+    return sum(part.stat().st_size for part in {file, file.with_suffix(".bin")} if part.exists())
 
 
 def _seconds(detector: Any, images: Any) -> float:
@@ -179,7 +184,7 @@ def _seconds(detector: Any, images: Any) -> float:
 def _start(name: str, file: Path, *, image_size: tuple[int, int], threads: int) -> tuple[float, float]:
     """Return CPU seconds and megabytes of a new process up to its first detection."""
     height, width = image_size
-    code = _START[name].format(path=str(file), threads=threads, size=image_size)
+    code = _START["torch" if name == "torch" else "file"].format(path=str(file), threads=threads, size=image_size)
     result = subprocess.run(
         [sys.executable, "-c", f"{code}; {_MEASURE.format(h=height, w=width)}"],
         capture_output=True,

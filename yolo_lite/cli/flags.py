@@ -210,7 +210,7 @@ FLAGS: Mapping[str, Flag] = {
     ),
     "task": _flag("--task", "what to train", choices=("detect", "classify")),
     "trials": _flag("--trials", "total number of finished trials", default=20, type=values.positive),
-    "backends": _flag("--backends", "backends to compare: torch,onnx", usual="none", type=values.names),
+    "backends": _flag("--backends", "backends to compare: torch,onnx,openvino", usual="none", type=values.names),
     "threads": _flag("--threads", "number of CPU threads", default=1, **_COUNT),
     "steps": _flag("--steps", "number of steps to measure", default=30, **_COUNT),
     # what comes out
@@ -247,6 +247,7 @@ FLAGS: Mapping[str, Flag] = {
     # weights of other projects
     "param": _flag("--param", ".param file of ncnn, with the layers of the network", **_FILE),
     "bin": _flag("--bin", ".bin file of ncnn, with the weights", **_FILE),
+    "format": _flag("--format", "onnx (ONNX Runtime) or openvino", choices=("onnx", "openvino"), default="onnx"),
     "batch": _flag(
         "--batch", "number of images at once: dynamic (any) or a number", default="dynamic", type=values.batch
     ),
@@ -272,7 +273,8 @@ FLAGS: Mapping[str, Flag] = {
 _GROUPS: Mapping[str, str] = {  # heading in the help: the flags below it
     "data": "data split splits shares classes num-classes class fraction per-class difficult unlabelled source image "
     "images detections box cache workers",
-    "network": "config weights teacher layer image-size batch-size freeze freeze-layers batch raw pth param bin legacy cfg darknet-weights "
+    "network": "config weights teacher layer image-size batch-size freeze freeze-layers format batch raw pth param bin legacy cfg "
+    "darknet-weights "
     "names resize until",
     "detections": "score-threshold iou-threshold max-detections tta bootstrap",
     "training": "epochs time seed accumulate precision preflight deterministic set task trials augment",

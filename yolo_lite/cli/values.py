@@ -69,7 +69,7 @@ def positive(text: str) -> int:
 
 def is_exported(weights: str | None) -> bool:
     """Return whether weights are an exported file, by their suffix."""
-    return weights is not None and weights.lower().endswith(".onnx")
+    return weights is not None and weights.lower().endswith((".onnx", ".xml"))
 
 
 def batch(text: str) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+from shutil import copyfile
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -16,6 +19,7 @@ from yolo_lite.config.schema import check_image_size
 from yolo_lite.errors import InputError
 from yolo_lite.exporting.graph import ExportedClassifier, ExportedDetector, RawDetector
 from yolo_lite.exporting.onnx import write_onnx
+from yolo_lite.exporting.openvino import write_openvino
 from yolo_lite.exporting.parity import check_parity, compare_classifications, compare_detections
 from yolo_lite.files import check_keeps, make_folder, write_atomically
 from yolo_lite.media.images import read_image
@@ -38,6 +42,7 @@ def export(
     weights: str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
     *,
+    format: str = "onnx",
     image_size: int | tuple[int, int] | None = None,
     batch: int | None = None,
     score_threshold: float = 0.05,
@@ -46,11 +51,12 @@ def export(
     check: bool = True,
     say: Callable[[str], None] = lambda line: None,
 ) -> Path:
-    """Export a checkpoint to an ONNX file that `yolo_lite.runtime` and ONNX Runtime run.
+    """Export a checkpoint to a file that `yolo_lite.runtime` runs without torch.
 
     Args:
         weights: a file or the bare name of a shipped one.
-        out: the file to write; None: the name of the weights with .onnx, in the current folder.
+        out: the file to write; None: the name of the weights with .onnx or .xml, in the current folder.
+        format: onnx, for ONNX Runtime; or openvino, whose .xml file has a .bin file beside it.
         image_size: (height, width) of the input, or one number for both; None: that of the weights.
         batch: number of images at once; None: any number.
         score_threshold: the score above which the file returns detections; it can be raised later, not lowered.
@@ -69,9 +75,11 @@ def export(
         ('person', 'car', 'cat', 'bus', 'train')
     """
     source = find_weights(check_path(weights, "weights"))
-    target = Path(out) if out is not None else Path(f"{source.stem}.onnx")
-    if target.suffix.lower() != ".onnx":
-        raise InputError(f"the file must end in .onnx, got {target}")
+    if format not in SUFFIXES:
+        raise InputError(f"format must be one of {', '.join(SUFFIXES)}, got {format!r}")
+    target = Path(out) if out is not None else Path(f"{source.stem}{SUFFIXES[format]}")
+    if target.suffix.lower() != SUFFIXES[format]:
+        raise InputError(f"the file must end in {SUFFIXES[format]}, got {target}")
     check_keeps([source], target)
     checkpoint = load_checkpoint(source)
     info = _describe(checkpoint, image_size, raw=raw, score_threshold=check_share(score_threshold, "score_threshold"))
@@ -80,14 +88,23 @@ def export(
     shape = (*info.image_size, info.channels)
     make_folder(target.parent)
 
-    def write(part: Path) -> None:
-        write_onnx(module, part, shape=shape, outputs=names, batch=batch, text=info.to_text())
+    with TemporaryDirectory(prefix=".export", dir=target.parent) as folder:
+        files = [Path(folder) / target.with_suffix(".onnx").name]
+        write_onnx(module, files[0], shape=shape, outputs=names, batch=batch, text=info.to_text())
+        if format == "openvino":
+            files = [Path(folder) / target.with_suffix(suffix).name for suffix in (".bin", ".xml")]
+            write_openvino(Path(folder) / target.with_suffix(".onnx").name, files[-1], text=info.to_text())
         if check and not raw:
-            say(_prove(part, source, info=info, images=images, name=target.name))
-
-    write_atomically(target, write)
-    say(f"{target}: {target.stat().st_size / 1e6:.1f} MB, {info.image_size[0]} x {info.image_size[1]}, opset 18")
+            say(_prove(files[-1], source, info=info, images=images, name=target.name))
+        size = sum(file.stat().st_size for file in files)
+        for file in files:  # the weights first, so that an .xml file never stands alone
+            write_atomically(target.with_suffix(file.suffix), partial(copyfile, file))
+    say(f"{target}: {size / 1e6:.1f} MB, {info.image_size[0]} x {info.image_size[1]}, {_LABELS[format]}")
     return target
+
+
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
+_LABELS = {"onnx": "opset 18", "openvino": "float32"}
 
 
 def _describe(

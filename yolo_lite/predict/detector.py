@@ -22,7 +22,7 @@ from yolo_lite.predict.postprocess import CANDIDATES, postprocess, to_detections
 from yolo_lite.shipped import DEFAULT_WEIGHTS, find_weights
 from yolo_lite.structures.batches import RawPredictions
 from yolo_lite.structures.geometry import Image, Letterbox
-from yolo_lite.structures.results import Detections
+from yolo_lite.structures.results import Detections, with_area
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -217,7 +217,7 @@ class Detector:
                 allowed=self._allowed,
             )
         found = to_detections(rows, counts, class_names=self.class_names)
-        return [_inside(letterbox.undo(one)) for letterbox, one in zip(letterboxes, found)]
+        return [with_area(letterbox.undo(one)) for letterbox, one in zip(letterboxes, found)]
 
     def _mask(self, classes: Sequence[str] | None) -> torch.Tensor | None:
         if classes is None:
@@ -228,9 +228,3 @@ class Detector:
                     f"the weights {self.weights.name} have no class {name!r}; {suggest(name, self.class_names)}"
                 )
         return torch.tensor([name in classes for name in self.class_names])
-
-
-def _inside(detections: Detections) -> Detections:
-    """Leave out boxes that lie completely outside the image, so that clipping leaves no area."""
-    sizes = detections.boxes[:, 2:] - detections.boxes[:, :2]
-    return detections[np.flatnonzero((sizes > 0).all(1))]

@@ -15,7 +15,7 @@ from yolo_lite.media.images import to_rgb
 from yolo_lite.media.sources import Video, batches, open_video, read_frames
 from yolo_lite.runtime.session import Session
 from yolo_lite.structures.geometry import Image, Letterbox
-from yolo_lite.structures.results import Detections
+from yolo_lite.structures.results import Detections, with_area
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -127,11 +127,5 @@ class Detector:
             inside = Detections(
                 boxes[i, chosen], scores[i, chosen], labels=labels[i, chosen], class_names=self.class_names
             )
-            found.append(_with_area(letterbox.undo(inside)))
+            found.append(with_area(letterbox.undo(inside)))
         return found
-
-
-def _with_area(detections: Detections) -> Detections:
-    """Leave out boxes that lie completely outside the image, so that clipping leaves no area."""
-    sizes = detections.boxes[:, 2:] - detections.boxes[:, :2]
-    return detections[np.flatnonzero((sizes > 0).all(1))]

@@ -1,4 +1,4 @@
-"""The one module that imports ONNX Runtime: opens exported files and runs them."""
+"""Open an exported file, check that it is what it says, and run it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from yolo_lite.errors import InputError, reason
+from yolo_lite.errors import InputError
+from yolo_lite.runtime.engines import open_engine
 from yolo_lite.runtime.info import KEY, ExportInfo
 
 OUTPUTS = {"detect": ["boxes", "scores", "labels", "counts"], "classify": ["scores"]}
@@ -20,17 +21,21 @@ class Session:
     """An exported file, ready to run on the CPU.
 
     Args:
-        path: the file.
-        threads: 0 for as many as ONNX Runtime chooses.
+        path: an .onnx file, or an .xml file of OpenVINO.
+        threads: 0 for as many as the program that runs it chooses.
+
+    Attributes:
+        info: what the file says about itself.
+        batch: the number of images that it takes at once; None for any number.
 
     Raises:
-        InputError: if ONNX Runtime is not installed, or the file is missing, damaged, of another program, of a newer
+        InputError: if the program is not installed, or the file is missing, damaged, of another program, of a newer
             format, or not what its metadata says.
 
     Example:
         >>> Session(Path("photo.jpg"))
         Traceback (most recent call last):
-        yolo_lite.errors.InputError: photo.jpg is not an ONNX file, or is damaged
+        yolo_lite.errors.InputError: photo.jpg is not an exported file: expected .onnx or .xml
     """
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int = 0) -> None:
@@ -39,66 +44,37 @@ class Session:
             raise InputError(
                 f"{path} does not exist" if not self.path.exists() else f"{path} is a folder, expected a file"
             )
-        self._session = _open(self.path, threads)
-        text = self._session.get_modelmeta().custom_metadata_map.get(KEY)
-        if text is None:
+        self._engine = open_engine(self.path, threads)
+        if self._engine.text is None:
             raise InputError(f"{path} was not exported by yolo_lite: it lacks the metadata {KEY!r}")
-        self.info = ExportInfo.from_text(text, str(path))
+        self.info = ExportInfo.from_text(self._engine.text, str(path))
         self._check_interface()
+        self.batch = self._engine.inputs[0][1][0]
 
     def run(self, images: npt.NDArray[np.uint8]) -> list[npt.NDArray[Any]]:
         """Run the network on inputs, uint8 [B, H, W, channels], and return its outputs.
 
         Raises:
-            InputError: if ONNX Runtime refuses, as with more images than a file for one image takes.
+            InputError: if the file cannot be run on them, as with more images than it takes.
         """
         count = len(images)
         if self.batch and count < self.batch:  # a file for a fixed number of images
             images = np.concatenate([images, np.zeros((self.batch - count, *images.shape[1:]), np.uint8)])
         try:
-            outputs: list[npt.NDArray[Any]] = self._session.run(None, {"images": np.ascontiguousarray(images)})
-        except Exception as error:  # ONNX Runtime's errors have no common type
+            outputs = self._engine.run(np.ascontiguousarray(images))
+        except Exception as error:  # the errors of these programs have no common type
             raise InputError(f"{self.path} cannot be run on {list(images.shape)}: {_line(error)}") from error
         return [output[:count] for output in outputs]
 
-    @property
-    def batch(self) -> int | None:
-        """The number of images that the file takes at once; None for any number."""
-        size = self._session.get_inputs()[0].shape[0]
-        return size if isinstance(size, int) else None
-
     def _check_interface(self) -> None:
         """Compare inputs and outputs with the metadata."""
-        info = self.info
+        info, inputs, outputs = self.info, self._engine.inputs, self._engine.outputs
         expected = RAW_OUTPUTS if info.raw else OUTPUTS[info.task]
-        inputs, outputs = self._session.get_inputs(), [output.name for output in self._session.get_outputs()]
         shape = [*info.image_size, info.channels]
-        if (
-            len(inputs) != 1
-            or inputs[0].name != "images"
-            or inputs[0].type != "tensor(uint8)"
-            or list(inputs[0].shape[1:]) != shape
-        ):
+        if len(inputs) != 1 or inputs[0][0] != "images" or inputs[0][1][1:] != shape:
             raise InputError(f"{self.path}: its input is not uint8 images of {shape}, as its metadata says")
         if outputs != expected:
             raise InputError(f"{self.path}: its outputs are {outputs}, expected {expected}")
-
-
-def _open(path: Path, threads: int) -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise InputError("exported files need ONNX Runtime: pip install onnxruntime") from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4  # errors are raised
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads sleep
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's errors have no common type
-        if isinstance(error, OSError):
-            raise InputError(f"cannot read {path}: {reason(error)}") from error
-        raise InputError(f"{path} is not an ONNX file, or is damaged") from error
 
 
 def _line(error: Exception) -> str:

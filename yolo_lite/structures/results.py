@@ -101,6 +101,18 @@ class Detections:
         ]
 
 
+def with_area(detections: Detections) -> Detections:
+    """Leave out boxes without area, such as those that lay outside the image before they were clipped to it.
+
+    Example:
+        >>> found = Detections([[0, 0, 9, 9], [5, 0, 5, 9]], [0.9, 0.8], labels=[0, 0], class_names=("cat",))
+        >>> len(with_area(found))
+        1
+    """
+    sizes = detections.boxes[:, 2:] - detections.boxes[:, :2]
+    return detections[np.flatnonzero((sizes > 0).all(1))]
+
+
 def _floats(values: Any, name: str) -> npt.NDArray[np.float32]:
     try:
         return np.asarray(values, np.float32)

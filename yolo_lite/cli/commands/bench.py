@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _bench_model(args: argparse.Namespace) -> int:
     """Measure networks with random weights on this machine. Every figure is a median after a warm-up.
 
-    With --backends, measure trained weights as a checkpoint (torch) and as an exported file (onnx) by turns.
+    With --backends, measure trained weights as a checkpoint (torch) and as exported files (onnx, openvino) by turns.
     """
     if args.backends:
         return _bench_backends(args)

@@ -12,19 +12,19 @@ from yolo_lite.shipped import DEFAULT_WEIGHTS
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser its arguments."""
     parser.description = _export.__doc__
-    flags.add_flags(parser, ["weights", "image-size"])
+    flags.add_flags(parser, ["weights", "format", "image-size"])
     flags.add_flag(parser, "batch")
     flags.add_flag(
         parser, "score-threshold", help="score above which the file returns detections", default=0.05, usual=""
     )
     flags.add_flag(parser, "raw")
     flags.add_flag(parser, "data", help="data set whose validation images are compared", usual="a sample photograph")
-    flags.add_flag(parser, "out-file", help="file to write: NAME.onnx", usual="the name of the weights")
+    flags.add_flag(parser, "out-file", help="file to write: NAME.onnx or NAME.xml", usual="the name of the weights")
     parser.set_defaults(run=_export)
 
 
 def _export(args: argparse.Namespace) -> int:
-    """Write a checkpoint as an ONNX file: network, NMS and class names, for ONNX Runtime without torch.
+    """Write a checkpoint as a file that runs without torch: network, NMS and class names.
 
     The results of the file are compared with those of the checkpoint. If they differ, nothing is written.
     """
@@ -38,6 +38,7 @@ def _export(args: argparse.Namespace) -> int:
     out = export(
         args.weights or DEFAULT_WEIGHTS,
         args.out_file,
+        format=args.format,
         image_size=args.image_size,
         batch=None if args.batch == "dynamic" else int(args.batch),
         score_threshold=args.score_threshold,
