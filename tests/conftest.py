@@ -133,3 +133,13 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     config = override_config(read_config(None), overrides)
     torch.set_num_threads(1)
     return train(root, config=config, out=root.parent / "run", device="cpu"), root
+
+
+@pytest.fixture(scope="session")
+def pico(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return yolo_lite-pico-voc5 as an ONNX file for 96 x 96, which takes seconds to write."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from yolo_lite import export
+
+    return export("yolo_lite-pico-voc5", tmp_path_factory.mktemp("exported") / "pico.onnx", image_size=96)

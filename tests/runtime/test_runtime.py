@@ -8,11 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from yolo_lite import export
 from yolo_lite.predict.files import sample_image
-
-pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
 
 CODE = """
 import sys
@@ -24,10 +20,9 @@ print(*found.names)
 """
 
 
-def test_detection_imports_no_torch(tmp_path: Path) -> None:
-    path = export("yolo_lite-pico-voc5", tmp_path / "pico.onnx", image_size=96)
+def test_detection_imports_no_torch(pico: Path) -> None:
     result = subprocess.run(
-        [sys.executable, "-c", CODE, str(path), str(sample_image())], capture_output=True, text=True, check=False
+        [sys.executable, "-c", CODE, str(pico), str(sample_image())], capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
     assert "person" in result.stdout.split()
