@@ -21,7 +21,14 @@ def python(code: str, *folders: Path) -> subprocess.CompletedProcess[str]:
 
 def test_public_names_are_these() -> None:
     names = ["Classification", "Classifier", "Detections", "Detector"]
-    assert sorted(yolo_lite.__all__) == [*names, "evaluate", "evaluate_classifier", "train", "train_classifier"]
+    assert sorted(yolo_lite.__all__) == [
+        *names,
+        "evaluate",
+        "evaluate_classifier",
+        "export",
+        "train",
+        "train_classifier",
+    ]
     assert all(getattr(yolo_lite, name).__name__ == name for name in yolo_lite.__all__)
     with pytest.raises(
         AttributeError,

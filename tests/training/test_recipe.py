@@ -391,7 +391,7 @@ def test_weights_bring_their_image_size_unless_it_is_set(finished_run: tuple[Pat
 def test_training_starts_from_the_shipped_weights_unless_told_otherwise() -> None:
     run = plan("data")
     assert run.config.train.weights == DEFAULT_WEIGHTS
-    assert run.config.name == "yolo_lite-shuffle"
+    assert run.config.name == "yolo_lite-shuffle-1.5x"
     assert run.config.model.norm == "none"
     finetune = read_config(find_config("finetune")).train
     assert run.config.train == dataclasses.replace(finetune, weights=DEFAULT_WEIGHTS)
@@ -403,7 +403,7 @@ def test_training_starts_from_the_shipped_weights_unless_told_otherwise() -> Non
     assert not plan("data", config="shuffle").config.train.weights
     assert plan("data", config="shuffle").config.model.norm == "batch"
     both = plan("data", weights=DEFAULT_WEIGHTS, config="nano", settings={"train.lr": 0.5})
-    assert (both.config.name, both.config.train.epochs, both.config.train.lr) == ("yolo_lite-shuffle", 100, 0.5)
+    assert (both.config.name, both.config.train.epochs, both.config.train.lr) == ("yolo_lite-shuffle-1.5x", 100, 0.5)
 
 
 def test_naming_the_recipe_changes_nothing() -> None:
@@ -447,7 +447,7 @@ def test_the_default_is_fine_tuned_on_a_new_class(coco_set: MakeSet, tmp_path: P
     settings = {"input.image_size": 128, "train.epochs": 2, "train.workers": 0, "train.batch_size": 4}
     out = train(data, settings=settings, out=tmp_path / "run", device="cpu", listener=Listener(say=lines.append))
     told = next(line for line in lines if line.startswith("starting from"))
-    assert told.startswith("starting from yolo_lite-shuffle-coco: new: disc")
+    assert told.startswith("starting from yolo_lite-shuffle-1.5x-coco: new: disc")
     assert told.endswith("from scratch: --config nano --weights none")
     checkpoint = load_checkpoint(out / "best.pt")
     assert checkpoint.class_names == ("disc", "square")

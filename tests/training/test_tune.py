@@ -173,7 +173,7 @@ def test_no_trial_begins_after_the_time(
 def test_detection_is_searched_by_its_own_settings(quick: list[Config], tmp_path: Path) -> None:
     search(tmp_path, trials=1, out=tmp_path / "study", config=None, settings={"task": "detect"})
     (config,) = quick
-    assert (config.train.weights, config.data.path) == ("yolo_lite-shuffle-coco", str(tmp_path))
+    assert (config.train.weights, config.data.path) == ("yolo_lite-shuffle-1.5x-coco", str(tmp_path))
     assert 0 < config.augment.mosaic <= 0.8
     assert config.loss.box_weight != plan("data").config.loss.box_weight
     assert not config.train.preflight  # a poor rate is an answer of the search, not a fault
