@@ -32,7 +32,7 @@ def test_public_names_are_these() -> None:
     assert all(getattr(yolo_lite, name).__name__ == name for name in yolo_lite.__all__)
     with pytest.raises(
         AttributeError,
-        match="offers Classification, Classifier, Detections, Detector, evaluate, evaluate_classifier, train",
+        match="offers Classification, Classifier, Detections, Detector, evaluate, evaluate_classifier, export, train",
     ):
         yolo_lite.Detektor  # noqa: B018
 
