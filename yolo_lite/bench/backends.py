@@ -172,7 +172,8 @@ def _measure(
 
 def _size(file: Path) -> int:
     """Return the bytes of a file, with those of OpenVINO's weights beside it."""
-    return sum(part.stat().st_size for part in {file, file.with_suffix(".bin")} if part.exists())
+    weights = [file.with_suffix(".bin")] if file.suffix == ".xml" else []
+    return sum(part.stat().st_size for part in [file, *weights])
 
 
 def _seconds(detector: Any, images: Any) -> float:
