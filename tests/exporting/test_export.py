@@ -249,6 +249,12 @@ def test_commands_take_exported_files(
     }.items():
         assert main(["detect", "--weights", str(pico), *words.split()]) == 2
         assert message in capsys.readouterr().err
+    assert main(["export", "--weights", str(digits), "--data", "set"]) == 2
+    assert "--data is for detectors" in capsys.readouterr().err
+    write_coco_set(tmp_path / "set", {"val": 2})
+    words = ["--weights", "yolo_lite-pico-voc5", "--image-size", "64", "--data", "set", "--out", "small.onnx"]
+    assert main(["export", *words]) == 0
+    assert "parity: 2 of 2 images" in capsys.readouterr().out
     assert main(["export", "--out", "a.pt"]) == 2
     assert "the file must end in .onnx, got a.pt" in capsys.readouterr().err
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from yolo_lite.cli import flags
+from yolo_lite.errors import InputError
 from yolo_lite.shipped import DEFAULT_WEIGHTS
 
 
@@ -18,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser, "score-threshold", help="score above which the file returns detections", default=0.05, usual=""
     )
     flags.add_flag(parser, "raw")
-    flags.add_flag(parser, "data", help="data set whose validation images are compared", usual="a sample photograph")
+    flags.add_flag(
+        parser, "data", help="data set whose validation images are compared, for detectors", usual="a sample photograph"
+    )
     flags.add_flag(parser, "out-file", help="file to write: NAME.onnx or NAME.xml", usual="the name of the weights")
     parser.set_defaults(run=_export)
 
@@ -32,8 +35,12 @@ def _export(args: argparse.Namespace) -> int:
 
     images = None
     if args.data:
+        from yolo_lite.checkpoints.checkpoint import load_checkpoint
         from yolo_lite.data.splits import read_split
+        from yolo_lite.shipped import find_weights
 
+        if load_checkpoint(find_weights(args.weights or DEFAULT_WEIGHTS)).is_classifier:
+            raise InputError("--data is for detectors; a classifier is compared on a sample photograph: leave it out")
         images = [record.path for record in read_split(args.data, "val").records]
     out = export(
         args.weights or DEFAULT_WEIGHTS,
