@@ -12,6 +12,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 
+@pytest.mark.slow
 def test_both_backends_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--backends", "torch,onnx", "--weights", "yolo_lite-pico-voc5", "--image-size", "64"]
     assert main(["bench", "model", *words]) == 0

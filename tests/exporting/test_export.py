@@ -169,6 +169,7 @@ def test_comparison_sees_every_kind_of_difference() -> None:
     assert "lacks cat 0.5000" in str(compare(found(cat, (10, 10, 50, 26, 0.5, 0)), found(cat)))
 
 
+@pytest.mark.slow
 def test_raw_files_hold_boxes_and_scores_of_every_point(tmp_path: Path) -> None:
     path = export("yolo_lite-pico-voc5", tmp_path / "raw.onnx", image_size=96, raw=True, batch=1)
     session = Session(path)
@@ -214,6 +215,7 @@ def test_classifiers_are_exported_with_softmax(digits: Path, tmp_path: Path) -> 
         ExportedDetector(path)
 
 
+@pytest.mark.slow
 def test_an_exported_file_is_scored_like_its_checkpoint(pico: Path, tmp_path: Path) -> None:
     data = write_coco_set(tmp_path / "set", {"val": 3})
     file = data / "annotations" / "instances_val.json"
@@ -259,6 +261,7 @@ def test_commands_take_exported_files(
     assert "the file must end in .onnx, got a.pt" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_openvino_files_give_the_same_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
     monkeypatch.chdir(tmp_path)
