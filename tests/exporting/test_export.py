@@ -166,9 +166,6 @@ def test_comparison_sees_every_kind_of_difference() -> None:
     assert compare(found(cat), found(cat, (80, 80, 90, 90, 0.100001, 1))) is None  # at the score threshold
     half = (10, 10, 50, 30, 0.5, 0)  # IoU 0.5 with the cat: rounding decides
     assert compare(found(cat, half), found(cat)) is None
-    moved = (14, 10, 54, 50, 0.9, 0)  # overlaps the cat and has its score: either may be kept
-    assert compare(found(cat), found(moved)) is None
-    assert "lacks cat" in str(compare(found(cat), found((40, 10, 80, 50, 0.9, 0))))
     assert "lacks cat 0.5000" in str(compare(found(cat, (10, 10, 50, 26, 0.5, 0)), found(cat)))
 
 
@@ -323,10 +320,6 @@ def test_other_heads_pass_the_gate(name: str, tmp_path: Path) -> None:
     else:
         config = read_config(find_config(name))
     network = build_detector(config, 3, seed=1)
-    if name == "yolov1":  # its scores are clipped to 1, and among equal scores either order of NMS is right
-        with torch.no_grad():
-            for parameter in network.head.parameters():
-                parameter.mul_(0.05).add_(0.05 if parameter.ndim == 1 else 0)
     path = tmp_path / "a.pt"
     save_checkpoint(
         path, Checkpoint(config, ("a", "b", "c"), (1, 2, 3), weights=network.state_dict(), about={}, training={})
