@@ -320,6 +320,10 @@ def test_other_heads_pass_the_gate(name: str, tmp_path: Path) -> None:
     else:
         config = read_config(find_config(name))
     network = build_detector(config, 3, seed=1)
+    if name == "yolov1":  # its scores are clipped to 1, and among equal scores either order of NMS is right
+        with torch.no_grad():
+            for parameter in network.head.parameters():
+                parameter.mul_(0.05).add_(0.05 if parameter.ndim == 1 else 0)
     path = tmp_path / "a.pt"
     save_checkpoint(
         path, Checkpoint(config, ("a", "b", "c"), (1, 2, 3), weights=network.state_dict(), about={}, training={})
