@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -134,3 +135,10 @@ def test_shipped_configs_can_be_read() -> None:
     assert (nano.name, nano.model) == (Config().name, Config().model)
     pico = read_config(find_config("pico"))
     assert dataclasses.replace(pico, name=nano.name, model=nano.model) == nano  # one recipe for both
+
+
+def test_the_wheel_holds_every_package() -> None:
+    root = Path(yolo_lite.__file__).parents[1]
+    listed = re.findall(r"^    (yolo_lite[.\w]*)$", (root / "setup.cfg").read_text(encoding="utf-8"), re.MULTILINE)
+    folders = [path.parent for path in (root / "yolo_lite").rglob("__init__.py")]
+    assert {".".join(folder.relative_to(root).parts) for folder in folders} <= set(listed)
