@@ -139,6 +139,7 @@ def test_shipped_configs_can_be_read() -> None:
 
 def test_the_wheel_holds_every_package() -> None:
     root = Path(yolo_lite.__file__).parents[1]
-    listed = re.findall(r"^    (yolo_lite[.\w]*)$", (root / "setup.cfg").read_text(encoding="utf-8"), re.MULTILINE)
+    section = (root / "setup.cfg").read_text(encoding="utf-8").split("\npackages =")[1].split("\npackage_dir")[0]
+    listed = re.findall(r"^    (yolo_lite[.\w]*)$", section, re.MULTILINE)
     folders = [path.parent for path in (root / "yolo_lite").rglob("__init__.py")]
     assert {".".join(folder.relative_to(root).parts) for folder in folders} <= set(listed)
