@@ -12,8 +12,7 @@ import torch
 from yolo_lite.checkpoints.checkpoint import build_classifier_from_checkpoint, load_checkpoint
 from yolo_lite.checks import check_path, check_whole
 from yolo_lite.device import explain_out_of_memory, pick_device, place
-from yolo_lite.media.images import to_rgb
-from yolo_lite.media.inputs import to_input
+from yolo_lite.media.inputs import run_in_batches, to_input
 from yolo_lite.shipped import find_weights
 from yolo_lite.structures.geometry import Image
 from yolo_lite.structures.results import Classification
@@ -75,13 +74,7 @@ class Classifier:
         Raises:
             InputError: if an image cannot be read, or is of the wrong type; the message names the file, or the type.
         """
-        if not isinstance(images, list | tuple):
-            return self._classify([to_rgb(images, self.input.max_16bit)])[0]
-        found: list[Classification] = []
-        for start in range(0, len(images), self.batch_size):
-            batch = images[start : start + self.batch_size]
-            found += self._classify([to_rgb(image, self.input.max_16bit) for image in batch])
-        return found
+        return run_in_batches(images, self._classify, batch_size=self.batch_size, max_16bit=self.max_16bit)
 
     @torch.inference_mode()
     def _classify(self, images: Sequence[Image]) -> list[Classification]:

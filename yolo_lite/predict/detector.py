@@ -16,6 +16,7 @@ from yolo_lite.config.schema import check_image_size
 from yolo_lite.device import explain_out_of_memory, pick_device, place
 from yolo_lite.errors import InputError, suggest
 from yolo_lite.media.images import to_rgb
+from yolo_lite.media.inputs import run_in_batches
 from yolo_lite.media.sources import Video, batches, open_video, read_frames
 from yolo_lite.predict.flip import predict
 from yolo_lite.predict.postprocess import CANDIDATES, postprocess, to_detections
@@ -153,14 +154,7 @@ class Detector:
             >>> [len(found) for found in detector([np.zeros((48, 64, 3), np.uint8)] * 2)]  # two black images
             [0, 0]
         """
-        if isinstance(images, list | tuple):
-            found: list[Detections] = []
-            for start in range(0, len(images), self.batch_size):
-                found += self._detect(
-                    [to_rgb(image, self.max_16bit) for image in images[start : start + self.batch_size]]
-                )
-            return found
-        return self._detect([to_rgb(images, self.max_16bit)])[0]
+        return run_in_batches(images, self._detect, batch_size=self.batch_size, max_16bit=self.max_16bit)
 
     def stream(self, video: str | os.PathLike[str] | Video) -> Iterator[tuple[Image, Detections]]:
         """Yield each frame of a video, uint8 [H, W, 3] RGB, with its detections; one batch of frames is in memory.

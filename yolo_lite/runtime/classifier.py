@@ -11,8 +11,7 @@ import numpy as np
 
 from yolo_lite.checks import check_path, check_whole
 from yolo_lite.errors import InputError
-from yolo_lite.media.images import to_rgb
-from yolo_lite.media.inputs import to_input
+from yolo_lite.media.inputs import run_in_batches, to_input
 from yolo_lite.runtime.session import Session
 from yolo_lite.structures.geometry import Image
 from yolo_lite.structures.results import Classification
@@ -66,13 +65,7 @@ class Classifier:
         Raises:
             InputError: if an image cannot be read, or is of the wrong type.
         """
-        if not isinstance(images, list | tuple):
-            return self._classify([to_rgb(images, self.max_16bit)])[0]
-        found: list[Classification] = []
-        for start in range(0, len(images), self.batch_size):
-            batch = images[start : start + self.batch_size]
-            found += self._classify([to_rgb(image, self.max_16bit) for image in batch])
-        return found
+        return run_in_batches(images, self._classify, batch_size=self.batch_size, max_16bit=self.max_16bit)
 
     def _classify(self, images: Sequence[Image]) -> list[Classification]:
         info = self.info

@@ -11,7 +11,7 @@ import numpy as np
 
 from yolo_lite.checks import check_class_names, check_path, check_share, check_whole
 from yolo_lite.errors import InputError, suggest
-from yolo_lite.media.images import to_rgb
+from yolo_lite.media.inputs import run_in_batches
 from yolo_lite.media.sources import Video, batches, open_video, read_frames
 from yolo_lite.runtime.session import Session
 from yolo_lite.structures.geometry import Image, Letterbox
@@ -96,12 +96,7 @@ class Detector:
         Raises:
             InputError: if an image cannot be read, or is of the wrong type.
         """
-        if not isinstance(images, list | tuple):
-            return self._detect([to_rgb(images, self.max_16bit)])[0]
-        found: list[Detections] = []
-        for start in range(0, len(images), self.batch_size):
-            found += self._detect([to_rgb(image, self.max_16bit) for image in images[start : start + self.batch_size]])
-        return found
+        return run_in_batches(images, self._detect, batch_size=self.batch_size, max_16bit=self.max_16bit)
 
     def stream(self, video: str | os.PathLike[str] | Video) -> Iterator[tuple[Image, Detections]]:
         """Yield each frame of a video, uint8 [H, W, 3] RGB, with its detections; one batch of frames is in memory.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from yolo_lite.cli import flags, values
@@ -77,11 +78,23 @@ def _patches(args: argparse.Namespace) -> int:
     check_drawing(args.out_file, paths)
     model, read = _input_maker(args.weights or DEFAULT_WEIGHTS)
     chosen = paths[:: max(1, -(-len(paths) // args.images))]
-    inputs = (read(read_image(path)) for path in counting(chosen, "images", total=len(chosen)))
-    result = strongest_patches(model, inputs, layer=args.layer)
+    skipped = 0
+
+    def inputs() -> Iterator[Any]:
+        nonlocal skipped
+        for path in counting(chosen, "images", total=len(chosen)):
+            try:
+                image = read_image(path)
+            except InputError as error:
+                print(f"skipped: {error}", file=sys.stderr)
+                skipped += 1
+            else:
+                yield read(image)
+
+    result = strongest_patches(model, inputs(), layer=args.layer)
     save_drawing(args.out_file, lambda part: draw_patches(result.layer, result.images, values=result.values, path=part))
     size = f"{result.size[0]} x {result.size[1]} pixels"
-    print(f"{result.layer}: patches of {size} from {counted(len(chosen), 'image')}: {args.out_file}")
+    print(f"{result.layer}: patches of {size} from {counted(len(chosen) - skipped, 'image')}: {args.out_file}")
     return 0
 
 
