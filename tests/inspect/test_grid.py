@@ -54,7 +54,7 @@ def test_every_cell_holds_what_its_points_say(name: str) -> None:
             assert len(inside) == (2 if name == "v1" else 1)
             each = raw.box_outputs[0, inside, 5:].clamp(0, 1) if name == "v1" else raw.class_logits[0, inside].sigmoid()
             best = each.amax(0)
-            assert view.shares[row, column] == pytest.approx(float(best.max()))
+            assert view.scores[row, column] == pytest.approx(float(best.max()))
             assert best[view.labels[row, column]] == best.max()
 
 

@@ -151,8 +151,8 @@ def draw_grids(image: Image, grids: Sequence[GridView], *, path: Path) -> None:
         row[0].vlines(np.arange(columns + 1) * grid.stride, 0, rows * grid.stride, color="white", lw=0.5, alpha=0.6)
         row[0].hlines(np.arange(rows + 1) * grid.stride, 0, columns * grid.stride, color="white", lw=0.5, alpha=0.6)
         classes = np.array([class_colour(int(label)) for label in grid.labels.flat]) / 255
-        row[1].imshow(np.dstack([classes.reshape(rows, columns, 3), 0.8 * grid.shares**0.5]), extent=extent)
-        shown.update(grid.labels[grid.shares > 0.2].tolist(), grid.after.labels.tolist())
+        row[1].imshow(np.dstack([classes.reshape(rows, columns, 3), 0.8 * grid.scores**0.5]), extent=extent)
+        shown.update(grid.labels[grid.scores > 0.2].tolist(), grid.after.labels.tolist())
         names = grid.after.class_names
         for axes, detections in ((row[2], grid.before), (row[3], grid.after)):
             for (x1, y1, x2, y2), score, label in zip(

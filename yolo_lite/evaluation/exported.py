@@ -1,4 +1,4 @@
-"""Score an exported detector on a split, without torch in the network."""
+"""Score an exported detector on a split of a data set."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from yolo_lite.checks import check_path, check_split
 from yolo_lite.config.schema import Config
 from yolo_lite.data.classes import shown_classes
+from yolo_lite.data.sizes import check_images
 from yolo_lite.data.splits import read_split
 from yolo_lite.errors import InputError
 from yolo_lite.evaluation.detector import (
@@ -23,12 +24,14 @@ from yolo_lite.evaluation.detector import (
 from yolo_lite.media.images import read_image
 from yolo_lite.metrics.coco import evaluate_coco, to_rows
 from yolo_lite.runtime import Detector
+from yolo_lite.runtime.session import Session
 
 _FIXED = {
     "input.image_size": "--image-size",
     "evaluate.iou_threshold": "--iou-threshold",
     "evaluate.tta": "--tta",
 }
+_ABOVE = "evaluate.score_threshold"
 
 
 def evaluate_exported(
@@ -60,49 +63,42 @@ def evaluate_exported(
         Traceback (most recent call last):
         yolo_lite.errors.InputError: missing.onnx does not exist
     """
-    chosen, listener = dict(settings or {}), listener or EvaluationListener()
+    listener, chosen = listener or EvaluationListener(), dict(settings or {})
     for key, flag in _FIXED.items():
         if chosen.get(key):
             raise InputError(f"{flag} is fixed in an exported file; leave it out, or score the checkpoint")
-    config = evaluation_config(Config(), chosen)
-    above, most = chosen.get("evaluate.score_threshold"), chosen.get("evaluate.max_detections")
-    lowest = Detector(weights).info.lowest_score
-    detector = Detector(
-        weights,
-        score_threshold=float(str(above)) if above is not None else lowest,
-        max_detections=int(str(most)) if most is not None else None,
-        batch_size=config.train.batch_size,
-    )
+    config, info = evaluation_config(Config(), chosen), Session(weights).info
     truth = read_split(
         check_path(data, "data"), check_split(split), classes=config.data.classes, difficult=config.data.difficult
     )
-    notes = [*truth.notes, *class_notes(detector.class_names, truth.class_names)]
+    check_images(truth)
+    notes = [*truth.notes, *class_notes(info.class_names, truth.class_names)]
     if not shown_classes(truth):
         notes.append(f"{truth.source} has no objects to find, only background or crowd regions, so there is no AP")
-    names = [name for name in detector.class_names if name in truth.class_names]
     detector = Detector(
         weights,
-        score_threshold=detector.score_threshold,
-        max_detections=detector.max_detections,
-        classes=names,
-        batch_size=detector.batch_size,
+        score_threshold=config.evaluate.score_threshold if _ABOVE in chosen else info.lowest_score,
+        max_detections=min(config.evaluate.max_detections, info.max_detections),
+        classes=[name for name in info.class_names if name in truth.class_names],
+        batch_size=config.train.batch_size,
     )
-    rows, timing = _detect(
-        detector, truth.records, ids=category_ids_for(detector.class_names, truth), listener=listener
-    )
-    about = {
-        "weights": str(weights),
-        "data": str(data),
-        "split": split,
+    ids = category_ids_for(detector.class_names, truth)
+    rows, timing = _detect(detector, truth.records, ids=ids, listener=listener)
+    metrics = evaluate_coco(truth, rows, resamples=config.evaluate.resamples, on_resample=listener.on_resample)
+    about = {"weights": str(weights), "data": str(data), "split": split, **_conditions(detector)}
+    return Evaluation(metrics, rows, settings=about, timing=timing, notes=tuple(notes))
+
+
+def _conditions(detector: Detector) -> dict[str, Any]:
+    """Return the conditions that belong beside the metrics."""
+    return {
         "image_size": list(detector.image_size),
         "resize": detector.resize,
         "score_threshold": detector.score_threshold,
         "iou_threshold": detector.iou_threshold,
         "max_detections": detector.max_detections,
-        "device": "onnxruntime, cpu",
+        "device": "cpu",
     }
-    metrics = evaluate_coco(truth, rows, resamples=config.evaluate.resamples, on_resample=listener.on_resample)
-    return Evaluation(metrics, rows, settings=about, timing=timing, notes=tuple(notes))
 
 
 def _detect(

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
-from shutil import copyfile
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
 from torch import nn
 
 from yolo_lite.checkpoints.checkpoint import Checkpoint, load_checkpoint, network
 from yolo_lite.checks import check_path, check_share
 from yolo_lite.config.schema import check_image_size
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, reason
 from yolo_lite.exporting.graph import ExportedClassifier, ExportedDetector, RawDetector
 from yolo_lite.exporting.onnx import write_onnx
 from yolo_lite.exporting.openvino import write_openvino
 from yolo_lite.exporting.parity import check_parity, compare_classifications, compare_detections
-from yolo_lite.files import check_keeps, make_folder, write_atomically
+from yolo_lite.files import check_keeps, make_folder
 from yolo_lite.media.images import read_image
 from yolo_lite.models.classifiers.build import ClassifierNet
 from yolo_lite.models.yolo import Yolo
@@ -33,6 +30,7 @@ from yolo_lite.runtime import Detector as ExportedFileDetector
 from yolo_lite.runtime.info import ExportInfo
 from yolo_lite.runtime.session import OUTPUTS, RAW_OUTPUTS
 from yolo_lite.shipped import find_weights
+from yolo_lite.structures.geometry import Image
 from yolo_lite.version import VERSION
 
 _PROVENANCE = ("source", "licence", "changed")
@@ -50,6 +48,7 @@ def export(
     images: Iterable[Path] | None = None,
     check: bool = True,
     say: Callable[[str], None] = lambda line: None,
+    on_image: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """Export a checkpoint to a file that `yolo_lite.runtime` runs without torch.
 
@@ -64,6 +63,7 @@ def export(
         images: to compare the results on; None: the sample photograph, whole and in three other shapes.
         check: compare the results with the checkpoint's, and write nothing if they differ.
         say: receives lines about the result.
+        on_image: takes the number of images compared and their total.
 
     Raises:
         InputError: if an argument cannot be used, or the results differ.
@@ -75,36 +75,50 @@ def export(
         ('person', 'car', 'cat', 'bus', 'train')
     """
     source = find_weights(check_path(weights, "weights"))
-    if format not in SUFFIXES:
-        raise InputError(f"format must be one of {', '.join(SUFFIXES)}, got {format!r}")
-    target = Path(out) if out is not None else Path(f"{source.stem}{SUFFIXES[format]}")
-    if target.suffix.lower() != SUFFIXES[format]:
-        raise InputError(f"the file must end in {SUFFIXES[format]}, got {target}")
-    check_keeps([source], target)
+    target = _target(out, source, format=format)
     checkpoint = load_checkpoint(source)
     info = _describe(checkpoint, image_size, raw=raw, score_threshold=check_share(score_threshold, "score_threshold"))
     module = _module(network(checkpoint, source).eval(), info)
-    names = RAW_OUTPUTS if raw else OUTPUTS[info.task]
-    shape = (*info.image_size, info.channels)
     make_folder(target.parent)
-
-    with TemporaryDirectory(prefix=".export", dir=target.parent) as folder:
-        files = [Path(folder) / target.with_suffix(".onnx").name]
-        write_onnx(module, files[0], shape=shape, outputs=names, batch=batch, text=info.to_text())
-        if format == "openvino":
-            files = [Path(folder) / target.with_suffix(suffix).name for suffix in (".bin", ".xml")]
-            write_openvino(Path(folder) / target.with_suffix(".onnx").name, files[-1], text=info.to_text())
-        if check and not raw:
-            say(_prove(files[-1], source, info=info, images=images, name=target.name))
-        size = sum(file.stat().st_size for file in files)
-        for file in files:  # the weights first, so that an .xml file never stands alone
-            write_atomically(target.with_suffix(file.suffix), partial(copyfile, file))
-    say(f"{target}: {size / 1e6:.1f} MB, {info.image_size[0]} x {info.image_size[1]}, {_LABELS[format]}")
+    try:
+        with TemporaryDirectory(prefix=".export", dir=target.parent) as folder:
+            files = _write(module, Path(folder) / target.name, info=info, batch=batch)
+            if check and not raw:
+                say(_prove(files[-1], source, info=info, images=images, name=target.name, on_image=on_image))
+            size = sum(file.stat().st_size for file in files)
+            for file in files:  # the weights first, so that an .xml file never stands alone
+                os.replace(file, target.with_suffix(file.suffix))
+    except OSError as error:
+        raise InputError(f"cannot write {target}: {reason(error)}") from error
+    say(f"{target}: {size / 1e6:.1f} MB, {info.image_size[0]} x {info.image_size[1]}, {_LABELS[target.suffix]}")
     return target
 
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
-_LABELS = {"onnx": "opset 18", "openvino": "float32"}
+_LABELS = {".onnx": "ONNX opset 18", ".xml": "OpenVINO, float32"}
+
+
+def _target(out: str | os.PathLike[str] | None, source: Path, *, format: str) -> Path:
+    """Return the file to write, and check its name."""
+    if format not in SUFFIXES:
+        raise InputError(f"format must be one of {', '.join(SUFFIXES)}, got {format!r}")
+    suffix = SUFFIXES[format]
+    target = Path(out) if out is not None else Path(source.stem + suffix)
+    if target.suffix != suffix:
+        raise InputError(f"the file must end in {suffix}, got {target}")
+    check_keeps([source], target)
+    return target
+
+
+def _write(module: nn.Module, path: Path, *, info: ExportInfo, batch: int | None) -> list[Path]:
+    """Write the files of a format, named by the suffix of `path`, and return them, the one to open last."""
+    outputs, shape = RAW_OUTPUTS if info.raw else OUTPUTS[info.task], (*info.image_size, info.channels)
+    graph = path.with_suffix(".onnx")
+    write_onnx(module, graph, shape=shape, outputs=outputs, batch=batch, text=info.to_text())
+    if path.suffix == ".onnx":
+        return [graph]
+    write_openvino(graph, path, text=info.to_text())
+    return [path.with_suffix(".bin"), path]
 
 
 def _describe(
@@ -153,35 +167,56 @@ def _module(model: nn.Module, info: ExportInfo) -> nn.Module:
     ).eval()
 
 
-def _prove(file: Path, source: Path, *, info: ExportInfo, images: Iterable[Path] | None, name: str) -> str:
+def _prove(
+    file: Path,
+    source: Path,
+    *,
+    info: ExportInfo,
+    images: Iterable[Path] | None,
+    name: str,
+    on_image: Callable[[int, int], None],
+) -> str:
     """Run the checkpoint and the file on real images, and return a line about them."""
-    if images is None:
-        photo = read_image(sample_image())
-        height, width = photo.shape[:2]
-        parts = {"": photo, ", upper half": photo[: height // 2], ", left half": photo[:, : width // 2]}
-        parts[", mirrored"] = np.ascontiguousarray(photo[:, ::-1])
-        samples = {f"{sample_image().name}{part}": image for part, image in parts.items()}
-    else:
-        samples = {path.name: read_image(path, info.max_16bit) for path in images}
+    samples = _photographs() if images is None else {path.name: path for path in images}
     if not samples:
         raise InputError("there are no images to compare the results on; choose other --data")
+    compare = _classification_gate(file, source) if info.task == "classify" else _detection_gate(file, source, info)
     differences: list[str | None] = []
-    with torch.inference_mode():
-        if info.task == "classify":
-            classifier, exported = Classifier(source, "cpu"), ExportedFileClassifier(file)
-            differences = [compare_classifications(classifier(image), exported(image)) for image in samples.values()]
-        else:
-            low = info.lowest_score
-            detector = Detector(source, "cpu", image_size=info.image_size, score_threshold=low)
-            runtime = ExportedFileDetector(file, score_threshold=low)
-            differences = [
-                compare_detections(
-                    detector(image),
-                    runtime(image),
-                    iou_threshold=info.iou_threshold,
-                    score_threshold=low,
-                    most=info.max_detections,
-                )
-                for image in samples.values()
-            ]
+    for sample in samples.values():
+        differences.append(compare(read_image(sample, info.max_16bit) if isinstance(sample, Path) else sample))
+        on_image(len(differences), len(samples))
     return check_parity(list(samples), differences, source=name)
+
+
+def _photographs() -> dict[str, Image | Path]:
+    """Return the sample photograph in several shapes, by name."""
+    name, photo = sample_image().name, read_image(sample_image())
+    height, width = photo.shape[:2]
+    return {
+        name: photo,
+        f"{name}, upper half": photo[: height // 2],
+        f"{name}, left half": photo[:, : width // 2],
+        f"{name}, mirrored": np.ascontiguousarray(photo[:, ::-1]),
+    }
+
+
+def _classification_gate(file: Path, source: Path) -> Callable[[Image], str | None]:
+    expected, exported = Classifier(source, "cpu"), ExportedFileClassifier(file)
+    return lambda image: compare_classifications(expected(image), exported(image))
+
+
+def _detection_gate(file: Path, source: Path, info: ExportInfo) -> Callable[[Image], str | None]:
+    low = info.lowest_score
+    expected = Detector(source, "cpu", image_size=info.image_size, score_threshold=low)
+    exported = ExportedFileDetector(file, score_threshold=low)
+
+    def compare(image: Image) -> str | None:
+        return compare_detections(
+            expected(image),
+            exported(image),
+            iou_threshold=info.iou_threshold,
+            score_threshold=low,
+            most=info.max_detections,
+        )
+
+    return compare

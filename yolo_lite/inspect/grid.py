@@ -73,7 +73,7 @@ def view_grids(
     kept = batched_nms(boxes[point], scores[point, label], idxs=label, iou_threshold=iou_threshold)
     after = torch.zeros_like(scores, dtype=torch.bool)
     after[point[kept], label[kept]] = True
-    shares = model.head.cell_probabilities(raw)[0]
+    probabilities = model.head.cell_probabilities(raw)[0]
     views = []
     for stride in sorted({int(stride) for stride in raw.strides.tolist()}):
         of_grid = raw.strides == stride
@@ -81,13 +81,13 @@ def view_grids(
         columns, rows = (int(side) + 1 for side in cell.amax(0))
         place = cell[:, 1] * columns + cell[:, 0]
         best = torch.zeros(rows * columns, scores.shape[1])
-        best.scatter_reduce_(0, place.unsqueeze(1).expand_as(shares[of_grid]), shares[of_grid], "amax")
+        best.scatter_reduce_(0, place.unsqueeze(1).expand_as(probabilities[of_grid]), probabilities[of_grid], "amax")
         marked = torch.zeros(rows * columns).index_add_(0, place, after[of_grid].any(1).float())
         views.append(
             GridView(
                 stride,
                 best.argmax(1).view(rows, columns).numpy(),
-                shares=best.amax(1).view(rows, columns).numpy(),
+                scores=best.amax(1).view(rows, columns).numpy(),
                 responsible=marked.view(rows, columns).numpy() > 0,
                 before=_detections(
                     boxes,

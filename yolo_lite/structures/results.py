@@ -162,7 +162,7 @@ class GridView(NamedTuple):
     Attributes:
         stride: side of a cell.
         labels: int64 [rows, columns], the most likely class of each cell.
-        shares: float32 [rows, columns], how likely that class is: the cell's class probability if the head predicts
+        scores: float32 [rows, columns], how likely that class is: the cell's class probability if the head predicts
             one (YOLOv1), otherwise the highest score of the cell's boxes.
         responsible: bool [rows, columns], True for a cell with a box that is among the detections.
         before: the grid's boxes before suppression that score above a fifth of the score threshold.
@@ -171,7 +171,7 @@ class GridView(NamedTuple):
 
     stride: int
     labels: npt.NDArray[np.int64]
-    shares: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
     responsible: npt.NDArray[np.bool_]
     before: Detections
     after: Detections

@@ -31,6 +31,7 @@ def _export(args: argparse.Namespace) -> int:
 
     The results of the file are compared with those of the checkpoint. If they differ, nothing is written.
     """
+    from yolo_lite.cli.progress import bar
     from yolo_lite.exporting.export import export
 
     images = None
@@ -42,17 +43,21 @@ def _export(args: argparse.Namespace) -> int:
         if load_checkpoint(find_weights(args.weights or DEFAULT_WEIGHTS)).is_classifier:
             raise InputError("--data is for detectors; a classifier is compared on a sample photograph: leave it out")
         images = [record.path for record in read_split(args.data, "val").records]
-    out = export(
-        args.weights or DEFAULT_WEIGHTS,
-        args.out_file,
-        format=args.format,
-        image_size=args.image_size,
-        batch=None if args.batch == "dynamic" else int(args.batch),
-        score_threshold=args.score_threshold,
-        raw=args.raw,
-        images=images,
-        say=print,
-    )
+    lines: list[str] = []
+    with bar("images") as on_image:
+        out = export(
+            args.weights or DEFAULT_WEIGHTS,
+            args.out_file,
+            format=args.format,
+            image_size=args.image_size,
+            batch=None if args.batch == "dynamic" else int(args.batch),
+            score_threshold=args.score_threshold,
+            raw=args.raw,
+            images=images,
+            say=lines.append,
+            on_image=on_image,
+        )
+    print(*lines, sep="\n")
     if not args.raw:
         print("Next:")
         print(f"  yolo-lite {'detect' if _is_detector(out) else 'classify predict'} --weights {out} --source photo.jpg")
