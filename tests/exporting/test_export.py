@@ -72,6 +72,9 @@ def test_settings_of_an_exported_detector(pico: Path) -> None:
     every = ExportedDetector(pico, score_threshold=0.05)(sample_image())
     assert len(every) > 1
     assert len(ExportedDetector(pico, score_threshold=0.05, max_detections=1)(sample_image())) == 1
+    middle = float(every.scores[len(every) // 2])
+    above = ExportedDetector(pico, score_threshold=middle)(sample_image())
+    assert above.scores.tolist() == every.scores[every.scores > middle].tolist()
     only = ExportedDetector(pico, score_threshold=0.05, classes=["person"])(sample_image())
     assert only.names == [name for name in every.names if name == "person"]
     with pytest.raises(InputError, match=r"scores above 0.05, so score_threshold must not be below it, got 0.01"):
@@ -216,6 +219,29 @@ def test_classifiers_are_exported_with_softmax(digits: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+def test_a_file_for_two_images_takes_any_number(digits: Path, tmp_path: Path) -> None:
+    path = export(digits, tmp_path / "two.onnx", batch=2)
+    session = Session(path)
+    images = np.random.default_rng(0).integers(0, 256, (2, 28, 28, 1)).astype(np.uint8)
+    (both,), (first,) = session.run(images), session.run(images[:1])
+    assert first.shape == (1, 10)
+    np.testing.assert_allclose(first[0], both[0], atol=1e-6)
+    classifier, expected = ExportedClassifier(path), Classifier(digits, "cpu")
+    assert classifier.batch_size == 2
+    for found, image in zip(classifier(parts()[:3]), parts()[:3], strict=True):
+        np.testing.assert_allclose(found.scores, expected(image).scores, atol=1e-5)
+
+
+def test_images_of_another_size_than_annotated_are_named(pico: Path, tmp_path: Path) -> None:
+    data = write_coco_set(tmp_path / "set", {"val": 2})
+    file = data / "annotations" / "instances_val.json"
+    content = json.loads(file.read_text().replace('"disc"', '"car"'))
+    content["images"][0]["width"] += 40
+    file.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=content["images"][0]["file_name"]):
+        evaluate_exported(pico, data)
+
+
 def test_an_exported_file_is_scored_like_its_checkpoint(pico: Path, tmp_path: Path) -> None:
     data = write_coco_set(tmp_path / "set", {"val": 3})
     file = data / "annotations" / "instances_val.json"
