@@ -218,7 +218,6 @@ def test_classifiers_are_exported_with_softmax(digits: Path, tmp_path: Path) -> 
         ExportedDetector(path)
 
 
-@pytest.mark.slow
 def test_a_file_for_two_images_takes_any_number(digits: Path, tmp_path: Path) -> None:
     path = export(digits, tmp_path / "two.onnx", batch=2)
     session = Session(path)
@@ -242,6 +241,7 @@ def test_images_of_another_size_than_annotated_are_named(pico: Path, tmp_path: P
         evaluate_exported(pico, data)
 
 
+@pytest.mark.slow
 def test_an_exported_file_is_scored_like_its_checkpoint(pico: Path, tmp_path: Path) -> None:
     data = write_coco_set(tmp_path / "set", {"val": 3})
     file = data / "annotations" / "instances_val.json"
