@@ -13,7 +13,7 @@ from torch import nn
 from yolo_lite.checkpoints.checkpoint import Checkpoint, load_checkpoint, network
 from yolo_lite.checks import check_path, check_share
 from yolo_lite.config.schema import check_image_size
-from yolo_lite.errors import InputError, reason
+from yolo_lite.errors import InputError, counted, reason
 from yolo_lite.exporting.graph import ExportedClassifier, ExportedDetector, RawDetector
 from yolo_lite.exporting.onnx import write_onnx
 from yolo_lite.exporting.openvino import write_openvino
@@ -180,12 +180,17 @@ def _prove(
     samples = _photographs() if images is None else {path.name: path for path in images}
     if not samples:
         raise InputError("there are no images to compare the results on; choose other --data")
-    compare = _classification_gate(file, source) if info.task == "classify" else _detection_gate(file, source, info)
+    is_classifier = info.task == "classify"
+    compare = _classification_gate(file, source) if is_classifier else _detection_gate(file, source, info)
     differences: list[str | None] = []
+    total = 0
     for sample in samples.values():
-        differences.append(compare(read_image(sample, info.max_16bit) if isinstance(sample, Path) else sample))
+        difference, count = compare(read_image(sample, info.max_16bit) if isinstance(sample, Path) else sample)
+        differences.append(difference)
+        total += count
         on_image(len(differences), len(samples))
-    return check_parity(list(samples), differences, source=name)
+    what = "softmax scores" if is_classifier else counted(total, "detection")
+    return check_parity(list(samples), differences, source=name, what=what)
 
 
 def _photographs() -> dict[str, Image | Path]:
@@ -200,23 +205,28 @@ def _photographs() -> dict[str, Image | Path]:
     }
 
 
-def _classification_gate(file: Path, source: Path) -> Callable[[Image], str | None]:
+Gate = Callable[[Image], tuple[str | None, int]]  # the difference on an image, and the number of results compared
+
+
+def _classification_gate(file: Path, source: Path) -> Gate:
     expected, exported = Classifier(source, "cpu"), ExportedFileClassifier(file)
-    return lambda image: compare_classifications(expected(image), exported(image))
+    return lambda image: (compare_classifications(expected(image), exported(image)), 1)
 
 
-def _detection_gate(file: Path, source: Path, info: ExportInfo) -> Callable[[Image], str | None]:
+def _detection_gate(file: Path, source: Path, info: ExportInfo) -> Gate:
     low = info.lowest_score
     expected = Detector(source, "cpu", image_size=info.image_size, score_threshold=low)
     exported = ExportedFileDetector(file, score_threshold=low)
 
-    def compare(image: Image) -> str | None:
-        return compare_detections(
-            expected(image),
+    def compare(image: Image) -> tuple[str | None, int]:
+        wanted = expected(image)
+        difference = compare_detections(
+            wanted,
             exported(image),
             iou_threshold=info.iou_threshold,
             score_threshold=low,
             most=info.max_detections,
         )
+        return difference, len(wanted)
 
     return compare

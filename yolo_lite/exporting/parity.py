@@ -73,20 +73,26 @@ def compare_classifications(expected: Classification, found: Classification) -> 
     return f"the file says {name} {found.scores[label]:.5f}, the checkpoint {expected.scores[label]:.5f}"
 
 
-def check_parity(names: Sequence[str], differences: Sequence[str | None], *, source: str) -> str:
+def check_parity(names: Sequence[str], differences: Sequence[str | None], *, source: str, what: str) -> str:
     """Return a line that says how many images agree.
+
+    Args:
+        names: of the images.
+        differences: of each image, or None.
+        source: name of the exported file.
+        what: what was compared, such as "12 detections".
 
     Raises:
         InputError: naming the first image that differs.
 
     Example:
-        >>> check_parity(["a.jpg", "b.jpg"], [None, None], source="a.onnx")
-        'parity: 2 of 2 images give the same results as the checkpoint'
+        >>> check_parity(["a.jpg", "b.jpg"], [None, None], source="a.onnx", what="12 detections")
+        'parity: 2 of 2 images agree with the checkpoint (12 detections)'
     """
     for name, difference in zip(names, differences):
         if difference:
             raise InputError(f"{source} differs from its checkpoint on {name}: {difference}; nothing was written")
-    return f"parity: {len(names)} of {counted(len(names), 'image')} give the same results as the checkpoint"
+    return f"parity: {len(names)} of {counted(len(names), 'image')} agree with the checkpoint ({what})"
 
 
 def _is_tie(one: Detections, i: int, other: Detections, *, iou_threshold: float, score_threshold: float) -> bool:

@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _bench_model(args: argparse.Namespace) -> int:
     """Measure networks with random weights on this machine. Every figure is a median after a warm-up.
 
-    With --backends, measure trained weights as a checkpoint (torch) and as exported files (onnx, openvino) by turns.
+    With --backends, compare trained weights as a checkpoint (torch) and as exported files (onnx, openvino) in one run.
     """
     if args.backends:
         return _bench_backends(args)
