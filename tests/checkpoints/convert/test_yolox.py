@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.checkpoints.convert.yolox_files import yolox_state
 from yolo_lite import Detector
 from yolo_lite.checkpoints.checkpoint import load_checkpoint, network
-from yolo_lite.checkpoints.convert.yolox import convert_yolox, convert_yolox_ncnn, yolox_state
+from yolo_lite.checkpoints.convert.yolox import _structure, convert_yolox, convert_yolox_ncnn
 from yolo_lite.cli import main
-from yolo_lite.config.schema import ModelConfig
+from yolo_lite.config.schema import Config
 from yolo_lite.errors import InputError
+from yolo_lite.models.build import outline_detector
 from yolo_lite.models.yolox import Focus, YoloxHead, joint_logits
 from yolo_lite.predict.files import sample_image
 from yolo_lite.structures.batches import RawPredictions
@@ -23,7 +26,7 @@ from yolo_lite.structures.geometry import Letterbox
 
 DATA = Path(os.environ.get("YOLO_LITE_DATA", "shared/data")) / "yolox"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="needs $YOLO_LITE_DATA/yolox")
-TINY = ModelConfig(backbone="yolox", stem_width=4, widths=(4, 8, 8, 8), depths=(1, 2, 2, 1), head_width=4)
+TINY = {"stem": 4, "base": 1, "head": 4, "classes": 3}
 SIZES = {  # width, depth, depthwise, millions of parameters as YOLOX's README has them
     "nano": (0.25, 0.33, True, 0.91),
     "tiny": (0.375, 0.33, False, 5.06),
@@ -34,34 +37,27 @@ SIZES = {  # width, depth, depthwise, millions of parameters as YOLOX's README h
 }
 
 
-def _model(size: str) -> ModelConfig:
+def _shape(size: str) -> dict[str, Any]:
+    """Return the arguments of `yolox_state` for a published network."""
     width, depth, depthwise, _ = SIZES[size]
-    stem, base = int(64 * width), max(round(depth * 3), 1)
-    return ModelConfig(
-        backbone="yolox",
-        stem_width=stem,
-        widths=tuple(stem * 2**i for i in (1, 2, 3, 4)),
-        depths=(base, 3 * base, 3 * base, base),
-        head_width=int(256 * width),
-        depthwise=depthwise,
-    )
+    return {
+        "stem": int(64 * width),
+        "base": max(round(depth * 3), 1),
+        "head": int(256 * width),
+        "depthwise": depthwise,
+    }
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_every_size_has_the_published_number_of_parameters(size: str) -> None:
-    state = yolox_state(_model(size), classes=80)
-    learned = [value for name, value in state.items() if "running" not in name and "num_batches" not in name]
-    millions = sum(value.numel() for value in learned) / 1e6
-    assert millions == pytest.approx(SIZES[size][3], abs=0.05 if SIZES[size][3] > 9 else 0.006 if size != "s" else 0.05)
-
-
-def _randomised(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state dict whose norms do something."""
-    generator = torch.Generator().manual_seed(0)
-    return {
-        name: value + torch.rand(value.shape, generator=generator) * 0.2 if value.is_floating_point() else value
-        for name, value in state.items()
-    }
+    """The file has it, laid out from the paper, and so has the network that its structure leads to."""
+    state = yolox_state(**_shape(size))
+    model, classes = _structure(state, source=Path("a.pth"))
+    network = outline_detector(Config(model=model), classes)
+    learned = sum(value.numel() for name, value in state.items() if "running" not in name and "num_b" not in name)
+    assert sum(parameter.numel() for parameter in network.parameters()) == learned
+    digits = 2 if SIZES[size][3] < 9 else 1
+    assert round(learned / 1e6, digits) == pytest.approx(SIZES[size][3], abs=0.011 if digits == 2 else 0.051)
 
 
 def _save(state: dict[str, Tensor], path: Path) -> Path:
@@ -72,11 +68,10 @@ def _save(state: dict[str, Tensor], path: Path) -> Path:
 @pytest.mark.parametrize("depthwise", [False, True])
 def test_a_pth_file_gives_the_network_that_it_holds(tmp_path: Path, depthwise: bool) -> None:
     """The first layer of the plain kind takes B, G, R; the answer to an image must not depend on how it is stored."""
-    model = ModelConfig(**{**TINY.__dict__, "depthwise": depthwise})
-    state = _randomised(yolox_state(model, classes=3))
+    state = yolox_state(**TINY, depthwise=depthwise)
     checkpoint = convert_yolox(_save(state, tmp_path / "a.pth"), out=tmp_path / "a.pt", image_size=64)
     config = checkpoint.config
-    assert (config.model.depths, config.model.widths) == (model.depths, model.widths)
+    assert (config.model.depths, config.model.widths) == ((1, 3, 3, 1), (8, 16, 32, 64))
     assert config.model.depthwise is depthwise
     assert config.input.resize == "corner"
     assert (config.input.mean, config.input.std) == ((0, 0, 0), (1, 1, 1))
@@ -102,7 +97,7 @@ def test_a_pth_file_gives_the_network_that_it_holds(tmp_path: Path, depthwise: b
 
 
 def test_legacy_files_keep_their_channels_and_take_normalised_pixels(tmp_path: Path) -> None:
-    state = yolox_state(TINY, classes=3)
+    state = yolox_state(**TINY, depthwise=False)
     path = _save(state, tmp_path / "a.pth")
     checkpoint = convert_yolox(path, out=tmp_path / "a.pt", image_size=64, legacy=True)
     first = state["backbone.backbone.stem.conv.conv.weight"]
@@ -170,7 +165,7 @@ def test_what_is_no_yolox_is_refused_in_one_line(tmp_path: Path) -> None:
     torch.save({"model": Evil()}, tmp_path / "evil.pth")
     torch.save({"model": {"a.weight": torch.zeros(1)}}, tmp_path / "other.pth")
     torch.save({"model": {"a": 1}}, tmp_path / "numbers.pth")
-    state = yolox_state(TINY, classes=3)
+    state = yolox_state(**TINY, depthwise=False)
     missing = {name: value for name, value in state.items() if name != "head.obj_preds.1.bias"}
     _save(missing, tmp_path / "missing.pth")
     _save({**state, "head.obj_preds.1.bias": torch.tensor([float("nan")])}, tmp_path / "nan.pth")
@@ -191,7 +186,7 @@ def test_what_is_no_yolox_is_refused_in_one_line(tmp_path: Path) -> None:
 
 
 def test_the_command_takes_one_kind_of_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path, out = str(_save(yolox_state(TINY, classes=3), tmp_path / "a.pth")), str(tmp_path / "a.pt")
+    path, out = str(_save(yolox_state(**TINY, depthwise=False), tmp_path / "a.pth")), str(tmp_path / "a.pt")
     assert main(["convert", "yolox", "--out", out]) == 2
     assert main(["convert", "yolox", "--weights", path, "--param", "p", "--bin", "b", "--out", out]) == 2
     assert main(["convert", "yolox", "--param", "p", "--out", out]) == 2
@@ -216,12 +211,16 @@ def test_nano_survives_the_way_through_its_own_file_format(tmp_path: Path) -> No
     """The folded weights, written as YOLOX names them with norms that change nothing, give the same outputs."""
     nano = tmp_path / "nano.pt"
     folded = convert_yolox_ncnn(DATA / "yolox-nano.param", DATA / "yolox-nano.bin", out=nano).weights
-    state = yolox_state(_model("nano"), classes=80)
+    state = yolox_state(**_shape("nano"))
     for name in state:
         ours = name.replace("backbone.backbone.", "BODY.").replace("backbone.", "neck.").replace("BODY.", "backbone.")
         if ".bn." not in name:
             key = ours.replace(".conv.weight", ".0.weight") if "preds" not in name else ours
             state[name] = folded[key].float()
+        elif name.endswith("running_mean"):
+            state[name] = torch.zeros_like(state[name])
+        elif name.endswith("running_var"):
+            state[name] = torch.ones_like(state[name])
         elif name.endswith("bn.weight"):
             state[name] = torch.full_like(state[name], (1 + 1e-3) ** 0.5)
         elif name.endswith("bn.bias"):

@@ -42,15 +42,14 @@ def convert_yolox(weights: Path, *, out: Path, image_size: int | None = None, le
         InputError: if the file is missing, damaged or of another network, naming the layer, or `out` exists.
 
     Example:
-        >>> model = ModelConfig(backbone="yolox", stem_width=4, widths=(4, 4, 4, 4), depths=(1, 1, 1, 1), head_width=4)
-        >>> state = yolox_state(model, classes=2)
-        >>> torch.save({"model": state}, "tiny.pth")
-        >>> convert_yolox(Path("tiny.pth"), out=Path("tiny.pt"), image_size=64).class_names
-        ('class 0', 'class 1')
+        >>> torch.save({"model": {}}, "empty.pth")
+        >>> convert_yolox(Path("empty.pth"), out=Path("yolox.pt"))
+        Traceback (most recent call last):
+        yolo_lite.errors.InputError: empty.pth is not a file of YOLOX: the layer backbone.backbone.stem.conv.conv is missing
     """
     _check_out(out)
     state = _read_state(weights)
-    model, classes = yolox_structure(state, source=weights)
+    model, classes = _structure(state, source=weights)
     side = image_size or _INPUT_SIDES.get(_size(model), 640)
     config = _config(model, side, legacy=legacy)
     network = outline_detector(config, classes)
@@ -134,21 +133,11 @@ def _load_ncnn(config: Config, param: Path, *, weights: Path) -> Yolo:
     return network
 
 
-def yolox_structure(state: Mapping[str, Tensor], *, source: Path) -> tuple[ModelConfig, int]:
+def _structure(state: Mapping[str, Tensor], *, source: Path) -> tuple[ModelConfig, int]:
     """Return the network that a state dict of YOLOX is for, and its number of classes.
-
-    Args:
-        state: tensors by YOLOX's own names.
-        source: the file, for error messages.
 
     Raises:
         InputError: naming the first layer that is missing.
-
-    Example:
-        >>> model = ModelConfig(backbone="yolox", stem_width=4, widths=(4, 8, 8, 8), depths=(1, 2, 2, 1), head_width=4)
-        >>> found, classes = yolox_structure(yolox_state(model, classes=2), source=Path("a.pth"))
-        >>> found.widths, found.depths, classes
-        ((4, 8, 8, 8), (1, 2, 2, 1), 2)
     """
 
     def width(name: str) -> int:
@@ -173,20 +162,6 @@ def yolox_structure(state: Mapping[str, Tensor], *, source: Path) -> tuple[Model
         depthwise=f"{body}.dark2.0.dconv.conv.weight" in state,
     )
     return model, width("head.cls_preds.0")
-
-
-def yolox_state(model: ModelConfig, *, classes: int, seed: int = 0) -> dict[str, Tensor]:
-    """Return random weights for a network, under the names of YOLOX's own files.
-
-    Example:
-        >>> model = ModelConfig(backbone="yolox", stem_width=4, widths=(4, 4, 4, 4), depths=(1, 1, 1, 1), head_width=4)
-        >>> [name for name in yolox_state(model, classes=2) if name.startswith("head.cls_convs.0.1.conv")]
-        ['head.cls_convs.0.1.conv.weight']
-    """
-    model = dataclasses.replace(model, neck="yolox", head="yolox")
-    network = build_detector(_config(model, 64, legacy=False), classes, seed=seed)
-    state = {_their_name(name): value for name, value in network.state_dict().items() if name not in ("mean", "std")}
-    return state
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
@@ -217,16 +192,6 @@ def _our_name(name: str) -> str:
     name = re.sub(r"^backbone\.(?!backbone\.)", "neck.", name)
     name = re.sub(r"^backbone\.backbone\.", "backbone.", name)
     return re.sub(r"\.bn\.(\w+)$", r".1.\1", re.sub(r"\.conv\.weight$", ".0.weight", name))
-
-
-def _their_name(name: str) -> str:
-    """Return YOLOX's name of one of our tensors."""
-    part, _, rest = name.partition(".")
-    rest = re.sub(r"\.0\.(weight)$", r".conv.\1", rest) if "preds" not in rest else rest
-    if "preds" not in rest:
-        rest = re.sub(r"\.1\.(weight|bias|running_mean|running_var|num_batches_tracked)$", r".bn.\1", rest)
-    prefix = {"backbone": "backbone.backbone.", "neck": "backbone.", "head": "head."}[part]
-    return prefix + rest
 
 
 def _config(model: ModelConfig, side: int, *, legacy: bool) -> Config:
