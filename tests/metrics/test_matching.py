@@ -47,43 +47,31 @@ def test_the_scenes_hold_every_case() -> None:
     assert (totals > 5).all()
 
 
+def _dataset(
+    boxes: np.ndarray, labels: np.ndarray, others: list[dict[str, float]]
+) -> dict[str, list[dict[str, object]]]:
+    """Return annotations of one image, numbered from 1, with other entries of each."""
+    annotations: list[dict[str, object]] = [
+        {
+            "id": number,
+            "image_id": 1,
+            "category_id": int(label),
+            "bbox": [*box[:2], *(box[2:] - box[:2])],
+            "area": 1.0,
+            **other,
+        }
+        for number, (box, label, other) in enumerate(zip(boxes, labels, others), 1)
+    ]
+    return {"images": [{"id": 1}], "categories": [{"id": i} for i in range(3)], "annotations": annotations}
+
+
 def _oracle(
     detections: Detections, boxes: np.ndarray, labels: np.ndarray, crowd: np.ndarray
 ) -> tuple[list[int], list[bool], list[bool]]:
     truth, found = COCO(), COCO()
-    xywh = lambda box: [*box[:2], *(box[2:] - box[:2])]  # noqa: E731
-    categories = [{"id": i} for i in range(3)]
-    truth.dataset = {
-        "images": [{"id": 1}],
-        "categories": categories,
-        "annotations": [
-            {
-                "id": i + 1,
-                "image_id": 1,
-                "category_id": int(label),
-                "bbox": xywh(box),
-                "area": 1.0,
-                "iscrowd": int(many),
-            }
-            for i, (box, label, many) in enumerate(zip(boxes, labels, crowd))
-        ],
-    }
-    rows = zip(detections.boxes.astype(float), detections.labels, detections.scores)
-    found.dataset = {
-        "images": [{"id": 1}],
-        "categories": categories,
-        "annotations": [
-            {
-                "id": i + 1,
-                "image_id": 1,
-                "category_id": int(label),
-                "bbox": xywh(box),
-                "area": 1.0,
-                "score": float(score),
-            }
-            for i, (box, label, score) in enumerate(rows)
-        ],
-    }
+    truth.dataset = _dataset(boxes, labels, [{"iscrowd": int(many)} for many in crowd])
+    scores = [{"score": float(score)} for score in detections.scores]
+    found.dataset = _dataset(detections.boxes.astype(float), detections.labels, scores)
     with contextlib.redirect_stdout(io.StringIO()):
         truth.createIndex()
         found.createIndex()
