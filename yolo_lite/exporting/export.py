@@ -18,6 +18,7 @@ from yolo_lite.exporting.graph import ExportedClassifier, ExportedDetector, RawD
 from yolo_lite.exporting.onnx import write_onnx
 from yolo_lite.exporting.openvino import write_openvino
 from yolo_lite.exporting.parity import check_parity, compare_classifications, compare_detections
+from yolo_lite.exporting.simplify import simplify
 from yolo_lite.files import check_keeps, make_folder
 from yolo_lite.media.images import read_image
 from yolo_lite.models.classifiers.build import ClassifierNet
@@ -157,6 +158,7 @@ def _module(model: nn.Module, info: ExportInfo) -> nn.Module:
     if isinstance(model, ClassifierNet):
         return ExportedClassifier(model).eval()
     assert isinstance(model, Yolo)
+    simplify(model)
     if info.raw:
         return RawDetector(model).eval()
     return ExportedDetector(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from yolo_lite.structures.batches import RawPredictions
 
 # What `onnx.py` translates to standard operators. Only the shapes are known to torch; nothing computes it here.
 _LIBRARY: Any = torch.library.Library("yolo_lite_export", "DEF")  # type: ignore[no-untyped-call]
+_LIBRARY.define("candidates(Tensor logits, float limit) -> Tensor")
 _LIBRARY.define(
     "select(Tensor boxes, Tensor scores, float iou_threshold, float score_threshold, int max_detections) "
     "-> (Tensor, Tensor, Tensor, Tensor)"
@@ -31,11 +33,33 @@ def _shapes(
     )
 
 
+def _some(logits: Tensor, limit: float) -> Tensor:
+    return logits.new_empty(torch.library.get_ctx().new_dynamic_size(min=1), dtype=torch.int64)
+
+
+torch.library.register_fake("yolo_lite_export::candidates", _some, lib=_LIBRARY)
 torch.library.register_fake("yolo_lite_export::select", _shapes, lib=_LIBRARY)
+CANDIDATES = torch.ops.yolo_lite_export.candidates.default
 SELECT = torch.ops.yolo_lite_export.select.default
 
 
-class RawDetector(nn.Module):
+class _Predictor(nn.Module):
+    """A detector's network on pixels as they come: uint8 images [B, H, W, 3] to RawPredictions."""
+
+    def __init__(self, model: Yolo) -> None:
+        super().__init__()
+        self.model = model
+        self.divides = bool((model.std != 1).any())
+
+    def predict(self, images: Tensor) -> RawPredictions:
+        """Apply the network as `Yolo.forward` does, without dividing by a standard deviation of 1."""
+        x = images.permute(0, 3, 1, 2).float() - self.model.mean
+        if self.divides:
+            x = x / self.model.std
+        return self.model.head(self.model.neck(self.model.backbone(x)))
+
+
+class RawDetector(_Predictor):
     """A detector without NMS: uint8 images [B, H, W, 3] to boxes [B, A, 4] xyxy, input pixels, and scores [B, A, C].
 
     Example:
@@ -45,19 +69,17 @@ class RawDetector(nn.Module):
         [(1, 84, 4), (1, 84, 5)]
     """
 
-    def __init__(self, model: Yolo) -> None:
-        super().__init__()
-        self.model = model
-
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the boxes and scores of every point."""
-        raw: RawPredictions = self.model(images.permute(0, 3, 1, 2))
+        raw = self.predict(images)
         every = torch.arange(raw.points.shape[0]).expand(raw.class_logits.shape[0], -1)
         return self.model.decode(raw, every).float(), raw.class_logits.float().sigmoid()
 
 
-class ExportedDetector(RawDetector):
+class ExportedDetector(_Predictor):
     """A detector with NMS: uint8 images [B, H, W, 3] to boxes, scores, labels and counts.
+
+    Only points whose best class may reach the score threshold, in any of the images, are decoded.
 
     Args:
         model: in evaluation mode.
@@ -71,13 +93,23 @@ class ExportedDetector(RawDetector):
         self.score_threshold, self.iou_threshold = score_threshold, iou_threshold
         self.max_detections = max_detections
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return boxes [B, K, 4] xyxy in input pixels, scores [B, K] descending, labels int64 [B, K], counts int32 [B]."""
-        boxes, scores = super().forward(images)
+        raw = self.predict(images)
+        logits = raw.class_logits.float()
+        chosen: Tensor = torch.ops.yolo_lite_export.candidates(logits, _safe_logit(self.score_threshold))
+        boxes = self.model.decode(raw, chosen.expand(logits.shape[0], -1)).float()
+        scores = logits.index_select(1, chosen).sigmoid()
         found: tuple[Tensor, Tensor, Tensor, Tensor] = torch.ops.yolo_lite_export.select(
             boxes, scores, self.iou_threshold, self.score_threshold, self.max_detections
         )
         return found
+
+
+def _safe_logit(score: float) -> float:
+    """Return a logit a little below that of a score, so that no rounding in the sigmoid loses a candidate."""
+    low, high = 1e-30, 1 - 1e-7  # a logit beyond these is out of reach of float32
+    return -math.inf if score < low else math.log(min(score, high) / (1 - min(score, high))) - 1e-3
 
 
 class ExportedClassifier(nn.Module):

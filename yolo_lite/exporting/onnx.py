@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from yolo_lite.errors import InputError
-from yolo_lite.exporting.graph import SELECT
+from yolo_lite.exporting.graph import CANDIDATES, SELECT
 from yolo_lite.runtime.info import KEY
 
 OPSET = 18
@@ -63,7 +63,7 @@ def write_onnx(
             dynamic_shapes=dynamic,
             input_names=["images"],
             output_names=list(outputs),
-            custom_translation_table={SELECT: _select()},
+            custom_translation_table={CANDIDATES: _candidates(), SELECT: _select()},
             verbose=False,
         )
     assert program is not None
@@ -96,6 +96,21 @@ def float32_floor(value: float) -> float:
     """
     single = np.float32(value)
     return float(single if float(single) <= value else np.nextafter(single, np.float32(-math.inf)))
+
+
+def _candidates() -> Callable[..., Any]:
+    """Return the translation of `CANDIDATES`: the points at which a logit of any image is above the limit, and point 0."""
+    from onnxscript import opset18 as op
+
+    def candidates(logits: Any, limit: float) -> Any:
+        best = op.ReduceMax(logits, op.Constant(value_ints=[0, 2]), keepdims=0)  # [A]
+        zero, step = op.Constant(value_int=0), op.Constant(value_int=1)
+        is_first = op.Equal(op.Range(zero, op.Squeeze(op.Shape(best)), step), zero)  # so that no tensor is empty
+        return op.Squeeze(
+            op.NonZero(op.Or(op.Greater(best, op.Constant(value_float=limit)), is_first)), op.Constant(value_ints=[0])
+        )
+
+    return candidates
 
 
 def _select() -> Callable[..., Any]:

@@ -42,7 +42,7 @@ class PAN(nn.Module):
         coarse = levels[-1]
         informed = [coarse]  # coarse to fine
         for merge, level in zip(self.down_path, levels[-2::-1]):
-            coarse = merge(torch.cat([level, F.interpolate(coarse, level.shape[-2:], mode="nearest")], 1))
+            coarse = merge(torch.cat([level, F.interpolate(coarse, scale_factor=2.0, mode="nearest")], 1))
             informed.append(coarse)
         fine = informed.pop()
         results = [fine]
@@ -80,7 +80,7 @@ class GhostPAN(nn.Module):
         coarse = levels[-1]
         informed = [coarse]  # coarse to fine
         for merge, level in zip(self.down_path, levels[-2::-1]):
-            large = F.interpolate(coarse, level.shape[-2:], mode="bilinear", align_corners=False)
+            large = F.interpolate(coarse, scale_factor=2.0, mode="bilinear", align_corners=False)
             coarse = merge(torch.cat([large, level], 1))
             informed.append(coarse)
         fine = informed.pop()
