@@ -50,7 +50,6 @@ class ShuffleStage(nn.Module):
 
     passing: Tensor
     used: Tensor
-    every: Tensor
 
     def __init__(self, stage: nn.Sequential, *, inputs: int = 0) -> None:
         super().__init__()
@@ -66,7 +65,6 @@ class ShuffleStage(nn.Module):
         spare = order[-1:].expand(width - half)  # these meet weights of zero
         self.register_buffer("passing", order[:half].contiguous())
         self.register_buffer("used", torch.cat([order[half:], spare]))
-        self.register_buffer("every", order)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, inputs, H, W] to [B, outputs, ceil(H / 2), ceil(W / 2)], channels in the order of the original."""
@@ -78,7 +76,8 @@ class ShuffleStage(nn.Module):
             assert isinstance(unit, ShuffleUnit)
             made = unit.main(both.index_select(1, self.used))
             both = torch.cat([both.index_select(1, self.passing), made], 1)
-        return both.index_select(1, self.every)
+        # Not one more selection: OpenVINO 2026.4 computes nonsense if one permutes all channels between convolutions.
+        return both.view(both.shape[0], 2, -1, *both.shape[2:]).transpose(1, 2).flatten(1, 2)
 
 
 def _widen(main: nn.Sequential, *, inputs: int, width: int) -> None:
