@@ -130,5 +130,9 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "yolo-lite bench train --data my_images",
         "yolo-lite bench train --data my_images --batch-size 16 --steps 50",
     ),
+    "yolo-lite bench finetune": (
+        "yolo-lite bench finetune --data cards fish --epochs 10",
+        "yolo-lite bench finetune --data cards fish --time 10m --seeds 3",
+    ),
     "yolo-lite bench ops": ("yolo-lite bench ops", "yolo-lite bench ops --device cuda --num-classes 20"),
 }

@@ -151,6 +151,7 @@ FLAGS: Mapping[str, Flag] = {
         type=values.text,
         metavar="TIME",
     ),
+    "seeds": _flag("--seeds", "number of runs on each data set, with the seeds 0, 1 ...", default=1, **_COUNT),
     "seed": _flag("--seed", "seed of weights, order and augmentation", usual="0", key="train.seed", type=values.seed),
     "accumulate": _flag(
         "--accumulate",
@@ -277,7 +278,7 @@ _GROUPS: Mapping[str, str] = {  # heading in the help: the flags below it
     "darknet-weights "
     "names resize until",
     "detections": "score-threshold iou-threshold max-detections tta bootstrap",
-    "training": "epochs time seed accumulate precision preflight deterministic set task trials augment",
+    "training": "epochs time seed seeds accumulate precision preflight deterministic set task trials augment",
     "machine": "device threads steps backends",
     "output": "out out-file resume save-json font show video-format tensorboard copy markdown to fix all",
 }

@@ -39,6 +39,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_flag(train, "image-size", usual="the configuration's")
     flags.add_flags(train, ["batch-size", "device", "cache", "workers", "steps"])
     train.set_defaults(run=_bench_train)
+    finetune = what.add_parser(
+        "finetune", help="fine-tune on several data sets, one table of their AP", description=_bench_finetune.__doc__
+    )
+    flags.add_flag(
+        finetune, "data", help="data sets, as for train; each has its own validation images", nargs="+", required=True
+    )
+    flags.add_flag(finetune, "weights", key="train.weights", usual=flags.SHIPPED)
+    flags.add_flags(finetune, ["seeds", "epochs", "time", "image-size", "batch-size", "device", "preflight", "set"])
+    flags.add_flag(
+        finetune, "out", help="folder of the runs; the same command continues there", default="runs/finetune"
+    )
+    finetune.set_defaults(run=_bench_finetune)
     ops = what.add_parser(
         "ops", help="compare the ops with torchvision and plain torch", description=_bench_ops.__doc__
     )
@@ -122,6 +134,36 @@ def _bench_train(args: argparse.Namespace) -> int:
     device = pick_device(args.device)
     report = bench_train(config, args.data, device=device, steps=args.steps, say=print)
     _print_train_report(config, report, steps=args.steps, hardware=describe_hardware(device))
+    return 0
+
+
+def _bench_finetune(args: argparse.Namespace) -> int:
+    """Fine-tune on several data sets, and print the AP of each last epoch and their mean.
+
+    An interrupted bench goes on with the same command. Finished runs are not repeated.
+    """
+    if args.time is not None and args.epochs is not None:
+        raise InputError("--time sets the number of epochs; leave out --epochs")
+    settings = flags.settings_of(args)
+    from yolo_lite.bench.finetune import bench_finetune
+    from yolo_lite.cli.runs import train_progress
+    from yolo_lite.training.task import Listener
+
+    with train_progress([]) as (say, on_step, on_epoch):
+        listener = Listener(say, on_step, on_epoch=on_epoch)
+        reports = bench_finetune(
+            args.data, Path(args.out), seeds=args.seeds, settings=settings, device=args.device, listener=listener
+        )
+    width = max(len("mean"), *(len(report.name) for report in reports))
+    print(f"{'':{width}}  epochs  minutes     AP  spread   AP50   (last epoch, {counted(args.seeds, 'seed')})")
+    for report in reports:
+        first = report.runs[0]
+        minutes, ap50 = (sum(values) / len(report.runs) for values in zip(*((r.minutes, r.ap50) for r in report.runs)))
+        print(
+            f"{report.name:{width}} {first.epochs:>7} {minutes:>8.1f} {report.ap:>6.3f} {report.spread:>7.3f} {ap50:>6.3f}"
+        )
+    aps = [report.ap for report in reports]
+    print(f"{'mean':{width}} {'':>16} {sum(aps) / len(aps):>6.3f}")
     return 0
 
 

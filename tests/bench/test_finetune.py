@@ -1,0 +1,83 @@
+"""Judging a recipe: each data set is trained once with each seed, whatever interrupts it."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import write_coco_set
+from yolo_lite.bench import finetune
+from yolo_lite.bench.finetune import FineTuned, SetReport, bench_finetune
+from yolo_lite.cli import main
+from yolo_lite.errors import InputError
+from yolo_lite.training.task import Listener
+
+FAST = {
+    "train.weights": "yolo_lite-pico-voc5",
+    "input.image_size": [64, 64],
+    "train.epochs": 2,
+    "train.workers": 0,
+}
+
+
+@pytest.fixture
+def sets(tmp_path: Path) -> list[str]:
+    sizes = {"train": 4, "val": 3}
+    return [str(write_coco_set(tmp_path / name, sizes, seed)) for seed, name in enumerate(("cards", "fish"))]
+
+
+def test_the_result_is_the_last_epochs_and_finished_runs_are_not_repeated(
+    sets: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    stops: list[str] = []
+
+    def stop(row: Any, best: bool) -> None:
+        stops.append(str(row["epoch"]))
+        if len(stops) == 3:  # in the second set, after its first epoch
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench_finetune(sets, out, settings=FAST, device="cpu", listener=Listener(on_epoch=stop))
+    trained: list[str] = []
+    monkeypatch.setattr(finetune, "train", lambda *args, **options: pytest.fail("a run was repeated"))
+    resumed = finetune.resume
+    monkeypatch.setattr(
+        finetune, "resume", lambda folder, **options: trained.append(folder.name) or resumed(folder, **options)
+    )
+    reports = bench_finetune(sets, out, settings=FAST, device="cpu")
+    assert trained == ["fish-seed0"]
+    for report in reports:
+        with (out / f"{report.name}-seed0" / "results.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert [row["epoch"] for row in rows] == ["1", "2"]
+        assert report.ap == float(rows[-1]["AP"])
+        assert report.runs[0].ap50 == float(rows[-1]["AP50"])
+    assert bench_finetune(sets, out, settings=FAST, device="cpu") == reports
+    with pytest.raises(InputError, match="other data or with other settings; choose another --out"):
+        bench_finetune(sets, out, settings={**FAST, "train.lr": 0.5}, device="cpu")
+
+
+def test_mean_and_spread_of_seeds() -> None:
+    runs = [FineTuned("cards", seed, epochs=1, ap=ap, ap50=0.5, minutes=1.0) for seed, ap in enumerate((0.2, 0.3, 0.4))]
+    report = SetReport("cards", tuple(runs))
+    assert report.ap == pytest.approx(0.3)
+    assert report.spread == pytest.approx(0.1)  # the deviations are -0.1, 0, 0.1; two degrees of freedom
+
+
+def test_two_sets_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="two data sets are named cards"):
+        bench_finetune(["a/cards", "b/cards"], tmp_path / "out")
+
+
+def test_the_command_prints_a_table(sets: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--weights", "yolo_lite-pico-voc5", "--image-size", "64", "--epochs", "1", "--set", "train.workers=0"]
+    assert main(["bench", "finetune", "--data", *sets, *flags, "--out", str(tmp_path / "out")]) == 0
+    lines = capsys.readouterr().out.splitlines()[-4:]
+    assert lines[0].split() == ["epochs", "minutes", "AP", "spread", "AP50", "(last", "epoch,", "1", "seed)"]
+    assert [line.split()[0] for line in lines[1:]] == ["cards", "fish", "mean"]
+    aps = [float(line.split()[3]) for line in lines[1:3]]
+    assert float(lines[3].split()[1]) == pytest.approx(sum(aps) / 2, abs=0.001)
