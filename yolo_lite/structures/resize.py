@@ -1,0 +1,144 @@
+"""Resize images with NumPy, to the very bytes of OpenCV: by area to shrink them, bilinearly to enlarge them."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+_Image = npt.NDArray[np.uint8]
+_Places, _Weights = npt.NDArray[np.intp], npt.NDArray[np.float32]
+_ROWS = 32  # rows that are resized along x at a time: they stay in the CPU's cache
+_NEGLIGIBLE = 1e-3  # of a pixel: OpenCV leaves out a part that covers less
+_UNIT = 2048  # 1 in OpenCV's bilinear weights, which have 11 fractional bits
+
+
+def resize_by_area(image: _Image, hw: tuple[int, int]) -> _Image:
+    """Average the pixels that each new pixel covers, as OpenCV's INTER_AREA does; no side may grow.
+
+    Args:
+        image: uint8 [H, W, 3].
+        hw: new height and width.
+
+    Returns:
+        uint8 [height, width, 3]. Weights and sums are float32, along x first; halves are rounded to the even number.
+
+    Example:
+        >>> row = np.array([[[0] * 3, [90] * 3, [30] * 3]], np.uint8)
+        >>> resize_by_area(row, (1, 2))[..., 0].tolist()  # (0 + 90 / 2) / 1.5 and (90 / 2 + 30) / 1.5
+        [[30, 50]]
+    """
+    if image.shape[0] % hw[0] == 0 and image.shape[1] % hw[1] == 0:
+        return _mean_of_blocks(image, hw)
+    columns, column_weights = _area_taps(image.shape[1], hw[1])
+    rows, row_weights = _area_taps(image.shape[0], hw[0])
+    columns, column_weights = _for_each_channel(columns), np.repeat(column_weights, 3, axis=1)
+    flat = image.reshape(len(image), -1)  # [H, W * 3]
+    narrow = np.zeros((len(image), hw[1] * 3), np.float32)
+    for start in range(0, len(image), _ROWS):
+        part, total = flat[start : start + _ROWS], narrow[start : start + _ROWS]
+        for places, weights in zip(columns, column_weights):
+            total += part.take(places, axis=1) * weights
+    result = np.zeros((hw[0], hw[1] * 3), np.float32)
+    for start in range(0, hw[0], _ROWS):
+        block = slice(start, start + _ROWS)
+        for places, weights in zip(rows, row_weights):
+            result[block] += narrow[places[block]] * weights[block, None]
+    return np.rint(result, out=result).astype(np.uint8).reshape(*hw, 3)
+
+
+def _mean_of_blocks(image: _Image, hw: tuple[int, int]) -> _Image:
+    """Average blocks of whole pixels; halves are rounded to the even number, but up in blocks of 2 x 2."""
+    high, wide = image.shape[0] // hw[0], image.shape[1] // hw[1]
+    lines = image.reshape(hw[0], high, -1)  # [height, lines of a block, W * 3]
+    columns = _for_each_channel(np.arange(wide)[:, None] + np.arange(0, image.shape[1], wide))
+    sums = np.zeros((hw[0], hw[1] * 3), np.uint32)
+    for start in range(0, hw[0], _ROWS):
+        block = slice(start, start + _ROWS)
+        total = lines[block].sum(1, dtype=np.uint32)
+        for places in columns:
+            sums[block] += total.take(places, axis=1)
+    if high == wide == 2:
+        means = (sums + 2) >> 2
+    else:
+        means = np.rint(sums.astype(np.float32) * np.float32(1 / (high * wide)))
+    return means.astype(np.uint8).reshape(*hw, 3)
+
+
+def _area_taps(old: int, new: int) -> tuple[_Places, _Weights]:
+    """Return which old pixels each new pixel covers, and what fraction of it each of them is: two arrays [taps, new].
+
+    A new pixel covers a part of an old one, some whole ones, and a part of another. An unneeded tap has weight 0.
+    """
+    scale = 1 / (new / old)  # rounded as in OpenCV
+    start = np.arange(new) * scale
+    width = np.minimum(scale, old - start)
+    end = np.minimum(np.floor(start + scale), old - 1)  # of the whole pixels
+    begin = np.minimum(np.ceil(start), end)
+    before, after = begin - start, np.minimum(start + scale - end, np.minimum(1, width))
+    places = begin - 1 + np.arange(int((end - begin).max()) + 2)[:, None]
+    covered = ((places >= begin) & (places < end)).astype(np.float64)
+    covered[0] = np.where(before > _NEGLIGIBLE, before, 0)
+    covered += np.where((places == end) & (after > _NEGLIGIBLE), after, 0)
+    return places.clip(0, old - 1).astype(np.intp), (covered / width).astype(np.float32)
+
+
+def resize_bilinearly(image: _Image, hw: tuple[int, int]) -> _Image:
+    """Interpolate between the four nearest pixels, as OpenCV's INTER_LINEAR does.
+
+    Args:
+        image: uint8 [H, W, 3].
+        hw: new height and width.
+
+    Returns:
+        uint8 [height, width, 3]. Weights have 11 fractional bits; sums are cut by 4 bits along x, products by 16 along y.
+
+    Example:
+        >>> resize_bilinearly(np.array([[[0] * 3, [80] * 3]], np.uint8), (1, 4))[..., 0].tolist()
+        [[0, 20, 60, 80]]
+    """
+    left, fraction = _bilinear_taps(image.shape[1], hw[1])
+    fraction[(left < 0) | (left >= image.shape[1] - 1)] = 0
+    columns, column_weights = _neighbours(left, fraction, image.shape[1])
+    rows, row_weights = _neighbours(*_bilinear_taps(image.shape[0], hw[0]), image.shape[0])
+    columns, column_weights = _for_each_channel(columns), np.repeat(column_weights, 3, axis=1)
+    flat = image.reshape(len(image), -1)
+    wide = flat.take(columns[0], axis=1) * column_weights[0]
+    wide += flat.take(columns[1], axis=1) * column_weights[1]
+    wide >>= 4
+    result = np.empty((hw[0], hw[1] * 3), np.uint8)
+    for start in range(0, hw[0], _ROWS):
+        block = slice(start, start + _ROWS)
+        upper, lower = (wide[rows[i][block]] * row_weights[i][block, None] >> 16 for i in (0, 1))
+        result[block] = (upper + lower + 2) >> 2
+    return result.reshape(*hw, 3)
+
+
+def _bilinear_taps(old: int, new: int) -> tuple[_Places, _Weights]:
+    """Return the old pixel at or before the centre of each new pixel, and how far behind it that is: [new] each."""
+    centres = ((np.arange(new) + 0.5) * (1 / (new / old)) - 0.5).astype(np.float32)
+    first = np.floor(centres)
+    return first.astype(np.intp), centres - first
+
+
+def _neighbours(first: _Places, fraction: _Weights, old: int) -> tuple[_Places, npt.NDArray[np.int32]]:
+    """Return two neighbours of each new pixel, inside the image, and their weights in units of 1 / 2048: [2, new] each."""
+    weights = np.rint(np.stack([1 - fraction, fraction]) * np.float32(_UNIT)).astype(np.int32)
+    return np.stack([first, first + 1]).clip(0, old - 1), weights
+
+
+def _for_each_channel(columns: _Places) -> _Places:
+    """Return the places of pixels [taps, W] as places of their channels [taps, W * 3]."""
+    return (columns[..., None] * 3 + np.arange(3)).reshape(len(columns), -1)
+
+
+def to_grey(image: _Image) -> _Image:
+    """Return the brightness of an image, uint8 [H, W], as OpenCV computes it from uint8 [H, W, 3] RGB.
+
+    Source: ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B, here in units of 1 / 32768.
+
+    Example:
+        >>> to_grey(np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [7, 7, 7]]], np.uint8)).tolist()
+        [[76, 150, 29, 7]]
+    """
+    sums = image.reshape(-1, 3).astype(np.int32) @ np.array([9798, 19235, 3735], np.int32)
+    return ((sums + 16384) >> 15).astype(np.uint8).reshape(image.shape[:2])
