@@ -18,9 +18,9 @@ from yolo_lite.files import file_name, identity, make_folder
 from yolo_lite.media.images import read_image
 from yolo_lite.media.sources import Video, relative_names
 from yolo_lite.media.writers import JsonRows, VideoWriter, write_image
-from yolo_lite.metrics.coco import to_rows
 from yolo_lite.structures.geometry import Image
 from yolo_lite.structures.results import Detections
+from yolo_lite.structures.rows import to_rows
 
 Show = Callable[[Image], None]  # puts an annotated image on the screen
 
