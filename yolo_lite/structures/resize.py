@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 _Image = npt.NDArray[np.uint8]
-_Places, _Weights = npt.NDArray[np.intp], npt.NDArray[np.float32]
+_Places = npt.NDArray[np.intp]
+_Weights = npt.NDArray[np.float32]
 _ROWS = 32  # rows that are resized along x at a time: they stay in the CPU's cache
 _NEGLIGIBLE = 1e-3  # of a pixel: OpenCV leaves out a part that covers less
 _UNIT = 2048  # 1 in OpenCV's bilinear weights, which have 11 fractional bits
