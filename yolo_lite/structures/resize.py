@@ -97,10 +97,8 @@ def resize_bilinearly(image: _Image, hw: tuple[int, int]) -> _Image:
         >>> resize_bilinearly(np.array([[[0] * 3, [80] * 3]], np.uint8), (1, 4))[..., 0].tolist()
         [[0, 20, 60, 80]]
     """
-    left, fraction = _bilinear_taps(image.shape[1], hw[1])
-    fraction[(left < 0) | (left >= image.shape[1] - 1)] = 0
-    columns, column_weights = _neighbours(left, fraction, image.shape[1])
-    rows, row_weights = _neighbours(*_bilinear_taps(image.shape[0], hw[0]), image.shape[0])
+    columns, column_weights = _bilinear_taps(image.shape[1], hw[1])
+    rows, row_weights = _bilinear_taps(image.shape[0], hw[0])
     columns, column_weights = _for_each_channel(columns), np.repeat(column_weights, 3, axis=1)
     flat = image.reshape(len(image), -1)
     wide = flat.take(columns[0], axis=1) * column_weights[0]
@@ -114,17 +112,16 @@ def resize_bilinearly(image: _Image, hw: tuple[int, int]) -> _Image:
     return result.reshape(*hw, 3)
 
 
-def _bilinear_taps(old: int, new: int) -> tuple[_Places, _Weights]:
-    """Return the old pixel at or before the centre of each new pixel, and how far behind it that is: [new] each."""
+def _bilinear_taps(old: int, new: int) -> tuple[_Places, npt.NDArray[np.int32]]:
+    """Return the two old pixels around the centre of each new one, and their weights in 1 / 2048: arrays [2, new].
+
+    Outside of the centres of the first and the last old pixel, both are that pixel.
+    """
     centres = ((np.arange(new) + 0.5) * (1 / (new / old)) - 0.5).astype(np.float32)
-    first = np.floor(centres)
-    return first.astype(np.intp), centres - first
-
-
-def _neighbours(first: _Places, fraction: _Weights, old: int) -> tuple[_Places, npt.NDArray[np.int32]]:
-    """Return two neighbours of each new pixel, inside the image, and their weights in units of 1 / 2048: [2, new] each."""
-    weights = np.rint(np.stack([1 - fraction, fraction]) * np.float32(_UNIT)).astype(np.int32)
-    return np.stack([first, first + 1]).clip(0, old - 1), weights
+    before = np.floor(centres)
+    weights = np.rint(np.stack([1 - (centres - before), centres - before]) * np.float32(_UNIT))
+    places = np.stack([before, before + 1]).clip(0, old - 1)
+    return places.astype(np.intp), weights.astype(np.int32)
 
 
 def _for_each_channel(columns: _Places) -> _Places:
