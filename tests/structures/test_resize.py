@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -83,6 +84,24 @@ def test_views_are_resized_like_copies() -> None:
     for view in (image[::-1], image[:, ::-1], image[..., ::-1], image[3:33, 7:47], image.transpose(1, 0, 2)):
         for hw in ((9, 13), (100, 90), (view.shape[0] // 2, view.shape[1] // 2)):
             np.testing.assert_array_equal(resize_image(view, hw), resize_image(view.copy(), hw))
+
+
+def test_a_very_long_row_needs_little_memory() -> None:
+    """An average has as many weights as pixels, and each of them is as large as four pixels."""
+    for width in (400_001, 400_000):
+        row = np.full((1, width, 3), 7, np.uint8)
+        tracemalloc.start()
+        small = resize_image(row, (1, 400))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert (small == 7).all()
+        assert peak < 16 * width
+
+
+def test_sums_of_many_pixels_do_not_overflow() -> None:
+    """256 x 65,800 pixels of 255 sum to 2 ** 32 + 456,704."""
+    image = np.broadcast_to(np.uint8(255), (256, 65_800, 3))
+    assert resize_by_area(image, (1, 1)).tolist() == [[[255, 255, 255]]]
 
 
 def test_grey_gives_the_bytes_of_opencv_for_every_colour() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,7 +11,9 @@ _Image = npt.NDArray[np.uint8]
 _Places = npt.NDArray[np.intp]
 _Weights = npt.NDArray[np.float32]
 _ROWS = 32  # rows that are resized along x at a time: they stay in the CPU's cache
+_VALUES = 40_000  # of narrow images, more rows at a time: as many values
 _NEGLIGIBLE = 1e-3  # of a pixel: OpenCV leaves out a part that covers less
+_MOST_IN_UINT32 = 2**32 // 255  # pixels whose sum fits in 32 bits
 _UNIT = 2048  # 1 in OpenCV's bilinear weights, which have 11 fractional bits
 
 
@@ -30,45 +34,36 @@ def resize_by_area(image: _Image, hw: tuple[int, int]) -> _Image:
     """
     if image.shape[0] % hw[0] == 0 and image.shape[1] % hw[1] == 0:
         return _mean_of_blocks(image, hw)
-    columns, column_weights = _area_taps(image.shape[1], hw[1])
-    rows, row_weights = _area_taps(image.shape[0], hw[0])
-    columns, column_weights = _for_each_channel(columns), np.repeat(column_weights, 3, axis=1)
-    flat = image.reshape(len(image), -1)  # [H, W * 3]
-    narrow = np.zeros((len(image), hw[1] * 3), np.float32)
-    for start in range(0, len(image), _ROWS):
-        part, total = flat[start : start + _ROWS], narrow[start : start + _ROWS]
-        for places, weights in zip(columns, column_weights):
-            total += part.take(places, axis=1) * weights
+    narrow = _narrowed(image, hw[1])
     result = np.zeros((hw[0], hw[1] * 3), np.float32)
-    for start in range(0, hw[0], _ROWS):
-        block = slice(start, start + _ROWS)
-        for places, weights in zip(rows, row_weights):
-            result[block] += narrow[places[block]] * weights[block, None]
+    for rows, weights in _area_taps(image.shape[0], hw[0]):
+        for start in range(0, hw[0], _ROWS):
+            block = slice(start, start + _ROWS)
+            result[block] += narrow[rows[block]] * weights[block, None]
     return np.rint(result, out=result).astype(np.uint8).reshape(*hw, 3)
 
 
-def _mean_of_blocks(image: _Image, hw: tuple[int, int]) -> _Image:
-    """Average blocks of whole pixels; halves are rounded to the even number, but up in blocks of 2 x 2."""
-    high, wide = image.shape[0] // hw[0], image.shape[1] // hw[1]
-    lines = image.reshape(hw[0], high, -1)  # [height, lines of a block, W * 3]
-    columns = _for_each_channel(np.arange(wide)[:, None] + np.arange(0, image.shape[1], wide))
-    sums = np.zeros((hw[0], hw[1] * 3), np.uint32)
-    for start in range(0, hw[0], _ROWS):
-        block = slice(start, start + _ROWS)
-        total = lines[block].sum(1, dtype=np.uint32)
-        for places in columns:
-            sums[block] += total.take(places, axis=1)
-    if high == wide == 2:
-        means = (sums + 2) >> 2
-    else:
-        means = np.rint(sums.astype(np.float32) * np.float32(1 / (high * wide)))
-    return means.astype(np.uint8).reshape(*hw, 3)
+def _narrowed(image: _Image, width: int) -> npt.NDArray[np.float32]:
+    """Average the pixels of an image along x alone: [H, width * 3]."""
+    flat = image.reshape(len(image), -1)
+    result = np.zeros((len(image), width * 3), np.float32)
+    taps: Iterable[tuple[_Places, _Weights]] = (
+        (_for_each_channel(columns), weights.repeat(3)) for columns, weights in _area_taps(image.shape[1], width)
+    )
+    lines = max(_ROWS, _VALUES // (width * 3))
+    if len(image) > lines:
+        taps = list(taps)
+    for start in range(0, len(image), lines):
+        part, total = flat[start : start + lines], result[start : start + lines]
+        for places, weights in taps:
+            total += part.take(places, axis=1) * weights
+    return result
 
 
-def _area_taps(old: int, new: int) -> tuple[_Places, _Weights]:
-    """Return which old pixels each new pixel covers, and what fraction of it each of them is: two arrays [taps, new].
+def _area_taps(old: int, new: int) -> Iterator[tuple[_Places, _Weights]]:
+    """Yield old pixels that the new pixels cover, from left to right, and what fraction of them they are: [new] each.
 
-    A new pixel covers a part of an old one, some whole ones, and a part of another. An unneeded tap has weight 0.
+    A new pixel covers a part of an old one, some whole ones, and a part of another. Where there is none, its weight is 0.
     """
     scale = 1 / (new / old)  # rounded as in OpenCV
     start = np.arange(new) * scale
@@ -76,11 +71,31 @@ def _area_taps(old: int, new: int) -> tuple[_Places, _Weights]:
     end = np.minimum(np.floor(start + scale), old - 1)  # of the whole pixels
     begin = np.minimum(np.ceil(start), end)
     before, after = begin - start, np.minimum(start + scale - end, np.minimum(1, width))
-    places = begin - 1 + np.arange(int((end - begin).max()) + 2)[:, None]
-    covered = ((places >= begin) & (places < end)).astype(np.float64)
-    covered[0] = np.where(before > _NEGLIGIBLE, before, 0)
-    covered += np.where((places == end) & (after > _NEGLIGIBLE), after, 0)
-    return places.clip(0, old - 1).astype(np.intp), (covered / width).astype(np.float32)
+    before[before <= _NEGLIGIBLE] = after[after <= _NEGLIGIBLE] = 0
+    yield np.maximum(begin - 1, 0).astype(np.intp), (before / width).astype(np.float32)
+    for number in range(int((end - begin).max()) + 1):
+        places = begin + number
+        covered = np.where(places < end, 1, np.where(places == end, after, 0))
+        yield np.minimum(places, end).astype(np.intp), (covered / width).astype(np.float32)
+
+
+def _mean_of_blocks(image: _Image, hw: tuple[int, int]) -> _Image:
+    """Average blocks of whole pixels; halves are rounded to the even number, but up in blocks of 2 x 2."""
+    high, wide = image.shape[0] // hw[0], image.shape[1] // hw[1]
+    kind = np.uint32 if high * wide < _MOST_IN_UINT32 else np.uint64
+    lines = image.reshape(hw[0], high, -1)  # [height, lines of a block, W * 3]
+    columns = _for_each_channel(np.arange(0, image.shape[1], wide))
+    sums = np.zeros((hw[0], hw[1] * 3), kind)
+    for start in range(0, hw[0], _ROWS):
+        block = slice(start, start + _ROWS)
+        total = lines[block].sum(1, dtype=kind)
+        for column in range(wide):
+            sums[block] += total.take(columns + 3 * column, axis=1)
+    if high == wide == 2:
+        means = (sums + 2) >> 2
+    else:
+        means = np.rint(sums.astype(np.float32) * np.float32(1 / (high * wide)))
+    return means.astype(np.uint8).reshape(*hw, 3)
 
 
 def resize_bilinearly(image: _Image, hw: tuple[int, int]) -> _Image:
@@ -99,7 +114,7 @@ def resize_bilinearly(image: _Image, hw: tuple[int, int]) -> _Image:
     """
     columns, column_weights = _bilinear_taps(image.shape[1], hw[1])
     rows, row_weights = _bilinear_taps(image.shape[0], hw[0])
-    columns, column_weights = _for_each_channel(columns), np.repeat(column_weights, 3, axis=1)
+    columns, column_weights = _for_each_channel(columns), column_weights.repeat(3, axis=1)
     flat = image.reshape(len(image), -1)
     wide = flat.take(columns[0], axis=1) * column_weights[0]
     wide += flat.take(columns[1], axis=1) * column_weights[1]
@@ -125,8 +140,8 @@ def _bilinear_taps(old: int, new: int) -> tuple[_Places, npt.NDArray[np.int32]]:
 
 
 def _for_each_channel(columns: _Places) -> _Places:
-    """Return the places of pixels [taps, W] as places of their channels [taps, W * 3]."""
-    return (columns[..., None] * 3 + np.arange(3)).reshape(len(columns), -1)
+    """Return the places of pixels [..., W] as places of their channels [..., W * 3]."""
+    return columns.repeat(3, axis=-1) * 3 + np.tile(np.arange(3), columns.shape[-1])
 
 
 def to_grey(image: _Image) -> _Image:
