@@ -56,7 +56,13 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'yolo_lite' has no attribute {name!r}; it offers {', '.join(sorted(_HOMES))}")
-    return getattr(import_module(_HOMES[name]), name)
+    try:
+        return getattr(import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        is_own = str(error.name).startswith("yolo_lite")  # yolo-lite-runtime lacks most modules
+        needed = "the full package yolo-lite" if is_own else f"{error.name}, which is not installed"
+        instead = f"; without torch, use yolo_lite.runtime.{name}" if name in ("Classifier", "Detector") else ""
+        raise ImportError(f"yolo_lite.{name} needs {needed}{instead}") from error
 
 
 def __dir__() -> list[str]:

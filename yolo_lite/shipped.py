@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from yolo_lite.errors import InputError, suggest
@@ -13,6 +14,8 @@ _PACKAGE = Path(__file__).parent
 def find_weights(name: str) -> Path:
     """Return the weights file at a path, or the shipped file with a bare name such as yolo_lite-shuffle-coco.
 
+    The full package ships checkpoints, and yolo-lite-runtime an exported file.
+
     Raises:
         InputError: if there is no such file; the message lists the shipped names.
 
@@ -20,7 +23,40 @@ def find_weights(name: str) -> Path:
         >>> find_weights("yolo_lite-shuffle-coco").name
         'yolo_lite-shuffle-coco.pt'
     """
-    return _find(name, "weights", ".pt")
+    return _find(name, "weights", ".pt" if is_full() else ".onnx")
+
+
+def find_exported(weights: str | os.PathLike[str] | None) -> Path:
+    """Return the exported file at a path, or the shipped one with a bare name; None stands for the default network.
+
+    Raises:
+        InputError: if no exported file is shipped, as in the full package, and none is named.
+
+    Example:
+        >>> find_exported("some.onnx").name
+        'some.onnx'
+        >>> find_exported(None)
+        Traceback (most recent call last):
+        yolo_lite.errors.InputError: no exported network is shipped here: write one with yolo-lite export, and pass its path
+    """
+    files = shipped("weights", ".onnx")
+    if weights is None and DEFAULT_WEIGHTS not in files:
+        raise InputError("no exported network is shipped here: write one with yolo-lite export, and pass its path")
+    path = Path(DEFAULT_WEIGHTS if weights is None else weights)
+    return path if path.exists() else files.get(str(path), path)
+
+
+def is_full() -> bool:
+    """Return whether this is the full package, not yolo-lite-runtime, which detects and classifies only.
+
+    Example:
+        >>> is_full()
+        True
+    """
+    return (_PACKAGE / "training").is_dir()
+
+
+NEEDS_FULL = "needs the full package: pip uninstall -y yolo-lite-runtime && pip install yolo-lite"
 
 
 def find_config(name: str) -> Path:

@@ -643,6 +643,24 @@ def test_version_prints_the_environment(capsys: pytest.CaptureFixture[str]) -> N
     assert f"torch {torch.__version__.split('+')[0]}" in told
 
 
+def test_version_reports_both_packages_in_one_environment(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = "yolo-lite and yolo-lite-runtime are both installed, and share files: uninstall both, install one"
+    assert main(["--version"]) == 0
+    assert both not in capsys.readouterr().out
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.1.0")
+    assert main(["--version"]) == 0
+    assert both in capsys.readouterr().out
+
+
+def test_a_missing_package_is_named_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    code = "import sys; sys.modules['torch'] = None; from yolo_lite.cli import main; sys.exit(main(['detect']))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    line = "error: detect needs torch, which is not installed: pip install torch\n"
+    assert (result.returncode, result.stderr) == (2, line)
+
+
 def test_no_command_prints_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert "train" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -203,3 +204,26 @@ def test_the_number_of_frames_may_be_unknown(capsys: Capture, clock: Clock, tota
     assert progress._running[-1].line() == text
     items.close()  # type: ignore[attr-defined]
     assert not progress._running
+
+
+def test_without_tqdm_a_terminal_shows_a_line_that_is_blanked_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    terminal = _Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    for done in progress.counting(range(1, 5), "frames", total=4, title="film.mp4"):
+        clock.on(1)
+        assert ("3 of 4 frames" in terminal.getvalue()) == (done == 4)
+    *_, shown, blanks, end = terminal.getvalue().split("\r")
+    assert shown.startswith("film.mp4: 4 of 4 frames, 1.0 frames/s, 0 s left")
+    assert (blanks, end) == (" " * len(shown), "")
+
+
+def test_without_tqdm_a_file_gets_no_bar(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    for _ in progress.counting(range(4), "frames", total=4):
+        clock.on(1)
+    assert screen.getvalue() == ""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from shutil import copy
 
 import numpy as np
 import pytest
@@ -144,3 +146,44 @@ def test_a_sheet_writes_letters_of_the_system(
     sheets.draw_sheet([image], tmp_path / "b.png")
     with Image.open(tmp_path / "a.png") as one, Image.open(tmp_path / "b.png") as other:
         assert (np.asarray(one) != np.asarray(other)).any()
+
+
+@pytest.fixture
+def no_matplotlib(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let matplotlib's fonts be missing, as in the runtime."""
+    cached = (fonts._open, fonts._has, fonts._search, fonts._system_fonts, labels._fonts_for)
+    for name in ("matplotlib.ft2font", "matplotlib.font_manager"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for function in cached:
+        function.cache_clear()
+    yield
+    for function in cached:
+        function.cache_clear()
+
+
+@pytest.mark.usefixtures("no_matplotlib")
+def test_without_matplotlib_pillow_finds_the_letters_of_a_font(tmp_path: Path) -> None:
+    base = fonts.base_font()
+    assert base
+    has = {letter for letter in "aZ9é€кжλאα猫子🐈" if fonts.font_of(letter, [base])}
+    assert has == set("aZ9é€кжλאα")  # as matplotlib finds
+    assert fonts.check_font(base) == base
+    (tmp_path / "broken.ttf").write_bytes(b"no font")
+    with pytest.raises(InputError, match="broken.ttf cannot be read as a font"):
+        fonts.check_font(tmp_path / "broken.ttf")
+
+
+@pytest.mark.usefixtures("no_matplotlib")
+def test_without_matplotlib_the_fonts_of_the_system_are_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = fonts.base_font()
+    assert base
+    (tmp_path / "truetype").mkdir()
+    copy(base, tmp_path / "truetype" / "Found.ttf")
+    monkeypatch.setattr(fonts, "_FOLDERS", (str(tmp_path), str(tmp_path / "missing")))
+    monkeypatch.setattr(fonts, "base_font", lambda: None)
+    assert fonts.fonts_for(["кот"]) == (tmp_path / "truetype" / "Found.ttf",)
+    assert fonts.missing_letters(["кот"]) is None
+    assert str(fonts.missing_letters(["猫"])).startswith("no font on this machine has 猫")
+    assert (drawn("кот") != drawn("cat")).any()

@@ -20,7 +20,7 @@ from yolo_lite.config.resolve import override_config, read_config
 from yolo_lite.data.fingerprint import fingerprint
 from yolo_lite.draw import plots
 from yolo_lite.errors import InputError
-from yolo_lite.evaluation.classifier import ClassEvaluation, evaluate_classifier, write_predictions
+from yolo_lite.evaluation.classifier import ClassEvaluation, evaluate_classifier
 from yolo_lite.evaluation.detector import evaluate
 from yolo_lite.metrics.classification import classification_report
 from yolo_lite.models.build import build_detector
@@ -292,20 +292,6 @@ def test_examples_are_filled_up_where_one_kind_is_short() -> None:
     assert [int(image[0, 0, 0]) for image, _, _ in right.examples(2)] == [0, 1]
     wrong = evaluation_of([1, 1, 1], scores_of([0.5, 0, 0], [0.7, 0, 0], [0.6, 0, 0]))
     assert [int(image[0, 0, 0]) for image, _, _ in wrong.examples(2)] == [1, 2]
-
-
-def test_predictions_are_written_as_a_table(tmp_path: Path) -> None:
-    rows = [
-        ("one, two.png", Classification(scores_of([0.25, 0.75])[0], ("disc", "a, b"))),
-        ('"x"\udcff.png', Classification(scores_of([0.5, 0.5])[0], ("disc", "a, b"))),
-    ]
-    write_predictions(tmp_path / "rows.csv", rows, class_names=("disc", "a, b"))
-    with (tmp_path / "rows.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        assert list(csv.reader(file)) == [
-            ["file", "class", "score", "disc", "a, b"],
-            ["one, two.png", "a, b", "0.7500", "0.2500", "0.7500"],
-            ['"x"\udcff.png', "disc", "0.5000", "0.5000", "0.5000"],
-        ]
 
 
 @pytest.mark.parametrize(

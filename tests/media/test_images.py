@@ -652,3 +652,17 @@ def test_full_memory_is_no_fault_of_the_image(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(OSError, match="memory") as caught:
         read_image(path)
     assert caught.value is error
+
+
+def test_without_opencv_colours_of_16_bits_are_refused_only_where_their_white_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "deep.png"
+    cv2.imwrite(str(path), np.full((2, 3, 3), 4095, np.uint16))
+    assert read_image(path, 4095).max() == 255
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    assert read_image(path).shape == (2, 3, 3)
+    with pytest.raises(InputError, match="OpenCV is not installed, and colours of 16 bits need it: pip install opencv"):
+        read_image(path, 4095)
+    Image.fromarray(np.array([[0, 4095]], np.uint16)).save(tmp_path / "grey.png")
+    assert read_image(tmp_path / "grey.png", 4095)[0, :, 0].tolist() == [0, 255]

@@ -634,3 +634,12 @@ def test_a_folder_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
 def test_real_videos_open(shared_data: Path, name: str, video: tuple[float, tuple[int, int], int]) -> None:
     found = open_video(shared_data / "videos" / name)
     assert (found.fps, found.hw, found.frames) == (pytest.approx(video[0], rel=0.01), video[1], video[2])
+
+
+def test_without_opencv_a_video_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "film.mp4").write_bytes(b"any content")
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(
+        InputError, match="^OpenCV is not installed, and videos need it: pip install opencv-python-headless$"
+    ):
+        find_source(str(tmp_path / "film.mp4"))

@@ -18,10 +18,9 @@ from pycocotools.cocoeval import COCOeval
 
 from yolo_lite.data.formats.coco import read_coco
 from yolo_lite.errors import InputError
-from yolo_lite.metrics.coco import NAMES, check_rows, evaluate_coco, to_rows
+from yolo_lite.metrics.coco import NAMES, check_rows, evaluate_coco
 from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.records import ImageRecord
-from yolo_lite.structures.results import Detections
 
 # The order of pycocotools' `stats`, from the documentation of COCOeval.summarize
 STATS = [
@@ -266,17 +265,6 @@ def test_evaluate_coco_prints_nothing_and_modifies_nothing(capsys: pytest.Captur
 
 
 # Rows
-
-
-def test_to_rows_gives_corner_and_size_and_the_original_category() -> None:
-    found = Detections([[10, 20, 60, 90], [0, 0, 1.5, 2]], [0.75, 0.5], labels=[1, 0], class_names=("cat", "dog"))
-    rows = to_rows(found, 77, category_ids=(18, 3))
-    assert rows == [
-        {"image_id": 77, "category_id": 3, "bbox": [10, 20, 50, 70], "score": 0.75},
-        {"image_id": 77, "category_id": 18, "bbox": [0, 0, 1.5, 2], "score": 0.5},
-    ]
-    assert json.loads(json.dumps(rows)) == rows
-    assert to_rows(Detections([], [], labels=[], class_names=("cat", "dog")), 77, category_ids=(18, 3)) == []
 
 
 def test_check_rows_returns_good_rows() -> None:

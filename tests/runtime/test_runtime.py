@@ -1,4 +1,4 @@
-"""The runtime needs no torch."""
+"""The runtime needs neither torch nor OpenCV."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from yolo_lite.predict.files import sample_image
 
 CODE = """
 import sys
-for name in ("torch", "torchvision", "matplotlib", "albumentations", "pycocotools", "scipy", "yaml"):
+for name in ("torch", "torchvision", "matplotlib", "albumentations", "pycocotools", "scipy", "yaml", "cv2", "tqdm"):
     sys.modules[name] = None  # an import of it fails
 from yolo_lite.runtime import Detector
 found = Detector(sys.argv[1], score_threshold=0.05)(sys.argv[2])
@@ -20,7 +21,7 @@ print(*found.names)
 """
 
 
-def test_detection_imports_no_torch(pico: Path) -> None:
+def test_detection_imports_neither_torch_nor_opencv(pico: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-c", CODE, str(pico), str(sample_image())], capture_output=True, text=True, check=False
     )
@@ -36,3 +37,50 @@ def test_without_onnx_runtime_one_line_says_what_to_install(tmp_path: Path, monk
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(InputError, match="exported files need ONNX Runtime: pip install onnxruntime"):
         Detector(tmp_path / "a.onnx")
+
+
+def test_without_a_file_one_line_says_what_to_do() -> None:
+    from yolo_lite.errors import InputError
+    from yolo_lite.runtime import Detector
+
+    with pytest.raises(
+        InputError, match="no exported network is shipped here: write one with yolo-lite export, and pass"
+    ):
+        Detector()
+
+
+def test_a_shipped_file_is_the_default_and_goes_by_its_name(pico: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from yolo_lite import shipped
+    from yolo_lite.runtime import Detector
+
+    monkeypatch.setattr(shipped, "shipped", lambda kind, suffix: {shipped.DEFAULT_WEIGHTS: pico})
+    assert Detector().weights == Detector(shipped.DEFAULT_WEIGHTS).weights == pico
+
+
+CLASSIFY = """
+import sys
+for name in ("torch", "torchvision", "matplotlib", "albumentations", "pycocotools", "scipy", "yaml", "cv2", "tqdm"):
+    sys.modules[name] = None
+from yolo_lite.cli import main
+sys.exit(main(["classify", "predict", "--weights", sys.argv[1], "--source", sys.argv[2], sys.argv[3], "--out", "a.csv"]))
+"""
+
+
+def test_classify_predict_imports_neither_torch_nor_opencv(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    from yolo_lite import export
+    from yolo_lite.checkpoints.checkpoint import Checkpoint, save_checkpoint
+    from yolo_lite.config.resolve import read_config
+    from yolo_lite.models.classifiers.build import build_classifier
+    from yolo_lite.shipped import find_config
+
+    config, names = read_config(find_config("mnist_small")), tuple("0123456789")
+    network = build_classifier(config, 10, seed=3).state_dict()
+    checkpoint = Checkpoint(config, names, tuple(range(10)), weights=network, about={}, training={})
+    save_checkpoint(tmp_path / "digits.pt", checkpoint)
+    weights = export(tmp_path / "digits.pt", tmp_path / "digits.onnx", check=False)
+    Image.new("RGB", (30, 40)).save(tmp_path / "grey.png")
+    command = [sys.executable, "-c", CLASSIFY, str(weights), str(sample_image()), str(tmp_path / "grey.png")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert len((tmp_path / "a.csv").read_text().splitlines()) == 3

@@ -21,6 +21,7 @@ import yolo_lite
 from yolo_lite.cli import flags, progress, values
 from yolo_lite.cli.screen import WriteError, screens, write_no_more
 from yolo_lite.errors import InputError, Stopped, is_memory_full, reason
+from yolo_lite.shipped import NEEDS_FULL, is_full
 from yolo_lite.version import VERSION
 
 COMMANDS = {  # each has a module of its name in commands/, which is imported only to run it
@@ -49,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     outcome = _Outcome()
     with screens(), _signals(), _log(), _warnings(), _failures(outcome):
         words = flags.modern(sys.argv[1:] if arguments is None else arguments)
-        parser = build_parser(next((word for word in words if not word.startswith("-")), None))
+        outcome.command = next((word for word in words if not word.startswith("-")), None)
+        parser = build_parser(outcome.command)
         args = outcome.args = parser.parse_args(words)
         if args.version:
             for line in environment():
@@ -69,6 +71,7 @@ class _Outcome:
     """Exit status of a command, and its arguments as far as they are known."""
 
     status: int = 0
+    command: str | None = None
     args: argparse.Namespace = field(default_factory=argparse.Namespace)
 
 
@@ -96,6 +99,10 @@ def _explained(outcome: _Outcome) -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         outcome.status = 130
+    except ModuleNotFoundError as error:
+        if error.name is None or (error.name.partition(".")[0] not in _PACKAGES and is_full()):
+            raise
+        outcome.status = _fail(_missing(outcome, error.name))
     except Exception as error:
         if is_memory_full(error):
             outcome.status = _fail(f"main memory is full; {_remedy(outcome.args)}")
@@ -103,6 +110,25 @@ def _explained(outcome: _Outcome) -> Iterator[None]:
             outcome.status = _fail(f"{error.filename or outcome.args.command}: {reason(error)}")
         else:
             raise
+
+
+_PACKAGES = {  # by module, what to install if it is missing from the full package
+    **{name: name for name in ("albumentations", "matplotlib", "pycocotools", "torch", "torchvision", "tqdm")},
+    "cv2": "opencv-python-headless",
+    "yaml": "PyYAML",
+}
+
+
+def _missing(outcome: _Outcome, module: str) -> str:
+    """Return why a command cannot run without a module."""
+    command = f"{outcome.command} {getattr(outcome.args, 'what', '')}".strip()
+    if is_full():
+        package = _PACKAGES[module.partition(".")[0]]
+        return f"{command} needs {package}, which is not installed: pip install {package}"
+    weights = getattr(outcome.args, "weights", None)
+    if weights and outcome.command in ("detect", "classify") and not values.is_exported(weights):
+        return f"{weights} is not an exported file (.onnx or .xml), and {command} with a checkpoint {NEEDS_FULL}"
+    return f"{command} {NEEDS_FULL}"
 
 
 def _unwritten(error: WriteError) -> int:
@@ -132,7 +158,8 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="store_true", help="print the versions of yolo-lite and its dependencies")
     commands = parser.add_subparsers(dest="command", metavar="command")
     for name, purpose in COMMANDS.items():
-        added = commands.add_parser(name, help=purpose)
+        is_here = is_full() or (Path(__file__).parent / "commands" / f"{name}.py").is_file()
+        added = commands.add_parser(name, help=purpose if is_here else f"{purpose} (full package only)")
         if name == command:
             import_module(f"yolo_lite.cli.commands.{name}").add_arguments(added)
     return parser
@@ -142,25 +169,28 @@ def environment() -> list[str]:
     """Return the versions that matter in a bug report, a line each, without importing any of the packages."""
     from importlib.metadata import PackageNotFoundError, version
 
-    names = (
-        "torch",
-        "torchvision",
-        "numpy",
-        "opencv-python-headless",
-        "opencv-python",
-        "albumentations",
-        "pycocotools",
-    )
-    lines = [f"yolo-lite {VERSION}", f"python {sys.version.split()[0]} on {sys.platform}"]
-    for name in names:
+    installed: dict[str, str | None] = {}
+    for name in ("yolo-lite", "yolo-lite-runtime", *_TORCH, *_LIBRARIES):
         try:
-            lines.append(f"{name} {version(name)}")
+            installed[name] = version(name)
         except PackageNotFoundError:
-            if name != "opencv-python":
-                lines.append(f"{name} is not installed")
-    built = any(Path(yolo_lite.__file__).parent.glob("_native*.*[od]"))  # .so or .pyd
-    lines.append(f"C extension of the ops {'built' if built else 'not built: no compiler at installation?'}")
+            installed[name] = None
+    package = "yolo-lite" if is_full() else "yolo-lite-runtime"
+    lines = [f"{package} {VERSION}", f"python {sys.version.split()[0]} on {sys.platform}"]
+    for name in (*(_TORCH if is_full() else ()), *_LIBRARIES):
+        if installed[name] or name not in _OPTIONAL:
+            lines.append(f"{name} {installed[name] or 'is not installed'}")
+    if is_full():
+        built = any(Path(yolo_lite.__file__).parent.glob("_native*.*[od]"))  # .so or .pyd
+        lines.append(f"C extension of the ops {'built' if built else 'not built: no compiler at installation?'}")
+    if installed["yolo-lite"] and installed["yolo-lite-runtime"]:
+        lines.append("yolo-lite and yolo-lite-runtime are both installed, and share files: uninstall both, install one")
     return lines
+
+
+_TORCH = ("torch", "torchvision", "albumentations", "pycocotools")
+_LIBRARIES = ("numpy", "Pillow", "onnxruntime", "opencv-python-headless", "opencv-python")
+_OPTIONAL = ("onnxruntime", "opencv-python")
 
 
 @contextmanager

@@ -7,12 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from yolo_lite.errors import one_line
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
 
 Item = TypeVar("Item")
 
@@ -31,16 +28,21 @@ class Progress:
     """
 
     def __init__(self, unit: str, total: int, *, done: int = 0) -> None:
-        from tqdm import tqdm
-
         self.unit, self.total, self.done, self.title, self.details = unit, total, done, "", ""
         self._started, self._first = _now(), (0.0, -1)
         screen = getattr(
             sys.stderr, "inner", sys.stderr
         )  # the bar's own control characters must reach the terminal unescaped
-        settings: dict[str, Any] = {"leave": False, "delay": _DELAY, "disable": None, "file": screen}
-        self._bar: tqdm[Any] = tqdm(total=total or None, initial=done, unit=f" {unit}", **settings)
+        self._bar = self._new_bar(screen)
         _running.append(self)
+
+    def _new_bar(self, screen: TextIO) -> Any:
+        try:
+            from tqdm import tqdm
+        except ImportError:
+            return _LineBar(self, screen)
+        settings: dict[str, Any] = {"leave": False, "delay": _DELAY, "disable": None, "file": screen}
+        return tqdm(total=self.total or None, initial=self.done, unit=f" {self.unit}", **settings)
 
     def update(self, done: int, title: str = "", *, details: str = "") -> None:
         """Set how many are done, with a title before the numbers and details after them."""
@@ -77,6 +79,47 @@ class Progress:
         self._bar.close()
         if self in _running:
             _running.remove(self)
+
+
+class _LineBar:
+    """The part of tqdm's bar that is used here, for an environment without tqdm: a line that is written anew."""
+
+    def __init__(self, progress: Progress, screen: TextIO) -> None:
+        self._progress, self._screen, self.n, self._next = progress, screen, progress.done, _now() + _DELAY
+        self._width = 0 if screen.isatty() else -1  # of the line on the screen; -1: no terminal
+
+    def set_description_str(self, text: str, *, refresh: bool) -> None:
+        """Do nothing: the line has the title."""
+
+    set_postfix_str = set_description_str
+
+    def update(self, count: int) -> None:
+        """Count, and write the line if the last time was a while ago."""
+        self.n += count
+        if _now() >= self._next:
+            self._next = _now() + _REDRAW
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Write the line."""
+        if self._width >= 0:
+            line = self._progress.line()[:_WIDEST]
+            self._screen.write("\r" + line.ljust(self._width))
+            self._screen.flush()
+            self._width = len(line)
+
+    def clear(self) -> None:
+        """Blank the line."""
+        if self._width > 0:
+            self._screen.write("\r" + " " * self._width + "\r")
+            self._screen.flush()
+            self._width = 0
+
+    close = clear
+
+
+_REDRAW = 0.1  # seconds
+_WIDEST = 78  # letters of a line, so that it does not wrap
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 from yolo_lite.cli.screen import note
 from yolo_lite.errors import InputError
 from yolo_lite.files import check_can_create, claim_folder, give_back
-from yolo_lite.shipped import find_weights
+from yolo_lite.shipped import DEFAULT_WEIGHTS, find_weights, is_full, shipped
 
 SHARES = "70/15/15"
 
@@ -68,7 +68,9 @@ def positive(text: str) -> int:
 
 
 def is_exported(weights: str | None) -> bool:
-    """Return whether weights are an exported file, by their suffix."""
+    """Return whether weights, or the shipped ones for None, are an exported file, by their suffix."""
+    if not is_full() and (weights or DEFAULT_WEIGHTS) in shipped("weights", ".onnx"):
+        return True
     return weights is not None and weights.lower().endswith((".onnx", ".xml"))
 
 

@@ -1,4 +1,7 @@
-"""Fonts that have the letters of a text: DejaVu Sans, which comes with matplotlib, then the system's."""
+"""Fonts that have the letters of a text: DejaVu Sans, which comes with matplotlib, then the system's.
+
+Without matplotlib, Pillow's own font takes the place of DejaVu Sans, and Pillow looks into the fonts.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,12 @@ import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 from PIL import ImageFont
 
 from yolo_lite.draw.figures import open_font, system_fonts
 from yolo_lite.errors import InputError, some
-
-if TYPE_CHECKING:
-    from matplotlib.ft2font import FT2Font
 
 PillowFont = ImageFont.FreeTypeFont | ImageFont.ImageFont
 _STYLES = ("bold", "italic", "oblique", "serif", "mono", "condensed", "light", "thin", "black")
@@ -120,14 +120,11 @@ def sized(path: Path | None, size: int) -> SizedFont:
     """
     if path is None:
         return SizedFont(ImageFont.load_default(size))
-    try:
-        return SizedFont(ImageFont.truetype(str(path), size))
-    except (OSError, UnicodeError):  # a font of bitmaps
-        for height in _BITMAP_SIZES:
-            try:
-                return SizedFont(ImageFont.truetype(str(path), height), size / height)
-            except (OSError, UnicodeError):
-                continue
+    for height in (size, *_BITMAP_SIZES):  # the latter for a font of bitmaps
+        try:
+            return SizedFont(ImageFont.truetype(str(path), height), size / height)
+        except (OSError, UnicodeError):
+            continue
     return sized(base_font(), size)
 
 
@@ -182,9 +179,18 @@ def _search(letters: frozenset[str], outlines: bool) -> tuple[Path, ...]:
 @functools.cache
 def _system_fonts() -> tuple[Path, ...]:
     """Return the system's font files, upright sans-serif ones of normal weight first."""
-    return tuple(
-        sorted(system_fonts(), key=lambda path: (sum(style in path.name.lower() for style in _STYLES), str(path)))
-    )
+    try:
+        fonts = system_fonts()
+    except ImportError:  # without matplotlib
+        folders = [Path(folder).expanduser() for folder in _FOLDERS]
+        fonts = [path for folder in folders for path in folder.rglob("*.[ot]t[fc]")]
+    return tuple(sorted(fonts, key=lambda path: (sum(style in path.name.lower() for style in _STYLES), str(path))))
+
+
+_FOLDERS = (  # of fonts: Linux, macOS, Windows
+    *("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts", "~/.fonts"),
+    *("/System/Library/Fonts", "/Library/Fonts", "~/Library/Fonts", "C:/Windows/Fonts"),
+)
 
 
 @functools.cache
@@ -196,5 +202,44 @@ def _has(path: Path, letter: str) -> bool:
 
 
 @functools.lru_cache(16)
-def _open(path: Path) -> FT2Font:
-    return open_font(path)
+def _open(path: Path) -> _Face:
+    try:
+        return open_font(path)
+    except ImportError:  # without matplotlib
+        return _PillowFace(path)
+
+
+class _Face(Protocol):
+    """A font file, as far as the search for letters needs it."""
+
+    @property
+    def scalable(self) -> bool | int:
+        """Whether letters are outlines, not bitmaps."""
+
+    def get_char_index(self, codepoint: int, /) -> int:
+        """Return the number of a letter in the font; 0 if the font lacks it."""
+
+
+class _PillowFace:
+    """A font file in Pillow, which does not tell what a font lacks: its drawing of a missing letter does."""
+
+    def __init__(self, path: Path) -> None:
+        for size in (16, *_BITMAP_SIZES):
+            try:
+                self._font = ImageFont.truetype(str(path), size)
+            except (OSError, UnicodeError):
+                continue
+            self.scalable = size == 16
+            self._missing = self._drawing(_NO_LETTER)
+            return
+        raise OSError("no font")
+
+    def get_char_index(self, codepoint: int, /) -> int:
+        return int(self._drawing(codepoint) != self._missing)
+
+    def _drawing(self, codepoint: int) -> tuple[tuple[int, int], bytes]:
+        mask = self._font.getmask(chr(codepoint))
+        return mask.size, bytes(mask)
+
+
+_NO_LETTER = 0x10FFFF  # stands for no letter, by Unicode's definition

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -199,24 +198,6 @@ def _known_classes(truth: ClassificationSet, class_names: Sequence[str]) -> Clas
     if not aligned.records:
         raise InputError(f"{aligned.source} has no images to score")
     return aligned
-
-
-def write_predictions(path: Path, rows: Iterable[tuple[str, Classification]], *, class_names: Sequence[str]) -> None:
-    """Write a CSV file with a row for each image: its name, class and score, then the score of every class.
-
-    Example:
-        >>> answer = Classification(np.array([0.75, 0.25], np.float32), ("cat", "dog"))
-        >>> write_predictions(Path("answers.csv"), [("a.jpg", answer)], class_names=("cat", "dog"))
-        >>> print(Path("answers.csv").read_text())
-        file,class,score,cat,dog
-        a.jpg,cat,0.7500,0.7500,0.2500
-        <BLANKLINE>
-    """
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file", "class", "score", *class_names])
-        for name, answer in rows:
-            writer.writerow([name, answer.name, f"{answer.score:.4f}", *(f"{score:.4f}" for score in answer.scores)])
 
 
 @torch.inference_mode()

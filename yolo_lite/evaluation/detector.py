@@ -29,7 +29,7 @@ from yolo_lite.data.sizes import check_images
 from yolo_lite.data.splits import read_split, read_split_or_held_out
 from yolo_lite.device import explain_out_of_memory, pick_device, place
 from yolo_lite.errors import InputError, are, counted, some
-from yolo_lite.metrics.coco import CocoMetrics, check_rows, evaluate_coco, to_rows
+from yolo_lite.metrics.coco import CocoMetrics, check_rows, evaluate_coco
 from yolo_lite.models.yolo import Yolo
 from yolo_lite.predict.flip import predict
 from yolo_lite.predict.postprocess import CANDIDATES, Decode, postprocess, to_detections
@@ -38,6 +38,7 @@ from yolo_lite.structures.batches import RawPredictions
 from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.geometry import Letterbox
 from yolo_lite.structures.results import Detections
+from yolo_lite.structures.rows import to_rows
 
 Progress = Callable[[int, int], None]  # (done, total)
 OnRows = Callable[[list[dict[str, Any]], int, int], None]  # (result rows of a batch, images done, images in total)

@@ -22,9 +22,10 @@ from yolo_lite.evaluation.detector import (
     evaluation_config,
 )
 from yolo_lite.media.images import read_image
-from yolo_lite.metrics.coco import evaluate_coco, to_rows
+from yolo_lite.metrics.coco import evaluate_coco
 from yolo_lite.runtime import Detector
 from yolo_lite.runtime.session import Session
+from yolo_lite.structures.rows import to_rows
 
 _FIXED = {
     "input.image_size": "--image-size",

@@ -18,6 +18,7 @@ from PIL import ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
 
 from yolo_lite.errors import InputError, is_memory_full, reason
+from yolo_lite.media.opencv import quiet_cv2
 from yolo_lite.media.tiff import CameraRawError, find_full_image
 from yolo_lite.structures.geometry import Image
 
@@ -188,7 +189,8 @@ def pillow_to_rgb(image: PillowImage.Image, name: str = "the image", *, max_16bi
     """Convert an open Pillow image to uint8 [H, W, 3] RGB by the rules of `read_image`.
 
     Raises:
-        InputError: if the pixels are floating-point numbers; the message refers to the image as `name`.
+        InputError: if the pixels are floating-point numbers; the message refers to the image as `name`. Also if
+            `max_16bit` is given for an image with 16 bits a channel in colour, and OpenCV is not installed.
 
     Example:
         >>> pillow_to_rgb(PillowImage.new("L", (1, 1), color=7)).tolist()  # one grey pixel
@@ -219,14 +221,13 @@ def _deep_colours(image: PillowImage.Image) -> npt.NDArray[np.uint16] | None:
 
     Pillow itself keeps only the upper 8 bits.
     """
-    import cv2
-
     file = getattr(image, "fp", None)
     tiles = getattr(image, "tile", None)
     arguments = tiles[0][3] if tiles else ""  # "RGB;16B" or ("RGB;16L", 0, 1)
     raw_mode = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
     if file is None or ";16" not in str(raw_mode) or image.mode.startswith("I"):
         return None
+    cv2 = quiet_cv2("colours of 16 bits need it")
     position = file.tell()
     file.seek(0)
     content = np.frombuffer(file.read(), np.uint8)

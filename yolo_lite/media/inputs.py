@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from yolo_lite.media.images import to_rgb
 from yolo_lite.structures.geometry import Image, Letterbox
+from yolo_lite.structures.resize import to_grey
 
 Result = TypeVar("Result")
 
@@ -48,7 +49,5 @@ def to_input(image: Image, input_hw: tuple[int, int], *, channels: int, resize: 
         >>> to_input(np.zeros((4, 8, 3), np.uint8), (16, 16), channels=1, resize="letterbox").shape
         (16, 16, 1)
     """
-    import cv2
-
     fitted = Letterbox.fit((image.shape[0], image.shape[1]), input_hw, resize=resize).apply(image)
-    return cv2.cvtColor(fitted, cv2.COLOR_RGB2GRAY)[..., None] if channels == 1 else fitted
+    return to_grey(fitted)[..., None] if channels == 1 else fitted

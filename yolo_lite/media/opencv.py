@@ -1,4 +1,4 @@
-"""Make OpenCV's video functions quiet, and safe for any file name."""
+"""OpenCV, if it is installed: quiet, and safe for any file name."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from yolo_lite.errors import InputError
 
 
 def for_opencv(path: Path) -> str | bytes:
@@ -49,15 +51,23 @@ def silent_stderr() -> Iterator[None]:
         os.close(nowhere)
 
 
-def quiet_cv2() -> Any:
+def quiet_cv2(need: str = "videos need it") -> Any:
     """Import OpenCV and return it with its log switched off: the package reports errors itself.
+
+    Args:
+        need: what needs it, for the message if it is not installed.
+
+    Raises:
+        InputError: if it is not installed.
 
     Example:
         >>> quiet_cv2().resize(np.zeros((4, 4, 3), np.uint8), (2, 2)).shape
         (2, 2, 3)
     """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    import cv2
-
+    try:
+        import cv2
+    except ImportError as error:
+        raise InputError(f"OpenCV is not installed, and {need}: pip install opencv-python-headless") from error
     cv2.utils.logging.setLogLevel(0)
     return cv2

@@ -1,12 +1,13 @@
-"""Write annotated images and videos, and COCO result rows; an unfinished file is never left behind."""
+"""Write annotated images and videos, COCO result rows and tables; an unfinished file is never left behind."""
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,6 +19,7 @@ from yolo_lite.files import check_can_create, make_folder, temporary, write_atom
 from yolo_lite.media.opencv import for_opencv, quiet_cv2, silent_stderr
 from yolo_lite.media.sources import EndsEarlyError
 from yolo_lite.structures.geometry import Image
+from yolo_lite.structures.results import Classification
 
 VIDEO_CODECS = {".mp4": "mp4v", ".webm": "VP90"}  # by suffix; browsers play only the second
 
@@ -238,6 +240,24 @@ class JsonRows:
             raise InputError(f"cannot write {self.path}: {reason(failure)}") from failure
         finally:
             self.part.unlink(missing_ok=True)
+
+
+def write_predictions(path: Path, rows: Iterable[tuple[str, Classification]], *, class_names: Sequence[str]) -> None:
+    """Write a CSV file with a row for each image: its name, class and score, then the score of every class.
+
+    Example:
+        >>> answer = Classification(np.array([0.75, 0.25], np.float32), ("cat", "dog"))
+        >>> write_predictions(Path("answers.csv"), [("a.jpg", answer)], class_names=("cat", "dog"))
+        >>> print(Path("answers.csv").read_text())
+        file,class,score,cat,dog
+        a.jpg,cat,0.7500,0.7500,0.2500
+        <BLANKLINE>
+    """
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "class", "score", *class_names])
+        for name, answer in rows:
+            writer.writerow([name, answer.name, f"{answer.score:.4f}", *(f"{score:.4f}" for score in answer.scores)])
 
 
 def save_image(image: PillowImage.Image, path: Path, *, quality: int = 75) -> None:

@@ -18,9 +18,10 @@ from yolo_lite.files import file_name, identity, make_folder
 from yolo_lite.media.images import read_image
 from yolo_lite.media.sources import Video, relative_names
 from yolo_lite.media.writers import JsonRows, VideoWriter, write_image
-from yolo_lite.metrics.coco import to_rows
+from yolo_lite.shipped import shipped
 from yolo_lite.structures.geometry import Image
 from yolo_lite.structures.results import Detections
+from yolo_lite.structures.rows import to_rows
 
 Show = Callable[[Image], None]  # puts an annotated image on the screen
 
@@ -197,7 +198,7 @@ def image_ids(images: Sequence[Path]) -> dict[Path, int]:
 
 
 def sample_image() -> Path:
-    """Return the path of the photograph of Grace Hopper that comes with matplotlib.
+    """Return the path of the photograph of Grace Hopper that comes with matplotlib, and with yolo-lite-runtime.
 
     Raises:
         InputError: if the photograph is not installed.
@@ -208,6 +209,7 @@ def sample_image() -> Path:
     """
     package = importlib.util.find_spec("matplotlib")
     path = Path((package and package.origin) or "").parent / "mpl-data" / "sample_data" / "grace_hopper.jpg"
+    path = shipped("weights", ".jpg").get(path.stem, path)
     if not path.is_file():
         raise InputError("matplotlib's sample photograph is not installed here; name an image with --source")
     return path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
@@ -13,6 +12,7 @@ from yolo_lite.checks import check_path, check_whole
 from yolo_lite.errors import InputError
 from yolo_lite.media.inputs import run_in_batches, to_input
 from yolo_lite.runtime.session import Session
+from yolo_lite.shipped import find_exported
 from yolo_lite.structures.geometry import Image
 from yolo_lite.structures.results import Classification
 
@@ -40,7 +40,7 @@ class Classifier:
     """
 
     def __init__(self, weights: str | os.PathLike[str], *, batch_size: int = 64, threads: int = 0) -> None:
-        self.weights = Path(check_path(weights, "weights"))
+        self.weights = find_exported(check_path(weights, "weights"))
         self._session = Session(self.weights, threads=check_whole(threads, "threads", minimum=0))
         self.info = self._session.info
         if self.info.task != "classify":

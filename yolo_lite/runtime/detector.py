@@ -14,6 +14,7 @@ from yolo_lite.errors import InputError, suggest
 from yolo_lite.media.inputs import run_in_batches
 from yolo_lite.media.sources import Video, batches, open_video, read_frames
 from yolo_lite.runtime.session import Session
+from yolo_lite.shipped import find_exported
 from yolo_lite.structures.geometry import Image, Letterbox
 from yolo_lite.structures.results import Detections, with_area
 
@@ -27,7 +28,8 @@ class Detector:
     """An exported detector: call it with an image to get `Detections`, as with a checkpoint.
 
     Args:
-        weights: a file that `yolo-lite export` wrote.
+        weights: a file that `yolo-lite export` wrote, or the bare name of a shipped one; None: the shipped one of
+            yolo-lite-runtime (the full package ships none).
         score_threshold: the score above which detections are reported, not below that of the file; None: where F1 was
             highest on the validation images of the training.
         max_detections: the largest number of detections in an image, not above that of the file; None: that number.
@@ -47,7 +49,7 @@ class Detector:
 
     def __init__(
         self,
-        weights: str | os.PathLike[str],
+        weights: str | os.PathLike[str] | None = None,
         *,
         score_threshold: float | None = None,
         max_detections: int | None = None,
@@ -55,7 +57,7 @@ class Detector:
         batch_size: int = 8,
         threads: int = 0,
     ) -> None:
-        self.weights = Path(check_path(weights, "weights"))
+        self.weights = find_exported(None if weights is None else check_path(weights, "weights"))
         self._session = Session(self.weights, threads=check_whole(threads, "threads", minimum=0))
         self.info = info = self._session.info
         if info.task != "detect" or info.raw:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from yolo_lite.structures.resize import resize_bilinearly, resize_by_area
 from yolo_lite.structures.results import Detections
 
 Image = npt.NDArray[np.uint8]  # [H, W, 3] RGB
@@ -145,17 +146,14 @@ class Letterbox:
 def resize_image(image: Image, hw: tuple[int, int]) -> Image:
     """Return a copy of an image with the size (height, width).
 
-    Pixels are interpolated by area (OpenCV's INTER_AREA) unless a side grows, and otherwise bilinearly (INTER_LINEAR);
-    pixel centres lie at half-pixel positions.
+    Pixels are averaged by area unless a side grows, and otherwise interpolated bilinearly; pixel centres lie at
+    half-pixel positions. The bytes are those of OpenCV's INTER_AREA and INTER_LINEAR.
 
     Example:
         >>> resize_image(np.array([[[0, 0, 0], [100, 100, 100]]], np.uint8), (1, 1)).tolist()
         [[[50, 50, 50]]]
     """
-    import cv2
-
     if image.shape[:2] == hw:
         return np.array(image)
     shrinks = hw[0] <= image.shape[0] and hw[1] <= image.shape[1]
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(image, (hw[1], hw[0]), interpolation=method)  # type: ignore[no-any-return]
+    return resize_by_area(image, hw) if shrinks else resize_bilinearly(image, hw)

@@ -180,25 +180,29 @@ def _predict(args: argparse.Namespace) -> int:
     if out and (out.suffix.lower() != ".csv" or out.is_dir()):
         raise InputError(f"--out takes a file name that ends in .csv, got {out}")
     from yolo_lite.media.sources import Video, find_sources
-    from yolo_lite.predict.classifier import Classifier
-    from yolo_lite.runtime import Classifier as ExportedClassifier
 
     source = find_sources(args.source, say=note)
     if isinstance(source, Video) and source.path.suffix.lower() == ".gif":
         source = [source.path]  # the first frame of an animation
     if isinstance(source, Video):
         raise InputError(f"{source.path} is a video; classify takes images")
-    classifier: Classifier | ExportedClassifier
-    if values.is_exported(args.weights):
-        classifier = ExportedClassifier(args.weights, batch_size=args.batch_size)
-    else:
-        classifier = Classifier(args.weights, args.device, batch_size=args.batch_size)
+    classifier = _classifier(args)
     if len(source) == 1 and out is None:
         print(classifier(source[0]))
         return 0
     with values.output_folder(str(out.parent) if out else None, "predict") as folder:
         _predict_many(classifier, source, out=folder / (out.name if out else "predictions.csv"))
     return 0
+
+
+def _classifier(args: argparse.Namespace) -> Classifier | ExportedClassifier:
+    if values.is_exported(args.weights):
+        from yolo_lite.runtime import Classifier as ExportedClassifier
+
+        return ExportedClassifier(args.weights, batch_size=args.batch_size)
+    from yolo_lite.predict.classifier import Classifier
+
+    return Classifier(args.weights, args.device, batch_size=args.batch_size)
 
 
 def _predict_many(classifier: Classifier | ExportedClassifier, images: list[Path], *, out: Path) -> None:
@@ -225,8 +229,8 @@ def _write_table(
     skipped: int = 0,
 ) -> str:
     """Write the CSV file; return a line with the images of each class, those skipped, and the name of the file."""
-    from yolo_lite.evaluation.classifier import write_predictions
     from yolo_lite.files import make_folder, write_atomically
+    from yolo_lite.media.writers import write_predictions
 
     make_folder(out.parent)
     write_atomically(out, lambda part: write_predictions(part, rows, class_names=classifier.class_names))

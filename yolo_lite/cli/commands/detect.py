@@ -201,7 +201,9 @@ def _object_line(detection: Detections) -> str:
 
 def _window(hold: bool) -> Show:
     """Return a function that shows an image in a window, until a key is pressed or (`hold=False`) the next one comes."""
-    import cv2
+    from yolo_lite.media.opencv import quiet_cv2
+
+    cv2 = quiet_cv2("--show needs it")
 
     def show(image: Any) -> None:
         try:
