@@ -29,8 +29,7 @@ TOP = Path(__file__).resolve().parents[1]
 ROOTS = ("yolo_lite.__main__", "yolo_lite.runtime", "yolo_lite.cli.commands.detect", "yolo_lite.cli.commands.classify")
 LIGHT = {"numpy", "PIL"}  # all that may be imported at the top of a module
 NAME = f"yolo_lite_runtime-{VERSION}"
-# Later versions take 2 to 24 MB more and give the same results; versions before 1.25 want SymPy as well.
-ENGINE = ("onnxruntime>=1.18,<1.27; python_version < '3.15'", "onnxruntime>=1.27; python_version >= '3.15'")
+ENGINE = "onnxruntime>=1.18"
 
 
 @functools.cache
@@ -99,7 +98,7 @@ def metadata() -> str:
         "Summary: Detects and classifies with exported networks of yolo-lite, without torch.",
         f"License: {config['metadata']['license']}",
         f"Requires-Python: {config['options']['python_requires']}",
-        *(f"Requires-Dist: {line}" for line in (*required, *ENGINE)),
+        *(f"Requires-Dist: {line}" for line in (*required, ENGINE)),
         "Provides-Extra: video",
         f"Requires-Dist: {video}; extra == 'video'",
         "",
