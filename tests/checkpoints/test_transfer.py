@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from yolo_lite.checkpoints.checkpoint import Checkpoint, load_checkpoint
-from yolo_lite.checkpoints.transfer import most_alike, one_to_one, transfer, transfer_backbone
+from yolo_lite.checkpoints.transfer import Likeness, most_alike, one_to_one, transfer, transfer_backbone
 from yolo_lite.data.splits import read_split
 from yolo_lite.models.build import build_detector
 from yolo_lite.shipped import DEFAULT_WEIGHTS, find_weights
@@ -56,7 +56,7 @@ def test_a_new_class_starts_from_the_class_it_is_taken_for(finished_run: tuple[P
     found = read_split(data, "train")
     assert found.class_names == ("disc", "square")
     likeness = most_alike(knows, found, settings=knows.config.input)
-    assert likeness == {"disc": "ball", "square": "box"}
+    assert likeness.starts == {"disc": "ball", "square": "box"}
     model = build_detector(knows.config, 2, seed=5)
     assert (
         transfer(model, found.class_names, checkpoint=knows, likeness=likeness).summary
@@ -68,9 +68,9 @@ def test_a_new_class_starts_from_the_class_it_is_taken_for(finished_run: tuple[P
 def test_known_classes_are_not_asked_about(finished_run: tuple[Path, Path]) -> None:
     folder, data = finished_run
     knows = _renamed(load_checkpoint(folder / "best.pt"), "disc", "box")
-    assert most_alike(knows, read_split(data, "train"), settings=knows.config.input) == {"square": "box"}
+    assert most_alike(knows, read_split(data, "train"), settings=knows.config.input).starts == {"square": "box"}
     same = load_checkpoint(folder / "best.pt")
-    assert most_alike(same, read_split(data, "train"), settings=same.config.input) == {}
+    assert most_alike(same, read_split(data, "train"), settings=same.config.input).starts == {}
 
 
 def test_where_nothing_known_is_seen_a_class_starts_at_random(
@@ -82,14 +82,38 @@ def test_where_nothing_known_is_seen_a_class_starts_at_random(
         for name, value in checkpoint.weights.items()
     }
     knows = Checkpoint(checkpoint.config, ("ball", "box"), category_ids=checkpoint.category_ids, weights=blind)
-    assert most_alike(knows, read_split(coco_set(), "train"), settings=knows.config.input) == {}
+    assert most_alike(knows, read_split(coco_set(), "train"), settings=knows.config.input) == ({}, 0)
+
+
+def test_familiarity_is_the_mean_score_of_the_classes_that_objects_start_from(finished_run: tuple[Path, Path]) -> None:
+    """The same network knows its own classes as well as renamed ones, and half as well if one class has no start."""
+    folder, data = finished_run
+    found, own = read_split(data, "train"), load_checkpoint(folder / "best.pt")
+
+    def familiarity(checkpoint: Checkpoint) -> float:
+        return most_alike(checkpoint, found, settings=checkpoint.config.input).familiarity
+
+    assert familiarity(own) > 0.5  # it was trained until it knew them
+    assert familiarity(_renamed(own, "ball", "box")) == pytest.approx(familiarity(own))
+    scores = [familiarity(_only_class(own, label)) for label in (0, 1)]
+    assert sum(scores) == pytest.approx(familiarity(own), abs=0.02)
+
+
+def _only_class(checkpoint: Checkpoint, label: int) -> Checkpoint:
+    """Return the checkpoint without one class: its rows never give a score."""
+    weights = dict(checkpoint.weights)
+    for name, value in checkpoint.weights.items():
+        if name.startswith("head.class_branches") and name.endswith("2.bias"):
+            weights[name] = value.clone()
+            weights[name][1 - label] = -30
+    return dataclasses.replace(checkpoint, weights=weights)
 
 
 @pytest.mark.shared_data
 def test_a_raccoon_is_taken_for_a_known_animal(shared_data: Path) -> None:
     checkpoint = load_checkpoint(find_weights(DEFAULT_WEIGHTS))
     likeness = most_alike(checkpoint, read_split(shared_data / "raccoon", "train"), settings=checkpoint.config.input)
-    assert likeness["raccoon"] in ("bear", "cat", "dog")
+    assert likeness.starts["raccoon"] in ("bear", "cat", "dog")
 
 
 def test_pairs_are_made_from_the_highest_score_down() -> None:
@@ -150,11 +174,11 @@ def test_two_new_classes_that_look_alike_never_start_from_the_same_known_one(tmp
     data = read_split(_draw_look_alikes(tmp_path / "set"), "train")
     settings = dataclasses.replace(checkpoint.config.input, image_size=(192, 192))
     alone = [_only(data, name) for name in data.class_names]
-    favourites = [set(most_alike(checkpoint, one, settings=settings).values()) for one in alone]
+    favourites = [set(most_alike(checkpoint, one, settings=settings).starts.values()) for one in alone]
     assert favourites[0] == favourites[1] != set()  # the hard case is really there
     likeness = most_alike(checkpoint, data, settings=settings)
-    assert len(likeness) == 2
-    assert len(set(likeness.values())) == 2
+    assert len(likeness.starts) == 2
+    assert len(set(likeness.starts.values())) == 2
     model = build_detector(checkpoint.config, 2)
     transfer(model, data.class_names, checkpoint=checkpoint, likeness=likeness)
     for layer in model.head.class_layers():
@@ -173,8 +197,8 @@ def test_a_known_class_that_the_data_has_is_not_given_away(finished_run: tuple[P
     knows = _renamed(load_checkpoint(folder / "best.pt"), "disc", "box")
     found = read_split(data, "train")
     both = dataclasses.replace(found, class_names=("ball", "disc"))  # what is called disc here looks like a box
-    assert most_alike(knows, found, settings=knows.config.input) == {"square": "box"}
-    assert "disc" not in most_alike(knows, both, settings=knows.config.input).values()
+    assert most_alike(knows, found, settings=knows.config.input).starts == {"square": "box"}
+    assert "disc" not in most_alike(knows, both, settings=knows.config.input).starts.values()
 
 
 def test_images_are_counted_while_likeness_is_looked_for(finished_run: tuple[Path, Path]) -> None:
@@ -190,7 +214,9 @@ def test_images_are_counted_while_likeness_is_looked_for(finished_run: tuple[Pat
 def test_the_rows_of_new_classes_are_fresh_and_no_others(finished_run: tuple[Path, Path]) -> None:
     checkpoint = load_checkpoint(finished_run[0] / "best.pt")
     model = build_detector(checkpoint.config, 3)
-    taken = transfer(model, ["square", "star", "disc"], checkpoint=checkpoint, likeness={"star": "square"})
+    taken = transfer(
+        model, ["square", "star", "disc"], checkpoint=checkpoint, likeness=Likeness({"star": "square"}, 0.5)
+    )
     layers = {f"head.class_branches.{level}.2.{kind}" for level in range(3) for kind in ("weight", "bias")}
     assert taken.fresh.keys() == layers
     assert all(rows.tolist() == [1] for rows in taken.fresh.values())
