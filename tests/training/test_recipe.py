@@ -560,5 +560,5 @@ def test_how_much_of_the_start_is_kept_follows_from_what_it_knows(
 
 
 def test_a_negative_fraction_of_the_start_is_refused(coco_set: MakeSet, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"train.keep_start must be from 0 to 0.99, or -1"):
+    with pytest.raises(InputError, match=r"train.keep_start must not be negative, but for -1"):
         train(coco_set(), settings={"train.keep_start": -0.5, "train.epochs": 1}, out=tmp_path / "run")

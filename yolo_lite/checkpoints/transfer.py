@@ -51,7 +51,7 @@ class Likeness(NamedTuple):
 
 
 IMAGES = 64  # the most images that are examined for each new class
-IMAGES_OF_KNOWN = 16  # and for each known class
+IMAGES_OF_KNOWN = 8  # and for each known class
 MIN_IOU = 0.5  # IoU from which on a prediction counts for a box
 MIN_SCORE = 0.001  # lowest average score that makes a known class the start of a new one; it still beats random weights
 

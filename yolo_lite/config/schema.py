@@ -199,10 +199,14 @@ class TrainConfig:
     minutes: float = _setting(
         0.0, 0, help="time for the whole run, from which epochs and steps are computed; 0: no limit"
     )
-    batch_size: int = _setting(16, 1, _LONGEST, help="number of images in a step")
+    batch_size: int = _setting(
+        16, 0, _LONGEST, help="number of images in a step; 0: 16, or 8 for up to 640 images of unfamiliar objects"
+    )
     optimizer: str = _setting("adamw", help="adamw, sgd, rmsprop, adam or muon")
     momentum: float = _setting(0.9, 0, 0.9999, help="momentum of sgd and rmsprop")
-    lr: float = _setting(0.001, 0, help="highest learning rate")
+    lr: float = _setting(
+        0.001, -1, help="highest learning rate; -1: 0.0002 if the starting weights know the objects, otherwise 0.001"
+    )
     weight_decay: float = _setting(0.05, 0, help="weight decay of the weights of convolutions and linear layers")
     schedule: str = _setting("flat_cosine", help="flat_cosine, cosine, steps or constant")
     milestones: tuple[int, ...] = _setting(
@@ -223,7 +227,7 @@ class TrainConfig:
         -1,
         0.99,
         help="fraction of the starting weights in the final weights, except for new classes; -1: 0.4 if the starting "
-        "weights share classes with the data, otherwise 0",
+        "weights know the objects and some of the classes, otherwise 0",
     )
     precision: str = _setting(
         "auto", help="fp32, bf16, or auto: bf16 if the hardware supports it natively, otherwise fp32"

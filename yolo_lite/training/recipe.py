@@ -37,6 +37,7 @@ from yolo_lite.shipped import find_weights
 from yolo_lite.training.board import check_board
 from yolo_lite.training.budget import fit_time, measure_pace
 from yolo_lite.training.checks import check_batch_norm, check_it_learns
+from yolo_lite.training.choices import choose
 from yolo_lite.training.folder import (
     BEST,
     LAST,
@@ -61,7 +62,6 @@ from yolo_lite.training.tasks.detection import DetectionTask
 from yolo_lite.version import VERSION
 
 TASKS: dict[str, Callable[..., Task]] = {"detect": DetectionTask.prepare, "classify": ClassificationTask.prepare}
-KEPT_OF_KNOWN = 0.4  # train.keep_start if the starting weights know classes of the data
 
 
 def train(
@@ -204,7 +204,7 @@ def fit(
     with _remedies(config):
         _prepare_process(config)
         task = _build_task(config, device=device, listener=listener, resumed=resumed)
-        config = _with_kept_start(config, task, listener)
+        config = _with_choices(config, task, listener)
         precision = pick_precision(config.train.precision, device)
         place(task.model, device)
         check_batch_norm(task, config)
@@ -238,7 +238,8 @@ def fit(
 def _remedies(config: Config) -> Iterator[None]:
     """Add what to do to the error if memory runs out or torch.compile fails."""
     size = " x ".join(str(side) for side in config.input.image_size)
-    remedy = f"use a smaller --batch-size (now {config.train.batch_size}) or --image-size (now {size})"
+    now = f" (now {config.train.batch_size})" if config.train.batch_size else ""
+    remedy = f"use a smaller --batch-size{now} or --image-size (now {size})"
     with explain_out_of_memory(remedy), explain_compiler():
         yield
 
@@ -264,19 +265,13 @@ def _build_task(config: Config, *, device: torch.device, listener: Listener, res
     return task
 
 
-def _with_kept_start(config: Config, task: Task, listener: Listener) -> Config:
-    """Return the configuration with the default of `train.keep_start` (-1) replaced by a fraction, and report it."""
-    asked, start = config.train.keep_start, task.start
-    if asked >= 0:
-        return config
-    if asked != -1:
-        raise InputError(f"train.keep_start must be from 0 to 0.99, or -1 for the default, got {asked:g}")
-    keep = KEPT_OF_KNOWN if start and start.known else 0.0
-    if start:
-        why = "they know some of the classes" if keep else "all classes are new to them"
-        share = f"{keep:.0%}" if keep else "none"
-        listener.say(f"starting weights mixed back in: {share}, because {why} (train.keep_start {keep:g})")
-    return dataclasses.replace(config, train=dataclasses.replace(config.train, keep_start=keep))
+def _with_choices(config: Config, task: Task, listener: Listener) -> Config:
+    """Return the configuration with what the recipe leaves open, and report it."""
+    config, line = choose(config, task.start, images=len(task.dataset))  # type: ignore[arg-type]
+    if line:
+        listener.say(line)
+    task.adopt(config)
+    return config
 
 
 def _pretrain(config: Config, task: Task, *, path: Path, device: torch.device, listener: Listener) -> None:
@@ -324,7 +319,7 @@ def _fit_time(config: Config, task: Task, *, precision: str, began: float, liste
     fitted = fit_time(config, pace, steps=len(_sampler(plain, task)), seconds=left)
     if config.data.crops and fitted.train.epochs >= config.train.epochs:
         return config  # pretraining takes no more epochs than configured
-    task.plan_epochs(fitted)
+    task.adopt(fitted)
     listener.say(
         f"time limit {minutes:.3g} min: {counted(fitted.train.epochs, 'epoch')} of "
         f"{counted(len(_sampler(fitted, task)), 'step')} fit, at {pace.step:.2f} s a step and {pace.evaluation:.1f} s "

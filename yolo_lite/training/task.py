@@ -79,8 +79,8 @@ class Task(Objective, Protocol):
     def dataset(self) -> Dataset[Any]:
         """Training samples, indexed by (epoch, index)."""
 
-    def plan_epochs(self, config: Config) -> None:
-        """Adapt the augmentation to a configuration with another number of epochs."""
+    def adopt(self, config: Config) -> None:
+        """Take over a configuration in which values of the training were chosen, such as the number of epochs."""
 
     def check(self) -> None:
         """Raise InputError for labels that are surely wrong."""

@@ -204,6 +204,9 @@ class _Search:
             self.study.set_user_attr(key, value)
 
 
+_BETWEEN = 5e-4  # the middle of the rates that fine-tuning chooses between
+
+
 def suggest(trial: optuna.Trial, base: Config, *, fixed: Collection[str]) -> dict[str, Any]:
     """Draw the settings of a trial, by key, except the fixed ones; the learning rate varies by a factor of five.
 
@@ -219,11 +222,12 @@ def suggest(trial: optuna.Trial, base: Config, *, fixed: Collection[str]) -> dic
         >>> 0.001 / 5 <= drawn["train.lr"] <= 0.001 * 5
         True
     """
-    if base.train.lr <= 0:
+    lr = _BETWEEN if base.train.lr == -1 else base.train.lr
+    if lr <= 0:
         raise InputError("tune searches around the learning rate, so train.lr must be above 0")
     spread = trial.suggest_float("spread of scale", 0.0, 0.6)
     drawn: dict[str, Any] = {
-        "train.lr": trial.suggest_float("train.lr", base.train.lr / 5, base.train.lr * 5, log=True),
+        "train.lr": trial.suggest_float("train.lr", lr / 5, lr * 5, log=True),
         "train.weight_decay": trial.suggest_float("train.weight_decay", 1e-3, 0.2, log=True),
         "augment.scale": [1 - spread, 1 + spread],
         "augment.translate": trial.suggest_float("augment.translate", 0.0, 0.2),

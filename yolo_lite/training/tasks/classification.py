@@ -117,8 +117,9 @@ class ClassificationTask:
         self._seen, self._right = 0, torch.zeros_like(self._right)
         return {"train_accuracy": right / seen} if seen else {}
 
-    def plan_epochs(self, config: Config) -> None:
-        """Adapt the augmentation to a configuration with another number of epochs."""
+    def adopt(self, config: Config) -> None:
+        """Take over a configuration in which values of the training were chosen, such as the number of epochs."""
+        self.config = config
         self.dataset.strong_epochs = strong_epochs(config)
 
     def check(self) -> None:

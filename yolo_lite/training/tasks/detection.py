@@ -142,8 +142,9 @@ class DetectionTask:
         """Return nothing: predictions on training batches are not scored."""
         return {}
 
-    def plan_epochs(self, config: Config) -> None:
-        """Adapt the augmentation to a configuration with another number of epochs."""
+    def adopt(self, config: Config) -> None:
+        """Take over a configuration in which values of the training were chosen, such as the number of epochs."""
+        self.config = config
         self.dataset.strong_epochs = strong_epochs(config)
 
     def check(self) -> None:

@@ -1,0 +1,60 @@
+"""What fine-tuning leaves open is chosen by how well the starting weights know the objects."""
+
+from __future__ import annotations
+
+import pytest
+
+from yolo_lite.checkpoints.transfer import Start
+from yolo_lite.config.schema import Config, TrainConfig
+from yolo_lite.errors import InputError
+from yolo_lite.training.choices import choose
+from yolo_lite.training.plan import plan
+
+OPEN = Config(train=TrainConfig(lr=-1, batch_size=0, keep_start=-1))
+
+
+@pytest.mark.parametrize(
+    ("known", "familiarity", "images", "expected"),
+    [
+        pytest.param(5, 0.6, 1500, (2e-4, 16, 0.4), id="known classes"),
+        pytest.param(5, 0.6, 100, (2e-4, 16, 0.4), id="few images of known classes"),
+        pytest.param(0, 0.4, 160, (2e-4, 16, 0.0), id="new names for familiar objects"),
+        pytest.param(0, 0.02, 150, (1e-3, 8, 0.0), id="unfamiliar"),
+        pytest.param(0, 0.02, 640, (1e-3, 8, 0.0), id="unfamiliar, the last small set"),
+        pytest.param(0, 0.02, 641, (1e-3, 16, 0.0), id="unfamiliar, many images"),
+        pytest.param(2, 0.1, 150, (1e-3, 8, 0.0), id="known names for unfamiliar objects"),
+        pytest.param(0, 0.25, 150, (1e-3, 8, 0.0), id="at the limit"),
+    ],
+)
+def test_the_choice(known: int, familiarity: float, images: int, expected: tuple[float, int, float]) -> None:
+    config, line = choose(OPEN, Start("", {}, known=known, familiarity=familiarity), images=images)
+    assert (config.train.lr, config.train.batch_size, config.train.keep_start) == expected
+    assert f"(score {familiarity:.2f})" in line
+    assert ("hardly" in line) == (expected[0] == 1e-3)
+
+
+def test_what_was_asked_for_stays() -> None:
+    asked = Config(train=TrainConfig(lr=0.5, batch_size=3, keep_start=0.2))
+    assert choose(asked, Start("", {}, known=0, familiarity=0.0), images=10) == (asked, "")
+    half = Config(train=TrainConfig(lr=-1, batch_size=3, keep_start=0.2))
+    config, line = choose(half, Start("", {}, known=0, familiarity=0.0), images=10)
+    assert (config.train.lr, config.train.batch_size, config.train.keep_start) == (1e-3, 3, 0.2)
+    assert line.endswith("so: learning rate 0.001 (train.lr)")
+
+
+def test_without_starting_weights_nothing_is_said() -> None:
+    config, line = choose(OPEN, None, images=10)
+    assert line == ""
+    assert (config.train.lr, config.train.batch_size, config.train.keep_start) == (1e-3, 8, 0.0)
+
+
+@pytest.mark.parametrize("name", ["lr", "keep_start"])
+def test_other_negative_values_are_refused(name: str) -> None:
+    config = Config(train=TrainConfig(**{name: -0.5}))
+    with pytest.raises(InputError, match=rf"train.{name} must not be negative, but for -1"):
+        choose(config, None, images=10)
+
+
+def test_the_shipped_recipe_leaves_the_choice_and_flags_make_it() -> None:
+    assert plan("my_images").config.train.lr == -1
+    assert plan("my_images", settings={"train.lr": 0.01}).config.train.lr == 0.01

@@ -1,0 +1,75 @@
+"""Choose what the recipe of fine-tuning leaves open, once the data and the starting weights are known.
+
+A network that already finds the objects, under whatever name, loses by large steps what it knows. One that has never
+seen anything like them needs large steps, and many, to learn enough in a few epochs. So the familiarity of the objects
+decides (checkpoints/transfer.py), which is measured before the first step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from yolo_lite.checkpoints.transfer import Start
+from yolo_lite.config.schema import Config
+from yolo_lite.errors import InputError, counted
+
+FAMILIAR = (
+    0.25  # familiarity above which the starting weights know the objects; docs/results.md has those of eight sets
+)
+KEPT_OF_KNOWN = 0.4  # train.keep_start if they do, and know some of the classes by name
+RATES = {True: 2e-4, False: 1e-3}  # learning rates for objects that they know, and for others
+BATCH_SIZE, SMALL_BATCH_SIZE = 16, 8
+FEW_IMAGES = 640  # the most images that make a small set, which otherwise has too few steps
+
+
+def choose(config: Config, start: Start | None, *, images: int) -> tuple[Config, str]:
+    """Replace `train.lr` -1, `train.batch_size` 0 and `train.keep_start` -1 by values for these images.
+
+    Args:
+        config: of the run.
+        start: what the network took from the starting weights; None: nothing.
+        images: number of training images.
+
+    Returns:
+        The configuration, and a line with the choices and their reason; it is empty if nothing was open.
+
+    Raises:
+        InputError: for other negative values.
+
+    Example:
+        >>> from yolo_lite.config.schema import TrainConfig
+        >>> config = Config(train=TrainConfig(lr=-1, batch_size=0, keep_start=-1))
+        >>> chosen, line = choose(config, Start("", {}, known=0, familiarity=0.02), images=150)
+        >>> chosen.train.lr, chosen.train.batch_size, chosen.train.keep_start
+        (0.001, 8, 0.0)
+        >>> line[:45]
+        'the starting weights hardly know these object'
+    """
+    train = config.train
+    for name, value in (("lr", train.lr), ("keep_start", train.keep_start)):
+        if value < 0 and value != -1:
+            raise InputError(f"train.{name} must not be negative, but for -1, which leaves the choice; got {value:g}")
+    familiarity = start.familiarity if start else 0.0
+    is_familiar = familiarity > FAMILIAR
+    values: dict[str, Any] = {
+        "lr": RATES[is_familiar],
+        "batch_size": SMALL_BATCH_SIZE if not is_familiar and images <= FEW_IMAGES else BATCH_SIZE,
+        "keep_start": KEPT_OF_KNOWN if start and start.known and is_familiar else 0.0,
+    }
+    unset = {"lr": -1, "batch_size": 0, "keep_start": -1}
+    chosen = {name: value for name, value in values.items() if getattr(train, name) == unset[name]}
+    config = dataclasses.replace(config, train=dataclasses.replace(train, **chosen))
+    return config, _line(chosen, familiarity) if start and chosen else ""
+
+
+def _line(chosen: dict[str, Any], familiarity: float) -> str:
+    words = {
+        "lr": lambda value: f"learning rate {value:g}",
+        "batch_size": lambda value: f"{counted(int(value), 'image')} a step",
+        "keep_start": lambda value: f"{value:.0%} of them mixed back in" if value else "none of them mixed back in",
+    }
+    know = "know" if familiarity > FAMILIAR else "hardly know"
+    choices = ", ".join(words[name](value) for name, value in chosen.items())
+    keys = ", ".join(f"train.{name}" for name in chosen)
+    return f"the starting weights {know} these objects (score {familiarity:.2f}), so: {choices} ({keys})"
