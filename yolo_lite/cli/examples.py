@@ -130,5 +130,9 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "yolo-lite bench train --data my_images",
         "yolo-lite bench train --data my_images --batch-size 16 --steps 50",
     ),
+    "yolo-lite bench detect": (
+        "yolo-lite bench detect --source my_images/images",
+        "yolo-lite bench detect --source film.mp4 --weights yolo_lite-pico-voc5",
+    ),
     "yolo-lite bench ops": ("yolo-lite bench ops", "yolo-lite bench ops --device cuda --num-classes 20"),
 }

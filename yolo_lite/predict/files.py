@@ -9,15 +9,18 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from yolo_lite.draw.boxes import draw_detections
 from yolo_lite.errors import InputError
-from yolo_lite.files import file_name, identity, make_folder
+from yolo_lite.files import file_name, identity, make_folder, write_atomically
+from yolo_lite.media.ahead import Behind, Depth, in_order
 from yolo_lite.media.images import read_image
 from yolo_lite.media.sources import Video, relative_names
-from yolo_lite.media.writers import JsonRows, VideoWriter, write_image
+from yolo_lite.media.writers import JsonRows, VideoWriter, encode_image
 from yolo_lite.metrics.coco import to_rows
 from yolo_lite.structures.geometry import Image
 from yolo_lite.structures.results import Detections
@@ -63,8 +66,11 @@ def detect_images(
     json_file: JsonRows | None = None,
     show: Show | None = None,
     font: Path | None = None,
-) -> Iterator[DetectedImage]:
+) -> Generator[DetectedImage, None, None]:
     """Detect in images, a batch at a time, and write an annotated copy of each into a folder.
+
+    While the network looks at a batch, threads read the next one, and draw and encode the copies of the one before.
+    A copy is stored when its image is yielded, never earlier.
 
     Args:
         detector, images: the detector, and the image files.
@@ -89,32 +95,94 @@ def detect_images(
     """
     outputs = _Outputs(images, out)
     targets = {path: outputs.choose(path) for path in images}
-    names, ids = relative_names(images), image_ids(images)
-    for start in range(0, len(images), detector.batch_size):
-        read: dict[Path, Image] = {}
-        for path in images[start : start + detector.batch_size]:
-            try:
-                read[path] = read_image(path, detector.max_16bit)
-            except InputError as error:
-                yield DetectedImage(path, error=error, name=names[path])
-        for (path, image), detections in zip(read.items(), detector(list(read.values()))):
-            annotated = draw_detections(image, detections, font=font)
+    names, ids, depth = relative_names(images), image_ids(images), Depth(detector.batch_size)
+    draw = partial(_draw, targets=targets, font=font, show=show is not None)
+    with (
+        closing(_detect(detector, images, names=names, depth=depth)) as found,
+        closing(in_order(draw, found, depth=depth)) as drawn,
+    ):
+        for image in drawn:
+            if isinstance(image, DetectedImage):
+                yield image
+                continue
+            path, detections = image.path, image.detections
             make_folder(out)
-            if max(image.shape) > _MOST_OF_JPEG and targets[path].suffix == ".jpg":
-                targets[path] = outputs.choose(path, ".png")
-            try:
-                write_image(targets[path], annotated)
-            except InputError as error:
-                if not _is_of_this_name(error):
-                    raise
+            if image.suffix != targets[path].suffix:
+                targets[path] = outputs.choose(path, image.suffix)
+            error = _write(targets[path], image.content)
+            if error:
                 yield DetectedImage(path, error=error, name=names[path])
                 continue
-            if show:
-                show(annotated)
+            if show and image.annotated is not None:
+                show(image.annotated)
             if json_file:
                 rows = to_rows(detections, ids[path], category_ids=detector.category_ids)
                 json_file.write([{**row, "file_name": names[path]} for row in rows])
             yield DetectedImage(path, detections, targets[path], name=names[path])
+
+
+class _Found(NamedTuple):
+    """An image and the detections in it."""
+
+    path: Path
+    image: Image
+    detections: Detections
+
+
+class _Drawn(NamedTuple):
+    """The detections in an image, the content of its annotated copy, and the copy itself if it will be shown."""
+
+    path: Path
+    detections: Detections
+    content: bytes
+    suffix: str
+    annotated: Image | None
+
+
+def _detect(
+    detector: AnyDetector, images: Sequence[Path], *, names: dict[Path, str], depth: Depth
+) -> Generator[_Found | DetectedImage, None, None]:
+    """Yield each image with its detections, or the error if it cannot be read; the errors of a batch come first."""
+
+    def read(path: Path) -> Image | InputError:
+        try:
+            return depth.fit(read_image(path, detector.max_16bit))
+        except InputError as error:
+            return error
+
+    with closing(in_order(read, images, depth=depth)) as readable:
+        for start in range(0, len(images), detector.batch_size):
+            batch: dict[Path, Image] = {}
+            for path, image in zip(images[start : start + detector.batch_size], readable):
+                if isinstance(image, InputError):
+                    yield DetectedImage(path, error=image, name=names[path])
+                else:
+                    batch[path] = image
+            for (path, image), detections in zip(batch.items(), detector(list(batch.values()))):
+                yield _Found(path, image, detections)
+
+
+def _draw(
+    found: _Found | DetectedImage, *, targets: dict[Path, Path], font: Path | None, show: bool
+) -> _Drawn | DetectedImage:
+    """Draw and encode the annotated copy of an image; an error stays what it is."""
+    if isinstance(found, DetectedImage):
+        return found
+    path, image, detections = found
+    annotated = draw_detections(image, detections, font=font)
+    suffix = ".png" if max(image.shape) > _MOST_OF_JPEG else targets[path].suffix
+    return _Drawn(path, detections, encode_image(annotated, suffix), suffix, annotated if show else None)
+
+
+def _write(target: Path, content: bytes) -> InputError | None:
+    """Write a file, or return the error if it cannot have this name."""
+    try:
+        write_atomically(target, lambda part: part.write_bytes(content))
+    except InputError as error:
+        if not _is_of_this_name(error):
+            raise
+        return error
+    return None
 
 
 _MOST_OF_JPEG = 65_500  # libjpeg's largest side in pixels
@@ -137,6 +205,8 @@ def detect_video(
 ) -> Generator[Detections, None, None]:
     """Detect in a video and write an annotated copy; in JSON rows `image_id` is the number of the frame, from 0.
 
+    While the network looks at a batch of frames, threads read the next one, and draw and encode the one before.
+
     Args:
         detector: the detector to use.
         video: the opened video.
@@ -150,7 +220,7 @@ def detect_video(
         caller stops, the copy holds the frames so far.
 
     Raises:
-        InputError: if the copy cannot be written, or would replace the source.
+        InputError: if the copy cannot be written, up to a batch of frames later, or would replace the source.
         EndsEarlyError: if the video ends early.
 
     Example:
@@ -164,12 +234,18 @@ def detect_video(
     """
     make_folder(target.parent)
     _Outputs([video.path], target.parent).check(target, "video")
-    with VideoWriter(target, video.fps, hw=video.hw) as writer:
+    depth = Depth(detector.batch_size)
+
+    def annotate(frame: Image, detections: Detections) -> Image | None:
+        annotated = draw_detections(frame, detections, font=font)
+        writer.write(annotated)
+        return annotated if show else None
+
+    with VideoWriter(target, video.fps, hw=video.hw) as writer, Behind(depth) as behind:
         for number, (frame, detections) in enumerate(detector.stream(video)):
-            annotated = draw_detections(frame, detections, font=font)
-            writer.write(annotated)
-            if show:
-                show(annotated)
+            annotated = behind.call(partial(annotate, depth.fit(frame), detections))
+            if show and (image := annotated.result()) is not None:
+                show(image)
             if json_file:
                 rows = to_rows(detections, number, category_ids=detector.category_ids)
                 json_file.write([{**row, "file_name": video.path.name} for row in rows])
