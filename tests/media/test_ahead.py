@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -138,7 +140,8 @@ def test_a_video_is_closed_when_reading_stops() -> None:
         finally:
             closed.append(True)
 
-    ahead = read_ahead(frames(), depth=Depth(3))
+    film = frames()
+    ahead = read_ahead(film, depth=Depth(3))
     next(ahead)
     ahead.close()
     assert closed == [True]
@@ -178,6 +181,33 @@ def test_stopping_makes_the_calls_that_wait(stop: BaseException) -> None:
         go.set()
         raise stop
     assert made == [0, 1, 2, 3, 4]
+
+
+def test_ctrl_c_while_calls_are_waited_for_drops_none_of_them() -> None:
+    made: list[int] = []
+    full, go = threading.Event(), threading.Event()
+
+    def interrupt(number: int, frame: object) -> None:
+        go.set()
+        raise KeyboardInterrupt
+
+    def work() -> None:
+        assert full.wait(LONG)
+        os.kill(os.getpid(), signal.SIGINT)
+        go.wait(LONG)
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt), Behind(Depth(3)) as behind:
+            behind.call(work)
+            for number in range(9):
+                behind.call(partial(made.append, number))
+                if number == 1:
+                    full.set()  # three calls wait, so that the next one is held up
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert made[:2] == [0, 1]
+    assert made == list(range(len(made)))
 
 
 def test_an_error_behind_is_raised_once_and_drops_what_waits() -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -175,9 +179,15 @@ class Counting:
 def test_memory_does_not_grow_with_the_number_of_images(
     video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At most three batches: the next, the current, and the last; and an image in the hands of each of three threads."""
-    detector = Counting()
+    """At most three batches: the next, the current, and the last; and an image in the hands of each of three threads.
+
+    There is one annotated copy at a time.
+    """
+    detector, copies = Counting(), Counting()
     monkeypatch.setattr(files_module, "read_image", lambda path, most: detector.count(read_image(path, most)))
+    monkeypatch.setattr(
+        files_module, "draw_detections", lambda *given, font: copies.count(draw_detections(*given, font=font))
+    )
     Image.new("RGB", (64, 64)).save(tmp_path / "a.jpg")
     (tmp_path / "in").mkdir()
     for number in range(60):
@@ -189,6 +199,7 @@ def test_memory_does_not_grow_with_the_number_of_images(
     assert len(list(detect_video(detector, open_video(video), target=tmp_path / "out" / "film.mp4"))) == 20
     assert (detector.seen, detector.alive) == (20, 0)
     assert 4 <= detector.most <= 3 * 4 + 3
+    assert (copies.alive, copies.most) == (0, 1)
 
 
 @pytest.mark.parametrize("taken", [1, 5])
@@ -505,3 +516,31 @@ def test_no_rows_are_an_empty_list(tmp_path: Path) -> None:
     with JsonRows(tmp_path / "new" / "rows.json"):
         pass
     assert json.loads((tmp_path / "new" / "rows.json").read_text()) == []
+
+
+@pytest.mark.slow
+def test_a_process_that_is_stopped_reports_what_it_has_written(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(400):
+        shutil.copy(sample_image(), tmp_path / "in" / f"{number:03d}.jpg")
+    command = [sys.executable, "-m", "yolo_lite", "detect", "--weights", "yolo_lite-pico-voc5", "--source", "in"]
+    words = ["--out", "out", "--save-json", "rows.json", "--device", "cpu", "--score-threshold", "0.1"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(files_module.__file__).parents[2])}
+    with subprocess.Popen(
+        [*command, *words], cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        output = process.stdout.read()
+    assert process.returncode == 143
+    summary = re.search(r"finished (\d+) of 400 images: ", output)  # perhaps after half a line
+    assert summary, output
+    finished = int(summary[1])
+    written = sorted(file.name for file in (tmp_path / "out").iterdir())
+    assert written == [f"{number:03d}.jpg" for number in range(len(written))]
+    assert finished <= len(written) <= finished + 1  # the signal may come between a file and its line
+    assert len(written) < 400
+    with_rows = {row["file_name"] for row in json.loads((tmp_path / "rows.json").read_text())}
+    assert with_rows <= set(written)
+    assert len(with_rows) >= finished > 0

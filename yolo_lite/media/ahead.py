@@ -145,12 +145,10 @@ class Behind:
             self._pool.shutdown(cancel_futures=True)
 
     def _wait(self) -> None:
-        """Wait for the earliest call; if it fails, drop the others and raise its error."""
+        """Wait for the earliest call; if it fails, wait for no other and raise its error."""
         try:
             self._waiting[0].result()
         except Exception:  # of the call; Ctrl-C comes in this thread, and drops none
-            for future in self._waiting:
-                future.cancel()
             self._waiting.clear()
             raise
         self._waiting.popleft()
