@@ -543,4 +543,4 @@ def test_a_process_that_is_stopped_reports_what_it_has_written(tmp_path: Path) -
     assert len(written) < 400
     with_rows = {row["file_name"] for row in json.loads((tmp_path / "rows.json").read_text())}
     assert with_rows <= set(written)
-    assert len(with_rows) >= finished > 0
+    assert len(with_rows) >= finished  # which is 0 if the signal comes amid the lines of the first image
