@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import signal
+import subprocess
+import sys
+import threading
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
+import yolo_lite.predict.files as files_module
 from yolo_lite import Detector
+from yolo_lite.draw.boxes import draw_detections
 from yolo_lite.errors import InputError, Stopped
 from yolo_lite.media.images import read_image
-from yolo_lite.media.sources import find_source, open_video, read_frames
+from yolo_lite.media.sources import batches, find_source, open_video, read_frames
 from yolo_lite.media.writers import JsonRows, VideoWriter, write_image
-from yolo_lite.predict.files import detect_images, detect_video, image_ids
+from yolo_lite.metrics.coco import to_rows
+from yolo_lite.predict.files import detect_images, detect_video, image_ids, sample_image
+from yolo_lite.runtime import Detector as ExportedDetector
+from yolo_lite.structures.results import Detections
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +50,206 @@ def video(finished_run: tuple[Path, Path], tmp_path: Path) -> Path:
             writer.write(read_image(file))
     writer.close()
     return path
+
+
+def serial_images(detector: Any, images: list[Path], *, out: Path, rows_file: JsonRows) -> Iterator[Any]:
+    """Read, detect, draw and write without a thread: the reference for what `detect_images` does with threads."""
+    outputs = [out / f"{path.stem}{'.png' if path.suffix in ('.png', '.wide') else '.jpg'}" for path in images]
+    for start in range(0, len(images), detector.batch_size):
+        read = []
+        for number, path in enumerate(images[start : start + detector.batch_size], start):
+            try:
+                read.append((number, read_image(path)))
+            except InputError as error:
+                yield path, str(error)
+        for (number, image), detections in zip(read, detector([image for _, image in read])):
+            out.mkdir(exist_ok=True)
+            write_image(outputs[number], draw_detections(image, detections))
+            rows = to_rows(detections, number + 1, category_ids=detector.category_ids)
+            rows_file.write([{**row, "file_name": images[number].name} for row in rows])
+            yield images[number], detections.boxes.tobytes(), detections.scores.tobytes(), outputs[number]
+
+
+def serial_video(detector: Any, film: Path, *, target: Path, rows_file: JsonRows) -> None:
+    frames = list(read_frames(open_video(film)))
+    with VideoWriter(target, 10.0, hw=frames[0].shape[:2]) as writer:
+        for start in range(0, len(frames), detector.batch_size):
+            batch = frames[start : start + detector.batch_size]
+            for number, detections in enumerate(detector(batch), start):
+                writer.write(draw_detections(frames[number], detections))
+                rows = to_rows(detections, number, category_ids=detector.category_ids)
+                rows_file.write([{**row, "file_name": film.name} for row in rows])
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+@pytest.fixture(params=["checkpoint", "exported"])
+def any_detector(request: pytest.FixtureRequest) -> Callable[[int], Any]:
+    """Return a function that opens a detector with a batch size."""
+    if request.param == "exported":
+        path = request.getfixturevalue("pico")
+        return lambda size: ExportedDetector(path, batch_size=size, score_threshold=0.05, threads=1)
+    run = request.getfixturevalue("finished_run")[0]
+    return lambda size: Detector(run / "best.pt", device="cpu", batch_size=size, score_threshold=0.05)
+
+
+@pytest.fixture
+def mixed(finished_run: tuple[Path, Path], tmp_path: Path) -> list[Path]:
+    """Images of several kinds, a side that no JPEG holds, and files that cannot be read."""
+    folder = tmp_path / "in"
+    shutil.copytree(finished_run[1] / "images", folder)
+    for number in range(9, 21):
+        with Image.open(folder / f"{(number - 9) % 8 + 1:04d}.png") as image:
+            image.resize((64 + 16 * number, 96)).save(folder / f"{number:04d}.jpg")
+    with Image.open(sample_image()) as image:
+        image.crop((0, 0, 512, 512)).resize((224, 224)).save(folder / "0022.jpg")
+    Image.new("RGB", (70_000, 10)).save(folder / "0021.bmp")
+    (folder / "0021.bmp").rename(folder / "0021.wide")
+    for number in (4, 12, 13):
+        next(folder.glob(f"{number:04d}.*")).write_bytes(b"not an image")
+    return sorted(folder.iterdir())
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_images_give_what_they_give_without_threads(
+    any_detector: Callable[[int], Any], mixed: list[Path], tmp_path: Path, batch_size: int
+) -> None:
+    """The same results in the same order, and files of the same bytes."""
+    detector = any_detector(batch_size)
+    with JsonRows(tmp_path / "expected.json") as rows_file:
+        expected = list(serial_images(detector, mixed, out=tmp_path / "expected", rows_file=rows_file))
+    with JsonRows(tmp_path / "rows.json") as rows_file:
+        results = list(detect_images(detector, mixed, out=tmp_path / "out", json_file=rows_file))
+    assert [
+        (result.path, str(result.error))
+        if result.detections is None
+        else (result.path, result.detections.boxes.tobytes(), result.detections.scores.tobytes(), result.annotated)
+        for result in results
+    ] == [(*row[:3], tmp_path / "out" / row[3].name) if len(row) == 4 else row for row in expected]
+    assert [len(row) for row in expected].count(2) == 3
+    assert sum(len(result.detections or ()) for result in results) > 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "expected")
+    assert (tmp_path / "rows.json").read_bytes() == (tmp_path / "expected.json").read_bytes()
+
+
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_a_video_gives_what_it_gives_without_threads(
+    any_detector: Callable[[int], Any], video: Path, tmp_path: Path, batch_size: int
+) -> None:
+    detector = any_detector(batch_size)
+    for name in ("expected", "out"):
+        (tmp_path / name).mkdir()
+    with JsonRows(tmp_path / "expected" / "rows.json") as rows_file:
+        serial_video(detector, video, target=tmp_path / "expected" / "film.mp4", rows_file=rows_file)
+    with JsonRows(tmp_path / "out" / "rows.json") as rows_file:
+        target = tmp_path / "out" / "film.mp4"
+        found = list(detect_video(detector, open_video(video), target=target, json_file=rows_file))
+    assert len(found) == 20
+    assert contents(tmp_path / "out") == contents(tmp_path / "expected")
+
+
+class Counting:
+    """A detector that finds nothing, and counts the images that are in memory."""
+
+    batch_size, max_16bit, category_ids = 4, 65535, (1,)
+
+    def __init__(self) -> None:
+        self.alive = self.most = self.seen = 0
+
+    def count(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        self.alive += 1
+        self.most = max(self.most, self.alive)
+        weakref.finalize(image, self.drop)
+        return image
+
+    def drop(self) -> None:
+        self.alive -= 1
+
+    def __call__(self, images: list[Any]) -> list[Detections]:
+        self.seen += len(images)
+        return [Detections([], [], labels=[], class_names=("x",)) for _ in images]
+
+    def stream(self, film: Any) -> Iterator[tuple[Any, Detections]]:
+        for batch in batches(map(self.count, read_frames(film)), self.batch_size):
+            yield from zip(batch, self(batch))
+
+
+def test_memory_does_not_grow_with_the_number_of_images(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At most three batches: the next, the current, and the last; and an image in the hands of each of three threads.
+
+    There is one annotated copy at a time.
+    """
+    detector, copies = Counting(), Counting()
+    monkeypatch.setattr(files_module, "read_image", lambda path, most: detector.count(read_image(path, most)))
+    monkeypatch.setattr(
+        files_module, "draw_detections", lambda *given, font: copies.count(draw_detections(*given, font=font))
+    )
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.jpg")
+    (tmp_path / "in").mkdir()
+    for number in range(60):
+        (tmp_path / "in" / f"{number}.jpg").hardlink_to(tmp_path / "a.jpg")
+    assert len(list(detect_images(detector, sorted((tmp_path / "in").iterdir()), out=tmp_path / "out"))) == 60
+    assert (detector.seen, detector.alive) == (60, 0)
+    assert 4 <= detector.most <= 3 * 4 + 3
+    detector = Counting()
+    assert len(list(detect_video(detector, open_video(video), target=tmp_path / "out" / "film.mp4"))) == 20
+    assert (detector.seen, detector.alive) == (20, 0)
+    assert 4 <= detector.most <= 3 * 4 + 3
+    assert (copies.alive, copies.most) == (0, 1)
+
+
+@pytest.mark.parametrize("taken", [1, 5])
+def test_no_copy_is_stored_before_its_image_is_returned(
+    detector: Detector, finished_run: tuple[Path, Path], tmp_path: Path, taken: int
+) -> None:
+    files = sorted((finished_run[1] / "images").iterdir())
+    results = detect_images(detector, files, out=tmp_path / "out")
+    for _ in range(taken):
+        next(results)
+    results.close()
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [file.name for file in files[:taken]]
+
+
+def test_results_are_shown_in_the_main_thread_and_in_order(
+    detector: Detector, finished_run: tuple[Path, Path], video: Path, tmp_path: Path
+) -> None:
+    shown: list[npt.NDArray[np.uint8]] = []
+
+    def show(image: npt.NDArray[np.uint8]) -> None:
+        assert threading.current_thread() is threading.main_thread()
+        shown.append(image)
+
+    files = sorted((finished_run[1] / "images").iterdir())
+    results = list(detect_images(detector, files, out=tmp_path / "out", show=show))
+    assert len(shown) == len(results) == 8
+    for image, result in zip(shown, results):
+        assert result.annotated
+        np.testing.assert_array_equal(image, read_image(result.annotated))
+    shown.clear()
+    assert len(list(detect_video(detector, open_video(video), target=tmp_path / "a.mp4", show=show))) == 20
+    expected = [draw_detections(frame, found) for frame, found in detector.stream(video)]
+    np.testing.assert_array_equal(shown, expected)
+
+
+def test_a_copy_that_cannot_be_written_ends_a_video_and_is_removed(
+    detector: Detector, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(self: VideoWriter, frame: object) -> None:
+        self.frames += 1
+        if self.frames == 3:
+            raise InputError("no space left on the disk")
+
+    monkeypatch.setattr(VideoWriter, "write", write)
+    seen = []
+    with pytest.raises(InputError, match="no space left"):
+        for detections in detect_video(detector, open_video(video), target=tmp_path / "out" / "a.mp4"):
+            seen.append(detections)
+    assert 2 <= len(seen) <= 3 + detector.batch_size
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_image_ids_are_numeric_names_then_free_numbers() -> None:
@@ -303,3 +516,31 @@ def test_no_rows_are_an_empty_list(tmp_path: Path) -> None:
     with JsonRows(tmp_path / "new" / "rows.json"):
         pass
     assert json.loads((tmp_path / "new" / "rows.json").read_text()) == []
+
+
+@pytest.mark.slow
+def test_a_process_that_is_stopped_reports_what_it_has_written(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(400):
+        shutil.copy(sample_image(), tmp_path / "in" / f"{number:03d}.jpg")
+    command = [sys.executable, "-m", "yolo_lite", "detect", "--weights", "yolo_lite-pico-voc5", "--source", "in"]
+    words = ["--out", "out", "--save-json", "rows.json", "--device", "cpu", "--score-threshold", "0.1"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(files_module.__file__).parents[2])}
+    with subprocess.Popen(
+        [*command, *words], cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        output = process.stdout.read()
+    assert process.returncode == 143
+    summary = re.search(r"finished (\d+) of 400 images: ", output)  # perhaps after half a line
+    assert summary, output
+    finished = int(summary[1])
+    written = sorted(file.name for file in (tmp_path / "out").iterdir())
+    assert written == [f"{number:03d}.jpg" for number in range(len(written))]
+    assert finished <= len(written) <= finished + 1  # the signal may come between a file and its line
+    assert len(written) < 400
+    with_rows = {row["file_name"] for row in json.loads((tmp_path / "rows.json").read_text())}
+    assert with_rows <= set(written)
+    assert len(with_rows) >= finished  # which is 0 if the signal comes amid the lines of the first image

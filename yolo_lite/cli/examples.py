@@ -134,5 +134,9 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "yolo-lite bench finetune --data cards fish --epochs 10",
         "yolo-lite bench finetune --data cards fish --time 10m --seeds 3",
     ),
+    "yolo-lite bench detect": (
+        "yolo-lite bench detect --source my_images/images",
+        "yolo-lite bench detect --source film.mp4 --weights yolo_lite-pico-voc5",
+    ),
     "yolo-lite bench ops": ("yolo-lite bench ops", "yolo-lite bench ops --device cuda --num-classes 20"),
 }

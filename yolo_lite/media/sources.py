@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from yolo_lite.errors import InputError, counted, reason
+from yolo_lite.media.ahead import Depth, read_ahead
 from yolo_lite.media.folders import VIDEO_SUFFIXES, is_apple_double, left_out, listed, sort_out, walk
 from yolo_lite.media.images import IMAGE_SUFFIXES, RAW_SUFFIXES, count_frames, is_image
 from yolo_lite.media.opencv import for_opencv, quiet_cv2
@@ -280,6 +281,8 @@ class EndsEarlyError(InputError):
 def batches(frames: Iterator[Image], size: int) -> Iterator[list[Image]]:
     """Yield lists of `size` frames; the last list may be shorter, and comes before the error of an incomplete video.
 
+    A thread reads the frames of the next list ahead, as far as `Depth` allows.
+
     Example:
         >>> frame = np.zeros((1, 1, 3), np.uint8)
         >>> [len(batch) for batch in batches(iter([frame] * 5), 2)]
@@ -287,18 +290,19 @@ def batches(frames: Iterator[Image], size: int) -> Iterator[list[Image]]:
     """
     gathered: list[Image] = []
     early = None
-    while True:
-        try:
-            frame = next(frames, None)
-        except EndsEarlyError as error:
-            frame, early = None, error
-        if frame is not None:
-            gathered.append(frame)
-        if gathered and (frame is None or len(gathered) == size):
-            yield gathered
-            gathered = []
-        if frame is None:
-            break
+    with contextlib.closing(read_ahead(frames, depth=Depth(size))) as ahead:
+        while True:
+            try:
+                frame = next(ahead, None)
+            except EndsEarlyError as error:
+                frame, early = None, error
+            if frame is not None:
+                gathered.append(frame)
+            if gathered and (frame is None or len(gathered) == size):
+                yield gathered
+                gathered = []
+            if frame is None:
+                break
     if early:
         raise early
 

@@ -161,7 +161,17 @@ def write_image(path: Path, image: Image) -> None:
         >>> PillowImage.open("red.png").getpixel((0, 0))
         (255, 0, 0)
     """
-    write_atomically(path, lambda part: save_image(PillowImage.fromarray(image), part, quality=92))
+    write_atomically(path, lambda part: part.write_bytes(encode_image(image, path.suffix)))
+
+
+def encode_image(image: Image, suffix: str) -> bytes:
+    """Return the content of the file that `write_image` writes under a name with this suffix.
+
+    Example:
+        >>> encode_image(np.zeros((4, 4, 3), np.uint8), ".png")[1:4]
+        b'PNG'
+    """
+    return _encode(PillowImage.fromarray(image), suffix, quality=92)
 
 
 def check_rows_path(path: Path) -> None:
@@ -273,6 +283,10 @@ def save_image(image: PillowImage.Image, path: Path, *, quality: int = 75) -> No
         >>> PillowImage.open("tiny.jpg").size
         (2, 1)
     """
+    path.write_bytes(_encode(image, path.suffix, quality=quality))
+
+
+def _encode(image: PillowImage.Image, suffix: str, *, quality: int) -> bytes:
     content = io.BytesIO()
-    image.save(content, PillowImage.registered_extensions()[path.suffix.lower()], quality=quality)
-    path.write_bytes(content.getvalue())
+    image.save(content, PillowImage.registered_extensions()[suffix.lower()], quality=quality)
+    return content.getvalue()

@@ -9,15 +9,18 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from yolo_lite.draw.boxes import draw_detections
 from yolo_lite.errors import InputError
-from yolo_lite.files import file_name, identity, make_folder
+from yolo_lite.files import file_name, identity, make_folder, write_atomically
+from yolo_lite.media.ahead import Behind, Depth, in_order
 from yolo_lite.media.images import read_image
 from yolo_lite.media.sources import Video, relative_names
-from yolo_lite.media.writers import JsonRows, VideoWriter, write_image
+from yolo_lite.media.writers import JsonRows, VideoWriter, encode_image
 from yolo_lite.shipped import shipped
 from yolo_lite.structures.geometry import Image
 from yolo_lite.structures.results import Detections
@@ -64,8 +67,11 @@ def detect_images(
     json_file: JsonRows | None = None,
     show: Show | None = None,
     font: Path | None = None,
-) -> Iterator[DetectedImage]:
+) -> Generator[DetectedImage, None, None]:
     """Detect in images, a batch at a time, and write an annotated copy of each into a folder.
+
+    While the network looks at a batch, threads read the next one, and draw and encode the copies of the one before.
+    A copy is stored when its image is yielded, never earlier.
 
     Args:
         detector, images: the detector, and the image files.
@@ -88,34 +94,86 @@ def detect_images(
         >>> [result.annotated.name for result in results]
         ['photo.jpg']
     """
-    outputs = _Outputs(images, out)
-    targets = {path: outputs.choose(path) for path in images}
-    names, ids = relative_names(images), image_ids(images)
-    for start in range(0, len(images), detector.batch_size):
-        read: dict[Path, Image] = {}
-        for path in images[start : start + detector.batch_size]:
-            try:
-                read[path] = read_image(path, detector.max_16bit)
-            except InputError as error:
-                yield DetectedImage(path, error=error, name=names[path])
-        for (path, image), detections in zip(read.items(), detector(list(read.values()))):
-            annotated = draw_detections(image, detections, font=font)
-            make_folder(out)
-            if max(image.shape) > _MOST_OF_JPEG and targets[path].suffix == ".jpg":
-                targets[path] = outputs.choose(path, ".png")
-            try:
-                write_image(targets[path], annotated)
-            except InputError as error:
-                if not _is_of_this_name(error):
-                    raise
+    outputs, names, ids = _Outputs(images, out), relative_names(images), image_ids(images)
+    for path in images:
+        outputs.choose(path)
+    with closing(_drawn(detector, images, targets=outputs.targets, font=font, show=show is not None)) as copies:
+        for path, copy in copies:
+            error = copy if isinstance(copy, InputError) else outputs.store(path, copy)
+            if isinstance(copy, InputError) or error:
                 yield DetectedImage(path, error=error, name=names[path])
                 continue
-            if show:
-                show(annotated)
+            if show and copy.annotated is not None:
+                show(copy.annotated)
             if json_file:
-                rows = to_rows(detections, ids[path], category_ids=detector.category_ids)
-                json_file.write([{**row, "file_name": names[path]} for row in rows])
-            yield DetectedImage(path, detections, targets[path], name=names[path])
+                json_file.write(_rows(detector, copy.detections, ids[path], name=names[path]))
+            yield DetectedImage(path, copy.detections, outputs.targets[path], name=names[path])
+
+
+def _rows(detector: AnyDetector, detections: Detections, image_id: int, *, name: str) -> list[dict[str, Any]]:
+    rows = to_rows(detections, image_id, category_ids=detector.category_ids)
+    return [{**row, "file_name": name} for row in rows]
+
+
+class _Found(NamedTuple):
+    """An image and the detections in it."""
+
+    image: Image
+    detections: Detections
+
+
+class _Copy(NamedTuple):
+    """The detections in an image, the content of its annotated copy, and the copy itself if it will be shown."""
+
+    detections: Detections
+    content: bytes
+    suffix: str
+    annotated: Image | None
+
+
+def _drawn(
+    detector: AnyDetector, images: Sequence[Path], *, targets: dict[Path, Path], font: Path | None, show: bool
+) -> Generator[tuple[Path, _Copy | InputError], None, None]:
+    """Yield the annotated copy of each image, drawn and encoded in a thread, or the error if it cannot be read."""
+
+    def draw(item: tuple[Path, _Found | InputError]) -> tuple[Path, _Copy | InputError]:
+        path, found = item
+        if isinstance(found, InputError):
+            return path, found
+        annotated = draw_detections(found.image, found.detections, font=font)
+        suffix = ".png" if max(annotated.shape) > _MOST_OF_JPEG else targets[path].suffix
+        content = encode_image(annotated, suffix)
+        return path, _Copy(found.detections, content, suffix, annotated if show else None)
+
+    depth = Depth(detector.batch_size)
+    with (
+        closing(_found(detector, images, depth=depth)) as found,
+        closing(in_order(draw, found, depth=depth)) as copies,
+    ):
+        yield from copies
+
+
+def _found(
+    detector: AnyDetector, images: Sequence[Path], *, depth: Depth
+) -> Generator[tuple[Path, _Found | InputError], None, None]:
+    """Yield each image with its detections, or the error if it cannot be read; the errors of a batch come first."""
+
+    def read(path: Path) -> Image | InputError:
+        try:
+            return depth.fit(read_image(path, detector.max_16bit))
+        except InputError as error:
+            return error
+
+    with closing(in_order(read, images, depth=depth)) as readable:
+        for start in range(0, len(images), detector.batch_size):
+            batch: dict[Path, Image] = {}
+            for path, image in zip(images[start : start + detector.batch_size], readable):
+                if isinstance(image, InputError):
+                    yield path, image
+                else:
+                    batch[path] = image
+            for (path, image), detections in zip(batch.items(), detector(list(batch.values()))):
+                yield path, _Found(image, detections)
 
 
 _MOST_OF_JPEG = 65_500  # libjpeg's largest side in pixels
@@ -138,6 +196,8 @@ def detect_video(
 ) -> Generator[Detections, None, None]:
     """Detect in a video and write an annotated copy; in JSON rows `image_id` is the number of the frame, from 0.
 
+    While the network looks at a batch of frames, threads read the next one, and draw and encode the one before.
+
     Args:
         detector: the detector to use.
         video: the opened video.
@@ -151,7 +211,7 @@ def detect_video(
         caller stops, the copy holds the frames so far.
 
     Raises:
-        InputError: if the copy cannot be written, or would replace the source.
+        InputError: if the copy cannot be written, up to a batch of frames later, or would replace the source.
         EndsEarlyError: if the video ends early.
 
     Example:
@@ -165,16 +225,25 @@ def detect_video(
     """
     make_folder(target.parent)
     _Outputs([video.path], target.parent).check(target, "video")
-    with VideoWriter(target, video.fps, hw=video.hw) as writer:
+    depth = Depth(detector.batch_size)
+    with VideoWriter(target, video.fps, hw=video.hw) as writer, Behind(depth) as behind:
+        annotate = partial(_annotate, writer, font=font, show=show is not None)
         for number, (frame, detections) in enumerate(detector.stream(video)):
-            annotated = draw_detections(frame, detections, font=font)
-            writer.write(annotated)
-            if show:
-                show(annotated)
+            annotated = behind.call(partial(annotate, depth.fit(frame), detections))
+            if show and (image := annotated.result()) is not None:
+                show(image)
             if json_file:
-                rows = to_rows(detections, number, category_ids=detector.category_ids)
-                json_file.write([{**row, "file_name": video.path.name} for row in rows])
+                json_file.write(_rows(detector, detections, number, name=video.path.name))
             yield detections
+
+
+def _annotate(
+    writer: VideoWriter, frame: Image, detections: Detections, *, font: Path | None, show: bool
+) -> Image | None:
+    """Append the annotated copy of a frame to a video, and return it if it will be shown."""
+    annotated = draw_detections(frame, detections, font=font)
+    writer.write(annotated)
+    return annotated if show else None
 
 
 def image_ids(images: Sequence[Path]) -> dict[Path, int]:
@@ -220,18 +289,32 @@ class _Outputs:
 
     def __init__(self, images: Sequence[Path], out: Path) -> None:
         self._out = out
+        self.targets: dict[Path, Path] = {}  # by image, once chosen
         self._taken: set[str] = set()
         self._numbers: dict[tuple[str, str], int] = {}
         self._sources = {identity(path) for path in images}
         folders = {os.path.dirname(place(path)) for path in images for place in (os.path.abspath, os.path.realpath)}
         self._beside = identity(out) in {identity(Path(folder)) for folder in folders}
 
-    def choose(self, path: Path, suffix: str = "") -> Path:
-        """Return the output file of an image: PNG for PNG and JPEG for all others, unless a suffix is given."""
+    def store(self, path: Path, copy: _Copy) -> InputError | None:
+        """Write the copy of an image, or return the error if the folder cannot hold a file of its name."""
+        make_folder(self._out)
+        if copy.suffix != self.targets[path].suffix:
+            self.choose(path, copy.suffix)
+        try:
+            write_atomically(self.targets[path], lambda part: part.write_bytes(copy.content))
+        except InputError as error:
+            if not _is_of_this_name(error):
+                raise
+            return error
+        return None
+
+    def choose(self, path: Path, suffix: str = "") -> None:
+        """Choose the output file of an image: PNG for PNG and JPEG for all others, unless a suffix is given."""
         suffix = suffix or (".png" if path.suffix.lower() == ".png" else ".jpg")
         name = self._free(path.stem, suffix)
         self.check(self._out / name, "image")
-        return self._out / name
+        self.targets[path] = self._out / name
 
     def check(self, target: Path, what: str) -> None:
         """Raise InputError if a file would replace a source, or a file beside one; earlier results may be replaced."""

@@ -101,7 +101,7 @@ class Detector:
         return run_in_batches(images, self._detect, batch_size=self.batch_size, max_16bit=self.max_16bit)
 
     def stream(self, video: str | os.PathLike[str] | Video) -> Iterator[tuple[Image, Detections]]:
-        """Yield each frame of a video, uint8 [H, W, 3] RGB, with its detections; one batch of frames is in memory.
+        """Yield each frame of a video, uint8 [H, W, 3] RGB, with its detections; two batches are in memory.
 
         Raises:
             InputError: if the file is not a video; after the last frame, if the video ends early.

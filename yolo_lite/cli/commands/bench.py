@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolo_lite.cli import flags
+from yolo_lite.cli.values import is_exported
 from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
@@ -51,6 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         finetune, "out", help="folder of the runs; the same command continues there", default="runs/finetune"
     )
     finetune.set_defaults(run=_bench_finetune)
+    detect = what.add_parser(
+        "detect", help="measure the stages of detect, alone and together", description=_bench_detect.__doc__
+    )
+    flags.add_flag(detect, "source", help="images, folders, patterns, or one video", required=True)
+    flags.add_flags(detect, ["weights", "device"])
+    flags.add_flag(detect, "batch-size", default=8)
+    flags.add_flag(detect, "threads", usual="as many as torch or ONNX Runtime chooses", default=None)
+    detect.set_defaults(run=_bench_detect)
     ops = what.add_parser(
         "ops", help="compare the ops with torchvision and plain torch", description=_bench_ops.__doc__
     )
@@ -185,6 +194,41 @@ def _print_train_report(config: Config, report: TrainReport, *, steps: int, hard
     own, loading = (f"{peak / 1e9:.2f} GB" for peak in report.peak_bytes)
     if report.peak_bytes[0]:
         print(f"peak memory: {own}" + (f", and {loading} of a loading process" if report.processes else ""))
+
+
+def _bench_detect(args: argparse.Namespace) -> int:
+    """Measure reading, detecting, drawing and writing, each alone, and the whole run, in which they overlap.
+
+    The rates are medians of three turns.
+    """
+    import torch
+
+    from yolo_lite.bench.detect import bench_detect
+    from yolo_lite.cli.screen import note
+    from yolo_lite.device import describe_hardware, pick_device
+    from yolo_lite.media.sources import find_sources
+    from yolo_lite.predict.detector import Detector
+    from yolo_lite.runtime import Detector as ExportedDetector
+    from yolo_lite.shipped import DEFAULT_WEIGHTS
+
+    source, weights = find_sources(args.source, say=note), args.weights or DEFAULT_WEIGHTS
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    exported = is_exported(weights)
+    detector = (
+        ExportedDetector(weights, batch_size=args.batch_size, threads=args.threads or 0)
+        if exported
+        else Detector(weights, args.device, batch_size=args.batch_size)
+    )
+    report = bench_detect(detector, source)
+    hardware = describe_hardware(torch.device("cpu") if exported else pick_device(args.device))
+    print(f"{weights}; {counted(report.images, 'image')}, batch {detector.batch_size}; {hardware}")
+    for stage, rate in report.alone.items():
+        print(f"{stage:<11} {rate:>8.1f} images/s alone")
+    print(f"in sequence {report.serial:>8.1f} images/s")
+    share = report.whole / report.alone[report.slowest]
+    print(f"overlapped  {report.whole:>8.1f} images/s: {share:.0%} of {report.slowest} alone")
+    return 0
 
 
 def _detector_config(name: str) -> Config:

@@ -116,14 +116,15 @@ def _detect_in_images(
 
     tally = _Tally(out)
     try:
-        for result in detect_images(detector, images, out=out, json_file=rows, show=show, font=font):
-            if result.detections is None and result.error:
-                if len(images) == 1:
-                    raise result.error
-                print(f"skipped: {result.error}", file=sys.stderr)
-            elif result.detections is not None:
-                _print_objects(result.name, result.detections, score_threshold=detector.score_threshold)
-            tally.add(result)
+        with closing(detect_images(detector, images, out=out, json_file=rows, show=show, font=font)) as results:
+            for result in results:
+                if result.detections is None and result.error:
+                    if len(images) == 1:
+                        raise result.error
+                    print(f"skipped: {result.error}", file=sys.stderr)
+                elif result.detections is not None:
+                    _print_objects(result.name, result.detections, score_threshold=detector.score_threshold)
+                tally.add(result)
     except KeyboardInterrupt:
         print(f"finished {tally.written + tally.skipped:,} of {counted(len(images), 'image')}: {tally.summary()}")
         raise
