@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -35,7 +36,6 @@ from yolo_lite.runtime import Detector as ExportedDetector
 from yolo_lite.runtime.info import KEY, ExportInfo
 from yolo_lite.runtime.session import Session
 from yolo_lite.shipped import find_config, find_weights
-from yolo_lite.structures.results import Detections
 
 
 def parts() -> list[np.ndarray]:
@@ -51,10 +51,7 @@ def test_a_file_detects_what_its_checkpoint_detects(pico: Path) -> None:
     assert exported.category_ids == expected.category_ids
     found = 0
     for image in parts():
-        difference = compare_detections(
-            expected(image), exported(image), iou_threshold=expected.iou_threshold, score_threshold=0.05
-        )
-        assert difference is None
+        assert compare_detections(expected(image), exported(image)) is None
         found += len(expected(image))
     assert found > 3
     assert exported.score_threshold == 0.05
@@ -143,7 +140,7 @@ def test_files_that_are_no_exports_are_refused(pico: Path, tmp_path: Path) -> No
 def test_a_file_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An export whose NMS has another threshold is a fault that the gate must see."""
 
-    def spoilt(model: torch.nn.Module, info: ExportInfo) -> torch.nn.Module:
+    def spoilt(model: torch.nn.Module, info: ExportInfo, **options: Any) -> torch.nn.Module:
         return _module(model, dataclasses.replace(info, iou_threshold=0.05))
 
     monkeypatch.setattr("yolo_lite.exporting.export._module", spoilt)
@@ -152,27 +149,6 @@ def test_a_file_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.
     ):
         export("yolo_lite-pico-voc5", tmp_path / "a.onnx", image_size=96)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_comparison_sees_every_kind_of_difference() -> None:
-    def found(*rows: tuple[float, float, float, float, float, int]) -> Detections:
-        values = np.array(rows, np.float32).reshape(-1, 6)
-        return Detections(values[:, :4], values[:, 4], labels=values[:, 5].astype(np.int64), class_names=("cat", "dog"))
-
-    def compare(a: Detections, b: Detections) -> str | None:
-        return compare_detections(a, b, iou_threshold=0.5, score_threshold=0.1)
-
-    cat = (10, 10, 50, 50, 0.9, 0)
-    assert compare(found(cat), found(cat)) is None
-    assert compare(found(cat), found((10.005, 10, 50, 50, 0.900005, 0))) is None
-    assert "lacks cat" in str(compare(found(cat), found((10.05, 10, 50, 50, 0.9, 0))))
-    assert "lacks cat" in str(compare(found(cat), found((10, 10, 50, 50, 0.9001, 0))))
-    assert "lacks cat" in str(compare(found(cat), found((10, 10, 50, 50, 0.9, 1))))
-    assert "adds dog" in str(compare(found(cat), found(cat, (80, 80, 90, 90, 0.5, 1))))
-    assert compare(found(cat), found(cat, (80, 80, 90, 90, 0.100001, 1))) is None  # at the score threshold
-    half = (10, 10, 50, 30, 0.5, 0)  # IoU 0.5 with the cat: rounding decides
-    assert compare(found(cat, half), found(cat)) is None
-    assert "lacks cat 0.5000" in str(compare(found(cat, (10, 10, 50, 26, 0.5, 0)), found(cat)))
 
 
 @pytest.mark.slow
@@ -299,8 +275,7 @@ def test_openvino_files_give_the_same_results(tmp_path: Path, monkeypatch: pytes
     expected = Detector("yolo_lite-pico-voc5", "cpu", image_size=96, score_threshold=0.05)
     exported = ExportedDetector(path, score_threshold=0.05)
     for together, image in zip(exported(parts()), parts()):
-        difference = compare_detections(expected(image), together, iou_threshold=0.6, score_threshold=0.05)
-        assert difference is None
+        assert compare_detections(expected(image), together) is None
     assert main(["detect", "--weights", str(path)]) == 0
     path.with_suffix(".bin").unlink()
     with pytest.raises(InputError, match=r"needs its weights yolo_lite-pico-voc5.bin beside it"):
@@ -321,7 +296,7 @@ def test_openvino_is_imported_without_its_telemetry() -> None:
 
 
 def test_unknown_formats_and_suffixes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="format must be one of onnx, openvino, got 'tflite'"):
+    with pytest.raises(InputError, match="format must be one of onnx, openvino, torch-export, got 'tflite'"):
         export("yolo_lite-pico-voc5", format="tflite")
     with pytest.raises(InputError, match=r"must end in \.xml"):
         export("yolo_lite-pico-voc5", tmp_path / "a.onnx", format="openvino")
@@ -339,13 +314,9 @@ def test_every_shipped_network_passes_the_gate(name: str, tmp_path: Path) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["yolov1", "yolov1_faithful"])
 def test_heads_of_yolov1_pass_the_gate(name: str, tmp_path: Path) -> None:
-    """Random weights, and so low a threshold that there is something to compare."""
+    """Random weights, whose scores are often exactly 1, and so low a threshold that there is something to compare."""
     config = read_config(find_config(name))
     network = build_detector(config, 3, seed=1)
-    if name == "yolov1":  # its scores are clipped to 1, and among equal scores either order of NMS is right
-        with torch.no_grad():
-            for parameter in network.head.parameters():
-                parameter.mul_(0.05).add_(0.05 if parameter.ndim == 1 else 0)
     path = tmp_path / "a.pt"
     save_checkpoint(
         path, Checkpoint(config, ("a", "b", "c"), (1, 2, 3), weights=network.state_dict(), about={}, training={})

@@ -7,11 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from yolo_lite.exporting.suppression import suppress
 from yolo_lite.models.classifiers.build import ClassifierNet
 from yolo_lite.models.yolo import Yolo
+from yolo_lite.predict.postprocess import CANDIDATES
 from yolo_lite.structures.batches import RawPredictions
 
-# What `onnx.py` translates to standard operators. Only the shapes are known to torch; nothing computes it here.
+# NMS as an operator that `onnx.py` translates to standard operators. Only the shapes are known to torch; nothing computes it here.
 _LIBRARY: Any = torch.library.Library("yolo_lite_export", "DEF")  # type: ignore[no-untyped-call]
 _LIBRARY.define(
     "select(Tensor boxes, Tensor scores, float iou_threshold, float score_threshold, int max_detections) "
@@ -78,6 +80,27 @@ class ExportedDetector(RawDetector):
             boxes, scores, self.iou_threshold, self.score_threshold, self.max_detections
         )
         return found
+
+
+class PlainDetector(ExportedDetector):
+    """A detector whose NMS consists of torch's own operators alone, so that its file needs nothing of this package.
+
+    As in `predict.postprocess`, the best CANDIDATES (point, class) pairs of an image enter the NMS.
+    """
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # type: ignore[override]
+        """Return boxes [B, K, 4] xyxy in input pixels, scores [B, K] descending, labels int64 [B, K], counts int32 [B]."""
+        raw: RawPredictions = self.model(images.permute(0, 3, 1, 2))
+        points, classes = raw.class_logits.shape[1:]
+        logits, pairs = raw.class_logits.float().flatten(1).topk(min(CANDIDATES, points * classes), dim=1)
+        return suppress(
+            self.model.decode(raw, pairs // classes).float(),
+            logits.sigmoid(),
+            pairs % classes,
+            iou_threshold=self.iou_threshold,
+            score_threshold=self.score_threshold,
+            max_detections=self.max_detections,
+        )
 
 
 class ExportedClassifier(nn.Module):
