@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +17,6 @@ import torch
 from tests.conftest import write_coco_set
 from yolo_lite import Classifier, Detector, export
 from yolo_lite.checkpoints.checkpoint import Checkpoint, save_checkpoint
-from yolo_lite.checkpoints.convert.darknet import convert_darknet
-from yolo_lite.checkpoints.convert.yolox import convert_yolox_ncnn
 from yolo_lite.cli import main
 from yolo_lite.config.resolve import read_config
 from yolo_lite.errors import InputError
@@ -28,14 +25,13 @@ from yolo_lite.evaluation.exported import evaluate_exported
 from yolo_lite.exporting.export import _module
 from yolo_lite.exporting.parity import compare_detections
 from yolo_lite.media.images import read_image
-from yolo_lite.models.build import build_detector
 from yolo_lite.models.classifiers.build import build_classifier
 from yolo_lite.predict.files import sample_image
 from yolo_lite.runtime import Classifier as ExportedClassifier
 from yolo_lite.runtime import Detector as ExportedDetector
 from yolo_lite.runtime.info import KEY, ExportInfo
 from yolo_lite.runtime.session import Session
-from yolo_lite.shipped import find_config, find_weights
+from yolo_lite.shipped import find_config
 
 
 def parts() -> list[np.ndarray]:
@@ -303,42 +299,3 @@ def test_unknown_formats_and_suffixes_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.tflite").write_bytes(b"x")
     with pytest.raises(InputError, match="is not an exported file: expected .onnx or .xml"):
         ExportedDetector(tmp_path / "a.tflite")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["yolo_lite-n-voc5", "yolo_lite-shuffle-coco", "yolo_lite-shuffle-1.5x-coco"])
-def test_every_shipped_network_passes_the_gate(name: str, tmp_path: Path) -> None:
-    assert _compared(find_weights(name), tmp_path) > 10
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["yolov1", "yolov1_faithful"])
-def test_heads_of_yolov1_pass_the_gate(name: str, tmp_path: Path) -> None:
-    """Random weights, whose scores are often exactly 1, and so low a threshold that there is something to compare."""
-    config = read_config(find_config(name))
-    network = build_detector(config, 3, seed=1)
-    path = tmp_path / "a.pt"
-    save_checkpoint(
-        path, Checkpoint(config, ("a", "b", "c"), (1, 2, 3), weights=network.state_dict(), about={}, training={})
-    )
-    assert _compared(path, tmp_path, score_threshold=5e-4) > 10
-
-
-@pytest.mark.slow
-@pytest.mark.shared_data
-def test_converted_networks_pass_the_gate(shared_data: Path, tmp_path: Path) -> None:
-    yolox, darknet = shared_data / "yolox" / "yolox-nano", shared_data / "darknet"
-    convert_yolox_ncnn(yolox.with_suffix(".param"), yolox.with_suffix(".bin"), out=tmp_path / "nano.pt")
-    assert _compared(tmp_path / "nano.pt", tmp_path) > 10
-    cfg = sorted(darknet.rglob("*.cfg"))[0]
-    convert_darknet(cfg, cfg.with_suffix(".weights"), out=tmp_path / "darknet.pt")
-    assert _compared(tmp_path / "darknet.pt", tmp_path) > 10
-
-
-def _compared(weights: Path, folder: Path, *, score_threshold: float = 0.05) -> int:
-    """Export weights and return the number of detections that the gate compared."""
-    lines: list[str] = []
-    export(weights, folder / "a.onnx", score_threshold=score_threshold, say=lines.append)
-    found = re.search(r"\(([\d,]+) detections\)", lines[0])
-    assert found
-    return int(found[1].replace(",", ""))

@@ -43,7 +43,8 @@ def suppress(
     total: Any = candidate.sum(1).max().clamp(min=2).item()
     torch._check(total >= 2)
     torch._check(total <= scores.shape[1])
-    boxes, scores, labels, candidate = (part[:, :total] for part in (boxes, scores, labels, candidate))
+    parts = (part[:, :total] for part in (boxes, scores, labels, candidate))
+    boxes, scores, labels, candidate = (part.clone(memory_format=torch.contiguous_format) for part in parts)
     kept = _settled(candidate, _suppresses(boxes, labels, iou_threshold=float32_floor(iou_threshold)))
     rank = kept.cumsum(1) - 1
     place = torch.where(kept & (rank < max_detections), rank, max_detections)  # the last place takes all others
