@@ -39,6 +39,7 @@ def test_files_give_the_results_of_their_checkpoints(
     assert open_session(file).batch is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RANDOM)
 def test_heads_of_yolov1_are_exported(name: str, weights: Callable[[str], Path], exported: Callable[..., Path]) -> None:
     """Their scores are often clipped to the same value, so that the order of NMS is not fixed."""

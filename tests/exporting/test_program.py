@@ -99,6 +99,7 @@ def test_batches_give_what_their_images_give_alone(pico_program: Path) -> None:
     assert len(program.run(np.repeat(images[:1], 64, 0))[3].nonzero()[0]) == 64
 
 
+@pytest.mark.slow
 def test_raw_files_and_a_fixed_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--weights", "yolo_lite-pico-voc5", "--image-size", "64", "--format", "torch-export"]
     assert main(["export", *words, "--raw", "--batch", "1", "--out", str(tmp_path / "raw.pt2")]) == 0
