@@ -282,6 +282,49 @@ def test_openvino_files_give_the_same_results(tmp_path: Path, monkeypatch: pytes
         ExportedDetector(tmp_path / "text.xml")
 
 
+@pytest.mark.slow
+def test_openvino_files_that_are_no_exports_are_refused(pico: Path, tmp_path: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    text = {entry.key: entry.value for entry in onnx.load(pico).metadata_props}[KEY]
+    for name, description in {
+        "right": text,
+        "foreign": None,
+        "newer": text.replace('"format_version": 1', '"format_version": 2'),
+        "lies": text.replace("[96, 96]", "[64, 64]"),
+    }.items():
+        model = openvino.Core().read_model(str(pico))
+        if description is not None:
+            model.set_rt_info(description, [KEY])
+        openvino.save_model(model, str(tmp_path / f"{name}.xml"), compress_to_fp16=False)
+    assert ExportedDetector(tmp_path / "right.xml").image_size == (96, 96)
+    for suffix in (".xml", ".bin"):
+        (tmp_path / "cut").with_suffix(suffix).write_bytes((tmp_path / "right").with_suffix(suffix).read_bytes())
+    (tmp_path / "cut.bin").write_bytes((tmp_path / "right.bin").read_bytes()[:5000])
+    for name, message in {
+        "foreign": "was not exported by yolo_lite",
+        "newer": r"was written by a newer yolo_lite \(format 2\)",
+        "lies": r"its input is not uint8 images of \[64, 64, 3\]",
+        "cut": "is not an OpenVINO file, or is damaged",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            ExportedDetector(tmp_path / f"{name}.xml")
+
+
+def test_an_old_onnx_runtime_is_named(pico: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text is that of ONNX Runtime 1.17.3."""
+
+    def refuse(*args: object, **options: object) -> None:
+        raise RuntimeError(
+            "[ONNXRuntimeError] : 1 : FAIL : Unsupported model IR version: 10, max supported IR version: 9"
+        )
+
+    monkeypatch.setattr("onnxruntime.InferenceSession", refuse)
+    with pytest.raises(
+        InputError, match=r"pico.onnx needs a newer ONNX Runtime than .*: pip install 'onnxruntime>=1.18'"
+    ):
+        ExportedDetector(pico)
+
+
 def test_openvino_is_imported_without_its_telemetry() -> None:
     pytest.importorskip("openvino")
     code = "import sys; from yolo_lite.runtime.engines import import_openvino; import_openvino(); " + (

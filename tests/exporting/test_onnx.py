@@ -12,9 +12,12 @@ from torch import Tensor, nn
 
 from yolo_lite.exporting.graph import SELECT
 from yolo_lite.exporting.onnx import store_float16, write_onnx
+from yolo_lite.exporting.parity import Suppression, check_suppression
 from yolo_lite.ops import nms_padded
+from yolo_lite.structures.results import Detections
 
 POINTS, CLASSES, MOST = 40, 3, 12
+NAMES = ("a", "b", "c")
 
 
 class Given(nn.Module):
@@ -27,11 +30,16 @@ class Given(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> onnxruntime.InferenceSession:
+def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("given") / "given.onnx"
     names = ["boxes", "scores", "labels", "counts"]
     write_onnx(Given(), path, shape=(POINTS, 1, 4 + CLASSES), outputs=names, batch=None, text="{}")
-    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return path
+
+
+@pytest.fixture(scope="module")
+def session(given: Path) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(str(given), providers=["CPUExecutionProvider"])
 
 
 def scenes(count: int, seed: int, *, most_score: int = 255) -> np.ndarray:
@@ -95,6 +103,31 @@ def test_a_batch_gives_what_its_images_give_alone(session: onnxruntime.Inference
     for i in range(7):
         for whole, alone in zip(together, session.run(None, {"images": images[i : i + 1]})):
             np.testing.assert_array_equal(whole[i], alone[0])
+
+
+@pytest.mark.parametrize("count", [1, 5, 64])
+def test_openvino_gives_results_of_greedy_nms(given: Path, count: int) -> None:
+    """Its scores are often equal here, and some overlaps are exactly at the threshold, so it may differ from the package."""
+    openvino = pytest.importorskip("openvino")
+    model = openvino.Core().compile_model(str(given), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    images = scenes(count, 3, most_score=60)
+    together = [np.array(part) for part in model({"images": images}).values()]
+    asked = Suppression(0.5, 0.2, max_detections=MOST, candidates=POINTS * CLASSES)
+    for i in range(count):
+        alone = [np.array(part)[0] for part in model({"images": images[i : i + 1]}).values()]
+        for boxes, scores, labels, number in ([part[i] for part in together], alone):
+            rows = slice(0, int(number))
+            found = Detections(boxes[rows], scores[rows], labels=labels[rows], class_names=NAMES)
+            assert check_suppression(candidates(images[i]), found, asked) is None
+        np.testing.assert_array_equal(together[1][i], alone[1])  # the same scores
+
+
+def candidates(image: np.ndarray) -> Detections:
+    values = image[:, 0].astype(np.float32)
+    points, labels = np.nonzero(values[:, 4:] / 255 > 0.2)
+    scores = values[points, 4 + labels] / 255
+    order = np.argsort(-scores, kind="stable")
+    return Detections(values[points[order], :4], scores[order], labels=labels[order], class_names=NAMES)
 
 
 def test_images_without_detections_have_no_rows(session: onnxruntime.InferenceSession) -> None:
