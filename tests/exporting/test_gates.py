@@ -87,7 +87,7 @@ def test_a_checkpoint_that_finds_nothing_proves_nothing(pico: Path, tmp_path: Pa
     with pytest.raises(
         InputError, match="the checkpoint finds nothing on the validation images of .*says nothing about a"
     ):
-        check_same_accuracy(pico, find_weights(PICO), data, name="a", on_image=lambda done, total: None)
+        check_same_accuracy(pico, find_weights(PICO), data=data, name="a", on_image=lambda done, total: None)
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_openvino_gives_results_of_greedy_nms(given: Path, count: int) -> None:
         for boxes, scores, labels, number in ([part[i] for part in together], alone):
             rows = slice(0, int(number))
             found = Detections(boxes[rows], scores[rows], labels=labels[rows], class_names=NAMES)
-            assert check_suppression(candidates(images[i]), found, asked) is None
+            assert check_suppression(candidates(images[i]), found, asked=asked) is None
         np.testing.assert_array_equal(together[1][i], alone[1])  # the same scores
 
 

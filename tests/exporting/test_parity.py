@@ -73,15 +73,15 @@ def test_what_is_accepted_is_what_some_order_of_equal_scores_gives(seed: int, mo
     for size in range(7):
         for subset in combinations(range(6), size):
             found = detections(*(rows[i] for i in subset))
-            assert (check_suppression(candidates, found, asked) is None) == (frozenset(subset) in right)
+            assert (check_suppression(candidates, found, asked=asked) is None) == (frozenset(subset) in right)
 
 
 def test_boxes_that_are_no_candidates_are_never_accepted() -> None:
     asked = Suppression(0.5, 0.1, max_detections=300, candidates=2000)
     moved = (10.5, 10, 50.5, 50, 0.9, 0)
-    assert "adds cat 0.9000 at 10.5" in str(check_suppression(detections(CAT), detections(moved), asked))
-    assert "adds" in str(check_suppression(detections(CAT), detections((10, 10, 50, 50, 0.8, 0)), asked))
-    assert "lacks cat" in str(check_suppression(detections(CAT), detections(), asked))
+    assert "adds cat 0.9000 at 10.5" in str(check_suppression(detections(CAT), detections(moved), asked=asked))
+    assert "adds" in str(check_suppression(detections(CAT), detections((10, 10, 50, 50, 0.8, 0)), asked=asked))
+    assert "lacks cat" in str(check_suppression(detections(CAT), detections(), asked=asked))
 
 
 def test_rounding_decides_at_the_thresholds() -> None:
@@ -90,16 +90,16 @@ def test_rounding_decides_at_the_thresholds() -> None:
     weak = (70, 10, 90, 30, 0.100001, 0)
     candidates = detections(CAT, half, weak)
     for found in ([CAT], [CAT, half], [CAT, weak], [CAT, half, weak]):
-        assert check_suppression(candidates, detections(*found), asked) is None
+        assert check_suppression(candidates, detections(*found), asked=asked) is None
     smaller = (10, 10, 50, 26, 0.5, 0)  # IoU 0.4
-    assert "lacks cat 0.5000" in str(check_suppression(detections(CAT, smaller), detections(CAT), asked))
+    assert "lacks cat 0.5000" in str(check_suppression(detections(CAT, smaller), detections(CAT), asked=asked))
 
 
 def test_candidates_beyond_the_limit_may_be_missing() -> None:
     far = [(20.0 * i, 0.0, 20.0 * i + 10, 10.0, 0.9 - 0.1 * i, 0) for i in range(4)]
     for limit, accepted in ((2, True), (3, False), (4, False)):
         asked = Suppression(0.5, 0.1, max_detections=300, candidates=limit)
-        assert (check_suppression(detections(*far), detections(*far[:2]), asked) is None) == accepted
+        assert (check_suppression(detections(*far), detections(*far[:2]), asked=asked) is None) == accepted
 
 
 def test_points_are_compared_by_box_and_by_score() -> None:

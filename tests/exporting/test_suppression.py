@@ -19,7 +19,7 @@ class Rows(nn.Module):
     """The NMS alone."""
 
     def forward(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return suppress(boxes, scores, labels, iou_threshold=0.6, score_threshold=0.25, max_detections=MOST)
+        return suppress(boxes, scores, labels=labels, iou_threshold=0.6, score_threshold=0.25, max_detections=MOST)
 
 
 @pytest.fixture(scope="module")

@@ -91,7 +91,7 @@ def export(
             if check and precision == "fp32":
                 say(check_same_results(files[-1], source, images=images, name=target.name, on_image=on_image))
             elif check and data is not None:
-                say(check_same_accuracy(files[-1], source, os.fspath(data), name=target.name, on_image=on_image))
+                say(check_same_accuracy(files[-1], source, data=os.fspath(data), name=target.name, on_image=on_image))
             size = sum(file.stat().st_size for file in files)
             for file in files:  # the weights first, so that an .xml file never stands alone
                 os.replace(file, target.with_suffix(file.suffix))

@@ -87,7 +87,7 @@ def check_same_results(file: Path, source: Path, *, images: Iterable[Path] | Non
 
 
 def check_same_accuracy(
-    file: Path, source: Path, data: str | Path, *, name: str, on_image: OnImage, most_lost: float = MOST_LOST
+    file: Path, source: Path, *, data: str | Path, name: str, on_image: OnImage, most_lost: float = MOST_LOST
 ) -> str:
     """Score the checkpoint and the file on the validation images of a data set, and return a line with both APs.
 
@@ -106,7 +106,7 @@ def check_same_accuracy(
 
     Example:
         >>> source = Path("missing.pt")
-        >>> check_same_accuracy(Path("missing.onnx"), source, "my_images", name="a", on_image=lambda done, total: None)
+        >>> check_same_accuracy(Path("missing.onnx"), source, data="my_images", name="a", on_image=print)
         Traceback (most recent call last):
         yolo_lite.errors.InputError: missing.onnx does not exist
     """
@@ -203,7 +203,7 @@ def detection_gate(session: Session, source: Path) -> Gate:
             boxes, scores, labels, counts = (part[0] for part in session.run(inputs[None]))
             rows = slice(0, int(counts))
             found = Detections(boxes[rows], scores[rows], labels=labels[rows], class_names=info.class_names)
-            difference = check_suppression(candidates, found, asked)
+            difference = check_suppression(candidates, found, asked=asked)
         return difference, len(wanted)
 
     return compare

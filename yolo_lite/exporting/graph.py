@@ -96,7 +96,7 @@ class PlainDetector(ExportedDetector):
         return suppress(
             self.model.decode(raw, pairs // classes).float(),
             logits.sigmoid(),
-            pairs % classes,
+            labels=pairs % classes,
             iou_threshold=self.iou_threshold,
             score_threshold=self.score_threshold,
             max_detections=self.max_detections,

@@ -59,7 +59,7 @@ class Suppression:
     candidates: int
 
 
-def check_suppression(candidates: Detections, found: Detections, asked: Suppression) -> str | None:
+def check_suppression(candidates: Detections, found: Detections, *, asked: Suppression) -> str | None:
     """Return what keeps `found` from being a result of greedy NMS over the candidates, or None.
 
     If scores are equal, NMS has several right results, and rounding decides about scores and overlaps at a threshold.
@@ -78,9 +78,9 @@ def check_suppression(candidates: Detections, found: Detections, asked: Suppress
     Example:
         >>> rows = Detections([[0, 0, 9, 9], [0, 0, 9, 8]], [1.0, 1.0], labels=[0, 0], class_names=("cat",))
         >>> asked = Suppression(iou_threshold=0.5, score_threshold=0.1, max_detections=300, candidates=2000)
-        >>> check_suppression(rows, rows[:1], asked), check_suppression(rows, rows[1:], asked)  # either is right
+        >>> check_suppression(rows, rows[:1], asked=asked), check_suppression(rows, rows[1:], asked=asked)
         (None, None)
-        >>> check_suppression(rows, rows, asked)
+        >>> check_suppression(rows, rows, asked=asked)
         'the file keeps cat 1.0000 at 0.0, 0.0, 9.0, 9.0 beside another that overlaps it'
     """
     full = float(found.scores.min(initial=1)) if len(found) >= asked.max_detections else -1.0

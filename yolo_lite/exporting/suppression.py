@@ -13,7 +13,7 @@ from torch._higher_order_ops.while_loop import while_loop
 
 
 def suppress(
-    boxes: Tensor, scores: Tensor, labels: Tensor, *, iou_threshold: float, score_threshold: float, max_detections: int
+    boxes: Tensor, scores: Tensor, *, labels: Tensor, iou_threshold: float, score_threshold: float, max_detections: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Keep the best boxes of each image, as `ops.nms_padded` does, and return them in rows.
 
@@ -34,7 +34,7 @@ def suppress(
     Example:
         >>> boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 0, 30, 10]]])  # IoU of the first two: 0.9
         >>> scores, labels = torch.tensor([[0.9, 0.8, 0.7]]), torch.zeros(1, 3, dtype=torch.int64)
-        >>> rows = suppress(boxes, scores, labels, iou_threshold=0.5, score_threshold=0.1, max_detections=2)
+        >>> rows = suppress(boxes, scores, labels=labels, iou_threshold=0.5, score_threshold=0.1, max_detections=2)
         >>> rows[1], rows[3]
         (tensor([[0.9000, 0.7000]]), tensor([2], dtype=torch.int32))
     """
