@@ -78,20 +78,13 @@ def export(
     checkpoint = load_checkpoint(source)
     info = _describe(checkpoint, image_size, raw=raw, score_threshold=check_share(score_threshold, "score_threshold"))
     _check_request(info, format=format, precision=precision, data=data, check=check)
-    images = (
-        None
-        if data is None or precision != "fp32"
-        else [record.path for record in read_split(Path(data), "val").records]
-    )
     model = network(checkpoint, source).eval()
     make_folder(target.parent)
     try:
         with TemporaryDirectory(prefix=".export", dir=target.parent) as folder:
             files = _write(model, Path(folder) / target.name, info=info, batch=batch, precision=precision)
-            if check and precision == "fp32":
-                say(check_same_results(files[-1], source, images=images, name=target.name, on_image=on_image))
-            elif check and data is not None:
-                say(check_same_accuracy(files[-1], source, data=os.fspath(data), name=target.name, on_image=on_image))
+            if check:
+                say(_prove(files[-1], source, data=data, precision=precision, on_image=on_image))
             size = sum(file.stat().st_size for file in files)
             for file in files:  # the weights first, so that an .xml file never stands alone
                 os.replace(file, target.with_suffix(file.suffix))
@@ -100,6 +93,14 @@ def export(
     label = f"{_LABELS[target.suffix]}, {'float32' if precision == 'fp32' else 'float16 weights'}"
     say(f"{target}: {size / 1e6:.1f} MB, {info.image_size[0]} x {info.image_size[1]}, {label}")
     return target
+
+
+def _prove(file: Path, source: Path, *, data: str | os.PathLike[str] | None, precision: str, on_image: OnImage) -> str:
+    """Pass a file through the gate for its precision, and return a line about it."""
+    if precision != "fp32" and data is not None:
+        return check_same_accuracy(file, source, data=os.fspath(data), name=file.name, on_image=on_image)
+    images = None if data is None else [record.path for record in read_split(Path(data), "val").records]
+    return check_same_results(file, source, images=images, name=file.name, on_image=on_image)
 
 
 def _check_request(
