@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,8 +17,6 @@ import torch
 from tests.conftest import write_coco_set
 from yolo_lite import Classifier, Detector, export
 from yolo_lite.checkpoints.checkpoint import Checkpoint, save_checkpoint
-from yolo_lite.checkpoints.convert.darknet import convert_darknet
-from yolo_lite.checkpoints.convert.yolox import convert_yolox_ncnn
 from yolo_lite.cli import main
 from yolo_lite.config.resolve import read_config
 from yolo_lite.errors import InputError
@@ -27,15 +25,13 @@ from yolo_lite.evaluation.exported import evaluate_exported
 from yolo_lite.exporting.export import _module
 from yolo_lite.exporting.parity import compare_detections
 from yolo_lite.media.images import read_image
-from yolo_lite.models.build import build_detector
 from yolo_lite.models.classifiers.build import build_classifier
 from yolo_lite.predict.files import sample_image
 from yolo_lite.runtime import Classifier as ExportedClassifier
 from yolo_lite.runtime import Detector as ExportedDetector
 from yolo_lite.runtime.info import KEY, ExportInfo
 from yolo_lite.runtime.session import Session
-from yolo_lite.shipped import find_config, find_weights
-from yolo_lite.structures.results import Detections
+from yolo_lite.shipped import find_config
 
 
 def parts() -> list[np.ndarray]:
@@ -51,10 +47,7 @@ def test_a_file_detects_what_its_checkpoint_detects(pico: Path) -> None:
     assert exported.category_ids == expected.category_ids
     found = 0
     for image in parts():
-        difference = compare_detections(
-            expected(image), exported(image), iou_threshold=expected.iou_threshold, score_threshold=0.05
-        )
-        assert difference is None
+        assert compare_detections(expected(image), exported(image)) is None
         found += len(expected(image))
     assert found > 3
     assert exported.score_threshold == 0.05
@@ -143,7 +136,7 @@ def test_files_that_are_no_exports_are_refused(pico: Path, tmp_path: Path) -> No
 def test_a_file_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An export whose NMS has another threshold is a fault that the gate must see."""
 
-    def spoilt(model: torch.nn.Module, info: ExportInfo) -> torch.nn.Module:
+    def spoilt(model: torch.nn.Module, info: ExportInfo, **options: Any) -> torch.nn.Module:
         return _module(model, dataclasses.replace(info, iou_threshold=0.05))
 
     monkeypatch.setattr("yolo_lite.exporting.export._module", spoilt)
@@ -152,27 +145,6 @@ def test_a_file_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.
     ):
         export("yolo_lite-pico-voc5", tmp_path / "a.onnx", image_size=96)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_comparison_sees_every_kind_of_difference() -> None:
-    def found(*rows: tuple[float, float, float, float, float, int]) -> Detections:
-        values = np.array(rows, np.float32).reshape(-1, 6)
-        return Detections(values[:, :4], values[:, 4], labels=values[:, 5].astype(np.int64), class_names=("cat", "dog"))
-
-    def compare(a: Detections, b: Detections) -> str | None:
-        return compare_detections(a, b, iou_threshold=0.5, score_threshold=0.1)
-
-    cat = (10, 10, 50, 50, 0.9, 0)
-    assert compare(found(cat), found(cat)) is None
-    assert compare(found(cat), found((10.005, 10, 50, 50, 0.900005, 0))) is None
-    assert "lacks cat" in str(compare(found(cat), found((10.05, 10, 50, 50, 0.9, 0))))
-    assert "lacks cat" in str(compare(found(cat), found((10, 10, 50, 50, 0.9001, 0))))
-    assert "lacks cat" in str(compare(found(cat), found((10, 10, 50, 50, 0.9, 1))))
-    assert "adds dog" in str(compare(found(cat), found(cat, (80, 80, 90, 90, 0.5, 1))))
-    assert compare(found(cat), found(cat, (80, 80, 90, 90, 0.100001, 1))) is None  # at the score threshold
-    half = (10, 10, 50, 30, 0.5, 0)  # IoU 0.5 with the cat: rounding decides
-    assert compare(found(cat, half), found(cat)) is None
-    assert "lacks cat 0.5000" in str(compare(found(cat, (10, 10, 50, 26, 0.5, 0)), found(cat)))
 
 
 @pytest.mark.slow
@@ -299,8 +271,7 @@ def test_openvino_files_give_the_same_results(tmp_path: Path, monkeypatch: pytes
     expected = Detector("yolo_lite-pico-voc5", "cpu", image_size=96, score_threshold=0.05)
     exported = ExportedDetector(path, score_threshold=0.05)
     for together, image in zip(exported(parts()), parts()):
-        difference = compare_detections(expected(image), together, iou_threshold=0.6, score_threshold=0.05)
-        assert difference is None
+        assert compare_detections(expected(image), together) is None
     assert main(["detect", "--weights", str(path)]) == 0
     path.with_suffix(".bin").unlink()
     with pytest.raises(InputError, match=r"needs its weights yolo_lite-pico-voc5.bin beside it"):
@@ -309,6 +280,49 @@ def test_openvino_files_give_the_same_results(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "text.bin").write_text("hello")
     with pytest.raises(InputError, match="is not an OpenVINO file, or is damaged"):
         ExportedDetector(tmp_path / "text.xml")
+
+
+@pytest.mark.slow
+def test_openvino_files_that_are_no_exports_are_refused(pico: Path, tmp_path: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    text = {entry.key: entry.value for entry in onnx.load(pico).metadata_props}[KEY]
+    for name, description in {
+        "right": text,
+        "foreign": None,
+        "newer": text.replace('"format_version": 1', '"format_version": 2'),
+        "lies": text.replace("[96, 96]", "[64, 64]"),
+    }.items():
+        model = openvino.Core().read_model(str(pico))
+        if description is not None:
+            model.set_rt_info(description, [KEY])
+        openvino.save_model(model, str(tmp_path / f"{name}.xml"), compress_to_fp16=False)
+    assert ExportedDetector(tmp_path / "right.xml").image_size == (96, 96)
+    for suffix in (".xml", ".bin"):
+        (tmp_path / "cut").with_suffix(suffix).write_bytes((tmp_path / "right").with_suffix(suffix).read_bytes())
+    (tmp_path / "cut.bin").write_bytes((tmp_path / "right.bin").read_bytes()[:5000])
+    for name, message in {
+        "foreign": "was not exported by yolo_lite",
+        "newer": r"was written by a newer yolo_lite \(format 2\)",
+        "lies": r"its input is not uint8 images of \[64, 64, 3\]",
+        "cut": "is not an OpenVINO file, or is damaged",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            ExportedDetector(tmp_path / f"{name}.xml")
+
+
+def test_an_old_onnx_runtime_is_named(pico: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text is that of ONNX Runtime 1.17.3."""
+
+    def refuse(*args: object, **options: object) -> None:
+        raise RuntimeError(
+            "[ONNXRuntimeError] : 1 : FAIL : Unsupported model IR version: 10, max supported IR version: 9"
+        )
+
+    monkeypatch.setattr("onnxruntime.InferenceSession", refuse)
+    with pytest.raises(
+        InputError, match=r"pico.onnx needs a newer ONNX Runtime than .*: pip install 'onnxruntime>=1.18'"
+    ):
+        ExportedDetector(pico)
 
 
 def test_openvino_is_imported_without_its_telemetry() -> None:
@@ -321,53 +335,10 @@ def test_openvino_is_imported_without_its_telemetry() -> None:
 
 
 def test_unknown_formats_and_suffixes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="format must be one of onnx, openvino, got 'tflite'"):
+    with pytest.raises(InputError, match="format must be one of onnx, openvino, torch-export, got 'tflite'"):
         export("yolo_lite-pico-voc5", format="tflite")
     with pytest.raises(InputError, match=r"must end in \.xml"):
         export("yolo_lite-pico-voc5", tmp_path / "a.onnx", format="openvino")
     (tmp_path / "a.tflite").write_bytes(b"x")
     with pytest.raises(InputError, match="is not an exported file: expected .onnx or .xml"):
         ExportedDetector(tmp_path / "a.tflite")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["yolo_lite-n-voc5", "yolo_lite-shuffle-coco", "yolo_lite-shuffle-1.5x-coco"])
-def test_every_shipped_network_passes_the_gate(name: str, tmp_path: Path) -> None:
-    assert _compared(find_weights(name), tmp_path) > 10
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["yolov1", "yolov1_faithful"])
-def test_heads_of_yolov1_pass_the_gate(name: str, tmp_path: Path) -> None:
-    """Random weights, and so low a threshold that there is something to compare."""
-    config = read_config(find_config(name))
-    network = build_detector(config, 3, seed=1)
-    if name == "yolov1":  # its scores are clipped to 1, and among equal scores either order of NMS is right
-        with torch.no_grad():
-            for parameter in network.head.parameters():
-                parameter.mul_(0.05).add_(0.05 if parameter.ndim == 1 else 0)
-    path = tmp_path / "a.pt"
-    save_checkpoint(
-        path, Checkpoint(config, ("a", "b", "c"), (1, 2, 3), weights=network.state_dict(), about={}, training={})
-    )
-    assert _compared(path, tmp_path, score_threshold=5e-4) > 10
-
-
-@pytest.mark.slow
-@pytest.mark.shared_data
-def test_converted_networks_pass_the_gate(shared_data: Path, tmp_path: Path) -> None:
-    yolox, darknet = shared_data / "yolox" / "yolox-nano", shared_data / "darknet"
-    convert_yolox_ncnn(yolox.with_suffix(".param"), yolox.with_suffix(".bin"), out=tmp_path / "nano.pt")
-    assert _compared(tmp_path / "nano.pt", tmp_path) > 10
-    cfg = sorted(darknet.rglob("*.cfg"))[0]
-    convert_darknet(cfg, cfg.with_suffix(".weights"), out=tmp_path / "darknet.pt")
-    assert _compared(tmp_path / "darknet.pt", tmp_path) > 10
-
-
-def _compared(weights: Path, folder: Path, *, score_threshold: float = 0.05) -> int:
-    """Export weights and return the number of detections that the gate compared."""
-    lines: list[str] = []
-    export(weights, folder / "a.onnx", score_threshold=score_threshold, say=lines.append)
-    found = re.search(r"\(([\d,]+) detections\)", lines[0])
-    assert found
-    return int(found[1].replace(",", ""))

@@ -41,7 +41,7 @@ def read_contents(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path} does not exist" if not path.exists() else f"{path} is a folder, expected a weights file"
         )
-    if path.suffix.lower() in (".onnx", ".xml"):
+    if path.suffix.lower() in (".onnx", ".xml", ".pt2"):
         raise InputError(f"{path} is an exported file, expected a checkpoint: name the .pt file that it was made from")
     _check_archive(path)
     try:

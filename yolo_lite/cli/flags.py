@@ -248,7 +248,13 @@ FLAGS: Mapping[str, Flag] = {
     # weights of other projects
     "param": _flag("--param", ".param file of ncnn, with the layers of the network", **_FILE),
     "bin": _flag("--bin", ".bin file of ncnn, with the weights", **_FILE),
-    "format": _flag("--format", "onnx (ONNX Runtime) or openvino", choices=("onnx", "openvino"), default="onnx"),
+    "format": _flag(
+        "--format",
+        "onnx (ONNX Runtime), openvino, or torch-export (torch alone)",
+        choices=("onnx", "openvino", "torch-export"),
+        default="onnx",
+    ),
+    "fp16": _switch("--fp16", "store weights in float16, half the size; --data proves that AP stays"),
     "batch": _flag(
         "--batch", "number of images at once: dynamic (any) or a number", default="dynamic", type=values.batch
     ),
@@ -274,7 +280,7 @@ FLAGS: Mapping[str, Flag] = {
 _GROUPS: Mapping[str, str] = {  # heading in the help: the flags below it
     "data": "data split splits shares classes num-classes class fraction per-class difficult unlabelled source image "
     "images detections box cache workers",
-    "network": "config weights teacher layer image-size batch-size freeze freeze-layers format batch raw pth param bin legacy cfg "
+    "network": "config weights teacher layer image-size batch-size freeze freeze-layers format fp16 batch raw pth param bin legacy cfg "
     "darknet-weights "
     "names resize until",
     "detections": "score-threshold iou-threshold max-detections tta bootstrap",

@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from yolo_lite.exporting.suppression import suppress
 from yolo_lite.models.classifiers.build import ClassifierNet
 from yolo_lite.models.yolo import Yolo
+from yolo_lite.predict.postprocess import CANDIDATES
 from yolo_lite.structures.batches import RawPredictions
 
-# What `onnx.py` translates to standard operators. Only the shapes are known to torch; nothing computes it here.
+# NMS as an operator that `onnx.py` translates to standard operators. Only the shapes are known to torch; nothing computes it here.
 _LIBRARY: Any = torch.library.Library("yolo_lite_export", "DEF")  # type: ignore[no-untyped-call]
 _LIBRARY.define("candidates(Tensor logits, float limit) -> Tensor")
 _LIBRARY.define(
@@ -39,7 +41,7 @@ def _some(logits: Tensor, limit: float) -> Tensor:
 
 torch.library.register_fake("yolo_lite_export::candidates", _some, lib=_LIBRARY)
 torch.library.register_fake("yolo_lite_export::select", _shapes, lib=_LIBRARY)
-CANDIDATES = torch.ops.yolo_lite_export.candidates.default
+CHOOSE = torch.ops.yolo_lite_export.candidates.default
 SELECT = torch.ops.yolo_lite_export.select.default
 
 
@@ -110,6 +112,27 @@ def _safe_logit(score: float) -> float:
     """Return a logit a little below that of a score, so that no rounding in the sigmoid loses a candidate."""
     low, high = 1e-30, 1 - 1e-7  # a logit beyond these is out of reach of float32
     return -math.inf if score < low else math.log(min(score, high) / (1 - min(score, high))) - 1e-3
+
+
+class PlainDetector(ExportedDetector):
+    """A detector whose NMS consists of torch's own operators alone, so that its file needs nothing of this package.
+
+    As in `predict.postprocess`, the best CANDIDATES (point, class) pairs of an image enter the NMS.
+    """
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return boxes [B, K, 4] xyxy in input pixels, scores [B, K] descending, labels int64 [B, K], counts int32 [B]."""
+        raw = self.predict(images)
+        points, classes = raw.class_logits.shape[1:]
+        logits, pairs = raw.class_logits.float().flatten(1).topk(min(CANDIDATES, points * classes), dim=1)
+        return suppress(
+            self.model.decode(raw, pairs // classes).float(),
+            logits.sigmoid(),
+            labels=pairs % classes,
+            iou_threshold=self.iou_threshold,
+            score_threshold=self.score_threshold,
+            max_detections=self.max_detections,
+        )
 
 
 class ExportedClassifier(nn.Module):

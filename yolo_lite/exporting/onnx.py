@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import math
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +15,8 @@ import torch
 from torch import nn
 
 from yolo_lite.errors import InputError
-from yolo_lite.exporting.graph import CANDIDATES, SELECT
+from yolo_lite.exporting.graph import CHOOSE, SELECT
+from yolo_lite.exporting.suppression import float32_floor
 from yolo_lite.runtime.info import KEY
 
 OPSET = 18
@@ -63,13 +63,62 @@ def write_onnx(
             dynamic_shapes=dynamic,
             input_names=["images"],
             output_names=list(outputs),
-            custom_translation_table={CANDIDATES: _candidates(), SELECT: _select()},
+            custom_translation_table={CHOOSE: _choose(), SELECT: _select()},
             verbose=False,
         )
     assert program is not None
     model = program.model_proto
     entry = model.metadata_props.add()
     entry.key, entry.value = KEY, text
+    onnx.checker.check_model(model)
+    onnx.save_model(model, str(path))
+
+
+_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # operators whose second input is a weight
+_LARGEST = 65504.0  # in float16
+
+
+def store_float16(path: Path) -> None:
+    """Store the weights of an ONNX file in float16; it still computes in float32.
+
+    Each weight of a convolution or a linear layer is followed by a Cast, which runtimes carry out when they open the
+    file. Biases, and weights beyond the range of float16, stay as they are.
+
+    Args:
+        path: the file, which is replaced.
+
+    Example:
+        >>> path = Path("layer.onnx")
+        >>> layer = nn.Sequential(nn.Flatten(), nn.Linear(400, 100))
+        >>> class Scores(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.layer = layer
+        ...     def forward(self, images):
+        ...         return self.layer(images.float())
+        >>> write_onnx(Scores(), path, shape=(20, 20, 1), outputs=["scores"], batch=None, text="{}")
+        >>> before = path.stat().st_size
+        >>> store_float16(path)
+        >>> 75_000 < before - path.stat().st_size < 80_000
+        True
+    """
+    import onnx
+
+    model = onnx.load_model(str(path))
+    graph = model.graph
+    weights = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
+    casts: dict[str, Any] = {}
+    for node in graph.node:
+        name = node.input[1] if node.op_type in _WEIGHTED and len(node.input) > 1 else ""
+        if name in weights and name not in casts:
+            values = onnx.numpy_helper.to_array(weights[name])
+            if np.abs(values).max(initial=0) > _LARGEST:
+                continue
+            short = f"{name}_float16"
+            weights[name].CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), short))
+            casts[name] = onnx.helper.make_node("Cast", [short], [name], to=onnx.TensorProto.FLOAT)
+    for cast in reversed(casts.values()):
+        graph.node.insert(0, cast)
     onnx.checker.check_model(model)
     onnx.save_model(model, str(path))
 
@@ -87,19 +136,8 @@ def _silent() -> Any:
         logger.setLevel(level)
 
 
-def float32_floor(value: float) -> float:
-    """Return the largest float32 that is not above a number, so that x > value stays the same for every float32 x.
-
-    Example:
-        >>> float32_floor(0.25), float32_floor(0.05) < 0.05 < float(np.float32(0.05))
-        (0.25, True)
-    """
-    single = np.float32(value)
-    return float(single if float(single) <= value else np.nextafter(single, np.float32(-math.inf)))
-
-
-def _candidates() -> Callable[..., Any]:
-    """Return the translation of `CANDIDATES`: the points at which a logit of any image is above the limit, and point 0."""
+def _choose() -> Callable[..., Any]:
+    """Return the translation of `CHOOSE`: the points at which a logit of any image is above the limit, and point 0."""
     from onnxscript import opset18 as op
 
     def candidates(logits: Any, limit: float) -> Any:

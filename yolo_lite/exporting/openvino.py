@@ -9,7 +9,9 @@ from yolo_lite.runtime.info import KEY
 
 
 def write_openvino(onnx_file: Path, path: Path, *, text: str) -> None:
-    """Write an ONNX file as an .xml file for OpenVINO, and its weights, in float32, as a .bin file beside it.
+    """Write an ONNX file as an .xml file for OpenVINO, and its weights as a .bin file beside it.
+
+    Weights keep the precision that they are stored in.
 
     Args:
         onnx_file: from `write_onnx`.

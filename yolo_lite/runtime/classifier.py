@@ -26,7 +26,7 @@ class Classifier:
     """An exported classifier: call it with an image to get a `Classification`, as with a checkpoint.
 
     Args:
-        weights: a file that `yolo-lite export` wrote.
+        weights: a file that `yolo-lite export` wrote, or an open `Session`.
         batch_size: number of images in a list that are processed together.
         threads: 0 for as many as ONNX Runtime chooses.
 
@@ -39,9 +39,12 @@ class Classifier:
         yolo_lite.errors.InputError: missing.onnx does not exist
     """
 
-    def __init__(self, weights: str | os.PathLike[str], *, batch_size: int = 64, threads: int = 0) -> None:
-        self.weights = find_exported(check_path(weights, "weights"))
-        self._session = Session(self.weights, threads=check_whole(threads, "threads", minimum=0))
+    def __init__(self, weights: str | os.PathLike[str] | Session, *, batch_size: int = 64, threads: int = 0) -> None:
+        if not isinstance(weights, Session):
+            weights = Session(
+                find_exported(check_path(weights, "weights")), threads=check_whole(threads, "threads", minimum=0)
+            )
+        self.weights, self._session = weights.path, weights
         self.info = self._session.info
         if self.info.task != "classify":
             raise InputError(f"{self.weights} is a detector, expected a classifier")

@@ -28,8 +28,8 @@ class Detector:
     """An exported detector: call it with an image to get `Detections`, as with a checkpoint.
 
     Args:
-        weights: a file that `yolo-lite export` wrote, or the bare name of a shipped one; None: the shipped one of
-            yolo-lite-runtime (the full package ships none).
+        weights: a file that `yolo-lite export` wrote, the bare name of a shipped one, or an open `Session`; None: the
+            shipped one of yolo-lite-runtime (the full package ships none).
         score_threshold: the score above which detections are reported, not below that of the file; None: where F1 was
             highest on the validation images of the training.
         max_detections: the largest number of detections in an image, not above that of the file; None: that number.
@@ -49,7 +49,7 @@ class Detector:
 
     def __init__(
         self,
-        weights: str | os.PathLike[str] | None = None,
+        weights: str | os.PathLike[str] | Session | None = None,
         *,
         score_threshold: float | None = None,
         max_detections: int | None = None,
@@ -57,8 +57,12 @@ class Detector:
         batch_size: int = 8,
         threads: int = 0,
     ) -> None:
-        self.weights = find_exported(None if weights is None else check_path(weights, "weights"))
-        self._session = Session(self.weights, threads=check_whole(threads, "threads", minimum=0))
+        if not isinstance(weights, Session):
+            weights = Session(
+                find_exported(None if weights is None else check_path(weights, "weights")),
+                threads=check_whole(threads, "threads", minimum=0),
+            )
+        self.weights, self._session = weights.path, weights
         self.info = info = self._session.info
         if info.task != "detect" or info.raw:
             kind = "a classifier" if info.task != "detect" else "a network without postprocessing (--raw)"

@@ -90,6 +90,10 @@ class _OnnxRuntime:
         except Exception as error:  # ONNX Runtime's errors have no common type
             if isinstance(error, OSError):
                 raise InputError(f"cannot read {path}: {reason(error)}") from error
+            if "IR version" in str(error):
+                raise InputError(
+                    f"{path} needs a newer ONNX Runtime than {onnxruntime.__version__}: pip install 'onnxruntime>=1.18'"
+                ) from error
             raise InputError(f"{path} is not an ONNX file, or is damaged") from error
         self.text = self._session.get_modelmeta().custom_metadata_map.get(KEY)
         self.inputs = [

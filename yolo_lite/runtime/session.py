@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yolo_lite.errors import InputError
-from yolo_lite.runtime.engines import open_engine
+from yolo_lite.runtime.engines import Engine, open_engine
 from yolo_lite.runtime.info import KEY, ExportInfo
 
 OUTPUTS = {"detect": ["boxes", "scores", "labels", "counts"], "classify": ["scores"]}
@@ -23,6 +23,7 @@ class Session:
     Args:
         path: an .onnx file, or an .xml file of OpenVINO.
         threads: 0 for as many as the program that runs it chooses.
+        engine: the opened file; None: the file is opened with the program for its suffix.
 
     Attributes:
         info: what the file says about itself.
@@ -38,13 +39,13 @@ class Session:
         yolo_lite.errors.InputError: photo.jpg is not an exported file: expected .onnx or .xml
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, threads: int = 0) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, threads: int = 0, engine: Engine | None = None) -> None:
         self.path = Path(path)
         if not self.path.is_file():
             raise InputError(
                 f"{path} does not exist" if not self.path.exists() else f"{path} is a folder, expected a file"
             )
-        self._engine = open_engine(self.path, threads)
+        self._engine = engine or open_engine(self.path, threads)
         if self._engine.text is None:
             raise InputError(f"{path} was not exported by yolo_lite: it lacks the metadata {KEY!r}")
         self.info = ExportInfo.from_text(self._engine.text, str(path))

@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from yolo_lite.cli import flags
-from yolo_lite.errors import InputError
 from yolo_lite.shipped import DEFAULT_WEIGHTS
 
 
@@ -18,11 +17,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_flag(
         parser, "score-threshold", help="score above which the file returns detections", default=0.05, usual=""
     )
-    flags.add_flag(parser, "raw")
+    flags.add_flags(parser, ["raw", "fp16"])
     flags.add_flag(
-        parser, "data", help="data set whose validation images are compared, for detectors", usual="a sample photograph"
+        parser,
+        "data",
+        help="data set whose validation images are compared (or scored, with --fp16)",
+        usual="a sample photograph",
     )
-    flags.add_flag(parser, "out-file", help="file to write: NAME.onnx or NAME.xml", usual="the name of the weights")
+    flags.add_flag(
+        parser, "out-file", help="file to write: NAME.onnx, NAME.xml or NAME.pt2", usual="the name of the weights"
+    )
     parser.set_defaults(run=_export)
 
 
@@ -34,31 +38,27 @@ def _export(args: argparse.Namespace) -> int:
     from yolo_lite.cli.progress import bar
     from yolo_lite.exporting.export import export
 
-    images = None
-    if args.data:
-        from yolo_lite.checkpoints.checkpoint import load_checkpoint
-        from yolo_lite.data.splits import read_split
-        from yolo_lite.shipped import find_weights
-
-        if load_checkpoint(find_weights(args.weights or DEFAULT_WEIGHTS)).is_classifier:
-            raise InputError("--data is for detectors; a classifier is compared on a sample photograph: leave it out")
-        images = [record.path for record in read_split(args.data, "val").records]
     lines: list[str] = []
     with bar("images") as on_image:
         out = export(
             args.weights or DEFAULT_WEIGHTS,
             args.out_file,
             format=args.format,
+            precision="fp16" if args.fp16 else "fp32",
             image_size=args.image_size,
             batch=None if args.batch == "dynamic" else int(args.batch),
             score_threshold=args.score_threshold,
             raw=args.raw,
-            images=images,
+            data=args.data,
             say=lines.append,
             on_image=on_image,
         )
     print(*lines, sep="\n")
-    if not args.raw:
+    if args.format == "torch-export":
+        print(
+            f'Next, in Python:\n  torch.export.load("{out}").module()  # docs/export.md shows what it takes and returns'
+        )
+    elif not args.raw:
         print("Next:")
         print(f"  yolo-lite {'detect' if _is_detector(out) else 'classify predict'} --weights {out} --source photo.jpg")
     return 0
