@@ -40,11 +40,11 @@ def test_every_default_is_in_its_range() -> None:
 
 
 def test_a_description_tells_value_default_range_help_and_origin() -> None:
-    resolved = resolve([Layer("mine.yaml", {"train": {"lr": 0.5}}), settings_layer({"augment.flip": 0})])
-    assert describe(resolved, "train.lr") == [
-        "train.lr: 0.5",
-        "    highest learning rate",
-        "    (default 0.001; number; at least 0; from: mine.yaml)",
+    resolved = resolve([Layer("mine.yaml", {"train": {"weight_decay": 0.5}}), settings_layer({"augment.flip": 0})])
+    assert describe(resolved, "train.weight_decay") == [
+        "train.weight_decay: 0.5",
+        "    weight decay of the weights of convolutions and linear layers",
+        "    (default 0.05; number; at least 0; from: mine.yaml)",
     ]
     assert "from: --set" in describe(resolved, "augment.flip")[2]
     assert "from 0 to 1" in describe(resolved, "augment.flip")[2]

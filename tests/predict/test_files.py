@@ -29,10 +29,10 @@ from yolo_lite.errors import InputError, Stopped
 from yolo_lite.media.images import read_image
 from yolo_lite.media.sources import batches, find_source, open_video, read_frames
 from yolo_lite.media.writers import JsonRows, VideoWriter, write_image
-from yolo_lite.metrics.coco import to_rows
 from yolo_lite.predict.files import detect_images, detect_video, image_ids, sample_image
 from yolo_lite.runtime import Detector as ExportedDetector
 from yolo_lite.structures.results import Detections
+from yolo_lite.structures.rows import to_rows
 
 
 @pytest.fixture(scope="module")

@@ -101,10 +101,10 @@ def describe(resolved: Resolved, key: str = "") -> list[str]:
         InputError: if there is no such key.
 
     Example:
-        >>> print(*describe(Resolved(Config(), {}), "train.lr"), sep=chr(10))
-        train.lr: 0.001
-            highest learning rate
-            (default 0.001; number; at least 0; from: default)
+        >>> print(*describe(Resolved(Config(), {}), "train.weight_decay"), sep=chr(10))
+        train.weight_decay: 0.05
+            weight decay of the weights of convolutions and linear layers
+            (default 0.05; number; at least 0; from: default)
     """
     lines = []
     for setting in choose(key):
