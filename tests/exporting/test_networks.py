@@ -28,8 +28,6 @@ def test_files_give_the_results_of_their_checkpoints(
 ) -> None:
     if format == "openvino":
         pytest.importorskip("openvino")
-        if name in RANDOM:
-            pytest.xfail("OpenVINO does not take the gather of YOLOv1's heads; the gate refuses such files")
     source = weights(name)
     options = {"score_threshold": 5e-4} if name in RANDOM else {}
     file = exported(source, format, **options)

@@ -55,9 +55,8 @@ def _export(args: argparse.Namespace) -> int:
         )
     print(*lines, sep="\n")
     if args.format == "torch-export":
-        print(
-            f'Next, in Python:\n  torch.export.load("{out}").module()  # docs/export.md shows what it takes and returns'
-        )
+        print("Next, in Python:")
+        print(f'  torch.export.load("{out}").module()  # docs/export.md shows what it takes and returns')
     elif not args.raw:
         print("Next:")
         print(f"  yolo-lite {'detect' if _is_detector(out) else 'classify predict'} --weights {out} --source photo.jpg")

@@ -151,7 +151,8 @@ def decode_grid(raw: RawPredictions, indices: Tensor) -> Tensor:
         >>> decode_grid(grid_predictions(box_map, torch.ones(1, 1, 1, 1), stride=64, boxes=1), torch.tensor([[0]]))
         tensor([[[24.,  0., 40., 64.]]])
     """
-    outputs = raw.box_outputs[..., :4].gather(1, indices.unsqueeze(-1).expand(-1, -1, 4)).float()
+    values = raw.box_outputs.shape[-1]  # whole rows, since OpenVINO cannot gather from a part of them
+    outputs = raw.box_outputs.gather(1, indices.unsqueeze(-1).expand(-1, -1, values))[..., :4].float()
     stride = raw.strides[indices].unsqueeze(-1)
     centre = raw.points[indices] + outputs[..., :2] * stride
     half = outputs[..., 2:].square() * (raw.points.amax(0) + raw.strides[0]) / 2
