@@ -498,7 +498,10 @@ def test_training_never_opens_the_test_split_and_eval_names_what_is_broken(capsy
         (["--data", "set", "--weights", "none"], "name a --config to train from scratch"),
         (["--data", "set", "--config", "lenet", "--shares", "50/20/20"], "--shares takes percentages"),
         (["--data", "set", "--config", "lenet", "--fraction", "0"], "--fraction must be above 0"),
-        (["--data", "set", "--config", "lenet", "--set", "train.epochs=0"], "'train.epochs' must be at least 1, got 0"),
+        (
+            ["--data", "set", "--config", "lenet", "--set", "train.epochs=-1"],
+            "'train.epochs' must be at least 0, got -1",
+        ),
         (["--data", "set", "--config", "lenet", "--image-size", "8"], "8 x 8 is too small for lenet"),
         (["--data", "set", "--config", "lenet", "--set", "train.schedule=step"], "train.schedule must be one of"),
         (["--data", "set", "--config", "lenet", "--set", "train.optimizer=adm"], "train.optimizer must be one of"),

@@ -464,7 +464,7 @@ def test_data_that_is_none_is_refused_before_training(capsys: pytest.CaptureFixt
         (["--fraction", "2"], "--fraction must be above 0 and at most 1"),
         (["--weights", "nothing.pt"], "nothing.pt does not exist; shipped weights:"),
         (["--config", "huge"], "huge does not exist; shipped configs:"),
-        (["--set", "train.epochs=0"], "'train.epochs' must be at least 1, got 0"),
+        (["--set", "train.epochs=-1"], "'train.epochs' must be at least 0, got -1"),
         (["--out", "file/run"], "cannot create the folder file/run"),
         (["--device", "gpu"], "the device must be one of auto, cpu, cuda, mps"),
         (["--resume", "--out", "none"], "none/last.pt does not exist"),

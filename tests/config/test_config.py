@@ -177,7 +177,7 @@ def test_an_override_is_refused(override: str, message: str) -> None:
         ),
         pytest.param({"augment": {"scale": [1]}}, "'augment.scale' must be a list of 2 numbers", id="too short"),
         pytest.param({"input": {"mean": [1, 2]}}, "'input.mean' must be a list of 3 numbers", id="two of three"),
-        pytest.param({"train": {"epochs": 0}}, "'train.epochs' must be at least 1, got 0", id="too small"),
+        pytest.param({"train": {"epochs": -1}}, "'train.epochs' must be at least 0, got -1", id="too small"),
         pytest.param({"train": {"lr": -2}}, "'train.lr' must be at least -1, got -2", id="negative"),
         pytest.param({"augment": {"flip": 1.5}}, "'augment.flip' must be from 0 to 1, got 1.5", id="above 1"),
         pytest.param({"augment": {"hue": 0.6}}, "'augment.hue' must be from 0 to 0.5, got 0.6", id="hue"),

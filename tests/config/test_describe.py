@@ -77,7 +77,7 @@ def test_values_are_written_as_in_a_file() -> None:
 def test_ranges_are_said_only_where_there_are_any() -> None:
     ranges = {setting.key: setting.range for setting in every_setting()}
     assert ranges["train.optimizer"] == ""
-    assert ranges["train.epochs"] == "at least 1"
+    assert ranges["train.epochs"] == "at least 0"
     assert ranges["train.ema_decay"] == "from 0 to 1"
     assert all(math.isfinite(setting.low) for setting in every_setting() if setting.range)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from yolo_lite.checkpoints.transfer import Start
@@ -10,7 +12,7 @@ from yolo_lite.errors import InputError
 from yolo_lite.training.choices import choose
 from yolo_lite.training.plan import plan
 
-OPEN = Config(train=TrainConfig(lr=-1, batch_size=0, keep_start=-1))
+ASKED = Config(train=TrainConfig(lr=-1, batch_size=0, keep_start=-1, epochs=0, evaluate_every=0))
 
 
 @pytest.mark.parametrize(
@@ -27,10 +29,39 @@ OPEN = Config(train=TrainConfig(lr=-1, batch_size=0, keep_start=-1))
     ],
 )
 def test_the_choice(known: int, familiarity: float, images: int, expected: tuple[float, int, float]) -> None:
-    config, line = choose(OPEN, Start("", {}, known=known, familiarity=familiarity), images=images)
+    config, line = choose(ASKED, Start("", {}, known=known, familiarity=familiarity), images=images)
     assert (config.train.lr, config.train.batch_size, config.train.keep_start) == expected
     assert f"(score {familiarity:.2f})" in line
     assert ("hardly" in line) == (expected[0] == 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("familiarity", "images", "epochs", "every"),
+    [
+        pytest.param(0.6, 100, 10, 1, id="familiar"),
+        pytest.param(0.1, 56, 60, 6, id="very few images: the most epochs"),
+        pytest.param(0.1, 140, 40, 4, id="700 steps of 8 images are 40 epochs of 140"),
+        pytest.param(0.1, 560, 10, 1, id="700 steps of 8 images are 10 epochs of 560"),
+        pytest.param(0.1, 10_000, 10, 1, id="many images"),
+    ],
+)
+def test_unfamiliar_objects_get_about_700_steps(familiarity: float, images: int, epochs: int, every: int) -> None:
+    config, line = choose(ASKED, Start("", {}, known=0, familiarity=familiarity), images=images)
+    assert (config.train.epochs, config.train.evaluate_every) == (epochs, every)
+    assert f"{epochs} epochs" in line
+    assert "evaluate" not in line
+
+
+def test_a_time_limit_decides_about_the_epochs() -> None:
+    asked = dataclasses.replace(ASKED, train=dataclasses.replace(ASKED.train, minutes=10))
+    config, line = choose(asked, Start("", {}, known=0, familiarity=0.1), images=140)
+    assert (config.train.epochs, config.train.evaluate_every) == (0, 1)
+    assert "epochs" not in line
+
+
+def test_evaluations_follow_the_epochs_that_were_asked_for() -> None:
+    asked = Config(train=TrainConfig(epochs=50, evaluate_every=0))
+    assert choose(asked, None, images=10)[0].train.evaluate_every == 5
 
 
 def test_what_was_asked_for_stays() -> None:
@@ -43,7 +74,7 @@ def test_what_was_asked_for_stays() -> None:
 
 
 def test_without_starting_weights_nothing_is_said() -> None:
-    config, line = choose(OPEN, None, images=10)
+    config, line = choose(ASKED, None, images=10)
     assert line == ""
     assert (config.train.lr, config.train.batch_size, config.train.keep_start) == (1e-3, 8, 0.0)
 

@@ -195,7 +195,12 @@ class TrainConfig:
     """The training loop."""
 
     weights: str = _setting("", help="checkpoint that training starts from; empty: random weights")
-    epochs: int = _setting(100, 1, _LONGEST, help="number of passes over the training images")
+    epochs: int = _setting(
+        100,
+        0,
+        _LONGEST,
+        help="number of passes over the training images; 0: 10, or up to 60 for few images of unfamiliar objects",
+    )
     minutes: float = _setting(
         0.0, 0, help="time for the whole run, from which epochs and steps are computed; 0: no limit"
     )
@@ -245,7 +250,9 @@ class TrainConfig:
     tensorboard: bool = _setting(False, help="also write the metrics of every epoch for TensorBoard")
     compile: bool = _setting(False, help="compile the network with torch.compile, which can be faster on a GPU")
     deterministic: bool = _setting(False, help="refuse operations whose results may differ from run to run")
-    evaluate_every: int = _setting(1, 1, _LONGEST, help="number of epochs between evaluations")
+    evaluate_every: int = _setting(
+        1, 0, _LONGEST, help="number of epochs between evaluations; 0: a tenth of all epochs"
+    )
     patience: int = _setting(
         0, 0, _LONGEST, help="number of epochs without improvement after which training stops; 0: never"
     )

@@ -21,10 +21,16 @@ KEPT_OF_KNOWN = 0.4  # train.keep_start if they do, and know some of the classes
 RATES = {True: 2e-4, False: 1e-3}  # learning rates for objects that they know, and for others
 BATCH_SIZE, SMALL_BATCH_SIZE = 16, 8
 FEW_IMAGES = 640  # the most images that make a small set, which otherwise has too few steps
+EPOCHS, MOST_EPOCHS, STEPS = 10, 60, 700  # for unfamiliar objects so many epochs that there are about STEPS steps
+EVALUATIONS = 10  # of a run, so that they take little of its time
+
+OPEN = {"lr": -1, "batch_size": 0, "keep_start": -1, "epochs": 0, "evaluate_every": 0}  # the values that leave a choice
 
 
 def choose(config: Config, start: Start | None, *, images: int) -> tuple[Config, str]:
-    """Replace `train.lr` -1, `train.batch_size` 0 and `train.keep_start` -1 by values for these images.
+    """Replace the values of `train` that leave a choice by values for these images.
+
+    Those are -1 of `lr` and `keep_start`, and 0 of `batch_size`, `epochs` and `evaluate_every`.
 
     Args:
         config: of the run.
@@ -39,10 +45,10 @@ def choose(config: Config, start: Start | None, *, images: int) -> tuple[Config,
 
     Example:
         >>> from yolo_lite.config.schema import TrainConfig
-        >>> config = Config(train=TrainConfig(lr=-1, batch_size=0, keep_start=-1))
+        >>> config = Config(train=TrainConfig(lr=-1, batch_size=0, keep_start=-1, epochs=0))
         >>> chosen, line = choose(config, Start("", {}, known=0, familiarity=0.02), images=150)
-        >>> chosen.train.lr, chosen.train.batch_size, chosen.train.keep_start
-        (0.001, 8, 0.0)
+        >>> chosen.train.lr, chosen.train.batch_size, chosen.train.keep_start, chosen.train.epochs
+        (0.001, 8, 0.0, 37)
         >>> line[:45]
         'the starting weights hardly know these object'
     """
@@ -52,15 +58,21 @@ def choose(config: Config, start: Start | None, *, images: int) -> tuple[Config,
             raise InputError(f"train.{name} must not be negative, but for -1, which leaves the choice; got {value:g}")
     familiarity = start.familiarity if start else 0.0
     is_familiar = familiarity > FAMILIAR
+    batch_size = train.batch_size or (SMALL_BATCH_SIZE if not is_familiar and images <= FEW_IMAGES else BATCH_SIZE)
+    enough = round(STEPS * batch_size / max(1, images))
+    epochs = train.epochs or (EPOCHS if is_familiar else min(max(enough, EPOCHS), MOST_EPOCHS))
+    if train.minutes:  # these decide about the epochs, a little later
+        epochs = 0
     values: dict[str, Any] = {
         "lr": RATES[is_familiar],
-        "batch_size": SMALL_BATCH_SIZE if not is_familiar and images <= FEW_IMAGES else BATCH_SIZE,
+        "batch_size": batch_size,
         "keep_start": KEPT_OF_KNOWN if start and start.known and is_familiar else 0.0,
+        "epochs": epochs,
+        "evaluate_every": max(1, epochs // EVALUATIONS),
     }
-    unset = {"lr": -1, "batch_size": 0, "keep_start": -1}
-    chosen = {name: value for name, value in values.items() if getattr(train, name) == unset[name]}
+    chosen = {name: value for name, value in values.items() if getattr(train, name) == OPEN[name] != value}
     config = dataclasses.replace(config, train=dataclasses.replace(train, **chosen))
-    return config, _line(chosen, familiarity) if start and chosen else ""
+    return config, _line(chosen, familiarity) if start and chosen.keys() - {"evaluate_every"} else ""
 
 
 def _line(chosen: dict[str, Any], familiarity: float) -> str:
@@ -68,8 +80,10 @@ def _line(chosen: dict[str, Any], familiarity: float) -> str:
         "lr": lambda value: f"learning rate {value:g}",
         "batch_size": lambda value: f"{counted(int(value), 'image')} a step",
         "keep_start": lambda value: f"{value:.0%} of them mixed back in" if value else "none of them mixed back in",
+        "epochs": lambda value: counted(int(value), "epoch"),
     }
     know = "know" if familiarity > FAMILIAR else "hardly know"
-    choices = ", ".join(words[name](value) for name, value in chosen.items())
-    keys = ", ".join(f"train.{name}" for name in chosen)
+    named = [name for name in words if name in chosen]
+    choices = ", ".join(words[name](chosen[name]) for name in named)
+    keys = ", ".join(f"train.{name}" for name in named)
     return f"the starting weights {know} these objects (score {familiarity:.2f}), so: {choices} ({keys})"

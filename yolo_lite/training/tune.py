@@ -107,7 +107,7 @@ class _Search:
         self, config: Config, out: Path, *, fixed: Collection[str], device: str, listener: TuneListener
     ) -> None:
         self.optuna = _optuna()
-        train = config.train
+        train = dataclasses.replace(config.train, epochs=config.train.epochs or _EPOCHS)
         self.minutes = train.minutes
         quick = dataclasses.replace(train, minutes=0.0, preflight=False)  # for a trial
         self.config, self.preflight = dataclasses.replace(config, train=quick), train.preflight
@@ -204,6 +204,7 @@ class _Search:
             self.study.set_user_attr(key, value)
 
 
+_EPOCHS = 10  # of a trial, if the recipe leaves the choice
 _BETWEEN = 5e-4  # the middle of the rates that fine-tuning chooses between
 
 
