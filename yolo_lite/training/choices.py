@@ -27,7 +27,7 @@ EVALUATIONS = 10  # of a run, so that they take little of its time
 OPEN = {"lr": -1, "batch_size": 0, "keep_start": -1, "epochs": 0, "evaluate_every": 0}  # the values that leave a choice
 
 
-def choose(config: Config, start: Start | None, *, images: int) -> tuple[Config, str]:
+def choose(config: Config, start: Start | None, *, images: int, classes: int) -> tuple[Config, str]:
     """Replace the values of `train` that leave a choice by values for these images.
 
     Those are -1 of `lr` and `keep_start`, and 0 of `batch_size`, `epochs` and `evaluate_every`.
@@ -36,6 +36,7 @@ def choose(config: Config, start: Start | None, *, images: int) -> tuple[Config,
         config: of the run.
         start: what the network took from the starting weights; None: nothing.
         images: number of training images.
+        classes: number of classes.
 
     Returns:
         The configuration, and a line with the choices and their reason; it is empty if nothing was open.
@@ -46,7 +47,7 @@ def choose(config: Config, start: Start | None, *, images: int) -> tuple[Config,
     Example:
         >>> from yolo_lite.config.schema import TrainConfig
         >>> config = Config(train=TrainConfig(lr=-1, batch_size=0, keep_start=-1, epochs=0))
-        >>> chosen, line = choose(config, Start("", {}, known=0, familiarity=0.02), images=150)
+        >>> chosen, line = choose(config, Start("", {}, known=0, familiarity=0.02), images=150, classes=6)
         >>> chosen.train.lr, chosen.train.batch_size, chosen.train.keep_start, chosen.train.epochs
         (0.001, 8, 0.0, 37)
         >>> line[:45]
@@ -57,7 +58,7 @@ def choose(config: Config, start: Start | None, *, images: int) -> tuple[Config,
         if value < 0 and value != -1:
             raise InputError(f"train.{name} must not be negative, but for -1, which leaves the choice; got {value:g}")
     familiarity = start.familiarity if start else 0.0
-    is_familiar = familiarity > FAMILIAR
+    is_familiar = familiarity > (FAMILIAR if classes > 1 else FAMILIAR_ALONE)
     batch_size = train.batch_size or (SMALL_BATCH_SIZE if not is_familiar and images <= FEW_IMAGES else BATCH_SIZE)
     enough = round(STEPS * batch_size / max(1, images))
     epochs = train.epochs or (EPOCHS if is_familiar else min(max(enough, EPOCHS), MOST_EPOCHS))
@@ -72,17 +73,19 @@ def choose(config: Config, start: Start | None, *, images: int) -> tuple[Config,
     }
     chosen = {name: value for name, value in values.items() if getattr(train, name) == OPEN[name] != value}
     config = dataclasses.replace(config, train=dataclasses.replace(train, **chosen))
-    return config, _line(chosen, familiarity) if start and chosen.keys() - {"evaluate_every"} else ""
+    return config, _line(chosen, start.familiarity, is_familiar=is_familiar) if start and chosen.keys() - {
+        "evaluate_every"
+    } else ""
 
 
-def _line(chosen: dict[str, Any], familiarity: float) -> str:
+def _line(chosen: dict[str, Any], familiarity: float, *, is_familiar: bool) -> str:
     words = {
         "lr": lambda value: f"learning rate {value:g}",
         "batch_size": lambda value: f"{counted(int(value), 'image')} a step",
         "keep_start": lambda value: f"{value:.0%} of them mixed back in" if value else "none of them mixed back in",
         "epochs": lambda value: counted(int(value), "epoch"),
     }
-    know = "know" if familiarity > FAMILIAR else "hardly know"
+    know = "know" if is_familiar else "hardly know"
     named = [name for name in words if name in chosen]
     choices = ", ".join(words[name](chosen[name]) for name in named)
     keys = ", ".join(f"train.{name}" for name in named)

@@ -267,7 +267,7 @@ def _build_task(config: Config, *, device: torch.device, listener: Listener, res
 
 def _with_choices(config: Config, task: Task, listener: Listener) -> Config:
     """Return the configuration with what the recipe leaves open, and report it."""
-    config, line = choose(config, task.start, images=len(task.dataset))  # type: ignore[arg-type]
+    config, line = choose(config, task.start, images=len(task.dataset), classes=len(task.class_names))  # type: ignore[arg-type]
     if line:
         listener.say(line)
     task.adopt(config)
