@@ -31,12 +31,13 @@ def test_files_give_the_results_of_their_checkpoints(
     source = weights(name)
     options = {"score_threshold": 5e-4} if name in RANDOM else {}
     file = exported(source, format, **options)
-    images = [record.path for record in read_split(shared_data / "coco_mini", "val").records[:IMAGES]]
+    count = IMAGES // 5 if name == "yolov1_faithful" else IMAGES  # whose 24 convolutions see 448 x 448 pixels
+    images = [record.path for record in read_split(shared_data / "coco_mini", "val").records[:count]]
     line = check_same_results(file, source, images=images, name=name, on_image=lambda done, total: None)
-    assert line.startswith(f"parity: {IMAGES} of {IMAGES} images agree")
+    assert line.startswith(f"parity: {count} of {count} images agree")
     if name not in CLASSIFIERS:
-        assert int(line.split("(")[1].split()[0].replace(",", "")) > IMAGES
-    assert open_session(file).batch is None or name == "capsule"  # whose routing fixes it; `runtime` fills batches up
+        assert int(line.split("(")[1].split()[0].replace(",", "")) > count
+    assert open_session(file).batch is None
 
 
 @pytest.mark.slow

@@ -14,9 +14,9 @@ from yolo_lite.checkpoints.transfer import Start
 from yolo_lite.config.schema import Config
 from yolo_lite.errors import InputError, counted
 
-FAMILIAR = (
-    0.25  # familiarity above which the starting weights know the objects; docs/results.md has those of eight sets
-)
+# Familiarity above which the starting weights know the objects; docs/results.md has that of seven sets.
+FAMILIAR = 0.25
+FAMILIAR_ALONE = 0.1  # the same for a set of one class, whose objects cannot be taken for another class of the set
 KEPT_OF_KNOWN = 0.4  # train.keep_start if they do, and know some of the classes by name
 RATES = {True: 2e-4, False: 1e-3}  # learning rates for objects that they know, and for others
 BATCH_SIZE, SMALL_BATCH_SIZE = 16, 8

@@ -35,7 +35,7 @@ class PrimaryCapsules(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, inputs, H, W] to [B, kinds * h * w, length], squashed."""
         x = self.convolution(x)
-        vectors = x.view(len(x), -1, self.length, *x.shape[-2:])
+        vectors = x.view(x.shape[0], -1, self.length, *x.shape[-2:])
         return squash(vectors.permute(0, 1, 3, 4, 2).flatten(1, 3))
 
 
@@ -59,7 +59,7 @@ class Capsules(nn.Module):
         """Map [B, count, length] to the lengths of the classes' capsules, [B, outputs], from 0 to 1."""
         votes = torch.einsum("bil,jilo->bjio", x, self.weight)
         fixed = votes.detach()  # earlier rounds only choose weights; gradients flow through the last round alone
-        logits = torch.zeros(votes.shape[:3], dtype=votes.dtype, device=votes.device)
+        logits = torch.zeros_like(fixed[..., 0])
         for _ in range(self.ROUNDS - 1):
             capsules = squash((logits.softmax(1).unsqueeze(-1) * fixed).sum(2))
             logits = logits + torch.einsum("bjio,bjo->bji", fixed, capsules)
