@@ -164,7 +164,7 @@ class DarknetLocal(nn.Module):
         """Map [B, C, H, W] to [B, filters, h, w]."""
         patches = F.unfold(x, self.size, padding=self.padding, stride=self.stride)  # [B, C k k, places]
         result = torch.einsum("pfk,bkp->bfp", self.weight, patches) + self.bias
-        activated: Tensor = self.activation(result.view(len(x), self.filters, *self.hw))
+        activated: Tensor = self.activation(result.view(x.shape[0], self.filters, *self.hw))
         return activated
 
 
@@ -243,7 +243,7 @@ class DarknetSoftmax(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Keep the shape [B, C, H, W]."""
-        return x.reshape(len(x), self.groups, -1).softmax(-1).view_as(x)
+        return x.reshape(x.shape[0], self.groups, -1).softmax(-1).view_as(x)
 
 
 def _build(section: Section, before: Shape, shapes: Sequence[Shape]) -> nn.Module:
