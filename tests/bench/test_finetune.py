@@ -29,6 +29,7 @@ def sets(tmp_path: Path) -> list[str]:
     return [str(write_coco_set(tmp_path / name, sizes, seed)) for seed, name in enumerate(("cards", "fish"))]
 
 
+@pytest.mark.slow
 def test_the_result_is_the_last_epochs_and_finished_runs_are_not_repeated(
     sets: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

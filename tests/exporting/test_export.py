@@ -133,6 +133,7 @@ def test_files_that_are_no_exports_are_refused(pico: Path, tmp_path: Path) -> No
         ExportedClassifier(pico)
 
 
+@pytest.mark.slow
 def test_a_file_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An export whose NMS has another threshold is a fault that the gate must see."""
 

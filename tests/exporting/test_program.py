@@ -38,6 +38,7 @@ def documented_lines() -> str:
     return block
 
 
+@pytest.mark.slow
 def test_the_lines_of_the_docs_run_without_this_package(pico_program: Path, tmp_path: Path) -> None:
     detector = Detector("yolo_lite-pico-voc5", "cpu", image_size=96, score_threshold=0.05)
     inputs = detector.raw(sample_image())[0][None]

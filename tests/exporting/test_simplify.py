@@ -57,6 +57,7 @@ def test_convolutions_of_a_shuffle_network_fill_whole_blocks_of_channels() -> No
     assert [layer.out_channels % 16 for layer in depthwise[:3]] == [0, 0, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("threshold", "fewest"), [(0.0, 100), (0.999, 0)])
 def test_extreme_thresholds(tmp_path: Path, threshold: float, fewest: int) -> None:
     """At 0 every point is a candidate; at 0.999 none is, and an empty result comes back."""
