@@ -62,6 +62,28 @@ def test_the_result_is_the_last_epochs_and_finished_runs_are_not_repeated(
         bench_finetune(sets, out, settings={**FAST, "train.lr": 0.5}, device="cpu")
 
 
+def test_every_set_is_read_before_the_first_run_and_a_wrong_name_leaves_nothing(
+    sets: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        bench_finetune([*sets, "nowhere"], out, settings=FAST, device="cpu")
+    assert not out.exists()
+
+
+def test_other_settings_are_accepted_while_no_run_has_begun(
+    sets: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "finetune.json").write_text('{"asked": {"data": {}, "settings": {}}, "runs": []}')
+    begun: list[str] = []
+    monkeypatch.setattr(finetune, "train", lambda data, **options: begun.append(data) or out)
+    monkeypatch.setattr(finetune, "_read", lambda folder, name, **options: FineTuned(name, 0, 1, 0.5, 0.5, 1.0))
+    assert [report.ap for report in bench_finetune(sets, out, settings=FAST, device="cpu")] == [0.5, 0.5]
+    assert begun == sets
+
+
 def test_mean_and_spread_of_seeds() -> None:
     runs = [FineTuned("cards", seed, epochs=1, ap=ap, ap50=0.5, minutes=1.0) for seed, ap in enumerate((0.2, 0.3, 0.4))]
     report = SetReport("cards", tuple(runs))

@@ -97,6 +97,9 @@ def test_familiarity_is_the_mean_score_of_the_classes_that_objects_start_from(fi
     assert familiarity(_renamed(own, "ball", "box")) == pytest.approx(familiarity(own))
     scores = [familiarity(_only_class(own, label)) for label in (0, 1)]
     assert sum(scores) == pytest.approx(familiarity(own), abs=0.02)
+    # With new names the other class has no start; it still counts as a class.
+    renamed = [familiarity(_renamed(_only_class(own, label), "ball", "box")) for label in (0, 1)]
+    assert renamed == pytest.approx(scores, abs=0.01)
 
 
 def _only_class(checkpoint: Checkpoint, label: int) -> Checkpoint:

@@ -11,9 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from yolo_lite.data.splits import read_train_and_val
 from yolo_lite.errors import InputError
 from yolo_lite.files import make_folder, write_atomically
 from yolo_lite.training.folder import holds_run
+from yolo_lite.training.plan import plan
 from yolo_lite.training.recipe import resume, train
 from yolo_lite.training.resume import stored_run
 from yolo_lite.training.task import Listener
@@ -97,7 +99,7 @@ def bench_finetune(
         listener: receives the news of the runs.
 
     Raises:
-        InputError: if `out` holds runs with other data or settings.
+        InputError: if a data set cannot be read, or `out` holds runs with other data or settings.
 
     Example:
         >>> settings = {"train.epochs": 1, "train.preflight": False, "train.workers": 0, "input.image_size": [64, 64]}
@@ -107,6 +109,8 @@ def bench_finetune(
     """
     names = _names(data)
     chosen = dict(settings or {})
+    for source in data:  # so that a wrong name is refused now, not hours later
+        read_train_and_val(plan(source, settings=chosen).config.data, seed=0)
     make_folder(out)
     results = _Results(out / RESULTS, asked={"data": dict(zip(names, map(str, data))), "settings": chosen})
     for seed in range(seeds):  # all sets with the first seed first, so that a stopped bench has something to say
@@ -162,10 +166,10 @@ class _Results:
                 before, self._runs = content["asked"], [FineTuned(**run) for run in content["runs"]]
             except (ValueError, KeyError, TypeError) as error:
                 raise InputError(f"{path} is damaged; choose another --out") from error
-            if before != self._asked:
+            has_begun = bool(self._runs) or any(holds_run(folder) for folder in path.parent.iterdir())
+            if before != self._asked and has_begun:
                 raise InputError(f"{path.parent} holds runs on other data or with other settings; choose another --out")
-        else:
-            self._write()
+        self._write()
 
     def has(self, name: str, seed: int) -> bool:
         return any((run.name, run.seed) == (name, seed) for run in self._runs)

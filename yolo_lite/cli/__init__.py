@@ -30,7 +30,7 @@ COMMANDS = {  # each has a module of its name in commands/, which is imported on
     "eval": "score a checkpoint or a result file",
     "classify": "train, score and use a classifier of whole images",
     "config": "print every setting with its value, default, range and meaning",
-    "export": "write a checkpoint as a file that runs without torch",
+    "export": "write a checkpoint as a file for ONNX Runtime, OpenVINO or torch alone",
     "card": "print the model card of a checkpoint",
     "convert": "convert weights of other projects to checkpoints",
     "data": "check, count, show, reduce and convert data sets",

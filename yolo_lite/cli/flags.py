@@ -142,7 +142,13 @@ FLAGS: Mapping[str, Flag] = {
         type=values.positive,
     ),
     # how a network is trained
-    "epochs": _flag("--epochs", usual=_BY_CONFIG, key="train.epochs", type=values.positive),
+    "epochs": _flag(
+        "--epochs",
+        "number of passes over the training images",
+        usual=_BY_CONFIG,
+        key="train.epochs",
+        type=values.positive,
+    ),
     "time": _flag(
         "--time",
         "time limit: 20m, 1h30m, 90s or a number of minutes; sets the number of epochs",
@@ -254,7 +260,9 @@ FLAGS: Mapping[str, Flag] = {
         choices=("onnx", "openvino", "torch-export"),
         default="onnx",
     ),
-    "fp16": _switch("--fp16", "store weights in float16, half the size; --data proves that AP stays"),
+    "fp16": _switch(
+        "--fp16", "store weights in float16, half the size; needs --data, on which AP must not drop by more than 0.003"
+    ),
     "batch": _flag(
         "--batch", "number of images at once: dynamic (any) or a number", default="dynamic", type=values.batch
     ),

@@ -18,6 +18,7 @@ from yolo_lite.checkpoints.checkpoint import Checkpoint, build_from_checkpoint, 
 from yolo_lite.checks import (
     check_path,
     check_split,
+    check_whole,
 )
 from yolo_lite.config.resolve import check_settings, override_config
 from yolo_lite.config.schema import Config, DataConfig, EvaluateConfig, TrainConfig
@@ -201,7 +202,9 @@ def evaluation_config(config: Config, settings: Mapping[str, object] | None) -> 
         0.5
     """
     own = dataclasses.replace(config, data=DataConfig(), train=TrainConfig())
-    return override_config(own, check_settings(settings, _KEYS))
+    changed = override_config(own, check_settings(settings, _KEYS))
+    check_whole(changed.train.batch_size, "train.batch_size")  # 0 leaves the choice to a training
+    return changed
 
 
 _KEYS = (

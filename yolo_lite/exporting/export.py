@@ -75,8 +75,8 @@ def export(
         ('person', 'car', 'cat', 'bus', 'train')
     """
     source = find_weights(check_path(weights, "weights"))
-    target = _target(out, source, format=format)
     checkpoint = load_checkpoint(source)
+    target = _target(out, source, format=format)
     info = _describe(checkpoint, image_size, raw=raw, score_threshold=check_share(score_threshold, "score_threshold"))
     _check_request(info, format=format, precision=precision, data=data, check=check)
     model = network(checkpoint, source).eval()

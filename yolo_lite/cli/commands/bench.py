@@ -48,9 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     flags.add_flag(finetune, "weights", key="train.weights", usual=flags.SHIPPED)
     flags.add_flags(finetune, ["seeds", "epochs", "time", "image-size", "batch-size", "device", "preflight", "set"])
-    flags.add_flag(
-        finetune, "out", help="folder of the runs; the same command continues there", default="runs/finetune"
-    )
+    flags.add_flag(finetune, "out", help="folder of the runs and their results", default="runs/finetune")
     finetune.set_defaults(run=_bench_finetune)
     detect = what.add_parser(
         "detect", help="measure the stages of detect, alone and together", description=_bench_detect.__doc__
@@ -149,7 +147,7 @@ def _bench_train(args: argparse.Namespace) -> int:
 def _bench_finetune(args: argparse.Namespace) -> int:
     """Fine-tune on several data sets, and print the AP of each last epoch and their mean.
 
-    An interrupted bench goes on with the same command. Finished runs are not repeated.
+    Run the same command again to continue after an interruption. Finished runs are not repeated.
     """
     if args.time is not None and args.epochs is not None:
         raise InputError("--time sets the number of epochs; leave out --epochs")

@@ -31,9 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(args: argparse.Namespace) -> int:
-    """Write a checkpoint as a file that runs without torch: network, NMS and class names.
+    """Export a checkpoint to a file for another runtime, with the network, NMS and class names in it.
 
-    The results of the file are compared with those of the checkpoint. If they differ, nothing is written.
+    ONNX and OpenVINO files run without torch. The results of the file are compared with those of the checkpoint. If they
+    differ, nothing is written.
     """
     from yolo_lite.cli.progress import bar
     from yolo_lite.exporting.export import export

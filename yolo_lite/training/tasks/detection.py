@@ -271,6 +271,8 @@ def _begin(
     elif start:
         if set(train.class_names) - set(start.class_names):
             listener.say("finding the known class that each new class resembles most")
+        else:
+            listener.say("measuring how well the starting weights know the objects")
         likeness = most_alike(start, train, settings=config.input, on_image=listener.on_image)
         given = transfer(model, train.class_names, checkpoint=start, likeness=likeness)
         listener.say(f"starting from {weights}: {given.summary}; from scratch: --config nano --weights none")
