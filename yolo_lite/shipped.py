@@ -56,7 +56,7 @@ def is_full() -> bool:
     return (_PACKAGE / "training").is_dir()
 
 
-NEEDS_FULL = "needs the full package: pip uninstall -y yolo-lite-runtime && pip install yolo-lite"
+NEEDS_FULL = "needs the full package: uninstall yolo-lite-runtime, then install yolo-lite (docs/install.md)"
 
 
 def find_config(name: str) -> Path:

@@ -75,7 +75,7 @@ def test_python_uses_the_network_inside(unpacked: Path, tmp_path: Path) -> None:
     assert "person" in result.stdout.split(), result.stderr
 
 
-NEEDS = "needs the full package: pip uninstall -y yolo-lite-runtime && pip install yolo-lite"
+NEEDS = "needs the full package: uninstall yolo-lite-runtime, then install yolo-lite (docs/install.md)"
 REFUSED = [
     pytest.param(["train", "--data", "x"], f"error: train {NEEDS}", id="a command that is not there"),
     pytest.param(["classify", "train", "--data", "x"], f"error: classify train {NEEDS}", id="a part of a command"),
