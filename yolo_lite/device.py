@@ -14,6 +14,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from yolo_lite.cores import container_cores
 from yolo_lite.errors import InputError, counted, is_memory_full
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -99,8 +100,21 @@ def place(model: Model, device: torch.device) -> Model:
         True
     """
     survive_forks()
+    limit_threads()
     with explain_out_of_memory("close what else uses it, or use --device cpu"):
         return model.to(device).to(memory_format=torch.channels_last)
+
+
+@functools.cache
+def limit_threads() -> None:
+    """Make torch use no more threads than the container has cores, unless OMP_NUM_THREADS says how many.
+
+    Example:
+        >>> limit_threads()  # a second call does nothing
+    """
+    cores = container_cores()
+    if 0 < cores < torch.get_num_threads() and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(cores)
 
 
 @functools.cache

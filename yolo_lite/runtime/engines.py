@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from yolo_lite.cores import container_cores
 from yolo_lite.errors import InputError, reason
 from yolo_lite.runtime.info import KEY
 
@@ -33,7 +34,9 @@ class Engine(Protocol):
 
 
 def open_engine(path: Path, threads: int) -> Engine:
-    """Open a file with the program for its suffix; 0 threads stand for as many as the program chooses.
+    """Open a file with the program for its suffix; 0 threads stand for as many as the container has cores.
+
+    Without a container's limit, the program chooses.
 
     Raises:
         InputError: if the suffix is unknown, the program is not installed, or the file is damaged.
@@ -43,6 +46,7 @@ def open_engine(path: Path, threads: int) -> Engine:
         Traceback (most recent call last):
         yolo_lite.errors.InputError: photo.jpg is not an exported file: expected .onnx or .xml
     """
+    threads = threads or container_cores()
     if path.suffix.lower() == ".onnx":
         return _OnnxRuntime(path, threads)
     if path.suffix.lower() == ".xml":

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from yolo_lite.cores import usable_cores
 from yolo_lite.data.pipeline.processes import Load, LoadingProcesses, ShortageError, is_scarce
 from yolo_lite.structures.batches import Batch, Sample
 
@@ -208,15 +209,10 @@ def loading_processes(workers: int, device: torch.device) -> int:
     """
     if workers < 0:
         workers = _BESIDE_CPU if device.type == "cpu" else _BESIDE_GPU
-    return min(workers, _usable_cores())
+    return min(workers, usable_cores())
 
 
 _BESIDE_CPU, _BESIDE_GPU = 2, 8
-
-
-def _usable_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def reading_threads() -> int:
@@ -227,7 +223,7 @@ def reading_threads() -> int:
         True
     """
     free = _free_handles()
-    return max(1, min(32, _usable_cores(), 32 if free is None else free // _HANDLES))
+    return max(1, min(32, usable_cores(), 32 if free is None else free // _HANDLES))
 
 
 _HANDLES = 3  # per thread, with some to spare for the rest of the process
