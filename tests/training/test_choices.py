@@ -9,7 +9,7 @@ import pytest
 from yolo_lite.checkpoints.transfer import Start
 from yolo_lite.config.schema import Config, TrainConfig
 from yolo_lite.errors import InputError
-from yolo_lite.training.choices import choose
+from yolo_lite.training.choices import Counts, choose, epochs_between
 from yolo_lite.training.plan import plan
 
 ASKED = Config(train=TrainConfig(lr=-1, batch_size=0, keep_start=-1, epochs=0, evaluate_every=0))
@@ -29,7 +29,9 @@ ASKED = Config(train=TrainConfig(lr=-1, batch_size=0, keep_start=-1, epochs=0, e
     ],
 )
 def test_the_choice(known: int, familiarity: float, images: int, expected: tuple[float, int, float]) -> None:
-    config, line = choose(ASKED, Start("", {}, known=known, familiarity=familiarity), images=images, classes=3)
+    config, line = choose(
+        ASKED, Start("", {}, known=known, familiarity=familiarity), counts=Counts(images, images // 10, classes=3)
+    )
     assert (config.train.lr, config.train.batch_size, config.train.keep_start) == expected
     assert f"(score {familiarity:.2f})" in line
     assert ("hardly" in line) == (expected[0] == 1e-3)
@@ -38,15 +40,17 @@ def test_the_choice(known: int, familiarity: float, images: int, expected: tuple
 @pytest.mark.parametrize(
     ("familiarity", "images", "epochs", "every"),
     [
-        pytest.param(0.6, 100, 10, 1, id="familiar"),
+        pytest.param(0.6, 100, 10, 2, id="familiar"),
         pytest.param(0.1, 56, 60, 6, id="very few images: the most epochs"),
         pytest.param(0.1, 140, 40, 4, id="700 steps of 8 images are 40 epochs of 140"),
-        pytest.param(0.1, 560, 10, 1, id="700 steps of 8 images are 10 epochs of 560"),
-        pytest.param(0.1, 10_000, 10, 1, id="many images"),
+        pytest.param(0.1, 560, 10, 2, id="700 steps of 8 images are 10 epochs of 560"),
+        pytest.param(0.1, 10_000, 10, 2, id="many images"),
     ],
 )
 def test_unfamiliar_objects_get_about_700_steps(familiarity: float, images: int, epochs: int, every: int) -> None:
-    config, line = choose(ASKED, Start("", {}, known=0, familiarity=familiarity), images=images, classes=3)
+    config, line = choose(
+        ASKED, Start("", {}, known=0, familiarity=familiarity), counts=Counts(images, images // 10, classes=3)
+    )
     assert (config.train.epochs, config.train.evaluate_every) == (epochs, every)
     assert f"{epochs} epochs" in line
     assert "evaluate" not in line
@@ -55,34 +59,55 @@ def test_unfamiliar_objects_get_about_700_steps(familiarity: float, images: int,
 @pytest.mark.parametrize(("classes", "rate"), [(1, 2e-4), (2, 1e-3)])
 def test_a_single_class_needs_less_familiarity(classes: int, rate: float) -> None:
     start = Start("", {}, known=0, familiarity=0.13)
-    assert choose(ASKED, start, images=100, classes=classes)[0].train.lr == rate
+    assert choose(ASKED, start, counts=Counts(100, 5, classes=classes))[0].train.lr == rate
     unknown = Start("", {}, known=0, familiarity=0.1)
-    assert choose(ASKED, unknown, images=100, classes=classes)[0].train.lr == 1e-3
+    assert choose(ASKED, unknown, counts=Counts(100, 5, classes=classes))[0].train.lr == 1e-3
 
 
 def test_a_time_limit_decides_about_the_epochs() -> None:
     asked = dataclasses.replace(ASKED, train=dataclasses.replace(ASKED.train, minutes=10))
-    config, line = choose(asked, Start("", {}, known=0, familiarity=0.1), images=140, classes=3)
-    assert (config.train.epochs, config.train.evaluate_every) == (0, 1)
+    config, line = choose(asked, Start("", {}, known=0, familiarity=0.1), counts=Counts(140, 7, classes=3))
+    assert (config.train.epochs, config.train.evaluate_every) == (0, 0)
     assert "epochs" not in line
 
 
 def test_evaluations_follow_the_epochs_that_were_asked_for() -> None:
     asked = Config(train=TrainConfig(epochs=50, evaluate_every=0))
-    assert choose(asked, None, images=10, classes=3)[0].train.evaluate_every == 5
+    assert choose(asked, None, counts=Counts(10, 0, classes=3))[0].train.evaluate_every == 5
+
+
+@pytest.mark.parametrize(
+    ("epochs", "evaluation", "expected"),
+    [
+        (10, 0.0, 1),
+        (10, 0.05, 1),
+        (10, 0.051, 2),
+        (10, 0.2, 4),  # 2 evaluations of 0.2 epochs, and one after the last epoch
+        (10, 9.0, 5),  # but always one in the middle
+        (100, 0.05, 10),  # never more than ten
+        (100, 0.9, 18),
+        (1, 9.0, 1),
+        (3, 9.0, 1),
+    ],
+)
+def test_evaluations_take_a_twentieth_of_the_time(epochs: int, evaluation: float, expected: int) -> None:
+    between = epochs_between(epochs, evaluation)
+    assert between == expected
+    if 1 < between < epochs // 2:
+        assert epochs // between * evaluation <= 0.05 * epochs * 1.0001
 
 
 def test_what_was_asked_for_stays() -> None:
     asked = Config(train=TrainConfig(lr=0.5, batch_size=3, keep_start=0.2))
-    assert choose(asked, Start("", {}, known=0, familiarity=0.0), images=10, classes=3) == (asked, "")
+    assert choose(asked, Start("", {}, known=0, familiarity=0.0), counts=Counts(10, 0, classes=3)) == (asked, "")
     half = Config(train=TrainConfig(lr=-1, batch_size=3, keep_start=0.2))
-    config, line = choose(half, Start("", {}, known=0, familiarity=0.0), images=10, classes=3)
+    config, line = choose(half, Start("", {}, known=0, familiarity=0.0), counts=Counts(10, 0, classes=3))
     assert (config.train.lr, config.train.batch_size, config.train.keep_start) == (1e-3, 3, 0.2)
     assert line.endswith("so: learning rate 0.001 (train.lr)")
 
 
 def test_without_starting_weights_nothing_is_said() -> None:
-    config, line = choose(ASKED, None, images=10, classes=3)
+    config, line = choose(ASKED, None, counts=Counts(10, 0, classes=3))
     assert line == ""
     assert (config.train.lr, config.train.batch_size, config.train.keep_start) == (1e-3, 8, 0.0)
 
@@ -91,7 +116,7 @@ def test_without_starting_weights_nothing_is_said() -> None:
 def test_other_negative_values_are_refused(name: str) -> None:
     config = Config(train=TrainConfig(**{name: -0.5}))
     with pytest.raises(InputError, match=rf"train.{name} must not be negative, but for -1"):
-        choose(config, None, images=10, classes=3)
+        choose(config, None, counts=Counts(10, 0, classes=3))
 
 
 def test_the_shipped_recipe_leaves_the_choice_and_flags_make_it() -> None:

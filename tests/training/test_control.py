@@ -201,6 +201,20 @@ def test_a_set_of_one_batch_can_be_trained_for_a_time(steps: int, seconds: float
     assert 0.5 * seconds < taken <= seconds
 
 
+@pytest.mark.parametrize("every", [0, 1, 3, 50])
+@pytest.mark.parametrize("seconds", [30, 300, 3000])
+def test_evaluations_that_are_further_apart_leave_more_time(every: int, seconds: float) -> None:
+    """An evaluation takes as long as an epoch of 10 steps."""
+    config = override_config(Config(), {"train.evaluate_every": every})
+    train = fit_time(config, Pace(1.0, 10.0), steps=10, seconds=seconds).train
+    evaluations = -(-train.epochs // train.evaluate_every)
+    taken = train.epochs * train.steps_per_epoch + evaluations * 10
+    assert seconds - train.epochs - 10 <= taken <= seconds
+    assert train.evaluate_every == every or not every
+    if not every and seconds == 3000:
+        assert 10 <= evaluations <= 11
+
+
 def test_too_little_time_is_refused() -> None:
     with pytest.raises(InputError, match="a step and an evaluation take"):
         fit_time(Config(), Pace(10.0, 30.0), steps=100, seconds=35)

@@ -251,7 +251,10 @@ class TrainConfig:
     compile: bool = _setting(False, help="compile the network with torch.compile, which can be faster on a GPU")
     deterministic: bool = _setting(False, help="refuse operations whose results may differ from run to run")
     evaluate_every: int = _setting(
-        1, 0, _LONGEST, help="number of epochs between evaluations; 0: a tenth of all epochs"
+        1,
+        0,
+        _LONGEST,
+        help="number of epochs between evaluations; 0: chosen so that they take about 5 % of the time, at most ten",
     )
     patience: int = _setting(
         0, 0, _LONGEST, help="number of epochs without improvement after which training stops; 0: never"

@@ -13,6 +13,7 @@ import torch
 from yolo_lite.config.schema import Config
 from yolo_lite.data.pipeline.loader import EpochSampler, build_loader
 from yolo_lite.errors import InputError
+from yolo_lite.training.choices import epochs_between
 from yolo_lite.training.loop import to_device, train_step
 from yolo_lite.training.state import State
 from yolo_lite.training.task import Task
@@ -63,10 +64,10 @@ def measure_pace(task: Task, config: Config, *, precision: str) -> Pace:
 def fit_time(config: Config, pace: Pace, *, steps: int, seconds: float) -> Config:
     """Return the configuration with the number of epochs, and steps in each, that fits into the time.
 
-    All epochs have the same length and end with an evaluation. There are so many that none shows an image twice.
+    All epochs have the same length. There are so many that none shows an image twice.
 
     Args:
-        config: its `train.epochs` and `train.steps_per_epoch` are replaced.
+        config: its `train.epochs` and `train.steps_per_epoch` are replaced, and `train.evaluate_every` if it is 0.
         pace: speed of this machine.
         steps: steps of an epoch that shows every image.
         seconds: time left.
@@ -79,15 +80,25 @@ def fit_time(config: Config, pace: Pace, *, steps: int, seconds: float) -> Confi
         >>> fitted.train.epochs, fitted.train.steps_per_epoch  # 2 x (50 x 1 s + 10 s)
         (2, 50)
     """
-    epochs = max(1, math.ceil(seconds / (steps * pace.step + pace.evaluation)))
-    most = int((seconds / epochs - pace.evaluation) / pace.step)
+    epochs = max(1, int(seconds / (steps * pace.step + pace.evaluation)))
+    most, between = _most_steps(epochs, config, pace, steps=steps, seconds=seconds)
+    while most > steps:
+        epochs += 1
+        most, between = _most_steps(epochs, config, pace, steps=steps, seconds=seconds)
     if most < 1 and epochs > 1:  # no step fits into so many epochs: try one epoch fewer
         epochs -= 1
-        most = int((seconds / epochs - pace.evaluation) / pace.step)
+        most, between = _most_steps(epochs, config, pace, steps=steps, seconds=seconds)
     if most < 1:
         raise InputError(
             f"--time leaves {max(0.0, seconds):.1f} s for training, but a step and an evaluation take "
             f"{pace.step + pace.evaluation:.1f} s; allow more time"
         )
-    changed = dataclasses.replace(config.train, epochs=epochs, steps_per_epoch=min(most, steps))
-    return dataclasses.replace(config, train=changed)
+    train = dataclasses.replace(config.train, epochs=epochs, steps_per_epoch=min(most, steps), evaluate_every=between)
+    return dataclasses.replace(config, train=train)
+
+
+def _most_steps(epochs: int, config: Config, pace: Pace, *, steps: int, seconds: float) -> tuple[int, int]:
+    """Return how many steps an epoch may have, and after how many epochs an evaluation comes."""
+    between = config.train.evaluate_every or epochs_between(epochs, pace.evaluation / (steps * pace.step))
+    evaluations = math.ceil(epochs / between)
+    return int((seconds - evaluations * pace.evaluation) / (epochs * pace.step)), between

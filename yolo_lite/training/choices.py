@@ -8,7 +8,8 @@ decides (checkpoints/transfer.py), which is measured before the first step.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 from yolo_lite.checkpoints.transfer import Start
 from yolo_lite.config.schema import Config
@@ -22,12 +23,22 @@ RATES = {True: 2e-4, False: 1e-3}  # learning rates for objects that they know, 
 BATCH_SIZE, SMALL_BATCH_SIZE = 16, 8
 FEW_IMAGES = 640  # the most images that make a small set, which otherwise has too few steps
 EPOCHS, MOST_EPOCHS, STEPS = 10, 60, 700  # for unfamiliar objects so many epochs that there are about STEPS steps
-EVALUATIONS = 10  # of a run, so that they take little of its time
+EVALUATIONS = 10  # the most of a run
+EVALUATED = 0.75  # what an image costs to evaluate, measured against one that is trained on
+SHARE_OF_EVALUATION = 0.05  # of the time of a run; measured for the shipped networks on a CPU
 
 OPEN = {"lr": -1, "batch_size": 0, "keep_start": -1, "epochs": 0, "evaluate_every": 0}  # the values that leave a choice
 
 
-def choose(config: Config, start: Start | None, *, images: int, classes: int) -> tuple[Config, str]:
+class Counts(NamedTuple):
+    """Numbers of training images, validation images and classes."""
+
+    images: int
+    val_images: int
+    classes: int
+
+
+def choose(config: Config, start: Start | None, *, counts: Counts) -> tuple[Config, str]:
     """Replace the values of `train` that leave a choice by values for these images.
 
     Those are -1 of `lr` and `keep_start`, and 0 of `batch_size`, `epochs` and `evaluate_every`.
@@ -35,8 +46,7 @@ def choose(config: Config, start: Start | None, *, images: int, classes: int) ->
     Args:
         config: of the run.
         start: what the network took from the starting weights; None: nothing.
-        images: number of training images.
-        classes: number of classes.
+        counts: of the data.
 
     Returns:
         The configuration, and a line with the choices and their reason; it is empty if nothing was open.
@@ -46,14 +56,15 @@ def choose(config: Config, start: Start | None, *, images: int, classes: int) ->
 
     Example:
         >>> from yolo_lite.config.schema import TrainConfig
+        >>> counts = Counts(images=150, val_images=50, classes=6)
         >>> config = Config(train=TrainConfig(lr=-1, batch_size=0, keep_start=-1, epochs=0))
-        >>> chosen, line = choose(config, Start("", {}, known=0, familiarity=0.02), images=150, classes=6)
+        >>> chosen, line = choose(config, Start("", {}, known=0, familiarity=0.02), counts=counts)
         >>> chosen.train.lr, chosen.train.batch_size, chosen.train.keep_start, chosen.train.epochs
         (0.001, 8, 0.0, 37)
         >>> line[:45]
         'the starting weights hardly know these object'
     """
-    train = config.train
+    train, (images, val_images, classes) = config.train, counts
     for name, value in (("lr", train.lr), ("keep_start", train.keep_start)):
         if value < 0 and value != -1:
             raise InputError(f"train.{name} must not be negative, but for -1, which leaves the choice; got {value:g}")
@@ -69,13 +80,30 @@ def choose(config: Config, start: Start | None, *, images: int, classes: int) ->
         "batch_size": batch_size,
         "keep_start": KEPT_OF_KNOWN if start and start.known and is_familiar else 0.0,
         "epochs": epochs,
-        "evaluate_every": max(1, epochs // EVALUATIONS),
+        "evaluate_every": 0 if train.minutes else epochs_between(epochs, EVALUATED * val_images / max(1, images)),
     }
     chosen = {name: value for name, value in values.items() if getattr(train, name) == OPEN[name] != value}
     config = dataclasses.replace(config, train=dataclasses.replace(train, **chosen))
     return config, _line(chosen, start.familiarity, is_familiar=is_familiar) if start and chosen.keys() - {
         "evaluate_every"
     } else ""
+
+
+def epochs_between(epochs: int, evaluation: float) -> int:
+    """Return after how many epochs to evaluate, so that evaluations take SHARE_OF_EVALUATION of the time of training.
+
+    There are at most EVALUATIONS, and at least two if there are two epochs.
+
+    Args:
+        epochs: of the run.
+        evaluation: the time of an evaluation, measured in epochs.
+
+    Example:
+        >>> epochs_between(10, 0.01), epochs_between(10, 0.1), epochs_between(40, 0.1), epochs_between(3, 0.1)
+        (1, 2, 4, 1)
+    """
+    cheap = math.ceil(evaluation / SHARE_OF_EVALUATION - 1e-9)
+    return max(1, epochs // EVALUATIONS, min(cheap, epochs // 2))
 
 
 def _line(chosen: dict[str, Any], familiarity: float, *, is_familiar: bool) -> str:

@@ -37,7 +37,7 @@ from yolo_lite.shipped import find_weights
 from yolo_lite.training.board import check_board
 from yolo_lite.training.budget import fit_time, measure_pace
 from yolo_lite.training.checks import check_batch_norm, check_it_learns
-from yolo_lite.training.choices import choose
+from yolo_lite.training.choices import Counts, choose
 from yolo_lite.training.folder import (
     BEST,
     LAST,
@@ -228,10 +228,18 @@ def fit(
                 folder.write_others(state, best=best)
             finally:  # even if the run is stopped here, the epoch counts as finished
                 listener.on_epoch(state.rows[-1], best)
-        if state.epoch < config.train.epochs:
-            waited = counted(config.train.patience, "epoch")
-            listener.say(f"stopped early after {waited} without improvement; the best was epoch {state.best_epoch}")
+        _conclude(state, task, listener)
     return path
+
+
+def _conclude(state: State, task: Task, listener: Listener) -> None:
+    """Report that the run stopped early, and what would help most."""
+    if state.epoch < state.config.epochs:
+        waited = counted(state.config.patience, "epoch")
+        listener.say(f"stopped early after {waited} without improvement; the best was epoch {state.best_epoch}")
+    line = task.advice(state.rows)
+    if line:
+        listener.say(line)
 
 
 @contextmanager
@@ -267,7 +275,8 @@ def _build_task(config: Config, *, device: torch.device, listener: Listener, res
 
 def _with_choices(config: Config, task: Task, listener: Listener) -> Config:
     """Return the configuration with what the recipe leaves open, and report it."""
-    config, line = choose(config, task.start, images=len(task.dataset), classes=len(task.class_names))  # type: ignore[arg-type]
+    counts = Counts(len(task.dataset), task.val_images, classes=len(task.class_names))  # type: ignore[arg-type]
+    config, line = choose(config, task.start, counts=counts)
     if line:
         listener.say(line)
     task.adopt(config)

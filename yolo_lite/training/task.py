@@ -74,10 +74,14 @@ class Task(Objective, Protocol):
     about: dict[str, Any]  # summaries and fingerprints of the data, for the checkpoint
     repeats: npt.NDArray[np.float64] | None  # how often each sample appears in an epoch; None: once
     start: Start | None  # what the network took over from the starting weights
+    val_images: int  # number of validation images
 
     @property
     def dataset(self) -> Dataset[Any]:
         """Training samples, indexed by (epoch, index)."""
+
+    def advice(self, rows: Sequence[Mapping[str, float]]) -> str:
+        """Return a sentence that says what would help most after these epochs; empty if nothing stands out."""
 
     def adopt(self, config: Config) -> None:
         """Take over a configuration in which values of the training were chosen, such as the number of epochs."""

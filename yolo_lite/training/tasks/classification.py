@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,7 @@ class ClassificationTask:
         self.start: Start | None = None
         self.repeats: npt.NDArray[np.float64] | None = None
         self.about: dict[str, Any] = {}
+        self.val_images = len(val)
         self._seen, self._right = 0, torch.zeros((), dtype=torch.int64, device=device)
 
     @classmethod
@@ -116,6 +117,10 @@ class ClassificationTask:
         seen, right = self._seen, int(self._right)
         self._seen, self._right = 0, torch.zeros_like(self._right)
         return {"train_accuracy": right / seen} if seen else {}
+
+    def advice(self, rows: Sequence[Mapping[str, float]]) -> str:
+        """Return nothing: there is no advice on classifiers yet."""
+        return ""
 
     def adopt(self, config: Config) -> None:
         """Take over a configuration in which values of the training were chosen, such as the number of epochs."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.geometry import Image, Letterbox
 from yolo_lite.structures.results import Detections
 from yolo_lite.training.task import Listener, spread, strong_epochs
+from yolo_lite.training.tasks.advice import Outcome, advice, recall_by_size
 from yolo_lite.training.tasks.labels import OFF, check_labels
 from yolo_lite.training.tasks.multi_scale import another_size
 from yolo_lite.training.tasks.sheets import compare_on_sheet, sample_on_sheet
@@ -68,10 +69,12 @@ class DetectionTask:
         self.say = say
         self.class_names, self.category_ids = train.class_names, train.category_ids
         self.dataset = training_inputs(config, train, device=device)
+        self.val_images = len(val.records)
         self.collate: Callable[[Sequence[Any]], Any] | None = None
         self.start: Start | None = None
         self.repeats: npt.NDArray[np.float64] | None = None
         self.about: dict[str, Any] = {}
+        self._last: Outcome | None = None
         self.colour = _shifts_colours(device) and any(colour_limits(config.augment))
 
     @classmethod
@@ -136,7 +139,19 @@ class DetectionTask:
         )
         metrics = evaluate_coco(self.val, rows)
         best = {"F1": metrics.best.f1, "score_threshold": metrics.best.score_threshold} if metrics.best else {}
+        recall = recall_by_size(
+            self.val, rows, score_threshold=best.get("score_threshold", 1.0), settings=self.config.input
+        )
+        self._last = Outcome(metrics.per_class, recall)
         return {**metrics.numbers, **best}
+
+    def advice(self, rows: Sequence[Mapping[str, float]]) -> str:
+        """Return a sentence that says what would help most, judged by the last evaluation; empty without one."""
+        if self._last is None:
+            return ""
+        counts = np.bincount(self.train.records.asked_labels(), minlength=len(self.class_names))
+        objects = dict(zip(self.class_names, counts.tolist()))
+        return advice(rows, self._last, objects=objects, image_size=self.config.input.image_size)
 
     def training_numbers(self) -> dict[str, float]:
         """Return nothing: predictions on training batches are not scored."""
