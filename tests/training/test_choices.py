@@ -103,7 +103,9 @@ def test_what_was_asked_for_stays() -> None:
     half = Config(train=TrainConfig(lr=-1, batch_size=3, keep_start=0.2))
     config, line = choose(half, Start("", {}, known=0, familiarity=0.0), counts=Counts(10, 0, classes=3))
     assert (config.train.lr, config.train.batch_size, config.train.keep_start) == (1e-3, 3, 0.2)
-    assert line.endswith("so: learning rate 0.001 (train.lr)")
+    assert line.endswith("so: learning rate 0.001 (train.lr); compare with --config nano, which starts from scratch")
+    seen = choose(half, Start("", {}, known=0, familiarity=0.03), counts=Counts(10, 0, classes=3))[1]
+    assert seen.endswith("so: learning rate 0.001 (train.lr)")
 
 
 def test_without_starting_weights_nothing_is_said() -> None:

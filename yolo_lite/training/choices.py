@@ -18,6 +18,7 @@ from yolo_lite.errors import InputError, counted
 # Familiarity above which the starting weights know the objects; docs/results.md has that of seven sets.
 FAMILIAR = 0.25
 FAMILIAR_ALONE = 0.1  # the same for a set of one class, whose objects cannot be taken for another class of the set
+UNKNOWN = 0.03  # familiarity below which the starting weights may help no more than random ones
 KEPT_OF_KNOWN = 0.4  # train.keep_start if they do, and know some of the classes by name
 RATES = {True: 2e-4, False: 1e-3}  # learning rates for objects that they know, and for others
 BATCH_SIZE, SMALL_BATCH_SIZE = 16, 8
@@ -117,4 +118,5 @@ def _line(chosen: dict[str, Any], familiarity: float, *, is_familiar: bool) -> s
     named = [name for name in words if name in chosen]
     choices = ", ".join(words[name](chosen[name]) for name in named)
     keys = ", ".join(f"train.{name}" for name in named)
-    return f"the starting weights {know} these objects (score {familiarity:.2f}), so: {choices} ({keys})"
+    line = f"the starting weights {know} these objects (score {familiarity:.2f}), so: {choices} ({keys})"
+    return f"{line}; compare with --config nano, which starts from scratch" if familiarity < UNKNOWN else line
