@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from yolo_lite.checkpoints.transfer import Start
-from yolo_lite.config.schema import Config, TrainConfig
+from yolo_lite.config.schema import Config, InputConfig, TrainConfig
 from yolo_lite.errors import InputError
-from yolo_lite.training.choices import Counts, choose, epochs_between
+from yolo_lite.structures.records import ImageRecord, Records
+from yolo_lite.training.choices import Counts, choose, enlarge, epochs_between, median_side
 from yolo_lite.training.plan import plan
 
 ASKED = Config(train=TrainConfig(lr=-1, batch_size=0, keep_start=-1, epochs=0, evaluate_every=0))
@@ -124,3 +128,59 @@ def test_other_negative_values_are_refused(name: str) -> None:
 def test_the_shipped_recipe_leaves_the_choice_and_flags_make_it() -> None:
     assert plan("my_images").config.train.lr == -1
     assert plan("my_images", settings={"train.lr": 0.01}).config.train.lr == 0.01
+
+
+def _records(sides: list[float], hw: tuple[int, int] = (100, 200), crowd: bool = False) -> Records:
+    boxes = np.array([[0.0, 0.0, side, side] for side in sides]).reshape(-1, 4)
+    count = len(sides)
+    record = ImageRecord(
+        Path("scene.jpg"),
+        image_id=1,
+        hw=hw,
+        boxes=boxes,
+        labels=np.zeros(count, np.int64),
+        crowd=np.full(count, crowd),
+        areas=np.ones(count),
+    )
+    return Records.pack([record])
+
+
+@pytest.mark.parametrize(
+    ("sides", "size", "expected"),
+    [
+        pytest.param([20, 20, 20], (416, 416), (416, 416), id="41.6 input pixels are enough"),
+        pytest.param([16, 16, 90], (416, 416), (512, 512), id="33.3 of 40: 500, rounded up"),
+        pytest.param([3, 3, 3], (416, 416), (544, 544), id="tiny: the largest"),
+        pytest.param([3, 3, 3], (640, 640), (640, 640), id="large already"),
+        pytest.param([3, 3, 3], (800, 800), (800, 800), id="never smaller"),
+        pytest.param([3, 3, 3], (320, 416), (448, 544), id="both sides by the same factor"),
+        pytest.param([], (416, 416), (416, 416), id="no objects"),
+    ],
+)
+def test_small_objects_enlarge_the_input(sides: list[float], size: tuple[int, int], expected: tuple[int, int]) -> None:
+    """The images are 200 pixels wide."""
+    config = Config(input=InputConfig(image_size=size), train=TrainConfig(enlarge=True))
+    chosen, line = enlarge(config, _records(sides))
+    assert chosen.input.image_size == expected
+    assert not chosen.train.enlarge
+    assert bool(line) == (expected != size)
+    stays = dataclasses.replace(config, train=TrainConfig(enlarge=False))
+    assert enlarge(stays, _records(sides)) == (stays, "")
+
+
+def test_crowds_are_not_objects() -> None:
+    assert median_side(_records([3, 3], crowd=True), InputConfig()) == 0
+
+
+def test_sides_are_those_in_the_input() -> None:
+    """An image of 200 x 100, stretched to 400 x 400: factors of 2 and 4."""
+    stretched = InputConfig(image_size=(400, 400), resize="stretch")
+    assert median_side(_records([10.0]), stretched) == pytest.approx(10 * math.sqrt(8))
+    assert median_side(_records([10.0]), InputConfig(image_size=(400, 400))) == pytest.approx(20)
+
+
+def test_a_size_that_was_asked_for_stays() -> None:
+    assert plan("my_images").config.train.enlarge
+    assert not plan("my_images", settings={"input.image_size": 320}).config.train.enlarge
+    assert plan("my_images", settings={"input.image_size": 320, "train.enlarge": True}).config.train.enlarge
+    assert not plan("my_images", config="nano").config.train.enlarge

@@ -208,6 +208,9 @@ class TrainConfig:
         16, 0, _LONGEST, help="number of images in a step; 0: 16, or 8 for up to 640 images of unfamiliar objects"
     )
     optimizer: str = _setting("adamw", help="adamw, sgd, rmsprop, adam or muon")
+    enlarge: bool = _setting(
+        False, help="train at a larger input.image_size than that of the weights if most objects are small"
+    )
     momentum: float = _setting(0.9, 0, 0.9999, help="momentum of sgd and rmsprop")
     lr: float = _setting(
         0.001, -1, help="highest learning rate; -1: 0.0002 if the starting weights know the objects, otherwise 0.001"

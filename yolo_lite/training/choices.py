@@ -11,9 +11,13 @@ import dataclasses
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from yolo_lite.checkpoints.transfer import Start
-from yolo_lite.config.schema import Config
+from yolo_lite.config.schema import Config, InputConfig
 from yolo_lite.errors import InputError, counted
+from yolo_lite.structures.geometry import Letterbox
+from yolo_lite.structures.records import Records
 
 # Familiarity above which the starting weights know the objects; docs/results.md has that of seven sets.
 FAMILIAR = 0.25
@@ -27,6 +31,9 @@ EPOCHS, MOST_EPOCHS, STEPS = 10, 60, 700  # for unfamiliar objects so many epoch
 EVALUATIONS = 10  # the most of a run
 EVALUATED = 0.75  # what an image costs to evaluate, measured against one that is trained on
 SHARE_OF_EVALUATION = 0.05  # of the time of a run; measured for the shipped networks on a CPU
+
+USUAL_SIDE = 40  # input pixels: an enlarged input gives half of the objects at least this side
+LARGEST, MULTIPLE = 544, 32  # input pixels: the largest side of an enlarged input, and what its sides are multiples of
 
 OPEN = {"lr": -1, "batch_size": 0, "keep_start": -1, "epochs": 0, "evaluate_every": 0}  # the values that leave a choice
 
@@ -88,6 +95,65 @@ def choose(config: Config, start: Start | None, *, counts: Counts) -> tuple[Conf
     return config, _line(chosen, start.familiarity, is_familiar=is_familiar) if start and chosen.keys() - {
         "evaluate_every"
     } else ""
+
+
+def enlarge(config: Config, records: Records) -> tuple[Config, str]:
+    """Enlarge the input if `train.enlarge` asks for it and most objects are small.
+
+    The new size makes the median side of the objects USUAL_SIDE input pixels, or is LARGEST.
+
+    Args:
+        config: of the run.
+        records: the training images.
+
+    Returns:
+        The configuration, whose `train.enlarge` is False from now on, and a line with the choice; it is empty if the
+        size stays.
+
+    Example:
+        >>> from yolo_lite.config.schema import InputConfig, TrainConfig
+        >>> from yolo_lite.data.splits import read_split
+        >>> config = Config(input=InputConfig(image_size=(96, 96)), train=TrainConfig(enlarge=True))
+        >>> config, line = enlarge(config, read_split("my_images", "train").records)
+        >>> config.input.image_size, line[:53]
+        ((160, 160), 'half of the objects are smaller than 25 x 25 input pi')
+    """
+    if not config.train.enlarge:
+        return config, ""
+    input_ = config.input
+    side = median_side(records, input_)
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, enlarge=False))
+    longest = max(input_.image_size)
+    wanted = min(LARGEST, longest * USUAL_SIDE / side) if side else 0
+    if wanted <= longest:
+        return config, ""
+    height, width = (MULTIPLE * math.ceil(each * wanted / longest / MULTIPLE - 1e-9) for each in input_.image_size)
+    line = (
+        f"half of the objects are smaller than {side:.0f} x {side:.0f} input pixels, so the input is enlarged from "
+        f"{input_.image_size[0]} x {input_.image_size[1]} to {height} x {width} (--image-size overrides it)"
+    )
+    return dataclasses.replace(config, input=dataclasses.replace(input_, image_size=(height, width))), line
+
+
+def median_side(records: Records, settings: InputConfig) -> float:
+    """Return the median side of the objects (the square root of a box's area) in input pixels; 0 without objects.
+
+    Example:
+        >>> from yolo_lite.config.schema import InputConfig
+        >>> from yolo_lite.data.splits import read_split
+        >>> round(median_side(read_split("my_images", "val").records, InputConfig(image_size=(96, 96))))
+        25
+    """
+    boxes, crowd = records.objects.boxes, records.objects.crowd
+    scales = np.array(
+        [
+            Letterbox.fit((height, width), settings.image_size, resize=settings.resize).scale_xy
+            for height, width in records.sizes_hw.tolist()
+        ]
+    ).reshape(-1, 2)
+    sizes = (boxes[:, 2:] - boxes[:, :2]) * scales[records.image_of_objects]
+    sides = np.sqrt(np.maximum(0, sizes[~crowd].prod(1)))
+    return float(np.median(sides)) if len(sides) else 0.0
 
 
 def epochs_between(epochs: int, evaluation: float) -> int:

@@ -81,6 +81,8 @@ def _detector_layers(
         raise InputError(f"{weights} is a backbone with an untrained head; train it with --config nano")
     _refuse_fixed(chosen, weights, ("model.", "input.mean", "input.std", "input.resize"))
     stored = config_to_dict(start.config)
+    if "input.image_size" in chosen:
+        flags = settings_layer({"train.enlarge": False, **chosen})
     origin = f"weights {weights}"
     input_ = Layer(origin, {"input": stored["input"]})
     fixed = {name: stored["input"][name] for name in ("mean", "std", "resize")}

@@ -204,7 +204,7 @@ def fit(
     with _remedies(config):
         _prepare_process(config)
         task = _build_task(config, device=device, listener=listener, resumed=resumed)
-        config = _with_choices(config, task, listener)
+        config = _with_choices(task, listener)
         precision = pick_precision(config.train.precision, device)
         place(task.model, device)
         check_batch_norm(task, config)
@@ -273,10 +273,10 @@ def _build_task(config: Config, *, device: torch.device, listener: Listener, res
     return task
 
 
-def _with_choices(config: Config, task: Task, listener: Listener) -> Config:
+def _with_choices(task: Task, listener: Listener) -> Config:
     """Return the configuration with what the recipe leaves open, and report it."""
     counts = Counts(len(task.dataset), task.val_images, classes=len(task.class_names))  # type: ignore[arg-type]
-    config, line = choose(config, task.start, counts=counts)
+    config, line = choose(task.config, task.start, counts=counts)
     if line:
         listener.say(line)
     task.adopt(config)

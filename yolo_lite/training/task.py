@@ -67,6 +67,7 @@ class Objective(Protocol):
 class Task(Objective, Protocol):
     """Data, network and starting weights of a training. The entries of recipe.TASKS build one from a configuration."""
 
+    config: Config  # of the run, with what the task has chosen
     model: nn.Module
     collate: Callable[[Sequence[Any]], Any] | None  # turns samples into a batch; None: into a Batch
     class_names: tuple[str, ...]

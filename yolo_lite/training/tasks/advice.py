@@ -17,8 +17,8 @@ from yolo_lite.structures.geometry import Letterbox
 
 SMALL_SIDE = 24  # input pixels: below it, an object covers less than 3 x 3 cells of the finest grid of stride 8
 LEAST = 0.01  # the smallest gain that is worth a sentence, in AP or recall
-FEW = 10  # objects in a group from which on its recall says something
 LARGEST = 640  # input size up to which a larger one is proposed
+FEW = 10  # objects in a group from which on its recall says something
 
 
 class Recall(NamedTuple):

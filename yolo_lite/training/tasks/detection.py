@@ -37,6 +37,7 @@ from yolo_lite.structures.batches import Batch
 from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.geometry import Image, Letterbox
 from yolo_lite.structures.results import Detections
+from yolo_lite.training.choices import enlarge
 from yolo_lite.training.task import Listener, spread, strong_epochs
 from yolo_lite.training.tasks.advice import Outcome, advice, recall_by_size
 from yolo_lite.training.tasks.labels import OFF, check_labels
@@ -87,9 +88,13 @@ class DetectionTask:
         if config.train.teacher:
             teacher = Teacher(config.train.teacher, train.class_names, device=device, say=listener.say)
             listener.say(describe(teacher, config.train.teacher, class_names=train.class_names))
-        task = cls(config, train, val=val, device=device, teacher=teacher, say=listener.say)
         model = build_detector(config, len(train.class_names), seed=config.train.seed)
-        task.model, task.start = model, _begin(model, config, train=train, start=start, listener=listener)
+        given = _begin(model, config, train=train, start=start, listener=listener)
+        config, line = enlarge(config, train.records)
+        if line:
+            listener.say(line)
+        task = cls(config, train, val=val, device=device, teacher=teacher, say=listener.say)
+        task.model, task.start = model, given
         assert task.dataset.augmenter
         listener.say(f"augmentation: {task.dataset.augmenter.describe()}")
         task.dataset.keep(config.train.cache, listener.say, on_image=listener.on_image)
