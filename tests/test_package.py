@@ -21,7 +21,7 @@ def python(code: str, *folders: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_public_names_are_these() -> None:
-    names = ["Classification", "Classifier", "Detections", "Detector"]
+    names = ["Classification", "Classifier", "Detections", "Detector", "Tracker"]
     assert sorted(yolo_lite.__all__) == [
         *names,
         "evaluate",
@@ -33,7 +33,7 @@ def test_public_names_are_these() -> None:
     assert all(getattr(yolo_lite, name).__name__ == name for name in yolo_lite.__all__)
     with pytest.raises(
         AttributeError,
-        match="offers Classification, Classifier, Detections, Detector, evaluate, evaluate_classifier, export, train",
+        match="offers Classification, Classifier, Detections, Detector, Tracker, evaluate, evaluate_classifier, export",
     ):
         yolo_lite.Detektor  # noqa: B018
 

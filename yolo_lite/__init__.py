@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from yolo_lite.predict.detector import Detector as Detector
     from yolo_lite.structures.results import Classification as Classification
     from yolo_lite.structures.results import Detections as Detections
+    from yolo_lite.tracking.tracker import Tracker as Tracker
     from yolo_lite.training.recipe import train as train
     from yolo_lite.training.recipe import train_classifier as train_classifier
 
@@ -34,6 +35,7 @@ _HOMES = {
     "Classifier": "yolo_lite.predict.classifier",
     "Detections": "yolo_lite.structures.results",
     "Detector": "yolo_lite.predict.detector",
+    "Tracker": "yolo_lite.tracking.tracker",
     "evaluate": "yolo_lite.evaluation.detector",
     "evaluate_classifier": "yolo_lite.evaluation.classifier",
     "export": "yolo_lite.exporting.export",
@@ -45,6 +47,7 @@ __all__ = [
     "Classifier",
     "Detections",
     "Detector",
+    "Tracker",
     "evaluate",
     "evaluate_classifier",
     "export",

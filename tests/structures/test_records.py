@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import pickle
 import tracemalloc
@@ -182,6 +183,7 @@ def _traced(call: Callable[[], object]) -> tuple[int, int]:
     tracemalloc.start()
     try:
         result = call()
+        gc.collect()  # when cycles are collected otherwise depends on the tests that ran before
         left, peak = tracemalloc.get_traced_memory()
         del result
     finally:

@@ -17,3 +17,8 @@ def test_to_rows_gives_corner_and_size_and_the_original_category() -> None:
     ]
     assert json.loads(json.dumps(rows)) == rows
     assert to_rows(Detections([], [], labels=[], class_names=("cat", "dog")), 77, category_ids=(18, 3)) == []
+
+
+def test_rows_of_tracked_objects_have_track_ids() -> None:
+    tracked = Detections([[0, 0, 9, 9]], [0.9], labels=[0], class_names=["cat"], track_ids=[5])
+    assert [row["track_id"] for row in to_rows(tracked, 1, category_ids=[3])] == [5]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import numpy.typing as npt
 import pytest
 
 import yolo_lite
+from yolo_lite.errors import InputError
 from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.geometry import PAD_VALUE, Letterbox, resize_image
 from yolo_lite.structures.records import ImageRecord
-from yolo_lite.structures.results import Detections
+from yolo_lite.structures.results import Detections, with_area
 
 NAMES = ("cat", "dog", "owl")
 
@@ -412,6 +414,50 @@ def test_summary_counts(records: list[ImageRecord], names: tuple[str, ...], drop
     )
 
 
+# Track ids
+
+
+def _tracked() -> Detections:
+    boxes = [[0, 0, 9, 9], [5, 5, 9, 9], [1, 1, 4, 4]]
+    return Detections(boxes, [0.9, 0.5, 0.4], labels=[0, 1, 0], class_names=NAMES, track_ids=[4, 1, 7])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("index", "ids"),
+    [(1, [1]), (slice(0, 2), [4, 1]), ([0, 2], [4, 7]), ([True, False, True], [4, 7]), ([], [])],
+    ids=["number", "slice", "list", "mask", "nothing"],
+)
+def test_indexing_keeps_track_ids(index: Any, ids: list[int]) -> None:
+    chosen = _tracked()[np.array(index, bool) if ids == [4, 7] and True in index else index]
+    assert chosen.track_ids is not None
+    assert chosen.track_ids.dtype == np.int64
+    assert chosen.track_ids.tolist() == ids
+
+
+def test_helpers_keep_track_ids() -> None:
+    flat = Detections([[0, 0, 9, 9], [5, 0, 5, 9]], [0.9, 0.8], labels=[0, 0], class_names=NAMES, track_ids=[3, 2])  # type: ignore[arg-type]
+    kept = with_area(flat).track_ids
+    assert kept is not None
+    assert kept.tolist() == [3]
+    undone = Letterbox.fit((20, 20), (20, 20)).undo(_tracked()).track_ids
+    assert undone is not None
+    assert undone.tolist() == [4, 1, 7]
+
+
+def test_json_has_track_ids_only_where_objects_are_tracked() -> None:
+    assert [row["track_id"] for row in _tracked().to_json()] == [4, 1, 7]
+    assert all(type(row["track_id"]) is int for row in _tracked().to_json())
+    plain = Detections([[0, 0, 9, 9]], [0.9], labels=[0], class_names=NAMES)  # type: ignore[arg-type]
+    assert "track_id" not in plain.to_json()[0]
+    assert plain[0].track_ids is None
+
+
+@pytest.mark.parametrize("ids", [[1, 2], [1.5, 2, 3], "abc", [[1, 2, 3]]])
+def test_wrong_track_ids_are_refused(ids: Any) -> None:
+    with pytest.raises(InputError, match="track_ids must be 3 whole numbers"):
+        replace(_tracked(), track_ids=ids)
+
+
 # Imports
 
 
@@ -420,6 +466,7 @@ def test_summary_counts(records: list[ImageRecord], names: tuple[str, ...], drop
     [
         pytest.param("yolo_lite", ["torch", "numpy", "cv2", "PIL", "albumentations", "matplotlib"], id="package"),
         pytest.param("yolo_lite.structures.results", ["torch", "cv2", "albumentations", "matplotlib"], id="structures"),
+        pytest.param("yolo_lite.tracking.video", ["torch", "cv2", "scipy", "matplotlib"], id="tracking"),
         pytest.param("yolo_lite.draw.boxes", ["torch", "albumentations", "matplotlib"], id="draw"),
         pytest.param("yolo_lite.config.resolve", ["torch", "numpy"], id="config"),
     ],

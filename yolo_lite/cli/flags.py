@@ -141,6 +141,27 @@ FLAGS: Mapping[str, Flag] = {
         key="postprocess.max_detections",
         type=values.positive,
     ),
+    # how objects are followed
+    "track": _switch("--track", "number the objects of a video, and keep each number from frame to frame"),
+    "count-line": _flag(
+        "--count-line",
+        "ends x1,y1,x2,y2 of a line; counts tracked objects that cross it, by direction; pixels of the video, or "
+        "fractions if all are from 0 to 1; may be repeated",
+        usual="none",
+        action="append",
+        default=[],
+        type=values.line,
+        metavar="LINE",
+    ),
+    "zone": _flag(
+        "--zone",
+        "corners x1,y1,x2,y2,x3,y3... of an area; counts tracked objects inside it; as for --count-line",
+        usual="none",
+        action="append",
+        default=[],
+        type=values.zone,
+        metavar="CORNERS",
+    ),
     # how a network is trained
     "epochs": _flag(
         "--epochs",
@@ -291,7 +312,7 @@ _GROUPS: Mapping[str, str] = {  # heading in the help: the flags below it
     "network": "config weights teacher layer image-size batch-size freeze freeze-layers format fp16 batch raw pth param bin legacy cfg "
     "darknet-weights "
     "names resize until",
-    "detections": "score-threshold iou-threshold max-detections tta bootstrap",
+    "detections": "score-threshold iou-threshold max-detections tta bootstrap track count-line zone",
     "training": "epochs time seed seeds accumulate precision preflight deterministic set task trials augment",
     "machine": "device threads steps backends",
     "output": "out out-file resume save-json font show video-format tensorboard copy markdown to fix all",

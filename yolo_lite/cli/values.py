@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -164,6 +164,27 @@ def parse_box(text: str) -> tuple[float, float, float, float]:
     if not (x1 < x2 and y1 < y2):
         raise InputError(f"--box takes the upper left and the lower right corner, got {text!r}")
     return x1, y1, x2, y2
+
+
+def line(text: str) -> tuple[float, ...]:
+    """Return the four numbers of a line such as 0,300,640,300."""
+    return _coordinates(text, "x1,y1,x2,y2 such as 0,300,640,300", fits=lambda count: count == 4)
+
+
+def zone(text: str) -> tuple[float, ...]:
+    """Return the numbers of the corners of a zone such as 0,300,640,300,640,480."""
+    usual = "x1,y1,x2,y2,x3,y3 and more corners such as 0,300,640,300,640,480,0,480"
+    return _coordinates(text, usual, fits=lambda count: count >= 6 and count % 2 == 0)
+
+
+def _coordinates(text: str, expected: str, *, fits: Callable[[int], bool]) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not fits(len(numbers)) or not all(map(math.isfinite, numbers)):
+        raise argparse.ArgumentTypeError(f"expected {expected} (pixels, or fractions from 0 to 1), got {text!r}")
+    return numbers
 
 
 @contextmanager

@@ -28,6 +28,16 @@ def class_colour(label: int) -> tuple[int, int, int]:
     return red, green, blue
 
 
+def track_colour(number: int) -> tuple[int, int, int]:
+    """Return the colour of the track with a number; after 42 tracks the colours repeat.
+
+    Example:
+        >>> track_colour(1) == track_colour(43) == class_colour(0)
+        True
+    """
+    return class_colour((number - 1) % 42)
+
+
 def hex_colour(label: int) -> str:
     """Return the colour of a class as "#rrggbb".
 

@@ -99,18 +99,20 @@ class Letters:
         self._size, self._fonts = size, _fonts_for(tuple(texts), font)
         self._margin = max(3, size // 4)  # pixels between the letters and the edge of their plate
 
-    def draw_labels(self, canvas: PillowImage.Image, labels: Sequence[Label]) -> None:
+    def draw_labels(self, canvas: PillowImage.Image, labels: Sequence[Label], *, fixed: Sequence[Label] = ()) -> None:
         """Write each label on a plate in its colour; earlier ones choose their place first and are drawn on top.
 
-        A label that would cover more than a quarter of the image is left out.
+        A label that would cover more than a quarter of the image is left out. The places of `fixed` labels, which come
+        first, do not depend on the others, so they stay where they are from frame to frame.
         """
-        hw, boxes = (canvas.height, canvas.width), [label.box for label in labels]
-        sizes = [self._plate_size(canvas, label.text) for label in labels]
+        hw, boxes = (canvas.height, canvas.width), [label.box for label in (*fixed, *labels)]
+        sizes = [self._plate_size(canvas, label.text) for label in (*fixed, *labels)]
         most = _LARGEST * hw[0] * hw[1]
-        shown = [(label, size) for label, size in zip(labels, sizes) if size[0] * size[1] <= most]
+        shown = [(label, size) for label, size in zip((*fixed, *labels), sizes) if size[0] * size[1] <= most]
         plates: list[tuple[float, float, float, float]] = []
-        for label, (width, height) in shown:
-            x, y = place_plate((width, height), label.box, image_hw=hw, plates=plates, boxes=boxes)
+        for number, (label, (width, height)) in enumerate(shown):
+            others = boxes if number >= len(fixed) else boxes[: len(fixed)]
+            x, y = place_plate((width, height), label.box, image_hw=hw, plates=plates, boxes=others)
             plates.append((x, y, x + width, y + height))
         draw = ImageDraw.Draw(canvas)
         for (label, _), plate in reversed(list(zip(shown, plates))):

@@ -24,6 +24,8 @@ from yolo_lite.shipped import DEFAULT_WEIGHTS, find_weights
 from yolo_lite.structures.batches import RawPredictions
 from yolo_lite.structures.geometry import Image, Letterbox
 from yolo_lite.structures.results import Detections, with_area
+from yolo_lite.tracking.tracker import Tracker
+from yolo_lite.tracking.video import reporting_low_scores
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -173,6 +175,31 @@ class Detector:
         opened = video if isinstance(video, Video) else open_video(Path(check_path(video, "video")))
         for frames in batches(read_frames(opened), self.batch_size):
             yield from zip(frames, self._detect(frames))
+
+    def track(
+        self, video: str | os.PathLike[str] | Video, *, tracker: Tracker | None = None
+    ) -> Iterator[tuple[Image, Detections]]:
+        """Yield each frame of a video, uint8 [H, W, 3] RGB, with its tracked objects, whose `track_ids` stay the same.
+
+        Args:
+            video: a path, or an opened video.
+            tracker: None: a new one with this detector's score threshold.
+
+        Raises:
+            InputError: as `stream` does.
+
+        Example:
+            >>> from yolo_lite.media.writers import VideoWriter
+            >>> with VideoWriter(Path("night.mp4"), 10, hw=(48, 64)) as writer:
+            ...     writer.write(np.zeros((48, 64, 3), np.uint8))
+            >>> detector = Detector("yolo_lite-pico-voc5", device="cpu")
+            >>> [tracked.track_ids.tolist() for _, tracked in detector.track("night.mp4")]
+            [[]]
+        """
+        opened = video if isinstance(video, Video) else open_video(Path(check_path(video, "video")))
+        tracker = tracker or Tracker(score_threshold=self.score_threshold)
+        for number, (frame, detections) in enumerate(reporting_low_scores(self).stream(opened)):
+            yield frame, tracker.update(detections, time=number / opened.fps)
 
     @torch.inference_mode()
     def raw(self, source: ImageInput) -> tuple[Image, Letterbox, RawPredictions]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from yolo_lite.draw.boxes import draw_detections
+from yolo_lite.draw.tracks import draw_tracks
 from yolo_lite.errors import InputError
 from yolo_lite.files import file_name, identity, make_folder, write_atomically
 from yolo_lite.media.ahead import Behind, Depth, in_order
@@ -25,6 +26,7 @@ from yolo_lite.shipped import shipped
 from yolo_lite.structures.geometry import Image
 from yolo_lite.structures.results import Detections
 from yolo_lite.structures.rows import to_rows
+from yolo_lite.tracking.video import Overlay, VideoTracks
 
 Show = Callable[[Image], None]  # puts an annotated image on the screen
 
@@ -193,6 +195,7 @@ def detect_video(
     json_file: JsonRows | None = None,
     show: Show | None = None,
     font: Path | None = None,
+    tracks: VideoTracks | None = None,
 ) -> Generator[Detections, None, None]:
     """Detect in a video and write an annotated copy; in JSON rows `image_id` is the number of the frame, from 0.
 
@@ -205,9 +208,10 @@ def detect_video(
         json_file: receives the detections as COCO result rows.
         show: called with every annotated frame.
         font: as for `draw_detections`.
+        tracks: follows the objects; the detector should then be `reporting_low_scores`.
 
     Yields:
-        The detections in each frame. The copy gets its name after the last frame. If the video ends early, or the
+        The detections in each frame, or only the tracked ones. The copy gets its name after the last frame. If the video ends early, or the
         caller stops, the copy holds the frames so far.
 
     Raises:
@@ -229,7 +233,10 @@ def detect_video(
     with VideoWriter(target, video.fps, hw=video.hw) as writer, Behind(depth) as behind:
         annotate = partial(_annotate, writer, font=font, show=show is not None)
         for number, (frame, detections) in enumerate(detector.stream(video)):
-            annotated = behind.call(partial(annotate, depth.fit(frame), detections))
+            if tracks:
+                detections = tracks.update(detections, time=number / video.fps)
+            overlay = tracks.overlay if tracks else None
+            annotated = behind.call(partial(annotate, depth.fit(frame), detections, overlay))
             if show and (image := annotated.result()) is not None:
                 show(image)
             if json_file:
@@ -238,10 +245,13 @@ def detect_video(
 
 
 def _annotate(
-    writer: VideoWriter, frame: Image, detections: Detections, *, font: Path | None, show: bool
+    writer: VideoWriter, frame: Image, detections: Detections, overlay: Overlay | None, *, font: Path | None, show: bool
 ) -> Image | None:
     """Append the annotated copy of a frame to a video, and return it if it will be shown."""
-    annotated = draw_detections(frame, detections, font=font)
+    if overlay is None:
+        annotated = draw_detections(frame, detections, font=font)
+    else:
+        annotated = draw_tracks(frame, detections, overlay=overlay, font=font)
     writer.write(annotated)
     return annotated if show else None
 

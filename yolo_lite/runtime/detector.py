@@ -17,6 +17,8 @@ from yolo_lite.runtime.session import Session
 from yolo_lite.shipped import find_exported
 from yolo_lite.structures.geometry import Image, Letterbox
 from yolo_lite.structures.results import Detections, with_area
+from yolo_lite.tracking.tracker import Tracker
+from yolo_lite.tracking.video import reporting_low_scores
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -69,6 +71,7 @@ class Detector:
             raise InputError(f"{self.weights} is {kind}, expected a detector")
         self.class_names, self.category_ids, self.max_16bit = info.class_names, info.category_ids, info.max_16bit
         self.image_size, self.resize, self.iou_threshold = info.image_size, info.resize, info.iou_threshold
+        self.lowest_score = info.lowest_score
         default = max(info.score_threshold, info.lowest_score)
         self.score_threshold = check_share(default if score_threshold is None else score_threshold, "score_threshold")
         if self.score_threshold < info.lowest_score:
@@ -113,6 +116,23 @@ class Detector:
         opened = video if isinstance(video, Video) else open_video(Path(check_path(video, "video")))
         for frames in batches(read_frames(opened), self.batch_size):
             yield from zip(frames, self._detect(frames))
+
+    def track(
+        self, video: str | os.PathLike[str] | Video, *, tracker: Tracker | None = None
+    ) -> Iterator[tuple[Image, Detections]]:
+        """Yield each frame of a video, uint8 [H, W, 3] RGB, with its tracked objects, whose `track_ids` stay the same.
+
+        Args:
+            video: a path, or an opened video.
+            tracker: None: a new one with this detector's score threshold.
+
+        Raises:
+            InputError: as `stream` does.
+        """
+        opened = video if isinstance(video, Video) else open_video(Path(check_path(video, "video")))
+        tracker = tracker or Tracker(score_threshold=self.score_threshold)
+        for number, (frame, detections) in enumerate(reporting_low_scores(self).stream(opened)):
+            yield frame, tracker.update(detections, time=number / opened.fps)
 
     def _detect(self, images: Sequence[Image]) -> list[Detections]:
         letterboxes = [

@@ -7,7 +7,7 @@ image of width W spans 0..W. Boxes are x1, y1, x2, y2 ("xyxy") unless a name sta
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -127,12 +127,7 @@ class Letterbox:
             >>> Letterbox.fit((100, 200), (320, 320)).undo(found).boxes.tolist()  # scale 1.6
             [[0.0, 0.0, 10.0, 10.0]]
         """
-        return Detections(
-            self.boxes_to_original(detections.boxes),
-            detections.scores,
-            labels=detections.labels,
-            class_names=detections.class_names,
-        )
+        return replace(detections, boxes=self.boxes_to_original(detections.boxes))
 
     @property
     def _scale4(self) -> npt.NDArray[np.float64]:

@@ -25,6 +25,7 @@ class Detections:
         scores: float32 [N] in 0..1, descending.
         labels: int64 [N], positions in `class_names`.
         class_names: every class name, by label.
+        track_ids: int64 [N], the number of each object's track; None if objects are not tracked.
 
     Raises:
         ValueError: if shapes, order or ranges are not as above.
@@ -42,6 +43,7 @@ class Detections:
     scores: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
     class_names: tuple[str, ...] = field(repr=False)
+    track_ids: npt.NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         boxes = _floats(self.boxes, "boxes")
@@ -52,6 +54,7 @@ class Detections:
             raise InputError(f"labels must be whole numbers, positions in class_names, got {shown(self.labels)}")
         object.__setattr__(self, "labels", labels.astype(np.int64))
         object.__setattr__(self, "class_names", _names(self.class_names))
+        object.__setattr__(self, "track_ids", _ids(self.track_ids, len(self.boxes)))
         count = len(self.boxes)
         if self.boxes.shape != (count, 4):
             raise ValueError(f"boxes must be [N, 4], got {list(self.boxes.shape)}")
@@ -80,7 +83,11 @@ class Detections:
     def __getitem__(self, index: int | slice | npt.NDArray[Any] | list[int]) -> Detections:
         chosen = _chosen(index, len(self))
         return Detections(
-            self.boxes[chosen], self.scores[chosen], labels=self.labels[chosen], class_names=self.class_names
+            self.boxes[chosen],
+            self.scores[chosen],
+            labels=self.labels[chosen],
+            class_names=self.class_names,
+            track_ids=None if self.track_ids is None else self.track_ids[chosen],
         )
 
     @property
@@ -91,14 +98,18 @@ class Detections:
     def to_json(self) -> list[dict[str, Any]]:
         """Return a dictionary of plain values for each detection, with its class_name, label, score and box (xyxy).
 
+        Tracked objects have their track_id as well.
+
         Example:
             >>> Detections([[0, 0, 10, 20]], scores=[0.5], labels=[0], class_names=["cat"]).to_json()
             [{'class_name': 'cat', 'label': 0, 'score': 0.5, 'box': [0.0, 0.0, 10.0, 20.0]}]
         """
-        return [
+        rows: list[dict[str, Any]] = [
             {"class_name": name, "label": int(label), "score": float(score), "box": [float(side) for side in box]}
             for name, label, score, box in zip(self.names, self.labels, self.scores, self.boxes)
         ]
+        ids = [] if self.track_ids is None else self.track_ids.tolist()
+        return [{**row, "track_id": number} for row, number in zip(rows, ids)] if ids else rows
 
 
 def with_area(detections: Detections) -> Detections:
@@ -118,6 +129,16 @@ def _floats(values: Any, name: str) -> npt.NDArray[np.float32]:
         return np.asarray(values, np.float32)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} must be numbers, got {shown(values)}") from error
+
+
+def _ids(values: Any, count: int) -> npt.NDArray[np.int64] | None:
+    """Return the track ids of `count` detections, or None."""
+    if values is None:
+        return None
+    ids = np.asarray(values)
+    if ids.shape != (count,) or (count and not np.issubdtype(ids.dtype, np.integer)):
+        raise InputError(f"track_ids must be {count} whole numbers like boxes, got {shown(values)}")
+    return ids.astype(np.int64)
 
 
 def _names(names: Any) -> tuple[str, ...]:

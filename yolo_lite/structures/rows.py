@@ -13,6 +13,8 @@ from yolo_lite.structures.results import Detections
 def to_rows(detections: Detections, image_id: int, *, category_ids: Sequence[int]) -> list[dict[str, Any]]:
     """Return COCO result rows, with image_id, category_id, bbox (xywh in original pixels) and score.
 
+    Tracked objects have their track_id as well.
+
     Example:
         >>> detections = Detections([[10, 20, 40, 60]], scores=[0.5], labels=[0], class_names=["disc"])
         >>> to_rows(detections, 1, category_ids=[7])
@@ -20,7 +22,7 @@ def to_rows(detections: Detections, image_id: int, *, category_ids: Sequence[int
     """
     boxes = detections.boxes.astype(np.float64)
     sizes = boxes[:, 2:] - boxes[:, :2]
-    return [
+    rows = [
         {
             "image_id": image_id,
             "category_id": category_ids[label],
@@ -29,3 +31,5 @@ def to_rows(detections: Detections, image_id: int, *, category_ids: Sequence[int
         }
         for box, size, label, score in zip(boxes, sizes, detections.labels, detections.scores)
     ]
+    ids = [] if detections.track_ids is None else detections.track_ids.tolist()
+    return [{**row, "track_id": number} for row, number in zip(rows, ids)] if ids else rows

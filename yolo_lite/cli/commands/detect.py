@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from yolo_lite.cli import flags, values
 from yolo_lite.cli.progress import counting
 from yolo_lite.cli.screen import note
+from yolo_lite.cli.tracks import wanted_tracks
 from yolo_lite.cli.values import is_exported
 from yolo_lite.errors import InputError, counted
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from yolo_lite.predict.files import DetectedImage, Show
     from yolo_lite.runtime import Detector as ExportedDetector
     from yolo_lite.structures.results import Detections
+    from yolo_lite.tracking.video import VideoTracks
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_flag(parser, "batch-size", default=8)
     flags.add_flags(parser, ["device", "score-threshold", "iou-threshold", "max-detections", "tta"])
     flags.add_flag(parser, "classes", help="names of the classes to report: person,car")
+    flags.add_flags(parser, ["track", "count-line", "zone"])
     flags.add_flag(parser, "out", help="folder of the annotated images or video", usual="the next free runs/detect-N")
     flags.add_flags(parser, ["video-format", "save-json", "font", "show"])
     parser.set_defaults(run=_detect)
@@ -48,11 +51,14 @@ def _detect(args: argparse.Namespace) -> int:
     from yolo_lite.media.sources import Video, find_sources
     from yolo_lite.media.writers import JsonRows, check_rows_path
     from yolo_lite.predict.files import sample_image
+    from yolo_lite.tracking.video import reporting_low_scores
 
     source = find_sources(args.source, say=note) if args.source else [sample_image()]
     if args.save_json:
         check_rows_path(args.save_json)
+    begin_tracks = wanted_tracks(args, source)
     detector = _exported(args) if is_exported(args.weights) else _trained(args)
+    tracks = begin_tracks(detector.score_threshold) if begin_tracks else None
     values.note_missing_letters(args.classes or detector.class_names, args.font)
     show = _window(hold=not isinstance(source, Video)) if args.show else None
     with values.output_folder(args.out, "detect") as out:
@@ -61,7 +67,15 @@ def _detect(args: argparse.Namespace) -> int:
             with rows or nullcontext():
                 if isinstance(source, Video):
                     target = out / file_name(source.path.stem, f".{args.video_format}")
-                    return _detect_in_video(detector, source, target=target, rows=rows, show=show, font=args.font)
+                    return _detect_in_video(
+                        reporting_low_scores(detector) if tracks else detector,
+                        source,
+                        target=target,
+                        rows=rows,
+                        show=show,
+                        font=args.font,
+                        tracks=tracks,
+                    )
                 return _detect_in_images(detector, source, out=out, rows=rows, show=show, font=args.font)
         finally:
             if rows and rows.kept:
@@ -166,7 +180,14 @@ class _Tally:
 
 
 def _detect_in_video(
-    detector: Detector | ExportedDetector, video: Any, *, target: Path, rows: Any, show: Show | None, font: Path | None
+    detector: Detector | ExportedDetector,
+    video: Any,
+    *,
+    target: Path,
+    rows: Any,
+    show: Show | None,
+    font: Path | None,
+    tracks: VideoTracks | None,
 ) -> int:
     from yolo_lite.media.sources import EndsEarlyError
     from yolo_lite.predict.files import detect_video
@@ -174,7 +195,7 @@ def _detect_in_video(
     counts: Counter[str] = Counter()
     frames, name, annotated = 0, video.path.name, f"annotated: {target}"
     early: InputError | None = None
-    results = detect_video(detector, video, target=target, json_file=rows, show=show, font=font)
+    results = detect_video(detector, video, target=target, json_file=rows, show=show, font=font, tracks=tracks)
     try:
         with closing(results):
             for detections in counting(results, "frames", total=video.frames, title=name):
@@ -185,14 +206,21 @@ def _detect_in_video(
     except KeyboardInterrupt:
         if frames:
             done = f"{frames:,} of {counted(video.frames, 'frame')}" if video.frames else counted(frames, "frame")
+            _print_tracks(name, tracks)
             print(f"finished {done}; {annotated}")
         raise
     for label, count in counts.most_common():
         print(f"{name}: {label} {counted(count, 'time')}, {count / frames:.2f} a frame")
+    _print_tracks(name, tracks)
     print(f"{counted(frames, 'frame')}; {annotated}")
     if early:
         print(f"error: {early}", file=sys.stderr)
     return 1 if early else 0
+
+
+def _print_tracks(name: str, tracks: VideoTracks | None) -> None:
+    for text in tracks.summary() if tracks else ():
+        print(f"{name}: {text}")
 
 
 def _object_line(detection: Detections) -> str:

@@ -1,0 +1,51 @@
+"""What --track, --count-line and --zone ask for."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from yolo_lite.errors import InputError
+
+if TYPE_CHECKING:
+    from yolo_lite.tracking.video import VideoTracks
+
+
+def wanted_tracks(args: argparse.Namespace, source: Any) -> Callable[[float], VideoTracks] | None:
+    """Return a function that makes the tracks for a score threshold, or None if objects are not to be followed.
+
+    Raises:
+        InputError: if the source is not a video, or a line or zone does not suit it.
+    """
+    from yolo_lite.media.sources import Video
+    from yolo_lite.tracking.lines import CountLine
+    from yolo_lite.tracking.tracker import Tracker
+    from yolo_lite.tracking.video import VideoTracks, in_pixels
+    from yolo_lite.tracking.zones import Zone
+
+    if not (args.track or args.count_line or args.zone):
+        return None
+    flag = "--track" if args.track else "--count-line" if args.count_line else "--zone"
+    if not isinstance(source, Video):
+        raise InputError(f"{flag} follows objects from frame to frame, so --source must be a video; got images")
+    lines = [
+        _made(CountLine, *in_pixels(numbers, source.hw, name="--count-line"), name=f"--count-line {_text(numbers)}")
+        for numbers in args.count_line
+    ]
+    zones = [
+        _made(Zone, in_pixels(numbers, source.hw, name="--zone"), name=f"--zone {_text(numbers)}")
+        for numbers in args.zone
+    ]
+    return lambda score_threshold: VideoTracks(Tracker(score_threshold=score_threshold), lines=lines, zones=zones)
+
+
+def _made(kind: Callable[..., Any], *points: Any, name: str) -> Any:
+    try:
+        return kind(*points)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+
+
+def _text(numbers: tuple[float, ...]) -> str:
+    return ",".join(f"{number:g}" for number in numbers)
