@@ -286,7 +286,7 @@ def test_other_arguments_that_are_none_are_refused(weights: Path, finished_run: 
     assert "the setting batch_size has no effect here" in one_line(
         lambda: evaluate(weights, data, device="cpu", settings=given)
     )
-    assert "video must be a path" in one_line(lambda: list(detector.stream(other)))
+    assert "source must be a whole number" in one_line(lambda: list(detector.stream(2.5)))
     assert "cfg must be a path" in one_line(lambda: Detector.from_darknet(other, weights))
     image = data / "images" / "0001.png"
     for box in ("abcd", [1, 2, 3], [1, 2, 3, "4"], None, [1, 2, 3, float("nan")]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -177,3 +178,51 @@ def shown(value: Any) -> str:
     """
     text = " ".join(repr(value).split())
     return text if len(text) < 80 else f"a {type(value).__name__}"
+
+
+SMALLEST_TILE = 32  # pixels: the shortest side of a tile
+MOST_TILES = 64  # rows or columns of a grid of tiles
+MOST_OVERLAP = 0.9  # of neighbouring tiles, as a fraction of their side
+
+
+def check_overlap(value: Any) -> float:
+    """Return the overlap of neighbouring tiles, a fraction of their side; raise InputError for anything else.
+
+    Example:
+        >>> check_overlap(1)
+        Traceback (most recent call last):
+        yolo_lite.errors.InputError: overlap must be from 0 to 0.9, a fraction of a tile's side, got 1
+    """
+    number = check_number(value, "overlap")
+    if not 0 <= number <= MOST_OVERLAP:
+        raise InputError(f"overlap must be from 0 to {MOST_OVERLAP}, a fraction of a tile's side, got {number:g}")
+    return number
+
+
+def check_tiles(value: Any) -> tuple[tuple[int, int] | None, int]:
+    """Return rows and columns of tiles, or None and the side of a tile; raise InputError for anything else.
+
+    Example:
+        >>> check_tiles("2x3"), check_tiles(640)
+        (((2, 3), 0), (None, 640))
+        >>> check_tiles(8)
+        Traceback (most recent call last):
+        yolo_lite.errors.InputError: the side of tiles must be at least 32 pixels, got 8; a grid is written as 2x2
+    """
+    text = value if isinstance(value, str) else ""
+    match = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", text)
+    if match:
+        rows, columns = int(match[1]), int(match[2])
+        if not (1 <= rows <= MOST_TILES and 1 <= columns <= MOST_TILES):
+            raise InputError(f"tiles must have 1 to {MOST_TILES} rows and columns, got {text}")
+        return (rows, columns), 0
+    if isinstance(value, bool) or not (re.fullmatch("[0-9]{1,9}", text) or hasattr(value, "__index__")):
+        raise InputError(
+            f"tiles must be rows and columns such as 2x2, or the side of a tile in pixels, got {shown(value)}"
+        )
+    side = int(text) if text else check_whole(value, "tiles", minimum=-(2**62))
+    if side < SMALLEST_TILE:
+        raise InputError(
+            f"the side of tiles must be at least {SMALLEST_TILE} pixels, got {side}; a grid is written as 2x2"
+        )
+    return None, side

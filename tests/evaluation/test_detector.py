@@ -13,8 +13,13 @@ import pytest
 
 from yolo_lite.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from yolo_lite.config.resolve import override_config
+from yolo_lite.data.splits import read_split
 from yolo_lite.errors import InputError
-from yolo_lite.evaluation.detector import EvaluationListener, class_notes, evaluate, evaluate_detections
+from yolo_lite.evaluation.detector import class_notes, evaluate, evaluate_detections
+from yolo_lite.evaluation.images import EvaluationListener
+from yolo_lite.predict.detector import Detector
+from yolo_lite.structures.rows import to_rows
+from yolo_lite.structures.tiles import Tiling
 
 SETTINGS = {"train.workers": 0}
 
@@ -170,3 +175,40 @@ def test_no_loading_process_outlives_an_evaluation(
     evaluate(finished_run[0] / "best.pt", finished_run[1], device="cpu", settings={"train.workers": 2})
     assert loaders[0].processes == 2
     assert not multiprocessing.active_children()
+
+
+def test_tiles_of_a_single_tile_score_as_no_tiles(finished_run: tuple[Path, Path]) -> None:
+    """The tiled evaluation reads images itself; without a second tile it must measure the same."""
+    plain = evaluate(finished_run[0] / "best.pt", finished_run[1], device="cpu", settings=SETTINGS)
+    settings = {**SETTINGS, "evaluate.tiles": "1x1"}
+    tiled = evaluate(finished_run[0] / "best.pt", finished_run[1], device="cpu", settings=settings)
+    assert tiled.metrics.numbers == pytest.approx(plain.metrics.numbers, abs=1e-6, nan_ok=True)
+    assert tiled.settings["tiles"] == "1x1, overlap 0.2"
+    assert tiled.timing is not None
+    assert tiled.timing.images == 8
+
+
+def test_rows_of_a_tiled_evaluation_are_those_of_the_tiled_detector(finished_run: tuple[Path, Path]) -> None:
+    settings = {**SETTINGS, "evaluate.tile": 64, "evaluate.overlap": 0.3, "train.batch_size": 3}
+    rows = evaluate(finished_run[0] / "best.pt", finished_run[1], device="cpu", settings=settings).rows
+    limits = {"score_threshold": 0.001, "iou_threshold": 0.7, "batch_size": 3}
+    detector = Detector(finished_run[0] / "best.pt", "cpu", tiles=Tiling(64, overlap=0.3), **limits)
+    expected = []
+    for record in read_split(finished_run[1], "val").records:
+        expected += to_rows(detector(record.path), record.image_id, category_ids=detector.category_ids)
+    assert len(rows) == len(expected)
+    assert [row["bbox"] for row in rows] == [pytest.approx(row["bbox"], abs=1e-2) for row in expected]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"evaluate.tiles": "2"}, "at least 32 pixels"),
+        ({"evaluate.tile": 8}, "at least 32 pixels, got 8"),
+        ({"evaluate.tiles": "2x2", "evaluate.tile": 64}, "exclude each other"),
+        ({"evaluate.tiles": "2x2", "evaluate.overlap": 0.95}, "overlap"),
+    ],
+)
+def test_tiles_without_sense_are_refused(finished_run: tuple[Path, Path], settings: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        evaluate(finished_run[0] / "best.pt", finished_run[1], device="cpu", settings=settings)

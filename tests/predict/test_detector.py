@@ -19,9 +19,11 @@ from yolo_lite.data.splits import read_split
 from yolo_lite.errors import InputError
 from yolo_lite.evaluation.detector import detect_split
 from yolo_lite.inspect.grid import grids_of
+from yolo_lite.media.images import read_image
 from yolo_lite.models.build import build_detector
 from yolo_lite.predict.files import detect_images
 from yolo_lite.shipped import DEFAULT_WEIGHTS, find_weights, shipped
+from yolo_lite.structures.tiles import Tiling, detect_in_tiles
 from yolo_lite.training.pretrain import pretraining_of
 from yolo_lite.training.task import Listener
 from yolo_lite.training.tasks.classification import ClassificationTask
@@ -289,3 +291,67 @@ def test_detections_score_above_what_the_weights_say_unless_told_otherwise(finis
     silent = {name: value for name, value in checkpoint.about.items() if name != "score_threshold"}
     assert Detector(dataclasses.replace(checkpoint, about=silent), "cpu").score_threshold == 0.25
     assert Detector(device="cpu").score_threshold == 0.36  # of the shipped weights; see weights/README.md
+
+
+def test_tiles_find_what_is_too_small_in_the_whole_image(detector: Detector, finished_run: tuple[Path, Path]) -> None:
+    """Known images far apart in a large grey one: small in the whole, of the known size in their tiles."""
+    known = [read_image(file) for file in sorted((finished_run[1] / "images").iterdir()) if file.suffix == ".png"]
+    known = [image for image in known if image.shape == (96, 128, 3)][:2]
+    large = np.full((6 * 96, 6 * 128, 3), 120, np.uint8)
+    expected = []
+    for image, (row, column) in zip(known, ((0, 0), (5, 4))):
+        y, x = row * 96, column * 128
+        large[y : y + 96, x : x + 128] = image
+        for box in detector(image).boxes:
+            sides, distances = box[2:] - box[:2], [*box[:2], *([128, 96] - box[2:])]
+            if (sides < [60, 45]).all() and min(distances) > 3:  # neither long for the tile nor cut by it
+                expected.append(box + np.float32([x, y, x, y]))
+    assert len(expected) >= 2
+    found = Detector(detector.weights, device="cpu", tiles=Tiling("6x6", overlap=0))(large)
+    assert all(np.abs(found.boxes - box).max(1).min() < 0.1 for box in expected)
+    assert len(detector(large)) < len(expected)
+
+
+def test_one_tile_is_plain_detection(detector: Detector, image: Path) -> None:
+    for tiles in ("1x1", 4000):
+        assert equal(Detector(detector.weights, device="cpu", tiles=tiles)(image), detector(image))
+
+
+@pytest.mark.parametrize("tiles", ["2", 8, "a2x2", 2.5])
+def test_tiles_that_make_no_sense_are_refused(detector: Detector, tiles: object) -> None:
+    with pytest.raises(InputError, match=r"tiles (must be|of a)|side of tiles"):
+        Detector(detector.weights, device="cpu", tiles=tiles)  # type: ignore[arg-type]
+
+
+def test_tiles_and_mirrored_images_go_together(detector: Detector, image: Path) -> None:
+    """Each tile is looked at mirrored as well: what a mirroring detector sees in the tiles, merged."""
+    mirroring = Detector(detector.weights, device="cpu", tta=True)
+    tiling = Tiling("2x2", overlap=0.5)
+    (expected,) = detect_in_tiles(
+        [read_image(image)],
+        lambda crops: mirroring(list(crops)),
+        tiling=tiling,
+        batch_size=8,
+        iou_threshold=detector.iou_threshold,
+        max_detections=detector.max_detections,
+    )
+    assert near(Detector(detector.weights, device="cpu", tta=True, tiles=tiling)(image), expected)
+    assert not near(Detector(detector.weights, device="cpu", tiles=tiling)(image), expected)
+
+
+def test_tiles_read_a_large_tiff_in_parts(
+    detector: Detector, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a lower limit, the image is too large: the same is found as in tiles of the whole."""
+    path = tmp_path / "large.tif"
+    with Image.open(image) as opened:
+        opened.convert("RGB").resize((512, 384)).save(path)
+    tiled = Detector(detector.weights, device="cpu", tiles=256)
+    expected = tiled(path)
+    monkeypatch.setattr("yolo_lite.media.images.MAX_PIXELS", 1000)
+    assert equal(tiled(path), expected)
+    assert [equal(found, expected) for found in tiled([path, path])] == [True, True]
+    with pytest.raises(InputError, match="has more than 1,000 pixels"):
+        detector(path)
+    with pytest.raises(InputError, match="cannot be read in parts: it is not a TIFF"):
+        tiled(image)

@@ -31,6 +31,7 @@ from yolo_lite.media.sources import batches, find_source, open_video, read_frame
 from yolo_lite.media.writers import JsonRows, VideoWriter, write_image
 from yolo_lite.predict.files import detect_images, detect_video, image_ids, sample_image
 from yolo_lite.runtime import Detector as ExportedDetector
+from yolo_lite.structures.frames import DetectedFrame
 from yolo_lite.structures.results import Detections
 from yolo_lite.structures.rows import to_rows
 
@@ -154,6 +155,7 @@ class Counting:
     """A detector that finds nothing, and counts the images that are in memory."""
 
     batch_size, max_16bit, category_ids = 4, 65535, (1,)
+    tiling = None
 
     def __init__(self) -> None:
         self.alive = self.most = self.seen = 0
@@ -171,9 +173,10 @@ class Counting:
         self.seen += len(images)
         return [Detections([], [], labels=[], class_names=("x",)) for _ in images]
 
-    def stream(self, film: Any) -> Iterator[tuple[Any, Detections]]:
+    def stream(self, film: Any, *, images: bool) -> Iterator[DetectedFrame]:
         for batch in batches(map(self.count, read_frames(film)), self.batch_size):
-            yield from zip(batch, self(batch))
+            for frame, found in zip(batch, self(batch)):
+                yield DetectedFrame("film", 0, 0.0, 0.0, found, frame.shape[:2], image=frame if images else None)
 
 
 def test_memory_does_not_grow_with_the_number_of_images(
@@ -231,7 +234,7 @@ def test_results_are_shown_in_the_main_thread_and_in_order(
         np.testing.assert_array_equal(image, read_image(result.annotated))
     shown.clear()
     assert len(list(detect_video(detector, open_video(video), target=tmp_path / "a.mp4", show=show))) == 20
-    expected = [draw_detections(frame, found) for frame, found in detector.stream(video)]
+    expected = [draw_detections(result.image, result.detections) for result in detector.stream(video, images=True)]
     np.testing.assert_array_equal(shown, expected)
 
 
@@ -428,11 +431,13 @@ def test_a_video_is_annotated_frame_by_frame(
 
 
 def test_frames_stream_one_at_a_time(detector: Detector, video: Path) -> None:
-    stream = detector.stream(video)
-    frame, found = next(stream)
-    assert frame.shape == (96, 128, 3)
-    np.testing.assert_allclose(found.boxes, detector(frame).boxes, rtol=1e-4)  # alone, not one of a batch
-    assert sum(1 for _ in stream) == 19
+    stream = detector.stream(video, images=True)
+    result = next(stream)
+    assert result.image is not None
+    assert result.image_hw == result.image.shape[:2] == (96, 128)
+    alone = detector(result.image)  # not in a batch
+    np.testing.assert_allclose(result.detections.boxes, alone.boxes, rtol=1e-4)
+    assert [frame.number for frame in stream] == list(range(1, 20))
 
 
 def test_a_stopped_video_keeps_its_frames(detector: Detector, video: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -84,3 +85,15 @@ def test_classify_predict_imports_neither_torch_nor_opencv(tmp_path: Path) -> No
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert len((tmp_path / "a.csv").read_text().splitlines()) == 3
+
+
+def test_tiles_give_what_they_give_with_the_checkpoint(pico: Path) -> None:
+    from yolo_lite.predict.detector import Detector as Trained
+    from yolo_lite.runtime import Detector
+
+    settings: Any = {"tiles": "2x3", "score_threshold": 0.05, "batch_size": 4}
+    exported = Detector(pico, threads=1, **settings)(sample_image())
+    trained = Trained("yolo_lite-pico-voc5", "cpu", image_size=96, **settings)(sample_image())
+    assert len(exported) == len(trained) > 3
+    assert exported.names == trained.names
+    assert abs(exported.boxes - trained.boxes).max() < 0.5

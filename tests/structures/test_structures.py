@@ -298,7 +298,7 @@ def test_no_detections_are_arrays_of_length_0(boxes: Any) -> None:
     assert len(empty) == 0
     assert list(empty) == []
     assert empty.names == []
-    assert empty.to_json() == []
+    assert empty.to_dict() == {"detections": []}
     assert len(empty[:]) == 0
 
 
@@ -356,8 +356,8 @@ def test_an_index_that_breaks_the_order_of_scores_is_refused() -> None:
         _three()[[2, 0]]
 
 
-def test_to_json_is_plain_values() -> None:
-    rows = _three().to_json()
+def test_to_dict_is_plain_values() -> None:
+    rows = _three().to_dict()["detections"]
     assert rows[0] == {"class_name": "owl", "label": 2, "score": 0.75, "box": [0, 0, 10, 10]}
     assert json.loads(json.dumps(rows)) == rows
 
@@ -445,10 +445,10 @@ def test_helpers_keep_track_ids() -> None:
 
 
 def test_json_has_track_ids_only_where_objects_are_tracked() -> None:
-    assert [row["track_id"] for row in _tracked().to_json()] == [4, 1, 7]
-    assert all(type(row["track_id"]) is int for row in _tracked().to_json())
+    assert [row["track_id"] for row in _tracked().to_dict()["detections"]] == [4, 1, 7]
+    assert all(type(row["track_id"]) is int for row in _tracked().to_dict()["detections"])
     plain = Detections([[0, 0, 9, 9]], [0.9], labels=[0], class_names=NAMES)  # type: ignore[arg-type]
-    assert "track_id" not in plain.to_json()[0]
+    assert "track_id" not in plain.to_dict()["detections"][0]
     assert plain[0].track_ids is None
 
 

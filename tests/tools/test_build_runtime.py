@@ -53,7 +53,7 @@ def test_every_module_can_be_imported_without_heavy_libraries(unpacked: Path, tm
     files = [file.relative_to(unpacked) for file in sorted((unpacked / "yolo_lite").rglob("*.py"))]
     names = [".".join(file.with_suffix("").parts).removesuffix(".__init__") for file in files]
     assert {"yolo_lite.runtime.detector", "yolo_lite.cli.commands.detect", "yolo_lite.predict.files"} <= set(names)
-    assert len(names) < 60
+    assert len(names) < 90
     code = f"import importlib\nfor name in {names}: importlib.import_module(name)"
     result = _run(unpacked, code, tmp_path)
     assert result.returncode == 0, result.stderr
@@ -124,7 +124,7 @@ def test_the_public_names_say_where_detection_without_torch_is(unpacked: Path, t
 def test_help_marks_what_the_full_package_has_and_version_names_this_package(unpacked: Path, tmp_path: Path) -> None:
     lines = " ".join(_main(unpacked, ["--help"], tmp_path).stdout.split())
     assert "train a detector on labelled images (full package only)" in lines
-    assert "find objects in images or a video (full" not in lines
+    assert "find objects in images, videos and live streams (full" not in lines
     shown = _main(unpacked, ["--version"], tmp_path).stdout
     assert shown.startswith("yolo-lite-runtime ")
     assert "torch" not in shown

@@ -11,7 +11,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -26,7 +26,7 @@ from yolo_lite.version import VERSION
 
 COMMANDS = {  # each has a module of its name in commands/, which is imported only to run it
     "train": "train a detector on labelled images",
-    "detect": "find objects in images or a video",
+    "detect": "find objects in images, videos and live streams",
     "eval": "score a checkpoint or a result file",
     "classify": "train, score and use a classifier of whole images",
     "config": "print every setting with its value, default, range and meaning",
@@ -60,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.print_help()
             outcome.status = 2
         else:
-            with progress.heartbeat(f"{args.command} {getattr(args, 'what', '')}".strip()):
+            beating = progress.heartbeat(f"{args.command} {getattr(args, 'what', '')}".strip())
+            with nullcontext() if getattr(args, "quiet", False) else beating:
                 values.prepare(args)
                 outcome.status = args.run(args)
     return outcome.status

@@ -12,7 +12,7 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
     ),
     "yolo-lite detect": (
         "yolo-lite detect --source photo.jpg",
-        "yolo-lite detect --source shots --weights runs/train-1/best.pt",
+        "yolo-lite detect --source rtsp://10.0.0.7/yard --to jsonl:yard.jsonl",
     ),
     "yolo-lite eval": (
         "yolo-lite eval --data my_images --weights runs/train-1/best.pt",

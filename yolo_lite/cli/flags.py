@@ -52,6 +52,7 @@ def _switch(spelling: str, help: str = "", *, key: str = "", **options: Any) -> 
 
 
 _FILE: dict[str, Any] = {"type": Path, "metavar": "FILE"}
+_FOLDER: dict[str, Any] = {"type": Path, "metavar": "FOLDER"}
 _COUNT: dict[str, Any] = {"type": values.positive, "metavar": "N"}
 
 # By the name that commands use: the spelling, or another name if one spelling takes different kinds of values.
@@ -92,6 +93,21 @@ FLAGS: Mapping[str, Flag] = {
         "--per-class", "largest number of training images of each class", usual="all", key="data.per_class", **_COUNT
     ),
     "tta": _switch("--tta", "look at each image mirrored as well: a little more accurate, about twice as slow"),
+    "tiles": _flag(
+        "--tiles",
+        "rows and columns of tiles to look at as well, such as 2x2, for small objects",
+        usual="none",
+        type=values.text,
+    ),
+    "tile": _flag(
+        "--tile",
+        "side of square tiles to look at as well, in pixels of the image, such as 640",
+        usual="none",
+        type=values.positive,
+    ),
+    "overlap": _flag(
+        "--overlap", "overlap of neighbouring tiles, as a fraction of their side", usual="0.2", type=float
+    ),
     "difficult": _switch("--difficult", key="data.difficult"),
     "unlabelled": _flag(
         "--unlabelled",
@@ -101,6 +117,15 @@ FLAGS: Mapping[str, Flag] = {
         metavar="FOLDER",
     ),
     "source": _flag("--source", "images, folders or patterns such as shots/*.jpg", nargs="+", type=values.text),
+    "every-frame": _switch("--every-frame", "process every frame of a live source, however far that falls behind"),
+    "frames": _flag("--frames", "number of frames after which a stream ends", usual="no limit", **_COUNT),
+    "stream-time": _flag(
+        "--time",
+        "time after which a stream ends: 30s, 20m, 1h30m or a number of minutes",
+        usual="no limit",
+        type=values.text,
+        metavar="TIME",
+    ),
     "image": _flag("--image", "image to look at", usual="a sample", type=Path),
     "images": _flag("--images", "number of images", **_COUNT),
     "detections": _flag("--detections", "COCO result file to score instead of weights", **_FILE),
@@ -245,6 +270,17 @@ FLAGS: Mapping[str, Flag] = {
     "out": _flag("--out", "folder of the results", type=values.text),
     "out-file": _flag("--out", "file to write", dest="out_file", **_FILE),
     "save-json": _flag("--save-json", "file for the detections as COCO result rows", usual="none", **_FILE),
+    "save-txt": _flag(
+        "--save-txt",
+        "new folder for a label file of each image, in the layout of YOLO",
+        usual="none",
+        **_FOLDER,
+    ),
+    "txt-scores": _switch("--txt-scores", "append the score to each line of the label files"),
+    "save-csv": _flag("--save-csv", "file for a table with a row for each object", usual="none", **_FILE),
+    "save-crops": _flag("--save-crops", "new folder for an image of each object", usual="none", **_FOLDER),
+    "no-images": _switch("--no-images", "write no annotated images and no annotated video"),
+    "quiet": _switch("--quiet", "print only errors and the summary"),
     "font": _flag(
         "--font",
         "font file for class names",
@@ -267,9 +303,21 @@ FLAGS: Mapping[str, Flag] = {
     "copy": _switch("--copy", "copy the images; by default they are hard links if the disk allows it"),
     "markdown": _switch("--markdown", "print all settings as a Markdown page (docs/settings.md)"),
     "to": _flag("--to", "layout to write", choices=("coco", "yolo", "voc")),
-    "fix": _flag(
-        "--fix", "folder for repaired COCO files; nothing is replaced", usual="none", type=Path, metavar="FOLDER"
+    "messages": _flag(
+        "--to",
+        "target of messages, one for each frame: jsonl:-, jsonl:FILE, kafka://host:port/topic or "
+        "mqtt://host:port/topic; may be repeated",
+        usual="none",
+        action="append",
+        default=[],
+        dest="targets",
+        metavar="TARGET",
+        type=values.text,
     ),
+    "save-video": _switch(
+        "--save-video", "also write an annotated video of each live source, which grows until the stream ends"
+    ),
+    "fix": _flag("--fix", "folder for repaired COCO files; nothing is replaced", usual="none", **_FOLDER),
     "all": _switch("--all", "print every fault, not only the first five of each kind"),
     "augment": _switch("--augment", "show the images as the first epoch of a training with these flags sees them"),
     # weights of other projects
@@ -308,14 +356,15 @@ FLAGS: Mapping[str, Flag] = {
 
 _GROUPS: Mapping[str, str] = {  # heading in the help: the flags below it
     "data": "data split splits shares classes num-classes class fraction per-class difficult unlabelled source image "
-    "images detections box cache workers",
+    "every-frame frames stream-time images detections box cache workers",
     "network": "config weights teacher layer image-size batch-size freeze freeze-layers format fp16 batch raw pth param bin legacy cfg "
     "darknet-weights "
     "names resize until",
-    "detections": "score-threshold iou-threshold max-detections tta bootstrap track count-line zone",
+    "detections": "score-threshold iou-threshold max-detections tta tiles tile overlap bootstrap track count-line zone",
     "training": "epochs time seed seeds accumulate precision preflight deterministic set task trials augment",
     "machine": "device threads steps backends",
-    "output": "out out-file resume save-json font show video-format tensorboard copy markdown to fix all",
+    "output": "out out-file resume save-json save-txt txt-scores save-csv save-crops no-images quiet "
+    "font show video-format tensorboard copy markdown to messages save-video fix all",
 }
 _GROUP_OF = {name: title for title, names in _GROUPS.items() for name in names.split()}
 _METAVARS: Mapping[str, str] = {
@@ -338,6 +387,9 @@ _METAVARS: Mapping[str, str] = {
     "score-threshold": "SCORE",
     "iou-threshold": "IOU",
     "max-detections": "N",
+    "tiles": "GRID",
+    "tile": "SIDE",
+    "overlap": "PART",
     "epochs": "N",
     "time": "TIME",
     "seed": "N",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from yolo_lite.errors import InputError
 
 if TYPE_CHECKING:
+    from yolo_lite.tracking.streams import StreamTracks
     from yolo_lite.tracking.video import VideoTracks
 
 
@@ -19,25 +20,40 @@ def wanted_tracks(args: argparse.Namespace, source: Any) -> Callable[[float], Vi
         InputError: if the source is not a video, or a line or zone does not suit it.
     """
     from yolo_lite.media.sources import Video
-    from yolo_lite.tracking.lines import CountLine
-    from yolo_lite.tracking.tracker import Tracker
-    from yolo_lite.tracking.video import VideoTracks, in_pixels
-    from yolo_lite.tracking.zones import Zone
 
     if not (args.track or args.count_line or args.zone):
         return None
     flag = "--track" if args.track else "--count-line" if args.count_line else "--zone"
     if not isinstance(source, Video):
         raise InputError(f"{flag} follows objects from frame to frame, so --source must be a video; got images")
+    _tracks(args, source.hw, score_threshold=0.5)  # lines and zones are refused before the detector is built
+    return lambda score_threshold: _tracks(args, source.hw, score_threshold=score_threshold)
+
+
+def stream_tracks(args: argparse.Namespace, score_threshold: float) -> StreamTracks | None:
+    """Return the tracks of a stream, or None if objects are not to be followed."""
+    from yolo_lite.tracking.streams import StreamTracks
+
+    if not (args.track or args.count_line or args.zone):
+        return None
+    return StreamTracks(lambda hw: _tracks(args, hw, score_threshold=score_threshold))
+
+
+def _tracks(args: argparse.Namespace, hw: tuple[int, int], *, score_threshold: float) -> VideoTracks:
+    """Return new tracks for frames of a height and width, with the lines and zones that were asked for."""
+    from yolo_lite.tracking.lines import CountLine
+    from yolo_lite.tracking.tracker import Tracker
+    from yolo_lite.tracking.video import VideoTracks, in_pixels
+    from yolo_lite.tracking.zones import Zone
+
     lines = [
-        _made(CountLine, *in_pixels(numbers, source.hw, name="--count-line"), name=f"--count-line {_text(numbers)}")
+        _made(CountLine, *in_pixels(numbers, hw, name="--count-line"), name=f"--count-line {_text(numbers)}")
         for numbers in args.count_line
     ]
     zones = [
-        _made(Zone, in_pixels(numbers, source.hw, name="--zone"), name=f"--zone {_text(numbers)}")
-        for numbers in args.zone
+        _made(Zone, in_pixels(numbers, hw, name="--zone"), name=f"--zone {_text(numbers)}") for numbers in args.zone
     ]
-    return lambda score_threshold: VideoTracks(Tracker(score_threshold=score_threshold), lines=lines, zones=zones)
+    return VideoTracks(Tracker(score_threshold=score_threshold), lines=lines, zones=zones)
 
 
 def _made(kind: Callable[..., Any], *points: Any, name: str) -> Any:

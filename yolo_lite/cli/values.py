@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from yolo_lite.checks import check_overlap, check_tiles
 from yolo_lite.cli.screen import note
 from yolo_lite.errors import InputError
 from yolo_lite.files import check_can_create, claim_folder, give_back
@@ -31,6 +33,7 @@ def prepare(args: argparse.Namespace) -> None:
         args.image_size = sides(args.image_size)
         if not getattr(args, "any_size", False):
             check_sides(args.image_size)
+    check_tiling(given)
     if "time" in given:
         args.time = parse_minutes(args.time)
     if "shares" in given:
@@ -129,6 +132,27 @@ def check_sides(size: tuple[int, int] | None) -> None:
 
     if size:
         check_image_size(size, name="--image-size")
+
+
+def check_tiling(given: Mapping[str, Any]) -> None:
+    """Raise InputError if the flags about tiles make no sense, alone or together."""
+    if "tiles" in given and "tile" in given:
+        raise InputError("--tiles names a grid and --tile the side of a tile; leave one out")
+    if "overlap" in given and not ("tiles" in given or "tile" in given):
+        raise InputError("--overlap is the overlap of tiles; add --tiles 2x2 or --tile 640")
+    if "tiles" in given and "x" not in given["tiles"]:
+        raise InputError(f"--tiles takes rows and columns such as 2x2, got {given['tiles']!r}; a side goes with --tile")
+    checks: Mapping[str, Callable[[Any], object]] = {
+        "tiles": check_tiles,
+        "tile": check_tiles,
+        "overlap": check_overlap,
+    }
+    for name, check in checks.items():
+        try:
+            if name in given:
+                check(given[name])
+        except InputError as error:
+            raise InputError(f"--{name}: {error}") from error
 
 
 def check_shares(text: str) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from yolo_lite.checks import check_tiles
 from yolo_lite.config.read import parse_setting, read_yaml
 from yolo_lite.config.schema import MOST_ENTRIES, NO_AUGMENTATION, RESIZES, TASK_NAMES, Config, check_image_size
 from yolo_lite.errors import InputError, short, some
@@ -186,6 +187,10 @@ def _check_together(config: Config, source: str) -> None:
         raise InputError(f"{source}: 'input.channels' must be 1 or 3, got 2")
     if config.input.resize not in RESIZES:
         raise InputError(f"{source}: 'input.resize' must be one of {', '.join(RESIZES)}, got {config.input.resize!r}")
+    for tiles in filter(None, (config.evaluate.tiles, config.evaluate.tile)):
+        check_tiles(tiles)
+    if config.evaluate.tiles and config.evaluate.tile:
+        raise InputError(f"{source}: 'evaluate.tiles' and 'evaluate.tile' exclude each other; leave one out")
     low, high = config.augment.scale
     if low > high:
         raise InputError(

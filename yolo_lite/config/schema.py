@@ -298,6 +298,13 @@ class EvaluateConfig:
     )
     max_detections: int = _setting(300, 1, help="largest number of detections in an image")
     tta: bool = _setting(False, help="look at each image mirrored as well (test-time augmentation)")
+    tiles: str = _setting(
+        "", help="rows and columns of tiles to look at as well, such as 2x2, for small objects; empty: no tiles"
+    )
+    tile: int = _setting(
+        0, 0, MOST_PIXELS, help="side in pixels of the image of square tiles to look at as well; 0: no tiles"
+    )
+    overlap: float = _setting(0.2, 0, 0.9, help="overlap of neighbouring tiles, as a fraction of their side")
     resamples: int = _setting(
         0, 0, _LONGEST, help="number of bootstrap samples for the 95% intervals of AP and AP50; 0: no intervals"
     )

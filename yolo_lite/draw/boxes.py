@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageDraw
 
+from yolo_lite.checks import check_path
 from yolo_lite.draw.colours import class_colour, track_colour
 from yolo_lite.draw.labels import Label, Letters
+from yolo_lite.errors import InputError
+from yolo_lite.files import identity
+from yolo_lite.media.images import to_rgb
+from yolo_lite.media.writers import write_image
 from yolo_lite.structures.geometry import Image
 from yolo_lite.structures.results import Detections
+
+if TYPE_CHECKING:
+    from yolo_lite.media.images import ImageInput
 
 _ARROWS = "\N{DOWNWARDS ARROW}\N{UPWARDS ARROW}\N{LEFTWARDS ARROW}\N{RIGHTWARDS ARROW}"  # in fixed labels
 
@@ -79,6 +89,39 @@ def _labels(detections: Detections) -> list[Label]:
         Label(f"{name} {number} {score:.0%}", box, track_colour(number))
         for (name, score, box, _), number in zip(rows, ids)
     ]
+
+
+def draw_on(image: ImageInput, detections: Detections, *, font: Path | None = None) -> Image:
+    """Do what `draw_detections` does for a path, an RGB array or a PIL image.
+
+    Example:
+        >>> cat = Detections([[10, 20, 50, 40]], [0.9], labels=[0], class_names=("cat",))
+        >>> draw_on("photo.jpg", cat).shape
+        (600, 512, 3)
+    """
+    return draw_detections(to_rgb(image), detections, font=font)
+
+
+def save_drawing(
+    path: str | os.PathLike[str], image: ImageInput, detections: Detections, *, font: Path | None = None
+) -> None:
+    """Draw detections on an image and write it to a file; its suffix chooses the format.
+
+    Raises:
+        InputError: if the suffix is unknown, the file cannot be written, or it would replace the image.
+
+    Example:
+        >>> cat = Detections([[10, 20, 50, 40]], [0.9], labels=[0], class_names=("cat",))
+        >>> save_drawing("photo.jpg", "photo.jpg", cat)
+        Traceback (most recent call last):
+        yolo_lite.errors.InputError: photo.jpg is the image itself, which would be replaced; choose another path
+    """
+    target = Path(check_path(path, "path"))
+    if target.suffix.lower() not in (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"):
+        raise InputError(f"an image is written as .png, .jpg, .bmp, .webp or .tif, got {target}")
+    if isinstance(image, str | os.PathLike) and identity(target) == identity(Path(image)) is not None:
+        raise InputError(f"{target} is the image itself, which would be replaced; choose another path")
+    write_image(target, draw_on(image, detections, font=font))
 
 
 def draw_outline(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,6 +31,7 @@ from yolo_lite.data.sizes import check_images
 from yolo_lite.data.splits import read_split, read_split_or_held_out
 from yolo_lite.device import explain_out_of_memory, pick_device, place
 from yolo_lite.errors import InputError, are, counted, some
+from yolo_lite.evaluation.images import SILENT, EvaluationListener, Timing, detect_records
 from yolo_lite.metrics.coco import CocoMetrics, check_rows, evaluate_coco
 from yolo_lite.models.yolo import Yolo
 from yolo_lite.predict.flip import predict
@@ -37,50 +39,10 @@ from yolo_lite.predict.postprocess import CANDIDATES, Decode, postprocess, to_de
 from yolo_lite.shipped import find_weights
 from yolo_lite.structures.batches import RawPredictions
 from yolo_lite.structures.datasets import DetectionSet
-from yolo_lite.structures.geometry import Letterbox
-from yolo_lite.structures.results import Detections
+from yolo_lite.structures.geometry import Image, Letterbox
+from yolo_lite.structures.results import Detections, with_area
 from yolo_lite.structures.rows import to_rows
-
-Progress = Callable[[int, int], None]  # (done, total)
-OnRows = Callable[[list[dict[str, Any]], int, int], None]  # (result rows of a batch, images done, images in total)
-
-
-@dataclass(frozen=True)
-class EvaluationListener:
-    """Functions that receive the news of an evaluation.
-
-    Attributes:
-        on_batch: takes the number of batches done and their total.
-        on_resample: takes the number of resampled sets done and their total.
-        on_rows: takes the COCO result rows of a batch, the number of images done and their total.
-        say: takes a line of text if images have to be loaded without extra processes.
-    """
-
-    on_batch: Progress = lambda done, total: None
-    on_resample: Progress = lambda done, total: None
-    on_rows: OnRows = lambda rows, done, total: None
-    say: Callable[[str], None] = lambda line: None
-
-
-@dataclass
-class Timing:
-    """Seconds spent on each part of an evaluation."""
-
-    images: int = 0
-    load: float = 0.0
-    forward: float = 0.0
-    postprocess: float = 0.0
-
-    def rates(self) -> dict[str, float]:
-        """Return images per second, for each part alone and for all parts together.
-
-        Example:
-            >>> Timing(images=10, load=1.0, forward=2.0, postprocess=1.0).rates()
-            {'load': 10.0, 'forward': 5.0, 'postprocess': 10.0, 'all': 2.5}
-        """
-        parts = {"load": self.load, "forward": self.forward, "postprocess": self.postprocess}
-        parts["all"] = sum(parts.values())
-        return {name: self.images / seconds if seconds else math.inf for name, seconds in parts.items()}
+from yolo_lite.structures.tiles import Tiling, detect_in_tiles, tiling_of
 
 
 @dataclass(frozen=True)
@@ -128,7 +90,7 @@ def evaluate(
     split: str = "val",
     settings: Mapping[str, object] | None = None,
     device: str | torch.device = "auto",
-    listener: EvaluationListener = EvaluationListener(),
+    listener: EvaluationListener = SILENT,
 ) -> Evaluation:
     """Score a checkpoint on one split of a data set with pycocotools.
 
@@ -222,6 +184,7 @@ def _conditions(config: Config) -> dict[str, Any]:
         "iou_threshold": config.evaluate.iou_threshold,
         "max_detections": config.evaluate.max_detections,
         **({"tta": True} if config.evaluate.tta else {}),
+        **({"tiles": str(tiling)} if (tiling := _tiling(config.evaluate)) else {}),
     }
 
 
@@ -231,7 +194,7 @@ def evaluate_detections(
     *,
     split: str = "val",
     settings: Mapping[str, object] | None = None,
-    listener: EvaluationListener = EvaluationListener(),
+    listener: EvaluationListener = SILENT,
 ) -> Evaluation:
     """Score the COCO result file of any detector; `data.classes` selects the rows of these classes.
 
@@ -268,7 +231,7 @@ def detect_split(
     class_names: Sequence[str],
     config: Config,
     device: torch.device,
-    listener: EvaluationListener = EvaluationListener(),
+    listener: EvaluationListener = SILENT,
 ) -> tuple[list[dict[str, Any]], Timing]:
     """Run a model over a split; return COCO rows with the category ids of the data, and the time of each part.
 
@@ -282,12 +245,13 @@ def detect_split(
         >>> timing.images, {row["category_id"] for row in rows} <= {3, 7}
         (3, True)
     """
+    if _tiling(config.evaluate):
+        return _detect_in_tiles(model, truth, class_names=class_names, config=config, device=device, listener=listener)
     shape, batch_size = config.input, config.train.batch_size
     dataset = DetectionDataset(truth.records, shape.image_size, resize=shape.resize, max_16bit=shape.max_16bit)
     sampler = EpochSampler(len(dataset), batch_size, shuffle=False)
     loader = build_loader(dataset, sampler, workers=config.train.workers, device=device, say=listener.say)
-    allowed = torch.tensor([name in truth.class_names for name in class_names])
-    ids = category_ids_for(class_names, truth)
+    allowed, ids = _allowed(class_names, truth), category_ids_for(class_names, truth)
     timing = Timing()
     rows: list[dict[str, Any]] = []
     started = time.perf_counter()
@@ -309,6 +273,55 @@ def detect_split(
         started = time.perf_counter()
     loader.close()
     return rows, timing
+
+
+def _allowed(class_names: Sequence[str], truth: DetectionSet) -> Tensor:
+    return torch.tensor([name in truth.class_names for name in class_names])
+
+
+def _tiling(config: EvaluateConfig) -> Tiling | None:
+    return tiling_of(config.tiles, config.tile, overlap=config.overlap)
+
+
+def _detect_in_tiles(
+    model: Yolo,
+    truth: DetectionSet,
+    *,
+    class_names: Sequence[str],
+    config: Config,
+    device: torch.device,
+    listener: EvaluationListener,
+) -> tuple[list[dict[str, Any]], Timing]:
+    """Do what `detect_split` does, in tiles; the images stay at full size until they are cut."""
+    chosen, batch_size, allowed = config.evaluate, config.train.batch_size, _allowed(class_names, truth)
+
+    @torch.inference_mode()
+    def detect(images: list[Image]) -> list[Detections]:
+        letterboxes = [
+            Letterbox.fit((image.shape[0], image.shape[1]), config.input.image_size, resize=config.input.resize)
+            for image in images
+        ]
+        inputs = np.stack([letterbox.apply(image) for letterbox, image in zip(letterboxes, images)])
+        with _memory(config):
+            raw, decode = predict(model, torch.from_numpy(inputs).to(device).permute(0, 3, 1, 2), tta=chosen.tta)
+            detected = _choose(raw, decode, config=chosen, allowed=allowed, class_names=class_names)
+        return [with_area(letterbox.undo(detections)) for letterbox, detections in zip(letterboxes, detected)]
+
+    return detect_records(
+        lambda images: detect_in_tiles(
+            images,
+            detect,
+            tiling=_tiling(chosen),
+            batch_size=batch_size,
+            iou_threshold=chosen.iou_threshold,
+            max_detections=chosen.max_detections,
+        ),
+        truth.records,
+        ids=category_ids_for(class_names, truth),
+        batch_size=batch_size,
+        max_16bit=config.input.max_16bit,
+        listener=listener,
+    )
 
 
 def _choose(

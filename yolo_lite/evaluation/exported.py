@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,19 +12,14 @@ from yolo_lite.data.classes import shown_classes
 from yolo_lite.data.sizes import check_images
 from yolo_lite.data.splits import read_split
 from yolo_lite.errors import InputError
-from yolo_lite.evaluation.detector import (
-    Evaluation,
-    EvaluationListener,
-    Timing,
-    category_ids_for,
-    class_notes,
-    evaluation_config,
-)
-from yolo_lite.media.images import read_image
+from yolo_lite.evaluation.detector import Evaluation, category_ids_for, class_notes, evaluation_config
+from yolo_lite.evaluation.images import EvaluationListener, detect_records
 from yolo_lite.metrics.coco import evaluate_coco
 from yolo_lite.runtime import Detector
+from yolo_lite.runtime.info import ExportInfo
 from yolo_lite.runtime.session import Session
-from yolo_lite.structures.rows import to_rows
+from yolo_lite.structures.datasets import DetectionSet
+from yolo_lite.structures.tiles import tiling_of
 
 _FIXED = {
     "input.image_size": "--image-size",
@@ -53,7 +47,7 @@ def evaluate_exported(
         data: folder, YAML file or annotation file.
         split: val, train or test.
         settings: by key: `data.classes`, `data.difficult`, `evaluate.score_threshold`, `evaluate.max_detections`,
-            `evaluate.resamples` and `train.batch_size`.
+            `evaluate.tiles`, `evaluate.tile`, `evaluate.overlap`, `evaluate.resamples` and `train.batch_size`.
         listener: receives the news of the evaluation.
 
     Raises:
@@ -76,18 +70,34 @@ def evaluate_exported(
     notes = [*truth.notes, *class_notes(info.class_names, truth.class_names)]
     if not shown_classes(truth):
         notes.append(f"{truth.source} has no objects to find, only background or crowd regions, so there is no AP")
-    detector = Detector(
-        weights,
-        score_threshold=config.evaluate.score_threshold if _ABOVE in chosen else info.lowest_score,
-        max_detections=min(config.evaluate.max_detections, info.max_detections),
-        classes=[name for name in info.class_names if name in truth.class_names],
-        batch_size=config.train.batch_size,
-    )
+    detector = _opened(weights, config, info=info, truth=truth, given=chosen)
     ids = category_ids_for(detector.class_names, truth)
-    rows, timing = _detect(detector, truth.records, ids=ids, listener=listener)
+    rows, timing = detect_records(
+        detector,
+        truth.records,
+        ids=ids,
+        batch_size=detector.batch_size,
+        max_16bit=detector.max_16bit,
+        listener=listener,
+    )
     metrics = evaluate_coco(truth, rows, resamples=config.evaluate.resamples, on_resample=listener.on_resample)
     about = {"weights": str(weights), "data": str(data), "split": split, **_conditions(detector)}
     return Evaluation(metrics, rows, settings=about, timing=timing, notes=tuple(notes))
+
+
+def _opened(
+    weights: str | Path, config: Config, *, info: ExportInfo, truth: DetectionSet, given: Mapping[str, object]
+) -> Detector:
+    """Open a detector for the classes that file and data have in common."""
+    asked = config.evaluate
+    return Detector(
+        weights,
+        score_threshold=asked.score_threshold if _ABOVE in given else info.lowest_score,
+        max_detections=min(asked.max_detections, info.max_detections),
+        classes=[name for name in info.class_names if name in truth.class_names],
+        tiles=tiling_of(asked.tiles, asked.tile, overlap=asked.overlap),
+        batch_size=config.train.batch_size,
+    )
 
 
 def _conditions(detector: Detector) -> dict[str, Any]:
@@ -98,28 +108,6 @@ def _conditions(detector: Detector) -> dict[str, Any]:
         "score_threshold": detector.score_threshold,
         "iou_threshold": detector.iou_threshold,
         "max_detections": detector.max_detections,
+        **({"tiles": str(detector.tiling)} if detector.tiling else {}),
         "device": "cpu",
     }
-
-
-def _detect(
-    detector: Detector, records: Any, *, ids: list[int], listener: EvaluationListener
-) -> tuple[list[dict[str, Any]], Timing]:
-    timing = Timing()
-    rows: list[dict[str, Any]] = []
-    starts = range(0, len(records), detector.batch_size)
-    for number, start in enumerate(starts, 1):
-        batch = [records[index] for index in range(start, min(start + detector.batch_size, len(records)))]
-        began = time.perf_counter()
-        images: list[Any] = [read_image(record.path, detector.max_16bit) for record in batch]
-        loaded = time.perf_counter()
-        found = detector(images)
-        timing.load += loaded - began
-        timing.forward += time.perf_counter() - loaded
-        timing.images += len(batch)
-        before = len(rows)
-        for record, detections in zip(batch, found):
-            rows += to_rows(detections, record.image_id, category_ids=ids)
-        listener.on_rows(rows[before:], timing.images, len(records))
-        listener.on_batch(number, len(starts))
-    return rows, timing

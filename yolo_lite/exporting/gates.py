@@ -110,8 +110,9 @@ def check_same_accuracy(
         Traceback (most recent call last):
         yolo_lite.errors.InputError: missing.onnx does not exist
     """
-    from yolo_lite.evaluation.detector import EvaluationListener, evaluate
+    from yolo_lite.evaluation.detector import evaluate
     from yolo_lite.evaluation.exported import evaluate_exported
+    from yolo_lite.evaluation.images import EvaluationListener
 
     info = Session(file).info
     settings = {

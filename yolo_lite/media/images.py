@@ -45,6 +45,10 @@ _TURNING_TEXTS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")  # these m
 T = TypeVar("T")
 
 
+class TooLargeError(InputError):
+    """An image has more than MAX_PIXELS pixels."""
+
+
 def read_image(path: Path, max_16bit: int = MAX_16BIT) -> Image:
     """Read an image as uint8 [H, W, 3] RGB, rotated upright by its EXIF orientation.
 
@@ -375,9 +379,9 @@ def _starts_with(file: BinaryIO, beginning: bytes) -> bool:
 
 
 def _too_large(path: Path) -> InputError:
-    return InputError(
+    return TooLargeError(
         f"{path} has more than {MAX_PIXELS:,} pixels according to its header; it was not opened, because a small file "
-        "can unpack to fill all memory; scale the image down first"
+        "can unpack to fill all memory; scale the image down first, or detect in tiles, which reads a TIFF in parts"
     )
 
 

@@ -16,7 +16,12 @@ Result = TypeVar("Result")
 
 
 def run_in_batches(
-    images: Any, run: Callable[[list[Image]], list[Result]], *, batch_size: int, max_16bit: int
+    images: Any,
+    run: Callable[[list[Image]], list[Result]],
+    *,
+    batch_size: int,
+    max_16bit: int,
+    read: Callable[[Any, int], Image] = to_rgb,
 ) -> Result | list[Result]:
     """Read one image, or each of a list, and return the result for it, or a list of results.
 
@@ -25,6 +30,7 @@ def run_in_batches(
         run: returns one result for each image, uint8 [H, W, 3] RGB.
         batch_size: the most images that `run` gets at once.
         max_16bit: as for `read_image`.
+        read: returns an image of any accepted type as pixels, from the image and `max_16bit`.
 
     Raises:
         InputError: if an image cannot be read, or is of the wrong type.
@@ -35,10 +41,10 @@ def run_in_batches(
         [2, 2, 1]
     """
     if not isinstance(images, list | tuple):
-        return run([to_rgb(images, max_16bit)])[0]
+        return run([read(images, max_16bit)])[0]
     results: list[Result] = []
     for start in range(0, len(images), batch_size):
-        results += run([to_rgb(image, max_16bit) for image in images[start : start + batch_size]])
+        results += run([read(image, max_16bit) for image in images[start : start + batch_size]])
     return results
 
 

@@ -19,6 +19,7 @@ _OLD_REDUCED = 2
 _RAW_COLOURS = (32803, 34892)  # sensor data: one colour per pixel (CFA), or all in the sensor's own colours (LinearRaw)
 _CODES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # codes of `struct` for whole numbers, by TIFF type
 _MOST_DIRECTORIES, _MOST_VALUES = 64, 64
+_MOST_STRIPS = 4_000_000
 
 _Tags = dict[int, tuple[int, ...]]
 
@@ -76,6 +77,25 @@ def find_full_image(file: BinaryIO) -> FullImage | None:
     return FullImage(header, _first(chosen, _ORIENTATION, _first(tags, _ORIENTATION, 1)))
 
 
+def read_tags(file: BinaryIO) -> dict[int, tuple[int, ...]] | None:
+    """Return the whole numbers of the first directory by tag, with all places of strips; None if the file is no TIFF.
+
+    Example:
+        >>> from PIL import Image
+        >>> Image.open("photo.jpg").save("photo.tif")
+        >>> read_tags(open("photo.tif", "rb"))[_HEIGHT]
+        (600,)
+    """
+    layout = _layout(file)
+    if layout is None:
+        return None
+    order, big, first = layout
+    try:
+        return _directory(file, order, big=big, offset=first, most=_MOST_STRIPS)[0]
+    except struct.error:  # cut short
+        return None
+
+
 def _layout(file: BinaryIO) -> tuple[str, bool, int] | None:
     """Return the byte order, whether the file is a BigTIFF, and the first directory's offset; None if it is no TIFF."""
     header = _at(file, 0, 16)
@@ -102,7 +122,7 @@ def _walk(file: BinaryIO, order: str, *, big: bool, first: int) -> Iterator[tupl
             waiting = [*tags.get(_MORE, ()), following, *waiting]
 
 
-def _directory(file: BinaryIO, order: str, *, big: bool, offset: int) -> tuple[_Tags, int]:
+def _directory(file: BinaryIO, order: str, *, big: bool, offset: int, most: int = _MOST_VALUES) -> tuple[_Tags, int]:
     """Read the whole numbers of a directory, and the offset of the next one in the chain."""
     count_code, entry_size, offset_code = ("Q", 20, "Q") if big else ("H", 12, "I")
     width = struct.calcsize("=" + count_code)
@@ -112,7 +132,7 @@ def _directory(file: BinaryIO, order: str, *, big: bool, offset: int) -> tuple[_
     for start in range(0, len(entries), entry_size):
         tag, kind = struct.unpack_from(order + "HH", entries, start)
         (values,) = struct.unpack_from(order + offset_code, entries, start + 4)
-        if kind not in _CODES or not 0 < values <= _MOST_VALUES:
+        if kind not in _CODES or not 0 < values <= most:
             continue
         code = f"{order}{values}{_CODES[kind]}"
         inline = entries[start + entry_size - struct.calcsize("=" + offset_code) : start + entry_size]

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image as PillowImage
 
@@ -20,6 +20,9 @@ from yolo_lite.media.opencv import for_opencv, quiet_cv2, silent_stderr
 from yolo_lite.media.sources import EndsEarlyError
 from yolo_lite.structures.geometry import Image
 from yolo_lite.structures.results import Classification
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 VIDEO_CODECS = {".mp4": "mp4v", ".webm": "VP90"}  # by suffix; browsers play only the second
 
@@ -189,13 +192,69 @@ def check_rows_path(path: Path) -> None:
         raise InputError(f"{path} exists and is not a list of result rows; choose another file for --save-json")
 
 
-class JsonRows:
-    """A JSON list, written row by row in a `with` block to save memory, and renamed at the end of the block.
+class GrowingFile:
+    """A text file that is written piece by piece in a `with` block to save memory, and renamed at its end.
 
-    If an error ends the block, the rows so far are kept, unless `write` was never called or the disk is full.
+    If an error ends the block, the pieces so far are kept, unless `append` was never called or the disk is full.
+
+    Args:
+        path: the file; its folder is created if it is missing.
+        start: text at its beginning.
+        end: text at its end.
 
     Attributes:
         kept: whether the finished file exists under its own name.
+
+    Example:
+        >>> with GrowingFile(Path("list.txt"), start="[", end="]") as file:
+        ...     file.append("1")
+        >>> Path("list.txt").read_text()
+        '[1]'
+    """
+
+    def __init__(self, path: Path, *, start: str = "", end: str = "") -> None:
+        make_folder(path.parent)
+        self.path, self.part, self._end = path, temporary(path), end
+        self._begun = self.kept = False
+        try:
+            self._file = self.part.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+            self._file.write(start)
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {reason(error)}") from error
+
+    def append(self, text: str) -> None:
+        """Append a text, which may be empty, in one call: Ctrl-C cannot leave only some rows of an image.
+
+        Raises:
+            InputError: if the file cannot be written.
+        """
+        try:
+            self._file.write(text)
+        except OSError as error:
+            self._begun = False  # the file ends in the middle of a piece
+            raise InputError(f"cannot write {self.path}: {reason(error)}") from error
+        self._begun = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            with self._file:
+                self._file.write(self._end)
+            if kind is None or self._begun:
+                os.replace(self.part, self.path)
+                self.kept = True
+        except OSError as failure:
+            raise InputError(f"cannot write {self.path}: {reason(failure)}") from failure
+        finally:
+            self.part.unlink(missing_ok=True)
+
+
+class JsonRows(GrowingFile):
+    """A JSON list, written row by row in a `with` block; see `GrowingFile`.
 
     Example:
         >>> with JsonRows(Path("rows.json")) as rows:
@@ -206,15 +265,8 @@ class JsonRows:
 
     def __init__(self, path: Path) -> None:
         check_rows_path(path)
-        make_folder(path.parent)
-        self.path, self.part = path, temporary(path)
-        try:
-            self._file = self.part.open("w", encoding="utf-8")
-            self._file.write("[")
-        except OSError as error:
-            raise InputError(f"cannot write {path}: {reason(error)}") from error
+        super().__init__(path, start="[", end="\n]\n")
         self._separator = "\n"
-        self._begun = self.kept = False
 
     def write(self, rows: Sequence[dict[str, Any]]) -> None:
         """Append the rows of one or more images; the list may be empty.
@@ -223,33 +275,9 @@ class JsonRows:
             InputError: if the file cannot be written.
         """
         text = ",\n".join(json.dumps(row) for row in rows)
-        try:
-            if text:
-                self._file.write(
-                    self._separator + text
-                )  # in one call, or Ctrl-C could leave only some rows of an image
-                self._separator = ",\n"
-        except OSError as error:
-            self._begun = False  # the file is no longer a valid list
-            raise InputError(f"cannot write {self.path}: {reason(error)}") from error
-        self._begun = True
-
-    def __enter__(self) -> JsonRows:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            with self._file:
-                self._file.write("\n]\n")
-            if kind is None or self._begun:
-                os.replace(self.part, self.path)
-                self.kept = True
-        except OSError as failure:
-            raise InputError(f"cannot write {self.path}: {reason(failure)}") from failure
-        finally:
-            self.part.unlink(missing_ok=True)
+        self.append(self._separator + text if text else "")
+        if text:
+            self._separator = ",\n"
 
 
 def write_predictions(path: Path, rows: Iterable[tuple[str, Classification]], *, class_names: Sequence[str]) -> None:

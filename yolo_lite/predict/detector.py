@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -17,13 +17,19 @@ from yolo_lite.device import explain_out_of_memory, pick_device, place
 from yolo_lite.errors import InputError, suggest
 from yolo_lite.media.images import to_rgb
 from yolo_lite.media.inputs import run_in_batches
-from yolo_lite.media.sources import Video, batches, open_video, read_frames
+from yolo_lite.media.sources import Video, open_video
+from yolo_lite.media.windows import to_rgb_in_parts
 from yolo_lite.predict.flip import predict
 from yolo_lite.predict.postprocess import CANDIDATES, postprocess, to_detections
 from yolo_lite.shipped import DEFAULT_WEIGHTS, find_weights
+from yolo_lite.stream.capture import Limits
+from yolo_lite.stream.detect import USUAL, Source, stream_detections
+from yolo_lite.stream.readers import Say
 from yolo_lite.structures.batches import RawPredictions
+from yolo_lite.structures.frames import DetectedFrame
 from yolo_lite.structures.geometry import Image, Letterbox
 from yolo_lite.structures.results import Detections, with_area
+from yolo_lite.structures.tiles import Tiling, check_tiling, detect_in_tiles
 from yolo_lite.tracking.tracker import Tracker
 from yolo_lite.tracking.video import reporting_low_scores
 
@@ -48,7 +54,9 @@ class Detector:
         max_detections: the largest number of detections in an image; None: mostly 300.
         classes: names of the only classes to report; None: all.
         tta: test-time augmentation: look at each image mirrored as well, which takes about twice as long.
-        batch_size: number of images in a list, or of frames in a video, that are processed together.
+        tiles: also look at the tiles of each image, to find small objects: rows and columns such as "2x2", the side of
+            a tile in pixels of the image, or a `Tiling`; None: the whole image only.
+        batch_size: number of images in a list, of frames in a video, or of tiles, that are processed together.
 
     Raises:
         InputError: if the weights, the device or a setting cannot be used.
@@ -71,6 +79,7 @@ class Detector:
         max_detections: int | None = None,
         classes: Sequence[str] | None = None,
         tta: bool = False,
+        tiles: str | int | Tiling | None = None,
         batch_size: int = 8,
     ) -> None:
         if isinstance(weights, Checkpoint):
@@ -91,7 +100,7 @@ class Detector:
         self.iou_threshold = check_share(overlap, "iou_threshold")
         most = chosen.max_detections if max_detections is None else max_detections
         self.max_detections = check_whole(most, "max_detections")
-        self.tta = tta
+        self.tta, self.tiling = tta, check_tiling(tiles)
         self.batch_size = check_whole(batch_size, "batch_size")
         self._allowed = self._mask(check_class_names(classes, self.class_names))
 
@@ -156,25 +165,47 @@ class Detector:
             >>> [len(found) for found in detector([np.zeros((48, 64, 3), np.uint8)] * 2)]  # two black images
             [0, 0]
         """
-        return run_in_batches(images, self._detect, batch_size=self.batch_size, max_16bit=self.max_16bit)
+        return run_in_batches(
+            images,
+            self._detect,
+            batch_size=self.batch_size,
+            max_16bit=self.max_16bit,
+            read=to_rgb_in_parts if self.tiling else to_rgb,
+        )
 
-    def stream(self, video: str | os.PathLike[str] | Video) -> Iterator[tuple[Image, Detections]]:
-        """Yield each frame of a video, uint8 [H, W, 3] RGB, with its detections; two batches are in memory.
+    def stream(
+        self,
+        source: Source | Sequence[Source],
+        *,
+        images: bool = False,
+        every_frame: bool = False,
+        limits: Limits = USUAL,
+        say: Say = lambda line: None,
+    ) -> Generator[DetectedFrame, None, None]:
+        """Yield the detections in each frame of a video, a camera, a stream, or several of these in turn.
+
+        Files are read completely. Of a live source the newest frame is taken; it is connected again if it is lost.
+
+        Args:
+            source: a path or pattern, a camera number, a URL (rtsp, http), a list of sources (.txt), - for standard
+                input, or several of these.
+            images: whether the results keep the frames, uint8 [H, W, 3] RGB.
+            every_frame: whether every frame of a live source is processed, however far that falls behind.
+            limits: time limits in seconds.
+            say: called with a line when a source is lost and when it is back, and for each file that is skipped.
 
         Raises:
-            InputError: if the file is not a video; after the last frame, if the video ends early.
+            InputError: if a source cannot be opened; after the last frame, if a video ends early.
 
         Example:
             >>> from yolo_lite.media.writers import VideoWriter
             >>> with VideoWriter(Path("dark.mp4"), 10, hw=(48, 64)) as writer:
             ...     writer.write(np.zeros((48, 64, 3), np.uint8))
             >>> detector = Detector("yolo_lite-pico-voc5", device="cpu")
-            >>> [(frame.shape, len(found)) for frame, found in detector.stream("dark.mp4")]
-            [((48, 64, 3), 0)]
+            >>> [(result.number, len(result.detections)) for result in detector.stream("dark.mp4")]
+            [(0, 0)]
         """
-        opened = video if isinstance(video, Video) else open_video(Path(check_path(video, "video")))
-        for frames in batches(read_frames(opened), self.batch_size):
-            yield from zip(frames, self._detect(frames))
+        return stream_detections(self, source, images=images, every_frame=every_frame, limits=limits, say=say)
 
     def track(
         self, video: str | os.PathLike[str] | Video, *, tracker: Tracker | None = None
@@ -198,8 +229,9 @@ class Detector:
         """
         opened = video if isinstance(video, Video) else open_video(Path(check_path(video, "video")))
         tracker = tracker or Tracker(score_threshold=self.score_threshold)
-        for number, (frame, detections) in enumerate(reporting_low_scores(self).stream(opened)):
-            yield frame, tracker.update(detections, time=number / opened.fps)
+        for result in reporting_low_scores(self).stream(opened, images=True):
+            assert result.image is not None
+            yield result.image, tracker.update(result.detections, time=result.time)
 
     @torch.inference_mode()
     def raw(self, source: ImageInput) -> tuple[Image, Letterbox, RawPredictions]:
@@ -216,8 +248,18 @@ class Detector:
         raw = self.model(torch.from_numpy(pixels).to(self.device).permute(2, 0, 1).unsqueeze(0))
         return pixels, letterbox, RawPredictions(*(part.cpu() for part in raw))
 
-    @torch.inference_mode()
     def _detect(self, images: Sequence[Image]) -> list[Detections]:
+        return detect_in_tiles(
+            images,
+            self._detect_whole,
+            tiling=self.tiling,
+            batch_size=self.batch_size,
+            iou_threshold=self.iou_threshold,
+            max_detections=self.max_detections,
+        )
+
+    @torch.inference_mode()
+    def _detect_whole(self, images: list[Image]) -> list[Detections]:
         if not images:
             return []
         letterboxes = [

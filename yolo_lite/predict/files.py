@@ -9,7 +9,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -19,13 +19,17 @@ from yolo_lite.draw.tracks import draw_tracks
 from yolo_lite.errors import InputError
 from yolo_lite.files import file_name, identity, make_folder, write_atomically
 from yolo_lite.media.ahead import Behind, Depth, in_order
+from yolo_lite.media.detections import Detected, Output
 from yolo_lite.media.images import read_image
 from yolo_lite.media.sources import Video, relative_names
+from yolo_lite.media.windows import Windows, read_in_parts
 from yolo_lite.media.writers import JsonRows, VideoWriter, encode_image
 from yolo_lite.shipped import shipped
+from yolo_lite.structures.frames import DetectedFrame
 from yolo_lite.structures.geometry import Image
 from yolo_lite.structures.results import Detections
 from yolo_lite.structures.rows import to_rows
+from yolo_lite.structures.tiles import Tiling
 from yolo_lite.tracking.video import Overlay, VideoTracks
 
 Show = Callable[[Image], None]  # puts an annotated image on the screen
@@ -36,6 +40,7 @@ class AnyDetector(Protocol):
 
     batch_size: int
     max_16bit: int
+    tiling: Tiling | None
 
     @property
     def category_ids(self) -> tuple[int, ...]:
@@ -44,8 +49,8 @@ class AnyDetector(Protocol):
     def __call__(self, images: list[Any]) -> list[Detections]:
         """Return the detections in each image."""
 
-    def stream(self, video: Video) -> Iterator[tuple[Image, Detections]]:
-        """Yield each frame of a video with its detections."""
+    def stream(self, source: Video, *, images: bool) -> Iterator[DetectedFrame]:
+        """Yield the detections in each frame of a video, with the frames if these are asked for."""
 
 
 class DetectedImage(NamedTuple):
@@ -65,8 +70,9 @@ def detect_images(
     detector: AnyDetector,
     images: Sequence[Path],
     *,
-    out: Path,
+    out: Path | None,
     json_file: JsonRows | None = None,
+    outputs: Sequence[Output] = (),
     show: Show | None = None,
     font: Path | None = None,
 ) -> Generator[DetectedImage, None, None]:
@@ -77,8 +83,9 @@ def detect_images(
 
     Args:
         detector, images: the detector, and the image files.
-        out: the folder, which is created if it is missing.
+        out: the folder, which is created if it is missing; None: no annotated copies.
         json_file: receives the detections as COCO result rows.
+        outputs: receive each image with its detections, such as `LabelFiles`.
         show: called with every annotated image.
         font: as for `draw_detections`.
 
@@ -96,12 +103,13 @@ def detect_images(
         >>> [result.annotated.name for result in results]
         ['photo.jpg']
     """
-    outputs, names, ids = _Outputs(images, out), relative_names(images), image_ids(images)
-    for path in images:
-        outputs.choose(path)
-    with closing(_drawn(detector, images, targets=outputs.targets, font=font, show=show is not None)) as copies:
+    files, names, ids = _Outputs(images, out), relative_names(images), image_ids(images)
+    targets = files.choose_all(images)
+    with closing(
+        _drawn(detector, images, targets=targets, font=font, show=show is not None, keep=bool(outputs))
+    ) as copies:
         for path, copy in copies:
-            error = copy if isinstance(copy, InputError) else outputs.store(path, copy)
+            error = copy if isinstance(copy, InputError) else files.store(path, copy)
             if isinstance(copy, InputError) or error:
                 yield DetectedImage(path, error=error, name=names[path])
                 continue
@@ -109,7 +117,10 @@ def detect_images(
                 show(copy.annotated)
             if json_file:
                 json_file.write(_rows(detector, copy.detections, ids[path], name=names[path]))
-            yield DetectedImage(path, copy.detections, outputs.targets[path], name=names[path])
+            for output in outputs:
+                assert copy.image is not None  # kept for these
+                output.write(Detected(names[path], copy.image, copy.detections))
+            yield DetectedImage(path, copy.detections, targets[path] if copy.content else None, name=names[path])
 
 
 def _rows(detector: AnyDetector, detections: Detections, image_id: int, *, name: str) -> list[dict[str, Any]]:
@@ -125,16 +136,23 @@ class _Found(NamedTuple):
 
 
 class _Copy(NamedTuple):
-    """The detections in an image, the content of its annotated copy, and the copy itself if it will be shown."""
+    """The detections in an image, the content of its annotated copy, and the copy and the image if they are needed."""
 
     detections: Detections
     content: bytes
     suffix: str
     annotated: Image | None
+    image: Image | None
 
 
 def _drawn(
-    detector: AnyDetector, images: Sequence[Path], *, targets: dict[Path, Path], font: Path | None, show: bool
+    detector: AnyDetector,
+    images: Sequence[Path],
+    *,
+    targets: dict[Path, Path],
+    font: Path | None,
+    show: bool,
+    keep: bool,
 ) -> Generator[tuple[Path, _Copy | InputError], None, None]:
     """Yield the annotated copy of each image, drawn and encoded in a thread, or the error if it cannot be read."""
 
@@ -142,10 +160,13 @@ def _drawn(
         path, found = item
         if isinstance(found, InputError):
             return path, found
+        image = found.image if keep else None
+        if isinstance(found.image, Windows) or (not show and path not in targets):
+            return path, _Copy(found.detections, b"", "", None, image)
         annotated = draw_detections(found.image, found.detections, font=font)
-        suffix = ".png" if max(annotated.shape) > _MOST_OF_JPEG else targets[path].suffix
-        content = encode_image(annotated, suffix)
-        return path, _Copy(found.detections, content, suffix, annotated if show else None)
+        suffix = ".png" if max(annotated.shape) > _MOST_OF_JPEG or path not in targets else targets[path].suffix
+        content = encode_image(annotated, suffix) if path in targets else b""
+        return path, _Copy(found.detections, content, suffix, annotated if show else None, image)
 
     depth = Depth(detector.batch_size)
     with (
@@ -162,7 +183,8 @@ def _found(
 
     def read(path: Path) -> Image | InputError:
         try:
-            return depth.fit(read_image(path, detector.max_16bit))
+            image = (read_in_parts if detector.tiling else read_image)(path, detector.max_16bit)
+            return depth.fit(image)  # type: ignore[arg-type]
         except InputError as error:
             return error
 
@@ -191,8 +213,9 @@ def detect_video(
     detector: AnyDetector,
     video: Video,
     *,
-    target: Path,
+    target: Path | None,
     json_file: JsonRows | None = None,
+    outputs: Sequence[Output] = (),
     show: Show | None = None,
     font: Path | None = None,
     tracks: VideoTracks | None = None,
@@ -204,8 +227,9 @@ def detect_video(
     Args:
         detector: the detector to use.
         video: the opened video.
-        target: the file of the annotated copy, .mp4 or .webm.
+        target: the file of the annotated copy, .mp4 or .webm; None: no copy.
         json_file: receives the detections as COCO result rows.
+        outputs: receive each frame with its detections, such as `LabelFiles`.
         show: called with every annotated frame.
         font: as for `draw_detections`.
         tracks: follows the objects; the detector should then be `reporting_low_scores`.
@@ -227,32 +251,52 @@ def detect_video(
         >>> [len(found) for found in detect_video(detector, video, target=Path("dim_annotated.mp4"))]
         [0]
     """
-    make_folder(target.parent)
-    _Outputs([video.path], target.parent).check(target, "video")
     depth = Depth(detector.batch_size)
-    with VideoWriter(target, video.fps, hw=video.hw) as writer, Behind(depth) as behind:
+    with _writer(video, target) as writer, Behind(depth) as behind:
         annotate = partial(_annotate, writer, font=font, show=show is not None)
-        for number, (frame, detections) in enumerate(detector.stream(video)):
+        for result in detector.stream(video, images=True):
+            assert result.image is not None
+            detections = result.detections
             if tracks:
-                detections = tracks.update(detections, time=number / video.fps)
+                detections = tracks.update(detections, time=result.time)
             overlay = tracks.overlay if tracks else None
-            annotated = behind.call(partial(annotate, depth.fit(frame), detections, overlay))
+            annotated = behind.call(partial(annotate, depth.fit(result.image), detections, overlay))
             if show and (image := annotated.result()) is not None:
                 show(image)
             if json_file:
-                json_file.write(_rows(detector, detections, number, name=video.path.name))
+                json_file.write(_rows(detector, detections, result.number, name=video.path.name))
+            for output in outputs:
+                output.write(Detected(video.path.name, result.image, detections, result.number))
             yield detections
 
 
+def _writer(video: Video, target: Path | None) -> AbstractContextManager[VideoWriter | None]:
+    """Return what writes the annotated copy of a video, if there will be one."""
+    if target is None:
+        return nullcontext()
+    make_folder(target.parent)
+    _Outputs([video.path], target.parent).check(target, "video")
+    return VideoWriter(target, video.fps, hw=video.hw)
+
+
 def _annotate(
-    writer: VideoWriter, frame: Image, detections: Detections, overlay: Overlay | None, *, font: Path | None, show: bool
+    writer: VideoWriter | None,
+    frame: Image,
+    detections: Detections,
+    overlay: Overlay | None,
+    *,
+    font: Path | None,
+    show: bool,
 ) -> Image | None:
-    """Append the annotated copy of a frame to a video, and return it if it will be shown."""
+    """Append the annotated copy of a frame to a video, if there is one, and return it if it will be shown."""
+    if writer is None and not show:
+        return None
     if overlay is None:
         annotated = draw_detections(frame, detections, font=font)
     else:
         annotated = draw_tracks(frame, detections, overlay=overlay, font=font)
-    writer.write(annotated)
+    if writer:
+        writer.write(annotated)
     return annotated if show else None
 
 
@@ -297,17 +341,19 @@ def sample_image() -> Path:
 class _Outputs:
     """Choose a separate output file for each image, one that replaces neither a source nor a file beside a source."""
 
-    def __init__(self, images: Sequence[Path], out: Path) -> None:
+    def __init__(self, images: Sequence[Path], out: Path | None) -> None:
         self._out = out
         self.targets: dict[Path, Path] = {}  # by image, once chosen
         self._taken: set[str] = set()
         self._numbers: dict[tuple[str, str], int] = {}
         self._sources = {identity(path) for path in images}
         folders = {os.path.dirname(place(path)) for path in images for place in (os.path.abspath, os.path.realpath)}
-        self._beside = identity(out) in {identity(Path(folder)) for folder in folders}
+        self._beside = out is not None and identity(out) in {identity(Path(folder)) for folder in folders}
 
     def store(self, path: Path, copy: _Copy) -> InputError | None:
-        """Write the copy of an image, or return the error if the folder cannot hold a file of its name."""
+        """Write the copy of an image, if it has one, or return the error if the folder cannot hold a file of its name."""
+        if self._out is None or not copy.content:
+            return None
         make_folder(self._out)
         if copy.suffix != self.targets[path].suffix:
             self.choose(path, copy.suffix)
@@ -319,9 +365,16 @@ class _Outputs:
             return error
         return None
 
+    def choose_all(self, images: Sequence[Path]) -> dict[Path, Path]:
+        """Choose the output file of every image, if there is a folder; return them by image."""
+        for path in images if self._out else ():
+            self.choose(path)
+        return self.targets
+
     def choose(self, path: Path, suffix: str = "") -> None:
         """Choose the output file of an image: PNG for PNG and JPEG for all others, unless a suffix is given."""
         suffix = suffix or (".png" if path.suffix.lower() == ".png" else ".jpg")
+        assert self._out is not None
         name = self._free(path.stem, suffix)
         self.check(self._out / name, "image")
         self.targets[path] = self._out / name

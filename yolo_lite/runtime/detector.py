@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
@@ -11,12 +11,19 @@ import numpy as np
 
 from yolo_lite.checks import check_class_names, check_path, check_share, check_whole
 from yolo_lite.errors import InputError, suggest
+from yolo_lite.media.images import to_rgb
 from yolo_lite.media.inputs import run_in_batches
-from yolo_lite.media.sources import Video, batches, open_video, read_frames
+from yolo_lite.media.sources import Video, open_video
+from yolo_lite.media.windows import to_rgb_in_parts
 from yolo_lite.runtime.session import Session
 from yolo_lite.shipped import find_exported
+from yolo_lite.stream.capture import Limits
+from yolo_lite.stream.detect import USUAL, Source, stream_detections
+from yolo_lite.stream.readers import Say
+from yolo_lite.structures.frames import DetectedFrame
 from yolo_lite.structures.geometry import Image, Letterbox
 from yolo_lite.structures.results import Detections, with_area
+from yolo_lite.structures.tiles import Tiling, check_tiling, detect_in_tiles
 from yolo_lite.tracking.tracker import Tracker
 from yolo_lite.tracking.video import reporting_low_scores
 
@@ -36,7 +43,8 @@ class Detector:
             highest on the validation images of the training.
         max_detections: the largest number of detections in an image, not above that of the file; None: that number.
         classes: names of the only classes to report; None: all.
-        batch_size: number of images in a list, or of frames in a video, that are processed together.
+        tiles: also look at the tiles of each image, as for the detector of a checkpoint.
+        batch_size: number of images in a list, of frames in a video, or of tiles, that are processed together.
         threads: 0 for as many as ONNX Runtime chooses.
 
     Raises:
@@ -56,6 +64,7 @@ class Detector:
         score_threshold: float | None = None,
         max_detections: int | None = None,
         classes: Sequence[str] | None = None,
+        tiles: str | int | Tiling | None = None,
         batch_size: int = 8,
         threads: int = 0,
     ) -> None:
@@ -80,6 +89,7 @@ class Detector:
                 f"be below it, got {self.score_threshold:g}; export again with a lower --score-threshold"
             )
         self.max_detections = check_whole(max_detections or info.max_detections, "max_detections")
+        self.tiling = check_tiling(tiles)
         self.batch_size = min(check_whole(batch_size, "batch_size"), self._session.batch or 2**31)
         names = check_class_names(classes, self.class_names)
         for name in names or ():
@@ -105,17 +115,39 @@ class Detector:
         Raises:
             InputError: if an image cannot be read, or is of the wrong type.
         """
-        return run_in_batches(images, self._detect, batch_size=self.batch_size, max_16bit=self.max_16bit)
+        return run_in_batches(
+            images,
+            self._detect,
+            batch_size=self.batch_size,
+            max_16bit=self.max_16bit,
+            read=to_rgb_in_parts if self.tiling else to_rgb,
+        )
 
-    def stream(self, video: str | os.PathLike[str] | Video) -> Iterator[tuple[Image, Detections]]:
-        """Yield each frame of a video, uint8 [H, W, 3] RGB, with its detections; two batches are in memory.
+    def stream(
+        self,
+        source: Source | Sequence[Source],
+        *,
+        images: bool = False,
+        every_frame: bool = False,
+        limits: Limits = USUAL,
+        say: Say = lambda line: None,
+    ) -> Generator[DetectedFrame, None, None]:
+        """Yield the detections in each frame of a video, a camera, a stream, or several of these in turn.
+
+        Files are read completely. Of a live source the newest frame is taken; it is connected again if it is lost.
+
+        Args:
+            source: a path or pattern, a camera number, a URL (rtsp, http), a list of sources (.txt), - for standard
+                input, or several of these.
+            images: whether the results keep the frames, uint8 [H, W, 3] RGB.
+            every_frame: whether every frame of a live source is processed, however far that falls behind.
+            limits: time limits in seconds.
+            say: called with a line when a source is lost and when it is back, and for each file that is skipped.
 
         Raises:
-            InputError: if the file is not a video; after the last frame, if the video ends early.
+            InputError: if a source cannot be opened; after the last frame, if a video ends early.
         """
-        opened = video if isinstance(video, Video) else open_video(Path(check_path(video, "video")))
-        for frames in batches(read_frames(opened), self.batch_size):
-            yield from zip(frames, self._detect(frames))
+        return stream_detections(self, source, images=images, every_frame=every_frame, limits=limits, say=say)
 
     def track(
         self, video: str | os.PathLike[str] | Video, *, tracker: Tracker | None = None
@@ -131,10 +163,21 @@ class Detector:
         """
         opened = video if isinstance(video, Video) else open_video(Path(check_path(video, "video")))
         tracker = tracker or Tracker(score_threshold=self.score_threshold)
-        for number, (frame, detections) in enumerate(reporting_low_scores(self).stream(opened)):
-            yield frame, tracker.update(detections, time=number / opened.fps)
+        for result in reporting_low_scores(self).stream(opened, images=True):
+            assert result.image is not None
+            yield result.image, tracker.update(result.detections, time=result.time)
 
     def _detect(self, images: Sequence[Image]) -> list[Detections]:
+        return detect_in_tiles(
+            images,
+            self._detect_whole,
+            tiling=self.tiling,
+            batch_size=self.batch_size,
+            iou_threshold=self.iou_threshold,
+            max_detections=self.max_detections,
+        )
+
+    def _detect_whole(self, images: list[Image]) -> list[Detections]:
         letterboxes = [
             Letterbox.fit((image.shape[0], image.shape[1]), self.image_size, resize=self.resize) for image in images
         ]

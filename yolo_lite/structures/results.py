@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from yolo_lite.checks import check_whole, shown
 from yolo_lite.errors import InputError, counted
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import supervision as sv
+
+    from yolo_lite.media.images import ImageInput
+    from yolo_lite.structures.geometry import Image
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,21 +105,77 @@ class Detections:
         """The class name of every detection."""
         return [self.class_names[label] for label in self.labels]
 
-    def to_json(self) -> list[dict[str, Any]]:
-        """Return a dictionary of plain values for each detection, with its class_name, label, score and box (xyxy).
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON: under "detections" the class_name, label, score and box (xyxy) of each.
 
         Tracked objects have their track_id as well.
 
         Example:
-            >>> Detections([[0, 0, 10, 20]], scores=[0.5], labels=[0], class_names=["cat"]).to_json()
-            [{'class_name': 'cat', 'label': 0, 'score': 0.5, 'box': [0.0, 0.0, 10.0, 20.0]}]
+            >>> Detections([[0, 0, 10, 20]], scores=[0.5], labels=[0], class_names=["cat"]).to_dict()
+            {'detections': [{'class_name': 'cat', 'label': 0, 'score': 0.5, 'box': [0.0, 0.0, 10.0, 20.0]}]}
         """
         rows: list[dict[str, Any]] = [
             {"class_name": name, "label": int(label), "score": float(score), "box": [float(side) for side in box]}
             for name, label, score, box in zip(self.names, self.labels, self.scores, self.boxes)
         ]
         ids = [] if self.track_ids is None else self.track_ids.tolist()
-        return [{**row, "track_id": number} for row, number in zip(rows, ids)] if ids else rows
+        return {"detections": [{**row, "track_id": number} for row, number in zip(rows, ids)] if ids else rows}
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return the list inside `to_dict`: the former name, which still works in this version."""
+        warnings.warn('please write to_dict()["detections"] instead of to_json()', DeprecationWarning, stacklevel=2)
+        rows: list[dict[str, Any]] = self.to_dict()["detections"]
+        return rows
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a DataFrame with a row for each detection: class_name, label, score, x1, y1, x2, y2.
+
+        Raises:
+            InputError: if pandas is not installed.
+        """
+        from yolo_lite.structures.conversions import to_pandas
+
+        return to_pandas(self)
+
+    def to_supervision(self) -> sv.Detections:
+        """Return the `Detections` of supervision, with the class names in its `data`.
+
+        Raises:
+            InputError: if supervision is not installed.
+        """
+        from yolo_lite.structures.conversions import to_supervision
+
+        return to_supervision(self)
+
+    def draw(self, image: ImageInput, *, font: Path | None = None) -> Image:
+        """Return a copy of the image, uint8 [H, W, 3] RGB, with a box, name and score for each detection.
+
+        Args:
+            image: what was detected in: a path, an RGB array or a PIL image.
+            font: a font file to try first for class names.
+
+        Example:
+            >>> cat = Detections([[0, 0, 10, 20]], scores=[0.5], labels=[0], class_names=["cat"])
+            >>> cat.draw("photo.jpg").shape
+            (600, 512, 3)
+        """
+        from yolo_lite.draw.boxes import draw_on
+
+        return draw_on(image, self, font=font)
+
+    def save(self, path: str | os.PathLike[str], image: ImageInput, *, font: Path | None = None) -> None:
+        """Write what `draw` returns to an image file; its suffix chooses the format.
+
+        Raises:
+            InputError: if the file cannot be written, or would replace the image.
+
+        Example:
+            >>> cat = Detections([[0, 0, 10, 20]], scores=[0.5], labels=[0], class_names=["cat"])
+            >>> cat.save("annotated.png", "photo.jpg")
+        """
+        from yolo_lite.draw.boxes import save_drawing
+
+        save_drawing(path, image, self, font=font)
 
 
 def with_area(detections: Detections) -> Detections:

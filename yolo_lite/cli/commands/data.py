@@ -53,6 +53,12 @@ def _add_stats(parser: argparse.ArgumentParser) -> None:
     flags.add_flag(parser, "data", required=True)
     flags.add_flag(parser, "classes", help="names of the classes to count: person,car")
     flags.add_flag(parser, "split", usual="all")
+    flags.add_flag(
+        parser,
+        "image-size",
+        help="side, or height and width, of the input for the advice about tiles",
+        usual="416, that of the default weights",
+    )
     flags.add_flag(parser, "out-file", help="plot to write: png or jpg", default=Path("stats.png"))
     flags.add_flag(parser, "font")
     parser.set_defaults(run=_stats)
@@ -165,11 +171,12 @@ def _stats(args: argparse.Namespace) -> int:
     """Count the objects, images and sizes of each class, and plot them with the positions of the objects.
 
     Crowd boxes (in PASCAL VOC: difficult objects) are counted separately. Small objects have an area below 32 x 32
-    pixels, large ones above 96 x 96.
+    pixels, large ones above 96 x 96. A line says whether objects are so small that tiles or a larger input would help.
     """
     _check_image_name(args.out_file)
     import numpy as np
 
+    from yolo_lite.data.care.small import INPUT_HW, advise_tiles
     from yolo_lite.data.care.stats import split_stats
     from yolo_lite.draw.plots import plot_stats
     from yolo_lite.files import check_keeps, make_folder, write_atomically
@@ -180,6 +187,9 @@ def _stats(args: argparse.Namespace) -> int:
     found = {split: split_stats(data) for split, data in sets.items()}
     for split, stats in found.items():
         _print_stats(split, stats)
+        advice = advise_tiles(sets[split], args.image_size or INPUT_HW)
+        if advice:
+            print(f"{split}: {advice.line(args.image_size or INPUT_HW)}")
     names = next(iter(sets.values())).class_names
     counts = {split: [one.objects for one in stats.classes] for split, stats in found.items()}
     sides = {split: stats.sides for split, stats in found.items()}

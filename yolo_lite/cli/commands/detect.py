@@ -7,10 +7,12 @@ import os
 import sys
 from collections import Counter
 from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_lite.cli import flags, values
+from yolo_lite.cli import flags, outputs, values
+from yolo_lite.cli.commands.live import detect_live, is_live
 from yolo_lite.cli.progress import counting
 from yolo_lite.cli.screen import note
 from yolo_lite.cli.tracks import wanted_tracks
@@ -29,62 +31,74 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser its arguments."""
     parser.description = _detect.__doc__
     flags.add_flag(
-        parser, "source", help="images, folders, patterns such as shots/*.jpg, or one video", usual="a sample image"
+        parser,
+        "source",
+        help="images, folders, patterns such as shots/*.jpg, or one video; or streams: camera numbers, rtsp:// or http:// "
+        "addresses, a list of these (.txt), - for standard input",
+        usual="a sample image",
     )
+    flags.add_flags(parser, ["every-frame", "frames", "stream-time"])
     flags.add_flags(parser, ["weights", "image-size"])
     flags.add_flag(parser, "batch-size", default=8)
-    flags.add_flags(parser, ["device", "score-threshold", "iou-threshold", "max-detections", "tta"])
+    flags.add_flags(
+        parser, ["device", "score-threshold", "iou-threshold", "max-detections", "tta", "tiles", "tile", "overlap"]
+    )
     flags.add_flag(parser, "classes", help="names of the classes to report: person,car")
     flags.add_flags(parser, ["track", "count-line", "zone"])
     flags.add_flag(parser, "out", help="folder of the annotated images or video", usual="the next free runs/detect-N")
-    flags.add_flags(parser, ["video-format", "save-json", "font", "show"])
+    outputs.add_flags(parser)
+    flags.add_flags(parser, ["video-format", "font", "show", "messages", "save-video"])
     parser.set_defaults(run=_detect)
 
 
 def _detect(args: argparse.Namespace) -> int:
-    """Find objects in images or a video, print a line for each, and write annotated copies.
+    """Find objects in images or a video, print a line for each, and write annotated copies; or follow live streams.
 
     Images that cannot be read are skipped and reported. Exit status: 0 if at least one image could be read; 1 if a
     video ended early; 2 otherwise; 130 or 143 if the command was stopped, after saving what was finished.
     """
     from yolo_lite.files import file_name
     from yolo_lite.media.sources import Video, find_sources
-    from yolo_lite.media.writers import JsonRows, check_rows_path
+    from yolo_lite.media.writers import JsonRows
     from yolo_lite.predict.files import sample_image
     from yolo_lite.tracking.video import reporting_low_scores
 
-    source = find_sources(args.source, say=note) if args.source else [sample_image()]
-    if args.save_json:
-        check_rows_path(args.save_json)
+    if is_live(args):
+        show = _window(hold=False) if args.show else None
+        return detect_live(partial(_detector, args), args, show=show)
+    say = (lambda line: None) if args.quiet else note
+    source = find_sources(args.source, say=say) if args.source else [sample_image()]
+    outputs.check(args)
     begin_tracks = wanted_tracks(args, source)
-    detector = _exported(args) if is_exported(args.weights) else _trained(args)
+    detector = _detector(args)
     tracks = begin_tracks(detector.score_threshold) if begin_tracks else None
-    values.note_missing_letters(args.classes or detector.class_names, args.font)
+    if not args.quiet:
+        values.note_missing_letters(args.classes or detector.class_names, args.font)
     show = _window(hold=not isinstance(source, Video)) if args.show else None
-    with values.output_folder(args.out, "detect") as out:
+    with nullcontext() if args.no_images else values.output_folder(args.out, "detect") as out:
         rows = JsonRows(args.save_json) if args.save_json else None
         try:
-            with rows or nullcontext():
+            with outputs.opened(args) as others, rows or nullcontext():
+                settings: dict[str, Any] = {"json_file": rows, "outputs": others, "show": show, "font": args.font}
                 if isinstance(source, Video):
-                    target = out / file_name(source.path.stem, f".{args.video_format}")
-                    return _detect_in_video(
-                        reporting_low_scores(detector) if tracks else detector,
-                        source,
-                        target=target,
-                        rows=rows,
-                        show=show,
-                        font=args.font,
-                        tracks=tracks,
-                    )
-                return _detect_in_images(detector, source, out=out, rows=rows, show=show, font=args.font)
+                    target = out / file_name(source.path.stem, f".{args.video_format}") if out else None
+                    if tracks:
+                        detector, settings["tracks"] = reporting_low_scores(detector), tracks
+                    return _detect_in_video(detector, source, target=target, quiet=args.quiet, settings=settings)
+                return _detect_in_images(detector, source, out=out, quiet=args.quiet, settings=settings)
         finally:
             if rows and rows.kept:
                 print(f"rows: {args.save_json}")
 
 
+def _detector(args: argparse.Namespace) -> Detector | ExportedDetector:
+    return _exported(args) if is_exported(args.weights) else _trained(args)
+
+
 def _trained(args: argparse.Namespace) -> Detector:
     from yolo_lite.predict.detector import Detector
     from yolo_lite.shipped import DEFAULT_WEIGHTS
+    from yolo_lite.structures.tiles import tiling_of
 
     return Detector(
         args.weights or DEFAULT_WEIGHTS,
@@ -95,12 +109,14 @@ def _trained(args: argparse.Namespace) -> Detector:
         max_detections=args.max_detections,
         classes=args.classes,
         tta=args.tta,
+        tiles=tiling_of(args.tiles, args.tile, overlap=args.overlap),
         batch_size=args.batch_size,
     )
 
 
 def _exported(args: argparse.Namespace) -> ExportedDetector:
     from yolo_lite.runtime import Detector
+    from yolo_lite.structures.tiles import tiling_of
 
     fixed = {"--image-size": args.image_size, "--iou-threshold": args.iou_threshold, "--tta": args.tta}
     for flag, value in fixed.items():
@@ -113,6 +129,7 @@ def _exported(args: argparse.Namespace) -> ExportedDetector:
         score_threshold=args.score_threshold,
         max_detections=args.max_detections,
         classes=args.classes,
+        tiles=tiling_of(args.tiles, args.tile, overlap=args.overlap),
         batch_size=args.batch_size,
     )
 
@@ -121,22 +138,21 @@ def _detect_in_images(
     detector: Detector | ExportedDetector,
     images: list[Path],
     *,
-    out: Path,
-    rows: Any,
-    show: Show | None,
-    font: Path | None,
+    out: Path | None,
+    quiet: bool,
+    settings: dict[str, Any],
 ) -> int:
     from yolo_lite.predict.files import detect_images
 
     tally = _Tally(out)
     try:
-        with closing(detect_images(detector, images, out=out, json_file=rows, show=show, font=font)) as results:
+        with closing(detect_images(detector, images, out=out, **settings)) as results:
             for result in results:
                 if result.detections is None and result.error:
                     if len(images) == 1:
                         raise result.error
                     print(f"skipped: {result.error}", file=sys.stderr)
-                elif result.detections is not None:
+                elif result.detections is not None and not quiet:
                     _print_objects(result.name, result.detections, score_threshold=detector.score_threshold)
                 tally.add(result)
     except KeyboardInterrupt:
@@ -158,7 +174,7 @@ def _print_objects(name: str, detections: Detections, *, score_threshold: float)
 class _Tally:
     """Counts of a run over images so far."""
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path | None) -> None:
         self.out = out
         self.objects = self.written = self.skipped = 0
         self.last: Path | None = None
@@ -170,35 +186,32 @@ class _Tally:
             return
         self.objects += len(result.detections)
         self.written += 1
-        self.last = result.annotated
+        self.last = result.annotated or self.last
+        if self.out and not result.annotated:
+            note(f"{result.name} is too large for an annotated copy")
 
     def summary(self) -> str:
         """Return a line with the counts and the place of the annotated images."""
         text = f"{counted(self.objects, 'object')} in {counted(self.written, 'image')}"
-        where = f"; annotated: {self.last if self.written == 1 else f'{self.out}{os.sep}'}" if self.written else ""
+        place = self.last if self.written == 1 else f"{self.out}{os.sep}"
+        where = f"; annotated: {place}" if self.last else ""
         return f"{text}{f', {self.skipped:,} skipped' if self.skipped else ''}{where}"
 
 
 def _detect_in_video(
-    detector: Detector | ExportedDetector,
-    video: Any,
-    *,
-    target: Path,
-    rows: Any,
-    show: Show | None,
-    font: Path | None,
-    tracks: VideoTracks | None,
+    detector: Detector | ExportedDetector, video: Any, *, target: Path | None, quiet: bool, settings: dict[str, Any]
 ) -> int:
     from yolo_lite.media.sources import EndsEarlyError
     from yolo_lite.predict.files import detect_video
 
     counts: Counter[str] = Counter()
-    frames, name, annotated = 0, video.path.name, f"annotated: {target}"
+    frames, name, annotated = 0, video.path.name, f"; annotated: {target}" if target else ""
     early: InputError | None = None
-    results = detect_video(detector, video, target=target, json_file=rows, show=show, font=font, tracks=tracks)
+    tracks: VideoTracks | None = settings.get("tracks")
+    results = detect_video(detector, video, target=target, **settings)
     try:
         with closing(results):
-            for detections in counting(results, "frames", total=video.frames, title=name):
+            for detections in results if quiet else counting(results, "frames", total=video.frames, title=name):
                 frames += 1
                 counts.update(detections.names)
     except EndsEarlyError as error:
@@ -207,12 +220,12 @@ def _detect_in_video(
         if frames:
             done = f"{frames:,} of {counted(video.frames, 'frame')}" if video.frames else counted(frames, "frame")
             _print_tracks(name, tracks)
-            print(f"finished {done}; {annotated}")
+            print(f"finished {done}{annotated}")
         raise
-    for label, count in counts.most_common():
+    for label, count in () if quiet else counts.most_common():
         print(f"{name}: {label} {counted(count, 'time')}, {count / frames:.2f} a frame")
     _print_tracks(name, tracks)
-    print(f"{counted(frames, 'frame')}; {annotated}")
+    print(f"{counted(frames, 'frame')}{annotated}")
     if early:
         print(f"error: {early}", file=sys.stderr)
     return 1 if early else 0

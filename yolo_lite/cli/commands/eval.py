@@ -30,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name in ("score-threshold", "iou-threshold", "max-detections"):
         flags.add_flag(parser, name, usual="", key=f"evaluate.{name.replace('-', '_')}")
     flags.add_flag(parser, "tta", key="evaluate.tta", default=None)
+    for name in ("tiles", "tile", "overlap"):
+        flags.add_flag(parser, name, key=f"evaluate.{name}")
     flags.add_flags(parser, ["bootstrap", "save-json"])
     flags.add_flag(parser, "out", help="folder for metrics.json", usual="the next free runs/eval-N")
     parser.set_defaults(run=_eval)
@@ -61,7 +63,8 @@ def _eval(args: argparse.Namespace) -> int:
 
 
 def _score_file(args: argparse.Namespace, json_file: JsonRows | None) -> Evaluation:
-    from yolo_lite.evaluation.detector import EvaluationListener, evaluate_detections
+    from yolo_lite.evaluation.detector import evaluate_detections
+    from yolo_lite.evaluation.images import EvaluationListener
 
     with bar("resamples") as on_resample:
         result = evaluate_detections(
@@ -78,8 +81,9 @@ def _score_file(args: argparse.Namespace, json_file: JsonRows | None) -> Evaluat
 
 def _score_weights(args: argparse.Namespace, json_file: JsonRows | None) -> Evaluation:
     """Score a checkpoint; the rows of each batch are written at once, so that a stop keeps them."""
-    from yolo_lite.evaluation.detector import EvaluationListener, evaluate
+    from yolo_lite.evaluation.detector import evaluate
     from yolo_lite.evaluation.exported import evaluate_exported
+    from yolo_lite.evaluation.images import EvaluationListener
     from yolo_lite.shipped import DEFAULT_WEIGHTS
 
     images = (0, 0)

@@ -25,7 +25,8 @@ from yolo_lite.data.sizes import check_images
 from yolo_lite.data.splits import add_unlabelled, read_train_and_val
 from yolo_lite.draw.sheets import SheetImage
 from yolo_lite.errors import InputError
-from yolo_lite.evaluation.detector import EvaluationListener, detect_split
+from yolo_lite.evaluation.detector import detect_split
+from yolo_lite.evaluation.images import EvaluationListener
 from yolo_lite.losses.criterion import Criterion, check_loss
 from yolo_lite.losses.distill import teacher_loss
 from yolo_lite.media.images import read_image

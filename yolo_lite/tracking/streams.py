@@ -1,0 +1,50 @@
+"""Follow the objects of each source of a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from yolo_lite.structures.frames import DetectedFrame
+from yolo_lite.tracking.video import Overlay, VideoTracks
+
+
+class StreamTracks:
+    """The tracks of every source of a stream, each with lines and zones of its own.
+
+    Args:
+        begin: returns the tracks of a new source for the height and width of its frames.
+
+    Example:
+        >>> from yolo_lite.structures.results import Detections
+        >>> from yolo_lite.tracking.tracker import Tracker
+        >>> tracks = StreamTracks(lambda hw: VideoTracks(Tracker(score_threshold=0.5)))
+        >>> cat = Detections([[10, 10, 30, 40]], [0.9], labels=[0], class_names=("cat",))
+        >>> for number in range(6):
+        ...     frame = tracks.update(DetectedFrame("camera 0", number, number / 10, 1e9, cat, image_hw=(48, 64)))
+        >>> frame.detections.track_ids.tolist()
+        [1]
+    """
+
+    def __init__(self, begin: Callable[[tuple[int, int]], VideoTracks]) -> None:
+        self._begin, self._tracks = begin, dict[str, VideoTracks]()
+
+    def update(self, frame: DetectedFrame) -> DetectedFrame:
+        """Return a frame with its tracked objects alone, and with the counts of lines, if there are any."""
+        tracks = self._tracks.get(frame.source)
+        if tracks is None:
+            tracks = self._tracks[frame.source] = self._begin(frame.image_hw)
+        tracked = tracks.update(frame.detections, time=frame.time)
+        counts = {
+            f"line {number}": {direction: found.total() for direction, found in line.counts.items()}
+            for number, line in enumerate(tracks.lines, 1)
+        }
+        return replace(frame, detections=tracked, line_counts=counts or None)
+
+    def overlay(self, source: str) -> Overlay:
+        """Return what is drawn of the tracks in the latest frame of a source."""
+        return self._tracks[source].overlay
+
+    def summary(self) -> list[str]:
+        """Return lines of text about the tracks, lines and zones of each source."""
+        return [f"{source}: {text}" for source, tracks in self._tracks.items() for text in tracks.summary()]
