@@ -178,7 +178,7 @@ def frames(name: str, count: int, error: InputError | None = None) -> Iterator[F
 
 def test_sources_take_fair_turns() -> None:
     shared = Shared()
-    readers = [FileReader(name, frames(name, 6), shared) for name in "abc"]
+    readers = [FileReader(name, frames(name, 6), shared=shared) for name in "abc"]
     for reader in readers:  # full before the first is taken
         reader.step(), reader.step(), reader.step()
     order = [frame.source for frame in take_turns(readers, shared, limit=9)]
@@ -188,13 +188,15 @@ def test_sources_take_fair_turns() -> None:
 
 def test_all_frames_of_files_come_in_order_however_slow_the_consumer_is() -> None:
     shared = Shared()
-    numbers = [frame.number for frame in take_turns([FileReader("a", frames("a", 50), shared)], shared, limit=9)]
+    numbers = [frame.number for frame in take_turns([FileReader("a", frames("a", 50), shared=shared)], shared, limit=9)]
     assert numbers == list(range(50))
 
 
 def test_an_error_of_the_only_source_is_raised_after_its_frames() -> None:
     shared = Shared()
-    turns = take_turns([FileReader("a", frames("a", 3, EndsEarlyError("a ends early")), shared)], shared, limit=9)
+    turns = take_turns(
+        [FileReader("a", frames("a", 3, EndsEarlyError("a ends early")), shared=shared)], shared, limit=9
+    )
     assert [next(turns).number for _ in range(3)] == [0, 1, 2]
     with pytest.raises(EndsEarlyError, match="a ends early"):
         next(turns)
@@ -203,8 +205,8 @@ def test_an_error_of_the_only_source_is_raised_after_its_frames() -> None:
 def test_other_sources_go_on_after_an_error() -> None:
     shared = Shared()
     readers = [
-        FileReader("a", frames("a", 0, InputError("a is damaged")), shared),
-        FileReader("b", frames("b", 20), shared),
+        FileReader("a", frames("a", 0, InputError("a is damaged")), shared=shared),
+        FileReader("b", frames("b", 20), shared=shared),
     ]
     got: list[int] = []
     with pytest.raises(InputError, match="a is damaged"):

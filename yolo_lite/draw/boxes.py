@@ -103,7 +103,7 @@ def draw_on(image: ImageInput, detections: Detections, *, font: Path | None = No
 
 
 def save_drawing(
-    path: str | os.PathLike[str], image: ImageInput, detections: Detections, *, font: Path | None = None
+    path: str | os.PathLike[str], image: ImageInput, *, detections: Detections, font: Path | None = None
 ) -> None:
     """Draw detections on an image and write it to a file; its suffix chooses the format.
 
@@ -112,7 +112,7 @@ def save_drawing(
 
     Example:
         >>> cat = Detections([[10, 20, 50, 40]], [0.9], labels=[0], class_names=("cat",))
-        >>> save_drawing("photo.jpg", "photo.jpg", cat)
+        >>> save_drawing("photo.jpg", "photo.jpg", detections=cat)
         Traceback (most recent call last):
         yolo_lite.errors.InputError: photo.jpg is the image itself, which would be replaced; choose another path
     """

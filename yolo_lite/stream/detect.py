@@ -84,7 +84,7 @@ def stream_detections(
             readers.append(LiveReader(address, shared, limits=limits, every_frame=every_frame, patient=patient))
         else:
             frames = file_frames(address, max_16bit=detector.max_16bit, clock=shared.clock, say=say)
-            readers.append(FileReader(address.name, frames, shared))
+            readers.append(FileReader(address.name, frames, shared=shared))
     with closing(take_turns(readers, shared, limit=limits.total)) as turns:
         for frame in turns:
             (detections,) = detector([frame.image])

@@ -125,7 +125,7 @@ class Reader:
 class FileReader(Reader):
     """Frames of files or of standard input, every one of them."""
 
-    def __init__(self, name: str, frames: Iterator[Frame], shared: Shared) -> None:
+    def __init__(self, name: str, frames: Iterator[Frame], *, shared: Shared) -> None:
         super().__init__(name, shared)
         self._source = frames
 
@@ -256,7 +256,7 @@ def take_turns(readers: Sequence[Reader], shared: Shared, *, limit: float) -> Ge
 
     Example:
         >>> shared, black = Shared(), np.zeros((2, 2, 3), np.uint8)
-        >>> readers = [FileReader(name, iter([Frame(name, 0, 0.0, 0.0, black)]), shared) for name in ("a", "b")]
+        >>> readers = [FileReader(name, iter([Frame(name, 0, 0.0, 0.0, black)]), shared=shared) for name in ("a", "b")]
         >>> sorted(frame.source for frame in take_turns(readers, shared, limit=9))
         ['a', 'b']
     """

@@ -175,7 +175,7 @@ class Detections:
         """
         from yolo_lite.draw.boxes import save_drawing
 
-        save_drawing(path, image, self, font=font)
+        save_drawing(path, image, detections=self, font=font)
 
 
 def with_area(detections: Detections) -> Detections:
