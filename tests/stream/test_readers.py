@@ -221,7 +221,7 @@ def test_a_bug_in_a_reader_ends_the_stream() -> None:
 
     shared = Shared()
     with pytest.raises(InputError, match="a cannot be read: no such thing"):
-        list(take_turns([Broken("a", iter(()), shared)], shared, limit=9))
+        list(take_turns([Broken("a", iter(()), shared=shared)], shared, limit=9))
 
 
 def test_the_end_waits_for_a_source_that_is_silent() -> None:
