@@ -85,7 +85,7 @@ def test_names_stay_apart_and_inside_the_folder(tmp_path: Path) -> None:
         "classes-2",
         "film-000000",
         "film-000012",
-        "rtsp_/cam_8554/d",
+        "rtsp_cam_8554_d",
     ]
     assert written == sorted(f"labels/{stem}.txt" for stem in stems)
 
@@ -199,3 +199,15 @@ def test_what_was_written_before_an_error_is_kept(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), Table(tmp_path / "b.csv"):
         raise RuntimeError
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_frames_of_several_sources_have_files_of_their_own(tmp_path: Path) -> None:
+    """Equal stems of two videos, one video twice, and addresses that differ after their last dot alone."""
+    labels = LabelFiles(tmp_path / "labels")
+    names = ["a.mp4", "a.avi", "a.mp4 (2)", "rtsp://10.0.0.7", "rtsp://10.0.0.8", "http://10.0.0.9/v?token=***"]
+    for frame in range(2):
+        for name in names:
+            labels.write(detected(name, BOXES, frame=frame))
+    stems = ["a", "a-2", "a-3", "http_10.0.0.9_v_token", "rtsp_10.0.0.7", "rtsp_10.0.0.8"]
+    expected = [f"{stem}-00000{frame}.txt" for stem in stems for frame in range(2)]
+    assert sorted(path.name for path in (tmp_path / "labels").iterdir()) == sorted(["classes.txt", *expected])

@@ -29,6 +29,7 @@ FRAMES = {
     "plain": detected(7),
     "tracked": with_tracks(detected(0)),
     "counted": detected(7, line_counts={"line 1": {"left": 2, "right": 0}}),
+    "zones": detected(7, zone_counts={"zone 1": {"inside": 1, "entries": 3}}),
     "odd name": detected(0, 'a "quoted" café\n\x1b[2J', dropped=5),
 }
 
@@ -58,6 +59,7 @@ def test_a_document_holds_what_was_detected() -> None:
     }
     assert [row["track_id"] for row in frame_document(FRAMES["tracked"])["detections"]] == [7, 9]
     assert frame_document(FRAMES["counted"])["line_counts"] == {"line 1": {"left": 2, "right": 0}}
+    assert frame_document(FRAMES["zones"])["zone_counts"] == {"zone 1": {"inside": 1, "entries": 3}}
 
 
 def test_a_document_is_one_line_of_ascii() -> None:
@@ -76,6 +78,7 @@ def test_a_document_is_one_line_of_ascii() -> None:
         {"image_size": [64]},
         {"detections": [{"class_name": "car"}]},
         {"line_counts": {"line 1": 3}},
+        {"zone_counts": {"zone 1": {"inside": 1}}},
         {"new": 1},
     ],
 )

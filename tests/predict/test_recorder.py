@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,3 +61,9 @@ def test_the_videos_are_kept_if_ctrl_c_ends_the_block(tmp_path: Path) -> None:
 def test_frames_without_images_get_a_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="pass images=True to stream"), Recorder(tmp_path) as recorder:
         recorder.write(DetectedFrame("camera 0", 0, 0.0, 1e9, NOTHING, image_hw=(48, 64)))
+
+
+def test_images_are_refused(tmp_path: Path) -> None:
+    with Recorder(tmp_path) as recorder, pytest.raises(InputError, match="1.jpg is an image; only videos"):
+        recorder.write(replace(frame("1.jpg", 0.0, 0), still=True))
+    assert not list(tmp_path.iterdir())

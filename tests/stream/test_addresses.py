@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image as PillowImage
 
 from tests.conftest import write_coco_set
 from yolo_lite.errors import InputError
@@ -16,6 +17,7 @@ from yolo_lite.stream.addresses import (
     are_streams,
     find_addresses,
     is_stream,
+    short_names,
     without_secrets,
 )
 
@@ -94,3 +96,12 @@ def test_bad_sources_get_a_line(source: str, words: str, tmp_path: Path, monkeyp
         find_addresses([source])
     assert str(caught.value).startswith(words)
     assert "secret" not in str(caught.value)
+
+
+def test_short_names_are_relative_to_the_common_folder(tmp_path: Path) -> None:
+    for name in ("a/1.png", "a/2.png", "b/1.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        PillowImage.new("RGB", (8, 8)).save(tmp_path / name)
+    sources = [str(tmp_path / "a"), "rtsp://10.0.0.7", str(tmp_path / "b" / "1.png")]
+    names = short_names(find_addresses(sources))
+    assert names == {str(tmp_path / name): name for name in ("a/1.png", "a/2.png", "b/1.png")}

@@ -133,3 +133,11 @@ def test_image_files_are_frames_of_their_own(tmp_path: Path) -> None:
         ("1.jpg", 0, 1),
         ("2.jpg", 0, 2),
     ]
+
+
+def test_jpeg_files_are_frames_of_a_video_and_those_of_an_archive_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """JPEG files carry no times; FFmpeg assumes 25 frames a second."""
+    frames = from_stdin(numbered(1) * 3, monkeypatch)
+    assert [(frame.number, frame.time, frame.still) for frame in frames] == [(n, n / 25, False) for n in range(3)]
+    frames = from_stdin(archive({"a.jpg": numbered(1), "b.jpg": numbered(2)}), monkeypatch)
+    assert [(frame.number, frame.time, frame.still) for frame in frames] == [(0, 0.0, True)] * 2

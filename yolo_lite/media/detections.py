@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 import re
 import unicodedata
@@ -203,25 +204,51 @@ def _write_text(path: Path, text: str) -> None:
 
 
 class _Names:
-    """Chooses the path of each image's result, from the image's own: without its suffix, and taken by no other."""
+    """Chooses the path of each image's result, from the image's own: without its suffix, and taken by no other.
+
+    All frames of a video share a path, to which their numbers are added.
+    """
 
     def __init__(self, taken: tuple[str, ...] = ()) -> None:
         self._taken = set(taken)
+        self._videos: dict[str, Path] = {}
 
     def choose(self, detected: Detected, suffix: str) -> Path:
         """Return a path relative to the folder of results."""
-        parts = [_safe(part) for part in PurePosixPath(detected.name).parts if part not in ("/", "..")] or ["image"]
-        stem = PurePosixPath(parts[-1]).stem
-        if detected.frame is not None:
-            return Path(*parts[:-1], file_name(stem, f"-{detected.frame:06d}{suffix}"))
-        number = 1
-        while True:
-            path = Path(*parts[:-1], file_name(stem, f"-{number}{suffix}" if number > 1 else suffix))
-            key = unicodedata.normalize("NFC", str(path.with_suffix(""))).casefold()
+        if detected.frame is None:
+            return self._choose_new(detected.name, suffix)
+        if detected.name not in self._videos:
+            self._videos[detected.name] = self._choose_new(detected.name, "")
+        path = self._videos[detected.name]
+        return path.parent / file_name(path.name, f"-{detected.frame:06d}{suffix}")
+
+    def _choose_new(self, name: str, suffix: str) -> Path:
+        *folders, stem = _parts(name)
+        for number in itertools.count(1):
+            path = Path(*folders, file_name(stem, f"-{number}{suffix}" if number > 1 else suffix))
+            key = unicodedata.normalize("NFC", str(path).removesuffix(suffix)).casefold()
             if key not in self._taken:
                 self._taken.add(key)
-                return path
-            number += 1
+                break
+        return path
+
+
+def _parts(name: str) -> list[str]:
+    """Return the folders and the stem that a name stands for; an address in the network is a stem alone."""
+    if "://" in name:
+        return [flat_name(name)]
+    parts = [_safe(part) for part in PurePosixPath(name).parts if part not in ("/", "..")] or ["image"]
+    return [*parts[:-1], PurePosixPath(parts[-1]).stem]
+
+
+def flat_name(text: str) -> str:
+    """Return a text as a part of a file name: letters, digits, dots and hyphens, and _ for what is between them.
+
+    Example:
+        >>> flat_name("rtsp://10.0.0.7/yard")
+        'rtsp_10.0.0.7_yard'
+    """
+    return re.sub(r"[^\w.-]+", "_", text).strip("_")
 
 
 def _safe(name: str) -> str:

@@ -15,8 +15,8 @@ def frame_document(frame: DetectedFrame) -> dict[str, Any]:
 
     Returns:
         schema_version, source, frame (its number), captured_at (seconds since 1970), time (seconds in the source),
-        image_size ([width, height]), dropped, detections, and line_counts if lines are counted. Each detection has
-        class_name, label, score and box (xyxy in pixels), and track_id if it is tracked.
+        image_size ([width, height]), dropped, detections, and line_counts and zone_counts if there are lines and zones.
+        Each detection has class_name, label, score and box (xyxy in pixels), and track_id if it is tracked.
 
     Example:
         >>> from yolo_lite.structures.results import Detections
@@ -34,8 +34,9 @@ def frame_document(frame: DetectedFrame) -> dict[str, Any]:
         "dropped": frame.dropped,
         **frame.detections.to_dict(),
     }
-    if frame.line_counts is not None:
-        document["line_counts"] = {name: dict(counts) for name, counts in frame.line_counts.items()}
+    for key, places in (("line_counts", frame.line_counts), ("zone_counts", frame.zone_counts)):
+        if places is not None:
+            document[key] = {name: dict(counts) for name, counts in places.items()}
     return document
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +10,7 @@ from yolo_lite.draw.boxes import draw_detections
 from yolo_lite.draw.tracks import draw_tracks
 from yolo_lite.errors import InputError
 from yolo_lite.files import file_name, make_folder
+from yolo_lite.media.detections import flat_name
 from yolo_lite.media.writers import VideoWriter
 from yolo_lite.structures.frames import DetectedFrame
 from yolo_lite.structures.geometry import Image
@@ -50,7 +50,13 @@ class Recorder:
         self._stack, self._tracks = ExitStack(), dict[str, _Track]()
 
     def write(self, frame: DetectedFrame, *, overlay: Overlay | None = None) -> None:
-        """Append a frame to the video of its source, with its tracks if there is an overlay."""
+        """Append a frame to the video of its source, with its tracks if there is an overlay.
+
+        Raises:
+            InputError: if the frame is an image by itself.
+        """
+        if frame.still:
+            raise InputError(f"{frame.source} is an image; only videos and live sources are recorded")
         image = annotated(frame, overlay=overlay, font=self._font)
         track = self._tracks.get(frame.source)
         if track is None:
@@ -59,9 +65,7 @@ class Recorder:
 
     def _begin(self, frame: DetectedFrame) -> _Track:
         make_folder(self._folder)
-        stem = re.sub(r"[^\w.-]+", "_", Path(frame.source).stem if "://" not in frame.source else frame.source).strip(
-            "_"
-        )
+        stem = flat_name(frame.source if "://" in frame.source else Path(frame.source).stem)
         taken = set(self.paths.values())
         names = (
             file_name(stem or "stream", f"{end}{self._suffix}") for end in ("", *(f"-{n}" for n in range(2, 10_000)))

@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from yolo_lite.errors import InputError
 from yolo_lite.files import read_text
-from yolo_lite.media.sources import Video, find_source
+from yolo_lite.media.sources import Video, find_source, relative_names
 
 PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}  # by scheme
 _EXPECTED = "a camera number, rtsp://, rtsps://, http://, https://, a file, a folder, a pattern, a list (.txt) or -"
@@ -81,6 +81,35 @@ def find_addresses(sources: Sequence[str], *, say: Callable[[str], object] = lam
             except InputError as error:
                 raise error if text == source else InputError(f"{source}: {error}") from error
     return _with_own_names(addresses)
+
+
+def short_names(addresses: Sequence[Address]) -> dict[str, str]:
+    """Return a short name of every file by that of its source: relative to the deepest folder that contains them all.
+
+    Example:
+        >>> short_names(find_addresses(["my_images/images/0001.png", "my_images/images/0002.png"]))
+        {'my_images/images/0001.png': '0001.png', 'my_images/images/0002.png': '0002.png'}
+    """
+    videos = {address.name: address.video.path for address in addresses if isinstance(address, VideoFile)}
+    names = relative_names([*image_paths(addresses), *videos.values()])
+    short = {str(path): names[path] for path in image_paths(addresses)}
+    counts: dict[str, int] = {}
+    for source, path in videos.items():
+        counts[names[path]] = number = counts.get(names[path], 0) + 1
+        short[source] = names[path] if number == 1 else f"{names[path]} ({number})"
+    return short
+
+
+def image_paths(addresses: Sequence[Address]) -> list[Path]:
+    """Return the image files among the sources, each once.
+
+    Example:
+        >>> image_paths(find_addresses(["photo.jpg", "0", "photo.jpg"])) == [Path("photo.jpg")]
+        True
+    """
+    return list(
+        dict.fromkeys(path for address in addresses if isinstance(address, ImageFiles) for path in address.images)
+    )
 
 
 def is_stream(source: str) -> bool:

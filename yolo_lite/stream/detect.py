@@ -26,7 +26,7 @@ from yolo_lite.stream.readers import FileReader, LiveReader, Reader, Say, Shared
 from yolo_lite.structures.frames import DetectedFrame, Frame
 from yolo_lite.structures.results import Detections
 
-Source = str | os.PathLike[str] | int | Video
+Source = str | os.PathLike[str] | int | Video | Address
 USUAL = Limits()
 
 
@@ -56,8 +56,8 @@ def stream_detections(
 
     Args:
         detector: the detector.
-        source: a path or pattern, a camera number, a URL, a list of sources (.txt), - for standard input, or several of
-            these.
+        source: a path or pattern, a camera number, a URL, a list of sources (.txt), - for standard input, what
+            `find_addresses` returns, or several of these.
         images: whether the results keep the frames.
         every_frame: whether to process every frame of a live source too; its lag then grows if the detector is slower.
         limits: time limits.
@@ -101,6 +101,8 @@ def _addresses(source: Source | Sequence[Source], say: Say) -> list[Address]:
     for item in sources:
         if isinstance(item, Video):
             addresses.append(VideoFile(item, str(item.path)))
+        elif isinstance(item, Address):
+            addresses.append(item)
         elif isinstance(item, str | os.PathLike):
             texts.append(check_path(item, "source"))
         else:
@@ -174,5 +176,6 @@ def _result(frame: Frame, detections: Detections, *, images: bool, lag: float = 
         dropped=frame.dropped,
         reconnects=frame.reconnects,
         live=frame.live,
+        still=frame.still,
         lag=lag,
     )

@@ -17,6 +17,7 @@ from yolo_lite.structures.frames import Frame
 
 LARGEST = 256_000_000  # bytes of an image file in standard input
 _CHUNK = 2**16
+_FPS = 25.0  # of JPEG files one after another, which carry no times; FFmpeg assumes as many
 
 
 def file_frames(
@@ -54,7 +55,8 @@ def file_frames(
             say(f"skipped: {error}")
             continue
         count += 1
-        yield Frame(str(name), number, 0.0, clock.wall(), image=image)
+        still = name != address.name or isinstance(address, ImageFiles)
+        yield Frame(str(name), number, number / _FPS, clock.wall(), image=image, still=still)
     if not count:
         raise InputError(f"{address.name} has no image that can be read; expected image files")
 

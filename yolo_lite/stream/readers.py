@@ -276,7 +276,7 @@ def take_turns(readers: Sequence[Reader], shared: Shared, *, limit: float) -> Ge
             for reader in readers:
                 if reader.error and reader.finished and reader.name not in failures:
                     failures[reader.name] = reader.error
-                    if active:
+                    if any(other is not reader for other in active):
                         shared.say(str(reader.error))
             if frame is not None:
                 yield frame

@@ -16,12 +16,13 @@ class Frame:
     Attributes:
         source: name of its source, without passwords.
         number: position in the source, from 0; dropped frames are counted.
-        time: seconds; of a live source by the monotonic clock, of a video file from its beginning, of images 0.
+        time: seconds; of a live source by the monotonic clock, of a video from its beginning, of images 0.
         captured_at: when it was read: seconds since 1970 in UTC.
         image: uint8 [H, W, 3] RGB.
         dropped: number of frames of the source that were dropped before it.
         reconnects: how often the source has been connected again.
         live: whether it came from a camera or a server that does not wait.
+        still: whether it is an image by itself, not a frame of a video.
     """
 
     source: str
@@ -32,6 +33,7 @@ class Frame:
     dropped: int = 0
     reconnects: int = 0
     live: bool = False
+    still: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +41,13 @@ class DetectedFrame:
     """The detections in a frame of a stream; small unless the image was asked for.
 
     Attributes:
-        source, number, time, captured_at, dropped, reconnects, live: as in `Frame`.
+        source, number, time, captured_at, dropped, reconnects, live, still: as in `Frame`.
         detections: in original pixels.
         image_hw: height and width of the frame.
         image: the frame, uint8 [H, W, 3] RGB, or None.
         lag: seconds from capture to detections; 0 for files, which wait for the detector.
         line_counts: objects that crossed each count line so far: by name of the line, then by direction.
+        zone_counts: by name of the zone: inside, the objects in it now, and entries, how many came in so far.
     """
 
     source: str
@@ -57,5 +60,7 @@ class DetectedFrame:
     dropped: int = 0
     reconnects: int = 0
     live: bool = False
+    still: bool = False
     lag: float = 0.0
     line_counts: Mapping[str, Mapping[str, int]] | None = None
+    zone_counts: Mapping[str, Mapping[str, int]] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from yolo_lite.errors import InputError
 from yolo_lite.structures.frames import DetectedFrame
 from yolo_lite.tracking.video import Overlay, VideoTracks
 
@@ -30,16 +31,26 @@ class StreamTracks:
         self._begin, self._tracks = begin, dict[str, VideoTracks]()
 
     def update(self, frame: DetectedFrame) -> DetectedFrame:
-        """Return a frame with its tracked objects alone, and with the counts of lines, if there are any."""
+        """Return a frame with its tracked objects alone, and with the counts of lines and zones, if there are any.
+
+        Raises:
+            InputError: if the frame is an image by itself.
+        """
+        if frame.still:
+            raise InputError(f"{frame.source} is an image; objects are followed in videos and live sources only")
         tracks = self._tracks.get(frame.source)
         if tracks is None:
             tracks = self._tracks[frame.source] = self._begin(frame.image_hw)
         tracked = tracks.update(frame.detections, time=frame.time)
-        counts = {
-            f"line {number}": {direction: found.total() for direction, found in line.counts.items()}
+        lines = {
+            f"line {number}": {direction: counts.total() for direction, counts in line.counts.items()}
             for number, line in enumerate(tracks.lines, 1)
         }
-        return replace(frame, detections=tracked, line_counts=counts or None)
+        zones = {
+            f"zone {number}": {"inside": zone.present.total(), "entries": zone.entries.total()}
+            for number, zone in enumerate(tracks.zones, 1)
+        }
+        return replace(frame, detections=tracked, line_counts=lines or None, zone_counts=zones or None)
 
     def overlay(self, source: str) -> Overlay:
         """Return what is drawn of the tracks in the latest frame of a source."""
