@@ -6,15 +6,18 @@ import io
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 
 from tests.loopback import no_network
@@ -98,6 +101,12 @@ def test_images_come_from_standard_input(detect: Run, monkeypatch: pytest.Monkey
         (["--to", "mqtt://127.0.0.1:1/x"], "mqtt://127.0.0.1:1/x: the broker cannot be reached"),
         (["--to", "jsonl:/dev/full"], "cannot write /dev/full: No space left on device"),
         (["--frames", "0"], "expected a whole number of at least 1"),
+        (["--source", "missing.jpg", "--to", "jsonl:a.jsonl"], "missing.jpg does not exist"),
+        (["--to", "jsonl:a.jsonl", "--to", "jsonl:./a.jsonl"], "jsonl:./a.jsonl is named twice"),
+        (["--to", "jsonl:a.jsonl", "--track"], "--track follows objects in videos and live sources; leave the image"),
+        (["--save-video"], "--save-video records videos and live sources; leave the image"),
+        (["--source", "0", "--save-video", "--no-images"], "--save-video writes annotated videos, which --no-images"),
+        (["--source", "0", "--out", "out"], "which streams write with --save-video alone"),
         (["--source", "0", "--time", "soon"], "--time takes a duration"),
     ],
 )
@@ -107,7 +116,9 @@ def test_bad_input_gets_one_line(detect: Run, words: list[str], message: str, ca
     except SystemExit as end:
         status = int(str(end.code))
     assert status == 2
-    error = capsys.readouterr().err.splitlines()[-1]
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (error,) = printed.err.splitlines()
     assert error.startswith("error: ")
     assert message in error
     assert "secret" not in error
@@ -173,6 +184,56 @@ def test_a_stop_ends_with_whole_outputs(
     assert isinstance(json.loads(Path("rows.json").read_text()), list)
     assert len(list(Path("out").iterdir())) == 1
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("read ")]
+
+
+def test_messages_change_no_other_result(detect: Run, finished_run: tuple[Path, Path], capsys: Capture) -> None:
+    """Names, ids and label files of images in two folders are the same with --to and without it."""
+    for name in ("a/7.png", "b/7.png", "b/film.png"):
+        Path(name).parent.mkdir(exist_ok=True)
+        shutil.copy(finished_run[1] / "images" / "0002.png", name)
+    words = ["--source", "a", str(Path("b").resolve()), "--no-images", "--quiet"]
+    for number, to in enumerate([[], ["--to", "jsonl:m.jsonl"]]):
+        results = ["--save-json", f"{number}/r.json", "--save-csv", f"{number}/t.csv", "--save-txt", f"{number}/labels"]
+        assert detect(*words, *results, "--save-crops", f"{number}/crops", *to) == 0
+        assert f"rows: {number}/r.json" in capsys.readouterr().out.splitlines()
+    plain, sent = ({p.relative_to(n): p for p in Path(n).rglob("*.*") if p.is_file()} for n in ("0", "1"))
+    assert plain.keys() == sent.keys()
+    assert {row["image_id"] for row in json.loads(Path("1/r.json").read_text())} == {1, 2, 7}
+    assert len(plain) > 9
+    assert [path for path in plain if plain[path].read_bytes() != sent[path].read_bytes()] == []
+
+
+def test_quiet_tells_of_images_that_were_skipped(detect: Run, finished_run: tuple[Path, Path], capsys: Capture) -> None:
+    """A shell's pattern may match a text as well, which is then no list of sources."""
+    for name in ("broken.png", "notes.txt"):
+        Path(name).write_text("not an image")
+    image = str(finished_run[1] / "images" / "0002.png")
+    assert detect("--source", image, "broken.png", "notes.txt", "--to", "jsonl:a.jsonl", "--quiet") == 0
+    captured = capsys.readouterr()
+    assert [line.split()[:3] for line in captured.err.splitlines()] == [
+        ["note:", "skipped:", name] for name in ("broken.png", "notes.txt")
+    ]
+    assert captured.out.splitlines() == ["2 objects in 1 frame", "jsonl:a.jsonl: 1 of 1 message delivered"]
+
+
+def test_a_video_that_ends_early_gives_1_as_without_messages(
+    detect: Run, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with VideoWriter(Path("film.mp4"), 10.0, hw=(96, 128)) as writer:
+        for _ in range(5):
+            writer.write(np.zeros((96, 128, 3), np.uint8))
+    longer = replace(open_video(Path("film.mp4")), frames=100)
+    monkeypatch.setattr("yolo_lite.media.sources.open_video", lambda path: longer)
+    assert detect("--source", "film.mp4", "--to", "jsonl:a.jsonl") == 1
+    captured = capsys.readouterr()
+    assert "error: film.mp4 ends early" in captured.err
+    assert captured.out.splitlines()[-1] == "jsonl:a.jsonl: 5 of 5 messages delivered"
+
+
+def test_every_frame_changes_nothing_for_files(detect: Run, finished_run: tuple[Path, Path]) -> None:
+    image = finished_run[1] / "images" / "0002.png"
+    assert detect("--source", str(image), "--every-frame", "--out", "out") == 0
+    assert Path("out/0002.png").is_file()
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from yolo_lite.stream.addresses import (
     StandardInput,
     are_streams,
     find_addresses,
+    image_paths,
     is_stream,
     short_names,
     without_secrets,
@@ -105,3 +106,12 @@ def test_short_names_are_relative_to_the_common_folder(tmp_path: Path) -> None:
     sources = [str(tmp_path / "a"), "rtsp://10.0.0.7", str(tmp_path / "b" / "1.png")]
     names = short_names(find_addresses(sources))
     assert names == {str(tmp_path / name): name for name in ("a/1.png", "a/2.png", "b/1.png")}
+
+
+def test_beside_files_a_text_is_an_unreadable_image(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("rtsp://10.0.0.7")
+    PillowImage.new("RGB", (8, 8)).save(tmp_path / "1.png")
+    text, image = find_addresses([str(tmp_path / "notes.txt"), str(tmp_path / "1.png")])
+    assert isinstance(text, ImageFiles)
+    assert isinstance(image, ImageFiles)
+    assert image_paths([text, image, text]) == [tmp_path / "notes.txt", tmp_path / "1.png"]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from yolo_lite.cli import flags
 from yolo_lite.errors import InputError
 
 if TYPE_CHECKING:
     from yolo_lite.media.detections import Output
+    from yolo_lite.media.writers import JsonRows
 
 FLAGS = ("save-json", "save-txt", "txt-scores", "save-csv", "save-crops", "no-images", "quiet")
 
@@ -42,11 +43,20 @@ def check(args: argparse.Namespace) -> None:
             fits(path)
 
 
-@contextmanager
-def opened(args: argparse.Namespace) -> Iterator[list[Output]]:
-    """Yield what receives each image with its detections, besides COCO rows; at the end, print where the results are."""
-    from yolo_lite.media.detections import Crops, LabelFiles, Table
+class Outputs(NamedTuple):
+    """What receives the detections of each image: the file of COCO rows, and all others."""
 
+    rows: JsonRows | None
+    others: list[Output]
+
+
+@contextmanager
+def opened(args: argparse.Namespace) -> Iterator[Outputs]:
+    """Yield what receives each image with its detections; at the end, print where the results are."""
+    from yolo_lite.media.detections import Crops, LabelFiles, Table
+    from yolo_lite.media.writers import JsonRows
+
+    rows = JsonRows(args.save_json) if args.save_json else None
     table = Table(args.save_csv) if args.save_csv else None
     outputs: list[Output | None] = [
         LabelFiles(args.save_txt, with_scores=args.txt_scores) if args.save_txt else None,
@@ -54,13 +64,14 @@ def opened(args: argparse.Namespace) -> Iterator[list[Output]]:
         table,
     ]
     try:
-        with table or nullcontext():
-            yield [output for output in outputs if output]
+        with table or nullcontext(), rows or nullcontext():
+            yield Outputs(rows, [output for output in outputs if output])
     finally:
         for what, path, is_there in (
             ("labels", args.save_txt, args.save_txt and args.save_txt.is_dir()),
             ("crops", args.save_crops, args.save_crops and args.save_crops.is_dir()),
             ("table", args.save_csv, table and table.kept),
+            ("rows", args.save_json, rows and rows.kept),
         ):
             if is_there:
                 print(f"{what}: {path}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from yolo_lite.errors import InputError
 
 if TYPE_CHECKING:
+    from yolo_lite.stream.addresses import Address
     from yolo_lite.tracking.streams import StreamTracks
     from yolo_lite.tracking.video import VideoTracks
 
@@ -21,22 +22,34 @@ def wanted_tracks(args: argparse.Namespace, source: Any) -> Callable[[float], Vi
     """
     from yolo_lite.media.sources import Video
 
-    if not (args.track or args.count_line or args.zone):
+    flag = _flag(args)
+    if not flag:
         return None
-    flag = "--track" if args.track else "--count-line" if args.count_line else "--zone"
     if not isinstance(source, Video):
         raise InputError(f"{flag} follows objects from frame to frame, so --source must be a video; got images")
     _tracks(args, source.hw, score_threshold=0.5)  # lines and zones are refused before the detector is built
     return lambda score_threshold: _tracks(args, source.hw, score_threshold=score_threshold)
 
 
-def stream_tracks(args: argparse.Namespace, score_threshold: float) -> StreamTracks | None:
-    """Return the tracks of a stream, or None if objects are not to be followed."""
+def stream_tracks(args: argparse.Namespace, addresses: Sequence[Address]) -> Callable[[float], StreamTracks] | None:
+    """Return a function that makes the tracks of a stream for a score threshold, or None, as `wanted_tracks` does."""
+    from yolo_lite.stream.addresses import VideoFile, image_paths
     from yolo_lite.tracking.streams import StreamTracks
 
-    if not (args.track or args.count_line or args.zone):
+    flag = _flag(args)
+    if not flag:
         return None
-    return StreamTracks(lambda hw: _tracks(args, hw, score_threshold=score_threshold))
+    for path in image_paths(addresses):
+        raise InputError(f"{flag} follows objects in videos and live sources; leave the image {path} out of --source")
+    for address in addresses:
+        if isinstance(address, VideoFile):
+            _tracks(args, address.video.hw, score_threshold=0.5)
+    return lambda score_threshold: StreamTracks(lambda hw: _tracks(args, hw, score_threshold=score_threshold))
+
+
+def _flag(args: argparse.Namespace) -> str:
+    """Return the flag that asks for tracks, or nothing."""
+    return "--track" if args.track else "--count-line" if args.count_line else "--zone" if args.zone else ""
 
 
 def _tracks(args: argparse.Namespace, hw: tuple[int, int], *, score_threshold: float) -> VideoTracks:

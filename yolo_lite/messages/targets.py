@@ -98,6 +98,29 @@ def parse_target(text: str) -> Target:
     return Target(parts.scheme, topic, name, host=parts.hostname, port=port, user=user, password=password)
 
 
+def parse_targets(texts: Sequence[str]) -> list[Target]:
+    """Return the targets that texts name.
+
+    Raises:
+        InputError: if one is none, or two are the same.
+
+    Example:
+        >>> [target.name for target in parse_targets(["jsonl:-", "jsonl:frames.jsonl"])]
+        ['jsonl:-', 'jsonl:frames.jsonl']
+    """
+    targets = [parse_target(text) for text in texts]
+    places = [(target.kind, target.host, target.port, _place(target)) for target in targets]
+    for number, target in enumerate(targets):
+        if places[number] in places[:number]:
+            raise InputError(f"{target.name} is named twice; each message goes to a target once")
+    return targets
+
+
+def _place(target: Target) -> str:
+    is_file = target.kind == "jsonl" and target.place != "-"
+    return str(Path(target.place).resolve()) if is_file else target.place
+
+
 def open_sender(target: Target, *, stdout: TextIO | None = None) -> Sender:
     """Connect to a target.
 

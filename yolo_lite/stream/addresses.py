@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -63,7 +64,8 @@ def find_addresses(sources: Sequence[str], *, say: Callable[[str], object] = lam
 
     Args:
         sources: each a camera number, a URL, a path, a pattern, - for standard input, or a .txt file with a source a
-            line. In a list, # begins a comment, and relative paths start at the folder of the list.
+            line. In a list, # begins a comment, and relative paths start at the folder of the list. Beside other files
+            a text is no list: like all that a shell's pattern matches by mistake, it counts as an unreadable image.
         say: as for `find_source`.
 
     Raises:
@@ -74,10 +76,11 @@ def find_addresses(sources: Sequence[str], *, say: Callable[[str], object] = lam
         [Camera(index=0, name='camera 0'), Network(url='rtsp://user:secret@10.0.0.7/yard', name='rtsp://10.0.0.7/yard')]
     """
     addresses: list[Address] = []
+    has_lists = are_streams(sources)
     for source in sources:
-        for text in _listed(source):
+        for text in _listed(source) if has_lists else (source,):
             try:
-                addresses.append(_address(text, say))
+                addresses.append(_address(text, say, lenient=len(sources) > 1))
             except InputError as error:
                 raise error if text == source else InputError(f"{source}: {error}") from error
     return _with_own_names(addresses)
@@ -191,7 +194,8 @@ def _listed(source: str) -> Iterator[str]:
         yield line if is_stream(line) else str(path.parent / line)
 
 
-def _address(source: str, say: Callable[[str], object]) -> Address:
+def _address(source: str, say: Callable[[str], object], *, lenient: bool) -> Address:
+    """Return what a source is; if `lenient`, a file of another kind counts as an image, which will be skipped."""
     if source == "-":
         return StandardInput()
     if source.isdecimal():
@@ -202,7 +206,12 @@ def _address(source: str, say: Callable[[str], object]) -> Address:
             raise InputError(f"{without_secrets(source)} cannot be read; a source is {_EXPECTED}")
         parts_of(source)
         return Network(source, without_secrets(source))
-    files = find_source(source, say=say)
+    try:
+        files = find_source(source, say=say)
+    except InputError:
+        if not lenient or not os.path.lexists(source):
+            raise
+        files = [Path(source)]
     if isinstance(files, Video):
         return VideoFile(files, source)
     return ImageFiles(tuple(files), source)

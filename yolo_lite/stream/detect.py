@@ -18,6 +18,7 @@ from yolo_lite.stream.addresses import (
     StandardInput,
     VideoFile,
     find_addresses,
+    image_paths,
 )
 from yolo_lite.stream.capture import Limits
 from yolo_lite.stream.clock import Clock
@@ -72,7 +73,7 @@ def stream_detections(
         >>> [(result.source, result.detections.names) for result in stream_detections(detector, "photo.jpg")]
         [('photo.jpg', ['person'])]
     """
-    addresses = _addresses(source, say)
+    addresses = _with_images_together(_addresses(source, say))
     if len(addresses) == 1 and not isinstance(addresses[0], Camera | Network):
         yield from _of_files(detector, addresses[0], images=images, limit=limits.total, say=say)
         return
@@ -108,6 +109,20 @@ def _addresses(source: Source | Sequence[Source], say: Say) -> list[Address]:
         else:
             texts.append(str(check_whole(item, "source", minimum=0)))
     return [*addresses, *find_addresses(texts, say=say)]
+
+
+def _with_images_together(addresses: Sequence[Address]) -> list[Address]:
+    """Return the addresses with all image files in one, in the place of the first: they fail only if none can be read."""
+    groups = [address for address in addresses if isinstance(address, ImageFiles)]
+    if len(groups) < 2:
+        return list(addresses)
+    first = groups[0]
+    together = ImageFiles(tuple(image_paths(addresses)), f"{first.name} and {len(groups) - 1} more")
+    return [
+        together if address is first else address
+        for address in addresses
+        if address is first or not isinstance(address, ImageFiles)
+    ]
 
 
 def _of_files(

@@ -52,6 +52,8 @@ def file_frames(
         try:
             image = read_image(name, max_16bit) if content is None else decode_image(content, name, max_16bit=max_16bit)
         except InputError as error:
+            if isinstance(address, ImageFiles) and len(address.images) == 1:
+                raise
             say(f"skipped: {error}")
             continue
         count += 1

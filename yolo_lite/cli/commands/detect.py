@@ -59,7 +59,6 @@ def _detect(args: argparse.Namespace) -> int:
     """
     from yolo_lite.files import file_name
     from yolo_lite.media.sources import Video, find_sources
-    from yolo_lite.media.writers import JsonRows
     from yolo_lite.predict.files import sample_image
     from yolo_lite.tracking.video import reporting_low_scores
 
@@ -75,20 +74,17 @@ def _detect(args: argparse.Namespace) -> int:
     if not args.quiet:
         values.note_missing_letters(args.classes or detector.class_names, args.font)
     show = _window(hold=not isinstance(source, Video)) if args.show else None
-    with nullcontext() if args.no_images else values.output_folder(args.out, "detect") as out:
-        rows = JsonRows(args.save_json) if args.save_json else None
-        try:
-            with outputs.opened(args) as others, rows or nullcontext():
-                settings: dict[str, Any] = {"json_file": rows, "outputs": others, "show": show, "font": args.font}
-                if isinstance(source, Video):
-                    target = out / file_name(source.path.stem, f".{args.video_format}") if out else None
-                    if tracks:
-                        detector, settings["tracks"] = reporting_low_scores(detector), tracks
-                    return _detect_in_video(detector, source, target=target, quiet=args.quiet, settings=settings)
-                return _detect_in_images(detector, source, out=out, quiet=args.quiet, settings=settings)
-        finally:
-            if rows and rows.kept:
-                print(f"rows: {args.save_json}")
+    with (
+        nullcontext() if args.no_images else values.output_folder(args.out, "detect") as out,
+        outputs.opened(args) as (rows, others),
+    ):
+        settings: dict[str, Any] = {"json_file": rows, "outputs": others, "show": show, "font": args.font}
+        if isinstance(source, Video):
+            target = out / file_name(source.path.stem, f".{args.video_format}") if out else None
+            if tracks:
+                detector, settings["tracks"] = reporting_low_scores(detector), tracks
+            return _detect_in_video(detector, source, target=target, quiet=args.quiet, settings=settings)
+        return _detect_in_images(detector, source, out=out, quiet=args.quiet, settings=settings)
 
 
 def _detector(args: argparse.Namespace) -> Detector | ExportedDetector:

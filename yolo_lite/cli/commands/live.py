@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, closing, redirect_stdout
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, redirect_stdout
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from yolo_lite.cli import outputs, values
 from yolo_lite.cli.screen import note
 from yolo_lite.cli.tracks import stream_tracks
-from yolo_lite.errors import counted
+from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
-    from yolo_lite.media.detections import Output
+    from yolo_lite.messages.targets import Messages
     from yolo_lite.predict.detector import Detector
     from yolo_lite.predict.files import Show
     from yolo_lite.predict.recorder import Recorder
     from yolo_lite.runtime import Detector as ExportedDetector
+    from yolo_lite.stream.addresses import Address
     from yolo_lite.structures.frames import DetectedFrame
     from yolo_lite.tracking.streams import StreamTracks
 
@@ -31,8 +33,7 @@ def is_live(args: argparse.Namespace) -> bool:
     """Return whether the arguments of `detect` ask for a stream, rather than for annotated copies of files."""
     from yolo_lite.stream.addresses import are_streams
 
-    asked = args.targets or args.every_frame or args.frames or args.time or args.save_video
-    return bool(asked) or are_streams(args.source or ())
+    return bool(args.targets or args.frames or args.time or args.save_video) or are_streams(args.source or ())
 
 
 def detect_live(
@@ -47,57 +48,140 @@ def detect_live(
         make_detector: returns the detector, after everything that is quick to check was checked.
         args: the arguments of `detect`.
         show: called with every annotated frame.
+
+    Returns:
+        The exit status: 1 if a video ended early, 0 otherwise.
     """
-    from yolo_lite.media.writers import JsonRows
-    from yolo_lite.messages.targets import Messages, parse_target, summary
-    from yolo_lite.predict.recorder import Recorder
+    from yolo_lite.messages.targets import Messages, parse_targets
     from yolo_lite.tracking.video import reporting_low_scores
 
-    targets = [parse_target(text) for text in args.targets]
+    targets = parse_targets(args.targets)
     outputs.check(args)
+    addresses = _addresses(args)
+    _check_copies(args, addresses)
+    begin_tracks = stream_tracks(args, addresses)
     stdout, tally = sys.stdout, _Tally(quiet=args.quiet)
     with ExitStack() as stack:
         if "jsonl:-" in (target.name for target in targets):
             stack.enter_context(redirect_stdout(sys.stderr))  # standard output is for the messages alone
         messages = Messages(targets, stdout=stdout)
-        stack.callback(_print_end, tally, messages, summary)
+        stack.push(partial(_print_end, tally, messages))
         stack.enter_context(messages)
         detector = make_detector()
-        if not args.quiet:
-            values.note_missing_letters(args.classes or detector.class_names, args.font)
-        others = stack.enter_context(outputs.opened(args))
-        rows = stack.enter_context(JsonRows(args.save_json)) if args.save_json else None
-        recorder = None
-        if args.save_video:
-            out = stack.enter_context(values.output_folder(args.out, "detect"))
-            recorder = stack.enter_context(Recorder(out, suffix=f".{args.video_format}", font=args.font))
-            stack.callback(_print_paths, recorder)
-        tracks = stream_tracks(args, detector.score_threshold)
-        writer = _Writer(
-            detector, rows=rows, others=others, recorder=recorder, show=show, font=args.font, tracks=tracks
-        )
+        tracks = begin_tracks(detector.score_threshold) if begin_tracks else None
+        writer = stack.enter_context(_writer(detector, args, addresses, tracks=tracks, show=show))
         detector = reporting_low_scores(detector) if tracks else detector
-        results = stack.enter_context(closing(_results(detector, args, images=writer.need_images)))
+        results = stack.enter_context(closing(_results(detector, args, addresses, images=writer.need_images)))
         if tracks:
             stack.callback(_print_tracks, tracks)
-        for result in islice(results, args.frames):
+        return _run(islice(results, args.frames), tracks=tracks, messages=messages, writer=writer, tally=tally)
+
+
+def _addresses(args: argparse.Namespace) -> list[Address]:
+    from yolo_lite.predict.files import sample_image
+    from yolo_lite.stream.addresses import find_addresses
+
+    return find_addresses(args.source or [str(sample_image())], say=(lambda line: None) if args.quiet else note)
+
+
+def _check_copies(args: argparse.Namespace, addresses: Sequence[Address]) -> None:
+    """Raise InputError if the flags of annotated copies contradict each other, or do not suit the sources."""
+    from yolo_lite.stream.addresses import image_paths
+
+    if args.out and not args.save_video:
+        raise InputError(
+            "--out is the folder of annotated videos, which streams write with --save-video alone (so do --to, --frames "
+            "and --time); add it, or leave out --out"
+        )
+    if args.no_images and args.save_video:
+        raise InputError("--save-video writes annotated videos, which --no-images leaves out; leave out one")
+    if args.save_video:
+        for path in image_paths(addresses):
+            raise InputError(f"--save-video records videos and live sources; leave the image {path} out of --source")
+
+
+def _run(
+    results: Iterable[DetectedFrame],
+    *,
+    tracks: StreamTracks | None,
+    messages: Messages,
+    writer: _Writer,
+    tally: _Tally,
+) -> int:
+    """Pass each result on, and return the exit status."""
+    from yolo_lite.media.sources import EndsEarlyError
+
+    try:
+        for result in results:
             result = tracks.update(result) if tracks else result
             messages.send(result)
             writer.write(result)
             tally.add(result)
+    except EndsEarlyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
 def _results(
-    detector: Detector | ExportedDetector, args: argparse.Namespace, *, images: bool
+    detector: Detector | ExportedDetector, args: argparse.Namespace, addresses: Sequence[Address], *, images: bool
 ) -> Generator[DetectedFrame, None, None]:
-    from yolo_lite.predict.files import sample_image
     from yolo_lite.stream.capture import Limits
 
     limits = Limits(total=60 * args.time) if args.time else Limits()
-    say = (lambda line: None) if args.quiet else note
-    sources = args.source or [str(sample_image())]
-    return detector.stream(sources, images=images, every_frame=args.every_frame, limits=limits, say=say)
+    return detector.stream(addresses, images=images, every_frame=args.every_frame, limits=limits, say=note)
+
+
+@contextmanager
+def _writer(
+    detector: Detector | ExportedDetector,
+    args: argparse.Namespace,
+    addresses: Sequence[Address],
+    *,
+    tracks: StreamTracks | None,
+    show: Show | None,
+) -> Iterator[_Writer]:
+    """Yield what writes the results of frames; at the end, print where they are."""
+    from yolo_lite.predict.recorder import Recorder
+
+    if not args.quiet:
+        values.note_missing_letters(args.classes or detector.class_names, args.font)
+    with ExitStack() as stack:
+        opened = stack.enter_context(outputs.opened(args))
+        recorder = None
+        if args.save_video:
+            out = stack.enter_context(values.output_folder(args.out, "detect"))
+            recorder = Recorder(out, suffix=f".{args.video_format}", font=args.font)
+            stack.callback(_print_paths, recorder)
+            stack.enter_context(recorder)
+        names = _Names(addresses, category_ids=detector.category_ids)
+        yield _Writer(names, opened, recorder=recorder, show=show, font=args.font, tracks=tracks)
+
+
+class _Names:
+    """What rows and files call an image or a frame: its name, its id, and the ids of its classes."""
+
+    def __init__(self, addresses: Sequence[Address], *, category_ids: Sequence[int]) -> None:
+        from yolo_lite.predict.files import image_ids
+        from yolo_lite.stream.addresses import image_paths, short_names
+
+        self.category_ids = category_ids
+        self._names = short_names(addresses)
+        self._ids = {str(path): number for path, number in image_ids(image_paths(addresses)).items()}
+        self._further = max(self._ids.values(), default=0)
+
+    def name(self, result: DetectedFrame) -> str:
+        """Return the name of the image or the video."""
+        return self._names.get(result.source, result.source)
+
+    def image_id(self, result: DetectedFrame) -> int:
+        """Return the number of a frame, or an image's own id; images of an archive are counted."""
+        if not result.still:
+            return result.number
+        if result.source in self._ids:
+            return self._ids[result.source]
+        self._further += 1
+        return self._further
 
 
 class _Writer:
@@ -105,19 +189,17 @@ class _Writer:
 
     def __init__(
         self,
-        detector: Detector | ExportedDetector,
+        names: _Names,
+        opened: outputs.Outputs,
         *,
-        rows: Any,
-        others: Sequence[Output],
         recorder: Recorder | None,
         show: Show | None,
         font: Path | None,
         tracks: StreamTracks | None,
     ) -> None:
-        self._tracks, self._others = tracks, others
-        self._category_ids, self._rows = detector.category_ids, rows
+        self._names, self._outputs, self._tracks = names, opened, tracks
         self._recorder, self._show, self._font = recorder, show, font
-        self.need_images = bool(recorder or show or others)
+        self.need_images = bool(recorder or show or opened.others)
 
     def write(self, result: DetectedFrame) -> None:
         """Write the rows of a frame, record it and show it."""
@@ -126,12 +208,14 @@ class _Writer:
         from yolo_lite.structures.rows import to_rows
 
         overlay = self._tracks.overlay(result.source) if self._tracks else None
-        if self._rows:
-            rows = to_rows(result.detections, result.number, category_ids=self._category_ids)
-            self._rows.write([{**row, "file_name": result.source} for row in rows])
-        for output in self._others:
+        name = self._names.name(result)
+        if self._outputs.rows:
+            category_ids = self._names.category_ids
+            rows = to_rows(result.detections, self._names.image_id(result), category_ids=category_ids)
+            self._outputs.rows.write([{**row, "file_name": name} for row in rows])
+        for output in self._outputs.others:
             assert result.image is not None
-            output.write(Detected(result.source, result.image, result.detections, result.number))
+            output.write(Detected(name, result.image, result.detections, None if result.still else result.number))
         if self._recorder:
             self._recorder.write(result, overlay=overlay)
         if self._show:
@@ -207,10 +291,16 @@ def _print_tracks(tracks: StreamTracks) -> None:
 
 def _print_paths(recorder: Recorder) -> None:
     for path in recorder.paths.values():
-        print(f"annotated: {path}")
+        if path.exists():
+            print(f"annotated: {path}")
 
 
-def _print_end(tally: _Tally, messages: Any, summary: Callable[[str, Any], str]) -> None:
+def _print_end(tally: _Tally, messages: Messages, kind: type[BaseException] | None, *_: object) -> None:
+    """Print what was done; of a run that failed before its first frame, the error says enough."""
+    from yolo_lite.messages.targets import summary
+
+    if kind is not None and issubclass(kind, InputError) and not tally.frames:
+        return
     for line in tally.lines():
         print(line)
     for name, report in messages.reports.items():
