@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from yolo_lite.cli import COMMANDS, build_parser, flags
-from yolo_lite.cli.flags import FLAGS, FORMER, modern, settings_of
+from yolo_lite.cli.flags import FLAGS, FORMER, joined, modern, settings_of
 from yolo_lite.errors import InputError
 
 Capture = pytest.CaptureFixture[str]
@@ -168,3 +168,10 @@ def test_help_fits_80_columns_and_ends_with_two_examples(command: str, monkeypat
     assert all(line.startswith(f"  yolo-lite {command}".rstrip()) for line in examples)
     for line in examples:
         assert callable(parse(shlex.split(line)[1:]).run)
+
+
+def test_coordinates_may_begin_with_a_minus() -> None:
+    words = ["detect", "--count-line", "-5,10,1000,10", "--zone", "-.5,0,9,0,9,9", "--track", "--zone", "1,1,2,2,3,1"]
+    args = build_parser("detect").parse_args(joined(words))
+    assert (args.count_line, args.track) == ([(-5.0, 10.0, 1000.0, 10.0)], True)
+    assert args.zone == [(-0.5, 0.0, 9.0, 0.0, 9.0, 9.0), (1.0, 1.0, 2.0, 2.0, 3.0, 1.0)]

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _let_threads_sleep()
     outcome = _Outcome()
     with screens(), _signals(), _log(), _warnings(), _failures(outcome):
-        words = flags.modern(sys.argv[1:] if arguments is None else arguments)
+        words = flags.joined(flags.modern(sys.argv[1:] if arguments is None else arguments))
         outcome.command = next((word for word in words if not word.startswith("-")), None)
         parser = build_parser(outcome.command)
         args = outcome.args = parser.parse_args(words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import shlex
 import sys
 import textwrap
@@ -167,7 +168,9 @@ FLAGS: Mapping[str, Flag] = {
         type=values.positive,
     ),
     # how objects are followed
-    "track": _switch("--track", "number the objects of a video, and keep each number from frame to frame"),
+    "track": _switch(
+        "--track", "number the objects of a video or live source, and keep each number from frame to frame"
+    ),
     "count-line": _flag(
         "--count-line",
         "ends x1,y1,x2,y2 of a line; counts tracked objects that cross it, by direction; pixels of the video, or "
@@ -280,7 +283,7 @@ FLAGS: Mapping[str, Flag] = {
     "save-csv": _flag("--save-csv", "file for a table with a row for each object", usual="none", **_FILE),
     "save-crops": _flag("--save-crops", "new folder for an image of each object", usual="none", **_FOLDER),
     "no-images": _switch("--no-images", "write no annotated images and no annotated video"),
-    "quiet": _switch("--quiet", "print only errors and the summary"),
+    "quiet": _switch("--quiet", "print only errors, lost live sources and the summary"),
     "font": _flag(
         "--font",
         "font file for class names",
@@ -306,7 +309,7 @@ FLAGS: Mapping[str, Flag] = {
     "messages": _flag(
         "--to",
         "target of messages, one for each frame: jsonl:-, jsonl:FILE, kafka://host:port/topic or "
-        "mqtt://host:port/topic; may be repeated",
+        "mqtt://host:port/topic; may be repeated; files are then read as a stream, without annotated copies",
         usual="none",
         action="append",
         default=[],
@@ -315,7 +318,7 @@ FLAGS: Mapping[str, Flag] = {
         type=values.text,
     ),
     "save-video": _switch(
-        "--save-video", "also write an annotated video of each live source, which grows until the stream ends"
+        "--save-video", "also write an annotated video of each source of a stream, which grows until the stream ends"
     ),
     "fix": _flag("--fix", "folder for repaired COCO files; nothing is replaced", usual="none", **_FOLDER),
     "all": _switch("--all", "print every fault, not only the first five of each kind"),
@@ -396,6 +399,20 @@ _METAVARS: Mapping[str, str] = {
     "trials": "N",
     "out": "FOLDER",
 }
+
+
+_MAY_BE_NEGATIVE = ("--count-line", "--zone")
+
+
+def joined(words: Sequence[str]) -> list[str]:
+    """Return words with --count-line and --zone joined to a value like -5,0,9,9, which argparse takes for a flag."""
+    result: list[str] = []
+    for word in words:
+        if result and result[-1] in _MAY_BE_NEGATIVE and re.match(r"-[\d.]", word):
+            result[-1] += f"={word}"
+        else:
+            result.append(word)
+    return result
 
 
 def add_flags(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:

@@ -235,8 +235,8 @@ def detect_video(
         tracks: follows the objects; the detector should then be `reporting_low_scores`.
 
     Yields:
-        The detections in each frame, or only the tracked ones. The copy gets its name after the last frame. If the video ends early, or the
-        caller stops, the copy holds the frames so far.
+        The detections in each frame, or only the tracked ones. The copy gets its name at the end, and holds the frames
+        so far if the video ends early or the caller stops.
 
     Raises:
         InputError: if the copy cannot be written, up to a batch of frames later, or would replace the source.

@@ -206,7 +206,8 @@ class LiveReader(Reader):
                 raise
             if self._lost_at is None:
                 self._lost_at = self._shared.clock.monotonic()
-                self._shared.say(f"{error}; trying again")
+                again = " Trying again" if str(error).endswith("?") else "; trying again"
+                self._shared.say(f"{error}{again}")
             return self._next_wait()
         self.newest = not (self._every_frame or self._capture.finite)
         return 0.0

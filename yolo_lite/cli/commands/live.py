@@ -299,7 +299,7 @@ def _print_end(tally: _Tally, messages: Messages, kind: type[BaseException] | No
     """Print what was done; of a run that failed before its first frame, the error says enough."""
     from yolo_lite.messages.targets import summary
 
-    if kind is not None and issubclass(kind, InputError) and not tally.frames:
+    if kind is not None and issubclass(kind, Exception) and not tally.frames:
         return
     for line in tally.lines():
         print(line)
