@@ -26,6 +26,7 @@ import yolo_lite.predict.files as files_module
 from yolo_lite import Detector
 from yolo_lite.draw.boxes import draw_detections
 from yolo_lite.errors import InputError, Stopped
+from yolo_lite.media.detections import CocoRows
 from yolo_lite.media.images import read_image
 from yolo_lite.media.sources import batches, find_source, open_video, read_frames
 from yolo_lite.media.writers import JsonRows, VideoWriter, write_image
@@ -122,7 +123,11 @@ def test_images_give_what_they_give_without_threads(
     with JsonRows(tmp_path / "expected.json") as rows_file:
         expected = list(serial_images(detector, mixed, out=tmp_path / "expected", rows_file=rows_file))
     with JsonRows(tmp_path / "rows.json") as rows_file:
-        results = list(detect_images(detector, mixed, out=tmp_path / "out", json_file=rows_file))
+        results = list(
+            detect_images(
+                detector, mixed, out=tmp_path / "out", outputs=[CocoRows(rows_file, category_ids=detector.category_ids)]
+            )
+        )
     assert [
         (result.path, str(result.error))
         if result.detections is None
@@ -146,7 +151,14 @@ def test_a_video_gives_what_it_gives_without_threads(
         serial_video(detector, video, target=tmp_path / "expected" / "film.mp4", rows_file=rows_file)
     with JsonRows(tmp_path / "out" / "rows.json") as rows_file:
         target = tmp_path / "out" / "film.mp4"
-        found = list(detect_video(detector, open_video(video), target=target, json_file=rows_file))
+        found = list(
+            detect_video(
+                detector,
+                open_video(video),
+                target=target,
+                outputs=[CocoRows(rows_file, category_ids=detector.category_ids)],
+            )
+        )
     assert len(found) == 20
     assert contents(tmp_path / "out") == contents(tmp_path / "expected")
 
@@ -268,7 +280,11 @@ def test_annotated_images_and_rows_are_written(
     files = find_source(str(finished_run[1] / "images"))
     assert isinstance(files, list)
     with JsonRows(tmp_path / "rows.json") as rows_file:
-        results = list(detect_images(detector, files, out=tmp_path / "out", json_file=rows_file))
+        results = list(
+            detect_images(
+                detector, files, out=tmp_path / "out", outputs=[CocoRows(rows_file, category_ids=detector.category_ids)]
+            )
+        )
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert len(rows) == sum(len(result.detections or ()) for result in results) == 16
     assert {row["category_id"] for row in rows} == {7, 3}  # the ids it was trained on, not labels
@@ -385,7 +401,11 @@ def test_rows_and_results_tell_files_of_one_name_apart(
         files[-1].parent.mkdir(parents=True)
         shutil.copy(finished_run[1] / "images" / "0001.png", files[-1])
     with JsonRows(tmp_path / "rows.json") as rows:
-        results = list(detect_images(detector, files, out=tmp_path / "out", json_file=rows))
+        results = list(
+            detect_images(
+                detector, files, out=tmp_path / "out", outputs=[CocoRows(rows, category_ids=detector.category_ids)]
+            )
+        )
     assert [result.name for result in results] == ["a/x.png", "b/c/x.png"]
     told = [row["file_name"] for row in json.loads((tmp_path / "rows.json").read_text())]
     assert list(dict.fromkeys(told)) == ["a/x.png", "b/c/x.png"]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from yolo_lite.cli import flags
 from yolo_lite.errors import InputError
 
 if TYPE_CHECKING:
     from yolo_lite.media.detections import Output
-    from yolo_lite.media.writers import JsonRows
 
 FLAGS = ("save-json", "save-txt", "txt-scores", "save-csv", "save-crops", "no-images", "quiet")
 
@@ -43,29 +42,23 @@ def check(args: argparse.Namespace) -> None:
             fits(path)
 
 
-class Outputs(NamedTuple):
-    """What receives the detections of each image: the file of COCO rows, and all others."""
-
-    rows: JsonRows | None
-    others: list[Output]
-
-
 @contextmanager
-def opened(args: argparse.Namespace) -> Iterator[Outputs]:
+def opened(args: argparse.Namespace, *, category_ids: Sequence[int]) -> Iterator[list[Output]]:
     """Yield what receives each image with its detections; at the end, print where the results are."""
-    from yolo_lite.media.detections import Crops, LabelFiles, Table
+    from yolo_lite.media.detections import CocoRows, Crops, LabelFiles, Table
     from yolo_lite.media.writers import JsonRows
 
     rows = JsonRows(args.save_json) if args.save_json else None
     table = Table(args.save_csv) if args.save_csv else None
     outputs: list[Output | None] = [
+        CocoRows(rows, category_ids=category_ids) if rows else None,
         LabelFiles(args.save_txt, with_scores=args.txt_scores) if args.save_txt else None,
         Crops(args.save_crops) if args.save_crops else None,
         table,
     ]
     try:
         with table or nullcontext(), rows or nullcontext():
-            yield Outputs(rows, [output for output in outputs if output])
+            yield [output for output in outputs if output]
     finally:
         for what, path, is_there in (
             ("labels", args.save_txt, args.save_txt and args.save_txt.is_dir()),

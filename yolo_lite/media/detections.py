@@ -8,15 +8,17 @@ import itertools
 import math
 import re
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol
 
 from yolo_lite.errors import InputError, reason
 from yolo_lite.files import check_can_create, file_name, make_folder, write_atomically
-from yolo_lite.media.writers import GrowingFile, write_image
+from yolo_lite.media.writers import GrowingFile, JsonRows, write_image
 from yolo_lite.structures.conversions import COLUMNS, to_columns
 from yolo_lite.structures.geometry import Image
 from yolo_lite.structures.results import Detections
+from yolo_lite.structures.rows import to_rows
 
 
 class Detected(NamedTuple):
@@ -27,12 +29,14 @@ class Detected(NamedTuple):
         image: uint8 [H, W, 3] RGB.
         detections: in pixels of the image.
         frame: number of the frame, from 0; None for an image.
+        image_id: id of the image in result rows; that of a frame is its number.
     """
 
     name: str
     image: Image
     detections: Detections
     frame: int | None = None
+    image_id: int = 0
 
 
 class Output(Protocol):
@@ -40,6 +44,31 @@ class Output(Protocol):
 
     def write(self, detected: Detected) -> object:
         """Write the detections of one more image."""
+
+
+class CocoRows:
+    """COCO result rows in a JSON file: one for each object, with the name of its image.
+
+    Args:
+        file: the file.
+        category_ids: the data set's own number of each class.
+
+    Example:
+        >>> cat = Detections([[2, 1, 6, 3]], [0.9], labels=[0], class_names=("cat",))
+        >>> with JsonRows(Path("coco.json")) as file:
+        ...     CocoRows(file, category_ids=[17]).write(Detected("1.jpg", np.zeros((4, 8, 3), np.uint8), cat, image_id=1))
+        >>> '"image_id": 1, "category_id": 17, "bbox": [2.0, 1.0, 4.0, 2.0]' in Path("coco.json").read_text()
+        True
+    """
+
+    def __init__(self, file: JsonRows, *, category_ids: Sequence[int]) -> None:
+        self._file, self._category_ids = file, category_ids
+
+    def write(self, detected: Detected) -> None:
+        """Append the rows of one more image."""
+        image_id = detected.image_id if detected.frame is None else detected.frame
+        rows = to_rows(detected.detections, image_id, category_ids=self._category_ids)
+        self._file.write([{**row, "file_name": detected.name} for row in rows])
 
 
 class LabelFiles:

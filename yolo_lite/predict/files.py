@@ -23,12 +23,11 @@ from yolo_lite.media.detections import Detected, Output
 from yolo_lite.media.images import read_image
 from yolo_lite.media.sources import Video, relative_names
 from yolo_lite.media.windows import Windows, read_in_parts
-from yolo_lite.media.writers import JsonRows, VideoWriter, encode_image
+from yolo_lite.media.writers import VideoWriter, encode_image
 from yolo_lite.shipped import shipped
 from yolo_lite.structures.frames import DetectedFrame
 from yolo_lite.structures.geometry import Image
 from yolo_lite.structures.results import Detections
-from yolo_lite.structures.rows import to_rows
 from yolo_lite.structures.tiles import Tiling
 from yolo_lite.tracking.video import Overlay, VideoTracks
 
@@ -41,10 +40,6 @@ class AnyDetector(Protocol):
     batch_size: int
     max_16bit: int
     tiling: Tiling | None
-
-    @property
-    def category_ids(self) -> tuple[int, ...]:
-        """The data set's own number of each class."""
 
     def __call__(self, images: list[Any]) -> list[Detections]:
         """Return the detections in each image."""
@@ -71,7 +66,6 @@ def detect_images(
     images: Sequence[Path],
     *,
     out: Path | None,
-    json_file: JsonRows | None = None,
     outputs: Sequence[Output] = (),
     show: Show | None = None,
     font: Path | None = None,
@@ -84,7 +78,6 @@ def detect_images(
     Args:
         detector, images: the detector, and the image files.
         out: the folder, which is created if it is missing; None: no annotated copies.
-        json_file: receives the detections as COCO result rows.
         outputs: receive each image with its detections, such as `LabelFiles`.
         show: called with every annotated image.
         font: as for `draw_detections`.
@@ -105,9 +98,8 @@ def detect_images(
     """
     files, names, ids = _Outputs(images, out), relative_names(images), image_ids(images)
     targets = files.choose_all(images)
-    with closing(
-        _drawn(detector, images, targets=targets, font=font, show=show is not None, keep=bool(outputs))
-    ) as copies:
+    drawn = _drawn(detector, images, targets=targets, font=font, show=show is not None, keep=bool(outputs))
+    with closing(drawn) as copies:
         for path, copy in copies:
             error = copy if isinstance(copy, InputError) else files.store(path, copy)
             if isinstance(copy, InputError) or error:
@@ -115,17 +107,10 @@ def detect_images(
                 continue
             if show and copy.annotated is not None:
                 show(copy.annotated)
-            if json_file:
-                json_file.write(_rows(detector, copy.detections, ids[path], name=names[path]))
             for output in outputs:
                 assert copy.image is not None  # kept for these
-                output.write(Detected(names[path], copy.image, copy.detections))
+                output.write(Detected(names[path], copy.image, copy.detections, image_id=ids[path]))
             yield DetectedImage(path, copy.detections, targets[path] if copy.content else None, name=names[path])
-
-
-def _rows(detector: AnyDetector, detections: Detections, image_id: int, *, name: str) -> list[dict[str, Any]]:
-    rows = to_rows(detections, image_id, category_ids=detector.category_ids)
-    return [{**row, "file_name": name} for row in rows]
 
 
 class _Found(NamedTuple):
@@ -214,24 +199,19 @@ def detect_video(
     video: Video,
     *,
     target: Path | None,
-    json_file: JsonRows | None = None,
     outputs: Sequence[Output] = (),
     show: Show | None = None,
     font: Path | None = None,
     tracks: VideoTracks | None = None,
 ) -> Generator[Detections, None, None]:
-    """Detect in a video and write an annotated copy; in JSON rows `image_id` is the number of the frame, from 0.
+    """Detect in a video and write an annotated copy.
 
     While the network looks at a batch of frames, threads read the next one, and draw and encode the one before.
 
     Args:
-        detector: the detector to use.
-        video: the opened video.
+        detector, video: the detector, and the opened video.
         target: the file of the annotated copy, .mp4 or .webm; None: no copy.
-        json_file: receives the detections as COCO result rows.
-        outputs: receive each frame with its detections, such as `LabelFiles`.
-        show: called with every annotated frame.
-        font: as for `draw_detections`.
+        outputs, show, font: as for `detect_images`.
         tracks: follows the objects; the detector should then be `reporting_low_scores`.
 
     Yields:
@@ -256,15 +236,11 @@ def detect_video(
         annotate = partial(_annotate, writer, font=font, show=show is not None)
         for result in detector.stream(video, images=True):
             assert result.image is not None
-            detections = result.detections
-            if tracks:
-                detections = tracks.update(detections, time=result.time)
+            detections = tracks.update(result.detections, time=result.time) if tracks else result.detections
             overlay = tracks.overlay if tracks else None
             annotated = behind.call(partial(annotate, depth.fit(result.image), detections, overlay))
             if show and (image := annotated.result()) is not None:
                 show(image)
-            if json_file:
-                json_file.write(_rows(detector, detections, result.number, name=video.path.name))
             for output in outputs:
                 output.write(Detected(video.path.name, result.image, detections, result.number))
             yield detections

@@ -76,9 +76,9 @@ def _detect(args: argparse.Namespace) -> int:
     show = _window(hold=not isinstance(source, Video)) if args.show else None
     with (
         nullcontext() if args.no_images else values.output_folder(args.out, "detect") as out,
-        outputs.opened(args) as (rows, others),
+        outputs.opened(args, category_ids=detector.category_ids) as others,
     ):
-        settings: dict[str, Any] = {"json_file": rows, "outputs": others, "show": show, "font": args.font}
+        settings: dict[str, Any] = {"outputs": others, "show": show, "font": args.font}
         if isinstance(source, Video):
             target = out / file_name(source.path.stem, f".{args.video_format}") if out else None
             if tracks:

@@ -17,6 +17,7 @@ from yolo_lite.cli.tracks import stream_tracks
 from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
+    from yolo_lite.media.detections import Output
     from yolo_lite.messages.targets import Messages
     from yolo_lite.predict.detector import Detector
     from yolo_lite.predict.files import Show
@@ -147,25 +148,23 @@ def _writer(
     if not args.quiet:
         values.note_missing_letters(args.classes or detector.class_names, args.font)
     with ExitStack() as stack:
-        opened = stack.enter_context(outputs.opened(args))
+        others = stack.enter_context(outputs.opened(args, category_ids=detector.category_ids))
         recorder = None
         if args.save_video:
             out = stack.enter_context(values.output_folder(args.out, "detect"))
             recorder = Recorder(out, suffix=f".{args.video_format}", font=args.font)
             stack.callback(_print_paths, recorder)
             stack.enter_context(recorder)
-        names = _Names(addresses, category_ids=detector.category_ids)
-        yield _Writer(names, opened, recorder=recorder, show=show, font=args.font, tracks=tracks)
+        yield _Writer(_Names(addresses), others, recorder=recorder, show=show, font=args.font, tracks=tracks)
 
 
 class _Names:
-    """What rows and files call an image or a frame: its name, its id, and the ids of its classes."""
+    """What results call an image or a frame: its name, and its id."""
 
-    def __init__(self, addresses: Sequence[Address], *, category_ids: Sequence[int]) -> None:
+    def __init__(self, addresses: Sequence[Address]) -> None:
         from yolo_lite.predict.files import image_ids
         from yolo_lite.stream.addresses import image_paths, short_names
 
-        self.category_ids = category_ids
         self._names = short_names(addresses)
         self._ids = {str(path): number for path, number in image_ids(image_paths(addresses)).items()}
         self._further = max(self._ids.values(), default=0)
@@ -190,32 +189,28 @@ class _Writer:
     def __init__(
         self,
         names: _Names,
-        opened: outputs.Outputs,
+        others: Sequence[Output],
         *,
         recorder: Recorder | None,
         show: Show | None,
         font: Path | None,
         tracks: StreamTracks | None,
     ) -> None:
-        self._names, self._outputs, self._tracks = names, opened, tracks
+        self._names, self._others, self._tracks = names, others, tracks
         self._recorder, self._show, self._font = recorder, show, font
-        self.need_images = bool(recorder or show or opened.others)
+        self.need_images = bool(recorder or show or others)
 
     def write(self, result: DetectedFrame) -> None:
         """Write the rows of a frame, record it and show it."""
         from yolo_lite.media.detections import Detected
         from yolo_lite.predict.recorder import annotated
-        from yolo_lite.structures.rows import to_rows
 
         overlay = self._tracks.overlay(result.source) if self._tracks else None
-        name = self._names.name(result)
-        if self._outputs.rows:
-            category_ids = self._names.category_ids
-            rows = to_rows(result.detections, self._names.image_id(result), category_ids=category_ids)
-            self._outputs.rows.write([{**row, "file_name": name} for row in rows])
-        for output in self._outputs.others:
-            assert result.image is not None
-            output.write(Detected(name, result.image, result.detections, None if result.still else result.number))
+        name, image_id = self._names.name(result), self._names.image_id(result)
+        for output in self._others:
+            assert result.image is not None  # kept for these
+            frame = None if result.still else result.number
+            output.write(Detected(name, result.image, result.detections, frame, image_id=image_id))
         if self._recorder:
             self._recorder.write(result, overlay=overlay)
         if self._show:
