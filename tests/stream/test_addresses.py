@@ -41,9 +41,9 @@ def test_passwords_are_not_shown(url: str, shown: str) -> None:
 def test_every_kind_of_source_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_coco_set(tmp_path / "set", {"train": 2})
     monkeypatch.chdir(tmp_path)
-    camera, network, images, stdin = find_addresses(["2", "HTTP://host/video", "set/images", "-"])
+    camera, network, images, stdin = find_addresses(["2", "HTTP://host/Video", "set/images", "-"])
     assert camera == Camera(2, "camera 2")
-    assert network == Network("HTTP://host/video", "HTTP://host/video")
+    assert network == Network("http://host/Video", "http://host/Video")
     assert isinstance(images, ImageFiles)
     assert [path.name for path in images.images] == ["0001.png", "0002.png"]
     assert stdin == StandardInput()

@@ -200,12 +200,13 @@ def _address(source: str, say: Callable[[str], object], *, lenient: bool) -> Add
         return StandardInput()
     if source.isdecimal():
         return Camera(int(source), f"camera {int(source)}")
-    scheme, separator, _ = source.partition("://")
+    scheme, separator, place = source.partition("://")
     if separator:
         if scheme.lower() not in PORTS:
             raise InputError(f"{without_secrets(source)} cannot be read; a source is {_EXPECTED}")
         parts_of(source)
-        return Network(source, without_secrets(source))
+        url = f"{scheme.lower()}://{place}"  # FFmpeg knows no capitals
+        return Network(url, without_secrets(url))
     try:
         files = find_source(source, say=say)
     except InputError:
