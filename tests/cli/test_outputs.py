@@ -161,3 +161,15 @@ def test_an_image_that_is_read_in_parts_has_results_and_no_copy(
     assert [path.name for path in Path("out").iterdir()] == ["0002.png"]
     names = [path.name for path in Path("crops").glob("**/large-*.jpg")]
     assert len(names) == len(Path(next(Path("labels").glob("**/large.txt"))).read_text().splitlines()) >= 1
+
+
+def test_one_folder_may_hold_several_results(finished_run: tuple[Path, Path]) -> None:
+    flags = ["--save-csv", "out/t.csv", "--save-json", "out/r.json", "--save-txt", "out", "--out", "out"]
+    assert detect(finished_run, "--source", "in/0002.png", *flags) == 0
+    assert sorted(path.name for path in Path("out").iterdir()) == [
+        "0002.png",
+        "0002.txt",
+        "classes.txt",
+        "r.json",
+        "t.csv",
+    ]

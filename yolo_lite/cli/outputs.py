@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from yolo_lite.cli import flags
@@ -48,17 +48,21 @@ def opened(args: argparse.Namespace, *, category_ids: Sequence[int]) -> Iterator
     from yolo_lite.media.detections import CocoRows, Crops, LabelFiles, Table
     from yolo_lite.media.writers import JsonRows
 
-    rows = JsonRows(args.save_json) if args.save_json else None
-    table = Table(args.save_csv) if args.save_csv else None
-    outputs: list[Output | None] = [
-        CocoRows(rows, category_ids=category_ids) if rows else None,
-        LabelFiles(args.save_txt, with_scores=args.txt_scores) if args.save_txt else None,
-        Crops(args.save_crops) if args.save_crops else None,
-        table,
-    ]
+    outputs: list[Output] = []
+    rows, table = None, None
+    if args.save_txt:
+        outputs.append(LabelFiles(args.save_txt, with_scores=args.txt_scores))
+    if args.save_crops:
+        outputs.append(Crops(args.save_crops))
     try:
-        with table or nullcontext(), rows or nullcontext():
-            yield [output for output in outputs if output]
+        with ExitStack() as files:
+            if args.save_csv:
+                table = files.enter_context(Table(args.save_csv))
+                outputs.append(table)
+            if args.save_json:
+                rows = files.enter_context(JsonRows(args.save_json))
+                outputs.append(CocoRows(rows, category_ids=category_ids))
+            yield outputs
     finally:
         for what, path, is_there in (
             ("labels", args.save_txt, args.save_txt and args.save_txt.is_dir()),
