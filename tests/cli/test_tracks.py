@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from yolo_lite import Detector
+from yolo_lite import Detector, Tracker
 from yolo_lite.cli import main
 from yolo_lite.media.sources import open_video, read_frames
 from yolo_lite.media.writers import VideoWriter
 from yolo_lite.runtime import Detector as ExportedDetector
+from yolo_lite.tracking.lines import CountLine
+from yolo_lite.tracking.streams import StreamTracks
+from yolo_lite.tracking.video import VideoTracks, reporting_low_scores
+from yolo_lite.tracking.zones import Zone
 
 Capture = pytest.CaptureFixture[str]
 
@@ -58,7 +62,7 @@ def test_python_gives_what_the_command_gives(film: Path, weights: str) -> None:
     assert main(["detect", "--weights", weights, "--source", "film.mp4", "--track", "--save-json", "rows.json"]) == 0
     rows = json.loads(Path("rows.json").read_text())
     detector = Detector(weights, device="cpu")
-    tracked = [result for _, result in detector.track("film.mp4")]
+    tracked = [result.detections for result in detector.track("film.mp4")]
     assert [row["track_id"] for row in rows] == [
         number for result in tracked for number in (result.track_ids.tolist() if result.track_ids is not None else [])
     ]
@@ -70,7 +74,23 @@ def test_an_exported_file_tracks_without_torch(pico: Path, film: Path) -> None:
     assert main([*command, "--score-threshold", "0.1", "--save-json", "rows.json"]) == 0
     rows = json.loads(Path("rows.json").read_text())
     tracked = ExportedDetector(pico, score_threshold=0.1).track("film.mp4")
-    assert len(rows) == sum(len(result) for _, result in tracked)
+    assert len(rows) == sum(len(result.detections) for result in tracked)
+
+
+def test_lines_and_zones_are_counted_in_every_source_from_python(film: Path, weights: str) -> None:
+    detector, ends = Detector(weights, device="cpu"), ((0, 48), (128, 48))
+    line, zone = CountLine(*ends), Zone([(0, 0), (128, 0), (128, 96), (0, 96)])
+    tracks = StreamTracks.of(detector, lines=[line], zones=[zone])
+    last = {result.source: result for result in detector.track(["film.mp4", "film.mp4"], tracks=tracks)}
+    alone = VideoTracks(Tracker(score_threshold=detector.score_threshold), lines=[CountLine(*ends)], zones=[zone])
+    for result in reporting_low_scores(detector).stream("film.mp4"):
+        alone.update(result.detections, time=result.time)
+    assert len(last) == 2
+    for result in last.values():
+        assert result.line_counts == {"line 1": {name: n.total() for name, n in alone.lines[0].counts.items()}}
+        assert result.zone_counts is not None
+    assert not line.counts["down"]  # each source has a copy of its own
+    assert len(tracks.summary()) == 6
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_tracks_of_real_videos(
     detector = Detector(score_threshold=threshold, classes=[label], device="cpu")
     truth = true_tracks(name, detector.class_names)
     video = open_video(shared_data / "videos" / name)
-    start, tracked = time.process_time(), [result for _, result in detector.track(video)]
+    start, tracked = time.process_time(), [result.detections for result in detector.track(video)]
     whole = time.process_time() - start
     scores = score_tracks(truth, tracked)
     assert scores.switches == 0

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
@@ -13,7 +12,6 @@ from yolo_lite.checks import check_class_names, check_path, check_share, check_w
 from yolo_lite.errors import InputError, suggest
 from yolo_lite.media.images import to_rgb
 from yolo_lite.media.inputs import run_in_batches
-from yolo_lite.media.sources import Video, open_video
 from yolo_lite.media.windows import to_rgb_in_parts
 from yolo_lite.runtime.session import Session
 from yolo_lite.shipped import find_exported
@@ -24,7 +22,7 @@ from yolo_lite.structures.frames import DetectedFrame
 from yolo_lite.structures.geometry import Image, Letterbox
 from yolo_lite.structures.results import Detections, with_area
 from yolo_lite.structures.tiles import Tiling, check_tiling, detect_in_tiles
-from yolo_lite.tracking.tracker import Tracker
+from yolo_lite.tracking.streams import StreamTracks, track_frames
 from yolo_lite.tracking.video import reporting_low_scores
 
 if TYPE_CHECKING:
@@ -150,22 +148,28 @@ class Detector:
         return stream_detections(self, source, images=images, every_frame=every_frame, limits=limits, say=say)
 
     def track(
-        self, video: str | os.PathLike[str] | Video, *, tracker: Tracker | None = None
-    ) -> Iterator[tuple[Image, Detections]]:
-        """Yield each frame of a video, uint8 [H, W, 3] RGB, with its tracked objects, whose `track_ids` stay the same.
+        self,
+        source: Source | Sequence[Source],
+        *,
+        images: bool = False,
+        every_frame: bool = False,
+        limits: Limits = USUAL,
+        say: Say = lambda line: None,
+        tracks: StreamTracks | None = None,
+    ) -> Generator[DetectedFrame, None, None]:
+        """Yield what `stream` yields, with the tracked objects of each frame, whose `track_ids` stay the same.
 
         Args:
-            video: a path, or an opened video.
-            tracker: None: a new one with this detector's score threshold.
+            source, images, every_frame, limits, say: as for `stream`.
+            tracks: count lines and zones, and their counts so far; None: objects are followed, and nothing is counted.
 
         Raises:
-            InputError: as `stream` does.
+            InputError: as `stream` does, or if a source is an image.
         """
-        opened = video if isinstance(video, Video) else open_video(Path(check_path(video, "video")))
-        tracker = tracker or Tracker(score_threshold=self.score_threshold)
-        for result in reporting_low_scores(self).stream(opened, images=True):
-            assert result.image is not None
-            yield result.image, tracker.update(result.detections, time=result.time)
+        frames = reporting_low_scores(self).stream(
+            source, images=images, every_frame=every_frame, limits=limits, say=say
+        )
+        return track_frames(frames, tracks or StreamTracks.of(self))
 
     def _detect(self, images: Sequence[Image]) -> list[Detections]:
         return detect_in_tiles(

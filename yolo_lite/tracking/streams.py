@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import replace
 
 from yolo_lite.errors import InputError
 from yolo_lite.structures.frames import DetectedFrame
-from yolo_lite.tracking.video import Overlay, VideoTracks
+from yolo_lite.tracking.lines import CountLine
+from yolo_lite.tracking.tracker import Tracker
+from yolo_lite.tracking.video import HasThreshold, Overlay, VideoTracks
+from yolo_lite.tracking.zones import Zone
 
 
 class StreamTracks:
@@ -29,6 +34,24 @@ class StreamTracks:
 
     def __init__(self, begin: Callable[[tuple[int, int]], VideoTracks]) -> None:
         self._begin, self._tracks = begin, dict[str, VideoTracks]()
+
+    @classmethod
+    def of(cls, detector: HasThreshold, *, lines: Sequence[CountLine] = (), zones: Sequence[Zone] = ()) -> StreamTracks:
+        """Return tracks with the thresholds of a detector, and with copies of lines and zones for every source.
+
+        Example:
+            >>> from yolo_lite import Detector
+            >>> detector = Detector("yolo_lite-pico-voc5", device="cpu")
+            >>> StreamTracks.of(detector, lines=[CountLine((0, 70), (99, 70))]).summary()  # no source yet
+            []
+        """
+        return cls(
+            lambda hw: VideoTracks(
+                Tracker(score_threshold=detector.score_threshold),
+                lines=copy.deepcopy(lines),
+                zones=copy.deepcopy(zones),
+            )
+        )
 
     def update(self, frame: DetectedFrame) -> DetectedFrame:
         """Return a frame with its tracked objects alone, and with the counts of lines and zones, if there are any.
@@ -59,3 +82,18 @@ class StreamTracks:
     def summary(self) -> list[str]:
         """Return lines of text about the tracks, lines and zones of each source."""
         return [f"{source}: {text}" for source, tracks in self._tracks.items() for text in tracks.summary()]
+
+
+def track_frames(
+    frames: Generator[DetectedFrame, None, None], tracks: StreamTracks
+) -> Generator[DetectedFrame, None, None]:
+    """Yield frames with their tracked objects alone; `frames` is closed at the end.
+
+    Example:
+        >>> from yolo_lite import Detector
+        >>> list(track_frames((frame for frame in []), StreamTracks.of(Detector("yolo_lite-pico-voc5", device="cpu"))))
+        []
+    """
+    with closing(frames):
+        for frame in frames:
+            yield tracks.update(frame)
