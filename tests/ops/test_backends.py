@@ -327,6 +327,7 @@ def test_a_wheel_can_be_built_without_a_compiler(sources: Path, tmp_path: Path) 
     assert "tensor([[" in found
 
 
+@pytest.mark.slow
 def test_a_wheel_carries_the_extension_and_every_kernel(sources: Path, tmp_path: Path) -> None:
     if which("gcc") is None and which("cc") is None:
         pytest.skip("no compiler")

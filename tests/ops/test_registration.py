@@ -162,6 +162,7 @@ class Module(torch.nn.Module):
         return indices, counts
 
 
+@pytest.mark.slow
 def test_an_exported_module_is_loaded_in_this_and_another_process(tmp_path: Path) -> None:
     batch, count = torch.export.Dim("batch"), torch.export.Dim("count")
     shapes = {name: {0: batch, 1: count} for name in ("boxes", "scores", "labels")}

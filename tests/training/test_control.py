@@ -256,6 +256,7 @@ def test_measuring_changes_nothing(coco_set: Callable[..., Path]) -> None:
     assert all(torch.equal(value, before[name]) for name, value in task.model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_run_with_a_time_says_and_keeps_what_was_worked_out(coco_set: Callable[..., Path], tmp_path: Path) -> None:
     said: list[str] = []
     rows: list[Any] = []
@@ -466,6 +467,7 @@ def test_preflight_lets_a_small_learning_rate_pass(coco_set: Callable[..., Path]
     assert line.startswith("preflight: the loss on 8 images fell slowly, from")
 
 
+@pytest.mark.slow
 def test_a_compiled_network_learns_the_same(
     coco_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -155,7 +155,12 @@ def test_the_detector_starts_with_what_the_backbone_learnt(coco_set: MakeSet, tm
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "epoch"), [(True, 1), (True, 2), (False, 1)], ids=["in the crops", "after them", "in the detector"]
+    ("accuracy", "epoch"),
+    [
+        pytest.param(True, 1, marks=pytest.mark.slow, id="in the crops"),
+        pytest.param(True, 2, marks=pytest.mark.slow, id="after them"),
+        pytest.param(False, 1, id="in the detector"),
+    ],
 )
 def test_resume_ends_bit_for_bit_as_an_unbroken_run(
     accuracy: bool, epoch: int, coco_set: MakeSet, tmp_path: Path
@@ -186,6 +191,7 @@ def test_a_single_class_is_told_from_background(coco_set: MakeSet, tmp_path: Pat
     assert load_checkpoint(folder / "last.pt").class_names == ("disc",)
 
 
+@pytest.mark.slow
 def test_minutes_bound_the_pretraining_too(coco_set: MakeSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a pace that is told, not measured, however slow the machine: 27 s for the crops, 25 for an epoch of them."""
     monkeypatch.setattr("yolo_lite.training.recipe.measure_pace", lambda *arguments, **settings: Pace(5.0, 5.0))

@@ -85,7 +85,12 @@ def test_a_run_leaves_checkpoints_and_results(finished_run: tuple[Path, Path]) -
 
 
 @pytest.mark.parametrize(
-    ("workers", "by_device"), [(0, False), (2, False), (0, True)], ids=["alone", "two workers", "colours by the device"]
+    ("workers", "by_device"),
+    [
+        pytest.param(0, False, id="alone"),
+        pytest.param(2, False, marks=pytest.mark.slow, id="two workers"),
+        pytest.param(0, True, id="colours by the device"),
+    ],
 )
 def test_resume_ends_bit_for_bit_as_an_unbroken_run(
     coco_set: MakeSet, tmp_path: Path, workers: int, by_device: bool, monkeypatch: pytest.MonkeyPatch

@@ -133,6 +133,7 @@ def test_training_with_a_teacher_tells_and_resumes_bit_for_bit(coco_set: Sets, t
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_a_teacher_brings_the_student_nearer(coco_set: Sets, tmp_path: Path) -> None:
     """With its own labels switched off the student comes to agree with the teacher."""
     path, teacher = stored(tmp_path / "t.pt", ("disc", "square"))
