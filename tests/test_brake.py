@@ -83,3 +83,9 @@ def test_the_video_of_an_approach_has_three_seconds(tmp_path: Path, monkeypatch:
     example("approach").main()
     video = open_video(Path("approach.mp4"))
     assert (video.fps, video.hw, video.frames) == (25, (480, 640), 75)
+
+
+@pytest.mark.parametrize("address", ["mqtt://127.0.0.1:1883/frames", "kafka://127.0.0.1:9092", "frames.jsonl"])
+def test_an_address_that_is_not_kafka_ends_in_one_line(address: str) -> None:
+    with pytest.raises(SystemExit, match=r"expected kafka://host:port/topic, or - for standard input, got"):
+        list(brake.messages(address))

@@ -20,12 +20,18 @@ def messages(address: str) -> Iterator[bytes | str]:
     if address == "-":
         yield from sys.stdin
         return
-    from confluent_kafka import OFFSET_END, Consumer, TopicPartition
-
     url = urlsplit(address)
     topic = url.path.strip("/")
-    consumer = Consumer({"bootstrap.servers": url.netloc, "group.id": "brake", "fetch.wait.max.ms": 10})
-    partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+    if url.scheme != "kafka" or not url.netloc or not topic:
+        sys.exit(f"expected kafka://host:port/topic, or - for standard input, got {address}")
+    from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
+
+    options = {"bootstrap.servers": url.netloc, "group.id": "brake", "fetch.wait.max.ms": 10, "log_level": 0}
+    consumer = Consumer(options)
+    try:
+        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+    except KafkaException as error:
+        sys.exit(f"{address}: {error.args[0].str()}; is a broker running there?")
     consumer.assign([TopicPartition(topic, number, OFFSET_END) for number in partitions])  # what comes from now on
     while True:
         message = consumer.poll(1.0)
