@@ -68,7 +68,7 @@ def test_version_1_has_a_path_for_each_controller(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("bound", "limit", "expected"), [(64, 2, 2), (2, 64, 2), (8, 0, 8)])
 def test_usable_cores(monkeypatch: pytest.MonkeyPatch, bound: int, limit: int, expected: int) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(bound)), raising=False)
-    monkeypatch.setattr(cores, "container_cores", lambda: limit)
+    monkeypatch.setattr(cores, "core_limit", lambda: limit)
     assert usable_cores() == expected
 
 
@@ -79,7 +79,7 @@ def test_usable_cores(monkeypatch: pytest.MonkeyPatch, bound: int, limit: int, e
 def test_torch_starts_no_more_threads_than_the_container_has_cores(
     monkeypatch: pytest.MonkeyPatch, limit: int, chosen: str | None, expected: int
 ) -> None:
-    monkeypatch.setattr(device, "container_cores", lambda: limit)
+    monkeypatch.setattr(device, "core_limit", lambda: limit)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if chosen:
         monkeypatch.setenv("OMP_NUM_THREADS", chosen)
@@ -99,7 +99,7 @@ def test_exported_files_run_on_as_many_threads(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, asked: int, limit: int, expected: int
 ) -> None:
     given: list[int] = []
-    monkeypatch.setattr(engines, "container_cores", lambda: limit)
+    monkeypatch.setattr(engines, "core_limit", lambda: limit)
     monkeypatch.setattr(engines, "_OnnxRuntime", lambda path, threads: given.append(threads))
     engines.open_engine(tmp_path / "model.onnx", asked)
     assert given == [expected]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Iterator
@@ -18,7 +19,18 @@ def usable_cores() -> int:
         True
     """
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(bound, container_cores() or bound)
+    return min(bound, core_limit() or bound)
+
+
+@functools.cache
+def core_limit() -> int:
+    """Return the limit of this process's container, which is read once; see `container_cores`.
+
+    Example:
+        >>> core_limit() >= 0
+        True
+    """
+    return container_cores()
 
 
 def container_cores(groups: Path = _GROUPS, membership: Path = _MEMBERSHIP) -> int:

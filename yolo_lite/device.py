@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from yolo_lite.cores import container_cores
+from yolo_lite.cores import core_limit
 from yolo_lite.errors import InputError, counted, is_memory_full
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -112,7 +112,7 @@ def limit_threads() -> None:
     Example:
         >>> limit_threads()  # a second call does nothing
     """
-    cores = container_cores()
+    cores = core_limit()
     if 0 < cores < torch.get_num_threads() and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(cores)
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from yolo_lite.cores import container_cores
+from yolo_lite.cores import core_limit
 from yolo_lite.errors import InputError, reason
 from yolo_lite.runtime.info import KEY
 
@@ -46,7 +46,7 @@ def open_engine(path: Path, threads: int) -> Engine:
         Traceback (most recent call last):
         yolo_lite.errors.InputError: photo.jpg is not an exported file: expected .onnx or .xml
     """
-    threads = threads or container_cores()
+    threads = threads or core_limit()
     if path.suffix.lower() == ".onnx":
         return _OnnxRuntime(path, threads)
     if path.suffix.lower() == ".xml":
