@@ -257,7 +257,7 @@ class TrainConfig:
         1,
         0,
         _LONGEST,
-        help="number of epochs between evaluations; 0: chosen so that they take about 5 % of the time, at most ten",
+        help="number of epochs between evaluations; 0: chosen to take about 5 % of the time, at most ten of them",
     )
     patience: int = _setting(
         0, 0, _LONGEST, help="number of epochs without improvement after which training stops; 0: never"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -40,7 +41,7 @@ class Shared:
     open: Open = open_capture
 
 
-class Reader:
+class Reader(ABC):
     """A source that a thread reads. Its state may be looked at while the bell is held.
 
     Attributes:
@@ -86,9 +87,9 @@ class Reader:
         """Whether the last frame has been taken; the bell must be held."""
         return self.ended and not self._frames
 
+    @abstractmethod
     def step(self) -> float:
         """Do the next piece of work, and return how many seconds to wait before the next."""
-        raise NotImplementedError
 
     def release(self) -> None:
         """Release the source at the end of the thread."""
