@@ -91,7 +91,7 @@ class Reader(ABC):
     def step(self) -> float:
         """Do the next piece of work, and return how many seconds to wait before the next."""
 
-    def release(self) -> None:
+    def release(self) -> None:  # noqa: B027  # most hold nothing
         """Release the source at the end of the thread."""
 
     def offer(self, frame: Frame) -> None:
