@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that every training takes."""
-    flags.add_flags(parser, ["epochs", "time", "image-size", "batch-size", "device", "seed"])
+    flags.add_flags(parser, ["epochs", "time"])
+    flags.add_flag(
+        parser,
+        "image-size",
+        usual="from the weights or the configuration; fine-tuning enlarges it if most objects are small",
+    )
+    flags.add_flags(parser, ["batch-size", "device", "seed"])
     flags.add_flag(parser, "out", help="folder of the run", usual="the next free runs/train-N")
     flags.add_flags(parser, ["resume", "accumulate", "precision", "preflight", "deterministic", "tensorboard", "set"])
 
