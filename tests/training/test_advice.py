@@ -47,6 +47,8 @@ def test_small_objects_that_are_missed_ask_for_a_larger_input() -> None:
     )
     assert "--image-size 640" in line
     assert advice(FLAT, Outcome(EQUAL, recall), objects=MANY, image_size=(640, 640)) == ""  # it is large already
+    rare = Recall(12, 0, larger=2000, larger_found=2000)  # all of them found would add 0.6 % of the objects
+    assert advice(FLAT, Outcome(EQUAL, rare), objects=MANY, image_size=SIZE) == ""
     few = recall._replace(small=9, small_found=0)
     assert advice(FLAT, Outcome(EQUAL, few), objects=MANY, image_size=SIZE) == ""
 
