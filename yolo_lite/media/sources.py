@@ -7,10 +7,10 @@ import glob
 import math
 import os
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from yolo_lite.errors import InputError, counted, reason
 from yolo_lite.media.ahead import Depth, read_ahead
@@ -18,6 +18,8 @@ from yolo_lite.media.folders import VIDEO_SUFFIXES, is_apple_double, left_out, l
 from yolo_lite.media.images import IMAGE_SUFFIXES, RAW_SUFFIXES, count_frames, is_image
 from yolo_lite.media.opencv import for_opencv, quiet_cv2
 from yolo_lite.structures.geometry import Image
+
+Item = TypeVar("Item")
 
 _USUAL_FPS = 25.0
 
@@ -288,23 +290,30 @@ def batches(frames: Iterator[Image], size: int) -> Iterator[list[Image]]:
         >>> [len(batch) for batch in batches(iter([frame] * 5), 2)]
         [2, 2, 1]
     """
-    gathered: list[Image] = []
-    early = None
     with contextlib.closing(read_ahead(frames, depth=Depth(size))) as ahead:
-        while True:
-            try:
-                frame = next(ahead, None)
-            except EndsEarlyError as error:
-                frame, early = None, error
-            if frame is not None:
-                gathered.append(frame)
-            if gathered and (frame is None or len(gathered) == size):
+        yield from in_lists(ahead, size)
+
+
+def in_lists(items: Iterator[Item], size: int) -> Generator[list[Item], None, None]:
+    """Yield lists of `size` items; the last may be shorter, and comes before an InputError of `items`.
+
+    Example:
+        >>> list(in_lists(iter("abcde"), 2))
+        [['a', 'b'], ['c', 'd'], ['e']]
+    """
+    gathered: list[Item] = []
+    try:
+        for item in items:
+            gathered.append(item)
+            if len(gathered) == size:
                 yield gathered
                 gathered = []
-            if frame is None:
-                break
-    if early:
-        raise early
+    except InputError:
+        if gathered:
+            yield gathered
+        raise
+    if gathered:
+        yield gathered
 
 
 def _visible_fraction(path: Path) -> float:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from typing import Any, Protocol
 
 from yolo_lite.checks import check_path, check_whole
 from yolo_lite.errors import InputError
-from yolo_lite.media.sources import Video, batches, read_frames
+from yolo_lite.media.sources import Video, batches, in_lists, read_frames
 from yolo_lite.stream.addresses import (
     Address,
     Camera,
@@ -139,7 +139,7 @@ def _of_files(
     # Whatever writes to standard input may be live, and must not wait for a batch.
     size = 1 if isinstance(address, StandardInput) else detector.batch_size
     frames = file_frames(address, max_16bit=detector.max_16bit, clock=clock, say=say)
-    grouped = _video_batches(address, size, clock) if isinstance(address, VideoFile) else _batches(frames, size)
+    grouped = _video_batches(address, size, clock) if isinstance(address, VideoFile) else in_lists(frames, size)
     with closing(grouped) as groups:
         for group in groups:
             for frame, detections in zip(group, detector([frame.image for frame in group])):
@@ -157,26 +157,6 @@ def _video_batches(address: VideoFile, size: int, clock: Clock) -> Generator[lis
             Frame(address.name, number, number / fps, now, image=image) for number, image in enumerate(images, count)
         ]
         count += len(images)
-
-
-def _batches(frames: Iterator[Frame], size: int) -> Generator[list[Frame], None, None]:
-    """Yield lists of frames; the last one comes before the error of a source that cannot be read to its end."""
-    gathered: list[Frame] = []
-    failure: InputError | None = None
-    while failure is None:
-        try:
-            frame = next(frames, None)
-        except InputError as error:
-            frame, failure = None, error
-        if frame is not None:
-            gathered.append(frame)
-        if gathered and (frame is None or len(gathered) == size):
-            yield gathered
-            gathered = []
-        if frame is None:
-            break
-    if failure is not None:
-        raise failure
 
 
 def _result(frame: Frame, detections: Detections, *, images: bool, lag: float = 0.0) -> DetectedFrame:
