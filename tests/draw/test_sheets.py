@@ -10,9 +10,9 @@ from PIL import Image
 
 from yolo_lite.draw.colours import class_colour
 from yolo_lite.draw.sheets import SheetImage, draw_sheet
+from yolo_lite.evaluation.compare import compare_on_sheet
 from yolo_lite.structures.records import ImageRecord
 from yolo_lite.structures.results import Detections
-from yolo_lite.training.tasks.sheets import compare_on_sheet
 
 
 def _drawn(cell: SheetImage, path: Path) -> np.ndarray:

@@ -25,6 +25,7 @@ from yolo_lite.data.sizes import check_images
 from yolo_lite.data.splits import add_unlabelled, read_train_and_val
 from yolo_lite.draw.sheets import SheetImage
 from yolo_lite.errors import InputError
+from yolo_lite.evaluation.compare import compare_on_sheet
 from yolo_lite.evaluation.detector import detect_split
 from yolo_lite.evaluation.images import EvaluationListener
 from yolo_lite.losses.criterion import Criterion, check_loss
@@ -43,7 +44,7 @@ from yolo_lite.training.task import Listener, spread, strong_epochs
 from yolo_lite.training.tasks.advice import Outcome, advice, recall_by_size
 from yolo_lite.training.tasks.labels import OFF, check_labels
 from yolo_lite.training.tasks.multi_scale import another_size
-from yolo_lite.training.tasks.sheets import compare_on_sheet, sample_on_sheet
+from yolo_lite.training.tasks.sheets import sample_on_sheet
 from yolo_lite.training.tasks.teacher import Teacher, describe
 
 SHOWN = 0.25  # score above which predictions are drawn
