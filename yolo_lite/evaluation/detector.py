@@ -32,6 +32,7 @@ from yolo_lite.data.splits import read_split, read_split_or_held_out
 from yolo_lite.device import explain_out_of_memory, pick_device, place
 from yolo_lite.errors import InputError, are, counted, some
 from yolo_lite.evaluation.images import SILENT, EvaluationListener, Timing, detect_records
+from yolo_lite.metrics.bootstrap import Interval
 from yolo_lite.metrics.coco import CocoMetrics, check_rows, evaluate_coco
 from yolo_lite.models.yolo import Yolo
 from yolo_lite.predict.flip import predict
@@ -64,23 +65,27 @@ class Evaluation:
             0.0
         """
         numbers = {name: None if math.isnan(value) else value for name, value in self.metrics.numbers.items()}
-        per_class = {
+        per_class: dict[str, dict[str, Any]] = {
             name: {"AP": None if math.isnan(ap) else ap, "AP50": None if math.isnan(ap50) else ap50, "boxes": boxes}
             for name, (ap, ap50, boxes) in self.metrics.per_class.items()
         }
+        for name, intervals in self.metrics.class_intervals.items():
+            per_class[name]["intervals"] = _plain(intervals)
         rates = self.timing.rates() if self.timing else None
         return {
             "metrics": numbers,
-            "intervals": {
-                name: [None if math.isnan(end) else end for end in ends]
-                for name, ends in self.metrics.intervals.items()
-            },
+            "intervals": _plain(self.metrics.intervals),
             "per_class": per_class,
             "best_f1": self.metrics.best._asdict() if self.metrics.best else None,
             "settings": dict(self.settings),
             "images_per_second": rates,
             "notes": list(self.notes),
         }
+
+
+def _plain(intervals: Mapping[str, Interval]) -> dict[str, list[float | None]]:
+    """Return intervals as lists of two numbers; None if unknown."""
+    return {name: [None if math.isnan(end) else end for end in ends] for name, ends in intervals.items()}
 
 
 def evaluate(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from yolo_lite.errors import InputError
+from yolo_lite.metrics.bootstrap import Interval, RankedClass, draw_images, interval, resample
 from yolo_lite.structures.datasets import DetectionSet
 
 if TYPE_CHECKING:
@@ -45,14 +45,20 @@ class CocoMetrics:
     Attributes:
         numbers: values in 0..1 by the names in NAMES; NaN if there is nothing to measure (pycocotools gives -1).
         per_class: (AP, AP50, number of ground-truth boxes) by class name; crowd boxes are not counted.
-        intervals: the 95 % bootstrap intervals of AP and AP50, each (low, high); empty unless requested.
+        intervals: the 95 % bootstrap intervals of AP and AP50; empty unless requested.
         best: the score threshold with the highest F1; None if there are no objects, or no detection is correct.
+        class_intervals: the same intervals by class name; empty unless requested.
+        by_size: AP by class name for small, medium and large objects, in COCO's sense; NaN without such objects.
+        ranked: the matched detections by class, in the order of `per_class`.
     """
 
     numbers: Mapping[str, float]
     per_class: Mapping[str, tuple[float, float, int]]
-    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
     best: OperatingPoint | None = None
+    class_intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
+    by_size: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    ranked: tuple[RankedClass, ...] = field(default=(), repr=False)
 
 
 def evaluate_coco(
@@ -94,33 +100,52 @@ def evaluate_coco(
     precision = evaluation.eval["precision"]  # [IoU thresholds, recalls, classes, areas, most detections]
     order = {category_id: position for position, category_id in enumerate(evaluation.params.catIds)}
     counts = np.bincount(data.records.asked_labels(), minlength=len(data.class_names))
-    per_class = {}
+    ranked = _rank(evaluation)
+    ranked = tuple(ranked[order[category_id]] for category_id in data.category_ids)
+    per_class, by_size = {}, {}
     for label, (name, category_id) in enumerate(zip(data.class_names, data.category_ids)):
-        of_class = precision[:, :, order[category_id], 0, -1]
-        per_class[name] = (_mean(of_class), _mean(of_class[0]), int(counts[label]))
-    best = _best_point(evaluation)
+        of_class = precision[:, :, order[category_id], :, -1]  # [IoU thresholds, recalls, areas]
+        per_class[name] = (_mean(of_class[..., 0]), _mean(of_class[0, :, 0]), int(counts[label]))
+        by_size[name] = (_mean(of_class[..., 1]), _mean(of_class[..., 2]), _mean(of_class[..., 3]))
+    intervals, class_intervals = _intervals(ranked, data, resamples=resamples, on_resample=on_resample)
     return CocoMetrics(
-        numbers, per_class, intervals=_intervals(evaluation, resamples, on_resample) if resamples else {}, best=best
+        numbers,
+        per_class,
+        intervals=intervals,
+        best=_best_point(ranked),
+        class_intervals=class_intervals,
+        by_size=by_size,
+        ranked=ranked,
     )
 
 
-def _best_point(evaluation: COCOeval) -> OperatingPoint | None:
+def _intervals(
+    ranked: Sequence[RankedClass],
+    data: DetectionSet,
+    *,
+    resamples: int,
+    on_resample: Callable[[int, int], None] | None,
+) -> tuple[dict[str, Interval], dict[str, dict[str, Interval]]]:
+    """Return the intervals of AP and AP50 overall, and those by class name."""
+    if not resamples:
+        return {}, {}
+    drawn = resample(ranked, draw_images(len(data.records), resamples), on_resample=on_resample)
+    overall = {name: interval(values) for name, values in drawn.overall().items()}
+    of_classes = {
+        name: {"AP": interval(drawn.ap[:, label]), "AP50": interval(drawn.ap50[:, label])}
+        for label, name in enumerate(data.class_names)
+    }
+    return overall, of_classes
+
+
+def _best_point(classes: Sequence[RankedClass]) -> OperatingPoint | None:
     """Return the score threshold of two decimals with the highest F1 over all classes (ties: the middle one).
 
     pycocotools' matching decides which detections are correct at IoU 0.5 and which are ignored, for objects of all sizes.
     """
-    images, areas = len(evaluation.params.imgIds), len(evaluation.params.areaRng)
-    everything = [
-        match
-        for category in range(len(evaluation.params.catIds))
-        for match in evaluation.evalImgs[category * areas * images :][:images]
-        if match is not None
-    ]
-    objects = sum(int((np.asarray(match["gtIgnore"]) == 0).sum()) for match in everything)
-    scores = np.concatenate([np.zeros(0), *(np.asarray(match["dtScores"], np.float64) for match in everything)])
-    right = np.concatenate([np.zeros(0, bool), *(np.asarray(match["dtMatches"])[0] > 0 for match in everything)])
-    counts = np.concatenate([np.zeros(0, bool), *(np.asarray(match["dtIgnore"])[0] == 0 for match in everything)])
-    scores, right = scores[counts], right[counts]
+    objects = sum(int(ranked.objects.sum()) for ranked in classes)
+    scores = np.concatenate([np.zeros(0), *(ranked.scores[ranked.counted[0]] for ranked in classes)])
+    right = np.concatenate([np.zeros(0, bool), *(ranked.right[0][ranked.counted[0]] for ranked in classes)])
     if not objects or not right.any():
         return None
     thresholds = np.arange(1, 100) / 100
@@ -135,36 +160,39 @@ def _best_point(evaluation: COCOeval) -> OperatingPoint | None:
     )
 
 
-def _intervals(
-    evaluation: COCOeval, resamples: int, on_resample: Callable[[int, int], None] | None
-) -> dict[str, tuple[float, float]]:
-    """Return the 95 % percentile intervals of AP and AP50 by the bootstrap (Efron 1979) over images.
-
-    The matching of detections and objects in one image does not depend on other images. Each sample therefore repeats
-    only pycocotools' last step, `accumulate`, for objects of all sizes and its largest number of detections.
-    """
+def _rank(evaluation: COCOeval) -> tuple[RankedClass, ...]:
+    """Return the ranking of each class, for objects of all sizes and the largest number of detections."""
     params = evaluation.params
-    images, areas = len(params.imgIds), len(params.areaRng)
-    matches = [evaluation.evalImgs[k * areas * images :][:images] for k in range(len(params.catIds))]
-    evaluation.params.areaRng, evaluation.params.areaRngLbl = params.areaRng[:1], params.areaRngLbl[:1]
-    evaluation.params.maxDets = params.maxDets[-1:]
-    evaluation._paramsEval = copy.deepcopy(evaluation.params)
-    generator, samples = np.random.default_rng(0), []
-    for done in range(1, resamples + 1):
-        chosen = generator.integers(0, images, images)
-        evaluation.evalImgs = [row[i] for row in matches for i in chosen]
-        with contextlib.redirect_stdout(io.StringIO()):
-            evaluation.accumulate()
-        precision = evaluation.eval["precision"]
-        samples.append((_mean(precision), _mean(precision[0])))
-        if on_resample:
-            on_resample(done, resamples)
-    intervals = {}
-    for name, values in zip(("AP", "AP50"), np.array(samples).T):
-        measured = values[~np.isnan(values)]
-        low, high = np.percentile(measured, [2.5, 97.5]) if measured.size else (math.nan, math.nan)
-        intervals[name] = (float(low), float(high))
-    return intervals
+    images, areas, most = len(params.imgIds), len(params.areaRng), params.maxDets[-1]
+    classes = []
+    for category in range(len(params.catIds)):
+        matches = evaluation.evalImgs[category * areas * images :][:images]
+        known = [(position, match) for position, match in enumerate(matches) if match is not None]
+        objects = np.zeros(images, np.int64)
+        for position, match in known:
+            objects[position] = (np.asarray(match["gtIgnore"]) == 0).sum()
+        columns = [
+            (
+                np.full(len(match["dtScores"][:most]), position),
+                np.asarray(match["dtScores"][:most], np.float64),
+                np.asarray(match["dtMatches"])[:, :most] > 0,
+                np.asarray(match["dtIgnore"])[:, :most] == 0,
+            )
+            for position, match in known
+            if match["dtScores"]
+        ]
+        if not columns:
+            none = np.zeros((len(params.iouThrs), 0), bool)
+            empty = RankedClass(np.zeros(0, np.int64), np.zeros(0), right=none, counted=none, objects=objects)
+            classes.append(empty)
+            continue
+        positions, scores, right, counted = (np.concatenate(column, axis=-1) for column in zip(*columns))
+        order = np.argsort(-scores, kind="stable")
+        ranked = RankedClass(
+            positions[order], scores[order], right=right[:, order], counted=counted[:, order], objects=objects
+        )
+        classes.append(ranked)
+    return tuple(classes)
 
 
 def check_rows(content: Any, data: DetectionSet, *, source: Path) -> list[dict[str, Any]]:
