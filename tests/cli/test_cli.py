@@ -60,7 +60,7 @@ def test_train_eval_detect(coco_set: MakeSet, capsys: pytest.CaptureFixture[str]
     assert "images/s:" in told
     metrics = json.loads(Path("e/metrics.json").read_text())
     assert set(metrics["per_class"]) == {"disc", "square"}
-    again = ["eval", "--detections", "rows.json", "--data", str(data), "--bootstrap", "20", "--out", "again"]
+    again = ["eval", "--detections", "rows.json", "--data", str(data), "--resamples", "20", "--out", "again"]
     assert main(again) == 0
     scored = json.loads(Path("again/metrics.json").read_text())
     assert scored["metrics"] == metrics["metrics"]
@@ -486,7 +486,7 @@ NUMBERS = {
     "classify predict": "batch-size",
     "tune --task detect": "epochs batch-size seed image-size trials",
     "detect": "batch-size image-size max-detections",
-    "eval": "batch-size image-size max-detections bootstrap",
+    "eval": "batch-size image-size max-detections resamples",
     "bench train": "batch-size image-size workers steps",
     "bench model": "num-classes",
     "data show": "image-size seed images",

@@ -19,6 +19,7 @@ from pycocotools.cocoeval import COCOeval
 from yolo_lite.data.formats.coco import read_coco
 from yolo_lite.errors import InputError
 from yolo_lite.metrics.coco import NAMES, check_rows, evaluate_coco
+from yolo_lite.metrics.resampling import draw_halves
 from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.records import ImageRecord
 
@@ -330,23 +331,26 @@ def test_a_class_that_an_image_is_not_labelled_for_is_left_out_there() -> None:
 # Intervals
 
 
-def test_intervals_are_those_of_sets_in_which_the_drawn_images_are_written_out(tmp_path: Path) -> None:
+def test_intervals_are_those_of_halves_that_are_evaluated_alone(tmp_path: Path) -> None:
     truth, _, rows = _random_files(tmp_path, 1)
     data = read_coco(truth, [])
     by_id = sorted(data.records, key=lambda record: record.image_id)
-    generator, found = np.random.default_rng(0), []
-    for _ in range(30):
-        records, copies = [], []
-        for number, place in enumerate(np.sort(generator.integers(0, len(by_id), len(by_id)))):
-            records.append(dataclasses.replace(by_id[place], image_id=number + 1))
-            copies += [{**row, "image_id": number + 1} for row in rows if row["image_id"] == by_id[place].image_id]
-        numbers = evaluate_coco(dataclasses.replace(data, records=tuple(records)), copies).numbers
-        found.append((numbers["AP"], numbers["AP50"]))
-    low, high = np.nanpercentile(found, [2.5, 97.5], axis=0)
+    halves = []
+    for drawn in draw_halves(len(by_id), 30).T:
+        records = tuple(record for record, count in zip(by_id, drawn) if count)
+        kept = {record.image_id for record in records}
+        half = dataclasses.replace(data, records=records)
+        halves.append(evaluate_coco(half, [row for row in rows if row["image_id"] in kept]))
     made = evaluate_coco(data, rows, resamples=30)
-    assert made.intervals["AP"] == pytest.approx((low[0], high[0]), abs=1e-12)
-    assert made.intervals["AP50"] == pytest.approx((low[1], high[1]), abs=1e-12)
-    assert made.intervals["AP"][0] < made.numbers["AP"] < made.intervals["AP"][1]
+    for name in ("AP", "AP50"):
+        values = np.array([half.numbers[name] for half in halves])
+        middle = 2 * made.numbers[name] - np.nanmean(values)  # 12 images: the bias of a half is twice that of the whole
+        ends = middle + 1.96 * np.nanstd(values, ddof=1) * np.array([-1, 1])
+        assert made.intervals[name] == pytest.approx(ends.clip(0, 1), abs=1e-12)
+    of_class = np.array([half.per_class["a"][0] for half in halves])
+    middle = 2 * made.per_class["a"][0] - np.nanmean(of_class)
+    assert made.class_intervals["a"]["AP"].low == pytest.approx(max(0, middle - 1.96 * np.nanstd(of_class, ddof=1)))
+    assert np.isnan(made.class_intervals["never there"]["AP"]).all()
     assert made.numbers == pytest.approx(evaluate_coco(data, rows).numbers, nan_ok=True)
     assert not evaluate_coco(data, rows).intervals
 

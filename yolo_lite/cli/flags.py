@@ -298,8 +298,8 @@ FLAGS: Mapping[str, Flag] = {
         choices=("mp4", "webm"),
         default="mp4",
     ),
-    "bootstrap": _flag(
-        "--bootstrap",
+    "resamples": _flag(
+        "--resamples",
         key="evaluate.resamples",
         **_COUNT,
     ),
@@ -363,7 +363,7 @@ _GROUPS: Mapping[str, str] = {  # heading in the help: the flags below it
     "network": "config weights teacher layer image-size batch-size freeze freeze-layers format fp16 batch raw pth param bin legacy cfg "
     "darknet-weights "
     "names resize until",
-    "detections": "score-threshold iou-threshold max-detections tta tiles tile overlap bootstrap track count-line zone",
+    "detections": "score-threshold iou-threshold max-detections tta tiles tile overlap resamples track count-line zone",
     "training": "epochs time seed seeds accumulate precision preflight deterministic set task trials augment",
     "machine": "device threads steps backends",
     "output": "out out-file resume save-json save-txt txt-scores save-csv save-crops no-images quiet "
@@ -511,6 +511,7 @@ FORMER = (
     Former(("classify train", "classify eval"), "--split", "--shares", mark="/"),
     Former(("bench model", "bench ops", "inspect model"), "--classes", "--num-classes"),
     Former(("card",), "FILE", "--weights"),
+    Former(("eval",), "--bootstrap", "--resamples"),
 )
 
 

@@ -306,7 +306,10 @@ class EvaluateConfig:
     )
     overlap: float = _setting(0.2, 0, 0.9, help="overlap of neighbouring tiles, as a fraction of their side")
     resamples: int = _setting(
-        0, 0, _LONGEST, help="number of bootstrap samples for the 95% intervals of AP and AP50; 0: no intervals"
+        0,
+        0,
+        _LONGEST,
+        help="number of random halves of the images for the 95% intervals of AP and AP50; 0: no intervals",
     )
 
 

@@ -32,8 +32,8 @@ from yolo_lite.data.splits import read_split, read_split_or_held_out
 from yolo_lite.device import explain_out_of_memory, pick_device, place
 from yolo_lite.errors import InputError, are, counted, some
 from yolo_lite.evaluation.images import SILENT, EvaluationListener, Timing, detect_records
-from yolo_lite.metrics.bootstrap import Interval
 from yolo_lite.metrics.coco import CocoMetrics, check_rows, evaluate_coco
+from yolo_lite.metrics.resampling import Interval
 from yolo_lite.models.yolo import Yolo
 from yolo_lite.predict.flip import predict
 from yolo_lite.predict.postprocess import CANDIDATES, Decode, postprocess, to_detections

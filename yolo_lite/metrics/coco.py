@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from yolo_lite.errors import InputError
-from yolo_lite.metrics.bootstrap import Interval, RankedClass, draw_images, interval, resample
+from yolo_lite.metrics.resampling import Interval, RankedClass, draw_halves, interval, resample
 from yolo_lite.structures.datasets import DetectionSet
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class CocoMetrics:
     Attributes:
         numbers: values in 0..1 by the names in NAMES; NaN if there is nothing to measure (pycocotools gives -1).
         per_class: (AP, AP50, number of ground-truth boxes) by class name; crowd boxes are not counted.
-        intervals: the 95 % bootstrap intervals of AP and AP50; empty unless requested.
+        intervals: the 95 % intervals of AP and AP50, from random halves of the set; empty unless requested.
         best: the score threshold with the highest F1; None if there are no objects, or no detection is correct.
         class_intervals: the same intervals by class name; empty unless requested.
         by_size: AP by class name for small, medium and large objects, in COCO's sense; NaN without such objects.
@@ -73,7 +73,7 @@ def evaluate_coco(
     Args:
         data: the ground truth; a class is left out in images that are not labelled for it.
         rows: result rows as `to_rows` returns them, with the category ids of `data`.
-        resamples: number of bootstrap samples for the intervals; 0: no intervals.
+        resamples: number of random halves of the set that the intervals are made from; 0: no intervals.
         on_resample: called after each sample with the number done and the total.
 
     Example:
@@ -107,7 +107,16 @@ def evaluate_coco(
         of_class = precision[:, :, order[category_id], :, -1]  # [IoU thresholds, recalls, areas]
         per_class[name] = (_mean(of_class[..., 0]), _mean(of_class[0, :, 0]), int(counts[label]))
         by_size[name] = (_mean(of_class[..., 1]), _mean(of_class[..., 2]), _mean(of_class[..., 3]))
-    intervals, class_intervals = _intervals(ranked, data, resamples=resamples, on_resample=on_resample)
+    intervals, class_intervals = {}, {}
+    if resamples:
+        images = len(data.records)
+        halves = resample(ranked, draw_halves(images, resamples), on_resample=on_resample)
+        intervals = {name: interval(numbers[name], drawn, images=images) for name, drawn in halves.overall().items()}
+        for label, (name, (ap, ap50, _)) in enumerate(per_class.items()):
+            class_intervals[name] = {
+                "AP": interval(ap, halves.ap[:, label], images=images),
+                "AP50": interval(ap50, halves.ap50[:, label], images=images),
+            }
     return CocoMetrics(
         numbers,
         per_class,
@@ -117,25 +126,6 @@ def evaluate_coco(
         by_size=by_size,
         ranked=ranked,
     )
-
-
-def _intervals(
-    ranked: Sequence[RankedClass],
-    data: DetectionSet,
-    *,
-    resamples: int,
-    on_resample: Callable[[int, int], None] | None,
-) -> tuple[dict[str, Interval], dict[str, dict[str, Interval]]]:
-    """Return the intervals of AP and AP50 overall, and those by class name."""
-    if not resamples:
-        return {}, {}
-    drawn = resample(ranked, draw_images(len(data.records), resamples), on_resample=on_resample)
-    overall = {name: interval(values) for name, values in drawn.overall().items()}
-    of_classes = {
-        name: {"AP": interval(drawn.ap[:, label]), "AP50": interval(drawn.ap50[:, label])}
-        for label, name in enumerate(data.class_names)
-    }
-    return overall, of_classes
 
 
 def _best_point(classes: Sequence[RankedClass]) -> OperatingPoint | None:

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_flag(parser, "tta", key="evaluate.tta", default=None)
     for name in ("tiles", "tile", "overlap"):
         flags.add_flag(parser, name, key=f"evaluate.{name}")
-    flags.add_flags(parser, ["bootstrap", "save-json"])
+    flags.add_flags(parser, ["resamples", "save-json"])
     flags.add_flag(parser, "out", help="folder for metrics.json", usual="the next free runs/eval-N")
     parser.set_defaults(run=_eval)
 
