@@ -205,14 +205,18 @@ class Records(Sequence[ImageRecord]):
         """The position of each object's image: int64 [N]."""
         return np.repeat(np.arange(len(self)), self.counts)
 
-    def asked_labels(self) -> npt.NDArray[np.int64]:
-        """Return the labels of all objects that evaluation counts: no crowds, and no unlabelled classes."""
+    def asked(self) -> npt.NDArray[np.bool_]:
+        """Return which objects evaluation counts: no crowds, and no unlabelled classes. bool [N]."""
         asked = ~self.objects.crowd
         choice = self.unlabelled.choice[self.image_of_objects]
         for number, labels in enumerate(self.unlabelled.choices):
             if labels:
                 asked &= (choice != number) | ~np.isin(self.objects.labels, labels)
-        return self.objects.labels[asked]
+        return asked
+
+    def asked_labels(self) -> npt.NDArray[np.int64]:
+        """Return the labels of all objects that evaluation counts, as `asked` chooses them."""
+        return self.objects.labels[self.asked()]
 
     def take(self, positions: Positions) -> Records:
         """Return the records at the given positions, in the given order.
