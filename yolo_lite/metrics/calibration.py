@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,8 @@ import numpy.typing as npt
 from yolo_lite.metrics.matching import SetMatches
 
 
-class Bin(NamedTuple):
+@dataclass(frozen=True)
+class Bin:
     """Predictions with similar scores: from `low` up to, but not including, `high`; the last bin includes it."""
 
     low: float
@@ -45,7 +46,7 @@ class Calibration:
             >>> measure_calibration([0.9], [True], bins=2).to_json()["bins"][0]
             {'low': 0.0, 'high': 0.5, 'count': 0, 'score': None, 'precision': None}
         """
-        bins = [{name: _or_none(value) for name, value in part._asdict().items()} for part in self.bins]
+        bins = [{name: _or_none(value) for name, value in asdict(part).items()} for part in self.bins]
         return {"error": _or_none(self.error), "count": self.count, "bins": bins}
 
 

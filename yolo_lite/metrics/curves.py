@@ -79,7 +79,7 @@ def measure_curves(matches: SetMatches) -> Curves:
         >>> from yolo_lite.metrics.columns import to_columns
         >>> from yolo_lite.metrics.matching import match_set
         >>> data = read_split("my_images", "val")
-        >>> measure_curves(match_set(data, to_columns(data, []))).mean_precision.max()  # nothing is detected
+        >>> float(measure_curves(match_set(data, to_columns(data, []))).mean_precision.max())  # nothing is detected
         0.0
     """
     order = matches.order[~matches.ignored[matches.order]]

@@ -118,7 +118,7 @@ class SetMatches:
     @property
     def missed(self) -> npt.NDArray[np.bool_]:
         """Return which counted objects [N] have no detection."""
-        missed = self.counted.copy()
+        missed: npt.NDArray[np.bool_] = self.counted.copy()
         missed[self.objects[self.objects >= 0]] = False
         return missed
 
