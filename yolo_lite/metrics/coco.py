@@ -8,11 +8,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from yolo_lite.errors import InputError
+from yolo_lite.metrics.curves import OperatingPoint, best_threshold
 from yolo_lite.metrics.resampling import Interval, RankedClass, draw_halves, interval, resample
 from yolo_lite.structures.datasets import DetectionSet
 
@@ -23,19 +24,6 @@ if TYPE_CHECKING:
 NAMES = (
     "AP", "AP50", "AP75", "APsmall", "APmedium", "APlarge", "AR1", "AR10", "AR100", "ARsmall", "ARmedium", "ARlarge",
 )  # fmt: skip
-
-
-class OperatingPoint(NamedTuple):
-    """Precision and recall at one score threshold, over all classes together, at IoU 0.5.
-
-    Precision is the fraction of the detections that are correct, recall the fraction of the objects that are detected.
-    F1 is their harmonic mean (van Rijsbergen 1979).
-    """
-
-    score_threshold: float  # only detections that score above it count
-    f1: float
-    precision: float
-    recall: float
 
 
 @dataclass(frozen=True)
@@ -129,25 +117,10 @@ def evaluate_coco(
 
 
 def _best_point(classes: Sequence[RankedClass]) -> OperatingPoint | None:
-    """Return the score threshold of two decimals with the highest F1 over all classes (ties: the middle one).
-
-    pycocotools' matching decides which detections are correct at IoU 0.5 and which are ignored, for objects of all sizes.
-    """
-    objects = sum(int(ranked.objects.sum()) for ranked in classes)
+    """Return the best score threshold over all classes together; pycocotools decides what is correct at IoU 0.5."""
     scores = np.concatenate([np.zeros(0), *(ranked.scores[ranked.counted[0]] for ranked in classes)])
     right = np.concatenate([np.zeros(0, bool), *(ranked.right[0][ranked.counted[0]] for ranked in classes)])
-    if not objects or not right.any():
-        return None
-    thresholds = np.arange(1, 100) / 100
-    kept = (scores > thresholds[:, None]).sum(1)
-    hits = (right & (scores > thresholds[:, None])).sum(1)
-    f1 = 2 * hits / (kept + objects)
-    equal = np.flatnonzero(f1 == f1.max())
-    best = int(equal[len(equal) // 2])
-    precision = float(hits[best] / kept[best]) if kept[best] else 0.0
-    return OperatingPoint(
-        float(thresholds[best]), float(f1[best]), precision=precision, recall=float(hits[best] / objects)
-    )
+    return best_threshold(scores, right, objects=sum(int(ranked.objects.sum()) for ranked in classes))
 
 
 def _rank(evaluation: COCOeval) -> tuple[RankedClass, ...]:

@@ -9,11 +9,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from yolo_lite.metrics.coco import OperatingPoint
 from yolo_lite.metrics.matching import SetMatches
+from yolo_lite.metrics.resampling import RECALLS
 
-RECALLS = np.linspace(0, 1, 101)  # computed as in pycocotools, so that equal fractions compare as equal there and here
 THRESHOLDS = np.arange(1, 100) / 100
+
+
+class OperatingPoint(NamedTuple):
+    """Precision and recall at one score threshold, at IoU 0.5.
+
+    Precision is the fraction of the detections that are correct, recall the fraction of the objects that are detected.
+    F1 is their harmonic mean (van Rijsbergen 1979).
+    """
+
+    score_threshold: float  # only detections that score above it count
+    f1: float
+    precision: float
+    recall: float
 
 
 class ScoreCurves(NamedTuple):
