@@ -43,6 +43,7 @@ def test_columns_are_sorted_by_image_and_by_falling_score() -> None:
     assert columns.labels.tolist() == [1, 0, 1, 0]  # equal scores keep their order
     assert columns.scores.tolist() == [0.2, 0.2, 0.9, 0.1]
     assert columns.boxes[0].tolist() == [1, 2, 31, 42]
+    assert columns.areas.tolist() == [1200, 1200, 1200, 1200]
     assert columns.starts.tolist() == [0, 2, 2, 4]
     assert columns.scores[columns.of_image(2)].tolist() == [0.9, 0.1]
 

@@ -124,6 +124,23 @@ def test_average_precision_is_that_of_pycocotools(seed: int) -> None:
     assert errors_of(data, rows).average_precision == pytest.approx(evaluate_coco(data, rows).numbers["AP50"], abs=1e-9)
 
 
+def test_overlaps_that_are_rounded_to_about_a_half_are_judged_as_by_pycocotools() -> None:
+    """Half of a box with two decimals: whether its IoU is 0.5 or a little less depends on each rounding."""
+    generator = np.random.default_rng(0)
+    for _ in range(10):
+        records, rows = [], []
+        for image_id in range(1, 31):
+            x, y, width, height = generator.uniform(1, 100, 4).round(2).tolist()
+            records.append(record(image_id, [[x, y, x + width, y + height]], [0]))
+            part = [x, y, width / 2, height] if generator.random() < 0.5 else [x, y, width, height * 2]
+            bbox = [round(value, 3) for value in part]
+            rows.append({"image_id": image_id, "category_id": 44, "bbox": bbox, "score": generator.random()})
+        data = set_of(*records)
+        expected = evaluate_coco(data, rows).numbers["AP50"]
+        assert 0.01 < expected < 0.99
+        assert errors_of(data, rows).average_precision == pytest.approx(expected, abs=1e-9)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_no_correction_lowers_average_precision(seed: int) -> None:
     data, rows = random_set(seed + 100, images=12)
@@ -280,16 +297,17 @@ def test_the_first_kind_that_fits_is_chosen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("box", "kind"),
+    ("box", "own", "other"),
     [
-        ([0, 0, 10, 5], "classification"),  # IoU exactly 0.5
-        ([0, 0, 10, 4], "both"),
-        ([0, 0, 10, 1], "both"),  # IoU exactly 0.1
-        ([0, 0, 9, 1], "background"),
+        ([0, 0, 10, 5], "duplicate", "classification"),  # IoU exactly 0.5
+        ([0, 0, 10, 4], "localisation", "both"),
+        ([0, 0, 10, 1], "localisation", "both"),  # IoU exactly 0.1
+        ([0, 0, 9, 1], "background", "background"),
     ],
 )
-def test_limits_belong_to_the_better_kind(box: list[int], kind: str) -> None:
-    assert kind_of([row(box, label=1)], (BOX, 0)) == kind
+def test_limits_belong_to_the_better_kind(box: list[int], own: str, other: str) -> None:
+    assert kind_of([row(BOX), row(box, 0.5)], (BOX, 0)) == own
+    assert kind_of([row(BOX), row(box, 0.5, label=1)], (BOX, 0)) == other
 
 
 def test_other_limits() -> None:

@@ -19,6 +19,7 @@ class Columns(NamedTuple):
         labels: int64 [D].
         boxes: float64 [D, 4] xyxy, original pixels.
         scores: float64 [D].
+        areas: float64 [D], width times height as the rows give them; the corners may be rounded.
         starts: int64 [M + 1], where the detections of each image begin; the last is D.
     """
 
@@ -26,6 +27,7 @@ class Columns(NamedTuple):
     labels: npt.NDArray[np.int64]
     boxes: npt.NDArray[np.float64]
     scores: npt.NDArray[np.float64]
+    areas: npt.NDArray[np.float64]
     starts: npt.NDArray[np.int64]
 
     def of_image(self, position: int) -> slice:
@@ -53,6 +55,7 @@ def to_columns(data: DetectionSet, rows: Sequence[Mapping[str, Any]]) -> Columns
     images = np.array([positions[row["image_id"]] for row in rows], np.int64)
     labels = np.array([label_of[row["category_id"]] for row in rows], np.int64)
     boxes = np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
+    areas = boxes[:, 2] * boxes[:, 3]
     boxes[:, 2:] += boxes[:, :2]
     scores = np.array([row["score"] for row in rows], np.float64)
     order = np.lexsort((-scores, images))
@@ -62,4 +65,6 @@ def to_columns(data: DetectionSet, rows: Sequence[Mapping[str, Any]]) -> Columns
             choice = unlabelled.choice[images[order]]
             order = order[(choice != number) | ~np.isin(labels[order], classes)]
     starts = np.searchsorted(images[order], np.arange(len(data.records) + 1))
-    return Columns(images[order], labels[order], boxes=boxes[order], scores=scores[order], starts=starts)
+    return Columns(
+        images[order], labels[order], boxes=boxes[order], scores=scores[order], areas=areas[order], starts=starts
+    )

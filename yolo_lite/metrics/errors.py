@@ -63,15 +63,15 @@ def measure_errors(matches: SetMatches, *, background_iou: float = 0.1) -> Error
     4. both: it touches an object of another class.
     5. background: it touches nothing.
 
-    The target of a detection of kind 2 or 3 is the object that it overlaps most, among those of the classes in question
-    (ties: the later object), whether or not that object is detected. An object is missed if it has no detection and is
-    the target of none.
+    A detection of kind 2 has a target: the object of another class that it overlaps most (ties: the later object). The
+    target of a detection of kind 3 is the object of its own class that it overlaps most. A target may have a correct
+    detection already. An object is missed if it has no correct detection and is no target.
 
     The cost of a kind is the AP without errors of this kind alone, minus the AP:
 
     - classification, localisation: each detection of the kind becomes a correct detection of its target, with its own
-      score. Of several for one object, including the one that had it before, only the first in falling order of score
-      is kept.
+      score. An object then keeps only the detection with the highest score, whether that was corrected or was correct
+      from the start; its others are left out (ties: the first row is kept).
     - both, duplicate, background: the detections of the kind are left out.
     - missed: the missed objects are not counted as objects. A class whose objects are all missed then has an AP of 1 if
       it has no detections, and of 0 otherwise.

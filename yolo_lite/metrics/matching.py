@@ -17,7 +17,7 @@ from yolo_lite.structures.records import Records
 from yolo_lite.structures.results import Detections
 
 MOST_DETECTIONS = 100  # of one class in one image, as COCO's evaluation counts them
-_CHUNK = 2**19  # pairs of boxes that are compared at once: about 40 MB
+_CHUNK = 2**16  # pairs of boxes that are compared at once; more take longer, as they do not fit the CPU's cache
 
 
 class Matches(NamedTuple):
@@ -86,8 +86,8 @@ class SetMatches:
     Attributes:
         columns: the detections.
         objects: int64 [D], for each detection the position of its object, or -1.
-        ignored: bool [D], detections that are neither right nor wrong: they have no object and lie in a crowd of their
-            class, or follow MOST_DETECTIONS others of their class in their image.
+        ignored: bool [D], detections that are neither right nor wrong. They have no object and lie in a crowd of their
+            class, or are not among the first MOST_DETECTIONS of their class in their image.
         own: the object of its own class that overlaps each detection most; crowds and unlabelled classes are left out.
         others: the same for objects of other classes.
         other_pairs: all pairs of different classes whose IoU reaches the threshold.
@@ -155,7 +155,8 @@ def match_detections(
     """
     truth = np.asarray(boxes, np.float64).reshape(-1, 4)
     classes, crowds = np.asarray(labels, np.int64).reshape(-1), np.asarray(crowd, bool).reshape(-1)
-    overlap = _overlap(np.asarray(detections.boxes, np.float64)[:, None], truth, crowds)  # [N, M]
+    found = np.asarray(detections.boxes, np.float64)[:, None]
+    overlap = _overlap(_Boxes(found, _areas(found)), _Boxes(truth, _areas(truth)), crowds)  # [N, M]
     near = (overlap >= iou_threshold) & (detections.labels[:, None] == classes)
     rows, columns = np.nonzero(near & ~crowds)
     pairs = Pairs.sort(rows, columns, overlap[rows, columns])
@@ -277,23 +278,32 @@ def _compare(columns: Columns, records: Records, counted: npt.NDArray[np.bool_],
     crowd = records.objects.crowd[objects] & (columns.labels[detections] == records.objects.labels[objects])
     kept = crowd | counted[objects]
     detections, objects, crowd = detections[kept], objects[kept], crowd[kept]
-    overlap = _overlap(columns.boxes[detections], records.objects.boxes[objects], crowd)
+    truth = records.objects.boxes[objects]
+    areas = _areas(truth)
+    truth[:, 2:] = truth[:, :2] + (
+        truth[:, 2:] - truth[:, :2]
+    )  # rounded as in pycocotools, which adds width and height
+    found = _Boxes(columns.boxes[detections], columns.areas[detections])
+    overlap = _overlap(found, _Boxes(truth, areas), crowd)
     touching = overlap > 0
     return Pairs.sort(detections[touching], objects[touching], overlap[touching])
 
 
-def _overlap(
-    detections: npt.NDArray[np.float64], truth: npt.NDArray[np.float64], crowds: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.float64]:
-    """Return the IoU of xyxy boxes [..., 4]; for a crowd, the intersection over the area of the detection."""
-    sides = np.minimum(detections[..., 2:], truth[..., 2:]) - np.maximum(detections[..., :2], truth[..., :2])
-    sides = sides.clip(0)
-    common, own = sides[..., 0] * sides[..., 1], _area(detections)
-    union = np.where(crowds, own, own + _area(truth) - common)
+class _Boxes(NamedTuple):
+    corners: npt.NDArray[np.float64]  # [..., 4] xyxy
+    areas: npt.NDArray[np.float64]  # [...]
+
+
+def _overlap(detections: _Boxes, truth: _Boxes, crowds: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Return the IoU [...]; for a crowd, the intersection over the area of the detection."""
+    high = np.minimum(detections.corners[..., 2:], truth.corners[..., 2:])
+    sides = (high - np.maximum(detections.corners[..., :2], truth.corners[..., :2])).clip(0)
+    common = sides[..., 0] * sides[..., 1]
+    union = np.where(crowds, detections.areas, detections.areas + truth.areas - common)
     overlap: npt.NDArray[np.float64] = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
     return overlap
 
 
-def _area(boxes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    area: npt.NDArray[np.float64] = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
-    return area
+def _areas(boxes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    areas: npt.NDArray[np.float64] = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+    return areas
