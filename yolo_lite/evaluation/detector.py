@@ -52,6 +52,7 @@ class Evaluation:
 
     metrics: CocoMetrics
     rows: list[dict[str, Any]]
+    truth: DetectionSet
     settings: Mapping[str, Any]
     timing: Timing | None = None
     notes: tuple[str, ...] = ()
@@ -60,8 +61,9 @@ class Evaluation:
         """Return plain values for metrics.json; numbers that could not be measured are None.
 
         Example:
-            >>> metrics = evaluate_coco(read_split("my_images", "val"), [])  # no detections
-            >>> Evaluation(metrics, [], settings={"split": "val"}).to_json()["metrics"]["AP"]
+            >>> truth = read_split("my_images", "val")
+            >>> metrics = evaluate_coco(truth, [])  # no detections
+            >>> Evaluation(metrics, [], truth=truth, settings={"split": "val"}).to_json()["metrics"]["AP"]
             0.0
         """
         numbers = {name: None if math.isnan(value) else value for name, value in self.metrics.numbers.items()}
@@ -140,7 +142,7 @@ def evaluate(
     )
     about = {"weights": str(source), "data": str(data), "split": split, **_conditions(config), "device": str(where)}
     metrics = evaluate_coco(truth, rows, resamples=config.evaluate.resamples, on_resample=listener.on_resample)
-    return Evaluation(metrics, rows, settings=about, timing=timing, notes=tuple(notes))
+    return Evaluation(metrics, rows, truth=truth, settings=about, timing=timing, notes=tuple(notes))
 
 
 def _truth(data: str, split: str, *, checkpoint: Checkpoint, config: Config) -> tuple[DetectionSet, list[str]]:
@@ -226,7 +228,7 @@ def evaluate_detections(
     rows = [row for row in rows if row["category_id"] in truth.category_ids]
     about = {"detections": str(detections), "data": str(data), "split": split}
     metrics = evaluate_coco(truth, rows, resamples=config.evaluate.resamples, on_resample=listener.on_resample)
-    return Evaluation(metrics, rows, settings=about, notes=whole.notes)
+    return Evaluation(metrics, rows, truth=truth, settings=about, notes=whole.notes)
 
 
 def detect_split(

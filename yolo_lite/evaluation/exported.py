@@ -82,7 +82,7 @@ def evaluate_exported(
     )
     metrics = evaluate_coco(truth, rows, resamples=config.evaluate.resamples, on_resample=listener.on_resample)
     about = {"weights": str(weights), "data": str(data), "split": split, **_conditions(detector)}
-    return Evaluation(metrics, rows, settings=about, timing=timing, notes=tuple(notes))
+    return Evaluation(metrics, rows, truth=truth, settings=about, timing=timing, notes=tuple(notes))
 
 
 def _opened(
