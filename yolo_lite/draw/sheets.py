@@ -77,13 +77,29 @@ def draw_sheet(images: Sequence[SheetImage], path: Path, *, columns: int = 4, fo
             line = PillowImage.new("RGB", (_CELL, caption), "white")
             letters.write(line, image.caption, corner=(3, 5), fill="black")
             sheet.paste(line, (x, y))
-        sheet.paste(_cell(image, letters), (x, y + caption))
+        sheet.paste(_cell(image, letters, (_CELL, _CELL)), (x, y + caption))
     save_image(sheet, path)
 
 
-def _cell(cell: SheetImage, letters: Letters) -> PillowImage.Image:
+def draw_cell(cell: SheetImage, hw: tuple[int, int], *, font: Path | None = None) -> Image:
+    """Return one image of a sheet with its boxes and texts, but without its caption.
+
+    Args:
+        cell: what to draw.
+        hw: the size to fit it to, in pixels.
+        font: as for `draw_detections`.
+
+    Example:
+        >>> cell = SheetImage(np.zeros((60, 80, 3), np.uint8), [[10, 10, 40, 40]], labels=[0], texts=["cat"])
+        >>> draw_cell(cell, (120, 160)).shape
+        (120, 160, 3)
+    """
+    return np.array(_cell(cell, Letters(11, cell.texts, font=font), hw))
+
+
+def _cell(cell: SheetImage, letters: Letters, hw: tuple[int, int]) -> PillowImage.Image:
     """Fit an image to a cell and draw its boxes, the largest first, so that small ones stay visible."""
-    fitted = Letterbox.fit(cell.image.shape[:2], (_CELL, _CELL))
+    fitted = Letterbox.fit(cell.image.shape[:2], hw)
     canvas = PillowImage.fromarray(fitted.apply(cell.image))
     draw = ImageDraw.Draw(canvas)
     boxes = fitted.boxes_to_input(cell.boxes)

@@ -190,6 +190,7 @@ def _conditions(config: Config) -> dict[str, Any]:
         "score_threshold": config.evaluate.score_threshold,
         "iou_threshold": config.evaluate.iou_threshold,
         "max_detections": config.evaluate.max_detections,
+        **({"resamples": config.evaluate.resamples} if config.evaluate.resamples else {}),
         **({"tta": True} if config.evaluate.tta else {}),
         **({"tiles": str(tiling)} if (tiling := _tiling(config.evaluate)) else {}),
     }
@@ -227,6 +228,7 @@ def evaluate_detections(
     truth = read_split(data, split, classes=classes, difficult=difficult) if classes else whole
     rows = [row for row in rows if row["category_id"] in truth.category_ids]
     about = {"detections": str(detections), "data": str(data), "split": split}
+    about |= {"resamples": config.evaluate.resamples} if config.evaluate.resamples else {}
     metrics = evaluate_coco(truth, rows, resamples=config.evaluate.resamples, on_resample=listener.on_resample)
     return Evaluation(metrics, rows, truth=truth, settings=about, notes=whole.notes)
 

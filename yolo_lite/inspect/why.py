@@ -127,6 +127,50 @@ def explain(
     return levels, candidates
 
 
+def reason_in_words(
+    levels: Sequence[LevelReport],
+    candidates: Sequence[CandidateReport],
+    *,
+    label: int,
+    class_names: Sequence[str],
+    score_threshold: float,
+) -> str:
+    """Say in a clause why an object was missed.
+
+    Args:
+        levels: from `explain`.
+        candidates: from `explain`.
+        label: the object's, in `class_names`; -1 if the network does not know its class.
+        class_names: those of the network.
+        score_threshold: the one that was used.
+
+    Example:
+        >>> seen = CandidateReport(0, 0.2, iou=0.7, stride=8, point=(4, 4), box=(), fate="below", by=-1, by_score=0, by_iou=0)
+        >>> reason_in_words([], [seen], label=0, class_names=["cat"], score_threshold=0.4)
+        'the best prediction for it, cat 0.20 with IoU 0.70, is not above the score threshold 0.4'
+    """
+    if label < 0:
+        return "the network does not know its class"
+    if not candidates:
+        if not any(level.points for level in levels):
+            return "no cell has its centre inside the object, which is too small for the input"
+        return f"no prediction overlaps it with an IoU of {MIN_IOU:g} or more"
+    kept = next((seen for seen in candidates if seen.fate == "kept"), None)
+    own = next((seen for seen in candidates if seen.label == label), None)
+    if kept is not None and kept.label != label:
+        return f"it was detected as {class_names[kept.label]} {kept.score:.2f}"
+    if kept is not None:
+        return f"its detection, {class_names[label]} {kept.score:.2f}, belongs to another object that it fits better"
+    seen = own or candidates[0]
+    what = f"{class_names[seen.label]} {seen.score:.2f} with IoU {seen.iou:.2f}"
+    if seen.fate == "suppressed":
+        return (
+            f"its prediction, {what}, was suppressed by one of score {seen.by_score:.2f} "
+            f"that overlaps it with IoU {seen.by_iou:.2f}"
+        )
+    return f"the best prediction for it, {what}, is not above the score threshold {score_threshold:g}"
+
+
 class _Scene(NamedTuple):
     """All predictions for one image, and which of them are detections."""
 

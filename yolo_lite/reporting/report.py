@@ -1,0 +1,176 @@
+"""Evaluate a detector and write a report: report.json with every number, and report.html, drawn from it alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from yolo_lite.checkpoints.card import model_card
+from yolo_lite.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from yolo_lite.errors import InputError
+from yolo_lite.evaluation.detector import Evaluation, evaluate, evaluate_detections
+from yolo_lite.evaluation.exported import evaluate_exported
+from yolo_lite.evaluation.images import SILENT, EvaluationListener, Progress
+from yolo_lite.files import make_folder, write_atomically
+from yolo_lite.predict.detector import Detector
+from yolo_lite.reporting.contents import comparison_section, detector_report
+from yolo_lite.reporting.page import render_page
+from yolo_lite.shipped import find_weights, shipped
+
+RESAMPLES = 1000  # unless evaluate.resamples is set
+_EXPORTED = (".onnx", ".xml", ".pt2")
+
+
+def report(
+    weights: str | Path,
+    data: str | Path,
+    *,
+    out: str | Path,
+    against: str | Path | None = None,
+    split: str = "val",
+    settings: Mapping[str, object] | None = None,
+    device: str | torch.device = "auto",
+    listener: EvaluationListener = SILENT,
+) -> dict[str, Any]:
+    """Score a detector, write report.json and report.html into a folder, and return what report.json holds.
+
+    Args:
+        weights: checkpoint file, bare name of a shipped one, exported file, or COCO result file (.json).
+        data: folder, YAML file or annotation file; see data/catalog.py.
+        out: the folder; it is made if it does not exist.
+        against: another detector of any of these kinds to compare with, on the same images.
+        split: val, train or test.
+        settings: by key, as for `evaluate`; `evaluate.resamples` is 1000 unless it is given.
+        device: auto, cpu, cuda or mps.
+        listener: receives the news of the evaluations.
+
+    Raises:
+        InputError: if an argument cannot be used.
+
+    Example:
+        >>> truth = json.loads(Path("my_images/annotations/instances_val.json").read_text())
+        >>> rows = [{**box, "score": 0.9} for box in truth["annotations"]]
+        >>> _ = Path("perfect.json").write_text(json.dumps(rows))
+        >>> made = report("perfect.json", "my_images", out="seen")
+        >>> round(made["headline"][0]["value"], 3), Path("seen/report.html").is_file()
+        (1.0, True)
+    """
+    asked = {"evaluate.resamples": RESAMPLES, **(settings or {})}
+    evaluation = score(weights, data, split=split, settings=asked, device=device, listener=listener)
+    rival = None
+    if against is not None:
+        rival = score(against, data, split=split, settings=asked, device=device, listener=listener)
+    content = build_report(evaluation, against=rival, device=device)
+    write_report(content, Path(out))
+    return content
+
+
+def score(
+    weights: str | Path,
+    data: str | Path,
+    *,
+    split: str = "val",
+    settings: Mapping[str, object] | None = None,
+    device: str | torch.device = "auto",
+    listener: EvaluationListener = SILENT,
+) -> Evaluation:
+    """Score a checkpoint, an exported file or a COCO result file, whichever the name says.
+
+    Example:
+        >>> score("missing.json", "my_images")
+        Traceback (most recent call last):
+        yolo_lite.errors.InputError: missing.json does not exist
+    """
+    suffix = Path(weights).suffix.lower()
+    if suffix == ".json":
+        return evaluate_detections(weights, data, split=split, settings=settings, listener=listener)
+    if suffix in _EXPORTED:
+        return evaluate_exported(weights, data, split=split, settings=settings, listener=listener)
+    return evaluate(weights, data, split=split, settings=settings, device=device, listener=listener)
+
+
+def build_report(
+    evaluation: Evaluation,
+    *,
+    against: Evaluation | None = None,
+    device: str | torch.device = "auto",
+    on_image: Progress = lambda done, total: None,
+    on_resample: Progress = lambda done, total: None,
+) -> dict[str, Any]:
+    """Return what report.json holds.
+
+    Args:
+        evaluation: of the detector that the report is about.
+        against: of another on the same data.
+        device: where missed objects are explained.
+        on_image: called with the number of example images drawn and their total.
+        on_resample: called with the number of resamples of the comparison done and their total.
+
+    Example:
+        >>> Path("nothing.json").write_text("[]")
+        2
+        >>> build_report(score("nothing.json", "my_images"))["numbers"]["AP"]
+        0.0
+    """
+    weights, card, detector = evaluation.settings.get("weights"), None, None
+    if weights and Path(weights).suffix.lower() not in _EXPORTED:
+        card, detector = model_card(weights), _explaining(evaluation, device)
+    content = detector_report(evaluation, card=card, detector=detector, on_image=on_image)
+    if against is not None:
+        resamples = evaluation.settings.get("resamples") or RESAMPLES
+        content["comparison"] = comparison_section(evaluation, against, resamples=resamples, on_resample=on_resample)
+    return content
+
+
+def _explaining(evaluation: Evaluation, device: str | torch.device) -> Detector:
+    """Return the detector that was scored; it sees each image as a whole, without tiles."""
+    settings = evaluation.settings
+    height, width = settings["image_size"]
+    return Detector(
+        settings["weights"], device, image_size=(height, width), iou_threshold=float(settings["iou_threshold"])
+    )
+
+
+def write_report(content: Mapping[str, Any], out: Path) -> None:
+    """Write report.json, and report.html, which is drawn from it alone.
+
+    Example:
+        >>> write_report({"format": "yolo_lite report", "version": 1, "task": "detect", "title": "empty"}, Path("empty"))
+        >>> sorted(path.name for path in Path("empty").iterdir())
+        ['report.html', 'report.json']
+    """
+    make_folder(out)
+    text = json.dumps(content, indent=1, allow_nan=False)
+    write_atomically(out / "report.json", lambda part: part.write_text(text + "\n", encoding="utf-8"))
+    page = render_page(json.loads(text))
+    write_atomically(out / "report.html", lambda part: part.write_text(page, encoding="utf-8"))
+
+
+def store_threshold(weights: str | Path, score_threshold: float) -> Path:
+    """Store a score threshold into a checkpoint, as the default of `detect`; return its path.
+
+    Raises:
+        InputError: if the file is not a checkpoint of one's own.
+
+    Example:
+        >>> store_threshold("yolo_lite-pico-voc5", 0.4)
+        Traceback (most recent call last):
+        yolo_lite.errors.InputError: yolo_lite-pico-voc5 is shipped with the package and stays as it is; copy the file first
+    """
+    path = find_weights(str(weights))
+    if path in shipped("weights", ".pt").values():
+        raise InputError(f"{weights} is shipped with the package and stays as it is; copy the file first")
+    checkpoint = load_checkpoint(path)
+    config = checkpoint.config
+    if config.postprocess.score_threshold >= 0:  # this would go before what is stored
+        config = dataclasses.replace(
+            config, postprocess=dataclasses.replace(config.postprocess, score_threshold=score_threshold)
+        )
+    about = {**checkpoint.about, "score_threshold": score_threshold}
+    save_checkpoint(path, dataclasses.replace(checkpoint, config=config, about=about))
+    return path
