@@ -1,0 +1,135 @@
+"""The section that compares two networks: the difference with its interval, by class and by image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from yolo_lite.reporting.charts import Caption, Row, figure, fitted_axis, interval_chart
+from yolo_lite.reporting.markup import Content, Html, element, name_text
+from yolo_lite.reporting.section import Section, finding, heading, section
+from yolo_lite.reporting.tables import Column, definitions, table
+from yolo_lite.reporting.values import counted, decimal, interval, number, probability, whole
+
+_SHOWN = 24  # classes in the chart
+_NAME = Column("name", is_text=True)
+_VERDICT = Column("what it says", is_text=True)
+
+
+def comparison_section(report: Mapping[str, Any]) -> Section | None:
+    """Return the difference of two networks on the same images.
+
+    Example:
+        >>> row = {"name": "AP", "a": 0.3, "b": 0.35, "difference": 0.05, "low": 0.02, "high": 0.08, "p": 0.001}
+        >>> section = comparison_section({"comparison": {"a": "old", "b": "new", "overall": [row]}})
+        >>> "B is better" in section.body
+        True
+    """
+    comparison = report.get("comparison") or {}
+    overall, classes = comparison.get("overall") or [], comparison.get("classes") or []
+    if not overall and not classes:
+        return None
+    sides: list[tuple[str, Content]] = [("A", str(comparison.get("a"))), ("B", str(comparison.get("b")))]
+    counts = f"n = {counted(comparison.get('images'), 'image')}, {counted(comparison.get('resamples'), 'resample')}"
+    is_classifier = report.get("task") == "classify"
+    return section(
+        "comparison",
+        "Comparison of A and B",
+        [finding(_sentence(each)) for each in overall[:1]],
+        definitions(sides),
+        _overall(overall),
+        _classes(classes, counts, "F1" if is_classifier else "AP"),
+        _images(comparison.get("better") or [], "Images that got better", is_classifier),
+        _images(comparison.get("worse") or [], "Images that got worse", is_classifier),
+    )
+
+
+def _sentence(each: Mapping[str, Any]) -> str:
+    words = f"{each.get('name')} of B minus A is {decimal(each.get('difference'), signed=True)}"
+    ends = interval(each.get("low"), each.get("high"), signed=True)
+    return f"{words} (95 % interval {ends}, {probability(each.get('p'))}): {_verdict(each)}."
+
+
+def _verdict(each: Mapping[str, Any]) -> str:
+    low, high = number(each.get("low")), number(each.get("high"))
+    if low is None or high is None:
+        return "not enough data for an interval"
+    if low > 0:
+        return "B is better"
+    return "A is better" if high < 0 else "the difference may be chance"
+
+
+def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> Html:
+    cells = [
+        [
+            name_text(each.get("name")),
+            decimal(each.get("a")),
+            decimal(each.get("b")),
+            decimal(each.get("difference"), signed=True),
+            interval(each.get("low"), each.get("high"), signed=True),
+            probability(each.get("p")).removeprefix("p = ").removeprefix("p ").replace("not measured", "–"),
+            _verdict(each),
+        ]
+        for each in rows
+    ]
+    return table(title, [_NAME, "A", "B", "B − A", "95 % interval", "p", _VERDICT], cells)
+
+
+def _overall(rows: Sequence[Mapping[str, Any]]) -> list[Content]:
+    if not rows:
+        return []
+    text = (
+        "Both networks saw the same resamples of the images. An interval without zero is a difference that another set of "
+        "images like these would very likely show as well."
+    )
+    return [_table("Difference of B and A", rows), element("p", text, class_="reading")]
+
+
+def _classes(rows: Sequence[Mapping[str, Any]], counts: str, metric: str) -> list[Content]:
+    """Return a chart of the classes whose difference is largest, and the table of all."""
+    if not rows:
+        return []
+    known = [each for each in rows if number(each.get("difference")) is not None]
+    chosen = sorted(known, key=lambda each: -abs(each["difference"]))[:_SHOWN]
+    chosen.sort(key=lambda each: -each["difference"])
+    bars = [
+        Row(
+            str(each.get("name")),
+            each["difference"],
+            number(each.get("low")),
+            number(each.get("high")),
+            decimal(each["difference"], signed=True),
+        )
+        for each in chosen
+    ]
+    left_out = f" Shown are the {len(chosen)} largest of {len(rows)}." if len(chosen) < len(rows) else ""
+    axis = fitted_axis(
+        f"{metric} of B minus A (no unit)", [end for bar in bars for end in (bar.value, bar.low, bar.high)]
+    )
+    text = f"Difference of {counted(len(chosen), 'class', plural='classes')} with 95 % intervals; the table has the numbers."
+    chart = figure(
+        interval_chart(Caption("differences", "Difference by class", text), bars, axis=axis, reference=0.0),
+        title=f"Difference of {metric} by class",
+        reading="Right of zero B is better. A line that crosses zero may be chance; with many classes some will look "
+        "better or worse by chance alone." + left_out,
+        counts=counts,
+        numbers=_table("Difference by class", chosen),
+    )
+    return [heading("Classes"), chart if bars else None, _table("Difference by class", rows)]
+
+
+def _images(rows: Sequence[Mapping[str, Any]], title: str, is_classifier: bool) -> list[Content]:
+    if not rows:
+        return []
+    image = Column("image", is_text=True)
+    cells: list[list[Content]]
+    if is_classifier:
+        columns: list[Column | str] = [image, *(Column(name, is_text=True) for name in ("truth", "A", "B"))]
+        cells = [
+            [name_text(each.get("image")), *(name_text(each.get(key)) for key in ("truth", "a", "b"))] for each in rows
+        ]
+    else:
+        columns = [image, "objects", "detected by A", "detected by B", "false alarms of A", "false alarms of B"]
+        keys = ("objects", "a", "b", "false_a", "false_b")
+        cells = [[name_text(each.get("image")), *(whole(each.get(key)) for key in keys)] for each in rows]
+    return [heading(title), table(title, columns, cells)]

@@ -1,0 +1,132 @@
+"""The first section: the numbers that count, and what exactly was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from yolo_lite.reporting.markup import Content, Html, element, fold
+from yolo_lite.reporting.section import Section, finding, heading, section
+from yolo_lite.reporting.tables import Column, definitions, table
+from yolo_lite.reporting.values import DASH, cell_text, counted, decimal, interval, number, whole
+
+_STEPS = {"all": "all together", "load": "reading images", "forward": "network", "postprocess": "boxes, NMS"}
+
+
+def headline_section(report: Mapping[str, Any]) -> Section:
+    """Return the big numbers with their intervals, then data, settings, all numbers, speed and the model card.
+
+    Example:
+        >>> headline_section({"headline": [{"name": "AP", "value": 0.344}]}).title
+        'Result'
+    """
+    tiles = [_tile(each) for each in report.get("headline") or []]
+    return section(
+        "result",
+        "Result",
+        element("div", tiles, class_="tiles") if tiles else finding("No number was measured."),
+        _intervals(report),
+        _measured(report),
+        _settings(report.get("settings")),
+        _speed(report.get("speed")),
+        _numbers(report.get("numbers")),
+        _card(report.get("card")),
+    )
+
+
+def _tile(each: Mapping[str, Any]) -> Html:
+    """Return a big number, its interval in words, and both on a scale from 0 to 1."""
+    value, low, high = (number(each.get(key)) for key in ("value", "low", "high"))
+    scale: Content = None
+    if value is not None:
+        ends = (value, value) if low is None or high is None else (low, high)
+        style = f"--low:{_place(ends[0])};--width:{_place(ends[1] - ends[0])};--at:{_place(value)}"
+        scale = element("div", element("i"), element("b"), class_="scale", style=style, aria_hidden="true")
+    words = interval(low, high)
+    return element(
+        "div",
+        element("div", str(each.get("name", "")), class_="tile-name"),
+        element("div", cell_text(decimal(value)), class_="tile-value"),
+        scale,
+        element("div", "no interval" if words == DASH else f"95 % interval {words}", class_="tile-note"),
+        class_="tile",
+    )
+
+
+def _place(value: float) -> str:
+    return f"{100 * min(max(value, 0.0), 1.0):.1f}%"
+
+
+def _intervals(report: Mapping[str, Any]) -> Html | None:
+    resamples = number(report.get("resamples"))
+    if not resamples:
+        return None
+    text = f"The intervals come from {whole(resamples)} bootstrap resamples of the images. "
+    text += "Another set of images like these would give a value inside such an interval in about 95 of 100 cases."
+    return element("p", text, class_="reading")
+
+
+def _measured(report: Mapping[str, Any]) -> list[Content]:
+    """Return what the data is, and how it was evaluated."""
+    data = report.get("data") or {}
+    fingerprint = data.get("fingerprint")
+    counts = [
+        counted(data[key], noun, plural=plural)
+        for key, noun, plural in (
+            ("images", "image", ""),
+            ("objects", "object", ""),
+            ("crowds", "crowd region", ""),
+            ("classes", "class", "classes"),
+        )
+        if data.get(key) is not None
+    ]
+    pairs: list[tuple[str, Content]] = [
+        ("Data", data.get("source")),
+        ("Size", ", ".join(counts)),
+        ("In short", data.get("summary")),
+        ("Fingerprint", element("code", str(fingerprint)) if fingerprint else None),
+        ("Evaluator", report.get("evaluator")),
+    ]
+    if not any(value for _, value in pairs):
+        return []
+    return [heading("What was measured"), definitions(pairs)]
+
+
+def _settings(settings: Mapping[str, Any] | None) -> list[Content]:
+    if not settings:
+        return []
+    rows: list[tuple[str, Content]] = [
+        (str(name).replace("_", " ").capitalize(), _setting(value)) for name, value in settings.items()
+    ]
+    return [heading("Settings"), definitions(rows)]
+
+
+def _setting(value: object) -> Content:
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return " × ".join(str(part) for part in value)
+    return str(value)
+
+
+def _speed(speed: Mapping[str, Any] | None) -> list[Content]:
+    if not speed:
+        return []
+    rows = [[_STEPS.get(step, str(step)), decimal(speed[step], places=1)] for step in speed]
+    total = number(speed.get("all"))
+    line = None if total is None else finding(f"The evaluation ran at {total:,.1f} images per second.")
+    columns: list[Column | str] = [Column("step", is_text=True), "images per second"]
+    return [heading("Speed"), line, table("Images per second by step", columns, rows)]
+
+
+def _numbers(numbers: Mapping[str, Any] | None) -> Html | None:
+    if not numbers:
+        return None
+    rows = [[str(name), decimal(value)] for name, value in numbers.items()]
+    return fold("All numbers of the evaluator", table("All numbers", [Column("name", is_text=True), "value"], rows))
+
+
+def _card(card: object) -> Html | None:
+    return fold("Model card of the weights", element("pre", str(card))) if card else None
