@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -310,7 +311,8 @@ def _robustness(rng: np.random.Generator, side: int) -> dict[str, Any]:
 
 def _comparison(names: list[str], rng: np.random.Generator, metrics: tuple[str, str]) -> dict[str, Any]:
     def row(name: str, difference: float, width: float) -> dict[str, Any]:
-        ends = {"low": difference - width, "high": difference + width, "p": float(rng.uniform(0, 0.2))}
+        p = math.erfc(abs(difference) / width * 1.96 / math.sqrt(2))
+        ends = {"low": difference - width, "high": difference + width, "p": p}
         return {"name": name, "a": 0.344, "b": 0.344 + difference, "difference": difference, **ends}
 
     image = {"image": "a.jpg", "a": 3, "b": 5, "objects": 6, "false_a": 1, "false_b": 0}

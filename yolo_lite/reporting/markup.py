@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from html import escape
 from typing import Union
 
+_LONG = 16  # letters; longer names may be cut, and show themselves in full when they are pointed at
 _VOID = frozenset({"br", "col", "hr", "img", "meta"})
 _IMAGE = re.compile(r"data:image/(?:jpeg|png|webp|gif);base64,[A-Za-z0-9+/]+={0,2}")
 
@@ -77,7 +78,8 @@ def name_text(name: object) -> Html:
         >>> name_text("a < b")
         '<bdi>a &lt; b</bdi>'
     """
-    return element("bdi", str(name))
+    text = str(name)
+    return element("bdi", text, title=text if len(text) > _LONG else None)
 
 
 def image(source: object, *, text: str) -> Html:

@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import Any
 
 from yolo_lite.errors import InputError
+from yolo_lite.reporting.images import keep_images
 from yolo_lite.reporting.markup import Html, element, join, raw
 from yolo_lite.reporting.panels.calibration import calibration_section
 from yolo_lite.reporting.panels.classes import classes_section
@@ -38,6 +39,8 @@ PANELS: tuple[Callable[[Mapping[str, Any]], Section | None], ...] = (
     comparison_section,
     notes_section,
 )
+LIMIT = 5_000_000  # bytes of a page
+_SLACK = 20_000  # for the sentences that stand in place of images
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
@@ -48,6 +51,9 @@ def render_page(report: Mapping[str, Any]) -> str:
         report: what report.json holds. What is null or absent is left out or reads as "not measured"; unknown entries
             are ignored.
 
+    Returns:
+        The page, of at most 5 MB: images that do not fit are left out, the last first, and a note says how many.
+
     Raises:
         InputError: if it is not such a report, or of a newer version.
 
@@ -57,6 +63,20 @@ def render_page(report: Mapping[str, Any]) -> str:
         (True, True)
     """
     _check(report)
+    page = _page(report)
+    if _size(page) <= LIMIT:
+        return page
+    room = LIMIT - _size(_page(keep_images(report, room=0)[0])) - _SLACK
+    kept, left_out = keep_images(report, room=room)
+    note = f"{counted(left_out, 'image')} left out, so that the page stays below {LIMIT / 1e6:g} MB."
+    return _page({**kept, "notes": [*(report.get("notes") or []), note]})
+
+
+def _size(page: str) -> int:
+    return len(page.encode())
+
+
+def _page(report: Mapping[str, Any]) -> str:
     sections = [drawn for panel in PANELS if (drawn := panel(report)) is not None]
     title = str(report.get("title") or TASKS[report["task"]])
     body = element(

@@ -9,6 +9,8 @@ from yolo_lite.reporting.markup import Content, Html, element
 from yolo_lite.reporting.values import cell_text, number
 
 _TALL = 24  # rows; longer tables scroll
+_FEW = 3  # columns; such tables are as wide as their words
+_WIDE = 9  # columns; such tables are set more tightly
 
 
 @dataclass(frozen=True)
@@ -18,12 +20,14 @@ class Column:
     Attributes:
         title: what its head says.
         is_text: whether it holds words, which are set to the left, and not numbers.
+        is_prose: whether it holds sentences, which are broken into lines.
         hint: what the head says when it is pointed at.
         is_turned: whether the head is written upwards, for narrow columns.
     """
 
     title: Content
     is_text: bool = False
+    is_prose: bool = False
     hint: str | None = None
     is_turned: bool = False
 
@@ -64,14 +68,16 @@ def table(title: str, columns: Sequence[Column | str], rows: Sequence[Sequence[C
             "th",
             element("span", column.title) if column.is_turned else column.title,
             scope="col",
-            class_=_classes(words=column.is_text, turned=column.is_turned),
+            class_=_classes(words=column.is_text, prose=column.is_prose, turned=column.is_turned),
             title=column.hint,
         )
         for column in heads
     ]
     body = [element("tr", [_cell(cell, heads, place) for place, cell in enumerate(row)]) for row in rows]
     inner = element("table", element("thead", element("tr", top)), element("tbody", body))
-    classes = "scroll tall" if len(rows) > _TALL else "scroll"
+    classes = (
+        f"scroll{' wide' * (len(columns) >= _WIDE)}{' tall' * (len(rows) > _TALL)}{' few' * (len(columns) <= _FEW)}"
+    )
     return element("div", inner, class_=classes, role="region", aria_label=title, tabindex=0)
 
 
@@ -92,8 +98,9 @@ def _cell(cell: Content | Cell, columns: Sequence[Column], place: int) -> Html:
     cell = cell if isinstance(cell, Cell) else Cell(cell)
     content = cell_text(cell.content) if isinstance(cell.content, str) else cell.content
     shade = number(cell.shade)
-    is_text = place < len(columns) and columns[place].is_text
-    classes = _classes(words=is_text, shaded=shade is not None, **({cell.tone: True} if shade is not None else {}))
+    column = columns[place]
+    tone = {} if shade is None else {"shaded": True, cell.tone: True}
+    classes = _classes(words=column.is_text, prose=column.is_prose, **tone)
     style = None if shade is None else f"--shade:{min(max(shade, 0.0), 1.0):.2f}"
     if place == 0:
         return element("th", content, scope="row", class_=classes, style=style, title=cell.hint)

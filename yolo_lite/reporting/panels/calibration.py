@@ -87,7 +87,7 @@ def _figure(bins: Sequence[Bin], calibration: Mapping[str, Any], is_classifier: 
         reliability_chart(
             Caption("reliability", "Reliability diagram", text),
             bins,
-            x=Axis("score (no unit)"),
+            x=Axis("score (from 0 to 1)"),
             y=Axis(f"{right} (fraction that is right)"),
         ),
         title="Reliability diagram",

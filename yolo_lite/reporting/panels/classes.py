@@ -8,7 +8,7 @@ from typing import Any
 from yolo_lite.reporting.charts import Axis, Caption, Row, bar_chart, figure, fitted_axis, interval_chart
 from yolo_lite.reporting.markup import Content, Html, element, name_text
 from yolo_lite.reporting.section import Section, finding, heading, pair, section
-from yolo_lite.reporting.tables import Column, table
+from yolo_lite.reporting.tables import Cell, Column, table
 from yolo_lite.reporting.values import DASH, counted, decimal, interval, number, percent, whole
 
 _SHOWN = 12  # classes at either end, where not all fit into a chart
@@ -82,11 +82,8 @@ def _overall_threshold(threshold: Mapping[str, Any]) -> Html | None:
 
 
 def _cost(threshold: Mapping[str, Any]) -> str:
-    precision, recall = number(threshold.get("precision")), number(threshold.get("recall"))
-    if precision is None or recall is None:
-        return "What it costs was not measured."
-    missed, false = percent(1 - recall), percent(1 - precision)
-    return f"At this threshold {missed} of the objects are missed, and {false} of the detections are false alarms."
+    words = _shares(threshold)
+    return f"At this threshold {words}." if words else "What it costs was not measured."
 
 
 def _chosen(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[list[Mapping[str, Any]], str]:
@@ -109,7 +106,7 @@ def _detect_charts(rows: Sequence[Mapping[str, Any]], report: Mapping[str, Any])
         for row in chosen
     ]
     text = f"AP of {counted(len(chosen), 'class', plural='classes')} with 95 % intervals. The table has every number."
-    drawing = interval_chart(Caption("class-ap", "AP by class", text), intervals, axis=Axis("AP (no unit)"))
+    drawing = interval_chart(Caption("class-ap", "AP by class", text), intervals, axis=Axis("AP (from 0 to 1)"))
     reading = "Higher is better. Where two intervals overlap widely, the order of the classes may be chance." + left_out
     return pair(
         figure(drawing, title="AP by class", reading=reading, counts=counts, numbers=_interval_table(chosen)),
@@ -156,19 +153,32 @@ def _detect_table(rows: Sequence[Mapping[str, Any]], threshold: Mapping[str, Any
         "F1",
         "precision",
         "recall",
-        Column("what it costs", is_text=True),
     ]
     text = "The best threshold of a class has its highest F1. A lower one misses fewer objects and raises more false alarms."
-    cells = [_detect_row(row) for row in rows]
-    return [heading("All classes"), element("p", text, class_="reading"), table("Classes", columns, cells)]
+    reading = element("p", text, _example(rows), class_="reading")
+    return [heading("All classes"), reading, table("Classes", columns, [_detect_row(row) for row in rows])]
 
 
-def _detect_row(row: Mapping[str, Any]) -> list[Content]:
+def _example(rows: Sequence[Mapping[str, Any]]) -> list[Content]:
+    """Return what the best threshold of the first class costs: how the columns are to be read."""
+    for row in rows:
+        best = row.get("threshold") or {}
+        at, words = decimal(best.get("score_threshold"), places=2), _shares(best)
+        if at != DASH and words:
+            return [" For ", name_text(row.get("name")), f", {at} costs this: {words}."]
+    return []
+
+
+def _shares(threshold: Mapping[str, Any]) -> str:
+    """Return how many objects are missed and how many detections are wrong at a threshold; "" if unknown."""
+    precision, recall = number(threshold.get("precision")), number(threshold.get("recall"))
+    if precision is None or recall is None:
+        return ""
+    return f"{percent(1 - recall)} of the objects are missed, and {percent(1 - precision)} of the detections are false alarms"
+
+
+def _detect_row(row: Mapping[str, Any]) -> list[Content | Cell]:
     best = row.get("threshold") or {}
-    precision, recall = number(best.get("precision")), number(best.get("recall"))
-    cost = DASH
-    if precision is not None and recall is not None:
-        cost = f"{percent(1 - recall)} missed, {percent(1 - precision)} false alarms"
     return [
         name_text(row.get("name")),
         whole(row.get("objects")),
@@ -176,9 +186,8 @@ def _detect_row(row: Mapping[str, Any]) -> list[Content]:
         decimal(row.get("AP")),
         interval(row.get("AP_low"), row.get("AP_high")),
         decimal(row.get("AP50")),
-        decimal(best.get("score_threshold"), places=2),
+        Cell(decimal(best.get("score_threshold"), places=2), hint=_shares(best) or None),
         *(decimal(best.get(key)) for key in ("f1", "precision", "recall")),
-        cost,
     ]
 
 
@@ -189,7 +198,7 @@ def _classify_charts(rows: Sequence[Mapping[str, Any]]) -> Html:
     text = f"F1 of {counted(len(chosen), 'class', plural='classes')}. The table has every number."
     return pair(
         figure(
-            bar_chart(Caption("class-f1", "F1 by class", text), bars, axis=Axis("F1 (no unit)")),
+            bar_chart(Caption("class-f1", "F1 by class", text), bars, axis=Axis("F1 (from 0 to 1)")),
             title="F1 by class",
             reading="Longer is better: F1 is high only if precision and recall both are." + left_out,
             counts=counts,

@@ -34,7 +34,7 @@ def comparison_section(report: Mapping[str, Any]) -> Section | None:
     is_classifier = report.get("task") == "classify"
     return section(
         "comparison",
-        "Comparison of A and B",
+        "Comparison",
         [finding(_sentence(each)) for each in overall[:1]],
         definitions(sides),
         _overall(overall),
@@ -102,10 +102,10 @@ def _classes(rows: Sequence[Mapping[str, Any]], counts: str, metric: str) -> lis
         )
         for each in chosen
     ]
-    left_out = f" Shown are the {len(chosen)} largest of {len(rows)}." if len(chosen) < len(rows) else ""
-    axis = fitted_axis(
-        f"{metric} of B minus A (no unit)", [end for bar in bars for end in (bar.value, bar.low, bar.high)]
-    )
+    left_out = f" Shown are the {len(chosen)} largest of {len(known)}." if len(chosen) < len(known) else ""
+    unknown = len(rows) - len(known)
+    left_out += f" {counted(unknown, 'class', plural='classes')} could not be measured." if unknown else ""
+    axis = fitted_axis(f"{metric} of B minus A", [end for bar in bars for end in (bar.value, bar.low, bar.high)])
     text = f"Difference of {counted(len(chosen), 'class', plural='classes')} with 95 % intervals; the table has the numbers."
     chart = figure(
         interval_chart(Caption("differences", "Difference by class", text), bars, axis=axis, reference=0.0),
@@ -113,9 +113,9 @@ def _classes(rows: Sequence[Mapping[str, Any]], counts: str, metric: str) -> lis
         reading="Right of zero B is better. A line that crosses zero may be chance; with many classes some will look "
         "better or worse by chance alone." + left_out,
         counts=counts,
-        numbers=_table("Difference by class", chosen),
+        numbers=_table("Difference by class", rows),
     )
-    return [heading("Classes"), chart if bars else None, _table("Difference by class", rows)]
+    return [heading("Classes"), chart]
 
 
 def _images(rows: Sequence[Mapping[str, Any]], title: str, is_classifier: bool) -> list[Content]:

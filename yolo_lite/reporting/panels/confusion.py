@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from yolo_lite.reporting.markup import Content, Html, element, fold, name_text
-from yolo_lite.reporting.section import Section, finding, heading, section
+from yolo_lite.reporting.markup import Content, Html, element, name_text
+from yolo_lite.reporting.section import Section, finding, heading, pair, section
 from yolo_lite.reporting.tables import Cell, Column, table
 from yolo_lite.reporting.values import counted, decimal, number, percent, whole
 
@@ -96,7 +96,7 @@ def _count_cell(count: int, total: int, *, is_diagonal: bool) -> Cell:
 
 def _reading(names: Sequence[str], shown: Sequence[int], background: int | None) -> Html:
     total = len(names) - (background is not None)
-    text = "A row is a true class, a column what was predicted; the darker, the larger the fraction of the row. "
+    text = "A row is a true class, a column what was predicted; the stronger the colour, the larger the fraction of the row. "
     if background is not None:
         text += "Rows add up to the objects of a class. The column “background” has the missed objects, "
         text += "the row “background” the detections without an object. "
@@ -106,27 +106,34 @@ def _reading(names: Sequence[str], shown: Sequence[int], background: int | None)
     return element("p", text.strip(), class_="reading")
 
 
-def _pairs(names: Sequence[str], counts: Sequence[Sequence[int]], background: int | None) -> list[Content]:
-    """Return the confusions of classes, and what is missed or invented, the most frequent first."""
-    confused: list[tuple[int, int, int]] = []
-    edges: list[tuple[int, int, int]] = []
-    for a, row in enumerate(counts):
-        for b, count in enumerate(row):
-            if a != b and count:
-                (edges if background in (a, b) else confused).append((count, a, b))
-    parts: list[Content] = [heading("What is confused most")]
-    if not confused:
-        parts.append(element("p", "No class is taken for another."))
-    else:
-        parts.append(_pair_table(names, counts, confused))
-    if edges:
-        parts.append(fold("Most missed, and most false alarms on the background", _pair_table(names, counts, edges)))
-    return parts
+def _pairs(names: Sequence[str], counts: Sequence[Sequence[int]], background: int | None) -> Html:
+    """Return the confusions of classes, and beside them what is missed or invented, the most frequent first."""
+    labels = [label for label in range(len(names)) if label != background]
+    pairs = [(counts[a][b], a, b) for a in labels for b in labels if a != b and counts[a][b]]
+    confused = element("div", heading("Classes confused"), _pair_table(names, counts, pairs))
+    if background is None:
+        return confused
+    missed = {label: counts[label][background] for label in labels}
+    invented = {label: counts[background][label] for label in labels}
+    of_objects = {label: sum(counts[label]) for label in labels}
+    of_detections = {label: sum(row[label] for row in counts) for label in labels}
+    return pair(
+        confused,
+        element(
+            "div",
+            heading("Most missed"),
+            _class_table(names, missed, of_objects, "of the objects"),
+            heading("Most false alarms on the background"),
+            _class_table(names, invented, of_detections, "of the detections"),
+        ),
+    )
 
 
 def _pair_table(
     names: Sequence[str], counts: Sequence[Sequence[int]], pairs: Sequence[tuple[int, int, int]]
 ) -> list[Content]:
+    if not pairs:
+        return [element("p", "No class is taken for another.")]
     ranked = sorted(pairs, key=lambda pair: (-pair[0], pair[1], pair[2]))
     rows = [
         [name_text(names[a]), name_text(names[b]), whole(count), percent(count / max(sum(counts[a]), 1))]
@@ -136,8 +143,20 @@ def _pair_table(
         Column("truth", is_text=True),
         Column("predicted", is_text=True),
         "count",
-        "of the row",
+        "of truth",
     ]
     left_out = len(ranked) - len(rows)
     note = element("p", f"{counted(left_out, 'pair')} with fewer are left out.", class_="reading") if left_out else None
     return [table("Most frequent confusions", columns, rows), note]
+
+
+def _class_table(names: Sequence[str], values: Mapping[int, int], totals: Mapping[int, int], title: str) -> Html:
+    """Return the classes with the highest counts, and the fraction that these are of a total."""
+    ranked = sorted((label for label in values if values[label]), key=lambda label: (-values[label], label))
+    if not ranked:
+        return element("p", "None.")
+    rows = [
+        [name_text(names[label]), whole(values[label]), percent(values[label] / max(totals[label], 1))]
+        for label in ranked[: _PAIRS // 2]
+    ]
+    return table(title, [Column("class", is_text=True), "count", title], rows)

@@ -122,8 +122,8 @@ def _scores(scores: Mapping[str, Any], report: Mapping[str, Any]) -> Html:
         line_chart(
             Caption("scores", "F1, precision and recall by score threshold", "All three by score threshold." + marked),
             [Series(name, xs, ys, styles[name]) for name, ys in shown],
-            x=Axis("score threshold (no unit)"),
-            y=Axis("F1, precision, recall (no unit)"),
+            x=Axis("score threshold (from 0 to 1)"),
+            y=Axis("F1, precision, recall (0 to 1)"),
             mark=best,
         ),
         title="F1, precision and recall by score threshold",

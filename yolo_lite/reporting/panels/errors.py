@@ -11,29 +11,35 @@ from yolo_lite.reporting.section import Section, finding, section
 from yolo_lite.reporting.tables import Column, table
 from yolo_lite.reporting.values import counted, decimal, number, whole
 
-# Kinds of errors as Bolya et al. 2020 (TIDE) define them: what each is, and what helps.
+# Kinds of errors as Bolya et al. 2020 (TIDE) define them: a word for each, what it is, and what helps.
 _KINDS = {
     "classification": (
+        "wrong classes",
         "The box is right and the class is wrong.",
         "Look at the confused pairs below: add examples of both classes, or merge classes that people confuse as well.",
     ),
     "localisation": (
+        "loose boxes",
         "The class is right and the box overlaps its object too little.",
         "Check that boxes are drawn tightly and in the same way everywhere; try a larger input size.",
     ),
     "both": (
+        "loose boxes of a wrong class",
         "The class is wrong and the box overlaps its object too little.",
         "Check the labels of these classes first, then add examples.",
     ),
     "duplicate": (
+        "duplicates",
         "A second detection of an object that has a better one.",
         "Lower the IoU threshold of NMS.",
     ),
     "background": (
+        "false alarms on the background",
         "A detection where no object is.",
         "Add images without objects, and check the data for objects that nobody labelled.",
     ),
     "missed": (
+        "missed objects",
         "An object that no detection comes near.",
         "Add examples of the missed classes; if small objects are missed, use a larger input size or tiles.",
     ),
@@ -67,11 +73,12 @@ def _largest(kinds: list[Mapping[str, Any]], errors: Mapping[str, Any]) -> Html:
     worst = max(known, key=lambda each: each["lost"])
     if worst["lost"] <= 0:
         return finding("No AP is lost to any kind of error.")
-    text = f"The most AP is lost to errors of the kind “{worst.get('kind')}”: without them {_metric(errors)} would be "
+    kind = str(worst.get("kind"))
+    text = f"Most AP is lost to {_KINDS[kind][0] if kind in _KINDS else kind}: without them {_metric(errors)} would be "
     base = number(errors.get("AP50"))
     if base is None:
         return finding(f"{text}{decimal(worst['lost'])} higher.")
-    return finding(f"{text}{decimal(base + worst['lost'])} and not {decimal(base)}.")
+    return finding(f"{text}{decimal(base + worst['lost'])} instead of {decimal(base)}.")
 
 
 def _figure(kinds: list[Mapping[str, Any]], errors: Mapping[str, Any]) -> Html:
@@ -82,7 +89,7 @@ def _figure(kinds: list[Mapping[str, Any]], errors: Mapping[str, Any]) -> Html:
     drawing = bar_chart(
         Caption("errors-lost", f"{metric} lost to each kind of error", _spoken(rows, metric)),
         rows,
-        axis=fitted_axis(f"{metric} lost (no unit)", [row.value for row in rows]),
+        axis=fitted_axis(f"{metric} lost (from 0 to 1)", [row.value for row in rows]),
         style=1,
     )
     reading = (
@@ -107,13 +114,13 @@ def _advice(kinds: list[Mapping[str, Any]]) -> Html:
     ranked = sorted(kinds, key=lambda each: -(number(each.get("lost")) or 0.0))
     rows = []
     for each in ranked:
-        meaning, action = _KINDS.get(str(each.get("kind")), ("", ""))
+        _, meaning, action = _KINDS.get(str(each.get("kind")), ("", "", ""))
         rows.append([str(each.get("kind")), whole(each.get("count")), decimal(each.get("lost")), meaning, action])
     columns: list[Column | str] = [
         Column("kind", is_text=True),
         "errors",
         "lost",
-        Column("what it is", is_text=True),
-        Column("what to do", is_text=True),
+        Column("what it is", is_prose=True),
+        Column("what to do", is_prose=True),
     ]
     return table("What to do about each kind of error", columns, rows)

@@ -95,10 +95,13 @@ def _measured(report: Mapping[str, Any]) -> list[Content]:
 def _settings(settings: Mapping[str, Any] | None) -> list[Content]:
     if not settings:
         return []
-    rows: list[tuple[str, Content]] = [
-        (str(name).replace("_", " ").capitalize(), _setting(value)) for name, value in settings.items()
-    ]
-    return [heading("Settings"), definitions(rows)]
+    rows: list[tuple[str, Content]] = [(_label(str(name)), _setting(value)) for name, value in settings.items()]
+    return [heading("Settings"), element("div", definitions(rows), class_="compact")]
+
+
+def _label(name: str) -> str:
+    words = ["IoU" if word == "iou" else word for word in name.split("_")]
+    return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])
 
 
 def _setting(value: object) -> Content:

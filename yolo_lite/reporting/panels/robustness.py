@@ -53,7 +53,9 @@ def _weakest(corruptions: Sequence[Mapping[str, Any]]) -> Html | None:
     worst = min(known, key=lambda each: each["relative"])
     strength = worst.get("strength")
     at = "" if strength is None else f" at strength {decimal(strength, places=0)}"
-    return finding(f"{worst.get('kind')}{at} does most harm: {percent(worst['relative'])} of the clean AP is left.")
+    kind = str(worst.get("kind"))
+    text = f"{kind[:1].upper()}{kind[1:]}{at} does most harm: {percent(worst['relative'])} of the clean AP is left."
+    return finding(text)
 
 
 def _chart(corruptions: Sequence[Mapping[str, Any]], counts: str) -> Html:
@@ -101,7 +103,7 @@ def _corruptions(corruptions: Sequence[Mapping[str, Any]], robustness: Mapping[s
         cells += [_left(by_strength.get(strength) or {}) for strength in strengths]
         rows.append(cells)
     heads = [f"strength {strength}" for strength in strengths]
-    reading = "AP relative to clean images, and AP itself below it; the darker, the more is lost."
+    reading = "AP relative to clean images, and AP itself; the stronger the colour, the more is lost."
     return [
         heading("Kinds and strengths"),
         table("AP under corruption", [_KIND, *heads], rows),
@@ -111,7 +113,7 @@ def _corruptions(corruptions: Sequence[Mapping[str, Any]], robustness: Mapping[s
 
 def _left(each: Mapping[str, Any]) -> Cell:
     relative = number(each.get("relative"))
-    words = join(cell_text(percent(relative)), element("small", f"AP {decimal(each.get('AP'))}"))
+    words = join(cell_text(percent(relative)), " ", element("small", f"AP {decimal(each.get('AP'))}"))
     return Cell(words, None if relative is None else 1 - relative, "loss")
 
 

@@ -26,10 +26,10 @@ def sizes_section(report: Mapping[str, Any]) -> Section | None:
     if not names or not rows:
         return None
     limits = numbers(sizes.get("limits"))
-    heads = [Column(join(name, element("small", _limits(limits, place)))) for place, name in enumerate(names)]
+    heads = [Column(join(name, " ", element("small", _limits(limits, place)))) for place, name in enumerate(names)]
     cells = [[name_text(row.get("name")), *_cells(row, len(names))] for row in rows]
     reading = (
-        "AP, and the number of objects below it; the darker, the higher. A size is that of the object in the original "
+        "AP, and the number of objects; the stronger the colour, the higher. A size is that of the object in the original "
         "image. A class that is good when large and bad when small gains from a larger input size or from tiles."
     )
     grid = table("AP by class and size", [Column("class", is_text=True), *heads], cells)
@@ -53,7 +53,7 @@ def _cells(row: Mapping[str, Any], count: int) -> list[Content | Cell]:
     for place in range(count):
         value = values[place] if place < len(values) else None
         n = objects[place] if place < len(objects) else None
-        words = join(cell_text(decimal(value)), element("small", f"n = {whole(n)}"))
+        words = join(cell_text(decimal(value)), " ", element("small", f"n = {whole(n)}"))
         cells.append(Cell(words, value))
     return cells
 

@@ -65,7 +65,7 @@ def _card(each: Mapping[str, Any]) -> Html:
             class_="sides",
         ),
         why,
-        class_="card",
+        class_="card explained" if why else "card",
     )
 
 
