@@ -12,6 +12,7 @@ from yolo_lite.reporting.values import DASH, decimal, measured
 
 _STYLES = 6  # that the style sheet knows: .s0 to .s5
 _ROW = 25.0  # height of a row, in units of the drawing
+_LETTERS = 14  # of a name beside a row
 
 
 @dataclass(frozen=True)
@@ -334,7 +335,7 @@ def _row_chart(
     drawn = []
     for place, row in enumerate(rows):
         middle = size.top + _ROW * (place + 0.5)
-        name = shortened(row.name, width=17)
+        name = shortened(row.name, width=_LETTERS)
         label = element("text", name, x=size.left - 8, y=middle + 4.5, class_="name", text_anchor="end")
         note = row.note or (DASH if row.value is None else decimal(row.value))
         beside = element("text", note, x=size.width - size.right + 8, y=middle + 4.5, class_="note")
