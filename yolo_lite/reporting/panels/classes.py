@@ -130,7 +130,7 @@ def _count_figure(rows: Sequence[Mapping[str, Any]], *, key: str, counts: str) -
         "class-counts", f"{key.capitalize()} by class", f"Number of {key} of each class, as in the table."
     )
     cells = [[name_text(row.get("name")), whole(row.get(key))] for row in rows]
-    reading = f"A class with few {key} has a wide interval: add {key} of it before you trust its value."
+    reading = f"A class with few {key} is measured with little certainty: add {key} of it before you trust its value."
     return figure(
         bar_chart(caption, bars, axis=axis, style=2),
         title=f"{key.capitalize()} by class",

@@ -79,8 +79,8 @@ def _overall(rows: Sequence[Mapping[str, Any]]) -> list[Content]:
     if not rows:
         return []
     text = (
-        "Both networks saw the same resamples of the images. An interval without zero is a difference that another set of "
-        "images like these would very likely show as well."
+        "Both networks were measured on the same resamples of the images. If an interval does not contain zero, the "
+        "difference is unlikely to be chance."
     )
     return [_table("Difference of B and A", rows), element("p", text, class_="reading")]
 

@@ -146,7 +146,11 @@ def _pair_table(
         "of truth",
     ]
     left_out = len(ranked) - len(rows)
-    note = element("p", f"{counted(left_out, 'pair')} with fewer are left out.", class_="reading") if left_out else None
+    note = (
+        element("p", f"{counted(left_out, 'more pair')} {'is' if left_out == 1 else 'are'} left out.", class_="reading")
+        if left_out
+        else None
+    )
     return [table("Most frequent confusions", columns, rows), note]
 
 

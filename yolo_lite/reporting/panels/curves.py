@@ -64,7 +64,7 @@ def _precision_recall(lines: Sequence[Mapping[str, Any]], curves: Mapping[str, A
     )
     names = [("s0", str(whole_curve.get("name")))]
     if classes:
-        names.append(("faint", "a class each"))
+        names.append(("faint", "each class"))
     text = f"Precision of {whole_curve.get('name')} by recall; the area under the line is {decimal(area)}."
     return figure(
         line_chart(

@@ -62,7 +62,7 @@ def _intervals(report: Mapping[str, Any]) -> Html | None:
     if not resamples:
         return None
     text = f"The intervals come from {whole(resamples)} bootstrap resamples of the images. "
-    text += "Another set of images like these would give a value inside such an interval in about 95 of 100 cases."
+    text += "Drawn again from other images like these, such an interval holds the true value in about 95 of 100 cases."
     return element("p", text, class_="reading")
 
 
