@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import dataclasses
 import re
 import subprocess
@@ -135,6 +136,19 @@ def test_shipped_configs_can_be_read() -> None:
     assert (nano.name, nano.model) == (Config().name, Config().model)
     pico = read_config(find_config("pico"))
     assert dataclasses.replace(pico, name=nano.name, model=nano.model) == nano  # one recipe for both
+
+
+def test_the_wheel_holds_every_file_beside_the_modules() -> None:
+    """Sources of the extension and its built file are the wheel's own affair (tests/ops)."""
+    root = Path(yolo_lite.__file__).parents[1]
+    settings = configparser.ConfigParser()
+    settings.read(root / "setup.cfg")
+    listed = settings["options.package_data"]
+    for path in sorted((root / "yolo_lite").rglob("*")):
+        if path.is_dir() or path.suffix in (".py", ".pyc", ".so") or "ops" in path.parts:
+            continue
+        package = ".".join(path.parent.relative_to(root).parts)
+        assert any(path.match(pattern) for pattern in listed.get(package, "").split(", ")), path
 
 
 def test_the_wheel_holds_every_package() -> None:

@@ -23,6 +23,7 @@ ODD_NAMES = (
 )
 KINDS = ("Gaussian noise", "motion blur", "defocus", "JPEG", "fog", "brightness", "contrast", "rain", "pixelation")
 STYLES = ("oil painting", "watercolour", "pencil sketch", "posterised")
+_KEPT = ("format", "version", "task", "title")
 ERRORS = ("classification", "localisation", "both", "duplicate", "background", "missed")
 COCO_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
@@ -54,41 +55,7 @@ def detection_report(classes: int = 20, *, seed: int = 0, side: int = 160) -> di
     objects[2] = 0
     ap = np.clip(rng.normal(0.4, 0.18, classes), 0.01, 0.97)
     return {
-        "format": "yolo_lite report",
-        "version": 1,
-        "task": "detect",
-        "title": f"yolo_lite-nano on a drawn set of {classes} classes, val",
-        "headline": [
-            {"name": "AP", "value": 0.3441, "low": 0.3203, "high": 0.3698},
-            {"name": "AP50", "value": 0.5123, "low": 0.4831, "high": 0.5402},
-        ],
-        "resamples": 1000,
-        "numbers": {name: 0.3 + 0.01 * place for place, name in enumerate(COCO_NAMES)},
-        "settings": {
-            "weights": "yolo_lite-nano.pt",
-            "data": "drawn",
-            "split": "val",
-            "image_size": [416, 416],
-            "resize": "letterbox",
-            "score_threshold": 0.001,
-            "iou_threshold": 0.6,
-            "max_detections": 100,
-            "flip": False,
-        },
-        "evaluator": "pycocotools 2.0.8: IoU 0.50 to 0.95, at most 100 detections in an image",
-        "data": {
-            "source": "a drawn set",
-            "images": 357,
-            "objects": int(objects.sum()),
-            "crowds": 12,
-            "classes": classes,
-            "fingerprint": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-            "summary": "357 images; 12 crowd regions, in which nothing is a false alarm",
-        },
-        "card": "# nano\n\nTrained on <b>drawn</b> images.\n\nLicence: Apache-2.0",
-        "speed": {"all": 25.14, "load": 210.0, "forward": 31.2, "postprocess": 410.7},
-        "notes": ["12 crowd regions are ignored: detections inside them are neither right nor wrong.", ODD_NAMES[3]],
-        "threshold": {"score_threshold": 0.36, "f1": 0.661, "precision": 0.73, "recall": 0.604, "stored": False},
+        **_opening(classes, int(objects.sum())),
         "per_class": [_class_row(name, int(n), float(a), rng) for name, n, a in zip(names, objects, ap)],
         "errors": _errors(rng),
         "curves": _curves(names, ap, rng),
@@ -153,8 +120,7 @@ def classification_report(classes: int = 10, *, seed: int = 0, side: int = 96) -
 
 def unmeasured(report: Mapping[str, Any]) -> dict[str, Any]:
     """Return a report whose parts are all null."""
-    kept = ("format", "version", "task", "title")
-    return {key: value if key in kept else None for key, value in report.items()}
+    return {key: value if key in _KEPT else None for key, value in report.items()}
 
 
 def without_numbers(value: Any) -> Any:
@@ -166,11 +132,62 @@ def without_numbers(value: Any) -> Any:
     return None if isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool)) else value
 
 
+def without_values(value: Any, *, depth: int = 0) -> Any:
+    """Return a report in which all texts and numbers below the first level are null."""
+    if isinstance(value, Mapping):
+        return {
+            key: without_values(entry, depth=depth + 1) if depth or key not in _KEPT else entry
+            for key, entry in value.items()
+        }
+    return [without_values(entry, depth=depth + 1) for entry in value] if isinstance(value, list) else None
+
+
 def emptied(value: Any) -> Any:
     """Return a report in which every list is empty and all else is as it was."""
     if isinstance(value, Mapping):
         return {key: emptied(entry) for key, entry in value.items()}
     return [] if isinstance(value, list) else value
+
+
+def _opening(classes: int, objects: int) -> dict[str, Any]:
+    """Return what a report says about the whole set."""
+    return {
+        "format": "yolo_lite report",
+        "version": 1,
+        "task": "detect",
+        "title": f"yolo_lite-nano on a drawn set of {classes} classes, val",
+        "headline": [
+            {"name": "AP", "value": 0.3441, "low": 0.3203, "high": 0.3698},
+            {"name": "AP50", "value": 0.5123, "low": 0.4831, "high": 0.5402},
+        ],
+        "resamples": 1000,
+        "numbers": {name: 0.3 + 0.01 * place for place, name in enumerate(COCO_NAMES)},
+        "settings": {
+            "weights": "yolo_lite-nano.pt",
+            "data": "drawn",
+            "split": "val",
+            "image_size": [416, 416],
+            "resize": "letterbox",
+            "score_threshold": 0.001,
+            "iou_threshold": 0.6,
+            "max_detections": 100,
+            "flip": False,
+        },
+        "evaluator": "pycocotools 2.0.8: IoU 0.50 to 0.95, at most 100 detections in an image",
+        "data": {
+            "source": "a drawn set",
+            "images": 357,
+            "objects": objects,
+            "crowds": 12,
+            "classes": classes,
+            "fingerprint": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            "summary": "357 images; 12 crowd regions, in which nothing is a false alarm",
+        },
+        "card": "# nano\n\nTrained on <b>drawn</b> images.\n\nLicence: Apache-2.0",
+        "speed": {"all": 25.14, "load": 210.0, "forward": 31.2, "postprocess": 410.7},
+        "notes": ["12 crowd regions are ignored: detections inside them are neither right nor wrong.", ODD_NAMES[3]],
+        "threshold": {"score_threshold": 0.36, "f1": 0.661, "precision": 0.73, "recall": 0.604, "stored": False},
+    }
 
 
 def _class_row(name: str, objects: int, ap: float, rng: np.random.Generator) -> dict[str, Any]:

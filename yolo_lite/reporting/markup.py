@@ -78,7 +78,7 @@ def name_text(name: object) -> Html:
         >>> name_text("a < b")
         '<bdi>a &lt; b</bdi>'
     """
-    text = str(name)
+    text = "\N{EN DASH}" if name is None else str(name)
     return element("bdi", text, title=text if len(text) > _LONG else None)
 
 

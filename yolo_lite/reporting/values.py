@@ -121,6 +121,16 @@ def interval(low: object, high: object, *, signed: bool = False) -> str:
     return f"{decimal(low, signed=signed)} to {decimal(high, signed=signed)}"
 
 
+def word(value: object) -> str:
+    """Return a text from the data, or a dash for null.
+
+    Example:
+        >>> word("fog"), word(None)
+        ('fog', '–')
+    """
+    return DASH if value is None else str(value)
+
+
 def cell_text(text: str) -> str | Html:
     """Return a text for a table; a dash says in words what it means.
 

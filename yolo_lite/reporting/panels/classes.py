@@ -9,7 +9,7 @@ from yolo_lite.reporting.charts import Axis, Caption, Row, bar_chart, figure, fi
 from yolo_lite.reporting.markup import Content, Html, element, name_text
 from yolo_lite.reporting.section import Section, finding, heading, pair, section
 from yolo_lite.reporting.tables import Cell, Column, table
-from yolo_lite.reporting.values import DASH, counted, decimal, interval, number, percent, whole
+from yolo_lite.reporting.values import DASH, counted, decimal, interval, number, percent, whole, word
 
 _SHOWN = 12  # classes at either end, where not all fit into a chart
 _MANY = 30
@@ -102,7 +102,7 @@ def _detect_charts(rows: Sequence[Mapping[str, Any]], report: Mapping[str, Any])
     total = sum(number(row.get("objects")) or 0 for row in rows)
     counts = f"n = {counted(total, 'object')}" + (f" in {counted(images, 'image')}" if images is not None else "")
     intervals = [
-        Row(str(row.get("name")), number(row.get("AP")), number(row.get("AP_low")), number(row.get("AP_high")))
+        Row(word(row.get("name")), number(row.get("AP")), number(row.get("AP_low")), number(row.get("AP_high")))
         for row in chosen
     ]
     text = f"AP of {counted(len(chosen), 'class', plural='classes')} with 95 % intervals. The table has every number."
@@ -124,7 +124,7 @@ def _interval_table(rows: Sequence[Mapping[str, Any]]) -> Html:
 
 def _count_figure(rows: Sequence[Mapping[str, Any]], *, key: str, counts: str) -> Html:
     """Return a chart of the objects or images of each class."""
-    bars = [Row(str(row.get("name")), number(row.get(key)), note=whole(row.get(key))) for row in rows]
+    bars = [Row(word(row.get("name")), number(row.get(key)), note=whole(row.get(key))) for row in rows]
     axis = fitted_axis(f"{key} (count)", [bar.value for bar in bars])
     caption = Caption(
         "class-counts", f"{key.capitalize()} by class", f"Number of {key} of each class, as in the table."
@@ -194,7 +194,7 @@ def _detect_row(row: Mapping[str, Any]) -> list[Content | Cell]:
 def _classify_charts(rows: Sequence[Mapping[str, Any]]) -> Html:
     chosen, left_out = _chosen(rows, "f1")
     counts = f"n = {counted(sum(number(row.get('images')) or 0 for row in rows), 'image')}"
-    bars = [Row(str(row.get("name")), number(row.get("f1"))) for row in chosen]
+    bars = [Row(word(row.get("name")), number(row.get("f1"))) for row in chosen]
     text = f"F1 of {counted(len(chosen), 'class', plural='classes')}. The table has every number."
     return pair(
         figure(

@@ -9,7 +9,7 @@ from yolo_lite.reporting.charts import Caption, Row, figure, fitted_axis, interv
 from yolo_lite.reporting.markup import Content, Html, element, name_text
 from yolo_lite.reporting.section import Section, finding, heading, section
 from yolo_lite.reporting.tables import Column, definitions, table
-from yolo_lite.reporting.values import counted, decimal, interval, number, probability, whole
+from yolo_lite.reporting.values import counted, decimal, interval, number, probability, whole, word
 
 _SHOWN = 24  # classes in the chart
 _NAME = Column("name", is_text=True)
@@ -29,7 +29,7 @@ def comparison_section(report: Mapping[str, Any]) -> Section | None:
     overall, classes = comparison.get("overall") or [], comparison.get("classes") or []
     if not overall and not classes:
         return None
-    sides: list[tuple[str, Content]] = [("A", str(comparison.get("a"))), ("B", str(comparison.get("b")))]
+    sides: list[tuple[str, Content]] = [("A", word(comparison.get("a"))), ("B", word(comparison.get("b")))]
     counts = f"n = {counted(comparison.get('images'), 'image')}, {counted(comparison.get('resamples'), 'resample')}"
     is_classifier = report.get("task") == "classify"
     return section(
@@ -45,7 +45,7 @@ def comparison_section(report: Mapping[str, Any]) -> Section | None:
 
 
 def _sentence(each: Mapping[str, Any]) -> str:
-    words = f"{each.get('name')} of B minus A is {decimal(each.get('difference'), signed=True)}"
+    words = f"{word(each.get('name'))} of B minus A is {decimal(each.get('difference'), signed=True)}"
     ends = interval(each.get("low"), each.get("high"), signed=True)
     return f"{words} (95 % interval {ends}, {probability(each.get('p'))}): {_verdict(each)}."
 
@@ -94,7 +94,7 @@ def _classes(rows: Sequence[Mapping[str, Any]], counts: str, metric: str) -> lis
     chosen.sort(key=lambda each: -each["difference"])
     bars = [
         Row(
-            str(each.get("name")),
+            word(each.get("name")),
             each["difference"],
             number(each.get("low")),
             number(each.get("high")),

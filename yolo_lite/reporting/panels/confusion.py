@@ -8,7 +8,7 @@ from typing import Any
 from yolo_lite.reporting.markup import Content, Html, element, name_text
 from yolo_lite.reporting.section import Section, finding, heading, pair, section
 from yolo_lite.reporting.tables import Cell, Column, table
-from yolo_lite.reporting.values import counted, decimal, number, percent, whole
+from yolo_lite.reporting.values import counted, decimal, number, percent, whole, word
 
 _CLASSES = 20
 _PAIRS = 20
@@ -24,7 +24,7 @@ def confusion_section(report: Mapping[str, Any]) -> Section | None:
         'Confusion matrix'
     """
     confusion = report.get("confusion") or {}
-    names = [str(name) for name in confusion.get("names") or []]
+    names = [word(name) for name in confusion.get("names") or []]
     counts = [[int(number(count) or 0) for count in row] for row in confusion.get("counts") or []]
     if not names or len(counts) != len(names) or any(len(row) != len(names) for row in counts):
         return None

@@ -9,7 +9,7 @@ from yolo_lite.reporting.charts import HALVES, SMALL, Axis, Caption, Series, fig
 from yolo_lite.reporting.markup import Html, element, fold, name_text
 from yolo_lite.reporting.section import Section, finding, pair, section
 from yolo_lite.reporting.tables import Column, table
-from yolo_lite.reporting.values import decimal, measured, number, numbers
+from yolo_lite.reporting.values import decimal, measured, number, numbers, word
 
 _ENDS = 5  # classes drawn in charts of their own, at either end
 _FAINT = 100  # lines behind the curve of all classes
@@ -62,10 +62,10 @@ def _precision_recall(lines: Sequence[Mapping[str, Any]], curves: Mapping[str, A
         f"Each point is a score threshold; the area under the line is AP at an IoU of {iou}. "
         "A line that falls early means false alarms with high scores; one that ends early means missed objects."
     )
-    names = [("s0", str(whole_curve.get("name")))]
+    names = [("s0", word(whole_curve.get("name")))]
     if classes:
         names.append(("faint", "each class"))
-    text = f"Precision of {whole_curve.get('name')} by recall; the area under the line is {decimal(area)}."
+    text = f"Precision of {word(whole_curve.get('name'))} by recall; the area under the line is {decimal(area)}."
     return figure(
         line_chart(
             Caption("precision-recall", "Precision and recall", text),
@@ -84,7 +84,7 @@ def _precision_recall(lines: Sequence[Mapping[str, Any]], curves: Mapping[str, A
 def _series(curve: Mapping[str, Any], *, is_faint: bool = False) -> Series:
     ys = numbers(curve.get("precision"))
     xs = numbers(curve.get("recall")) or [place / max(len(ys) - 1, 1) for place in range(len(ys))]
-    return Series(str(curve.get("name")), xs, ys, is_faint=is_faint)
+    return Series(word(curve.get("name")), xs, ys, is_faint=is_faint)
 
 
 def _mean(curve: Mapping[str, Any]) -> float | None:
@@ -149,9 +149,9 @@ def _classes(lines: Sequence[Mapping[str, Any]]) -> Html | None:
 
 def _small(curve: Mapping[str, Any], place: int) -> Html:
     area = decimal(_mean(curve))
-    text = f"Precision of {curve.get('name')} by recall; the area under the line is {area}."
+    text = f"Precision of {word(curve.get('name'))} by recall; the area under the line is {area}."
     svg = line_chart(
-        Caption(f"curve-{place}", f"Precision and recall of {curve.get('name')}", text),
+        Caption(f"curve-{place}", f"Precision and recall of {word(curve.get('name'))}", text),
         [_series(curve)],
         x=Axis("recall", ticks=HALVES),
         y=Axis("precision", ticks=HALVES),

@@ -9,7 +9,7 @@ from yolo_lite.reporting.charts import Caption, Row, bar_chart, figure, fitted_a
 from yolo_lite.reporting.markup import Html
 from yolo_lite.reporting.section import Section, finding, section
 from yolo_lite.reporting.tables import Column, table
-from yolo_lite.reporting.values import counted, decimal, number, whole
+from yolo_lite.reporting.values import counted, decimal, number, whole, word
 
 # Kinds of errors as Bolya et al. 2020 (TIDE) define them: a word for each, what it is, and what helps.
 _KINDS = {
@@ -73,7 +73,7 @@ def _largest(kinds: list[Mapping[str, Any]], errors: Mapping[str, Any]) -> Html:
     worst = max(known, key=lambda each: each["lost"])
     if worst["lost"] <= 0:
         return finding("No AP is lost to any kind of error.")
-    kind = str(worst.get("kind"))
+    kind = word(worst.get("kind"))
     text = f"Most AP is lost to {_KINDS[kind][0] if kind in _KINDS else kind}: without them {_metric(errors)} would be "
     base = number(errors.get("AP50"))
     if base is None:
@@ -83,7 +83,7 @@ def _largest(kinds: list[Mapping[str, Any]], errors: Mapping[str, Any]) -> Html:
 
 def _figure(kinds: list[Mapping[str, Any]], errors: Mapping[str, Any]) -> Html:
     metric = _metric(errors)
-    rows = [Row(str(each.get("kind")), number(each.get("lost"))) for each in kinds]
+    rows = [Row(word(each.get("kind")), number(each.get("lost"))) for each in kinds]
     iou, background = decimal(errors.get("iou_threshold"), places=2), decimal(errors.get("background_iou"), places=2)
     total = sum(number(each.get("count")) or 0 for each in kinds)
     drawing = bar_chart(
@@ -99,7 +99,7 @@ def _figure(kinds: list[Mapping[str, Any]], errors: Mapping[str, Any]) -> Html:
     numbers = table(
         "Errors by kind",
         [Column("kind", is_text=True), "errors", f"{metric} lost"],
-        [[str(each.get("kind")), whole(each.get("count")), decimal(each.get("lost"))] for each in kinds],
+        [[word(each.get("kind")), whole(each.get("count")), decimal(each.get("lost"))] for each in kinds],
     )
     title = f"{metric} lost to each kind of error"
     return figure(drawing, title=title, reading=reading, counts=f"n = {counted(total, 'error')}", numbers=numbers)
@@ -114,8 +114,8 @@ def _advice(kinds: list[Mapping[str, Any]]) -> Html:
     ranked = sorted(kinds, key=lambda each: -(number(each.get("lost")) or 0.0))
     rows = []
     for each in ranked:
-        _, meaning, action = _KINDS.get(str(each.get("kind")), ("", "", ""))
-        rows.append([str(each.get("kind")), whole(each.get("count")), decimal(each.get("lost")), meaning, action])
+        _, meaning, action = _KINDS.get(word(each.get("kind")), ("", "", ""))
+        rows.append([word(each.get("kind")), whole(each.get("count")), decimal(each.get("lost")), meaning, action])
     columns: list[Column | str] = [
         Column("kind", is_text=True),
         "errors",

@@ -8,7 +8,7 @@ from typing import Any
 from yolo_lite.reporting.markup import Content, Html, element, fold
 from yolo_lite.reporting.section import Section, finding, heading, section
 from yolo_lite.reporting.tables import Column, definitions, table
-from yolo_lite.reporting.values import DASH, cell_text, counted, decimal, interval, number, whole
+from yolo_lite.reporting.values import DASH, cell_text, counted, decimal, interval, number, whole, word
 
 _STEPS = {"all": "all together", "load": "reading images", "forward": "network", "postprocess": "boxes, NMS"}
 
@@ -45,7 +45,7 @@ def _tile(each: Mapping[str, Any]) -> Html:
     words = interval(low, high)
     return element(
         "div",
-        element("div", str(each.get("name", "")), class_="tile-name"),
+        element("div", word(each.get("name")), class_="tile-name"),
         element("div", cell_text(decimal(value)), class_="tile-value"),
         scale,
         element("div", "no interval" if words == DASH else f"95 % interval {words}", class_="tile-note"),
@@ -109,8 +109,11 @@ def _setting(value: object) -> Content:
         return None
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {part}" for key, part in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return " × ".join(str(part) for part in value)
+        sign = " × " if all(number(part) is not None for part in value) else ", "
+        return sign.join(map(word, value))
     return str(value)
 
 

@@ -18,7 +18,7 @@ def notes_section(report: Mapping[str, Any]) -> Section | None:
         >>> notes_section({"notes": []}) is None
         True
     """
-    notes = report.get("notes") or []
+    notes = [str(note) for note in report.get("notes") or [] if note]
     if not notes:
         return None
-    return section("notes", "Notes", element("ul", [element("li", str(note)) for note in notes], class_="notes"))
+    return section("notes", "Notes", element("ul", [element("li", note) for note in notes], class_="notes"))

@@ -9,7 +9,7 @@ from yolo_lite.reporting.charts import Caption, Row, figure, fitted_axis, interv
 from yolo_lite.reporting.markup import Content, Html, element, image, join, name_text
 from yolo_lite.reporting.section import Section, finding, heading, section
 from yolo_lite.reporting.tables import Cell, Column, table
-from yolo_lite.reporting.values import DASH, cell_text, counted, decimal, measured, number, percent
+from yolo_lite.reporting.values import DASH, cell_text, counted, decimal, measured, number, percent, word
 
 _KIND = Column("kind", is_text=True)
 
@@ -42,7 +42,7 @@ def robustness_section(report: Mapping[str, Any]) -> Section | None:
 def _by_kind(corruptions: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
     kinds: dict[str, list[Mapping[str, Any]]] = {}
     for each in corruptions:
-        kinds.setdefault(str(each.get("kind")), []).append(each)
+        kinds.setdefault(word(each.get("kind")), []).append(each)
     return kinds
 
 
@@ -53,7 +53,7 @@ def _weakest(corruptions: Sequence[Mapping[str, Any]]) -> Html | None:
     worst = min(known, key=lambda each: each["relative"])
     strength = worst.get("strength")
     at = "" if strength is None else f" at strength {decimal(strength, places=0)}"
-    kind = str(worst.get("kind"))
+    kind = word(worst.get("kind"))
     text = f"{kind[:1].upper()}{kind[1:]}{at} does most harm: {percent(worst['relative'])} of the clean AP is left."
     return finding(text)
 
@@ -81,7 +81,7 @@ def _chart(corruptions: Sequence[Mapping[str, Any]], counts: str) -> Html:
 def _rows(entries: Sequence[Mapping[str, Any]]) -> list[list[Content | Cell]]:
     return [
         [
-            str(each.get("kind")),
+            word(each.get("kind")),
             decimal(each.get("strength"), places=0),
             decimal(each.get("AP")),
             decimal(each.get("AP50")),
@@ -102,7 +102,7 @@ def _corruptions(corruptions: Sequence[Mapping[str, Any]], robustness: Mapping[s
         cells: list[Content | Cell] = [kind]
         cells += [_left(by_strength.get(strength) or {}) for strength in strengths]
         rows.append(cells)
-    heads = [f"strength {strength}" for strength in strengths]
+    heads = [f"strength {word(strength)}" for strength in strengths]
     reading = "AP relative to clean images, and AP itself; the stronger the colour, the more is lost."
     return [
         heading("Kinds and strengths"),
@@ -122,7 +122,7 @@ def _styles(styles: Sequence[Mapping[str, Any]], counts: str) -> list[Content]:
         return []
     rows: list[list[Content | Cell]] = [
         [
-            str(each.get("kind")),
+            word(each.get("kind")),
             decimal(each.get("AP")),
             decimal(each.get("AP50")),
             Cell(percent(each.get("relative")), _lost(each), "loss"),
@@ -152,7 +152,7 @@ def _examples(examples: Sequence[Mapping[str, Any]]) -> list[Content]:
 
 
 def _example(each: Mapping[str, Any]) -> Html:
-    kind, name = str(each.get("kind")), str(each.get("image") or "image")
+    kind, name = word(each.get("kind")), str(each.get("image") or "image")
     strength = decimal(each.get("strength"), places=0)
     title = kind if strength == DASH else f"{kind}, strength {strength}"
     lost = number(each.get("lost"))

@@ -8,7 +8,7 @@ from typing import Any
 from yolo_lite.reporting.markup import Content, Html, element, join, name_text
 from yolo_lite.reporting.section import Section, finding, section
 from yolo_lite.reporting.tables import Cell, Column, table
-from yolo_lite.reporting.values import cell_text, counted, decimal, number, numbers, whole
+from yolo_lite.reporting.values import cell_text, counted, decimal, number, numbers, whole, word
 
 
 def sizes_section(report: Mapping[str, Any]) -> Section | None:
@@ -21,7 +21,7 @@ def sizes_section(report: Mapping[str, Any]) -> Section | None:
         'Sizes'
     """
     sizes = report.get("sizes") or {}
-    names = [str(name) for name in sizes.get("names") or []]
+    names = [word(name) for name in sizes.get("names") or []]
     rows = sizes.get("classes") or []
     if not names or not rows:
         return None

@@ -7,7 +7,7 @@ from typing import Any
 
 from yolo_lite.reporting.markup import Content, Html, element, image, name_text
 from yolo_lite.reporting.section import Section, finding, heading, section
-from yolo_lite.reporting.values import counted, decimal, number
+from yolo_lite.reporting.values import counted, decimal, number, word
 
 
 def worst_section(report: Mapping[str, Any]) -> Section | None:
@@ -51,7 +51,7 @@ def _card(each: Mapping[str, Any]) -> Html:
     """Return an image with its ground truth, the same with the detections, and the reasons."""
     name = str(each.get("image") or "image")
     text = str(each.get("text") or f"{name}: {_counts(each)}")
-    reasons = [element("li", str(reason)) for reason in each.get("reasons") or []]
+    reasons = [element("li", str(reason)) for reason in each.get("reasons") or [] if reason]
     why = None
     if reasons:
         why = element("div", element("p", "Why", class_="why"), element("ul", reasons), class_="reasons")
@@ -85,7 +85,7 @@ def _counts(each: Mapping[str, Any]) -> str:
 
 
 def _mistake(each: Mapping[str, Any]) -> Html:
-    name, truth, called = str(each.get("image") or "image"), str(each.get("truth")), str(each.get("called"))
+    name, truth, called = str(each.get("image") or "image"), word(each.get("truth")), word(each.get("called"))
     return element(
         "article",
         image(each.get("shown"), text=f"{name}: {truth}, called {called}"),
