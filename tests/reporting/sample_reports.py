@@ -18,7 +18,7 @@ ODD_NAMES = (
     "קטר קיטור ישן",  # from right to left
     "消防栓と自転車の駐輪場",
     "a class whose name is far too long for any column of any table of any report ever written",
-    "<script>alert(1)</script>",
+    '"><script>alert(1)</script>',  # long enough to stand in an attribute as well
     "<b>&amp;</b>\"'",
 )
 KINDS = ("Gaussian noise", "motion blur", "defocus", "JPEG", "fog", "brightness", "contrast", "rain", "pixelation")

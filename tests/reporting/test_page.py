@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import operator
 import re
 from collections.abc import Callable
 from typing import Any
@@ -155,15 +156,25 @@ def test_names_and_notes_from_the_data_stay_text() -> None:
     assert "<b>drawn</b>" in root.all("pre")[0].text()
 
 
-@pytest.mark.parametrize("path", [("title",), ("evaluator",), ("card",), ("data", "source"), ("settings", "weights")])
-def test_text_of_any_kind_is_escaped(path: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("title",),
+        ("evaluator",),
+        ("card",),
+        ("data", "source"),
+        ("settings", "weights"),
+        ("worst", "missed", 0, "text"),
+    ],
+)
+def test_text_of_any_kind_is_escaped(path: tuple[Any, ...]) -> None:
     attack = "</style></title><script>alert(1)</script><img src=x onerror='alert(1)'>\""
-    report = detection_report(3)
-    entry = functools.reduce(dict.__getitem__, path[:-1], report)
+    report: Any = detection_report(3)
+    entry: Any = functools.reduce(operator.getitem, path[:-1], report)
     entry[path[-1]] = attack
     root = parse(render_page(report))
     assert not root.all("script")
-    assert attack in root.text()
+    assert attack in root.text() + "".join(node.attributes["alt"] for node in root.all("img"))
     assert all(node.attributes["src"].startswith("data:") for node in root.all("img"))
 
 
