@@ -303,6 +303,20 @@ FLAGS: Mapping[str, Flag] = {
         key="evaluate.resamples",
         **_COUNT,
     ),
+    "report": _flag(
+        "--report",
+        "folder for a report: report.html, a page that explains the numbers, and report.json",
+        **_FOLDER,
+    ),
+    "against": _flag(
+        "--against",
+        "second checkpoint, exported file or COCO result file (.json) to compare with on the same images",
+        type=values.text,
+        metavar="FILE",
+    ),
+    "store-threshold": _switch(
+        "--store-threshold", "store the best score threshold into the checkpoint, as the default of detect"
+    ),
     "copy": _switch("--copy", "copy the images; by default they are hard links if the disk allows it"),
     "markdown": _switch("--markdown", "print all settings as a Markdown page (docs/settings.md)"),
     "to": _flag("--to", "layout to write", choices=("coco", "yolo", "voc")),
@@ -363,10 +377,10 @@ _GROUPS: Mapping[str, str] = {  # heading in the help: the flags below it
     "network": "config weights teacher layer image-size batch-size freeze freeze-layers format fp16 batch raw pth param bin legacy cfg "
     "darknet-weights "
     "names resize until",
-    "detections": "score-threshold iou-threshold max-detections tta tiles tile overlap resamples track count-line zone",
+    "detections": "score-threshold iou-threshold max-detections tta tiles tile overlap resamples against store-threshold track count-line zone",
     "training": "epochs time seed seeds accumulate precision preflight deterministic set task trials augment",
     "machine": "device threads steps backends",
-    "output": "out out-file resume save-json save-txt txt-scores save-csv save-crops no-images quiet "
+    "output": "out report out-file resume save-json save-txt txt-scores save-csv save-crops no-images quiet "
     "font show video-format tensorboard copy markdown to messages save-video fix all",
 }
 _GROUP_OF = {name: title for title, names in _GROUPS.items() for name in names.split()}

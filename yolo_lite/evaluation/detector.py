@@ -227,9 +227,10 @@ def evaluate_detections(
     rows = check_rows(read_json(detections), whole, source=detections)
     truth = read_split(data, split, classes=classes, difficult=difficult) if classes else whole
     rows = [row for row in rows if row["category_id"] in truth.category_ids]
-    about = {"detections": str(detections), "data": str(data), "split": split}
-    about |= {"resamples": config.evaluate.resamples} if config.evaluate.resamples else {}
-    metrics = evaluate_coco(truth, rows, resamples=config.evaluate.resamples, on_resample=listener.on_resample)
+    resamples = config.evaluate.resamples
+    about: dict[str, Any] = {"detections": str(detections), "data": str(data), "split": split}
+    about |= {"resamples": resamples} if resamples else {}
+    metrics = evaluate_coco(truth, rows, resamples=resamples, on_resample=listener.on_resample)
     return Evaluation(metrics, rows, truth=truth, settings=about, notes=whole.notes)
 
 

@@ -84,7 +84,7 @@ def score(
     Example:
         >>> score("missing.json", "my_images")
         Traceback (most recent call last):
-        yolo_lite.errors.InputError: missing.json does not exist
+        yolo_lite.errors.InputError: cannot read missing.json: No such file or directory
     """
     suffix = Path(weights).suffix.lower()
     if suffix == ".json":
@@ -151,26 +151,44 @@ def write_report(content: Mapping[str, Any], out: Path) -> None:
     write_atomically(out / "report.html", lambda part: part.write_text(page, encoding="utf-8"))
 
 
-def store_threshold(weights: str | Path, score_threshold: float) -> Path:
-    """Store a score threshold into a checkpoint, as the default of `detect`; return its path.
+def check_storable(weights: str | Path) -> Path:
+    """Return the path of a checkpoint that a score threshold can be stored into.
 
     Raises:
         InputError: if the file is not a checkpoint of one's own.
 
     Example:
-        >>> store_threshold("yolo_lite-pico-voc5", 0.4)
+        >>> check_storable("yolo_lite-pico-voc5")
         Traceback (most recent call last):
         yolo_lite.errors.InputError: yolo_lite-pico-voc5 is shipped with the package and stays as it is; copy the file first
     """
     path = find_weights(str(weights))
-    if path in shipped("weights", ".pt").values():
+    if path.resolve() in [file.resolve() for file in shipped("weights", ".pt").values()]:
         raise InputError(f"{weights} is shipped with the package and stays as it is; copy the file first")
+    if path.suffix.lower() in _EXPORTED:
+        raise InputError(f"{weights} is an exported file, whose threshold is fixed; store it into the checkpoint")
+    return path
+
+
+def store_threshold(weights: str | Path, score_threshold: float) -> None:
+    """Store a score threshold into a checkpoint, as the default of `detect`.
+
+    Raises:
+        InputError: if the file is not a checkpoint of one's own.
+
+    Example:
+        >>> from shutil import copy
+        >>> from yolo_lite.shipped import find_weights
+        >>> _ = copy(find_weights("yolo_lite-pico-voc5"), "own.pt")
+        >>> store_threshold("own.pt", 0.25)
+        >>> load_checkpoint(Path("own.pt")).score_threshold
+        0.25
+    """
+    path = check_storable(weights)
     checkpoint = load_checkpoint(path)
     config = checkpoint.config
     if config.postprocess.score_threshold >= 0:  # this would go before what is stored
-        config = dataclasses.replace(
-            config, postprocess=dataclasses.replace(config.postprocess, score_threshold=score_threshold)
-        )
+        chosen = dataclasses.replace(config.postprocess, score_threshold=score_threshold)
+        config = dataclasses.replace(config, postprocess=chosen)
     about = {**checkpoint.about, "score_threshold": score_threshold}
     save_checkpoint(path, dataclasses.replace(checkpoint, config=config, about=about))
-    return path

@@ -47,7 +47,8 @@ class Failures:
 
     def above(self) -> npt.NDArray[np.bool_]:
         """Return which detections count: bool [D]."""
-        return self.matches.columns.scores > self.score_threshold
+        above: npt.NDArray[np.bool_] = self.matches.columns.scores > self.score_threshold
+        return above
 
     def missed(self) -> npt.NDArray[np.bool_]:
         """Return which objects have no detection: bool [N]; crowds and unlabelled classes are not counted."""
@@ -57,7 +58,9 @@ class Failures:
         return missed
 
 
-def worst_images(failures: Failures, *, on_image: Callable[[int, int], None] = lambda done, total: None) -> dict[str, Any]:
+def worst_images(
+    failures: Failures, *, on_image: Callable[[int, int], None] = lambda done, total: None
+) -> dict[str, Any]:
     """Return the section "worst" of report.json.
 
     Args:
@@ -104,7 +107,10 @@ def _image(failures: Failures, position: int) -> dict[str, Any]:
     found = found[failures.above()[found]]
     columns = matches.columns
     detections = Detections(
-        columns.boxes[found], columns.scores[found], labels=columns.labels[found], class_names=truth.class_names
+        columns.boxes[found].astype(np.float32),
+        columns.scores[found].astype(np.float32),
+        labels=columns.labels[found],
+        class_names=truth.class_names,
     )
     image = read_image(record.path)
     hw = fitted_hw(record.hw)
