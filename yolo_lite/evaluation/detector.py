@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,7 +131,7 @@ def evaluate(
     config = evaluation_config(checkpoint.config, settings)
     where = pick_device(device)
     model = place(build_from_checkpoint(checkpoint, source), where)
-    truth, notes = _truth(data, split, checkpoint=checkpoint, config=config)
+    truth, notes = read_truth(data, split, checkpoint=checkpoint, config=config)
     rows, timing = detect_split(
         model,
         truth,
@@ -145,8 +145,19 @@ def evaluate(
     return Evaluation(metrics, rows, truth=truth, settings=about, timing=timing, notes=tuple(notes))
 
 
-def _truth(data: str, split: str, *, checkpoint: Checkpoint, config: Config) -> tuple[DetectionSet, list[str]]:
-    """Read the ground truth, with notes about it."""
+def read_truth(data: str, split: str, *, checkpoint: Checkpoint, config: Config) -> tuple[DetectionSet, list[str]]:
+    """Read the ground truth for scoring a checkpoint, and notes about it.
+
+    Raises:
+        InputError: if the data or an image cannot be used, or data and weights have no class in common.
+
+    Example:
+        >>> stored = load_checkpoint(find_weights("yolo_lite-pico-voc5"))
+        >>> drawn = dataclasses.replace(stored, class_names=("disc", "square"))  # as if it had learnt these classes
+        >>> truth, notes = read_truth("my_images", "val", checkpoint=drawn, config=Config())
+        >>> len(truth.records), notes
+        (3, [])
+    """
     truth, held_out = read_split_or_held_out(
         dataclasses.replace(config.data, path=data),
         split,
@@ -303,7 +314,31 @@ def _detect_in_tiles(
     listener: EvaluationListener,
 ) -> tuple[list[dict[str, Any]], Timing]:
     """Do what `detect_split` does, in tiles; the images stay at full size until they are cut."""
-    chosen, batch_size, allowed = config.evaluate, config.train.batch_size, _allowed(class_names, truth)
+    return detect_records(
+        image_detector(model, truth, class_names=class_names, config=config, device=device),
+        truth.records,
+        ids=category_ids_for(class_names, truth),
+        batch_size=config.train.batch_size,
+        max_16bit=config.input.max_16bit,
+        listener=listener,
+    )
+
+
+def image_detector(
+    model: Yolo, truth: DetectionSet, *, class_names: Sequence[str], config: Config, device: torch.device
+) -> Callable[[list[Image]], list[Detections]]:
+    """Return a function that detects in a batch of images as `detect_split` does: uint8 [H, W, 3] RGB, original pixels.
+
+    Example:
+        >>> from yolo_lite.models.build import build_detector
+        >>> truth, cpu = read_split("my_images", "val"), torch.device("cpu")
+        >>> config = override_config(Config(), {"input.image_size": [64, 64]})
+        >>> model, names = build_detector(config, 2).eval(), truth.class_names
+        >>> detect = image_detector(model, truth, class_names=names, config=config, device=cpu)
+        >>> len(detect([np.zeros((48, 64, 3), np.uint8)]))
+        1
+    """
+    chosen, allowed = config.evaluate, _allowed(class_names, truth)
 
     @torch.inference_mode()
     def detect(images: list[Image]) -> list[Detections]:
@@ -313,24 +348,21 @@ def _detect_in_tiles(
         ]
         inputs = np.stack([letterbox.apply(image) for letterbox, image in zip(letterboxes, images)])
         with _memory(config):
-            raw, decode = predict(model, torch.from_numpy(inputs).to(device).permute(0, 3, 1, 2), tta=chosen.tta)
+            batch = torch.from_numpy(inputs).to(device).permute(0, 3, 1, 2)  # channels last in memory
+            raw, decode = predict(model, batch, tta=chosen.tta)
             detected = _choose(raw, decode, config=chosen, allowed=allowed, class_names=class_names)
-        return [with_area(letterbox.undo(detections)) for letterbox, detections in zip(letterboxes, detected)]
+        return [letterbox.undo(detections) for letterbox, detections in zip(letterboxes, detected)]
 
-    return detect_records(
-        lambda images: detect_in_tiles(
-            images,
-            detect,
-            tiling=_tiling(chosen),
-            batch_size=batch_size,
-            iou_threshold=chosen.iou_threshold,
-            max_detections=chosen.max_detections,
-        ),
-        truth.records,
-        ids=category_ids_for(class_names, truth),
-        batch_size=batch_size,
-        max_16bit=config.input.max_16bit,
-        listener=listener,
+    tiling = _tiling(chosen)
+    if not tiling:
+        return detect
+    return lambda images: detect_in_tiles(
+        images,
+        lambda parts: [with_area(detections) for detections in detect(parts)],
+        tiling=tiling,
+        batch_size=config.train.batch_size,
+        iou_threshold=chosen.iou_threshold,
+        max_detections=chosen.max_detections,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from yolo_lite.checks import check_path, check_split
 from yolo_lite.config.schema import Config
@@ -58,7 +58,41 @@ def evaluate_exported(
         Traceback (most recent call last):
         yolo_lite.errors.InputError: missing.onnx does not exist
     """
-    listener, chosen = listener or EvaluationListener(), dict(settings or {})
+    listener = listener or EvaluationListener()
+    detector, truth, notes, config = open_exported(weights, data, split=split, settings=settings)
+    rows, timing = detect_records(
+        detector,
+        truth.records,
+        ids=category_ids_for(detector.class_names, truth),
+        batch_size=detector.batch_size,
+        max_16bit=detector.max_16bit,
+        listener=listener,
+    )
+    metrics = evaluate_coco(truth, rows, resamples=config.evaluate.resamples, on_resample=listener.on_resample)
+    about = {"weights": str(weights), "data": str(data), "split": split, **_conditions(detector)}
+    return Evaluation(metrics, rows, truth=truth, settings=about, timing=timing, notes=tuple(notes))
+
+
+class OpenExported(NamedTuple):
+    """An exported detector, the data that it is scored on, notes about both, and the configuration."""
+
+    detector: Detector
+    truth: DetectionSet
+    notes: list[str]
+    config: Config
+
+
+def open_exported(
+    weights: str | Path, data: str | Path, *, split: str, settings: Mapping[str, object] | None
+) -> OpenExported:
+    """Open an exported detector and a split to score it on; arguments and errors are those of `evaluate_exported`.
+
+    Example:
+        >>> open_exported("pico.onnx", "my_images", split="val", settings={"evaluate.iou_threshold": 0.5})
+        Traceback (most recent call last):
+        yolo_lite.errors.InputError: --iou-threshold is fixed in an exported file; leave it out, or score the checkpoint
+    """
+    chosen = dict(settings or {})
     for key, flag in _FIXED.items():
         if chosen.get(key):
             raise InputError(f"{flag} is fixed in an exported file; leave it out, or score the checkpoint")
@@ -70,19 +104,7 @@ def evaluate_exported(
     notes = [*truth.notes, *class_notes(info.class_names, truth.class_names)]
     if not shown_classes(truth):
         notes.append(f"{truth.source} has no objects to find, only background or crowd regions, so there is no AP")
-    detector = _opened(weights, config, info=info, truth=truth, given=chosen)
-    ids = category_ids_for(detector.class_names, truth)
-    rows, timing = detect_records(
-        detector,
-        truth.records,
-        ids=ids,
-        batch_size=detector.batch_size,
-        max_16bit=detector.max_16bit,
-        listener=listener,
-    )
-    metrics = evaluate_coco(truth, rows, resamples=config.evaluate.resamples, on_resample=listener.on_resample)
-    about = {"weights": str(weights), "data": str(data), "split": split, **_conditions(detector)}
-    return Evaluation(metrics, rows, truth=truth, settings=about, timing=timing, notes=tuple(notes))
+    return OpenExported(_opened(weights, config, info=info, truth=truth, given=chosen), truth, notes, config)
 
 
 def _opened(

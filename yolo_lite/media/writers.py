@@ -167,14 +167,14 @@ def write_image(path: Path, image: Image) -> None:
     write_atomically(path, lambda part: part.write_bytes(encode_image(image, path.suffix)))
 
 
-def encode_image(image: Image, suffix: str) -> bytes:
+def encode_image(image: Image, suffix: str, *, quality: int = 92) -> bytes:
     """Return the content of the file that `write_image` writes under a name with this suffix.
 
     Example:
         >>> encode_image(np.zeros((4, 4, 3), np.uint8), ".png")[1:4]
         b'PNG'
     """
-    return _encode(PillowImage.fromarray(image), suffix, quality=92)
+    return _encode(PillowImage.fromarray(image), suffix, quality=quality)
 
 
 def check_rows_path(path: Path) -> None:

@@ -96,7 +96,8 @@ def _run(transform: A.BasicTransform, image: Image, generator: np.random.Generat
 
 def _pixels(image: Image, size: float, *, least: int = 1) -> int:
     """Return a size that is stated for a shorter side of 480 pixels, scaled to this image."""
-    return max(least, round(size * min(image.shape[0], image.shape[1]) / _SIDE))
+    shorter: int = min(image.shape[:2])
+    return max(least, round(size * shorter / _SIDE))
 
 
 def _rounded(values: npt.NDArray[np.floating[npt.NBitBase]]) -> Image:
@@ -138,7 +139,7 @@ def _jpeg(image: Image, level: int, generator: np.random.Generator) -> Image:
 
 
 def _pixelation(image: Image, level: int, generator: np.random.Generator) -> Image:
-    block = _pixels(image, (3, 6, 12)[level], least=2 + level)
+    block = _pixels(image, (2, 4, 8)[level], least=2 + level)
     height, width = image.shape[:2]
     small = cv2.resize(image, (-(-width // block), -(-height // block)), interpolation=cv2.INTER_AREA)
     blocks: Image = cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST)
