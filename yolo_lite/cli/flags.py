@@ -317,6 +317,11 @@ FLAGS: Mapping[str, Flag] = {
     "store-threshold": _switch(
         "--store-threshold", "store the best score threshold into the checkpoint, as the default of detect"
     ),
+    "corrupt": _switch(
+        "--corrupt",
+        "also score 12 kinds of corruption, each in 3 strengths, and 4 styles of painting: 41 times the work, on at most "
+        "500 images",
+    ),
     "copy": _switch("--copy", "copy the images; by default they are hard links if the disk allows it"),
     "markdown": _switch("--markdown", "print all settings as a Markdown page (docs/settings.md)"),
     "to": _flag("--to", "layout to write", choices=("coco", "yolo", "voc")),
@@ -377,7 +382,8 @@ _GROUPS: Mapping[str, str] = {  # heading in the help: the flags below it
     "network": "config weights teacher layer image-size batch-size freeze freeze-layers format fp16 batch raw pth param bin legacy cfg "
     "darknet-weights "
     "names resize until",
-    "detections": "score-threshold iou-threshold max-detections tta tiles tile overlap resamples against store-threshold track count-line zone",
+    "detections": "score-threshold iou-threshold max-detections tta tiles tile overlap resamples against corrupt store-threshold "
+    "track count-line zone",
     "training": "epochs time seed seeds accumulate precision preflight deterministic set task trials augment",
     "machine": "device threads steps backends",
     "output": "out report out-file resume save-json save-txt txt-scores save-csv save-crops no-images quiet "

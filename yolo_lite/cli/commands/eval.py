@@ -6,10 +6,12 @@ import argparse
 import json
 import math
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_lite.cli import flags, values
 from yolo_lite.cli.progress import bar
+from yolo_lite.cli.robustness import check_corrupt, corrupted
 from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_flag(parser, "tta", key="evaluate.tta", default=None)
     for name in ("tiles", "tile", "overlap"):
         flags.add_flag(parser, name, key=f"evaluate.{name}")
-    flags.add_flags(parser, ["resamples", "save-json"])
+    flags.add_flags(parser, ["resamples", "corrupt", "save-json"])
     flags.add_flag(parser, "out", help="folder for metrics.json", usual="the next free runs/eval-N")
     parser.set_defaults(run=_eval)
 
@@ -44,7 +46,8 @@ def _eval(args: argparse.Namespace) -> int:
     """
     if args.detections and args.weights:
         raise InputError("eval takes --weights or --detections, not both")
-    from yolo_lite.files import make_folder, write_atomically
+    check_corrupt(args)
+    from yolo_lite.files import make_folder
     from yolo_lite.media.writers import JsonRows, check_rows_path
 
     if args.save_json:
@@ -54,12 +57,22 @@ def _eval(args: argparse.Namespace) -> int:
             result = _score_file(args, json_file) if args.detections else _score_weights(args, json_file)
         _print_evaluation(result)
         make_folder(out)
-        text = json.dumps(result.to_json(), indent=1)
-        write_atomically(out / "metrics.json", lambda part: part.write_text(text + "\n", encoding="utf-8"))
+        content = result.to_json()
+        _write(out / "metrics.json", content)
+        if args.corrupt:  # hours on large sets, so the metrics are stored before
+            content["robustness"] = corrupted(args)
+            _write(out / "metrics.json", content)
     print(f"metrics: {out / 'metrics.json'}")
     if args.save_json:
         print(f"rows: {args.save_json}")
     return 0
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    from yolo_lite.files import write_atomically
+
+    text = json.dumps(content, indent=1)
+    write_atomically(path, lambda part: part.write_text(text + "\n", encoding="utf-8"))
 
 
 def _score_file(args: argparse.Namespace, json_file: JsonRows | None) -> Evaluation:
