@@ -52,7 +52,7 @@ class Failures:
 
     def missed(self) -> npt.NDArray[np.bool_]:
         """Return which objects have no detection: bool [N]; crowds and unlabelled classes are not counted."""
-        missed = self.matches.counted.copy()
+        missed: npt.NDArray[np.bool_] = self.matches.counted.copy()
         found = self.matches.objects[self.above()]
         missed[found[found >= 0]] = False
         return missed

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_lite.cli import flags, values
+from yolo_lite.cli.comparison import print_comparison
 from yolo_lite.cli.progress import bar
 from yolo_lite.cli.robustness import check_corrupt, corrupted
 from yolo_lite.errors import InputError, counted
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_flag(parser, "tta", key="evaluate.tta", default=None)
     for name in ("tiles", "tile", "overlap"):
         flags.add_flag(parser, name, key=f"evaluate.{name}")
-    flags.add_flags(parser, ["resamples", "corrupt", "save-json"])
+    flags.add_flags(parser, ["resamples", "against", "corrupt", "store-threshold", "save-json", "report"])
     flags.add_flag(parser, "out", help="folder for metrics.json", usual="the next free runs/eval-N")
     parser.set_defaults(run=_eval)
 
@@ -42,27 +43,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _eval(args: argparse.Namespace) -> int:
     """Score a checkpoint, or the COCO result file of any detector, with pycocotools.
 
-    If the command is stopped, the rows written to --save-json so far are kept, and the exit status is 130 or 143.
+    --report explains the numbers in a page; --against compares two detectors. If the command is stopped, the rows
+    written to --save-json so far are kept, and the exit status is 130 or 143.
     """
     if args.detections and args.weights:
         raise InputError("eval takes --weights or --detections, not both")
     check_corrupt(args)
+    _check_threshold(args)
     from yolo_lite.files import make_folder
     from yolo_lite.media.writers import JsonRows, check_rows_path
 
     if args.save_json:
         check_rows_path(args.save_json)
+    if args.report:
+        make_folder(args.report)
     with values.output_folder(args.out, "eval") as out:
         with JsonRows(args.save_json) if args.save_json else nullcontext() as json_file:
-            result = _score_file(args, json_file) if args.detections else _score_weights(args, json_file)
+            result = _score(args, args.detections or args.weights, json_file)
         _print_evaluation(result)
         make_folder(out)
         content = result.to_json()
+        _write(out / "metrics.json", content)  # what follows may take long
+        explained = _explain(args, result)
+        content |= {name: explained[name] for name in ("comparison", "robustness") if explained.get(name)}
         _write(out / "metrics.json", content)
-        if args.corrupt:  # hours on large sets, so the metrics are stored before
-            content["robustness"] = corrupted(args)
-            _write(out / "metrics.json", content)
     print(f"metrics: {out / 'metrics.json'}")
+    if args.report:
+        print(f"report: {args.report / 'report.html'}")
     if args.save_json:
         print(f"rows: {args.save_json}")
     return 0
@@ -75,28 +82,21 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     write_atomically(path, lambda part: part.write_text(text + "\n", encoding="utf-8"))
 
 
-def _score_file(args: argparse.Namespace, json_file: JsonRows | None) -> Evaluation:
-    from yolo_lite.evaluation.detector import evaluate_detections
+def _check_threshold(args: argparse.Namespace) -> None:
+    """Raise InputError if --store-threshold has no checkpoint to store into."""
+    if not args.store_threshold:
+        return
+    if not args.weights:
+        raise InputError("--store-threshold needs a checkpoint of yours; pass it with --weights")
+    from yolo_lite.reporting.report import check_storable
+
+    check_storable(args.weights)
+
+
+def _score(args: argparse.Namespace, source: str | Path | None, json_file: JsonRows | None = None) -> Evaluation:
+    """Score a detector or a result file; the rows of each batch are written at once, so that a stop keeps them."""
     from yolo_lite.evaluation.images import EvaluationListener
-
-    with bar("resamples") as on_resample:
-        result = evaluate_detections(
-            args.detections,
-            args.data,
-            split=args.split,
-            settings=flags.settings_of(args),
-            listener=EvaluationListener(on_resample=on_resample),
-        )
-    if json_file:
-        json_file.write(result.rows)
-    return result
-
-
-def _score_weights(args: argparse.Namespace, json_file: JsonRows | None) -> Evaluation:
-    """Score a checkpoint; the rows of each batch are written at once, so that a stop keeps them."""
-    from yolo_lite.evaluation.detector import evaluate
-    from yolo_lite.evaluation.exported import evaluate_exported
-    from yolo_lite.evaluation.images import EvaluationListener
+    from yolo_lite.reporting.report import RESAMPLES, score
     from yolo_lite.shipped import DEFAULT_WEIGHTS
 
     images = (0, 0)
@@ -107,21 +107,16 @@ def _score_weights(args: argparse.Namespace, json_file: JsonRows | None) -> Eval
             json_file.write(rows)
         images = (done, total)
 
+    settings = flags.settings_of(args)
+    if args.report:
+        settings = {"evaluate.resamples": RESAMPLES, **settings}
     try:
         with bar("batches") as on_batch, bar("resamples") as on_resample:
-            if values.is_exported(args.weights):
-                return evaluate_exported(
-                    args.weights,
-                    args.data,
-                    split=args.split,
-                    settings=flags.settings_of(args),
-                    listener=EvaluationListener(on_batch, on_resample, on_rows),
-                )
-            return evaluate(
-                args.weights or DEFAULT_WEIGHTS,
+            result = score(
+                source or DEFAULT_WEIGHTS,
                 args.data,
                 split=args.split,
-                settings=flags.settings_of(args),
+                settings=settings,
                 device=args.device,
                 listener=EvaluationListener(on_batch, on_resample, on_rows),
             )
@@ -131,6 +126,40 @@ def _score_weights(args: argparse.Namespace, json_file: JsonRows | None) -> Eval
         if total:
             print(f"finished {done:,} of {counted(total, 'image')}{kept}")
         raise
+    if json_file and not images[1]:  # a result file has no batches
+        json_file.write(result.rows)
+    return result
+
+
+def _explain(args: argparse.Namespace, result: Evaluation) -> dict[str, Any]:
+    """Do what --against, --corrupt, --report and --store-threshold ask for; return the parts that belong to metrics.json."""
+    from yolo_lite.reporting.contents import comparison_section
+    from yolo_lite.reporting.report import RESAMPLES, build_report, store_threshold, write_report
+
+    content: dict[str, Any] = {}
+    if args.against:
+        print()
+        print(f"scoring {args.against}")
+        rival = _score(args, args.against)
+        resamples = int(result.settings.get("resamples") or RESAMPLES)
+        with bar("resamples") as on_resample:
+            content["comparison"] = comparison_section(result, rival, resamples=resamples, on_resample=on_resample)
+        print_comparison(content["comparison"])
+    if args.corrupt:
+        content["robustness"] = corrupted(args)
+    best = result.metrics.best
+    if args.store_threshold and best:
+        store_threshold(args.weights, best.score_threshold)
+        print(f"score threshold {best.score_threshold:g} stored in {args.weights}")
+    elif args.store_threshold:
+        print("no detection is correct, so no score threshold was stored")
+    if args.report:
+        with bar("example images") as on_image:
+            report = build_report(result, device=args.device, on_image=on_image) | content
+        if best:
+            report["threshold"]["stored"] = bool(args.store_threshold)
+        write_report(report, args.report)
+    return content
 
 
 def _print_evaluation(result: Evaluation) -> None:

@@ -1,0 +1,47 @@
+"""A comparison of two detectors or classifiers, as lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+SIGNIFICANT = 0.05
+
+
+def print_comparison(section: Mapping[str, Any]) -> None:
+    """Print the section "comparison" of report.json: overall numbers and classes, and what to make of them."""
+    print()
+    print(f"A: {section['a']}, B: {section['b']}, {section['images']:,} images, {section['resamples']:,} resamples")
+    width = max(len(each["name"]) for each in (*section["overall"], *section["classes"], {"name": "class"}))
+    print(f"{'':<{width}}       A       B   B - A  95% interval         p")
+    for each in section["overall"]:
+        print(_line(each, width))
+    if len(section["classes"]) > 1:
+        print()
+        for each in section["classes"]:
+            print(_line(each, width))
+        clear = sum(each["p"] is not None and each["p"] <= SIGNIFICANT for each in section["classes"])
+        chance = SIGNIFICANT * sum(each["p"] is not None for each in section["classes"])
+        print(
+            f"p <= {SIGNIFICANT:g} in {clear} of {len(section['classes'])} classes; chance alone gives about {chance:.1f}"
+        )
+    print()
+    print(_verdict(section["overall"][0]))
+
+
+def _line(each: Mapping[str, Any], width: int) -> str:
+    numbers = "  ".join("     -" if each[key] is None else f"{each[key]:6.3f}" for key in ("a", "b"))
+    if each["difference"] is None or each["low"] is None:
+        return f"{each['name']:<{width}}  {numbers}       -  -                    -"
+    p = "-" if each["p"] is None else f"{each['p']:.3f}"
+    ends = f"{each['low']:+.3f} to {each['high']:+.3f}"
+    return f"{each['name']:<{width}}  {numbers}  {each['difference']:+.3f}  {ends:<16}  {p:>5}"
+
+
+def _verdict(first: Mapping[str, Any]) -> str:
+    if first["p"] is None or first["difference"] is None:
+        return "the two cannot be compared"
+    if first["p"] > SIGNIFICANT:
+        return f"no clear difference in {first['name']} (p {first['p']:.3f}): the choice of images could explain it"
+    better = "B" if first["difference"] > 0 else "A"
+    return f"{better} is better in {first['name']} (p {first['p']:.3f})"
