@@ -28,6 +28,7 @@ def test_public_names_are_these() -> None:
         "evaluate",
         "evaluate_classifier",
         "export",
+        "report",
         "train",
         "train_classifier",
     ]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from yolo_lite.exporting.export import export as export
     from yolo_lite.predict.classifier import Classifier as Classifier
     from yolo_lite.predict.detector import Detector as Detector
+    from yolo_lite.reporting.report import report as report
     from yolo_lite.structures.results import Classification as Classification
     from yolo_lite.structures.results import Detections as Detections
     from yolo_lite.tracking.tracker import Tracker as Tracker
@@ -39,6 +40,7 @@ _HOMES = {
     "evaluate": "yolo_lite.evaluation.detector",
     "evaluate_classifier": "yolo_lite.evaluation.classifier",
     "export": "yolo_lite.exporting.export",
+    "report": "yolo_lite.reporting.report",
     "train": "yolo_lite.training.recipe",
     "train_classifier": "yolo_lite.training.recipe",
 }
@@ -51,6 +53,7 @@ __all__ = [
     "evaluate",
     "evaluate_classifier",
     "export",
+    "report",
     "train",
     "train_classifier",
 ]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from yolo_lite.cli import main
-from yolo_lite.inspect.why import explain
+from yolo_lite.inspect.why import explain, reason_in_words
 from yolo_lite.structures.batches import RawPredictions
 
 BOXES = torch.tensor([[10, 10, 50, 50], [12, 10, 50, 50], [10, 10, 50, 45], [100, 100, 120, 120.0]])
@@ -63,6 +63,45 @@ def test_boxes_of_one_cell_share_a_point() -> None:
 def test_a_higher_threshold_of_suppression_keeps_more() -> None:
     _, found = explain(predictions(), decode, box=[10, 10, 50, 50], score_threshold=0.25, iou_threshold=0.9)
     assert [one.fate for one in found[:3]] == ["kept", "suppressed", "kept"]
+
+
+@pytest.mark.parametrize(
+    ("box", "label", "threshold", "expected"),
+    [
+        ([10, 10, 50, 50], -1, 0.25, "the network does not know its class"),
+        ([200, 200, 210, 210], 0, 0.25, "no cell has its centre inside the object, which is too small for the input"),
+        ([24, 24, 36, 36], 0, 0.25, "no prediction overlaps it with an IoU of 0.5 or more"),
+        ([10, 10, 50, 50], 1, 0.25, "it was detected as cat 0.90"),
+        ([10, 10, 50, 50], 0, 0.25, "its detection, cat 0.90, belongs to another object that it fits better"),
+        (
+            [10, 10, 50, 50],
+            0,
+            0.95,
+            "the best prediction for it, cat 0.90 with IoU 1.00, is not above the score threshold 0.95",
+        ),
+        (
+            [10, 10, 50, 50],
+            1,
+            0.95,
+            "the best prediction for it, dog 0.20 with IoU 0.88, is not above the score threshold 0.95",
+        ),
+    ],
+)
+def test_the_reason_why_an_object_is_missed(box: list[float], label: int, threshold: float, expected: str) -> None:
+    levels, candidates = explain(predictions(), decode, box=box, score_threshold=threshold, iou_threshold=0.6)
+    names = ("cat", "dog")
+    said = reason_in_words(levels, candidates, label=label, class_names=names, score_threshold=threshold)
+    assert said == expected
+
+
+def test_a_suppressed_prediction_is_a_reason() -> None:
+    raw = predictions()._replace(points=torch.tensor([[200, 200], [28, 28], [32, 32], [110, 110.0]]))
+    levels, candidates = explain(raw, decode, box=[13, 10, 50, 50], score_threshold=0.25, iou_threshold=0.6)
+    own = [seen for seen in candidates if seen.fate != "kept"]  # as if the winner were another object's
+    said = reason_in_words(levels, own, label=0, class_names=("cat", "dog"), score_threshold=0.25)
+    assert said.startswith(
+        "its prediction, cat 0.80 with IoU 0.97, was suppressed by one of score 0.90 that overlaps it"
+    )
 
 
 def test_the_command_tells_of_the_person_in_the_sample(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

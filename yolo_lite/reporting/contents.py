@@ -144,13 +144,13 @@ def _changed_images(a: Evaluation, b: Evaluation, most: int = 10) -> dict[str, l
     found, false, objects = [], [], np.zeros(0, np.int64)
     for evaluation in (a, b):
         matches = match_set(evaluation.truth, to_columns(evaluation.truth, evaluation.rows))
-        best, columns, images = evaluation.metrics.best, matches.columns, len(evaluation.truth.records)
-        above = columns.scores > (best.score_threshold if best else _UNSURE)
+        point, columns, images = evaluation.metrics.best, matches.columns, len(evaluation.truth.records)
+        above = columns.scores > (point.score_threshold if point else _UNSURE)
         found.append(np.bincount(columns.images[above & (matches.objects >= 0)], minlength=images))
         false.append(np.bincount(columns.images[above & matches.wrong], minlength=images))
         objects = np.bincount(evaluation.truth.records.image_of_objects[matches.counted], minlength=images)
     gain = (found[1] - found[0]) - (false[1] - false[0])
-    order = np.argsort(-gain, kind="stable")
+    best, worst = np.argsort(-gain, kind="stable")[:most], np.argsort(gain, kind="stable")[:most]
 
     def image(position: int) -> dict[str, Any]:
         return {
@@ -163,8 +163,8 @@ def _changed_images(a: Evaluation, b: Evaluation, most: int = 10) -> dict[str, l
         }
 
     return {
-        "better": [image(int(position)) for position in order[:most] if gain[position] > 0],
-        "worse": [image(int(position)) for position in order[::-1][:most] if gain[position] < 0],
+        "better": [image(int(position)) for position in best if gain[position] > 0],
+        "worse": [image(int(position)) for position in worst if gain[position] < 0],
     }
 
 

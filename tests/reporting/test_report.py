@@ -1,0 +1,133 @@
+"""The report of a detector, from the command and from Python."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from yolo_lite import report
+from yolo_lite.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from yolo_lite.cli import main
+from yolo_lite.errors import InputError
+from yolo_lite.reporting.page import render_page
+from yolo_lite.reporting.report import store_threshold
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def own(finished_run: tuple[Path, Path]) -> tuple[str, str]:
+    """Return a copy of trained weights, and the data that they know."""
+    shutil.copy(finished_run[0] / "best.pt", "own.pt")
+    return "own.pt", str(finished_run[1])
+
+
+def _refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    assert main(arguments) == 2
+    return capsys.readouterr().err
+
+
+def test_the_command_writes_a_page_and_its_numbers(own: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    weights, data = own
+    rows = ["--weights", weights, "--data", data, "--save-json", "rows.json"]
+    assert main(["eval", *rows, "--report", "seen", "--resamples", "30", "--out", "e"]) == 0
+    assert "report: seen/report.html" in capsys.readouterr().out
+    content = json.loads(Path("seen/report.json").read_text())
+    metrics = json.loads(Path("e/metrics.json").read_text())
+    assert content["numbers"] == metrics["metrics"]
+    assert content["resamples"] == 30
+    assert [content["headline"][0]["low"], content["headline"][0]["high"]] == metrics["intervals"]["AP"]
+    assert content["threshold"]["stored"] is False
+    assert content["card"].startswith("# ")
+    assert Path("seen/report.html").read_text() == render_page(content)
+
+
+def test_the_same_from_python(own: tuple[str, str]) -> None:
+    made = report(*own, out="seen", against="own.pt", device="cpu", settings={"evaluate.resamples": 20})
+    assert made == json.loads(Path("seen/report.json").read_text())
+    assert made["comparison"]["overall"][0]["p"] == 1
+    assert made["comparison"]["resamples"] == 20
+
+
+def test_missed_objects_have_a_reason(own: tuple[str, str]) -> None:
+    """In darkness the network finds less; each object that it misses is explained."""
+    weights, data = own
+    shutil.copytree(data, "dark")
+    for path in Path("dark/images").glob("*.png"):
+        from PIL import Image, ImageEnhance
+
+        ImageEnhance.Brightness(Image.open(path)).enhance(0.15).save(path)
+    worst = report(weights, "dark", out="seen", device="cpu", settings={"evaluate.resamples": 2})["worst"]
+    assert worst["missed"]
+    reasons = [reason for image in worst["missed"] for reason in image["reasons"] if reason.startswith("Missed")]
+    assert len(reasons) >= len(worst["missed"])
+    assert all("pixels at" in reason for reason in reasons)
+
+
+def test_two_detectors_are_compared_in_lines(own: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    weights, data = own
+    assert main(["eval", "--weights", weights, "--data", data, "--save-json", "rows.json", "--out", "e"]) == 0
+    rows: list[dict[str, Any]] = json.loads(Path("rows.json").read_text())
+    Path("fewer.json").write_text(json.dumps([row for row in rows if row["image_id"] != 1]))
+    capsys.readouterr()
+    command = ["eval", "--detections", "rows.json", "--data", data, "--against", "fewer.json", "--resamples", "50"]
+    assert main([*command, "--out", "e"]) == 0
+    out = capsys.readouterr().out
+    assert "A: rows, B: fewer, 8 images, 50 resamples" in out
+    assert "no clear difference in AP" in out
+    section = json.loads(Path("e/metrics.json").read_text())["comparison"]
+    assert [image["image"] for image in section["worse"]] == ["0001.png"]
+
+
+def test_the_best_threshold_is_stored_on_request(own: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    weights, data = own
+    store_threshold(weights, 0.77)
+    command = ["eval", "--weights", weights, "--data", data, "--out", "e", "--store-threshold", "--report", "seen"]
+    assert main([*command, "--resamples", "2"]) == 0
+    best = json.loads(Path("e/metrics.json").read_text())["best_f1"]["score_threshold"]
+    assert load_checkpoint(Path(weights)).score_threshold == best != 0.77
+    assert f"score threshold {best:g} stored in own.pt" in capsys.readouterr().out
+    assert json.loads(Path("seen/report.json").read_text())["threshold"]["stored"] is True
+
+
+def test_a_threshold_of_the_configuration_gives_way(own: tuple[str, str]) -> None:
+    checkpoint = load_checkpoint(Path("own.pt"))
+    chosen = dataclasses.replace(checkpoint.config.postprocess, score_threshold=0.9)
+    config = dataclasses.replace(checkpoint.config, postprocess=chosen)
+    save_checkpoint(Path("own.pt"), dataclasses.replace(checkpoint, config=config))
+    store_threshold("own.pt", 0.3)
+    after = load_checkpoint(Path("own.pt"))
+    assert after.score_threshold == 0.3
+    assert after.class_names == checkpoint.class_names
+    assert after.about["metrics"].keys() == checkpoint.about["metrics"].keys()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--store-threshold"], "--store-threshold needs a checkpoint of yours"),
+        (["--store-threshold", "--weights", "yolo_lite-pico-voc5"], "is shipped with the package and stays as it is"),
+        (["--store-threshold", "--weights", "some.onnx"], "some.onnx does not exist"),
+        (["--weights", "own.pt", "--against", "other.json"], "cannot read other.json"),
+        (["--weights", "own.pt", "--report", "own.pt"], "own.pt"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(
+    own: tuple[str, str], flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in _refused(["eval", "--data", own[1], "--out", "e", *flags], capsys)
+
+
+def test_an_exported_file_has_no_threshold_to_store() -> None:
+    Path("some.onnx").write_bytes(b"x")
+    with pytest.raises(InputError, match="exported file, whose threshold is fixed"):
+        store_threshold("some.onnx", 0.5)
