@@ -323,6 +323,7 @@ def _robustness(rng: np.random.Generator, side: int) -> dict[str, Any]:
         "strengths": [1, 2, 3],
         "corruptions": corruptions,
         "styles": styles,
+        "notes": ["357 of 5,000 images were drawn for this test."],
         "examples": [{**example, "clean": photo(1, side=side), "changed": photo(2, side=side)}] * 2,
     }
 

@@ -217,7 +217,7 @@ def test_infinity_and_nan_read_as_not_measured() -> None:
 def test_big_numbers_have_three_decimals_and_intervals() -> None:
     root = tree_of("20 classes")
     assert [node.text() for node in root.classed("tile-value")] == ["0.344", "0.512"]
-    assert root.classed("tile-note")[0].text() == "95 % interval 0.320 to 0.370"
+    assert root.classed("tile-note")[0].text() == "95\N{NO-BREAK SPACE}% interval 0.320 to 0.370"
 
 
 def test_the_table_of_classes_is_in_the_given_order_and_complete() -> None:
@@ -246,9 +246,10 @@ def test_the_comparison_says_which_differences_may_be_chance() -> None:
     assert rows == [["AP", "0.400", "0.300", "−0.100", "−0.150 to −0.050", "< 0.001", "A is better"]]
 
 
-def test_styles_are_called_a_proxy() -> None:
+def test_styles_are_called_a_proxy_and_the_test_has_its_notes() -> None:
     text = tree_of("20 classes").by_id("robustness").text()
     assert "Styles: a proxy for paintings" in text
+    assert "357 of 5,000 images were drawn for this test." in text
 
 
 def test_the_page_depends_on_its_report_alone_and_leaves_it_as_it_was() -> None:

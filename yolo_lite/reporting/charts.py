@@ -95,7 +95,7 @@ class Size:
 
 
 LARGE = Size()
-SMALL = Size(width=240, height=200, left=46, right=12, top=8, bottom=46)
+SMALL = Size(width=240, height=205, left=54, right=18, top=10, bottom=54)
 HALVES = (0.0, 0.5, 1.0)
 
 

@@ -9,6 +9,8 @@ from yolo_lite.reporting.markup import Html, element
 
 DASH = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
+_SPACE = "\N{NO-BREAK SPACE}"
+LEVEL = f"95{_SPACE}%"  # of every interval
 
 
 def number(value: object) -> float | None:
@@ -63,17 +65,17 @@ def percent(value: object) -> str:
     """Return a fraction in percent, or a dash; what is neither none nor all never reads as 0 % or 100 %.
 
     Example:
-        >>> percent(0.614), percent(0.999), percent(0.001), percent(1), percent(None)
-        ('61 %', '> 99 %', '< 1 %', '100 %', '–')
+        >>> [percent(value).replace("\\xa0", " ") for value in (0.614, 0.999, 0.001, 1, None)]
+        ['61 %', '> 99 %', '< 1 %', '100 %', '–']
     """
     fraction = number(value)
     if fraction is None:
         return DASH
     if 0 < fraction < 0.005:
-        return "< 1 %"
+        return f"<{_SPACE}1{_SPACE}%"
     if 0.995 <= fraction < 1:
-        return "> 99 %"
-    return f"{100 * fraction:.0f} %".replace("-", _MINUS)
+        return f">{_SPACE}99{_SPACE}%"
+    return f"{100 * fraction:.0f}{_SPACE}%".replace("-", _MINUS)
 
 
 def whole(value: object) -> str:

@@ -9,7 +9,7 @@ from yolo_lite.reporting.charts import Axis, Caption, Row, bar_chart, figure, fi
 from yolo_lite.reporting.markup import Content, Html, element, name_text
 from yolo_lite.reporting.section import Section, finding, heading, pair, section
 from yolo_lite.reporting.tables import Cell, Column, table
-from yolo_lite.reporting.values import DASH, counted, decimal, interval, number, percent, whole, word
+from yolo_lite.reporting.values import DASH, LEVEL, counted, decimal, interval, number, percent, whole, word
 
 _SHOWN = 12  # classes at either end, where not all fit into a chart
 _MANY = 30
@@ -105,7 +105,9 @@ def _detect_charts(rows: Sequence[Mapping[str, Any]], report: Mapping[str, Any])
         Row(word(row.get("name")), number(row.get("AP")), number(row.get("AP_low")), number(row.get("AP_high")))
         for row in chosen
     ]
-    text = f"AP of {counted(len(chosen), 'class', plural='classes')} with 95 % intervals. The table has every number."
+    text = (
+        f"AP of {counted(len(chosen), 'class', plural='classes')} with {LEVEL} intervals. The table has every number."
+    )
     drawing = interval_chart(Caption("class-ap", "AP by class", text), intervals, axis=Axis("AP (from 0 to 1)"))
     reading = "Higher is better. Where two intervals overlap widely, the order of the classes may be chance." + left_out
     return pair(
@@ -119,7 +121,7 @@ def _interval_table(rows: Sequence[Mapping[str, Any]]) -> Html:
         [name_text(row.get("name")), decimal(row.get("AP")), interval(row.get("AP_low"), row.get("AP_high"))]
         for row in rows
     ]
-    return table("AP by class", [_CLASS, "AP", "95 % interval"], cells)
+    return table("AP by class", [_CLASS, "AP", f"{LEVEL} interval"], cells)
 
 
 def _count_figure(rows: Sequence[Mapping[str, Any]], *, key: str, counts: str) -> Html:
@@ -147,7 +149,7 @@ def _detect_table(rows: Sequence[Mapping[str, Any]], threshold: Mapping[str, Any
         "objects",
         "detections" if at == DASH else f"detections (score ≥ {at})",
         "AP",
-        "95 % interval",
+        f"{LEVEL} interval",
         "AP50",
         Column("best threshold", hint="the score threshold with the highest F1 of the class"),
         "F1",

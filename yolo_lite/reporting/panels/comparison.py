@@ -9,7 +9,7 @@ from yolo_lite.reporting.charts import Caption, Row, figure, fitted_axis, interv
 from yolo_lite.reporting.markup import Content, Html, element, name_text
 from yolo_lite.reporting.section import Section, finding, heading, section
 from yolo_lite.reporting.tables import Column, definitions, table
-from yolo_lite.reporting.values import counted, decimal, interval, number, probability, whole, word
+from yolo_lite.reporting.values import LEVEL, counted, decimal, interval, number, probability, whole, word
 
 _SHOWN = 24  # classes in the chart
 _NAME = Column("name", is_text=True)
@@ -45,9 +45,10 @@ def comparison_section(report: Mapping[str, Any]) -> Section | None:
 
 
 def _sentence(each: Mapping[str, Any]) -> str:
-    words = f"{word(each.get('name'))} of B minus A is {decimal(each.get('difference'), signed=True)}"
+    name = word(each.get("name"))
+    words = f"{name[:1].upper()}{name[1:]} of B minus A is {decimal(each.get('difference'), signed=True)}"
     ends = interval(each.get("low"), each.get("high"), signed=True)
-    return f"{words} (95 % interval {ends}, {probability(each.get('p'))}): {_verdict(each)}."
+    return f"{words} ({LEVEL} interval {ends}, {probability(each.get('p'))}): {_verdict(each)}."
 
 
 def _verdict(each: Mapping[str, Any]) -> str:
@@ -72,7 +73,7 @@ def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> Html:
         ]
         for each in rows
     ]
-    return table(title, [_NAME, "A", "B", "B − A", "95 % interval", "p", _VERDICT], cells)
+    return table(title, [_NAME, "A", "B", "B − A", f"{LEVEL} interval", "p", _VERDICT], cells)
 
 
 def _overall(rows: Sequence[Mapping[str, Any]]) -> list[Content]:
@@ -106,7 +107,7 @@ def _classes(rows: Sequence[Mapping[str, Any]], counts: str, metric: str) -> lis
     unknown = len(rows) - len(known)
     left_out += f" {counted(unknown, 'class', plural='classes')} could not be measured." if unknown else ""
     axis = fitted_axis(f"{metric} of B minus A", [end for bar in bars for end in (bar.value, bar.low, bar.high)])
-    text = f"Difference of {counted(len(chosen), 'class', plural='classes')} with 95 % intervals; the table has the numbers."
+    text = f"Difference of {counted(len(chosen), 'class', plural='classes')} with {LEVEL} intervals; the table has the numbers."
     chart = figure(
         interval_chart(Caption("differences", "Difference by class", text), bars, axis=axis, reference=0.0),
         title=f"Difference of {metric} by class",

@@ -8,7 +8,7 @@ from typing import Any
 from yolo_lite.reporting.markup import Content, Html, element, fold
 from yolo_lite.reporting.section import Section, finding, heading, section
 from yolo_lite.reporting.tables import Column, definitions, table
-from yolo_lite.reporting.values import DASH, cell_text, counted, decimal, interval, number, whole, word
+from yolo_lite.reporting.values import DASH, LEVEL, cell_text, counted, decimal, interval, number, whole, word
 
 _STEPS = {"all": "all together", "load": "reading images", "forward": "network", "postprocess": "boxes, NMS"}
 
@@ -48,7 +48,7 @@ def _tile(each: Mapping[str, Any]) -> Html:
         element("div", word(each.get("name")), class_="tile-name"),
         element("div", cell_text(decimal(value)), class_="tile-value"),
         scale,
-        element("div", "no interval" if words == DASH else f"95 % interval {words}", class_="tile-note"),
+        element("div", "no interval" if words == DASH else f"{LEVEL} interval {words}", class_="tile-note"),
         class_="tile",
     )
 

@@ -36,6 +36,7 @@ def robustness_section(report: Mapping[str, Any]) -> Section | None:
         _corruptions(corruptions, robustness),
         _styles(styles, counts),
         _examples(robustness.get("examples") or []),
+        [element("p", str(note), class_="reading") for note in robustness.get("notes") or [] if note],
     )
 
 
