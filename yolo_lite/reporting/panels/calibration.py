@@ -12,6 +12,7 @@ from yolo_lite.reporting.tables import table
 from yolo_lite.reporting.values import counted, decimal, number, whole
 
 _CLOSE = 0.02  # mean scores this near to precision are called right
+_ENOUGH = 20  # detections in a bin, before its precision is put into words
 
 
 def calibration_section(report: Mapping[str, Any]) -> Section | None:
@@ -47,18 +48,32 @@ def _bin(each: Mapping[str, Any]) -> Bin:
 
 
 def _verdict(bins: Sequence[Bin], calibration: Mapping[str, Any], is_classifier: bool) -> str:
-    """Return the calibration error, and whether scores are too high or too low on average."""
+    """Return the calibration error, and where scores are too high or too low."""
     name = "calibration error" if is_classifier else "detection calibration error (D-ECE)"
     text = f"The {name} is {decimal(calibration.get('error'))}."
-    known = [(each.count, each.score, each.precision) for each in bins]
-    gaps = [count * (score - right) for count, score, right in known if score is not None and right is not None]
-    total = sum(count for count, score, right in known if score is not None and right is not None)
+    gaps = [
+        (each, each.score - each.precision) for each in bins if each.score is not None and each.precision is not None
+    ]
+    total = sum(each.count for each, _ in gaps)
     if not total:
         return text
-    gap = sum(gaps) / total
-    if abs(gap) < _CLOSE:
+    turn = _turn([(each.low, gap) for each, gap in gaps if each.count >= _ENOUGH and abs(gap) >= _CLOSE])
+    if turn:
+        return f"{text} {turn}"
+    mean = sum(each.count * gap for each, gap in gaps) / total
+    if abs(mean) < _CLOSE:
         return f"{text} On average scores are right."
-    return f"{text} On average scores are {decimal(abs(gap), places=2)} too {'high' if gap > 0 else 'low'}."
+    return f"{text} On average scores are {decimal(abs(mean), places=2)} too {'high' if mean > 0 else 'low'}."
+
+
+def _turn(gaps: Sequence[tuple[float, float]]) -> str:
+    """Return where scores change from too high to too low or back, if they do so once; else ""."""
+    turns = [place for place in range(1, len(gaps)) if (gaps[place][1] > 0) != (gaps[place - 1][1] > 0)]
+    if len(turns) != 1:
+        return ""
+    at, after = gaps[turns[0]]
+    first, last = ("low", "high") if after > 0 else ("high", "low")
+    return f"Scores below {decimal(at, places=2)} are too {first}, higher ones too {last}."
 
 
 def _figure(bins: Sequence[Bin], calibration: Mapping[str, Any], is_classifier: bool) -> Html:

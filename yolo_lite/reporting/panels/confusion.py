@@ -79,7 +79,8 @@ def _matrix(
         cells: list[Content | Cell] = [name]
         for column, (_, column_labels) in enumerate(groups):
             count = sum(counts[a][b] for a in row_labels for b in column_labels)
-            cells.append(_count_cell(count, total, is_diagonal=place == column))
+            is_right = place == column and len(row_labels) == 1
+            cells.append(_count_cell(count, total, is_right=is_right, is_mixed=place == column and not is_right))
         rows.append([*cells, whole(total)])
     heads = [Column(name, is_turned=True) for name, _ in groups]
     title = "Confusion matrix: rows are the truth, columns what was predicted"
@@ -87,11 +88,17 @@ def _matrix(
     return element("div", table(title, [corner, *heads, Column("sum")], rows), class_="matrix")
 
 
-def _count_cell(count: int, total: int, *, is_diagonal: bool) -> Cell:
+def _count_cell(count: int, total: int, *, is_right: bool, is_mixed: bool) -> Cell:
+    """Return a cell; a mixed one holds right and wrong detections of the classes that are not shown."""
     if not count:
         return Cell(element("span", "·", class_="zero", title="0"))
     fraction = count / total
-    return Cell(whole(count), fraction, "right" if is_diagonal else "loss", f"{percent(fraction)} of the row")
+    return Cell(
+        whole(count),
+        fraction,
+        "right" if is_right else "heat" if is_mixed else "loss",
+        f"{percent(fraction)} of the row",
+    )
 
 
 def _reading(names: Sequence[str], shown: Sequence[int], background: int | None) -> Html:

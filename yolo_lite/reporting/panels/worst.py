@@ -31,7 +31,7 @@ def worst_section(report: Mapping[str, Any]) -> Section | None:
     if not missed and not false_alarms:
         return section("worst", "Worst images", finding("No object was missed, and there is no false alarm."))
     at = decimal(worst.get("score_threshold"), places=2)
-    text = f"Left the ground truth, right what was detected at a score threshold of {at}. Crosses mark what is wrong."
+    text = f"The ground truth beside what was detected at a score threshold of {at}. Crosses mark what is wrong."
     return section(
         "worst",
         "Worst images",
@@ -65,7 +65,7 @@ def _card(each: Mapping[str, Any]) -> Html:
             class_="sides",
         ),
         why,
-        class_="card explained" if why else "card",
+        class_="card",
     )
 
 
