@@ -87,7 +87,7 @@ def image(source: object, *, text: str) -> Html:
 
     Args:
         source: "data:image/jpeg;base64,..."; png, webp and gif do as well.
-        text: what is said in place of the image.
+        text: replaces the image for those who cannot see it.
 
     Example:
         >>> image("https://example.org/a.png", text="a cat")
