@@ -147,7 +147,7 @@ def _detect_table(rows: Sequence[Mapping[str, Any]], threshold: Mapping[str, Any
     columns: list[Column | str] = [
         _CLASS,
         "objects",
-        "detections" if at == DASH else f"detections (score\N{NO-BREAK SPACE}≥\N{NO-BREAK SPACE}{at})",
+        "detections" if at == DASH else f"detections (score\N{NO-BREAK SPACE}>\N{NO-BREAK SPACE}{at})",
         "AP",
         f"{LEVEL} interval",
         "AP50",

@@ -11,6 +11,7 @@ from yolo_lite.reporting.section import Section, finding, heading, section
 from yolo_lite.reporting.tables import Column, definitions, table
 from yolo_lite.reporting.values import LEVEL, counted, decimal, interval, number, probability, whole, word
 
+_SIGNIFICANT = 0.05
 _SHOWN = 24  # classes in the chart
 _NAME = Column("name", is_text=True)
 _VERDICT = Column("what it says", is_text=True)
@@ -52,12 +53,12 @@ def _sentence(each: Mapping[str, Any]) -> str:
 
 
 def _verdict(each: Mapping[str, Any]) -> str:
-    low, high = number(each.get("low")), number(each.get("high"))
-    if low is None or high is None:
-        return "not enough data for an interval"
-    if low > 0:
-        return "B is better"
-    return "A is better" if high < 0 else "the difference may be chance"
+    difference, p = number(each.get("difference")), number(each.get("p"))
+    if difference is None or p is None:
+        return "not enough data"
+    if p > _SIGNIFICANT:
+        return "the difference may be chance"
+    return "B is better" if difference > 0 else "A is better"
 
 
 def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> Html:
@@ -80,8 +81,8 @@ def _overall(rows: Sequence[Mapping[str, Any]]) -> list[Content]:
     if not rows:
         return []
     text = (
-        "Both networks were measured on the same resamples of the images. If an interval does not contain zero, the "
-        "difference is unlikely to be chance."
+        f"p says how often two equally good networks would differ as much on these images. Up to {_SIGNIFICANT:g} it is "
+        "usual to call the difference real. Of 20 classes, one falls below that by chance alone."
     )
     return [_table("Difference of B and A", rows), element("p", text, class_="reading")]
 

@@ -61,8 +61,12 @@ def _intervals(report: Mapping[str, Any]) -> Html | None:
     resamples = number(report.get("resamples"))
     if not resamples:
         return None
-    text = f"The intervals come from {whole(resamples)} bootstrap resamples of the images. "
-    text += "Drawn again from other images like these, such an interval holds the true value in about 95 of 100 cases."
+    if report.get("task") == "classify":
+        text = f"The intervals come from {whole(resamples)} sets drawn from these images with replacement. "
+    else:
+        text = f"The intervals come from {whole(resamples)} random halves of these images. Small sets make AP look too "
+        text += "high, above all with many rare classes; the interval corrects this and may therefore lie lower. "
+    text += "With other images like these, such an interval holds the true value in about 95 of 100 cases."
     return element("p", text, class_="reading")
 
 
