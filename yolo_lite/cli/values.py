@@ -42,8 +42,8 @@ def prepare(args: argparse.Namespace) -> None:
         raise InputError(f"--fraction must be above 0 and at most 1, got {args.fraction:g}")
     if given.get("weights", "none") != "none" and not getattr(args, "resume", False):
         find_weights(args.weights)
-    if "out" in given:
-        check_can_create(Path(args.out))
+    for name in given.keys() & {"out", "report"}:
+        check_can_create(Path(given[name]))
     if "out_file" in given:
         check_can_create(args.out_file.parent)
 

@@ -8,6 +8,7 @@ from yolo_lite.media.writers import encode_image
 from yolo_lite.structures.geometry import Image
 
 LONGEST = 480  # pixels, the longer side of an image in a page
+_QUALITY = 80  # of its JPEG file: a page holds dozens
 
 
 def fitted_hw(hw: tuple[int, int], longest: int = LONGEST) -> tuple[int, int]:
@@ -29,4 +30,4 @@ def data_uri(image: Image) -> str:
         >>> data_uri(np.zeros((8, 8, 3), np.uint8))[:30]
         'data:image/jpeg;base64,/9j/4AA'
     """
-    return "data:image/jpeg;base64," + base64.b64encode(encode_image(image, ".jpg")).decode()
+    return "data:image/jpeg;base64," + base64.b64encode(encode_image(image, ".jpg", quality=_QUALITY)).decode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -20,13 +19,13 @@ from yolo_lite.checks import check_path, check_split
 from yolo_lite.data.pipeline.corrupt import CHANGES, STRENGTHS, Change, change_image
 from yolo_lite.device import pick_device, place
 from yolo_lite.draw.boxes import draw_detections
+from yolo_lite.draw.inline import data_uri, fitted_hw
 from yolo_lite.errors import counted
 from yolo_lite.evaluation.detector import category_ids_for, evaluation_config, image_detector, read_truth
 from yolo_lite.evaluation.exported import open_exported
 from yolo_lite.evaluation.images import Progress
 from yolo_lite.media.ahead import Depth, in_order
 from yolo_lite.media.images import read_image
-from yolo_lite.media.writers import encode_image
 from yolo_lite.metrics.coco import CocoMetrics, evaluate_coco
 from yolo_lite.metrics.matching import match_detections
 from yolo_lite.shipped import find_weights
@@ -38,8 +37,6 @@ from yolo_lite.structures.rows import to_rows
 
 MOST_IMAGES = 500
 _EXAMPLES = 6
-_WIDEST = 480  # pixels, the longer side of an example
-_QUALITY = 80  # of its JPEG file: a page holds twelve of them
 _EXPORTED = (".onnx", ".xml")
 
 
@@ -253,7 +250,7 @@ class Drawn(NamedTuple):
         """Return an image in original pixels."""
         return read_image(self.subject.truth.records[index].path, self.subject.max_16bit)
 
-    def change(self, image: Image, change: Change | None, index: int) -> Image:
+    def change(self, image: Image, change: Change | None, *, index: int) -> Image:
         """Return the image of that index after a change; None: as it is."""
         if change is None:
             return image
@@ -271,7 +268,8 @@ def _detect_all(drawn: Drawn, on_batch: Progress) -> list[list[Detections]]:
     depth, done = Depth(size), 0
 
     def change(item: tuple[Image, Change | None, int]) -> Image:
-        return depth.fit(drawn.change(*item))
+        image, kind, index = item
+        return depth.fit(drawn.change(image, kind, index=index))
 
     with closing(in_order(change, _items(drawn, size), depth=depth)) as images:
         for start in range(0, total, size):
@@ -322,7 +320,7 @@ def _examples(
         pair = [_above(clean[index], threshold), _above(changed[number][index], threshold)]
         words = f"{name}: {before[index]} objects detected, {before[index] - lost[number, index]} after {change}"
         image = drawn.read(index)
-        as_it_is, after = map(_data_uri, (image, drawn.change(image, change, index)), pair)
+        as_it_is, after = map(_drawn, (image, drawn.change(image, change, index=index)), pair)
         examples.append(ChangedImage(change, name, int(lost[number, index]), as_it_is, after, words))
     return tuple(examples)
 
@@ -349,13 +347,12 @@ def _count_found(subject: Subject, detected: Sequence[Detections], threshold: fl
     return np.array([count(*pair) for pair in zip(subject.truth.records, detected)], np.int64)
 
 
-def _data_uri(image: Image, detections: Detections) -> str:
-    """Return an image with its detections as a JPEG file inside a URI, at most 480 pixels wide and high."""
-    height, width = image.shape[:2]
-    scale = min(1.0, _WIDEST / max(height, width))
-    small = resize_image(image, (max(1, round(height * scale)), max(1, round(width * scale))))
-    drawing = draw_detections(small, replace(detections, boxes=detections.boxes * scale))
-    return "data:image/jpeg;base64," + base64.b64encode(encode_image(drawing, ".jpg", quality=_QUALITY)).decode()
+def _drawn(image: Image, detections: Detections) -> str:
+    """Return an image with its detections, as a data URI of at most 480 pixels in width and height."""
+    hw = fitted_hw(image.shape[:2])
+    scale = hw[0] / image.shape[0], hw[1] / image.shape[1]
+    boxes = detections.boxes * np.array([scale[1], scale[0]] * 2, np.float32)
+    return data_uri(draw_detections(resize_image(image, hw), replace(detections, boxes=boxes)))
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -6,15 +6,16 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_lite.cli import flags, runs, values
+from yolo_lite.cli.comparison import print_comparison
 from yolo_lite.cli.progress import bar, counting
 from yolo_lite.cli.screen import note
 from yolo_lite.errors import InputError, counted, one_line
-from yolo_lite.shipped import shipped
+from yolo_lite.shipped import find_weights, shipped
 
 if TYPE_CHECKING:
     from yolo_lite.evaluation.classifier import ClassEvaluation
@@ -93,6 +94,8 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
     flags.add_flag(parser, "classes", help="names of the classes to score: cat,dog")
     flags.add_flag(parser, "batch-size", default=64)
     flags.add_flag(parser, "device")
+    flags.add_flag(parser, "against", help="second classifier to compare with on the same images")
+    flags.add_flag(parser, "report")
     flags.add_flag(parser, "out", usual="the next free runs/eval-N")
     flags.add_flag(parser, "font")
     parser.set_defaults(run=_eval)
@@ -101,20 +104,13 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
 def _eval(args: argparse.Namespace) -> int:
     """Score a classifier: print precision, recall and F1 of each class, and write metrics.json.
 
-    Also draw the confusion matrix (confusion.png), and images with right and wrong answers (examples.png).
+    Also draw the confusion matrix (confusion.png), and images with right and wrong answers (examples.png). --against
+    compares a second classifier with the first, and --report writes a page.
     """
-    from yolo_lite.evaluation.classifier import evaluate_classifier
-
+    if args.against:
+        find_weights(args.against)  # now, and not after the first has been scored
     with values.output_folder(args.out, "eval") as out:
-        with bar("batches") as on_batch:
-            result = evaluate_classifier(
-                args.weights,
-                args.data,
-                split=args.split,
-                settings=flags.settings_of(args),
-                device=args.device,
-                on_batch=on_batch,
-            )
+        result = _score(args, args.weights)
         for line in result.notes:
             print(f"note: {line}")
         print(", ".join(f"{key} {value}" for key, value in result.settings.items()))
@@ -122,16 +118,49 @@ def _eval(args: argparse.Namespace) -> int:
         for line in report_table(result.report).split("\n"):
             print(line)
         values.note_missing_letters(result.class_names, args.font)
-        _write_evaluation(result, out, font=args.font)
+        comparison = _compare(args, result) if args.against else None
+        _write_evaluation(result, out, comparison=comparison, font=args.font)
+    if args.report:
+        from yolo_lite.reporting.classifier import classifier_report
+        from yolo_lite.reporting.report import write_report
+
+        write_report({**classifier_report(result), "comparison": comparison}, args.report)
+        print(f"report: {args.report / 'report.html'}")
     return 0
 
 
-def _write_evaluation(result: ClassEvaluation, out: Path, *, font: Path | None) -> None:
+def _score(args: argparse.Namespace, weights: str) -> ClassEvaluation:
+    from yolo_lite.evaluation.classifier import evaluate_classifier
+
+    with bar("batches") as on_batch:
+        return evaluate_classifier(
+            weights,
+            args.data,
+            split=args.split,
+            settings=flags.settings_of(args),
+            device=args.device,
+            on_batch=on_batch,
+        )
+
+
+def _compare(args: argparse.Namespace, result: ClassEvaluation) -> dict[str, Any]:
+    """Score the weights of --against on the same images, and print the differences."""
+    from yolo_lite.reporting.classifier import compare_classifiers
+
+    comparison = compare_classifiers(result, _score(args, args.against))
+    print_comparison(comparison)
+    return comparison
+
+
+def _write_evaluation(
+    result: ClassEvaluation, out: Path, *, comparison: Mapping[str, Any] | None, font: Path | None
+) -> None:
     from yolo_lite.draw.plots import draw_classifications, plot_confusion
     from yolo_lite.files import make_folder, write_atomically
 
     make_folder(out)
-    text = json.dumps(result.to_json(), indent=1)
+    content = {**result.to_json(), **({"comparison": comparison} if comparison else {})}
+    text = json.dumps(content, indent=1)
     write_atomically(out / "metrics.json", lambda part: part.write_text(text + "\n", encoding="utf-8"))
     confusion, names, examples = result.report.confusion, result.class_names, result.examples(_EXAMPLES)
     write_atomically(out / "confusion.png", lambda part: plot_confusion(confusion, names, path=part, font=font))

@@ -1,0 +1,225 @@
+"""What report.json says about a classifier, alone or against a second."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from yolo_lite.checkpoints.card import model_card
+from yolo_lite.data.fingerprint import fingerprint
+from yolo_lite.data.pipeline.classification import read_record
+from yolo_lite.draw.inline import data_uri, fitted_hw
+from yolo_lite.errors import InputError, are, counted, some
+from yolo_lite.evaluation.classifier import ClassEvaluation
+from yolo_lite.metrics.calibration import measure_calibration
+from yolo_lite.metrics.class_comparison import RESAMPLES, compare_calls, percentile_interval, resample_classes
+from yolo_lite.metrics.comparison import Difference
+from yolo_lite.metrics.resampling import Floats
+from yolo_lite.reporting.contents import FORMAT, VERSION
+from yolo_lite.structures.datasets import ClassificationSet, ClassRecord
+from yolo_lite.structures.geometry import Image, resize_image
+
+_WORST = 12
+_LISTED = 20  # images that got better, and as many that got worse
+_LONGEST = 240  # pixels, the longer side of a wrongly classified image
+
+
+def classifier_report(evaluation: ClassEvaluation, *, resamples: int = RESAMPLES) -> dict[str, Any]:
+    """Return what report.json holds for a classifier; "comparison" is None.
+
+    Args:
+        evaluation: as `evaluate_classifier` returns it, of weights that still exist.
+        resamples: number of resamples for the intervals.
+
+    Example:
+        >>> from yolo_lite.training.recipe import train_classifier
+        >>> from yolo_lite.evaluation.classifier import evaluate_classifier
+        >>> short = {"train.epochs": 1, "train.preflight": False}
+        >>> run = train_classifier("my_classes", config="mnist_small", settings=short, out="reported", device="cpu")
+        >>> report = classifier_report(evaluate_classifier(run / "best.pt", "my_classes", device="cpu"))
+        >>> report["task"], [number["name"] for number in report["headline"]], report["data"]["images"]
+        ('classify', ['accuracy', 'macro F1'], 4)
+    """
+    truth, called = _labels(evaluation)
+    names, report = evaluation.class_names, evaluation.report
+    (samples,) = resample_classes(truth, called, classes=len(names), resamples=resamples)
+    settings = evaluation.settings
+    data = ClassificationSet(evaluation.records, names, source=str(settings["data"]))
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "task": "classify",
+        "title": f"{_name(settings)} on {Path(data.source).name}, {settings['split']}",
+        "headline": [
+            _headline("accuracy", report.accuracy, samples.accuracy),
+            _headline("macro F1", report.macro.f1, samples.macro_f1),
+        ],
+        "resamples": resamples,
+        "settings": dict(settings),
+        "data": {
+            "source": data.source,
+            "images": len(data.records),
+            "classes": len(names),
+            "fingerprint": fingerprint(data),
+            "summary": data.summary(),
+        },
+        "card": model_card(str(settings["weights"])),
+        "notes": list(evaluation.notes),
+        "per_class": [
+            {"name": name, "images": each.support, "precision": each.precision, "recall": each.recall, "f1": each.f1}
+            for name, each in report.per_class.items()
+        ],
+        "confusion": {"names": list(names), "counts": report.confusion.tolist()},
+        "calibration": measure_calibration(evaluation.scores.max(1), called == truth).to_json(),
+        "worst": _worst(evaluation),
+        "comparison": None,
+    }
+
+
+def compare_classifiers(a: ClassEvaluation, b: ClassEvaluation, *, resamples: int = RESAMPLES) -> dict[str, Any]:
+    """Return the section "comparison" of report.json: the second classifier minus the first, on the same images.
+
+    Accuracy, macro F1 and the F1 of each class are compared by a paired bootstrap over images.
+
+    Args:
+        a: evaluation of the first classifier.
+        b: that of the second.
+        resamples: number of resamples.
+
+    Raises:
+        InputError: if the two know different classes, or were scored on different images.
+
+    Example:
+        >>> from yolo_lite.metrics.classification import classification_report
+        >>> report = classification_report([0, 1], [0, 1], class_names=("cat", "dog"))
+        >>> records = tuple(ClassRecord(f"{i}.png", Path(f"{i}.png"), label=i) for i in (0, 1))
+        >>> scores, names = np.array([[0.9, 0.1], [0.2, 0.8]], np.float32), ("cat", "dog")
+        >>> same = ClassEvaluation(report, records, scores=scores, class_names=names, settings={"weights": "a.pt"})
+        >>> compare_classifiers(same, same)["overall"][0]
+        {'name': 'accuracy', 'a': 1.0, 'b': 1.0, 'low': 0.0, 'high': 0.0, 'p': 1.0, 'difference': 0.0}
+    """
+    _check_classes(a, b)
+    truth, called = _labels(a)
+    other = _called_on_same_images(a, b)
+    comparison = compare_calls(called, other, truth=truth, class_names=a.class_names, resamples=resamples)
+    return {
+        "a": _name(a.settings),
+        "b": _name(b.settings),
+        "images": len(truth),
+        "resamples": resamples,
+        "overall": [_difference(each) for each in comparison.overall],
+        "classes": [_difference(each) for each in comparison.classes],
+        "better": _changed(a, called, other, better=True),
+        "worse": _changed(a, called, other, better=False),
+    }
+
+
+def _changed(
+    a: ClassEvaluation, called: npt.NDArray[np.int64], other: npt.NDArray[np.int64], *, better: bool
+) -> list[dict[str, str]]:
+    """Return the first images that only the second classifier gets right, or only the first."""
+    truth, names = _labels(a)[0], a.class_names
+    right, wrong = (other, called) if better else (called, other)
+    return [
+        {
+            "image": _short_name(a.records[index].name),
+            "truth": names[truth[index]],
+            "a": names[called[index]],
+            "b": names[other[index]],
+        }
+        for index in np.flatnonzero((right == truth) & (wrong != truth))[:_LISTED].tolist()
+    ]
+
+
+def _labels(evaluation: ClassEvaluation) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return true and predicted labels."""
+    truth = np.array([record.label for record in evaluation.records], np.int64)
+    return truth, evaluation.scores.argmax(1).astype(np.int64)
+
+
+def _name(settings: Mapping[str, Any]) -> str:
+    """Return the name of the weights; that of the folder too if the file is called best.pt, as in every run."""
+    path = Path(str(settings["weights"]))
+    return f"{path.parent.name}/{path.stem}" if path.stem in ("best", "last") and path.parent.name else path.stem
+
+
+def _headline(name: str, value: float, samples: Floats) -> dict[str, Any]:
+    low, high = percentile_interval(samples)
+    return {"name": name, "value": value, "low": _or_none(low), "high": _or_none(high)}
+
+
+def _worst(evaluation: ClassEvaluation) -> list[dict[str, Any]]:
+    """Return the mistakes with the highest scores."""
+    truth, called = _labels(evaluation)
+    wrong = np.flatnonzero(called != truth)
+    scores = evaluation.scores[wrong, called[wrong]]
+    names = evaluation.class_names
+    return [
+        {
+            "image": _short_name(evaluation.records[index].name),
+            "truth": names[truth[index]],
+            "called": names[called[index]],
+            "score": float(evaluation.scores[index, called[index]]),
+            "shown": _shown(read_record(evaluation.records[index], evaluation.max_16bit)),
+        }
+        for index in wrong[np.argsort(-scores, kind="stable")][:_WORST].tolist()
+    ]
+
+
+def _shown(image: Image) -> str:
+    return data_uri(resize_image(image, fitted_hw(image.shape[:2], _LONGEST)))
+
+
+def _short_name(name: str) -> str:
+    """Return file and folder of an image, because files in two folders of classes often have the same name."""
+    return "/".join(Path(name).parts[-2:])
+
+
+def _check_classes(a: ClassEvaluation, b: ClassEvaluation) -> None:
+    first, second = set(a.class_names), set(b.class_names)
+    if first == second:
+        return
+    lacking = [
+        f"{weights} lacks {some(sorted(names))}"
+        for weights, names in ((a.settings["weights"], second - first), (b.settings["weights"], first - second))
+        if names
+    ]
+    raise InputError(
+        f"two classifiers can be compared only if they know the same classes, but {' and '.join(lacking)}; "
+        "compare classifiers that were trained on the same classes"
+    )
+
+
+def _called_on_same_images(a: ClassEvaluation, b: ClassEvaluation) -> npt.NDArray[np.int64]:
+    """Return the labels that b predicts, in the order of the images and classes of a."""
+    position = {_identity(record): index for index, record in enumerate(b.records)}
+    index = [position.get(_identity(record), -1) for record in a.records]
+    shared = len(index) - index.count(-1)
+    different = len(a.records) + len(b.records) - 2 * shared
+    if different:
+        raise InputError(
+            f"the two classifiers were scored on different images: {counted(different, 'image')} "
+            f"{are(different)} not in both splits, because each divides a folder without splits as in its own training; "
+            "divide the folder into train, val and test"
+        )
+    labels = np.array([a.class_names.index(name) for name in b.class_names], np.int64)
+    called: npt.NDArray[np.int64] = labels[b.scores.argmax(1)[index]]
+    return called
+
+
+def _identity(record: ClassRecord) -> tuple[str, object]:
+    return record.name, record.box
+
+
+def _difference(each: Difference) -> dict[str, Any]:
+    numbers = {**each._asdict(), "difference": each.b - each.a}
+    return {key: _or_none(value) if isinstance(value, float) else value for key, value in numbers.items()}
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
