@@ -114,6 +114,14 @@ def test_images_that_only_one_gets_right_are_listed() -> None:
     assert [row["name"] for row in comparison["classes"]] == ["cat", "dog"]
 
 
+def test_the_largest_changes_are_listed_first() -> None:
+    a = made([[0.6, 0.4], [0.9, 0.1], [0.8, 0.2]], [1, 1, 1])
+    b = made([[0.4, 0.6], [0.1, 0.9], [0.3, 0.7]], [1, 1, 1])
+    names = ["dog/1.png", "dog/2.png", "dog/0.png"]  # the score for dog rises by 0.8, 0.5, 0.2
+    assert [each["image"] for each in compare_classifiers(a, b)["better"]] == names
+    assert [each["image"] for each in compare_classifiers(b, a)["worse"]] == names
+
+
 def test_order_of_classes_and_images_does_not_matter() -> None:
     a = made([[0.9, 0.1], [0.1, 0.9], [0.1, 0.9]], [0, 1, 0])
     turned = ClassEvaluation(

@@ -25,7 +25,7 @@ from yolo_lite.structures.datasets import ClassificationSet, ClassRecord
 from yolo_lite.structures.geometry import Image, resize_image
 
 _WORST = 12
-_LISTED = 20  # images that got better, and as many that got worse
+_LISTED = 12  # images that got better, and as many that got worse
 _LONGEST = 240  # pixels, the longer side of a wrongly classified image
 
 
@@ -84,7 +84,8 @@ def classifier_report(evaluation: ClassEvaluation, *, resamples: int = RESAMPLES
 def compare_classifiers(a: ClassEvaluation, b: ClassEvaluation, *, resamples: int = RESAMPLES) -> dict[str, Any]:
     """Return the section "comparison" of report.json: the second classifier minus the first, on the same images.
 
-    Accuracy, macro F1 and the F1 of each class are compared by a paired bootstrap over images.
+    Accuracy, macro F1 and the F1 of each class are compared on the same resamples of the images. Of the images that only
+    one of the two gets right, those are listed whose score for the true class changed most.
 
     Args:
         a: evaluation of the first classifier.
@@ -105,8 +106,17 @@ def compare_classifiers(a: ClassEvaluation, b: ClassEvaluation, *, resamples: in
     """
     _check_classes(a, b)
     truth, called = _labels(a)
-    other = _called_on_same_images(a, b)
+    scores = _scores_on_same_images(a, b)
+    other = scores.argmax(1)
+    gain = np.take_along_axis(scores - a.scores, truth[:, None], axis=1)[:, 0]  # of the true class
     comparison = compare_calls(called, other, truth=truth, class_names=a.class_names, resamples=resamples)
+
+    def changed(better: bool) -> list[dict[str, str]]:
+        right, wrong = (other, called) if better else (called, other)
+        order = np.argsort(-gain if better else gain, kind="stable")
+        chosen = order[(right == truth)[order] & (wrong != truth)[order]][:_LISTED]
+        return [_changed_image(a, index, called=(called[index], other[index])) for index in chosen.tolist()]
+
     return {
         "a": _name(a.settings),
         "b": _name(b.settings),
@@ -114,26 +124,19 @@ def compare_classifiers(a: ClassEvaluation, b: ClassEvaluation, *, resamples: in
         "resamples": resamples,
         "overall": [_difference(each) for each in comparison.overall],
         "classes": [_difference(each) for each in comparison.classes],
-        "better": _changed(a, called, other, better=True),
-        "worse": _changed(a, called, other, better=False),
+        "better": changed(better=True),
+        "worse": changed(better=False),
     }
 
 
-def _changed(
-    a: ClassEvaluation, called: npt.NDArray[np.int64], other: npt.NDArray[np.int64], *, better: bool
-) -> list[dict[str, str]]:
-    """Return the first images that only the second classifier gets right, or only the first."""
-    truth, names = _labels(a)[0], a.class_names
-    right, wrong = (other, called) if better else (called, other)
-    return [
-        {
-            "image": _short_name(a.records[index].name),
-            "truth": names[truth[index]],
-            "a": names[called[index]],
-            "b": names[other[index]],
-        }
-        for index in np.flatnonzero((right == truth) & (wrong != truth))[:_LISTED].tolist()
-    ]
+def _changed_image(a: ClassEvaluation, index: int, *, called: tuple[int, int]) -> dict[str, str]:
+    record, names = a.records[index], a.class_names
+    return {
+        "image": _short_name(record.name),
+        "truth": names[record.label],
+        "a": names[called[0]],
+        "b": names[called[1]],
+    }
 
 
 def _labels(evaluation: ClassEvaluation) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -195,8 +198,8 @@ def _check_classes(a: ClassEvaluation, b: ClassEvaluation) -> None:
     )
 
 
-def _called_on_same_images(a: ClassEvaluation, b: ClassEvaluation) -> npt.NDArray[np.int64]:
-    """Return the labels that b predicts, in the order of the images and classes of a."""
+def _scores_on_same_images(a: ClassEvaluation, b: ClassEvaluation) -> npt.NDArray[np.float32]:
+    """Return the scores of b in the order of the images and classes of a."""
     position = {_identity(record): index for index, record in enumerate(b.records)}
     index = [position.get(_identity(record), -1) for record in a.records]
     shared = len(index) - index.count(-1)
@@ -207,9 +210,9 @@ def _called_on_same_images(a: ClassEvaluation, b: ClassEvaluation) -> npt.NDArra
             f"{are(different)} not in both splits, because each divides a folder without splits as in its own training; "
             "divide the folder into train, val and test"
         )
-    labels = np.array([a.class_names.index(name) for name in b.class_names], np.int64)
-    called: npt.NDArray[np.int64] = labels[b.scores.argmax(1)[index]]
-    return called
+    labels = [b.class_names.index(name) for name in a.class_names]
+    scores: npt.NDArray[np.float32] = b.scores[index][:, labels]
+    return scores
 
 
 def _identity(record: ClassRecord) -> tuple[str, object]:
