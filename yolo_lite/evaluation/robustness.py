@@ -318,7 +318,7 @@ def _examples(
             continue
         kinds.add(change.kind)
         pair = [_above(clean[index], threshold), _above(changed[number][index], threshold)]
-        words = f"{name}: {before[index]} objects detected, {before[index] - lost[number, index]} after {change}"
+        words = f"{name}: {counted(int(before[index]), 'object')} detected, {before[index] - lost[number, index]} after {change}"
         image = drawn.read(index)
         as_it_is, after = map(_drawn, (image, drawn.change(image, change, index=index)), pair)
         examples.append(ChangedImage(change, name, int(lost[number, index]), as_it_is, after, words))
