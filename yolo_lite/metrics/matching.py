@@ -54,7 +54,7 @@ class Pairs(NamedTuple):
 
     @classmethod
     def sort(
-        cls, detections: npt.NDArray[np.int64], objects: npt.NDArray[np.int64], overlap: npt.NDArray[np.float64]
+        cls, detections: npt.NDArray[np.int64], objects: npt.NDArray[np.int64], *, overlap: npt.NDArray[np.float64]
     ) -> Pairs:
         """Sort pairs whose objects rise for each detection."""
         return cls(detections, objects, overlap).take(np.lexsort((overlap, detections)))
@@ -159,7 +159,7 @@ def match_detections(
     overlap = _overlap(_Boxes(found, _areas(found)), _Boxes(truth, _areas(truth)), crowds)  # [N, M]
     near = (overlap >= iou_threshold) & (detections.labels[:, None] == classes)
     rows, columns = np.nonzero(near & ~crowds)
-    pairs = Pairs.sort(rows, columns, overlap[rows, columns])
+    pairs = Pairs.sort(rows, columns, overlap=overlap[rows, columns])
     objects = choose_objects(pairs, groups=np.asarray(detections.labels, np.int64), free=~crowds)
     missed = ~crowds
     missed[objects[objects >= 0]] = False
@@ -286,7 +286,7 @@ def _compare(columns: Columns, records: Records, counted: npt.NDArray[np.bool_],
     found = _Boxes(columns.boxes[detections], columns.areas[detections])
     overlap = _overlap(found, _Boxes(truth, areas), crowd)
     touching = overlap > 0
-    return Pairs.sort(detections[touching], objects[touching], overlap[touching])
+    return Pairs.sort(detections[touching], objects[touching], overlap=overlap[touching])
 
 
 class _Boxes(NamedTuple):

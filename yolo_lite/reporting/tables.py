@@ -49,7 +49,7 @@ class Cell:
     hint: str | None = None
 
 
-def table(title: str, columns: Sequence[Column | str], rows: Sequence[Sequence[Content | Cell]]) -> Html:
+def table(title: str, columns: Sequence[Column | str], *, rows: Sequence[Sequence[Content | Cell]]) -> Html:
     """Return a table in a box of its own, in which it scrolls if it is too wide or too long.
 
     Args:
@@ -58,7 +58,7 @@ def table(title: str, columns: Sequence[Column | str], rows: Sequence[Sequence[C
         rows: cells, as many as columns; the first of a row is its head.
 
     Example:
-        >>> text = table("AP by class", [Column("class", is_text=True), "AP"], [["person", "0.512"], ["car", "–"]])
+        >>> text = table("AP by class", [Column("class", is_text=True), "AP"], rows=[["person", "0.512"], ["car", "–"]])
         >>> text.count("<tr>"), 'title="not measured"' in text
         (3, True)
     """

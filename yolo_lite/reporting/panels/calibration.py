@@ -109,5 +109,5 @@ def _figure(bins: Sequence[Bin], calibration: Mapping[str, Any], is_classifier: 
         reading=reading,
         counts=f"n = {counts}",
         legend=legend([("s0", right), ("diagonal", "calibrated")]),
-        numbers=table("Calibration by bin", ["score", "count", "mean score", right], rows),
+        numbers=table("Calibration by bin", ["score", "count", "mean score", right], rows=rows),
     )

@@ -121,7 +121,7 @@ def _interval_table(rows: Sequence[Mapping[str, Any]]) -> Html:
         [name_text(row.get("name")), decimal(row.get("AP")), interval(row.get("AP_low"), row.get("AP_high"))]
         for row in rows
     ]
-    return table("AP by class", [_CLASS, "AP", f"{LEVEL} interval"], cells)
+    return table("AP by class", [_CLASS, "AP", f"{LEVEL} interval"], rows=cells)
 
 
 def _count_figure(rows: Sequence[Mapping[str, Any]], *, key: str, counts: str) -> Html:
@@ -138,7 +138,7 @@ def _count_figure(rows: Sequence[Mapping[str, Any]], *, key: str, counts: str) -
         title=f"{key.capitalize()} by class",
         reading=reading,
         counts=counts,
-        numbers=table(f"{key} by class", [_CLASS, key], cells),
+        numbers=table(f"{key} by class", [_CLASS, key], rows=cells),
     )
 
 
@@ -158,7 +158,7 @@ def _detect_table(rows: Sequence[Mapping[str, Any]], threshold: Mapping[str, Any
     ]
     text = "The best threshold of a class has its highest F1. A lower one misses fewer objects and raises more false alarms."
     reading = element("p", text, _example(rows), class_="reading")
-    return [heading("All classes"), reading, table("Classes", columns, [_detect_row(row) for row in rows])]
+    return [heading("All classes"), reading, table("Classes", columns, rows=[_detect_row(row) for row in rows])]
 
 
 def _example(rows: Sequence[Mapping[str, Any]]) -> list[Content]:
@@ -205,7 +205,9 @@ def _classify_charts(rows: Sequence[Mapping[str, Any]]) -> Html:
             reading="Longer is better: F1 is high only if precision and recall both are." + left_out,
             counts=counts,
             numbers=table(
-                "F1 by class", [_CLASS, "F1"], [[name_text(row.get("name")), decimal(row.get("f1"))] for row in chosen]
+                "F1 by class",
+                [_CLASS, "F1"],
+                rows=[[name_text(row.get("name")), decimal(row.get("f1"))] for row in chosen],
             ),
         ),
         _count_figure(chosen, key="images", counts=counts),
@@ -223,4 +225,4 @@ def _classify_table(rows: Sequence[Mapping[str, Any]]) -> list[Content]:
     ]
     text = "Precision: how many of the images called so are of the class. Recall: how many of its images are called so."
     columns: list[Column | str] = [_CLASS, "images", "precision", "recall", "F1"]
-    return [heading("All classes"), element("p", text, class_="reading"), table("Classes", columns, cells)]
+    return [heading("All classes"), element("p", text, class_="reading"), table("Classes", columns, rows=cells)]

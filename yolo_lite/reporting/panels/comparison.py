@@ -74,7 +74,7 @@ def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> Html:
         ]
         for each in rows
     ]
-    return table(title, [_NAME, "A", "B", "B − A", f"{LEVEL} interval", "p", _VERDICT], cells)
+    return table(title, [_NAME, "A", "B", "B − A", f"{LEVEL} interval", "p", _VERDICT], rows=cells)
 
 
 def _overall(rows: Sequence[Mapping[str, Any]]) -> list[Content]:
@@ -134,4 +134,4 @@ def _images(rows: Sequence[Mapping[str, Any]], title: str, is_classifier: bool) 
         columns = [image, "objects", "detected by A", "detected by B", "false alarms of A", "false alarms of B"]
         keys = ("objects", "a", "b", "false_a", "false_b")
         cells = [[name_text(each.get("image")), *(whole(each.get(key)) for key in keys)] for each in rows]
-    return [heading(title), table(title, columns, cells)]
+    return [heading(title), table(title, columns, rows=cells)]

@@ -85,7 +85,7 @@ def _matrix(
     heads = [Column(name, is_turned=True) for name, _ in groups]
     title = "Confusion matrix: rows are the truth, columns what was predicted"
     corner = Column("truth ↓ predicted →", is_text=True)
-    return element("div", table(title, [corner, *heads, Column("sum")], rows), class_="matrix")
+    return element("div", table(title, [corner, *heads, Column("sum")], rows=rows), class_="matrix")
 
 
 def _count_cell(count: int, total: int, *, is_right: bool, is_mixed: bool) -> Cell:
@@ -158,7 +158,7 @@ def _pair_table(
         if left_out
         else None
     )
-    return [table("Most frequent confusions", columns, rows), note]
+    return [table("Most frequent confusions", columns, rows=rows), note]
 
 
 def _class_table(names: Sequence[str], values: Mapping[int, int], totals: Mapping[int, int], title: str) -> Html:
@@ -170,4 +170,4 @@ def _class_table(names: Sequence[str], values: Mapping[int, int], totals: Mappin
         [name_text(names[label]), whole(values[label]), percent(values[label] / max(totals[label], 1))]
         for label in ranked[: _PAIRS // 2]
     ]
-    return table(title, [Column("class", is_text=True), "count", title], rows)
+    return table(title, [Column("class", is_text=True), "count", title], rows=rows)

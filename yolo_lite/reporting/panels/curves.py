@@ -102,7 +102,7 @@ def _recall_table(lines: Sequence[Mapping[str, Any]]) -> Html:
         cells = [decimal(known.get(place / 10)) for place in range(11)]
         rows.append([name_text(series.name), decimal(_mean(curve)), *cells])
     heads = [f"recall {place / 10:.1f}" for place in range(11)]
-    return table("Precision by recall", [Column("class", is_text=True), "area", *heads], rows)
+    return table("Precision by recall", [Column("class", is_text=True), "area", *heads], rows=rows)
 
 
 def _scores(scores: Mapping[str, Any], report: Mapping[str, Any]) -> Html:
@@ -130,7 +130,7 @@ def _scores(scores: Mapping[str, Any], report: Mapping[str, Any]) -> Html:
         reading="Move right for fewer false alarms, left for fewer missed objects." + marked,
         counts=_objects(report),
         legend=legend(names if best is None else [*names, ("mark", "recommended")]),
-        numbers=table("By score threshold", ["score threshold", "F1", "recall", "precision"], rows),
+        numbers=table("By score threshold", ["score threshold", "F1", "recall", "precision"], rows=rows),
     )
 
 

@@ -99,7 +99,7 @@ def _figure(kinds: list[Mapping[str, Any]], errors: Mapping[str, Any]) -> Html:
     numbers = table(
         "Errors by kind",
         [Column("kind", is_text=True), "errors", f"{metric} lost"],
-        [[word(each.get("kind")), whole(each.get("count")), decimal(each.get("lost"))] for each in kinds],
+        rows=[[word(each.get("kind")), whole(each.get("count")), decimal(each.get("lost"))] for each in kinds],
     )
     title = f"{metric} lost to each kind of error"
     return figure(drawing, title=title, reading=reading, counts=f"n = {counted(total, 'error')}", numbers=numbers)
@@ -123,4 +123,4 @@ def _advice(kinds: list[Mapping[str, Any]]) -> Html:
         Column("what it is", is_prose=True),
         Column("what to do", is_prose=True),
     ]
-    return table("What to do about each kind of error", columns, rows)
+    return table("What to do about each kind of error", columns, rows=rows)

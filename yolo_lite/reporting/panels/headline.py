@@ -128,14 +128,16 @@ def _speed(speed: Mapping[str, Any] | None) -> list[Content]:
     total = number(speed.get("all"))
     line = None if total is None else finding(f"The evaluation ran at {total:,.1f} images per second.")
     columns: list[Column | str] = [Column("step", is_text=True), "images per second"]
-    return [heading("Speed"), line, table("Images per second by step", columns, rows)]
+    return [heading("Speed"), line, table("Images per second by step", columns, rows=rows)]
 
 
 def _numbers(numbers: Mapping[str, Any] | None) -> Html | None:
     if not numbers:
         return None
     rows = [[str(name), decimal(value)] for name, value in numbers.items()]
-    return fold("All numbers of the evaluator", table("All numbers", [Column("name", is_text=True), "value"], rows))
+    return fold(
+        "All numbers of the evaluator", table("All numbers", [Column("name", is_text=True), "value"], rows=rows)
+    )
 
 
 def _card(card: object) -> Html | None:

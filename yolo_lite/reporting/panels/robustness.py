@@ -75,7 +75,9 @@ def _chart(corruptions: Sequence[Mapping[str, Any]], counts: str) -> Html:
         reading="A dot is the mean of all strengths, its line reaches from the worst strength to the best. "
         "Train with augmentation of the kinds that stand at the top and occur where you use the network.",
         counts=counts,
-        numbers=table("AP by kind and strength", [_KIND, "strength", "AP", "AP50", "of clean"], _rows(corruptions)),
+        numbers=table(
+            "AP by kind and strength", [_KIND, "strength", "AP", "AP50", "of clean"], rows=_rows(corruptions)
+        ),
     )
 
 
@@ -107,7 +109,7 @@ def _corruptions(corruptions: Sequence[Mapping[str, Any]], robustness: Mapping[s
     reading = "AP relative to clean images, and AP itself; the stronger the colour, the more is lost."
     return [
         heading("Kinds and strengths"),
-        table("AP under corruption", [_KIND, *heads], rows),
+        table("AP under corruption", [_KIND, *heads], rows=rows),
         element("p", reading, class_="reading"),
     ]
 
@@ -136,7 +138,7 @@ def _styles(styles: Sequence[Mapping[str, Any]], counts: str) -> list[Content]:
     )
     return [
         heading("Styles: a proxy for paintings"),
-        table("AP on stylised images", [_KIND, "AP", "AP50", "of clean"], rows),
+        table("AP on stylised images", [_KIND, "AP", "AP50", "of clean"], rows=rows),
         element("p", f"{counts}. {reading}", class_="reading"),
     ]
 

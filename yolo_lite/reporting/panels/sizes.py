@@ -32,7 +32,7 @@ def sizes_section(report: Mapping[str, Any]) -> Section | None:
         "AP, and the number of objects; the stronger the colour, the higher. A size is that of the object in the original "
         "image. A class that is good when large and bad when small gains from a larger input size or from tiles."
     )
-    grid = table("AP by class and size", [Column("class", is_text=True), *heads], cells)
+    grid = table("AP by class and size", [Column("class", is_text=True), *heads], rows=cells)
     return section("sizes", "Sizes", _weakest(names, rows[0]), grid, element("p", reading, class_="reading"))
 
 
