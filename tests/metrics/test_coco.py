@@ -328,6 +328,22 @@ def test_a_class_that_an_image_is_not_labelled_for_is_left_out_there() -> None:
     assert evaluate_coco(_set(whole, given), [*rows, *more]).per_class == both.per_class
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_second_evaluator_agrees(tmp_path: Path, seed: int) -> None:
+    """faster-coco-eval is another implementation, in C++."""
+    from faster_coco_eval import COCO as FasterCOCO
+    from faster_coco_eval import COCOeval_faster
+
+    truth, file, rows = _random_files(tmp_path, seed)
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = FasterCOCO(str(truth))
+        evaluation = COCOeval_faster(coco, coco.loadRes(str(file)), "bbox")
+        evaluation.run()
+    made = evaluate_coco(read_coco(truth, []), rows).numbers
+    for name, expected in zip(STATS, np.asarray(evaluation.stats)[: len(STATS)].tolist()):
+        assert made[name] == pytest.approx(expected, abs=1e-9) or (expected == -1 and math.isnan(made[name]))
+
+
 # Intervals
 
 

@@ -3,9 +3,9 @@
 The spread of a number over random halves of a set, drawn without replacement, estimates how far it would vary over sets
 of the full size (the jackknife that deletes half; Shao and Wu 1989). The difference between the mean over the halves and
 the whole set estimates its bias: AP is too high in small sets, where a class with few objects is ranked easily. The
-bootstrap (Efron 1979) suits AP less. Its copies of an image repeat the same right detections, and in 150 simulated sets
-of 300 images with 40 rare classes its 95 % interval of percentiles held the true AP 70 % of the time. The interval from
-halves held it 96 % of the time.
+bootstrap (Efron 1979) suits AP less: its copies of an image repeat the same right detections, which adds to the bias.
+With 40 rare classes its interval of percentiles holds the true AP in 77 % of simulated sets, the one from halves in 94 %
+(`python -m tests.metrics.measure_intervals 300 40 0.05 150`).
 """
 
 from __future__ import annotations

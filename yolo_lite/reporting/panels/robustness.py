@@ -160,7 +160,7 @@ def _example(each: Mapping[str, Any]) -> Html:
     title = kind if strength == DASH else f"{kind}, strength {strength}"
     lost = number(each.get("lost"))
     text = str(each.get("text") or name)
-    words = "" if lost is None else f": {counted(lost, 'object')} less detected"
+    words = "" if lost is None else f": {counted(lost, 'fewer object')} detected"
     return element(
         "article",
         element("header", element("strong", title), element("span", name_text(name), words)),
