@@ -12,7 +12,7 @@ from yolo_lite.reporting.values import DASH, decimal, measured
 
 _STYLES = 6  # that the style sheet knows: .s0 to .s5
 _ROW = 25.0  # height of a row, in units of the drawing
-_LETTERS = 14  # of a name beside a row
+_LETTERS = 16  # of a name beside a row
 
 
 @dataclass(frozen=True)
