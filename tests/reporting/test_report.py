@@ -117,7 +117,7 @@ def test_a_threshold_of_the_configuration_gives_way(own: tuple[str, str]) -> Non
         (["--store-threshold"], "--store-threshold needs a checkpoint of yours"),
         (["--store-threshold", "--weights", "yolo_lite-pico-voc5"], "is shipped with the package and stays as it is"),
         (["--store-threshold", "--weights", "some.onnx"], "some.onnx does not exist"),
-        (["--weights", "own.pt", "--against", "other.json"], "cannot read other.json"),
+        (["--weights", "own.pt", "--against", "other.json"], "other.json does not exist"),
         (["--weights", "own.pt", "--report", "own.pt"], "own.pt"),
     ],
 )

@@ -94,6 +94,20 @@ def score(
     return evaluate(weights, data, split=split, settings=settings, device=device, listener=listener)
 
 
+def check_source(weights: str | Path) -> None:
+    """Raise InputError unless there is such a checkpoint, exported file or COCO result file.
+
+    Example:
+        >>> check_source("missing.json")
+        Traceback (most recent call last):
+        yolo_lite.errors.InputError: missing.json does not exist
+    """
+    if Path(weights).suffix.lower() not in (".json", *_EXPORTED):
+        find_weights(str(weights))
+    elif not Path(weights).is_file():
+        raise InputError(f"{weights} does not exist")
+
+
 def build_report(
     evaluation: Evaluation,
     *,

@@ -52,11 +52,14 @@ def _eval(args: argparse.Namespace) -> int:
     _check_threshold(args)
     from yolo_lite.files import make_folder
     from yolo_lite.media.writers import JsonRows, check_rows_path
+    from yolo_lite.reporting.report import check_source
 
     if args.save_json:
         check_rows_path(args.save_json)
     if args.report:
         make_folder(args.report)
+    if args.against:
+        check_source(args.against)
     with values.output_folder(args.out, "eval") as out:
         with JsonRows(args.save_json) if args.save_json else nullcontext() as json_file:
             result = _score(args, args.detections or args.weights, json_file)
