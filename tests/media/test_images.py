@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import io
 import os
 import struct
@@ -27,7 +28,7 @@ from yolo_lite.media.images import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,
     decode_image,
-    largest_16bit_value,
+    look_at_image,
     pillow_to_rgb,
     read_image,
     read_image_shrunk,
@@ -52,7 +53,7 @@ def _check(path: Path, expected: Pixels, tolerance: int = 0) -> None:
     assert made.dtype == np.uint8
     assert made.shape == expected.shape
     assert np.abs(made.astype(int) - expected.astype(int)).max() <= tolerance
-    assert read_image_size(path) == expected.shape[:2]
+    assert read_image_size(path) == look_at_image(path).hw == expected.shape[:2]
 
 
 # Kinds of images
@@ -113,7 +114,7 @@ def test_of_16_bits_the_largest_value_given_becomes_white(tmp_path: Path, suffix
     assert (pillow_to_rgb(Image.open(tmp_path / f"a{suffix}"), max_16bit=largest) == expected[..., None]).all()
     content = (tmp_path / f"a{suffix}").read_bytes()
     assert (decode_image(content, "a", max_16bit=largest) == expected[..., None]).all()
-    assert largest_16bit_value(tmp_path / f"a{suffix}") == wide.max()
+    assert look_at_image(tmp_path / f"a{suffix}").largest == wide.max()
 
 
 @pytest.mark.parametrize("alpha", [False, True])
@@ -127,7 +128,7 @@ def test_of_16_bit_colour_the_largest_value_given_becomes_white(tmp_path: Path, 
     turned = np.rot90(wide, {1: 0, 3: 2, 6: 3}[orientation])
     assert (read_image(tmp_path / "a.png", 4095) == turned // 16).all()
     assert (read_image(tmp_path / "a.png") == turned // 256).all()
-    assert largest_16bit_value(tmp_path / "a.png") == wide.max()
+    assert look_at_image(tmp_path / "a.png").largest == wide.max()
 
 
 def test_8_bits_stay_as_they_are_whatever_becomes_white_of_16(tmp_path: Path) -> None:
@@ -135,7 +136,7 @@ def test_8_bits_stay_as_they_are_whatever_becomes_white_of_16(tmp_path: Path) ->
     for name in ("a.png", "a.tif", "a.bmp"):
         cv2.imwrite(str(tmp_path / name), grey)
         assert (read_image(tmp_path / name, 4095) == grey[..., None]).all()
-        assert largest_16bit_value(tmp_path / name) is None
+        assert look_at_image(tmp_path / name).largest is None
 
 
 def _add_png_orientation(path: Path, orientation: int) -> None:
@@ -321,7 +322,7 @@ def _message(read: Callable[[Path], object], path: Path) -> str:
     return message
 
 
-@pytest.mark.parametrize("read", [read_image, read_image_size])
+@pytest.mark.parametrize("read", [read_image, read_image_size, look_at_image])
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
@@ -344,7 +345,7 @@ def test_a_file_that_is_no_image_is_named_in_one_line(
     assert expected in _message(read, tmp_path / name)
 
 
-@pytest.mark.parametrize("read", [read_image, read_image_size])
+@pytest.mark.parametrize("read", [read_image, read_image_size, look_at_image])
 def test_a_folder_is_named_as_a_folder(tmp_path: Path, read: Callable[[Path], object]) -> None:
     (tmp_path / "photo.jpg").mkdir()
     assert "is a folder, expected an image" in _message(read, tmp_path / "photo.jpg")
@@ -357,6 +358,33 @@ def test_a_truncated_image_is_refused(tmp_path: Path, suffix: str, share: float)
     path.write_bytes(_cut(suffix, share, tmp_path))
     message = _message(read_image, path)
     assert "damaged or cut short" in message or "is not an image that can be read" in message
+    assert _message(look_at_image, path) == message
+
+
+@pytest.mark.parametrize("hw", [(1, 1), (3, 20), (201, 333)])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_look_at_a_jpeg_sees_its_size_and_each_missing_byte(tmp_path: Path, hw: tuple[int, int], mode: str) -> None:
+    """Decoded at an eighth of its size, a JPEG is refused where the full one is, with the same words."""
+    path = tmp_path / "a.jpg"
+    for orientation in (1, 6):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.fromarray(_noise(hw)).convert(mode).save(path, exif=exif, quality=90)
+        looked = look_at_image(path)
+        assert looked.hw == read_image(path).shape[:2]
+        assert looked.digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    content = path.read_bytes()
+    for length in np.linspace(100, len(content) - 3, 12).astype(int).tolist():
+        path.write_bytes(content[:length])
+        try:
+            expected = str(read_image(path).shape[:2])
+        except InputError as error:
+            expected = str(error)
+        try:
+            made = str(look_at_image(path).hw)
+        except InputError as error:
+            made = str(error)
+        assert made == expected
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp", ".gif", ".bmp"])
@@ -396,7 +424,7 @@ def test_a_png_with_a_flipped_byte_is_refused_or_read(tmp_path: Path) -> None:
     assert refused > 0
 
 
-@pytest.mark.parametrize("read", [read_image, read_image_size])
+@pytest.mark.parametrize("read", [read_image, read_image_size, look_at_image])
 def test_the_limit_holds_where_a_program_has_switched_pillows_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], object]
 ) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,7 @@ _DECODER_ERRORS = (
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_TEXTS = (b"iCCP", b"tEXt", b"zTXt", b"iTXt")
 _TURNING_TEXTS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")  # these may hold an orientation
+_SWAPPED = (5, 6, 7, 8)  # EXIF orientations that swap the sides
 T = TypeVar("T")
 
 
@@ -129,26 +131,59 @@ def read_image_size(path: Path) -> tuple[int, int]:
     return _read(path, lambda image: _upright_size(image, path))
 
 
-def largest_16bit_value(path: Path) -> int | None:
-    """Return the largest pixel value of an image with 16 bits a channel, or None for any other image.
+class Looked(NamedTuple):
+    """What a look at an image file found.
 
-    Raises:
-        InputError: as `read_image` does.
-
-    Example:
-        >>> PillowImage.fromarray(np.array([[0, 4095]], np.uint16)).save("deep.png")
-        >>> largest_16bit_value(Path("deep.png"))
-        4095
+    Attributes:
+        hw: height and width of the upright image.
+        largest: the largest value of an image with 16 bits a channel; None for any other image.
+        digest: sha256 of the file.
     """
 
-    def largest(image: PillowImage.Image) -> int | None:
-        try:
-            deep = np.asarray(image) if image.mode.startswith("I") else _deep_colours(image)
-        except _DECODER_ERRORS as error:
-            raise InputError(f"{path} is damaged or cut short and cannot be decoded ({reason(error)})") from error
-        return None if deep is None else int(deep.max())
+    hw: tuple[int, int]
+    largest: int | None
+    digest: str
 
-    return _read(path, largest)
+
+def look_at_image(path: Path) -> Looked:
+    """Decode an image no further than it takes to know that all of it can be read.
+
+    The file is read once. A JPEG is decoded at an eighth of its size, which needs every byte as well.
+
+    Raises:
+        InputError: for every file that `read_image` refuses, with the same message.
+
+    Example:
+        >>> look_at_image(Path("photo.jpg")).hw
+        (600, 512)
+    """
+    try:
+        with _open(path, None) as file:
+            content = file.read()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {reason(error)}") from error
+
+    def look(image: PillowImage.Image) -> tuple[tuple[int, int], bool]:
+        if image.format not in ("JPEG", "MPO"):
+            height, width = _decoded(image, str(path), MAX_16BIT).shape[:2]
+            return (height, width), True
+        width, height = image.size
+        image.draft(None, (max(1, width // 8), max(1, height // 8)))
+        _decoded(image, str(path), MAX_16BIT)
+        turned = image.getexif().get(0x0112, 1) in _SWAPPED
+        return (width, height) if turned else (height, width), False
+
+    hw, may_be_deep = _read(path, look, content)
+    largest = _read(path, lambda image: _largest(image, path), content) if may_be_deep else None
+    return Looked(hw, largest, hashlib.sha256(content).hexdigest())
+
+
+def _largest(image: PillowImage.Image, path: Path) -> int | None:
+    try:
+        deep = np.asarray(image) if image.mode.startswith("I") else _deep_colours(image)
+    except _DECODER_ERRORS as error:
+        raise InputError(f"{path} is damaged or cut short and cannot be decoded ({reason(error)})") from error
+    return None if deep is None else int(deep.max())
 
 
 def is_image(path: Path, content: bytes | None = None) -> bool:
@@ -351,7 +386,7 @@ def _upright_size(image: PillowImage.Image, path: Path) -> tuple[int, int]:
         exif = PillowImage.Image.getexif(
             image
         )  # reads the header only: PNG's own getexif would decode all pixels first
-        turned = exif.get(0x0112, 1) in (5, 6, 7, 8)  # these EXIF orientations swap the sides
+        turned = exif.get(0x0112, 1) in _SWAPPED
     except _DECODER_ERRORS as error:
         if isinstance(error, OSError) and error.errno:
             raise

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from yolo_lite.cores import usable_cores
 from yolo_lite.data.care.boxes import box_faults, unit_faults
 from yolo_lite.data.care.convert import Progress
 from yolo_lite.data.catalog import NoDataSetError, find_splits
@@ -21,7 +22,8 @@ from yolo_lite.data.faults import Fault, Finding, Findings, collecting, only_cro
 from yolo_lite.data.names import is_file, likely_image
 from yolo_lite.data.repeats import repeats, same_objects
 from yolo_lite.errors import InputError, counted, some
-from yolo_lite.media.images import largest_16bit_value, read_image
+from yolo_lite.media.ahead import Depth, in_order
+from yolo_lite.media.images import Looked, look_at_image
 from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.records import ImageRecord
 
@@ -188,32 +190,42 @@ def _check_images(
     met: set[Path] = set()
     deep: list[tuple[Path, int]] = []
     missing = next((record.path for record in data.records if not is_file(record.path)), None)
-    for number, record in enumerate(data.records):
+    for number, (record, looked) in enumerate(_look_at_all(data)):
         if on_progress:
             on_progress(number, total)
         if record.path in met:
             continue
         met.add(record.path)
-        try:
-            height, width = read_image(record.path).shape[:2]
-            largest = largest_16bit_value(record.path)
-        except InputError as error:
-            kind = str(error).replace(str(record.path), "")
+        if isinstance(looked, InputError):
+            kind = str(looked).replace(str(record.path), "")
             hint = likely_image(missing) if record.path == missing else ""
-            yield Fault(split, "", what=f"{error}{hint}", harms=True, kind=kind, of=total)
+            yield Fault(split, "", what=f"{looked}{hint}", harms=True, kind=kind, of=total)
             continue
-        if largest is not None:
-            deep.append((record.path, largest))
-        hw = sizes[record.path] = (height, width)
+        if looked.largest is not None:
+            deep.append((record.path, looked.largest))
+        hw = sizes[record.path] = looked.hw
         if hw != record.hw:
             what = f"is {hw[1]} x {hw[0]}, its annotations are for {record.hw[1]} x {record.hw[0]}"
             turned = "; width and height are swapped: does EXIF rotate it?" if hw == record.hw[::-1] else ""
             yield Fault(split, str(record.path), what=what + turned, harms=True, kind=f"size {turned}", of=total)
-        digest = hashlib.sha256(record.path.read_bytes()).hexdigest()
-        first = contents.setdefault(digest, _Seen(split, record))
+        first = contents.setdefault(looked.digest, _Seen(split, record))
         if first.record is not record:
             yield _same_image(split, record, first=first, total=total)
     yield from _dark(split, deep)
+
+
+def _look_at_all(data: DetectionSet) -> Iterator[tuple[ImageRecord, Looked | InputError]]:
+    """Look at the image of every record, in order, with a thread for each core."""
+
+    def look(record: ImageRecord) -> tuple[ImageRecord, Looked | InputError]:
+        try:
+            return record, look_at_image(record.path)
+        except InputError as error:
+            return record, error
+
+    threads = usable_cores()
+    with closing(in_order(look, data.records, depth=Depth(4 * threads), threads=threads)) as looked:
+        yield from looked
 
 
 def _with_room(data: DetectionSet, sizes: Mapping[Path, tuple[int, int]]) -> DetectionSet:
