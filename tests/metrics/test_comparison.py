@@ -71,6 +71,26 @@ def test_a_class_without_objects_has_no_difference() -> None:
     assert np.isnan(compare(metrics, metrics, images=20, resamples=20).classes[1][1:]).all()
 
 
+def test_a_class_whose_objects_lie_in_one_image_has_no_interval() -> None:
+    """B finds the only object and A does not: other images could show anything."""
+    a, b = _sure(6, [False] * 6), _sure(6, [True] + [False] * 5)
+    a, b = (ranked._replace(objects=np.eye(6, dtype=np.int64)[0]) for ranked in (a, b))
+    difference = compare(_metrics([a], 6), _metrics([b], 6), images=6, resamples=50).classes[0]
+    assert difference.b > difference.a
+    assert np.isnan([difference.low, difference.high]).all()
+    assert difference.p == 1
+
+
+def test_equal_scores_are_ranked_by_image_in_swaps_too() -> None:
+    """The detectors differ in the first image alone: every swap differs as much, so the p-value is 1."""
+    images = 6
+    a, b = _sure(images, [False] * images), _sure(images, [True] + [False] * (images - 1))
+    assert {
+        compare(_metrics([x], images), _metrics([y], images), images=images, resamples=60).overall[0].p
+        for x, y in ((a, b), (b, a))
+    } == {1}
+
+
 def test_an_unknown_value_has_no_p_value() -> None:
     assert math.isnan(p_value(math.nan, np.zeros(3)))
     assert p_value(0.1, np.array([math.nan, 0.0])) == 0.5

@@ -10,7 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from yolo_lite.metrics.coco import CocoMetrics
-from yolo_lite.metrics.resampling import Floats, RankedClass, difference_interval, draw_halves, resample
+from yolo_lite.metrics.resampling import (
+    Floats,
+    Interval,
+    RankedClass,
+    difference_interval,
+    draw_halves,
+    images_with_objects,
+    resample,
+)
 
 _ROUNDING = 1e-12
 
@@ -22,7 +30,7 @@ class Difference(NamedTuple):
         name: AP, AP50, or the class whose AP it is.
         a: the number of A.
         b: the number of B.
-        low: lower end of the 95 % interval of b - a.
+        low: lower end of the 95 % interval of b - a; NaN if fewer than two images have objects.
         high: upper end.
         p: how often detectors that are equally good differ by as much or more.
     """
@@ -80,17 +88,26 @@ def compare(
     swapped_a = resample(both, swapped, on_resample=lambda done, _: on_resample(2 * resamples + done, total))
     swapped_b = resample(both, 1 - swapped, on_resample=lambda done, _: on_resample(3 * resamples + done, total))
 
-    def difference(name: str, numbers: tuple[float, float], drawn: Sequence[Floats]) -> Difference:
-        interval = difference_interval(*numbers, halves_a=drawn[0], halves_b=drawn[1], images=images)
-        return Difference(name, *numbers, *interval, p=p_value(numbers[1] - numbers[0], drawn[3] - drawn[2]))
+    def difference(
+        name: str, numbers: tuple[float, float], drawn: Sequence[Floats], *, ranked: Sequence[RankedClass]
+    ) -> Difference:
+        ends = Interval(math.nan, math.nan)
+        if images_with_objects(ranked) > 1:
+            ends = difference_interval(*numbers, halves_a=drawn[0], halves_b=drawn[1], images=images)
+        return Difference(name, *numbers, *ends, p=p_value(numbers[1] - numbers[0], drawn[3] - drawn[2]))
 
     parts = (halves_a, halves_b, swapped_a, swapped_b)
     overall = tuple(
-        difference(name, (a.numbers[name], b.numbers[name]), [part.overall()[name] for part in parts])
+        difference(name, (a.numbers[name], b.numbers[name]), [part.overall()[name] for part in parts], ranked=a.ranked)
         for name in ("AP", "AP50")
     )
     classes = tuple(
-        difference(name, (a.per_class[name][0], b.per_class[name][0]), [part.ap[:, label] for part in parts])
+        difference(
+            name,
+            (a.per_class[name][0], b.per_class[name][0]),
+            [part.ap[:, label] for part in parts],
+            ranked=a.ranked[label : label + 1],
+        )
         for label, name in enumerate(a.per_class)
     )
     return Comparison(overall, classes, resamples)
@@ -120,9 +137,12 @@ def _draw_swaps(images: int, resamples: int) -> npt.NDArray[np.int64]:
 
 
 def _merge(a: RankedClass, b: RankedClass) -> RankedClass:
-    """Return one ranking of the detections of both; the images of B follow those of A."""
+    """Return one ranking of the detections of both; the images of B are numbered after those of A.
+
+    Equal scores are ordered by image, whoever detected: as in the ranking of each detector, and in that of each swap.
+    """
     scores = np.concatenate([a.scores, b.scores])
-    order = np.argsort(-scores, kind="stable")
+    order = np.lexsort((np.concatenate([a.images, b.images]), -scores))
     return RankedClass(
         np.concatenate([a.images, b.images + len(a.objects)])[order],
         scores[order],

@@ -145,6 +145,18 @@ def _average_precision(ranked: RankedClass, draws: npt.NDArray[np.int64]) -> Flo
     return values
 
 
+def images_with_objects(classes: Sequence[RankedClass]) -> int:
+    """Return how many images have an object of these classes: the choice among fewer than two has no spread.
+
+    Example:
+        >>> none = np.zeros((1, 0), bool)
+        >>> ranked = RankedClass(np.zeros(0, int), np.zeros(0), right=none, counted=none, objects=np.array([3, 0, 1]))
+        >>> images_with_objects([ranked])
+        2
+    """
+    return int(np.any([ranked.objects > 0 for ranked in classes], axis=0).sum()) if classes else 0
+
+
 def interval(value: float, halves: Floats, *, images: int) -> Interval:
     """Return the 95 % interval of a number in 0..1: the number without its bias, plus and minus 1.96 standard errors.
 
