@@ -113,6 +113,12 @@ def test_the_best_threshold_where_little_is_right(score: float) -> None:
         assert best_thresholds(matched(data, rows)) == (best, [best, None, None, None])
 
 
+@pytest.mark.parametrize("score", [0.0, 0.005, 0.01])
+def test_scores_below_all_thresholds_have_no_best(score: float) -> None:
+    """All thresholds are equally bad: the middle of the thresholds, 0.50, would report nothing either."""
+    assert best_threshold(np.full(3, score), np.ones(3, bool), objects=3) is None
+
+
 def test_crowds_and_unlabelled_classes_do_not_count() -> None:
     data = set_of(record(1, [BOX, FAR], [0, 0], crowd=[0, 1]), record(2, [BOX, FAR], [0, 1], unlabelled=(0,)))
     rows = [row(BOX, 0.3), row(FAR), row(BOX, image_id=2), row(FAR, image_id=2, label=1)]

@@ -166,15 +166,17 @@ def best_threshold(
         objects: number of objects.
 
     Returns:
-        None if there are no objects, or no detection is correct.
+        None if there are no objects, or no detection that scores above 0.01 is correct.
 
     Example:
         >>> best_threshold(np.array([0.8, 0.3]), np.array([True, False]), objects=1)
         OperatingPoint(score_threshold=0.55, f1=1.0, precision=1.0, recall=1.0)
     """
-    if not objects or not right.any():
+    if not objects:
         return None
     curves = score_curves(scores, right, objects=objects)
+    if not curves.f1.any():
+        return None
     equal = np.flatnonzero(curves.f1 == curves.f1.max())
     best = int(equal[len(equal) // 2])
     return OperatingPoint(
