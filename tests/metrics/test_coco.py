@@ -380,6 +380,20 @@ def test_a_perfect_detector_has_no_spread() -> None:
     assert told[-1] == (20, 20)
 
 
+def test_a_class_whose_objects_lie_in_one_image_has_no_interval() -> None:
+    """Every half with that image gives the same AP, which says nothing about other images."""
+    box = [10.0, 10, 90, 80]
+    records = [_record(i, [box, box], [0, int(i == 4)]) for i in range(1, 7)]
+    rows = [_row(box, image_id=i) for i in range(1, 6)] + [_row(box, category_id=3, image_id=4)]
+    made = evaluate_coco(_set(*records), rows, resamples=40)
+    assert made.per_class["dog"] == (pytest.approx(1), pytest.approx(1), 1)
+    assert all(np.isnan(ends).all() for ends in made.class_intervals["dog"].values())
+    assert not np.isnan(made.class_intervals["cat"]["AP"]).any()
+    assert not np.isnan(made.intervals["AP"]).any()
+    alone = evaluate_coco(_set(*(_record(i, [box] * (i == 1), [0] * (i == 1)) for i in range(1, 7))), [], resamples=40)
+    assert np.isnan(alone.intervals["AP"]).all()
+
+
 def test_without_objects_intervals_are_nan_and_no_error() -> None:
     ends = evaluate_coco(_set(_record(1, [], [])), [], resamples=5).intervals["AP"]
     assert all(math.isnan(end) for end in ends)

@@ -14,7 +14,15 @@ import numpy as np
 
 from yolo_lite.errors import InputError
 from yolo_lite.metrics.curves import OperatingPoint, best_threshold
-from yolo_lite.metrics.resampling import Interval, RankedClass, draw_halves, interval, resample
+from yolo_lite.metrics.resampling import (
+    Floats,
+    Interval,
+    RankedClass,
+    draw_halves,
+    images_with_objects,
+    interval,
+    resample,
+)
 from yolo_lite.structures.datasets import DetectionSet
 
 if TYPE_CHECKING:
@@ -33,8 +41,9 @@ class CocoMetrics:
     Attributes:
         numbers: values in 0..1 by the names in NAMES; NaN if there is nothing to measure (pycocotools gives -1).
         per_class: (AP, AP50, number of ground-truth boxes) by class name; crowd boxes are not counted.
-        intervals: the 95 % intervals of AP and AP50, from random halves of the set; empty unless requested.
-        best: the score threshold with the highest F1; None if there are no objects, or no detection is correct.
+        intervals: the 95 % intervals of AP and AP50, from random halves of the set; empty unless requested. They are NaN
+            if fewer than two images have objects.
+        best: the score threshold with the highest F1; None if nothing above 0.01 is correct.
         class_intervals: the same intervals by class name; empty unless requested.
         by_size: AP by class name for small, medium and large objects, in COCO's sense; NaN without such objects.
         ranked: the matched detections by class, in the order of `per_class`.
@@ -97,13 +106,12 @@ def evaluate_coco(
         by_size[name] = (_mean(of_class[..., 1]), _mean(of_class[..., 2]), _mean(of_class[..., 3]))
     intervals, class_intervals = {}, {}
     if resamples:
-        images = len(data.records)
-        halves = resample(ranked, draw_halves(images, resamples), on_resample=on_resample)
-        intervals = {name: interval(numbers[name], drawn, images=images) for name, drawn in halves.overall().items()}
+        halves = resample(ranked, draw_halves(len(data.records), resamples), on_resample=on_resample)
+        intervals = {name: _interval(numbers[name], drawn, ranked) for name, drawn in halves.overall().items()}
         for label, (name, (ap, ap50, _)) in enumerate(per_class.items()):
             class_intervals[name] = {
-                "AP": interval(ap, halves.ap[:, label], images=images),
-                "AP50": interval(ap50, halves.ap50[:, label], images=images),
+                "AP": _interval(ap, halves.ap[:, label], ranked[label : label + 1]),
+                "AP50": _interval(ap50, halves.ap50[:, label], ranked[label : label + 1]),
             }
     return CocoMetrics(
         numbers,
@@ -114,6 +122,13 @@ def evaluate_coco(
         by_size=by_size,
         ranked=ranked,
     )
+
+
+def _interval(value: float, halves: Floats, classes: Sequence[RankedClass]) -> Interval:
+    """Return the interval of a number of some classes; NaN if halves cannot show how far it varies."""
+    if images_with_objects(classes) < 2:
+        return Interval(math.nan, math.nan)
+    return interval(value, halves, images=len(classes[0].objects))
 
 
 def _best_point(classes: Sequence[RankedClass]) -> OperatingPoint | None:

@@ -81,7 +81,7 @@ def _eval(args: argparse.Namespace) -> int:
 def _write(path: Path, content: dict[str, Any]) -> None:
     from yolo_lite.files import write_atomically
 
-    text = json.dumps(content, indent=1)
+    text = json.dumps(content, indent=1, allow_nan=False)
     write_atomically(path, lambda part: part.write_text(text + "\n", encoding="utf-8"))
 
 
@@ -178,7 +178,8 @@ def _print_evaluation(result: Evaluation) -> None:
     print()
     for name, value in result.metrics.numbers.items():
         ends = result.metrics.intervals.get(name)
-        print(f"{name:<9} {_figure(value)}" + (f"  ({ends[0]:.3f} to {ends[1]:.3f})" if ends else ""))
+        known = ends is not None and not math.isnan(ends.low)
+        print(f"{name:<9} {_figure(value)}" + (f"  ({ends.low:.3f} to {ends.high:.3f})" if ends and known else ""))
     if result.metrics.best:
         threshold, f1, precision, recall = result.metrics.best
         scores = f"F1 {f1:.3f} (precision {precision:.3f}, recall {recall:.3f})"
