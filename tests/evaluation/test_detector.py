@@ -140,6 +140,15 @@ def test_metrics_json_holds_no_nan(finished_run: tuple[Path, Path]) -> None:
     assert plain["settings"]["score_threshold"] == 0.001
 
 
+def test_metrics_json_holds_no_infinity(finished_run: tuple[Path, Path]) -> None:
+    """In tiles and exported files, NMS is part of the forward pass: its own time is 0."""
+    settings = {**SETTINGS, "evaluate.tiles": "2x2"}
+    result = evaluate(finished_run[0] / "best.pt", finished_run[1], device="cpu", settings=settings)
+    rates = json.loads(json.dumps(result.to_json(), allow_nan=False))["images_per_second"]
+    assert rates["postprocess"] is None
+    assert rates["all"] > 0
+
+
 @pytest.mark.shared_data
 def test_a_result_file_scores_as_pycocotools_recorded_it(shared_data: Path) -> None:
     folder = shared_data / "eval_sample"

@@ -73,14 +73,14 @@ class Evaluation:
         }
         for name, intervals in self.metrics.class_intervals.items():
             per_class[name]["intervals"] = _plain(intervals)
-        rates = self.timing.rates() if self.timing else None
+        rates = self.timing.rates() if self.timing else {}
         return {
             "metrics": numbers,
             "intervals": _plain(self.metrics.intervals),
             "per_class": per_class,
             "best_f1": self.metrics.best._asdict() if self.metrics.best else None,
             "settings": dict(self.settings),
-            "images_per_second": rates,
+            "images_per_second": {name: rate if math.isfinite(rate) else None for name, rate in rates.items()} or None,
             "notes": list(self.notes),
         }
 
