@@ -116,6 +116,16 @@ def test_classes_without_images_count_as_in_the_report() -> None:
     assert np.isnan([owl.low, owl.high]).all()
 
 
+def test_a_class_without_images_counts_as_0_in_every_swap() -> None:
+    """Only B calls an owl, once, and no image shows one; the macro F1 is then the mean of three classes on both sides."""
+    truth, a = np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1])
+    b = np.array([2, 0, 1, 1])
+    first, second = swap_classes(a, b, truth=truth, classes=3, resamples=50)
+    macro = [classification_report(truth, called, class_names=NAMES).macro.f1 for called in (a, b)]
+    assert np.unique(np.round(first.macro_f1, 9)) == pytest.approx(sorted(macro))
+    assert first.macro_f1 + second.macro_f1 == pytest.approx(np.full(50, sum(macro)))
+
+
 def test_many_combinations_are_drawn_in_steps(
     labels: tuple[Labels, Labels, Labels], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,7 +44,7 @@ def resample_classes(
     is drawn how often each such combination occurs (a multinomial distribution), and not image by image.
 
     The numbers are those of `classification_report`, with one exception: a class that is absent from a resample is left
-    out of the macro F1 there. A class that is absent from the whole set counts as 0, as in the report.
+    out of the macro F1 there. A class without any image in the whole set counts as 0, as in the report.
 
     Args:
         truth: int [N], the true labels.
@@ -66,7 +66,7 @@ def resample_classes(
     for size in _steps(resamples, len(counts)):
         draws = generator.multinomial(counts.sum(), counts / counts.sum(), size=size)
         parts.append([_numbers(draws, true, labels, classes) for labels in calls])
-    return [_join([part[number] for part in parts], true, labels) for number, labels in enumerate(calls)]
+    return [_join([part[number] for part in parts], true) for number in range(len(calls))]
 
 
 def swap_classes(
@@ -96,7 +96,7 @@ def swap_classes(
         kept = generator.binomial(counts, 0.5, size=(size, len(counts)))
         draws = np.concatenate([kept, counts - kept], axis=1)
         parts.append([_numbers(draws, both, labels, classes) for labels in called])
-    side_a, side_b = (_join([part[side] for part in parts], both, called[side]) for side in (0, 1))
+    side_a, side_b = (_join([part[side] for part in parts], true) for side in (0, 1))
     return side_a, side_b
 
 
@@ -134,11 +134,10 @@ def _sum_by_label(draws: Labels, labels: Labels, classes: int) -> Labels:
     return sums
 
 
-def _join(parts: Sequence[tuple[Floats, Floats]], truth: Labels, called: Labels) -> ClassSamples:
-    """Return the numbers of all steps; a class that is neither true nor called in the set counts as 0."""
+def _join(parts: Sequence[tuple[Floats, Floats]], truth: Labels) -> ClassSamples:
+    """Return the numbers of all steps; a class without images in the set counts as 0, called or not."""
     accuracy, f1 = (np.concatenate(values) for values in zip(*parts))
-    absent = ~np.isin(np.arange(f1.shape[1]), [truth, called])
-    counted = np.where(absent, 0.0, f1)
+    counted = np.where(np.isin(np.arange(f1.shape[1]), truth), f1, 0.0)
     known = ~np.isnan(counted)
     return ClassSamples(accuracy, np.where(known, counted, 0).sum(1) / known.sum(1), f1=f1)
 
