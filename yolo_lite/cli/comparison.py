@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from yolo_lite.errors import counted
+
 SIGNIFICANT = 0.05
 
 
@@ -13,17 +15,18 @@ def print_comparison(section: Mapping[str, Any]) -> None:
     print()
     print(f"A: {section['a']}, B: {section['b']}, {section['images']:,} images, {section['resamples']:,} resamples")
     width = max(len(each["name"]) for each in (*section["overall"], *section["classes"], {"name": "class"}))
-    print(f"{'':<{width}}       A       B   B - A  95% interval         p")
+    print(f"{'':<{width}}       A       B   B - A  95% interval          p")
     for each in section["overall"]:
         print(_line(each, width))
     if len(section["classes"]) > 1:
         print()
         for each in section["classes"]:
             print(_line(each, width))
-        clear = sum(each["p"] is not None and each["p"] <= SIGNIFICANT for each in section["classes"])
-        chance = SIGNIFICANT * sum(each["p"] is not None for each in section["classes"])
+        known = [each["p"] for each in section["classes"] if each["p"] is not None]
+        clear = sum(p <= SIGNIFICANT for p in known)
         print(
-            f"p <= {SIGNIFICANT:g} in {clear} of {len(section['classes'])} classes; chance alone gives about {chance:.1f}"
+            f"p <= {SIGNIFICANT:g} in {clear} of {counted(len(known), 'measured class', plural='measured classes')}; "
+            f"chance alone gives about {SIGNIFICANT * len(known):.1f}"
         )
     print()
     print(_verdict(section["overall"][0]))
@@ -31,11 +34,10 @@ def print_comparison(section: Mapping[str, Any]) -> None:
 
 def _line(each: Mapping[str, Any], width: int) -> str:
     numbers = "  ".join("     -" if each[key] is None else f"{each[key]:6.3f}" for key in ("a", "b"))
-    if each["difference"] is None or each["low"] is None:
-        return f"{each['name']:<{width}}  {numbers}       -  -                    -"
+    difference = "-" if each["difference"] is None else f"{each['difference']:+.3f}"
+    ends = "-" if each["low"] is None else f"{each['low']:+.3f} to {each['high']:+.3f}"
     p = "-" if each["p"] is None else f"{each['p']:.3f}"
-    ends = f"{each['low']:+.3f} to {each['high']:+.3f}"
-    return f"{each['name']:<{width}}  {numbers}  {each['difference']:+.3f}  {ends:<16}  {p:>5}"
+    return f"{each['name']:<{width}}  {numbers}  {difference:>6}  {ends:<16}  {p:>5}"
 
 
 def _verdict(first: Mapping[str, Any]) -> str:

@@ -1,0 +1,27 @@
+"""A comparison as lines: columns stay below each other, whatever is unknown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from yolo_lite.cli.comparison import print_comparison
+
+
+def _row(name: str, *, low: float | None = None, p: float | None = None, value: float | None = 0.5) -> dict[str, Any]:
+    difference = None if value is None else 0.0
+    return {"name": name, "a": value, "b": value, "difference": difference, "low": low, "high": low, "p": p}
+
+
+def test_unknown_numbers_are_dashes_in_their_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    classes = [_row("cat", low=-0.1, p=0.5), _row("seen once", p=0.25), _row("never there", value=None)]
+    section = {"a": "old", "b": "new", "images": 9, "resamples": 50, "overall": [_row("AP", low=0.0, p=1.0)]}
+    print_comparison({**section, "classes": classes})
+    lines = capsys.readouterr().out.splitlines()
+    start = next(place for place, line in enumerate(lines) if "95% interval" in line)
+    table = [lines[start], lines[start + 1], *lines[start + 3 : start + 6]]
+    assert len({len(line) for line in table}) == 1
+    assert table[3].split() == ["seen", "once", "0.500", "0.500", "+0.000", "-", "0.250"]
+    assert table[4].split() == ["never", "there", "-", "-", "-", "-", "-"]
+    assert "p <= 0.05 in 0 of 2 measured classes; chance alone gives about 0.1" in lines
