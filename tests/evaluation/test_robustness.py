@@ -6,6 +6,7 @@ import base64
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,17 @@ def test_a_change_that_hides_everything_has_no_ap(coco_set: MakeSet) -> None:
     ]
     assert [example.image for example in result.examples] == ["0001.png", "0002.png"]
     assert result.examples[0].text == "0001.png: 2 objects detected, 0 after darkness 1"
+
+
+def test_examples_may_have_the_same_file_name_in_two_folders(coco_set: MakeSet, tmp_path: Path) -> None:
+    truth = read_split(coco_set({"val": 2}), "val")
+    records = []
+    for folder, record in zip(("a", "b"), truth.records):
+        (tmp_path / folder).mkdir()
+        records.append(replace(record, path=record.path.rename(tmp_path / folder / "same.png")))
+    truth = replace(truth, records=records)  # type: ignore[arg-type]
+    result = score_changes(Scripted(truth, blind_to=("darkness", "oil painting")).subject())
+    assert [example.image for example in result.examples] == ["a/same.png", "b/same.png"]
 
 
 def test_examples_are_small_jpeg_files_of_both_sides(coco_set: MakeSet) -> None:

@@ -21,6 +21,7 @@ from yolo_lite.runtime.session import Session
 from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.tiles import tiling_of
 
+EXPORTED = (".onnx", ".xml", ".pt2")  # of these, .pt2 cannot be scored, and the error says so
 _FIXED = {
     "input.image_size": "--image-size",
     "evaluate.iou_threshold": "--iou-threshold",
@@ -70,6 +71,7 @@ def evaluate_exported(
     )
     metrics = evaluate_coco(truth, rows, resamples=config.evaluate.resamples, on_resample=listener.on_resample)
     about = {"weights": str(weights), "data": str(data), "split": split, **_conditions(detector)}
+    about |= {"resamples": config.evaluate.resamples} if config.evaluate.resamples else {}
     return Evaluation(metrics, rows, truth=truth, settings=about, timing=timing, notes=tuple(notes))
 
 
@@ -93,10 +95,8 @@ def open_exported(
         yolo_lite.errors.InputError: --iou-threshold is fixed in an exported file; leave it out, or score the checkpoint
     """
     chosen = dict(settings or {})
-    for key, flag in _FIXED.items():
-        if chosen.get(key):
-            raise InputError(f"{flag} is fixed in an exported file; leave it out, or score the checkpoint")
-    config, info = evaluation_config(Config(), chosen), Session(weights).info
+    info = check_exported(weights, chosen)
+    config = evaluation_config(Config(), chosen)
     truth = read_split(
         check_path(data, "data"), check_split(split), classes=config.data.classes, difficult=config.data.difficult
     )
@@ -105,6 +105,23 @@ def open_exported(
     if not shown_classes(truth):
         notes.append(f"{truth.source} has no objects to find, only background or crowd regions, so there is no AP")
     return OpenExported(_opened(weights, config, info=info, truth=truth, given=chosen), truth, notes, config)
+
+
+def check_exported(weights: str | Path, settings: Mapping[str, object] | None = None) -> ExportInfo:
+    """Return what an exported file says about itself.
+
+    Raises:
+        InputError: if it cannot be read, or a setting is fixed in it.
+
+    Example:
+        >>> check_exported("pico.onnx", {"evaluate.tta": True})
+        Traceback (most recent call last):
+        yolo_lite.errors.InputError: --tta is fixed in an exported file; leave it out, or score the checkpoint
+    """
+    for key, flag in _FIXED.items():
+        if (settings or {}).get(key):
+            raise InputError(f"{flag} is fixed in an exported file; leave it out, or score the checkpoint")
+    return Session(weights).info
 
 
 def _opened(

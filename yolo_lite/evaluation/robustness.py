@@ -22,7 +22,7 @@ from yolo_lite.draw.boxes import draw_detections
 from yolo_lite.draw.inline import data_uri, fitted_hw
 from yolo_lite.errors import counted
 from yolo_lite.evaluation.detector import category_ids_for, evaluation_config, image_detector, read_truth
-from yolo_lite.evaluation.exported import open_exported
+from yolo_lite.evaluation.exported import EXPORTED, open_exported
 from yolo_lite.evaluation.images import Progress
 from yolo_lite.media.ahead import Depth, in_order
 from yolo_lite.media.images import read_image
@@ -37,7 +37,6 @@ from yolo_lite.structures.rows import to_rows
 
 MOST_IMAGES = 500
 _EXAMPLES = 6
-_EXPORTED = (".onnx", ".xml")
 
 
 class Subject(NamedTuple):
@@ -72,7 +71,7 @@ class ChangedImage(NamedTuple):
 
     Attributes:
         change: the change.
-        image: the file's name.
+        image: the file's name, with its folder if several files have the name.
         lost: number of objects that were detected before the change, less those detected after it.
         clean: the image with its detections, as a data URI of a JPEG file.
         changed: the same after the change.
@@ -173,7 +172,7 @@ def evaluate_robustness(
         yolo_lite.data.catalog.NoDataSetError: missing does not exist; --data takes a folder, a YAML file or a JSON file
     """
     data, split, weights = check_path(data, "data"), check_split(split), check_path(weights, "weights")
-    if Path(weights).suffix.lower() in _EXPORTED:
+    if Path(weights).suffix.lower() in EXPORTED:
         detector, truth, *_ = open_exported(weights, data, split=split, settings=settings)
         subject = Subject(detector, truth, detector.class_names, detector.batch_size, detector.max_16bit)
     else:
@@ -309,14 +308,17 @@ def _examples(
     lost = np.stack([before - _count_found(drawn.subject, detected, threshold) for detected in changed])
     examples: list[ChangedImage] = []
     kinds: set[str] = set()
+    shown: set[int] = set()
+    names = drawn.subject.truth.records.short_names()
     for place_ in np.argsort(-lost, axis=None, kind="stable"):
         number, index = divmod(int(place_), lost.shape[1])
-        change, name = CHANGES[number], drawn.subject.truth.records[index].path.name
+        change, name = CHANGES[number], names[index]
         if lost[number, index] < 1 or len(examples) == _EXAMPLES:
             break
-        if change.kind in kinds or any(example.image == name for example in examples):
+        if change.kind in kinds or index in shown:
             continue
         kinds.add(change.kind)
+        shown.add(index)
         pair = [_above(clean[index], threshold), _above(changed[number][index], threshold)]
         words = f"{name}: {counted(int(before[index]), 'object')} detected, {before[index] - lost[number, index]} after {change}"
         image = drawn.read(index)

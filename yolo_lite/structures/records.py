@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import operator
+import os
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -217,6 +219,25 @@ class Records(Sequence[ImageRecord]):
     def asked_labels(self) -> npt.NDArray[np.int64]:
         """Return the labels of all objects that evaluation counts, as `asked` chooses them."""
         return self.objects.labels[self.asked()]
+
+    def short_names(self) -> list[str]:
+        """Return the name of each image's file; its folder or its whole path stands in front where others have the name.
+
+        Example:
+            >>> from yolo_lite.data.splits import read_split
+            >>> read_split("my_images", "val").records.short_names()
+            ['0007.png', '0008.png', '0009.png']
+        """
+        parts = [(folder, os.path.basename(folder), name) for folder, name in self.paths.parts()]
+        names = Counter(name for _, _, name in parts)
+        pairs = Counter((inner, name) for _, inner, name in parts)
+        short = []
+        for folder, inner, name in parts:
+            if names[name] == 1:
+                short.append(name)
+            else:
+                short.append(f"{inner}/{name}" if pairs[inner, name] == 1 else os.path.join(folder, name))
+        return short
 
     def take(self, positions: Positions) -> Records:
         """Return the records at the given positions, in the given order.
