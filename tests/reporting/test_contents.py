@@ -99,6 +99,36 @@ def test_a_set_without_objects_has_a_report(tmp_path: Path) -> None:
     assert "nan" not in page.lower().replace("finance", "")
 
 
+@pytest.mark.parametrize("scores", [(0.5, 71.0), (-0.5, 0.5)])
+def test_scores_that_no_threshold_divides_are_refused(tmp_path: Path, scores: tuple[float, float]) -> None:
+    data = with_images(set_of(record(1, [[10, 10, 50, 50]], [0])), tmp_path)
+    odd = evaluation(data, [row([10, 10, 50, 50], score) for score in scores])
+    with pytest.raises(InputError, match=r"rows.json has scores from .*scores from 0 to 1"):
+        detector_report(odd)
+    with pytest.raises(InputError, match=r"rows.json has scores from"):
+        comparison_section(evaluation(data, []), odd, resamples=2)
+
+
+def test_images_of_the_same_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    records = []
+    for number, folder in enumerate(("left", "right"), 1):
+        (tmp_path / folder).mkdir()
+        path = tmp_path / folder / "1.jpg"
+        Image.new("RGB", (100, 100), "grey").save(path)
+        records.append(dataclasses.replace(record(number, [[10, 10, 50, 50]], [0]), path=path))
+    data = set_of(*records)
+    assert [each["image"] for each in _worst(data, [], 0.3)["missed"]] == ["left/1.jpg", "right/1.jpg"]
+    section = comparison_section(evaluation(data, []), evaluation(data, perfect_rows(data)), resamples=2)
+    assert [each["image"] for each in section["better"]] == ["left/1.jpg", "right/1.jpg"]
+
+
+def test_the_folder_we_stand_in_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cats").mkdir()
+    monkeypatch.chdir(tmp_path / "cats")
+    here = dataclasses.replace(evaluation(set_of(record(1, [], [])), []), settings={"data": ".", "split": "val"})
+    assert detector_report(here)["title"] == "detections on cats, val"
+
+
 # Worst images
 
 
@@ -205,4 +235,7 @@ def test_a_run_is_named_after_its_folder() -> None:
         evaluation(data, rows), settings={"data": "d", "split": "val", "weights": "runs/a/best.pt"}
     )
     assert comparison_section(named, named, resamples=2)["a"] == "a/best"
+    exported = dataclasses.replace(named, settings={**named.settings, "weights": "runs/a/best.onnx"})
+    section = comparison_section(named, exported, resamples=2)
+    assert (section["a"], section["b"]) == ("runs/a/best.pt", "runs/a/best.onnx")
     assert not math.isnan(named.metrics.numbers["AP"])

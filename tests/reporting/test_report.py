@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,56 @@ def test_the_best_threshold_is_stored_on_request(own: tuple[str, str], capsys: p
     assert load_checkpoint(Path(weights)).score_threshold == best != 0.77
     assert f"score threshold {best:g} stored in own.pt" in capsys.readouterr().out
     assert json.loads(Path("seen/report.json").read_text())["threshold"]["stored"] is True
+
+
+def test_reasons_name_no_class_that_was_not_evaluated(own: tuple[str, str]) -> None:
+    """Discs hide as squares in the labels: a network that may report squares alone has not detected a disc there."""
+    weights, data = own
+    shutil.copytree(data, "renamed")
+    path = Path("renamed/annotations/instances_val.json")
+    content = json.loads(path.read_text())
+    assert {each["name"] for each in content["categories"]} == {"disc", "square"}
+    for annotation in content["annotations"]:
+        annotation["category_id"] = 3
+    content["categories"] = [{"id": 3, "name": "square"}]
+    path.write_text(json.dumps(content))
+    worst = report(weights, "renamed", out="seen", device="cpu", settings={"evaluate.resamples": 2})["worst"]
+    reasons = [reason for image in worst["missed"] for reason in image["reasons"] if reason.startswith("Missed")]
+    assert len(reasons) > 3
+    assert not [reason for reason in reasons if "disc" in reason]
+
+
+@pytest.mark.parametrize("settings", [{"evaluate.tiles": "2x2"}, {"evaluate.tta": True}], ids=str)
+def test_no_reason_is_invented_where_an_image_is_looked_at_more_than_once(
+    own: tuple[str, str], settings: dict[str, Any]
+) -> None:
+    chosen = {"evaluate.resamples": 2, "input.image_size": [32, 32], **settings}
+    made = report(*own, out="seen", device="cpu", settings=chosen)
+    assert made["worst"]["missed"]
+    assert not [r for image in made["worst"]["missed"] for r in image["reasons"] if r.startswith("Missed")]
+    assert made["notes"][-1].startswith("Why objects were missed is known only for a checkpoint")
+
+
+def test_an_exported_file_keeps_its_resamples_and_a_fixed_flag_is_refused_early(
+    pico: Path, coco_set: Callable[..., Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = coco_set({"val": 3})
+    annotations = data / "annotations" / "instances_val.json"
+    annotations.write_text(annotations.read_text().replace('"disc"', '"person"').replace('"square"', '"car"'))
+    made = report(pico, data, out="seen", against=pico, settings={"evaluate.resamples": 7})
+    assert made["resamples"] == made["comparison"]["resamples"] == 7
+    monkeypatch.setattr("yolo_lite.reporting.report.score", None)  # no detector is scored before the refusal
+    against = ["--data", str(data), "--against", str(pico), "--image-size", "64", "--weights", "yolo_lite-pico-voc5"]
+    assert "--image-size is fixed in an exported file" in _refused(["eval", *against, "--report", "late"], capsys)
+    assert not Path("late").exists()
+    Path("some.pt2").write_bytes(b"x")
+    wrong = ["eval", "--data", str(data), "--against", "some.pt2", "--weights", "yolo_lite-pico-voc5"]
+    assert "some.pt2 is not an exported file: expected .onnx or .xml" in _refused(wrong, capsys)
+
+
+def test_a_command_that_fails_leaves_no_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "does not exist" in _refused(["eval", "--data", "missing", "--report", "seen", "--out", "e"], capsys)
+    assert not list(Path().iterdir())
 
 
 def test_a_threshold_of_the_configuration_gives_way(own: tuple[str, str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from yolo_lite.metrics.calibration import measure_calibration
 from yolo_lite.metrics.class_comparison import RESAMPLES, compare_calls, percentile_interval, resample_classes
 from yolo_lite.metrics.comparison import Difference
 from yolo_lite.metrics.resampling import Floats
-from yolo_lite.reporting.contents import FORMAT, VERSION
+from yolo_lite.reporting.contents import scored_name, scored_names
+from yolo_lite.reporting.page import FORMAT, VERSION
 from yolo_lite.structures.datasets import ClassificationSet, ClassRecord
 from yolo_lite.structures.geometry import Image, resize_image
 
@@ -54,7 +54,7 @@ def classifier_report(evaluation: ClassEvaluation, *, resamples: int = RESAMPLES
         "format": FORMAT,
         "version": VERSION,
         "task": "classify",
-        "title": f"{_name(settings)} on {Path(data.source).name}, {settings['split']}",
+        "title": f"{scored_name(settings)} on {Path(data.source).resolve().name}, {settings['split']}",
         "headline": [
             _headline("accuracy", report.accuracy, samples.accuracy),
             _headline("macro F1", report.macro.f1, samples.macro_f1),
@@ -109,6 +109,7 @@ def compare_classifiers(a: ClassEvaluation, b: ClassEvaluation, *, resamples: in
     scores = _scores_on_same_images(a, b)
     other = scores.argmax(1)
     gain = np.take_along_axis(scores - a.scores, truth[:, None], axis=1)[:, 0]  # of the true class
+    name_a, name_b = scored_names(a.settings, b.settings)
     comparison = compare_calls(called, other, truth=truth, class_names=a.class_names, resamples=resamples)
 
     def changed(better: bool) -> list[dict[str, str]]:
@@ -118,8 +119,8 @@ def compare_classifiers(a: ClassEvaluation, b: ClassEvaluation, *, resamples: in
         return [_changed_image(a, index, called=(called[index], other[index])) for index in chosen.tolist()]
 
     return {
-        "a": _name(a.settings),
-        "b": _name(b.settings),
+        "a": name_a,
+        "b": name_b,
         "images": len(truth),
         "resamples": resamples,
         "overall": [_difference(each) for each in comparison.overall],
@@ -143,12 +144,6 @@ def _labels(evaluation: ClassEvaluation) -> tuple[npt.NDArray[np.int64], npt.NDA
     """Return true and predicted labels."""
     truth = np.array([record.label for record in evaluation.records], np.int64)
     return truth, evaluation.scores.argmax(1).astype(np.int64)
-
-
-def _name(settings: Mapping[str, Any]) -> str:
-    """Return the name of the weights; that of the folder too if the file is called best.pt, as in every run."""
-    path = Path(str(settings["weights"]))
-    return f"{path.parent.name}/{path.stem}" if path.stem in ("best", "last") and path.parent.name else path.stem
 
 
 def _headline(name: str, value: float, samples: Floats) -> dict[str, Any]:

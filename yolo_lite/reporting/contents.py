@@ -21,11 +21,11 @@ from yolo_lite.metrics.curves import OperatingPoint, best_thresholds, measure_cu
 from yolo_lite.metrics.errors import measure_errors
 from yolo_lite.metrics.matching import SetMatches, match_set
 from yolo_lite.predict.detector import Detector
+from yolo_lite.reporting.page import FORMAT, VERSION
 from yolo_lite.reporting.worst import Failures, worst_images
 from yolo_lite.structures.datasets import DetectionSet
 
 Progress = Callable[[int, int], None]
-FORMAT, VERSION = "yolo_lite report", 1
 LOWEST_SCORE = 0.05  # of detections whose calibration is measured
 _UNSURE = 0.25  # the threshold of a detector without one correct detection
 _SIZES = ("small", "medium", "large")
@@ -47,6 +47,9 @@ def detector_report(
         detector: explains why objects were missed; its thresholds and image size are those of the evaluation.
         on_image: called with the number of example images drawn and their total.
 
+    Raises:
+        InputError: if a score is not between 0 and 1.
+
     Example:
         >>> from yolo_lite.data.splits import read_split
         >>> from yolo_lite.metrics.coco import evaluate_coco
@@ -56,6 +59,7 @@ def detector_report(
         >>> report["title"], report["data"]["objects"], report["threshold"]
         ('detections on my_images, val', 6, None)
     """
+    _check_scores(evaluation)
     metrics, truth = evaluation.metrics, evaluation.truth
     matches = match_set(truth, to_columns(truth, evaluation.rows))
     overall, of_classes = best_thresholds(matches)
@@ -102,7 +106,7 @@ def comparison_section(
     """Return the section "comparison" of report.json: two detectors on the same images.
 
     Raises:
-        InputError: if they were scored on different images or classes.
+        InputError: if they were scored on different images or classes, or a score is not between 0 and 1.
 
     Example:
         >>> from yolo_lite.data.splits import read_split
@@ -114,15 +118,28 @@ def comparison_section(
     """
     if fingerprint(a.truth) != fingerprint(b.truth):
         raise InputError("the two detectors were scored on different images or labels; score both on the same data")
+    _check_scores(a)
+    _check_scores(b)
+    name_a, name_b = scored_names(a.settings, b.settings)
     result = compare(a.metrics, b.metrics, images=len(a.truth.records), resamples=resamples, on_resample=on_resample)
     return {
-        "a": _name(a.settings),
-        "b": _name(b.settings),
+        "a": name_a,
+        "b": name_b,
         "images": len(a.truth.records),
         "resamples": resamples,
         **_differences(result),
         **_changed_images(a, b),
     }
+
+
+def _check_scores(evaluation: Evaluation) -> None:
+    """Raise InputError for scores that no threshold between 0 and 1 divides, such as percentages."""
+    scores = [row["score"] for row in evaluation.rows]
+    if scores and not 0 <= min(scores) <= max(scores) <= 1:
+        raise InputError(
+            f"{_source(evaluation.settings)} has scores from {min(scores):g} to {max(scores):g}; reports and comparisons "
+            "need scores from 0 to 1, so divide them by the largest possible score"
+        )
 
 
 def _differences(result: Comparison) -> dict[str, list[dict[str, Any]]]:
@@ -150,11 +167,12 @@ def _changed_images(a: Evaluation, b: Evaluation, most: int = 10) -> dict[str, l
         false.append(np.bincount(columns.images[above & matches.wrong], minlength=images))
         objects = np.bincount(evaluation.truth.records.image_of_objects[matches.counted], minlength=images)
     gain = (found[1] - found[0]) - (false[1] - false[0])
+    names = a.truth.records.short_names()
     best, worst = np.argsort(-gain, kind="stable")[:most], np.argsort(gain, kind="stable")[:most]
 
     def image(position: int) -> dict[str, Any]:
         return {
-            "image": a.truth.records[position].path.name,
+            "image": names[position],
             "objects": int(objects[position]),
             "a": int(found[0][position]),
             "b": int(found[1][position]),
@@ -169,13 +187,33 @@ def _changed_images(a: Evaluation, b: Evaluation, most: int = 10) -> dict[str, l
 
 
 def _title(settings: Mapping[str, Any]) -> str:
-    return f"{_name(settings)} on {Path(str(settings['data'])).name}, {settings['split']}"
+    return f"{scored_name(settings)} on {Path(str(settings['data'])).resolve().name}, {settings['split']}"
 
 
-def _name(settings: Mapping[str, Any]) -> str:
-    """Return the name of what was scored: that of the folder too if the file is called best.pt, as in every run."""
-    path = Path(str(settings.get("weights") or settings.get("detections") or "detections"))
+def scored_name(settings: Mapping[str, Any]) -> str:
+    """Return the name of what was scored: that of the folder too if the file is called best.pt, as in every run.
+
+    Example:
+        >>> scored_name({"weights": "runs/train-1/best.pt"}), scored_name({"detections": "theirs.json"})
+        ('train-1/best', 'theirs')
+    """
+    path = Path(_source(settings))
     return f"{path.parent.name}/{path.stem}" if path.stem in ("best", "last") and path.parent.name else path.stem
+
+
+def scored_names(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the names of two detectors or classifiers; whole paths if different files have the same name.
+
+    Example:
+        >>> scored_names({"weights": "a/cat.pt"}, {"weights": "a/cat.onnx"})
+        ('a/cat.pt', 'a/cat.onnx')
+    """
+    names, sources = (scored_name(a), scored_name(b)), (_source(a), _source(b))
+    return sources if names[0] == names[1] and sources[0] != sources[1] else names
+
+
+def _source(settings: Mapping[str, Any]) -> str:
+    return str(settings.get("weights") or settings.get("detections") or "detections")
 
 
 def _headline(name: str, value: float, ends: tuple[float, float] | None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from yolo_lite.checkpoints.card import model_card
 from yolo_lite.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from yolo_lite.errors import InputError
 from yolo_lite.evaluation.detector import Evaluation, evaluate, evaluate_detections
-from yolo_lite.evaluation.exported import evaluate_exported
+from yolo_lite.evaluation.exported import EXPORTED, check_exported, evaluate_exported
 from yolo_lite.evaluation.images import SILENT, EvaluationListener, Progress
 from yolo_lite.files import make_folder, write_atomically
 from yolo_lite.predict.detector import Detector
@@ -22,8 +22,10 @@ from yolo_lite.reporting.contents import comparison_section, detector_report
 from yolo_lite.reporting.page import render_page
 from yolo_lite.shipped import find_weights, shipped
 
+_NO_REASONS = (
+    "Why objects were missed is known only for a checkpoint that looks at each image once, without --tiles and --tta."
+)
 RESAMPLES = 1000  # unless evaluate.resamples is set
-_EXPORTED = (".onnx", ".xml", ".pt2")
 
 
 def report(
@@ -89,20 +91,23 @@ def score(
     suffix = Path(weights).suffix.lower()
     if suffix == ".json":
         return evaluate_detections(weights, data, split=split, settings=settings, listener=listener)
-    if suffix in _EXPORTED:
+    if suffix in EXPORTED:
         return evaluate_exported(weights, data, split=split, settings=settings, listener=listener)
     return evaluate(weights, data, split=split, settings=settings, device=device, listener=listener)
 
 
-def check_source(weights: str | Path) -> None:
-    """Raise InputError unless there is such a checkpoint, exported file or COCO result file.
+def check_source(weights: str | Path, settings: Mapping[str, object] | None = None) -> None:
+    """Raise InputError unless `score` can begin with a checkpoint, an exported file or a COCO result file.
 
     Example:
         >>> check_source("missing.json")
         Traceback (most recent call last):
         yolo_lite.errors.InputError: missing.json does not exist
     """
-    if Path(weights).suffix.lower() not in (".json", *_EXPORTED):
+    suffix = Path(weights).suffix.lower()
+    if suffix in EXPORTED:
+        check_exported(weights, settings)
+    elif suffix != ".json":
         find_weights(str(weights))
     elif not Path(weights).is_file():
         raise InputError(f"{weights} does not exist")
@@ -132,18 +137,22 @@ def build_report(
         0.0
     """
     weights, card, detector = evaluation.settings.get("weights"), None, None
-    if weights and Path(weights).suffix.lower() not in _EXPORTED:
+    if weights and Path(weights).suffix.lower() not in EXPORTED:
         card, detector = model_card(weights), _explaining(evaluation, device)
     content = detector_report(evaluation, card=card, detector=detector, on_image=on_image)
+    if detector is None and content["worst"]["missed"]:
+        content["notes"].append(_NO_REASONS)
     if against is not None:
         resamples = evaluation.settings.get("resamples") or RESAMPLES
         content["comparison"] = comparison_section(evaluation, against, resamples=resamples, on_resample=on_resample)
     return content
 
 
-def _explaining(evaluation: Evaluation, device: str | torch.device) -> Detector:
-    """Return the detector that was scored; it sees each image as a whole, without tiles."""
+def _explaining(evaluation: Evaluation, device: str | torch.device) -> Detector | None:
+    """Return the detector that was scored; None if its results come from several looks at an image."""
     settings = evaluation.settings
+    if settings.get("tiles") or settings.get("tta"):
+        return None
     height, width = settings["image_size"]
     return Detector(
         settings["weights"], device, image_size=(height, width), iou_threshold=float(settings["iou_threshold"])
@@ -179,7 +188,7 @@ def check_storable(weights: str | Path) -> Path:
     path = find_weights(str(weights))
     if path.resolve() in [file.resolve() for file in shipped("weights", ".pt").values()]:
         raise InputError(f"{weights} is shipped with the package and stays as it is; copy the file first")
-    if path.suffix.lower() in _EXPORTED:
+    if path.suffix.lower() in EXPORTED:
         raise InputError(f"{weights} is an exported file, whose threshold is fixed; store it into the checkpoint")
     return path
 

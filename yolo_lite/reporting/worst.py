@@ -15,7 +15,7 @@ from yolo_lite.draw.sheets import draw_cell
 from yolo_lite.errors import counted
 from yolo_lite.evaluation.compare import compare_on_sheet
 from yolo_lite.inspect.why import explain, reason_in_words
-from yolo_lite.media.images import read_image
+from yolo_lite.media.images import MAX_16BIT, read_image
 from yolo_lite.metrics.errors import BACKGROUND, BOTH, CLASSIFICATION, DUPLICATE, error_kinds
 from yolo_lite.metrics.matching import SetMatches
 from yolo_lite.predict.detector import Detector
@@ -83,9 +83,9 @@ def worst_images(
     alarms = np.zeros(len(records))
     np.maximum.at(alarms, columns.images[wrong], columns.scores[wrong])
     by_missed, by_alarm = _largest(missed), _largest(alarms)
-    total, images = len(by_missed) + len(by_alarm), []
+    total, images, names = len(by_missed) + len(by_alarm), [], records.short_names()
     for position in (*by_missed, *by_alarm):
-        images.append(_image(failures, position))
+        images.append(_image(failures, position, name=names[position]))
         on_image(len(images), total)
     return {
         "score_threshold": failures.score_threshold,
@@ -100,7 +100,7 @@ def _largest(values: npt.NDArray[Any]) -> list[int]:
     return [int(position) for position in order if values[position] > 0]
 
 
-def _image(failures: Failures, position: int) -> dict[str, Any]:
+def _image(failures: Failures, position: int, *, name: str) -> dict[str, Any]:
     truth, matches = failures.truth, failures.matches
     record = truth.records[position]
     found = np.arange(len(matches.columns.scores))[matches.columns.of_image(position)]
@@ -112,21 +112,21 @@ def _image(failures: Failures, position: int) -> dict[str, Any]:
         labels=columns.labels[found],
         class_names=truth.class_names,
     )
-    image = read_image(record.path)
+    image = read_image(record.path, failures.detector.max_16bit if failures.detector else MAX_16BIT)
     hw = fitted_hw(record.hw)
     cells = compare_on_sheet(image, _asked(record), detections=detections, class_names=truth.class_names)
     wrong = found[matches.wrong[found]]
     objects = np.arange(truth.records.starts[position], truth.records.starts[position + 1])
     missed = objects[failures.missed()[objects]]
     return {
-        "image": record.path.name,
+        "image": name,
         "objects": int(matches.counted[objects].sum()),
         "missed": len(missed),
         "false_alarms": len(wrong),
         "score": float(columns.scores[wrong[0]]) if len(wrong) else None,
         "truth": data_uri(draw_cell(cells[0], hw)),
         "found": data_uri(draw_cell(cells[1], hw)),
-        "text": f"{record.path.name}: {counted(len(missed), 'object')} missed, {counted(len(wrong), 'false alarm')}",
+        "text": f"{name}: {counted(len(missed), 'object')} missed, {counted(len(wrong), 'false alarm')}",
         "reasons": [*_why_missed(failures, image, missed), *_why_wrong(failures, wrong)],
     }
 
@@ -151,6 +151,8 @@ def _why_missed(failures: Failures, image: Image, missed: Ints) -> list[str]:
     if detector is None or not len(missed):
         return []
     _, letterbox, raw = detector.raw(image)
+    unknown = torch.tensor([name not in failures.truth.class_names for name in detector.class_names])
+    raw = raw._replace(class_logits=raw.class_logits.masked_fill(unknown, -torch.inf))  # as in the evaluation
     largest = missed[np.argsort(-objects.areas[missed], kind="stable")]
     lines = []
     for number in largest[:_REASONS].tolist():

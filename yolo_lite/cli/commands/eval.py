@@ -56,10 +56,8 @@ def _eval(args: argparse.Namespace) -> int:
 
     if args.save_json:
         check_rows_path(args.save_json)
-    if args.report:
-        make_folder(args.report)
     if args.against:
-        check_source(args.against)
+        check_source(args.against, flags.settings_of(args))
     with values.output_folder(args.out, "eval") as out:
         with JsonRows(args.save_json) if args.save_json else nullcontext() as json_file:
             result = _score(args, args.detections or args.weights, json_file)
@@ -155,7 +153,7 @@ def _explain(args: argparse.Namespace, result: Evaluation) -> dict[str, Any]:
         store_threshold(args.weights, best.score_threshold)
         print(f"score threshold {best.score_threshold:g} stored in {args.weights}")
     elif args.store_threshold:
-        print("no detection is correct, so no score threshold was stored")
+        print("no correct detection scores above 0.01, so no score threshold was stored")
     if args.report:
         with bar("example images") as on_image:
             report = build_report(result, device=args.device, on_image=on_image) | content
