@@ -67,6 +67,12 @@ def table_named(root: Node, title: str) -> Node:
     return next(node for node in root.classed("scroll") if node.attributes["aria-label"].startswith(title))
 
 
+def test_a_file_name_that_is_no_text_does_not_break_the_page() -> None:
+    report = detection_report(3)
+    report["worst"]["missed"][0]["image"] = "caf\udce9.jpg"  # Latin-1 bytes, as Python reads them from a folder
+    assert "caf?.jpg" in render_page(report)
+
+
 def test_sections_come_in_order_and_the_contents_lead_to_them() -> None:
     root = tree_of("20 classes")
     assert sections(root) == DETECTION

@@ -86,7 +86,8 @@ def _page(report: Mapping[str, Any]) -> str:
         element("div", _contents(sections), element("main", map(_section, sections), id="report"), class_="layout"),
         element("footer", f"Drawn from report.json, version {report.get('version', VERSION)} of its format."),
     )
-    return raw("<!doctype html>\n") + element("html", _head(title), body, lang="en") + "\n"
+    page = raw("<!doctype html>\n") + element("html", _head(title), body, lang="en") + "\n"
+    return page.encode(errors="replace").decode()  # file names may hold bytes that are no text
 
 
 def _check(report: Mapping[str, Any]) -> None:
