@@ -10,7 +10,7 @@ import sys
 import numpy as np
 
 from tests.metrics.simulated import simulate, whole_ap
-from yolo_lite.metrics.resampling import draw_halves, interval, resample
+from yolo_lite.metrics.resampling import draw_halves, images_with_objects, interval, resample
 
 _POPULATION = 40_000  # images, whose AP counts as the truth
 _RESAMPLES = 200
@@ -22,14 +22,17 @@ def main(images: int, classes: int, rate: float, sets: int) -> None:
     truth = whole_ap(population, _POPULATION)
     generator = np.random.default_rng(0)
     drawn = generator.multinomial(images, np.full(images, 1 / images), _RESAMPLES).T  # with replacement
-    halves, held = draw_halves(images, _RESAMPLES), np.zeros(2, int)
+    halves, held, known = draw_halves(images, _RESAMPLES), np.zeros(2, int), 0
     for seed in range(sets):
         [ranked] = simulate(seed, images=images, classes=classes, rate=rate, detectors=1)
+        if images_with_objects(ranked) < 2:
+            continue  # such a set has no interval
+        known += 1
         low, high = interval(whole_ap(ranked, images), resample(ranked, halves).overall()["AP"], images=images)
         percentiles = np.percentile(resample(ranked, drawn).overall()["AP"], [2.5, 97.5])
         held += [low <= truth <= high, percentiles[0] <= truth <= percentiles[1]]
-    fractions = held / sets
-    print(f"{sets} sets of {images} images, {classes} classes, {rate:g} objects of each in an image, AP {truth:.3f}:")
+    fractions = held / known
+    print(f"{known} sets of {images} images, {classes} classes, {rate:g} objects of each in an image, AP {truth:.3f}:")
     print(f"the interval from halves holds the truth in {fractions[0]:.1%}, the bootstrap's in {fractions[1]:.1%}")
 
 

@@ -226,6 +226,15 @@ def test_big_numbers_have_three_decimals_and_intervals() -> None:
     assert root.classed("tile-note")[0].text() == "95\N{NO-BREAK SPACE}% interval 0.320 to 0.370"
 
 
+def test_unknown_intervals_promise_nothing() -> None:
+    report = detection_report(3)
+    for each in report["headline"]:
+        each["low"] = each["high"] = None
+    page = render_page(report)
+    assert "Intervals need at least two images with objects." in page
+    assert "holds the true value" not in page
+
+
 def test_the_table_of_classes_is_in_the_given_order_and_complete() -> None:
     report = detection_report(80)
     rows = table_named(tree_of("80 classes").by_id("classes"), "Classes").rows()[1:]

@@ -38,6 +38,18 @@ def test_rows_and_columns_add_up_to_those_of_all_classes(classes: int) -> None:
     assert (cells[-1, -1], cells[-1, -2]) == (counts[-1].sum(), 0)  # background last, and never right
 
 
+def test_classes_that_occur_nowhere_are_left_out_and_the_others_keep_their_order() -> None:
+    confusion = {"names": ["cat", "dog", "owl"], "counts": [[1, 0, 0], [0, 5, 0], [0, 0, 0]]}
+    section = confusion_section({"task": "classify", "confusion": confusion})
+    assert section is not None
+    assert [row[0] for row in tables({"task": "classify", "confusion": confusion})["Confusion matrix"][1:]] == [
+        "cat",
+        "dog",
+    ]
+    words = "Shown are the 2 largest of 3 classes; the others are added up or have neither images nor predictions."
+    assert words in section.body
+
+
 def test_of_many_classes_the_largest_are_shown_first() -> None:
     report = detection_report(80)
     counts = np.array(report["confusion"]["counts"])[:-1, :]

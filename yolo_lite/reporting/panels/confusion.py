@@ -41,7 +41,7 @@ def confusion_section(report: Mapping[str, Any]) -> Section | None:
 
 
 def _largest(counts: Sequence[Sequence[int]], background: int | None) -> list[int]:
-    """Return the classes to show: all if they fit, else the largest first."""
+    """Return the classes to show: all that occur if they fit, else the largest first."""
     labels = [label for label in range(len(counts)) if label != background]
     sizes = {label: sum(counts[label]) + sum(row[label] for row in counts) for label in labels}
     used = [label for label in labels if sizes[label]]
@@ -108,8 +108,10 @@ def _reading(names: Sequence[str], shown: Sequence[int], background: int | None)
         text += "Rows add up to the objects of a class. The column “background” has the missed objects, "
         text += "the row “background” the detections without an object. "
     if len(shown) < total:
-        text += f"Shown are {len(shown)} of {total} classes, the largest first; "
-        text += "the others are added up or have neither objects nor detections."
+        noun = "images nor predictions" if background is None else "objects nor detections"
+        text += (
+            f"Shown are the {len(shown)} largest of {total} classes; the others are added up or have neither {noun}."
+        )
     return element("p", text.strip(), class_="reading")
 
 

@@ -61,11 +61,14 @@ def _intervals(report: Mapping[str, Any]) -> Html | None:
     resamples = number(report.get("resamples"))
     if not resamples:
         return None
+    if all(number(each.get("low")) is None for each in report.get("headline") or []):
+        return element("p", "Intervals need at least two images with objects.", class_="reading")
     if report.get("task") == "classify":
         text = f"The intervals come from {whole(resamples)} sets drawn from these images with replacement. "
     else:
         text = f"The intervals come from {whole(resamples)} random halves of these images. Small sets make AP look too "
         text += "high, above all with many rare classes; the interval corrects this and may therefore lie lower. "
+        text += "For a class with fewer than ten objects it is too narrow. "
     text += "With other images like these, such an interval holds the true value in about 95 of 100 cases."
     return element("p", text, class_="reading")
 

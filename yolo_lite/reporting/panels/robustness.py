@@ -73,7 +73,7 @@ def _chart(corruptions: Sequence[Mapping[str, Any]], counts: str) -> Html:
         interval_chart(Caption("corruptions", "AP under corruption", f"What is left: {spoken}."), rows, axis=axis),
         title="AP that is left under corruption",
         reading="A dot is the mean of all strengths, its line reaches from the worst strength to the best. "
-        "Train with augmentation of the kinds that stand at the top and occur where you use the network.",
+        "Add training images like those at the top, if such images occur where you use the network.",
         counts=counts,
         numbers=table(
             "AP by kind and strength", [_KIND, "strength", "AP", "AP50", "of clean"], rows=_rows(corruptions)
