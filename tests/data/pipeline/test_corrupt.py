@@ -73,14 +73,24 @@ def test_large_images_are_painted_at_a_smaller_size_and_keep_theirs() -> None:
 def test_nothing_moves(change: Change) -> None:
     """The centre of what differs from a plain wall stays where the square is, so boxes stay right."""
     rows, columns = np.mgrid[:160, :200]
-    square = (abs(rows - 79.5) < 30) & (abs(columns - 99.5) < 30)  # in the middle, because a zoom keeps only that
+    middle = (79.5, 99.5) if change.kind == "zoom blur" else (61.5, 63.5)  # a zoom keeps only the middle
+    square = (abs(rows - middle[0]) < 30) & (abs(columns - middle[1]) < 30)
     image = np.where(square[..., None], np.uint8(70), np.uint8(150)).repeat(3, axis=2)
     wall = np.full_like(image, 150)
     changed, plain = (change_image(pixels, change).astype(float) for pixels in (image, wall))
     weights = np.abs(changed - plain).mean(2)
     weights[weights < 0.3 * weights.max()] = 0  # noise, which differs a little everywhere
     centre = (weights * rows).sum() / weights.sum(), (weights * columns).sum() / weights.sum()
-    assert centre == pytest.approx((79.5, 99.5), abs=3)
+    assert centre == pytest.approx(middle, abs=3)
+
+
+def test_a_zoom_smears_what_is_beside_the_middle_outwards() -> None:
+    """Copies of 1 to 1.25 times the size are averaged: an eighth of the distance to the middle, 240 pixels, is 30."""
+    rows, columns = np.mgrid[:480, :800]
+    square = (abs(rows - 239.5) < 30) & (abs(columns - 159.5) < 30)
+    image = np.where(square[..., None], np.uint8(70), np.uint8(150)).repeat(3, axis=2)
+    weights = 150 - change_image(image, Change("zoom blur", 3)).astype(float).mean(2)
+    assert (weights * columns).sum() / weights.sum() == pytest.approx(159.5 - 30, abs=4)
 
 
 def test_exposure_multiplies_and_low_contrast_moves_values_to_the_mean(photo: Image) -> None:

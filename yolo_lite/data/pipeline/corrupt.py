@@ -1,7 +1,8 @@
 """Corrupted and painted copies of images, to measure how well a detector bears them.
 
-No change moves anything in the image, so boxes stay as they are. Blurs, blocks and brush strokes grow with the shorter
-side of the image. Noise, JPEG and rain work on single pixels, whatever the size.
+Boxes stay as they are, because no change moves anything, except for zoom blur: it smears objects away from the middle, by
+half of its factor on average. Blurs, blocks and brush strokes grow with the shorter side of the image. Noise, JPEG and rain
+work on single pixels, whatever the size.
 """
 
 from __future__ import annotations
