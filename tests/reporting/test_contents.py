@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,15 @@ def test_a_set_without_objects_has_a_report(tmp_path: Path) -> None:
     assert report["numbers"]["AP"] is None
     assert report["threshold"] is None
     page = render_page(json.loads(json.dumps(report, allow_nan=False)))
-    assert "nan" not in page.lower().replace("finance", "")
+    assert "nan" not in re.sub('data:image[^"]+', "", page).lower()
+
+
+def test_objects_at_the_limit_of_two_sizes_are_in_both_as_in_pycocotools(tmp_path: Path) -> None:
+    box = [10, 10, 42, 42]
+    data = with_images(set_of(record(1, [box], [0])), tmp_path)
+    sizes = detector_report(evaluation(data, [row(box)]))["sizes"]["classes"][0]
+    assert sizes["objects"] == [1, 1, 0]
+    assert sizes["AP"] == [pytest.approx(1), pytest.approx(1), None]
 
 
 @pytest.mark.parametrize("scores", [(0.5, 71.0), (-0.5, 0.5)])

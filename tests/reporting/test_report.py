@@ -145,6 +145,25 @@ def test_an_exported_file_keeps_its_resamples_and_a_fixed_flag_is_refused_early(
     assert "some.pt2 is not an exported file: expected .onnx or .xml" in _refused(wrong, capsys)
 
 
+def test_nobody_is_told_to_store_a_threshold_where_there_is_no_place_for_it(own: tuple[str, str]) -> None:
+    """Result files and shipped weights hold none; a checkpoint of one's own does."""
+    weights, data = own
+    assert main(["eval", "--weights", weights, "--data", data, "--save-json", "rows.json", "--out", "e"]) == 0
+    for source, stored in ((weights, False), ("rows.json", None)):
+        made = report(source, data, out="seen", device="cpu", settings={"evaluate.resamples": 2})
+        assert made["threshold"]["stored"] is stored
+        assert ("--store-threshold" in Path("seen/report.html").read_text()) == (stored is False)
+
+
+def test_what_cannot_be_written_or_compared_is_refused_before_the_work(
+    own: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("yolo_lite.reporting.report.score", None)
+    for wrong in ({"out": "own.pt/seen"}, {"out": "seen", "against": "missing.pt"}):
+        with pytest.raises(InputError, match=r"own.pt is a file|missing.pt does not exist"):
+            report(*own, **wrong)  # type: ignore[arg-type]
+
+
 def test_a_command_that_fails_leaves_no_folder(capsys: pytest.CaptureFixture[str]) -> None:
     assert "does not exist" in _refused(["eval", "--data", "missing", "--report", "seen", "--out", "e"], capsys)
     assert not list(Path().iterdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
@@ -260,11 +261,14 @@ def _per_class(
 
 
 def _sizes(evaluation: Evaluation) -> dict[str, Any]:
-    """Return the AP for small, medium and large objects, and how many there are; an object's own area decides."""
+    """Return the AP for small, medium and large objects, and how many there are; an object's own area decides.
+
+    As in pycocotools, an area that is exactly a limit belongs to both sizes.
+    """
     objects, asked = evaluation.truth.records.objects, evaluation.truth.records.asked()
-    group = np.searchsorted([side**2 for side in _LIMITS], objects.areas, side="right")
-    counts = np.zeros((len(evaluation.truth.class_names), len(_SIZES)), np.int64)
-    np.add.at(counts, (objects.labels[asked], group[asked]), 1)
+    ends, classes = [0.0, *(side**2 for side in _LIMITS), math.inf], len(evaluation.truth.class_names)
+    inside = [asked & (low <= objects.areas) & (objects.areas <= high) for low, high in itertools.pairwise(ends)]
+    counts = np.stack([np.bincount(objects.labels[mask], minlength=classes) for mask in inside], axis=1)
     numbers = evaluation.metrics.numbers
     rows: list[tuple[str, Sequence[float], list[int]]] = [
         ("all classes", [numbers[f"AP{size}"] for size in _SIZES], counts.sum(0).tolist())

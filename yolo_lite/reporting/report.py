@@ -12,11 +12,12 @@ import torch
 
 from yolo_lite.checkpoints.card import model_card
 from yolo_lite.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from yolo_lite.checks import check_path
 from yolo_lite.errors import InputError
 from yolo_lite.evaluation.detector import Evaluation, evaluate, evaluate_detections
 from yolo_lite.evaluation.exported import EXPORTED, check_exported, evaluate_exported
 from yolo_lite.evaluation.images import SILENT, EvaluationListener, Progress
-from yolo_lite.files import make_folder, write_atomically
+from yolo_lite.files import check_can_create, make_folder, write_atomically
 from yolo_lite.predict.detector import Detector
 from yolo_lite.reporting.contents import comparison_section, detector_report
 from yolo_lite.reporting.page import render_page
@@ -63,6 +64,9 @@ def report(
         (1.0, True)
     """
     asked = {"evaluate.resamples": RESAMPLES, **(settings or {})}
+    check_can_create(Path(check_path(out, "out")))
+    if against is not None:
+        check_source(against, asked)
     evaluation = score(weights, data, split=split, settings=asked, device=device, listener=listener)
     rival = None
     if against is not None:
@@ -140,6 +144,8 @@ def build_report(
     if weights and Path(weights).suffix.lower() not in EXPORTED:
         card, detector = model_card(weights), _explaining(evaluation, device)
     content = detector_report(evaluation, card=card, detector=detector, on_image=on_image)
+    if content["threshold"]:
+        content["threshold"]["stored"] = False if _is_storable(weights) else None
     if detector is None and content["worst"]["missed"]:
         content["notes"].append(_NO_REASONS)
     if against is not None:
@@ -191,6 +197,13 @@ def check_storable(weights: str | Path) -> Path:
     if path.suffix.lower() in EXPORTED:
         raise InputError(f"{weights} is an exported file, whose threshold is fixed; store it into the checkpoint")
     return path
+
+
+def _is_storable(weights: str | None) -> bool:
+    try:
+        return bool(weights) and check_storable(str(weights)).is_file()
+    except InputError:
+        return False
 
 
 def store_threshold(weights: str | Path, score_threshold: float) -> None:

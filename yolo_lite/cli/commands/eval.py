@@ -157,8 +157,8 @@ def _explain(args: argparse.Namespace, result: Evaluation) -> dict[str, Any]:
     if args.report:
         with bar("example images") as on_image:
             report = build_report(result, device=args.device, on_image=on_image) | content
-        if best:
-            report["threshold"]["stored"] = bool(args.store_threshold)
+        if best and args.store_threshold:
+            report["threshold"]["stored"] = True
         write_report(report, args.report)
     return content
 

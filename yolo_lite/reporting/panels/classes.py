@@ -70,13 +70,17 @@ def _overall_threshold(threshold: Mapping[str, Any]) -> Html | None:
     value = number(threshold.get("score_threshold"))
     if value is None:
         return None
-    stored = "It is stored in the checkpoint." if threshold.get("stored") else "It is not stored in the checkpoint: "
-    advice: Content = None if threshold.get("stored") else [element("code", "--store-threshold"), " stores it."]
+    stored: Content = None  # there is no checkpoint that could hold it
+    if threshold.get("stored") is True:
+        stored = element("p", "It is stored in the checkpoint.")
+    elif threshold.get("stored") is False:
+        command = element("code", "--store-threshold")
+        stored = element("p", "It is not stored in the checkpoint: ", command, " stores it.")
     return element(
         "div",
         element("p", element("strong", f"Recommended score threshold: {decimal(value, places=2)}. "), _cost(threshold)),
         element("p", f"It gives the highest F1 of all classes together ({decimal(threshold.get('f1'))}). "),
-        element("p", stored, advice),
+        stored,
         class_="callout",
     )
 
