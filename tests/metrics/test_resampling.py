@@ -13,6 +13,7 @@ from tests.metrics.simulated import simulate, whole_ap
 from yolo_lite.metrics.resampling import (
     RECALLS,
     RankedClass,
+    difference_interval,
     draw_halves,
     interval,
     resample,
@@ -91,6 +92,14 @@ def test_an_interval_of_a_mean_has_the_length_that_theory_gives() -> None:
 @pytest.mark.parametrize("images", [0, 1])
 def test_too_few_images_have_no_interval(images: int) -> None:
     assert np.isnan(interval(0.5, np.full(10, 0.5), images=images)).all()
+
+
+def test_a_difference_lies_between_minus_1_and_1() -> None:
+    a, b = np.tile([0.2, 1.0], 20), np.tile([0.4, 0.0], 20)
+    low, high = difference_interval(0.9, 0.1, halves_a=a, halves_b=b, images=6)
+    assert low == -1
+    assert low < high < 1
+    assert np.isnan(difference_interval(0.9, 0.1, halves_a=a, halves_b=b, images=1)).all()
 
 
 # Simulation

@@ -107,11 +107,11 @@ def evaluate_coco(
     intervals, class_intervals = {}, {}
     if resamples:
         halves = resample(ranked, draw_halves(len(data.records), resamples), on_resample=on_resample)
-        intervals = {name: _interval(numbers[name], drawn, ranked) for name, drawn in halves.overall().items()}
+        intervals = {name: _interval(numbers[name], drawn, classes=ranked) for name, drawn in halves.overall().items()}
         for label, (name, (ap, ap50, _)) in enumerate(per_class.items()):
             class_intervals[name] = {
-                "AP": _interval(ap, halves.ap[:, label], ranked[label : label + 1]),
-                "AP50": _interval(ap50, halves.ap50[:, label], ranked[label : label + 1]),
+                "AP": _interval(ap, halves.ap[:, label], classes=ranked[label : label + 1]),
+                "AP50": _interval(ap50, halves.ap50[:, label], classes=ranked[label : label + 1]),
             }
     return CocoMetrics(
         numbers,
@@ -124,7 +124,7 @@ def evaluate_coco(
     )
 
 
-def _interval(value: float, halves: Floats, classes: Sequence[RankedClass]) -> Interval:
+def _interval(value: float, halves: Floats, *, classes: Sequence[RankedClass]) -> Interval:
     """Return the interval of a number of some classes; NaN if halves cannot show how far it varies."""
     if images_with_objects(classes) < 2:
         return Interval(math.nan, math.nan)

@@ -87,30 +87,29 @@ def compare(
     swapped = _draw_swaps(images, resamples)
     swapped_a = resample(both, swapped, on_resample=lambda done, _: on_resample(2 * resamples + done, total))
     swapped_b = resample(both, 1 - swapped, on_resample=lambda done, _: on_resample(3 * resamples + done, total))
-
-    def difference(
-        name: str, numbers: tuple[float, float], drawn: Sequence[Floats], *, ranked: Sequence[RankedClass]
-    ) -> Difference:
-        ends = Interval(math.nan, math.nan)
-        if images_with_objects(ranked) > 1:
-            ends = difference_interval(*numbers, halves_a=drawn[0], halves_b=drawn[1], images=images)
-        return Difference(name, *numbers, *ends, p=p_value(numbers[1] - numbers[0], drawn[3] - drawn[2]))
-
     parts = (halves_a, halves_b, swapped_a, swapped_b)
     overall = tuple(
-        difference(name, (a.numbers[name], b.numbers[name]), [part.overall()[name] for part in parts], ranked=a.ranked)
+        _difference(name, (a.numbers[name], b.numbers[name]), drawn=drawn, classes=a.ranked)
         for name in ("AP", "AP50")
+        for drawn in [[part.overall()[name] for part in parts]]
     )
     classes = tuple(
-        difference(
-            name,
-            (a.per_class[name][0], b.per_class[name][0]),
-            [part.ap[:, label] for part in parts],
-            ranked=a.ranked[label : label + 1],
-        )
-        for label, name in enumerate(a.per_class)
+        _difference(name, (ap, b.per_class[name][0]), drawn=drawn, classes=[a.ranked[label]])
+        for label, (name, (ap, _, _)) in enumerate(a.per_class.items())
+        for drawn in [[part.ap[:, label] for part in parts]]
     )
     return Comparison(overall, classes, resamples)
+
+
+def _difference(
+    name: str, numbers: tuple[float, float], *, drawn: Sequence[Floats], classes: Sequence[RankedClass]
+) -> Difference:
+    """Return a difference from the numbers of A and B in the same halves, and on both sides of the swaps."""
+    ends = Interval(math.nan, math.nan)
+    if images_with_objects(classes) > 1:
+        images = len(classes[0].objects)
+        ends = difference_interval(*numbers, halves_a=drawn[0], halves_b=drawn[1], images=images)
+    return Difference(name, *numbers, *ends, p=p_value(numbers[1] - numbers[0], drawn[3] - drawn[2]))
 
 
 def p_value(value: float, swapped: Floats) -> float:

@@ -192,7 +192,8 @@ def difference_interval(a: float, b: float, *, halves_a: Floats, halves_b: Float
         (0.1, 0.1)
     """
     bias, error = _bias_and_error(b - a, halves_b - halves_a, images)
-    return Interval(b - a - bias - _95 * error, b - a - bias + _95 * error)
+    low, high = b - a - bias - _95 * error, b - a - bias + _95 * error
+    return Interval(min(max(low, -1.0), 1.0), min(max(high, -1.0), 1.0)) if math.isfinite(error) else _UNKNOWN
 
 
 _95 = 1.96  # standard errors
