@@ -113,7 +113,7 @@ def contents(network: Path) -> dict[str, bytes]:
     """Return the files of the wheel by their places in it, all but the list of them."""
     info = f"{NAME}.dist-info"
     files = {str(sources()[name].relative_to(TOP).as_posix()): sources()[name] for name in runtime_modules()}
-    for name in ("py.typed", "messages/frame.schema.json"):
+    for name in ("py.typed", "messages/frame.schema.json", "messages/image.schema.json"):
         files[f"yolo_lite/{name}"] = TOP / "yolo_lite" / name
     files[f"yolo_lite/weights/{DEFAULT_WEIGHTS}.onnx"] = network
     files[f"yolo_lite/weights/{sample_image().name}"] = sample_image()

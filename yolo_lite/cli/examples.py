@@ -12,7 +12,7 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
     ),
     "yolo-lite detect": (
         "yolo-lite detect --source photo.jpg",
-        "yolo-lite detect --source rtsp://10.0.0.7/yard --to jsonl:yard.jsonl",
+        "yolo-lite detect --manifest images.txt --out found --worker 0/2",
     ),
     "yolo-lite eval": (
         "yolo-lite eval --data my_images --weights runs/train-1/best.pt",

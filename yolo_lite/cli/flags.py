@@ -118,6 +118,16 @@ FLAGS: Mapping[str, Flag] = {
         metavar="FOLDER",
     ),
     "source": _flag("--source", "images, folders or patterns such as shots/*.jpg", nargs="+", type=values.text),
+    "manifest": _flag(
+        "--manifest",
+        "images of a batch job, of any number: a list (.txt, a path a line), a folder, or tar files such as "
+        "shard-{0000..0009}.tar",
+        usual="none",
+        type=values.text,
+    ),
+    "shard-size": _flag(
+        "--shard-size", "number of images in a file of results", usual="1000; each tar is one shard", **_COUNT
+    ),
     "every-frame": _switch("--every-frame", "process every frame of a live source, however far that falls behind"),
     "frames": _flag("--frames", "number of frames after which a stream ends", usual="no limit", **_COUNT),
     "stream-time": _flag(
@@ -268,6 +278,13 @@ FLAGS: Mapping[str, Flag] = {
     "trials": _flag("--trials", "total number of finished trials", default=20, type=values.positive),
     "backends": _flag("--backends", "backends to compare: torch,onnx,openvino", usual="none", type=values.names),
     "threads": _flag("--threads", "number of CPU threads", default=1, **_COUNT),
+    "worker": _flag(
+        "--worker",
+        "which of several workers this is, such as 3/8, numbered from 0",
+        usual="as torchrun, Slurm or Kubernetes say, or 0/1",
+        type=values.text,
+        metavar="N/COUNT",
+    ),
     "steps": _flag("--steps", "number of steps to measure", default=30, **_COUNT),
     # what comes out
     "out": _flag("--out", "folder of the results", type=values.text),
@@ -351,6 +368,13 @@ FLAGS: Mapping[str, Flag] = {
         choices=("onnx", "openvino", "torch-export"),
         default="onnx",
     ),
+    "rows": _flag(
+        "--format",
+        "format of a batch job's rows: jsonl, or parquet (needs pyarrow)",
+        usual="jsonl",
+        dest="rows",
+        choices=("jsonl", "parquet"),
+    ),
     "fp16": _switch(
         "--fp16", "store weights in float16, half the size; needs --data, on which AP must not drop by more than 0.003"
     ),
@@ -377,7 +401,7 @@ FLAGS: Mapping[str, Flag] = {
 
 
 _GROUPS: Mapping[str, str] = {  # heading in the help: the flags below it
-    "data": "data split splits shares classes num-classes class fraction per-class difficult unlabelled source image "
+    "data": "data split splits shares classes num-classes class fraction per-class difficult unlabelled source manifest shard-size image "
     "every-frame frames stream-time images detections box cache workers",
     "network": "config weights teacher layer image-size batch-size freeze freeze-layers format fp16 batch raw pth param bin legacy cfg "
     "darknet-weights "
@@ -385,8 +409,8 @@ _GROUPS: Mapping[str, str] = {  # heading in the help: the flags below it
     "detections": "score-threshold iou-threshold max-detections tta tiles tile overlap resamples against corrupt store-threshold "
     "track count-line zone",
     "training": "epochs time seed seeds accumulate precision preflight deterministic set task trials augment",
-    "machine": "device threads steps backends",
-    "output": "out report out-file resume save-json save-txt txt-scores save-csv save-crops no-images quiet "
+    "machine": "device threads worker steps backends",
+    "output": "out rows report out-file resume save-json save-txt txt-scores save-csv save-crops no-images quiet "
     "font show video-format tensorboard copy markdown to messages save-video fix all",
 }
 _GROUP_OF = {name: title for title, names in _GROUPS.items() for name in names.split()}
@@ -402,6 +426,7 @@ _METAVARS: Mapping[str, str] = {
     "class": "NAME",
     "fraction": "PART",
     "source": "PATH",
+    "manifest": "PATH",
     "image": "FILE",
     "box": "BOX",
     "layer": "LAYER",

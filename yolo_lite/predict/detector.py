@@ -101,7 +101,8 @@ class Detector:
         self.max_detections = check_whole(most, "max_detections")
         self.tta, self.tiling = tta, check_tiling(tiles)
         self.batch_size = check_whole(batch_size, "batch_size")
-        self._allowed = self._mask(check_class_names(classes, self.class_names))
+        self.classes = check_class_names(classes, self.class_names)
+        self._allowed = self._mask(self.classes)
 
     @classmethod
     def from_darknet(

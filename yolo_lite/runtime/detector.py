@@ -89,7 +89,7 @@ class Detector:
         self.max_detections = check_whole(max_detections or info.max_detections, "max_detections")
         self.tiling = check_tiling(tiles)
         self.batch_size = min(check_whole(batch_size, "batch_size"), self._session.batch or 2**31)
-        names = check_class_names(classes, self.class_names)
+        self.classes = names = check_class_names(classes, self.class_names)
         for name in names or ():
             if name not in self.class_names:
                 raise InputError(f"{self.weights.name} has no class {name!r}; {suggest(name, self.class_names)}")

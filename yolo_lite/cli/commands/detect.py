@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_lite.cli import flags, outputs, values
+from yolo_lite.cli.commands import manifest
 from yolo_lite.cli.commands.live import detect_live, is_live
 from yolo_lite.cli.progress import counting
 from yolo_lite.cli.screen import note
@@ -37,15 +38,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "addresses, a list of these (.txt), - for standard input",
         usual="a sample image",
     )
-    flags.add_flags(parser, ["every-frame", "frames", "stream-time"])
+    flags.add_flags(parser, ["every-frame", "frames", "stream-time", "manifest", "shard-size"])
     flags.add_flags(parser, ["weights", "image-size"])
     flags.add_flag(parser, "batch-size", default=8)
     flags.add_flags(
         parser, ["device", "score-threshold", "iou-threshold", "max-detections", "tta", "tiles", "tile", "overlap"]
     )
     flags.add_flag(parser, "classes", help="names of the classes to report: person,car")
-    flags.add_flags(parser, ["track", "count-line", "zone"])
-    flags.add_flag(parser, "out", help="folder of the annotated images or video", usual="the next free runs/detect-N")
+    flags.add_flag(parser, "threads", default=None, usual="all cores, divided among the workers of this machine")
+    flags.add_flags(parser, ["worker", "track", "count-line", "zone"])
+    flags.add_flag(
+        parser,
+        "out",
+        help="folder of the annotated images or video, or of a batch job's shards",
+        usual="the next free runs/detect-N",
+    )
+    flags.add_flag(parser, "rows")
     outputs.add_flags(parser)
     flags.add_flags(parser, ["video-format", "font", "show", "messages", "save-video"])
     parser.set_defaults(run=_detect)
@@ -53,6 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _detect(args: argparse.Namespace) -> int:
     """Find objects in images or a video, print a line for each, and write annotated copies; or follow live streams.
+
+    With --manifest it writes a row for each image of a batch job instead, in shards that any number of workers divide.
 
     Images that cannot be read are skipped and reported. Exit status: 0 if at least one image could be read; 1 if a
     video ended early; 2 otherwise; 130 or 143 if the command was stopped, after saving what was finished.
@@ -62,6 +72,8 @@ def _detect(args: argparse.Namespace) -> int:
     from yolo_lite.predict.files import sample_image
     from yolo_lite.tracking.video import reporting_low_scores
 
+    if manifest.is_batch(args):
+        return manifest.detect_batch(partial(_detector, args), args)
     if is_live(args):
         show = _window(hold=False) if args.show else None
         return detect_live(partial(_detector, args), args, show=show)
@@ -96,6 +108,10 @@ def _trained(args: argparse.Namespace) -> Detector:
     from yolo_lite.shipped import DEFAULT_WEIGHTS
     from yolo_lite.structures.tiles import tiling_of
 
+    if args.threads:
+        import torch
+
+        torch.set_num_threads(args.threads)
     return Detector(
         args.weights or DEFAULT_WEIGHTS,
         args.device,
@@ -127,6 +143,7 @@ def _exported(args: argparse.Namespace) -> ExportedDetector:
         classes=args.classes,
         tiles=tiling_of(args.tiles, args.tile, overlap=args.overlap),
         batch_size=args.batch_size,
+        threads=args.threads or 0,
     )
 
 

@@ -1,0 +1,123 @@
+"""Batch jobs of `yolo-lite detect`: a row for each image of a manifest, in shards that workers divide."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from yolo_lite.cli.progress import bar
+from yolo_lite.cli.screen import note
+from yolo_lite.cli.values import is_exported
+from yolo_lite.errors import InputError, are, counted
+
+if TYPE_CHECKING:
+    from yolo_lite.shards.detect import BatchDetector, Job, Summary
+    from yolo_lite.shards.workers import Worker
+
+_BATCH = ("shard_size", "worker", "rows")  # flags of batch jobs alone, by their names in the arguments
+_OTHERS = (
+    *("source", "every_frame", "frames", "time", "track", "count_line", "zone", "save_json", "save_csv", "save_txt"),
+    *("txt_scores", "save_crops", "no_images", "font", "show", "targets", "save_video"),
+)  # flags that batch jobs have no use for
+
+
+def is_batch(args: argparse.Namespace) -> bool:
+    """Return whether the arguments of `detect` ask for a batch job.
+
+    Raises:
+        InputError: if they have flags of batch jobs, but no --manifest.
+    """
+    for name in () if args.manifest else _BATCH:
+        if getattr(args, name):
+            raise InputError(f"{_flag(name)} belongs to batch jobs; add --manifest PATH, or leave it out")
+    return bool(args.manifest)
+
+
+def detect_batch(make_detector: Callable[[], BatchDetector], args: argparse.Namespace) -> int:
+    """Write those shards of this worker that are missing.
+
+    Args:
+        make_detector: returns the detector, after everything that is quick to check was checked.
+        args: the arguments of `detect`.
+
+    Returns:
+        The exit status: 2 if there are shards none of whose images could be read, 0 otherwise.
+    """
+    from yolo_lite.shards.detect import Job, Summary
+    from yolo_lite.shards.workers import find_worker, parse_worker
+
+    _check_flags(args)
+    worker = parse_worker(args.worker) if args.worker else find_worker(os.environ)
+    job = Job(args.manifest, Path(args.out), shard_size=args.shard_size, rows=args.rows or "jsonl")
+    _divide_machine(args)
+    detector = make_detector()
+    job.begin(detector)
+    summary = Summary(worker)
+    if not args.quiet:
+        note(_plan(job, worker))
+    try:
+        _run(job, detector, summary, quiet=args.quiet)
+    except KeyboardInterrupt:
+        print(f"{_who(worker)}{summary}")
+        raise
+    print(f"{_who(worker)}{summary}; {_state(job, summary)}")
+    if summary.unreadable:
+        shards = counted(summary.unreadable, "shard")
+        raise InputError(f"{shards} not written; {summary.reason}; is a disk missing? Run the command again")
+    return 0
+
+
+def _run(job: Job, detector: BatchDetector, summary: Summary, *, quiet: bool) -> None:
+    if quiet:
+        job.run(detector, summary)
+        return
+    with bar(job.manifest.unit) as on_progress:
+        job.run(detector, summary, on_progress)
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+    if not args.out:
+        raise InputError("--manifest needs --out FOLDER, which all workers share")
+    for name in _OTHERS:
+        if getattr(args, name):
+            raise InputError(f"--manifest writes rows alone; leave out {_flag(name)}")
+
+
+def _flag(name: str) -> str:
+    return {"rows": "--format", "targets": "--to"}.get(name, f"--{name.replace('_', '-')}")
+
+
+def _divide_machine(args: argparse.Namespace) -> None:
+    """Give this process its part of the cores, and its own GPU, if torchrun started several on this machine."""
+    from yolo_lite.cores import usable_cores
+    from yolo_lite.shards.workers import workers_here
+
+    number, count = workers_here(os.environ)
+    if count > 1 and not args.threads:
+        args.threads = max(1, usable_cores() // count)
+    if args.device == "auto" and not is_exported(args.weights):
+        import torch
+
+        if torch.cuda.device_count() > 1:
+            args.device = f"cuda:{number % torch.cuda.device_count()}"
+
+
+def _plan(job: Job, worker: Worker) -> str:
+    own = len(range(worker.index, job.manifest.shards, worker.count))
+    return f"{_who(worker)}{own:,} of {counted(job.manifest.shards, 'shard')}"
+
+
+def _who(worker: Worker) -> str:
+    return f"worker {worker} ({worker.origin}): " if worker.count > 1 else ""
+
+
+def _state(job: Job, summary: Summary) -> str:
+    shards = job.manifest.shards
+    if not summary.missing:
+        return f"all {counted(shards, 'shard')} are in {job.folder.folder}" if shards > 1 else f"in {job.folder.folder}"
+    return (
+        f"{summary.missing:,} of {counted(shards, 'shard')} {are(summary.missing)} still missing in {job.folder.folder}"
+    )
