@@ -122,6 +122,9 @@ def test_shards_without_a_readable_image_end_with_status_2(listed: list[str], pi
         (["--manifest", "list.txt", "--out", "list.txt/out"], "cannot create the folder list.txt/out"),
         (["--source", "a.jpg", "--worker", "0/2"], "--worker belongs to batch jobs; add --manifest PATH"),
         (["--source", "a.jpg", "--format", "parquet"], "--format belongs to batch jobs"),
+        (["--manifest", "list.txt", "--out", "out", "--actors", "2"], "--actors is the number of actors of Ray; add"),
+        (["--manifest", "list.txt", "--out", "out", "--engine", "ray"], "--engine ray takes exported files"),
+        (["--engine", "ray"], "--engine belongs to batch jobs"),
         (["--shard-size", "5"], "--shard-size belongs to batch jobs"),
     ],
 )
@@ -177,6 +180,42 @@ def test_torchrun_divides_the_shards_and_the_cores(
         )
     assert len(rows("out")) == 12
     assert seen == [4, 4]
+
+
+def test_without_ray_one_line_says_what_to_install(
+    listed: list[str], pico: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert main(["detect", "--weights", str(pico), "--manifest", "list.txt", "--out", "out", "--engine", "ray"]) == 2
+    assert "error: --engine ray needs Ray: pip install ray, or leave it out" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_ray_writes_the_same_files(listed: list[str], pico: Path) -> None:
+    """A shard without a readable image among them is reported, as without Ray."""
+    pytest.importorskip("ray")
+    Path("list.txt").write_text("\n".join([*listed * 3, *["gone.jpg"] * 8]))
+    job = [
+        sys.executable,
+        "-m",
+        "yolo_lite",
+        "detect",
+        "--weights",
+        str(pico),
+        "--manifest",
+        "list.txt",
+        "--shard-size",
+        "4",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    results = [
+        subprocess.run([*job, "--out", out, *engine], env=environment, capture_output=True, text=True, check=False)
+        for out, engine in (("one", []), ("ray", ["--engine", "ray", "--actors", "2"]))
+    ]
+    assert [result.returncode for result in results] == [2, 2]
+    assert results[1].stderr == results[0].stderr
+    assert results[1].stdout == results[0].stdout.replace(" in one", f" in {Path('ray').absolute()}")
+    assert contents("ray") == contents("one")
 
 
 @pytest.mark.slow

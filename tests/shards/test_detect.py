@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -173,11 +174,22 @@ def test_results_among_the_images_are_refused(tmp_path: Path, grey: Grey) -> Non
         detect_manifest(grey, tmp_path / "images", out=tmp_path / "images" / ".")
 
 
+def test_a_shard_that_another_worker_has_written_meanwhile_is_skipped(tmp_path: Path, grey: Grey) -> None:
+    job, summary = Job(str(write_list(tmp_path, 23)), tmp_path / "out", shard_size=5), Summary(Worker())
+    job.begin(grey)
+    job.run(grey, summary, lambda done, total: (tmp_path / "out" / "shard-000003.jsonl").touch())
+    assert (summary.shards, summary.there, summary.missing) == (4, 1, 0)
+
+
 def test_progress_counts_the_images_of_this_worker(tmp_path: Path, grey: Grey) -> None:
     job, shown = Job(str(write_list(tmp_path, 23)), tmp_path / "out", shard_size=5), list[tuple[int, int]]()
     job.begin(grey)
     job.run(grey, Summary(Worker(0, 2)), lambda done, total: shown.append((done, total)))
     assert shown == [(4, 14), (5, 14), (9, 14), (10, 14), (14, 14), (14, 14)]
+    shown.clear()
+    job.folder.path(2).unlink()
+    job.run(grey, Summary(Worker(0, 2)), lambda done, total: shown.append((done, total)))
+    assert shown == [(13, 14), (14, 14)]
 
 
 def test_a_16_bit_scale_and_tiles_are_those_of_the_detector(tmp_path: Path, grey: Grey) -> None:
@@ -201,20 +213,38 @@ print(detect_manifest(detector, folder, out=out).images, resource.getrusage(reso
 """
 
 
+def write_links(folder: Path, count: int, files: list[Path]) -> Path:
+    for number in range(count):
+        path = folder / f"{number // 1000:03d}" / f"{number:06d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(files[number % len(files)])
+    return folder
+
+
+def write_members(path: Path, count: int, files: list[Path]) -> Path:
+    contents = [file.read_bytes() for file in files]
+    write_tar(path, {f"{number:06d}.png": contents[number % len(contents)] for number in range(count)})
+    return path
+
+
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path, grey: Grey) -> None:
-    """Folders of links to three tiny files: the peak for 100,000 images is within 5 % of that for 1,000."""
-    for number in range(3):
-        Image.new("L", (32, 24), 100 + number).save(tmp_path / f"{number}.png")
+@pytest.mark.parametrize(
+    ("write", "name", "most"),
+    [(write_links, "images-{}", 100_000), (write_members, "images-{}.tar", 30_000)],
+    ids=["links", "tar"],
+)
+def test_memory_does_not_grow_with_the_number_of_images(
+    tmp_path: Path, grey: Grey, write: Callable[..., Path], name: str, most: int
+) -> None:
+    """The peak for many images, links to three tiny files, is within 5 % of that for 1,000."""
+    files = [tmp_path / f"{number}.png" for number in range(3)]
+    for number, file in enumerate(files):
+        Image.new("L", (32, 24), 100 + number).save(file)
     peaks = {}
-    for count in (1_000, 100_000):
-        folder = tmp_path / f"images-{count}"
-        for number in range(count):
-            path = folder / f"{number // 1000:03d}" / f"{number:06d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.symlink_to(tmp_path / f"{number % 3}.png")
-        words = [sys.executable, "-c", MEMORY, str(folder), str(tmp_path / f"out-{count}"), str(grey.weights)]
+    for count in (1_000, most):
+        manifest = write(tmp_path / name.format(count), count, files)
+        words = [sys.executable, "-c", MEMORY, str(manifest), str(tmp_path / f"out-{count}"), str(grey.weights)]
         result = subprocess.run(words, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
         images, peaks[count] = map(int, result.stdout.split())
         assert images == count
-    assert peaks[100_000] < 1.05 * peaks[1_000], peaks
+    assert peaks[most] < 1.05 * peaks[1_000], peaks

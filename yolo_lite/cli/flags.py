@@ -368,6 +368,13 @@ FLAGS: Mapping[str, Flag] = {
         choices=("onnx", "openvino", "torch-export"),
         default="onnx",
     ),
+    "engine": _flag(
+        "--engine",
+        "what runs a batch job: this process, or ray (actors on a cluster or on this machine; needs ray)",
+        usual="process",
+        choices=("process", "ray"),
+    ),
+    "actors": _flag("--actors", "number of actors of --engine ray", usual="all CPU cores of the cluster", **_COUNT),
     "rows": _flag(
         "--format",
         "format of a batch job's rows: jsonl, or parquet (needs pyarrow)",
@@ -409,7 +416,7 @@ _GROUPS: Mapping[str, str] = {  # heading in the help: the flags below it
     "detections": "score-threshold iou-threshold max-detections tta tiles tile overlap resamples against corrupt store-threshold "
     "track count-line zone",
     "training": "epochs time seed seeds accumulate precision preflight deterministic set task trials augment",
-    "machine": "device threads worker steps backends",
+    "machine": "device threads worker engine actors steps backends",
     "output": "out rows report out-file resume save-json save-txt txt-scores save-csv save-crops no-images quiet "
     "font show video-format tensorboard copy markdown to messages save-video fix all",
 }

@@ -142,10 +142,13 @@ class Job:
             on_progress: called with the units (images, or tar files) that are done, and all of this worker.
         """
         finished = self.folder.finished()
-        shards = range(summary.worker.index, self.manifest.shards, summary.worker.count)
-        total, done = sum(map(self.manifest.size, shards)), 0
+        own = range(summary.worker.index, self.manifest.shards, summary.worker.count)
+        shards = [shard for shard in own if shard not in finished]
+        summary.there = len(own) - len(shards)
+        total = sum(map(self.manifest.size, own))
+        done = total - sum(map(self.manifest.size, shards))
         for shard in shards:
-            if shard in finished or self.folder.path(shard).exists():
+            if self.folder.path(shard).exists():  # by now: another worker has written it
                 summary.there += 1
             else:
                 self._attempt(shard, detector, summary, on_images=partial(_advance, on_progress, done, total))

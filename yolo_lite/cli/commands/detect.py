@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     flags.add_flag(parser, "classes", help="names of the classes to report: person,car")
     flags.add_flag(parser, "threads", default=None, usual="all cores, divided among the workers of this machine")
-    flags.add_flags(parser, ["worker", "track", "count-line", "zone"])
+    flags.add_flags(parser, ["worker", "engine", "actors", "track", "count-line", "zone"])
     flags.add_flag(
         parser,
         "out",

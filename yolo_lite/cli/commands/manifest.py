@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,13 @@ if TYPE_CHECKING:
     from yolo_lite.shards.detect import BatchDetector, Job, Summary
     from yolo_lite.shards.workers import Worker
 
-_BATCH = ("shard_size", "worker", "rows")  # flags of batch jobs alone, by their names in the arguments
+_BATCH = (
+    "shard_size",
+    "worker",
+    "rows",
+    "actors",
+    "engine",
+)  # flags of batch jobs alone, by their names in the arguments
 _OTHERS = (
     *("source", "every_frame", "frames", "time", "track", "count_line", "zone", "save_json", "save_csv", "save_txt"),
     *("txt_scores", "save_crops", "no_images", "font", "show", "targets", "save_video"),
@@ -44,22 +51,30 @@ def detect_batch(make_detector: Callable[[], BatchDetector], args: argparse.Name
         args: the arguments of `detect`.
 
     Returns:
-        The exit status: 2 if there are shards none of whose images could be read, 0 otherwise.
+        The exit status, 0.
+
+    Raises:
+        InputError: if the job cannot be done, or no image of some shard can be read, after all other shards.
     """
     from yolo_lite.shards.detect import Job, Summary
-    from yolo_lite.shards.workers import find_worker, parse_worker
 
     _check_flags(args)
-    worker = parse_worker(args.worker) if args.worker else find_worker(os.environ)
+    worker = _worker(args)
+    _settle(args)
     job = Job(args.manifest, Path(args.out), shard_size=args.shard_size, rows=args.rows or "jsonl")
-    _divide_machine(args)
     detector = make_detector()
     job.begin(detector)
     summary = Summary(worker)
     if not args.quiet:
         note(_plan(job, worker))
     try:
-        _run(job, detector, summary, quiet=args.quiet)
+        with nullcontext(_nothing) if args.quiet else bar(job.manifest.unit) as on_progress:
+            if args.engine == "ray":
+                from yolo_lite.shards.pool import run_on_ray
+
+                run_on_ray(job, make_detector, summary, actors=args.actors, on_progress=on_progress)
+            else:
+                job.run(detector, summary, on_progress)
     except KeyboardInterrupt:
         print(f"{_who(worker)}{summary}")
         raise
@@ -70,12 +85,8 @@ def detect_batch(make_detector: Callable[[], BatchDetector], args: argparse.Name
     return 0
 
 
-def _run(job: Job, detector: BatchDetector, summary: Summary, *, quiet: bool) -> None:
-    if quiet:
-        job.run(detector, summary)
-        return
-    with bar(job.manifest.unit) as on_progress:
-        job.run(detector, summary, on_progress)
+def _nothing(done: int, total: int) -> None:
+    """Show no progress."""
 
 
 def _check_flags(args: argparse.Namespace) -> None:
@@ -84,19 +95,38 @@ def _check_flags(args: argparse.Namespace) -> None:
     for name in _OTHERS:
         if getattr(args, name):
             raise InputError(f"--manifest writes rows alone; leave out {_flag(name)}")
+    if args.engine == "ray" and not is_exported(args.weights):
+        raise InputError("--engine ray takes exported files; write one with yolo-lite export, and pass it as --weights")
+    if args.engine == "ray" and args.worker:
+        raise InputError("--engine ray divides the shards among its actors; leave out --worker, or use --actors N")
+    if args.actors and args.engine != "ray":
+        raise InputError("--actors is the number of actors of Ray; add --engine ray, or leave it out")
 
 
 def _flag(name: str) -> str:
     return {"rows": "--format", "targets": "--to"}.get(name, f"--{name.replace('_', '-')}")
 
 
-def _divide_machine(args: argparse.Namespace) -> None:
-    """Give this process its part of the cores, and its own GPU, if torchrun started several on this machine."""
+def _worker(args: argparse.Namespace) -> Worker:
+    from yolo_lite.shards.workers import Worker, find_worker, parse_worker
+
+    if args.engine == "ray":
+        return Worker()
+    return parse_worker(args.worker) if args.worker else find_worker(os.environ)
+
+
+def _settle(args: argparse.Namespace) -> None:
+    """Replace flags by what they mean for one of several workers: its part of the cores, its GPU, absolute paths."""
     from yolo_lite.cores import usable_cores
     from yolo_lite.shards.workers import workers_here
 
     number, count = workers_here(os.environ)
-    if count > 1 and not args.threads:
+    if args.engine == "ray":
+        args.threads = args.threads or 1  # an actor for each core
+        args.manifest, args.out = os.path.abspath(args.manifest), os.path.abspath(args.out)
+        if os.path.exists(args.weights or ""):
+            args.weights = os.path.abspath(args.weights)
+    elif count > 1 and not args.threads:
         args.threads = max(1, usable_cores() // count)
     if args.device == "auto" and not is_exported(args.weights):
         import torch
@@ -118,6 +148,5 @@ def _state(job: Job, summary: Summary) -> str:
     shards = job.manifest.shards
     if not summary.missing:
         return f"all {counted(shards, 'shard')} are in {job.folder.folder}" if shards > 1 else f"in {job.folder.folder}"
-    return (
-        f"{summary.missing:,} of {counted(shards, 'shard')} {are(summary.missing)} still missing in {job.folder.folder}"
-    )
+    missing = f"{summary.missing:,} of {counted(shards, 'shard')} {are(summary.missing)}"
+    return f"{missing} still missing in {job.folder.folder}"
