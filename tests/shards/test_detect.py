@@ -202,14 +202,16 @@ def test_a_16_bit_scale_and_tiles_are_those_of_the_detector(tmp_path: Path, grey
 
 
 MEMORY = """
-import os, resource, sys
+import re, sys
 from pathlib import Path
 from tests.shards.conftest import Grey
 from yolo_lite.shards.detect import detect_manifest
 folder, out = Path(sys.argv[1]), Path(sys.argv[2])
 detector = Grey(Path(sys.argv[3]))
 detector.batch_size = 8
-print(detect_manifest(detector, folder, out=out).images, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+images = detect_manifest(detector, folder, out=out).images
+# Not ru_maxrss, which has the peak of the process that started this one.
+print(images, re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1])
 """
 
 
@@ -236,10 +238,15 @@ def write_members(path: Path, count: int, files: list[Path]) -> Path:
 def test_memory_does_not_grow_with_the_number_of_images(
     tmp_path: Path, grey: Grey, write: Callable[..., Path], name: str, most: int
 ) -> None:
-    """The peak for many images, links to three tiny files, is within 5 % of that for 1,000."""
+    """The peak for many images, links to three tiny files, is that for 1,000 and at most 5 MB, which Python's collector needs.
+
+    That is 5 % of a process with ONNX Runtime (docs/export.md). Names of 100,000 images alone would take more.
+    """
     files = [tmp_path / f"{number}.png" for number in range(3)]
     for number, file in enumerate(files):
         Image.new("L", (32, 24), 100 + number).save(file)
+    if not Path("/proc/self/status").exists():
+        pytest.skip("reads the peak from Linux")
     peaks = {}
     for count in (1_000, most):
         manifest = write(tmp_path / name.format(count), count, files)
@@ -247,4 +254,4 @@ def test_memory_does_not_grow_with_the_number_of_images(
         result = subprocess.run(words, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
         images, peaks[count] = map(int, result.stdout.split())
         assert images == count
-    assert peaks[most] < 1.05 * peaks[1_000], peaks
+    assert peaks[most] < peaks[1_000] + 5_000, peaks

@@ -24,7 +24,7 @@ SHARD_SIZE = 1000
 LIST_OF_FOLDER = "images.txt"
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _LARGEST = 2**30  # bytes of an image file in a tar, which is read at once
-_BLOCK = 2**20
+_BLOCK = 2**16  # bytes that are read at once
 _BOM = b"\xef\xbb\xbf"
 
 
