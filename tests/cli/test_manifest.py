@@ -95,7 +95,9 @@ def test_two_workers_write_what_one_writes_and_the_second_run_nothing(
     assert capsys.readouterr().out == "0 objects in 0 images; 0 shards written, 3 were there; all 3 shards are in two\n"
 
 
-def test_shards_without_a_readable_image_end_with_status_2(listed: list[str], pico: Path, capsys: Capture) -> None:
+def test_shards_without_a_readable_image_end_with_status_2_but_do_not_end_the_others_of_torchrun(
+    listed: list[str], pico: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Path("list.txt").write_text("".join(line.replace("images", "absent") + "\n" for line in listed))
     job = ["detect", "--weights", str(pico), "--manifest", "list.txt", "--out", "out"]
     assert main(job) == 2
@@ -105,6 +107,9 @@ def test_shards_without_a_readable_image_end_with_status_2(listed: list[str], pi
         "error: 1 shard not written; no image of shard 0 could be read: absent/photo.jpg does not exist; is a disk missing? "
         "Run the command again"
     )
+    monkeypatch.setattr(os, "environ", {**os.environ, "RANK": "0", "WORLD_SIZE": "1"})
+    assert main(job) == 0
+    assert capsys.readouterr().err.endswith("Run the command again\n")
 
 
 @pytest.mark.parametrize(

@@ -177,18 +177,18 @@ def test_results_among_the_images_are_refused(tmp_path: Path, grey: Grey) -> Non
 def test_a_shard_that_another_worker_has_written_meanwhile_is_skipped(tmp_path: Path, grey: Grey) -> None:
     job, summary = Job(str(write_list(tmp_path, 23)), tmp_path / "out", shard_size=5), Summary(Worker())
     job.begin(grey)
-    job.run(grey, summary, lambda done, total: (tmp_path / "out" / "shard-000003.jsonl").touch())
+    job.run(grey, summary, on_progress=lambda done, total: (tmp_path / "out" / "shard-000003.jsonl").touch())
     assert (summary.shards, summary.there, summary.missing) == (4, 1, 0)
 
 
 def test_progress_counts_the_images_of_this_worker(tmp_path: Path, grey: Grey) -> None:
     job, shown = Job(str(write_list(tmp_path, 23)), tmp_path / "out", shard_size=5), list[tuple[int, int]]()
     job.begin(grey)
-    job.run(grey, Summary(Worker(0, 2)), lambda done, total: shown.append((done, total)))
+    job.run(grey, Summary(Worker(0, 2)), on_progress=lambda done, total: shown.append((done, total)))
     assert shown == [(4, 14), (5, 14), (9, 14), (10, 14), (14, 14), (14, 14)]
     shown.clear()
     job.folder.path(2).unlink()
-    job.run(grey, Summary(Worker(0, 2)), lambda done, total: shown.append((done, total)))
+    job.run(grey, Summary(Worker(0, 2)), on_progress=lambda done, total: shown.append((done, total)))
     assert shown == [(13, 14), (14, 14)]
 
 

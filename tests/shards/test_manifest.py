@@ -26,7 +26,7 @@ def test_shards_are_those_of_a_list_that_is_held_in_memory(tmp_path: Path, size:
     lines = [("x" * int(n) + ".jpg") if n else "" for n in generator.integers(0, 30, 50)] + ["last.jpg"]
     (tmp_path / "list.txt").write_bytes(("\ufeff" + end.join(lines)).encode())  # no line break at the end
     expected = [[line for line in lines[start : start + size] if line] for start in range(0, len(lines), size)]
-    manifest = open_manifest(str(tmp_path / "list.txt"), tmp_path / "out", size)
+    manifest = open_manifest(str(tmp_path / "list.txt"), tmp_path / "out", shard_size=size)
     assert names(manifest) == expected
     assert sum(map(manifest.size, range(manifest.shards))) == len(lines)
 
@@ -76,7 +76,7 @@ def test_images_of_a_folder_come_sorted_folder_by_folder(tmp_path: Path) -> None
     (top / "gone.jpg").symlink_to(top / "missing.jpg")  # reported when it is read
     expected = ["a.PNG", "b.jpg", "gone.jpg", "a/x/1.webp", "b/10.jpg", "b/2.jpg"]
     assert list(images_below(top)) == expected
-    manifest = open_manifest(str(top), tmp_path / "out", 4)
+    manifest = open_manifest(str(top), tmp_path / "out", shard_size=4)
     assert names(manifest) == [expected[:4], expected[4:]]
     assert next(iter(manifest.entries(1))).path == top / "b/10.jpg"
     assert (tmp_path / "out" / "images.txt").read_text().split() == expected
@@ -119,7 +119,7 @@ def test_each_tar_is_a_shard(tmp_path: Path, source: str) -> None:
             (f"{name}/{member}", content) for member, content in INSIDE
         ]
     with pytest.raises(InputError, match="each tar of .* is one shard; leave out --shard-size 5"):
-        open_manifest(str(folder / source), tmp_path / "out", 5)
+        open_manifest(str(folder / source), tmp_path / "out", shard_size=5)
 
 
 def test_one_tar_may_be_compressed(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_every_module_can_be_imported_without_heavy_libraries(unpacked: Path, tm
     files = [file.relative_to(unpacked) for file in sorted((unpacked / "yolo_lite").rglob("*.py"))]
     names = [".".join(file.with_suffix("").parts).removesuffix(".__init__") for file in files]
     assert {"yolo_lite.runtime.detector", "yolo_lite.cli.commands.detect", "yolo_lite.predict.files"} <= set(names)
-    assert len(names) < 90
+    assert len(names) < 95
     code = f"import importlib\nfor name in {names}: importlib.import_module(name)"
     result = _run(unpacked, code, tmp_path)
     assert result.returncode == 0, result.stderr

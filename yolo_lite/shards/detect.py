@@ -116,7 +116,7 @@ class Job:
 
     def __init__(self, manifest: str, out: Path, *, shard_size: int | None = None, rows: str = "jsonl") -> None:
         _check_apart(manifest, out)
-        self.manifest: Manifest = open_manifest(manifest, out, shard_size)
+        self.manifest: Manifest = open_manifest(manifest, out, shard_size=shard_size)
         self.folder = ResultFolder(out, rows)
 
     def begin(self, detector: BatchDetector) -> None:
@@ -129,7 +129,7 @@ class Job:
         })  # fmt: skip
 
     def run(
-        self, detector: BatchDetector, summary: Summary, on_progress: OnProgress = lambda done, total: None
+        self, detector: BatchDetector, summary: Summary, *, on_progress: OnProgress = lambda done, total: None
     ) -> None:
         """Write those shards of a worker that are missing, in their order; `begin` comes first.
 
@@ -160,13 +160,13 @@ class Job:
         self, shard: int, detector: BatchDetector, summary: Summary, *, on_images: Callable[[int], object]
     ) -> None:
         try:
-            summary.add(self.write(shard, detector, on_images))
+            summary.add(self.write(shard, detector, on_images=on_images))
         except UnreadableShardError as error:
             summary.unreadable += 1
             summary.reason = summary.reason or str(error)
 
     def write(
-        self, shard: int, detector: BatchDetector, on_images: Callable[[int], object] = lambda done: None
+        self, shard: int, detector: BatchDetector, *, on_images: Callable[[int], object] = lambda done: None
     ) -> Counts:
         """Detect in the images of a shard and write its rows, in the order of the manifest.
 

@@ -103,7 +103,7 @@ class ResultFolder:
             InputError: if results of other settings are in the folder; the message says which.
         """
         path = self.folder / SETTINGS
-        if not path.exists() and self.finished():
+        if self.finished() and not path.exists():  # in this order: others may have just begun
             raise InputError(
                 f"{self.folder} has shards but no {SETTINGS}, so their settings are unknown; choose another --out"
             )
@@ -169,7 +169,7 @@ class ResultFolder:
             raise InputError(f"cannot write {path}: {reason(error)}") from error
 
 
-def compare_settings(there: Any, now: Any, name: str = "") -> list[str]:
+def compare_settings(there: Any, now: Any, *, name: str = "") -> list[str]:
     """Return what differs between two settings, each with both values.
 
     Example:
@@ -178,7 +178,7 @@ def compare_settings(there: Any, now: Any, name: str = "") -> list[str]:
     """
     if isinstance(there, dict) and isinstance(now, dict):
         keys = [key for key in {**there, **now} if key not in ("name", "class_names")]
-        return [line for key in keys for line in compare_settings(there.get(key), now.get(key), key)]
+        return [line for key in keys for line in compare_settings(there.get(key), now.get(key), name=key)]
     if there == now:
         return []
     short = (str(value)[:12] if name.endswith("sha256") else json.dumps(value) for value in (there, now))

@@ -68,7 +68,7 @@ class Manifest(Protocol):
         """Return what tells this manifest from others: plain values."""
 
 
-def open_manifest(source: str, out: Path, shard_size: int | None = None) -> Manifest:
+def open_manifest(source: str, out: Path, *, shard_size: int | None = None) -> Manifest:
     """Return the images that a manifest names.
 
     Args:
@@ -345,8 +345,8 @@ def images_below(folder: Path) -> Iterator[str]:
         InputError: if a folder cannot be read, or the name of an image has a line break.
 
     Example:
-        >>> list(images_below(Path("my_classes/val")))[0]
-        'disc/0.png'
+        >>> list(images_below(Path("my_images")))[:2]
+        ['images/0001.png', 'images/0002.png']
     """
     seen: set[tuple[int, int] | None] = set()
     waiting = [""]

@@ -17,8 +17,8 @@ _OBJECTS = 100_000_000  # bytes of Ray's store of objects, the smallest that suf
 def run_on_ray(
     job: Job,
     make_detector: Callable[[], BatchDetector],
-    summary: Summary,
     *,
+    summary: Summary,
     actors: int | None = None,
     on_progress: OnProgress = lambda done, total: None,
 ) -> None:
@@ -40,7 +40,7 @@ def run_on_ray(
     Example:
         >>> from yolo_lite.runtime import Detector
         >>> job = Job("images.txt", Path("found"))  # doctest: +SKIP
-        >>> run_on_ray(job, lambda: Detector("best.onnx", threads=1), Summary(Worker()))  # doctest: +SKIP
+        >>> run_on_ray(job, lambda: Detector("best.onnx", threads=1), summary=Summary(Worker()))  # doctest: +SKIP
     """
     ray = _start()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -51,10 +52,11 @@ def detect_batch(make_detector: Callable[[], BatchDetector], args: argparse.Name
         args: the arguments of `detect`.
 
     Returns:
-        The exit status, 0.
+        The exit status: 2 if no image of some shard could be read, 0 otherwise. Under torchrun it is 0 in both cases, or
+        torchrun would end the other workers in the middle of their shards.
 
     Raises:
-        InputError: if the job cannot be done, or no image of some shard can be read, after all other shards.
+        InputError: if the job cannot be done.
     """
     from yolo_lite.shards.detect import Job, Summary
 
@@ -72,17 +74,19 @@ def detect_batch(make_detector: Callable[[], BatchDetector], args: argparse.Name
             if args.engine == "ray":
                 from yolo_lite.shards.pool import run_on_ray
 
-                run_on_ray(job, make_detector, summary, actors=args.actors, on_progress=on_progress)
+                run_on_ray(job, make_detector, summary=summary, actors=args.actors, on_progress=on_progress)
             else:
-                job.run(detector, summary, on_progress)
+                job.run(detector, summary, on_progress=on_progress)
     except KeyboardInterrupt:
         print(f"{_who(worker)}{summary}")
         raise
     print(f"{_who(worker)}{summary}; {_state(job, summary)}")
     if summary.unreadable:
         shards = counted(summary.unreadable, "shard")
-        raise InputError(f"{shards} not written; {summary.reason}; is a disk missing? Run the command again")
-    return 0
+        print(
+            f"error: {shards} not written; {summary.reason}; is a disk missing? Run the command again", file=sys.stderr
+        )
+    return 2 if summary.unreadable and worker.origin != "RANK" else 0
 
 
 def _nothing(done: int, total: int) -> None:
