@@ -51,17 +51,17 @@ def rows(folder: str) -> list[dict[str, object]]:
 def test_rows_are_the_detections_of_each_image(listed: list[str], pico: Path, capsys: Capture) -> None:
     words = ["--weights", str(pico), "--manifest", "list.txt", "--out", "out", "--shard-size", "4"]
     assert main(["detect", *words, "--score-threshold", "0.06"]) == 0
-    found, detector = rows("out"), Detector(pico, score_threshold=0.06)
-    assert [row["source"] for row in found] == listed
-    for row in found:
+    documents, detector = rows("out"), Detector(pico, score_threshold=0.06)
+    assert [row["source"] for row in documents] == listed
+    for row in documents:
         jsonschema.validate(row, VALIDATOR.schema)
         if "error" not in row:
             assert row["detections"] == detector(str(row["source"])).to_dict()["detections"]
-    assert [row["error"] for row in found if "error" in row] == [
+    assert [row["error"] for row in documents if "error" in row] == [
         "images/broken.jpg is not an image that can be read (looked for JPEG, PNG, WebP, TIFF ...)",
         "images/gone.jpg does not exist",
     ]
-    objects = sum(len(row.get("detections", ())) for row in found)  # type: ignore[arg-type]
+    objects = sum(len(row.get("detections", ())) for row in documents)  # type: ignore[arg-type]
     assert objects
     captured = capsys.readouterr()
     assert captured.out == f"{objects} objects in 12 images, 2 errors; 3 shards written; all 3 shards are in out\n"
@@ -75,7 +75,7 @@ def test_a_checkpoint_does_the_same(listed: list[str], finished_run: tuple[Path,
         [line for line in part if "broken" not in line and "gone" not in line] for part in (listed[:8], listed[8:])
     ]
     detector = TrainedDetector(weights, "cpu")  # torch's last digits depend on the number of images in a batch
-    expected = [found.to_dict()["detections"] for batch in batches for found in detector(batch)]
+    expected = [detections.to_dict()["detections"] for batch in batches for detections in detector(batch)]
     assert [row["detections"] for row in rows("out") if "error" not in row] == expected
 
 

@@ -32,12 +32,12 @@ class Grey:
 
     def look(self, image: Any) -> Detections:
         score = float(image.mean()) / 255
-        found = score > self.score_threshold
+        is_object = score > self.score_threshold
         box = [[0, 0, image.shape[1] / 2, image.shape[0] / 2]]
         return Detections(
-            box if found else [],
-            scores=[score] if found else [],
-            labels=[int(score > 0.75)] if found else [],
+            box if is_object else [],
+            scores=[score] if is_object else [],
+            labels=[int(score > 0.75)] if is_object else [],
             class_names=self.class_names,
         )
 

@@ -45,8 +45,8 @@ def test_rows_are_what_the_detector_says_about_each_image_alone(tmp_path: Path, 
         score, width = (number * 37) % 256 / 255, 8 + number
         box = {"class_name": "bright" if score > 0.75 else "grey", "box": [0, 0, width / 2, 3]}
         assert row["image_size"] == [width, 6]
-        assert [{key: found[key] for key in box} for found in row["detections"]] == [box] * (score > 0.25)
-        assert [found["score"] for found in row["detections"]] == pytest.approx([score] * (score > 0.25))
+        assert [{key: detection[key] for key in box} for detection in row["detections"]] == [box] * (score > 0.25)
+        assert [detection["score"] for detection in row["detections"]] == pytest.approx([score] * (score > 0.25))
     assert (summary.shards, summary.images, summary.errors) == (3, 24, 5)  # 3, 8, 13, 18 and the missing one
     assert summary.objects == sum(len(json.loads(line).get("detections", ())) for line in lines)
 
@@ -197,8 +197,8 @@ def test_a_16_bit_scale_and_tiles_are_those_of_the_detector(tmp_path: Path, grey
     (tmp_path / "list.txt").write_text("deep.png")
     grey.max_16bit = 4095
     detect_manifest(grey, tmp_path / "list.txt", out=tmp_path / "out")
-    (found,) = json.loads((tmp_path / "out" / "shard-000000.jsonl").read_text())["detections"]
-    assert found["class_name"] == "bright"
+    (detection,) = json.loads((tmp_path / "out" / "shard-000000.jsonl").read_text())["detections"]
+    assert detection["class_name"] == "bright"
 
 
 MEMORY = """

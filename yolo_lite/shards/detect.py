@@ -55,8 +55,8 @@ class Counts(NamedTuple):
 
     def plus(self, result: ImageResult) -> Counts:
         """Return the counts with one more image."""
-        found = 0 if result.detections is None else len(result.detections)
-        return Counts(self.images + 1, self.errors + (result.detections is None), self.objects + found)
+        objects = 0 if result.detections is None else len(result.detections)
+        return Counts(self.images + 1, self.errors + (result.detections is None), self.objects + objects)
 
 
 @dataclass
