@@ -262,6 +262,44 @@ def test_killed_workers_leave_whole_shards_and_the_next_run_completes_them(liste
     assert {name: content for name, content in contents("out").items() if not name.startswith(".manifest")} == whole
 
 
+@pytest.mark.slow
+def test_torchrun_starts_killed_workers_again(listed: list[str], pico: Path) -> None:
+    """Kill one of two; the group begins again and goes on from the shards that are there."""
+    Path("list.txt").write_text("\n".join(listed * 400))
+    words = ["--weights", str(pico), "--manifest", "list.txt", "--shard-size", "40", "--quiet", "--out"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, str(ROOT / "tools" / "detect.py"), *words, "whole"], env=environment, check=True)
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "--max-restarts",
+        "1",
+    ]
+    code = (
+        "import os, sys, threading, time\n"
+        "from pathlib import Path\n"
+        "from yolo_lite.cli import main\n"
+        "def end():\n"
+        "    while len(list(Path('out').glob('shard*'))) < 8: time.sleep(0.01)\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "if os.environ['RANK'] == '1' and os.environ['TORCHELASTIC_RESTART_COUNT'] == '0':\n"
+        "    threading.Thread(target=end, daemon=True).start()\n"
+        "sys.exit(main(['detect', *sys.argv[1:]]))\n"
+    )
+    Path("worker.py").write_text(code)
+    result = subprocess.run(
+        [*torchrun, "worker.py", *words, "out"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert "exitcode: -9" in result.stderr
+    assert "were there" in result.stdout
+    assert contents("out") == contents("whole")
+
+
 def test_a_stopped_run_says_what_it_has_written(
     listed: list[str], pico: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,13 +61,14 @@ def test_errors_of_the_caller_are_not_mistaken_for_those_of_the_disk(tmp_path: P
         raise PermissionError(errno.EACCES, "of an image")
 
 
-def test_what_a_killed_worker_left_is_removed_with_its_shard(tmp_path: Path) -> None:
+def test_what_a_killed_worker_left_is_removed_once_its_shard_is_there(tmp_path: Path) -> None:
     for name in (".shard-000003.0123456789abcdef.part.jsonl", ".shard-000004.0123456789abcdef.part.jsonl"):
         (tmp_path / name).write_bytes(b"half")
     folder = ResultFolder(tmp_path)
     assert folder.finished() == set()
     with folder.shard(3) as write:
         write(ROW)
+    folder.tidy()
     assert files(tmp_path) == [".shard-000004.0123456789abcdef.part.jsonl", "shard-000003.jsonl"]
 
 

@@ -154,6 +154,11 @@ class Job:
                 self._attempt(shard, detector, summary, on_images=partial(_advance, on_progress, done, total))
             done += self.manifest.size(shard)
             on_progress(done, total)
+        self.end(summary)
+
+    def end(self, summary: Summary) -> None:
+        """Tidy up, and count the shards that are missing."""
+        self.folder.tidy()
         summary.missing = self.manifest.shards - len(self.folder.finished())
 
     def _attempt(

@@ -78,11 +78,6 @@ class ResultFolder:
         make_folder(folder)
         self.folder, self.rows = folder, rows
         self._name = re.compile(rf"shard-(\d+)\.{rows}")
-        self._left: dict[int, list[Path]] = {}  # unfinished files by shard: of workers that were killed, or are at work
-        for path in self._entries():
-            match = _PART.match(path.name)
-            if match:
-                self._left.setdefault(int(match[1]), []).append(path)
 
     def path(self, shard: int) -> Path:
         """Return where the rows of a shard are."""
@@ -92,6 +87,14 @@ class ResultFolder:
         """Return the numbers of all shards that are there."""
         matches = (self._name.fullmatch(path.name) for path in self._entries())
         return {int(match[1]) for match in matches if match}
+
+    def tidy(self) -> None:
+        """Remove what killed workers have left of shards that are there by now."""
+        finished = self.finished()
+        for path in self._entries():
+            match = _PART.match(path.name)
+            if match and int(match[1]) in finished:
+                path.unlink(missing_ok=True)
 
     def agree(self, settings: Mapping[str, Any]) -> None:
         """Store the settings of the job, or compare them with those that are there.
@@ -150,8 +153,6 @@ class ResultFolder:
                     file.close()
             with self._explained(path):
                 _rename(part, path)
-            for left in self._left.pop(number, []):
-                left.unlink(missing_ok=True)
         finally:
             part.unlink(missing_ok=True)
 
@@ -231,6 +232,6 @@ def _store(file: BinaryIO) -> None:
 def _rename(part: Path, path: Path) -> None:
     try:
         os.replace(part, path)
-    except FileNotFoundError:  # another worker has finished the same shard and removed what was left of it
+    except FileNotFoundError:  # another worker has finished the same shard and tidied up
         if not path.exists():
             raise

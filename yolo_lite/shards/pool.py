@@ -59,7 +59,7 @@ def run_on_ray(
         raise InputError(f"Ray: {' '.join(str(error).split())[:300]}") from error
     finally:
         ray.shutdown()
-    summary.missing = job.manifest.shards - len(job.folder.finished())
+    job.end(summary)
 
 
 class _Actor:
