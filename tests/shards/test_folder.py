@@ -78,15 +78,14 @@ def test_two_workers_that_meet_on_a_shard_both_succeed(tmp_path: Path, first_to_
     begun, ended = threading.Event(), threading.Event()
 
     def meet() -> None:
-        second = ResultFolder(
-            tmp_path
-        )  # it sees the unfinished file of the first, and takes it for one of a killed worker
+        second = ResultFolder(tmp_path)
         with second.shard(3) as write:
             write(ROW)
             if first_to_end == 0:
                 begun.set()
                 ended.wait(10)
         if first_to_end == 1:
+            second.tidy()  # it takes the unfinished file of the first for one of a killed worker
             begun.set()
 
     with first.shard(3) as write:
