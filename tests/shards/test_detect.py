@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from PIL import Image
 from tests.shards.conftest import Grey, write_images
 from tests.shards.test_manifest import write_tar
 from yolo_lite.errors import InputError
+from yolo_lite.media.images import read_image
+from yolo_lite.shards import detect
 from yolo_lite.shards.detect import Job, Summary, detect_manifest
 from yolo_lite.shards.workers import Worker
 
@@ -190,6 +193,23 @@ def test_progress_counts_the_images_of_this_worker(tmp_path: Path, grey: Grey) -
     job.folder.path(2).unlink()
     job.run(grey, Summary(Worker(0, 2)), on_progress=lambda done, total: shown.append((done, total)))
     assert shown == [(13, 14), (14, 14)]
+
+
+def test_several_threads_read_at_the_same_time_and_keep_the_order(
+    tmp_path: Path, grey: Grey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, pair = write_list(tmp_path, 23), threading.Barrier(2)
+
+    def read(path: Path, max_16bit: int) -> object:
+        pair.wait(10)  # for another thread that reads
+        return read_image(path, max_16bit)
+
+    detect_manifest(grey, manifest, out=tmp_path / "one", shard_size=12)
+    monkeypatch.setattr(detect, "read_image", read)
+    job = Job(str(manifest), tmp_path / "two", shard_size=12, readers=2)
+    job.begin(grey)
+    job.run(grey, Summary(Worker()))
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
 
 
 def test_a_16_bit_scale_and_tiles_are_those_of_the_detector(tmp_path: Path, grey: Grey) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from yolo_lite.checks import check_path, check_whole
+from yolo_lite.cores import usable_cores
 from yolo_lite.errors import InputError, counted, reason
 from yolo_lite.media.ahead import Depth, in_order
 from yolo_lite.media.images import decode_image, read_image
@@ -20,7 +21,7 @@ from yolo_lite.media.windows import Windows, read_in_parts
 from yolo_lite.messages.image import ImageResult
 from yolo_lite.shards.folder import ResultFolder
 from yolo_lite.shards.manifest import Entry, Manifest, open_manifest
-from yolo_lite.shards.workers import Worker, find_worker, parse_worker
+from yolo_lite.shards.workers import Worker, find_worker, parse_worker, workers_here
 from yolo_lite.structures.geometry import Image
 from yolo_lite.structures.results import Detections
 from yolo_lite.structures.tiles import Tiling
@@ -104,6 +105,7 @@ class Job:
         out: the folder, which all workers share.
         shard_size: number of images in a shard; None: 1000, or one shard for each tar.
         rows: jsonl or parquet.
+        readers: number of threads that read images; None: as many as this worker has CPU cores.
 
     Raises:
         InputError: if the manifest or the folder cannot be used.
@@ -114,10 +116,19 @@ class Job:
         1
     """
 
-    def __init__(self, manifest: str, out: Path, *, shard_size: int | None = None, rows: str = "jsonl") -> None:
+    def __init__(
+        self,
+        manifest: str,
+        out: Path,
+        *,
+        shard_size: int | None = None,
+        rows: str = "jsonl",
+        readers: int | None = None,
+    ) -> None:
         _check_apart(manifest, out)
         self.manifest: Manifest = open_manifest(manifest, out, shard_size=shard_size)
         self.folder = ResultFolder(out, rows)
+        self.readers = readers or max(1, usable_cores() // workers_here(os.environ)[1])
 
     def begin(self, detector: BatchDetector) -> None:
         """Store the settings of the job in its folder, or compare them with those that are there."""
@@ -181,7 +192,7 @@ class Job:
         counts, reason = Counts(), ""
         with (
             self.folder.shard(shard) as write,
-            closing(image_results(detector, self.manifest.entries(shard))) as results,
+            closing(image_results(detector, self.manifest.entries(shard), readers=self.readers)) as results,
         ):
             for result in results:
                 write(result)
@@ -252,8 +263,10 @@ def detect_manifest(
     return summary
 
 
-def image_results(detector: BatchDetector, entries: Iterable[Entry]) -> Generator[ImageResult, None, None]:
-    """Yield the result of each image, in order, while a thread reads the images of the next batch.
+def image_results(
+    detector: BatchDetector, entries: Iterable[Entry], *, readers: int = 1
+) -> Generator[ImageResult, None, None]:
+    """Yield the result of each image, in order, while threads read the images of the next batch.
 
     Example:
         >>> from yolo_lite import Detector
@@ -272,7 +285,7 @@ def image_results(detector: BatchDetector, entries: Iterable[Entry]) -> Generato
             return entry, str(error).replace(str(entry.path), entry.name)  # the same on machines with other mounts
         return entry, depth.fit(image)  # type: ignore[arg-type]
 
-    with closing(in_order(read, entries, depth=depth)) as readable:
+    with closing(in_order(read, entries, depth=depth, threads=readers)) as readable:
         for batch in in_lists(readable, detector.batch_size):
             yield from _batch_results(detector, batch)
 

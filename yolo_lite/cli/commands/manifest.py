@@ -63,7 +63,8 @@ def detect_batch(make_detector: Callable[[], BatchDetector], args: argparse.Name
     _check_flags(args)
     worker = _worker(args)
     _settle(args)
-    job = Job(args.manifest, Path(args.out), shard_size=args.shard_size, rows=args.rows or "jsonl")
+    settings = {"shard_size": args.shard_size, "rows": args.rows or "jsonl", "readers": args.threads}
+    job = Job(args.manifest, Path(args.out), **settings)
     detector = make_detector()
     job.begin(detector)
     summary = Summary(worker)
