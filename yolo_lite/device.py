@@ -16,6 +16,7 @@ from torch import nn
 
 from yolo_lite.cores import core_limit
 from yolo_lite.errors import InputError, counted, is_memory_full
+from yolo_lite.ranks import local_count, local_rank
 
 Model = TypeVar("Model", bound=nn.Module)
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -23,6 +24,8 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 def pick_device(name: str | torch.device) -> torch.device:
     """Return the torch device of a given name; auto is the first available of cuda, mps and cpu.
+
+    Of several processes that torchrun started on this machine, each gets the GPU of its number; none gets mps.
 
     Raises:
         InputError: if the device is unknown or not available; the message gives the reason, as far as torch reports it.
@@ -33,7 +36,10 @@ def pick_device(name: str | torch.device) -> torch.device:
     """
     name = str(name)
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        has_mps = torch.backends.mps.is_available() and local_count() == 1
+        name = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
+    if local_count() > 1 and name != "cpu":
+        name = _of_this_rank(name)
     kind, _, number = name.partition(":")
     is_known = kind in DEVICES and (not number or number == "0" or (kind == "cuda" and number.isdecimal()))
     if not is_known or name == "auto:0":
@@ -53,6 +59,15 @@ def pick_device(name: str | torch.device) -> torch.device:
     if kind == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # or calls that name no device, such as pinning memory, would use the first one
     return device
+
+
+def _of_this_rank(name: str) -> str:
+    """Return the device of this process among those of this machine."""
+    if name != "cuda":
+        raise InputError(
+            f"--device {name} cannot be divided among the {local_count()} processes that torchrun started; use cuda or cpu"
+        )
+    return f"cuda:{local_rank()}"
 
 
 def pick_precision(name: str, device: torch.device) -> str:

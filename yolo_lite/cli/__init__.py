@@ -19,8 +19,9 @@ from typing import Any, TextIO
 
 import yolo_lite
 from yolo_lite.cli import flags, progress, values
-from yolo_lite.cli.screen import WriteError, screens, write_no_more
+from yolo_lite.cli.screen import WriteError, error_screen, screens, write_no_more
 from yolo_lite.errors import InputError, Stopped, is_memory_full, reason
+from yolo_lite.ranks import PeerError, RankError, is_first, local_rank
 from yolo_lite.shipped import NEEDS_FULL, is_full
 from yolo_lite.version import VERSION
 
@@ -40,6 +41,9 @@ COMMANDS = {  # each has a module of its name in commands/, which is imported on
 }
 
 
+_JOINT = {"train", "eval", "classify"}  # commands that the processes of torchrun run together; rank 0 alone prints
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status.
 
@@ -48,8 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     _let_threads_sleep()
     outcome = _Outcome()
-    with screens(), _signals(), _log(), _warnings(), _failures(outcome):
-        words = flags.joined(flags.modern(sys.argv[1:] if arguments is None else arguments))
+    arguments = sys.argv[1:] if arguments is None else arguments
+    is_silent = not is_first() and not _JOINT.isdisjoint(arguments[:1])
+    with screens(is_silent=is_silent), _signals(), _log(), _warnings(), _failures(outcome):
+        words = flags.joined(flags.modern(arguments))
         outcome.command = next((word for word in words if not word.startswith("-")), None)
         parser = build_parser(outcome.command)
         args = outcome.args = parser.parse_args(words)
@@ -93,7 +99,7 @@ def _explained(outcome: _Outcome) -> Iterator[None]:
     except WriteError:
         raise
     except InputError as error:
-        outcome.status = _fail(str(error))
+        outcome.status = _fail(str(error), is_silent=_is_reported(error))
     except Stopped as error:
         print(f"stopped by {signal.Signals(error.signal).name}", file=sys.stderr)
         outcome.status = 128 + error.signal
@@ -111,6 +117,13 @@ def _explained(outcome: _Outcome) -> Iterator[None]:
             outcome.status = _fail(f"{error.filename or outcome.args.command}: {reason(error)}")
         else:
             raise
+
+
+def _is_reported(error: InputError) -> bool:
+    """Return whether another process that torchrun started on this machine reports an error."""
+    if isinstance(error, PeerError):
+        return local_rank() > 0 or not error.is_elsewhere
+    return local_rank() > 0 and not isinstance(error, RankError)  # all processes refuse the same arguments
 
 
 _PACKAGES = {  # by module, what to install if it is missing from the full package
@@ -270,7 +283,8 @@ def _remedy(args: argparse.Namespace) -> str:
     return f"close other programs, or use {', or '.join(saving) or 'smaller files'}"
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, *, is_silent: bool = False) -> int:
     line = " ".join(message.split())
-    print(f"error: {line if len(line) < 1200 else f'{line[:800]} ... {line[-300:]}'}", file=sys.stderr)
+    if not is_silent:
+        print(f"error: {line if len(line) < 1200 else f'{line[:800]} ... {line[-300:]}'}", file=error_screen())
     return 2

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from yolo_lite.cli import flags
 from yolo_lite.cli.progress import Progress, bar
 from yolo_lite.errors import InputError
+from yolo_lite.ranks import is_first
 from yolo_lite.shipped import find_config
 
 if TYPE_CHECKING:
@@ -85,18 +86,23 @@ def resume_settings(args: argparse.Namespace, command: str) -> dict[str, object]
     Raises:
         InputError: if another command started the run.
     """
-    from yolo_lite.training.resume import stored_run
-
-    folder, checkpoint, _ = stored_run(args.out)
-    if checkpoint.is_classifier != (command == "classify train"):
-        other = "classify train" if checkpoint.is_classifier else "train"
-        raise InputError(f"{folder} is a run of {other}; continue it with: yolo-lite {other} --resume")
+    if is_first():
+        _check_command(args.out, command)
     settings = flags.settings_of(args)
     if args.data:
         settings["data.path"] = args.data
     if args.weights:
         settings["train.weights"] = "" if args.weights == "none" else args.weights
     return settings
+
+
+def _check_command(out: str | None, command: str) -> None:
+    from yolo_lite.training.resume import stored_run
+
+    folder, checkpoint, _ = stored_run(out)
+    if checkpoint.is_classifier != (command == "classify train"):
+        other = "classify train" if checkpoint.is_classifier else "train"
+        raise InputError(f"{folder} is a run of {other}; continue it with: yolo-lite {other} --resume")
 
 
 @contextmanager
@@ -151,6 +157,8 @@ def print_next(folder: Path, *, score: str, use: str) -> None:
         score: command that scores its weights, such as "eval".
         use: command that uses its weights, such as "detect".
     """
+    if not is_first():  # the folder may be on another machine
+        return
     from yolo_lite.checkpoints.checkpoint import load_checkpoint
 
     about = load_checkpoint(folder / "best.pt").about

@@ -51,18 +51,33 @@ def note(line: str) -> None:
 
 
 @contextmanager
-def screens() -> Iterator[None]:
-    """Escape all output on standard output and standard error, and flush every line, even into a file."""
+def screens(*, is_silent: bool = False) -> Iterator[None]:
+    """Escape all output on standard output and standard error, and flush every line, even into a file.
+
+    If it is silent, nothing is written but what goes to `error_screen`.
+    """
     before = sys.stdout, sys.stderr
     for stream in before:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace", line_buffering=True)
     # A program may be started without these streams: they are None then, and print does nothing.
     sys.stdout, sys.stderr = (cast(TextIO, Screen(stream)) if stream else stream for stream in before)
+    _errors.append(sys.stderr)
+    if is_silent:
+        sys.stdout = sys.stderr = cast(TextIO, Screen(io.StringIO()))
     try:
         yield
     finally:
+        _errors.pop()
         sys.stdout, sys.stderr = before
+
+
+_errors: list[TextIO] = []  # where errors go; the innermost is last
+
+
+def error_screen() -> TextIO:
+    """Return the stream for errors, which are written even if everything else is silent."""
+    return _errors[-1] if _errors else sys.stderr
 
 
 def write_no_more() -> None:

@@ -22,9 +22,11 @@ from yolo_lite.data.pipeline.loader import EpochSampler, build_loader
 from yolo_lite.data.splits import read_classes_to_score
 from yolo_lite.device import explain_out_of_memory, pick_device, place
 from yolo_lite.errors import InputError, some
+from yolo_lite.evaluation.shards import Inputs, classify_together
 from yolo_lite.media.images import MAX_16BIT
 from yolo_lite.metrics.classification import ClassificationReport, classification_report
 from yolo_lite.models.classifiers.build import ClassifierNet
+from yolo_lite.ranks import Ranks, together
 from yolo_lite.shipped import find_weights
 from yolo_lite.structures.datasets import Classes, ClassificationSet, ClassRecord
 from yolo_lite.structures.geometry import Image
@@ -112,6 +114,8 @@ def evaluate_classifier(
 ) -> ClassEvaluation:
     """Score a classifier on one split of a data set.
 
+    The processes that torchrun started divide the images, and all of them return the same result.
+
     Args:
         weights: checkpoint file, or the bare name of a shipped one.
         data: folder, archive or YAML file; see data/catalog.py.
@@ -132,23 +136,23 @@ def evaluate_classifier(
         >>> evaluation.report.confusion.sum(1).tolist()  # validation images of disc and square
         [2, 2]
     """
-    data, split = check_path(data, "data"), None if split is None else check_split(split)
-    source = find_weights(check_path(weights, "weights"))
-    checkpoint = load_checkpoint(source)
-    config = _config(checkpoint, settings)
-    where = pick_device(device)
-    model = place(build_classifier_from_checkpoint(checkpoint, source), where)
-    images = dataclasses.replace(config.data, path=str(data))
-    name, truth = read_classes_to_score(images, split, seed=int(checkpoint.about.get("seed", 0)))
-    truth = _known_classes(truth, checkpoint.class_names)
-    notes = list(truth.notes)
-    outputs, labels = classify_split(
-        model, inputs_of(truth, config.input), config=config, device=where, say=notes.append, on_batch=on_batch
-    )
-    scores = model.scores(outputs).numpy()
+    with together() as ranks:
+        data, split = check_path(data, "data"), None if split is None else check_split(split)
+        source = find_weights(check_path(weights, "weights"))
+        checkpoint = load_checkpoint(source)
+        config = _config(checkpoint, settings)
+        where = pick_device(device)
+        model = place(build_classifier_from_checkpoint(checkpoint, source), where)
+        images = dataclasses.replace(config.data, path=str(data))
+        name, truth = read_classes_to_score(images, split, seed=int(checkpoint.about.get("seed", 0)))
+        truth = _known_classes(truth, checkpoint.class_names)
+        notes = list(truth.notes)
+        listener = (notes.append, on_batch if ranks.is_first else _silent)
+        scores = _scores(model, truth, device=where, config=config, listener=listener, ranks=ranks)
+    labels = np.array([record.label for record in truth.records])
     conditions = {"weights": str(source), "data": data, "split": name, "images": len(labels), "device": str(where)}
     return ClassEvaluation(
-        classification_report(labels.numpy(), scores.argmax(1), class_names=checkpoint.class_names),
+        classification_report(labels, scores.argmax(1), class_names=checkpoint.class_names),
         truth.records,
         scores=scores,
         class_names=checkpoint.class_names,
@@ -156,6 +160,31 @@ def evaluate_classifier(
         max_16bit=config.input.max_16bit,
         notes=tuple(notes),
     )
+
+
+def _silent(done: int, total: int) -> None:
+    """Ignore progress: rank 0 reports it."""
+
+
+def _scores(
+    model: ClassifierNet,
+    truth: ClassificationSet,
+    *,
+    config: Config,
+    device: torch.device,
+    listener: tuple[Callable[[str], None], Callable[[int, int], None]],
+    ranks: Ranks,
+) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return the scores of a set's images in every process: float32 [N, C]."""
+    say, on_batch = listener
+    outputs, _ = classify_together(
+        lambda part: classify_split(model, part, config=config, device=device, say=say, on_batch=on_batch),
+        inputs_of(truth, config.input),
+        batch_size=config.train.batch_size,
+        ranks=ranks,
+    )
+    scores: np.ndarray[Any, np.dtype[np.float32]] = ranks.decide(lambda: model.scores(outputs).numpy())
+    return scores
 
 
 def _config(checkpoint: Checkpoint, settings: Mapping[str, object] | None) -> Config:
@@ -203,7 +232,7 @@ def _known_classes(truth: ClassificationSet, class_names: Sequence[str]) -> Clas
 @torch.inference_mode()
 def classify_split(
     model: ClassifierNet,
-    dataset: ClassDataset,
+    dataset: Inputs,
     *,
     config: Config,
     device: torch.device,

@@ -32,11 +32,13 @@ from yolo_lite.data.splits import read_split, read_split_or_held_out
 from yolo_lite.device import explain_out_of_memory, pick_device, place
 from yolo_lite.errors import InputError, are, counted, some
 from yolo_lite.evaluation.images import SILENT, EvaluationListener, Timing, detect_records
+from yolo_lite.evaluation.shards import detect_together
 from yolo_lite.metrics.coco import CocoMetrics, check_rows, evaluate_coco
 from yolo_lite.metrics.resampling import Interval
 from yolo_lite.models.yolo import Yolo
 from yolo_lite.predict.flip import predict
 from yolo_lite.predict.postprocess import CANDIDATES, Decode, postprocess, to_detections
+from yolo_lite.ranks import Ranks, together
 from yolo_lite.shipped import find_weights
 from yolo_lite.structures.batches import RawPredictions
 from yolo_lite.structures.datasets import DetectionSet
@@ -105,6 +107,8 @@ def evaluate(
     that only the data has get AP 0 and a note. If the data has no validation split, the images that training sets aside
     with the seed of the weights are scored.
 
+    The processes that torchrun started divide the images, and all of them return the same metrics; only rank 0 has the rows.
+
     Args:
         weights: checkpoint file, or the bare name of a shipped one.
         data: folder, YAML file or annotation file; see data/catalog.py.
@@ -125,24 +129,52 @@ def evaluate(
         >>> 0.0 <= metrics.numbers["AP"] <= metrics.numbers["AP50"] <= 1.0
         True
     """
-    data, split = check_path(data, "data"), check_split(split)
-    source = find_weights(check_path(weights, "weights"))
-    checkpoint = load_checkpoint(source)
-    config = evaluation_config(checkpoint.config, settings)
-    where = pick_device(device)
-    model = place(build_from_checkpoint(checkpoint, source), where)
-    truth, notes = read_truth(data, split, checkpoint=checkpoint, config=config)
-    rows, timing = detect_split(
-        model,
+    with together() as ranks:
+        data, split = check_path(data, "data"), check_split(split)
+        source = find_weights(check_path(weights, "weights"))
+        checkpoint = load_checkpoint(source)
+        config = evaluation_config(checkpoint.config, settings)
+        where = pick_device(device)
+        model = place(build_from_checkpoint(checkpoint, source), where)
+        truth, notes = read_truth(data, split, checkpoint=checkpoint, config=config)
+        heard = dataclasses.replace(listener, say=notes.append)
+        names = checkpoint.class_names
+        rows, timing = _detect(
+            model, truth, class_names=names, device=where, config=config, listener=heard, ranks=ranks
+        )
+        about = {"weights": str(source), "data": str(data), "split": split, **_conditions(config), "device": str(where)}
+        about |= {"processes": ranks.count} if ranks.count > 1 else {}
+        resamples = config.evaluate.resamples
+        metrics = ranks.decide(
+            lambda: evaluate_coco(truth, rows, resamples=resamples, on_resample=listener.on_resample)
+        )
+        return Evaluation(metrics, rows, truth=truth, settings=about, timing=timing, notes=tuple(notes))
+
+
+def _detect(
+    model: Yolo,
+    truth: DetectionSet,
+    *,
+    class_names: Sequence[str],
+    config: Config,
+    device: torch.device,
+    listener: EvaluationListener,
+    ranks: Ranks,
+) -> tuple[list[dict[str, Any]], Timing]:
+    """Detect in a split on all processes; these report their rows only once rank 0 has all of them."""
+    if ranks.count == 1:
+        heard = listener
+    else:
+        heard = dataclasses.replace(listener if ranks.is_first else SILENT, on_rows=SILENT.on_rows, say=listener.say)
+    rows, timing = detect_together(
+        lambda part: detect_split(model, part, class_names=class_names, config=config, device=device, listener=heard),
         truth,
-        class_names=checkpoint.class_names,
-        config=config,
-        device=where,
-        listener=dataclasses.replace(listener, say=notes.append),
+        batch_size=config.train.batch_size,
+        ranks=ranks,
     )
-    about = {"weights": str(source), "data": str(data), "split": split, **_conditions(config), "device": str(where)}
-    metrics = evaluate_coco(truth, rows, resamples=config.evaluate.resamples, on_resample=listener.on_resample)
-    return Evaluation(metrics, rows, truth=truth, settings=about, timing=timing, notes=tuple(notes))
+    if ranks.count > 1 and ranks.is_first:
+        listener.on_rows(rows, timing.images, len(truth.records))
+    return rows, timing
 
 
 def read_truth(data: str, split: str, *, checkpoint: Checkpoint, config: Config) -> tuple[DetectionSet, list[str]]:

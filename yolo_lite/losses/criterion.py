@@ -11,7 +11,7 @@ from torch import Tensor
 from yolo_lite.config.schema import LossConfig
 from yolo_lite.errors import InputError
 from yolo_lite.losses.assign import ASSIGNERS, static
-from yolo_lite.losses.detection import AssignedHead, Assigner, detection_loss
+from yolo_lite.losses.detection import AssignedHead, Assigner, Divisor, at_least_one, detection_loss
 from yolo_lite.losses.yolov1 import yolov1_loss
 from yolo_lite.ops.iou import KINDS
 from yolo_lite.structures.batches import Batch, RawPredictions
@@ -35,6 +35,7 @@ class Criterion:
     Args:
         head: of the network that is trained.
         settings: the section `loss` of the configuration.
+        divisor: as for `detection_loss`.
 
     Attributes:
         weights: the factor of every part that a detector's loss can have, the teacher's parts included.
@@ -43,9 +44,9 @@ class Criterion:
         InputError: for an assigner or a kind of overlap that does not exist.
     """
 
-    def __init__(self, head: TrainedHead, settings: LossConfig) -> None:
+    def __init__(self, head: TrainedHead, settings: LossConfig, *, divisor: Divisor = at_least_one) -> None:
         check_loss(settings)
-        self.head, self.settings = head, settings
+        self.head, self.settings, self.divisor = head, settings, divisor
         self.weights = loss_weights(settings)
         self.assign: Assigner = ASSIGNERS[settings.assigner]
         if self.assign is not static:
@@ -65,7 +66,13 @@ class Criterion:
             return yolov1_loss(raw, batch, decode=self.head.decode, boxes_per_cell=self.head.boxes_per_cell)
         assign = static if progress < self.settings.static_share else self.assign
         return detection_loss(
-            raw, batch, head=self.head, assign=assign, box_kind=self.settings.box, gamma=self.settings.gamma
+            raw,
+            batch,
+            head=self.head,
+            assign=assign,
+            box_kind=self.settings.box,
+            gamma=self.settings.gamma,
+            divisor=self.divisor,
         )
 
     def weighted(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:

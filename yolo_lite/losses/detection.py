@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -11,6 +12,18 @@ from torch.nn import functional as F
 from yolo_lite.losses.assign import Assignment, Candidates, Targets
 from yolo_lite.ops import paired_iou
 from yolo_lite.structures.batches import Batch, RawPredictions
+
+Divisor = Callable[[Tensor], Tensor]  # takes the total of some scores, a scalar; returns what the loss is divided by
+
+
+def at_least_one(total: Tensor) -> Tensor:
+    """Return the total of some scores as the divisor of a loss, but at least 1.
+
+    Example:
+        >>> at_least_one(torch.tensor(0.25))
+        tensor(1.)
+    """
+    return total.clamp(min=1)
 
 
 class AssignedHead(Protocol):
@@ -41,6 +54,7 @@ def detection_loss(
     assign: Assigner,
     box_kind: str = "ciou",
     gamma: float = 0.0,
+    divisor: Divisor = at_least_one,
 ) -> dict[str, Tensor]:
     """Return the unweighted parts of the loss, each a scalar divided by the sum of target scores (at least 1).
 
@@ -57,6 +71,7 @@ def detection_loss(
         assign: an assigner of losses/assign.py with its settings bound.
         box_kind: the kind of overlap, as for ops.box_iou.
         gamma: 0 is plain cross-entropy; with 2, points that are nearly right count for little.
+        divisor: turns the sum of target scores into the divisor.
 
     Example:
         >>> from yolo_lite.config.schema import Config
@@ -74,7 +89,7 @@ def detection_loss(
     with torch.no_grad():
         assignment = assign(Candidates(logits.sigmoid(), boxes, points=raw.points, strides=raw.strides), targets)
         class_targets = _class_targets(assignment, targets, logits)
-        total = assignment.target_score.sum().clamp(min=1)
+        total = divisor(assignment.target_score.sum())
         asked = _asked(batch, class_targets)
     classes = F.binary_cross_entropy_with_logits(logits, class_targets, asked, reduction="none")
     if gamma:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from yolo_lite.losses.detection import Divisor, at_least_one
 from yolo_lite.ops import paired_iou
 from yolo_lite.structures.batches import RawPredictions
 
@@ -32,7 +33,9 @@ class Lesson(NamedTuple):
     known: Tensor
 
 
-def teacher_loss(raw: RawPredictions, decode: Decode, *, lesson: Lesson, gamma: float = 0.0) -> dict[str, Tensor]:
+def teacher_loss(
+    raw: RawPredictions, decode: Decode, *, lesson: Lesson, gamma: float = 0.0, divisor: Divisor = at_least_one
+) -> dict[str, Tensor]:
     """Return the unweighted parts of the loss, each divided by the sum of the teacher's best scores (at least 1).
 
     - "teach_class": the Kullback-Leibler divergence of the student's scores from the teacher's (cross-entropy with soft
@@ -44,6 +47,7 @@ def teacher_loss(raw: RawPredictions, decode: Decode, *, lesson: Lesson, gamma: 
         decode: the `decode` of the student's head.
         lesson: the teacher's predictions for the same images.
         gamma: the exponent of the student's own loss, so that labels and teacher are weighted alike.
+        divisor: turns the sum of the teacher's best scores into the divisor.
 
     Example:
         >>> from yolo_lite.models.heads.anchor_free import AnchorFreeHead
@@ -58,7 +62,7 @@ def teacher_loss(raw: RawPredictions, decode: Decode, *, lesson: Lesson, gamma: 
     boxes = decode(raw, every)
     logits = raw.class_logits.float()[..., lesson.classes]
     weight = lesson.scores.amax(-1) * lesson.known  # [B, A]
-    total = weight.sum().clamp(min=1)
+    total = divisor(weight.sum())
     own = torch.special.entr(lesson.scores) + torch.special.entr(1 - lesson.scores)
     surprise = F.binary_cross_entropy_with_logits(logits, lesson.scores, reduction="none") - own
     if gamma:

@@ -27,6 +27,7 @@ _NO_REASONS = (
     "Why objects were missed is known only for a checkpoint that looks at each image once, without --tiles and --tta."
 )
 RESAMPLES = 1000  # unless evaluate.resamples is set
+_ROWS = ".json"
 
 
 def report(
@@ -92,10 +93,9 @@ def score(
         Traceback (most recent call last):
         yolo_lite.errors.InputError: cannot read missing.json: No such file or directory
     """
-    suffix = Path(weights).suffix.lower()
-    if suffix == ".json":
+    if Path(weights).suffix.lower() == _ROWS:
         return evaluate_detections(weights, data, split=split, settings=settings, listener=listener)
-    if suffix in EXPORTED:
+    if not is_checkpoint(weights):
         return evaluate_exported(weights, data, split=split, settings=settings, listener=listener)
     return evaluate(weights, data, split=split, settings=settings, device=device, listener=listener)
 
@@ -111,10 +111,20 @@ def check_source(weights: str | Path, settings: Mapping[str, object] | None = No
     suffix = Path(weights).suffix.lower()
     if suffix in EXPORTED:
         check_exported(weights, settings)
-    elif suffix != ".json":
+    elif suffix != _ROWS:
         find_weights(str(weights))
     elif not Path(weights).is_file():
         raise InputError(f"{weights} does not exist")
+
+
+def is_checkpoint(weights: str | Path) -> bool:
+    """Return whether a name is that of a checkpoint, and not of an exported file or a COCO result file.
+
+    Example:
+        >>> is_checkpoint("best.pt"), is_checkpoint("best.onnx"), is_checkpoint("rows.json")
+        (True, False, False)
+    """
+    return Path(weights).suffix.lower() not in (*EXPORTED, _ROWS)
 
 
 def build_report(

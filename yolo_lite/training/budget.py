@@ -42,8 +42,8 @@ def measure_pace(task: Task, config: Config, *, precision: str) -> Pace:
     """
     train = config.train
     total = len(task.dataset)  # type: ignore[arg-type]
-    sampler = EpochSampler(total, train.batch_size, shuffle=True, seed=train.seed)
-    state = State.new(copy.deepcopy(task.model), train, steps=len(sampler), precision=precision)
+    sampler = EpochSampler(total, train.batch_size, shuffle=True, seed=train.seed, ranks=task.ranks)
+    state = State.new(copy.deepcopy(task.model), train, steps=len(sampler), precision=precision, ranks=task.ranks)
     loader = build_loader(task.dataset, sampler, workers=train.workers, device=state.device, collate=task.collate)
     marks = [time.perf_counter()]
     with torch.random.fork_rng(devices=[]):
@@ -51,7 +51,7 @@ def measure_pace(task: Task, config: Config, *, precision: str) -> Pace:
         for batch in loader:
             # Assigner and input size may change during a run, so the steps are spread over all of it.
             progress = (len(marks) - 0.5) / (_WARM_UP + _MEASURED)
-            train_step(task, state, batch=to_device(batch, state.device), progress=progress)
+            train_step(task, state, batch=to_device(batch, state.device), progress=progress, total=sampler.in_batch)
             marks.append(time.perf_counter())
             if len(marks) > _WARM_UP + _MEASURED:
                 break

@@ -40,7 +40,7 @@ def check_batch_norm(task: Task, config: Config) -> None:
     """
     train, total = config.train, len(task.dataset)  # type: ignore[arg-type]
     total = total if task.repeats is None else round(task.repeats.sum())
-    if smallest_part(min(train.batch_size, total), train.accumulate) > 1:
+    if smallest_part(min(train.batch_size, total), train.accumulate * task.ranks.count) > 1:
         return
     size = smallest_size(config)
     model = copy.deepcopy(task.model).train()
@@ -52,15 +52,16 @@ def check_batch_norm(task: Task, config: Config) -> None:
     except ValueError as error:
         if not is_single_value(error):
             raise
-        raise InputError(_single_value(config, total, size=size, dense="1, 1])" in str(error))) from error
+        dense = "1, 1])" in str(error)
+        raise InputError(_single_value(config, total, size=size, dense=dense, processes=task.ranks.count)) from error
 
 
-def _single_value(config: Config, total: int, *, size: tuple[int, int], dense: bool) -> str:
+def _single_value(config: Config, total: int, *, size: tuple[int, int], dense: bool, processes: int) -> str:
     """Return the error for micro-batches of one image; `dense`: a larger image size would help as well."""
     train = config.train
     flag = "--set pretrain.batch_size=" if config.data.crops else "--batch-size"
     parts = f" (now {train.batch_size}, with --accumulate {train.accumulate})" if train.accumulate > 1 else ""
-    remedy = f"use {flag} {2 * train.accumulate} or more{parts or f' (now {train.batch_size})'}"
+    remedy = f"use {flag} {2 * train.accumulate * processes} or more{parts or f' (now {train.batch_size})'}"
     remedy = "add training images" if total == 1 else remedy
     larger = ", or a larger image size" if dense else ""  # a dense layer has one value per channel at any size
     smallest = " (the smallest size that augment.multi_scale draws)" if config.augment.multi_scale else ""

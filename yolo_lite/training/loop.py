@@ -1,7 +1,7 @@
 """The training loop: it knows models, batches and numbers, but nothing about boxes or classes.
 
-Distributed training would hook in at three places: the loader's sampler, `train_step`, and the caller that records the
-epochs which `epochs` yields.
+Of several processes (yolo_lite/ranks.py) each computes on its images of every batch. The gradients are summed after the
+backward pass: micro-batches, and halving them when memory runs out, then need nothing else.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def epochs(
     steps, config = len(loader.sampler), state.config
     while not state.finished():
         # Dropout and the like draw from this generator, so that a resumed run draws the same numbers.
-        torch.manual_seed((config.seed * 1_000_003 + state.epoch) % 2**63)
+        torch.manual_seed((config.seed * 1_000_003 + state.epoch + state.ranks.rank * 7_919) % 2**63)
         loader.sampler.epoch = state.epoch
         state.model.train()
         task.training_numbers()  # discard what was counted before the epoch
@@ -65,10 +65,11 @@ def epochs(
             for group in state.optimizer.param_groups:
                 group["lr"] = state.learning_rate(done, steps)
             progress = done / (steps * config.epochs)
-            losses = train_step(task, state, batch=to_device(batch, state.device), progress=progress)
+            count = loader.sampler.in_batch
+            losses = train_step(task, state, batch=to_device(batch, state.device), progress=progress, total=count)
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value
-            images += len(batch[0])
+            images += count
             rate = images / (time.perf_counter() - started)
             on_step(_report(state, step, steps=steps, sums=sums, images_per_second=rate))
         yield _finish(task, state, losses={f"loss_{name}": value / steps for name, value in sums.items()}, steps=steps)
@@ -91,6 +92,7 @@ def _report(state: State, step: int, *, steps: int, sums: dict[str, float], imag
 def _finish(task: Objective, state: State, *, losses: dict[str, float], steps: int) -> bool:
     """Count an epoch as done, evaluate if it is due, and return whether it is the best so far."""
     state.epoch += 1
+    state.share()
     row = {"epoch": float(state.epoch), "lr": state.learning_rate(steps * state.epoch - 1, steps), **losses}
     row.update(task.training_numbers())
     best = False
@@ -106,11 +108,20 @@ def _finish(task: Objective, state: State, *, losses: dict[str, float], steps: i
     return best
 
 
-def train_step(task: Objective, state: State, *, batch: Any, progress: float) -> dict[str, float]:
+def train_step(
+    task: Objective, state: State, *, batch: Any, progress: float, total: int | None = None
+) -> dict[str, float]:
     """Take one step and return the parts of the loss, with their sum as "total".
 
     The batch is processed in `state.parts` micro-batches; their number doubles if memory runs out. Batch normalisation
     and the normalisation of the loss see one micro-batch at a time.
+
+    Args:
+        task: computes the losses.
+        state: state of the run; it is modified.
+        batch: this process's samples.
+        progress: fraction of the run's steps that are done.
+        total: number of samples of all processes; None: those of `batch`.
 
     Example:
         >>> from yolo_lite.training.recipe import TASKS, plan
@@ -122,37 +133,43 @@ def train_step(task: Objective, state: State, *, batch: Any, progress: float) ->
         >>> losses[-1] < losses[0]
         True
     """
+    total, ranks = total or len(batch[0]), state.ranks
     while True:
         state.optimizer.zero_grad(set_to_none=True)
         sums: dict[str, float] = {}
         try:
-            for part, fraction in _divide(batch, state.parts):
+            for part, fraction in _divide(batch, state, total=total):
                 with autocast(state.device, state.precision):
                     losses = task.loss(state.model, part, progress=progress)
                 for name, value in _backward(losses, fraction, task=task, part=part).items():
                     sums[name] = sums.get(name, 0.0) + fraction * value
+            sums = ranks.add_gradients(state.model.parameters(), sums)
             break
         except ValueError as error:
             if not is_single_value(error):
                 raise
-            parts = (
-                f"{counted(len(batch[0]), 'image')} in {counted(state.parts, 'micro-batch', plural='micro-batches')}"
-            )
-            raise InputError(f"{SINGLE_VALUE} ({parts}); use a larger --batch-size or --image-size") from error
+            raise _single_value(len(batch[0]), state.parts) from error
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error) or 2 * state.parts > len(batch[0]):
+            if not is_out_of_memory(error) or not ranks.can_divide(total, 2 * state.parts, kind=state.device.type):
                 raise
+            ranks.report_shortage(error)
             state.parts *= 2
     clip_norm = state.config.clip_norm
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), clip_norm if clip_norm > 0 else math.inf)
     if not math.isfinite(norm):  # waits for the device: one bad step would spoil all weights and their average for good
         raise _not_finite("gradient is not finite", task, batch)
     state.optimizer.step()
-    state.ema.update()
+    if ranks.is_first:
+        state.ema.update()
     return sums
 
 
 SINGLE_VALUE = "batch normalisation cannot learn from a single value per channel"
+
+
+def _single_value(images: int, parts: int) -> InputError:
+    batch = f"{counted(images, 'image')} in {counted(parts, 'micro-batch', plural='micro-batches')}"
+    return InputError(f"{SINGLE_VALUE} ({batch}); use a larger --batch-size or --image-size")
 
 
 def is_single_value(error: ValueError) -> bool:
@@ -168,15 +185,21 @@ def is_single_value(error: ValueError) -> bool:
     return "more than 1 value per channel" in str(error)
 
 
-def _divide(batch: Any, parts: int) -> Iterator[tuple[Any, float]]:
-    """Yield the micro-batches of a batch, each with its fraction of the images."""
-    count = len(batch[0])
-    edges = [round(count * i / parts) for i in range(parts + 1)]
+def _divide(batch: Any, state: State, *, total: int) -> Iterator[tuple[Any, float]]:
+    """Yield this process's part of each micro-batch, with its fraction of the images of all processes.
+
+    The micro-batches are those of a single process. Where this one has no image of a micro-batch, it computes on a
+    stand-in with fraction 0.
+    """
+    ranks, parts = state.ranks, state.parts
+    edges = [round(total * i / parts) for i in range(parts + 1)]
     for start, stop in zip(edges, edges[1:]):
-        if parts == 1:
-            yield batch, 1.0
-        elif start < stop:  # empty if there are fewer images than micro-batches
-            yield batch.part(start, stop), (stop - start) / count
+        if start == stop:  # fewer images than micro-batches
+            continue
+        first, last = ranks.own(start), ranks.own(stop)
+        ranks.weight = (last - first) / (stop - start)
+        part = batch if parts == 1 else batch.part(first, last) if first < last else batch.part(0, 1)
+        yield part, (last - first) / total
 
 
 def _backward(losses: dict[str, Tensor], fraction: float, *, task: Objective, part: Any) -> dict[str, float]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ from yolo_lite.draw.fonts import missing_letters
 from yolo_lite.errors import InputError, counted
 from yolo_lite.files import locked
 from yolo_lite.models.classifiers.course import PRETRAINED
+from yolo_lite.ranks import ALONE, Ranks, is_restarted, together
 from yolo_lite.shipped import find_weights
 from yolo_lite.training.board import check_board
 from yolo_lite.training.budget import fit_time, measure_pace
@@ -53,8 +55,8 @@ from yolo_lite.training.loop import epochs
 from yolo_lite.training.optim.schedule import build_optimizer
 from yolo_lite.training.plan import plan
 from yolo_lite.training.pretrain import FOLDER, pretraining_of
-from yolo_lite.training.resume import follow, go_on, stored_run, with_changes
-from yolo_lite.training.runs import IN_USE, check_run_folder, new_run
+from yolo_lite.training.resume import differences, follow, go_on, stored_run, with_changes
+from yolo_lite.training.runs import IN_USE, check_run_folder, interrupted_run, new_run
 from yolo_lite.training.state import State
 from yolo_lite.training.task import Listener, StepReport, Task
 from yolo_lite.training.tasks.classification import ClassificationTask
@@ -77,7 +79,8 @@ def train(
     """Train a detector, or whatever the config describes, and return the folder of the run.
 
     The folder holds last.pt, best.pt, results, settings and sheets of samples. From then on the process keeps freed
-    memory for reuse (`device.keep_freed_memory`).
+    memory for reuse (`device.keep_freed_memory`). Processes that torchrun started train together, and go on with the run
+    when torchrun restarts them: see docs/distributed.md.
 
     Args:
         data: folder, YAML file, annotation file or (classifiers only) archive, see data/catalog.py; None: the config's
@@ -101,14 +104,26 @@ def train(
         >>> [(folder / name).exists() for name in ("best.pt", "last.pt", "results.csv", "training.jpg")]
         [True, True, True, True]
     """
-    asked = plan(data, config=config, weights=weights, settings=settings).config
-    if not asked.data.path:
+    with together() as ranks:
+        listener = listener if ranks.is_first else Listener()
+        target = Path(check_path(out, "out")) if out else None
+        interrupted = ranks.decide(lambda: interrupted_run(target))
+        if interrupted:
+            return _go_on(interrupted, {}, device=device, listener=listener, ranks=ranks)
+        asked = ranks.decide(
+            lambda: _asked(plan(data, config=config, weights=weights, settings=settings).config, target)
+        )
+        chosen = pick_device(device)
+        with ranks.enter(lambda: new_run(target, listener)) as folder:
+            return fit(asked, folder, device=chosen, listener=listener, ranks=ranks)
+
+
+def _asked(config: Config, out: Path | None) -> Config:
+    """Return the configuration; raise InputError if it lacks data, or the folder cannot be used."""
+    if not config.data.path:
         raise InputError("there is no data to train on: name a folder or a YAML file, or set data.path in the config")
-    target = Path(check_path(out, "out")) if out else None
-    check_run_folder(target or Path("runs") / "new")
-    chosen = pick_device(device)
-    with new_run(target, listener) as folder:
-        return fit(asked, folder, device=chosen, listener=listener)
+    check_run_folder(out or Path("runs") / "new")
+    return config
 
 
 def train_classifier(
@@ -144,7 +159,8 @@ def resume(
 ) -> Path:
     """Resume a run after its last finished epoch, and return its folder.
 
-    On the same CPU with the same number of threads, the result equals that of an uninterrupted run bit for bit.
+    On the same CPU with the same number of threads and processes, the result equals that of an uninterrupted run bit for
+    bit. The number of processes may differ.
 
     Args:
         out: folder of the run; None: the newest runs/train-N.
@@ -166,22 +182,40 @@ def resume(
         2.0
         'stopped'
     """
-    folder, _, _ = stored_run(out)
-    with locked(folder, IN_USE, say=listener.say):
-        _, checkpoint, config = stored_run(folder, listener.say)  # again, since the run may have ended only now
-        config = with_changes(config, check_settings(settings))
+    with together() as ranks:
+        listener = listener if ranks.is_first else Listener()
+        folder = ranks.decide(lambda: stored_run(out)[0])
+        return _go_on(folder, check_settings(settings), device=device, listener=listener, ranks=ranks)
+
+
+def _go_on(
+    folder: Path, settings: Mapping[str, object], *, device: str | torch.device, listener: Listener, ranks: Ranks
+) -> Path:
+    """Resume the run in a folder; a finished one is left as it is if torchrun has restarted the processes."""
+    with ranks.enter(lambda: locked(folder, IN_USE, say=listener.say)):
+        # Read here, since the run may have ended only now.
+        _, checkpoint, config = ranks.decide(lambda: stored_run(folder, listener.say))
+        config = ranks.decide(lambda: with_changes(config, settings))
         done = checkpoint.training["epoch"] >= config.train.epochs
-        if done and not outdated(folder, checkpoint.training):
+        if done and ranks.decide(lambda: not outdated(folder, checkpoint.training)):
+            if is_restarted():
+                return folder
             raise InputError(
                 f"the run in {folder} has finished its {counted(config.train.epochs, 'epoch')}; nothing to resume"
             )
         begun = checkpoint.training["epoch"] > 0  # otherwise it was stopped during pretraining
-        chosen = pick_device(device)
-        return fit(config, folder, device=chosen, listener=listener, resumed=checkpoint if begun else None)
+        resumed = checkpoint if begun else None
+        return fit(config, folder, device=pick_device(device), listener=listener, resumed=resumed, ranks=ranks)
 
 
 def fit(
-    config: Config, path: Path, *, device: torch.device, listener: Listener, resumed: Checkpoint | None = None
+    config: Config,
+    path: Path,
+    *,
+    device: torch.device,
+    listener: Listener,
+    resumed: Checkpoint | None = None,
+    ranks: Ranks = ALONE,
 ) -> Path:
     """Train in the folder of this run, from reading the data to the last epoch.
 
@@ -191,6 +225,7 @@ def fit(
         device: device that computes.
         listener: receives the news of the run.
         resumed: last checkpoint of a run to resume; None: start from the beginning.
+        ranks: processes that train together; rank 0 alone uses the folder.
 
     Example:
         >>> settings = {"train.epochs": 1, "train.preflight": False}
@@ -203,15 +238,15 @@ def fit(
     listener = dataclasses.replace(listener, say=functools.cache(listener.say))  # no line is printed twice
     with _remedies(config):
         _prepare_process(config)
-        task = _build_task(config, device=device, listener=listener, resumed=resumed)
+        task = _build_task(config, device=device, listener=listener, resumed=resumed, ranks=ranks)
         config = _with_choices(task, listener)
-        precision = pick_precision(config.train.precision, device)
+        precision = ranks.decide(lambda: pick_precision(config.train.precision, device))
         place(task.model, device)
         check_batch_norm(task, config)
-        if not resumed and not holds_run(path) and config.train.preflight:
-            listener.say(check_it_learns(task, config, precision=precision))
-        if not resumed and config.pretrain.crops and not config.train.weights:
-            _pretrain(config, task, path=path, device=device, listener=listener)
+        if not resumed:
+            _prepare_network(config, task, path=path, device=device, precision=precision, listener=listener)
+        task.model = ranks.synchronise(task.model)
+        ranks.align(task.model)
         if not resumed and config.train.minutes:
             config = _fit_time(config, task, precision=precision, began=began, listener=listener)
         folder = RunFolder(
@@ -220,16 +255,41 @@ def fit(
         loader = _loader(config, task, device=device, listener=listener)
         state = _new_state(config, task, steps=len(loader.sampler) * config.train.epochs, precision=precision)
         if resumed:
-            go_on(folder, state, stored=resumed, listener=listener)
+            _restore(folder, state, stored=resumed, listener=listener)
         _announce(folder, state, listener)
         for best in epochs(task, state, loader=loader, on_step=_watch_parts(state, listener)):
-            folder.record(state, best=best)
-            try:
-                folder.write_others(state, best=best)
-            finally:  # even if the run is stopped here, the epoch counts as finished
-                listener.on_epoch(state.rows[-1], best)
+            if ranks.is_first:
+                _record(folder, state, best=best, listener=listener)
         _conclude(state, task, listener)
     return path
+
+
+def _prepare_network(
+    config: Config, task: Task, *, path: Path, device: torch.device, precision: str, listener: Listener
+) -> None:
+    """Check that the network can learn, and pretrain its backbone where that is asked for."""
+    ranks = task.ranks
+    if config.train.preflight and ranks.decide(lambda: not holds_run(path)):
+        listener.say(ranks.decide(lambda: check_it_learns(task, config, precision=precision)))
+    if config.pretrain.crops and not config.train.weights:
+        _pretrain(config, task, path=path, device=device, listener=listener)
+
+
+def _restore(folder: RunFolder, state: State, *, stored: Checkpoint, listener: Listener) -> None:
+    """Restore the state on all processes, and the folder on rank 0."""
+    if state.ranks.is_first:
+        go_on(folder, state, stored=stored, listener=listener)
+    else:
+        state.restore(stored.training)
+    state.share()
+
+
+def _record(folder: RunFolder, state: State, *, best: bool, listener: Listener) -> None:
+    folder.record(state, best=best)
+    try:
+        folder.write_others(state, best=best)
+    finally:  # even if the run is stopped here, the epoch counts as finished
+        listener.on_epoch(state.rows[-1], best)
 
 
 def _conclude(state: State, task: Task, listener: Listener) -> None:
@@ -260,23 +320,38 @@ def _prepare_process(config: Config) -> None:
         check_board()
 
 
-def _build_task(config: Config, *, device: torch.device, listener: Listener, resumed: Checkpoint | None) -> Task:
+def _build_task(
+    config: Config, *, device: torch.device, listener: Listener, resumed: Checkpoint | None, ranks: Ranks
+) -> Task:
     """Read the data, build the network and load the weights that it starts from."""
     weights = config.train.weights
     start = load_checkpoint(find_weights(weights)) if weights and not resumed else None
     if not weights and not resumed and config.classifier.model not in PRETRAINED:  # it may start from ImageNet weights
         listener.say(f"training {config.name} from scratch")
-    task = TASKS[config.task](config, start=start, device=device, listener=listener)
+    task = TASKS[config.task](config, start=start, device=device, listener=listener, ranks=ranks)
+    _check_same_data(task)
     missing = missing_letters(task.class_names)
     if missing and not config.data.crops:
         listener.say(f"note: {missing}")
     return task
 
 
+def _check_same_data(task: Task) -> None:
+    """Raise InputError if this process has read other images or labels than rank 0."""
+    ranks = task.ranks
+    first = ranks.decide(lambda: SimpleNamespace(class_names=task.class_names, about=task.about))
+    found = differences(first, task) if ranks.count > 1 else []
+    if found:
+        raise InputError(
+            f"{task.config.data.path} on this machine is not the data of rank 0: {'; '.join(found)}; give every machine the "
+            "same data under the same path"
+        )
+
+
 def _with_choices(task: Task, listener: Listener) -> Config:
     """Return the configuration with what the recipe leaves open, and report it."""
     counts = Counts(len(task.dataset), task.val_images, classes=len(task.class_names))  # type: ignore[arg-type]
-    config, line = choose(task.config, task.start, counts=counts)
+    config, line = task.ranks.decide(lambda: choose(task.config, task.start, counts=counts))
     if line:
         listener.say(line)
     task.adopt(config)
@@ -286,28 +361,36 @@ def _with_choices(task: Task, listener: Listener) -> Config:
 def _pretrain(config: Config, task: Task, *, path: Path, device: torch.device, listener: Listener) -> None:
     """Pretrain the backbone on cut-out objects, or resume that, and load it into the network."""
     build_optimizer(task.model, config.train)  # so that a wrong name is refused now, not minutes later
-    inner = path / FOLDER
-    before = _begun(inner, listener)
+    inner, ranks = path / FOLDER, task.ranks
+    before = ranks.decide(lambda: _begin_pretraining(config, task, path=path, listener=listener))
+    listener.say(f"pretraining: the backbone first learns to classify the objects, cut out; writing to {inner}")
+    if before is None:
+        try:
+            with ranks.enter(lambda: new_run(inner, listener)):
+                fit(pretraining_of(config), inner, device=device, listener=listener, ranks=ranks)
+        finally:
+            if ranks.is_first and not inner.exists():  # stopped before its first epoch was finished: nothing to resume
+                for name in (LAST, PREVIOUS):
+                    (path / name).unlink(missing_ok=True)
+    else:
+        stored, unfinished = before, before.training["epoch"] < config.pretrain.crops
+        if ranks.decide(lambda: unfinished or bool(outdated(inner, stored.training))):
+            changes = {"data.path": config.data.path, "train.workers": config.train.workers}
+            again = ranks.decide(lambda: with_changes(stored_run(inner)[2], changes))
+            fit(again, inner, device=device, listener=listener, resumed=before, ranks=ranks)
+    summary = transfer_backbone(task.model, ranks.decide(lambda: load_last(inner))).summary
+    listener.say(f"pretraining finished; starting from {inner / LAST}: {summary}")
+
+
+def _begin_pretraining(config: Config, task: Task, *, path: Path, listener: Listener) -> Checkpoint | None:
+    """Record what was asked for, and return the last checkpoint of a pretraining that has begun."""
+    before = _begun(path / FOLDER, listener)
     remove_leftovers(path)
     if holds_run(path):
         follow(load_last(path), config, task=task, folder=path)
     else:  # so that --resume knows the settings
         RunFolder(path, config, task=task, about=task.about).record_start()
-    listener.say(f"pretraining: the backbone first learns to classify the objects, cut out; writing to {inner}")
-    if before is None:
-        try:
-            with new_run(inner, listener):
-                fit(pretraining_of(config), inner, device=device, listener=listener)
-        finally:
-            if not inner.exists():  # stopped before its first epoch was finished: nothing to resume
-                for name in (LAST, PREVIOUS):
-                    (path / name).unlink(missing_ok=True)
-    elif before.training["epoch"] < config.pretrain.crops or outdated(inner, before.training):
-        _, _, again = stored_run(inner)
-        again = with_changes(again, {"data.path": config.data.path, "train.workers": config.train.workers})
-        fit(again, inner, device=device, listener=listener, resumed=before)
-    summary = transfer_backbone(task.model, load_last(inner)).summary
-    listener.say(f"pretraining finished; starting from {inner / LAST}: {summary}")
+    return before
 
 
 def _begun(inner: Path, listener: Listener) -> Checkpoint | None:
@@ -324,8 +407,13 @@ def _fit_time(config: Config, task: Task, *, precision: str, began: float, liste
     minutes = config.train.minutes
     plain = dataclasses.replace(config, train=dataclasses.replace(config.train, steps_per_epoch=0))
     pace = measure_pace(task, config, precision=precision)
-    left = 60 * minutes - (time.perf_counter() - began)
-    fitted = fit_time(config, pace, steps=len(_sampler(plain, task)), seconds=left)
+    steps = len(_sampler(plain, task))
+    fitted, pace = task.ranks.decide(
+        lambda: (
+            fit_time(config, pace, steps=steps, seconds=60 * minutes - (time.perf_counter() - began)),
+            pace,
+        )
+    )
     if config.data.crops and fitted.train.epochs >= config.train.epochs:
         return config  # pretraining takes no more epochs than configured
     task.adopt(fitted)
@@ -350,7 +438,7 @@ def _loader(config: Config, task: Task, *, device: torch.device, listener: Liste
 
 def _new_state(config: Config, task: Task, *, steps: int, precision: str) -> State:
     fresh = task.start.fresh if task.start else None
-    return State.new(task.model, config.train, steps=steps, precision=precision, fresh=fresh)
+    return State.new(task.model, config.train, steps=steps, precision=precision, fresh=fresh, ranks=task.ranks)
 
 
 def _sampler(config: Config, task: Task) -> EpochSampler:
@@ -362,6 +450,7 @@ def _sampler(config: Config, task: Task) -> EpochSampler:
         seed=train.seed,
         steps=train.steps_per_epoch,
         repeats=task.repeats,
+        ranks=task.ranks,
     )
 
 
@@ -371,10 +460,15 @@ def _announce(folder: RunFolder, state: State, listener: Listener) -> None:
         state.model.compile()
         listener.say("torch.compile is on: the first step takes minutes")
     parameters = counted(sum(parameter.numel() for parameter in state.model.parameters()), "parameter")
-    hardware = describe_hardware(state.device)
+    hardware = _hardware(state.device, state.ranks)
     listener.say(
         f"training {folder.config.name} ({parameters}) on {hardware}, {state.precision}; writing to {folder.path}"
     )
+
+
+def _hardware(device: torch.device, ranks: Ranks) -> str:
+    processes = f"{ranks.count} processes, each on " if ranks.count > 1 else ""
+    return processes + describe_hardware(device)
 
 
 def _watch_parts(state: State, listener: Listener) -> Callable[[StepReport], None]:
@@ -408,7 +502,7 @@ def _certificate(config: Config, task: Task, *, device: torch.device, precision:
         "minutes": config.train.minutes,
         "unlabelled": data.unlabelled or None,
         "started_from": config.train.weights or None,
-        "hardware": describe_hardware(device),
+        "hardware": _hardware(device, task.ranks),
         "precision": precision,
         "versions": {"yolo_lite": VERSION, "torch": str(torch.__version__), "python": platform.python_version()},
     }

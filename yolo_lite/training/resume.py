@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from yolo_lite.checkpoints.checkpoint import Checkpoint
 from yolo_lite.checkpoints.contents import check_optimizer
@@ -166,7 +166,19 @@ def follow(stored: Checkpoint, config: Config, *, task: Task, folder: Path) -> C
     return moved
 
 
-def differences(stored: Checkpoint, task: Task) -> list[str]:
+class Described(Protocol):
+    """What checkpoints and tasks know of the data: the class names, and summaries and fingerprints by name."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class names by label."""
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """The summaries `train` and `val`, and their fingerprints."""
+
+
+def differences(stored: Described, task: Described) -> list[str]:
     """Return a line for each difference between the data of a run and the present data, by their fingerprints.
 
     Example:

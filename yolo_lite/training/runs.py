@@ -9,9 +9,11 @@ from pathlib import Path
 
 from yolo_lite.errors import InputError
 from yolo_lite.files import check_can_create, give_back, locked, make_folder
+from yolo_lite.ranks import is_restarted, launch_id
 from yolo_lite.training.folder import BEST, LAST, holds_run, remove_leftovers
 from yolo_lite.training.task import Listener
 
+_LAUNCH = ".torchrun"  # names the launch of an unfinished run, so that torchrun finds it again when it restarts
 IN_USE = "a training run is still writing to it; wait until it ends, or choose another --out"
 
 
@@ -37,6 +39,8 @@ def check_run_folder(out: Path) -> None:
 def new_run(out: Path | None, listener: Listener) -> Iterator[Path]:
     """Create the folder of a new run and lock it against other runs; remove it again if it stays empty.
 
+    Under torchrun it names its launch until the run is finished, for `interrupted_run`.
+
     Example:
         >>> with new_run(Path("short_run"), Listener()) as folder:
         ...     folder.is_dir()
@@ -48,8 +52,13 @@ def new_run(out: Path | None, listener: Listener) -> Iterator[Path]:
     try:
         with locked(folder, IN_USE, say=listener.say):
             check_run_folder(folder)  # again: another run may have ended in it meanwhile
+            if launch_id():
+                (folder / _LAUNCH).write_text(launch_id(), encoding="utf-8")
             yield folder
+            (folder / _LAUNCH).unlink(missing_ok=True)
     finally:
+        if not holds_run(folder):
+            (folder / _LAUNCH).unlink(missing_ok=True)
         if out is None:
             give_back(folder)
         else:
@@ -77,6 +86,30 @@ def new_run_folder(out: Path | None) -> Path:
             return folder
         except (FileExistsError, FileNotFoundError):
             continue  # another run was faster, or has just removed its empty folder and runs/ with it
+
+
+def interrupted_run(out: Path | None) -> Path | None:
+    """Return the folder of the run that goes on now that torchrun has restarted its processes.
+
+    Args:
+        out: the folder that was asked for; None: the newest runs/train-N of the same launch.
+
+    Returns:
+        None if this is the first start, or no epoch was finished before.
+
+    Example:
+        >>> print(interrupted_run(None))
+        None
+    """
+    if not is_restarted():
+        return None
+    if out:
+        return out if holds_run(out) else None
+    for _, folder in sorted(_numbered_runs().items(), reverse=True):
+        launch = folder / _LAUNCH
+        if holds_run(folder) and launch.is_file() and launch.read_text(encoding="utf-8") == launch_id():
+            return folder
+    return None
 
 
 def newest_run() -> Path:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from yolo_lite.config.schema import TrainConfig
+from yolo_lite.ranks import ALONE, Ranks
 from yolo_lite.training.optim.ema import EMA
 from yolo_lite.training.optim.schedule import SCHEDULES, build_optimizer
 
@@ -31,6 +32,7 @@ class State:
         best: the highest value of the task's metric so far; -inf before the first evaluation.
         best_epoch: the epoch that reached it, counted from 1.
         best_checkpoint: the content of best.pt, see folder.py; None in runs of older versions.
+        ranks: the processes that train together; no checkpoint depends on them.
     """
 
     model: nn.Module
@@ -44,6 +46,7 @@ class State:
     best: float = -math.inf
     best_epoch: int = 0
     best_checkpoint: Mapping[str, Any] | None = field(default_factory=dict)
+    ranks: Ranks = ALONE
 
     @classmethod
     def new(
@@ -54,11 +57,13 @@ class State:
         steps: int,
         precision: str = "fp32",
         fresh: Mapping[str, Tensor] | None = None,
+        ranks: Ranks = ALONE,
     ) -> State:
         """Return the state at the start of a run of so many steps; `fresh` is passed on to `EMA`."""
         ema = EMA(model, config.ema_decay, steps=steps, share=config.ema_share, keep=config.keep_start, fresh=fresh)
         optimizer = build_optimizer(model, config)
-        return cls(model, ema, optimizer=optimizer, config=config, precision=precision, parts=config.accumulate)
+        parts = config.accumulate
+        return cls(model, ema, optimizer=optimizer, config=config, precision=precision, parts=parts, ranks=ranks)
 
     @property
     def device(self) -> torch.device:
@@ -75,6 +80,10 @@ class State:
     def learning_rate(self, step: int, steps: int) -> float:
         """Return the learning rate at a step of the whole run; `steps` is the length of an epoch."""
         return self.config.lr * SCHEDULES[self.config.schedule](step, steps * self.config.epochs, config=self.config)
+
+    def share(self) -> None:
+        """Give all processes the weights and statistics of rank 0, which alone keeps the average up to date."""
+        self.ranks.align(self.model, self.ema.model)
 
     def to_plain(self) -> dict[str, Any]:
         """Return the state as tensors and plain values, for a checkpoint."""

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from yolo_lite.checkpoints.transfer import Start
 from yolo_lite.config.schema import Config
 from yolo_lite.draw.sheets import SheetImage
+from yolo_lite.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Task(Objective, Protocol):
     repeats: npt.NDArray[np.float64] | None  # how often each sample appears in an epoch; None: once
     start: Start | None  # what the network took over from the starting weights
     val_images: int  # number of validation images
+    ranks: Ranks  # the processes that train together
 
     @property
     def dataset(self) -> Dataset[Any]:
@@ -94,7 +96,7 @@ class Task(Objective, Protocol):
         """Return a batch of `count` training images without augmentation, images with objects first."""
 
     def plain(self) -> Objective:
-        """Return the task without random changes to a batch."""
+        """Return the task without random changes to a batch, for this process alone."""
 
     def samples(self) -> list[SheetImage]:
         """Return training inputs with their targets, for a sheet."""

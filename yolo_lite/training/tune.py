@@ -15,6 +15,7 @@ from yolo_lite.config.resolve import config_to_dict, override_config
 from yolo_lite.config.schema import Config, DataConfig
 from yolo_lite.errors import DivergedError, InputError, counted
 from yolo_lite.files import make_folder, write_atomically
+from yolo_lite.ranks import process_count
 from yolo_lite.training.recipe import train
 from yolo_lite.training.task import Listener, StepReport
 
@@ -94,6 +95,8 @@ def tune(
         >>> result.trials, result.config.name
         (1, 'best.yaml')
     """
+    if process_count() > 1:
+        raise InputError("a search runs in one process: start it without torchrun")
     search = _Search(config, out, fixed=fixed, device=device, listener=listener)
     while len(search.finished()) < trials and not search.time_is_up():
         search.run_trial()

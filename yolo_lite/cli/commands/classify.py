@@ -15,6 +15,7 @@ from yolo_lite.cli.comparison import print_comparison
 from yolo_lite.cli.progress import bar, counting
 from yolo_lite.cli.screen import note
 from yolo_lite.errors import InputError, counted, one_line
+from yolo_lite.ranks import is_first
 from yolo_lite.shipped import find_weights, shipped
 
 if TYPE_CHECKING:
@@ -109,6 +110,10 @@ def _eval(args: argparse.Namespace) -> int:
     """
     if args.against:
         find_weights(args.against)  # now, and not after the first has been scored
+    if not is_first():  # it takes part; rank 0 prints and writes
+        for weights in filter(None, (args.weights, args.against)):
+            _score(args, weights)
+        return 0
     with values.output_folder(args.out, "eval") as out:
         result = _score(args, args.weights)
         for line in result.notes:

@@ -14,6 +14,7 @@ from yolo_lite.cli.comparison import print_comparison
 from yolo_lite.cli.progress import bar
 from yolo_lite.cli.robustness import check_corrupt, corrupted
 from yolo_lite.errors import InputError, counted
+from yolo_lite.ranks import is_first
 
 if TYPE_CHECKING:
     from yolo_lite.evaluation.detector import Evaluation
@@ -58,6 +59,8 @@ def _eval(args: argparse.Namespace) -> int:
         check_rows_path(args.save_json)
     if args.against:
         check_source(args.against, flags.settings_of(args))
+    if not is_first():
+        return _take_part(args)
     with values.output_folder(args.out, "eval") as out:
         with JsonRows(args.save_json) if args.save_json else nullcontext() as json_file:
             result = _score(args, args.detections or args.weights, json_file)
@@ -73,6 +76,16 @@ def _eval(args: argparse.Namespace) -> int:
         print(f"report: {args.report / 'report.html'}")
     if args.save_json:
         print(f"rows: {args.save_json}")
+    return 0
+
+
+def _take_part(args: argparse.Namespace) -> int:
+    """Evaluate this process's part of the images of each checkpoint; rank 0 does everything else."""
+    from yolo_lite.reporting.report import is_checkpoint
+
+    for source in [args.detections or args.weights, *([args.against] if args.against else [])]:
+        if source is None or is_checkpoint(source):
+            _score(args, source)
     return 0
 
 

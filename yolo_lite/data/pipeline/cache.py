@@ -11,6 +11,7 @@ import torch
 
 from yolo_lite.data.pipeline.loader import reading_threads
 from yolo_lite.errors import InputError, counted
+from yolo_lite.ranks import local_count
 from yolo_lite.structures.geometry import Image
 
 CHOICES = ("auto", "ram", "none")
@@ -125,14 +126,14 @@ def may_keep(choice: str, count: int, *, need: int, say: Callable[[str], None]) 
 
 
 def memory_room() -> int:
-    """Return how many bytes images may fill.
+    """Return how many bytes images may fill in this process; those that torchrun started here divide the memory.
 
     Example:
         >>> memory_room() > 0
         True
     """
     free = free_memory()
-    return UNKNOWN_ROOM if free is None else int(free * SHARE)
+    return (UNKNOWN_ROOM if free is None else int(free * SHARE)) // local_count()
 
 
 def free_memory(root: Path = Path("/")) -> int | None:

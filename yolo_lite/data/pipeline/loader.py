@@ -16,6 +16,7 @@ from torch.utils.data import Dataset, Sampler
 
 from yolo_lite.cores import usable_cores
 from yolo_lite.data.pipeline.processes import Load, LoadingProcesses, ShortageError, is_scarce
+from yolo_lite.ranks import ALONE, Ranks, local_count
 from yolo_lite.structures.batches import Batch, Sample
 
 Say = Callable[[str], None]
@@ -33,10 +34,13 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         seed: seed of that order.
         steps: maximum number of batches; 0 for all.
         repeats: how often each sample appears in a shuffled pass, on average; None for once.
+        ranks: of several processes each gets its samples of every batch; one without any gets the first as a stand-in.
 
     Example:
         >>> list(EpochSampler(3, 2, shuffle=False))
         [[(0, 0), (0, 1)], [(0, 2)]]
+        >>> list(EpochSampler(3, 2, shuffle=False, ranks=Ranks(1, 2)))  # the second of two processes
+        [[(0, 1)], [(0, 2)]]
     """
 
     def __init__(
@@ -48,13 +52,24 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         seed: int = 0,
         steps: int = 0,
         repeats: npt.NDArray[np.float64] | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.total, self.batch_size, self.shuffle, self.seed = total, batch_size, shuffle, seed
-        self.steps, self.repeats = steps, repeats
+        self.steps, self.repeats, self.ranks = steps, repeats, ranks
         self.epoch = 0
 
+    @property
+    def in_pass(self) -> int:
+        """Number of samples in a pass over all, repeats included."""
+        return self.total if self.repeats is None else round(self.repeats.sum())
+
+    @property
+    def in_batch(self) -> int:
+        """Number of samples in each batch of a shuffled pass, of all processes."""
+        return min(self.batch_size, self.in_pass)
+
     def __len__(self) -> int:
-        count = self.total if self.repeats is None else round(self.repeats.sum())
+        count = self.in_pass
         whole = count // self.batch_size if self.shuffle and count >= self.batch_size else -(-count // self.batch_size)
         return min(whole, self.steps) if self.steps else whole
 
@@ -66,7 +81,9 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
                 order = _repeated(self.repeats, generator)
             order = generator.permutation(order).tolist()
         for i in range(len(self)):
-            yield [(self.epoch, index) for index in order[i * self.batch_size : (i + 1) * self.batch_size]]
+            batch = order[i * self.batch_size : (i + 1) * self.batch_size]
+            own = batch[self.ranks.rank :: self.ranks.count] or batch[:1]
+            yield [(self.epoch, index) for index in own]
 
 
 def _repeated(repeats: npt.NDArray[np.float64], generator: np.random.Generator) -> list[int]:
@@ -201,14 +218,15 @@ def build_loader(
 def loading_processes(workers: int, device: torch.device) -> int:
     """Return the number of loading processes: 0 to load in the main process, never more than the usable cores.
 
-    -1 lets the device decide: a CPU needs its cores for itself, a GPU would wait for too few processes.
+    -1 lets the device decide: a CPU needs its cores for itself, a GPU would wait for too few processes. Processes that
+    torchrun started on this machine then divide its cores.
 
     Example:
         >>> loading_processes(0, torch.device("cpu"))
         0
     """
     if workers < 0:
-        workers = _BESIDE_CPU if device.type == "cpu" else _BESIDE_GPU
+        workers = min(_BESIDE_CPU if device.type == "cpu" else _BESIDE_GPU, max(1, usable_cores() // local_count()))
     return min(workers, usable_cores())
 
 

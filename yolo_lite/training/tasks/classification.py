@@ -23,10 +23,12 @@ from yolo_lite.data.splits import read_classes_to_train, read_crops_to_train
 from yolo_lite.draw.sheets import SheetImage
 from yolo_lite.errors import InputError
 from yolo_lite.evaluation.classifier import classify_split
+from yolo_lite.evaluation.shards import classify_together
 from yolo_lite.losses.classification import classification_loss
 from yolo_lite.metrics.classification import classification_report
 from yolo_lite.models.classifiers.build import ClassifierNet, build_classifier
 from yolo_lite.models.classifiers.course import PRETRAINED, imagenet_weights
+from yolo_lite.ranks import ALONE, Ranks
 from yolo_lite.structures.batches import ClassBatch
 from yolo_lite.structures.datasets import ClassificationSet
 from yolo_lite.training.task import Listener, spread, strong_epochs
@@ -57,6 +59,7 @@ class ClassificationTask:
         self.collate: Callable[[Sequence[Any]], Any] | None = collate_classes
         self.class_names, self.category_ids = train.class_names, tuple(range(len(train.class_names)))
         self.start: Start | None = None
+        self.ranks = ALONE
         self.repeats: npt.NDArray[np.float64] | None = None
         self.about: dict[str, Any] = {}
         self.val_images = len(val)
@@ -64,7 +67,13 @@ class ClassificationTask:
 
     @classmethod
     def prepare(
-        cls, config: Config, *, start: Checkpoint | None, device: torch.device, listener: Listener
+        cls,
+        config: Config,
+        *,
+        start: Checkpoint | None,
+        device: torch.device,
+        listener: Listener,
+        ranks: Ranks = ALONE,
     ) -> ClassificationTask:
         """Read the data, build the network, load the weights of `start`, and report each."""
         train, val = _read(config, listener)
@@ -72,7 +81,7 @@ class ClassificationTask:
         given = _begin(model, config, class_names=train.class_names, start=start, listener=listener)
         inputs = _inputs(config, val, augmenter=None, listener=listener)
         task = cls(config, train, val=inputs, device=device, listener=listener)
-        task.model, task.start = model, given
+        task.model, task.start, task.ranks = model, given, ranks
         task.about = {
             "train": train.summary(),
             "val": val.summary(),
@@ -90,8 +99,9 @@ class ClassificationTask:
         outputs = model(batch.images.contiguous(memory_format=torch.channels_last))
         settings = self.config.classifier
         with torch.no_grad():  # stays on the device, so that nothing waits for it
-            self._right += (predicted_labels(outputs, settings.loss) == batch.labels).sum()
-            self._seen += len(batch.labels)
+            if self.ranks.weight:  # the batch is no stand-in
+                self._right += (predicted_labels(outputs, settings.loss) == batch.labels).sum()
+                self._seen += len(batch.labels)
         return {
             "class": classification_loss(outputs, batch.labels, name=settings.loss, smoothing=settings.label_smoothing)
         }
@@ -101,9 +111,16 @@ class ClassificationTask:
         assert isinstance(model, ClassifierNet)
         train = self.config.train
         larger = dataclasses.replace(train, batch_size=train.batch_size * _LARGER)
-        outputs, labels = classify_split(
-            model, self.val, config=dataclasses.replace(self.config, train=larger), device=self.device, say=self.say
+        config = dataclasses.replace(self.config, train=larger)
+        outputs, labels = classify_together(
+            lambda part: classify_split(model, part, config=config, device=self.device, say=self.say),
+            self.val,
+            batch_size=larger.batch_size,
+            ranks=self.ranks,
         )
+        return self.ranks.decide(lambda: self._numbers(model, outputs, labels))
+
+    def _numbers(self, model: ClassifierNet, outputs: Tensor, labels: Tensor) -> dict[str, float]:
         called = model.scores(outputs).argmax(1)
         report = classification_report(labels.numpy(), called.numpy(), class_names=self.train.class_names)
         loss = classification_loss(outputs, labels, name=self.config.classifier.loss)
@@ -114,7 +131,7 @@ class ClassificationTask:
 
         Each batch counts as the network saw it: augmented, with dropout, before the step that learns from it.
         """
-        seen, right = self._seen, int(self._right)
+        seen, right = self.ranks.sum([self._seen, int(self._right)])
         self._seen, self._right = 0, torch.zeros_like(self._right)
         return {"train_accuracy": right / seen} if seen else {}
 
@@ -138,8 +155,10 @@ class ClassificationTask:
         return collate_classes([plain[0, index] for index in range(0, len(plain), step)[:count]])
 
     def plain(self) -> ClassificationTask:
-        """Return the task itself, which changes no batch at random."""
-        return self
+        """Return the task for this process alone; it changes no batch at random."""
+        task = copy.copy(self)
+        task.ranks = ALONE
+        return task
 
     def samples(self) -> list[SheetImage]:
         """Return training inputs of the first epoch with their classes, to be looked at."""

@@ -28,6 +28,7 @@ from yolo_lite.errors import InputError
 from yolo_lite.evaluation.compare import compare_on_sheet
 from yolo_lite.evaluation.detector import detect_split
 from yolo_lite.evaluation.images import EvaluationListener
+from yolo_lite.evaluation.shards import detect_together
 from yolo_lite.losses.criterion import Criterion, check_loss
 from yolo_lite.losses.distill import teacher_loss
 from yolo_lite.media.images import read_image
@@ -35,6 +36,7 @@ from yolo_lite.metrics.coco import evaluate_coco
 from yolo_lite.models.build import build_detector
 from yolo_lite.models.yolo import Yolo
 from yolo_lite.predict.postprocess import postprocess, to_detections
+from yolo_lite.ranks import ALONE, Ranks
 from yolo_lite.structures.batches import Batch
 from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.geometry import Image, Letterbox
@@ -75,6 +77,7 @@ class DetectionTask:
         self.val_images = len(val.records)
         self.collate: Callable[[Sequence[Any]], Any] | None = None
         self.start: Start | None = None
+        self.ranks = ALONE
         self.repeats: npt.NDArray[np.float64] | None = None
         self.about: dict[str, Any] = {}
         self._last: Outcome | None = None
@@ -82,7 +85,13 @@ class DetectionTask:
 
     @classmethod
     def prepare(
-        cls, config: Config, *, start: Checkpoint | None, device: torch.device, listener: Listener
+        cls,
+        config: Config,
+        *,
+        start: Checkpoint | None,
+        device: torch.device,
+        listener: Listener,
+        ranks: Ranks = ALONE,
     ) -> DetectionTask:
         """Read the data, build the network, load the weights of `start`, and report each."""
         train, val = _read(config, listener)
@@ -91,12 +100,12 @@ class DetectionTask:
             teacher = Teacher(config.train.teacher, train.class_names, device=device, say=listener.say)
             listener.say(describe(teacher, config.train.teacher, class_names=train.class_names))
         model = build_detector(config, len(train.class_names), seed=config.train.seed)
-        given = _begin(model, config, train=train, start=start, listener=listener)
+        given = _begin(model, config, train=train, start=start, listener=listener, ranks=ranks)
         config, line = enlarge(config, train.records)
         if line:
             listener.say(line)
         task = cls(config, train, val=val, device=device, teacher=teacher, say=listener.say)
-        task.model, task.start = model, given
+        task.model, task.start, task.ranks = model, given, ranks
         assert task.dataset.augmenter
         listener.say(f"augmentation: {task.dataset.augmenter.describe()}")
         task.dataset.keep(config.train.cache, listener.say, on_image=listener.on_image)
@@ -120,11 +129,12 @@ class DetectionTask:
         if self.config.augment.multi_scale:
             batch = another_size(batch, self.config.augment.multi_scale, seed=self.config.train.seed, progress=progress)
         raw = model(batch.images.contiguous(memory_format=torch.channels_last))
-        criterion = Criterion(model.head, self.config.loss)
+        criterion = Criterion(model.head, self.config.loss, divisor=self.ranks.divisor)
         parts = criterion(raw, batch, progress=progress)
         if self.teacher:
             lesson = self.teacher(batch.images, raw)
-            parts |= teacher_loss(raw, model.decode, lesson=lesson, gamma=self.config.loss.gamma)
+            gamma, divisor = self.config.loss.gamma, self.ranks.divisor
+            parts |= teacher_loss(raw, model.decode, lesson=lesson, gamma=gamma, divisor=divisor)
         return criterion.weighted(parts)
 
     def _with_other_colours(self, batch: Batch, progress: float) -> Batch:
@@ -136,14 +146,17 @@ class DetectionTask:
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Return pycocotools' twelve numbers on the validation set, the best F1 and the score threshold that gives it."""
         assert isinstance(model, Yolo)
-        rows, _ = detect_split(
-            model,
+        settings: dict[str, Any] = {"class_names": self.class_names, "config": self.config, "device": self.device}
+        listener = EvaluationListener(say=self.say)
+        rows, _ = detect_together(
+            lambda part: detect_split(model, part, **settings, listener=listener),
             self.val,
-            class_names=self.class_names,
-            config=self.config,
-            device=self.device,
-            listener=EvaluationListener(say=self.say),
+            batch_size=self.config.train.batch_size,
+            ranks=self.ranks,
         )
+        return self.ranks.decide(lambda: self._numbers(rows))
+
+    def _numbers(self, rows: list[dict[str, Any]]) -> dict[str, float]:
         metrics = evaluate_coco(self.val, rows)
         best = {"F1": metrics.best.f1, "score_threshold": metrics.best.score_threshold} if metrics.best else {}
         recall = recall_by_size(
@@ -186,9 +199,9 @@ class DetectionTask:
         return collate_boxes([plain[0, index] for index in chosen])
 
     def plain(self) -> DetectionTask:
-        """Return the task without random changes of colour."""
+        """Return the task without random changes of colour, for this process alone."""
         task = copy.copy(self)
-        task.colour = False
+        task.colour, task.ranks = False, ALONE
         return task
 
     def samples(self) -> list[SheetImage]:
@@ -282,7 +295,13 @@ def _read(config: Config, listener: Listener) -> tuple[DetectionSet, DetectionSe
 
 
 def _begin(
-    model: Yolo, config: Config, *, train: DetectionSet, start: Checkpoint | None, listener: Listener
+    model: Yolo,
+    config: Config,
+    *,
+    train: DetectionSet,
+    start: Checkpoint | None,
+    listener: Listener,
+    ranks: Ranks,
 ) -> Start | None:
     """Load the weights of `start` into a network, freeze what the configuration freezes, and report both."""
     weights = config.train.weights
@@ -295,7 +314,7 @@ def _begin(
             listener.say("finding the known class that each new class resembles most")
         else:
             listener.say("measuring how well the starting weights know the objects")
-        likeness = most_alike(start, train, settings=config.input, on_image=listener.on_image)
+        likeness = ranks.decide(lambda: most_alike(start, train, settings=config.input, on_image=listener.on_image))
         given = transfer(model, train.class_names, checkpoint=start, likeness=likeness)
         listener.say(f"starting from {weights}: {given.summary}; from scratch: --config nano --weights none")
     if config.train.freeze == "backbone":

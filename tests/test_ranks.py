@@ -1,0 +1,160 @@
+"""Processes that work together: what they exchange, and how they end when one of them fails."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import yolo_lite
+from tests.processes import run_ranks
+from yolo_lite.errors import InputError
+from yolo_lite.ranks import ALONE, PeerError, PeerShortageError, RankError, Ranks, is_first, process_count, together
+
+
+def test_only_this_module_imports_torch_distributed() -> None:
+    folder = Path(yolo_lite.__file__).parent
+    users = [path.name for path in folder.rglob("*.py") if "torch.distributed" in path.read_text(encoding="utf-8")]
+    assert users == ["ranks.py"]
+
+
+def test_without_torchrun_there_is_one_process() -> None:
+    with together() as ranks:
+        assert ranks is ALONE
+    assert (is_first(), process_count()) == (True, 1)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+@pytest.mark.parametrize("total", [0, 1, 3, 7])
+def test_each_image_of_a_batch_belongs_to_one_process(count: int, total: int) -> None:
+    """`own` counts the images of a prefix; listing them one by one is the oracle."""
+    owners = [position % count for position in range(total)]
+    assert [Ranks(rank, count).own(total) for rank in range(count)] == [owners.count(rank) for rank in range(count)]
+
+
+def exchanges() -> dict[str, Any]:
+    entered: list[str] = []
+
+    @contextmanager
+    def folder() -> Any:
+        entered.append("in")
+        yield "a folder"
+        entered.append("out")
+
+    with together() as ranks:
+        model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)).requires_grad_(True)
+        with torch.no_grad():
+            for value in model.state_dict().values():
+                value.fill_(ranks.rank)
+        ranks.align(model)
+        used, unused, only_here = (nn.Parameter(torch.zeros(3)) for _ in range(3))
+        used.grad = torch.full((3,), float(ranks.rank + 1))
+        if ranks.rank == 1:
+            only_here.grad = torch.ones(3)
+        ranks.weight = [0.75, 0.25, 0.0][ranks.rank]
+        with ranks.enter(folder) as name:
+            return {
+                "decided": ranks.decide(lambda: ("by", os.environ["RANK"])),
+                "gathered": ranks.gather("x" * 1000 * ranks.rank),
+                "sum": ranks.sum([ranks.rank, 0.5]),
+                "aligned": {float(value.sum()) for value in model.state_dict().values()},
+                "numbers": ranks.add_gradients([used, unused, only_here], {"total": 0.25}),
+                "gradients": [None if each.grad is None else each.grad.tolist() for each in (used, unused, only_here)],
+                "divisor": float(ranks.divisor(torch.tensor(2.0))),
+                "entered": (name, list(entered)),
+            }
+
+
+def test_what_three_processes_exchange() -> None:
+    results = run_ranks(3, exchanges)
+    for rank, result in enumerate(results):
+        assert result["decided"] == ("by", "0")
+        assert result["gathered"] == (["", "x" * 1000, "x" * 2000] if rank == 0 else [])
+        assert result["sum"] == [3.0, 1.5]
+        assert result["aligned"] == {0.0}
+        assert result["numbers"] == {"total": 0.75}
+        assert result["gradients"] == [[6.0] * 3, None, [1.0] * 3]
+        # 2 + 2 + nothing from the stand-in, by the fraction of the images that a process has.
+        assert result["divisor"] == [3.0, 1.0, 4.0][rank]
+        assert result["entered"] == ("a folder", ["in"] if rank == 0 else [])
+
+
+def short_of_memory() -> tuple[str, float]:
+    with together() as ranks:
+        if ranks.rank == 1:
+            ranks.report_shortage(MemoryError())
+            heard = "own"
+        else:
+            try:
+                ranks.divisor(torch.tensor(1.0))
+                heard = "nothing"
+            except PeerShortageError as error:
+                ranks.report_shortage(error)
+                heard = "other's"
+        return heard, ranks.sum([1])[0]
+
+
+def test_all_processes_hear_that_one_is_short_of_memory() -> None:
+    assert run_ranks(2, short_of_memory) == [("other's", 2.0), ("own", 2.0)]
+
+
+def failing(kind: str) -> None:
+    with together() as ranks:
+        ranks.sum([1])
+        if ranks.rank == 1:
+            if kind == "input":
+                raise InputError("cannot read a.jpg")
+            if kind == "system":
+                raise FileNotFoundError(2, "No such file", "a.jpg")
+            if kind == "bug":
+                raise ZeroDivisionError("by zero")
+            os.kill(os.getpid(), signal.SIGKILL)
+        ranks.decide(lambda: time.sleep(0.2))
+        ranks.sum([1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "own", "message"),
+    [
+        ("input", RankError, "rank 1: cannot read a.jpg"),
+        ("system", RankError, r"rank 1: \[Errno 2\] No such file: 'a.jpg'"),
+        ("bug", ZeroDivisionError, "rank 1: ZeroDivisionError: by zero"),
+    ],
+)
+def test_the_failure_of_one_process_ends_the_others_with_its_message(
+    kind: str, own: type[Exception], message: str
+) -> None:
+    began = time.monotonic()
+    first, second = run_ranks(2, lambda: failing(kind))
+    assert isinstance(second, own)
+    assert isinstance(first, PeerError)
+    assert re.match(message, str(first))
+    assert time.monotonic() - began < 20
+
+
+def test_a_killed_process_is_named_by_the_first_to_notice() -> None:
+    results = run_ranks(3, lambda: failing("kill"))
+    assert results[1] is None
+    assert sorted(type(results[rank]).__name__ for rank in (0, 2)) == ["PeerError", "RankError"]
+    assert all("rank 1: ended without a message" in str(results[rank]) for rank in (0, 2))
+
+
+def test_only_what_one_process_decides_can_fail_for_all() -> None:
+    def refuse() -> None:
+        raise InputError("no such data")
+
+    def work() -> None:
+        with together() as ranks:
+            ranks.decide(refuse)
+
+    first, second = run_ranks(2, work)
+    assert (type(first), str(first)) == (RankError, "rank 0: no such data")
+    assert (type(second), str(second)) == (PeerError, "rank 0: no such data")
