@@ -12,7 +12,7 @@ import torch
 import torch.distributed
 
 
-def run_ranks(count: int, work: Callable[[], Any], *, seconds: float = 60, restarts: int = 0) -> list[Any]:
+def run_ranks(count: int, work: Callable[[], Any], *, seconds: float = 40, restarts: int = 0) -> list[Any]:
     """Run some work in so many processes, with the environment that torchrun gives them, and return what each returned.
 
     An error is returned as well; None stands for a process that was killed.
@@ -31,11 +31,16 @@ def run_ranks(count: int, work: Callable[[], Any], *, seconds: float = 60, resta
         far.close()
         pipes.append(near)
         processes.append(process)
-    results = [_received(pipe, seconds) for pipe in pipes]
-    for process in processes:
-        process.join(seconds)
-        assert process.exitcode is not None, "a process hangs"
-    return results
+    try:
+        results = [_received(pipe, seconds) for pipe in pipes]
+        for process in processes:
+            process.join(seconds)
+            assert process.exitcode is not None, "a process hangs"
+        return results
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
 
 
 def _received(pipe: Any, seconds: float) -> Any:

@@ -6,6 +6,8 @@ torchrun there is one process, and every exchange returns at once.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
 import pickle
 import socket
@@ -318,6 +320,17 @@ def together() -> Iterator[Ranks]:
     dist.destroy_process_group()
 
 
+@functools.cache
+def _store() -> tuple[Any, int, int]:
+    """Return the store of this launch, which all processes reach, with the rank of this one and their number."""
+    from torch.distributed.rendezvous import rendezvous
+
+    return next(rendezvous("env://", timeout=_PATIENCE))
+
+
+_joins = itertools.count()  # the `with` blocks of this process, in the same order as those of the others
+
+
 class _Group:
     """The connection of the processes, and a store that tells why one failed, even after it has ended."""
 
@@ -330,16 +343,19 @@ class _Group:
         """Connect this process with the others: by gloo on CPUs, by nccl between GPUs."""
         import torch
         import torch.distributed as dist
-        from torch.distributed.rendezvous import rendezvous
+        from torch.distributed.distributed_c10d import PrefixStore  # type: ignore[attr-defined]
 
-        store, rank, count = next(rendezvous("env://", timeout=_PATIENCE))
+        whole, rank, count = _store()
+        store = PrefixStore(
+            f"yolo_lite/{next(_joins)}", whole
+        )  # or a second block would meet the addresses of the first
         group = cls(store, rank, count)
-        store.set(f"yolo_lite/process/{rank}", f"{os.getpid()} {socket.gethostname()}")
+        store.set(f"process/{rank}", f"{os.getpid()} {socket.gethostname()}")
         has_gpus = torch.cuda.is_available() and dist.is_nccl_available()
         backend = "cpu:gloo,cuda:nccl" if has_gpus else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_PATIENCE)
         for each in range(count):
-            number, _, machine = store.get(f"yolo_lite/process/{each}").decode().partition(" ")
+            number, _, machine = store.get(f"process/{each}").decode().partition(" ")
             group.processes.append((machine, int(number)))
         return group
 
@@ -387,8 +403,8 @@ class _Group:
     def _announce(self, rank: int, message: str) -> PeerError | None:
         """Leave word why a process failed; if another process has done so before, return the error that says so."""
         try:
-            if self.store.add("yolo_lite/failures", 1) == 1:
-                self.store.set("yolo_lite/word", f"{rank} {message}")
+            if self.store.add("failures", 1) == 1:
+                self.store.set("word", f"{rank} {message}")
                 return None
         except RuntimeError:  # the store has ended with its process
             return None
@@ -397,9 +413,9 @@ class _Group:
     def _word(self) -> PeerError | None:
         """Return the error that says why another process failed, if one has left word."""
         try:
-            if not self.store.check(["yolo_lite/word"]):
+            if not self.store.check(["word"]):
                 return None
-            rank, _, message = self.store.get("yolo_lite/word").decode().partition(" ")
+            rank, _, message = self.store.get("word").decode().partition(" ")
         except RuntimeError:
             return None
         is_elsewhere = self.processes[int(rank)][0] != socket.gethostname()

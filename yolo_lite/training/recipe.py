@@ -56,7 +56,7 @@ from yolo_lite.training.optim.schedule import build_optimizer
 from yolo_lite.training.plan import plan
 from yolo_lite.training.pretrain import FOLDER, pretraining_of
 from yolo_lite.training.resume import differences, follow, go_on, stored_run, with_changes
-from yolo_lite.training.runs import IN_USE, check_run_folder, interrupted_run, new_run
+from yolo_lite.training.runs import IN_USE, check_run_folder, forget_launch, interrupted_run, new_run
 from yolo_lite.training.state import State
 from yolo_lite.training.task import Listener, StepReport, Task
 from yolo_lite.training.tasks.classification import ClassificationTask
@@ -205,7 +205,10 @@ def _go_on(
             )
         begun = checkpoint.training["epoch"] > 0  # otherwise it was stopped during pretraining
         resumed = checkpoint if begun else None
-        return fit(config, folder, device=pick_device(device), listener=listener, resumed=resumed, ranks=ranks)
+        fit(config, folder, device=pick_device(device), listener=listener, resumed=resumed, ranks=ranks)
+        if ranks.is_first:
+            forget_launch(folder)
+        return folder
 
 
 def fit(

@@ -39,7 +39,7 @@ def check_run_folder(out: Path) -> None:
 def new_run(out: Path | None, listener: Listener) -> Iterator[Path]:
     """Create the folder of a new run and lock it against other runs; remove it again if it stays empty.
 
-    Under torchrun it names its launch until the run is finished, for `interrupted_run`.
+    Under torchrun runs/train-N names its launch until the run is finished, for `interrupted_run`.
 
     Example:
         >>> with new_run(Path("short_run"), Listener()) as folder:
@@ -52,13 +52,13 @@ def new_run(out: Path | None, listener: Listener) -> Iterator[Path]:
     try:
         with locked(folder, IN_USE, say=listener.say):
             check_run_folder(folder)  # again: another run may have ended in it meanwhile
-            if launch_id():
+            if launch_id() and out is None:
                 (folder / _LAUNCH).write_text(launch_id(), encoding="utf-8")
             yield folder
-            (folder / _LAUNCH).unlink(missing_ok=True)
+            forget_launch(folder)
     finally:
         if not holds_run(folder):
-            (folder / _LAUNCH).unlink(missing_ok=True)
+            forget_launch(folder)
         if out is None:
             give_back(folder)
         else:
@@ -110,6 +110,15 @@ def interrupted_run(out: Path | None) -> Path | None:
         if holds_run(folder) and launch.is_file() and launch.read_text(encoding="utf-8") == launch_id():
             return folder
     return None
+
+
+def forget_launch(folder: Path) -> None:
+    """Remove the name of the launch from the folder of a finished run.
+
+    Example:
+        >>> forget_launch(Path("."))  # without torchrun there is none
+    """
+    (folder / _LAUNCH).unlink(missing_ok=True)
 
 
 def newest_run() -> Path:
