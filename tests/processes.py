@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch._dynamo  # the first step of an optimiser imports it: here once, or in every process
 import torch.distributed
 
 

@@ -346,14 +346,16 @@ class _Group:
         from torch.distributed.distributed_c10d import PrefixStore  # type: ignore[attr-defined]
 
         whole, rank, count = _store()
-        store = PrefixStore(
-            f"yolo_lite/{next(_joins)}", whole
-        )  # or a second block would meet the addresses of the first
+        # Addresses of an earlier start, or of an earlier block, must not be met again.
+        store = PrefixStore(f"yolo_lite/{_number('TORCHELASTIC_RESTART_COUNT', 0)}/{next(_joins)}", whole)
         group = cls(store, rank, count)
         store.set(f"process/{rank}", f"{os.getpid()} {socket.gethostname()}")
         has_gpus = torch.cuda.is_available() and dist.is_nccl_available()
         backend = "cpu:gloo,cuda:nccl" if has_gpus else "gloo"
-        dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_PATIENCE)
+        try:
+            dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_PATIENCE)
+        except RuntimeError as error:
+            raise RankError(f"rank {rank}: no connection to the other processes: {reason(error)}") from error
         for each in range(count):
             number, _, machine = store.get(f"process/{each}").decode().partition(" ")
             group.processes.append((machine, int(number)))
