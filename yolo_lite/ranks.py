@@ -265,7 +265,7 @@ class Ranks:
                 _align(module)
 
     def synchronise(self, model: nn.Module) -> nn.Module:
-        """Return the model with batch normalisation over all processes, if these compute on GPUs.
+        """Return the model with the weights of rank 0, and with batch normalisation over all processes on GPUs.
 
         Example:
             >>> import torch
@@ -273,6 +273,7 @@ class Ranks:
             >>> Ranks().synchronise(model) is model
             True
         """
+        self.align(model)
         if self.count == 1 or next(model.parameters()).device.type != "cuda":
             return model
         from torch import nn
@@ -325,7 +326,8 @@ def _store() -> tuple[Any, int, int]:
     """Return the store of this launch, which all processes reach, with the rank of this one and their number."""
     from torch.distributed.rendezvous import rendezvous
 
-    return next(rendezvous("env://", timeout=_PATIENCE))
+    store, rank, count = next(rendezvous("env://", timeout=_PATIENCE))
+    return store, rank, count
 
 
 _joins = itertools.count()  # the `with` blocks of this process, in the same order as those of the others
@@ -343,7 +345,7 @@ class _Group:
         """Connect this process with the others: by gloo on CPUs, by nccl between GPUs."""
         import torch
         import torch.distributed as dist
-        from torch.distributed.distributed_c10d import PrefixStore  # type: ignore[attr-defined]
+        from torch.distributed.distributed_c10d import PrefixStore
 
         whole, rank, count = _store()
         # Addresses of an earlier start, or of an earlier block, must not be met again.

@@ -143,9 +143,7 @@ def evaluate_classifier(
         config = _config(checkpoint, settings)
         where = pick_device(device)
         model = place(build_classifier_from_checkpoint(checkpoint, source), where)
-        images = dataclasses.replace(config.data, path=str(data))
-        name, truth = read_classes_to_score(images, split, seed=int(checkpoint.about.get("seed", 0)))
-        truth = _known_classes(truth, checkpoint.class_names)
+        name, truth = _read(checkpoint, dataclasses.replace(config.data, path=str(data)), split)
         notes = list(truth.notes)
         listener = (notes.append, on_batch if ranks.is_first else _silent)
         scores = _scores(model, truth, device=where, config=config, listener=listener, ranks=ranks)
@@ -160,6 +158,12 @@ def evaluate_classifier(
         max_16bit=config.input.max_16bit,
         notes=tuple(notes),
     )
+
+
+def _read(checkpoint: Checkpoint, data: DataConfig, split: str | None) -> tuple[str, ClassificationSet]:
+    """Return the split to score and its images, with the classes of the weights."""
+    name, truth = read_classes_to_score(data, split, seed=int(checkpoint.about.get("seed", 0)))
+    return name, _known_classes(truth, checkpoint.class_names)
 
 
 def _silent(done: int, total: int) -> None:

@@ -131,24 +131,26 @@ def evaluate(
     """
     with together() as ranks:
         data, split = check_path(data, "data"), check_split(split)
-        source = find_weights(check_path(weights, "weights"))
-        checkpoint = load_checkpoint(source)
-        config = evaluation_config(checkpoint.config, settings)
+        source, checkpoint, config = _open(weights, settings)
         where = pick_device(device)
         model = place(build_from_checkpoint(checkpoint, source), where)
         truth, notes = read_truth(data, split, checkpoint=checkpoint, config=config)
-        heard = dataclasses.replace(listener, say=notes.append)
-        names = checkpoint.class_names
+        heard, names = dataclasses.replace(listener, say=notes.append), checkpoint.class_names
         rows, timing = _detect(
             model, truth, class_names=names, device=where, config=config, listener=heard, ranks=ranks
         )
+        chosen: dict[str, Any] = {"resamples": config.evaluate.resamples, "on_resample": listener.on_resample}
+        metrics = ranks.decide(lambda: evaluate_coco(truth, rows, **chosen))
         about = {"weights": str(source), "data": str(data), "split": split, **_conditions(config), "device": str(where)}
         about |= {"processes": ranks.count} if ranks.count > 1 else {}
-        resamples = config.evaluate.resamples
-        metrics = ranks.decide(
-            lambda: evaluate_coco(truth, rows, resamples=resamples, on_resample=listener.on_resample)
-        )
         return Evaluation(metrics, rows, truth=truth, settings=about, timing=timing, notes=tuple(notes))
+
+
+def _open(weights: str | Path, settings: Mapping[str, object] | None) -> tuple[Path, Checkpoint, Config]:
+    """Return the file of some weights, what it holds, and the configuration for scoring it."""
+    source = find_weights(check_path(weights, "weights"))
+    checkpoint = load_checkpoint(source)
+    return source, checkpoint, evaluation_config(checkpoint.config, settings)
 
 
 def _detect(

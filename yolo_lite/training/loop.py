@@ -51,7 +51,7 @@ def epochs(
         >>> list(epochs(task, state, loader=loader, on_step=lambda report: None))
         [True]
     """
-    steps, config = len(loader.sampler), state.config
+    steps, config, count = len(loader.sampler), state.config, loader.sampler.in_batch
     while not state.finished():
         # Dropout and the like draw from this generator, so that a resumed run draws the same numbers.
         torch.manual_seed((config.seed * 1_000_003 + state.epoch + state.ranks.rank * 7_919) % 2**63)
@@ -65,7 +65,6 @@ def epochs(
             for group in state.optimizer.param_groups:
                 group["lr"] = state.learning_rate(done, steps)
             progress = done / (steps * config.epochs)
-            count = loader.sampler.in_batch
             losses = train_step(task, state, batch=to_device(batch, state.device), progress=progress, total=count)
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value
@@ -115,13 +114,7 @@ def train_step(
 
     The batch is processed in `state.parts` micro-batches; their number doubles if memory runs out. Batch normalisation
     and the normalisation of the loss see one micro-batch at a time.
-
-    Args:
-        task: computes the losses.
-        state: state of the run; it is modified.
-        batch: this process's samples.
-        progress: fraction of the run's steps that are done.
-        total: number of samples of all processes; None: those of `batch`.
+    `batch` has the samples of this process, and `total` is the number of those of all processes (None: of this one).
 
     Example:
         >>> from yolo_lite.training.recipe import TASKS, plan

@@ -249,20 +249,15 @@ def fit(
         if not resumed:
             _prepare_network(config, task, path=path, device=device, precision=precision, listener=listener)
         task.model = ranks.synchronise(task.model)
-        ranks.align(task.model)
         if not resumed and config.train.minutes:
             config = _fit_time(config, task, precision=precision, began=began, listener=listener)
-        folder = RunFolder(
-            path, config, task=task, about=_certificate(config, task, device=device, precision=precision)
-        )
+        about = _certificate(config, task, device=device, precision=precision)
+        folder = RunFolder(path, config, task=task, about=about)
         loader = _loader(config, task, device=device, listener=listener)
         state = _new_state(config, task, steps=len(loader.sampler) * config.train.epochs, precision=precision)
-        if resumed:
-            _restore(folder, state, stored=resumed, listener=listener)
-        _announce(folder, state, listener)
+        _begin_epochs(folder, state, resumed=resumed, listener=listener)
         for best in epochs(task, state, loader=loader, on_step=_watch_parts(state, listener)):
-            if ranks.is_first:
-                _record(folder, state, best=best, listener=listener)
+            _record(folder, state, best=best, listener=listener)
         _conclude(state, task, listener)
     return path
 
@@ -278,16 +273,20 @@ def _prepare_network(
         _pretrain(config, task, path=path, device=device, listener=listener)
 
 
-def _restore(folder: RunFolder, state: State, *, stored: Checkpoint, listener: Listener) -> None:
-    """Restore the state on all processes, and the folder on rank 0."""
-    if state.ranks.is_first:
-        go_on(folder, state, stored=stored, listener=listener)
-    else:
-        state.restore(stored.training)
+def _begin_epochs(folder: RunFolder, state: State, *, resumed: Checkpoint | None, listener: Listener) -> None:
+    """Restore the state of a resumed run on all processes, and its folder on rank 0; report what is trained."""
+    if resumed and state.ranks.is_first:
+        go_on(folder, state, stored=resumed, listener=listener)
+    elif resumed:
+        state.restore(resumed.training)
     state.share()
+    _announce(folder, state, listener)
 
 
 def _record(folder: RunFolder, state: State, *, best: bool, listener: Listener) -> None:
+    """Save a finished epoch and report it, on rank 0 alone."""
+    if not state.ranks.is_first:
+        return
     folder.record(state, best=best)
     try:
         folder.write_others(state, best=best)
