@@ -140,7 +140,7 @@ def evaluate_classifier(
         data, split = check_path(data, "data"), None if split is None else check_split(split)
         source = find_weights(check_path(weights, "weights"))
         checkpoint = load_checkpoint(source)
-        config = _config(checkpoint, settings)
+        config, names = _config(checkpoint, settings), checkpoint.class_names
         where = pick_device(device)
         model = place(build_classifier_from_checkpoint(checkpoint, source), where)
         name, truth = _read(checkpoint, dataclasses.replace(config.data, path=str(data)), split)
@@ -149,15 +149,9 @@ def evaluate_classifier(
         scores = _scores(model, truth, device=where, config=config, listener=listener, ranks=ranks)
     labels = np.array([record.label for record in truth.records])
     conditions = {"weights": str(source), "data": data, "split": name, "images": len(labels), "device": str(where)}
-    return ClassEvaluation(
-        classification_report(labels, scores.argmax(1), class_names=checkpoint.class_names),
-        truth.records,
-        scores=scores,
-        class_names=checkpoint.class_names,
-        settings=conditions,
-        max_16bit=config.input.max_16bit,
-        notes=tuple(notes),
-    )
+    report, limit = classification_report(labels, scores.argmax(1), class_names=names), config.input.max_16bit
+    about: dict[str, Any] = {"settings": conditions, "max_16bit": limit, "notes": tuple(notes)}
+    return ClassEvaluation(report, truth.records, scores=scores, class_names=names, **about)
 
 
 def _read(checkpoint: Checkpoint, data: DataConfig, split: str | None) -> tuple[str, ClassificationSet]:

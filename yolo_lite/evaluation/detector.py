@@ -136,13 +136,11 @@ def evaluate(
         model = place(build_from_checkpoint(checkpoint, source), where)
         truth, notes = read_truth(data, split, checkpoint=checkpoint, config=config)
         heard, names = dataclasses.replace(listener, say=notes.append), checkpoint.class_names
-        rows, timing = _detect(
-            model, truth, class_names=names, device=where, config=config, listener=heard, ranks=ranks
-        )
-        chosen: dict[str, Any] = {"resamples": config.evaluate.resamples, "on_resample": listener.on_resample}
-        metrics = ranks.decide(lambda: evaluate_coco(truth, rows, **chosen))
+        machine = (where, ranks)
+        rows, timing = _detect(model, truth, class_names=names, machine=machine, config=config, listener=heard)
+        resamples, heard_by = config.evaluate.resamples, listener.on_resample
+        metrics = ranks.decide(lambda: evaluate_coco(truth, rows, resamples=resamples, on_resample=heard_by))
         about = {"weights": str(source), "data": str(data), "split": split, **_conditions(config), "device": str(where)}
-        about |= {"processes": ranks.count} if ranks.count > 1 else {}
         return Evaluation(metrics, rows, truth=truth, settings=about, timing=timing, notes=tuple(notes))
 
 
@@ -158,12 +156,12 @@ def _detect(
     truth: DetectionSet,
     *,
     class_names: Sequence[str],
+    machine: tuple[torch.device, Ranks],
     config: Config,
-    device: torch.device,
     listener: EvaluationListener,
-    ranks: Ranks,
 ) -> tuple[list[dict[str, Any]], Timing]:
     """Detect in a split on all processes; these report their rows only once rank 0 has all of them."""
+    device, ranks = machine
     if ranks.count == 1:
         heard = listener
     else:
