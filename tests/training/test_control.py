@@ -25,7 +25,7 @@ from yolo_lite.errors import InputError
 from yolo_lite.structures.batches import Batch, ClassBatch
 from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.training import loop
-from yolo_lite.training.budget import Pace, fit_time, measure_pace
+from yolo_lite.training.budget import Pace, fit_time, limit_evaluation, measure_pace
 from yolo_lite.training.checks import check_it_learns
 from yolo_lite.training.recipe import train
 from yolo_lite.training.state import State
@@ -240,6 +240,62 @@ def test_measured_steps_are_of_the_whole_run(coco_set: Callable[..., Path], monk
     assert seen == sorted(seen)
     assert 0 < seen[0] < 0.1
     assert 0.9 < seen[-1] < 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "evaluation", "asked", "expected"),
+    [
+        (1000.0, 50.0, 0, (0, 50.0)),  # all of them take 5 % of the time
+        (1000.0, 100.0, 0, (2500, 50.0)),
+        (10.0, 100.0, 0, (100, 2.0)),  # not fewer than 100
+        (-5.0, 100.0, 0, (100, 2.0)),
+        (10.0, 100.0, 40, (40, 100.0)),  # what was asked for stays
+    ],
+)
+def test_a_large_validation_set_is_scored_in_part(
+    seconds: float, evaluation: float, asked: int, expected: tuple[int, float]
+) -> None:
+    config = override_config(Config(), {"train.evaluate_images": asked})
+    limited, pace = limit_evaluation(config, Pace(1.0, evaluation), images=5000, seconds=seconds)
+    assert (limited.train.evaluate_images, pace.evaluation) == expected
+    few, _ = limit_evaluation(Config(), Pace(1.0, 100.0), images=30, seconds=10)
+    assert few.train.evaluate_images == 30
+
+
+def test_only_a_part_is_scored_to_measure_the_pace(
+    coco_set: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small()
+    task = prepared(coco_set({"train": 12, "val": 6}), config)
+    scored: list[int] = []
+
+    def evaluate(model: object) -> dict[str, float]:
+        scored.append(len(task.scored.records))
+        return {}
+
+    monkeypatch.setattr(task, "evaluate", evaluate)
+    monkeypatch.setattr("yolo_lite.training.budget._PROBED", 2)
+    measure_pace(task, config, precision="fp32")
+    assert scored == [2]
+    assert len(task.scored.records) == 6
+
+
+def test_evaluations_score_the_images_that_were_drawn(coco_set: Callable[..., Path]) -> None:
+    """The same images in every evaluation; an evaluation of them alone is the oracle."""
+    config = small()
+    root = coco_set({"train": 6, "val": 8})
+    task = prepared(root, config)
+    task.adopt(override_config(task.config, {"train.evaluate_images": 3}))
+    drawn = task.scored.records.image_ids.tolist()
+    assert len(drawn) == 3
+    assert drawn == sorted(drawn)
+    other = prepared(root, override_config(config, {"train.evaluate_images": 3, "train.seed": 1}))
+    assert other.scored.records.image_ids.tolist() != drawn
+    alone = prepared(root, config)
+    alone.val = alone.val.pick([alone.val.records.image_ids.tolist().index(image) for image in drawn])
+    alone.adopt(alone.config)
+    model = task.model.eval()
+    assert task.evaluate(model) == pytest.approx(alone.evaluate(model), nan_ok=True)
 
 
 def test_measuring_changes_nothing(coco_set: Callable[..., Path]) -> None:

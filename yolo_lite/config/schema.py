@@ -259,6 +259,13 @@ class TrainConfig:
         _LONGEST,
         help="number of epochs between evaluations; 0: chosen to take about 5 % of the time, at most ten of them",
     )
+    evaluate_images: int = _setting(
+        0,
+        0,
+        _LONGEST,
+        help="number of validation images, drawn with the seed, that evaluations during the run score; 0: all, or with "
+        "--time as many as take 5 % of it",
+    )
     patience: int = _setting(
         0, 0, _LONGEST, help="number of epochs without improvement after which training stops; 0: never"
     )

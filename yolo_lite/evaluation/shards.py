@@ -91,7 +91,7 @@ class Part(Dataset[ClassSample]):
         (2, 1)
     """
 
-    def __init__(self, whole: ClassDataset, positions: npt.NDArray[np.int64]) -> None:
+    def __init__(self, whole: Inputs, positions: npt.NDArray[np.int64]) -> None:
         self.whole, self.positions, self.kept = whole, positions, whole.kept
 
     def __len__(self) -> int:
@@ -105,7 +105,7 @@ Inputs = ClassDataset | Part
 
 
 def classify_together(
-    classify: Callable[[Inputs], tuple[Tensor, Tensor]], inputs: ClassDataset, *, batch_size: int, ranks: Ranks
+    classify: Callable[[Inputs], tuple[Tensor, Tensor]], inputs: Inputs, *, batch_size: int, ranks: Ranks
 ) -> tuple[Tensor, Tensor]:
     """Classify a set on all processes; return the outputs and labels of all images, in their order, on rank 0 alone.
 

@@ -19,10 +19,13 @@ from yolo_lite.training.state import State
 from yolo_lite.training.task import Task
 
 _WARM_UP, _MEASURED = 2, 8  # steps
+_PROBED = 128  # validation images that are scored to measure an evaluation
+_FEWEST = 100  # images of an evaluation, if there are as many
+SHARE = 0.05  # of the time, that one evaluation may take
 
 
 class Pace(NamedTuple):
-    """Seconds that one step (loading included) and one evaluation take."""
+    """Seconds that one step (loading included) and one evaluation of all validation images take."""
 
     step: float
     evaluation: float
@@ -55,10 +58,50 @@ def measure_pace(task: Task, config: Config, *, precision: str) -> Pace:
             marks.append(time.perf_counter())
             if len(marks) > _WARM_UP + _MEASURED:
                 break
-        began = time.perf_counter()
-        task.evaluate(state.ema.model)
+        evaluation = _time_evaluation(task, state)
     first = min(_WARM_UP, len(marks) - 2)  # a tiny set has no steps to spare for a warm-up
-    return Pace((marks[-1] - marks[first]) / (len(marks) - 1 - first), time.perf_counter() - began)
+    return Pace((marks[-1] - marks[first]) / (len(marks) - 1 - first), evaluation)
+
+
+def _time_evaluation(task: Task, state: State) -> float:
+    """Score a part of the validation images, and return the seconds that all that are asked for would take."""
+    given = task.config
+    asked = min(given.train.evaluate_images or task.val_images, task.val_images)
+    probed = min(asked, _PROBED)
+    task.adopt(_with_images(given, probed))
+    began = time.perf_counter()
+    try:
+        task.evaluate(state.ema.model)
+    finally:
+        task.adopt(given)
+    return (time.perf_counter() - began) * asked / max(1, probed)
+
+
+def _with_images(config: Config, images: int) -> Config:
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, evaluate_images=images))
+
+
+def limit_evaluation(config: Config, pace: Pace, *, images: int, seconds: float) -> tuple[Config, Pace]:
+    """Let evaluations score a part of the validation images if all of them would take more than SHARE of the time.
+
+    Args:
+        config: its `train.evaluate_images` is replaced, unless it is set.
+        pace: speed of this machine.
+        images: number of validation images.
+        seconds: time left.
+
+    Returns:
+        The configuration, and the pace with evaluations of that part.
+
+    Example:
+        >>> config, pace = limit_evaluation(Config(), Pace(step=1.0, evaluation=100.0), images=5000, seconds=400.0)
+        >>> config.train.evaluate_images, pace.evaluation
+        (1000, 20.0)
+    """
+    if config.train.evaluate_images or pace.evaluation <= SHARE * seconds:
+        return config, pace
+    fitting = max(min(images, _FEWEST), int(images * SHARE * max(0.0, seconds) / pace.evaluation))
+    return _with_images(config, fitting), pace._replace(evaluation=pace.evaluation * fitting / images)
 
 
 def fit_time(config: Config, pace: Pace, *, steps: int, seconds: float) -> Config:

@@ -37,7 +37,7 @@ from yolo_lite.models.classifiers.course import PRETRAINED
 from yolo_lite.ranks import ALONE, Ranks, is_restarted, together
 from yolo_lite.shipped import find_weights
 from yolo_lite.training.board import check_board
-from yolo_lite.training.budget import fit_time, measure_pace
+from yolo_lite.training.budget import Pace, fit_time, limit_evaluation, measure_pace
 from yolo_lite.training.checks import check_batch_norm, check_it_learns
 from yolo_lite.training.choices import Counts, choose
 from yolo_lite.training.folder import (
@@ -410,12 +410,13 @@ def _fit_time(config: Config, task: Task, *, precision: str, began: float, liste
     plain = dataclasses.replace(config, train=dataclasses.replace(config.train, steps_per_epoch=0))
     pace = measure_pace(task, config, precision=precision)
     steps = len(_sampler(plain, task))
-    fitted, pace = task.ranks.decide(
-        lambda: (
-            fit_time(config, pace, steps=steps, seconds=60 * minutes - (time.perf_counter() - began)),
-            pace,
-        )
-    )
+    left = 60 * minutes - (time.perf_counter() - began)
+
+    def fitted_run() -> tuple[Config, Pace]:
+        limited, slower = limit_evaluation(config, pace, images=task.val_images, seconds=left)
+        return fit_time(limited, slower, steps=steps, seconds=left), slower
+
+    fitted, pace = task.ranks.decide(fitted_run)
     if config.data.crops and fitted.train.epochs >= config.train.epochs:
         return config  # pretraining takes no more epochs than configured
     task.adopt(fitted)
@@ -424,6 +425,12 @@ def _fit_time(config: Config, task: Task, *, precision: str, began: float, liste
         f"{counted(len(_sampler(fitted, task)), 'step')} fit, at {pace.step:.2f} s a step and {pace.evaluation:.1f} s "
         "an evaluation"
     )
+    part = fitted.train.evaluate_images
+    if 0 < part < task.val_images:
+        listener.say(
+            f"evaluations during the run score {part:,} of {counted(task.val_images, 'validation image')}, drawn with the "
+            "seed; eval scores all of them"
+        )
     return fitted
 
 

@@ -116,6 +116,20 @@ def spread(total: int, most: int) -> list[int]:
     return [i * total // count for i in range(count)]
 
 
+def scored_positions(config: Config, total: int) -> list[int] | None:
+    """Return which of `total` validation images evaluations during the run score; None for all.
+
+    Example:
+        >>> from yolo_lite.config.schema import TrainConfig
+        >>> scored_positions(Config(train=TrainConfig(evaluate_images=3)), 10), scored_positions(Config(), 10)
+        ([2, 4, 6], None)
+    """
+    count = config.train.evaluate_images
+    if not 0 < count < total:
+        return None
+    return sorted(np.random.default_rng(config.train.seed).permutation(total)[:count].tolist())
+
+
 def strong_epochs(config: Config) -> int:
     """Return the number of epochs, from the start, with full augmentation.
 

@@ -23,7 +23,7 @@ from yolo_lite.data.splits import read_classes_to_train, read_crops_to_train
 from yolo_lite.draw.sheets import SheetImage
 from yolo_lite.errors import InputError
 from yolo_lite.evaluation.classifier import classify_split
-from yolo_lite.evaluation.shards import classify_together
+from yolo_lite.evaluation.shards import Part, classify_together
 from yolo_lite.losses.classification import classification_loss
 from yolo_lite.metrics.classification import classification_report
 from yolo_lite.models.classifiers.build import ClassifierNet, build_classifier
@@ -31,7 +31,7 @@ from yolo_lite.models.classifiers.course import PRETRAINED, imagenet_weights
 from yolo_lite.ranks import ALONE, Ranks
 from yolo_lite.structures.batches import ClassBatch
 from yolo_lite.structures.datasets import ClassificationSet
-from yolo_lite.training.task import Listener, spread, strong_epochs
+from yolo_lite.training.task import Listener, scored_positions, spread, strong_epochs
 
 _LARGER = 4  # times the batch size of training, to evaluate
 
@@ -112,9 +112,10 @@ class ClassificationTask:
         train = self.config.train
         larger = dataclasses.replace(train, batch_size=train.batch_size * _LARGER)
         config = dataclasses.replace(self.config, train=larger)
+        positions = scored_positions(self.config, self.val_images)
         outputs, labels = classify_together(
             lambda part: classify_split(model, part, config=config, device=self.device, say=self.say),
-            self.val,
+            self.val if positions is None else Part(self.val, np.array(positions)),
             batch_size=larger.batch_size,
             ranks=self.ranks,
         )

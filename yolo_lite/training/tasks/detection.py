@@ -42,7 +42,7 @@ from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.geometry import Image, Letterbox
 from yolo_lite.structures.results import Detections
 from yolo_lite.training.choices import enlarge
-from yolo_lite.training.task import Listener, spread, strong_epochs
+from yolo_lite.training.task import Listener, scored_positions, spread, strong_epochs
 from yolo_lite.training.tasks.advice import Outcome, advice, recall_by_size
 from yolo_lite.training.tasks.labels import OFF, check_labels
 from yolo_lite.training.tasks.multi_scale import another_size
@@ -75,6 +75,7 @@ class DetectionTask:
         self.class_names, self.category_ids = train.class_names, train.category_ids
         self.dataset = training_inputs(config, train, device=device)
         self.val_images = len(val.records)
+        self.scored = _scored(config, val)
         self.collate: Callable[[Sequence[Any]], Any] | None = None
         self.start: Start | None = None
         self.ranks = ALONE
@@ -150,17 +151,17 @@ class DetectionTask:
         listener = EvaluationListener(say=self.say)
         rows, _ = detect_together(
             lambda part: detect_split(model, part, **settings, listener=listener),
-            self.val,
+            self.scored,
             batch_size=self.config.train.batch_size,
             ranks=self.ranks,
         )
         return self.ranks.decide(lambda: self._numbers(rows))
 
     def _numbers(self, rows: list[dict[str, Any]]) -> dict[str, float]:
-        metrics = evaluate_coco(self.val, rows)
+        metrics = evaluate_coco(self.scored, rows)
         best = {"F1": metrics.best.f1, "score_threshold": metrics.best.score_threshold} if metrics.best else {}
         recall = recall_by_size(
-            self.val, rows, score_threshold=best.get("score_threshold", 1.0), settings=self.config.input
+            self.scored, rows, score_threshold=best.get("score_threshold", 1.0), settings=self.config.input
         )
         self._last = Outcome(metrics.per_class, recall)
         return {**metrics.numbers, **best}
@@ -179,7 +180,7 @@ class DetectionTask:
 
     def adopt(self, config: Config) -> None:
         """Take over a configuration in which values of the training were chosen, such as the number of epochs."""
-        self.config = config
+        self.config, self.scored = config, _scored(config, self.val)
         self.dataset.strong_epochs = strong_epochs(config)
 
     def check(self) -> None:
@@ -240,6 +241,12 @@ class DetectionTask:
     def name_samples(self, batch: Batch) -> list[str]:
         """Return the file names of a batch's images."""
         return [self.train.records[index].path.name for index in batch.positions.tolist()]
+
+
+def _scored(config: Config, val: DetectionSet) -> DetectionSet:
+    """Return the validation images that evaluations during the run score."""
+    positions = scored_positions(config, len(val.records))
+    return val if positions is None else val.pick(positions)
 
 
 def training_inputs(config: Config, images: DetectionSet, *, device: torch.device) -> DetectionDataset:
