@@ -92,7 +92,8 @@ class Part(Dataset[ClassSample]):
     """
 
     def __init__(self, whole: Inputs, positions: npt.NDArray[np.int64]) -> None:
-        self.whole, self.positions, self.kept = whole, positions, whole.kept
+        self.whole, self.positions = whole, positions
+        self.kept: npt.NDArray[np.uint8] | None = whole.kept
 
     def __len__(self) -> int:
         return len(self.positions)
