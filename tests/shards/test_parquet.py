@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 
@@ -49,6 +50,19 @@ def test_names_that_are_not_utf8_are_escaped(tmp_path: Path) -> None:
         write(ImageResult("caf\udce9.jpg", error="caf\udce9.jpg does not exist"))
     (row,) = parquet.read_table(tmp_path / "shard-000000.parquet").to_pylist()
     assert row["source"] == "caf\\udce9.jpg"
+
+
+def test_a_stopped_run_leaves_nothing_and_prints_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyarrow")
+    ignored: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", ignored.append)  # errors while objects are removed from memory
+    with pytest.raises(KeyboardInterrupt), ResultFolder(tmp_path, "parquet").shard(0) as write:
+        for result in RESULTS:
+            write(result)
+        raise KeyboardInterrupt
+    del write
+    gc.collect()
+    assert (ignored, list(tmp_path.iterdir())) == ([], [])
 
 
 def test_without_pyarrow_one_line_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,9 @@ class Rows(Protocol):
     def close(self) -> None:
         """Write what is left."""
 
+    def abandon(self) -> None:
+        """Write no more, whatever is left."""
+
 
 class JsonRows:
     """Writes results as lines of JSON to an open file.
@@ -50,6 +53,8 @@ class JsonRows:
 
     def close(self) -> None:
         """Do nothing: no line waits."""
+
+    abandon = close
 
 
 class ResultFolder:
@@ -137,8 +142,8 @@ class ResultFolder:
         try:
             with self._explained(path):
                 file = part.open("xb")
+            rows: Rows = ParquetRows(file) if self.rows == "parquet" else JsonRows(file)
             try:
-                rows: Rows = ParquetRows(file) if self.rows == "parquet" else JsonRows(file)
 
                 def write(result: ImageResult) -> None:
                     with self._explained(path):
@@ -149,6 +154,7 @@ class ResultFolder:
                     rows.close()
                     _store(file)
             finally:
+                rows.abandon()
                 with contextlib.suppress(OSError):  # of a full disk, which was reported already
                     file.close()
             with self._explained(path):

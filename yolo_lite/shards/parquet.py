@@ -52,6 +52,10 @@ class ParquetRows:
         self._flush()
         self._writer.close()
 
+    def abandon(self) -> None:
+        """Write no more; pyarrow would otherwise write the end of the file when it forgets the writer."""
+        self._writer.is_open = False
+
     def _flush(self) -> None:
         if self._waiting:
             self._writer.write_table(self._arrow.Table.from_pylist(self._waiting, schema=self._schema))
