@@ -230,7 +230,7 @@ def test_measured_steps_are_of_the_whole_run(coco_set: Callable[..., Path], monk
     """Or `--time` would count on the first size of multi-scale training and the assigner of the first steps."""
     seen: list[float] = []
 
-    def step(task: object, state: object, batch: object, *, progress: float) -> None:
+    def step(task: object, state: object, batch: object, *, progress: float, total: int | None = None) -> None:
         seen.append(progress)
 
     config = small(batch_size=1)
