@@ -13,7 +13,7 @@ import torch._dynamo  # the first step of an optimiser imports it: here once, or
 import torch.distributed
 
 
-def run_ranks(count: int, work: Callable[[], Any], *, seconds: float = 40, restarts: int = 0) -> list[Any]:
+def run_ranks(count: int, work: Callable[[], Any], *, seconds: float = 120, restarts: int = 0) -> list[Any]:
     """Run some work in so many processes, with the environment that torchrun gives them, and return what each returned.
 
     An error is returned as well; None stands for a process that was killed.

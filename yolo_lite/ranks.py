@@ -336,7 +336,7 @@ _joins = itertools.count()  # the `with` blocks of this process, in the same ord
 class _Group:
     """The connection of the processes, and a store that tells why one failed, even after it has ended."""
 
-    def __init__(self, store: Any, rank: int, count: int) -> None:
+    def __init__(self, store: Any, *, rank: int, count: int) -> None:
         self.store, self.rank, self.count = store, rank, count
         self.processes: list[tuple[str, int]] = []  # machine and process number by rank
 
@@ -350,7 +350,7 @@ class _Group:
         whole, rank, count = _store()
         # Addresses of an earlier start, or of an earlier block, must not be met again.
         store = PrefixStore(f"yolo_lite/{_number('TORCHELASTIC_RESTART_COUNT', 0)}/{next(_joins)}", whole)
-        group = cls(store, rank, count)
+        group = cls(store, rank=rank, count=count)
         store.set(f"process/{rank}", f"{os.getpid()} {socket.gethostname()}")
         has_gpus = torch.cuda.is_available() and dist.is_nccl_available()
         backend = "cpu:gloo,cuda:nccl" if has_gpus else "gloo"

@@ -25,14 +25,14 @@ from yolo_lite.structures.datasets import DetectionSet
 Rows = list[dict[str, Any]]
 
 
-def own_positions(total: int, batch_size: int, ranks: Ranks) -> npt.NDArray[np.int64]:
+def own_positions(total: int, batch_size: int, *, ranks: Ranks) -> npt.NDArray[np.int64]:
     """Return the positions of the images that a process evaluates: every `ranks.count`-th batch.
 
     Returns:
         int64, rising; empty if there are fewer batches than processes.
 
     Example:
-        >>> [own_positions(7, 2, Ranks(rank, 3)).tolist() for rank in range(3)]
+        >>> [own_positions(7, 2, ranks=Ranks(rank, 3)).tolist() for rank in range(3)]
         [[0, 1, 6], [2, 3], [4, 5]]
     """
     positions: npt.NDArray[np.int64] = np.arange(total, dtype=np.int64)
@@ -62,7 +62,7 @@ def detect_together(
     """
     if ranks.count == 1:
         return detect(truth)
-    own = truth.records.take(own_positions(len(truth.records), batch_size, ranks))
+    own = truth.records.take(own_positions(len(truth.records), batch_size, ranks=ranks))
     result = detect(dataclasses.replace(truth, records=own)) if len(own) else ([], Timing())
     results = ranks.gather(result)
     place = {record.image_id: position for position, record in enumerate(truth.records)} if results else {}
@@ -131,11 +131,11 @@ def classify_together(
     """
     if ranks.count == 1:
         return classify(inputs)
-    positions = own_positions(len(inputs), batch_size, ranks)
+    positions = own_positions(len(inputs), batch_size, ranks=ranks)
     result = classify(Part(inputs, positions)) if len(positions) else None
     results = [part for part in ranks.gather(result) if part]
     if not results:
         return torch.zeros(0, 0), torch.zeros(0, dtype=torch.int64)
     others = [Ranks(rank, ranks.count) for rank in range(ranks.count)]
-    order = np.concatenate([own_positions(len(inputs), batch_size, other) for other in others]).argsort()
+    order = np.concatenate([own_positions(len(inputs), batch_size, ranks=other) for other in others]).argsort()
     return torch.cat([outputs for outputs, _ in results])[order], torch.cat([labels for _, labels in results])[order]

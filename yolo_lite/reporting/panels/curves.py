@@ -57,7 +57,7 @@ def _precision_recall(lines: Sequence[Mapping[str, Any]], curves: Mapping[str, A
     iou = decimal(curves.get("iou_threshold"), places=2)
     area = _mean(whole_curve)
     faint = [_series(curve, is_faint=True) for curve in classes[:_FAINT]]
-    left_out = "" if len(classes) <= _FAINT else f" The first {_FAINT} of {len(classes)} classes are drawn."
+    left_out = "" if len(classes) <= _FAINT else f" Of {len(classes)}, the first {_FAINT} are drawn."
     reading = (
         f"Each point is a score threshold; the area under the line is AP at an IoU of {iou}. "
         "A line that falls early means false alarms with high scores; one that ends early means missed objects."
