@@ -85,6 +85,7 @@ for _ in range(8):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
 def test_memory_that_was_freed_costs_few_page_faults_when_it_is_used_again() -> None:
     faults = {}

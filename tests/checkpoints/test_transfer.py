@@ -112,6 +112,7 @@ def _only_class(checkpoint: Checkpoint, label: int) -> Checkpoint:
     return dataclasses.replace(checkpoint, weights=weights)
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 def test_a_raccoon_is_taken_for_a_known_animal(shared_data: Path) -> None:
     checkpoint = load_checkpoint(find_weights(DEFAULT_WEIGHTS))

@@ -236,6 +236,7 @@ def test_an_exported_file_is_scored_like_its_checkpoint(pico: Path, tmp_path: Pa
         evaluate_exported(pico, data, settings={"evaluate.tta": True})
 
 
+@pytest.mark.slow
 def test_commands_take_exported_files(
     pico: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -229,6 +229,7 @@ def test_a_video_that_ends_early_says_so_after_its_frames(film: Path) -> None:
     assert number == 9
 
 
+@pytest.mark.slow
 def test_memory_stays_flat(serve: Serve) -> None:
     results = stream_detections(SlowDetector(), serve(fps=200).url, limits=QUICK)
     for _ in itertools.islice(results, 30):

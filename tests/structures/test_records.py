@@ -199,6 +199,7 @@ def _traced_once(call: Callable[[], object]) -> tuple[int, int]:
     return left, peak
 
 
+@pytest.mark.slow
 def test_records_take_no_more_than_their_numbers_and_names() -> None:
     """An object takes 57 bytes, an image some 100; a record by itself takes more than 1,000."""
     count = 4000
@@ -236,6 +237,7 @@ def _coco(path: Path, images: int, boxes: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_reading_coco_takes_little_more_than_its_text(tmp_path: Path) -> None:
     """What is left is what the arrays hold; the peak is below that of parsing the file alone."""
     images, boxes = 2000, 4

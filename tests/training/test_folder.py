@@ -167,6 +167,7 @@ def test_a_stop_while_the_last_epoch_is_saved_can_be_made_good(
         resume(out, device="cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", some_fast(range(1, 25), (7,)))
 def test_a_stop_at_a_renaming_of_a_run_that_learns_crops_first_can_be_made_good(
     moment: int, data: Path, whole_crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -291,6 +292,7 @@ def test_where_no_checkpoint_is_whole_the_way_out_is_said(whole: Path, tmp_path:
         check_run_folder(out)
 
 
+@pytest.mark.slow
 def test_damaged_checkpoints_of_the_crops_let_the_backbone_learn_again(
     data: Path, whole_crops: Path, tmp_path: Path
 ) -> None:

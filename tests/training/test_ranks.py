@@ -198,7 +198,8 @@ def last(folder: Path) -> Mapping[str, Any]:
     return load_checkpoint(folder / "last.pt").training
 
 
-@pytest.mark.parametrize("count", [pytest.param(2, marks=pytest.mark.slow), 3])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3])
 def test_21_images_train_and_score_alike_on_any_number_of_processes(shapes: Path, count: int, tmp_path: Path) -> None:
     """The loss follows that of one process, but for batch normalisation; the scores of one file are the same, bit for bit."""
     alone = train(config=settings_for(shapes, 2), out=tmp_path / "alone", device="cpu")

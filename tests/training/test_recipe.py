@@ -224,6 +224,7 @@ def test_a_run_stopped_before_its_first_epoch_leaves_no_folder(coco_set: MakeSet
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_no_two_runs_share_a_folder(coco_set: MakeSet, tmp_path: Path) -> None:
     """A second run, and one that is resumed, are refused from the first step to the last epoch."""
     data, refusals = coco_set(), []
@@ -446,6 +447,7 @@ def test_a_config_with_the_name_of_a_classifier_trains_one(tmp_path: Path) -> No
         plan("data", config="lenet", settings={"task": "detect"})
 
 
+@pytest.mark.slow
 def test_the_default_is_fine_tuned_on_a_new_class(coco_set: MakeSet, tmp_path: Path) -> None:
     data = coco_set({"train": 8, "val": 4}, hw=(128, 128))
     lines: list[str] = []
@@ -463,6 +465,7 @@ def test_the_default_is_fine_tuned_on_a_new_class(coco_set: MakeSet, tmp_path: P
     assert not {"mean", "std"} & set(moved)
 
 
+@pytest.mark.slow
 def test_the_shuffle_network_learns_eight_images_by_heart(coco_set: MakeSet, tmp_path: Path) -> None:
     data = coco_set({"train": 8}, hw=(128, 128))
     annotations = data / "annotations"

@@ -141,6 +141,7 @@ def test_a_classifier_goes_on_with_data_that_has_moved(write: Callable[[Path], P
     assert load_checkpoint(out / "last.pt").about["data"] == str(moved)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("finished_run", [0, 1, 2], ids=["in the crops", "after them", "in the detector"])
 def test_a_run_that_learns_crops_first_goes_on_with_data_that_has_moved(finished_run: int, tmp_path: Path) -> None:
     """Its crops come from the same images, so that both runs follow; the change is noticed in the crops as well."""
@@ -165,6 +166,7 @@ def test_a_run_that_learns_crops_first_goes_on_with_data_that_has_moved(finished
     assert load_checkpoint(out / "last.pt").config.data.path == str(tmp_path / "new")
 
 
+@pytest.mark.slow
 def test_the_folder_of_unlabelled_images_may_move_too(finished_run: tuple[Path, Path], tmp_path: Path) -> None:
     data = write_coco(tmp_path / "set")
     (tmp_path / "more").mkdir()
