@@ -12,6 +12,10 @@ import torch
 import torch._dynamo  # the first step of an optimiser imports it: here once, or in every process
 import torch.distributed
 
+# The first backward pass decides whether autograd starts threads of its own, which no forked process may inherit. Here,
+# before an export makes torch count a device, it starts none.
+torch.ones(1, requires_grad=True).sum().backward()  # type: ignore[no-untyped-call]
+
 
 def run_ranks(count: int, work: Callable[[], Any], *, seconds: float = 120, restarts: int = 0) -> list[Any]:
     """Run some work in so many processes, with the environment that torchrun gives them, and return what each returned.
