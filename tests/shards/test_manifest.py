@@ -153,7 +153,7 @@ def test_ranges_in_braces_are_those_of_a_shell() -> None:
         ("missing.txt", None, "does not exist; --manifest takes a list of images"),
         ("empty.txt", b"", "names no image"),
         ("blank.txt", b"\n \n\n", "names no image"),
-        ("film.mp4", b"\0\0\0 ftypisom", "is not a text file; --manifest takes a list with a path a line"),
+        ("film.mp4", b"\0\0\0 ftypisom", "is not a text file; --manifest takes a list with one path per line"),
         ("mixed.txt", b"a.tar\nb.jpg\n", "lists tar files, and b.jpg, which is none"),
         ("missing.tar", None, "missing.tar does not exist"),
         ("s-{0..3}.tar", None, "no tar file matches .*s-"),

@@ -120,7 +120,7 @@ FLAGS: Mapping[str, Flag] = {
     "source": _flag("--source", "images, folders or patterns such as shots/*.jpg", nargs="+", type=values.text),
     "manifest": _flag(
         "--manifest",
-        "images of a batch job, of any number: a list (.txt, a path a line), a folder, or tar files such as "
+        "images of a batch job, of any number: a list (.txt, one path per line), a folder, or tar files such as "
         "shard-{0000..0009}.tar",
         usual="none",
         type=values.text,

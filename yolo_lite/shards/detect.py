@@ -229,7 +229,7 @@ def detect_manifest(
 
     Args:
         detector: a `Detector` of a checkpoint or of an exported file.
-        manifest: a text file with a path a line, relative to the file; a folder; a tar file, a list of tar files, or
+        manifest: a text file with one path per line, relative to the file; a folder; a tar file, a list of tar files, or
             tar files as in shard-{0000..0009}.tar.
         out: the folder of the results, for all workers.
         shard_size: number of images in a shard; None: 1000, or one shard for each tar.

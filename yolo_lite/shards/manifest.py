@@ -72,7 +72,7 @@ def open_manifest(source: str, out: Path, *, shard_size: int | None = None) -> M
     """Return the images that a manifest names.
 
     Args:
-        source: a text file with a path a line, relative to the file; or one with tar files; a folder, whose list is
+        source: a text file with one path per line, relative to the file; or one with tar files; a folder, whose list is
             written to `out`; a tar file; or tar files as in shard-{0000..0009}.tar or shard-*.tar.
         out: the folder of the results, which is created.
         shard_size: number of images in a shard; None: 1000. Each tar is a shard of its own.
@@ -104,7 +104,7 @@ def open_manifest(source: str, out: Path, *, shard_size: int | None = None) -> M
 
 @dataclass(frozen=True)
 class ImageList:
-    """A text file with a path a line, of which only the places where shards begin are in memory.
+    """A text file with one path per line, of which only the places where shards begin are in memory.
 
     Attributes:
         path, base: the file, and the folder that its lines are relative to.
@@ -203,7 +203,7 @@ def _is_image_name(name: str) -> bool:
 
 
 def read_list(path: Path, *, base: Path, shard_size: int) -> ImageList:
-    """Read a text file with a path a line once, and return it with the places where its shards begin.
+    """Read a text file with one path per line once, and return it with the places where its shards begin.
 
     Blank lines belong to shards, but name no image.
 
@@ -221,7 +221,7 @@ def read_list(path: Path, *, base: Path, shard_size: int) -> ImageList:
             for block in iter(lambda: file.readlines(_BLOCK), []):
                 text = b"".join(block)
                 if b"\0" in text:
-                    raise InputError(f"{path} is not a text file; --manifest takes a list with a path a line")
+                    raise InputError(f"{path} is not a text file; --manifest takes a list with one path per line")
                 digest.update(text)
                 is_empty = is_empty and not text.strip()
                 for line in block:
@@ -232,7 +232,7 @@ def read_list(path: Path, *, base: Path, shard_size: int) -> ImageList:
     except OSError as error:
         raise InputError(f"cannot read {path}: {reason(error)}") from error
     if is_empty:
-        raise InputError(f"{path} names no image; expected a path a line")
+        raise InputError(f"{path} names no image; expected one path per line")
     return ImageList(path, base, shard_size=shard_size, lines=lines, starts=starts, digest=digest.hexdigest())
 
 

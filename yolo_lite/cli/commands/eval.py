@@ -36,7 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_flag(parser, "tta", key="evaluate.tta", default=None)
     for name in ("tiles", "tile", "overlap"):
         flags.add_flag(parser, name, key=f"evaluate.{name}")
-    flags.add_flags(parser, ["resamples", "against", "corrupt", "store-threshold", "save-json", "report"])
+    flags.add_flag(
+        parser,
+        "resamples",
+        help="number of random halves of the images for the 95%% intervals of AP and AP50",
+        usual="no intervals; 1000 with --report",
+    )
+    flags.add_flags(parser, ["against", "corrupt", "store-threshold", "save-json", "report"])
     flags.add_flag(parser, "out", help="folder for metrics.json", usual="the next free runs/eval-N")
     parser.set_defaults(run=_eval)
 
