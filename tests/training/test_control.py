@@ -280,6 +280,23 @@ def test_only_a_part_is_scored_to_measure_the_pace(
     assert len(task.scored.records) == 6
 
 
+def test_the_time_of_a_part_is_extended_to_all_images(
+    coco_set: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small()
+    task = prepared(coco_set({"train": 12, "val": 6}), config)
+    clock = [0.0]
+
+    def evaluate(model: object) -> dict[str, float]:
+        clock[0] += 2.0
+        return {}
+
+    monkeypatch.setattr(task, "evaluate", evaluate)
+    monkeypatch.setattr("yolo_lite.training.budget._PROBED", 2)
+    monkeypatch.setattr("yolo_lite.training.budget.time.perf_counter", lambda: clock[0])
+    assert measure_pace(task, config, precision="fp32").evaluation == 6.0
+
+
 def test_evaluations_score_the_images_that_were_drawn(coco_set: Callable[..., Path]) -> None:
     """The same images in every evaluation; an evaluation of them alone is the oracle."""
     config = small()
