@@ -205,7 +205,25 @@ def test_objects_of_classes_that_an_image_is_not_labelled_for_are_not_missed(tmp
     assert (image["missed"], image["objects"], image["false_alarms"]) == (1, 1, 0)
 
 
+def test_objects_of_unlabelled_classes_are_not_drawn(tmp_path: Path) -> None:
+    here, there = [0, 0, 9, 9], [20, 20, 40, 40]
+    partly = with_images(set_of(record(1, [here, there], [1, 0], unlabelled=(1,))), tmp_path)
+    without = with_images(set_of(record(1, [there], [0], unlabelled=(1,))), tmp_path)
+    [image], [expected] = (_worst(data, [], 0.3)["missed"] for data in (partly, without))
+    assert image["truth"] == expected["truth"]
+
+
 # Comparison
+
+
+def test_fewer_false_alarms_make_an_image_better() -> None:
+    box = [10, 10, 40, 40]
+    data = set_of(record(1, [box], [0]))
+    alarm = row([60, 60, 80, 80], 0.95)
+    section = comparison_section(evaluation(data, [row(box), alarm]), evaluation(data, [row(box)]), resamples=2)
+    [image] = section["better"]
+    assert (image["a"], image["b"], image["false_a"], image["false_b"]) == (1, 1, 1, 0)
+    assert section["worse"] == []
 
 
 def test_a_detector_that_finds_more_is_better(tmp_path: Path) -> None:
