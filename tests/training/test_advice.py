@@ -34,6 +34,12 @@ def test_a_rising_curve_asks_for_epochs() -> None:
     assert line == "most to gain: more epochs; AP rose by 0.200 over the last 4 epochs (--epochs 20)"
 
 
+def test_a_rise_within_one_epoch_is_in_the_singular() -> None:
+    rows = [{"epoch": 1.0, "AP": 0.3}, {"epoch": 2.0, "AP": 0.4}]
+    line = advice(rows, Outcome(EQUAL, ALL_FOUND), objects=MANY, image_size=SIZE)
+    assert line == "most to gain: more epochs; AP rose by 0.100 over the last epoch (--epochs 4)"
+
+
 @pytest.mark.parametrize("rows", [[], [{"epoch": 1.0, "AP": 0.5}], [{"epoch": 1.0, "AP": float("nan")}]])
 def test_a_short_curve_says_nothing(rows: list[dict[str, float]]) -> None:
     assert advice(rows, Outcome(EQUAL, ALL_FOUND), objects=MANY, image_size=SIZE) == ""

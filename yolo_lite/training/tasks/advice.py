@@ -125,9 +125,8 @@ def _of_epochs(rows: Sequence[Mapping[str, float]]) -> tuple[float, str]:
     if not earlier:
         return 0.0, ""
     epoch, before = earlier[-1]
-    return ap - before, (
-        f"more epochs; AP rose by {ap - before:.3f} over the last {last - epoch} epochs (--epochs {2 * last})"
-    )
+    span = "epoch" if last - epoch == 1 else f"{last - epoch} epochs"
+    return ap - before, f"more epochs; AP rose by {ap - before:.3f} over the last {span} (--epochs {2 * last})"
 
 
 def _of_size(recall: Recall, image_size: tuple[int, int]) -> tuple[float, str]:
