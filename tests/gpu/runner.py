@@ -25,6 +25,7 @@ MINUTES = 6.0  # the limits of the steps are meant for this total
 RESERVE = 5.0  # seconds at the end, to stop the last step and write the report
 PASSED, FAILED, SKIPPED, NOT_RUN = "passed", "FAILED", "skipped", "not run"
 LAUNCHER = (sys.executable,)
+BEGAN = time.monotonic()  # before torch is imported, which counts as well
 
 
 class Skipped(Exception):
@@ -132,23 +133,22 @@ def run_here(steps: Sequence[Step], *, name: str, session: Session) -> int:
 
 def run_all(steps: Sequence[Step], *, script: str, about: dict[str, Any], target: Path | None) -> int:
     """Run all steps within the time, print a row for each, write the JSON, and return the exit status."""
-    began = time.monotonic()
     print(", ".join(f"{key} {value}" for key, value in about.items()))
     print(f"{'step':<16}{'result':<10}{'seconds':>8}  figures", flush=True)
     outcomes: list[Outcome] = []
     for step in steps:
-        left = 60 * about["minutes"] - RESERVE * scale(about["minutes"]) - (time.monotonic() - began)
+        left = 60 * about["minutes"] - RESERVE * scale(about["minutes"]) - (time.monotonic() - BEGAN)
         outcome = attempt(step, script=script, device=about["device"], minutes=about["minutes"], left=left)
         outcomes.append(outcome)
         print(f"{outcome.name:<16}{outcome.result:<10}{outcome.seconds:>8.1f}  {outcome.summary}", flush=True)
         if target:
-            whole = {**about, "seconds": time.monotonic() - began, "steps": [asdict(each) for each in outcomes]}
+            whole = {**about, "seconds": time.monotonic() - BEGAN, "steps": [asdict(each) for each in outcomes]}
             target.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
     for outcome in outcomes:
         if outcome.result == FAILED and outcome.log:
             print(f"\n{outcome.name}, the end of its output:\n{outcome.log}")
     counts = {result: sum(each.result == result for each in outcomes) for result in (PASSED, FAILED, SKIPPED, NOT_RUN)}
-    print(", ".join(f"{count} {result}" for result, count in counts.items()) + f"; {time.monotonic() - began:.0f} s")
+    print(", ".join(f"{count} {result}" for result, count in counts.items()) + f"; {time.monotonic() - BEGAN:.0f} s")
     return 1 if counts[FAILED] or counts[NOT_RUN] else 0
 
 
