@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+import pytest
+import torch
+
+from yolo_lite.structures.results import Detections
 
 FOLDER = Path(__file__).parent / "gpu"
 
@@ -121,3 +129,84 @@ def test_an_unknown_step_is_refused_by_name(tmp_path: Path) -> None:
     assert report is None
     assert "--only takes good, wrong" in ended.stderr
     assert "god" in ended.stderr
+
+
+@pytest.mark.slow
+def test_the_script_itself_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All steps but train.compile, whose compiler takes minutes on a CPU; limits are wide, as the machine may be busy."""
+    monkeypatch.chdir(tmp_path)
+    names = re.findall(r'^    Step\("([^"]+)"', (FOLDER / "steps.py").read_text(), re.MULTILINE)
+    assert len(names) == 13
+    names.remove("train.compile")
+    ended, report = run(FOLDER / "check_gpu.py", "--minutes", "60", "--only", *names, seconds=900)
+    assert ended.returncode == 0, ended.stdout
+    steps = {step["name"]: step for step in report["steps"]}
+    assert list(steps) == names
+    assert {name for name, step in steps.items() if step["result"] != "passed"} <= {"ops exact", "ONNX Runtime"}
+    assert "only on CUDA" in steps["ops exact"]["summary"]
+    assert report["torch"] == torch.__version__
+    for row in steps["ops timed"]["figures"]["nms_padded_torch"]:
+        assert row["speed"] == pytest.approx(row["torchvision_ms"] / row["ours_ms"])
+    memory = steps["out of memory"]["figures"]
+    assert memory["parts"] == 2  # batches of 4, of which 2 images fit
+    assert memory["weight_gap"] == 0
+    assert memory["loss_undivided"] != pytest.approx(0)
+    assert steps["one rank"]["figures"]["exact"] == ["add_gradients", "divisor", "align", "decide", "gather", "sum"]
+    assert steps["one step"]["figures"]["gradient_gap"] == 0
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Import the steps, which find each other by their folder, and work in an empty folder."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.chdir(tmp_path)
+    names = ("steps", "runner", "check_ops")
+    yield importlib.import_module("steps")
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+def found(boxes: list[list[float]], scores: list[float]) -> Detections:
+    return Detections(boxes, scores, labels=[0] * len(scores), class_names=("cat",))
+
+
+@pytest.mark.parametrize(
+    ("boxes", "scores", "alone"),
+    [
+        ([[0, 0, 10, 10], [20, 0, 30, 10]], [0.9, 0.5], 0),
+        ([[0, 0, 10, 10.01], [20, 0, 30, 10]], [0.9, 0.5005], 0),
+        ([[0, 0, 10, 12], [20, 0, 30, 10]], [0.9, 0.5], 2),  # IoU 10/12: the detection of either side is alone
+        ([[0, 0, 10, 10], [20, 0, 30, 10]], [0.9, 0.6], 2),
+        ([[0, 0, 10, 10]], [0.9], 1),
+        ([[0, 0, 10, 10], [20, 0, 30, 10], [0, 20, 9, 30]], [0.9, 0.5, 0.1005], 0),  # at the threshold
+        ([], [], 2),
+    ],
+)
+def test_detections_without_their_like_are_counted(
+    steps: Any, boxes: list[list[float]], scores: list[float], alone: int
+) -> None:
+    wanted = found([[0, 0, 10, 10], [20, 0, 30, 10]], [0.9, 0.5])
+    gaps = steps.compare([wanted], [found(boxes, scores)], score_gap=1e-3, overlap=0.995)
+    assert gaps["alone"] == alone
+
+
+def test_a_gradient_that_the_exchange_changes_is_found(steps: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def halved(parameters: list[Any], numbers: dict[str, float]) -> dict[str, float]:
+        for each in parameters:
+            each.grad = each.grad / 2 if each.grad is not None else None
+        return numbers
+
+    monkeypatch.setattr(steps.ranks, "_add_gradients", halved)
+    with pytest.raises(AssertionError):
+        steps.exchanges(torch.device("cpu"))
+
+
+def test_any_different_number_in_last_pt_is_found(steps: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def state(value: float) -> Any:
+        weights = {"w": torch.tensor([0.5, value]), "steps": torch.tensor(3)}
+        return SimpleNamespace(training={"model": weights, "ema": weights})
+
+    states = {"a": state(2.0), "b": state(2.0), "c": state(2.0000002)}
+    monkeypatch.setattr(steps, "load_checkpoint", lambda path: states[path.parent.name])
+    assert steps.largest_gap(Path("a"), Path("b")) == 0
+    assert 0 < steps.largest_gap(Path("a"), Path("c")) < 1e-6
