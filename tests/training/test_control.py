@@ -111,6 +111,27 @@ def test_where_memory_runs_out_the_batch_is_halved_until_it_fits() -> None:
     assert task.sizes[6:] == [2, 2, 2, 2]
 
 
+def test_an_attempt_that_failed_leaves_no_trace_in_the_statistics() -> None:
+    """Memory runs out after the forward pass, which has updated the running mean of batch normalisation by then."""
+
+    class Late(Line):
+        def loss(self, model: nn.Module, batch: ClassBatch, progress: float) -> dict[str, Tensor]:
+            losses = {"error": (model(batch.images).flatten() - batch.labels).square().mean()}
+            super().loss(model, batch, progress)
+            return losses
+
+    states = []
+    for limit, accumulate in ((2, 1), (8, 2)):
+        state, batch = state_and_batch(accumulate, count=4)
+        torch.manual_seed(0)
+        norm = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 1))
+        state = State.new(norm, state.config, steps=10)
+        loop.train_step(Late(limit), state, batch=batch, progress=0.0)
+        states.append(norm.state_dict())
+    assert int(states[0]["0.num_batches_tracked"]) == 2
+    torch.testing.assert_close(states[0], states[1], rtol=0, atol=0)
+
+
 def test_memory_that_cudnn_found_full_halves_the_batch_too() -> None:
     state, batch = state_and_batch(count=4)
     task = Line(2, RuntimeError("GET was unable to find an engine to execute this computation"))

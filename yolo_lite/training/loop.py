@@ -127,6 +127,7 @@ def train_step(
         True
     """
     total, ranks = total or len(batch[0]), state.ranks
+    buffers = [(buffer, buffer.clone()) for buffer in state.model.buffers()]  # statistics that forward passes update
     while True:
         state.optimizer.zero_grad(set_to_none=True)
         sums: dict[str, float] = {}
@@ -147,6 +148,8 @@ def train_step(
                 raise
             ranks.report_shortage(error)
             state.parts *= 2
+            for buffer, before in buffers:
+                buffer.copy_(before)
     clip_norm = state.config.clip_norm
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), clip_norm if clip_norm > 0 else math.inf)
     if not math.isfinite(norm):  # waits for the device: one bad step would spoil all weights and their average for good
