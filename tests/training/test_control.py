@@ -117,7 +117,8 @@ def test_an_attempt_that_failed_leaves_no_trace_in_the_statistics() -> None:
     class Late(Line):
         def loss(self, model: nn.Module, batch: ClassBatch, progress: float) -> dict[str, Tensor]:
             losses = {"error": (model(batch.images).flatten() - batch.labels).square().mean()}
-            super().loss(model, batch, progress)
+            if len(batch.images) > self.limit:
+                raise self.error
             return losses
 
     states = []
