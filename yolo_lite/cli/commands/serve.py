@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     flags.add_flag(parser, "threads", default=None, usual="all cores")
     flags.add_flags(parser, ["host", "port", "token", "allow-host", "max-bytes", "max-pixels", "seconds", "queue"])
-    parser.set_defaults(run=_serve, any_size=True, quiet=True)
+    parser.set_defaults(run=_serve, quiet=True)
 
 
 def _serve(args: argparse.Namespace) -> int:
@@ -63,10 +63,11 @@ def _serve(args: argparse.Namespace) -> int:
 def _check_extra() -> None:
     """Raise InputError if a package of the extra is missing."""
     for module in ("starlette", "uvicorn", "python_multipart"):
-        if importlib.util.find_spec(module) is None:
-            package = "yolo-lite" if is_full() else "yolo-lite-runtime"
-            name = module.replace("_", "-")
-            raise InputError(f"serve needs {name}, which is not installed: pip install '{package}[serve]'")
+        try:
+            import_module(module)
+        except ModuleNotFoundError as error:
+            package, name = "yolo-lite" if is_full() else "yolo-lite-runtime", module.replace("_", "-")
+            raise InputError(f"serve needs {name}, which is not installed: pip install '{package}[serve]'") from error
 
 
 def _open(args: argparse.Namespace) -> Models:
