@@ -83,6 +83,12 @@ def test_settings_become_those_of_the_network_and_the_server(
     assert (limits.max_bytes, limits.max_pixels, limits.seconds, limits.queue) == (1000, 2000, 2.5, 3)
 
 
+def test_any_batch_forms_batches_of_all_sizes(served: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, *PICO[:2], "--batch-size", "3", "--any-batch", "--port", "0")
+    assert out.startswith("yolo_lite-pico-voc5: detector of 5 classes, torch on cpu, batches of up to 3\n")
+    assert served[0].models.default.batch_sizes == (1, 2, 3)
+
+
 def test_networks_get_names(served: list[Any], capsys: pytest.CaptureFixture[str], pico: Path) -> None:
     words = ("--weights", "yolo_lite-pico-voc5", f"fast={pico}", str(pico), "--batch-size", "1", "--port", "0")
     _, out, _ = run(capsys, *words)

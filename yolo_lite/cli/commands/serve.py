@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = _serve.__doc__
     flags.add_flags(parser, ["served", "image-size"])
     flags.add_flag(parser, "batch-size", help="largest number of waiting images that are processed together", default=8)
+    flags.add_flag(parser, "any-batch")
     flags.add_flags(
         parser, ["device", "score-threshold", "iou-threshold", "max-detections", "tta", "tiles", "tile", "overlap"]
     )
@@ -89,6 +90,7 @@ def _open(args: argparse.Namespace) -> Models:
         tiles=tiling_of(args.tiles, args.tile, overlap=args.overlap),
         batch_size=args.batch_size,
         threads=args.threads or 0,
+        any_batch=args.any_batch,
     )
     return open_models(args.served or [], choices)
 
