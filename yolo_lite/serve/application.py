@@ -80,7 +80,7 @@ class Application:
     ) -> None:
         self.models, self.limits, self.access = models, limits or Limits(), access or Access()
         self.metrics, self._shown = Metrics(), read_page()
-        self.engine = Engine(queue=self.limits.queue, setup=models.prepare_thread(), on_batch=self.metrics.add_batch)
+        self.engine = Engine(queue=self.limits.queue, on_batch=self.metrics.add_batch)
         self._uploads = Uploads(self.engine, self.limits)
         self._samples = {path.name: path for path in samples}
         routes = [

@@ -77,7 +77,6 @@ class Engine:
     Args:
         queue: the most requests that have a place at once.
         wait: seconds that a batch waits for images that are on their way.
-        setup: called in the thread before its first batch.
         on_batch: called with the number of images and the seconds of each batch.
 
     Example:
@@ -94,11 +93,10 @@ class Engine:
         *,
         queue: int,
         wait: float = WAIT,
-        setup: Callable[[], object] = lambda: None,
         on_batch: Callable[[int, float], object] = lambda count, seconds: None,
     ) -> None:
         self.queue = queue
-        self._wait, self._setup, self._on_batch = wait, setup, on_batch
+        self._wait, self._on_batch = wait, on_batch
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._places = self._preparing = 0  # requests with a place; those that have not submitted an image yet
@@ -168,7 +166,6 @@ class Engine:
             self._changed.notify_all()
 
     def _work(self) -> None:
-        self._setup()
         while batch := self._next_batch():
             started = time.monotonic()
             ready = [job for job in batch if _is_due(job, started)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -163,17 +162,6 @@ class Models:
         if name not in self.by_name:
             raise RefusedError(422, f"This server has no network {short(name)}; {suggest(name, self.by_name)}.")
         return self.by_name[name]
-
-    def prepare_thread(self) -> Callable[[], None]:
-        """Return what the thread that runs the networks must call first.
-
-        torch's number of threads belongs to the thread that sets it, and the bits of a result may depend on it.
-        """
-        if all(model.backend != "torch" for model in self.by_name.values()):
-            return lambda: None
-        import torch
-
-        return partial(torch.set_num_threads, torch.get_num_threads())
 
     def to_dict(self) -> dict[str, Any]:
         """Return what /v1/models says."""
