@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
 
-from yolo_lite.checkpoints.checkpoint import load_checkpoint, network
+from yolo_lite.checkpoints.checkpoint import Checkpoint, load_checkpoint, network
 from yolo_lite.config.resolve import config_to_dict
 from yolo_lite.errors import counted, one_line
 from yolo_lite.shipped import find_weights
@@ -82,6 +83,26 @@ def model_card(weights: str | os.PathLike[str]) -> str:
         lines += ["| " + " | ".join(shown) + " |", "|" + "---|" * len(shown)]
         lines.append("| " + " | ".join(f"{metrics[name]:.3f}" for name in shown) + " |")
     return "\n".join(lines) + "\n"
+
+
+def card_values(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what a checkpoint says about itself, by the words of a model card, without the path of its data.
+
+    Example:
+        >>> from yolo_lite.checkpoints.checkpoint import load_checkpoint
+        >>> card_values(load_checkpoint(find_weights("yolo_lite-shuffle-coco")))["licence"]
+        'Apache-2.0'
+    """
+    about = checkpoint.about
+    worth = {word: about[key] for key, word in _SHOWN.items() if key != "data" and _worth(about, key)}
+    values = {word: value if _is_plain(value) else _plain(value) for word, value in worth.items()}
+    metrics = about.get("metrics", {})
+    shown = {name: float(metrics[name]) for name in _METRICS if name in metrics}
+    return {"name": checkpoint.config.name, **values, **({"metrics": shown} if shown else {})}
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | bool) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _worth(about: Mapping[str, Any], key: str) -> bool:

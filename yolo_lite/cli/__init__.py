@@ -37,6 +37,7 @@ COMMANDS = {  # each has a module of its name in commands/, which is imported on
     "data": "check, count, show, reduce and convert data sets",
     "inspect": "show what a network is made of and what it sees",
     "tune": "search for better settings",
+    "serve": "answer HTTP requests with detections, and show a page in the browser",
     "bench": "measure speed on this machine",
 }
 

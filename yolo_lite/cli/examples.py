@@ -35,6 +35,10 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "yolo-lite classify predict --weights best.pt --source shots --out a.csv",
     ),
     "yolo-lite config": ("yolo-lite config train.lr", "yolo-lite config --config nano --set train.epochs=30"),
+    "yolo-lite serve": (
+        "yolo-lite serve",
+        "yolo-lite serve --weights cats=cats.pt raccoon.onnx --port 9000",
+    ),
     "yolo-lite export": (
         "yolo-lite export --weights runs/train-1/best.pt",
         "yolo-lite export --image-size 320 --out small.onnx",

@@ -359,6 +359,50 @@ FLAGS: Mapping[str, Flag] = {
     "fix": _flag("--fix", "folder for repaired COCO files; nothing is replaced", usual="none", **_FOLDER),
     "all": _switch("--all", "print every fault, not only the first five of each kind"),
     "augment": _switch("--augment", "show the images as the first epoch of a training with these flags sees them"),
+    # what is served over HTTP
+    "served": _flag(
+        "--weights",
+        "checkpoints or exported files to serve, or names of shipped ones; NAME=FILE gives one a name",
+        usual=SHIPPED,
+        dest="served",
+        nargs="+",
+        type=values.text,
+        metavar="FILE",
+    ),
+    "host": _flag(
+        "--host",
+        "address to listen on; 0.0.0.0 lets other machines in",
+        default="127.0.0.1",
+        type=values.text,
+        metavar="ADDRESS",
+    ),
+    "port": _flag("--port", "port to listen on; 0 for any free one", default=8000, type=values.port, metavar="PORT"),
+    "token": _flag(
+        "--token",
+        "bearer token that requests must have",
+        usual="the environment variable YOLO_LITE_TOKEN, or none",
+        type=values.text,
+        metavar="TOKEN",
+    ),
+    "allow-host": _flag(
+        "--allow-host",
+        "names by which the server may be called, such as that of a proxy in front of it",
+        usual="this machine's own names, or any with --host",
+        nargs="+",
+        default=[],
+        type=values.text,
+        metavar="NAME",
+    ),
+    "max-bytes": _flag("--max-bytes", "largest number of bytes in a request", default=20_000_000, **_COUNT),
+    "max-pixels": _flag("--max-pixels", "largest number of pixels in an image", default=50_000_000, **_COUNT),
+    "seconds": _flag(
+        "--seconds",
+        "time limit in seconds for a request to arrive, and for its answer",
+        default=30.0,
+        type=values.seconds,
+        metavar="SECONDS",
+    ),
+    "queue": _flag("--queue", "largest number of requests that are worked on or wait", default=32, **_COUNT),
     # weights of other projects
     "param": _flag("--param", ".param file of ncnn, with the layers of the network", **_FILE),
     "bin": _flag("--bin", ".bin file of ncnn, with the weights", **_FILE),
@@ -417,6 +461,7 @@ _GROUPS: Mapping[str, str] = {  # heading in the help: the flags below it
     "track count-line zone",
     "training": "epochs time seed seeds accumulate precision preflight deterministic set task trials augment",
     "machine": "device threads worker engine actors steps backends",
+    "server": "served host port token allow-host max-bytes max-pixels seconds queue",
     "output": "out rows report out-file resume save-json save-txt txt-scores save-csv save-crops no-images quiet "
     "font show video-format tensorboard copy markdown to messages save-video fix all",
 }

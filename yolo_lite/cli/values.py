@@ -109,6 +109,24 @@ def unit(text: str) -> float:
     return value
 
 
+def seconds(text: str) -> float:
+    """Return a number of seconds above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= 86_400:
+        raise argparse.ArgumentTypeError(f"expected a number of seconds above 0, got {text!r}")
+    return value
+
+
+def port(text: str) -> int:
+    """Return a port, from 0 to 65535."""
+    if not (text.isascii() and text.isdecimal() and len(text) < 6 and int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {text!r}")
+    return int(text)
+
+
 def font_file(text: str) -> Path:
     """Return the path of a font that can be read."""
     from yolo_lite.draw.fonts import check_font

@@ -131,6 +131,38 @@ def read_image_size(path: Path) -> tuple[int, int]:
     return _read(path, lambda image: _upright_size(image, path))
 
 
+class Header(NamedTuple):
+    """What the header of an image file says.
+
+    Attributes:
+        format: Pillow's name of the format, such as JPEG.
+        hw: height and width of the upright image.
+        is_known: whether the format has a signature in its first bytes, and is one that this package documents.
+    """
+
+    format: str
+    hw: tuple[int, int]
+    is_known: bool
+
+
+def read_header(content: bytes, name: str) -> Header:
+    """Read the header of an image file from its bytes; no pixel is decoded.
+
+    Raises:
+        InputError: as `read_image` does; the message refers to the file as `name`.
+
+    Example:
+        >>> read_header(Path("photo.jpg").read_bytes(), "photo")
+        Header(format='JPEG', hw=(600, 512), is_known=True)
+    """
+
+    def header(image: PillowImage.Image) -> Header:
+        kind = image.format or ""
+        return Header(kind, _upright_size(image, Path(name)), kind in _FORMATS)
+
+    return _read(Path(name), header, content)
+
+
 class Looked(NamedTuple):
     """What a look at an image file found.
 

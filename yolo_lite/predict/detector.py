@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -140,6 +141,36 @@ class Detector:
             resize=resize,
         )
         return cls(checkpoint, **settings)
+
+    def adjusted(
+        self,
+        *,
+        score_threshold: float | None = None,
+        classes: Sequence[str] | None = None,
+        tiles: str | int | Tiling | None = None,
+    ) -> Detector:
+        """Return a detector with the same network and other settings; those that are None stay as they are.
+
+        Args:
+            score_threshold, classes, tiles: as for the detector.
+
+        Raises:
+            InputError: if a setting cannot be used.
+
+        Example:
+            >>> detector = Detector("yolo_lite-pico-voc5", device="cpu", score_threshold=0.5)
+            >>> detector.adjusted(score_threshold=0.9).score_threshold, detector.score_threshold
+            (0.9, 0.5)
+        """
+        other = copy.copy(self)
+        if score_threshold is not None:
+            other.score_threshold = check_share(score_threshold, "score_threshold")
+        if classes is not None:
+            other.classes = check_class_names(classes, self.class_names)
+            other._allowed = self._mask(other.classes)
+        if tiles is not None:
+            other.tiling = check_tiling(tiles)
+        return other
 
     @overload
     def __call__(self, images: ImageInput) -> Detections: ...

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
+import numpy.typing as npt
 
 from yolo_lite.checks import check_class_names, check_path, check_share, check_whole
 from yolo_lite.errors import InputError, suggest
@@ -80,20 +82,37 @@ class Detector:
         self.image_size, self.resize, self.iou_threshold = info.image_size, info.resize, info.iou_threshold
         self.lowest_score = info.lowest_score
         default = max(info.score_threshold, info.lowest_score)
-        self.score_threshold = check_share(default if score_threshold is None else score_threshold, "score_threshold")
-        if self.score_threshold < info.lowest_score:
-            raise InputError(
-                f"{self.weights} returns detections with scores above {info.lowest_score:g}, so score_threshold must not "
-                f"be below it, got {self.score_threshold:g}; export again with a lower --score-threshold"
-            )
+        self.score_threshold = self._checked_threshold(default if score_threshold is None else score_threshold)
         self.max_detections = check_whole(max_detections or info.max_detections, "max_detections")
         self.tiling = check_tiling(tiles)
         self.batch_size = min(check_whole(batch_size, "batch_size"), self._session.batch or 2**31)
-        self.classes = names = check_class_names(classes, self.class_names)
-        for name in names or ():
-            if name not in self.class_names:
-                raise InputError(f"{self.weights.name} has no class {name!r}; {suggest(name, self.class_names)}")
-        self._allowed = np.array([names is None or name in names for name in self.class_names])
+        self.classes = check_class_names(classes, self.class_names)
+        self._allowed = self._mask(self.classes)
+
+    def adjusted(
+        self,
+        *,
+        score_threshold: float | None = None,
+        classes: Sequence[str] | None = None,
+        tiles: str | int | Tiling | None = None,
+    ) -> Detector:
+        """Return a detector with the same opened file and other settings; those that are None stay as they are.
+
+        Args:
+            score_threshold, classes, tiles: as for the detector.
+
+        Raises:
+            InputError: if a setting cannot be used.
+        """
+        other = copy.copy(self)
+        if score_threshold is not None:
+            other.score_threshold = self._checked_threshold(score_threshold)
+        if classes is not None:
+            other.classes = check_class_names(classes, self.class_names)
+            other._allowed = self._mask(other.classes)
+        if tiles is not None:
+            other.tiling = check_tiling(tiles)
+        return other
 
     @overload
     def __call__(self, images: ImageInput) -> Detections: ...
@@ -197,3 +216,18 @@ class Detector:
             )
             found.append(with_area(letterbox.undo(inside)))
         return found
+
+    def _checked_threshold(self, value: float) -> float:
+        threshold, lowest = check_share(value, "score_threshold"), self.lowest_score
+        if threshold < lowest:
+            raise InputError(
+                f"{self.weights} returns detections with scores above {lowest:g}, so score_threshold must not "
+                f"be below it, got {threshold:g}; export again with a lower --score-threshold"
+            )
+        return threshold
+
+    def _mask(self, classes: Sequence[str] | None) -> npt.NDArray[np.bool_]:
+        for name in classes or ():
+            if name not in self.class_names:
+                raise InputError(f"{self.weights.name} has no class {name!r}; {suggest(name, self.class_names)}")
+        return np.array([classes is None or name in classes for name in self.class_names])

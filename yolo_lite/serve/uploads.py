@@ -1,0 +1,165 @@
+"""The way of an uploaded image: its body within the limits, its pixels, its turn in the engine, and the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from yolo_lite.cores import usable_cores
+from yolo_lite.errors import counted
+from yolo_lite.serve.bodies import Body, collector
+from yolo_lite.serve.engine import Engine, OverdueError, Place, Work
+from yolo_lite.serve.exchange import Message, Receive
+from yolo_lite.serve.images import decode_checked
+from yolo_lite.serve.limits import BODIES, IMAGES, STALL, Budget, Limits, RefusedError, Share
+from yolo_lite.structures.geometry import Image
+
+Result = TypeVar("Result")
+Hw = tuple[int, int]
+
+
+class GoneError(Exception):
+    """The client has closed the connection before its request was complete."""
+
+
+@dataclass(frozen=True, eq=False)
+class Upload:
+    """An image that was sent and decoded.
+
+    Attributes:
+        image: uint8 [H, W, 3] RGB.
+        source: its name.
+        captured_at: seconds since 1970 when its request arrived.
+    """
+
+    image: Image
+    source: str
+    captured_at: float
+
+    @property
+    def hw(self) -> Hw:
+        """Height and width."""
+        return self.image.shape[0], self.image.shape[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What a request wants.
+
+    Attributes:
+        work: for the engine.
+        answer: returns the bytes of the answer, for the upload and the result of the work.
+        source: name of the image; empty: that of the upload.
+        max_16bit: the value of a 16-bit image that becomes white.
+        check: called with (height, width) before the image is decoded; may raise RefusedError.
+    """
+
+    work: Work
+    answer: Callable[[Upload, Any], bytes]
+    source: str = ""
+    max_16bit: int = 65535
+    check: Callable[[Hw], object] = lambda hw: None
+
+
+class Uploads:
+    """Takes uploaded images through the engine, each within the limits.
+
+    Args:
+        engine: runs the networks.
+        limits: of a request.
+    """
+
+    def __init__(self, engine: Engine, limits: Limits) -> None:
+        self._engine, self._limits = engine, limits
+        again = "try again in a second."
+        self._bodies = Budget(BODIES * limits.max_bytes, f"Too many uploads are arriving; {again}")
+        self._pixels = Budget(IMAGES * limits.max_pixels, f"Too many large images are waiting; {again}")
+        self._pool = ThreadPoolExecutor(max(2, usable_cores()), thread_name_prefix="images")
+
+    async def answer(self, receive: Receive, headers: Mapping[str, str], *, task: Task) -> bytes:
+        """Read an image, run it through the engine, and return the answer.
+
+        Args:
+            receive: returns the next part of the body.
+            headers: of the request, by their names in small letters.
+            task: what the request wants.
+
+        Raises:
+            RefusedError: if the image cannot be accepted, or its answer takes too long.
+            GoneError: if the client has gone.
+        """
+        self._engine.check_open()
+        captured_at, seconds = time.time(), self._limits.seconds
+        with self._bodies.share() as bytes_held, self._pixels.share() as pixels_held:
+            body = await self._read(receive, headers, bytes_held)
+            deadline = time.monotonic() + seconds
+            with self._engine.admit() as place:
+                run = self._run(place, task, body, captured_at=captured_at, deadline=deadline, held=pixels_held)
+                try:
+                    return await asyncio.wait_for(run, seconds)
+                except (asyncio.TimeoutError, OverdueError) as error:
+                    message = (
+                        f"The answer took longer than {seconds:g} s, the limit of this server; try a smaller image."
+                    )
+                    raise RefusedError(504, message) from error
+
+    async def in_pool(self, function: Callable[[], Result]) -> Result:
+        """Return the result of a function that a thread for images runs."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()
+
+    async def _run(
+        self, place: Place, task: Task, body: Body, *, captured_at: float, deadline: float, held: Share
+    ) -> bytes:
+        def check(hw: Hw) -> None:
+            task.check(hw)
+            held.take(hw[0] * hw[1])
+
+        decode = partial(decode_checked, body.content, self._limits.max_pixels, max_16bit=task.max_16bit, check=check)
+        image = await self.in_pool(decode)
+        upload = Upload(image, task.source or body.name or "request", captured_at)
+        result = await asyncio.wrap_future(place.submit(task.work, image, deadline=deadline))
+        return await self.in_pool(partial(task.answer, upload, result))
+
+    async def _read(self, receive: Receive, headers: Mapping[str, str], held: Share) -> Body:
+        """Read a body; what is in memory is taken from the budget."""
+        limits, size = self._limits, 0
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            raise RefusedError(415, "A compressed body is not accepted; send the image without Content-Encoding.")
+        self._check_size(int(headers.get("content-length", 0)))
+        parts = collector(headers.get("content-type", ""))
+        deadline = time.monotonic() + limits.seconds
+        while True:
+            message = await _next(receive, deadline)
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            self._check_size(size)
+            held.take(len(chunk))
+            parts.feed(chunk)
+            if not message.get("more_body", False):
+                return parts.finish()
+
+    def _check_size(self, size: int) -> None:
+        if size > self._limits.max_bytes:
+            most = counted(self._limits.max_bytes, "byte")
+            raise RefusedError(413, f"The body has more than {most}, the limit of this server; send a smaller file.")
+
+
+async def _next(receive: Receive, deadline: float) -> Message:
+    """Return the next part of a body; raise RefusedError (408) if it is too slow."""
+    left = min(STALL, deadline - time.monotonic())
+    try:
+        message = await asyncio.wait_for(receive(), max(0.0, left))
+    except asyncio.TimeoutError as error:
+        raise RefusedError(408, "The body of the request arrived too slowly; send it again.") from error
+    if message["type"] == "http.disconnect":
+        raise GoneError
+    return message
