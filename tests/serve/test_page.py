@@ -565,11 +565,11 @@ def test_a_server_that_is_gone_is_said_and_asked_again(visit: Visit) -> None:
 
 
 def test_a_token_is_asked_for_and_kept_in_memory_alone(browser: Any) -> None:
-    with running_server(token="open sesame") as address:
+    with running_server("--token", "open-sesame") as address:
         context = browser.new_context()
         visit = Visit(context.new_page(), address)
         visit.page.goto(address)
-        for attempt in ("wrong", "open sesame"):
+        for attempt in ("wrong", "open-sesame"):
             visit.page.locator("#token-dialog").wait_for()
             visit.page.locator("#token").fill(attempt)
             visit.page.keyboard.press("Enter")
