@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.class_images import QUICK, write_class_set
 from tests.reporting.test_browser import CONTRAST
 from tests.serve.running import NAME, running_server
-from yolo_lite import Detector
+from yolo_lite import Classifier, Detector, train_classifier
 from yolo_lite.draw.colours import class_colour
 from yolo_lite.inspect.why import explain_object
 from yolo_lite.predict.files import sample_image
@@ -101,7 +102,9 @@ class Visit:
         self.page.locator("#facts", has_text=name).wait_for()
 
     def rows(self) -> list[tuple[str, float]]:
-        lines = self.page.locator("[role=option]").evaluate_all("rows => rows.map(row => row.getAttribute('aria-label'))")
+        lines = self.page.locator("[role=option]").evaluate_all(
+            "rows => rows.map(row => row.getAttribute('aria-label'))"
+        )
         return [(line.split(", score ")[0], float(re.findall(r"score ([\d.]+)", line)[0])) for line in lines]
 
     def tab(self, name: str) -> None:
@@ -157,7 +160,9 @@ def test_an_image_that_is_handed_over_gets_its_objects(kind: str, visit: Visit, 
     objects = expected(detector, content, own_threshold())
     assert visit.rows() == objects
     assert len(objects) >= 1
-    assert visit.page.locator("#headline").inner_text() == (f"{len(objects)} objects" if len(objects) > 1 else "1 object")
+    assert visit.page.locator("#headline").inner_text() == (
+        f"{len(objects)} objects" if len(objects) > 1 else "1 object"
+    )
     visit.page.locator("#status", has_text="photo.jpg: 1 object: 1 person").wait_for(state="attached")
     assert visit.printed == []
 
@@ -374,7 +379,9 @@ def test_why_says_what_inspect_why_says(visit: Visit, detector: Detector) -> Non
     for line, candidate in zip(lines, candidates):
         name = detector.class_names[candidate.label]
         fate = candidate.fate if candidate.score > own_threshold() else "below"
-        assert line.startswith(f"{name} {candidate.score:.2f} · IoU {candidate.iou:.2f} Cell of stride {candidate.stride}")
+        assert line.startswith(
+            f"{name} {candidate.score:.2f} · IoU {candidate.iou:.2f} Cell of stride {candidate.stride}"
+        )
         assert words[fate] in line
     assert {candidate.fate for candidate in candidates} == {"kept", "suppressed"}
     cells = [line.split("\t") for line in visit.page.locator("tbody tr").all_inner_texts()]
@@ -485,7 +492,9 @@ def test_live_frames_follow_each_other_until_they_are_stopped(end: str, visit: V
         route.continue_()
 
     visit.page.route("**/v1/detect?*", count)
-    visit.page.on("requestfinished", lambda request: waiting.__setitem__(0, waiting[0] - ("/v1/detect?" in request.url)))
+    visit.page.on(
+        "requestfinished", lambda request: waiting.__setitem__(0, waiting[0] - ("/v1/detect?" in request.url))
+    )
     visit.page.locator("#camera").click()
     visit.page.locator("#live").click()
     visit.page.locator("#meter", has_text="frames/s").wait_for()
@@ -513,10 +522,18 @@ def test_tabs_and_objects_by_keyboard(visit: Visit) -> None:
     visit.page.locator("#threshold").fill("0.2")
     visit.page.locator("#tab-objects").focus()
     press, focused = visit.page.keyboard.press, "document.activeElement.id || document.activeElement.dataset.key"
-    for key, tab in (("ArrowRight", "labels"), ("End", "json"), ("ArrowRight", "objects"), ("ArrowLeft", "json"), ("Home", "objects")):
+    for key, tab in (
+        ("ArrowRight", "labels"),
+        ("End", "json"),
+        ("ArrowRight", "objects"),
+        ("ArrowLeft", "json"),
+        ("Home", "objects"),
+    ):
         press(key)
         assert visit.page.evaluate(focused) == f"tab-{tab}"
-        assert visit.page.locator("[role=tab][aria-selected=true]").evaluate_all("tabs => tabs.map(tab => tab.id)") == [f"tab-{tab}"]
+        assert visit.page.locator("[role=tab][aria-selected=true]").evaluate_all("tabs => tabs.map(tab => tab.id)") == [
+            f"tab-{tab}"
+        ]
     press("Tab")
     assert visit.page.evaluate(focused) == "object-0"
     press("ArrowDown")
@@ -535,7 +552,18 @@ def test_every_control_is_reached_with_the_tab_key(visit: Visit) -> None:
         reached.add(visit.page.evaluate("document.activeElement.id || document.activeElement.dataset.key || ''"))
         style = visit.page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
         assert style != "none" or "" in reached  # what has the focus shows it
-    assert reached >= {"choose", "paste", "camera", "caption", "tiles", "threshold", "tab-objects", "object-0", "save-image", "save-json"}
+    assert reached >= {
+        "choose",
+        "paste",
+        "camera",
+        "caption",
+        "tiles",
+        "threshold",
+        "tab-objects",
+        "object-0",
+        "save-image",
+        "save-json",
+    }
 
 
 def test_a_server_that_is_busy_is_asked_again(visit: Visit, detector: Detector) -> None:
@@ -582,6 +610,61 @@ def test_a_token_is_asked_for_and_kept_in_memory_alone(browser: Any) -> None:
         assert not any("sesame" in url for url in visit.requests)
         visit.page.reload()
         visit.page.locator("#token-dialog").wait_for()
+        context.close()
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier of two classes, trained for a moment."""
+    root = tmp_path_factory.mktemp("shapes")
+    data = write_class_set(root / "data", {"train": {"disc": 8, "square": 8}, "val": {"disc": 4, "square": 4}})
+    settings = {**QUICK, "train.epochs": 1, "train.preflight": False}
+    return train_classifier(data, config="lenet", out=root / "run", settings=settings, device="cpu") / "best.pt"
+
+
+def test_a_classifier_beside_a_detector_gives_the_labels(browser: Any, shapes: Path) -> None:
+    content = sample_image().read_bytes()
+    scores = Classifier(shapes, device="cpu")(Image.open(io.BytesIO(content))).scores
+    best = "disc" if scores[0] > scores[1] else "square"
+    bars = [[name, f"{score:.3f}"] for score, name in sorted(zip(scores, ("disc", "square")), reverse=True)]
+    with running_server(weights=(NAME, f"shapes={shapes}")) as address:
+        context = browser.new_context()
+        visit = Visit(context.new_page(), address)
+        visit.open()
+        visit.drop_photo()
+        visit.tab("labels")
+        visit.page.locator(".bars").wait_for()
+        assert [line.split("\n") for line in visit.page.locator(".bars li").all_inner_texts()] == bars
+        visit.page.locator("#labels-from").select_option(NAME)
+        assert visit.page.locator(".bars li").first.inner_text().startswith("person")
+        assert len(visit.posted("classify")) == 1
+        visit.page.locator("#model").select_option("shapes")  # the same image again
+        visit.page.locator("#headline", has_text=best).wait_for()
+        assert [row["class_name"] for row in visit.document()["labels"]] == [name for name, _ in bars]
+        assert visit.page.locator("#controls").is_hidden()
+        visit.page.locator("#model").select_option(NAME)
+        visit.page.locator("#headline", has_text="object").wait_for()
+        visit.tab("objects")
+        assert visit.rows()[0][0] == "person"
+        assert visit.printed == []
+        context.close()
+
+
+def test_an_exported_file_says_why_it_explains_nothing(browser: Any, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    from yolo_lite.exporting.export import export
+
+    with running_server(weights=(str(export("yolo_lite-pico-voc5", tmp_path / "small.onnx", check=False)),)) as address:
+        context = browser.new_context()
+        visit = Visit(context.new_page(), address)
+        visit.open()
+        assert visit.page.locator("#model-line").inner_text() == "ONNX Runtime on CPU"
+        visit.drop_photo()
+        assert visit.rows()[0][0] == "person"
+        visit.page.locator("[role=option]").first.click()
+        visit.tab("why")
+        visit.page.locator("#panel p", has_text="Explanations need a checkpoint; small is an exported file").wait_for()
         context.close()
 
 

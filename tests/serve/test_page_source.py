@@ -40,15 +40,24 @@ def test_no_address_of_another_host() -> None:
     assert set(re.findall(r"\w+://[\w./-]+", PAGE)) == {"http://www.w3.org/2000/svg"}
     links = [attributes.get(name) or "" for _, attributes in TAGS for name in ("href", "src") if name in attributes]
     assert len(links) > 8
-    assert [link for link in links if not link.startswith(("#", "data:image/svg+xml,")) and link != "openapi.json"] == []
+    assert [
+        link for link in links if not link.startswith(("#", "data:image/svg+xml,")) and link != "openapi.json"
+    ] == []
 
 
 def test_no_code_from_text_and_nothing_printed() -> None:
-    assert re.findall(r"\beval\(|new Function|innerHTML|document\.write|console\.|localStorage|sessionStorage|\bcookie", PAGE) == []
+    assert (
+        re.findall(
+            r"\beval\(|new Function|innerHTML|document\.write|console\.|localStorage|sessionStorage|\bcookie", PAGE
+        )
+        == []
+    )
 
 
 def test_every_control_has_a_name() -> None:
-    labelled = set(re.findall(r'<label for="([\w-]+)"', PAGE)) | set(re.findall(r"<label[^>]*>(?:(?!</label>).)*?\bid=\"([\w-]+)\"", PAGE))
+    labelled = set(re.findall(r'<label for="([\w-]+)"', PAGE)) | set(
+        re.findall(r"<label[^>]*>(?:(?!</label>).)*?\bid=\"([\w-]+)\"", PAGE)
+    )
     fields = [attributes for tag, attributes in TAGS if tag in ("input", "select")]
     assert len(fields) == 7
     assert [field["id"] for field in fields if field["id"] not in labelled and "aria-label" not in field] == []
