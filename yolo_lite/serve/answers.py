@@ -121,12 +121,21 @@ def _candidate(candidate: Any, names: Sequence[str], letterbox: Any) -> dict[str
         "score": candidate.score,
         "iou": candidate.iou,
         "stride": candidate.stride,
-        "point": letterbox.boxes_to_original([[*candidate.point] * 2])[0, :2].tolist(),
+        "point": _to_original(candidate.point, letterbox),
+        "cell": [candidate.stride / scale for scale in letterbox.scale_xy],
         "box": letterbox.boxes_to_original([candidate.box])[0].tolist(),
         "fate": candidate.fate,
         "by_score": candidate.by_score,
         "by_iou": candidate.by_iou,
     }
+
+
+def _to_original(point: Sequence[float], letterbox: Any) -> list[float]:
+    """Return a point in pixels of the image, outside it for a cell of the padding."""
+    return [
+        (side - offset) / scale
+        for side, offset, scale in zip(point, letterbox.offset_xy, letterbox.scale_xy, strict=True)
+    ]
 
 
 def to_json(document: Any) -> bytes:

@@ -115,6 +115,7 @@ class Model:
             "class_names": list(network.class_names),
             "image_size": list(size),
             "score_threshold": getattr(network, "score_threshold", None),
+            "lowest_score": getattr(network, "lowest_score", 0.0) if self.task == "detect" else None,
             "iou_threshold": getattr(network, "iou_threshold", None),
             "max_detections": getattr(network, "max_detections", None),
             "backend": self.backend,
