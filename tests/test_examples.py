@@ -23,6 +23,12 @@ MODULES = [
     for module in pkgutil.walk_packages(yolo_lite.__path__, "yolo_lite.")
     if not module.name.endswith("__main__")
 ]
+SLOW = {
+    "yolo_lite.bench.backends",
+    "yolo_lite.bench.finetune",
+    "yolo_lite.exporting.export",
+    "yolo_lite.exporting.gates",
+}
 NAMES = {"np": np, "torch": torch, "Path": Path}  # what an example may use without an import
 
 
@@ -36,7 +42,9 @@ def example_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in MODULES]
+)
 def test_examples_of_a_module(name: str, example_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(example_folder)
     module = importlib.import_module(name)

@@ -249,7 +249,10 @@ def crops(count: int) -> list[Image]:
     return found
 
 
-NETWORKS = [pytest.param("yolo_lite-shuffle-coco", marks=pytest.mark.slow), "yolo_lite-pico-voc5", "exported"]
+NETWORKS = [
+    "yolo_lite-pico-voc5",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("yolo_lite-shuffle-coco", "exported")),
+]
 
 
 @pytest.mark.parametrize("weights", NETWORKS)
