@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,10 +68,11 @@ class Server:
             connection.close()
 
     def send(self, text: bytes, *, seconds: float = 10) -> bytes:
-        """Send bytes, and return all that comes back until the server closes the connection."""
-        with self.connect(seconds) as connection:
+        """Send bytes, and return all that comes back until the server closes the connection; nothing after a reset."""
+        with self.connect(seconds) as connection, suppress(ConnectionError):
             connection.sendall(text)
             return read_all(connection)
+        return b""
 
     def connect(self, seconds: float = 10) -> socket.socket:
         """Open a connection."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from yolo_lite.checks import MOST_OVERLAP, MOST_TILES, SMALLEST_TILE, check_overlap, check_tiles
+from yolo_lite.checks import MOST_OVERLAP, SMALLEST_TILE, check_overlap, check_tiles
 from yolo_lite.errors import InputError, short, suggest
 from yolo_lite.serve.limits import RefusedError
 
@@ -66,7 +66,9 @@ def _names(text: str) -> tuple[str, ...]:
 def _grid(text: str) -> str:
     if "x" not in text:
         raise InputError(f"must be rows and columns such as 2x2, got {short(text)}; a side in pixels goes with tile")
-    check_tiles(text)
+    grid, _ = check_tiles(text)
+    if grid is None or text != f"{grid[0]}x{grid[1]}":
+        raise InputError(f"must be rows and columns such as 2x2, got {short(text)}")
     return text
 
 
@@ -80,6 +82,7 @@ def _box(text: str) -> tuple[float, float, float, float]:
     return x1, y1, x2, y2
 
 
+_TILES = "([1-9]|[1-5][0-9]|6[0-4])"  # from 1 to MOST_TILES
 _SIDE = r"[0-9]+(\.[0-9]+)?"
 MODEL = Parameter(
     "model",
@@ -112,7 +115,7 @@ DETECT = (
     Parameter(
         "tiles",
         "Rows and columns of tiles to look at as well, such as 2x2, for small objects; not together with tile.",
-        {"type": "string", "pattern": "^([1-9]|[1-5][0-9]|6[0-4])x([1-9]|[1-5][0-9]|6[0-4])$"},
+        {"type": "string", "pattern": f"^{_TILES}x{_TILES}$"},
         _grid,
     ),
     Parameter(
@@ -149,7 +152,6 @@ WHY = (
         required=True,
     ),
 )
-assert MOST_TILES == 64  # the pattern of tiles
 
 
 def read_parameters(given: Iterable[tuple[str, str]], parameters: Sequence[Parameter]) -> dict[str, Any]:

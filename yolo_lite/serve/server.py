@@ -81,7 +81,7 @@ def serve(application: Application, bound: socket.socket, *, on_start: Callable[
         >>> application = Application(open_models([], Choices()))  # doctest: +SKIP
         >>> serve(application, bind("127.0.0.1", 8000))  # doctest: +SKIP
     """
-    for name in ("uvicorn.error", "uvicorn.access"):
+    for name in ("uvicorn.error", "uvicorn.access", "python_multipart"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # the application reports its failures itself
     config = uvicorn.Config(
         application,
