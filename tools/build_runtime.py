@@ -26,8 +26,15 @@ from yolo_lite.shipped import DEFAULT_WEIGHTS
 from yolo_lite.version import VERSION
 
 TOP = Path(__file__).resolve().parents[1]
-ROOTS = ("yolo_lite.__main__", "yolo_lite.runtime", "yolo_lite.cli.commands.detect", "yolo_lite.cli.commands.classify")
-LIGHT = {"numpy", "PIL"}  # all that may be imported at the top of a module
+COMMANDS = ("detect", "classify", "serve")
+ROOTS = ("yolo_lite.__main__", "yolo_lite.runtime", *(f"yolo_lite.cli.commands.{name}" for name in COMMANDS))
+SERVER = {
+    "starlette",
+    "uvicorn",
+    "h11",
+    "python_multipart",
+}  # the extra `serve`, whose modules are imported to serve only
+LIGHT = {"numpy", "PIL", *SERVER}  # all that may be imported at the top of a module
 NAME = f"yolo_lite_runtime-{VERSION}"
 ENGINE = "onnxruntime>=1.18"
 
@@ -88,7 +95,7 @@ def metadata() -> str:
     """Return the wheel's METADATA, from setup.cfg."""
     config = configparser.ConfigParser()
     config.read(TOP / "setup.cfg", encoding="utf-8")
-    needed = [line for line in config["options"]["install_requires"].splitlines() if line and not line.startswith("#")]
+    needed = _lines(config["options"]["install_requires"])
     (video,) = (line for line in needed if line.startswith("opencv"))
     required = [line for line in needed if line.startswith(("numpy", "Pillow"))]
     lines = [
@@ -101,6 +108,8 @@ def metadata() -> str:
         *(f"Requires-Dist: {line}" for line in (*required, ENGINE)),
         "Provides-Extra: video",
         f"Requires-Dist: {video}; extra == 'video'",
+        "Provides-Extra: serve",
+        *(f"Requires-Dist: {line}; extra == 'serve'" for line in _lines(config["options.extras_require"]["serve"])),
         "",
         "`yolo-lite detect --source photo.jpg` finds objects with the network that this package carries. --weights takes a",
         "file that `yolo-lite export` of the full package wrote. Install one of the two packages, not both.",
@@ -109,11 +118,16 @@ def metadata() -> str:
     return "\n".join(lines)
 
 
+def _lines(text: str) -> list[str]:
+    """Return the lines of a list in setup.cfg, without its comments."""
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
 def contents(network: Path) -> dict[str, bytes]:
     """Return the files of the wheel by their places in it, all but the list of them."""
     info = f"{NAME}.dist-info"
     files = {str(sources()[name].relative_to(TOP).as_posix()): sources()[name] for name in runtime_modules()}
-    for name in ("py.typed", "messages/frame.schema.json", "messages/image.schema.json"):
+    for name in ("py.typed", "messages/frame.schema.json", "messages/image.schema.json", "serve/page.html"):
         files[f"yolo_lite/{name}"] = TOP / "yolo_lite" / name
     files[f"yolo_lite/weights/{DEFAULT_WEIGHTS}.onnx"] = network
     files[f"yolo_lite/weights/{sample_image().name}"] = sample_image()

@@ -53,7 +53,7 @@ def test_every_module_can_be_imported_without_heavy_libraries(unpacked: Path, tm
     files = [file.relative_to(unpacked) for file in sorted((unpacked / "yolo_lite").rglob("*.py"))]
     names = [".".join(file.with_suffix("").parts).removesuffix(".__init__") for file in files]
     assert {"yolo_lite.runtime.detector", "yolo_lite.cli.commands.detect", "yolo_lite.predict.files"} <= set(names)
-    assert len(names) < 95
+    assert len(names) < 115
     code = f"import importlib\nfor name in {names}: importlib.import_module(name)"
     result = _run(unpacked, code, tmp_path)
     assert result.returncode == 0, result.stderr
@@ -73,6 +73,42 @@ def test_python_uses_the_network_inside(unpacked: Path, tmp_path: Path) -> None:
     code = "from yolo_lite.runtime import Detector; print(*Detector(score_threshold=0.05)(sys.argv[1]).names)"
     result = _run(unpacked, code.replace("sys.argv[1]", repr(str(sample_image()))), tmp_path)
     assert "person" in result.stdout.split(), result.stderr
+
+
+SERVE = """
+import http.client, json, threading
+from yolo_lite.predict.files import sample_image
+from yolo_lite.serve.application import Application
+from yolo_lite.serve.models import Choices, open_models
+from yolo_lite.serve.server import bind, serve
+application = Application(open_models([], Choices(score_threshold=0.05)), samples=[sample_image()])
+bound = bind("127.0.0.1", 0)
+started = threading.Event()
+thread = threading.Thread(target=serve, args=(application, bound), kwargs={"on_start": started.set}, daemon=True)
+thread.start()
+assert started.wait(30)
+def ask(method, path, body=None):
+    connection = http.client.HTTPConnection(*bound.getsockname())
+    connection.request(method, path, body=body)
+    answer = connection.getresponse()
+    return answer.status, answer.read()
+photo = ask("GET", "/samples/grace_hopper.jpg")[1]
+print(*[row["class_name"] for row in json.loads(ask("POST", "/v1/detect", photo)[1])["detections"]])
+status, content = ask("POST", "/v1/why?box=1,2,300,400", photo)
+print(status, json.loads(content)["error"])
+print(ask("GET", "/")[0], "torch" in {name for name, module in sys.modules.items() if module})
+application.engine.stop()
+thread.join(30)
+"""
+
+
+def test_serve_answers_without_torch(unpacked: Path, tmp_path: Path) -> None:
+    result = _run(unpacked, SERVE, tmp_path)
+    lines = result.stdout.splitlines()
+    assert len(lines) == 3, result.stderr
+    assert "person" in lines[0].split()
+    assert lines[1].startswith("422 Explanations need a checkpoint; ")
+    assert lines[2] == "200 False"
 
 
 NEEDS = "needs the full package: uninstall yolo-lite-runtime, then install yolo-lite (docs/install.md)"
@@ -103,6 +139,11 @@ REFUSED = [
         ["detect", "--weights", "yolo_lite-n-voc5"],
         f"error: yolo_lite-n-voc5 does not exist; shipped weights: {DEFAULT_WEIGHTS}; did you mean '{DEFAULT_WEIGHTS}'?",
         id="weights that the full package ships",
+    ),
+    pytest.param(
+        ["serve", "--port", "0", "--weights", "best.pt"],
+        "error: best.pt is not an exported file: expected .onnx or .xml",
+        id="a checkpoint to serve",
     ),
 ]
 
@@ -145,6 +186,8 @@ def test_the_list_of_files_has_their_sums(wheel: Path) -> None:
 def test_the_wheel_asks_for_no_torch_and_for_opencv_only_as_an_extra() -> None:
     needed = [line for line in build_runtime.metadata().splitlines() if line.startswith("Requires-Dist")]
     assert sum("opencv" in line for line in needed) == 1
+    extra = {line.split()[1].partition(">")[0] for line in needed if "extra == 'serve'" in line}
+    assert extra == {"starlette", "uvicorn", "python-multipart"}
     assert all(line.endswith("; extra == 'video'") for line in needed if "opencv" in line)
     required = {line.split()[1].partition(">")[0] for line in needed if "extra" not in line}
     assert required == {"numpy", "Pillow", "onnxruntime"}

@@ -35,6 +35,7 @@ class Choices:
     Attributes:
         device, image_size, score_threshold, iou_threshold, max_detections, tta, tiles, batch_size: as for `Detector`.
         threads: of an exported file; 0 for as many as its program chooses.
+        any_batch: whether batches may change the last bits of results.
     """
 
     device: str = "auto"
@@ -46,6 +47,7 @@ class Choices:
     tiles: Tiling | None = None
     batch_size: int = 8
     threads: int = 0
+    any_batch: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +61,7 @@ class Model:
         backend: torch, onnxruntime or openvino.
         device: where it runs.
         card: where it comes from.
-        batch_sizes: of batches whose results equal those of single images bit for bit, beginning with 1.
+        batch_sizes: of the batches that are formed, ascending and beginning with 1.
     """
 
     name: str
@@ -230,9 +232,16 @@ def open_model(weights: str, choices: Choices) -> Model:
     exported = file.lower().endswith((".onnx", ".xml")) or not is_full()
     network, details = _open_exported(file, choices) if exported else _open_checkpoint(file, choices)
     task = "detect" if hasattr(network, "max_detections") else "classify"
-    run = _lowest(network) if task == "detect" else network
-    sizes = equal_batches(run, choices.batch_size if not getattr(network, "tiling", None) else 1)
-    return Model(name, network, task, batch_sizes=sizes, **details)
+    return Model(name, network, task, batch_sizes=_batch_sizes(network, choices), **details)
+
+
+def _batch_sizes(network: Any, choices: Choices) -> tuple[int, ...]:
+    if getattr(network, "tiling", None):
+        return (1,)  # the tiles of an image are a batch already
+    most = min(choices.batch_size, network.batch_size)
+    if choices.any_batch:
+        return tuple(range(1, most + 1))
+    return equal_batches(_lowest(network) if hasattr(network, "adjusted") else network, most)
 
 
 def _lowest(network: Any) -> Any:

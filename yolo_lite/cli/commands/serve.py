@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,12 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = _serve.__doc__
     flags.add_flags(parser, ["served", "image-size"])
     flags.add_flag(parser, "batch-size", help="largest number of waiting images that are processed together", default=8)
+    flags.add_flag(parser, "any-batch")
     flags.add_flags(
         parser, ["device", "score-threshold", "iou-threshold", "max-detections", "tta", "tiles", "tile", "overlap"]
     )
     flags.add_flag(parser, "threads", default=None, usual="all cores")
     flags.add_flags(parser, ["host", "port", "token", "allow-host", "max-bytes", "max-pixels", "seconds", "queue"])
-    parser.set_defaults(run=_serve, any_size=True, quiet=True)
+    parser.set_defaults(run=_serve, quiet=True)
 
 
 def _serve(args: argparse.Namespace) -> int:
@@ -63,10 +64,11 @@ def _serve(args: argparse.Namespace) -> int:
 def _check_extra() -> None:
     """Raise InputError if a package of the extra is missing."""
     for module in ("starlette", "uvicorn", "python_multipart"):
-        if importlib.util.find_spec(module) is None:
-            package = "yolo-lite" if is_full() else "yolo-lite-runtime"
-            name = module.replace("_", "-")
-            raise InputError(f"serve needs {name}, which is not installed: pip install '{package}[serve]'")
+        try:
+            import_module(module)
+        except ModuleNotFoundError as error:
+            package, name = "yolo-lite" if is_full() else "yolo-lite-runtime", module.replace("_", "-")
+            raise InputError(f"serve needs {name}, which is not installed: pip install '{package}[serve]'") from error
 
 
 def _open(args: argparse.Namespace) -> Models:
@@ -88,6 +90,7 @@ def _open(args: argparse.Namespace) -> Models:
         tiles=tiling_of(args.tiles, args.tile, overlap=args.overlap),
         batch_size=args.batch_size,
         threads=args.threads or 0,
+        any_batch=args.any_batch,
     )
     return open_models(args.served or [], choices)
 
