@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import ssl
@@ -25,14 +26,15 @@ import numpy as np
 import pytest
 
 from tests.loopback import free_port, wait_for_port
-from tests.serve.conftest import Server, Stub, grey
+from tests.serve.conftest import Server, Stub, grey, running
 from tests.test_docs import FENCE
 from yolo_lite.media.writers import encode_image
 from yolo_lite.serve.application import Access
+from yolo_lite.serve.models import Choices, open_models
 from yolo_lite.serve.server import IDLE_SECONDS
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "serve_part.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
 DOCKERFILE = ROOT / "docs" / "examples" / "Dockerfile"
 NAME = "detect.example.com"
 Start = Callable[..., Server]
@@ -40,6 +42,59 @@ Start = Callable[..., Server]
 
 def blocks(language: str) -> list[str]:
     return [code for _, kind, code in FENCE.findall(PAGE) if kind == language]
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Iterator[Server]:
+    """Run a server with the shipped network, as the page does."""
+    with running(open_models([], Choices(device="cpu"))) as server:
+        yield server
+
+
+def curls() -> list[tuple[str, str]]:
+    """Return the requests of the page by curl, and what it shows for each."""
+    lines = [line for code in blocks("console") if "$ curl" in code for line in code.splitlines()]
+    starts = [number for number, line in enumerate(lines) if line.startswith("$ curl")]
+    ends = [*starts[1:], len(lines)]
+    return [(lines[start][2:], "\n".join(lines[start + 1 : end])) for start, end in zip(starts, ends)]
+
+
+@pytest.mark.slow
+def test_requests_by_curl_are_answered_as_the_page_shows(shipped: Server, photo: bytes, tmp_path: Path) -> None:
+    if not shutil.which("curl"):
+        pytest.skip("there is no curl")
+    (tmp_path / "grace_hopper.jpg").write_bytes(photo)
+    assert len(curls()) == 4
+    for command, shown in curls():
+        words = [word.replace(":8000", f":{shipped.port}") for word in shlex.split(command)]
+        result = subprocess.run([*words, "--silent"], capture_output=True, cwd=tmp_path, check=True)
+        if shown:
+            check_close(json.loads(result.stdout), json.loads(shown))
+    assert (tmp_path / "annotated.jpg").read_bytes()[:2] == b"\xff\xd8"
+
+
+def check_close(got: Any, shown: Any, *, key: str = "") -> None:
+    """Assert that two documents are the same, except for time and the last digits of numbers."""
+    assert type(got) is type(shown)
+    if isinstance(got, dict):
+        assert got.keys() == shown.keys()
+        for name in got.keys() - {"captured_at"}:
+            check_close(got[name], shown[name], key=name)
+    elif isinstance(got, list):
+        assert len(got) == len(shown)
+        for one, other in zip(got, shown):
+            check_close(one, other, key=key)
+    else:
+        assert got == (pytest.approx(shown, abs=1e-3 if key == "score" else 0.1) if isinstance(got, float) else shown)
+
+
+@pytest.mark.slow
+def test_the_request_in_python_prints_what_the_page_shows(shipped: Server, photo: bytes, tmp_path: Path) -> None:
+    (tmp_path / "grace_hopper.jpg").write_bytes(photo)
+    ((code, shown),) = re.findall(r"```python\n([^`]*urlopen[^`]*)```\n\nIt prints:\n\n```\n([^`]*)```", PAGE)
+    words = [sys.executable, "-c", code.replace(":8000", f":{shipped.port}")]
+    result = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert result.stdout == shown
 
 
 def instructions() -> list[list[tuple[str, str]]]:
