@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # for tests that import onnxruntime themselves
 SHAPES = ("disc", "square")
 _FILL = {"disc": (220, 40, 40), "square": (40, 80, 220)}
 

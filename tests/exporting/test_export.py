@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -334,6 +335,15 @@ def test_openvino_is_imported_without_its_telemetry() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_onnxruntime_is_imported_without_its_telemetry(pico: Path, tmp_path: Path) -> None:
+    """Its wheels have telemetry since 1.29, which keeps an identifier of the machine in the home folder."""
+    code = "import sys; from yolo_lite.runtime import Detector; Detector(sys.argv[1])"
+    environment = {name: value for name, value in os.environ.items() if name not in ("ORT_DISABLE_TELEMETRY", "CI")}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-c", code, str(pico)], capture_output=True, check=True, env=environment)
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_unknown_formats_and_suffixes_are_refused(tmp_path: Path) -> None:

@@ -142,5 +142,9 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "yolo-lite bench detect --source my_images/images",
         "yolo-lite bench detect --source film.mp4 --weights yolo_lite-pico-voc5",
     ),
+    "yolo-lite bench serve": (
+        "yolo-lite bench serve --memory-requests 2000",
+        "yolo-lite bench serve --weights best.onnx --clients 16 --threads 2",
+    ),
     "yolo-lite bench ops": ("yolo-lite bench ops", "yolo-lite bench ops --device cuda --num-classes 20"),
 }

@@ -286,6 +286,16 @@ FLAGS: Mapping[str, Flag] = {
         metavar="N/COUNT",
     ),
     "steps": _flag("--steps", "number of steps to measure", default=30, **_COUNT),
+    "clients": _flag("--clients", "number of clients that send images at once", default=8, **_COUNT),
+    "requests": _flag("--requests", "number of requests of each client", default=50, **_COUNT),
+    "memory-requests": _flag(
+        "--memory-requests",
+        "number of requests, such as 2000, that are sent first to see how memory grows",
+        usual="0, not measured",
+        default=0,
+        type=values.positive,
+        metavar="N",
+    ),
     # what comes out
     "out": _flag("--out", "folder of the results", type=values.text),
     "out-file": _flag("--out", "file to write", dest="out_file", **_FILE),
@@ -464,7 +474,7 @@ _GROUPS: Mapping[str, str] = {  # heading in the help: the flags below it
     "detections": "score-threshold iou-threshold max-detections tta tiles tile overlap resamples against corrupt store-threshold "
     "track count-line zone",
     "training": "epochs time seed seeds accumulate precision preflight deterministic set task trials augment",
-    "machine": "device threads worker engine actors steps backends",
+    "machine": "device threads worker engine actors steps backends clients requests memory-requests",
     "server": "served host port token allow-host any-batch max-bytes max-pixels seconds queue",
     "output": "out rows report out-file resume save-json save-txt txt-scores save-csv save-crops no-images quiet "
     "font show video-format tensorboard copy markdown to messages save-video fix all",

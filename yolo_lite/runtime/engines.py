@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any, Protocol
@@ -54,6 +55,27 @@ def open_engine(path: Path, threads: int) -> Engine:
     raise InputError(f"{path} is not an exported file: expected .onnx or .xml")
 
 
+def import_onnxruntime() -> Any:
+    """Return the module onnxruntime, imported with its telemetry switched off.
+
+    Since 1.29, its wheels send usage data to Microsoft and keep an identifier of the machine, unless ORT_DISABLE_TELEMETRY
+    is set before the import. A value that you have set yourself is kept.
+
+    Raises:
+        InputError: if ONNX Runtime is not installed.
+
+    Example:
+        >>> import_onnxruntime().__name__  # doctest: +SKIP
+        'onnxruntime'
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise InputError("exported files need ONNX Runtime: pip install onnxruntime") from error
+    return onnxruntime
+
+
 def import_openvino() -> Any:
     """Return the module openvino, imported without the telemetry package that it would import otherwise.
 
@@ -81,10 +103,7 @@ class _OnnxRuntime:
     """An .onnx file in ONNX Runtime."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise InputError("exported files need ONNX Runtime: pip install onnxruntime") from error
+        onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4  # errors are raised

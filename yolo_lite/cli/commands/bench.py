@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from yolo_lite.errors import InputError, counted
 
 if TYPE_CHECKING:
     from yolo_lite.bench.model import ModelReport
+    from yolo_lite.bench.serve import Load, ServeReport
     from yolo_lite.bench.train import TrainReport
     from yolo_lite.config.schema import Config
 
@@ -58,6 +60,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_flag(detect, "batch-size", default=8)
     flags.add_flag(detect, "threads", usual="as many as torch or ONNX Runtime chooses", default=None)
     detect.set_defaults(run=_bench_detect)
+    serve = what.add_parser(
+        "serve", help="measure requests to serve against direct calls", description=_bench_serve.__doc__
+    )
+    flags.add_flag(serve, "source", help="images to send, folders or patterns", usual="a sample")
+    flags.add_flags(serve, ["weights", "device"])
+    flags.add_flag(serve, "batch-size", default=8)
+    flags.add_flag(serve, "threads", usual="as many as torch or ONNX Runtime chooses", default=None)
+    flags.add_flags(serve, ["clients", "requests", "memory-requests"])
+    serve.set_defaults(run=_bench_serve)
     ops = what.add_parser(
         "ops", help="compare the ops with torchvision and plain torch", description=_bench_ops.__doc__
     )
@@ -227,6 +238,61 @@ def _bench_detect(args: argparse.Namespace) -> int:
     share = report.whole / report.alone[report.slowest]
     print(f"overlapped  {report.whole:>8.1f} images/s: {share:.0%} of {report.slowest} alone")
     return 0
+
+
+def _bench_serve(args: argparse.Namespace) -> int:
+    """Start a server on a free port of this machine, and compare requests to it with direct calls of the detector.
+
+    A direct call reads, decodes and detects; a request does the same, with HTTP around it. Every answer is compared
+    with that of a direct call. Requests and direct calls take turns in five rounds, of which the medians are printed.
+    """
+    import torch
+
+    from yolo_lite.bench.serve import Load, bench_serve
+    from yolo_lite.cli.screen import note
+    from yolo_lite.device import describe_hardware, pick_device
+    from yolo_lite.media.sources import Video, find_sources
+    from yolo_lite.predict.files import sample_image
+    from yolo_lite.shipped import DEFAULT_WEIGHTS
+
+    weights = args.weights or DEFAULT_WEIGHTS
+    load = Load(args.clients, args.requests, memory_requests=args.memory_requests)
+    images = find_sources(args.source, say=note) if args.source else [sample_image()]
+    if isinstance(images, Video):
+        raise InputError(f"bench serve sends images, and {images.path} is a video; name images with --source")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    report = bench_serve(
+        weights,
+        images,
+        load=load,
+        device=args.device,
+        batch_size=args.batch_size,
+        threads=args.threads or 0,
+        say=note,
+    )
+    device = torch.device("cpu") if is_exported(weights) else pick_device(args.device)
+    print(f"{report.server}; {counted(report.images, 'image')}; {describe_hardware(device)}")
+    _print_serve_report(report, load)
+    return 0
+
+
+def _print_serve_report(report: ServeReport, load: Load) -> None:
+    overhead = f"{report.overhead_ms:+.1f} ms, {report.overhead_ms / report.direct_ms:+.1%}"
+    print("                          direct calls  requests")
+    print(f"one after the other, ms {report.direct_ms:>14.1f} {report.http_ms:>9.1f}   {overhead}")
+    several = f"{counted(load.clients, 'client')}, images/s"
+    print(f"{several:<23} {report.direct_rate:>14.1f} {report.http_rate:>9.1f}   ratio {report.ratio:.2f}")
+    if not math.isnan(report.cpu_ms[1]):
+        direct, http = report.cpu_ms
+        print(f"CPU ms an image         {direct:>14.1f} {http:>9.1f}   ratio {direct / http:.2f}")
+    print(f"{counted(report.answers, 'answer')}, of which {report.wrong:,} differ from direct calls")
+    if report.memory:
+        early, late = report.memory
+        print(
+            f"memory of the server: {early / 1e6:.1f} MB after 100 requests, {late / 1e6:.1f} MB after "
+            f"{load.memory_requests:,}: ratio {late / early:.3f}"
+        )
 
 
 def _detector_config(name: str) -> Config:

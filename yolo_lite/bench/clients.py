@@ -1,0 +1,149 @@
+"""Clients of `yolo-lite serve`, in a process of their own, so that they do not share Python's lock with the server."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from yolo_lite.bench.peers import answer_calls
+from yolo_lite.errors import InputError
+
+_SECONDS = 120.0  # after which an answer counts as lost
+_HEADERS = {"Content-Type": "application/octet-stream"}
+
+
+def plan(total: int, clients: int, *, images: int) -> list[list[int]]:
+    """Return which images each client sends, one after the other; neighbours never send the same one at once.
+
+    Args:
+        total: number of requests of all clients.
+        clients: number of clients.
+        images: number of images.
+
+    Example:
+        >>> plan(7, 2, images=3)
+        [[0, 1, 2, 0], [1, 2, 0]]
+    """
+    return [
+        [(client + turn) % images for turn in range((total - client + clients - 1) // clients)]
+        for client in range(clients)
+    ]
+
+
+def comparable(body: bytes) -> str:
+    """Return the part of an answer that depends on the image alone: its size and its detections.
+
+    Example:
+        >>> comparable(b'{"source":"a","captured_at":7.5,"time":0.0,"image_size":[4,3],"dropped":0,"detections":[]}')
+        '"image_size":[4,3],"dropped":0,"detections":[]}'
+    """
+    _, key, end = body.partition(b'"image_size"')
+    return (key + end).decode("ascii")
+
+
+class Clients:
+    """Clients that know the image they send, and the answer it must get.
+
+    Args:
+        port: of the server on this machine.
+        files: images.
+        answers: for each image, what `comparable` returns.
+    """
+
+    def __init__(self, port: int, files: Sequence[str], *, answers: Sequence[str]) -> None:
+        self._port, self._files, self._answers = port, [Path(file) for file in files], answers
+
+    def single(self) -> dict[str, Any]:
+        """Send each image once, one after the other; return milliseconds of each, and how many answers are wrong."""
+        with _Connection(self._port) as connection:
+            timed = [_timed(connection, file) for file in self._files]
+        wrong = sum(comparable(body) != answer for (_, body), answer in zip(timed, self._answers))
+        return {"ms": [ms for ms, _ in timed], "wrong": wrong}
+
+    def together(self, total: int, clients: int) -> dict[str, Any]:
+        """Send images from several clients at once; return the seconds, and how many answers are wrong.
+
+        Args:
+            total: number of requests.
+            clients: number of clients, each with a connection of its own.
+        """
+        ready = threading.Barrier(clients + 1, timeout=_SECONDS)
+
+        def send(turns: list[int]) -> int:
+            with _Connection(self._port) as connection:
+                ready.wait()
+                bodies = [(image, connection.ask(self._files[image].read_bytes())) for image in turns]
+            return sum(comparable(body) != self._answers[image] for image, body in bodies)
+
+        with ThreadPoolExecutor(clients) as pool:
+            running = [pool.submit(send, turns) for turns in plan(total, clients, images=len(self._files))]
+            ready.wait()
+            started = time.perf_counter()
+            wrong = sum(future.result() for future in running)
+            return {"seconds": time.perf_counter() - started, "wrong": wrong}
+
+
+class _Connection:
+    """A connection that stays open between requests."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_SECONDS)
+
+    def __enter__(self) -> _Connection:
+        self._connection.connect()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._connection.close()
+
+    def ask(self, image: bytes) -> bytes:
+        """Send an image and return the answer; raise InputError if the server refuses."""
+        self._connection.request("POST", "/v1/detect", body=image, headers=_HEADERS)
+        answer = self._connection.getresponse()
+        body = answer.read()
+        if answer.status != 200:
+            raise InputError(f"the server answered {answer.status}: {_reason(body)}")
+        return body
+
+
+def _timed(connection: _Connection, file: Path) -> tuple[float, bytes]:
+    started = time.perf_counter()
+    body = connection.ask(file.read_bytes())
+    return (time.perf_counter() - started) * 1e3, body
+
+
+def _reason(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError):
+        return repr(body[:200])
+
+
+def main() -> None:
+    """Answer the calls of `bench serve`.
+
+    Example:
+        >>> main()  # doctest: +SKIP
+    """
+    opened: list[Clients] = []
+
+    def open(port: int, files: list[str], answers: list[str]) -> None:
+        opened[:] = [Clients(port, files, answers=answers)]
+
+    answer_calls(
+        {
+            "open": open,
+            "single": lambda: opened[0].single(),
+            "together": lambda **values: opened[0].together(**values),
+        }
+    )
+
+
+if __name__ == "__main__":
+    main()
