@@ -44,10 +44,13 @@ setup(
     ext_modules=[
         Extension(
             "yolo_lite._native",
-            [f"yolo_lite/ops/kernels/{name}.c" for name in ("native", "suppress", "suppress_wide", "norm_silu")],
+            [
+                f"yolo_lite/ops/kernels/{name}.c"
+                for name in ("native", "suppress", "suppress_wide", "norm_silu", "depthwise")
+            ],
             depends=[
                 *(f"yolo_lite/ops/kernels/{name}.h" for name in ("overlap", "clones", "suppress")),
-                *(f"yolo_lite/ops/kernels/{name}.h" for name in ("norm_silu", "norm_silu_rows")),
+                *(f"yolo_lite/ops/kernels/{name}.h" for name in ("norm_silu", "norm_silu_rows", "depthwise")),
                 "yolo_lite/ops/kernels/suppress.c",
             ],
             define_macros=[("Py_LIMITED_API", "0x030B0000")] if STABLE else [],

@@ -8,7 +8,8 @@ _Map = npt.NDArray[np.float32] | npt.NDArray[np.int16]
 _Int32 = npt.NDArray[np.int32]
 _Int64 = npt.NDArray[np.int64]
 
-PARALLEL: int  # 1 where norm_silu_* use several threads
+PARALLEL: int  # 1 where norm_silu_* and depthwise_backward use several threads
+DEPTHWISE: int  # 1 where depthwise_backward runs
 
 def nms_padded(
     boxes: _Float32 | npt.NDArray[np.float64],
@@ -55,6 +56,18 @@ def norm_silu_backward(
     means: _Float32,
     variances: _Float32,
     eps: float,
+    threads: int,
+    dx: _Map,
+    d_weight: _Float32,
+    d_bias: _Float32,
+    /,
+) -> None: ...
+def depthwise_backward(
+    x: _Map,
+    dy: _Map,
+    bfloat16: bool,
+    weight: _Float32,
+    stride: int,
     threads: int,
     dx: _Map,
     d_weight: _Float32,

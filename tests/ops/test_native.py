@@ -25,7 +25,10 @@ from yolo_lite.ops import native, nms_padded
 
 pytestmark = pytest.mark.skipif(bool(native.MISSING), reason=native.MISSING)
 FOLDER = Path(native.__file__).parent / "kernels"
-SOURCES = {name: (FOLDER / name).read_text() for name in ("native.c", "suppress.c", "suppress_wide.c", "norm_silu.c")}
+SOURCES = {
+    name: (FOLDER / name).read_text()
+    for name in ("native.c", "suppress.c", "suppress_wide.c", "norm_silu.c", "depthwise.c")
+}
 LIMITS = np.iinfo(np.int64)
 
 

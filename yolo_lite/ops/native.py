@@ -165,10 +165,55 @@ def norm_silu_backward_native(
     return dx, d_weight, d_bias
 
 
+def depthwise_pays() -> bool:
+    """Return whether the extension's depthwise_backward runs on this processor, and on all threads that torch uses.
+
+    Example:
+        >>> depthwise_pays() and bool(MISSING)  # never without the extension
+        False
+    """
+    return not MISSING and bool(_native.DEPTHWISE) and (bool(_native.PARALLEL) or torch.get_num_threads() == 1)
+
+
+def depthwise_backward_native(x: Tensor, dy: Tensor, *, weight: Tensor, stride: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of a depthwise convolution, padded by half of its kernel, with respect to x, weight and bias.
+
+    Args:
+        x: float32 or bfloat16 [B, C, H, W], channels last in memory, as dy [B, C, ceil(H / stride), ceil(W / stride)].
+        dy: gradient with respect to the result.
+        weight: float32 [C, 1, k, k], with k 3 or 5.
+        stride: 1 or 2.
+
+    Example:
+        >>> x, weight = torch.full((1, 1, 1, 1), 3.0), torch.full((1, 1, 3, 3), 5.0)
+        >>> if depthwise_pays():
+        ...     dx, d_weight, d_bias = depthwise_backward_native(x, torch.ones_like(x), weight=weight, stride=1)
+        ...     assert (dx.item(), d_weight[0, 0, 1, 1].item(), d_bias.item()) == (5.0, 3.0, 1.0)
+    """
+    dx, d_weight, d_bias = torch.empty_like(x), torch.empty(weight.shape), torch.empty(len(weight))
+    _native.depthwise_backward(
+        _pixels(x),
+        _pixels(dy),
+        x.dtype == torch.bfloat16,
+        _array(weight[:, 0]),
+        stride,
+        torch.get_num_threads(),
+        _pixels(dx),
+        d_weight[:, 0].numpy(),
+        d_bias.numpy(),
+    )
+    return dx, d_weight, d_bias
+
+
 def _rows(x: Tensor) -> Any:
     """Return the memory of a channels-last map [B, C, H, W] as an array [B * H * W, C]; bfloat16 as the int16 of its bits."""
-    rows = x.detach().permute(0, 2, 3, 1).reshape(-1, x.shape[1])
-    return (rows.view(torch.int16) if x.dtype == torch.bfloat16 else rows).numpy()
+    return _pixels(x).reshape(-1, x.shape[1])
+
+
+def _pixels(x: Tensor) -> Any:
+    """Return the memory of a channels-last map as an array [B, H, W, C]; bfloat16 as the int16 of its bits."""
+    pixels = x.detach().permute(0, 2, 3, 1)
+    return (pixels.view(torch.int16) if x.dtype == torch.bfloat16 else pixels).numpy()
 
 
 def _array(tensor: Tensor) -> Any:

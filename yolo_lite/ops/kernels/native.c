@@ -1,5 +1,5 @@
 /* The CPU's fast path: task-aligned assignment, without torch, over buffers that NumPy shares; and the Python interface of
-   suppress.c and norm_silu.c.
+   suppress.c, norm_silu.c and depthwise.c.
 
    The assignment equals the definition in losses/assign.py bit for bit. Every argument is checked (dtype, shape,
    contiguity) before it is read; the interpreter's lock is released during the computation. */
@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "clones.h"
+#include "depthwise.h"
 #include "norm_silu.h"
 #include "overlap.h"
 #include "suppress.h"
@@ -350,7 +351,51 @@ static PyObject *py_norm_silu_backward(PyObject *self, PyObject *args) {
     return finish(&buffers, failed);
 }
 
+static PyObject *py_depthwise_backward(PyObject *self, PyObject *args) {
+    (void)self;
+    PyObject *x, *dy, *weight, *dx, *d_weight, *d_bias;
+    int bfloat16, stride, threads;
+    if (!PyArg_ParseTuple(args, "OOpOiiOOO:depthwise_backward", &x, &dy, &bfloat16, &weight, &stride, &threads, &dx,
+                          &d_weight, &d_bias))
+        return NULL;
+    Buffers buffers = {.count = 0};
+    int failed = 0;
+    const char type = bfloat16 ? 'h' : 'f';
+    if (stride < 1 || stride > 2 || threads < 1 || !depthwise_runs()) {
+        PyErr_SetString(PyExc_ValueError,
+                        "stride must be 1 or 2, threads must be at least 1, the processor must have AVX2 and FMA");
+        return NULL;
+    }
+    Py_buffer *map, *given, *weights, *result, *of_weight, *of_bias;
+    if ((map = take(&buffers, x, "x", type, 4, SHAPE(-1, -1, -1, -1), 0)) &&
+        (given = take(&buffers, dy, "dy", type, 4,
+                      SHAPE(map->shape[0], (map->shape[1] + stride - 1) / stride, (map->shape[2] + stride - 1) / stride,
+                            map->shape[3]),
+                      0)) &&
+        (weights = take(&buffers, weight, "weight", 'f', 3, SHAPE(map->shape[3], -1, -1), 0)) &&
+        (result = take(&buffers, dx, "dx", type, 4,
+                       SHAPE(map->shape[0], map->shape[1], map->shape[2], map->shape[3]), 1)) &&
+        (of_weight = take(&buffers, d_weight, "d_weight", 'f', 3,
+                          SHAPE(map->shape[3], weights->shape[1], weights->shape[2]), 1)) &&
+        (of_bias = take(&buffers, d_bias, "d_bias", 'f', 1, SHAPE(map->shape[3]), 1))) {
+        const Py_ssize_t kernel = weights->shape[1];
+        if ((kernel != 3 && kernel != 5) || weights->shape[2] != kernel || map->len == 0) {
+            PyErr_SetString(PyExc_ValueError, "the kernel must be 3x3 or 5x5, and x must not be empty");
+            return finish(&buffers, 0);
+        }
+        const Depthwise layer = {map->shape[0], map->shape[1], map->shape[2], map->shape[3], (int)kernel, stride, bfloat16};
+        Py_BEGIN_ALLOW_THREADS;
+        failed = depthwise_backward(layer, map->buf, given->buf, weights->buf, threads, result->buf, of_weight->buf,
+                                    of_bias->buf);
+        Py_END_ALLOW_THREADS;
+    }
+    return finish(&buffers, failed);
+}
+
 static PyMethodDef methods[] = {
+    {"depthwise_backward", py_depthwise_backward, METH_VARARGS,
+     "depthwise_backward(x, dy, bfloat16, weight, stride, threads, dx, d_weight, d_bias)\n--\n\n"
+     "Write the gradients of a depthwise convolution of x [N, H, W, C] into dx, d_weight [C, kernel, kernel], d_bias [C]."},
     {"norm_silu_forward", py_norm_silu_forward, METH_VARARGS,
      "norm_silu_forward(x, bfloat16, weight, bias, eps, threads, y, means, variances)\n--\n\n"
      "Normalise over rows and activate into y; means and variances are those of the rows."},
@@ -378,5 +423,6 @@ PyMODINIT_FUNC PyInit__native(void) {
     const int parallel = 0;
 #endif
     if (module && PyModule_AddIntConstant(module, "PARALLEL", parallel)) Py_CLEAR(module);
+    if (module && PyModule_AddIntConstant(module, "DEPTHWISE", depthwise_runs())) Py_CLEAR(module);
     return module;
 }
