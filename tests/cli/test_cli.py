@@ -715,10 +715,12 @@ def test_bench_ops_compares_with_torchvision(
 ) -> None:
     import yolo_lite.bench.ops as bench
     from yolo_lite.ops import backend
+    from yolo_lite.ops.native import depthwise_pays
 
     monkeypatch.setattr(bench, "TOTALS", (40,))
     monkeypatch.setattr(bench, "ASSIGNMENTS", ((2, 3, 64),))
     monkeypatch.setattr(bench, "MAPS", ((2, 5, 6, 7),))
+    monkeypatch.setattr(bench, "DEPTHWISE", (((2, 5, 7, 6), 3, 2),))
     assert main(["bench", "ops", "--device", "cpu", "--num-classes", "3"]) == 0
     told = capsys.readouterr().out
     assert f"backend {backend('cpu')}" in told
@@ -727,6 +729,8 @@ def test_bench_ops_compares_with_torchvision(
     assert ("plain torch" in told) == (backend("cpu") == "native")
     maps = [line for line in told.splitlines() if line.split()[:4] == ["2", "5", "6", "7"]]
     assert [line.split()[4] for line in maps] == (["float32", "bfloat16"] if backend("cpu") == "native" else [])
+    layers = [line.split()[4:7] for line in told.splitlines() if line.split()[:4] == ["2", "5", "7", "6"]]
+    assert layers == ([["3", "2", "float32"], ["3", "2", "bfloat16"]] if depthwise_pays() else [])
 
 
 def test_bench_ops_measures_nothing_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -740,6 +744,9 @@ def test_bench_ops_measures_nothing_that_is_wrong(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(bench, "norm_silu", lambda *a, **k: 1.2 * bench._torch_norm_silu(*a, **k))
     with pytest.raises(RuntimeError, match="gradient differs from torch's"):
         next(bench.bench_norm())
+    monkeypatch.setattr(bench, "depthwise", lambda *a, **k: 1.2 * bench._torch_depthwise(*a, **k))
+    with pytest.raises(RuntimeError, match="gradient differs from torch's"):
+        next(bench.bench_depthwise())
 
 
 @pytest.mark.parametrize(

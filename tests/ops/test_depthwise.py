@@ -210,6 +210,10 @@ def test_fits_only_what_the_extension_computes(monkeypatch: pytest.MonkeyPatch) 
     for other in (weight.double(), weight.bfloat16(), torch.ones(6, 1, 7, 7), torch.ones(6, 1, 3, 5)):
         assert not depthwise_fits(x, other), (other.dtype, other.shape)
     assert not depthwise_fits(x, weight, stride=3)
+    large = torch.zeros(1, 6, 120, 120).contiguous(memory_format=torch.channels_last)
+    assert not depthwise_fits(large, weight)
+    assert depthwise_fits(large, torch.ones(6, 1, 5, 5))
+    assert depthwise_fits(large.bfloat16(), weight)
     monkeypatch.setenv("YOLO_LITE_OPS", "torch")
     assert not depthwise_fits(x, weight)
 

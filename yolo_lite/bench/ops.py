@@ -1,4 +1,4 @@
-"""Measure suppression, assignment and norm_silu against torchvision and plain torch, after comparing their results."""
+"""Measure the ops of the C extension against torchvision and plain torch, after comparing their results."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from yolo_lite.errors import InputError
 from yolo_lite.losses.assign import Candidates, Targets, task_aligned, task_aligned_torch
 from yolo_lite.ops import nms_padded, warmup
+from yolo_lite.ops.depthwise import depthwise
 from yolo_lite.ops.norm_silu import BatchNorm, norm_silu
 
 IOU_THRESHOLD = 0.5
@@ -23,6 +24,14 @@ MAX_DETECTIONS = 300
 TOTALS = (100, 300, 1000, 4096, 8400)  # boxes in an image
 ASSIGNMENTS = ((16, 20, 320), (16, 20, 640), (32, 60, 640))  # images, objects in each image, side in pixels
 MAPS = ((16, 16, 160, 160), (16, 32, 80, 80), (16, 64, 40, 40), (16, 128, 20, 20))  # in yolo_lite-n at 320 x 320
+DEPTHWISE = (  # shape, kernel and stride of layers of yolo_lite-shuffle-1.5x at 320 x 320
+    ((16, 88, 80, 80), 3, 2),
+    ((16, 88, 40, 40), 3, 1),
+    ((16, 176, 20, 20), 3, 1),
+    ((16, 128, 40, 40), 5, 1),
+    ((16, 128, 40, 40), 5, 2),
+    ((16, 256, 20, 20), 5, 1),
+)
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,18 @@ class NormReport:
     shape: tuple[int, int, int, int]
     dtype: str
     torch_ms: float
+    native_ms: float
+
+
+@dataclass(frozen=True)
+class DepthwiseReport:
+    """Median milliseconds of the gradients of a depthwise convolution, for one layer and dtype."""
+
+    shape: tuple[int, int, int, int]
+    kernel: int
+    stride: int
+    dtype: str
+    torch_ms: float  # in float32, with copies from and to the dtype
     native_ms: float
 
 
@@ -126,6 +147,45 @@ def bench_norm(repeats: int = 7) -> Iterator[NormReport]:
                 raise RuntimeError("the C extension's gradient differs from torch's")
             torch_ms, native_ms = _medians_ms(calls, torch.device("cpu"), repeats=repeats)
             yield NormReport(shape, str(dtype)[6:], torch_ms=torch_ms, native_ms=native_ms)
+
+
+def bench_depthwise(repeats: int = 7) -> Iterator[DepthwiseReport]:
+    """Yield a report for each layer of DEPTHWISE in float32 and bfloat16: torch's gradients against the C extension's.
+
+    Raises:
+        RuntimeError: if the two gradients differ by more than rounding.
+
+    Example:
+        >>> from yolo_lite.ops.native import depthwise_pays
+        >>> if depthwise_pays():
+        ...     report = next(bench_depthwise(repeats=1))
+        ...     assert (report.kernel, report.stride, report.dtype) == (3, 2, "float32")
+    """
+    for shape, kernel, stride in DEPTHWISE:
+        for dtype in (torch.float32, torch.bfloat16):
+            x = _norm_scene(shape, dtype)[0].requires_grad_()
+            weight = torch.linspace(-1, 1, shape[1] * kernel**2).view(-1, 1, kernel, kernel).requires_grad_()
+            calls = [
+                _gradients_of(layer(x, weight, stride=stride), x, weight) for layer in (_torch_depthwise, depthwise)
+            ]
+            slow, fast = (call()[0].float() for call in calls)
+            if float((slow - fast).abs().max()) > (1e-3 if dtype == torch.float32 else 0.2):
+                raise RuntimeError("the C extension's gradient differs from torch's")
+            torch_ms, native_ms = _medians_ms(calls, torch.device("cpu"), repeats=repeats)
+            yield DepthwiseReport(
+                shape, kernel, stride=stride, dtype=str(dtype)[6:], torch_ms=torch_ms, native_ms=native_ms
+            )
+
+
+def _torch_depthwise(x: Tensor, weight: Tensor, *, stride: int) -> Tensor:
+    padding = weight.shape[-1] // 2
+    return F.conv2d(x.float(), weight, stride=stride, padding=padding, groups=len(weight)).to(x.dtype)
+
+
+def _gradients_of(y: Tensor, x: Tensor, weight: Tensor) -> Callable[[], tuple[Tensor, ...]]:
+    """Return a function that computes the gradients with respect to x and weight, as often as it is called."""
+    dy = _norm_scene(tuple(y.shape), y.dtype)[1]
+    return lambda: torch.autograd.grad(y, (x, weight), dy, retain_graph=True)
 
 
 def _torch_norm_silu(x: Tensor, norm: BatchNorm) -> Tensor:

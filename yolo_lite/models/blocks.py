@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from yolo_lite.ops.depthwise import depthwise, depthwise_fits
+from yolo_lite.ops.gradients import compact_gradient
 from yolo_lite.ops.norm_silu import BatchNorm, norm_silu
 
 Activation = Callable[[], nn.Module]
@@ -185,8 +186,11 @@ class ShuffleUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, inputs, H, W] to [B, outputs, ceil(H / stride), ceil(W / stride)]."""
-        passing, used = x.chunk(2, 1) if self.side is None else (self.side(x), x)
-        return interleave(passing, self.main(used))
+        if self.side is None:
+            passing, used = x.chunk(2, 1)
+        else:
+            passing, used = compact_gradient(self.side(x)), x
+        return interleave(passing, compact_gradient(self.main(used)))
 
 
 def interleave(a: Tensor, b: Tensor) -> Tensor:

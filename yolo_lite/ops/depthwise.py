@@ -9,9 +9,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from yolo_lite.ops.backends import backend
+from yolo_lite.ops.gradients import is_transformed
 from yolo_lite.ops.native import depthwise_backward_native, depthwise_pays
 
 _KERNELS, _STRIDES = ((3, 3), (5, 5)), (1, 2)
+_MOST_PIXELS = (
+    12_000  # of a float32 map and a 3x3 kernel; larger ones leave the second-level cache, and torch is faster
+)
 
 
 def depthwise(x: Tensor, weight: Tensor, *, bias: Tensor | None = None, stride: int = 1) -> Tensor:
@@ -50,9 +54,7 @@ def depthwise_fits(x: Tensor, weight: Tensor, *, stride: int = 1) -> bool:
         (False, False)
     """
     return (
-        not torch.compiler.is_compiling()
-        and torch._C._get_tracing_state() is None
-        and not torch._C._are_functorch_transforms_active()
+        not is_transformed()
         and backend(x.device) == "native"
         and depthwise_pays()
         and x.dtype in (torch.float32, torch.bfloat16)
@@ -60,6 +62,7 @@ def depthwise_fits(x: Tensor, weight: Tensor, *, stride: int = 1) -> bool:
         and weight.shape[2:] in _KERNELS
         and stride in _STRIDES
         and x.numel() > 0
+        and (x.dtype == torch.bfloat16 or weight.shape[-1] > 3 or x.shape[2] * x.shape[3] <= _MOST_PIXELS)
         and x.is_contiguous(memory_format=torch.channels_last)
     )
 

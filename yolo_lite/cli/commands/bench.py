@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -312,12 +313,11 @@ def _detector_config(name: str) -> Config:
 def _bench_ops(args: argparse.Namespace) -> int:
     """Compare non-maximum suppression with torchvision's, in results and in speed.
 
-    On the CPU, also compare box assignment and norm_silu with plain torch.
+    On the CPU, also compare box assignment, norm_silu and the gradients of depthwise convolutions with plain torch.
     """
-    from yolo_lite.bench.ops import IOU_THRESHOLD, MAX_DETECTIONS, bench_assign, bench_nms, bench_norm
+    from yolo_lite.bench.ops import IOU_THRESHOLD, MAX_DETECTIONS, bench_assign, bench_nms
     from yolo_lite.device import describe_hardware, pick_device
     from yolo_lite.ops import warmup
-    from yolo_lite.ops.native import norm_silu_pays
 
     device = pick_device(args.device)
     used = warmup(device)
@@ -340,14 +340,33 @@ def _bench_ops(args: argparse.Namespace) -> int:
         for report in bench_assign():
             times = f"{report.torch_ms:>12.2f} {report.native_ms:>12.2f} {report.torch_ms / report.native_ms:>5.0f}x"
             print(f"{report.batch:>4} {report.objects:>8} {report.side:>5} {times}", flush=True)
-    if used == "native" and norm_silu_pays():
+    if used == "native":
+        _print_training_ops()
+    return 0
+
+
+def _print_training_ops() -> None:
+    """Print the times of the operations of training that run on this processor."""
+    from yolo_lite.bench.ops import bench_depthwise, bench_norm
+    from yolo_lite.ops.native import depthwise_pays, norm_silu_pays
+
+    if norm_silu_pays():
         print()
         print(
             "batch normalisation and SiLU in training, ms forward and backward; results are equal except for rounding"
         )
         print("   B    C    H    W  type         plain torch  C extension  ratio")
         for norm in bench_norm():
-            shape = " ".join(f"{size:>4}" for size in norm.shape)
-            times = f"{norm.torch_ms:>12.2f} {norm.native_ms:>12.2f} {norm.torch_ms / norm.native_ms:>5.1f}x"
-            print(f"{shape}  {norm.dtype:<11} {times}", flush=True)
-    return 0
+            _print_map(norm.shape, f"{norm.dtype:<11}", torch_ms=norm.torch_ms, native_ms=norm.native_ms)
+    if depthwise_pays():
+        print()
+        print("depthwise convolutions in training, ms backward; results are equal except for rounding")
+        print("   B    C    H    W  kernel  stride  type         plain torch  C extension  ratio")
+        for layer in bench_depthwise():
+            kind = f"{layer.kernel:>6} {layer.stride:>7}  {layer.dtype:<11}"
+            _print_map(layer.shape, kind, torch_ms=layer.torch_ms, native_ms=layer.native_ms)
+
+
+def _print_map(shape: Sequence[int], kind: str, *, torch_ms: float, native_ms: float) -> None:
+    sizes = " ".join(f"{size:>4}" for size in shape)
+    print(f"{sizes}  {kind} {torch_ms:>12.2f} {native_ms:>12.2f} {torch_ms / native_ms:>5.1f}x", flush=True)
