@@ -22,7 +22,7 @@ from yolo_lite.predict.files import sample_image
 from yolo_lite.runtime import Detector as ExportedDetector
 
 pytestmark = pytest.mark.slow
-CHECKPOINT = "yolo_lite-pico-voc5"
+CHECKPOINT, BATCHED = "yolo_lite-pico-voc5", "yolo_lite-shuffle-coco"
 THRESHOLDS = (0.05, 0.1, 0.2)
 
 
@@ -90,8 +90,12 @@ def direct_answers(weights: str, files: Sequence[Path]) -> dict[tuple[int, float
     return answers
 
 
+@pytest.mark.parametrize("weights", [BATCHED, CHECKPOINT])
 def test_eight_clients_get_the_answers_of_their_own_images_and_settings(weights: str, files: list[Path]) -> None:
-    """The oracle is the detector in this process; every image has another size, and every request its own name."""
+    """The oracle is the detector in this process; every image has another size, and every request its own name.
+
+    Images share batches in the first network, and none in the second, whose results depend on the batch.
+    """
     expected = direct_answers(weights, files)
     assert len({str(answer) for answer in expected.values()}) > 20  # of 24: a mix-up would show
     contents = [file.read_bytes() for file in files]
@@ -102,7 +106,7 @@ def test_eight_clients_get_the_answers_of_their_own_images_and_settings(weights:
         with Client(port) as connection:
             start.wait(60)
             for turn in range(50):
-                image, threshold = (client + turn) % 8, THRESHOLDS[(client + turn // 8) % 3]
+                image, threshold = (client + turn) % 8, THRESHOLDS[turn // 8 % 3]
                 name = f"client-{client}-{turn}"
                 got = connection.detect(contents[image], source=name, score_threshold=threshold)
                 wrong += got != Answer(name, *expected[image, threshold])
@@ -110,6 +114,19 @@ def test_eight_clients_get_the_answers_of_their_own_images_and_settings(weights:
 
     with serving(weights) as (port, _), ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(ask, range(8), [port] * 8)) == 0
+        images, batches = batches_of(port)
+    assert images >= 392  # a batch is counted after its answers, so the last one may be missing
+    assert (batches < 300) == (weights == BATCHED)
+    assert batches <= images
+
+
+def batches_of(port: int) -> tuple[float, float]:
+    """Return how many images a server has worked on, and in how many batches, as its metrics say."""
+    with Client(port) as client:
+        client.connection.request("GET", "/metrics")
+        lines = client.connection.getresponse().read().decode().splitlines()
+    values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return float(values["yolo_lite_batch_size_sum"]), float(values["yolo_lite_batch_size_count"])
 
 
 def test_memory_grows_by_at_most_five_percent_from_100_to_2000_requests(weights: str, files: list[Path]) -> None:
