@@ -353,6 +353,13 @@ def test_a_token_is_asked_for_where_it_matters(start: Start) -> None:
         assert server.ask("GET", path).status == 200
 
 
+@pytest.mark.parametrize("host", ["localhost/x?", "localhost/healthz#", "localhost?", "localhost/x?:1"])
+@pytest.mark.parametrize("hosts", [(), None])
+def test_a_host_header_with_a_path_does_not_get_round_the_token(start: Start, hosts: Any, host: str) -> None:
+    server = start(Access("s3cret", hosts))
+    assert server.ask("GET", "/v1/models", headers={"Host": host}).status in (401, 403)
+
+
 @pytest.mark.parametrize(
     ("hosts", "host", "status"),
     [

@@ -136,7 +136,7 @@ class Application:
             await _refusal(refused)(scope, exchange.receive, exchange.send)
 
     def _check_access(self, request: Request) -> None:
-        headers, path = request.headers, request.url.path
+        headers, path = request.headers, request.scope["path"]  # a URL would be made from the Host header as well
         host = headers.get("host", "")
         check_host(host, self.access.hosts)
         if request.method not in ("GET", "HEAD"):

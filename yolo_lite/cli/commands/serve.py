@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from yolo_lite.serve.models import Model, Models
 
 _TOKEN = "YOLO_LITE_TOKEN"
+_M_ARENA_MAX = -8  # of mallopt, in glibc's malloc.h
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +44,7 @@ def _serve(args: argparse.Namespace) -> int:
     it was stopped by Ctrl-C, SIGTERM or SIGHUP; 2 if it could not start.
     """
     _check_extra()
+    _share_memory()
     from yolo_lite.serve.access import is_loopback
     from yolo_lite.serve.application import Access, Application
     from yolo_lite.serve.limits import Limits
@@ -59,6 +63,16 @@ def _serve(args: argparse.Namespace) -> int:
         application = Application(models, limits, access=access, samples=_samples())
         serve(application, bound, on_start=lambda: print(f"listening on {address_of(bound)} (Ctrl-C stops)"))
     return 0
+
+
+def _share_memory() -> None:
+    """Let all threads of this process take memory from two pools of the C library, if it is glibc.
+
+    Otherwise each thread has a pool of its own, and what one has freed is not used by the others: a server grows slowly.
+    """
+    with suppress(OSError, AttributeError, TypeError):  # another C library
+        if "MALLOC_ARENA_MAX" not in os.environ:
+            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 def _check_extra() -> None:
