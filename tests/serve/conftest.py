@@ -96,23 +96,13 @@ def running(
 
     application = Application(models, limits, access=access, **settings)
     bound = server.bind("127.0.0.1", 0)
-    made: list[Any] = []
-    kept = server._Server.__init__
-
-    def init(self: Any, *arguments: Any, **options: Any) -> None:
-        kept(self, *arguments, **options)
-        made.append(self)
-
-    server._Server.__init__ = init  # type: ignore[method-assign]
     thread = threading.Thread(target=server.serve, args=(application, bound), daemon=True)
     thread.start()
     try:
         port = bound.getsockname()[1]
         wait_for_port(port)
-        server._Server.__init__ = kept  # type: ignore[method-assign]
         yield Server(port, application)
     finally:
-        server._Server.__init__ = kept  # type: ignore[method-assign]
         application.engine.stop()
         thread.join(30)
         bound.close()

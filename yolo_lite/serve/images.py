@@ -35,16 +35,17 @@ def decode_checked(
     Example:
         >>> decode_checked(Path("photo.jpg").read_bytes(), 10**6).shape
         (600, 512, 3)
-        >>> decode_checked(b"text", 10**6)
+        >>> decode_checked(b"text", 10**6)  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        yolo_lite.serve.limits.RefusedError: The body is not an image that can be read (looked for JPEG, PNG, WebP, TIFF ...).
+        yolo_lite.serve.limits.RefusedError: The body is not an image that can be read (looked for JPEG, ...); send a ... file.
     """
     try:
         header = read_header(content, _NAME)
     except TooLargeError as error:
         raise RefusedError(413, f"The image has too many pixels; scale it down to {_most(max_pixels)}.") from error
     except InputError as error:
-        raise RefusedError(415, sentence(error)) from error
+        remedy = "; send a JPEG, PNG, WebP or TIFF file" if ";" not in str(error) else ""
+        raise RefusedError(415, f"{sentence(error).removesuffix('.')}{remedy}.") from error
     if not header.is_known:
         raise RefusedError(
             415, f"An image of the format {header.format} is not accepted; send JPEG, PNG, WebP or TIFF."
