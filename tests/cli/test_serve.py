@@ -13,6 +13,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
 from yolo_lite.cli import main
+from yolo_lite.serve.access import check_host
 
 PICO = ("--weights", "yolo_lite-pico-voc5", "--batch-size", "1", "--device", "cpu")
 
@@ -50,16 +51,23 @@ def test_it_says_what_it_serves_and_where(served: list[Any], capsys: pytest.Capt
     assert first == "yolo_lite-pico-voc5: detector of 5 classes, torch on cpu, one image at a time"
     assert second.startswith("listening on http://127.0.0.1:")
     assert second.endswith(" (Ctrl-C stops)")
-    assert (served[0].access.token, served[0].access.hosts) == (None, ())
+    assert (served[0].access.token, set(served[0].access.hosts)) == (None, {"127.0.0.1"})
 
 
 def test_an_address_that_others_reach_is_warned_about(served: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     _, _, err = run(capsys, *PICO, "--port", "0", "--host", "0.0.0.0")
     assert err.startswith("warning: everybody who can reach 0.0.0.0 can use this server: it asks for no password")
     assert served[0].access.hosts is None
-    _, _, err = run(capsys, *PICO, "--port", "0", "--host", "0.0.0.0", "--token", "abc", "--allow-host", "gpu.example")
+    _, _, err = run(capsys, *PICO, "--port", "0", "--host", "0.0.0.0", "--token", "abc", "--allow-host", "GPU.example.")
     assert err == "warning: images and the token travel unencrypted; put a proxy with TLS in front\n"
-    assert (served[1].access.token, served[1].access.hosts) == ("abc", ("gpu.example",))
+    assert (served[1].access.token, set(served[1].access.hosts)) == ("abc", {"gpu.example", "0.0.0.0"})
+
+
+def test_it_answers_by_the_address_that_it_listens_on(served: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    """All of 127.0.0.0/8 is this machine; Debian gives it the name 127.0.1.1."""
+    _, out, _ = run(capsys, *PICO, "--port", "0", "--host", "127.0.1.1")
+    assert "listening on http://127.0.1.1:" in out
+    check_host("127.0.1.1:8000", served[0].access.hosts)
 
 
 def test_the_token_may_come_from_the_environment(
@@ -105,6 +113,10 @@ def test_networks_get_names(served: list[Any], capsys: pytest.CaptureFixture[str
         (("--seconds", "nan"), "argument --seconds: expected a number of seconds above 0, got 'nan'"),
         (("--host", "192.0.2.1", "--port", "0"), "cannot listen on 192.0.2.1, port 0: Cannot assign requested address"),
         (("--host", "not an address", "--port", "0"), "--host not an address is not an address of this machine"),
+        (
+            (*PICO, "--port", "0", "--allow-host", "gpu.example:1"),
+            "--allow-host takes a name without port, such as gpu",
+        ),
         (("--weights", "nothing.pt", "--port", "0"), "nothing.pt does not exist; shipped weights: "),
         (("--weights", "nothing.onnx", "--port", "0"), "nothing.onnx does not exist"),
         ((*PICO, "--port", "0", "--token", "two words"), "--token takes letters, digits and signs of ASCII"),

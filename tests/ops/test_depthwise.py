@@ -205,6 +205,8 @@ def test_fits_only_what_the_extension_computes(monkeypatch: pytest.MonkeyPatch) 
     x, weight, _ = drawn((2, 6, 8, 4), 3, 1, torch.float32)
     assert depthwise_fits(x, weight)
     assert depthwise_fits(x.bfloat16(), weight, stride=2)
+    assert not depthwise_fits(x, weight[:1])
+    assert not depthwise_fits(x, weight.repeat(1, 2, 1, 1))
     for other in (x.contiguous(), x.double(), x.half(), x[:0], x[:, :, :0], x.to("meta")):
         assert not depthwise_fits(other, weight), (other.dtype, other.shape)
     for other in (weight.double(), weight.bfloat16(), torch.ones(6, 1, 7, 7), torch.ones(6, 1, 3, 5)):

@@ -183,7 +183,7 @@ def start(stub: Stub) -> Iterator[Callable[..., Server]]:
         stub.gate.set()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # other modules replace the clock, by which its loop sleeps
 def real() -> Iterator[Server]:
     """Run a server with a real checkpoint."""
     from yolo_lite.predict.files import sample_image

@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import time
+import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,7 +26,10 @@ from yolo_lite import Detector
 from yolo_lite.inspect.why import explain_object
 from yolo_lite.media.images import decode_image
 from yolo_lite.media.writers import encode_image
+from yolo_lite.serve import application
+from yolo_lite.serve.access import JSON
 from yolo_lite.serve.application import Access
+from yolo_lite.serve.models import Choices, open_model
 from yolo_lite.structures.geometry import Letterbox
 
 Start = Callable[..., Server]
@@ -166,6 +170,25 @@ def test_the_accept_header_chooses_between_json_and_a_drawing(start: Start, acce
         assert np.ptp(drawn) > 50  # the box is not grey
 
 
+def test_requests_with_tiles_share_no_batch_with_others() -> None:
+    """Work of equal keys may run by the network of any of them, which would look at the tiles of none or of all."""
+    model = open_model("yolo_lite-pico-voc5", Choices(device="cpu", any_batch=True))
+    queries: list[dict[str, Any]] = [{}, {"tiles": "2x2"}, {"tiles": "2x2", "overlap": 0.5}, {"tile": 64}]
+    works = [application._detection(model, query, JSON).work for query in queries]
+    assert len({work.key for work in works}) == 4
+    assert [len(work.sizes) > 1 for work in works] == [True, False, False, False]
+
+
+def test_too_many_tiles_are_refused_before_they_are_listed(real: Server) -> None:
+    image = encode_image(np.zeros((2000, 2000, 3), np.uint8), ".png")
+    tracemalloc.start()
+    answer = real.ask("POST", "/v1/detect?tile=32&overlap=0.9", body=image)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (answer.status, "at most 100" in answer.error) == (422, True)
+    assert peak < 8_000_000  # 388,129 places take 60 MB
+
+
 def test_labels_are_sorted_and_as_many_as_asked_for(start: Start) -> None:
     server = start()
     answer = server.ask("POST", "/v1/classify?source=a", body=grey(204, (3, 4)))
@@ -282,6 +305,14 @@ REFUSED: list[tuple[str, str, Any, dict[str, str], int, str]] = [
     ("POST", "/v1/why", grey(1), {}, 422, "The parameter box is missing: Corners x1,y1,x2,y2 of an object"),
     ("POST", "/v1/detect", grey(1), {"Content-Type": "multipart/form-data"}, 400, "needs a boundary"),
     ("POST", "/v1/detect", b"xx", {"Content-Type": "multipart/form-data; boundary=b"}, 400, "The form is damaged"),
+    (
+        "POST",
+        "/v1/detect",
+        b"--b\r\nX: " + b"y" * 9000,
+        {"Content-Type": "multipart/form-data; boundary=b"},
+        400,
+        "eader",  # the parser's own limit, or that of the server
+    ),
     ("POST", "/v1/detect", b"--b\r\n", {"Content-Type": "multipart/form-data; boundary=b"}, 400, "cut short"),
     ("POST", "/v1/detect", *form(("file", "a", grey(1))), 400, "must have one field, image; got 'file' as field 1."),
     ("POST", "/v1/detect", *form(*[("image", "a", grey(1))] * 2), 400, "one field, image; got 'image' as field 2."),

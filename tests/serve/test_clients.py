@@ -256,6 +256,20 @@ def test_clients_that_go_away_leave_nothing_behind(start: Start, stub: Stub) -> 
     assert running.ask("POST", "/v1/detect", body=image).status == 200
 
 
+def test_a_client_that_reads_no_answer_to_many_requests_is_cut_off(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first answers fill the buffers of the system, and the next head waits for room."""
+    monkeypatch.setattr(server, "_FLUSH", 0.5)
+    running = start()
+    with running.connect(20) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 200)
+        time.sleep(2)
+        with suppress(ConnectionError):  # the rest of what was sent before, or a reset
+            while connection.recv(1_000_000):
+                pass
+
+
 def test_a_client_that_does_not_read_its_answer_blocks_nobody(start: Start) -> None:
     running = start()
     image = encode_image(np.random.default_rng(0).integers(0, 255, (1500, 1500, 3), np.uint8), ".png")

@@ -235,6 +235,59 @@ def test_the_engine_keeps_no_image_once_it_is_done(engine: Engine) -> None:
     assert ghost() is None
 
 
+def test_an_image_that_nobody_waits_for_leaves_the_queue(engine: Engine, recorder: Recorder) -> None:
+    """Else images of requests that took too long would pile up behind a long batch."""
+    recorder.gate.clear()
+    with engine.admit() as first:
+        running = first.submit(Work(recorder, "a"), pixels(1), deadline=LATER)
+        assert recorder.begun.wait(10)
+        for value in range(2, 12):
+            with engine.admit() as place:
+                place.submit(Work(recorder, "a"), pixels(value), deadline=LATER).cancel()
+        assert (engine.places, engine.waiting) == (1, 0)
+        recorder.gate.set()
+        assert running.result(10) == 1
+    assert recorder.batches == [[1]]
+
+
+def test_the_engine_survives_an_image_that_leaves_while_its_batch_waits(recorder: Recorder) -> None:
+    engine, work = Engine(queue=4, wait=0.3), Work(recorder, "a", sizes=(1, 2))
+    with engine.admit() as slow:
+        with engine.admit() as place:
+            place.submit(work, pixels(1), deadline=LATER).cancel()
+        time.sleep(0.5)
+        assert slow.submit(work, pixels(2), deadline=LATER).result(10) == 2
+    engine.close()
+    assert recorder.batches == [[2]]
+
+
+def test_a_request_alone_does_not_wait_long_after_a_batch(recorder: Recorder) -> None:
+    engine, work = Engine(queue=4, wait=2.0), Work(recorder, "a", sizes=(1, 2))
+    with engine.admit() as first, engine.admit() as second:
+        both = [place.submit(work, pixels(1), deadline=LATER) for place in (first, second)]
+        assert [future.result(10) for future in both] == [1, 1]
+    time.sleep(0.2)
+    with engine.admit() as place:
+        started = time.monotonic()
+        assert place.submit(work, pixels(3), deadline=LATER).result(10) == 3
+        assert time.monotonic() - started < 1.5
+    engine.close()
+    assert recorder.batches == [[1, 1], [3]]
+
+
+def test_an_engine_that_is_closed_at_once_drops_what_waits(recorder: Recorder) -> None:
+    engine = Engine(queue=4)
+    recorder.gate.clear()
+    with engine.admit() as first, engine.admit() as second:
+        running = first.submit(Work(recorder, "a"), pixels(1), deadline=LATER)
+        assert recorder.begun.wait(10)
+        second.submit(Work(recorder, "a"), pixels(2), deadline=LATER)
+        engine.close(wait=False)  # returns although the gate is closed
+        recorder.gate.set()
+        assert running.result(10) == 1
+    assert recorder.batches == [[1]]
+
+
 # Bit equality with direct calls
 
 

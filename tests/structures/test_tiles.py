@@ -33,6 +33,7 @@ def test_tiles_are_equal_and_cover_the_image(tiling: Tiling, hw: tuple[int, int]
     assert counts.min() >= 1
     assert len({(x2 - x1, y2 - y1) for x1, y1, x2, y2 in tiles}) <= 1
     assert all(min(x2 - x1, y2 - y1) >= min(32, *hw) for x1, y1, x2, y2 in tiles)
+    assert tiling.count(hw) == 1 + len(tiles)
 
 
 @pytest.mark.parametrize("tiling", TILINGS, ids=str)

@@ -59,6 +59,7 @@ def depthwise_fits(x: Tensor, weight: Tensor, *, stride: int = 1) -> bool:
         and depthwise_pays()
         and x.dtype in (torch.float32, torch.bfloat16)
         and weight.dtype == torch.float32
+        and weight.shape[:2] == (x.shape[1], 1)
         and weight.shape[2:] in _KERNELS
         and stride in _STRIDES
         and x.numel() > 0

@@ -98,7 +98,7 @@ def explain_images(detector: Detector, images: Sequence[Image], *, box: Sequence
                 "score_threshold": detector.score_threshold,
                 "iou_threshold": detector.iou_threshold,
                 "levels": [_level(level, names) for level in levels],
-                "candidates": [_candidate(one, names, letterbox) for one in candidates],
+                "candidates": [_candidate(candidate, names, letterbox) for candidate in candidates],
             }
         )
     return documents

@@ -108,10 +108,10 @@ class Application:
             seconds = time.monotonic() - started
             self.metrics.add_request(self._route(scope["path"]), exchange.status, seconds=seconds)
 
-    def close(self) -> None:
-        """Finish what was accepted, and end the threads."""
-        self.engine.close()
-        self._uploads.close()
+    def close(self, *, at_once: bool = False) -> None:
+        """End the threads: after what was accepted is finished, or at once, as soon as the present work is."""
+        self.engine.close(wait=not at_once)
+        self._uploads.close(wait=not at_once)
 
     async def _answer(self, scope: Scope, exchange: Exchange) -> None:
         try:
@@ -168,9 +168,9 @@ class Application:
 
     async def _metrics(self, request: Request) -> Response:
         gauges = {
-            "requests_in_progress": ("Requests that are worked on or wait.", self.engine.places),
+            "requests_in_progress": ("Requests in progress or waiting.", self.engine.places),
             "queue_length": ("Images that wait for the network.", self.engine.waiting),
-            "queue_limit": ("Most requests that are worked on or wait at once.", self.limits.queue),
+            "queue_limit": ("Most requests in progress or waiting at once.", self.limits.queue),
         }
         return Response(self.metrics.text(gauges), headers={**_SAFE, "Content-Type": CONTENT_TYPE})
 
@@ -218,15 +218,16 @@ def _detection(model: Model, values: Mapping[str, Any], kind: str) -> Task:
     tiling = detector.tiling
 
     def check(hw: Hw) -> None:
-        if tiling and len(tiling.places(hw)) > MOST_PLACES:
+        if tiling and tiling.count(hw) > MOST_PLACES:
             raise RefusedError(422, f"Tiles must divide the image into at most {MOST_PLACES - 1}; use larger ones.")
 
-    def answer(upload: Upload, found: Any) -> bytes:
+    def answer(upload: Upload, detections: Any) -> bytes:
         if kind == JPEG:
-            return answers.drawing_answer(upload.image, found)
-        return answers.detections_answer(found, upload.hw, source=upload.source, captured_at=upload.captured_at)
+            return answers.drawing_answer(upload.image, detections)
+        return answers.detections_answer(detections, upload.hw, source=upload.source, captured_at=upload.captured_at)
 
-    work = Work(detector, (model.name, score_threshold, classes), sizes=(1,) if tiling else model.batch_sizes)
+    key = (model.name, score_threshold, classes, str(tiling))
+    work = Work(detector, key, sizes=(1,) if tiling else model.batch_sizes)
     return Task(work, answer, source=values.get("source", ""), max_16bit=detector.max_16bit, check=check)
 
 

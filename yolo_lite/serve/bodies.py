@@ -14,6 +14,7 @@ from yolo_lite.serve.limits import RefusedError
 from yolo_lite.serve.parameters import LONGEST
 
 FIELD = "image"
+_MOST_HEADERS = 8_192  # bytes of the headers of all fields
 _FORM = "multipart/form-data"
 _RAW = (
     "",
@@ -91,10 +92,10 @@ class _Form:
         if not boundary:
             raise RefusedError(400, f"A body of the type {_FORM} needs a boundary in its Content-Type header.")
         self._content, self._name, self._fields, self._ended = bytearray(), "", 0, False
-        self._header, self._value = bytearray(), bytearray()
+        self._header, self._value, self._headers = bytearray(), bytearray(), 0
         callbacks: dict[str, Callable[..., Any]] = {
-            "on_header_field": lambda data, start, end: self._header.extend(data[start:end]),
-            "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
+            "on_header_field": lambda data, start, end: self._take(self._header, data[start:end]),
+            "on_header_value": lambda data, start, end: self._take(self._value, data[start:end]),
             "on_header_end": self._end_header,
             "on_headers_finished": self._begin_field,
             "on_part_data": lambda data, start, end: self._content.extend(data[start:end]),
@@ -118,6 +119,15 @@ class _Form:
         if not self._content:
             raise RefusedError(400, f"The field {FIELD} is empty; send the bytes of an image in it.")
         return Body(bytes(self._content), self._name)
+
+    def _take(self, text: bytearray, part: bytes) -> None:
+        """Add to a header of a field; refuse a form whose headers go on and on."""
+        text.extend(part)
+        self._headers += len(part) + 1
+        if self._headers > _MOST_HEADERS:
+            raise RefusedError(
+                400, f"The headers of a field have more than {_MOST_HEADERS:,} bytes; send shorter ones."
+            )
 
     def _end_header(self) -> None:
         if self._header.lower() == b"content-disposition":

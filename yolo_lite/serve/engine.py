@@ -16,6 +16,7 @@ from yolo_lite.serve.limits import RETRY, RefusedError
 from yolo_lite.structures.geometry import Image
 
 WAIT = 0.005  # seconds that a batch waits for more images, at most
+_RETURN = 0.1  # seconds after a batch in which its clients are likely to send again
 
 
 class OverdueError(Exception):
@@ -49,7 +50,8 @@ class Place:
     """A place among the requests that an engine works on at once; a `with` block gives it back."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine, self._submitted = engine, False
+        self._engine = engine
+        self._job: _Job | None = None
 
     def submit(self, work: Work, image: Image, *, deadline: float) -> Future[Any]:
         """Put an image into the queue, and return the future of its result.
@@ -59,14 +61,15 @@ class Place:
             image: uint8 [H, W, 3] RGB.
             deadline: by the monotonic clock; the future ends with OverdueError if its turn comes later.
         """
-        self._submitted = True
-        return self._engine._submit(_Job(work, image, deadline))
+        self._job = _Job(work, image, deadline)
+        return self._engine._submit(self._job)
 
     def __enter__(self) -> Place:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._engine._release(submitted=self._submitted)
+        job, self._job = self._job, None
+        self._engine._release(job)
 
 
 class Engine:
@@ -100,7 +103,7 @@ class Engine:
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._places = self._preparing = 0  # requests with a place; those that have not submitted an image yet
-        self._last = 1  # images in the last batch
+        self._last, self._ended = 1, 0.0  # images in the last batch, and when it ended
         self._stopping = self._closed = False
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
@@ -145,12 +148,15 @@ class Engine:
         """Accept no further request; those that have a place are finished."""
         self._stopping = True
 
-    def close(self) -> None:
-        """Stop, finish what waits in the queue, and end the thread."""
+    def close(self, *, wait: bool = True) -> None:
+        """Stop, finish what waits in the queue, and end the thread; if `wait` is false, drop what waits, and return."""
         with self._changed:
             self._stopping = self._closed = True
+            if not wait:
+                self._jobs.clear()
             self._changed.notify_all()
-        self._thread.join()
+        if wait:
+            self._thread.join()
 
     def _submit(self, job: _Job) -> Future[Any]:
         with self._changed:
@@ -159,10 +165,14 @@ class Engine:
             self._changed.notify_all()
         return job.future
 
-    def _release(self, *, submitted: bool) -> None:
+    def _release(self, job: _Job | None) -> None:
+        """Give a place back; an image that nobody waits for any more leaves the queue."""
         with self._changed:
             self._places -= 1
-            self._preparing -= not submitted
+            self._preparing -= job is None
+            if job is not None and job.future.done():
+                with suppress(ValueError):
+                    self._jobs.remove(job)
             self._changed.notify_all()
 
     def _work(self) -> None:
@@ -170,24 +180,26 @@ class Engine:
             started = time.monotonic()
             ready = [job for job in batch if _is_due(job, started)]
             if ready:
-                self._last = len(ready)
                 _run(ready)
-                self._on_batch(len(ready), time.monotonic() - started)
+                self._last, self._ended = len(ready), time.monotonic()
+                self._on_batch(len(ready), self._ended - started)
             del batch, ready  # the images must not stay in memory until the next batch
 
     def _next_batch(self) -> list[_Job]:
         """Return the jobs at the head of the queue that share its settings; none once the engine is closed."""
         with self._changed:
-            while not self._jobs:
-                if self._closed:
-                    return []
-                self._changed.wait()
-            work = self._jobs[0].work
-            until = time.monotonic() + self._wait
-            while len(self._alike(work)) < work.sizes[-1] and self._are_more_coming():
-                if not self._changed.wait(until - time.monotonic()):
-                    break
-            alike = self._alike(work)
+            alike: list[_Job] = []
+            while not alike:  # what is waited for may leave the queue meanwhile
+                while not self._jobs:
+                    if self._closed:
+                        return []
+                    self._changed.wait()
+                work = self._jobs[0].work
+                until = time.monotonic() + self._wait
+                while len(self._alike(work)) < work.sizes[-1] and self._are_more_coming():
+                    if not self._changed.wait(until - time.monotonic()):
+                        break
+                alike = self._alike(work)
             batch = alike[: max(size for size in work.sizes if size <= len(alike))]
             for job in batch:
                 self._jobs.remove(job)
@@ -195,12 +207,13 @@ class Engine:
 
     def _alike(self, work: Work) -> list[_Job]:
         if len(work.sizes) == 1:
-            return [self._jobs[0]]
+            return [job for job in self._jobs if job.work is work]
         return [job for job in self._jobs if job.work.key == work.key][: work.sizes[-1]]
 
     def _are_more_coming(self) -> bool:
         """Return whether waiting makes sense: a request alone must not wait."""
-        return not self._closed and (self._preparing > 0 or self._last > 1)
+        returning = self._last > 1 and time.monotonic() - self._ended < _RETURN  # clients that send their next image
+        return not self._closed and (self._preparing > 0 or returning)
 
 
 def _is_due(job: _Job, now: float) -> bool:

@@ -12,7 +12,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 LINGER = 2.0  # seconds in which the rest of a refused body is read and thrown away, so that its sender sees the answer
-_FLUSH = 30.0  # seconds in which a client must take an answer
 
 
 class Exchange:
@@ -57,7 +56,7 @@ class Exchange:
             await self._send({**message, "more_body": True})
             await self._discard()
             message = {"type": "http.response.body", "body": b"", "more_body": False}
-        await asyncio.wait_for(self._send(message), _FLUSH)
+        await self._send(message)
 
     async def _discard(self) -> None:
         """Read what still arrives, for a moment."""

@@ -28,7 +28,7 @@ _REFUSED = {
     413: "The body has too many bytes, or the image too many pixels.",
     415: "The body is not an image, or its type is not accepted.",
     422: "A parameter is wrong, a class or network is unknown, or the image is damaged.",
-    429: "As many requests as the server accepts are worked on.",
+    429: "The server is already working on as many requests as it accepts.",
     500: "The server failed.",
     503: "The server is stopping, or its memory for uploads is in use.",
     504: "The answer took too long.",

@@ -42,10 +42,10 @@ def bind(host: str, port: int) -> socket.socket:
         '127.0.0.1'
     """
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise InputError(f"--host {host} is not an address of this machine: {reason(error)}") from error
-    family, kind, protocol, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
+    family, kind, protocol, _, address = min(addresses, key=lambda each: each[0] != socket.AF_INET)
     bound = socket.socket(family, kind, protocol)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -102,7 +102,7 @@ def serve(application: Application, bound: socket.socket, *, on_start: Callable[
         with server.hangup():
             server.run(sockets=[bound])
     finally:
-        application.close()
+        application.close(at_once=server.force_exit)
 
 
 class _Server(uvicorn.Server):
@@ -150,6 +150,7 @@ class _Protocol(H11Protocol):
     """uvicorn's HTTP/1.1, with limits for clients that do not finish their requests or do not take their answers."""
 
     _head_timer: asyncio.TimerHandle | None = None
+    _flush_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -160,7 +161,17 @@ class _Protocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self._stop_flush_timer()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Give a client that does not read what it asked for some time."""
+        super().pause_writing()
+        self._flush_timer = self._flush_timer or self.loop.call_later(_FLUSH, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._stop_flush_timer()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -194,6 +205,11 @@ class _Protocol(H11Protocol):
     def _await_head(self) -> None:
         if self._head_timer is None:
             self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+
+    def _stop_flush_timer(self) -> None:
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+            self._flush_timer = None
 
     def _stop_timer(self) -> None:
         if self._head_timer is not None:

@@ -112,9 +112,9 @@ class Uploads:
         """Return the result of a function that a thread for images runs."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, function)
 
-    def close(self) -> None:
-        """End the threads."""
-        self._pool.shutdown()
+    def close(self, *, wait: bool = True) -> None:
+        """End the threads; if `wait` is false, drop what they have not begun."""
+        self._pool.shutdown(wait=wait, cancel_futures=not wait)
 
     async def _run(
         self, place: Place, task: Task, body: Body, *, captured_at: float, deadline: float, held: Share

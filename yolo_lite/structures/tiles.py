@@ -78,8 +78,25 @@ class Tiling:
         whole = (0, 0, hw[1], hw[0])
         return [whole] if tiles == [whole] else [whole, *tiles]
 
+    def count(self, hw: tuple[int, int]) -> int:
+        """Return the number of places without making them.
+
+        Example:
+            >>> tiling = Tiling("1x2", overlap=0.5)
+            >>> tiling.count((100, 300)) == len(tiling.places((100, 300)))
+            True
+        """
+        (rows, _), (columns, _) = (self._division(length, axis) for axis, length in enumerate(hw))
+        return 1 if rows == columns == 1 else 1 + rows * columns
+
     def _spans(self, length: int, axis: int) -> tuple[list[int], int]:
         """Return the starts of the tiles along one side of an image, and their length."""
+        count, size = self._division(length, axis)
+        last = length - size
+        return [last * number // max(1, count - 1) for number in range(count)], size
+
+    def _division(self, length: int, axis: int) -> tuple[int, int]:
+        """Return the number of tiles along one side of an image, and their length."""
         new = 1 - self.overlap  # the part of a tile that the one before does not hold
         if self.grid:
             shortest = min(length, SMALLEST_TILE)
@@ -90,8 +107,7 @@ class Tiling:
         else:
             size = min(self.side, length)
             count = 1 + math.ceil((length - size) / (size * new) - 1e-9)
-        last = length - size
-        return [last * number // max(1, count - 1) for number in range(count)], size
+        return count, size
 
 
 def tiling_of(tiles: str | None, tile: int | None, *, overlap: float | None = None) -> Tiling | None:

@@ -127,7 +127,9 @@ def train_step(
         True
     """
     total, ranks = total or len(batch[0]), state.ranks
-    buffers = [(buffer, buffer.clone()) for buffer in state.model.buffers()]  # statistics that forward passes update
+    may_divide = ranks.can_divide(total, 2 * state.parts, kind=state.device.type)
+    # Statistics that forward passes update.
+    buffers = [(buffer, buffer.clone()) for buffer in state.model.buffers()] if may_divide else []
     while True:
         state.optimizer.zero_grad(set_to_none=True)
         sums: dict[str, float] = {}

@@ -6,6 +6,7 @@ import argparse
 import ctypes
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from yolo_lite.cli import flags, values
 from yolo_lite.errors import InputError, counted
-from yolo_lite.shipped import is_full
+from yolo_lite.shipped import DEFAULT_WEIGHTS, is_full
 
 if TYPE_CHECKING:
     from yolo_lite.serve.models import Model, Models
@@ -55,7 +56,8 @@ def _serve(args: argparse.Namespace) -> int:
     with bind(args.host, args.port) as bound:
         models = _open(args)
         is_local = is_loopback(bound.getsockname()[0])
-        access = Access(token, tuple(args.allow_host) if is_local or args.allow_host else None)
+        own = (args.host.lower(), bound.getsockname()[0])
+        access = Access(token, (*_allowed(args.allow_host), *own) if is_local or args.allow_host else None)
         for model in models.by_name.values():
             print(_line(model))
         if not is_local:
@@ -87,10 +89,10 @@ def _check_extra() -> None:
 
 def _open(args: argparse.Namespace) -> Models:
     """Open the networks of --weights."""
-    from yolo_lite.serve.models import Choices, open_models
+    from yolo_lite.serve.models import Choices, open_models, split_name
     from yolo_lite.structures.tiles import tiling_of
 
-    if args.threads and not all(map(values.is_exported, args.served or [None])):
+    if args.threads and not all(values.is_exported(split_name(each)[1]) for each in args.served or [DEFAULT_WEIGHTS]):
         import torch
 
         torch.set_num_threads(args.threads)
@@ -107,6 +109,14 @@ def _open(args: argparse.Namespace) -> Models:
         any_batch=args.any_batch,
     )
     return open_models(args.served or [], choices)
+
+
+def _allowed(hosts: Sequence[str]) -> list[str]:
+    """Return host names as browsers write them."""
+    for host in hosts:
+        if not host or set(host) & set(":/ "):
+            raise InputError(f"--allow-host takes a name without port, such as gpu.example, got {host!r}")
+    return [host.lower().rstrip(".") for host in hosts]
 
 
 def _samples() -> list[Path]:
