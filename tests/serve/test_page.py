@@ -581,6 +581,31 @@ def test_a_server_that_is_busy_is_asked_again(visit: Visit, detector: Detector) 
     assert visit.rows() == expected(detector, sample_image().read_bytes(), own_threshold())
 
 
+@pytest.mark.parametrize("tries", [1, 4], ids=["answered", "refused"])
+def test_the_busy_note_goes_once_the_labels_are_answered(tries: int, browser: Any, shapes: Path) -> None:
+    asked: list[str] = []
+
+    def busy(route: Any) -> None:
+        asked.append(route.request.url)
+        if len(asked) > tries:
+            route.continue_()
+            return
+        route.fulfill(status=429, headers={"Retry-After": "1"}, json={"error": "The queue is full."})
+
+    with running_server(weights=(NAME, f"shapes={shapes}")) as address:
+        context = browser.new_context()
+        visit = Visit(context.new_page(), address)
+        visit.open()
+        visit.drop_photo()
+        visit.page.route("**/v1/classify?*", busy)
+        visit.tab("labels")
+        visit.page.locator("#busy", has_text="The server is busy.").wait_for()
+        visit.page.locator("#panel", has_text="disc" if tries < 4 else "The queue is full.").wait_for()
+        assert len(asked) == min(tries + 1, 4)
+        assert visit.page.locator("#busy").is_hidden()
+        context.close()
+
+
 def test_a_server_that_is_gone_is_said_and_asked_again(visit: Visit) -> None:
     visit.page.route("**/v1/detect?*", lambda route: route.abort())
     visit.hand_over(("photo.jpg", "image/jpeg", sample_image().read_bytes()))
