@@ -47,6 +47,19 @@ HIDE = """() => {
   Object.defineProperty(document, 'hidden', {value: true});
   document.dispatchEvent(new Event('visibilitychange'));
 }"""
+# A camera behind a permission prompt: `streams` are those that were opened, `allow` answers the prompts.
+PROMPT = """() => {
+  const media = navigator.mediaDevices, real = media.getUserMedia.bind(media), waiting = [], opened = [];
+  window.streams = [];
+  media.getUserMedia = (wanted) => {
+    const allowed = new Promise((done) => waiting.push(done));
+    opened.push(allowed.then(() => real(wanted)).then((stream) => { window.streams.push(stream); return stream; }));
+    return opened.at(-1);
+  };
+  window.prompts = () => waiting.length;
+  window.allow = async () => { waiting.forEach((done) => done()); await Promise.all(opened); };
+}"""
+RUNNING = "window.streams.map(stream => stream.getTracks().some(track => track.readyState === 'live'))"
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("playwright.sync_api", reason="no playwright (pip install playwright)")
@@ -481,6 +494,34 @@ def test_the_camera_takes_a_picture(visit: Visit) -> None:
     assert visit.printed == []
 
 
+def test_two_clicks_during_the_permission_prompt_open_one_camera(visit: Visit) -> None:
+    visit.page.evaluate(PROMPT)
+    visit.page.locator("#camera").click(click_count=2)
+    assert visit.page.evaluate("window.prompts()") == 1
+    visit.page.evaluate("window.allow()")
+    visit.page.locator("#camera-bar").wait_for()
+    assert visit.page.evaluate(RUNNING) == [True]
+    visit.page.locator("#camera-close").click()
+    assert visit.page.evaluate(RUNNING) == [False]
+    assert visit.printed == []
+
+
+def test_an_image_that_is_opened_during_the_permission_prompt_stays(visit: Visit, detector: Detector) -> None:
+    visit.page.evaluate(PROMPT)
+    visit.page.locator("#camera").click()
+    visit.drop_photo()
+    visit.page.evaluate("window.allow()")
+    visit.page.wait_for_timeout(300)
+    assert visit.page.evaluate(RUNNING) == [False]
+    assert visit.page.locator("#camera-bar").is_hidden()
+    assert visit.rows() == expected(detector, sample_image().read_bytes(), own_threshold())
+    visit.page.locator("#camera").click()  # it can be opened later
+    visit.page.evaluate("window.allow()")
+    visit.page.locator("#camera-bar").wait_for()
+    assert visit.page.evaluate(RUNNING) == [False, True]
+    assert visit.printed == []
+
+
 @pytest.mark.parametrize("end", ["button", "hidden"])
 def test_live_frames_follow_each_other_until_they_are_stopped(end: str, visit: Visit) -> None:
     waiting = [0, 0]  # requests under way: now, and at most
@@ -581,6 +622,31 @@ def test_a_server_that_is_busy_is_asked_again(visit: Visit, detector: Detector) 
     assert visit.rows() == expected(detector, sample_image().read_bytes(), own_threshold())
 
 
+@pytest.mark.parametrize("tries", [1, 4], ids=["answered", "refused"])
+def test_the_busy_note_goes_once_the_labels_are_answered(tries: int, browser: Any, shapes: Path) -> None:
+    asked: list[str] = []
+
+    def busy(route: Any) -> None:
+        asked.append(route.request.url)
+        if len(asked) > tries:
+            route.continue_()
+            return
+        route.fulfill(status=429, headers={"Retry-After": "1"}, json={"error": "The queue is full."})
+
+    with running_server(weights=(NAME, f"shapes={shapes}")) as address:
+        context = browser.new_context()
+        visit = Visit(context.new_page(), address)
+        visit.open()
+        visit.drop_photo()
+        visit.page.route("**/v1/classify?*", busy)
+        visit.tab("labels")
+        visit.page.locator("#busy", has_text="The server is busy.").wait_for()
+        visit.page.locator("#panel", has_text="disc" if tries < 4 else "The queue is full.").wait_for()
+        assert len(asked) == min(tries + 1, 4)
+        assert visit.page.locator("#busy").is_hidden()
+        context.close()
+
+
 def test_a_server_that_is_gone_is_said_and_asked_again(visit: Visit) -> None:
     visit.page.route("**/v1/detect?*", lambda route: route.abort())
     visit.hand_over(("photo.jpg", "image/jpeg", sample_image().read_bytes()))
@@ -646,6 +712,33 @@ def test_a_classifier_beside_a_detector_gives_the_labels(browser: Any, shapes: P
         visit.tab("objects")
         assert visit.rows()[0][0] == "person"
         assert visit.printed == []
+        context.close()
+
+
+@pytest.mark.parametrize("slow_one_fails", [False, True], ids=["slow", "failed"])
+def test_of_two_changes_of_the_model_the_later_one_counts(slow_one_fails: bool, browser: Any, shapes: Path) -> None:
+    held: list[Any] = []
+    with running_server(weights=(NAME, f"shapes={shapes}")) as address:
+        context = browser.new_context()
+        visit = Visit(context.new_page(), address)
+        visit.open()
+        visit.drop_photo()
+        rows = visit.rows()
+        visit.page.route("**/v1/model?model=shapes", lambda route: held.append(route))
+        visit.page.locator("#model").select_option("shapes")
+        with visit.page.expect_response("**/v1/detect?*"):
+            visit.page.locator("#model").select_option(NAME)
+        assert len(held) == 1
+        if slow_one_fails:
+            held[0].fulfill(status=500, json={"error": "No memory is left."})
+        else:
+            held[0].continue_()
+        visit.page.wait_for_timeout(500)
+        assert visit.page.locator("#model").input_value() == NAME
+        assert visit.page.locator("#headline").inner_text() == "1 object"
+        assert visit.rows() == rows
+        assert visit.page.locator("[role=alert] p").count() == 0
+        assert visit.posted("classify") == []
         context.close()
 
 
