@@ -20,7 +20,8 @@ LEAKY: Activation = partial(nn.LeakyReLU, 0.1, inplace=True)
 class DepthwiseConv2d(nn.Conv2d):
     """A convolution that filters each channel by itself.
 
-    In training on a CPU it computes in float32 even under autocast to bf16: gradients are more exact so, and oneDNN's backward pass is about four times slower there. The C extension computes the gradients if it can.
+    In training on a CPU it computes in float32 even under autocast to bf16: gradients are more exact so, and oneDNN's
+    backward pass is about four times slower in bf16. The C extension computes the gradients if it can.
     """
 
     def forward(self, input: Tensor) -> Tensor:
