@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from tests.loopback import no_network
+from tests.loopback import free_port, no_network
 from yolo_lite.bench.clients import Clients, comparable, plan
 from yolo_lite.bench.peers import Peer
 from yolo_lite.bench.serve import Load, _cpu_seconds, _divide, _measure, _resident, several_sizes
@@ -122,6 +125,40 @@ def test_a_refusal_ends_the_measurement_with_the_words_of_the_server(
     clients = Clients(start(lambda body: (413, b'{"error": "Too large."}')), files, answers=ANSWERS)
     with pytest.raises(InputError, match=r"^the server answered 413: Too large\.$"):
         clients.together(8, 2) if together else clients.single()
+
+
+def test_a_client_that_cannot_connect_ends_the_measurement_at_once(
+    start: Callable[[Answer], int], files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The third of four connections is refused, and the wait of the others would last 5 seconds."""
+    monkeypatch.setattr("yolo_lite.bench.clients._SECONDS", 5.0)
+    connect, tries, opened = HTTPConnection.connect, count(1), list[HTTPConnection]()
+
+    def refuse_the_third(connection: HTTPConnection) -> None:
+        if next(tries) == 3:
+            raise ConnectionRefusedError(111, "Connection refused")
+        connect(connection)
+        opened.append(connection)
+
+    monkeypatch.setattr(HTTPConnection, "connect", refuse_the_third)
+    clients = Clients(start(lambda body: (200, document(body))), files, answers=ANSWERS)
+    started = time.monotonic()
+    with pytest.raises(InputError, match=r"^no connection to the server on port \d+: Connection refused; check"):
+        clients.together(8, 4)
+    assert time.monotonic() - started < 2
+    assert len(opened) >= 2
+    assert all(connection.sock is None for connection in opened)  # closed
+
+
+@pytest.mark.parametrize("call", ["single", "together"])
+def test_a_peer_lives_on_if_its_clients_cannot_connect(call: str, files: list[str]) -> None:
+    port = free_port()
+    with Peer("yolo_lite.bench.clients") as peer:
+        peer.ask("open", port=port, files=files, answers=ANSWERS)
+        values = {"total": 6, "clients": 3} if call == "together" else {}
+        for _ in range(2):
+            with pytest.raises(InputError, match=f"^no connection to the server on port {port}: "):
+                peer.ask(call, **values)
 
 
 @pytest.mark.parametrize(("total", "clients", "images"), [(1, 1, 1), (7, 3, 8), (400, 8, 8), (5, 8, 3), (100, 8, 9)])

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -450,6 +451,58 @@ def test_json_is_what_is_shown_and_follows_the_schema(visit: Visit, detector: De
     assert [row["score"] for row in document["detections"]] == pytest.approx(found.scores[above].tolist(), abs=1e-6)
     boxes = np.array([row["box"] for row in document["detections"]])
     assert np.abs(boxes - found.boxes[above]).max() < 0.01
+
+
+def _send(command: str) -> dict[str, Any]:
+    """Send a photograph to the address of a command, and return the answer."""
+    url = re.findall(r"'(http://[^']+)'", command)[0]
+    request = urllib.request.Request(url, sample_image().read_bytes(), {"Content-Type": "image/jpeg"})
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)
+
+
+def test_the_command_gives_what_is_shown(visit: Visit) -> None:
+    visit.drop_photo()
+    visit.page.locator("#threshold").fill("0.2")
+    everything = len(visit.rows())
+    visit.page.locator("[data-class-name=person]").click()
+    shown = visit.document()["detections"]
+    assert 0 < len(shown) < everything
+    command = visit.page.locator("pre[aria-label=Command]").inner_text()
+    assert _send(command)["detections"] == shown
+
+
+@pytest.mark.parametrize(
+    ("extra", "hidden", "note"),
+    [
+        ([], "all", "A request cannot hide every class."),
+        (["knife, fork"], "person", "A request cannot name the class “knife, fork”"),
+        ([" knife"], "person", "A request cannot name the class “ knife”"),
+    ],
+)
+def test_a_note_stands_in_for_a_command_that_would_give_another_answer(
+    extra: list[str], hidden: str, note: str, visit: Visit, detector: Detector
+) -> None:
+    """The page is told that the model has the classes of the photograph, and one more."""
+    names = sorted({name for name, _ in expected(detector, sample_image().read_bytes(), 0.2)})
+
+    def rename(route: Any) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "class_names": [*names, *extra]})
+
+    visit.page.route("**/v1/model?*", rename)
+    visit.open()
+    visit.drop_photo()
+    visit.page.locator("#threshold").fill("0.2")
+    visit.tab("json")
+    command = visit.page.locator("pre[aria-label=Command]")
+    assert "classes=" not in command.inner_text()  # all are shown: no name needs to be sent
+    for name in names if hidden == "all" else [hidden]:
+        visit.page.locator(f"[data-class-name='{name}']").click()
+    assert note in visit.page.locator("#panel").text_content()
+    assert command.count() == visit.page.locator("[data-key=copy-command]").count() == 0
+    visit.page.get_by_role("button", name="Show all").click()
+    assert "curl" in command.inner_text()
 
 
 def test_downloads_hold_the_full_image_and_the_document(visit: Visit, detector: Detector) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -72,17 +73,23 @@ class Clients:
         Args:
             total: number of requests.
             clients: number of clients, each with a connection of its own.
+
+        Raises:
+            InputError: if a client cannot connect, or the server refuses.
         """
+        turns = plan(total, clients, images=len(self._files))
         ready = threading.Barrier(clients + 1, timeout=_SECONDS)
 
-        def send(turns: list[int]) -> int:
-            with _Connection(self._port) as connection:
-                ready.wait()
-                bodies = [(image, connection.ask(self._files[image].read_bytes())) for image in turns]
+        def send(connection: _Connection, images: list[int]) -> int:
+            ready.wait()
+            bodies = [(image, connection.ask(self._files[image].read_bytes())) for image in images]
             return sum(comparable(body) != self._answers[image] for image, body in bodies)
 
-        with ThreadPoolExecutor(clients) as pool:
-            running = [pool.submit(send, turns) for turns in plan(total, clients, images=len(self._files))]
+        with ExitStack() as stack:
+            # All connect before the first thread starts: threads would wait at the barrier for one that cannot.
+            connections = [stack.enter_context(_Connection(self._port)) for _ in range(clients)]
+            pool = stack.enter_context(ThreadPoolExecutor(clients))
+            running = [pool.submit(send, *each) for each in zip(connections, turns)]
             ready.wait()
             started = time.perf_counter()
             wrong = sum(future.result() for future in running)
@@ -93,10 +100,17 @@ class _Connection:
     """A connection that stays open between requests."""
 
     def __init__(self, port: int) -> None:
+        self._port = port
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_SECONDS)
 
     def __enter__(self) -> _Connection:
-        self._connection.connect()
+        try:
+            self._connection.connect()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise InputError(
+                f"no connection to the server on port {self._port}: {reason}; check that it runs, or use fewer clients"
+            ) from error
         return self
 
     def __exit__(self, *error: object) -> None:
