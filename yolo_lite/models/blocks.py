@@ -20,17 +20,19 @@ LEAKY: Activation = partial(nn.LeakyReLU, 0.1, inplace=True)
 class DepthwiseConv2d(nn.Conv2d):
     """A convolution that filters each channel by itself.
 
-    In training on a CPU it computes in float32 even under autocast to bf16: gradients are more exact so, and oneDNN's
-    backward pass is about four times slower in bf16. The C extension computes the gradients if it can.
+    In training on a CPU the C extension computes the gradients if it can (`ops.depthwise`). Otherwise the layer computes
+    in float32 even under autocast to bf16, since oneDNN's backward pass of depthwise layers is about four times slower
+    in bf16.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         """Map [B, C, H, W] to [B, C, ceil(H / stride), ceil(W / stride)]."""
         if input.device.type != "cpu" or not torch.is_grad_enabled():
             return super().forward(input)
-        x = input if input.dtype == torch.float64 else input.float()
-        if self.training and self._is_plain() and depthwise_fits(x, self.weight, stride=self.stride[0]):
-            return depthwise(x, self.weight, bias=self.bias, stride=self.stride[0])
+        if self.training and self._is_plain():
+            x = input.bfloat16() if _autocast_to_bfloat16() else input
+            if depthwise_fits(x, self.weight, stride=self.stride[0]):
+                return depthwise(x, self.weight, bias=self.bias, stride=self.stride[0])
         with torch.autocast("cpu", enabled=False):
             return super().forward(input.float())
 
@@ -38,6 +40,10 @@ class DepthwiseConv2d(nn.Conv2d):
         """Return whether the layer has no dilation, and a border of zeros that keeps the size at stride 1."""
         settings = (self.dilation, self.padding_mode, self.stride[0])
         return settings == ((1, 1), "zeros", self.stride[1]) and self.padding == (self.kernel_size[0] // 2,) * 2
+
+
+def _autocast_to_bfloat16() -> bool:
+    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
 
 
 class ConvBlock(nn.Sequential):
