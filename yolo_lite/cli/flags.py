@@ -412,11 +412,11 @@ FLAGS: Mapping[str, Flag] = {
     "seconds": _flag(
         "--seconds",
         "time limit in seconds for a request to arrive, and for its answer",
-        default=30.0,
+        default=30,
         type=values.seconds,
         metavar="SECONDS",
     ),
-    "queue": _flag("--queue", "largest number of requests that are worked on or wait", default=32, **_COUNT),
+    "queue": _flag("--queue", "largest number of requests in progress or waiting", default=32, **_COUNT),
     # weights of other projects
     "param": _flag("--param", ".param file of ncnn, with the layers of the network", **_FILE),
     "bin": _flag("--bin", ".bin file of ncnn, with the weights", **_FILE),

@@ -24,7 +24,7 @@ class Limits:
         max_bytes: of its body.
         max_pixels: of its image, by the header.
         seconds: for the body to arrive, and again for the answer.
-        queue: requests that are worked on or wait at once.
+        queue: requests in progress or waiting at once.
 
     Raises:
         InputError: if a limit is not positive.
