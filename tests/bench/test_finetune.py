@@ -12,6 +12,7 @@ from tests.conftest import write_coco_set
 from yolo_lite.bench import finetune
 from yolo_lite.bench.finetune import FineTuned, SetReport, bench_finetune
 from yolo_lite.cli import main
+from yolo_lite.config.resolve import read_config
 from yolo_lite.errors import InputError
 from yolo_lite.training.task import Listener
 
@@ -58,8 +59,9 @@ def test_the_result_is_the_last_epochs_and_finished_runs_are_not_repeated(
         assert report.ap == float(rows[-1]["AP"])
         assert report.runs[0].ap50 == float(rows[-1]["AP50"])
     assert bench_finetune(sets, out, settings=FAST, device="cpu") == reports
-    with pytest.raises(InputError, match="other data or with other settings; choose another --out"):
-        bench_finetune(sets, out, settings={**FAST, "train.lr": 0.5}, device="cpu")
+    for changes in ({"settings": {**FAST, "train.lr": 0.5}}, {"config": "pico", "settings": FAST}):
+        with pytest.raises(InputError, match="other data or with other settings; choose another --out"):
+            bench_finetune(sets, out, **changes, device="cpu")  # type: ignore[arg-type]
 
 
 def test_every_set_is_read_before_the_first_run_and_a_wrong_name_leaves_nothing(
@@ -94,6 +96,15 @@ def test_mean_and_spread_of_seeds() -> None:
 def test_two_sets_of_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="two data sets are named cards"):
         bench_finetune(["a/cards", "b/cards"], tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_a_configuration_is_trained_from_scratch(sets: list[str], tmp_path: Path) -> None:
+    settings = {"train.weights": "", "input.image_size": [64, 64], "train.epochs": 1, "train.workers": 0}
+    settings |= {"pretrain.crops": 0, "train.preflight": False}
+    bench_finetune(sets[:1], tmp_path / "out", config="pico", settings=settings, device="cpu")
+    config = read_config(tmp_path / "out" / "cards-seed0" / "config.yaml")
+    assert (config.name, config.train.weights) == ("yolo_lite-pico", "")
 
 
 def test_the_command_prints_a_table(sets: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Judge the recipe of fine-tuning by the accuracy it reaches on several data sets."""
+"""Judge a recipe of training by the accuracy it reaches on several data sets."""
 
 from __future__ import annotations
 
@@ -81,6 +81,7 @@ def bench_finetune(
     data: Sequence[str],
     out: Path,
     *,
+    config: str | None = None,
     seeds: int = 1,
     settings: Mapping[str, object] | None = None,
     device: str = "auto",
@@ -93,6 +94,7 @@ def bench_finetune(
     Args:
         data: folders or files, as for `train`.
         out: folder of the runs and of their results.
+        config: name or file of a configuration, as for `train`; None fine-tunes the default weights.
         seeds: how many: 0, 1 and so on.
         settings: of every run, by key, as for `train`.
         device: auto, cpu, cuda or mps.
@@ -110,32 +112,28 @@ def bench_finetune(
     names = _names(data)
     chosen = dict(settings or {})
     for source in data:  # so that a wrong name is refused now, not hours later
-        read_train_and_val(plan(source, settings=chosen).config.data, seed=0)
+        read_train_and_val(plan(source, config=config, settings=chosen).config.data, seed=0)
     make_folder(out)
-    results = _Results(out / RESULTS, asked={"data": dict(zip(names, map(str, data))), "settings": chosen})
+    asked = {"data": dict(zip(names, map(str, data))), "settings": chosen} | ({"config": config} if config else {})
+    results = _Results(out / RESULTS, asked=asked)
     for seed in range(seeds):  # all sets with the first seed first, so that a stopped bench has something to say
         for name, source in zip(names, data):
             if not results.has(name, seed):
                 listener.say(f"{name}, seed {seed}")
                 began = time.perf_counter()
-                folder = _run(
-                    source,
-                    out / f"{name}-seed{seed}",
-                    settings={**chosen, "train.seed": seed},
-                    device=device,
-                    listener=listener,
-                )
+                folder, of_run = out / f"{name}-seed{seed}", {**chosen, "train.seed": seed}
+                if not holds_run(folder):
+                    train(source, config=config, settings=of_run, out=folder, device=device, listener=listener)
+                elif _is_unfinished(folder, listener):
+                    resume(folder, device=device, listener=listener)
                 results.add(_read(folder, name, seed=seed, minutes=(time.perf_counter() - began) / 60))
     return [SetReport(name, tuple(results.of(name, seeds))) for name in names]
 
 
-def _run(source: str, folder: Path, *, settings: Mapping[str, Any], device: str, listener: Listener) -> Path:
-    if not holds_run(folder):
-        return train(source, settings=settings, out=folder, device=device, listener=listener)
+def _is_unfinished(folder: Path, listener: Listener) -> bool:
     _, checkpoint, config = stored_run(folder, listener.say)
-    if checkpoint.training["epoch"] < config.train.epochs:
-        return resume(folder, device=device, listener=listener)
-    return folder
+    epoch: int = checkpoint.training["epoch"]
+    return epoch < config.train.epochs
 
 
 def _read(folder: Path, name: str, *, seed: int, minutes: float) -> FineTuned:

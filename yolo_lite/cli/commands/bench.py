@@ -49,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_flag(
         finetune, "data", help="data sets, as for train; each has its own validation images", nargs="+", required=True
     )
+    flags.add_flag(finetune, "config", usual="fine-tune the weights; a configuration trains from scratch")
     flags.add_flag(finetune, "weights", key="train.weights", usual=flags.SHIPPED)
     flags.add_flags(finetune, ["seeds", "epochs", "time", "image-size", "batch-size", "device", "preflight", "set"])
     flags.add_flag(finetune, "out", help="folder of the runs and their results", default="runs/finetune")
@@ -157,7 +158,7 @@ def _bench_train(args: argparse.Namespace) -> int:
 
 
 def _bench_finetune(args: argparse.Namespace) -> int:
-    """Fine-tune on several data sets, and print the AP of each last epoch and their mean.
+    """Fine-tune, or train with --config, on several data sets, and print the AP of each last epoch and their mean.
 
     Run the same command again to continue after an interruption. Finished runs are not repeated.
     """
@@ -171,7 +172,13 @@ def _bench_finetune(args: argparse.Namespace) -> int:
     with train_progress([]) as (say, on_step, on_epoch):
         listener = Listener(say, on_step, on_epoch=on_epoch)
         reports = bench_finetune(
-            args.data, Path(args.out), seeds=args.seeds, settings=settings, device=args.device, listener=listener
+            args.data,
+            Path(args.out),
+            config=args.config,
+            seeds=args.seeds,
+            settings=settings,
+            device=args.device,
+            listener=listener,
         )
     width = max(len("mean"), *(len(report.name) for report in reports))
     print(f"{'':{width}}  epochs  minutes     AP  spread   AP50   (last epoch, {counted(args.seeds, 'seed')})")
