@@ -321,7 +321,13 @@ def test_training_interrupted_at_once_keeps_nothing_and_says_so(
     assert not Path("runs").exists()
 
 
-@pytest.mark.parametrize("repeat", [True, False], ids=["the same line and --resume", "--resume alone"])
+@pytest.mark.parametrize(
+    "repeat",
+    [
+        pytest.param(True, marks=pytest.mark.slow, id="the same line and --resume"),
+        pytest.param(False, id="--resume alone"),
+    ],
+)
 def test_interrupted_training_resumes_from_the_command_line(
     coco_set: MakeSet, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, repeat: bool
 ) -> None:

@@ -68,6 +68,7 @@ def test_two_values_are_enough(settings: dict[str, Any], coco_set: Callable[...,
     _train(coco_set({"train": 3, "val": 1}), **settings)
 
 
+@pytest.mark.slow
 def test_the_check_before_training_takes_parts_as_large_as_the_run(
     coco_set: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

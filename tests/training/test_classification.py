@@ -265,6 +265,7 @@ def test_resume_refuses_data_that_has_changed(few: Path, tmp_path: Path) -> None
         resume(out, device="cpu")
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(few: Path, tmp_path: Path) -> None:
     def run(name: str, seed: int) -> dict[str, Tensor]:
         settings = {**QUICK, "train.epochs": 1, "train.seed": seed}

@@ -385,6 +385,7 @@ def test_a_frozen_backbone_stays_and_the_rest_learns(coco_set: Callable[..., Pat
         train(root, config=small(freeze="neck"), out=tmp_path / "third", device="cpu")
 
 
+@pytest.mark.slow
 def test_deterministic_runs_are_equal(coco_set: Callable[..., Path], tmp_path: Path) -> None:
     root = coco_set({"train": 8, "val": 4})
     try:
@@ -418,7 +419,7 @@ def test_preflight_lets_a_good_run_start_and_touches_nothing(
     assert task.dataset.augmenter is not None  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(("rate", "word"), [(50.0, "too high"), (1e-9, "too low")])
+@pytest.mark.parametrize(("rate", "word"), [(50.0, "too high"), pytest.param(1e-9, "too low", marks=pytest.mark.slow)])
 def test_preflight_names_the_learning_rate(coco_set: Callable[..., Path], rate: float, word: str) -> None:
     config = small(lr=rate)
     with pytest.raises(InputError, match=f"train.lr is {word}.*--no-preflight"):
@@ -586,6 +587,7 @@ def test_a_compiled_network_learns_the_same(
     assert first.keys() == second.keys()
 
 
+@pytest.mark.slow
 def test_what_the_compiler_says_becomes_one_line(
     coco_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -159,7 +159,7 @@ def test_the_detector_starts_with_what_the_backbone_learnt(coco_set: MakeSet, tm
     [
         pytest.param(True, 1, marks=pytest.mark.slow, id="in the crops"),
         pytest.param(True, 2, marks=pytest.mark.slow, id="after them"),
-        pytest.param(False, 1, id="in the detector"),
+        pytest.param(False, 1, marks=pytest.mark.slow, id="in the detector"),
     ],
 )
 def test_resume_ends_bit_for_bit_as_an_unbroken_run(

@@ -89,7 +89,7 @@ def test_a_run_leaves_checkpoints_and_results(finished_run: tuple[Path, Path]) -
     [
         pytest.param(0, False, id="alone"),
         pytest.param(2, False, marks=pytest.mark.slow, id="two workers"),
-        pytest.param(0, True, id="colours by the device"),
+        pytest.param(0, True, marks=pytest.mark.slow, id="colours by the device"),
     ],
 )
 def test_resume_ends_bit_for_bit_as_an_unbroken_run(
@@ -154,6 +154,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(coco_set: Mak
     assert not same(a, c)
 
 
+@pytest.mark.slow
 def test_kept_images_change_nothing_but_the_time(coco_set: MakeSet, tmp_path: Path) -> None:
     data, lines = coco_set({"train": 8, "val": 2}, hw=(250, 333)), {"ram": [], "none": []}
     for cache, said in lines.items():
@@ -429,6 +430,7 @@ def test_each_value_knows_where_it_comes_from(tmp_path: Path) -> None:
     assert plan("data").origins["train.lr"] == "recipe finetune"
 
 
+@pytest.mark.slow
 def test_a_config_may_say_everything(coco_set: MakeSet, tmp_path: Path) -> None:
     """Data and start too, so that config.yaml of a run starts the same run again."""
     settings = {"data.classes": ["disc"], "data.fraction": 0.5}
@@ -539,7 +541,7 @@ def test_the_threshold_of_the_best_f1_is_stored(finished_run: tuple[Path, Path])
         assert about["metrics"]["F1"] == pytest.approx(best.f1, abs=0.02)
 
 
-@pytest.mark.parametrize(("known", "kept"), [(True, 0.4), (False, 0.0)])
+@pytest.mark.parametrize(("known", "kept"), [pytest.param(True, 0.4, marks=pytest.mark.slow), (False, 0.0)])
 def test_how_much_of_the_start_is_kept_follows_from_what_it_knows(
     finished_run: tuple[Path, Path], coco_set: MakeSet, tmp_path: Path, known: bool, kept: float
 ) -> None:

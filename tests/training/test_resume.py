@@ -85,7 +85,16 @@ def write_without_val(root: Path) -> Path:
     return write_coco_set(root, {"train": 12}, hw=(64, 64), objects=1)
 
 
-@pytest.mark.parametrize("write", [write_coco, write_yolo_set, write_merged_set, write_without_val])
+@pytest.mark.parametrize(
+    "write",
+    [
+        write_coco,
+        *(
+            pytest.param(write, marks=pytest.mark.slow)
+            for write in (write_yolo_set, write_merged_set, write_without_val)
+        ),
+    ],
+)
 def test_a_detector_goes_on_with_data_that_has_moved(write: Callable[[Path], Path], tmp_path: Path) -> None:
     """The new path is what last.pt and best.pt then say, at once, so that a second resume needs it no more."""
     data = write(tmp_path / "old")

@@ -76,6 +76,7 @@ def test_a_search_trains_and_writes_a_configuration_that_trains(images: Path, tm
     assert read_config(result.config).train.lr == pytest.approx(result.best.settings["train.lr"])
 
 
+@pytest.mark.slow
 def test_the_best_trial_is_found_near_the_best_rate(quick: list[Config], images: Path, tmp_path: Path) -> None:
     result = search(images, trials=25, out=tmp_path)
     assert len(quick) == 25
