@@ -120,6 +120,7 @@ class Application:
             await self._router({**scope, "app": self}, exchange.receive, exchange.send)
             return
         except GoneError:
+            _LOG.info("%s %s 499: the client closed the connection", scope["method"], self._route(scope["path"]))
             return
         except HTTPException as error:
             refused = _no_route(scope, error)
