@@ -795,6 +795,37 @@ def test_of_two_changes_of_the_model_the_later_one_counts(slow_one_fails: bool, 
         context.close()
 
 
+def test_a_change_of_the_model_that_fails_lets_the_present_one_finish(
+    browser: Any, shapes: Path, detector: Detector
+) -> None:
+    held: list[Any] = []
+
+    def hold(route: Any) -> None:
+        if held:
+            route.continue_()
+        else:
+            held.append(route)
+
+    content = sample_image().read_bytes()
+    with running_server(weights=(NAME, f"shapes={shapes}")) as address:
+        context = browser.new_context()
+        visit = Visit(context.new_page(), address)
+        visit.open()
+        visit.page.route("**/v1/detect?*", hold)
+        refusal = {"status": 500, "json": {"error": "No memory is left."}}
+        visit.page.route("**/v1/model?model=shapes", lambda route: route.fulfill(**refusal))
+        visit.hand_over(("photo.jpg", "image/jpeg", content), ("second.jpg", "image/jpeg", content))
+        visit.page.locator("#headline", has_text="Looking").wait_for()
+        visit.page.locator("#model").select_option("shapes")
+        assert visit.alert() == "No memory is left."
+        assert visit.page.locator("#model").input_value() == NAME
+        held[0].continue_()
+        visit.page.locator("#thumbs button[aria-label='second.jpg: 1 object']").wait_for()
+        assert visit.rows() == expected(detector, content, own_threshold())
+        assert visit.page.locator("#busy").is_hidden()
+        context.close()
+
+
 def test_an_exported_file_says_why_it_explains_nothing(browser: Any, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
