@@ -271,7 +271,7 @@ def test_the_figures_are_medians_of_rounds_that_take_turns(monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["--memory-requests", "100"], "error: memory_requests must be above 100"),
+        (["--memory-requests", "100"], "error: --memory-requests must be above 100, after which"),
         (["--weights", "nothing.onnx"], "error: nothing.onnx does not exist"),
         (["--source", "nowhere"], "error: "),
     ],

@@ -27,7 +27,7 @@ from yolo_lite.media.writers import write_image
 from yolo_lite.structures.geometry import Image
 
 _LEAST = 8  # images of different sizes
-_EARLY = 100  # requests after which memory is measured first
+EARLY = 100  # requests after which memory is measured first
 _TURNS = 4  # of each round, in which every image is sent alone
 _LISTENS = "listening on http://127.0.0.1:"
 
@@ -61,9 +61,9 @@ class Load:
     def __post_init__(self) -> None:
         for name in ("clients", "requests", "rounds"):
             check_whole(getattr(self, name), name)
-        if self.memory_requests and self.memory_requests <= _EARLY:
+        if self.memory_requests and self.memory_requests <= EARLY:
             raise InputError(
-                f"memory_requests must be above {_EARLY}, after which memory is measured first, "
+                f"memory_requests must be above {EARLY}, after which memory is measured first, "
                 f"got {self.memory_requests}"
             )
 
@@ -333,7 +333,7 @@ def _memory(
     """Return the server's bytes after the first requests and after all; None where the system does not tell."""
     say(f"sending {load.memory_requests:,} requests to see how memory grows")
     used = []
-    for total in (_EARLY, load.memory_requests - _EARLY):
+    for total in (EARLY, load.memory_requests - EARLY):
         checked.add(total, clients.ask("together", total=total, clients=load.clients)["wrong"])
         used.append(_resident(server.pid))
     return (used[0], used[1]) if all(used) else None
