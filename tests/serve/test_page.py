@@ -610,6 +610,27 @@ def test_live_frames_follow_each_other_until_they_are_stopped(end: str, visit: V
     assert visit.printed == []
 
 
+def test_the_last_live_frame_can_be_asked_about(browser: Any, shapes: Path) -> None:
+    with running_server(weights=(NAME, f"shapes={shapes}")) as address:
+        context = browser.new_context()
+        visit = Visit(context.new_page(), address)
+        visit.open()
+        visit.page.locator("#camera").click()
+        visit.page.locator("#live").click()
+        visit.page.locator("#meter", has_text="frames/s").wait_for()
+        visit.page.locator("#live").click()
+        visit.tab("labels")
+        visit.page.locator(".bars").wait_for()
+        assert len(visit.posted("classify")) == 1
+        visit.tab("why")
+        visit.page.get_by_role("button", name="Mark a missed object").click()
+        visit.page.keyboard.press("Enter")
+        visit.page.locator("#panel tbody tr").first.wait_for()
+        assert len(visit.posted("why")) == 1
+        assert visit.printed == []
+        context.close()
+
+
 def test_tabs_and_objects_by_keyboard(visit: Visit) -> None:
     visit.drop_photo()
     visit.page.locator("#threshold").fill("0.2")
