@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from yolo_lite.bench.clients import plan
+from yolo_lite.bench.clients import SECONDS, plan
 from yolo_lite.bench.peers import Peer, child_environment
 from yolo_lite.checks import check_whole
 from yolo_lite.errors import InputError
@@ -200,7 +200,8 @@ def _words(weights: str, device: str, *, batch_size: int, threads: int, clients:
     words = ["serve", "--port", "0", "--weights", weights, "--batch-size", str(batch_size)]
     words += [] if exported else ["--device", device]
     words += ["--threads", str(threads)] if threads else []
-    return [*words, "--queue", str(max(32, 2 * clients))]
+    # Many clients wait long for their turn, and none is to be refused.
+    return [*words, "--queue", str(max(32, 2 * clients)), "--seconds", f"{SECONDS:g}"]
 
 
 @contextmanager
