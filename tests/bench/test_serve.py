@@ -13,14 +13,15 @@ from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 from types import SimpleNamespace
 
 import pytest
 
 from tests.loopback import free_port, no_network
-from yolo_lite.bench.clients import Clients, comparable, plan
+from yolo_lite.bench.clients import SECONDS, Clients, comparable, plan
 from yolo_lite.bench.peers import Peer
-from yolo_lite.bench.serve import Load, _cpu_seconds, _divide, _measure, _resident, several_sizes
+from yolo_lite.bench.serve import Load, _cpu_seconds, _divide, _measure, _resident, _words, several_sizes
 from yolo_lite.cli import main
 from yolo_lite.errors import InputError
 from yolo_lite.media.images import read_image
@@ -131,7 +132,7 @@ def test_a_client_that_cannot_connect_ends_the_measurement_at_once(
     start: Callable[[Answer], int], files: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The third of four connections is refused, and the wait of the others would last 5 seconds."""
-    monkeypatch.setattr("yolo_lite.bench.clients._SECONDS", 5.0)
+    monkeypatch.setattr("yolo_lite.bench.clients.SECONDS", 5.0)
     connect, tries, opened = HTTPConnection.connect, count(1), list[HTTPConnection]()
 
     def refuse_the_third(connection: HTTPConnection) -> None:
@@ -148,6 +149,26 @@ def test_a_client_that_cannot_connect_ends_the_measurement_at_once(
     assert time.monotonic() - started < 2
     assert len(opened) >= 2
     assert all(connection.sock is None for connection in opened)  # closed
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", b"nonsense\r\n\r\n"])
+def test_a_connection_that_ends_without_an_answer_ends_the_measurement(
+    sent: bytes, together: bool, files: list[str]
+) -> None:
+    """As a server does that is killed, or that has too many connections."""
+
+    class Handler(BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+            self.request.sendall(sent)
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        clients = Clients(server.server_address[1], files, answers=ANSWERS)
+        with pytest.raises(InputError, match=r"^no answer from the server on port \d+: .+; check that it runs"):
+            clients.together(4, 2) if together else clients.single()
+        server.shutdown()
 
 
 @pytest.mark.parametrize("call", ["single", "together"])
@@ -173,6 +194,13 @@ def test_a_plan_has_all_requests_and_no_neighbours_that_send_the_same_image(
     if images > 1:
         pairs = ((a, b) for one, other in zip(turns, turns[1:]) for a, b in zip(one, other))
         assert all(a != b for a, b in pairs)
+
+
+def test_the_server_refuses_no_client_that_waits_for_its_turn() -> None:
+    words = _words("a.pt", "cpu", batch_size=8, threads=0, clients=100)
+    values = dict(zip(words[1::2], words[2::2]))
+    assert int(values["--queue"]) >= 100
+    assert float(values["--seconds"]) >= SECONDS  # for which the clients wait
 
 
 @pytest.mark.parametrize(("total", "parts", "expected"), [(50, 5, [10] * 5), (7, 5, [2, 2, 1, 1, 1]), (2, 5, [1, 1])])
@@ -271,7 +299,7 @@ def test_the_figures_are_medians_of_rounds_that_take_turns(monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["--memory-requests", "100"], "error: memory_requests must be above 100"),
+        (["--memory-requests", "100"], "error: --memory-requests must be above 100, after which"),
         (["--weights", "nothing.onnx"], "error: nothing.onnx does not exist"),
         (["--source", "nowhere"], "error: "),
     ],

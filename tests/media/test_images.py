@@ -387,6 +387,22 @@ def test_a_look_at_a_jpeg_sees_its_size_and_each_missing_byte(tmp_path: Path, hw
         assert made == expected
 
 
+def test_a_damaged_avif_is_refused(tmp_path: Path) -> None:
+    """Its decoder has an error of its own, which no other one raises."""
+    if ".avif" not in Image.registered_extensions():
+        pytest.skip("this Pillow reads no AVIF")
+    path = tmp_path / "a.avif"
+    Image.fromarray(_noise((40, 50))).save(path)
+    assert read_image(path).shape == (40, 50, 3)
+    content = path.read_bytes()
+    for place in range(0, len(content), max(1, len(content) // 60)):
+        path.write_bytes(content[:place] + bytes(4) + content[place + 4 :])
+        with contextlib.suppress(InputError):
+            read_image(path)
+    path.write_bytes(content[:-20])
+    assert "is damaged or cut short" in _message(read_image, path)
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp", ".gif", ".bmp"])
 def test_the_size_of_a_truncated_image_is_right_or_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"cut{suffix}"

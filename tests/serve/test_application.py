@@ -273,6 +273,7 @@ REFUSED: list[tuple[str, str, Any, dict[str, str], int, str]] = [
     ("GET", "/v1/models/", None, {}, 404, "nothing at '/v1/models/'"),
     ("GET", "/v1/detect", None, {}, 405, "GET is not possible for '/v1/detect'; use POST."),
     ("POST", "/v1/models", b"x", {}, 405, "POST is not possible for '/v1/models'; use GET or HEAD."),
+    ("X" * 60_000, "/", None, {}, 405, f"{'X' * 20} is not possible for '/'; use GET or HEAD."),
     ("OPTIONS", "/v1/detect", None, {}, 405, "OPTIONS is not possible"),
     ("POST", "/v1/detect", b"", {}, 400, "The body is empty; send the bytes of an image."),
     ("POST", "/v1/detect", b"text", {}, 415, "The body is not an image that can be read"),
@@ -331,6 +332,7 @@ def test_what_is_refused_is_explained_in_one_sentence(
     answer = server.ask(method, path, body=body, headers=headers)
     assert (answer.status, answer.headers["content-type"]) == (status, "application/json"), answer.body
     assert sentence in answer.error
+    assert len(answer.error) < 500
     assert answer.error.endswith((".", "?"))
     assert "\n" not in answer.error
     if status == 405:

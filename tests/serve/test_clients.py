@@ -44,6 +44,14 @@ def error_of(answer: bytes) -> str:
     return str(json.loads(answer.partition(b"\r\n\r\n")[2])["error"])
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until something is true; fail after ten seconds."""
+    until = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < until, "it did not come true in time"
+        time.sleep(0.01)
+
+
 def read_one(connection: socket.socket) -> bytes:
     """Return one answer, by its Content-Length."""
     answer = b""
@@ -256,6 +264,74 @@ def test_clients_that_go_away_leave_nothing_behind(start: Start, stub: Stub) -> 
     assert running.ask("POST", "/v1/detect", body=image).status == 200
 
 
+@pytest.mark.parametrize("linger", [b"", struct.pack("ii", 1, 0)], ids=["closed", "reset"])
+def test_nothing_is_worked_on_for_clients_that_hang_up(
+    linger: bytes, start: Start, stub: Stub, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "yolo_lite")
+    running = start()
+    uploads, engine, image = running.application._uploads, running.application.engine, grey(1, (20, 30))
+    bytes_left, pixels_left = uploads._bodies.left, uploads._pixels.left
+    stub.gate.clear()
+    with ExitStack() as stack:
+        for number in range(8):
+            connection = stack.enter_context(running.connect())
+            connection.sendall(head(len(image)) + image)
+            if linger:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            if not number:
+                assert stub.begun.wait(10)  # the others wait for the end of this batch
+        wait_until(lambda: engine.waiting == 7)
+        assert _gauges(running) == (8, 7)
+        assert pixels_left - uploads._pixels.left == 8 * 600
+    wait_until(lambda: _gauges(running) == (0, 0))
+    assert pixels_left - uploads._pixels.left == 600  # of the image that is still being worked on
+    stub.gate.set()
+    wait_until(lambda: (uploads._bodies.left, uploads._pixels.left) == (bytes_left, pixels_left))
+    assert running.ask("POST", "/v1/detect", body=image).status == 200
+    assert stub.batches == [1, 1]
+    assert 'requests_total{route="/v1/detect",status="499"} 8' in running.ask("GET", "/metrics").body.decode()
+    assert caplog.messages == ["POST /v1/detect 499: the client closed the connection"] * 8
+
+
+def _gauges(running: Server) -> tuple[int, int]:
+    """Return how many requests are in progress, and how many images wait, as /metrics says."""
+    lines = running.ask("GET", "/metrics").body.decode().splitlines()
+    values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return int(values["yolo_lite_requests_in_progress"]), int(values["yolo_lite_queue_length"])
+
+
+def test_a_client_that_hangs_up_leaves_a_batch_to_the_others(start: Start, stub: Stub) -> None:
+    running = start()
+    stub.gate.clear()
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(running.ask, "POST", "/v1/detect", body=grey(9))
+        assert stub.begun.wait(10)
+        with running.connect() as connection:
+            connection.sendall(head(len(grey(1))) + grey(1))
+            wait_until(lambda: running.application.engine.waiting == 1)
+            others = [pool.submit(running.ask, "POST", "/v1/detect", body=grey(value)) for value in (51, 102)]
+            wait_until(lambda: running.application.engine.waiting == 3)
+        wait_until(lambda: running.application.engine.waiting == 2)
+        stub.gate.set()
+        answers = [future.result(10) for future in (first, *others)]
+    assert [answer.document["detections"][0]["score"] for answer in answers] == pytest.approx([9 / 255, 0.2, 0.4])
+    assert stub.batches == [1, 2]
+
+
+def test_a_client_that_sends_its_next_request_at_once_is_not_taken_for_one_that_hung_up(
+    start: Start, stub: Stub
+) -> None:
+    stub.gate.clear()
+    with start().connect() as connection:
+        connection.sendall(head(len(grey(1))) + grey(1))
+        assert stub.begun.wait(10)
+        connection.sendall(head(len(grey(2)), "Connection: close") + grey(2))
+        time.sleep(0.1)
+        stub.gate.set()
+        assert read_all(connection).count(b"HTTP/1.1 200") == 2
+
+
 def test_a_client_that_reads_no_answer_to_many_requests_is_cut_off(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -328,10 +404,11 @@ def test_an_answer_that_takes_too_long_is_refused(start: Start, stub: Stub) -> N
     answer = running.ask("POST", "/v1/detect", body=grey(1))
     assert (answer.status, "longer than 0.4 s" in answer.error) == (504, True)
     assert time.monotonic() - started < 3
+    pixels = running.application._uploads._pixels
+    assert pixels.left == 4 * 50_000_000 - 24 * 32  # the image is still being worked on
     stub.gate.set()
-    until = time.monotonic() + 5
-    while running.application.engine.places and time.monotonic() < until:
-        time.sleep(0.01)
+    wait_until(lambda: pixels.left == 4 * 50_000_000)
+    assert running.application.engine.places == 0
     assert running.ask("POST", "/v1/detect", body=grey(1)).status == 200
 
 

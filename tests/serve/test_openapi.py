@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
-from tests.serve.conftest import Server, grey
+from tests.serve.conftest import Server, Stub, grey
 from yolo_lite.serve.application import Access
 from yolo_lite.serve.limits import Limits
 from yolo_lite.serve.openapi import describe
@@ -26,12 +27,11 @@ def test_every_route_is_described(start: Start) -> None:
     document = server.ask("GET", "/openapi.json").document
     assert document == describe(server.application.limits, with_token=False)
     routes = server.application._router.routes
-    assert set(document["paths"]) == {getattr(route, "path") for route in routes} - {"/samples/{name}"}  # noqa: B009
+    assert set(document["paths"]) == {getattr(route, "path") for route in routes}  # noqa: B009
     for route in routes:
         path: Any = getattr(route, "path")  # noqa: B009
-        if path in document["paths"]:
-            methods = {method.lower() for method in getattr(route, "methods")} - {"head"}  # noqa: B009
-            assert set(document["paths"][path]) == methods
+        methods = {method.lower() for method in getattr(route, "methods")} - {"head"}  # noqa: B009
+        assert set(document["paths"][path]) == methods
 
 
 def test_the_token_is_described_where_it_is_asked_for(start: Start) -> None:
@@ -60,6 +60,21 @@ def test_real_answers_fit_their_schemas(real: Server, start: Start, photo: bytes
         assert answer.status == 200, (path, answer.body)
         (operation,) = paths[path].values()
         jsonschema.validate(answer.document, operation["responses"]["200"]["content"]["application/json"]["schema"])
+
+
+def test_a_server_that_stops_answers_as_described(start: Start, stub: Stub) -> None:
+    server = start()
+    stub.gate.clear()
+    responses = describe(Limits(), with_token=False)["paths"]["/healthz"]["get"]["responses"]
+    with ThreadPoolExecutor(1) as pool:
+        accepted = pool.submit(server.ask, "POST", "/v1/detect", body=grey(1))
+        assert stub.begun.wait(10)
+        server.application.engine.stop()
+        answer = server.ask("GET", "/healthz")
+        assert (answer.status, answer.document["status"]) == (503, "stopping")
+        jsonschema.validate(answer.document, responses["503"]["content"]["application/json"]["schema"])
+        stub.gate.set()
+        assert accepted.result(10).status == 200
 
 
 @pytest.mark.parametrize("parameters", [DETECT, CLASSIFY, WHY], ids=["detect", "classify", "why"])

@@ -610,6 +610,27 @@ def test_live_frames_follow_each_other_until_they_are_stopped(end: str, visit: V
     assert visit.printed == []
 
 
+def test_the_last_live_frame_can_be_asked_about(browser: Any, shapes: Path) -> None:
+    with running_server(weights=(NAME, f"shapes={shapes}")) as address:
+        context = browser.new_context()
+        visit = Visit(context.new_page(), address)
+        visit.open()
+        visit.page.locator("#camera").click()
+        visit.page.locator("#live").click()
+        visit.page.locator("#meter", has_text="frames/s").wait_for()
+        visit.page.locator("#live").click()
+        visit.tab("labels")
+        visit.page.locator(".bars").wait_for()
+        assert len(visit.posted("classify")) == 1
+        visit.tab("why")
+        visit.page.get_by_role("button", name="Mark a missed object").click()
+        visit.page.keyboard.press("Enter")
+        visit.page.locator("#panel tbody tr").first.wait_for()
+        assert len(visit.posted("why")) == 1
+        assert visit.printed == []
+        context.close()
+
+
 def test_tabs_and_objects_by_keyboard(visit: Visit) -> None:
     visit.drop_photo()
     visit.page.locator("#threshold").fill("0.2")
@@ -792,6 +813,37 @@ def test_of_two_changes_of_the_model_the_later_one_counts(slow_one_fails: bool, 
         assert visit.rows() == rows
         assert visit.page.locator("[role=alert] p").count() == 0
         assert visit.posted("classify") == []
+        context.close()
+
+
+def test_a_change_of_the_model_that_fails_lets_the_present_one_finish(
+    browser: Any, shapes: Path, detector: Detector
+) -> None:
+    held: list[Any] = []
+
+    def hold(route: Any) -> None:
+        if held:
+            route.continue_()
+        else:
+            held.append(route)
+
+    content = sample_image().read_bytes()
+    with running_server(weights=(NAME, f"shapes={shapes}")) as address:
+        context = browser.new_context()
+        visit = Visit(context.new_page(), address)
+        visit.open()
+        visit.page.route("**/v1/detect?*", hold)
+        refusal = {"status": 500, "json": {"error": "No memory is left."}}
+        visit.page.route("**/v1/model?model=shapes", lambda route: route.fulfill(**refusal))
+        visit.hand_over(("photo.jpg", "image/jpeg", content), ("second.jpg", "image/jpeg", content))
+        visit.page.locator("#headline", has_text="Looking").wait_for()
+        visit.page.locator("#model").select_option("shapes")
+        assert visit.alert() == "No memory is left."
+        assert visit.page.locator("#model").input_value() == NAME
+        held[0].continue_()
+        visit.page.locator("#thumbs button[aria-label='second.jpg: 1 object']").wait_for()
+        assert visit.rows() == expected(detector, content, own_threshold())
+        assert visit.page.locator("#busy").is_hidden()
         context.close()
 
 

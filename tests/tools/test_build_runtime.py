@@ -187,7 +187,7 @@ def test_the_wheel_asks_for_no_torch_and_for_opencv_only_as_an_extra() -> None:
     needed = [line for line in build_runtime.metadata().splitlines() if line.startswith("Requires-Dist")]
     assert sum("opencv" in line for line in needed) == 1
     extra = {line.split()[1].partition(">")[0] for line in needed if "extra == 'serve'" in line}
-    assert extra == {"starlette", "uvicorn", "python-multipart"}
+    assert extra == {"starlette", "uvicorn", "h11", "python-multipart"}
     assert all(line.endswith("; extra == 'video'") for line in needed if "opencv" in line)
     required = {line.split()[1].partition(">")[0] for line in needed if "extra" not in line}
     assert required == {"numpy", "Pillow", "onnxruntime"}

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from yolo_lite.bench.peers import answer_calls
-from yolo_lite.errors import InputError
+from yolo_lite.errors import InputError, one_line
 
-_SECONDS = 120.0  # after which an answer counts as lost
+SECONDS = 120.0  # after which an answer counts as lost
 _HEADERS = {"Content-Type": "application/octet-stream"}
 
 
@@ -78,7 +78,7 @@ class Clients:
             InputError: if a client cannot connect, or the server refuses.
         """
         turns = plan(total, clients, images=len(self._files))
-        ready = threading.Barrier(clients + 1, timeout=_SECONDS)
+        ready = threading.Barrier(clients + 1, timeout=SECONDS)
 
         def send(connection: _Connection, images: list[int]) -> int:
             ready.wait()
@@ -101,29 +101,33 @@ class _Connection:
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_SECONDS)
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
 
     def __enter__(self) -> _Connection:
         try:
             self._connection.connect()
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise InputError(
-                f"no connection to the server on port {self._port}: {reason}; check that it runs, or use fewer clients"
-            ) from error
+            raise self._failed("no connection to the server", error) from error
         return self
 
     def __exit__(self, *error: object) -> None:
         self._connection.close()
 
     def ask(self, image: bytes) -> bytes:
-        """Send an image and return the answer; raise InputError if the server refuses."""
-        self._connection.request("POST", "/v1/detect", body=image, headers=_HEADERS)
-        answer = self._connection.getresponse()
-        body = answer.read()
+        """Send an image and return the answer; raise InputError if the server refuses, or ends the connection."""
+        try:
+            self._connection.request("POST", "/v1/detect", body=image, headers=_HEADERS)
+            answer = self._connection.getresponse()
+            body = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise self._failed("no answer from the server", error) from error
         if answer.status != 200:
             raise InputError(f"the server answered {answer.status}: {_reason(body)}")
         return body
+
+    def _failed(self, what: str, error: Exception) -> InputError:
+        reason = one_line(getattr(error, "strerror", None) or str(error) or type(error).__name__)
+        return InputError(f"{what} on port {self._port}: {reason}; check that it runs, or use fewer clients")
 
 
 def _timed(connection: _Connection, file: Path) -> tuple[float, bytes]:

@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from yolo_lite.bench.clients import plan
+from yolo_lite.bench.clients import SECONDS, plan
 from yolo_lite.bench.peers import Peer, child_environment
 from yolo_lite.checks import check_whole
 from yolo_lite.errors import InputError
@@ -27,7 +27,7 @@ from yolo_lite.media.writers import write_image
 from yolo_lite.structures.geometry import Image
 
 _LEAST = 8  # images of different sizes
-_EARLY = 100  # requests after which memory is measured first
+EARLY = 100  # requests after which memory is measured first
 _TURNS = 4  # of each round, in which every image is sent alone
 _LISTENS = "listening on http://127.0.0.1:"
 
@@ -61,9 +61,9 @@ class Load:
     def __post_init__(self) -> None:
         for name in ("clients", "requests", "rounds"):
             check_whole(getattr(self, name), name)
-        if self.memory_requests and self.memory_requests <= _EARLY:
+        if self.memory_requests and self.memory_requests <= EARLY:
             raise InputError(
-                f"memory_requests must be above {_EARLY}, after which memory is measured first, "
+                f"memory_requests must be above {EARLY}, after which memory is measured first, "
                 f"got {self.memory_requests}"
             )
 
@@ -200,7 +200,8 @@ def _words(weights: str, device: str, *, batch_size: int, threads: int, clients:
     words = ["serve", "--port", "0", "--weights", weights, "--batch-size", str(batch_size)]
     words += [] if exported else ["--device", device]
     words += ["--threads", str(threads)] if threads else []
-    return [*words, "--queue", str(max(32, 2 * clients))]
+    # Many clients wait long for their turn, and none is to be refused.
+    return [*words, "--queue", str(max(32, 2 * clients)), "--seconds", f"{SECONDS:g}"]
 
 
 @contextmanager
@@ -333,7 +334,7 @@ def _memory(
     """Return the server's bytes after the first requests and after all; None where the system does not tell."""
     say(f"sending {load.memory_requests:,} requests to see how memory grows")
     used = []
-    for total in (_EARLY, load.memory_requests - _EARLY):
+    for total in (EARLY, load.memory_requests - EARLY):
         checked.add(total, clients.ask("together", total=total, clients=load.clients)["wrong"])
         used.append(_resident(server.pid))
     return (used[0], used[1]) if all(used) else None

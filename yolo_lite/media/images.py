@@ -38,7 +38,7 @@ MAX_PIXELS = 178_956_970  # 512 MiB of RGB: more than any camera produces; Pillo
 MAX_16BIT = 65535
 _DECODER_ERRORS = (
     *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, AssertionError),
-    *(struct.error, zlib.error),
+    *(struct.error, zlib.error, RuntimeError),  # RuntimeError: AVIF
 )
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_TEXTS = (b"iCCP", b"tEXt", b"zTXt", b"iTXt")

@@ -32,6 +32,7 @@ from yolo_lite.serve.uploads import GoneError, Hw, Task, Upload, Uploads
 from yolo_lite.structures.tiles import tiling_of
 
 _LOG = logging.getLogger(__name__)
+_METHOD = 20  # letters of a method that an answer repeats
 _SAFE = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -120,6 +121,7 @@ class Application:
             await self._router({**scope, "app": self}, exchange.receive, exchange.send)
             return
         except GoneError:
+            _LOG.info("%s %s 499: the client closed the connection", scope["method"], self._route(scope["path"]))
             return
         except HTTPException as error:
             refused = _no_route(scope, error)
@@ -275,5 +277,7 @@ def _no_route(scope: Scope, error: HTTPException) -> RefusedError:
     path, headers = short(scope["path"]), dict(error.headers or {})
     if error.status_code == 405:
         methods = " or ".join(sorted(headers.get("Allow", "").split(", ")))
-        return RefusedError(405, f"{scope['method']} is not possible for {path}; use {methods}.", headers=headers)
+        return RefusedError(
+            405, f"{scope['method'][:_METHOD]} is not possible for {path}; use {methods}.", headers=headers
+        )
     return RefusedError(404, f"There is nothing at {path}; /openapi.json lists what there is.")

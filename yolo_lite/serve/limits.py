@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any
 
 from yolo_lite.checks import check_number, check_whole
 from yolo_lite.errors import InputError
@@ -78,24 +80,39 @@ class Budget:
 
 
 class Share:
-    """What one request has taken from a budget."""
+    """What one request has taken from a budget.
+
+    It is given back at the end of a `with` block, or later: when a thread lets go of what it works on for the request.
+    """
 
     def __init__(self, budget: Budget) -> None:
-        self._budget, self._taken, self._is_closed = budget, 0, False
+        self._budget, self._taken = budget, 0
+        self._begun: list[Future[Any]] = []
 
     def take(self, amount: int) -> None:
         """Take some; raise RefusedError (503) if less than that is left."""
         with self._budget.lock:
             if amount > self._budget.left:
                 raise RefusedError(503, self._budget.message, headers=RETRY)
-            if not self._is_closed:  # a thread may still work for a request that is over
-                self._budget.left -= amount
-                self._taken += amount
+            self._budget.left -= amount
+            self._taken += amount
+
+    def follow(self, work: Future[Any]) -> None:
+        """Remember what holds the share until it is done or cancelled, even if nobody waits for it any more."""
+        self._begun.append(work)
 
     def __enter__(self) -> Share:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._release(None)
+
+    def _release(self, work: Future[Any] | None) -> None:
+        """Give back what was taken once nothing is being worked on."""
+        running = next((each for each in self._begun if not each.done()), None)
+        if running is not None:
+            running.add_done_callback(self._release)
+            return
         with self._budget.lock:
             self._budget.left += self._taken
-            self._taken, self._is_closed = 0, True
+            self._taken = 0

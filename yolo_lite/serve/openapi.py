@@ -16,13 +16,14 @@ from yolo_lite.version import VERSION
 
 Schema = dict[str, Any]
 _TEXT: Schema = {"type": "string"}
+_FILE: Schema = {"type": "string", "format": "binary"}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
 _REFUSED = {
     400: "The request is broken.",
     401: "The bearer token is missing or wrong.",
     403: "The Host or Origin header names another site.",
-    404: "There is no such path.",
+    404: "There is no such path or sample.",
     405: "The path does not have this method.",
     408: "The body arrived too slowly.",
     413: "The body has too many bytes, or the image too many pixels.",
@@ -55,6 +56,11 @@ def describe(limits: Limits, *, with_token: bool) -> dict[str, Any]:
         path: {"get": _operation(words, _answers(kind, schema, statuses=refused), parameters)}
         for path, (words, kind, schema, refused, parameters) in _reads().items()
     }
+    health = paths["/healthz"]["get"]["responses"]
+    health["503"] = {**health["200"], "description": "The server is stopping, or has failed."}
+    paths["/samples/{name}"]["get"]["parameters"] = [
+        {"name": "name", "in": "path", "description": "Name from /samples.", "required": True, "schema": _TEXT}
+    ]
     for path, (words, contents, parameters) in _uploads().items():
         statuses = (400, 403, 408, 413, 415, 422, 429, 500, 503, 504)
         operation = _operation(words, _described(contents, statuses), parameters)
@@ -88,6 +94,7 @@ def _reads() -> dict[str, tuple[str, str, Schema, tuple[int, ...], Sequence[Para
         "/metrics": ("Counts and times, for Prometheus.", "text/plain", _TEXT, (403,), ()),
         "/openapi.json": ("This document.", json_type, {"type": "object"}, (403,), ()),
         "/samples": ("Images to try.", json_type, samples, (403,), ()),
+        "/samples/{name}": ("One of these images.", "image/jpeg", _FILE, (403, 404), ()),
     }
 
 
@@ -95,9 +102,8 @@ def _uploads() -> dict[str, tuple[str, Mapping[str, Schema], Sequence[Parameter]
     """Return by path: a summary, the schemas of the answer by type, and the parameters."""
     schema = Path(messages.__file__).with_name("frame.schema.json")
     frame = {key: value for key, value in json.loads(schema.read_text("utf-8")).items() if key != "$schema"}
-    image = {"type": "string", "format": "binary"}
     return {
-        "/v1/detect": ("Detect the objects in an image.", {"application/json": frame, "image/jpeg": image}, DETECT),
+        "/v1/detect": ("Detect the objects in an image.", {"application/json": frame, "image/jpeg": _FILE}, DETECT),
         "/v1/classify": ("Classify an image.", {"application/json": _labels()}, CLASSIFY),
         "/v1/why": ("Explain why an object was found or missed.", {"application/json": _why()}, WHY),
     }
@@ -136,11 +142,11 @@ def _refusal(status: int) -> Schema:
 def _body(limits: Limits) -> Schema:
     form = {
         "type": "object",
-        "properties": {FIELD: {"type": "string", "format": "binary"}},
+        "properties": {FIELD: _FILE},
         "required": [FIELD],
         "additionalProperties": False,
     }
-    raw: Schema = {"schema": {"type": "string", "format": "binary"}}
+    raw: Schema = {"schema": _FILE}
     kinds = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
     words = (
         f"An image of at most {counted(limits.max_bytes, 'byte')} and {counted(limits.max_pixels, 'pixel')}; it must "

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from yolo_lite.cores import usable_cores
 from yolo_lite.errors import counted
@@ -24,7 +24,7 @@ Hw = tuple[int, int]
 
 
 class GoneError(Exception):
-    """The client has closed the connection before its request was complete."""
+    """The client has closed the connection before it had its answer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,35 +99,52 @@ class Uploads:
             body = await self._read(receive, headers, bytes_held)
             deadline = time.monotonic() + seconds
             with self._engine.admit() as place:
-                run = self._run(place, task, body, captured_at=captured_at, deadline=deadline, held=pixels_held)
+                held = (bytes_held, pixels_held)
+                run = self._run(place, task, body, captured_at=captured_at, deadline=deadline, held=held)
                 try:
-                    return await asyncio.wait_for(run, seconds)
-                except (asyncio.TimeoutError, OverdueError) as error:
+                    return await _until_gone(run, receive, seconds=seconds)
+                except OverdueError as error:
                     message = (
                         f"The answer took longer than {seconds:g} s, the limit of this server; try a smaller image."
                     )
                     raise RefusedError(504, message) from error
 
-    async def in_pool(self, function: Callable[[], Result]) -> Result:
-        """Return the result of a function that a thread for images runs."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, function)
+    async def in_pool(self, function: Callable[[], Result], *, held: Sequence[Share] = ()) -> Result:
+        """Return the result of a function that a thread for images runs.
+
+        Args:
+            function: called once, or never if this is cancelled before a thread is free.
+            held: what is held until the thread has finished.
+        """
+        call = _Call(function)
+        future = self._pool.submit(call)
+        for share in held:
+            share.follow(future)
+        try:
+            return await asyncio.wrap_future(future)
+        finally:
+            call.drop()
 
     def close(self, *, wait: bool = True) -> None:
         """End the threads; if `wait` is false, drop what they have not begun."""
         self._pool.shutdown(wait=wait, cancel_futures=not wait)
 
     async def _run(
-        self, place: Place, task: Task, body: Body, *, captured_at: float, deadline: float, held: Share
+        self, place: Place, task: Task, body: Body, *, captured_at: float, deadline: float, held: tuple[Share, Share]
     ) -> bytes:
+        _, pixels_held = held
+
         def check(hw: Hw) -> None:
             task.check(hw)
-            held.take(hw[0] * hw[1])
+            pixels_held.take(hw[0] * hw[1])
 
         decode = partial(decode_checked, body.content, self._limits.max_pixels, max_16bit=task.max_16bit, check=check)
-        image = await self.in_pool(decode)
+        image = await self.in_pool(decode, held=held)
         upload = Upload(image, task.source or body.name or "request", captured_at)
-        result = await asyncio.wrap_future(place.submit(task.work, image, deadline=deadline))
-        return await self.in_pool(partial(task.answer, upload, result))
+        future = place.submit(task.work, image, deadline=deadline)
+        pixels_held.follow(future)
+        result = await asyncio.wrap_future(future)
+        return await self.in_pool(partial(task.answer, upload, result), held=(pixels_held,))
 
     async def _read(self, receive: Receive, headers: Mapping[str, str], held: Share) -> Body:
         """Read a body; what is in memory is taken from the budget."""
@@ -151,6 +168,51 @@ class Uploads:
         if size > self._limits.max_bytes:
             most = counted(self._limits.max_bytes, "byte")
             raise RefusedError(413, f"The body has more than {most}, the limit of this server; send a smaller file.")
+
+
+class _Call(Generic[Result]):
+    """A function that waits for a thread; what it works on is not kept in memory if nobody waits for it any more."""
+
+    def __init__(self, function: Callable[[], Result]) -> None:
+        self._function: Callable[[], Result] | None = function
+
+    def __call__(self) -> Result:
+        function = self._function
+        if function is None:
+            raise GoneError
+        return function()
+
+    def drop(self) -> None:
+        """Let go of the function."""
+        self._function = None
+
+
+async def _until_gone(work: Coroutine[Any, Any, Result], receive: Receive, *, seconds: float) -> Result:
+    """Return what a coroutine returns; cancel it if the client closes the connection, or after some seconds.
+
+    Raises:
+        GoneError: if the client has gone.
+        OverdueError: if the time is over.
+    """
+    running, gone = asyncio.ensure_future(work), asyncio.ensure_future(_disconnect(receive))
+    try:
+        await asyncio.wait((running, gone), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            return running.result()
+        if gone.done():
+            gone.result()
+            raise GoneError
+        raise OverdueError
+    finally:
+        gone.cancel()
+        if running.cancel():
+            await asyncio.wait((running,))  # it takes its image out of the queue
+
+
+async def _disconnect(receive: Receive) -> None:
+    """Wait until the client has gone; the body must have been read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _next(receive: Receive, deadline: float) -> Message:

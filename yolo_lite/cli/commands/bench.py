@@ -254,9 +254,14 @@ def _bench_serve(args: argparse.Namespace) -> int:
     A direct call reads, decodes and detects; a request does the same, with HTTP around it. Every answer is compared
     with that of a direct call. Requests and direct calls take turns in five rounds, of which the medians are printed.
     """
+    from yolo_lite.bench.serve import EARLY, Load, bench_serve
+
+    if 0 < args.memory_requests <= EARLY:
+        raise InputError(
+            f"--memory-requests must be above {EARLY}, after which memory is measured first, got {args.memory_requests}"
+        )
     import torch
 
-    from yolo_lite.bench.serve import Load, bench_serve
     from yolo_lite.cli.screen import note
     from yolo_lite.device import describe_hardware, pick_device
     from yolo_lite.media.sources import Video, find_sources
@@ -296,9 +301,11 @@ def _print_serve_report(report: ServeReport, load: Load) -> None:
         print(f"CPU ms an image         {direct:>14.1f} {http:>9.1f}   ratio {direct / http:.2f}")
     print(f"{counted(report.answers, 'answer')}, of which {report.wrong:,} differ from direct calls")
     if report.memory:
+        from yolo_lite.bench.serve import EARLY
+
         early, late = report.memory
         print(
-            f"memory of the server: {early / 1e6:.1f} MB after 100 requests, {late / 1e6:.1f} MB after "
+            f"memory of the server: {early / 1e6:.1f} MB after {EARLY} requests, {late / 1e6:.1f} MB after "
             f"{load.memory_requests:,}: ratio {late / early:.3f}"
         )
 
