@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 import yolo_lite
+import yolo_lite.ranks
 from tests.processes import run_ranks
 from yolo_lite.errors import InputError
 from yolo_lite.ranks import ALONE, PeerError, PeerShortageError, RankError, Ranks, is_first, process_count, together
@@ -147,6 +148,22 @@ def test_a_killed_process_is_named_by_the_first_to_notice() -> None:
     assert results[1] is None
     assert sorted(type(results[rank]).__name__ for rank in (0, 2)) == ["PeerError", "RankError"]
     assert all("rank 1: ended without a message" in str(results[rank]) for rank in (0, 2))
+
+
+def on_twins(kind: str) -> None:
+    """Fail on rank 1, whose machine has the name of rank 0's."""
+    if os.environ["RANK"] == "1":
+        yolo_lite.ranks._this_machine = lambda: f"{socket.gethostname()} another"  # type: ignore[attr-defined]
+    failing(kind)
+
+
+def test_another_machine_of_the_same_name_is_another_machine() -> None:
+    """Its process numbers mean nothing here, and its screen is out of sight."""
+    killed, _ = run_ranks(2, lambda: on_twins("kill"))
+    assert str(killed).startswith("rank 0: lost the connection to another process")
+    failed, _ = run_ranks(2, lambda: on_twins("input"))
+    assert isinstance(failed, PeerError)
+    assert failed.is_elsewhere
 
 
 def test_only_what_one_process_decides_can_fail_for_all() -> None:

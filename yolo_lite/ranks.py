@@ -373,7 +373,7 @@ class _Group:
         # Addresses of an earlier start, or of an earlier block, must not be met again.
         prefix = f"yolo_lite/{_number('TORCHELASTIC_RESTART_COUNT', 0)}/{next(_joins)}"
         store = PrefixStore(prefix, whole)
-        store.set(f"process/{rank}", f"{os.getpid()} {socket.gethostname()}")
+        store.set(f"process/{rank}", f"{os.getpid()} {_this_machine()}")
         has_gpus = torch.cuda.is_available() and dist.is_nccl_available()
         backend = "cpu:gloo,cuda:nccl" if has_gpus else "gloo"
         try:
@@ -437,15 +437,16 @@ class _Group:
     def _give_up(self, rank: int, silence: float) -> Exception:
         """Announce that a process has given no sign of life; return the error that says so."""
         machine, number = self.processes[rank]
-        if machine == socket.gethostname() and _is_gone(number):
+        if machine == _this_machine() and _is_gone(number):
             message = _ENDED
         else:
-            message = f"no sign of life on {machine} for {silence:g} s: the process is stopped, or its machine or network has failed"
+            name = machine.partition(" ")[0]
+            message = f"no sign of life on {name} for {silence:g} s: the process is stopped, or its machine or network has failed"
         return self._announce(rank, message) or RankError(f"rank {rank}: {message}")
 
     def _ended(self) -> list[int]:
         """Return the ranks of this machine that have ended, as soon as there is one or another process has left word."""
-        here = socket.gethostname()
+        here = _this_machine()
         for _ in range(_LOOKS):
             gone = [
                 rank for rank, (machine, number) in enumerate(self.processes) if machine == here and _is_gone(number)
@@ -473,7 +474,7 @@ class _Group:
             rank, _, message = self.store.get("word").decode().partition(" ")
         except RuntimeError:
             return None
-        is_elsewhere = self.processes[int(rank)][0] != socket.gethostname()
+        is_elsewhere = self.processes[int(rank)][0] != _this_machine()
         return PeerError(f"rank {rank}: {message}", is_elsewhere=is_elsewhere)
 
 
@@ -501,6 +502,15 @@ def _within(seconds: float, work: Callable[[], Value]) -> Value | None:
             thread.join(seconds)
             break
     return results[0] if results else None
+
+
+def _this_machine() -> str:
+    """Return the name of this machine, with what tells it from others of the same name, and from its containers."""
+    words = [socket.gethostname()]
+    with suppress(OSError):  # no /proc on this system
+        words.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        words.append(os.readlink("/proc/self/ns/pid"))
+    return " ".join(words)
 
 
 def _is_gone(number: int) -> bool:
