@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import signal
+import socket
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,7 @@ import torch
 from torch import nn
 
 import yolo_lite
+import yolo_lite.ranks
 from tests.processes import run_ranks
 from yolo_lite.errors import InputError
 from yolo_lite.ranks import ALONE, PeerError, PeerShortageError, RankError, Ranks, is_first, process_count, together
@@ -147,6 +150,22 @@ def test_a_killed_process_is_named_by_the_first_to_notice() -> None:
     assert all("rank 1: ended without a message" in str(results[rank]) for rank in (0, 2))
 
 
+def on_twins(kind: str) -> None:
+    """Fail on rank 1, whose machine has the name of rank 0's."""
+    if os.environ["RANK"] == "1":
+        yolo_lite.ranks._this_machine = lambda: f"{socket.gethostname()} another"  # type: ignore[attr-defined]
+    failing(kind)
+
+
+def test_another_machine_of_the_same_name_is_another_machine() -> None:
+    """Its process numbers mean nothing here, and its screen is out of sight."""
+    killed, _ = run_ranks(2, lambda: on_twins("kill"))
+    assert str(killed).startswith("rank 0: lost the connection to another process")
+    failed, _ = run_ranks(2, lambda: on_twins("input"))
+    assert isinstance(failed, PeerError)
+    assert failed.is_elsewhere
+
+
 def test_only_what_one_process_decides_can_fail_for_all() -> None:
     def refuse() -> None:
         raise InputError("no such data")
@@ -158,3 +177,114 @@ def test_only_what_one_process_decides_can_fail_for_all() -> None:
     first, second = run_ranks(2, work)
     assert (type(first), str(first)) == (RankError, "rank 0: no such data")
     assert (type(second), str(second)) == (PeerError, "rank 0: no such data")
+
+
+SILENCE = 2.0  # seconds, for the tests below
+
+
+def stopping(victim: int, then: signal.Signals) -> None:
+    """Let a process stop itself; another one that has noticed it kills it, or lets it go on."""
+    stopped = 0
+    try:
+        with together(silence=SILENCE) as ranks:
+            stopped = int(ranks.sum([os.getpid() if ranks.rank == victim else 0])[0])
+            if ranks.rank == victim:
+                os.kill(stopped, signal.SIGSTOP)
+            for _ in range(2):  # the first one has reached the others while they waited
+                ranks.sum([1])
+    finally:
+        if stopped not in (0, os.getpid()):
+            os.kill(stopped, then)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1, 2])
+def test_a_stopped_process_ends_the_others_and_itself_once_it_goes_on(victim: int) -> None:
+    began = time.monotonic()
+    results = run_ranks(3, lambda: stopping(victim, signal.SIGCONT))
+    assert time.monotonic() - began < 10 * SILENCE
+    for result in results:
+        assert str(result).startswith(f"rank {victim}: no sign of life on {socket.gethostname()} for 2 s: ")
+    observer = (victim - 1) % 3
+    assert [type(result) for result in results] == [RankError if rank == observer else PeerError for rank in range(3)]
+
+
+def with_store_of_rank_0(work: Any) -> Any:
+    """Do some work in processes that were not started by torchrun: rank 0 has the store."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def run() -> Any:
+        del os.environ["TORCHELASTIC_USE_AGENT_STORE"]
+        os.environ["MASTER_PORT"] = str(port)
+        return work()
+
+    return run
+
+
+@pytest.mark.slow
+def test_a_stopped_process_that_has_the_store_is_noticed() -> None:
+    began = time.monotonic()
+    first, second = run_ranks(2, with_store_of_rank_0(lambda: stopping(0, signal.SIGKILL)))
+    assert first is None
+    assert isinstance(second, RankError)
+    assert str(second).startswith("rank 1: lost the connection to another process: no answer from 127.0.0.1")
+    assert time.monotonic() - began < 30
+
+
+def suspending() -> float:
+    """Let another process suspend all, one after another, for longer than they wait for a sign of life."""
+    with together(silence=SILENCE) as ranks:
+        numbers = [int(ranks.sum([os.getpid() if ranks.rank == rank else 0])[0]) for rank in range(ranks.count)]
+        if ranks.rank == 0 and not os.fork():
+            for kind in (signal.SIGSTOP, signal.SIGCONT):
+                for number in numbers:
+                    os.kill(number, kind)
+                    time.sleep(0.3 * SILENCE)
+                time.sleep(2 * SILENCE)
+            os._exit(0)
+        end = time.monotonic() + 5 * SILENCE
+        while ranks.decide(lambda: time.monotonic() < end):
+            time.sleep(0.01)
+        return ranks.sum([1])[0]
+
+
+@pytest.mark.slow
+def test_a_job_that_was_suspended_goes_on() -> None:
+    assert run_ranks(2, suspending) == [2.0, 2.0]
+
+
+def busy(seconds: float, *, other: float) -> float:
+    with together(silence=SILENCE) as ranks:
+        ranks.sum([1])
+        if ranks.rank == 1:
+            ctypes.PyDLL(None).usleep(int(seconds * 1e6))  # a PyDLL keeps the interpreter to itself
+        if ranks.rank == 0:
+            time.sleep(other)  # without exchange
+        return ranks.sum([1])[0]
+
+
+@pytest.mark.slow
+def test_a_busy_process_is_waited_for() -> None:
+    assert run_ranks(2, lambda: busy(0.7 * SILENCE, other=2 * SILENCE)) == [2.0, 2.0]
+
+
+@pytest.mark.slow
+def test_a_process_that_nobody_else_can_interrupt_looks_stopped() -> None:
+    """The documented limit: work in C that lets no other thread run for longer than the silence."""
+    results = run_ranks(2, lambda: busy(2 * SILENCE, other=0))
+    assert all("rank 1: no sign of life" in str(result) for result in results)
+
+
+def lingering() -> float:
+    with together(silence=SILENCE) as ranks:
+        total = ranks.sum([1])[0]
+        if ranks.rank == 0:
+            time.sleep(2 * SILENCE)  # writes its report, as it were; rank 1 has ended
+    return total
+
+
+@pytest.mark.slow
+def test_a_process_that_has_ended_well_is_not_missed() -> None:
+    assert run_ranks(2, lingering) == [2.0, 2.0]

@@ -11,6 +11,7 @@ import itertools
 import os
 import pickle
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -19,14 +20,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from yolo_lite.errors import InputError, Stopped, reason
+from yolo_lite.heartbeats import SILENCE, Heartbeats
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Value = TypeVar("Value")
 
-_PATIENCE = timedelta(minutes=30)  # for a process that neither answers nor ends; rank 0 may score for minutes
+_PATIENCE = timedelta(minutes=30)  # for a process that lives, but does not come; rank 0 may score for minutes
 _LOOKS, _LOOK = 20, 0.1  # how often, and after how many seconds, to look whether a process of this machine has ended
+_ANSWER = 10.0  # seconds for an explanation, whose store may have stopped
 _NAMES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torchrun sets
 
 
@@ -285,14 +288,21 @@ class Ranks:
 ALONE = Ranks()
 
 
+_heartbeats: Heartbeats | None = None  # of the `with` block of this process
+
+
 @contextmanager
-def together() -> Iterator[Ranks]:
+def together(*, silence: float = SILENCE) -> Iterator[Ranks]:
     """Connect the processes that torchrun started, for a `with` block; without torchrun yield `ALONE`.
 
     If a process fails in the block, all of them end. The first to fail reports why.
 
+    Args:
+        silence: seconds without a sign of life after which a process is given up.
+
     Raises:
-        RankError: instead of an InputError of this process, or if a process of this machine has ended without a word.
+        RankError: instead of an InputError of this process, or if it is the first to notice that another one has ended
+            without a word, or is silent.
         PeerError: if another process has failed first.
 
     Example:
@@ -310,7 +320,8 @@ def together() -> Iterator[Ranks]:
         return
     group = _Group.join()
     try:
-        yield Ranks(group.rank, group.count)
+        with group.alive(silence):
+            yield Ranks(group.rank, group.count)
     except GeneratorExit:
         raise
     except BaseException as error:
@@ -330,6 +341,16 @@ def _store() -> tuple[Any, int, int]:
     return store, rank, count
 
 
+def _own_connection() -> Any:
+    """Return another connection to the store of this launch, whose requests do not wait for those of nccl and gloo."""
+    import torch.distributed as dist
+
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return dist.TCPStore(  # type: ignore[attr-defined]
+        address, port, is_master=False, wait_for_workers=False, timeout=_PATIENCE
+    )
+
+
 _joins = itertools.count()  # the `with` blocks of this process, in the same order as those of the others
 
 
@@ -339,6 +360,7 @@ class _Group:
     def __init__(self, store: Any, *, rank: int, count: int) -> None:
         self.store, self.rank, self.count = store, rank, count
         self.processes: list[tuple[str, int]] = []  # machine and process number by rank
+        self.heartbeats: Heartbeats | None = None
 
     @classmethod
     def join(cls) -> _Group:
@@ -349,13 +371,14 @@ class _Group:
 
         whole, rank, count = _store()
         # Addresses of an earlier start, or of an earlier block, must not be met again.
-        store = PrefixStore(f"yolo_lite/{_number('TORCHELASTIC_RESTART_COUNT', 0)}/{next(_joins)}", whole)
-        group = cls(store, rank=rank, count=count)
-        store.set(f"process/{rank}", f"{os.getpid()} {socket.gethostname()}")
+        prefix = f"yolo_lite/{_number('TORCHELASTIC_RESTART_COUNT', 0)}/{next(_joins)}"
+        store = PrefixStore(prefix, whole)
+        store.set(f"process/{rank}", f"{os.getpid()} {_this_machine()}")
         has_gpus = torch.cuda.is_available() and dist.is_nccl_available()
         backend = "cpu:gloo,cuda:nccl" if has_gpus else "gloo"
         try:
             dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_PATIENCE)
+            group = cls(PrefixStore(f"{prefix}/failures", _own_connection()), rank=rank, count=count)
         except RuntimeError as error:
             raise RankError(f"rank {rank}: no connection to the other processes: {reason(error)}") from error
         for each in range(count):
@@ -363,38 +386,67 @@ class _Group:
             group.processes.append((machine, int(number)))
         return group
 
+    @contextmanager
+    def alive(self, silence: float) -> Iterator[None]:
+        """Give signs of life, and look for those of the others, in a `with` block."""
+        global _heartbeats
+        self.heartbeats = _heartbeats = Heartbeats(
+            self.store, self.rank, count=self.count, silence=silence, on_silence=self._give_up, hear=self._word
+        )
+        with _noticing():
+            _heartbeats.start()
+        try:
+            yield
+        finally:
+            _heartbeats = None
+            self.heartbeats.leave()
+
     def explain(self, error: BaseException) -> BaseException:
         """Return the error to raise in place of one that ended the work of this process, and let the others know."""
-        is_lost = isinstance(error, _LostError)
-        if is_lost or isinstance(error, Stopped):  # torchrun stops the others when one of them ends
-            return self._of_another(error)
-        if not isinstance(error, Exception):
+        is_of_another = isinstance(error, _LostError | Stopped)  # torchrun stops the others when one of them ends
+        if not is_of_another and not isinstance(error, Exception):
             return error
-        is_expected = isinstance(error, InputError | OSError)
-        message = str(error) if is_expected else f"{type(error).__name__}: {error}"
+        if self.heartbeats and self.heartbeats.error and (is_of_another or _is_expected(error)):
+            return self.heartbeats.error
+        explain = self._of_another if is_of_another else self._of_this
+        return _within(_ANSWER, lambda: explain(error)) or self._unexplained(error)
+
+    def _of_this(self, error: BaseException) -> BaseException:
+        message = str(error) if _is_expected(error) else f"{type(error).__name__}: {error}"
         earlier = self._announce(self.rank, message)
-        return earlier or RankError(f"rank {self.rank}: {message}") if is_expected else error
+        return earlier if earlier and _is_expected(error) else self._unexplained(error)
 
     def _of_another(self, error: BaseException) -> BaseException:
-        with suppress(KeyboardInterrupt):  # torchrun's signal may come just now
-            ended = self._ended()
-            if (earlier := self._word()) is not None:
-                return earlier
-            if ended:
-                who = f"rank {ended[0]}" if len(ended) == 1 else f"ranks {', '.join(map(str, ended))}"
-                message = (
-                    "ended without a message: killed, as happens when memory runs out, or crashed; torchrun reports the "
-                    "signal; a smaller --batch-size needs less memory"
-                )
-                return self._announce(ended[0], message) or RankError(f"{who}: {message}")
+        ended = self._ended()
+        if (earlier := self._word()) is not None:
+            return earlier
+        if ended:
+            who = f"rank {ended[0]}" if len(ended) == 1 else f"ranks {', '.join(map(str, ended))}"
+            return self._announce(ended[0], _ENDED) or RankError(f"{who}: {_ENDED}")
         if isinstance(error, Stopped):
             return error
-        message = f"lost the connection to another process: {reason(error)}"
-        return self._announce(self.rank, message) or RankError(f"rank {self.rank}: {message}")
+        return self._announce(self.rank, _lost(error)) or self._unexplained(error)
+
+    def _unexplained(self, error: BaseException) -> BaseException:
+        """Return the error to raise if no other process has failed, or none can be asked."""
+        if isinstance(error, _LostError) or _is_expected(error):
+            message = _lost(error) if isinstance(error, _LostError) else str(error)
+            return RankError(f"rank {self.rank}: {message}")
+        return error
+
+    def _give_up(self, rank: int, silence: float) -> Exception:
+        """Announce that a process has given no sign of life; return the error that says so."""
+        machine, number = self.processes[rank]
+        if machine == _this_machine() and _is_gone(number):
+            message = _ENDED
+        else:
+            name = machine.partition(" ")[0]
+            message = f"no sign of life on {name} for {silence:g} s: the process is stopped, or its machine or network has failed"
+        return self._announce(rank, message) or RankError(f"rank {rank}: {message}")
 
     def _ended(self) -> list[int]:
         """Return the ranks of this machine that have ended, as soon as there is one or another process has left word."""
-        here = socket.gethostname()
+        here = _this_machine()
         for _ in range(_LOOKS):
             gone = [
                 rank for rank, (machine, number) in enumerate(self.processes) if machine == here and _is_gone(number)
@@ -422,8 +474,43 @@ class _Group:
             rank, _, message = self.store.get("word").decode().partition(" ")
         except RuntimeError:
             return None
-        is_elsewhere = self.processes[int(rank)][0] != socket.gethostname()
+        is_elsewhere = self.processes[int(rank)][0] != _this_machine()
         return PeerError(f"rank {rank}: {message}", is_elsewhere=is_elsewhere)
+
+
+_ENDED = (
+    "ended without a message: killed, as happens when memory runs out, or crashed; torchrun reports the signal; a smaller "
+    "--batch-size needs less memory"
+)
+
+
+def _lost(error: BaseException) -> str:
+    return f"lost the connection to another process: {reason(error)}"
+
+
+def _is_expected(error: BaseException) -> bool:
+    return isinstance(error, InputError | OSError)
+
+
+def _within(seconds: float, work: Callable[[], Value]) -> Value | None:
+    """Return the result of some work, or None if it does not end in time; torchrun's signal may come meanwhile."""
+    results: list[Value] = []
+    thread = threading.Thread(target=lambda: results.append(work()), daemon=True)
+    thread.start()
+    for _ in range(2):
+        with suppress(KeyboardInterrupt):
+            thread.join(seconds)
+            break
+    return results[0] if results else None
+
+
+def _this_machine() -> str:
+    """Return the name of this machine, with what tells it from others of the same name, and from its containers."""
+    words = [socket.gethostname()]
+    with suppress(OSError):  # no /proc on this system
+        words.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        words.append(os.readlink("/proc/self/ns/pid"))
+    return " ".join(words)
 
 
 def _is_gone(number: int) -> bool:
@@ -449,20 +536,23 @@ def _noticing() -> Iterator[None]:
 
 
 def _wait(work: Any) -> None:
-    """Wait for an exchange in small steps, so that signals are handled meanwhile."""
+    """Wait for an exchange in small steps, so that signals are handled meanwhile, until it is known to be in vain."""
     pause = 1e-4
+    is_in_vain = _heartbeats.patience() if _heartbeats else lambda: False
     while not work.is_completed():
+        if is_in_vain():
+            raise RuntimeError(f"no answer from {os.environ.get('MASTER_ADDR')}, where the processes meet")
         time.sleep(pause)
         pause = min(2e-3, 1.2 * pause)
     work.wait()
 
 
-def _all_reduce(values: Tensor) -> Tensor:
-    """Sum a tensor over all processes, in place; on a GPU the result may arrive later."""
+def _all_reduce(values: Tensor, *, is_awaited: bool = False) -> Tensor:
+    """Sum a tensor over all processes, in place; on a GPU the result may arrive later, unless it is awaited."""
     import torch.distributed as dist
 
     with _noticing():
-        if values.is_cuda:
+        if values.is_cuda and not is_awaited:
             dist.all_reduce(values)
         else:
             _wait(dist.all_reduce(values, async_op=True))
@@ -499,7 +589,9 @@ def _add_gradients(parameters: list[nn.Parameter], numbers: Mapping[str, float])
     flat = torch.cat([*(gradient.float().reshape(-1) for gradient in gradients), beside])
     if not flat.is_cuda:
         _exchange(0.0)
-    _all_reduce(flat)
+    _all_reduce(
+        flat, is_awaited=True
+    )  # the numbers below are read at once; no signal would be handled while torch waits
     sizes = [*(gradient.numel() for gradient in gradients), len(trained), len(numbers)]
     *sums, shown, totals = torch.split(flat, sizes)
     for parameter, gradient, summed, there in zip(trained, gradients, sums, shown.tolist()):
@@ -524,10 +616,7 @@ def _broadcast_tensor(values: Tensor) -> None:
     import torch.distributed as dist
 
     with _noticing():
-        if values.is_cuda:
-            dist.broadcast(values, 0)
-        else:
-            _wait(dist.broadcast(values, 0, async_op=True))
+        _wait(dist.broadcast(values, 0, async_op=True))
 
 
 def _broadcast(value: object, *, is_source: bool) -> object:

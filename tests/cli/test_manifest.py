@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -15,6 +16,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+import yolo_lite.shards.folder
 from tests.conftest import write_coco_set
 from tests.messages.test_image import VALIDATOR
 from yolo_lite.cli import main
@@ -185,6 +187,25 @@ def test_torchrun_divides_the_shards_and_the_cores(
         )
     assert len(rows("out")) == 12
     assert seen == [4, 4]
+
+
+def test_a_worker_of_torchrun_says_why_it_alone_fails(
+    listed: list[str], pico: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(number: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    job = ["detect", "--weights", str(pico), "--manifest", "list.txt", "--out", "out", "--shard-size", "4"]
+    assert main([*job, "--worker", "0/2"]) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(yolo_lite.shards.folder, "_store", full)
+    torchrun = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+    torchrun |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    monkeypatch.setattr(os, "environ", {**os.environ, **torchrun})
+    monkeypatch.setattr(yolo_lite.shards.folder, "write_once", lambda path, write: None)
+    assert main(job) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line == "error: worker 1/2 (RANK): cannot write out/shard-000001.jsonl: No space left on device"
 
 
 def test_without_ray_one_line_says_what_to_install(

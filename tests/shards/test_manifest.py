@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -12,7 +14,14 @@ import pytest
 
 from tests.shards.conftest import write_images
 from yolo_lite.errors import InputError
-from yolo_lite.shards.manifest import Manifest, expand_braces, images_below, open_manifest, read_list
+from yolo_lite.shards.manifest import (
+    Manifest,
+    UnreadableShardError,
+    expand_braces,
+    images_below,
+    open_manifest,
+    read_list,
+)
 
 
 def names(manifest: Manifest) -> list[list[str]]:
@@ -82,6 +91,27 @@ def test_images_of_a_folder_come_sorted_folder_by_folder(tmp_path: Path) -> None
     assert (tmp_path / "out" / "images.txt").read_text().split() == expected
 
 
+def test_blanks_at_the_ends_of_names_in_a_folder_belong_to_them(tmp_path: Path) -> None:
+    there = ["\v.jpg", " a.jpg", "a.jpg", "a.jpg\r.jpg"]
+    (tmp_path / "images").mkdir()
+    for name in there:
+        (tmp_path / "images" / name).write_bytes(b"")
+    manifest = open_manifest(str(tmp_path / "images"), tmp_path / "out")
+    assert [entry.path for entry in manifest.entries(0)] == [tmp_path / "images" / name for name in there]
+
+
+def test_a_folder_that_has_changed_goes_on_with_its_list_as_the_message_says(tmp_path: Path) -> None:
+    write_images(tmp_path / "images", 3)
+    before = open_manifest(str(tmp_path / "images"), tmp_path / "out")
+    write_images(tmp_path / "images", 4)
+    with pytest.raises(InputError, match="or copy .*images.txt into that folder, and pass the copy as --manifest"):
+        open_manifest(str(tmp_path / "images"), tmp_path / "out")
+    copy = shutil.copy(tmp_path / "out" / "images.txt", tmp_path / "images")
+    after = open_manifest(str(copy), tmp_path / "out")
+    assert after.describe() == before.describe()
+    assert list(after.entries(0)) == list(before.entries(0))
+
+
 def test_a_folder_that_has_changed_is_refused(tmp_path: Path) -> None:
     write_images(tmp_path / "images", 3)
     for _ in range(2):
@@ -138,6 +168,30 @@ def test_a_tar_that_is_cut_short_or_missing_gives_an_entry_with_an_error(tmp_pat
     assert last.error.startswith("s-0.tar is not a whole tar file (")
     assert next(iter(manifest.entries(1))).error.startswith("s-1.tar is not a whole tar file (")
     assert next(iter(manifest.entries(2))).error == "s-2.tar does not exist"
+
+
+def test_a_tar_that_the_disk_does_not_deliver_has_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row for all images that follow would make the shard look complete."""
+    write_tar(tmp_path / "s.tar", MEMBERS)
+    extract = tarfile.TarFile.extractfile
+
+    def fail(self: tarfile.TarFile, member: tarfile.TarInfo) -> object:
+        if member.name == "2.png":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return extract(self, member)
+
+    monkeypatch.setattr(tarfile.TarFile, "extractfile", fail)
+    entries = open_manifest(str(tmp_path / "s.tar"), tmp_path).entries(0)
+    assert [next(entries).name for _ in range(2)] == ["s.tar/0.jpg", "s.tar/a/1.JPEG"]
+    with pytest.raises(UnreadableShardError, match="cannot read s.tar: Input/output error"):
+        next(entries)
+
+
+def test_a_tar_whose_name_looks_like_a_pattern(tmp_path: Path) -> None:
+    (tmp_path / "set[1]").mkdir()
+    write_tar(tmp_path / "set[1]" / "s-{0..1}.tar", MEMBERS)
+    (entry, *_) = open_manifest(str(tmp_path / "set[1]" / "s-{0..1}.tar"), tmp_path).entries(0)
+    assert (entry.name, entry.content) == ("s-{0..1}.tar/0.jpg", b"zero")
 
 
 def test_ranges_in_braces_are_those_of_a_shell() -> None:

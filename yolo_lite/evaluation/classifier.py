@@ -22,7 +22,7 @@ from yolo_lite.data.pipeline.loader import EpochSampler, build_loader
 from yolo_lite.data.splits import read_classes_to_score
 from yolo_lite.device import explain_out_of_memory, pick_device, place
 from yolo_lite.errors import InputError, some
-from yolo_lite.evaluation.shards import Inputs, classify_together
+from yolo_lite.evaluation.shards import Inputs, check_same, classify_together
 from yolo_lite.media.images import MAX_16BIT
 from yolo_lite.metrics.classification import ClassificationReport, classification_report
 from yolo_lite.models.classifiers.build import ClassifierNet
@@ -144,6 +144,7 @@ def evaluate_classifier(
         where = pick_device(device)
         model = place(build_classifier_from_checkpoint(checkpoint, source), where)
         name, truth = _read(checkpoint, dataclasses.replace(config.data, path=str(data)), split)
+        check_same(source, truth, ranks=ranks)
         notes = list(truth.notes)
         listener = (notes.append, on_batch if ranks.is_first else _silent)
         scores = _scores(model, truth, device=where, config=config, listener=listener, ranks=ranks)

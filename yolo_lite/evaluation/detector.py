@@ -32,7 +32,7 @@ from yolo_lite.data.splits import read_split, read_split_or_held_out
 from yolo_lite.device import explain_out_of_memory, pick_device, place
 from yolo_lite.errors import InputError, are, counted, some
 from yolo_lite.evaluation.images import SILENT, EvaluationListener, Timing, detect_records
-from yolo_lite.evaluation.shards import detect_together
+from yolo_lite.evaluation.shards import check_same, detect_together
 from yolo_lite.metrics.coco import CocoMetrics, check_rows, evaluate_coco
 from yolo_lite.metrics.resampling import Interval
 from yolo_lite.models.yolo import Yolo
@@ -135,6 +135,7 @@ def evaluate(
         where = pick_device(device)
         model = place(build_from_checkpoint(checkpoint, source), where)
         truth, notes = read_truth(data, split, checkpoint=checkpoint, config=config)
+        check_same(source, truth, ranks=ranks)
         heard, names = dataclasses.replace(listener, say=notes.append), checkpoint.class_names
         machine = (where, ranks)
         rows, timing = _detect(model, truth, class_names=names, machine=machine, config=config, listener=heard)

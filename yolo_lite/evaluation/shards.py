@@ -7,7 +7,9 @@ company, and the numbers do not depend on the number of processes.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +18,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from yolo_lite.data.fingerprint import fingerprint
 from yolo_lite.data.pipeline.classification import ClassDataset
+from yolo_lite.errors import InputError
 from yolo_lite.evaluation.images import Timing
+from yolo_lite.files import read_bytes
 from yolo_lite.ranks import Ranks
 from yolo_lite.structures.batches import ClassSample
-from yolo_lite.structures.datasets import DetectionSet
+from yolo_lite.structures.datasets import ClassificationSet, DetectionSet
 
 Rows = list[dict[str, Any]]
 
@@ -38,6 +43,27 @@ def own_positions(total: int, batch_size: int, *, ranks: Ranks) -> npt.NDArray[n
     positions: npt.NDArray[np.int64] = np.arange(total, dtype=np.int64)
     own: npt.NDArray[np.int64] = positions[positions // batch_size % ranks.count == ranks.rank]
     return own
+
+
+def check_same(weights: Path, data: DetectionSet | ClassificationSet, *, ranks: Ranks) -> None:
+    """Check that this process scores the weights and the data of rank 0, which may be on another machine.
+
+    Raises:
+        InputError: if a file or the data differs.
+
+    Example:
+        >>> from yolo_lite.data.splits import read_split
+        >>> check_same(Path("best.pt"), read_split("my_images", "val"), ranks=Ranks())  # alone: nothing is read
+    """
+    if ranks.count == 1:
+        return
+    own = {str(weights): hashlib.sha256(read_bytes(weights)).hexdigest(), data.source: fingerprint(data)}
+    first = ranks.decide(lambda: tuple(own.values()))
+    for (name, value), expected in zip(own.items(), first):
+        if value != expected:
+            raise InputError(
+                f"{name} on this machine is not that of rank 0; give every machine the same weights and data under the same path"
+            )
 
 
 def detect_together(

@@ -20,7 +20,7 @@ from yolo_lite.media.sources import in_lists
 from yolo_lite.media.windows import Windows, read_in_parts
 from yolo_lite.messages.image import ImageResult
 from yolo_lite.shards.folder import ResultFolder
-from yolo_lite.shards.manifest import Entry, Manifest, open_manifest
+from yolo_lite.shards.manifest import Entry, Manifest, UnreadableShardError, open_manifest
 from yolo_lite.shards.workers import Worker, find_worker, parse_worker, workers_here
 from yolo_lite.structures.geometry import Image
 from yolo_lite.structures.results import Detections
@@ -68,7 +68,7 @@ class Summary:
         worker: which worker.
         shards: how many shards it has written, and `there`, how many of its shards were there already.
         images, errors, objects: in the written shards; an image that could not be read is an image with an error.
-        unreadable: how many of its shards it has not written, as none of their images could be read.
+        unreadable: how many of its shards it has not written, as none of their images, or not all of a tar, could be read.
         reason: why the first of these could not be read.
         missing: how many shards of the whole job are not there, those of other workers included.
     """
@@ -187,7 +187,7 @@ class Job:
         """Detect in the images of a shard and write its rows, in the order of the manifest.
 
         Raises:
-            UnreadableShardError: if none of its images can be read; the shard is not written.
+            UnreadableShardError: if none of its images can be read, or the disk with its tar fails; the shard is not written.
         """
         counts, reason = Counts(), ""
         with (
@@ -203,10 +203,6 @@ class Job:
             if counts.images and counts.errors == counts.images:
                 raise UnreadableShardError(f"no image of shard {shard} could be read: {reason}")
         return counts
-
-
-class UnreadableShardError(InputError):
-    """None of the images of a shard can be read."""
 
 
 def _advance(on_progress: OnProgress, before: int, total: int, images: int) -> None:

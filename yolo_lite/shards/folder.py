@@ -142,7 +142,7 @@ class ResultFolder:
         try:
             with self._explained(path):
                 file = part.open("xb")
-            rows: Rows = ParquetRows(file) if self.rows == "parquet" else JsonRows(file)
+                rows: Rows = ParquetRows(file) if self.rows == "parquet" else JsonRows(file)
             try:
 
                 def write(result: ImageResult) -> None:

@@ -44,6 +44,10 @@ class Entry(NamedTuple):
     error: str = ""
 
 
+class UnreadableShardError(InputError):
+    """The images of a shard cannot be read, most likely because of a disk; the shard is not written."""
+
+
 class Manifest(Protocol):
     """The images of a job, in shards.
 
@@ -111,6 +115,7 @@ class ImageList:
         shard_size, lines: number of lines in a shard, and in all.
         starts: where shards begin, in bytes.
         digest: SHA-256 of the file.
+        is_exact: blanks at the ends of a line belong to its path.
     """
 
     path: Path
@@ -119,6 +124,7 @@ class ImageList:
     lines: int
     starts: array[int] = field(repr=False)
     digest: str
+    is_exact: bool = False
     unit: str = "images"
 
     @property
@@ -133,7 +139,7 @@ class ImageList:
             with self.path.open("rb") as file:
                 file.seek(self.starts[shard])
                 for line in itertools.islice(file, self.shard_size):
-                    name = _name(line)
+                    name = os.fsdecode(line.removesuffix(b"\n")) if self.is_exact else _name(line)
                     if name:
                         yield Entry(name, self.base / name)
         except OSError as error:
@@ -182,7 +188,9 @@ class TarShards:
                     tar.members.clear()  # type: ignore[attr-defined]  # or the memory would grow with the number of members
         except FileNotFoundError:
             yield Entry(name, path, error=f"{name} does not exist")
-        except (OSError, tarfile.TarError, EOFError, ValueError) as error:
+        except OSError as error:  # of the disk, not of the content
+            raise UnreadableShardError(f"cannot read {name}: {reason(error)}") from error
+        except (tarfile.TarError, EOFError, ValueError) as error:
             yield Entry(name, path, error=f"{name} is not a whole tar file ({reason(error)})")
 
     def describe(self) -> dict[str, object]:
@@ -202,10 +210,10 @@ def _is_image_name(name: str) -> bool:
     return base.lower().endswith(IMAGE_SUFFIXES) and not is_hidden(base)
 
 
-def read_list(path: Path, *, base: Path, shard_size: int) -> ImageList:
+def read_list(path: Path, *, base: Path, shard_size: int, is_exact: bool = False) -> ImageList:
     """Read a text file with one path per line once, and return it with the places where its shards begin.
 
-    Blank lines belong to shards, but name no image.
+    Blank lines belong to shards, but name no image. Blanks at the ends of a line are dropped, unless `is_exact`.
 
     Raises:
         InputError: if the file cannot be read, is no text, or names no image.
@@ -233,7 +241,9 @@ def read_list(path: Path, *, base: Path, shard_size: int) -> ImageList:
         raise InputError(f"cannot read {path}: {reason(error)}") from error
     if is_empty:
         raise InputError(f"{path} names no image; expected one path per line")
-    return ImageList(path, base, shard_size=shard_size, lines=lines, starts=starts, digest=digest.hexdigest())
+    return ImageList(
+        path, base, shard_size=shard_size, lines=lines, starts=starts, digest=digest.hexdigest(), is_exact=is_exact
+    )
 
 
 def _name(line: bytes) -> str:
@@ -269,6 +279,8 @@ def _tars_of_list(path: Path) -> TarShards | None:
 
 def _tars_of_pattern(source: str) -> TarShards:
     """Return the tars that a pattern with {0000..0009} or * stands for, or the only one."""
+    if os.path.isfile(source):
+        return TarShards((os.path.basename(source),), Path(source).parent, Path(source).name)
     names = expand_braces(source)
     if any(letter in source for letter in "*?["):
         names = sorted(match for name in names for match in glob.glob(name))
@@ -327,11 +339,11 @@ def _list_of_folder(folder: Path, out: Path, shard_size: int) -> ImageList:
             raise InputError(f"no images in the folder {folder} or below it; looked for {', '.join(IMAGE_SUFFIXES)}")
 
     write_once(there, write)
-    images = read_list(there, base=folder, shard_size=shard_size)
+    images = read_list(there, base=folder, shard_size=shard_size, is_exact=True)
     if images.digest != digest.hexdigest():
         raise InputError(
             f"{folder} has other images than those that {there} lists, with which {out} was begun; choose another --out, or "
-            "pass the list as --manifest"
+            f"copy {there} into that folder, and pass the copy as --manifest"
         )
     return images
 

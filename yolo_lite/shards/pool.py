@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from yolo_lite.errors import InputError
-from yolo_lite.shards.detect import BatchDetector, Counts, Job, OnProgress, Summary, UnreadableShardError
+from yolo_lite.shards.detect import BatchDetector, Counts, Job, OnProgress, Summary
+from yolo_lite.shards.manifest import UnreadableShardError
 
 _RETRIES = 10  # starts of an actor whose process or machine is lost
 _OBJECTS = 100_000_000  # bytes of Ray's store of objects, the smallest that suffices; rows do not pass through it

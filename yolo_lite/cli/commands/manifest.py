@@ -14,6 +14,7 @@ from yolo_lite.cli.progress import bar
 from yolo_lite.cli.screen import note
 from yolo_lite.cli.values import is_exported
 from yolo_lite.errors import InputError, are, counted
+from yolo_lite.ranks import RankError
 
 if TYPE_CHECKING:
     from yolo_lite.shards.detect import BatchDetector, Job, Summary
@@ -81,6 +82,8 @@ def detect_batch(make_detector: Callable[[], BatchDetector], args: argparse.Name
     except KeyboardInterrupt:
         print(f"{_who(worker)}{summary}")
         raise
+    except InputError as error:  # of this worker alone, so it is shown whatever its rank
+        raise RankError(f"{_who(worker)}{error}") from error
     print(f"{_who(worker)}{summary}; {_state(job, summary)}")
     if summary.unreadable:
         shards = counted(summary.unreadable, "shard")
