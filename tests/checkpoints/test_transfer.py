@@ -236,3 +236,26 @@ def test_of_a_backbone_alone_everything_else_is_fresh(finished_run: tuple[Path, 
     assert all(rows.tolist() == list(range(len(weights[name]))) for name, rows in taken.fresh.items())
     parameters = {name for name, _ in model.named_parameters() if not name.startswith("backbone.")}
     assert parameters <= taken.fresh.keys()
+
+
+def test_a_known_class_is_kept_however_its_name_is_written(finished_run: tuple[Path, Path]) -> None:
+    folder, data = finished_run
+    knows = _renamed(load_checkpoint(folder / "best.pt"), "DISC", "box")
+    found = read_split(data, "train")
+    likeness = most_alike(knows, found, settings=knows.config.input)
+    assert likeness.starts == {"square": "box"}
+    model = build_detector(knows.config, 2, seed=5)
+    start = transfer(model, found.class_names, checkpoint=knows, likeness=likeness)
+    assert start.summary == "kept disc (known as DISC); new: square (from box)"
+    assert start.known == 1
+    assert all(torch.equal(v, knows.weights[k].to(v.dtype)) for k, v in model.state_dict().items())
+    assert all(rows.tolist() == [1] for rows in start.fresh.values())
+
+
+def test_classes_without_objects_do_not_make_a_set_less_familiar(finished_run: tuple[Path, Path]) -> None:
+    """A YAML file may name all classes of COCO for images of two."""
+    folder, data = finished_run
+    knows, found = load_checkpoint(folder / "best.pt"), read_split(data, "train")
+    names = (*found.class_names, *(f"unused {number}" for number in range(8)))
+    more = dataclasses.replace(found, class_names=names, category_ids=tuple(range(10)))
+    assert most_alike(knows, more, settings=knows.config.input) == most_alike(knows, found, settings=knows.config.input)

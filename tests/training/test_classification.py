@@ -581,6 +581,18 @@ def test_the_same_classes_in_any_order_score_as_before(loss: str, names: list[st
         torch.testing.assert_close(one[name], other[name], atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary"])
+def test_classes_are_kept_however_their_names_are_written(loss: str) -> None:
+    config = classifier_config(**{"classifier.loss": loss})
+    knows = checkpoint_of(config, ("disc", "square"))
+    same, model = (build_classifier(config, 2, seed=9) for _ in range(2))
+    transfer_classes(same, ("square", "disc"), checkpoint=knows)
+    start = transfer_classes(model, ("SQUARE", "disc"), checkpoint=knows)
+    assert start.summary == "kept SQUARE (known as square), disc"
+    assert all(torch.equal(value, same.state_dict()[name]) for name, value in model.state_dict().items())
+    assert not any(len(rows) for rows in start.fresh.values())
+
+
 @pytest.mark.parametrize(("before", "after"), [("binary", "binary"), ("binary", "cross_entropy")])
 def test_a_single_output_is_not_kept_for_other_classes_and_not_said_to_be(before: str, after: str) -> None:
     knows = checkpoint_of(classifier_config(**{"classifier.loss": before}), ("disc", "square"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import re
 import sys
 import types
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from yolo_lite.errors import InputError
 from yolo_lite.structures.batches import Batch, ClassBatch
 from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.training import loop
-from yolo_lite.training.budget import Pace, fit_time, limit_evaluation, measure_pace
+from yolo_lite.training.budget import Pace, Saving, fit_time, limit_evaluation, measure_pace
 from yolo_lite.training.checks import check_it_learns
 from yolo_lite.training.recipe import train
 from yolo_lite.training.state import State
@@ -238,8 +239,14 @@ def test_evaluations_that_are_further_apart_leave_more_time(every: int, seconds:
 
 
 def test_too_little_time_is_refused() -> None:
-    with pytest.raises(InputError, match="a step and an evaluation take"):
-        fit_time(Config(), Pace(10.0, 30.0), steps=100, seconds=35)
+    """Of 60 s, 25 have passed; a step, an evaluation and the files take 40 s. 1.1 times 65 s is 72 s, rounded up."""
+    config = override_config(Config(), {"train.minutes": 1.0})
+    expected = (
+        "--time 1m is too short: 25.0 s have passed, and one step, one evaluation and the files of the run take 40.0 s; "
+        "allow 72s or more"
+    )
+    with pytest.raises(InputError, match=re.escape(expected)):
+        fit_time(config, Pace(10.0, 26.0, Saving(1.0, 2.0, evaluation=1.0)), steps=100, seconds=35)
 
 
 def prepared(root: Path, config: Config) -> DetectionTask:
@@ -248,7 +255,9 @@ def prepared(root: Path, config: Config) -> DetectionTask:
     return DetectionTask.prepare(asked, start=None, device=CPU, listener=Listener())
 
 
-def test_measured_steps_are_of_the_whole_run(coco_set: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measured_steps_are_of_the_whole_run(
+    coco_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Or `--time` would count on the first size of multi-scale training and the assigner of the first steps."""
     seen: list[float] = []
 
@@ -258,7 +267,7 @@ def test_measured_steps_are_of_the_whole_run(coco_set: Callable[..., Path], monk
     config = small(batch_size=1)
     task = prepared(coco_set({"train": 30, "val": 1}), config)
     monkeypatch.setattr("yolo_lite.training.budget.train_step", step)
-    measure_pace(task, config, precision="fp32")
+    measure_pace(task, config, precision="fp32", folder=tmp_path)
     assert seen == sorted(seen)
     assert 0 < seen[0] < 0.1
     assert 0.9 < seen[-1] < 1
@@ -285,7 +294,7 @@ def test_a_large_validation_set_is_scored_in_part(
 
 
 def test_only_a_part_is_scored_to_measure_the_pace(
-    coco_set: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    coco_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = small()
     task = prepared(coco_set({"train": 12, "val": 6}), config)
@@ -297,13 +306,13 @@ def test_only_a_part_is_scored_to_measure_the_pace(
 
     monkeypatch.setattr(task, "evaluate", evaluate)
     monkeypatch.setattr("yolo_lite.training.budget._PROBED", 2)
-    measure_pace(task, config, precision="fp32")
+    measure_pace(task, config, precision="fp32", folder=tmp_path)
     assert scored == [2]
     assert len(task.scored.records) == 6
 
 
 def test_the_time_of_a_part_is_extended_to_all_images(
-    coco_set: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    coco_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = small()
     task = prepared(coco_set({"train": 12, "val": 6}), config)
@@ -316,7 +325,7 @@ def test_the_time_of_a_part_is_extended_to_all_images(
     monkeypatch.setattr(task, "evaluate", evaluate)
     monkeypatch.setattr("yolo_lite.training.budget._PROBED", 2)
     monkeypatch.setattr("yolo_lite.training.budget.time.perf_counter", lambda: clock[0])
-    assert measure_pace(task, config, precision="fp32").evaluation == 6.0
+    assert measure_pace(task, config, precision="fp32", folder=tmp_path).evaluation == 6.0
 
 
 def test_evaluations_score_the_images_that_were_drawn(coco_set: Callable[..., Path]) -> None:
@@ -337,14 +346,16 @@ def test_evaluations_score_the_images_that_were_drawn(coco_set: Callable[..., Pa
     assert task.evaluate(model) == pytest.approx(alone.evaluate(model), nan_ok=True)
 
 
-def test_measuring_changes_nothing(coco_set: Callable[..., Path]) -> None:
+def test_measuring_changes_nothing(coco_set: Callable[..., Path], tmp_path: Path) -> None:
     config = small()
     task = prepared(coco_set({"train": 12, "val": 4}), config)
     before = copy.deepcopy(task.model.state_dict())
     torch.manual_seed(5)
-    pace = measure_pace(task, config, precision="fp32")
+    pace = measure_pace(task, config, precision="fp32", folder=tmp_path)
     assert pace.step > 0
     assert pace.evaluation > 0
+    assert min(pace.saving) > 0
+    assert list(tmp_path.glob(".rehearsal*")) == []
     after = torch.rand(3)
     torch.manual_seed(5)
     assert torch.equal(after, torch.rand(3))
@@ -360,7 +371,7 @@ def test_a_run_with_a_time_says_and_keeps_what_was_worked_out(coco_set: Callable
     folder = train(
         root, config=small(), out=tmp_path / "run", device="cpu", listener=listener, settings={"train.minutes": 0.1}
     )
-    line = next(text for text in said if text.startswith("time limit 0.1 min"))
+    line = next(text for text in said if text.startswith("time limit 6s: "))
     best = load_checkpoint(folder / "last.pt")
     assert f"{best.config.train.epochs} epochs of {best.config.train.steps_per_epoch} steps" in line
     assert len(rows) == best.config.train.epochs > 1

@@ -19,7 +19,7 @@ from yolo_lite.models.build import build_detector
 from yolo_lite.models.yolo import Yolo
 from yolo_lite.training.recipe import resume, train
 from yolo_lite.training.task import Listener
-from yolo_lite.training.tasks.teacher import Teacher, cost
+from yolo_lite.training.tasks.teacher import Teacher, cost, describe
 
 SMALL = {
     "model": {"stem_width": 4, "widths": [4, 8, 8, 8], "depths": [1, 1, 1, 1], "neck_width": 8, "head_width": 8},
@@ -60,6 +60,13 @@ def test_a_lesson_is_what_the_teacher_says_of_common_classes(tmp_path: Path) -> 
     boxes = model.decode(raw, torch.arange(len(raw.points)).expand(2, -1))
     torch.testing.assert_close(lesson.boxes, boxes, atol=1e-2, rtol=1e-3)
     assert not lesson.scores.requires_grad
+
+
+def test_a_class_is_taught_however_its_name_is_written() -> None:
+    teacher = Teacher("yolo_lite-pico-voc5", ["dog", "Cat"], device=torch.device("cpu"))
+    assert (teacher.mine.tolist(), teacher.theirs.tolist()) == ([1], [2])  # of person, car, cat, bus, train
+    line = describe(teacher, "yolo_lite-pico-voc5", class_names=["dog", "Cat"])
+    assert line == "taught by yolo_lite-pico-voc5: Cat (known as cat); it does not know dog"
 
 
 def test_what_a_teacher_costs_is_told_once(tmp_path: Path) -> None:

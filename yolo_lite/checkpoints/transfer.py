@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from yolo_lite.checkpoints.checkpoint import Checkpoint
+from yolo_lite.checkpoints.names import describe_matches, match_names
 from yolo_lite.config.schema import InputConfig
 from yolo_lite.data.pipeline.detection import DetectionDataset
 from yolo_lite.data.pipeline.loader import collate_boxes
@@ -43,7 +44,7 @@ class Likeness(NamedTuple):
     Attributes:
         starts: {new class: the known class that it starts from}.
         familiarity: the score that the objects of a class get, on average, for the class that it starts from; the mean
-            over all classes, from 0 to 1. It is 0.55 for cats and cars in photographs, and 0.02 for defects of circuit boards.
+            over all classes with objects, from 0 to 1. It is 0.55 for cats and cars in photographs, and 0.02 for defects of circuit boards.
     """
 
     starts: dict[str, str]
@@ -59,7 +60,7 @@ MIN_SCORE = 0.001  # lowest average score that makes a known class the start of 
 def transfer(
     model: Yolo, class_names: Sequence[str], *, checkpoint: Checkpoint, likeness: Likeness | None = None
 ) -> Start:
-    """Copy weights into a network of the same configuration; class rows are matched by name.
+    """Copy weights into a network of the same configuration; class rows are matched by name (see `match_names`).
 
     Args:
         model: receives the weights.
@@ -82,8 +83,8 @@ def transfer(
     mine = model.state_dict()
     layers = {id(tensor) for layer in model.head.class_layers() for tensor in (layer.weight, layer.bias)}
     by_class = {name for name, tensor in model.named_parameters() if id(tensor) in layers}
-    kept = [name for name in class_names if name in checkpoint.class_names]
-    sources = {name: name for name in kept} | (likeness.starts if likeness else {})
+    kept = match_names(class_names, checkpoint.class_names)
+    sources = kept | (likeness.starts if likeness else {})
     fresh = {}
     for name, tensor in mine.items():
         theirs = checkpoint.weights[name].to(tensor.dtype)
@@ -97,7 +98,9 @@ def transfer(
         is_new = torch.tensor([class_name not in kept for class_name in class_names])
         fresh[name] = is_new.repeat_interleave(mine_by_class.shape[1]).nonzero().flatten()
     new = [f"{name} (from {sources[name]})" if name in sources else name for name in class_names if name not in kept]
-    return Start(_kept_and_new(kept, new), fresh, len(kept), likeness.familiarity if likeness else 0.0)
+    return Start(
+        _kept_and_new(describe_matches(kept), new), fresh, len(kept), likeness.familiarity if likeness else 0.0
+    )
 
 
 def transfer_backbone(model: nn.Module, checkpoint: Checkpoint) -> Start:
@@ -126,7 +129,7 @@ def transfer_backbone(model: nn.Module, checkpoint: Checkpoint) -> Start:
 
 
 def transfer_classes(model: ClassifierNet, class_names: Sequence[str], *, checkpoint: Checkpoint) -> Start:
-    """Copy a classifier's last layer class by class, matched by name.
+    """Copy a classifier's last layer class by class, matched by name (see `match_names`).
 
     Example:
         >>> from yolo_lite.config.schema import ClassifierConfig, Config
@@ -139,8 +142,10 @@ def transfer_classes(model: ClassifierNet, class_names: Sequence[str], *, checkp
     """
     before = tuple(checkpoint.class_names)
     single = "binary" in (model.loss, checkpoint.config.classifier.loss)  # one output for two classes, or none
-    fits = model.loss == checkpoint.config.classifier.loss and set(class_names) == set(before)
-    kept = [name for name in class_names if name in before] if fits or not single else []
+    matches = match_names(class_names, before)
+    called = tuple(matches.get(name, name) for name in class_names)  # as the checkpoint calls them
+    fits = model.loss == checkpoint.config.classifier.loss and set(called) == set(before)
+    kept = matches if fits or not single else {}
     theirs = {name: value for name, value in checkpoint.weights.items() if name.startswith("head.")}
     fresh = {}
     for name, tensor in model.state_dict().items():
@@ -149,21 +154,22 @@ def transfer_classes(model: ClassifierNet, class_names: Sequence[str], *, checkp
         is_new = torch.ones(len(tensor), dtype=torch.bool)
         if single:
             if fits and name in theirs:
-                sign = 1 if tuple(class_names) == before else -1  # the output belongs to the second class
+                sign = 1 if called == before else -1  # the output belongs to the second class
                 tensor.copy_(sign * theirs[name].to(tensor.dtype))
                 is_new[:] = False
         elif name in theirs and len(tensor) == len(class_names) and len(theirs[name]) == len(checkpoint.class_names):
-            for one in kept:
-                row = theirs[name][checkpoint.class_names.index(one)]
+            for class_name, source in kept.items():
+                row, place = theirs[name][before.index(source)], class_names.index(class_name)
                 if row.shape == tensor.shape[1:]:
-                    tensor[class_names.index(one)] = row.to(tensor.dtype)
-                    is_new[class_names.index(one)] = False
-        elif name in theirs and tuple(class_names) == before and tensor.shape == theirs[name].shape:
+                    tensor[place] = row.to(tensor.dtype)
+                    is_new[place] = False
+        elif name in theirs and called == before and tensor.shape == theirs[name].shape:
             tensor.copy_(theirs[name].to(tensor.dtype))
             is_new[:] = False
         fresh[name] = is_new.nonzero().flatten()
     new = [name for name in class_names if name not in kept]
-    return Start(_kept_and_new([some(kept)] if kept else [], [some(new)] if new else []), fresh, len(kept))
+    names = describe_matches(kept)
+    return Start(_kept_and_new([some(names)] if names else [], [some(new)] if new else []), fresh, len(kept))
 
 
 def _kept_and_new(kept: Sequence[str], new: Sequence[str]) -> str:
@@ -191,7 +197,8 @@ def most_alike(
         on_image: called with the number of images done and their total.
 
     Returns:
-        The starts, from which a new class is missing if no free known class reaches MIN_SCORE, and the familiarity.
+        The starts, from which a new class is missing if no free known class reaches MIN_SCORE, and the familiarity. Classes
+        without objects do not count for the latter.
 
     Example:
         >>> from yolo_lite.checkpoints.checkpoint import load_checkpoint
@@ -203,20 +210,22 @@ def most_alike(
         'frisbee'
     """
     known = checkpoint.class_names
-    chosen = _images_of(data, known)
+    kept = match_names(data.class_names, known)
+    chosen = _images_of(data, kept)
     if not chosen:
         return Likeness({}, 0.0)
     model = build_detector(checkpoint.config, len(known)).eval()
     model.load_state_dict({name: value.float() for name, value in checkpoint.weights.items()})
     every = range(len(data.class_names))
     averages = _average_scores(model, chosen, labels=every, settings=settings, on_image=on_image)
-    is_new = torch.tensor([name not in known for name in data.class_names])
-    is_free = torch.tensor([name not in data.class_names for name in known])
+    is_new = torch.tensor([name not in kept for name in data.class_names])
+    is_free = torch.tensor([name not in kept.values() for name in known])
     pairs = one_to_one(averages * is_new.unsqueeze(1) * is_free, MIN_SCORE)
     starts = {data.class_names[row]: known[column] for row, column in sorted(pairs.items())}
-    sources = {name: name for name in data.class_names if name in known} | starts
+    sources = kept | starts
     scores = [float(averages[data.class_names.index(name), known.index(sources[name])]) for name in sources]
-    return Likeness(starts, sum(scores) / len(data.class_names))
+    shown = {label for record in chosen for label in record.labels[~record.crowd].tolist()}
+    return Likeness(starts, sum(scores) / len(shown))
 
 
 def one_to_one(scores: Tensor, least: float) -> dict[int, int]:
@@ -243,7 +252,7 @@ def one_to_one(scores: Tensor, least: float) -> dict[int, int]:
     return pairs
 
 
-def _images_of(data: DetectionSet, known: Sequence[str]) -> list[ImageRecord]:
+def _images_of(data: DetectionSet, known: Container[str]) -> list[ImageRecord]:
     """Return the first IMAGES records of each new class and IMAGES_OF_KNOWN of each known one, in the order of the data."""
     left = {label: IMAGES_OF_KNOWN if name in known else IMAGES for label, name in enumerate(data.class_names)}
     chosen = []

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import errno
+import gc
 import logging
 import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -51,7 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: success; 1: a video ended early, or the data has faults; 2: refused with one line of explanation; 130, 129 and
     143: stopped by Ctrl-C, SIGHUP and SIGTERM.
     """
+    began = time.perf_counter()
     _let_threads_sleep()
+    _leave_quickly()
     outcome = _Outcome()
     arguments = sys.argv[1:] if arguments is None else arguments
     is_silent = not is_first() and not _JOINT.isdisjoint(arguments[:1])
@@ -70,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             beating = progress.heartbeat(f"{args.command} {getattr(args, 'what', '')}".strip())
             with nullcontext() if getattr(args, "quiet", False) else beating:
                 values.prepare(args)
+                args.began = began  # a time limit counts from here
                 outcome.status = args.run(args)
     return outcome.status
 
@@ -206,6 +212,12 @@ def environment() -> list[str]:
 _TORCH = ("torch", "torchvision", "albumentations", "pycocotools")
 _LIBRARIES = ("numpy", "Pillow", "onnxruntime", "opencv-python-headless", "opencv-python")
 _OPTIONAL = ("onnxruntime", "opencv-python")
+
+
+def _leave_quickly() -> None:
+    """Keep Python from searching for garbage when the process ends, which takes a second or two after a training."""
+    atexit.unregister(gc.freeze)
+    atexit.register(gc.freeze)
 
 
 @contextmanager

@@ -72,7 +72,7 @@ def shown(args: argparse.Namespace, command: str) -> Iterator[Listener]:
     finished: list[float] = []
     with train_progress(finished) as (say, on_step, on_epoch), bar("images") as on_image:
         try:
-            yield Listener(say, on_step, on_epoch=on_epoch, on_image=on_image)
+            yield Listener(say, on_step, on_epoch=on_epoch, on_image=on_image, began=getattr(args, "began", None))
         except KeyboardInterrupt:
             same = f" --out {shlex.quote(args.out)}" if args.out else ""
             saved = f"all finished epochs are saved; continue with: yolo-lite {command} --resume{same}"

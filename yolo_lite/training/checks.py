@@ -5,13 +5,17 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import math
 import statistics
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from yolo_lite.config.schema import Config, TrainConfig
 from yolo_lite.errors import DivergedError, InputError, counted, some
+from yolo_lite.training.budget import duration
 from yolo_lite.training.loop import SINGLE_VALUE, is_single_value, to_device, train_step
 from yolo_lite.training.state import State
 from yolo_lite.training.task import Task
@@ -20,6 +24,8 @@ from yolo_lite.training.tasks.multi_scale import smallest_size
 
 IMAGES = 8
 STEPS = 60  # at most, over all attempts
+_FEWEST = 9  # steps of an attempt whose loss falls
+_COLD = 2  # steps that may take longer than the others
 _FIRST = 30  # steps at the run's own learning rate
 _FALL = 0.85  # fraction of the first loss that the last ones should stay below
 _SLOW = 0.98  # fraction that they must stay below: a small learning rate may be intended
@@ -84,16 +90,23 @@ def smallest_part(batch: int, parts: int) -> int:
     return min(stop - start for start, stop in zip(edges, edges[1:]))
 
 
-def check_it_learns(task: Task, config: Config, *, precision: str) -> str:
+def check_it_learns(task: Task, config: Config, *, precision: str, ends: float = math.inf) -> str:
     """Train a copy of the network on eight images without augmentation, for at most STEPS steps.
 
     The random numbers of the run are not touched.
+
+    Args:
+        task: of the run.
+        config: of the run.
+        precision: fp32 or bf16.
+        ends: when the time limit of the run is over, by time.perf_counter.
 
     Returns:
         A line that reports how the loss fell.
 
     Raises:
         InputError: if it did not fall; the message names the likely cause: learning rate, part of the loss, or labels.
+            Also if the time limit is too short, as soon as that is known.
 
     Example:
         >>> from yolo_lite.training.recipe import TASKS, plan
@@ -107,7 +120,10 @@ def check_it_learns(task: Task, config: Config, *, precision: str) -> str:
     device = next(task.model.parameters()).device
     batch = to_device(task.overfit_batch(IMAGES), device)
     seen = counted(len(batch[0]), "image")
-    attempt = functools.partial(_attempt, task, batch, precision=precision)
+    minutes = config.train.minutes
+    attempt = functools.partial(
+        _attempt, task, batch, precision=precision, watch=lambda took: _check_time(took, ends, minutes)
+    )
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(config.train.seed)
         own, parts = attempt(config=config.train, steps=_FIRST)
@@ -135,11 +151,18 @@ def check_it_learns(task: Task, config: Config, *, precision: str) -> str:
 
 
 def _attempt(
-    task: Task, batch: Any, *, config: TrainConfig, steps: int, precision: str
+    task: Task,
+    batch: Any,
+    *,
+    config: TrainConfig,
+    steps: int,
+    precision: str,
+    watch: Callable[[Sequence[float]], None],
 ) -> tuple[list[float], dict[str, list[float]]]:
     """Train for at most so many steps; return the total losses and those of each part.
 
-    The attempt ends early if the loss has clearly fallen, or is no longer finite.
+    The attempt ends early if the loss has clearly fallen, or is no longer finite. `watch` takes the seconds of each step
+    so far.
     """
     state = State.new(copy.deepcopy(task.model), config, steps=steps, precision=precision)
     # Micro-batches have the size of the run's.
@@ -147,7 +170,9 @@ def _attempt(
     state.model.train()
     plain = task.plain()
     parts: dict[str, list[float]] = {}
+    took: list[float] = []
     for step in range(steps):
+        began = time.perf_counter()
         for group in state.optimizer.param_groups:
             group["lr"] = config.lr * min(1.0, (step + 1) / 5)
         try:
@@ -157,9 +182,22 @@ def _attempt(
             break
         for name, value in losses.items():
             parts.setdefault(name, []).append(value)
-        if step >= 8 and parts["total"][-1] < _FALL**2 * parts["total"][0] and _fell(parts["total"]):
+        took.append(time.perf_counter() - began)
+        watch(took)
+        if step >= _FEWEST - 1 and parts["total"][-1] < _FALL**2 * parts["total"][0] and _fell(parts["total"]):
             break
     return parts["total"], parts
+
+
+def _check_time(took: Sequence[float], ends: float, minutes: float) -> None:
+    """Raise InputError if the time limit will be over before the loss can have fallen."""
+    now, missing = time.perf_counter(), max(0, _FEWEST - len(took)) if len(took) > _COLD else 0
+    if now + missing * min(took) > ends:
+        passed, needed = 60 * minutes - (ends - now) - sum(took), sum(took) + missing * min(took)
+        raise InputError(
+            f"--time {duration(60 * minutes)} is too short: {passed:.1f} s had passed before the preflight, which takes at least "
+            f"{needed:.0f} s here; allow more time, or use --no-preflight"
+        )
 
 
 def _fell(losses: list[float], fraction: float = _FALL) -> bool:

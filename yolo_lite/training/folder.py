@@ -11,6 +11,7 @@ import csv
 import dataclasses
 import io
 import os
+import shutil
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ from yolo_lite.training.state import State
 from yolo_lite.training.task import Task
 
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
+REHEARSAL = ".rehearsal-"  # begins the name of a temporary folder in which budget.py writes the files of an epoch
 
 
 def holds_run(folder: Path) -> bool:
@@ -196,7 +198,10 @@ class RunFolder:
     def write_others(self, state: State, *, best: bool) -> None:
         """Write the files that follow from the last.pt just written."""
         first = [] if (self.path / "config.yaml").exists() else ["config.yaml"]
-        self.complete(state, [*first, *([BEST] if best else []), "results.csv"])
+        is_scored = self.task.metric in state.rows[-1]
+        self.complete(state, [*first, *([BEST] if best else []), *(["results.csv"] if is_scored else [])])
+        if not is_scored:  # the curves end with the last evaluation
+            self._write_table(state)
         if self._board:
             self._board(state.rows[-1])
 
@@ -219,10 +224,13 @@ class RunFolder:
             scored = [number for number, row in enumerate(state.rows, 1) if task.metric in row]
             if scored:
                 write_atomically(path / "results.png", lambda part: plot_results(state.rows[: scored[-1]], part))
-            write_atomically(path / "results.csv", lambda part: part.write_bytes(_table(state.rows)))
+            self._write_table(state)
         elif "results.csv" in names:
             for name in ("results.png", "results.csv"):
                 (path / name).unlink(missing_ok=True)
+
+    def _write_table(self, state: State) -> None:
+        write_atomically(self.path / "results.csv", lambda part: part.write_bytes(_table(state.rows)))
 
     def record_start(self) -> None:
         """Save the untrained network with zero epochs done, so that --resume knows what was asked for."""
@@ -282,6 +290,8 @@ def remove_leftovers(folder: Path) -> None:
     """
     for part in folder.glob(".*.part*"):
         part.unlink(missing_ok=True)
+    for scratch in folder.glob(f"{REHEARSAL}*"):
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _holds(path: Path, best: Mapping[str, Any]) -> bool:

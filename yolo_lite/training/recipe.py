@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -37,7 +38,7 @@ from yolo_lite.models.classifiers.course import PRETRAINED
 from yolo_lite.ranks import ALONE, Ranks, is_restarted, together
 from yolo_lite.shipped import find_weights
 from yolo_lite.training.board import check_board
-from yolo_lite.training.budget import Pace, fit_time, limit_evaluation, measure_pace
+from yolo_lite.training.budget import Pace, duration, fit_time, limit_evaluation, measure_pace
 from yolo_lite.training.checks import check_batch_norm, check_it_learns
 from yolo_lite.training.choices import Counts, choose
 from yolo_lite.training.folder import (
@@ -105,7 +106,8 @@ def train(
         [True, True, True, True]
     """
     with together() as ranks:
-        listener = listener if ranks.is_first else Listener()
+        began = time.perf_counter() if listener.began is None else listener.began
+        listener = dataclasses.replace(listener if ranks.is_first else Listener(), began=began)
         target = Path(check_path(out, "out")) if out else None
         interrupted = ranks.decide(lambda: interrupted_run(target))
         if interrupted:
@@ -237,8 +239,7 @@ def fit(
         >>> (fit(config, Path("fitted"), device=torch.device("cpu"), listener=Listener()) / "best.pt").exists()
         True
     """
-    began = time.perf_counter()
-    listener = dataclasses.replace(listener, say=functools.cache(listener.say))  # no line is printed twice
+    listener = _for_a_run(listener)
     with _remedies(config):
         _prepare_process(config)
         task = _build_task(config, device=device, listener=listener, resumed=resumed, ranks=ranks)
@@ -247,30 +248,47 @@ def fit(
         place(task.model, device)
         check_batch_norm(task, config)
         if not resumed:
-            _prepare_network(config, task, path=path, device=device, precision=precision, listener=listener)
-        task.model = ranks.synchronise(task.model)
-        if not resumed and config.train.minutes:
-            config = _fit_time(config, task, precision=precision, began=began, listener=listener)
-        about = _certificate(config, task, device=device, precision=precision)
-        folder = RunFolder(path, config, task=task, about=about)
-        loader = _loader(config, task, device=device, listener=listener)
-        state = _new_state(config, task, steps=len(loader.sampler) * config.train.epochs, precision=precision)
-        _begin_epochs(folder, state, resumed=resumed, listener=listener)
-        for best in epochs(task, state, loader=loader, on_step=_watch_parts(state, listener)):
-            _record(folder, state, best=best, listener=listener)
-        _conclude(state, task, listener)
+            config = _prepare_network(config, task, path=path, precision=precision, listener=listener)
+        _run_epochs(config, task, path=path, precision=precision, listener=listener, resumed=resumed)
     return path
 
 
-def _prepare_network(
-    config: Config, task: Task, *, path: Path, device: torch.device, precision: str, listener: Listener
-) -> None:
-    """Check that the network can learn, and pretrain its backbone where that is asked for."""
-    ranks = task.ranks
+def _for_a_run(listener: Listener) -> Listener:
+    """Return a listener that is given no line twice, and knows when the run began."""
+    began = time.perf_counter() if listener.began is None else listener.began
+    return dataclasses.replace(listener, say=functools.cache(listener.say), began=began)
+
+
+def _prepare_network(config: Config, task: Task, *, path: Path, precision: str, listener: Listener) -> Config:
+    """Check that the network can learn, pretrain its backbone where that is asked for, and fit the run into its time."""
+    ranks, minutes = task.ranks, config.train.minutes
+    assert listener.began is not None
+    ends = listener.began + 60 * minutes if minutes else math.inf
     if config.train.preflight and ranks.decide(lambda: not holds_run(path)):
-        listener.say(ranks.decide(lambda: check_it_learns(task, config, precision=precision)))
+        listener.say(ranks.decide(lambda: check_it_learns(task, config, precision=precision, ends=ends)))
     if config.pretrain.crops and not config.train.weights:
-        _pretrain(config, task, path=path, device=device, listener=listener)
+        _pretrain(config, task, path=path, listener=listener)
+    task.model = ranks.synchronise(task.model)
+    return _fit_time(config, task, path=path, precision=precision, ends=ends, listener=listener) if minutes else config
+
+
+def _run_epochs(
+    config: Config, task: Task, *, path: Path, precision: str, listener: Listener, resumed: Checkpoint | None
+) -> None:
+    """Train from the first epoch, or that after the last finished one, to the end."""
+    device = _device_of(task)
+    about = _certificate(config, task, device=device, precision=precision)
+    folder = RunFolder(path, config, task=task, about=about)
+    loader = _loader(config, task, device=device, listener=listener)
+    state = _new_state(config, task, steps=len(loader.sampler) * config.train.epochs, precision=precision)
+    _begin_epochs(folder, state, resumed=resumed, listener=listener)
+    for best in epochs(task, state, loader=loader, on_step=_watch_parts(state, listener)):
+        _record(folder, state, best=best, listener=listener)
+    _conclude(state, task, listener)
+
+
+def _device_of(task: Task) -> torch.device:
+    return next(task.model.parameters()).device
 
 
 def _begin_epochs(folder: RunFolder, state: State, *, resumed: Checkpoint | None, listener: Listener) -> None:
@@ -360,8 +378,9 @@ def _with_choices(task: Task, listener: Listener) -> Config:
     return config
 
 
-def _pretrain(config: Config, task: Task, *, path: Path, device: torch.device, listener: Listener) -> None:
+def _pretrain(config: Config, task: Task, *, path: Path, listener: Listener) -> None:
     """Pretrain the backbone on cut-out objects, or resume that, and load it into the network."""
+    device, listener = _device_of(task), dataclasses.replace(listener, began=None)  # it has a time limit of its own
     build_optimizer(task.model, config.train)  # so that a wrong name is refused now, not minutes later
     inner, ranks = path / FOLDER, task.ranks
     before = ranks.decide(lambda: _begin_pretraining(config, task, path=path, listener=listener))
@@ -404,13 +423,15 @@ def _begun(inner: Path, listener: Listener) -> Checkpoint | None:
     return load_last(inner, listener.say) if holds_run(inner) else None
 
 
-def _fit_time(config: Config, task: Task, *, precision: str, began: float, listener: Listener) -> Config:
+def _fit_time(config: Config, task: Task, *, path: Path, precision: str, ends: float, listener: Listener) -> Config:
     """Measure a few steps and set the epochs and steps that fit into the rest of `train.minutes`."""
-    minutes = config.train.minutes
     plain = dataclasses.replace(config, train=dataclasses.replace(config.train, steps_per_epoch=0))
-    pace = measure_pace(task, config, precision=precision)
+    if not config.train.epochs:  # without any, the images would not be augmented
+        task.adopt(dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=1)))
+    pace = measure_pace(task, config, precision=precision, folder=path)
+    task.adopt(config)
     steps = len(_sampler(plain, task))
-    left = 60 * minutes - (time.perf_counter() - began)
+    left = ends - time.perf_counter()
 
     def fitted_run() -> tuple[Config, Pace]:
         limited, slower = limit_evaluation(config, pace, images=task.val_images, seconds=left)
@@ -421,9 +442,9 @@ def _fit_time(config: Config, task: Task, *, precision: str, began: float, liste
         return config  # pretraining takes no more epochs than configured
     task.adopt(fitted)
     listener.say(
-        f"time limit {minutes:.3g} min: {counted(fitted.train.epochs, 'epoch')} of "
-        f"{counted(len(_sampler(fitted, task)), 'step')} fit, at {pace.step:.2f} s a step and {pace.evaluation:.1f} s "
-        "an evaluation"
+        f"time limit {duration(60 * config.train.minutes)}: {counted(fitted.train.epochs, 'epoch')} of "
+        f"{counted(len(_sampler(fitted, task)), 'step')} fit, at {pace.step:.2f} s a step, {pace.evaluation:.1f} s an "
+        f"evaluation and {pace.saving.epoch + pace.saving.evaluation:.1f} s to save it"
     )
     part = fitted.train.evaluate_images
     if 0 < part < task.val_images:

@@ -39,12 +39,14 @@ class Listener:
         on_step: takes a report after each step.
         on_epoch: takes the numbers of each finished epoch, and whether it is the best so far.
         on_image: takes the number of images read before the first epoch, and their total.
+        began: when the command began, by time.perf_counter: a time limit counts from there. None: when training is called.
     """
 
     say: Callable[[str], None] = lambda line: None
     on_step: Callable[[StepReport], None] = lambda report: None
     on_epoch: Callable[[Mapping[str, float], bool], None] = lambda row, best: None
     on_image: Callable[[int, int], None] = lambda done, total: None
+    began: float | None = None
 
 
 class Objective(Protocol):

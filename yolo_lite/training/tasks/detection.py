@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from yolo_lite.checkpoints.checkpoint import Checkpoint, Kind
+from yolo_lite.checkpoints.names import match_names
 from yolo_lite.checkpoints.transfer import Start, most_alike, transfer, transfer_backbone
 from yolo_lite.config.schema import Config
 from yolo_lite.data.care.boxes import unit_faults
@@ -317,7 +318,7 @@ def _begin(
         given = transfer_backbone(model, start)
         listener.say(f"starting from {weights}: {given.summary}")
     elif start:
-        if set(train.class_names) - set(start.class_names):
+        if len(match_names(train.class_names, start.class_names)) < len(train.class_names):
             listener.say("finding the known class that each new class resembles most")
         else:
             listener.say("measuring how well the starting weights know the objects")

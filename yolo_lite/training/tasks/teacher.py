@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from yolo_lite.checkpoints.checkpoint import build_from_checkpoint, load_checkpoint
+from yolo_lite.checkpoints.names import describe_matches, match_names
 from yolo_lite.device import now, place
 from yolo_lite.errors import InputError, some
 from yolo_lite.losses.distill import Lesson, same_cells
@@ -26,7 +27,7 @@ class Teacher:
 
     Args:
         weights: a file or the bare name of a shipped one.
-        class_names: of the student, matched by name.
+        class_names: of the student, matched by name (see `match_names`).
         device: where both compute.
         say: receives one line: how much longer steps take with the teacher.
 
@@ -45,14 +46,17 @@ class Teacher:
         source = find_weights(weights)
         checkpoint = load_checkpoint(source)
         self.model = place(build_from_checkpoint(checkpoint, source), device).requires_grad_(False)
-        self.known = [name for name in class_names if name in checkpoint.class_names]
+        self.matches = match_names(class_names, checkpoint.class_names)
+        self.known = list(self.matches)
         if not self.known:
             raise InputError(
                 f"the teacher {source.name} knows none of the classes {some(list(class_names))}, but "
                 f"{some(list(checkpoint.class_names))}"
             )
         self.mine = torch.tensor([class_names.index(name) for name in self.known], device=device)
-        self.theirs = torch.tensor([checkpoint.class_names.index(name) for name in self.known], device=device)
+        self.theirs = torch.tensor(
+            [checkpoint.class_names.index(self.matches[name]) for name in self.known], device=device
+        )
         self._cells: dict[tuple[int, ...], Tensor] = {}
         self._say = say
         self._times: list[tuple[float, float]] = []  # begin and end of the first lessons, in seconds
@@ -114,4 +118,4 @@ def describe(teacher: Teacher, weights: str, *, class_names: Sequence[str]) -> s
     """
     left = [name for name in class_names if name not in teacher.known]
     silent = f"; it does not know {some(left)}" if left else ""
-    return f"taught by {Path(weights).name}: {some(teacher.known)}{silent}"
+    return f"taught by {Path(weights).name}: {some(describe_matches(teacher.matches))}{silent}"
