@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +276,22 @@ def test_a_process_that_nobody_else_can_interrupt_looks_stopped() -> None:
     """The documented limit: work in C that lets no other thread run for longer than the silence."""
     results = run_ranks(2, lambda: busy(2 * SILENCE, other=0))
     assert all("rank 1: no sign of life" in str(result) for result in results)
+
+
+def waiting_for_the_store() -> float:
+    with together(silence=SILENCE) as ranks:
+        ranks.sum([1])
+        if ranks.rank == 1:  # as nccl does until rank 0 comes
+            store = yolo_lite.ranks._store()[0]
+            store.set_timeout(timedelta(seconds=2 * SILENCE))
+            with pytest.raises(RuntimeError, match="imeout"):
+                store.get("what nobody sets")
+        return ranks.sum([1])[0]
+
+
+@pytest.mark.slow
+def test_a_process_that_waits_for_the_store_gives_signs_of_life() -> None:
+    assert run_ranks(2, waiting_for_the_store) == [2.0, 2.0]
 
 
 def lingering() -> float:
