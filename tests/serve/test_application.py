@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import hashlib
 import io
 import json
@@ -362,6 +363,37 @@ def test_a_failure_of_the_network_is_no_failure_of_the_server(
     assert "secret-name" not in caplog.text
     assert server.ask("POST", "/v1/detect", body=grey(1)).status == 200
     assert server.ask("GET", "/healthz").document == {"status": "ok"}
+
+
+@pytest.mark.parametrize("kind", ["damaged", "network", "late"])
+def test_a_failed_request_frees_its_memory_without_the_garbage_collector(start: Start, stub: Stub, kind: str) -> None:
+    """A cycle through the traceback of its error would keep its body and its pixels until the next collection."""
+    server = start(seconds=0.2 if kind == "late" else 30)
+    noise = np.random.default_rng(0).integers(0, 255, (600, 600, 3), np.uint8)
+    image = encode_image(noise, ".png")
+    body, status = {"damaged": (image[:-1000], 422), "network": (image, 500), "late": (image, 504)}[kind]
+
+    def ask() -> None:
+        stub.failures = [ZeroDivisionError()] if kind == "network" else []
+        if kind == "late":
+            stub.gate.clear()
+        assert server.ask("POST", "/v1/detect", body=body).status == status
+        stub.gate.set()
+
+    ask()
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        for _ in range(5):
+            ask()
+        until = time.monotonic() + 5
+        while tracemalloc.get_traced_memory()[0] > len(body) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert tracemalloc.get_traced_memory()[0] < len(body)
+    finally:
+        tracemalloc.stop()
+        gc.enable()
 
 
 # Who may call

@@ -437,6 +437,24 @@ def test_a_server_that_stops_finishes_what_it_accepted_and_refuses_the_rest(star
     raise AssertionError("the server still listens")
 
 
+@pytest.mark.slow
+def test_a_server_stops_within_twice_the_time_limit_whatever_clients_do(start: Start, stub: Stub) -> None:
+    """One answer takes too long, and after it another client still does not read."""
+    running = start(seconds=2)
+    stub.gate.clear()
+    with running.connect() as deaf, ThreadPoolExecutor(1) as pool:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 200)
+        late = pool.submit(running.ask, "POST", "/v1/detect", body=grey(1))
+        assert stub.begun.wait(10)
+        running.application.engine.stop()
+        started = time.monotonic()
+        assert late.result(10).status == 504
+        stub.gate.set()
+        wait_until(lambda: not running.application.engine.is_alive)
+    assert time.monotonic() - started < 2 * 2 + 1 + 1
+
+
 # Odd files
 
 

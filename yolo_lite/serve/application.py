@@ -124,18 +124,18 @@ class Application:
             _LOG.info("%s %s 499: the client closed the connection", scope["method"], self._route(scope["path"]))
             return
         except HTTPException as error:
-            refused = _no_route(scope, error)
+            answer = _refusal(_no_route(scope, error))
         except RefusedError as error:
-            refused = error
+            answer = _refusal(error)
         except InputError as error:
-            refused = RefusedError(422, sentence(error))
+            answer = _refusal(RefusedError(422, sentence(error)))
         except Exception as error:
             for line in "".join(traceback.format_exception(error)).splitlines():
                 _LOG.error("%s", line)
             kind = type(error).__name__
-            refused = RefusedError(500, f"The server failed ({kind}); its log says where. Try another image.")
+            answer = _refusal(RefusedError(500, f"The server failed ({kind}); its log says where. Try another image."))
         if not exchange.began:
-            await _refusal(refused)(scope, exchange.receive, exchange.send)
+            await answer(scope, exchange.receive, exchange.send)
 
     def _check_access(self, request: Request) -> None:
         headers, path = request.headers, request.scope["path"]  # a URL would be made from the Host header as well

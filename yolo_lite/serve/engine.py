@@ -236,8 +236,9 @@ def _run(jobs: Sequence[_Job]) -> None:
         if len(jobs) == 1:
             _fail(jobs[0], error)
         else:
-            for job in jobs:
-                _run([job])
+            for place in range(len(jobs)):
+                _run(jobs[place : place + 1])
+        jobs = ()  # the error, which refers to this frame, must not refer to itself
         return
     for job, result in zip(jobs, results):
         with suppress(InvalidStateError):

@@ -113,6 +113,7 @@ class Share:
         if running is not None:
             running.add_done_callback(self._release)
             return
+        self._begun.clear()
         with self._budget.lock:
             self._budget.left += self._taken
             self._taken = 0

@@ -66,7 +66,7 @@ class Metrics:
             self._seconds.setdefault(route, Histogram(SECONDS)).add(seconds)
 
     def add_image(self, model: str) -> None:
-        """Count an image that a network has worked on."""
+        """Count an image that was answered."""
         with self._lock:
             self._images[model] += 1
 
@@ -86,7 +86,7 @@ class Metrics:
             lines += _head("request_seconds", "histogram", "Time from the head of a request to its answer, by route.")
             for route, histogram in sorted(self._seconds.items()):
                 lines += histogram.lines("yolo_lite_request_seconds", f'route="{route}"')
-            lines += _head("images_total", "counter", "Images that were worked on, by network.")
+            lines += _head("images_total", "counter", "Images that were answered, by network.")
             for model, count in sorted(self._images.items()):
                 lines.append(f'yolo_lite_images_total{{model="{_escaped(model)}"}} {count}')
             lines += _head("batch_size", "histogram", "Images in a batch.")

@@ -7,6 +7,7 @@ import logging
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -111,6 +112,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, application: Application, *, on_start: Callable[[], object]) -> None:
         super().__init__(config)
         self._engine, self._on_start = application.engine, on_start
+        self._until = 0.0  # by the monotonic clock, when a server that stops gives up
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -125,8 +127,13 @@ class _Server(uvicorn.Server):
         self._engine.stop()
 
     async def on_tick(self, counter: int) -> bool:
-        if self._engine.is_stopping and not self._engine.places:
-            self.should_exit = True
+        """Leave the loop once nothing is being worked on; clients that read slowly get what is left of the time."""
+        if self._engine.is_stopping:
+            now, most = time.monotonic(), self.config.timeout_graceful_shutdown or 1
+            self._until = self._until or now + most
+            if not self._engine.places:
+                self.config.timeout_graceful_shutdown = max(1, int(self._until - now))
+                self.should_exit = True
         return await super().on_tick(counter)
 
     @contextmanager

@@ -124,6 +124,7 @@ class Uploads:
             return await asyncio.wrap_future(future)
         finally:
             call.drop()
+            del future  # an error in it would refer to itself, and keep the memory of its request
 
     def close(self, *, wait: bool = True) -> None:
         """End the threads; if `wait` is false, drop what they have not begun."""
@@ -141,9 +142,12 @@ class Uploads:
         decode = partial(decode_checked, body.content, self._limits.max_pixels, max_16bit=task.max_16bit, check=check)
         image = await self.in_pool(decode, held=held)
         upload = Upload(image, task.source or body.name or "request", captured_at)
-        future = place.submit(task.work, image, deadline=deadline)
-        pixels_held.follow(future)
-        result = await asyncio.wrap_future(future)
+        turn = place.submit(task.work, image, deadline=deadline)
+        pixels_held.follow(turn)
+        try:
+            result = await asyncio.wrap_future(turn)
+        finally:
+            del turn  # as above
         return await self.in_pool(partial(task.answer, upload, result), held=(pixels_held,))
 
     async def _read(self, receive: Receive, headers: Mapping[str, str], held: Share) -> Body:
@@ -207,6 +211,7 @@ async def _until_gone(work: Coroutine[Any, Any, Result], receive: Receive, *, se
         gone.cancel()
         if running.cancel():
             await asyncio.wait((running,))  # it takes its image out of the queue
+        del running
 
 
 async def _disconnect(receive: Receive) -> None:
