@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +57,31 @@ def test_the_result_is_the_last_epochs_and_finished_runs_are_not_repeated(
         with (out / f"{report.name}-seed0" / "results.csv").open() as file:
             rows = list(csv.DictReader(file))
         assert [row["epoch"] for row in rows] == ["1", "2"]
-        assert report.ap == float(rows[-1]["AP"])
-        assert report.runs[0].ap50 == float(rows[-1]["AP50"])
+        assert f"{report.ap:.6g}" == rows[-1]["AP"]
+        assert f"{report.runs[0].ap50:.6g}" == rows[-1]["AP50"]
     assert bench_finetune(sets, out, settings=FAST, device="cpu") == reports
     for changes in ({"settings": {**FAST, "train.lr": 0.5}}, {"config": "pico", "settings": FAST}):
         with pytest.raises(InputError, match="other data or with other settings; choose another --out"):
             bench_finetune(sets, out, **changes, device="cpu")  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stops_early", [True, False])
+def test_a_run_that_ended_before_its_result_was_noted_is_read_from_last_pt(
+    stops_early: bool, sets: list[str], tmp_path: Path
+) -> None:
+    """One that stopped early leaves nothing to resume; the other was killed before it wrote its last row."""
+    early = {"train.epochs": 30, "train.patience": 1} if stops_early else {}
+    out, settings = tmp_path / "out", {**FAST, "train.evaluate_every": 1, **early}
+    (report,) = bench_finetune(sets[:1], out, settings=settings, device="cpu")
+    assert 1 < report.runs[0].epochs < 30
+    noted = json.loads((out / "finetune.json").read_text())
+    (out / "finetune.json").write_text(json.dumps({**noted, "runs": []}))
+    if not stops_early:
+        table = out / "cards-seed0" / "results.csv"
+        table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
+    (again,) = bench_finetune(sets[:1], out, settings=settings, device="cpu")
+    assert (again.ap, again.runs[0].epochs) == (report.ap, report.runs[0].epochs)
 
 
 def test_every_set_is_read_before_the_first_run_and_a_wrong_name_leaves_nothing(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import statistics
 import time
@@ -18,6 +17,7 @@ from yolo_lite.training.folder import holds_run
 from yolo_lite.training.plan import plan
 from yolo_lite.training.recipe import resume, train
 from yolo_lite.training.resume import stored_run
+from yolo_lite.training.state import is_over
 from yolo_lite.training.task import Listener
 
 RESULTS = "finetune.json"
@@ -132,15 +132,13 @@ def bench_finetune(
 
 def _is_unfinished(folder: Path, listener: Listener) -> bool:
     _, checkpoint, config = stored_run(folder, listener.say)
-    epoch: int = checkpoint.training["epoch"]
-    return epoch < config.train.epochs
+    epoch, best_epoch = (checkpoint.training[name] for name in ("epoch", "best_epoch"))
+    return not epoch or not is_over(config.train, epoch=epoch, best_epoch=best_epoch)
 
 
 def _read(folder: Path, name: str, *, seed: int, minutes: float) -> FineTuned:
-    with (folder / "results.csv").open(newline="", encoding="utf-8") as file:
-        last = list(csv.DictReader(file))[-1]
-    ap, ap50 = (float(last[key] or "nan") for key in ("AP", "AP50"))
-    return FineTuned(name, seed, epochs=int(float(last["epoch"])), ap=ap, ap50=ap50, minutes=minutes)
+    last = stored_run(folder)[1].training["rows"][-1]  # results.csv may be older, if the run was killed
+    return FineTuned(name, seed, epochs=int(last["epoch"]), ap=last["AP"], ap50=last["AP50"], minutes=minutes)
 
 
 def _names(data: Sequence[str]) -> list[str]:

@@ -107,7 +107,6 @@ def _time_steps(task: Task, state: State, loader: BatchLoader) -> float:
 
 def _time_files(task: Task, state: State, *, folder: Path) -> Saving:
     """Write the files of an epoch, and return how long the parts took."""
-    task.training_numbers()  # those of the steps taken here
     numbers = {"loss_total": 1.0, task.metric: 0.5}  # for the curves
     state.epoch, state.rows = 1, [{"epoch": 1.0, "lr": state.config.lr, **numbers}]
     with tempfile.TemporaryDirectory(prefix=REHEARSAL, dir=folder) as scratch:

@@ -131,16 +131,7 @@ def check_it_learns(task: Task, config: Config, *, precision: str, ends: float =
             return f"preflight: the loss on {seen} fell from {_range(own)} in {counted(len(own), 'step')}"
         if _fell(own, _SLOW):
             return f"preflight: the loss on {seen} fell slowly, from {_range(own)} in {counted(len(own), 'step')}"
-        slower = dataclasses.replace(config.train, lr=config.train.lr / 30)
-        faster = dataclasses.replace(config.train, lr=max(30 * config.train.lr, 1e-3))
-        for other, word in ((slower, "high"), (faster, "low")):
-            losses, _ = attempt(config=other, steps=(STEPS - _FIRST) // 2)
-            if _fell(losses) or _falls_faster(losses, own):
-                raise InputError(
-                    f"preflight: in {counted(len(own), 'step')} with the learning rate {config.train.lr:g}, the loss on "
-                    f"{seen} goes from {_range(own)}; with {other.lr:g}, it goes from {_range(losses)}: "
-                    f"train.lr is too {word}{OFF}"
-                )
+        _try_other_rates(attempt, config.train, own=own, seen=seen)
     stuck = [name for name, values in parts.items() if name != "total" and values and not _fell(values)]
     zero = "every part of it is 0: no weight of the loss is above 0"
     still = f"parts that do not fall: {some(stuck)}" if any(own) else zero
@@ -148,6 +139,20 @@ def check_it_learns(task: Task, config: Config, *, precision: str, ends: float =
         f"preflight: the loss on {seen} goes from {_range(own)} in {counted(len(own), 'step')}, and no other learning "
         f"rate helps; {still}. Look at these images and their labels: {', '.join(task.name_samples(batch))}{OFF}"
     )
+
+
+def _try_other_rates(attempt: Callable[..., Any], train: TrainConfig, *, own: list[float], seen: str) -> None:
+    """Raise InputError if the loss falls with a smaller or a larger learning rate; `own` has its values with the run's."""
+    slower = dataclasses.replace(train, lr=train.lr / 30)
+    faster = dataclasses.replace(train, lr=max(30 * train.lr, 1e-3))
+    for other, word in ((slower, "high"), (faster, "low")):
+        losses, _ = attempt(config=other, steps=(STEPS - _FIRST) // 2)
+        if _fell(losses) or _falls_faster(losses, own):
+            raise InputError(
+                f"preflight: in {counted(len(own), 'step')} with the learning rate {train.lr:g}, the loss on "
+                f"{seen} goes from {_range(own)}; with {other.lr:g}, it goes from {_range(losses)}: "
+                f"train.lr is too {word}{OFF}"
+            )
 
 
 def _attempt(

@@ -16,6 +16,23 @@ from yolo_lite.training.optim.ema import EMA
 from yolo_lite.training.optim.schedule import SCHEDULES, build_optimizer
 
 
+def is_over(config: TrainConfig, *, epoch: int, best_epoch: int) -> bool:
+    """Return whether a run ends after an epoch: all are done, or `patience` is used up.
+
+    Args:
+        config: settings of the training.
+        epoch: how many epochs are done.
+        best_epoch: the best of them, counted from 1.
+
+    Example:
+        >>> [is_over(TrainConfig(epochs=9, patience=3), epoch=epoch, best_epoch=2) for epoch in (4, 5, 9)]
+        [False, True, True]
+    """
+    seen = epoch if epoch >= config.epochs else epoch - epoch % config.evaluate_every
+    waited = seen - best_epoch  # epochs that were not evaluated do not count
+    return epoch >= config.epochs or bool(config.patience and seen and waited >= config.patience)
+
+
 @dataclass
 class State:
     """The state of a run.
@@ -72,10 +89,7 @@ class State:
 
     def finished(self) -> bool:
         """Return whether all epochs are done, or `patience` is used up."""
-        config = self.config
-        seen = self.epoch if self.epoch >= config.epochs else self.epoch - self.epoch % config.evaluate_every
-        waited = seen - self.best_epoch  # epochs that were not evaluated do not count
-        return self.epoch >= config.epochs or bool(config.patience and seen and waited >= config.patience)
+        return is_over(self.config, epoch=self.epoch, best_epoch=self.best_epoch)
 
     def learning_rate(self, step: int, steps: int) -> float:
         """Return the learning rate at a step of the whole run; `steps` is the length of an epoch."""
