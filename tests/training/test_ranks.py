@@ -130,6 +130,7 @@ def teacher_of_shapes(self: Any, weights: str, class_names: Any, *, device: torc
     config = override_config(read_config(None), TINY)
     self.model = build_detector(config, 2, seed=9).eval().requires_grad_(False)
     self.known, self.mine, self.theirs = list(class_names), torch.arange(2), torch.arange(2)
+    self.matches = dict(zip(class_names, class_names))
     self._cells, self._times, self._say = {}, [], lambda line: None
 
 

@@ -30,6 +30,7 @@ from yolo_lite.errors import InputError
 from yolo_lite.evaluation.detector import evaluate
 from yolo_lite.losses.distill import Lesson
 from yolo_lite.models.build import build_detector
+from yolo_lite.ranks import Ranks
 from yolo_lite.shipped import DEFAULT_WEIGHTS, find_config, find_weights
 from yolo_lite.structures.batches import Batch
 from yolo_lite.structures.datasets import DetectionSet
@@ -113,7 +114,13 @@ def test_resume_ends_bit_for_bit_as_an_unbroken_run(
     with pytest.raises(KeyboardInterrupt):
         train(data, config=config, out=tmp_path / "broken", device="cpu", listener=Listener(on_epoch=stop))
     assert load_checkpoint(tmp_path / "broken" / "last.pt").training["epoch"] == 2
+    synchronised: list[object] = []
+    synchronise = Ranks.synchronise
+    monkeypatch.setattr(
+        Ranks, "synchronise", lambda ranks, model: synchronised.append(model) or synchronise(ranks, model)
+    )
     broken = resume(tmp_path / "broken", device="cpu")
+    assert len(synchronised) == 1  # a resumed run, too, normalises over all GPUs
     for name in ("last.pt", "best.pt"):
         assert same(weights_of(whole / name), weights_of(broken / name))
     assert (whole / "results.csv").read_text() == (broken / "results.csv").read_text()

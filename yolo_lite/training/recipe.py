@@ -247,9 +247,17 @@ def fit(
         precision = ranks.decide(lambda: pick_precision(config.train.precision, device))
         place(task.model, device)
         check_batch_norm(task, config)
+        ends = _end_of(config, listener)
         if not resumed:
-            config = _prepare_network(config, task, path=path, precision=precision, listener=listener)
-        _run_epochs(config, task, path=path, precision=precision, listener=listener, resumed=resumed)
+            _prepare_network(config, task, path=path, precision=precision, ends=ends, listener=listener)
+        task.model = ranks.synchronise(task.model)
+        if not resumed and config.train.minutes:
+            config = _fit_time(config, task, path=path, precision=precision, ends=ends, listener=listener)
+        folder, state, loader = _open_run(config, task, path=path, precision=precision, listener=listener)
+        _begin_epochs(folder, state, resumed=resumed, listener=listener)
+        for best in epochs(task, state, loader=loader, on_step=_watch_parts(state, listener)):
+            _record(folder, state, best=best, listener=listener)
+        _conclude(state, task, listener)
     return path
 
 
@@ -259,32 +267,33 @@ def _for_a_run(listener: Listener) -> Listener:
     return dataclasses.replace(listener, say=functools.cache(listener.say), began=began)
 
 
-def _prepare_network(config: Config, task: Task, *, path: Path, precision: str, listener: Listener) -> Config:
-    """Check that the network can learn, pretrain its backbone where that is asked for, and fit the run into its time."""
-    ranks, minutes = task.ranks, config.train.minutes
+def _end_of(config: Config, listener: Listener) -> float:
+    """Return when the time limit is over, by `time.perf_counter`."""
     assert listener.began is not None
-    ends = listener.began + 60 * minutes if minutes else math.inf
+    return listener.began + 60 * config.train.minutes if config.train.minutes else math.inf
+
+
+def _prepare_network(
+    config: Config, task: Task, *, path: Path, precision: str, ends: float, listener: Listener
+) -> None:
+    """Check that the network can learn, and pretrain its backbone where that is asked for."""
+    ranks = task.ranks
     if config.train.preflight and ranks.decide(lambda: not holds_run(path)):
         listener.say(ranks.decide(lambda: check_it_learns(task, config, precision=precision, ends=ends)))
     if config.pretrain.crops and not config.train.weights:
         _pretrain(config, task, path=path, listener=listener)
-    task.model = ranks.synchronise(task.model)
-    return _fit_time(config, task, path=path, precision=precision, ends=ends, listener=listener) if minutes else config
 
 
-def _run_epochs(
-    config: Config, task: Task, *, path: Path, precision: str, listener: Listener, resumed: Checkpoint | None
-) -> None:
-    """Train from the first epoch, or that after the last finished one, to the end."""
+def _open_run(
+    config: Config, task: Task, *, path: Path, precision: str, listener: Listener
+) -> tuple[RunFolder, State, BatchLoader]:
+    """Return what the epochs need: the folder, the state before the first step, and the batches."""
     device = _device_of(task)
     about = _certificate(config, task, device=device, precision=precision)
     folder = RunFolder(path, config, task=task, about=about)
     loader = _loader(config, task, device=device, listener=listener)
     state = _new_state(config, task, steps=len(loader.sampler) * config.train.epochs, precision=precision)
-    _begin_epochs(folder, state, resumed=resumed, listener=listener)
-    for best in epochs(task, state, loader=loader, on_step=_watch_parts(state, listener)):
-        _record(folder, state, best=best, listener=listener)
-    _conclude(state, task, listener)
+    return folder, state, loader
 
 
 def _device_of(task: Task) -> torch.device:
