@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,10 +33,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for_port(port: int) -> None:
-    """Wait until something listens on a port of this machine."""
-    for _ in range(100):
+def wait_for_port(port: int, process: subprocess.Popen[Any] | None = None, *, log: Path | None = None) -> None:
+    """Wait a minute at most until something listens on a port of this machine, or the process for it has ended."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not (process and process.poll() is not None):
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
-        time.sleep(0.05)
-    raise AssertionError(f"nothing listens on port {port}")
+        time.sleep(0.02)
+    said = log.read_text(errors="replace")[-2000:] if log else ""
+    raise AssertionError(f"nothing listens on port {port}; its process: {process and process.poll()}; {said}")

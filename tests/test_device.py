@@ -156,6 +156,7 @@ print(torch.get_num_threads())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="a system that forks")
 def test_a_forked_process_goes_on(tmp_path: Path) -> None:
     """Before the first image, after it, and in a loading process of a forked one; here all threads stay."""

@@ -242,6 +242,7 @@ def test_full_memory_is_no_fault_of_the_file(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_torch_saying_only_that_it_could_not_write_is_explained(tmp_path: Path) -> None:
     code = f"""
 import resource, signal, torch

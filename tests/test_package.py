@@ -77,6 +77,7 @@ def test_what_draws_and_what_reads_images_loads_no_torch() -> None:
     assert result.stdout.strip() == "False", result.stderr
 
 
+@pytest.mark.slow
 def test_a_broken_torchvision_does_not_stop_detection(tmp_path: Path) -> None:
     (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
     code = "from yolo_lite.cli import main; sys.exit(main(['detect', '--device', 'cpu', '--out', 'out']))"

@@ -141,7 +141,7 @@ def test_the_failure_of_one_process_ends_the_others_with_its_message(
     assert isinstance(second, own)
     assert isinstance(first, PeerError)
     assert re.match(message, str(first))
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
 
 
 def test_a_killed_process_is_named_by_the_first_to_notice() -> None:
@@ -158,6 +158,7 @@ def on_twins(kind: str) -> None:
     failing(kind)
 
 
+@pytest.mark.slow
 def test_another_machine_of_the_same_name_is_another_machine() -> None:
     """Its process numbers mean nothing here, and its screen is out of sight."""
     killed, _ = run_ranks(2, lambda: on_twins("kill"))
@@ -203,7 +204,7 @@ def stopping(victim: int, then: signal.Signals) -> None:
 def test_a_stopped_process_ends_the_others_and_itself_once_it_goes_on(victim: int) -> None:
     began = time.monotonic()
     results = run_ranks(3, lambda: stopping(victim, signal.SIGCONT))
-    assert time.monotonic() - began < 10 * SILENCE
+    assert time.monotonic() - began < 30 * SILENCE
     for result in results:
         assert str(result).startswith(f"rank {victim}: no sign of life on {socket.gethostname()} for 2 s: ")
     observer = (victim - 1) % 3
@@ -231,7 +232,7 @@ def test_a_stopped_process_that_has_the_store_is_noticed() -> None:
     assert first is None
     assert isinstance(second, RankError)
     assert str(second).startswith("rank 1: lost the connection to another process: no answer from 127.0.0.1")
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 60
 
 
 def suspending() -> float:

@@ -127,6 +127,7 @@ def test_a_configuration_is_trained_from_scratch(sets: list[str], tmp_path: Path
     assert (config.name, config.train.weights) == ("yolo_lite-pico", "")
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table(sets: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--weights", "yolo_lite-pico-voc5", "--image-size", "64", "--epochs", "1", "--set", "train.workers=0"]
     assert main(["bench", "finetune", "--data", *sets, *flags, "--out", str(tmp_path / "out")]) == 0

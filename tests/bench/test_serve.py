@@ -146,7 +146,7 @@ def test_a_client_that_cannot_connect_ends_the_measurement_at_once(
     started = time.monotonic()
     with pytest.raises(InputError, match=r"^no connection to the server on port \d+: Connection refused; check"):
         clients.together(8, 4)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 4.5
     assert len(opened) >= 2
     assert all(connection.sock is None for connection in opened)  # closed
 

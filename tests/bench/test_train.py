@@ -36,6 +36,7 @@ def _measure(data: Path, *settings: str, say: Callable[[str], None] = lambda lin
     return bench_train(_config(*settings), data, device=CPU, steps=3, say=say)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("part", "owner", "name"),
     [

@@ -297,6 +297,7 @@ def test_sources_that_cannot_be_classified_get_one_line(
     assert message in refused(capsys, "classify", "predict", "--weights", str(shapes[0]), "--source", source)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("repeat", [True, False], ids=["the same flags and --resume", "--resume alone"])
 def test_interrupted_training_resumes_from_the_command_line(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch, repeat: bool

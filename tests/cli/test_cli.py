@@ -281,6 +281,7 @@ def test_a_folder_of_nothing_readable_fails(
     assert "error: none of 2 images could be read" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_suggested_eval_works_without_a_validation_split(
     coco_set: MakeSet, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -321,10 +322,11 @@ def test_training_interrupted_at_once_keeps_nothing_and_says_so(
     assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "repeat",
     [
-        pytest.param(True, marks=pytest.mark.slow, id="the same line and --resume"),
+        pytest.param(True, id="the same line and --resume"),
         pytest.param(False, id="--resume alone"),
     ],
 )
@@ -567,6 +569,7 @@ def test_an_annotated_image_never_replaces_a_neighbour_of_its_source(
     assert Path("in/p.jpg").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_one_of_everything_is_told_in_the_singular(coco_set: MakeSet, capsys: pytest.CaptureFixture[str]) -> None:
     data = coco_set({"train": 12}, objects=1)
     command = ["train", "--data", str(data), "--epochs", "1", "--classes", "square", "--out", "run", *SET]
@@ -586,6 +589,7 @@ def test_one_of_everything_is_told_in_the_singular(coco_set: MakeSet, capsys: py
     assert not wrong, text
 
 
+@pytest.mark.slow
 def test_an_annotation_file_trained_on_is_scored_on_what_was_held_out(
     coco_set: MakeSet, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -755,6 +759,7 @@ def test_bench_ops_measures_nothing_that_is_wrong(monkeypatch: pytest.MonkeyPatc
         next(bench.bench_depthwise())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("chosen", "policy"),
     [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"), ({"GOMP_SPINCOUNT": "77"}, "SPINCOUNT = '77'")],

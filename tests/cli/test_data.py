@@ -67,6 +67,7 @@ def test_subset_refuses_in_one_line(coco_set: MakeSet, capsys: pytest.CaptureFix
     assert "--seed: expected a whole number from 0 to 2**53, got '-1'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_stats_prints_a_table_and_plots_it(capsys: pytest.CaptureFixture[str]) -> None:
     content = crowded(30)
     save(Path("set"), {"train": content, "val": crowded(5)}, images=False)
@@ -126,6 +127,7 @@ def test_show_augmented_draws_training_inputs(coco_set: MakeSet, capsys: pytest.
     assert (pixels("plain.png") != first).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "splits"),
     [

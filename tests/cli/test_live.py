@@ -79,7 +79,7 @@ def test_a_live_source_ends_after_a_number_of_frames(
 def test_a_live_source_ends_after_a_time(detect: Run, serve: Callable[..., Server], capsys: Capture) -> None:
     began = time.monotonic()
     assert detect("--source", serve().url, "--time", "1s") == 0
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     assert "frames/s" in capsys.readouterr().out
 
 

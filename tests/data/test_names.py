@@ -140,6 +140,7 @@ def _coco(root: Path, spelled: str, there: str = "images/train/shot {}.jpg", ima
 SPELLINGS = ["images\\train\\shot {}.jpg", "shot%20{}.jpg", "/home/me/set/train/shot {}.JPG", "D:\\set\\shot {}.jpg"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spelled", SPELLINGS)
 def test_a_set_from_elsewhere_is_trained_on_checked_and_converted(
     tmp_path: Path, spelled: str, capsys: pytest.CaptureFixture[str]

@@ -328,6 +328,7 @@ def pixels_of(path: Path) -> npt.NDArray[np.int64]:
         return np.array(image.convert("RGB")).astype(np.int64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 10, 60])
 def test_a_confusion_matrix_is_drawn_for_few_and_many_classes(tmp_path: Path, classes: int) -> None:
     matrix = np.random.default_rng(0).integers(0, 2000, (classes, classes))

@@ -197,6 +197,7 @@ def test_tiles_of_a_single_tile_score_as_no_tiles(finished_run: tuple[Path, Path
     assert tiled.timing.images == 8
 
 
+@pytest.mark.slow
 def test_rows_of_a_tiled_evaluation_are_those_of_the_tiled_detector(finished_run: tuple[Path, Path]) -> None:
     settings = {**SETTINGS, "evaluate.tile": 64, "evaluate.overlap": 0.3, "train.batch_size": 3}
     rows = evaluate(finished_run[0] / "best.pt", finished_run[1], device="cpu", settings=settings).rows

@@ -86,6 +86,7 @@ def test_images_as_they_are_score_exactly_as_in_an_evaluation(finished_run: tupl
     json.dumps(result.to_json(), allow_nan=False)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_changes")
 @pytest.mark.parametrize(
     "settings", [{"evaluate.tiles": "2x2"}, {"evaluate.tta": True}, {"data.classes": ["disc"]}], ids=str
@@ -134,6 +135,7 @@ def test_examples_may_have_the_same_file_name_in_two_folders(coco_set: MakeSet, 
     assert [example.image for example in result.examples] == ["a/same.png", "b/same.png"]
 
 
+@pytest.mark.slow
 def test_examples_are_small_jpeg_files_of_both_sides(coco_set: MakeSet) -> None:
     truth = read_split(coco_set({"val": 1}, hw=(700, 900)), "val")
     example = score_changes(Scripted(truth, blind_to=("darkness",)).subject()).to_json()["examples"][0]
@@ -148,6 +150,7 @@ def test_examples_are_small_jpeg_files_of_both_sides(coco_set: MakeSet) -> None:
     assert pixels[1].mean() == pytest.approx(pixels[0].mean() / 2, rel=0.1)  # darkness 1 halves the light
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
 def test_the_detector_sees_each_image_after_each_change(coco_set: MakeSet, batch_size: int) -> None:
     """Whatever the size of a batch, and although a thread makes the changes."""

@@ -179,6 +179,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_classifiers_are_exported_with_softmax(digits: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     path = export(digits, tmp_path / "digits.onnx", say=lines.append)

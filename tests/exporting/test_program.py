@@ -88,6 +88,7 @@ def test_a_file_uses_no_operators_but_those_of_torch(pico_program: Path) -> None
     assert spaces == {"aten", "higher_order", "python"}
 
 
+@pytest.mark.slow
 def test_batches_give_what_their_images_give_alone(pico_program: Path) -> None:
     program = Program(pico_program)
     pixels = Detector("yolo_lite-pico-voc5", "cpu", image_size=96).raw(sample_image())[0]

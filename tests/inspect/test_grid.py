@@ -118,6 +118,7 @@ def test_boxes_that_share_a_cell_are_counted() -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_command_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new" / "grid.png"
     assert main(["inspect", "grid", "--image-size", "160", "--out", str(out)]) == 0

@@ -75,6 +75,7 @@ def test_grid_fit_counts_boxes_that_no_point_can_serve() -> None:
     np.testing.assert_allclose(fit.sides, [6, np.sqrt(2 * 27), 32], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_commands_draw_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photo = tmp_path / "photo.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3)).astype(np.uint8)).save(photo)

@@ -103,6 +103,7 @@ def test_patches_need_images_and_a_field_smaller_than_the_image() -> None:
         strongest_patches(pooled, [_step(4, 9)], layer="1")
 
 
+@pytest.mark.slow
 def test_commands_draw_lessons(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -531,6 +531,7 @@ def test_a_png_with_long_texts_is_turned_upright(tmp_path: Path, turning: tuple[
     _check(path, TURNS[6](_blocks()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keyword", [b"Comment", b"XML:com.adobe.xmp", b"Raw profile type exif"])
 @pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])
 def test_a_text_that_unpacks_to_fill_the_memory_is_not_unpacked(tmp_path: Path, kind: bytes, keyword: bytes) -> None:

@@ -81,7 +81,7 @@ def running_kafka() -> Iterator[Gate]:
     command += ["--advertised-listener-url", f"tcp://127.0.0.1:{gate.port}"]
     broker = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        wait_for_port(port)
+        wait_for_port(port, broker)
         create = [program, "topic", "create", "--partitions", "1", "--broker", f"tcp://127.0.0.1:{port}", "frames"]
         subprocess.run(create, check=True, capture_output=True)
         yield gate
@@ -116,7 +116,7 @@ def start_mosquitto(tmp_path: Path) -> Iterator[Callable[..., int]]:
         running.append(
             subprocess.Popen([program, "-c", str(settings)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         )
-        wait_for_port(port)
+        wait_for_port(port, running[-1])
         return port
 
     yield start

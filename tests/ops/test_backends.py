@@ -105,6 +105,7 @@ def test_without_the_extension_torch_computes(monkeypatch: pytest.MonkeyPatch) -
     ).box_index.tolist() == [[0]]
 
 
+@pytest.mark.slow
 def test_an_extension_that_cannot_be_imported_is_missing() -> None:
     found = python(
         "import sys; sys.modules['yolo_lite._native'] = None\n"
@@ -317,6 +318,7 @@ ASK = "from yolo_lite.ops import backend, native; print(backend('cpu'), [native.
 KERNELS = {path.name for path in (TOP / "yolo_lite" / "ops" / "kernels").iterdir() if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_wheel_can_be_built_without_a_compiler(sources: Path, tmp_path: Path) -> None:
     nowhere = str(tmp_path / "no-compiler")
     _, names = wheel(sources, tmp_path, CC=nowhere, CXX=nowhere, LDSHARED=nowhere)

@@ -416,6 +416,7 @@ def exercise(module):
 """
 
 
+@pytest.mark.slow
 @compiled
 def test_the_sanitizers_find_nothing(tmp_path: Path) -> None:
     result = sanitized(tmp_path, SOURCES, EXERCISE)

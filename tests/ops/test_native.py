@@ -841,6 +841,7 @@ def installed_sum() -> str:
     return str(names["exercise"](native._native))
 
 
+@pytest.mark.slow
 def test_the_sanitizers_find_nothing_and_the_result_is_the_installed_ones(tmp_path: Path) -> None:
     """They see access out of bounds or after free, undefined arithmetic, bad alignment, leaks.
 
@@ -862,20 +863,20 @@ def test_every_instruction_set_gives_the_same(processor: str, tmp_path: Path) ->
     assert result.stdout.strip() == installed_sum(), result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("good", "bad", "complaint"),
     [
         pytest.param("kept.slots = malloc(slots *", "kept.slots = malloc((slots - 1) *", OVERFLOW, id="slots"),
-        pytest.param("malloc((room + 1) *", "malloc((room / 2 + 1) *", OVERFLOW, marks=pytest.mark.slow, id="chunks"),
-        pytest.param("malloc(padded / WIDTH)", "malloc(count / WIDTH)", OVERFLOW, marks=pytest.mark.slow, id="marks"),
+        pytest.param("malloc((room + 1) *", "malloc((room / 2 + 1) *", OVERFLOW, id="chunks"),
+        pytest.param("malloc(padded / WIDTH)", "malloc(count / WIDTH)", OVERFLOW, id="marks"),
         pytest.param(
             "(size_t)(scene.top_k + 1) *",
             "(size_t)(scene.top_k / 2 + 1) *",
             OVERFLOW,
-            marks=pytest.mark.slow,
             id="claims",
         ),
-        pytest.param("    free(claims);\n", "", LEAK, marks=pytest.mark.slow, id="leak of the claims"),
+        pytest.param("    free(claims);\n", "", LEAK, id="leak of the claims"),
     ],
 )
 def test_the_sanitizers_see_a_planted_mistake(good: str, bad: str, complaint: str, tmp_path: Path) -> None:

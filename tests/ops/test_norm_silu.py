@@ -293,6 +293,7 @@ def exercise(module):
 """
 
 
+@pytest.mark.slow
 def test_the_sanitizers_find_nothing(tmp_path: Path) -> None:
     result = sanitized(tmp_path, SOURCES, EXERCISE)
     assert result.stdout.strip() == "finished", result.stderr

@@ -412,6 +412,7 @@ def test_rows_and_results_tell_files_of_one_name_apart(
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["x-2.png", "x.png"]
 
 
+@pytest.mark.slow
 def test_naming_many_files_of_one_name_takes_no_time(detector: Detector, tmp_path: Path) -> None:
     """Where each file tries every number, four times as many take sixteen times as long: 8,000 took 31 seconds."""
 

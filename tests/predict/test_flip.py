@@ -49,6 +49,7 @@ def test_the_first_half_is_the_prediction_without_the_flip(weights: str) -> None
     assert len(both.points) == 2 * count
 
 
+@pytest.mark.slow
 def test_detect_and_eval_take_the_flag(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

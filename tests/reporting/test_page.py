@@ -294,6 +294,7 @@ def test_images_that_do_not_fit_are_left_out_and_counted() -> None:
     assert left_out == len(root.classed("no-image"))
 
 
+@pytest.mark.slow
 def test_a_thousand_classes_fit() -> None:
     assert len(render_page(detection_report(1200)).encode()) < LIMIT
 

@@ -145,6 +145,7 @@ def test_an_exported_file_keeps_its_resamples_and_a_fixed_flag_is_refused_early(
     assert "some.pt2 is not an exported file: expected .onnx or .xml" in _refused(wrong, capsys)
 
 
+@pytest.mark.slow
 def test_nobody_is_told_to_store_a_threshold_where_there_is_no_place_for_it(own: tuple[str, str]) -> None:
     """Result files and shipped weights hold none; a checkpoint of one's own does."""
     weights, data = own

@@ -67,6 +67,7 @@ sys.exit(main(["classify", "predict", "--weights", sys.argv[1], "--source", sys.
 """
 
 
+@pytest.mark.slow
 def test_classify_predict_imports_neither_torch_nor_opencv(tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     from yolo_lite import export

@@ -365,6 +365,7 @@ def test_a_failure_of_the_network_is_no_failure_of_the_server(
     assert server.ask("GET", "/healthz").document == {"status": "ok"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["damaged", "network", "late"])
 def test_a_failed_request_frees_its_memory_without_the_garbage_collector(start: Start, stub: Stub, kind: str) -> None:
     """A cycle through the traceback of its error would keep its body and its pixels until the next collection."""

@@ -217,14 +217,12 @@ def proxied(kind: str, server: int, folder: Path, certificate: tuple[Path, Path]
     """Run a proxy with the configuration of the page, and yield a function that asks it."""
     if not shutil.which(kind):
         pytest.skip(f"there is no {kind}")
-    port = free_port()
+    port, log = free_port(), folder / "log"
     words = (_nginx if kind == "nginx" else _caddy)(folder, port, server, certificate)
     environment = {**os.environ, "HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
-    process = subprocess.Popen(
-        words, stdout=subprocess.DEVNULL, stderr=(folder / "log").open("wb"), env=environment, cwd=folder
-    )
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=log.open("wb"), env=environment, cwd=folder)
     try:
-        wait_for_port(port)
+        wait_for_port(port, process, log=log)
         yield Asker(port, process.pid, certificate[0])
     finally:
         process.terminate()
@@ -232,7 +230,8 @@ def proxied(kind: str, server: int, folder: Path, certificate: tuple[Path, Path]
 
 
 def _nginx(folder: Path, port: int, server: int, certificate: tuple[Path, Path]) -> list[str]:
-    text = blocks("nginx")[0].replace("127.0.0.1:8000", f"127.0.0.1:{server}").replace("443", f"127.0.0.1:{port}")
+    text = blocks("nginx")[0].replace("listen 443", f"listen 127.0.0.1:{port}")
+    text = text.replace("127.0.0.1:8000", f"127.0.0.1:{server}")
     for ending, file in zip(("pem", "key"), certificate):
         assert f"/etc/ssl/{NAME}.{ending};" in text
         text = text.replace(f"/etc/ssl/{NAME}.{ending}", str(file))

@@ -65,7 +65,7 @@ def server() -> Iterator[RtspServer]:
     if not Path(PYTHON).exists() or subprocess.run([PYTHON, "-c", check], capture_output=True).returncode:
         pytest.skip("no RTSP server: apt-get install gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-ugly")
     running = RtspServer()
-    wait_for_port(running.port)
+    wait_for_port(running.port, running.process)
     yield running
     running.stop()
 

@@ -130,6 +130,7 @@ def test_an_object_is_found_by_a_detection_of_its_class(rows: list[dict[str, obj
     assert (recall.small_found, recall.larger_found) == found
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_the_sentence(
     coco_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,6 +63,7 @@ def test_one_training_image_asks_for_more(tmp_path: Path) -> None:
         _train(write_coco_set(tmp_path / "set", {"train": 1, "val": 1}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"train.batch_size": 2}, {"train.batch_size": 1, "input.image_size": 64}])
 def test_two_values_are_enough(settings: dict[str, Any], coco_set: Callable[..., Path]) -> None:
     _train(coco_set({"train": 3, "val": 1}), **settings)

@@ -211,6 +211,7 @@ def test_a_run_leaves_checkpoints_and_results(learnt_shapes: tuple[Path, Path, l
     assert "training mnist_small from scratch" in lines
 
 
+@pytest.mark.slow
 def test_resume_ends_bit_for_bit_as_an_unbroken_run(few: Path, tmp_path: Path) -> None:
     """With dropout, augmentation and norms, whose random numbers and running means must be taken up as well."""
     settings = {
@@ -278,6 +279,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(few: Path, tm
     assert not same(a, c)
 
 
+@pytest.mark.slow
 def test_a_run_without_patience_left_stops_and_is_not_resumed(few: Path, tmp_path: Path) -> None:
     """Without a learning rate no epoch is better than the first."""
     settings = {**QUICK, "train.epochs": 9, "train.patience": 2, "train.lr": 0}
@@ -293,6 +295,7 @@ def test_a_run_without_patience_left_stops_and_is_not_resumed(few: Path, tmp_pat
     assert (out / "last.pt").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_the_rate_falls_at_the_milestones(few: Path, tmp_path: Path) -> None:
     settings = {**QUICK, "train.epochs": 4, "train.warmup_steps": 0, "train.lr": 0.001, "train.schedule": "steps"}
     settings |= {"train.milestones": [1, 3], "train.step_factor": 0.5, "train.optimizer": "rmsprop"}
@@ -468,6 +471,7 @@ def test_detectors_and_classifiers_are_not_planned_as_each_other(tmp_path: Path)
 # --- weights that go from network to network --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_backbone_goes_from_detector_to_classifier_and_back(few: Path, tmp_path: Path) -> None:
     """Without a learning rate every kernel stays as it was, so what arrives is what was sent."""
     sent = detector_checkpoint()

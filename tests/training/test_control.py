@@ -293,6 +293,7 @@ def test_a_large_validation_set_is_scored_in_part(
     assert few.train.evaluate_images == 30
 
 
+@pytest.mark.slow
 def test_only_a_part_is_scored_to_measure_the_pace(
     coco_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -378,6 +379,7 @@ def test_a_run_with_a_time_says_and_keeps_what_was_worked_out(coco_set: Callable
     assert best.about["minutes"] == 0.3
 
 
+@pytest.mark.slow
 def test_a_frozen_backbone_stays_and_the_rest_learns(coco_set: Callable[..., Path], tmp_path: Path) -> None:
     root = coco_set({"train": 12, "val": 4})
     first = train(root, config=small(), out=tmp_path / "first", device="cpu")
@@ -437,6 +439,7 @@ def test_preflight_names_the_learning_rate(coco_set: Callable[..., Path], rate: 
         check_it_learns(prepared(coco_set({"train": 12, "val": 4}), config), config, precision="fp32")
 
 
+@pytest.mark.slow
 def test_preflight_names_the_part_of_the_loss(coco_set: Callable[..., Path]) -> None:
     nothing = {"class_weight": 0, "box_weight": 0, "l1_weight": 0}
     config = config_from_dict({**SMALL, "loss": nothing}, "test")
@@ -519,6 +522,7 @@ def test_another_size_moves_boxes_with_pixels() -> None:
     assert {height for height, _ in sizes} <= {64, 96, 128, 160}
 
 
+@pytest.mark.slow
 def test_a_run_may_change_its_input_size_at_each_step(coco_set: Callable[..., Path], tmp_path: Path) -> None:
     config = config_from_dict({**SMALL, "augment": {"multi_scale": 0.5}}, "test")
     said: list[str] = []
@@ -567,6 +571,7 @@ def test_tensorboard_gets_every_epoch(
     assert {"AP", "lr", "loss/total", "loss/box"} <= {name for name, _, _ in written}
 
 
+@pytest.mark.slow
 def test_preflight_lets_a_small_learning_rate_pass(coco_set: Callable[..., Path]) -> None:
     """It may be meant so: the loss falls a little, which is said."""
     config = small(lr=2e-4)

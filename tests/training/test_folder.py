@@ -137,7 +137,8 @@ def go_on_or_begin(out: Path, data: Path, config: Config) -> Path:
     return train(data, config=config, out=out, device="cpu")
 
 
-@pytest.mark.parametrize("moment", some_fast(range(1, 11), (7,)))
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", range(1, 11))
 def test_a_stop_at_any_renaming_of_the_first_epoch_can_be_made_good(
     moment: int, data: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,7 +149,8 @@ def test_a_stop_at_any_renaming_of_the_first_epoch_can_be_made_good(
     assert_same_end(whole, go_on_or_begin(out, data, tiny(*PLAIN)))
 
 
-@pytest.mark.parametrize("back", some_fast(range(1, 7), (2,)))
+@pytest.mark.slow
+@pytest.mark.parametrize("back", range(1, 7))
 def test_a_stop_while_the_last_epoch_is_saved_can_be_made_good(
     back: int, data: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +240,7 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(
     assert_same_end(whole, out)
 
 
+@pytest.mark.slow
 def test_the_folder_is_brought_back_to_the_epoch_that_is_gone_on_from(data: Path, tmp_path: Path) -> None:
     """Before the next epoch is done, so that a second stop finds nothing of the lost one."""
     out = copy_until(2, data, tmp_path / "run", *PLAIN)
@@ -255,12 +258,10 @@ def test_the_folder_is_brought_back_to_the_epoch_that_is_gone_on_from(data: Path
     assert equal(dict(best.weights), dict(expected.weights))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "damage"),
-    some_fast(
-        [*(("best.pt", damage) for damage in DAMAGES), *((name, removed) for name in ("results.csv", "config.yaml"))],
-        [("best.pt", with_one_bit_turned), ("results.csv", removed)],
-    ),
+    [*(("best.pt", damage) for damage in DAMAGES), *((name, removed) for name in ("results.csv", "config.yaml"))],
 )
 def test_any_other_file_is_made_again(
     name: str, damage: Callable[[Path], None], data: Path, whole: Path, tmp_path: Path
@@ -309,6 +310,7 @@ def test_damaged_checkpoints_of_the_crops_let_the_backbone_learn_again(
     assert_same_end(whole_crops, out, crops=True)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_is_not_whole_does_not_replace_the_last_one(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -184,6 +184,7 @@ def test_a_run_stopped_before_the_first_epoch_of_the_crops_leaves_no_folder(coco
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_single_class_is_told_from_background(coco_set: MakeSet, tmp_path: Path) -> None:
     config = config_with("train.epochs=1")
     folder = train(coco_set(), config=config, out=tmp_path / "run", device="cpu", settings={"data.classes": ["disc"]})

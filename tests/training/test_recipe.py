@@ -85,6 +85,7 @@ def test_a_run_leaves_checkpoints_and_results(finished_run: tuple[Path, Path]) -
     assert float(rows[-1]["AP50"]) == pytest.approx(best.about["metrics"]["AP50"], abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("workers", "by_device"),
     [
@@ -334,6 +335,7 @@ def test_resume_refuses_a_finished_run_and_shipped_weights(finished_run: tuple[P
         resume(tmp_path)
 
 
+@pytest.mark.slow
 def test_resume_refuses_data_that_has_changed(coco_set: MakeSet, tmp_path: Path) -> None:
     data = coco_set()
 
@@ -548,7 +550,8 @@ def test_the_threshold_of_the_best_f1_is_stored(finished_run: tuple[Path, Path])
         assert about["metrics"]["F1"] == pytest.approx(best.f1, abs=0.02)
 
 
-@pytest.mark.parametrize(("known", "kept"), [pytest.param(True, 0.4, marks=pytest.mark.slow), (False, 0.0)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("known", "kept"), [(True, 0.4), (False, 0.0)])
 def test_how_much_of_the_start_is_kept_follows_from_what_it_knows(
     finished_run: tuple[Path, Path], coco_set: MakeSet, tmp_path: Path, known: bool, kept: float
 ) -> None:

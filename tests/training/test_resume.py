@@ -85,15 +85,10 @@ def write_without_val(root: Path) -> Path:
     return write_coco_set(root, {"train": 12}, hw=(64, 64), objects=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "write",
-    [
-        write_coco,
-        *(
-            pytest.param(write, marks=pytest.mark.slow)
-            for write in (write_yolo_set, write_merged_set, write_without_val)
-        ),
-    ],
+    [write_coco, write_yolo_set, write_merged_set, write_without_val],
 )
 def test_a_detector_goes_on_with_data_that_has_moved(write: Callable[[Path], Path], tmp_path: Path) -> None:
     """The new path is what last.pt and best.pt then say, at once, so that a second resume needs it no more."""
@@ -134,6 +129,7 @@ def write_archive(root: Path) -> Path:
     return root / "classes.tar.gz"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", [write_classes, write_archive, write_coco])
 def test_a_classifier_goes_on_with_data_that_has_moved(write: Callable[[Path], Path], tmp_path: Path) -> None:
     data, settings = write(tmp_path / "old"), {"train.epochs": 2, "train.workers": 0, "train.precision": "fp32"}
@@ -202,7 +198,9 @@ def lose_an_image(content: dict[str, Any]) -> None:
     content["annotations"] = [row for row in content["annotations"] if row["image_id"] != gone]
 
 
-@pytest.mark.parametrize("splits", [("train",), ("val",), ("train", "val")])
+@pytest.mark.parametrize(
+    "splits", [*(pytest.param((split,), marks=pytest.mark.slow) for split in ("train", "val")), ("train", "val")]
+)
 @pytest.mark.parametrize(
     ("edit", "told"),
     [
@@ -244,6 +242,7 @@ def test_other_class_names_are_named(tmp_path: Path) -> None:
         resume(out, device="cpu")
 
 
+@pytest.mark.slow
 def test_other_loading_processes_change_nothing_but_the_time(tmp_path: Path) -> None:
     data = write_coco(tmp_path / "set")
     whole = train(data, config=tiny("augment={}"), out=tmp_path / "whole", device="cpu")
@@ -274,6 +273,7 @@ def test_settings_that_may_differ_exist() -> None:
     assert {setting.key for setting in every_setting()} >= MAY_DIFFER
 
 
+@pytest.mark.slow
 def test_a_run_on_a_relative_path_goes_on_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_coco(tmp_path / "set")
     monkeypatch.chdir(tmp_path)

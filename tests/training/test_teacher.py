@@ -97,6 +97,7 @@ def test_the_shipped_detector_teaches_cells_of_three_grids() -> None:
         Teacher("yolo_lite-shuffle-coco", ("tractor",), device=CPU)
 
 
+@pytest.mark.slow
 def test_training_with_a_teacher_tells_and_resumes_bit_for_bit(coco_set: Sets, tmp_path: Path) -> None:
     path, _ = stored(tmp_path / "t.pt", ("disc", "square"))
     root = coco_set({"train": 8, "val": 4})

@@ -62,6 +62,7 @@ def search(
     return tune(asked, trials=trials, out=out, fixed=given, listener=listener or TuneListener())
 
 
+@pytest.mark.slow
 def test_a_search_trains_and_writes_a_configuration_that_trains(images: Path, tmp_path: Path) -> None:
     reports: list[TrialReport] = []
     steps: list[StepReport] = []

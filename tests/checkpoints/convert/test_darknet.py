@@ -317,6 +317,7 @@ SETTINGS: dict[str, object] = {
 }
 
 
+@pytest.mark.slow
 def test_training_takes_a_start(files: tuple[Path, Path], names: Path, tmp_path: Path, coco_set: MakeSet) -> None:
     start = tmp_path / "start.pt"
     source = convert_darknet(*files, out=start, names=names, until=4).weights
@@ -430,6 +431,7 @@ def test_raw_outputs_of_real_files_are_those_of_opencv(network: str, shared_data
 
 
 # What a person sees in Darknet's own sample images.
+@pytest.mark.slow
 @pytest.mark.shared_data
 @pytest.mark.parametrize(
     ("image", "expected"),

@@ -546,6 +546,7 @@ def test_describe_says_the_whole_pipeline(values: object, text: str) -> None:
     assert Augmenter(config, INPUT, resize="letterbox").describe() == text
 
 
+@pytest.mark.slow
 def test_importing_augment_asks_albumentations_not_to_look_for_updates_and_opens_no_socket() -> None:
     code = """
 import socket, sys, os

@@ -69,6 +69,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_LOOKS", 10)
 
 
+@pytest.mark.slow
 def test_batches_come_back_as_they_were_made_and_in_order(start: str) -> None:
     order = [[(0, index)] for index in range(11)]
     loading = LoadingProcesses(load, 2, room=ROOM)
@@ -173,10 +174,11 @@ def test_a_killed_process_is_told_with_its_signal_and_the_remedy() -> None:
     began = time.monotonic()
     with pytest.raises(InputError, match=r"^a loading process was killed \(signal 9\).*train.workers=0") as caught:
         list(batches)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 20
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_stopped_is_not_waited_for_without_end(impatient: None) -> None:
     loading = LoadingProcesses(load, 2, room=ROOM)
     pids = children(loading)
@@ -196,6 +198,7 @@ def slow(keys: Keys, tell: Callable[[], None]) -> Things:
     return load(keys, tell)
 
 
+@pytest.mark.slow
 def test_a_slow_process_that_makes_progress_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_SECONDS", 0.2)
     monkeypatch.setattr(processes, "_LOOKS", 8)
@@ -229,6 +232,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 def test_processes_end_when_the_one_that_asks_is_killed() -> None:
     """Those that began later hold a copy of the pipes of the earlier ones, which must not keep these alive."""
     root = Path(__file__).parents[3]
@@ -251,6 +255,7 @@ def test_a_pass_that_is_left_early_leaves_nothing_for_the_next_one() -> None:
     assert not loading.close.alive
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no signals to hold back")
 def test_signals_to_the_whole_group_leave_processes_to_the_one_that_asks(tmp_path: Path) -> None:
     """A child process of this test stands for the command line; all signals go to its whole group."""

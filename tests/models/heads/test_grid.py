@@ -290,6 +290,7 @@ def test_train_evaluate_and_detect_with_the_configuration_by_name(coco_set: Make
         resume(run, device="cpu")
 
 
+@pytest.mark.slow
 def test_resume_ends_bit_for_bit_as_an_unbroken_run(coco_set: MakeSet, tmp_path: Path) -> None:
     data, config = coco_set({"train": 4, "val": 2}), tiny("train.epochs=2", "train.batch_size=2", "augment={mosaic: 0}")
 
@@ -306,6 +307,7 @@ def test_resume_ends_bit_for_bit_as_an_unbroken_run(coco_set: MakeSet, tmp_path:
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [("disc", "square"), ("square",)], ids=["same classes", "the second alone"])
 def test_fine_tuning_the_dense_head_keeps_the_outputs_of_known_classes(
     coco_set: MakeSet, tmp_path: Path, classes: tuple[str, ...]
