@@ -250,7 +250,7 @@ def test_ctrl_c_ends_with_whole_outputs(serve: Callable[..., Server], tmp_path: 
             break
         time.sleep(0.1)
     run.send_signal(signal.SIGINT)
-    out, error = run.communicate(timeout=30)
+    out, error = run.communicate(timeout=120)
     assert (run.returncode, error.splitlines()[-1]) == (130, "interrupted")
     found = documents(messages.read_text())
     assert out.splitlines()[-1] == f"jsonl:a.jsonl: {len(found)} of {len(found)} messages delivered"

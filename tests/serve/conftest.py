@@ -67,14 +67,14 @@ class Server:
         finally:
             connection.close()
 
-    def send(self, text: bytes, *, seconds: float = 10) -> bytes:
+    def send(self, text: bytes, *, seconds: float = 30) -> bytes:
         """Send bytes, and return all that comes back until the server closes the connection; nothing after a reset."""
         with self.connect(seconds) as connection, suppress(ConnectionError):
             connection.sendall(text)
             return read_all(connection)
         return b""
 
-    def connect(self, seconds: float = 10) -> socket.socket:
+    def connect(self, seconds: float = 30) -> socket.socket:
         """Open a connection."""
         return socket.create_connection(("127.0.0.1", self.port), seconds)
 

@@ -552,7 +552,7 @@ def test_a_signal_ends_the_server_with_the_status_of_other_commands(
         client.start()
     time.sleep(0.05)
     started.send_signal(number)
-    out, error = started.communicate(timeout=30)
+    out, error = started.communicate(timeout=120)
     for client in clients:
         client.join()
     assert (started.returncode, error.strip().splitlines()) == (status, [word])
