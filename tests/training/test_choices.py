@@ -88,7 +88,8 @@ def test_evaluations_follow_the_epochs_that_were_asked_for() -> None:
         (10, 0.051, 2),
         (10, 0.2, 4),  # 2 evaluations of 0.2 epochs, and one after the last epoch
         (10, 9.0, 5),  # but always one in the middle
-        (100, 0.05, 10),  # never more than ten
+        (19, 0.0, 2),  # never more than ten
+        (100, 0.05, 10),
         (100, 0.9, 18),
         (1, 9.0, 1),
         (3, 9.0, 1),

@@ -170,7 +170,7 @@ def epochs_between(epochs: int, evaluation: float) -> int:
         (1, 2, 4, 1)
     """
     cheap = math.ceil(evaluation / SHARE_OF_EVALUATION - 1e-9)
-    return max(1, epochs // EVALUATIONS, min(cheap, epochs // 2))
+    return max(1, math.ceil(epochs / EVALUATIONS), min(cheap, epochs // 2))
 
 
 def _line(chosen: dict[str, Any], familiarity: float, *, is_familiar: bool) -> str:
