@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -119,6 +120,22 @@ def test_what_is_no_image_is_refused(shapes: tuple[Path, Path], image: object, m
     for given in (image, [image]):
         with pytest.raises(InputError, match=message):
             classifier(given)  # type: ignore[call-overload]
+
+
+def test_classes_that_are_spelled_differently_are_scored_alike(shapes: tuple[Path, Path], tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        shutil.copytree(shapes[1] / split / "disc", tmp_path / "set" / split / "the-Disc")
+        shutil.copytree(shapes[1] / split / "square", tmp_path / "set" / split / "Square")
+    stored = load_checkpoint(shapes[0] / "best.pt")
+    renamed = dataclasses.replace(stored, class_names=("The disc", "square"))
+    save_checkpoint(tmp_path / "best.pt", renamed)
+    same = evaluate_classifier(shapes[0] / "best.pt", shapes[1], device="cpu")
+    result = evaluate_classifier(tmp_path / "best.pt", tmp_path / "set", device="cpu")
+    order = [[record.name.rpartition("/")[2] for record in each.records] for each in (result, same)]
+    assert sorted(order[0]) == sorted(order[1])
+    assert result.class_names == ("the-Disc", "Square")
+    assert result.report.confusion.tolist() == same.report.confusion.tolist()
+    assert result.notes[-1].endswith("the-Disc (known as The disc), Square (known as square)")
 
 
 def test_no_batch_is_refused(shapes: tuple[Path, Path]) -> None:

@@ -103,6 +103,14 @@ def test_the_worst_mistakes_come_first_with_their_images(monkeypatch: pytest.Mon
     assert np.abs(np.array(image).astype(int) - 18).max() <= 2  # the third image is of that grey
 
 
+def test_two_spellings_of_a_class_are_one_class() -> None:
+    a = made([[0.9, 0.1, 0.0], [0.8, 0.2, 0.0]], [0, 1], names=("cat", "dog", "sea lion"))
+    b = made([[0.9, 0.0, 0.1], [0.2, 0.0, 0.8]], [0, 2], names=("cat", "Sea_Lion", "dog"), weights="b.pt")
+    comparison = compare_classifiers(a, b)
+    assert [each["name"] for each in comparison["classes"]] == ["cat", "dog", "sea lion"]
+    assert (comparison["overall"][0]["a"], comparison["overall"][0]["b"]) == (0.5, 1.0)
+
+
 def test_images_that_only_one_gets_right_are_listed() -> None:
     a = made([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.1, 0.9]], [0, 1, 1, 0])  # right: 0 and 2
     b = made([[0.9, 0.1], [0.1, 0.9], [0.9, 0.1], [0.1, 0.9]], [0, 1, 1, 0], weights="runs/x/best.pt")  # right: 0 and 1

@@ -177,8 +177,8 @@ def check_rows(content: Any, data: DetectionSet, *, source: Path) -> list[dict[s
     """Check result rows that were read from the file `source`, and return them.
 
     Raises:
-        InputError: if a row is not a detection, or its image or category is not in `data`; the message names the file
-            and the row.
+        InputError: if a row is not a detection, its image or category is not in `data`, or its score is not between 0 and
+            1; the message names the file and the row.
 
     Example:
         >>> from yolo_lite.data.splits import read_split
@@ -204,7 +204,18 @@ def check_rows(content: Any, data: DetectionSet, *, source: Path) -> list[dict[s
                 f"{where} must have a box of four finite numbers x, y, width, height and a score, got {row['bbox']!r} and "
                 f"{row['score']!r}"
             )
+    _check_scores(content, source)
     return content
+
+
+def _check_scores(rows: Sequence[Mapping[str, Any]], source: Path) -> None:
+    """Raise InputError for scores that no threshold between 0 and 1 divides, such as percentages."""
+    scores = [row["score"] for row in rows]
+    if scores and not 0 <= min(scores) <= max(scores) <= 1:
+        raise InputError(
+            f"{source} has scores from {min(scores):g} to {max(scores):g}; scores must lie between 0 and 1, so divide them "
+            "by the largest possible score"
+        )
 
 
 def _ground_truth(data: DetectionSet) -> COCO:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yolo_lite.checkpoints.card import model_card
+from yolo_lite.checkpoints.names import names_in_data
 from yolo_lite.data.fingerprint import fingerprint
 from yolo_lite.data.pipeline.classification import read_record
 from yolo_lite.draw.inline import data_uri, fitted_hw
@@ -104,6 +106,7 @@ def compare_classifiers(a: ClassEvaluation, b: ClassEvaluation, *, resamples: in
         >>> compare_classifiers(same, same)["overall"][0]
         {'name': 'accuracy', 'a': 1.0, 'b': 1.0, 'low': 0.0, 'high': 0.0, 'p': 1.0, 'difference': 0.0}
     """
+    b = dataclasses.replace(b, class_names=names_in_data(b.class_names, a.class_names))
     _check_classes(a, b)
     truth, called = _labels(a)
     scores = _scores_on_same_images(a, b)

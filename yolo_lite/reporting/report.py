@@ -17,7 +17,7 @@ from yolo_lite.errors import InputError
 from yolo_lite.evaluation.detector import Evaluation, evaluate, evaluate_detections
 from yolo_lite.evaluation.exported import EXPORTED, check_exported, evaluate_exported
 from yolo_lite.evaluation.images import SILENT, EvaluationListener, Progress
-from yolo_lite.files import check_can_create, make_folder, write_atomically
+from yolo_lite.files import check_can_create, make_folder, write_together
 from yolo_lite.predict.detector import Detector
 from yolo_lite.reporting.contents import comparison_section, detector_report
 from yolo_lite.reporting.page import render_page
@@ -176,7 +176,7 @@ def _explaining(evaluation: Evaluation, device: str | torch.device) -> Detector 
 
 
 def write_report(content: Mapping[str, Any], out: Path) -> None:
-    """Write report.json, and report.html, which is drawn from it alone.
+    """Write report.json, and report.html, which is drawn from it alone: both, or neither if one cannot be written.
 
     Example:
         >>> write_report({"format": "yolo_lite report", "version": 1, "task": "detect", "title": "empty"}, Path("empty"))
@@ -185,9 +185,13 @@ def write_report(content: Mapping[str, Any], out: Path) -> None:
     """
     make_folder(out)
     text = json.dumps(content, indent=1, allow_nan=False)
-    write_atomically(out / "report.json", lambda part: part.write_text(text + "\n", encoding="utf-8"))
     page = render_page(json.loads(text))
-    write_atomically(out / "report.html", lambda part: part.write_text(page, encoding="utf-8"))
+    write_together(
+        {
+            out / "report.json": lambda part: part.write_text(text + "\n", encoding="utf-8"),
+            out / "report.html": lambda part: part.write_text(page, encoding="utf-8"),
+        }
+    )
 
 
 def check_storable(weights: str | Path) -> Path:
