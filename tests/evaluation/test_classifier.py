@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import shutil
+import warnings
 from pathlib import Path
 
 import cv2
@@ -429,3 +430,14 @@ def test_a_classifier_reads_16_bits_as_its_training_did(tmp_path: Path) -> None:
         ).examples(2)
     ]
     assert np.array_equal(*shown)
+
+
+def test_a_very_long_name_leaves_room_for_the_drawing(tmp_path: Path) -> None:
+    """matplotlib warns if labels leave no room for the matrix."""
+    names = ("x" * 200, "\u732b" * 100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plots.plot_confusion(np.eye(2, dtype=np.int64), names, path=tmp_path / "a.png")
+        called = Classification(np.array([0.9, 0.1], np.float32), names)
+        plots.draw_classifications([(np.zeros((8, 8, 3), np.uint8), called, names[1])], tmp_path / "b.png")
+    assert Image.open(tmp_path / "a.png").size[0] < 1000

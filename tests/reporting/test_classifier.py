@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from tests.class_images import QUICK, write_class_set
-from yolo_lite.checkpoints.checkpoint import Checkpoint, save_checkpoint
+from yolo_lite.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from yolo_lite.cli import main
 from yolo_lite.config.resolve import override_config, read_config
 from yolo_lite.errors import InputError
@@ -175,6 +176,19 @@ def test_classify_eval_writes_a_report_with_a_comparison(trained: tuple[Path, Pa
     assert page.startswith("<!doctype html>")
     assert "Comparison" in page
     assert lines[-1] == "report: page/report.html"
+
+
+def test_classifiers_of_other_classes_are_refused_before_the_work(
+    trained: tuple[Path, Path, Path], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("yolo_lite.evaluation.classifier.evaluate_classifier", None)
+    stored = load_checkpoint(trained[1])
+    save_checkpoint(Path("other.pt"), dataclasses.replace(stored, class_names=("Disc", "star")))
+    command = ["classify", "eval", "--weights", str(trained[0]), "--data", str(trained[2]), "--against", "other.pt"]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert f"{trained[0]} lacks star and other.pt lacks square" in error
+    assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize(

@@ -226,6 +226,28 @@ def test_what_cannot_be_done_is_refused(
     assert message in _refused(["eval", "--data", own[1], "--out", "e", *flags], capsys)
 
 
+def test_a_checkpoint_that_cannot_be_replaced_is_refused_before_the_work(
+    own: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The system lets root write everywhere, so its answer is replaced."""
+    from yolo_lite.reporting import report as module
+
+    monkeypatch.setattr(module, "score", None)
+    flags = ["eval", "--data", own[1], "--weights", own[0], "--store-threshold", "--out", "e"]
+    for locked in (Path("own.pt"), Path.cwd()):
+        monkeypatch.setattr(module.os, "access", lambda path, mode, locked=locked: Path(path) != locked)
+        assert f"{locked} is not writable, so no threshold can be stored in own.pt" in _refused(flags, capsys)
+
+
+def test_a_file_to_compare_with_is_read_before_the_work(
+    own: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("other.json").write_text("{}")
+    monkeypatch.setattr("yolo_lite.reporting.report.score", None)
+    message = _refused(["eval", "--data", own[1], "--weights", own[0], "--against", "other.json"], capsys)
+    assert "other.json is not a COCO result file: expected a list of detections" in message
+
+
 def test_an_exported_file_has_no_threshold_to_store() -> None:
     Path("some.onnx").write_bytes(b"x")
     with pytest.raises(InputError, match="exported file, whose threshold is fixed"):

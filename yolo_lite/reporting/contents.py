@@ -114,7 +114,10 @@ def comparison_section(
         1.0
     """
     if fingerprint(a.truth) != fingerprint(b.truth):
-        raise InputError("the two detectors were scored on different images or labels; score both on the same data")
+        raise InputError(
+            "the two detectors were scored on different images or labels; score both on the same data, and divide it into "
+            "train and val if it has no validation split, because each detector then sets its own images aside"
+        )
     name_a, name_b = scored_names(a.settings, b.settings)
     result = compare(a.metrics, b.metrics, images=len(a.truth.records), resamples=resamples, on_resample=on_resample)
     return {
