@@ -27,6 +27,7 @@ from yolo_lite.files import (
     temporary,
     whole_folder,
     write_atomically,
+    write_together,
 )
 
 
@@ -107,6 +108,26 @@ def test_a_folder_that_cannot_be_created_is_refused(tmp_path: Path, monkeypatch:
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(InputError, match="choose another output path"):
         claim_folder("detect")
+
+
+def test_files_that_belong_together_are_replaced_together(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.txt", tmp_path / "b.txt"
+    first.write_text("old")
+
+    def fail(part: Path) -> None:
+        part.write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(InputError, match=r"cannot write .*b.txt: No space left on device"):
+        write_together({first: lambda part: part.write_text("new"), second: fail})
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.txt", "old")]
+    second.mkdir()
+    with pytest.raises(InputError, match=r"cannot write .*b.txt: Is a directory"):
+        write_together({path: lambda part: part.write_text("new") for path in (first, second)})
+    assert first.read_text() == "old"
+    second.rmdir()
+    write_together({path: lambda part: part.write_text("new") for path in (first, second)})
+    assert [path.read_text() for path in sorted(tmp_path.iterdir())] == ["new", "new"]
 
 
 @pytest.mark.parametrize("there", [False, True])

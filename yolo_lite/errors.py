@@ -112,6 +112,34 @@ def one_line(text: str) -> str:
     return printable(text).replace("\n", "\\n")
 
 
+def shortened(text: str, *, width: int) -> str:
+    """Return a text cut to a width in letters; wide characters, such as Chinese ones, count as two.
+
+    Example:
+        >>> shortened("traffic light", width=8), shortened("car", width=8)
+        ('traffic…', 'car')
+    """
+    if text_width(text) <= width:
+        return text
+    kept = ""
+    for letter in text:
+        if text_width(kept) + text_width(letter) > width - 1:
+            break
+        kept += letter
+    return kept.rstrip() + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def text_width(text: str) -> int:
+    """Return the width of a text in letters: a wide letter, such as a Chinese one, counts as two, an accent as none.
+
+    Example:
+        >>> text_width("cat"), text_width(chr(0x732B))
+        (3, 2)
+    """
+    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+    return len(text) + wide - sum(unicodedata.combining(letter) > 0 for letter in text)
+
+
 def is_memory_full(error: BaseException) -> bool:
     """Return whether an error means that main memory is full, whichever library reports it.
 

@@ -8,7 +8,7 @@ import itertools
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -109,17 +109,49 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         >>> Path("result.txt").read_text()
         'done'
     """
-    part = temporary(path)
+    write_together({path: write})
+
+
+def write_together(writes: Mapping[Path, Callable[[Path], object]]) -> None:
+    """Write several files as `write_atomically` does; none is replaced before all of them are written.
+
+    Args:
+        writes: by path, what writes the file under the path that it is called with.
+
+    Raises:
+        InputError: if a file cannot be written.
+
+    Example:
+        >>> texts = {Path("numbers.json"): "{}", Path("page.html"): "<p>"}
+        >>> write_together({path: lambda part, text=text: part.write_text(text) for path, text in texts.items()})
+        >>> Path("numbers.json").read_text(), Path("page.html").read_text()
+        ('{}', '<p>')
+    """
+    parts = {path: temporary(path) for path in writes}
     try:
-        write(part)
-        os.replace(part, path)
+        for path, write in writes.items():
+            with _explained(path):
+                if path.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+                write(parts[path])
+        for path, part in parts.items():
+            with _explained(path):
+                os.replace(part, path)
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Raise InputError in place of the errors of writing a file."""
+    try:
+        yield
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
         if is_memory_full(error):
             raise
         words = _why_torch_failed(error, path.parent) if isinstance(error, RuntimeError) else reason(error)
         raise InputError(f"cannot write {path}: {words}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _why_torch_failed(error: RuntimeError, folder: Path) -> str:

@@ -25,3 +25,24 @@ def test_unknown_numbers_are_dashes_in_their_columns(capsys: pytest.CaptureFixtu
     assert table[3].split() == ["seen", "once", "0.500", "0.500", "+0.000", "-", "0.250"]
     assert table[4].split() == ["never", "there", "-", "-", "-", "-", "-"]
     assert "p <= 0.05 in 0 of 2 measured classes; chance alone gives about 0.1" in lines
+
+
+def test_a_long_name_and_a_wide_one_leave_the_columns_in_place(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two columns of a terminal go to each Chinese letter."""
+    names = ["x" * 300, "\u732b" * 3, "two\nlines"]
+    section = {"a": "old", "b": "new", "images": 1, "resamples": 1, "overall": [_row("AP", low=0.0, p=1.0)]}
+    print_comparison({**section, "classes": [_row(name, low=0.0, p=1.0) for name in names]})
+    out = capsys.readouterr().out
+    assert "A: old, B: new, 1 image, 1 resample\n" in out
+    lines = [line for line in out.splitlines() if "0.500" in line]
+    # 40 letters, two blanks and one more, because numbers take six letters.
+    assert [line.index("0.500") + line.count("\u732b") for line in lines] == [43] * 4
+    assert lines[3].startswith("two\\nlines ")
+
+
+def test_chance_is_not_mentioned_where_nothing_was_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    section = {"a": "old", "b": "new", "images": 5, "resamples": 50, "overall": [_row("AP", value=None)]}
+    print_comparison({**section, "classes": [_row("cat", value=None), _row("dog", value=None)]})
+    out = capsys.readouterr().out
+    assert "chance" not in out
+    assert "the two cannot be compared" in out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,25 @@ def test_align_classes_matches_by_name() -> None:
 def test_merging_one_set_returns_it() -> None:
     data = _set([0])
     assert merge_sets([data]) is data
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("crowd", "crowd", "crowd"),
+        ("difficult", "difficult", "difficult"),
+        ("difficult", "crowd", "crowd or difficult"),
+        ("nothing marked", "difficult", "difficult"),
+        ("nothing marked", "nothing marked", "crowd"),
+    ],
+)
+def test_merging_keeps_what_ignored_boxes_are_called(first: str, second: str, expected: str) -> None:
+    data = _set([0, 0])  # the second box has the mark
+    parts = [
+        dataclasses.replace(data.pick([]) if name == "nothing marked" else data, ignored=name)
+        for name in (first, second)
+    ]
+    assert merge_sets(parts).ignored == expected
 
 
 def test_merging_counts_what_was_dropped() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import shutil
+import warnings
 from pathlib import Path
 
 import cv2
@@ -119,6 +121,22 @@ def test_what_is_no_image_is_refused(shapes: tuple[Path, Path], image: object, m
     for given in (image, [image]):
         with pytest.raises(InputError, match=message):
             classifier(given)  # type: ignore[call-overload]
+
+
+def test_classes_that_are_spelled_differently_are_scored_alike(shapes: tuple[Path, Path], tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        shutil.copytree(shapes[1] / split / "disc", tmp_path / "set" / split / "the-Disc")
+        shutil.copytree(shapes[1] / split / "square", tmp_path / "set" / split / "Square")
+    stored = load_checkpoint(shapes[0] / "best.pt")
+    renamed = dataclasses.replace(stored, class_names=("The disc", "square"))
+    save_checkpoint(tmp_path / "best.pt", renamed)
+    same = evaluate_classifier(shapes[0] / "best.pt", shapes[1], device="cpu")
+    result = evaluate_classifier(tmp_path / "best.pt", tmp_path / "set", device="cpu")
+    order = [[record.name.rpartition("/")[2] for record in each.records] for each in (result, same)]
+    assert sorted(order[0]) == sorted(order[1])
+    assert result.class_names == ("the-Disc", "Square")
+    assert result.report.confusion.tolist() == same.report.confusion.tolist()
+    assert result.notes[-1].endswith("the-Disc (known as The disc), Square (known as square)")
 
 
 def test_no_batch_is_refused(shapes: tuple[Path, Path]) -> None:
@@ -413,3 +431,14 @@ def test_a_classifier_reads_16_bits_as_its_training_did(tmp_path: Path) -> None:
         ).examples(2)
     ]
     assert np.array_equal(*shown)
+
+
+def test_a_very_long_name_leaves_room_for_the_drawing(tmp_path: Path) -> None:
+    """matplotlib warns if labels leave no room for the matrix."""
+    names = ("x" * 200, "\u732b" * 100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plots.plot_confusion(np.eye(2, dtype=np.int64), names, path=tmp_path / "a.png")
+        called = Classification(np.array([0.9, 0.1], np.float32), names)
+        plots.draw_classifications([(np.zeros((8, 8, 3), np.uint8), called, names[1])], tmp_path / "b.png")
+    assert Image.open(tmp_path / "a.png").size[0] < 1000

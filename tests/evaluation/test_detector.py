@@ -67,6 +67,26 @@ def test_classes_of_the_data_that_the_weights_lack_count_as_zero(
     assert any("ignored: square" in note for note in result.notes)
 
 
+def test_classes_that_are_spelled_differently_are_scored_alike(finished_run: tuple[Path, Path], tmp_path: Path) -> None:
+    names = {"disc": ("DISC", 50), "square": ("Square", 1)}
+    data = rename(finished_run[1], tmp_path / "other", names)
+    weights = finished_run[0] / "best.pt"
+    same, result = (evaluate(weights, path, device="cpu", settings=SETTINGS) for path in (finished_run[1], data))
+    assert dict(result.metrics.numbers) == pytest.approx(dict(same.metrics.numbers), nan_ok=True)
+    assert result.metrics.per_class["Square"] == same.metrics.per_class["square"]
+    assert result.notes == (
+        "2 classes are spelled differently in data and weights: DISC (known as disc), Square (known as square)",
+    )
+    assert [row["bbox"] for row in result.rows] == [row["bbox"] for row in same.rows]
+
+
+def test_a_class_that_could_be_two_of_the_weights_is_refused(finished_run: tuple[Path, Path], tmp_path: Path) -> None:
+    stored = load_checkpoint(finished_run[0] / "best.pt")
+    save_checkpoint(tmp_path / "twins.pt", dataclasses.replace(stored, class_names=("Disc", "DISC")))
+    with pytest.raises(InputError, match="the class 'disc' of the data could be 'Disc' or 'DISC' of the weights"):
+        evaluate(tmp_path / "twins.pt", finished_run[1], device="cpu", settings=SETTINGS)
+
+
 def test_no_class_in_common_is_refused() -> None:
     with pytest.raises(InputError, match="have no class in common: the weights know cat; the data has dog"):
         class_notes(["cat"], ["dog"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from yolo_lite.evaluation.detector import evaluate
 from yolo_lite.evaluation.exported import evaluate_exported
 from yolo_lite.evaluation.robustness import Subject, evaluate_robustness, score_changes
 from yolo_lite.media.images import read_image
+from yolo_lite.predict.files import sample_image
 from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.geometry import Image
 from yolo_lite.structures.records import ImageRecord
@@ -106,6 +108,40 @@ def test_an_exported_file_is_scored_alike(pico: Path, coco_set: MakeSet) -> None
     result = evaluate_robustness(pico, data)
     metrics = evaluate_exported(pico, data).metrics
     assert (result.ap, result.ap50) == (metrics.numbers["AP"], metrics.numbers["AP50"])
+
+
+def test_an_exported_file_knows_classes_that_are_spelled_differently(pico: Path, coco_set: MakeSet) -> None:
+    """A photograph of a person takes the place of the drawings, so that there is something to find."""
+    data = coco_set({"val": 3})
+    annotations = data / "annotations" / "instances_val.json"
+    content = annotations.read_text()
+    for record in read_split(data, "val").records:
+        PillowImage.open(sample_image()).resize(record.hw[::-1]).save(record.path)
+    evaluations = []
+    for person, car in (("person", "car"), ("PERSON", "Car")):
+        annotations.write_text(content.replace('"disc"', f'"{person}"').replace('"square"', f'"{car}"'))
+        evaluations.append(evaluate_exported(pico, data))
+    assert evaluations[1].rows == evaluations[0].rows
+    assert evaluations[0].rows
+    assert evaluations[1].notes[0].endswith("PERSON (known as person), Car (known as car)")
+
+
+@pytest.mark.usefixtures("few_changes")
+def test_classes_that_are_spelled_differently_are_scored_alike(finished_run: tuple[Path, Path], tmp_path: Path) -> None:
+    """Both the checkpoint and the search for examples know the classes of the data under their own names."""
+    weights, settings = finished_run[0] / "best.pt", {"train.workers": 0}
+    shutil.copytree(finished_run[1], tmp_path / "renamed")
+    file = tmp_path / "renamed" / "annotations" / "instances_val.json"
+    file.write_text(file.read_text().replace('"disc"', '"Disc"').replace('"square"', '"SQUARE"'))
+    results = [
+        evaluate_robustness(weights, data, settings=settings, device="cpu")
+        for data in (finished_run[1], tmp_path / "renamed")
+    ]
+    assert results[1].scores == results[0].scores
+    assert [(one.image, one.lost) for one in results[1].examples] == [
+        (one.image, one.lost) for one in results[0].examples
+    ]
+    assert results[0].examples
 
 
 def test_a_change_that_hides_everything_has_no_ap(coco_set: MakeSet) -> None:

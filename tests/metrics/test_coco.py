@@ -307,6 +307,21 @@ def test_check_rows_names_file_and_row(row: Any, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [([0.5, 71], "from 0.5 to 71"), ([-0.5, 0.5], "from -0.5 to 0.5"), ([1.0001], "from 1.0001 to 1.0001")],
+)
+def test_check_rows_refuses_scores_that_no_threshold_divides(scores: list[float], message: str) -> None:
+    rows = [{**_row(BOX), "score": score} for score in scores]
+    with pytest.raises(InputError, match=f"rows.json has scores {message}; scores must lie between 0 and 1"):
+        check_rows(rows, _set(_record(1, [], [])), source=Path("rows.json"))
+
+
+def test_check_rows_takes_the_lowest_and_the_highest_score() -> None:
+    rows = [{**_row(BOX), "score": score} for score in (0, 1, 0.0, 1.0)]
+    assert check_rows(rows, _set(_record(1, [], [])), source=Path("rows.json")) == rows
+
+
 @pytest.mark.parametrize("content", [{}, {"annotations": []}, None, "text", 5], ids=str)
 def test_check_rows_refuses_what_is_no_list(content: Any) -> None:
     with pytest.raises(InputError, match=r"rows\.json is not a COCO result file: expected a list"):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.reporting.html_tree import Node, parse
+from yolo_lite.errors import shortened
 from yolo_lite.reporting.charts import (
     Axis,
     Bin,
@@ -17,7 +18,6 @@ from yolo_lite.reporting.charts import (
     interval_chart,
     line_chart,
     reliability_chart,
-    shortened,
 )
 
 NAMED = Caption("key", "A chart", "It shows something.")

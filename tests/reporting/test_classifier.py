@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from tests.class_images import QUICK, write_class_set
-from yolo_lite.checkpoints.checkpoint import Checkpoint, save_checkpoint
+from yolo_lite.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from yolo_lite.cli import main
 from yolo_lite.config.resolve import override_config, read_config
 from yolo_lite.errors import InputError
@@ -103,6 +104,14 @@ def test_the_worst_mistakes_come_first_with_their_images(monkeypatch: pytest.Mon
     assert np.abs(np.array(image).astype(int) - 18).max() <= 2  # the third image is of that grey
 
 
+def test_two_spellings_of_a_class_are_one_class() -> None:
+    a = made([[0.9, 0.1, 0.0], [0.8, 0.2, 0.0]], [0, 1], names=("cat", "dog", "sea lion"))
+    b = made([[0.9, 0.0, 0.1], [0.2, 0.0, 0.8]], [0, 2], names=("cat", "Sea_Lion", "dog"), weights="b.pt")
+    comparison = compare_classifiers(a, b)
+    assert [each["name"] for each in comparison["classes"]] == ["cat", "dog", "sea lion"]
+    assert (comparison["overall"][0]["a"], comparison["overall"][0]["b"]) == (0.5, 1.0)
+
+
 def test_images_that_only_one_gets_right_are_listed() -> None:
     a = made([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.1, 0.9]], [0, 1, 1, 0])  # right: 0 and 2
     b = made([[0.9, 0.1], [0.1, 0.9], [0.9, 0.1], [0.1, 0.9]], [0, 1, 1, 0], weights="runs/x/best.pt")  # right: 0 and 1
@@ -167,6 +176,19 @@ def test_classify_eval_writes_a_report_with_a_comparison(trained: tuple[Path, Pa
     assert page.startswith("<!doctype html>")
     assert "Comparison" in page
     assert lines[-1] == "report: page/report.html"
+
+
+def test_classifiers_of_other_classes_are_refused_before_the_work(
+    trained: tuple[Path, Path, Path], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("yolo_lite.evaluation.classifier.evaluate_classifier", None)
+    stored = load_checkpoint(trained[1])
+    save_checkpoint(Path("other.pt"), dataclasses.replace(stored, class_names=("Disc", "star")))
+    command = ["classify", "eval", "--weights", str(trained[0]), "--data", str(trained[2]), "--against", "other.pt"]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert f"{trained[0]} lacks star and other.pt lacks square" in error
+    assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize(

@@ -108,16 +108,6 @@ def test_objects_at_the_limit_of_two_sizes_are_in_both_as_in_pycocotools(tmp_pat
     assert sizes["AP"] == [pytest.approx(1), pytest.approx(1), None]
 
 
-@pytest.mark.parametrize("scores", [(0.5, 71.0), (-0.5, 0.5)])
-def test_scores_that_no_threshold_divides_are_refused(tmp_path: Path, scores: tuple[float, float]) -> None:
-    data = with_images(set_of(record(1, [[10, 10, 50, 50]], [0])), tmp_path)
-    odd = evaluation(data, [row([10, 10, 50, 50], score) for score in scores])
-    with pytest.raises(InputError, match=r"rows.json has scores from .*scores from 0 to 1"):
-        detector_report(odd)
-    with pytest.raises(InputError, match=r"rows.json has scores from"):
-        comparison_section(evaluation(data, []), odd, resamples=2)
-
-
 def test_images_of_the_same_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
     records = []
     for number, folder in enumerate(("left", "right"), 1):

@@ -16,7 +16,7 @@ from yolo_lite.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from yolo_lite.cli import main
 from yolo_lite.errors import InputError
 from yolo_lite.reporting.page import render_page
-from yolo_lite.reporting.report import store_threshold
+from yolo_lite.reporting.report import store_threshold, write_report
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +117,21 @@ def test_reasons_name_no_class_that_was_not_evaluated(own: tuple[str, str]) -> N
     assert not [reason for reason in reasons if "disc" in reason]
 
 
+def test_reasons_know_a_class_that_the_data_spells_differently(own: tuple[str, str]) -> None:
+    """A threshold that nothing reaches leaves every object without a detection; the reason must not be its class."""
+    weights, data = own
+    shutil.copytree(data, "renamed")
+    path = Path("renamed/annotations/instances_val.json")
+    path.write_text(path.read_text().replace('"disc"', '"DISC"').replace('"square"', '"Square"'))
+    chosen = {"input.image_size": [32, 32], "evaluate.resamples": 2}
+    worst = report(weights, "renamed", out="seen", device="cpu", settings=chosen)["worst"]
+    as_before = report(weights, data, out="seen", device="cpu", settings=chosen)["worst"]
+    assert worst["missed"]
+    for image, before in zip(worst["missed"], as_before["missed"]):
+        reasons = [reason.replace("DISC", "disc").replace("Square", "square") for reason in image["reasons"]]
+        assert reasons == before["reasons"]
+
+
 @pytest.mark.parametrize("settings", [{"evaluate.tiles": "2x2"}, {"evaluate.tta": True}], ids=str)
 def test_no_reason_is_invented_where_an_image_is_looked_at_more_than_once(
     own: tuple[str, str], settings: dict[str, Any]
@@ -165,6 +180,20 @@ def test_what_cannot_be_written_or_compared_is_refused_before_the_work(
             report(*own, **wrong)  # type: ignore[arg-type]
 
 
+def test_a_report_is_never_without_its_page() -> None:
+    """The page is larger than the numbers here, and does not fit on the disk."""
+    resource = pytest.importorskip("resource")
+    content = {"format": "yolo_lite report", "version": 1, "task": "detect", "title": "empty"}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(InputError, match=r"cannot write seen/report.html: File too large"):
+            write_report(content, Path("seen"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(Path("seen").iterdir())
+
+
 def test_a_command_that_fails_leaves_no_folder(capsys: pytest.CaptureFixture[str]) -> None:
     assert "does not exist" in _refused(["eval", "--data", "missing", "--report", "seen", "--out", "e"], capsys)
     assert not list(Path().iterdir())
@@ -196,6 +225,28 @@ def test_what_cannot_be_done_is_refused(
     own: tuple[str, str], flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert message in _refused(["eval", "--data", own[1], "--out", "e", *flags], capsys)
+
+
+def test_a_checkpoint_that_cannot_be_replaced_is_refused_before_the_work(
+    own: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The system lets root write everywhere, so its answer is replaced."""
+    from yolo_lite.reporting import report as module
+
+    monkeypatch.setattr(module, "score", None)
+    flags = ["eval", "--data", own[1], "--weights", own[0], "--store-threshold", "--out", "e"]
+    for locked in (Path("own.pt"), Path.cwd()):
+        monkeypatch.setattr(module.os, "access", lambda path, mode, locked=locked: Path(path) != locked)
+        assert f"{locked} is not writable, so no threshold can be stored in own.pt" in _refused(flags, capsys)
+
+
+def test_a_file_to_compare_with_is_read_before_the_work(
+    own: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("other.json").write_text("{}")
+    monkeypatch.setattr("yolo_lite.reporting.report.score", None)
+    message = _refused(["eval", "--data", own[1], "--weights", own[0], "--against", "other.json"], capsys)
+    assert "other.json is not a COCO result file: expected a list of detections" in message
 
 
 def test_an_exported_file_has_no_threshold_to_store() -> None:

@@ -16,7 +16,7 @@ from yolo_lite.checkpoints.contents import FORMAT, VERSION, check_fit, check_tra
 from yolo_lite.config.resolve import config_from_dict, config_to_dict
 from yolo_lite.config.schema import Config
 from yolo_lite.errors import InputError, reason
-from yolo_lite.files import flush, write_atomically
+from yolo_lite.files import check_can_create, flush, write_atomically
 from yolo_lite.models.blocks import fuse
 from yolo_lite.models.build import outline_detector
 from yolo_lite.models.yolo import Yolo
@@ -86,6 +86,24 @@ class Checkpoint:
         """
         chosen = self.config.postprocess.score_threshold
         return chosen if chosen >= 0 else float(self.about.get("score_threshold", SCORE_THRESHOLD))
+
+
+def check_new(out: Path) -> None:
+    """Raise InputError unless a checkpoint can be written as a new file of that name.
+
+    Example:
+        >>> check_new(Path("photo.jpg"))
+        Traceback (most recent call last):
+        yolo_lite.errors.InputError: photo.jpg already exists; choose another --out
+    """
+    if out.exists():
+        raise InputError(f"{out} already exists; choose another --out")
+    if out.suffix.lower() in _FOREIGN:
+        raise InputError(f"--out takes the name of a checkpoint such as {out.stem}.pt, got {out}")
+    check_can_create(out.parent)
+
+
+_FOREIGN = (".onnx", ".xml", ".pt2", ".json")  # every command takes files of these names for something else
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+from yolo_lite.errors import InputError, counted, some
 
 
 def match_names(class_names: Sequence[str], known: Sequence[str]) -> dict[str, str]:
@@ -33,6 +35,57 @@ def match_names(class_names: Sequence[str], known: Sequence[str]) -> dict[str, s
     return {name: matches[name] for name in class_names if name in matches}
 
 
+def names_in_data(class_names: Sequence[str], data_names: Sequence[str]) -> tuple[str, ...]:
+    """Return the class names of some weights as a data set spells them; a class that the data lacks keeps its name.
+
+    Equal names belong together. Of the other names, those belong together that differ only in case, underscores, hyphens
+    and spaces.
+
+    Args:
+        class_names: of the weights, by label.
+        data_names: of the data set to score.
+
+    Returns:
+        A name for each class of the weights, in their order.
+
+    Raises:
+        InputError: if such a name could belong to several.
+
+    Example:
+        >>> names_in_data(["person", "cell phone", "cat"], ["fox", "cell_phone", "Person"])
+        ('Person', 'cell_phone', 'cat')
+    """
+    of_weights = _by_plain_name(name for name in class_names if name not in data_names)
+    of_data = _by_plain_name(name for name in data_names if name not in class_names)
+    spelled: dict[str, str] = {}
+    for plain, names in of_weights.items():
+        others = of_data.get(plain, [])
+        if others and len(names) + len(others) > 2:
+            raise InputError(
+                f"the class {' or '.join(map(repr, others))} of the data could be {' or '.join(map(repr, names))} of the "
+                "weights; give the classes of the data the names that they have in the weights"
+            )
+        spelled |= dict(zip(names, others))
+    return tuple(spelled.get(name, name) for name in class_names)
+
+
+def spelling_notes(class_names: Sequence[str], data_names: Sequence[str]) -> list[str]:
+    """Return a note about the classes that the data spells differently from the weights; an empty list if there are none.
+
+    The arguments and errors are those of `names_in_data`.
+
+    Example:
+        >>> spelling_notes(["person", "cat"], ["Person", "cat"])
+        ['1 class is spelled differently in data and weights: Person (known as person)']
+    """
+    pairs = zip(names_in_data(class_names, data_names), class_names)
+    different = {name: known for name, known in pairs if name != known}
+    if not different:
+        return []
+    what = counted(len(different), "class is", plural="classes are")
+    return [f"{what} spelled differently in data and weights: {some(describe_matches(different))}"]
+
+
 def describe_matches(matches: dict[str, str]) -> list[str]:
     """Return the matched classes in words, with the known name where it is spelled differently.
 
@@ -43,5 +96,13 @@ def describe_matches(matches: dict[str, str]) -> list[str]:
     return [name if name == source else f"{name} (known as {source})" for name, source in matches.items()]
 
 
+def _by_plain_name(names: Iterable[str]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(_plain(name), []).append(name)
+    return groups
+
+
 def _plain(name: str) -> str:
-    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
+    plain = " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
+    return plain or name  # of a class that is a sign, such as "-"

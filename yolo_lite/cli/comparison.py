@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from yolo_lite.cli.screen import name_column
 from yolo_lite.errors import counted
 
 SIGNIFICANT = 0.05
@@ -13,31 +14,36 @@ SIGNIFICANT = 0.05
 def print_comparison(section: Mapping[str, Any]) -> None:
     """Print the section "comparison" of report.json: overall numbers and classes, and what to make of them."""
     print()
-    print(f"A: {section['a']}, B: {section['b']}, {section['images']:,} images, {section['resamples']:,} resamples")
-    width = max(len(each["name"]) for each in (*section["overall"], *section["classes"], {"name": "class"}))
-    print(f"{'':<{width}}       A       B   B - A  95% interval          p")
-    for each in section["overall"]:
-        print(_line(each, width))
+    print(
+        f"A: {section['a']}, B: {section['b']}, {counted(section['images'], 'image')}, {counted(section['resamples'], 'resample')}"
+    )
+    rows = [*section["overall"], *section["classes"]]
+    title, *names = name_column(["", *(each["name"] for each in rows)])
+    overall = len(section["overall"])
+    print(f"{title}       A       B   B - A  95% interval          p")
+    for name, each in zip(names[:overall], rows):
+        print(_line(name, each))
     if len(section["classes"]) > 1:
         print()
-        for each in section["classes"]:
-            print(_line(each, width))
+        for name, each in zip(names[overall:], section["classes"]):
+            print(_line(name, each))
         known = [each["p"] for each in section["classes"] if each["p"] is not None]
         clear = sum(p <= SIGNIFICANT for p in known)
-        print(
-            f"p <= {SIGNIFICANT:g} in {clear} of {counted(len(known), 'measured class', plural='measured classes')}; "
-            f"chance alone gives about {SIGNIFICANT * len(known):.1f}"
-        )
+        if known:
+            print(
+                f"p <= {SIGNIFICANT:g} in {clear} of {counted(len(known), 'measured class', plural='measured classes')}; "
+                f"chance alone gives about {SIGNIFICANT * len(known):.1f}"
+            )
     print()
     print(_verdict(section["overall"][0]))
 
 
-def _line(each: Mapping[str, Any], width: int) -> str:
+def _line(name: str, each: Mapping[str, Any]) -> str:
     numbers = "  ".join("     -" if each[key] is None else f"{each[key]:6.3f}" for key in ("a", "b"))
     difference = "-" if each["difference"] is None else f"{each['difference']:+.3f}"
     ends = "-" if each["low"] is None else f"{each['low']:+.3f} to {each['high']:+.3f}"
     p = "-" if each["p"] is None else f"{each['p']:.3f}"
-    return f"{each['name']:<{width}}  {numbers}  {difference:>6}  {ends:<16}  {p:>5}"
+    return f"{name}  {numbers}  {difference:>6}  {ends:<16}  {p:>5}"
 
 
 def _verdict(first: Mapping[str, Any]) -> str:

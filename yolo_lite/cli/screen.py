@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
 
 from yolo_lite.cli import progress
-from yolo_lite.errors import one_line
+from yolo_lite.errors import one_line, shortened, text_width
+
+_WIDEST = 40  # letters of a name in a table
 
 
 class WriteError(OSError):
@@ -48,6 +50,13 @@ class Screen:
 def note(line: str) -> None:
     """Print a remark, such as which files of a folder are skipped, on standard error."""
     print(f"note: {line}", file=sys.stderr)
+
+
+def name_column(names: Sequence[str]) -> list[str]:
+    """Return names as a column of a table: each on one line, cut to 40 letters, and padded to the width of the widest."""
+    cut = [shortened(one_line(name).replace("\t", " "), width=_WIDEST) for name in names]
+    width = max(map(text_width, cut), default=0)
+    return [name + " " * (width - text_width(name)) for name in cut]
 
 
 @contextmanager

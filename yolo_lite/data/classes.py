@@ -107,4 +107,5 @@ def merge_sets(sets: Sequence[DetectionSet]) -> DetectionSet:
         source=" + ".join(data.source for data in sets),
         dropped=sum(data.dropped for data in sets),
         notes=tuple(dict.fromkeys(note for data in sets for note in data.notes)),
+        ignored=" or ".join(sorted({data.ignored for data in sets if data.records.objects.crowd.any()})) or "crowd",
     )

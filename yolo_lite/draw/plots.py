@@ -12,7 +12,7 @@ import numpy.typing as npt
 from yolo_lite.draw.colours import hex_colour
 from yolo_lite.draw.figures import new_figure, render
 from yolo_lite.draw.fonts import fonts_for
-from yolo_lite.errors import counted
+from yolo_lite.errors import counted, shortened
 from yolo_lite.structures.geometry import Image
 from yolo_lite.structures.results import Classification
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_LETTERS = 24  # of the name of a class beside a drawing
 _METRICS = ("AP", "AP50", "AP75", "train_accuracy", "accuracy", "F1")
 
 
@@ -86,7 +87,7 @@ def plot_confusion(
     Example:
         >>> plot_confusion(np.array([[5, 1], [0, 4]]), ("cat", "dog"), path=Path("confusion.png"))
     """
-    count = len(class_names)
+    count, names = len(class_names), [shortened(name, width=_LETTERS) for name in class_names]
     fractions = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     side = min(24.0, 3 + 0.55 * count)
     figure = new_figure(side + 0.5, side)
@@ -94,8 +95,8 @@ def plot_confusion(
     shades = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(shades, ax=axes, shrink=0.6, label="fraction of the true class")
     axes.set(xticks=range(count), yticks=range(count), xlabel="predicted class", ylabel="true class")
-    axes.set_xticklabels(class_names, rotation=45, ha="right", parse_math=False)
-    axes.set_yticklabels(class_names, parse_math=False)
+    axes.set_xticklabels(names, rotation=45, ha="right", parse_math=False)
+    axes.set_yticklabels(names, parse_math=False)
     if count <= 40:
         for row, column in np.ndindex(count, count):
             if matrix[row, column]:
@@ -125,8 +126,9 @@ def draw_classifications(
     for axes, (image, prediction, truth) in zip(figure.subplots(rows, columns, squeeze=False).flat, chosen):
         right = prediction.name == truth
         axes.imshow(image, interpolation="nearest" if max(image.shape) < 100 else None)
-        text = f"{prediction.name} {prediction.score:.0%}"
-        title = f"\N{CHECK MARK} {text}" if right else f"\N{BALLOT X} {text}\nis {truth}"
+        called, name = (shortened(each, width=_LETTERS) for each in (prediction.name, truth))
+        text = f"{called} {prediction.score:.0%}"
+        title = f"\N{CHECK MARK} {text}" if right else f"\N{BALLOT X} {text}\nis {name}"
         axes.set_title(title, color=hex_colour(4 if right else 5), fontsize=9, parse_math=False)
     for axes in figure.axes:
         axes.axis("off")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from yolo_lite.checkpoints.checkpoint import Checkpoint, build_classifier_from_checkpoint, load_checkpoint
+from yolo_lite.checkpoints.names import names_in_data, spelling_notes
 from yolo_lite.checks import check_path, check_split
 from yolo_lite.config.resolve import check_settings, override_config
 from yolo_lite.config.schema import Config, DataConfig, InputConfig, TrainConfig
@@ -46,7 +47,7 @@ class ClassEvaluation:
         report: the metrics.
         records: the images, in the order of the rows of `scores`.
         scores: float32 [N, C], the score of each image for each class.
-        class_names: names by label.
+        class_names: names by label, as the data spells them.
         settings: the conditions of the measurement.
         max_16bit: as for `read_image`.
         notes: remarks for the user, a line each.
@@ -114,7 +115,8 @@ def evaluate_classifier(
 ) -> ClassEvaluation:
     """Score a classifier on one split of a data set.
 
-    The processes that torchrun started divide the images, and all of them return the same result.
+    Classes are matched by name; case, underscores, hyphens and spaces do not matter, and a note names the classes that are
+    spelled differently. The processes that torchrun started divide the images, and all of them return the same result.
 
     Args:
         weights: checkpoint file, or the bare name of a shipped one.
@@ -140,10 +142,11 @@ def evaluate_classifier(
         data, split = check_path(data, "data"), None if split is None else check_split(split)
         source = find_weights(check_path(weights, "weights"))
         checkpoint = load_checkpoint(source)
-        config, names = _config(checkpoint, settings), checkpoint.class_names
+        config = _config(checkpoint, settings)
         where = pick_device(device)
         model = place(build_classifier_from_checkpoint(checkpoint, source), where)
         name, truth = _read(checkpoint, dataclasses.replace(config.data, path=str(data)), split)
+        names = truth.class_names
         check_same(source, truth, ranks=ranks)
         notes = list(truth.notes)
         listener = (notes.append, on_batch if ranks.is_first else _silent)
@@ -156,7 +159,7 @@ def evaluate_classifier(
 
 
 def _read(checkpoint: Checkpoint, data: DataConfig, split: str | None) -> tuple[str, ClassificationSet]:
-    """Return the split to score and its images, with the classes of the weights."""
+    """Return the split to score and its images, with the classes of the weights as the data spells them."""
     name, truth = read_classes_to_score(data, split, seed=int(checkpoint.about.get("seed", 0)))
     return name, _known_classes(truth, checkpoint.class_names)
 
@@ -215,14 +218,19 @@ def inputs_of(data: ClassificationSet, shape: InputConfig) -> ClassDataset:
 
 
 def _known_classes(truth: ClassificationSet, class_names: Sequence[str]) -> ClassificationSet:
-    """Return a set with the classes of the weights; raise InputError if it has another class, or no images."""
-    unknown = [name for name in truth.class_names if name not in class_names]
+    """Return a set with the classes of the weights; raise InputError if it has another class, or no images.
+
+    A note names the classes that it spells differently.
+    """
+    known = names_in_data(class_names, truth.class_names)
+    unknown = [name for name in truth.class_names if name not in known]
     if unknown:
         raise InputError(
             f"{truth.source} has the class {some(unknown)}, but the weights know only {some(class_names)}; "
             "select the classes to score with --classes"
         )
-    aligned = truth.with_classes(Classes.numbered(class_names))
+    notes = (*truth.notes, *spelling_notes(class_names, truth.class_names))
+    aligned = dataclasses.replace(truth.with_classes(Classes.numbered(known)), notes=notes)
     if not aligned.records:
         raise InputError(f"{aligned.source} has no images to score")
     return aligned

@@ -15,7 +15,12 @@ _CROSS = "\N{BALLOT X}"
 
 
 def compare_on_sheet(
-    image: Image, record: ImageRecord, *, detections: Detections, class_names: tuple[str, ...]
+    image: Image,
+    record: ImageRecord,
+    *,
+    detections: Detections,
+    class_names: tuple[str, ...],
+    ignored: str = "crowd",
 ) -> tuple[SheetImage, SheetImage]:
     """Return an image with its ground truth, and the same with what was found.
 
@@ -26,6 +31,7 @@ def compare_on_sheet(
         record: its ground truth.
         detections: in original pixels.
         class_names: the names that the record's labels stand for.
+        ignored: what the data calls objects that do not count; see `DetectionSet`.
 
     Example:
         >>> from yolo_lite.data.splits import read_split
@@ -39,7 +45,7 @@ def compare_on_sheet(
     matches = match_detections(detections, record.boxes, labels=record.labels, crowd=record.crowd)
     names = [class_names[label] for label in record.labels]
     truth_texts = [
-        f"{name} (crowd)" if crowd else f"{_CROSS} {name}" if missed else name
+        f"{name} ({ignored})" if crowd else f"{_CROSS} {name}" if missed else name
         for name, crowd, missed in zip(names, record.crowd, matches.missed)
     ]
     texts = [

@@ -16,11 +16,8 @@ import torch
 from torch import Tensor
 
 from yolo_lite.checkpoints.checkpoint import Checkpoint, build_from_checkpoint, load_checkpoint
-from yolo_lite.checks import (
-    check_path,
-    check_split,
-    check_whole,
-)
+from yolo_lite.checkpoints.names import names_in_data, spelling_notes
+from yolo_lite.checks import check_path, check_split, check_whole
 from yolo_lite.config.resolve import check_settings, override_config
 from yolo_lite.config.schema import Config, DataConfig, EvaluateConfig, TrainConfig
 from yolo_lite.data.classes import shown_classes
@@ -103,7 +100,8 @@ def evaluate(
 ) -> Evaluation:
     """Score a checkpoint on one split of a data set with pycocotools.
 
-    Classes are matched by name. Classes that only the weights have are ignored before candidates are ranked. Classes
+    Classes are matched by name; case, underscores, hyphens and spaces do not matter, and a note names the classes that are
+    spelled differently. Classes that only the weights have are ignored before candidates are ranked. Classes
     that only the data has get AP 0 and a note. If the data has no validation split, the images that training sets aside
     with the seed of the weights are scored.
 
@@ -136,7 +134,8 @@ def evaluate(
         model = place(build_from_checkpoint(checkpoint, source), where)
         truth, notes = read_truth(data, split, checkpoint=checkpoint, config=config)
         check_same(source, truth, ranks=ranks)
-        heard, names = dataclasses.replace(listener, say=notes.append), checkpoint.class_names
+        heard = dataclasses.replace(listener, say=notes.append)
+        names = names_in_data(checkpoint.class_names, truth.class_names)
         machine = (where, ranks)
         rows, timing = _detect(model, truth, class_names=names, machine=machine, config=config, listener=heard)
         resamples, heard_by = config.evaluate.resamples, listener.on_resample
@@ -199,9 +198,22 @@ def read_truth(data: str, split: str, *, checkpoint: Checkpoint, config: Config)
     )
     check_images(truth)
     notes = [*held_out, *truth.notes, *class_notes(checkpoint.class_names, truth.class_names)]
-    if not shown_classes(truth):
-        notes.append(f"{truth.source} has no objects to find, only background or crowd regions, so there is no AP")
-    return truth, notes
+    return truth, [*notes, *emptiness_notes(truth)]
+
+
+def emptiness_notes(truth: DetectionSet) -> list[str]:
+    """Return a note if a set has no objects to find, so that it has no AP.
+
+    Example:
+        >>> data = read_split("my_images", "val")
+        >>> emptiness_notes(data), len(emptiness_notes(data.pick([])))
+        ([], 1)
+    """
+    if shown_classes(truth):
+        return []
+    only = f"only background or {truth.ignored} boxes" if truth.records.objects.crowd.any() else "only background"
+    remedy = "; --difficult includes them" if "difficult" in only else ""
+    return [f"{truth.source} has no objects to find, {only}, so there is no AP{remedy}"]
 
 
 def evaluation_config(config: Config, settings: Mapping[str, object] | None) -> Config:
@@ -425,10 +437,10 @@ def category_ids_for(class_names: Sequence[str], truth: DetectionSet) -> list[in
 
 
 def class_notes(of_weights: Sequence[str], of_data: Sequence[str]) -> list[str]:
-    """Return notes about the classes that only the weights or only the data have.
+    """Return notes about classes that data and weights spell differently, and about those that only one of them has.
 
     Raises:
-        InputError: if they have no class in common.
+        InputError: if they have no class in common, or a class of the data could be several of the weights.
 
     Example:
         >>> class_notes(["cat", "dog"], ["dog", "cat"])
@@ -436,14 +448,15 @@ def class_notes(of_weights: Sequence[str], of_data: Sequence[str]) -> list[str]:
         >>> print(*class_notes(["cat", "dog"], ["dog"]))
         1 of 2 classes of the weights is not in the data and is ignored: cat
     """
-    lacking = [name for name in of_data if name not in of_weights]
-    masked = [name for name in of_weights if name not in of_data]
+    known = names_in_data(of_weights, of_data)
+    lacking = [name for name in of_data if name not in known]
+    masked = [name for name in known if name not in of_data]
     if len(lacking) == len(of_data):
         raise InputError(
             f"weights and data have no class in common: the weights know {some(of_weights)}; the data has "
             f"{some(of_data)}; train on this data first"
         )
-    notes = []
+    notes = spelling_notes(of_weights, of_data)
     if lacking:
         notes.append(
             f"{len(lacking)} of {counted(len(of_data), 'class', plural='classes')} of the data {are(len(lacking))} unknown "

@@ -6,13 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from yolo_lite.checkpoints.names import names_in_data
 from yolo_lite.checks import check_path, check_split
 from yolo_lite.config.schema import Config
-from yolo_lite.data.classes import shown_classes
 from yolo_lite.data.sizes import check_images
 from yolo_lite.data.splits import read_split
 from yolo_lite.errors import InputError
-from yolo_lite.evaluation.detector import Evaluation, category_ids_for, class_notes, evaluation_config
+from yolo_lite.evaluation.detector import (
+    Evaluation,
+    category_ids_for,
+    class_notes,
+    emptiness_notes,
+    evaluation_config,
+)
 from yolo_lite.evaluation.images import EvaluationListener, detect_records
 from yolo_lite.metrics.coco import evaluate_coco
 from yolo_lite.runtime import Detector
@@ -64,7 +70,7 @@ def evaluate_exported(
     rows, timing = detect_records(
         detector,
         truth.records,
-        ids=category_ids_for(detector.class_names, truth),
+        ids=category_ids_for(names_in_data(detector.class_names, truth.class_names), truth),
         batch_size=detector.batch_size,
         max_16bit=detector.max_16bit,
         listener=listener,
@@ -101,9 +107,7 @@ def open_exported(
         check_path(data, "data"), check_split(split), classes=config.data.classes, difficult=config.data.difficult
     )
     check_images(truth)
-    notes = [*truth.notes, *class_notes(info.class_names, truth.class_names)]
-    if not shown_classes(truth):
-        notes.append(f"{truth.source} has no objects to find, only background or crowd regions, so there is no AP")
+    notes = [*truth.notes, *class_notes(info.class_names, truth.class_names), *emptiness_notes(truth)]
     return OpenExported(_opened(weights, config, info=info, truth=truth, given=chosen), truth, notes, config)
 
 
@@ -128,12 +132,12 @@ def _opened(
     weights: str | Path, config: Config, *, info: ExportInfo, truth: DetectionSet, given: Mapping[str, object]
 ) -> Detector:
     """Open a detector for the classes that file and data have in common."""
-    asked = config.evaluate
+    asked, names = config.evaluate, names_in_data(info.class_names, truth.class_names)
     return Detector(
         weights,
         score_threshold=asked.score_threshold if _ABOVE in given else info.lowest_score,
         max_detections=min(asked.max_detections, info.max_detections),
-        classes=[name for name in info.class_names if name in truth.class_names],
+        classes=[known for known, name in zip(info.class_names, names) if name in truth.class_names],
         tiles=tiling_of(asked.tiles, asked.tile, overlap=asked.overlap),
         batch_size=config.train.batch_size,
     )

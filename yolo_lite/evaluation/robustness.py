@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from yolo_lite.checkpoints.checkpoint import build_from_checkpoint, load_checkpoint
+from yolo_lite.checkpoints.names import names_in_data
 from yolo_lite.checks import check_path, check_split
 from yolo_lite.data.pipeline.corrupt import CHANGES, STRENGTHS, Change, change_image
 from yolo_lite.device import pick_device, place
@@ -45,7 +46,7 @@ class Subject(NamedTuple):
     Attributes:
         detect: returns the detections in a batch of images, uint8 [H, W, 3] RGB, in original pixels.
         truth: the split.
-        class_names: those of the detector, by label.
+        class_names: those of the detector, by label, as the split spells them.
         batch_size: the most images that `detect` gets at once.
         max_16bit: as for `read_image`.
     """
@@ -174,7 +175,8 @@ def evaluate_robustness(
     data, split, weights = check_path(data, "data"), check_split(split), check_path(weights, "weights")
     if Path(weights).suffix.lower() in EXPORTED:
         detector, truth, *_ = open_exported(weights, data, split=split, settings=settings)
-        subject = Subject(detector, truth, detector.class_names, detector.batch_size, detector.max_16bit)
+        names = names_in_data(detector.class_names, truth.class_names)
+        subject = Subject(detector, truth, names, detector.batch_size, detector.max_16bit)
     else:
         subject = _open_checkpoint(weights, data, split=split, settings=settings, device=device)
     return score_changes(subject, on_batch=on_batch)
@@ -186,9 +188,10 @@ def _open_checkpoint(
     source = find_weights(weights)
     checkpoint = load_checkpoint(source)
     config = evaluation_config(checkpoint.config, settings)
-    where, names = pick_device(device), checkpoint.class_names
+    where = pick_device(device)
     model = place(build_from_checkpoint(checkpoint, source), where)
     truth, _ = read_truth(data, split, checkpoint=checkpoint, config=config)
+    names = names_in_data(checkpoint.class_names, truth.class_names)
     detect = image_detector(model, truth, class_names=names, config=config, device=where)
     return Subject(detect, truth, names, config.train.batch_size, config.input.max_16bit)
 

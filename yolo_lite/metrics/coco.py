@@ -177,8 +177,8 @@ def check_rows(content: Any, data: DetectionSet, *, source: Path) -> list[dict[s
     """Check result rows that were read from the file `source`, and return them.
 
     Raises:
-        InputError: if a row is not a detection, or its image or category is not in `data`; the message names the file
-            and the row.
+        InputError: if a row is not a detection, its image or category is not in `data`, or its score is not between 0 and
+            1; the message names the file and the row.
 
     Example:
         >>> from yolo_lite.data.splits import read_split
@@ -186,10 +186,9 @@ def check_rows(content: Any, data: DetectionSet, *, source: Path) -> list[dict[s
         Traceback (most recent call last):
         yolo_lite.errors.InputError: rows.json: row 0 needs image_id, category_id, bbox and score, got {'image_id': 1}
     """
-    if not isinstance(content, list):
-        raise InputError(f"{source} is not a COCO result file: expected a list of detections")
+    rows = check_result_list(content, source)
     images, categories = set(data.records.image_ids.tolist()), set(data.category_ids)
-    for number, row in enumerate(content):
+    for number, row in enumerate(rows):
         where = f"{source}: row {number}"
         if not isinstance(row, dict) or not {"image_id", "category_id", "bbox", "score"} <= row.keys():
             raise InputError(f"{where} needs image_id, category_id, bbox and score, got {row!r:.80}")
@@ -204,7 +203,31 @@ def check_rows(content: Any, data: DetectionSet, *, source: Path) -> list[dict[s
                 f"{where} must have a box of four finite numbers x, y, width, height and a score, got {row['bbox']!r} and "
                 f"{row['score']!r}"
             )
+    _check_scores(rows, source)
+    return rows
+
+
+def check_result_list(content: Any, source: Path) -> list[Any]:
+    """Return the content of a JSON file; raise InputError unless it is a list, as that of every COCO result file is.
+
+    Example:
+        >>> check_result_list({}, Path("rows.json"))
+        Traceback (most recent call last):
+        yolo_lite.errors.InputError: rows.json is not a COCO result file: expected a list of detections
+    """
+    if not isinstance(content, list):
+        raise InputError(f"{source} is not a COCO result file: expected a list of detections")
     return content
+
+
+def _check_scores(rows: Sequence[Mapping[str, Any]], source: Path) -> None:
+    """Raise InputError for scores that no threshold between 0 and 1 divides, such as percentages."""
+    scores = [row["score"] for row in rows]
+    if scores and not 0 <= min(scores) <= max(scores) <= 1:
+        raise InputError(
+            f"{source} has scores from {min(scores):g} to {max(scores):g}; scores must lie between 0 and 1, so divide them "
+            "by the largest possible score"
+        )
 
 
 def _ground_truth(data: DetectionSet) -> COCO:

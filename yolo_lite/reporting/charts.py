@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from yolo_lite.errors import shortened
 from yolo_lite.reporting.markup import Content, Html, element, fold, join
 from yolo_lite.reporting.values import DASH, decimal, measured
 
@@ -296,29 +296,6 @@ def legend(names: Sequence[tuple[str, str]]) -> Html:
     """
     items = [element("li", element("span", class_=f"sample {style}"), name) for style, name in names]
     return element("ul", items, class_="legend")
-
-
-def shortened(text: str, *, width: int) -> str:
-    """Return a text cut to a width in letters; wide characters, such as Chinese ones, count as two.
-
-    Example:
-        >>> shortened("traffic light", width=8), shortened("car", width=8)
-        ('traffic…', 'car')
-    """
-    if sum(map(_width, text)) <= width:
-        return text
-    kept = ""
-    for letter in text:
-        if sum(map(_width, kept)) + _width(letter) > width - 1:
-            break
-        kept += letter
-    return kept.rstrip() + "\N{HORIZONTAL ELLIPSIS}"
-
-
-def _width(letter: str) -> int:
-    if unicodedata.combining(letter):
-        return 0
-    return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
 
 
 def _row_chart(

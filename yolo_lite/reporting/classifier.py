@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from yolo_lite.checkpoints.card import model_card
+from yolo_lite.checkpoints.checkpoint import load_checkpoint
+from yolo_lite.checkpoints.names import names_in_data
 from yolo_lite.data.fingerprint import fingerprint
 from yolo_lite.data.pipeline.classification import read_record
 from yolo_lite.draw.inline import data_uri, fitted_hw
@@ -21,6 +25,7 @@ from yolo_lite.metrics.comparison import Difference
 from yolo_lite.metrics.resampling import Floats
 from yolo_lite.reporting.contents import scored_name, scored_names
 from yolo_lite.reporting.page import FORMAT, VERSION
+from yolo_lite.shipped import find_weights
 from yolo_lite.structures.datasets import ClassificationSet, ClassRecord
 from yolo_lite.structures.geometry import Image, resize_image
 
@@ -104,7 +109,8 @@ def compare_classifiers(a: ClassEvaluation, b: ClassEvaluation, *, resamples: in
         >>> compare_classifiers(same, same)["overall"][0]
         {'name': 'accuracy', 'a': 1.0, 'b': 1.0, 'low': 0.0, 'high': 0.0, 'p': 1.0, 'difference': 0.0}
     """
-    _check_classes(a, b)
+    b = dataclasses.replace(b, class_names=names_in_data(b.class_names, a.class_names))
+    _check_classes((str(a.settings["weights"]), a.class_names), (str(b.settings["weights"]), b.class_names))
     truth, called = _labels(a)
     scores = _scores_on_same_images(a, b)
     other = scores.argmax(1)
@@ -178,13 +184,24 @@ def _short_name(name: str) -> str:
     return "/".join(Path(name).parts[-2:])
 
 
-def _check_classes(a: ClassEvaluation, b: ClassEvaluation) -> None:
-    first, second = set(a.class_names), set(b.class_names)
+def check_comparable(a: str | Path, b: str | Path) -> None:
+    """Raise InputError if two checkpoints know different classes; scoring them would be in vain.
+
+    Example:
+        >>> check_comparable("yolo_lite-pico-voc5", "yolo_lite-n-voc5")  # the same five classes
+    """
+    names_a, names_b = (load_checkpoint(find_weights(str(weights))).class_names for weights in (a, b))
+    _check_classes((str(a), names_a), (str(b), names_in_data(names_b, names_a)))
+
+
+def _check_classes(a: tuple[str, Sequence[str]], b: tuple[str, Sequence[str]]) -> None:
+    """Raise InputError unless two classifiers, each a name and its classes, know the same classes."""
+    first, second = set(a[1]), set(b[1])
     if first == second:
         return
     lacking = [
         f"{weights} lacks {some(sorted(names))}"
-        for weights, names in ((a.settings["weights"], second - first), (b.settings["weights"], first - second))
+        for weights, names in ((a[0], second - first), (b[0], first - second))
         if names
     ]
     raise InputError(

@@ -48,9 +48,6 @@ def detector_report(
         detector: explains why objects were missed; its thresholds and image size are those of the evaluation.
         on_image: called with the number of example images drawn and their total.
 
-    Raises:
-        InputError: if a score is not between 0 and 1.
-
     Example:
         >>> from yolo_lite.data.splits import read_split
         >>> from yolo_lite.metrics.coco import evaluate_coco
@@ -60,7 +57,6 @@ def detector_report(
         >>> report["title"], report["data"]["objects"], report["threshold"]
         ('detections on my_images, val', 6, None)
     """
-    _check_scores(evaluation)
     metrics, truth = evaluation.metrics, evaluation.truth
     matches = match_set(truth, to_columns(truth, evaluation.rows))
     overall, of_classes = best_thresholds(matches)
@@ -107,7 +103,7 @@ def comparison_section(
     """Return the section "comparison" of report.json: two detectors on the same images.
 
     Raises:
-        InputError: if they were scored on different images or classes, or a score is not between 0 and 1.
+        InputError: if they were scored on different images or classes.
 
     Example:
         >>> from yolo_lite.data.splits import read_split
@@ -118,9 +114,10 @@ def comparison_section(
         1.0
     """
     if fingerprint(a.truth) != fingerprint(b.truth):
-        raise InputError("the two detectors were scored on different images or labels; score both on the same data")
-    _check_scores(a)
-    _check_scores(b)
+        raise InputError(
+            "the two detectors were scored on different images or labels; score both on the same data, and divide it into "
+            "train and val if it has no validation split, because each detector then sets its own images aside"
+        )
     name_a, name_b = scored_names(a.settings, b.settings)
     result = compare(a.metrics, b.metrics, images=len(a.truth.records), resamples=resamples, on_resample=on_resample)
     return {
@@ -131,16 +128,6 @@ def comparison_section(
         **_differences(result),
         **_changed_images(a, b),
     }
-
-
-def _check_scores(evaluation: Evaluation) -> None:
-    """Raise InputError for scores that no threshold between 0 and 1 divides, such as percentages."""
-    scores = [row["score"] for row in evaluation.rows]
-    if scores and not 0 <= min(scores) <= max(scores) <= 1:
-        raise InputError(
-            f"{_source(evaluation.settings)} has scores from {min(scores):g} to {max(scores):g}; reports and comparisons "
-            "need scores from 0 to 1, so divide them by the largest possible score"
-        )
 
 
 def _differences(result: Comparison) -> dict[str, list[dict[str, Any]]]:
@@ -228,6 +215,7 @@ def _data(truth: DetectionSet, matches: SetMatches) -> dict[str, Any]:
         "images": len(truth.records),
         "objects": int(matches.counted.sum()),
         "crowds": int(truth.records.objects.crowd.sum()),
+        "ignored": truth.ignored,
         "classes": len(truth.class_names),
         "fingerprint": fingerprint(truth),
         "summary": truth.summary(),

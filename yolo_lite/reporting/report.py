@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ import torch
 from yolo_lite.checkpoints.card import model_card
 from yolo_lite.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from yolo_lite.checks import check_path
+from yolo_lite.data.formats.coco import read_json
 from yolo_lite.errors import InputError
 from yolo_lite.evaluation.detector import Evaluation, evaluate, evaluate_detections
 from yolo_lite.evaluation.exported import EXPORTED, check_exported, evaluate_exported
 from yolo_lite.evaluation.images import SILENT, EvaluationListener, Progress
-from yolo_lite.files import check_can_create, make_folder, write_atomically
+from yolo_lite.files import check_can_create, make_folder, write_together
+from yolo_lite.metrics.coco import check_result_list
 from yolo_lite.predict.detector import Detector
 from yolo_lite.reporting.contents import comparison_section, detector_report
 from yolo_lite.reporting.page import render_page
@@ -115,6 +118,8 @@ def check_source(weights: str | Path, settings: Mapping[str, object] | None = No
         find_weights(str(weights))
     elif not Path(weights).is_file():
         raise InputError(f"{weights} does not exist")
+    else:
+        check_result_list(read_json(Path(weights)), Path(weights))
 
 
 def is_checkpoint(weights: str | Path) -> bool:
@@ -176,7 +181,7 @@ def _explaining(evaluation: Evaluation, device: str | torch.device) -> Detector 
 
 
 def write_report(content: Mapping[str, Any], out: Path) -> None:
-    """Write report.json, and report.html, which is drawn from it alone.
+    """Write report.json, and report.html, which is drawn from it alone: both, or neither if one cannot be written.
 
     Example:
         >>> write_report({"format": "yolo_lite report", "version": 1, "task": "detect", "title": "empty"}, Path("empty"))
@@ -185,16 +190,20 @@ def write_report(content: Mapping[str, Any], out: Path) -> None:
     """
     make_folder(out)
     text = json.dumps(content, indent=1, allow_nan=False)
-    write_atomically(out / "report.json", lambda part: part.write_text(text + "\n", encoding="utf-8"))
     page = render_page(json.loads(text))
-    write_atomically(out / "report.html", lambda part: part.write_text(page, encoding="utf-8"))
+    write_together(
+        {
+            out / "report.json": lambda part: part.write_text(text + "\n", encoding="utf-8"),
+            out / "report.html": lambda part: part.write_text(page, encoding="utf-8"),
+        }
+    )
 
 
 def check_storable(weights: str | Path) -> Path:
     """Return the path of a checkpoint that a score threshold can be stored into.
 
     Raises:
-        InputError: if the file is not a checkpoint of one's own.
+        InputError: if the file is not a checkpoint of one's own, or is not writable.
 
     Example:
         >>> check_storable("yolo_lite-pico-voc5")
@@ -206,6 +215,11 @@ def check_storable(weights: str | Path) -> Path:
         raise InputError(f"{weights} is shipped with the package and stays as it is; copy the file first")
     if path.suffix.lower() in EXPORTED:
         raise InputError(f"{weights} is an exported file, whose threshold is fixed; store it into the checkpoint")
+    for place in (path.absolute().parent, path):  # a new file is written beside it and takes its place
+        if not os.access(place, os.W_OK):
+            raise InputError(
+                f"{place} is not writable, so no threshold can be stored in {path.name}; copy the file first"
+            )
     return path
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from yolo_lite.checkpoints.names import names_in_data
 from yolo_lite.draw.inline import data_uri, fitted_hw
 from yolo_lite.draw.sheets import draw_cell
 from yolo_lite.errors import counted
@@ -114,7 +115,9 @@ def _image(failures: Failures, position: int, *, name: str) -> dict[str, Any]:
     )
     image = read_image(record.path, failures.detector.max_16bit if failures.detector else MAX_16BIT)
     hw = fitted_hw(record.hw)
-    cells = compare_on_sheet(image, _asked(record), detections=detections, class_names=truth.class_names)
+    cells = compare_on_sheet(
+        image, _asked(record), detections=detections, class_names=truth.class_names, ignored=truth.ignored
+    )
     wrong = found[matches.wrong[found]]
     objects = np.arange(truth.records.starts[position], truth.records.starts[position + 1])
     missed = objects[failures.missed()[objects]]
@@ -151,7 +154,8 @@ def _why_missed(failures: Failures, image: Image, missed: Ints) -> list[str]:
     if detector is None or not len(missed):
         return []
     _, letterbox, raw = detector.raw(image)
-    unknown = torch.tensor([name not in failures.truth.class_names for name in detector.class_names])
+    known = names_in_data(detector.class_names, failures.truth.class_names)
+    unknown = torch.tensor([name not in failures.truth.class_names for name in known])
     raw = raw._replace(class_logits=raw.class_logits.masked_fill(unknown, -torch.inf))  # as in the evaluation
     largest = missed[np.argsort(-objects.areas[missed], kind="stable")]
     lines = []
@@ -167,8 +171,8 @@ def _why_missed(failures: Failures, image: Image, missed: Ints) -> list[str]:
         reason = reason_in_words(
             levels,
             candidates,
-            label=detector.class_names.index(name) if name in detector.class_names else -1,
-            class_names=detector.class_names,
+            label=known.index(name) if name in known else -1,
+            class_names=known,
             score_threshold=failures.score_threshold,
         )
         lines.append(f"Missed {name} {_place(objects.boxes[number])}: {reason}.")

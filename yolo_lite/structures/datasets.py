@@ -96,6 +96,7 @@ class DetectionSet:
         source: where the split was read from.
         dropped: number of annotations without area, which are left out.
         notes: one line for each kind of annotation that was corrected or left out.
+        ignored: what the annotations call the objects with a crowd mark: "crowd" or "difficult", or both with " or ".
 
     Example:
         >>> from yolo_lite.data.splits import read_split
@@ -109,6 +110,7 @@ class DetectionSet:
     source: str
     dropped: int = 0
     notes: tuple[str, ...] = ()
+    ignored: str = "crowd"
 
     def __post_init__(self) -> None:
         if not isinstance(self.records, Records):
@@ -155,7 +157,7 @@ class DetectionSet:
         if empty > unknown:
             text += f"; {counted(empty - unknown, 'image')} without objects kept as background"
         if crowd:
-            text += f"; {counted(crowd, 'crowd box', plural='crowd boxes')} ignored in training"
+            text += f"; {counted(crowd, f'{self.ignored} box', plural=f'{self.ignored} boxes')} ignored in training"
         if partly > unknown:
             text += f"; {counted(partly - unknown, 'image')} labelled for some classes only"
         if unknown:

@@ -175,7 +175,7 @@ def test_a_file_is_never_replaced_and_sizes_are_checked(
     kept.write_text("mine")
     base = ["convert", "nanodet", "--param", str(files[0]), "--bin", str(files[1])]
     assert main([*base, "--out", str(kept)]) == 2
-    assert "mine.pt already exists; choose another file" in capsys.readouterr().err
+    assert "mine.pt already exists; choose another --out" in capsys.readouterr().err
     assert kept.read_text() == "mine"
     assert main([*base, "--out", str(tmp_path / "new.pt"), "--image-size", "100"]) == 2
     assert "must be multiples of 32, got 100 x 100" in capsys.readouterr().err

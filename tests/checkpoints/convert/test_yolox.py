@@ -195,6 +195,9 @@ def test_the_command_takes_one_kind_of_file(tmp_path: Path, capsys: pytest.Captu
     assert "yolox-custom" in capsys.readouterr().out
     assert main(["convert", "yolox", "--weights", path, "--out", out]) == 2
     assert "already exists" in capsys.readouterr().err
+    for name in ("yolox.onnx", "yolox.XML", "yolox.pt2", "yolox.json"):  # other commands take these for something else
+        assert main(["convert", "yolox", "--weights", path, "--out", str(tmp_path / name)]) == 2
+        assert "--out takes the name of a checkpoint such as yolox.pt, got " in capsys.readouterr().err
     assert Detector(out, "cpu")(sample_image()).class_names == ("class 0", "class 1", "class 2")
 
 

@@ -17,6 +17,7 @@ from yolo_lite.data.care.check import check_data
 from yolo_lite.data.care.convert import write_sets
 from yolo_lite.data.splits import read_split, read_splits, read_train_and_val
 from yolo_lite.errors import InputError
+from yolo_lite.evaluation.detector import emptiness_notes
 from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.records import ImageRecord
 
@@ -73,6 +74,18 @@ def test_corners_of_pascal_voc_itself_count_from_one(voc: Path) -> None:
     assert (record.image_id, record.hw) == (5, (40, 60))
     assert [len(record.boxes) for record in train.records] == [2, 0]
     assert read_split(voc, "val").records[0].boxes.tolist() == [[9, 9, 12, 14]]
+
+
+def test_difficult_objects_are_called_so_and_not_crowds(voc: Path, tmp_path: Path) -> None:
+    assert read_split(voc, "train").summary().endswith("; 1 difficult box ignored in training")
+    (tmp_path / "sets.yaml").write_text(f"train: {voc}\nval: {voc}\n")
+    assert read_split(tmp_path / "sets.yaml", "train").summary().endswith("; 1 difficult box ignored in training")
+    assert "ignored" not in read_split(voc, "train", difficult=True).summary()
+    only = read_split(voc, "train", classes=["cat"])
+    (note,) = emptiness_notes(only)
+    assert note.endswith(
+        "no objects to find, only background or difficult boxes, so there is no AP; --difficult includes them"
+    )
 
 
 def test_difficult_objects_count_where_that_is_asked_for(voc: Path, tmp_path: Path) -> None:

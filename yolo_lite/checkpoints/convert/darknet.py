@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from yolo_lite.checkpoints.checkpoint import Checkpoint, save_checkpoint
+from yolo_lite.checkpoints.checkpoint import Checkpoint, check_new, save_checkpoint
 from yolo_lite.config.schema import Config, InputConfig, ModelConfig, check_image_size
 from yolo_lite.errors import InputError, are, counted
 from yolo_lite.files import decode_text, make_folder, read_bytes
@@ -71,8 +71,7 @@ def convert_darknet(
         >>> convert_darknet(cfg, weights, out=Path("converted.pt")).kind.name
         'DARKNET'
     """
-    if out.exists():
-        raise InputError(f"{out} already exists; choose another --out")
+    check_new(out)
     checkpoint = load_darknet(cfg, weights, names=names, resize=resize)
     check_image_size(checkpoint.config.input.image_size)
     if until is not None:

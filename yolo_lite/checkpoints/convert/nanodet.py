@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from yolo_lite.checkpoints.checkpoint import Checkpoint, half, save_checkpoint
+from yolo_lite.checkpoints.checkpoint import Checkpoint, check_new, half, save_checkpoint
 from yolo_lite.checkpoints.convert.ncnn import Convolution, read_convolutions
 from yolo_lite.config.resolve import read_config
 from yolo_lite.config.schema import Config, check_image_size
 from yolo_lite.errors import InputError
-from yolo_lite.files import check_can_create, make_folder
+from yolo_lite.files import make_folder
 from yolo_lite.models.blocks import ConvBlock
 from yolo_lite.models.build import build_detector
 from yolo_lite.models.yolo import Yolo
@@ -56,9 +56,7 @@ def convert_nanodet(
         Traceback (most recent call last):
         yolo_lite.errors.InputError: empty.param is not NanoDet-Plus-m: it has 0 convolutions, expected 110
     """
-    if out.exists():
-        raise InputError(f"{out} already exists; choose another file for the checkpoint")
-    check_can_create(out.parent)
+    check_new(out)
     check_image_size((image_size, image_size))
     convolutions = read_convolutions(param, weights)
     variant, original = _variant(convolutions)

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from yolo_lite.checkpoints.checkpoint import Checkpoint, half, save_checkpoint
+from yolo_lite.checkpoints.checkpoint import Checkpoint, check_new, half, save_checkpoint
 from yolo_lite.checkpoints.contents import check_fit
 from yolo_lite.checkpoints.convert.nanodet import COCO_CLASSES, coco_category_ids
 from yolo_lite.checkpoints.convert.ncnn import read_convolutions
 from yolo_lite.config.schema import Config, InputConfig, ModelConfig, check_image_size
 from yolo_lite.errors import InputError, is_memory_full, reason
-from yolo_lite.files import check_can_create, make_folder
+from yolo_lite.files import make_folder
 from yolo_lite.models.build import build_detector, outline_detector
 from yolo_lite.models.yolo import Yolo
 from yolo_lite.models.yolox import YoloxHead
@@ -47,7 +47,7 @@ def convert_yolox(weights: Path, *, out: Path, image_size: int | None = None, le
         Traceback (most recent call last):
         yolo_lite.errors.InputError: empty.pth is not a file of YOLOX: the layer backbone.backbone.stem.conv.conv is missing
     """
-    _check_out(out)
+    check_new(out)
     state = _read_state(weights)
     model, classes = _structure(state, source=weights)
     side = image_size or _INPUT_SIDES.get(_size(model), 640)
@@ -84,7 +84,7 @@ def convert_yolox_ncnn(param: Path, weights: Path, *, out: Path, image_size: int
         ...
         yolo_lite.errors.InputError: cannot read nano.bin: No such file or directory
     """
-    _check_out(out)
+    check_new(out)
     model = ModelConfig(
         backbone="yolox",
         stem_width=16,
@@ -210,12 +210,6 @@ def _rgb(weight: Tensor) -> Tensor:
     """Reorder the input channels of Focus, 4 patches of B, G, R, to R, G, B."""
     outputs, _, height, width = weight.shape
     return weight.view(outputs, 4, 3, height, width).flip(2).reshape(weight.shape)
-
-
-def _check_out(out: Path) -> None:
-    if out.exists():
-        raise InputError(f"{out} already exists; choose another --out")
-    check_can_create(out.parent)
 
 
 def _save(

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from yolo_lite.cli import flags, runs, values
 from yolo_lite.cli.comparison import print_comparison
 from yolo_lite.cli.progress import bar, counting
-from yolo_lite.cli.screen import note
-from yolo_lite.errors import InputError, counted, one_line
+from yolo_lite.cli.screen import name_column, note
+from yolo_lite.errors import InputError, counted
 from yolo_lite.ranks import is_first
-from yolo_lite.shipped import find_weights, shipped
+from yolo_lite.shipped import shipped
 
 if TYPE_CHECKING:
     from yolo_lite.evaluation.classifier import ClassEvaluation
@@ -109,7 +109,9 @@ def _eval(args: argparse.Namespace) -> int:
     compares a second classifier with the first, and --report writes a page.
     """
     if args.against:
-        find_weights(args.against)  # now, and not after the first has been scored
+        from yolo_lite.reporting.classifier import check_comparable
+
+        check_comparable(args.weights, args.against)  # now, and not after the first has been scored
     if not is_first():  # it takes part; rank 0 prints and writes
         for weights in filter(None, (args.weights, args.against)):
             _score(args, weights)
@@ -178,14 +180,13 @@ def _write_evaluation(
 
 def report_table(report: ClassificationReport) -> str:
     """Return a table of precision, recall, F1 and support of each class, accuracy, and both averages."""
-    names = {name: one_line(name) for name in report.per_class}
-    width = max(map(len, [*names.values(), "weighted average"]))
-    lines = [f"{'class':<{width}}  precision  recall     F1  support"]
-    for name, figures in report.per_class.items():
-        lines.append(f"{names[name]:<{width}}  {_figures(figures)}")
-    lines.append(f"\n{'accuracy':<{width}}  {'':9}  {'':6}  {report.accuracy:5.3f}  {report.macro.support:7,}")
-    for name, figures in (("macro average", report.macro), ("weighted average", report.weighted)):
-        lines.append(f"{name:<{width}}  {_figures(figures)}")
+    rows = ["class", *report.per_class, "accuracy", "macro average", "weighted average"]
+    title, *names, accuracy, macro, weighted = name_column(rows)
+    lines = [f"{title}  precision  recall     F1  support"]
+    for name, figures in zip(names, report.per_class.values()):
+        lines.append(f"{name}  {_figures(figures)}")
+    lines.append(f"\n{accuracy}  {'':9}  {'':6}  {report.accuracy:5.3f}  {report.macro.support:7,}")
+    lines += [f"{macro}  {_figures(report.macro)}", f"{weighted}  {_figures(report.weighted)}"]
     return "\n".join(lines)
 
 

@@ -276,7 +276,7 @@ def _as_labelled(data: DetectionSet) -> Callable[[int], SheetImage]:
         if image.shape[:2] != record.hw:
             raise size_error(record, (image.shape[0], image.shape[1]))
         names = [data.class_names[label] for label in record.labels]
-        texts = [f"{name} (crowd)" if crowd else name for name, crowd in zip(names, record.crowd)]
+        texts = [f"{name} ({data.ignored})" if crowd else name for name, crowd in zip(names, record.crowd)]
         return SheetImage(image, record.boxes, labels=record.labels.tolist(), texts=texts)
 
     return make

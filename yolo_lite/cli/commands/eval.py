@@ -13,6 +13,7 @@ from yolo_lite.cli import flags, values
 from yolo_lite.cli.comparison import print_comparison
 from yolo_lite.cli.progress import bar
 from yolo_lite.cli.robustness import check_corrupt, corrupted
+from yolo_lite.cli.screen import name_column
 from yolo_lite.errors import InputError, counted
 from yolo_lite.ranks import is_first
 
@@ -186,12 +187,11 @@ def _print_evaluation(result: Evaluation) -> None:
     for note in result.notes:
         print(f"note: {note}")
     print(", ".join(f"{key.replace('_', ' ')} {value}" for key, value in result.settings.items()))
-    names = list(result.metrics.per_class)
-    width = max(map(len, [*names, "class"]))
+    title, *names = name_column(["class", *result.metrics.per_class])
     print()
-    print(f"{'class':<{width}}  {'boxes':>7}  {'AP':>6}  {'AP50':>6}")
-    for name, (ap, ap50, boxes) in result.metrics.per_class.items():
-        print(f"{name:<{width}}  {boxes:>7,}  {_figure(ap)}  {_figure(ap50)}")
+    print(f"{title}  {'boxes':>7}  {'AP':>6}  {'AP50':>6}")
+    for name, (ap, ap50, boxes) in zip(names, result.metrics.per_class.values()):
+        print(f"{name}  {boxes:>7,}  {_figure(ap)}  {_figure(ap50)}")
     print()
     for name, value in result.metrics.numbers.items():
         ends = result.metrics.intervals.get(name)

@@ -98,6 +98,7 @@ def _read_voc(source: VocSource) -> DetectionSet:
         source=source.source,
         dropped=dropped,
         notes=tuple(notes),
+        ignored="difficult",
     )
 
 

@@ -82,7 +82,7 @@ def _measured(report: Mapping[str, Any]) -> list[Content]:
         for key, noun, plural in (
             ("images", "image", ""),
             ("objects", "object", ""),
-            ("crowds", "crowd region", ""),
+            ("crowds", f"{data.get('ignored', 'crowd')} box", f"{data.get('ignored', 'crowd')} boxes"),
             ("classes", "class", "classes"),
         )
         if data.get(key) is not None

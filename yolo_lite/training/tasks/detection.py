@@ -227,7 +227,9 @@ class DetectionTask:
             record = self.val.records[index]
             image = read_image(record.path, self.config.input.max_16bit)
             detections = self._detect(model, image)
-            images += compare_on_sheet(image, record, detections=detections, class_names=self.val.class_names)
+            images += compare_on_sheet(
+                image, record, detections=detections, class_names=self.val.class_names, ignored=self.val.ignored
+            )
         return images
 
     def _detect(self, model: Yolo, image: Image) -> Detections:
