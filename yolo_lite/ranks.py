@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-import pickle
 import socket
 import threading
 import time
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from yolo_lite.errors import InputError, Stopped, reason
 from yolo_lite.heartbeats import SILENCE, Heartbeats
+from yolo_lite.packing import pack, unpack
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -623,23 +623,23 @@ def _broadcast(value: object, *, is_source: bool) -> object:
     """Return the object of rank 0."""
     import torch
 
-    content = pickle.dumps(value) if is_source else b""
+    content = pack(value) if is_source else b""
     size = torch.tensor([len(content)])
     _broadcast_tensor(size)
     buffer = torch.frombuffer(bytearray(content or bytes(int(size))), dtype=torch.uint8)
     _broadcast_tensor(buffer)
-    return value if is_source else pickle.loads(buffer.numpy().tobytes())
+    return value if is_source else unpack(buffer.numpy().data)
 
 
 def _gather(value: Value, ranks: Ranks) -> list[Value]:
     import torch
     import torch.distributed as dist
 
-    content = bytearray(pickle.dumps(value))
+    content = bytearray(pack(value))
     sizes = [int(size) for size in _sum([len(content) if rank == ranks.rank else 0 for rank in range(ranks.count)])]
     content.extend(bytes(max(sizes) - len(content)))
     buffer = torch.frombuffer(content, dtype=torch.uint8)
     parts = [torch.empty_like(buffer) for _ in sizes] if ranks.is_first else None
     with _noticing():
         _wait(dist.gather(buffer, parts, dst=0, async_op=True))
-    return [pickle.loads(part[:size].numpy().tobytes()) for part, size in zip(parts or [], sizes)]
+    return [unpack(part[:size].numpy().data) for part, size in zip(parts or [], sizes)]
