@@ -18,6 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from yolo_lite.checks import check_variable
 from yolo_lite.errors import InputError, Stopped, reason
 from yolo_lite.heartbeats import SILENCE, Heartbeats
 from yolo_lite.packing import pack, unpack
@@ -98,7 +99,38 @@ def _is_launched() -> bool:
 
 
 def _number(name: str, usual: int) -> int:
-    return int(os.environ.get(name, usual)) if _is_launched() else usual
+    """Return the number in a variable of torchrun, and `usual` without torchrun.
+
+    Raises:
+        RankError: if it is no number; every process says so, as none can know that it is the first.
+    """
+    try:
+        remedy = "start the processes with torchrun, or unset RANK"
+        return check_variable(name, os.environ, usual=usual, remedy=remedy) if _is_launched() else usual
+    except InputError as error:
+        raise RankError(str(error)) from error
+
+
+def check_launch() -> None:
+    """Check the variables that torchrun sets, or others in its place, as scripts of job schedulers do.
+
+    Raises:
+        RankError: if one of them is no number, or they do not fit together.
+
+    Example:
+        >>> check_launch()
+    """
+    for rank, count in (("RANK", "WORLD_SIZE"), ("LOCAL_RANK", "LOCAL_WORLD_SIZE")):
+        number, total = _number(rank, 0), _number(count, 1)
+        if number >= total and count in os.environ:
+            raise RankError(
+                f"the environment variable {rank} is {number}, but {count} is {total}: expected a number from 0 to "
+                f"{count} - 1; start the processes with torchrun, or unset RANK"
+            )
+    _number("TORCHELASTIC_RESTART_COUNT", 0)
+    port = _number("MASTER_PORT", 1)
+    if not 0 < port < 2**16:
+        raise RankError(f"the environment variable MASTER_PORT must be a number from 1 to 65535, got {port}")
 
 
 class RankError(InputError):
@@ -310,6 +342,7 @@ def together(*, silence: float = SILENCE) -> Iterator[Ranks]:
         ...     ranks.count
         1
     """
+    check_launch()
     if process_count() == 1:
         yield ALONE
         return
