@@ -20,8 +20,19 @@ from torch import nn
 import yolo_lite
 import yolo_lite.ranks
 from tests.processes import run_ranks
+from yolo_lite.cli import main
 from yolo_lite.errors import InputError
-from yolo_lite.ranks import ALONE, PeerError, PeerShortageError, RankError, Ranks, is_first, process_count, together
+from yolo_lite.ranks import (
+    ALONE,
+    PeerError,
+    PeerShortageError,
+    RankError,
+    Ranks,
+    check_launch,
+    is_first,
+    process_count,
+    together,
+)
 
 
 def test_only_this_module_imports_torch_distributed() -> None:
@@ -33,6 +44,55 @@ def test_only_this_module_imports_torch_distributed() -> None:
 def test_without_torchrun_there_is_one_process() -> None:
     with together() as ranks:
         assert ranks is ALONE
+    assert (is_first(), process_count()) == (True, 1)
+
+
+TORCHRUN = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+TORCHRUN |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500", "TORCHELASTIC_RESTART_COUNT": "0"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        *((name, "x", f"{name} must be a whole number, got 'x'; start") for name in TORCHRUN if name != "MASTER_ADDR"),
+        ("RANK", "", "RANK must be a whole number, got ''"),
+        ("RANK", "-1", "RANK must be a whole number, got '-1'"),
+        ("RANK", "2", "RANK is 2, but WORLD_SIZE is 2: expected a number from 0 to WORLD_SIZE - 1"),
+        ("WORLD_SIZE", "0", "RANK is 1, but WORLD_SIZE is 0"),
+        ("LOCAL_RANK", "7", "LOCAL_RANK is 7, but LOCAL_WORLD_SIZE is 2"),
+        ("MASTER_PORT", "70000", "MASTER_PORT must be a number from 1 to 65535, got 70000"),
+    ],
+)
+@pytest.mark.parametrize("command", ["eval", "data"])
+def test_a_variable_of_torchrun_that_cannot_be_used_is_named_in_one_line(
+    name: str,
+    text: str,
+    words: str,
+    command: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every process says so: with a wrong RANK, none can know whether it is the first."""
+    monkeypatch.setattr(os, "environ", {**os.environ, **TORCHRUN, name: text})
+    with pytest.raises(RankError, match=words), together():
+        pass
+    assert main([command, "--help"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: the environment variable {words}")
+
+
+def test_the_variables_of_torchrun_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in TORCHRUN.items():
+        monkeypatch.setenv(name, text)
+    check_launch()
+    assert (is_first(), process_count()) == (False, 2)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")  # a script that sets the others itself
+    check_launch()
+
+
+def test_a_variable_of_another_program_is_no_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "private")  # without WORLD_SIZE, MASTER_ADDR and MASTER_PORT
+    check_launch()
     assert (is_first(), process_count()) == (True, 1)
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from yolo_lite.errors import InputError, some
+from yolo_lite.errors import InputError, short, some
 
 
 def check_whole(value: Any, name: str, *, minimum: int = 1) -> int:
@@ -34,6 +34,38 @@ def check_whole(value: Any, name: str, *, minimum: int = 1) -> int:
     if number < minimum:
         raise InputError(f"{name} must be at least {minimum}, got {number}")
     return number
+
+
+def check_variable(
+    name: str, environment: Mapping[str, str], *, usual: int | None = None, remedy: str = "correct or unset it"
+) -> int:
+    """Return the whole number of at least 0 that an environment variable holds.
+
+    Args:
+        name: of the variable.
+        environment: the variables by name, such as os.environ.
+        usual: the number if the variable is not set; None: it must be set.
+        remedy: what to do about any other text.
+
+    Raises:
+        InputError: if the text is no such number.
+
+    Example:
+        >>> check_variable("RANK", {"RANK": "3"}), check_variable("RANK", {}, usual=0)
+        (3, 0)
+        >>> check_variable("RANK", {"RANK": "-1"})
+        Traceback (most recent call last):
+        yolo_lite.errors.InputError: the environment variable RANK must be a whole number, got '-1'; correct or unset it
+    """
+    if name not in environment and usual is not None:
+        return usual
+    text = environment.get(name, "")
+    if not text.isdecimal() or len(text) > _MOST_DIGITS:
+        raise InputError(f"the environment variable {name} must be a whole number, got {short(text)}; {remedy}")
+    return int(text)
+
+
+_MOST_DIGITS = 18  # of a number that fits into 64 bits
 
 
 def check_number(value: Any, name: str) -> float:

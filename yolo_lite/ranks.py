@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-import pickle
 import socket
 import threading
 import time
@@ -19,8 +18,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from yolo_lite.checks import check_variable
 from yolo_lite.errors import InputError, Stopped, reason
 from yolo_lite.heartbeats import SILENCE, Heartbeats
+from yolo_lite.packing import pack, unpack
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -98,7 +99,38 @@ def _is_launched() -> bool:
 
 
 def _number(name: str, usual: int) -> int:
-    return int(os.environ.get(name, usual)) if _is_launched() else usual
+    """Return the number in a variable of torchrun, and `usual` without torchrun.
+
+    Raises:
+        RankError: if it is no number; every process says so, as none can know that it is the first.
+    """
+    try:
+        remedy = "start the processes with torchrun, or unset RANK"
+        return check_variable(name, os.environ, usual=usual, remedy=remedy) if _is_launched() else usual
+    except InputError as error:
+        raise RankError(str(error)) from error
+
+
+def check_launch() -> None:
+    """Check the variables that torchrun sets, or others in its place, as scripts of job schedulers do.
+
+    Raises:
+        RankError: if one of them is no number, or they do not fit together.
+
+    Example:
+        >>> check_launch()
+    """
+    for rank, count in (("RANK", "WORLD_SIZE"), ("LOCAL_RANK", "LOCAL_WORLD_SIZE")):
+        number, total = _number(rank, 0), _number(count, 1)
+        if number >= total and count in os.environ:
+            raise RankError(
+                f"the environment variable {rank} is {number}, but {count} is {total}: expected a number from 0 to "
+                f"{count} - 1; start the processes with torchrun, or unset RANK"
+            )
+    _number("TORCHELASTIC_RESTART_COUNT", 0)
+    port = _number("MASTER_PORT", 1)
+    if not 0 < port < 2**16:
+        raise RankError(f"the environment variable MASTER_PORT must be a number from 1 to 65535, got {port}")
 
 
 class RankError(InputError):
@@ -310,6 +342,7 @@ def together(*, silence: float = SILENCE) -> Iterator[Ranks]:
         ...     ranks.count
         1
     """
+    check_launch()
     if process_count() == 1:
         yield ALONE
         return
@@ -623,23 +656,23 @@ def _broadcast(value: object, *, is_source: bool) -> object:
     """Return the object of rank 0."""
     import torch
 
-    content = pickle.dumps(value) if is_source else b""
+    content = pack(value) if is_source else b""
     size = torch.tensor([len(content)])
     _broadcast_tensor(size)
     buffer = torch.frombuffer(bytearray(content or bytes(int(size))), dtype=torch.uint8)
     _broadcast_tensor(buffer)
-    return value if is_source else pickle.loads(buffer.numpy().tobytes())
+    return value if is_source else unpack(buffer.numpy().data)
 
 
 def _gather(value: Value, ranks: Ranks) -> list[Value]:
     import torch
     import torch.distributed as dist
 
-    content = bytearray(pickle.dumps(value))
+    content = bytearray(pack(value))
     sizes = [int(size) for size in _sum([len(content) if rank == ranks.rank else 0 for rank in range(ranks.count)])]
     content.extend(bytes(max(sizes) - len(content)))
     buffer = torch.frombuffer(content, dtype=torch.uint8)
     parts = [torch.empty_like(buffer) for _ in sizes] if ranks.is_first else None
     with _noticing():
         _wait(dist.gather(buffer, parts, dst=0, async_op=True))
-    return [pickle.loads(part[:size].numpy().tobytes()) for part, size in zip(parts or [], sizes)]
+    return [unpack(part[:size].numpy().data) for part, size in zip(parts or [], sizes)]

@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -61,15 +62,40 @@ def test_errors_of_the_caller_are_not_mistaken_for_those_of_the_disk(tmp_path: P
         raise PermissionError(errno.EACCES, "of an image")
 
 
-def test_what_a_killed_worker_left_is_removed_once_its_shard_is_there(tmp_path: Path) -> None:
-    for name in (".shard-000003.0123456789abcdef.part.jsonl", ".shard-000004.0123456789abcdef.part.jsonl"):
+KEY = "0123456789abcdef"
+
+
+def test_what_killed_workers_left_is_removed_once_the_whole_file_is_there(tmp_path: Path) -> None:
+    left = [".shard-000003.*.part.jsonl", ".shard-000004.*.part.jsonl", ".manifest.*.part.json", ".images.*.part.txt"]
+    others = ["images.txt.part", ".hidden", ".shard-000003.part.jsonl", f".notes.{KEY}.part.txt"]  # of somebody else
+    for name in (*(name.replace("*", KEY) for name in left), *others):
         (tmp_path / name).write_bytes(b"half")
     folder = ResultFolder(tmp_path)
-    assert folder.finished() == set()
+    folder.tidy()
+    assert len(files(tmp_path)) == 8, "removed although nothing is finished"
+    folder.agree(SETTINGS)
     with folder.shard(3) as write:
         write(ROW)
+    (tmp_path / "images.txt").write_text("a.jpg")
     folder.tidy()
-    assert files(tmp_path) == [".shard-000004.0123456789abcdef.part.jsonl", "shard-000003.jsonl"]
+    whole = ["images.txt", "manifest.json", "shard-000003.jsonl"]
+    assert files(tmp_path) == sorted([*whole, *others, f".shard-000004.{KEY}.part.jsonl"])
+
+
+def test_a_worker_whose_unfinished_list_was_tidied_away_takes_the_one_that_is_there(tmp_path: Path) -> None:
+    """The list of a large folder takes minutes; meanwhile another worker has written it, and has ended."""
+    folder = ResultFolder(tmp_path)
+
+    def write(file: BinaryIO) -> None:
+        file.write(b"half")
+        write_once(tmp_path / "images.txt", lambda other: other.write(b"whole"))
+        folder.tidy()
+        assert files(tmp_path) == ["images.txt"]
+        file.write(b", and the rest")
+
+    write_once(tmp_path / "images.txt", write)
+    assert files(tmp_path) == ["images.txt"]
+    assert (tmp_path / "images.txt").read_bytes() == b"whole"
 
 
 @pytest.mark.parametrize("first_to_end", [0, 1])

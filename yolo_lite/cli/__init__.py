@@ -24,7 +24,7 @@ import yolo_lite
 from yolo_lite.cli import flags, progress, values
 from yolo_lite.cli.screen import WriteError, error_screen, screens, write_no_more
 from yolo_lite.errors import InputError, Stopped, is_memory_full, reason
-from yolo_lite.ranks import PeerError, RankError, is_first, local_rank
+from yolo_lite.ranks import PeerError, RankError, check_launch, is_first, local_rank
 from yolo_lite.shipped import NEEDS_FULL, is_full
 from yolo_lite.version import VERSION
 
@@ -59,8 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _leave_quickly()
     outcome = _Outcome()
     arguments = sys.argv[1:] if arguments is None else arguments
-    is_silent = not is_first() and not _JOINT.isdisjoint(arguments[:1])
-    with screens(is_silent=is_silent), _signals(), _log(), _warnings(), _failures(outcome):
+    with screens(is_silent=_is_silent(arguments)), _signals(), _log(), _warnings(), _failures(outcome):
+        check_launch()
         words = flags.joined(flags.modern(arguments))
         outcome.command = next((word for word in words if not word.startswith("-")), None)
         parser = build_parser(outcome.command)
@@ -78,6 +78,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 args.began = began  # a time limit counts from here
                 outcome.status = args.run(args)
     return outcome.status
+
+
+def _is_silent(arguments: Sequence[str]) -> bool:
+    """Return whether another process speaks for this one."""
+    try:
+        return not is_first() and not _JOINT.isdisjoint(arguments[:1])
+    except RankError:  # which check_launch will report
+        return False
 
 
 @dataclass
@@ -130,7 +138,7 @@ def _is_reported(error: InputError) -> bool:
     """Return whether another process that torchrun started on this machine reports an error."""
     if isinstance(error, PeerError):
         return local_rank() > 0 or not error.is_elsewhere
-    return local_rank() > 0 and not isinstance(error, RankError)  # all processes refuse the same arguments
+    return not isinstance(error, RankError) and local_rank() > 0  # all processes refuse the same arguments
 
 
 _PACKAGES = {  # by module, what to install if it is missing from the full package

@@ -18,7 +18,7 @@ from yolo_lite.shards.parquet import ParquetRows, check_pyarrow
 
 FORMATS = ("jsonl", "parquet")
 SETTINGS = "manifest.json"
-_PART = re.compile(r"\.shard-(\d+)\.[0-9a-f]+\.part")
+_PART = re.compile(r"\.(.+)\.[0-9a-f]{16}\.part(\..+)")  # the names that `_unfinished` gives
 
 
 class Rows(Protocol):
@@ -94,12 +94,16 @@ class ResultFolder:
         return {int(match[1]) for match in matches if match}
 
     def tidy(self) -> None:
-        """Remove what killed workers have left of shards that are there by now."""
-        finished = self.finished()
-        for path in self._entries():
-            match = _PART.match(path.name)
-            if match and int(match[1]) in finished:
-                path.unlink(missing_ok=True)
+        """Remove unfinished files whose finished ones are there: shards, the settings, and the list of a folder.
+
+        Killed workers have left them, or others are writing the same once more, which notice it at the end.
+        """
+        names = {path.name for path in self._entries()}
+        for name in names:
+            match = _PART.fullmatch(name)
+            if match and match[1] + match[2] in names:
+                with contextlib.suppress(OSError):  # Windows keeps open files
+                    (self.folder / name).unlink()
 
     def agree(self, settings: Mapping[str, Any]) -> None:
         """Store the settings of the job, or compare them with those that are there.
@@ -215,7 +219,7 @@ def write_once(path: Path, write: Callable[[BinaryIO], object]) -> None:
             os.link(part, path)
         except FileExistsError:
             pass
-        except OSError:  # a disk without hard links
+        except OSError:  # a disk without hard links, or another worker has tidied up
             if not path.exists():
                 os.replace(part, path)
     except OSError as error:

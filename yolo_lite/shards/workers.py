@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from yolo_lite.checks import check_variable
 from yolo_lite.errors import InputError
 
 
@@ -63,7 +64,8 @@ def find_worker(environment: Mapping[str, str]) -> Worker:
     """Return which worker this process is according to its environment; the only one if nothing says otherwise.
 
     Looked for in this order: RANK and WORLD_SIZE (torchrun), SLURM_ARRAY_TASK_ID and SLURM_PROCID (the tasks of each
-    member of an array are counted through), JOB_COMPLETION_INDEX with JOB_COMPLETIONS (an indexed job of Kubernetes).
+    member of an array are counted through, if srun has started them), JOB_COMPLETION_INDEX with JOB_COMPLETIONS (an
+    indexed job of Kubernetes).
 
     Raises:
         InputError: if variables do not fit together.
@@ -73,6 +75,8 @@ def find_worker(environment: Mapping[str, str]) -> Worker:
         '1/2'
         >>> str(find_worker({"SLURM_ARRAY_TASK_ID": "12", "SLURM_ARRAY_TASK_MIN": "10", "SLURM_ARRAY_TASK_COUNT": "4"}))
         '2/4'
+        >>> str(find_worker({"SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "3"}))
+        '1/3'
         >>> str(find_worker({}))
         '0/1'
     """
@@ -104,14 +108,37 @@ def workers_here(environment: Mapping[str, str]) -> tuple[int, int]:
     return 0, 1
 
 
+def unused_tasks(environment: Mapping[str, str]) -> int:
+    """Return how many tasks a batch script of Slurm has, of which it uses none, as it starts its command without srun.
+
+    Slurm then starts the script alone, in the place of task 0, and it is the only worker.
+
+    Example:
+        >>> batch = {"SLURM_JOB_ID": "1", "SLURM_PROCID": "0", "SLURM_NTASKS": "8"}
+        >>> unused_tasks(batch), unused_tasks({**batch, "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "8"})
+        (8, 0)
+    """
+    if find_worker(environment).origin == "RANK" or "SLURM_JOB_ID" not in environment or _is_step(environment):
+        return 0
+    tasks = _number(environment, "SLURM_NTASKS", usual=1)
+    return tasks if tasks > 1 else 0
+
+
+def _is_step(environment: Mapping[str, str]) -> bool:
+    """Return whether srun has started this process; sbatch and salloc set the number of tasks, but no step."""
+    return "SLURM_STEP_ID" in environment
+
+
 def _of_slurm(environment: Mapping[str, str]) -> Worker:
-    task, tasks = _number(environment, "SLURM_PROCID", usual=0), _number(environment, "SLURM_NTASKS", usual=1)
+    task, tasks = 0, 1
+    if _is_step(environment):  # which may have fewer tasks than the job
+        task = _number(environment, "SLURM_PROCID", usual=0)
+        name = "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in environment else "SLURM_NTASKS"
+        tasks = _number(environment, name, usual=1)
     if "SLURM_ARRAY_TASK_ID" not in environment:
-        return _worker(environment, "SLURM_PROCID", count=tasks)
-    first, step = (
-        _number(environment, name, usual=usual)
-        for name, usual in (("SLURM_ARRAY_TASK_MIN", 0), ("SLURM_ARRAY_TASK_STEP", 1))
-    )
+        return parse_worker(f"{task}/{tasks}", "SLURM_PROCID")
+    first = _number(environment, "SLURM_ARRAY_TASK_MIN", usual=0)
+    step = _number(environment, "SLURM_ARRAY_TASK_STEP", usual=1)
     member = (_number(environment, "SLURM_ARRAY_TASK_ID") - first) // max(1, step)
     count = _number(environment, "SLURM_ARRAY_TASK_COUNT")
     return parse_worker(f"{member * tasks + task}/{count * tasks}", "SLURM_ARRAY_TASK_ID")
@@ -122,7 +149,4 @@ def _worker(environment: Mapping[str, str], name: str, *, count: int) -> Worker:
 
 
 def _number(environment: Mapping[str, str], name: str, *, usual: int | None = None) -> int:
-    text = environment.get(name, "" if usual is None else str(usual))
-    if not text.isdecimal():
-        raise InputError(f"the environment variable {name} must be a whole number, got {text!r}; or pass --worker 3/8")
-    return int(text)
+    return check_variable(name, environment, usual=usual, remedy="or pass --worker 3/8")

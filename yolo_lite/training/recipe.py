@@ -368,7 +368,8 @@ def _build_task(
 def _check_same_data(task: Task) -> None:
     """Raise InputError if this process has read other images or labels than rank 0."""
     ranks = task.ranks
-    first = ranks.decide(lambda: SimpleNamespace(class_names=task.class_names, about=task.about))
+    class_names, about = ranks.decide(lambda: (task.class_names, task.about))
+    first = SimpleNamespace(class_names=class_names, about=about)
     found = differences(first, task) if ranks.count > 1 else []
     if found:
         raise InputError(

@@ -71,6 +71,7 @@ def detect_batch(make_detector: Callable[[], BatchDetector], args: argparse.Name
     summary = Summary(worker)
     if not args.quiet:
         note(_plan(job, worker))
+        _note_unused_tasks(args)
     try:
         with nullcontext(_nothing) if args.quiet else bar(job.manifest.unit) as on_progress:
             if args.engine == "ray":
@@ -121,6 +122,17 @@ def _worker(args: argparse.Namespace) -> Worker:
     if args.engine == "ray":
         return Worker()
     return parse_worker(args.worker) if args.worker else find_worker(os.environ)
+
+
+def _note_unused_tasks(args: argparse.Namespace) -> None:
+    """Say that Slurm's other tasks are idle, if the batch script has begun without srun."""
+    from yolo_lite.shards.workers import unused_tasks
+
+    tasks = 0 if args.worker or args.engine == "ray" else unused_tasks(os.environ)
+    if tasks:
+        note(
+            f"the job has {counted(tasks, 'task')}, but srun did not start this command, so it does all the work alone"
+        )
 
 
 def _settle(args: argparse.Namespace) -> None:
