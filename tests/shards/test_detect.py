@@ -275,3 +275,10 @@ def test_memory_does_not_grow_with_the_number_of_images(
         images, peaks[count] = map(int, result.stdout.split())
         assert images == count
     assert peaks[most] < peaks[1_000] + 5_000, peaks
+
+
+@pytest.mark.parametrize(
+    ("there", "words"), [(0, "written"), (1, "written, 1 was there"), (2, "written, 2 were there")]
+)
+def test_a_summary_counts_the_shards_that_were_there(there: int, words: str) -> None:
+    assert str(Summary(Worker(), there=there)).endswith(words)

@@ -93,7 +93,7 @@ class Summary:
     def __str__(self) -> str:
         images = f"{counted(self.objects, 'object')} in {counted(self.images, 'image')}"
         errors = f", {counted(self.errors, 'error')}" if self.errors else ""
-        there = f", {self.there:,} were there" if self.there else ""
+        there = f", {self.there:,} {'was' if self.there == 1 else 'were'} there" if self.there else ""
         return f"{images}{errors}; {counted(self.shards, 'shard')} written{there}"
 
 
