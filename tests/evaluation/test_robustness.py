@@ -103,7 +103,7 @@ def test_settings_of_an_evaluation_hold_here_too(finished_run: tuple[Path, Path]
 
 def photographs(root: Path, person: str = "person", car: str = "car") -> Path:
     """Write a set of three copies of a photograph of one person, who fills it."""
-    data = write_coco_set(root, {"val": 3}, objects=1)
+    data = write_coco_set(root, {"val": 3}, hw=(96, 81), objects=1)
     file = data / "annotations" / "instances_val.json"
     content = json.loads(file.read_text().replace('"disc"', f'"{person}"').replace('"square"', f'"{car}"'))
     for record, row in zip(read_split(data, "val").records, content["annotations"]):
