@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from yolo_lite.checks import check_variable
 from yolo_lite.errors import InputError, Stopped, reason
 from yolo_lite.heartbeats import SILENCE, Heartbeats
-from yolo_lite.packing import pack, unpack
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -656,6 +655,8 @@ def _broadcast(value: object, *, is_source: bool) -> object:
     """Return the object of rank 0."""
     import torch
 
+    from yolo_lite.packing import pack, unpack
+
     content = pack(value) if is_source else b""
     size = torch.tensor([len(content)])
     _broadcast_tensor(size)
@@ -667,6 +668,8 @@ def _broadcast(value: object, *, is_source: bool) -> object:
 def _gather(value: Value, ranks: Ranks) -> list[Value]:
     import torch
     import torch.distributed as dist
+
+    from yolo_lite.packing import pack, unpack
 
     content = bytearray(pack(value))
     sizes = [int(size) for size in _sum([len(content) if rank == ranks.rank else 0 for rank in range(ranks.count)])]

@@ -141,7 +141,7 @@ def test_what_cannot_be_is_refused_in_one_line(
 def test_two_networks_of_one_name_are_refused(capsys: pytest.CaptureFixture[str], served: list[Any]) -> None:
     twice = ("a=yolo_lite-pico-voc5", "a=yolo_lite-n-voc5", "--batch-size", "1", "--port", "0")
     status, _, err = run(capsys, "--weights", *twice)
-    assert (status, "two networks are called 'a'; name them apart" in err) == (2, True)
+    assert (status, "two networks are called 'a'; give them different names" in err) == (2, True)
 
 
 def test_settings_that_an_exported_file_has_fixed_are_refused(

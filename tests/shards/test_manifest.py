@@ -208,7 +208,7 @@ def test_ranges_in_braces_are_those_of_a_shell() -> None:
         ("empty.txt", b"", "names no image"),
         ("blank.txt", b"\n \n\n", "names no image"),
         ("film.mp4", b"\0\0\0 ftypisom", "is not a text file; --manifest takes a list with one path per line"),
-        ("mixed.txt", b"a.tar\nb.jpg\n", "lists tar files, and b.jpg, which is none"),
+        ("mixed.txt", b"a.tar\nb.jpg\n", "lists tar files, and b.jpg, which is not one"),
         ("missing.tar", None, "missing.tar does not exist"),
         ("s-{0..3}.tar", None, "no tar file matches .*s-"),
     ],

@@ -73,7 +73,7 @@ def test_a_thumbnail_and_restart_markers_do_not_end_a_file() -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (numbered(1) + b"hello", "after 1 JPEG files comes something else"),
+        (numbered(1) + b"hello", "something else follows 1 JPEG files"),
         (numbered(1)[:-2], "ends within a JPEG file"),
         (numbered(1)[:30], "ends within a JPEG file"),
         (b"\xff\xd8\xff\xe0\x00\x02zz", "no marker where one must be"),

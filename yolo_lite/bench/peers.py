@@ -46,7 +46,7 @@ class Peer:
             pass  # reading tells why
         line = self._process.stdout.readline()
         if not line:
-            raise InputError(f"the process {self._name} ended; its last words are above")
+            raise InputError(f"the process {self._name} ended; its last output is above")
         answer = json.loads(line)
         if "error" in answer:
             raise InputError(answer["error"])

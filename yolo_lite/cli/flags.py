@@ -354,7 +354,7 @@ FLAGS: Mapping[str, Flag] = {
     "to": _flag("--to", "layout to write", choices=("coco", "yolo", "voc")),
     "messages": _flag(
         "--to",
-        "target of messages, one for each frame: jsonl:-, jsonl:FILE, kafka://host:port/topic or "
+        "message target, one message for each frame: jsonl:-, jsonl:FILE, kafka://host:port/topic or "
         "mqtt://host:port/topic; may be repeated; files are then read as a stream, without annotated copies",
         usual="none",
         action="append",

@@ -123,7 +123,7 @@ def _of_box(
     if wanted is not None:
         fits = box_iou(torch.from_numpy(wanted), boxes)[0] >= MIN_IOU
         if not fits.any():
-            raise InputError(f"no prediction overlaps that box with IoU {MIN_IOU:g}; inspect why tells more")
+            raise InputError(f"no prediction overlaps that box with IoU {MIN_IOU:g}; run inspect why for details")
         logits = logits.masked_fill(~fits.unsqueeze(1), -torch.inf)
     if label is not None:
         logits = logits.masked_fill(torch.arange(len(names)) != label, -torch.inf)

@@ -85,10 +85,10 @@ def parse_target(text: str) -> Target:
         parts = urlsplit(text)
         port = parts.port or _PORTS.get(parts.scheme, 0)
     except ValueError as error:
-        raise InputError(f"{shown} is no target of messages; write {FORMS}") from error
+        raise InputError(f"{shown} is not a message target; write {FORMS}") from error
     topic = unquote(parts.path.removeprefix("/"))
     if parts.scheme not in _PORTS or not parts.hostname or set(text) & set("?#"):
-        raise InputError(f"{shown} is no target of messages; write {FORMS}")
+        raise InputError(f"{shown} is not a message target; write {FORMS}")
     if not _TOPIC[parts.scheme].fullmatch(topic):
         raise InputError(f"{shown} names no topic that {parts.scheme} allows; write {FORMS}")
     if parts.scheme == "kafka" and parts.username:

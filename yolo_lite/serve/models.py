@@ -148,7 +148,7 @@ class Models:
         for model in models:
             if self.by_name[model.name] is not model:
                 raise InputError(
-                    f"two networks are called {model.name!r}; name them apart, as in --weights first=a.pt second=b.pt"
+                    f"two networks are called {model.name!r}; give them different names, as in --weights first=a.pt second=b.pt"
                 )
 
     def find(self, name: str | None, *, task: str | None = None) -> Model:

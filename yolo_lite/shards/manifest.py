@@ -272,7 +272,7 @@ def _tars_of_list(path: Path) -> TarShards | None:
         raise InputError(f"cannot read {path}: {reason(error)}") from error
     for name in named:
         if not _is_tar(name):
-            raise InputError(f"{path} lists tar files, and {name}, which is none; use a list for each kind")
+            raise InputError(f"{path} lists tar files, and {name}, which is not one; use a list for each kind")
     names = [tar for name in named for tar in expand_braces(name)]
     return TarShards(tuple(names), path.parent, path.name)
 

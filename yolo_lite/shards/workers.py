@@ -87,7 +87,7 @@ def find_worker(environment: Mapping[str, str]) -> Worker:
     if "JOB_COMPLETION_INDEX" in environment:
         if "JOB_COMPLETIONS" not in environment:
             raise InputError(
-                "JOB_COMPLETION_INDEX is set, but Kubernetes does not tell how many there are: set JOB_COMPLETIONS in the "
+                "JOB_COMPLETION_INDEX is set, but Kubernetes does not say how many workers there are: set JOB_COMPLETIONS in the "
                 'container, or pass --worker "$JOB_COMPLETION_INDEX/8"'
             )
         return _worker(environment, "JOB_COMPLETION_INDEX", count=_number(environment, "JOB_COMPLETIONS"))

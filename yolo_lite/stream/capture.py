@@ -99,7 +99,7 @@ def open_capture(address: Camera | Network, limits: Limits) -> Capture:
         capture = cv2.VideoCapture(address.index)
         if not capture.isOpened():
             raise InputError(
-                f"{address.name} cannot be opened: no such camera, another program uses it, or no right to"
+                f"{address.name} cannot be opened: no such camera, another program uses it, or you lack permission"
             )
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         return CvCapture(capture, address.name)

@@ -326,9 +326,9 @@ def no_name(content: Content) -> None:
     [
         (unknown_image, r"instances_train.json: annotation 5000 has the image_id 9, which the file does not list"),
         (unknown_category, r"annotation 5000 has the category_id 9, which the file does not list"),
-        (same_image_id, r"cannot be taken apart: two images share an id"),
-        (no_lists, r"cannot be taken apart: needs a list of mappings named annotations"),
-        (no_name, r"cannot be taken apart: every category needs a name"),
+        (same_image_id, r"cannot be divided: two images share an id"),
+        (no_lists, r"cannot be divided: needs a list of mappings named annotations"),
+        (no_name, r"cannot be divided: every category needs a name"),
     ],
 )
 def test_a_broken_file_is_refused(tmp_path: Path, spoil: Any, message: str) -> None:

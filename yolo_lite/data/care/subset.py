@@ -209,7 +209,7 @@ def _coco(json_path: Path, folders: Sequence[Path]) -> _Whole:
     if not fault and len({entry["id"] for entry in content["images"]}) < len(content["images"]):
         fault = "two images share an id"
     if fault:
-        raise InputError(f"{json_path} cannot be taken apart: {fault}; run data check for details")
+        raise InputError(f"{json_path} cannot be divided: {fault}; run data check for details")
     categories, notes = without_root(content, json_path)
     ids = {entry["id"] for entry in content["images"]}, {entry["id"] for entry in categories}
     for entry in content["annotations"]:

@@ -85,8 +85,8 @@ def _figure(bins: Sequence[Bin], calibration: Mapping[str, Any], is_classifier: 
     if lowest:
         conditions += f" Scores below {decimal(lowest, places=2)} are left out."
     reading = (
-        "Dots on the dashed diagonal are calibrated; below it, scores promise more than they keep. "
-        f"The strip above counts the {noun}s in each bin: a dot of few means little." + conditions
+        "Dots on the dashed diagonal are calibrated; below it, scores are too high. "
+        f"The strip above counts the {noun}s in each bin: a dot from few {noun}s means little." + conditions
     )
     rows = [
         [

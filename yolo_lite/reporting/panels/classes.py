@@ -227,6 +227,6 @@ def _classify_table(rows: Sequence[Mapping[str, Any]]) -> list[Content]:
         ]
         for row in rows
     ]
-    text = "Precision: how many of the images called so are of the class. Recall: how many of its images are called so."
+    text = "Precision: how many of the images assigned to the class belong to it. Recall: how many of its images are assigned to it."
     columns: list[Column | str] = [_CLASS, "images", "precision", "recall", "F1"]
     return [heading("All classes"), element("p", text, class_="reading"), table("Classes", columns, rows=cells)]

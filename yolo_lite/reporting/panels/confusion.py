@@ -57,7 +57,7 @@ def _conditions(confusion: Mapping[str, Any], counts: Sequence[Sequence[int]], b
     noun = "image" if background is None else "object"
     text = f"{whole(right)} of {counted(total, noun)} ({percent(right / total if total else None)}) "
     if background is None:
-        return finding(f"{text}are called by their class.")
+        return finding(f"{text}are assigned to their class.")
     at, iou = decimal(confusion.get("score_threshold"), places=2), decimal(confusion.get("iou_threshold"), places=2)
     return finding(f"{text}are detected as their class, at a score threshold of {at} and an IoU of at least {iou}.")
 
