@@ -131,9 +131,7 @@ def jpeg_files(stream: IO[bytes]) -> Iterator[bytes]:
     while source.has(1):
         start = source.at
         if source.take(2) != b"\xff\xd8":
-            raise InputError(
-                f"standard input: something else follows {number} JPEG files; expected the next JPEG file"
-            )
+            raise InputError(f"standard input: something else follows {number} JPEG files; expected the next JPEG file")
         while (marker := source.marker()) != 0xD9:
             if marker == 0x01 or 0xD0 <= marker <= 0xD7:  # these have no content
                 continue
