@@ -7,6 +7,7 @@ import errno
 import hashlib
 import io
 import os
+import random
 import struct
 import sys
 import threading
@@ -385,6 +386,63 @@ def test_a_look_at_a_jpeg_sees_its_size_and_each_missing_byte(tmp_path: Path, hw
         except InputError as error:
             made = str(error)
         assert made == expected
+
+
+def _verdict(read: Callable[[Path], object], path: Path) -> str:
+    """Return the shape of an image, or the message that refuses it."""
+    try:
+        seen = read(path)
+    except InputError as error:
+        return str(error)
+    return str(seen.shape[:2] if isinstance(seen, np.ndarray) else getattr(seen, "hw", None))
+
+
+def _damaged(content: bytes, rng: random.Random) -> bytes:
+    """Change a byte, cut the end, drop or double some bytes, or plant a mark: mostly before the pixels, where it matters."""
+    head = content.index(b"\xff\xda") + 20
+    place = rng.randrange(2, head if rng.random() < 0.7 else len(content))
+    beyond = min(len(content), place + rng.randrange(1, 40))
+    return rng.choice(
+        (
+            content[:place] + bytes([rng.randrange(256)]) + content[place + 1 :],
+            content[:place] + bytes([0xFF, rng.randrange(0xC0, 0xFF)]) + content[place + 2 :],
+            content[: max(place, len(content) - rng.randrange(1, 6))],
+            content[:place] + content[beyond:],
+            content[:beyond] + content[place:],
+        )
+    )
+
+
+@pytest.mark.parametrize("restart", [0, 3])
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_look_at_a_damaged_jpeg_finds_what_decoding_it_finds(
+    tmp_path: Path, mode: str, progressive: bool, restart: int
+) -> None:
+    """The look leaves the pixels out; `read_image` decodes all of them."""
+    rng, path = random.Random(f"{mode} {progressive} {restart}"), tmp_path / "a.jpg"
+    options = {"progressive": progressive, "restart_marker_blocks": restart}
+    Image.fromarray(_noise((33, 50))).convert(mode).save(path, **options)
+    content = path.read_bytes()
+    refused = accepted = 0
+    for _ in range(150):
+        path.write_bytes(_damaged(content, rng))
+        expected = _verdict(read_image, path)
+        assert _verdict(look_at_image, path) == expected
+        refused, accepted = refused + (str(path) in expected), accepted + (str(path) not in expected)
+    assert min(refused, accepted) > 20
+
+
+def test_the_message_about_a_damaged_jpeg_is_that_of_the_whole_file(tmp_path: Path) -> None:
+    """A scan whose header claims no bytes: without the pixels the file would be called cut short."""
+    path = tmp_path / "a.jpg"
+    Image.fromarray(_noise((33, 50))).save(path)
+    content = path.read_bytes()
+    length = content.index(b"\xff\xda") + 2
+    path.write_bytes(content[:length] + bytes(2) + content[length + 2 :])
+    message = _message(read_image, path)
+    assert "broken data stream" in message
+    assert _message(look_at_image, path) == message
 
 
 def test_a_damaged_avif_is_refused(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from PIL import ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
 
 from yolo_lite.errors import InputError, is_memory_full, reason
+from yolo_lite.media.jpeg import without_pixels
 from yolo_lite.media.opencv import quiet_cv2
 from yolo_lite.media.tiff import CameraRawError, find_full_image
 from yolo_lite.structures.geometry import Image
@@ -178,9 +179,9 @@ class Looked(NamedTuple):
 
 
 def look_at_image(path: Path) -> Looked:
-    """Decode an image no further than it takes to know that all of it can be read.
+    """Find out whether `read_image` would read an image, without decoding more than that takes.
 
-    The file is read once. A JPEG is decoded at an eighth of its size, which needs every byte as well.
+    The file is read once. A JPEG is followed to its end mark; its pixels are decoded only if a part of it is unusual.
 
     Raises:
         InputError: for every file that `read_image` refuses, with the same message.
@@ -205,9 +206,14 @@ def look_at_image(path: Path) -> Looked:
         turned = image.getexif().get(0x0112, 1) in _SWAPPED
         return (width, height) if turned else (height, width), False
 
+    digest = hashlib.sha256(content).hexdigest()
+    segments = without_pixels(content)
+    if segments is not None:
+        with contextlib.suppress(InputError):  # the whole file gives the message
+            return Looked(_read(path, look, segments)[0], None, digest)
     hw, may_be_deep = _read(path, look, content)
     largest = _read(path, lambda image: _largest(image, path), content) if may_be_deep else None
-    return Looked(hw, largest, hashlib.sha256(content).hexdigest())
+    return Looked(hw, largest, digest)
 
 
 def _largest(image: PillowImage.Image, path: Path) -> int | None:

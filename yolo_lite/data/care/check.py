@@ -33,8 +33,9 @@ _ALIKE = 3  # this many faults of a kind become one sentence, if more than half 
 def check_data(data: str | Path, on_progress: Progress | None = None) -> list[Fault]:
     """Check every split of a data set in any layout, and return its faults; an empty list means that none was found.
 
-    Every line, object and annotation is checked by itself, then every box that could be read. Every image is decoded and
-    its size compared. Images that are in two splits are recognised by the bytes of their files.
+    Every line, object and annotation is checked by itself, then every box that could be read. Every image is read as
+    far as it takes to know that it can be decoded, and its size compared. Images that are in two splits are recognised by
+    the bytes of their files.
 
     Args:
         data: a folder, a YAML file or a COCO JSON file.
@@ -185,7 +186,7 @@ def _check_images(
     sizes: dict[Path, tuple[int, int]],
     on_progress: Progress | None,
 ) -> Iterator[Fault]:
-    """Decode every image, and record its size in `sizes`."""
+    """Look at every image, and record its size in `sizes`."""
     total = len(data.records)
     met: set[Path] = set()
     deep: list[tuple[Path, int]] = []
