@@ -270,7 +270,10 @@ def test_ray_writes_the_same_files(listed: list[str], pico: Path) -> None:
         for out, engine in (("one", []), ("ray", ["--engine", "ray", "--actors", "2"]))
     ]
     assert [result.returncode for result in results] == [2, 2]
-    assert results[1].stderr == results[0].stderr
+    said = [
+        [line for line in result.stderr.splitlines() if line.startswith(("note:", "error:"))] for result in results
+    ]  # beside progress, and what Ray's own processes say of a busy machine
+    assert said[1] == said[0] != [], results[1].stderr
     assert results[1].stdout == results[0].stdout.replace(" in one", f" in {Path('ray').absolute()}")
     assert contents("ray") == contents("one")
 
