@@ -97,7 +97,7 @@ def test_a_server_that_answers_each_request_itself_gives_no_wrong_answers(
 
 def test_an_answer_to_another_request_is_counted(start: Callable[[Answer], int], files: list[str]) -> None:
     """Two requests that are there at once get each other's answers."""
-    met, bodies = threading.Barrier(2, timeout=20), dict[int, bytes]()
+    met, bodies = threading.Barrier(2, timeout=60), dict[int, bytes]()
 
     def swap(body: bytes) -> tuple[int, bytes]:
         place = met.wait()

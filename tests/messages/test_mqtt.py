@@ -37,11 +37,11 @@ class Listener:
         self.client.on_message = lambda client, data, message: self.got.append((message.topic, message.payload))
         self.client.connect("127.0.0.1", port)
         self.client.loop_start()
-        assert self.ready.wait(5)
+        assert self.ready.wait(60)
 
     def wait(self, count: int, topic: str) -> list[bytes]:
         """Return the messages of a topic as soon as so many are there."""
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while time.monotonic() < end and len([name for name, _ in self.got if name == topic]) < count:
             time.sleep(0.02)
         return [payload for name, payload in self.got if name == topic]

@@ -86,6 +86,7 @@ def test_a_page_in_a_browser(name: str, theme: str, width: int, browser: Any, tm
     file = tmp_path / f"{name}.html"
     file.write_text(render_page(PAGES[name]()), encoding="utf-8")
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=theme)
+    page.set_default_timeout(120_000)
     messages: list[str] = []
     requests: list[str] = []
     page.on("console", lambda message: messages.append(message.text))
@@ -101,7 +102,6 @@ def test_a_page_in_a_browser(name: str, theme: str, width: int, browser: Any, tm
         assert {key: value for key, value in contrast.items() if value < 4.5} == {}
         assert page.evaluate(OUTSIDE) == []
         assert page.evaluate(CROWDED) == []
-        _photograph(page, tmp_path / f"{name}-{theme}-{width}-{'open' if opened else 'closed'}")
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", background)[:3])) > 600) == (theme == "light")
     assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
@@ -114,6 +114,7 @@ def test_a_page_prints_on_white_with_no_box_that_scrolls(browser: Any, tmp_path:
     file = tmp_path / "page.html"
     file.write_text(render_page(detection_report(80)), encoding="utf-8")
     page = browser.new_page(color_scheme="dark")
+    page.set_default_timeout(120_000)
     page.goto(file.as_uri())
     page.emulate_media(media="print", color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
@@ -122,11 +123,3 @@ def test_a_page_prints_on_white_with_no_box_that_scrolls(browser: Any, tmp_path:
     assert {key: value for key, value in page.evaluate(CONTRAST).items() if value < 4.5} == {}
     assert page.pdf(format="A4").startswith(b"%PDF")
     page.close()
-
-
-def _photograph(page: Any, stem: Path) -> None:
-    """Write the page as images of at most 4,000 pixels, top to bottom."""
-    height, width = page.evaluate("document.documentElement.scrollHeight"), page.viewport_size["width"]
-    for number, top in enumerate(range(0, height, 4000)):
-        clip = {"x": 0, "y": top, "width": width, "height": min(4000, height - top)}
-        page.screenshot(path=stem.with_name(f"{stem.name}-{number}.png"), full_page=True, clip=clip)

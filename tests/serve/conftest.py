@@ -104,7 +104,7 @@ def running(
         yield Server(port, application)
     finally:
         application.engine.stop()
-        thread.join(30)
+        thread.join(60)
         bound.close()
         assert not thread.is_alive(), "the server did not stop"
 
@@ -128,7 +128,7 @@ class Stub:
 
     def __call__(self, images: list[Any]) -> list[Detections]:
         self.begun.set()
-        assert self.gate.wait(30)
+        assert self.gate.wait(60)
         self.batches.append(len(images))
         if self.failures:
             raise self.failures.pop(0)

@@ -388,7 +388,7 @@ def test_a_failed_request_frees_its_memory_without_the_garbage_collector(start: 
     try:
         for _ in range(5):
             ask()
-        until = time.monotonic() + 5
+        until = time.monotonic() + 60
         while tracemalloc.get_traced_memory()[0] > len(body) and time.monotonic() < until:
             time.sleep(0.05)
         assert tracemalloc.get_traced_memory()[0] < len(body)

@@ -199,7 +199,7 @@ class Asker:
         self, method: str, path: str, *, body: Any = None, headers: dict[str, str] | None = None
     ) -> tuple[int, bytes]:
         """Return status and body of an answer."""
-        connection = http.client.HTTPConnection(NAME, self.port, timeout=30)
+        connection = http.client.HTTPConnection(NAME, self.port, timeout=60)
         plain = socket.create_connection(("127.0.0.1", self.port), 30)
         context = ssl.create_default_context(cafile=str(self.certificate))
         connection.sock = context.wrap_socket(plain, server_hostname=NAME)
@@ -307,13 +307,13 @@ def test_the_proxy_writes_no_upload_to_its_disk(
     stub.gate.clear()
     with proxied(kind, server.port, tmp_path, certificate) as ask, ThreadPoolExecutor(1) as pool:
         sent = pool.submit(ask, "POST", "/v1/detect", body=noise(4))
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while not server.application.engine.places and time.monotonic() < until:
             time.sleep(0.01)
         assert server.application.engine.places == 1
         sizes = open_files(ask.pid)
         stub.gate.set()
-        assert sent.result(30)[0] == 200
+        assert sent.result(60)[0] == 200
     assert max(sizes) < 100_000
 
 

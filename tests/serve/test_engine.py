@@ -37,7 +37,7 @@ class Recorder:
 
     def __call__(self, images: list[Image]) -> list[int]:
         self.begun.set()
-        assert self.gate.wait(30)
+        assert self.gate.wait(60)
         values = [int(image[0, 0, 0]) for image in images]
         self.batches.append(values)
         if 99 in values:
@@ -72,7 +72,7 @@ def hold(engine: Engine, recorder: Recorder, work: Work) -> Future[Any]:
     recorder.gate.clear()
     recorder.begun.clear()
     first = put(engine, work, 0)
-    assert recorder.begun.wait(10)
+    assert recorder.begun.wait(60)
     return first
 
 
@@ -81,7 +81,7 @@ def test_what_waits_shares_batches_of_allowed_sizes_in_the_order_of_arrival(engi
     first = hold(engine, recorder, work)
     waiting = [put(engine, work, value) for value in range(1, 8)]
     recorder.gate.set()
-    assert [future.result(10) for future in (first, *waiting)] == list(range(8))
+    assert [future.result(60) for future in (first, *waiting)] == list(range(8))
     assert recorder.batches == [[0], [1, 2, 3, 4], [5, 6], [7]]
 
 
@@ -91,29 +91,29 @@ def test_other_settings_do_not_share_a_batch_and_none_starves(engine: Engine, re
     works = [one, other] * 8
     waiting = [put(engine, work, value) for value, work in zip(range(1, 16), works)]
     recorder.gate.set()
-    assert [future.result(10) for future in (first, *waiting)] == list(range(16))
+    assert [future.result(60) for future in (first, *waiting)] == list(range(16))
     assert recorder.batches[1] == [1, 3, 5, 7, 9, 11, 13, 15]
     assert recorder.batches[2] == [2]  # 7 wait, and a batch has 1 or 8
 
 
 def test_a_request_alone_does_not_wait_for_others(recorder: Recorder) -> None:
-    engine = Engine(queue=4, wait=20)
+    engine = Engine(queue=4, wait=120)
     started = time.monotonic()
-    assert put(engine, Work(recorder, "a", sizes=(1, 8)), 5).result(10) == 5
+    assert put(engine, Work(recorder, "a", sizes=(1, 8)), 5).result(60) == 5
     engine.close()
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60
 
 
 def test_a_batch_waits_for_an_image_that_is_on_its_way(recorder: Recorder) -> None:
-    engine = Engine(queue=4, wait=20)
+    engine = Engine(queue=4, wait=120)
     work = Work(recorder, "a", sizes=(1, 2))
     preparing = engine.admit()
     first = put(engine, work, 1)
     time.sleep(0.1)
     assert not first.done()
     with preparing:
-        assert preparing.submit(work, pixels(2), deadline=LATER).result(10) == 2
-    assert first.result(10) == 1
+        assert preparing.submit(work, pixels(2), deadline=LATER).result(60) == 2
+    assert first.result(60) == 1
     assert recorder.batches == [[1, 2]]
     engine.close()
 
@@ -121,7 +121,7 @@ def test_a_batch_waits_for_an_image_that_is_on_its_way(recorder: Recorder) -> No
 def test_a_batch_waits_no_longer_than_the_limit(recorder: Recorder) -> None:
     engine = Engine(queue=4, wait=0.05)
     with engine.admit():  # on its way for ever
-        assert put(engine, Work(recorder, "a", sizes=(1, 2)), 1).result(10) == 1
+        assert put(engine, Work(recorder, "a", sizes=(1, 2)), 1).result(60) == 1
     engine.close()
 
 
@@ -134,7 +134,7 @@ def test_a_full_queue_refuses_until_a_place_is_free(engine: Engine, recorder: Re
             ask()
         assert (caught.value.status, caught.value.headers) == (429, {"Retry-After": "1"})
     recorder.gate.set()
-    assert [future.result(10) for future in (first, *waiting)] == list(range(16))
+    assert [future.result(60) for future in (first, *waiting)] == list(range(16))
     engine.admit().__exit__()
     assert engine.places == 0
 
@@ -153,8 +153,8 @@ def test_an_image_whose_turn_comes_too_late_is_not_worked_on(engine: Engine, rec
     time.sleep(0.05)
     recorder.gate.set()
     with pytest.raises(OverdueError):
-        late.result(10)
-    assert (first.result(10), good.result(10)) == (0, 2)
+        late.result(60)
+    assert (first.result(60), good.result(60)) == (0, 2)
     assert recorder.batches == [[0], [2]]
 
 
@@ -165,8 +165,8 @@ def test_a_cancelled_image_is_not_worked_on(engine: Engine, recorder: Recorder) 
     assert gone.cancel()
     recorder.gate.set()
     with pytest.raises(CancelledError):
-        gone.result(10)
-    assert (first.result(10), good.result(10)) == (0, 2)
+        gone.result(60)
+    assert (first.result(60), good.result(60)) == (0, 2)
     assert recorder.batches == [[0], [2]]
 
 
@@ -175,12 +175,12 @@ def test_an_error_fails_its_own_image_and_nothing_else(engine: Engine, recorder:
     first = hold(engine, recorder, work)
     waiting = [put(engine, work, value) for value in (1, 99, 3, 4)]
     recorder.gate.set()
-    assert first.result(10) == 0
-    assert [waiting[place].result(10) for place in (0, 2, 3)] == [1, 3, 4]
+    assert first.result(60) == 0
+    assert [waiting[place].result(60) for place in (0, 2, 3)] == [1, 3, 4]
     with pytest.raises(ZeroDivisionError):
-        waiting[1].result(10)
+        waiting[1].result(60)
     assert recorder.batches == [[0], [1, 99, 3, 4], [1], [99], [3], [4]]
-    assert put(engine, work, 5).result(10) == 5
+    assert put(engine, work, 5).result(60) == 5
 
 
 @pytest.mark.parametrize("error", [MemoryError(), SystemExit(1), KeyboardInterrupt(), RuntimeError("x" * 10_000)])
@@ -190,14 +190,14 @@ def test_the_thread_lives_on_whatever_a_network_raises(engine: Engine, error: Ba
 
     for _ in range(3):
         with pytest.raises(type(error)):
-            put(engine, Work(fail, "a"), 1).result(10)
+            put(engine, Work(fail, "a"), 1).result(60)
     assert engine.is_alive
-    assert put(engine, Work(lambda images: [7] * len(images), "b"), 1).result(10) == 7
+    assert put(engine, Work(lambda images: [7] * len(images), "b"), 1).result(60) == 7
 
 
 def test_a_network_that_returns_too_few_results_is_an_error(engine: Engine) -> None:
     with pytest.raises(RuntimeError, match="1 image gave 0 results"):
-        put(engine, Work(lambda images: [], "a"), 1).result(10)
+        put(engine, Work(lambda images: [], "a"), 1).result(60)
 
 
 def test_closing_finishes_what_was_accepted_and_accepts_no_more(recorder: Recorder) -> None:
@@ -213,8 +213,8 @@ def test_closing_finishes_what_was_accepted_and_accepts_no_more(recorder: Record
     closing = threading.Thread(target=engine.close)
     closing.start()
     recorder.gate.set()
-    assert [future.result(10) for future in (first, *waiting)] == list(range(6))
-    closing.join(10)
+    assert [future.result(60) for future in (first, *waiting)] == list(range(6))
+    closing.join(60)
     assert not closing.is_alive()
     assert not engine.is_alive
 
@@ -227,9 +227,9 @@ def test_the_engine_keeps_no_image_once_it_is_done(engine: Engine) -> None:
     ghost = weakref.ref(image)
     with engine.admit() as place:
         future = place.submit(Work(lambda images: [1], "a"), image, deadline=LATER)
-        assert future.result(10) == 1
+        assert future.result(60) == 1
     del image, future
-    until = time.monotonic() + 5
+    until = time.monotonic() + 60
     while ghost() is not None and time.monotonic() < until:
         time.sleep(0.01)
     assert ghost() is None
@@ -240,13 +240,13 @@ def test_an_image_that_nobody_waits_for_leaves_the_queue(engine: Engine, recorde
     recorder.gate.clear()
     with engine.admit() as first:
         running = first.submit(Work(recorder, "a"), pixels(1), deadline=LATER)
-        assert recorder.begun.wait(10)
+        assert recorder.begun.wait(60)
         for value in range(2, 12):
             with engine.admit() as place:
                 place.submit(Work(recorder, "a"), pixels(value), deadline=LATER).cancel()
         assert (engine.places, engine.waiting) == (1, 0)
         recorder.gate.set()
-        assert running.result(10) == 1
+        assert running.result(60) == 1
     assert recorder.batches == [[1]]
 
 
@@ -256,21 +256,21 @@ def test_the_engine_survives_an_image_that_leaves_while_its_batch_waits(recorder
         with engine.admit() as place:
             place.submit(work, pixels(1), deadline=LATER).cancel()
         time.sleep(0.5)
-        assert slow.submit(work, pixels(2), deadline=LATER).result(10) == 2
+        assert slow.submit(work, pixels(2), deadline=LATER).result(60) == 2
     engine.close()
     assert recorder.batches == [[2]]
 
 
 def test_a_request_alone_does_not_wait_long_after_a_batch(recorder: Recorder) -> None:
-    engine, work = Engine(queue=4, wait=20), Work(recorder, "a", sizes=(1, 2))
+    engine, work = Engine(queue=4, wait=120), Work(recorder, "a", sizes=(1, 2))
     with engine.admit() as first, engine.admit() as second:
         both = [place.submit(work, pixels(1), deadline=LATER) for place in (first, second)]
-        assert [future.result(10) for future in both] == [1, 1]
+        assert [future.result(60) for future in both] == [1, 1]
     time.sleep(0.2)
     with engine.admit() as place:
         started = time.monotonic()
-        assert place.submit(work, pixels(3), deadline=LATER).result(10) == 3
-        assert time.monotonic() - started < 15
+        assert place.submit(work, pixels(3), deadline=LATER).result(60) == 3
+        assert time.monotonic() - started < 60
     engine.close()
     assert recorder.batches == [[1, 1], [3]]
 
@@ -280,11 +280,11 @@ def test_an_engine_that_is_closed_at_once_drops_what_waits(recorder: Recorder) -
     recorder.gate.clear()
     with engine.admit() as first, engine.admit() as second:
         running = first.submit(Work(recorder, "a"), pixels(1), deadline=LATER)
-        assert recorder.begun.wait(10)
+        assert recorder.begun.wait(60)
         second.submit(Work(recorder, "a"), pixels(2), deadline=LATER)
         engine.close(wait=False)  # returns although the gate is closed
         recorder.gate.set()
-        assert running.result(10) == 1
+        assert running.result(60) == 1
     assert recorder.batches == [[1]]
 
 

@@ -68,13 +68,13 @@ def test_a_server_that_stops_answers_as_described(start: Start, stub: Stub) -> N
     responses = describe(Limits(), with_token=False)["paths"]["/healthz"]["get"]["responses"]
     with ThreadPoolExecutor(1) as pool:
         accepted = pool.submit(server.ask, "POST", "/v1/detect", body=grey(1))
-        assert stub.begun.wait(10)
+        assert stub.begun.wait(60)
         server.application.engine.stop()
         answer = server.ask("GET", "/healthz")
         assert (answer.status, answer.document["status"]) == (503, "stopping")
         jsonschema.validate(answer.document, responses["503"]["content"]["application/json"]["schema"])
         stub.gate.set()
-        assert accepted.result(10).status == 200
+        assert accepted.result(60).status == 200
 
 
 @pytest.mark.parametrize("parameters", [DETECT, CLASSIFY, WHY], ids=["detect", "classify", "why"])

@@ -201,7 +201,7 @@ def test_several_threads_read_at_the_same_time_and_keep_the_order(
     manifest, pair = write_list(tmp_path, 23), threading.Barrier(2)
 
     def read(path: Path, max_16bit: int) -> object:
-        pair.wait(10)  # for another thread that reads
+        pair.wait(60)  # for another thread that reads
         return read_image(path, max_16bit)
 
     detect_manifest(grey, manifest, out=tmp_path / "one", shard_size=12)

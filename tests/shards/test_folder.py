@@ -109,7 +109,7 @@ def test_two_workers_that_meet_on_a_shard_both_succeed(tmp_path: Path, first_to_
             write(ROW)
             if first_to_end == 0:
                 begun.set()
-                ended.wait(10)
+                ended.wait(60)
         if first_to_end == 1:
             second.tidy()  # it takes the unfinished file of the first for one of a killed worker
             begun.set()
@@ -117,7 +117,7 @@ def test_two_workers_that_meet_on_a_shard_both_succeed(tmp_path: Path, first_to_
     with first.shard(3) as write:
         thread = threading.Thread(target=meet)
         thread.start()
-        assert begun.wait(10)
+        assert begun.wait(60)
         write(ROW)
     ended.set()
     thread.join()

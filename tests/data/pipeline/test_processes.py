@@ -174,7 +174,7 @@ def test_a_killed_process_is_told_with_its_signal_and_the_remedy() -> None:
     began = time.monotonic()
     with pytest.raises(InputError, match=r"^a loading process was killed \(signal 9\).*train.workers=0") as caught:
         list(batches)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     assert "\n" not in str(caught.value)
 
 
@@ -242,7 +242,7 @@ def test_processes_end_when_the_one_that_asks_is_killed() -> None:
     assert len(pids) == 4
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(alive(pid) for pid in pids)
