@@ -107,6 +107,7 @@ class _OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4  # errors are raised
+        options.enable_mem_pattern = False  # one more block of memory for each size of batch, and no faster
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads sleep
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
