@@ -323,7 +323,7 @@ FLAGS: Mapping[str, Flag] = {
         "--video-format",
         "format of an annotated video; webm (VP9) plays in browsers",
         choices=("mp4", "webm"),
-        default="mp4",
+        usual="mp4",
     ),
     "resamples": _flag(
         "--resamples",
