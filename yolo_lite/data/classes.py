@@ -32,7 +32,7 @@ def select_classes(data: AnySet, names: Sequence[str]) -> AnySet:
 
 
 def spell_as_in_training(
-    val: AnySet, class_names: Sequence[str], *, chosen: Sequence[str] = ()
+    val: AnySet, class_names: Sequence[str], *, chosen: Sequence[str] = (), split: str = "val"
 ) -> tuple[AnySet, list[str]]:
     """Give the classes of a validation split the names that they have in the training split.
 
@@ -42,6 +42,7 @@ def spell_as_in_training(
         val: the validation split.
         class_names: all classes of the training split.
         chosen: those of them that are used; empty for all. Names that resemble none of these are left alone.
+        split: what messages call the validation split.
 
     Returns:
         The validation split, and a list with a note if there is a class that it spells differently.
@@ -56,10 +57,11 @@ def spell_as_in_training(
         (('disc', 'Square'), ['1 class is spelled differently in val and train: square (known as Square)'])
     """
     known = alike(class_names, chosen) if chosen else class_names
-    spelled = names_in_data(known, val.class_names, parts=("val", "train"))
+    parts = (split, "train")
+    spelled = names_in_data(known, val.class_names, parts=parts)
     in_training = dict(zip(spelled, known))
     names = tuple(in_training.get(name, name) for name in val.class_names)
-    return dataclasses.replace(val, class_names=names), spelling_notes(known, val.class_names, parts=("val", "train"))
+    return dataclasses.replace(val, class_names=names), spelling_notes(known, val.class_names, parts=parts)
 
 
 def refuse_unknown_classes(data: ClassificationSet, names: Sequence[str]) -> None:
