@@ -14,16 +14,17 @@ import pytest
 _connect = socket.socket.connect
 
 
+def connect_here(self: socket.socket, address: Any) -> None:
+    """Connect a socket to a place on this machine; any other is an error of the test."""
+    if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "localhost", "::1"):
+        raise AssertionError(f"a test tried to reach the network: {address}")
+    _connect(self, address)
+
+
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let tests connect to this machine only."""
-
-    def refuse(self: socket.socket, address: Any) -> None:
-        if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "localhost", "::1"):
-            raise AssertionError(f"a test tried to reach the network: {address}")
-        _connect(self, address)
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket.socket, "connect", connect_here)
 
 
 def free_port() -> int:

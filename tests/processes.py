@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import socket
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import torch
 import torch._dynamo  # the first step of an optimiser imports it: here once, or in every process
 import torch.distributed
+
+from tests.loopback import connect_here
 
 # The first backward pass decides whether autograd starts threads of its own, which no forked process may inherit. Here,
 # before an export makes torch count a device, it starts none.
@@ -58,6 +61,7 @@ def _received(pipe: Any, seconds: float) -> Any:
 
 def _run(pipe: Any, work: Callable[[], Any], settings: dict[str, Any]) -> None:
     os.environ.update({name: str(value) for name, value in settings.items()})
+    socket.socket.connect = connect_here  # type: ignore[method-assign]
     torch.set_num_threads(1)
     try:
         result = work()

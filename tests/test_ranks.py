@@ -7,6 +7,9 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
+import threading
 import time
 from contextlib import contextmanager
 from datetime import timedelta
@@ -19,6 +22,7 @@ from torch import nn
 
 import yolo_lite
 import yolo_lite.ranks
+from tests.loopback import free_port, no_network, wait_for_port
 from tests.processes import run_ranks
 from yolo_lite.cli import main
 from yolo_lite.errors import InputError
@@ -33,6 +37,8 @@ from yolo_lite.ranks import (
     process_count,
     together,
 )
+
+__all__ = ["no_network"]
 
 
 def test_only_this_module_imports_torch_distributed() -> None:
@@ -168,6 +174,103 @@ def short_of_memory() -> tuple[str, float]:
 
 def test_all_processes_hear_that_one_is_short_of_memory() -> None:
     assert run_ranks(2, short_of_memory) == [("other's", 2.0), ("own", 2.0)]
+
+
+def interrupted(number: signal.Signals) -> tuple[str, float]:
+    """Send this process a signal while it waits for others; return what it raises, and after how many seconds."""
+    sent: list[float] = []
+
+    def send() -> None:
+        time.sleep(0.3)
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), number)
+
+    signal.signal(number, signal.default_int_handler)
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        with together():
+            return "came", 0.0
+    except KeyboardInterrupt:
+        return "stopped", time.monotonic() - sent[0]
+    finally:
+        thread.join()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_that_waits_for_another_can_be_stopped(number: signal.Signals) -> None:
+    ((what, seconds),) = run_ranks(1, absent_others(lambda: interrupted(number)))
+    assert what == "stopped"
+    assert seconds < 1
+
+
+def test_a_process_that_waits_for_the_store_can_be_stopped() -> None:
+    """Nothing listens on the port: torchrun, or rank 0, has not begun."""
+    work = with_store_of_rank_0(lambda: interrupted(signal.SIGINT))
+    ((what, seconds),) = run_ranks(1, absent_others(work, rank=1))
+    assert what == "stopped"
+    assert seconds < 1
+
+
+def absent_others(work: Any, *, rank: int = 0) -> Any:
+    """Do some work in one of two processes, the other of which does not come."""
+
+    def run() -> Any:
+        os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
+        return work()
+
+    return run
+
+
+def impatient() -> Any:
+    yolo_lite.ranks._PATIENCE = timedelta(seconds=0.3)
+    with together():
+        return "came"
+
+
+@pytest.mark.parametrize(
+    ("rank", "message"),
+    [
+        (0, "rank 0: no connection to the other processes: rank 1 has not come for 0 minutes"),
+        (1, r"rank 1: no connection to the other processes: nothing has answered at 127.0.0.1:\d+ for 0 minutes: "),
+    ],
+)
+def test_who_has_not_come_is_named(rank: int, message: str) -> None:
+    (error,) = run_ranks(1, absent_others(with_store_of_rank_0(impatient), rank=rank))
+    assert isinstance(error, RankError)
+    assert re.match(message, str(error))
+
+
+@pytest.mark.slow
+def test_the_second_to_come_finds_the_first() -> None:
+    """Rank 1 waits for the store of rank 0, then both compute."""
+
+    def late() -> float:
+        if is_first():
+            time.sleep(1.5)
+        with together() as ranks:
+            return ranks.sum([1])[0]
+
+    assert run_ranks(2, with_store_of_rank_0(late)) == [2.0, 2.0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status", "said"), [(2, 130, "interrupted"), (15, 143, "stopped by SIGTERM")])
+def test_a_command_that_waits_for_others_can_be_stopped(tmp_path: Path, number: int, status: int, said: str) -> None:
+    port = free_port()
+    names = {"RANK": 0, "WORLD_SIZE": 2, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1"}
+    variables = {name: str(value) for name, value in {**names, "MASTER_PORT": port}.items()}
+    command = [sys.executable, "-m", "yolo_lite", "eval", "--data", str(tmp_path)]
+    with subprocess.Popen(command, env={**os.environ, **variables}, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            wait_for_port(port, process)
+            time.sleep(0.5)
+            process.send_signal(number)
+            _, written = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert process.returncode == status
+    assert written.splitlines()[-1] == said
 
 
 def failing(kind: str) -> None:
@@ -343,7 +446,7 @@ def waiting_for_the_store() -> float:
     with together(silence=SILENCE) as ranks:
         ranks.sum([1])
         if ranks.rank == 1:  # as nccl does until rank 0 comes
-            store = yolo_lite.ranks._store()[0]
+            store = yolo_lite.ranks._store()
             store.set_timeout(timedelta(seconds=2 * SILENCE))
             with pytest.raises(RuntimeError, match="imeout"):
                 store.get("what nobody sets")

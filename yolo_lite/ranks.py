@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from yolo_lite.checks import check_variable
-from yolo_lite.errors import InputError, Stopped, reason
+from yolo_lite.errors import InputError, Stopped, counted, reason
 from yolo_lite.heartbeats import SILENCE, Heartbeats
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ Value = TypeVar("Value")
 
 _PATIENCE = timedelta(minutes=30)  # for a process that lives, but does not come; rank 0 may score for minutes
 _LOOKS, _LOOK = 20, 0.1  # how often, and after how many seconds, to look whether a process of this machine has ended
-_ANSWER = 10.0  # seconds for an explanation, whose store may have stopped
+_ANSWER = 10.0  # seconds for an answer of the store, which may have stopped
 _NAMES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torchrun sets
 
 
@@ -365,12 +365,62 @@ def together(*, silence: float = SILENCE) -> Iterator[Ranks]:
 
 
 @functools.cache
-def _store() -> tuple[Any, int, int]:
-    """Return the store of this launch, which all processes reach, with the rank of this one and their number."""
-    from torch.distributed.rendezvous import rendezvous
+def _store() -> Any:
+    """Return the store of this launch, which all processes reach: torchrun has it, or else rank 0."""
+    import torch.distributed as dist
 
-    store, rank, count = next(rendezvous("env://", timeout=_PATIENCE))
-    return store, rank, count
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    is_mine = is_first() and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    if not is_mine:
+        _await_server(address, port)
+    return dist.TCPStore(  # type: ignore[attr-defined]
+        address,
+        port,
+        is_master=is_mine,
+        wait_for_workers=False,  # torch would not handle signals meanwhile
+        timeout=_PATIENCE,
+        multi_tenant=True,
+        use_libuv=os.environ.get("USE_LIBUV", "1") == "1",  # as torch's own processes have it
+    )
+
+
+def _await_server(address: str, port: int) -> None:
+    """Wait until something listens where the processes meet; signals are handled meanwhile.
+
+    Raises:
+        RuntimeError: if nothing does for long.
+    """
+    until = time.monotonic() + _PATIENCE.total_seconds()
+    while True:
+        try:
+            socket.create_connection((address, port), timeout=_ANSWER).close()
+            return
+        except OSError as error:
+            if time.monotonic() > until:
+                raise RuntimeError(
+                    f"nothing has answered at {address}:{port} for {_minutes()}: {reason(error)}"
+                ) from error
+        time.sleep(_LOOK)
+
+
+def _await_process(store: Any, rank: int) -> tuple[str, int]:
+    """Return the machine and the number of a process once it has come; signals are handled meanwhile.
+
+    Raises:
+        RuntimeError: if it does not come for long, or the store is gone.
+    """
+    until, pause = time.monotonic() + _PATIENCE.total_seconds(), 1e-3
+    while not store.check([f"process/{rank}"]):
+        if time.monotonic() > until:
+            raise RuntimeError(f"rank {rank} has not come for {_minutes()}")
+        time.sleep(pause)
+        pause = min(_LOOK, 2 * pause)
+    number, _, machine = store.get(f"process/{rank}").decode().partition(" ")
+    return machine, int(number)
+
+
+def _minutes() -> str:
+    return counted(round(_PATIENCE.total_seconds() / 60), "minute")
 
 
 def _own_connection() -> Any:
@@ -389,9 +439,9 @@ _joins = itertools.count()  # the `with` blocks of this process, in the same ord
 class _Group:
     """The connection of the processes, and a store that tells why one failed, even after it has ended."""
 
-    def __init__(self, store: Any, *, rank: int, count: int) -> None:
-        self.store, self.rank, self.count = store, rank, count
-        self.processes: list[tuple[str, int]] = []  # machine and process number by rank
+    def __init__(self, store: Any, *, rank: int, processes: list[tuple[str, int]]) -> None:
+        self.store, self.rank, self.count = store, rank, len(processes)
+        self.processes = processes  # machine and process number by rank
         self.heartbeats: Heartbeats | None = None
 
     @classmethod
@@ -401,21 +451,19 @@ class _Group:
         import torch.distributed as dist
         from torch.distributed.distributed_c10d import PrefixStore
 
-        whole, rank, count = _store()
+        rank, count = _number("RANK", 0), process_count()
         # Addresses of an earlier start, or of an earlier block, must not be met again.
         prefix = f"yolo_lite/{_number('TORCHELASTIC_RESTART_COUNT', 0)}/{next(_joins)}"
-        store = PrefixStore(prefix, whole)
-        store.set(f"process/{rank}", f"{os.getpid()} {_this_machine()}")
         has_gpus = torch.cuda.is_available() and dist.is_nccl_available()
         backend = "cpu:gloo,cuda:nccl" if has_gpus else "gloo"
         try:
+            store = PrefixStore(prefix, _store())
+            store.set(f"process/{rank}", f"{os.getpid()} {_this_machine()}")
+            processes = [_await_process(store, each) for each in range(count)]
             dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_PATIENCE)
-            group = cls(PrefixStore(f"{prefix}/failures", _own_connection()), rank=rank, count=count)
+            group = cls(PrefixStore(f"{prefix}/failures", _own_connection()), rank=rank, processes=processes)
         except RuntimeError as error:
             raise RankError(f"rank {rank}: no connection to the other processes: {reason(error)}") from error
-        for each in range(count):
-            number, _, machine = store.get(f"process/{each}").decode().partition(" ")
-            group.processes.append((machine, int(number)))
         return group
 
     @contextmanager

@@ -120,6 +120,7 @@ def test_shards_without_a_readable_image_end_with_status_2_but_do_not_end_the_ot
         (["--manifest", "list.txt"], "--manifest needs --out FOLDER, which all workers share"),
         (["--manifest", "gone.txt", "--out", "out"], "gone.txt does not exist; --manifest takes a list"),
         (["--manifest", "list.txt", "--out", "out", "--show"], "--manifest writes rows alone; leave out --show"),
+        (["--manifest", "list.txt", "--out", "out", "--video-format", "mp4"], "rows alone; leave out --video-format"),
         (["--manifest", "list.txt", "--out", "out", "--to", "jsonl:-"], "--manifest writes rows alone; leave out --to"),
         (["--manifest", "list.txt", "--out", "out", "--source", "a.jpg"], "leave out --source"),
         (

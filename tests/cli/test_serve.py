@@ -56,10 +56,14 @@ def test_it_says_what_it_serves_and_where(served: list[Any], capsys: pytest.Capt
 
 def test_an_address_that_others_reach_is_warned_about(served: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     _, _, err = run(capsys, *PICO, "--port", "0", "--host", "0.0.0.0")
-    assert err.startswith("warning: everybody who can reach 0.0.0.0 can use this server: it asks for no password")
+    password, names = err.splitlines()
+    assert password.startswith("warning: everybody who can reach 0.0.0.0 can use this server: it asks for no password")
+    assert names.startswith("warning: the server answers for any host name, so a web page")
+    assert names.endswith("pass the name that your clients use: --allow-host NAME")
     assert served[0].access.hosts is None
     _, _, err = run(capsys, *PICO, "--port", "0", "--host", "0.0.0.0", "--token", "abc", "--allow-host", "GPU.example.")
     assert err == "warning: images and the token travel unencrypted; put a proxy with TLS in front\n"
+    check_host("gpu.example:8000", served[1].access.hosts)
     assert (served[1].access.token, set(served[1].access.hosts)) == ("abc", {"gpu.example", "0.0.0.0"})
 
 
@@ -104,6 +108,13 @@ def test_networks_get_names(served: list[Any], capsys: pytest.CaptureFixture[str
     assert served[0].models.default.name == "yolo_lite-pico-voc5"
 
 
+@pytest.mark.parametrize("name", [".", "*", "*.example", "a,b", "http://a", "a b", "[::1]"])
+def test_what_is_no_host_name_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = run(capsys, *PICO, "--port", "0", "--allow-host", "gpu.example", name)
+    refusal = f"--allow-host takes names without port or *, such as gpu.example, got {name!r}"
+    assert (status, err) == (2, f"error: {refusal}\n")
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -115,7 +126,7 @@ def test_networks_get_names(served: list[Any], capsys: pytest.CaptureFixture[str
         (("--host", "not an address", "--port", "0"), "--host not an address is not an address of this machine"),
         (
             (*PICO, "--port", "0", "--allow-host", "gpu.example:1"),
-            "--allow-host takes a name without port, such as gpu",
+            "--allow-host takes names without port or *, such as gpu.example, got 'gpu.example:1'",
         ),
         (("--weights", "nothing.pt", "--port", "0"), "nothing.pt does not exist; shipped weights: "),
         (("--weights", "nothing.onnx", "--port", "0"), "nothing.onnx does not exist"),

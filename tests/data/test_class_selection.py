@@ -63,3 +63,28 @@ def test_a_class_without_images_need_not_be_known() -> None:
     refuse_unknown_classes(_set(0, 2), ("owl", "cat"))
     aligned = _set(0, 2).with_classes(Classes.numbered(("owl", "cat")))
     assert [record.label for record in aligned.records] == [1, 0]
+
+
+def test_validation_may_spell_the_classes_differently(tmp_path: Path) -> None:
+    folders = {"train/hot dog": 2, "train/Cat": 3, "train/owl": 2, "val/Hot_Dog": 1, "val/cat": 2, "val/owl": 1}
+    root = write_folders(tmp_path, folders)
+    train, val, notes = read_classes_to_train(images_of(root), seed=0)
+    assert train.class_names == val.class_names == ("Cat", "hot dog", "owl")
+    assert count_classes(val) == {"Cat": 2, "hot dog": 1, "owl": 1}
+    note = "2 classes are spelled differently in val and train: cat (known as Cat), Hot_Dog (known as hot dog)"
+    assert notes[0] == note
+    _, val, notes = read_classes_to_train(images_of(root, ["owl", "Cat"]), seed=0)
+    assert count_classes(val) == {"Cat": 2, "owl": 1}
+    assert notes[0] == "1 class is spelled differently in val and train: cat (known as Cat)"
+
+
+def test_a_class_of_validation_that_could_be_several_is_refused(tmp_path: Path) -> None:
+    root = write_folders(tmp_path, {"train/a-b": 2, "train/A b": 2, "train/owl": 2, "val/a_b": 1, "val/owl": 1})
+    message = "the class 'a_b' of val could be 'A b' or 'a-b' of train"
+    assert refusal(read_classes_to_train, images_of(root), seed=0).startswith(message)
+
+
+def test_another_class_of_validation_is_still_refused(tmp_path: Path) -> None:
+    root = write_folders(tmp_path, {"train/cat": 2, "train/dog": 2, "val/Cat": 1, "val/fox": 1})
+    message = refusal(read_classes_to_train, images_of(root), seed=0)
+    assert message == f"{root}/val has images of fox, a class missing from train (cat, dog)"

@@ -224,6 +224,53 @@ def test_labels_of_validation_are_those_of_training_whatever_the_order_of_their_
     assert [record.labels.tolist() for record in val.records] == [[1], [], [0]]  # dog, owl (left out), cat
 
 
+def _two_files(root: Path, train: list[str], val: list[str]) -> Path:
+    """Write two COCO files; image N of each shows the N-th of its classes, whose ids count from 1 and from 5."""
+    for split, names, first in (("train", train, 1), ("val", val, 5)):
+        numbered = dict(enumerate(names, first))
+        objects = [(image, category) for image, category in enumerate(numbered, 1)]
+        write_coco_file(root / "annotations" / f"instances_{split}.json", numbered, objects)
+    return root
+
+
+def test_validation_may_spell_the_classes_differently(tmp_path: Path) -> None:
+    root = _two_files(tmp_path, ["cell phone", "T-shirt", "cat"], ["cat", "t_shirt", "Cell_Phone", "owl"])
+    train, val, notes = read_train_and_val(images_of(root), seed=0)
+    assert train.class_names == val.class_names == ("cell phone", "T-shirt", "cat")
+    assert val.category_ids == (1, 2, 3)
+    assert [record.labels.tolist() for record in val.records] == [[2], [1], [0], []]  # an owl is in no training image
+    assert notes[-2:] == [
+        "2 classes are spelled differently in val and train: Cell_Phone (known as cell phone), t_shirt (known as T-shirt)",
+        "val: the classes owl are not in train and are left out",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "message"),
+    [
+        (["cat", "CAT"], ["Cat"], "the class 'Cat' of val could be 'cat' or 'CAT' of train"),
+        (["cat"], ["Cat", "CAT"], "the class 'Cat' or 'CAT' of val could be 'cat' of train"),
+    ],
+)
+def test_a_class_of_validation_that_could_be_several_is_refused(
+    tmp_path: Path, train: list[str], val: list[str], message: str
+) -> None:
+    root = _two_files(tmp_path, [*train, "owl"], [*val, "owl"])
+    advice = "; give the classes of val the names that they have in train"
+    assert _message(read_train_and_val, images_of(root), seed=0) == message + advice
+    assert _message(read_train_and_val, images_of(root, train[:1]), seed=0) == message + advice
+    assert read_train_and_val(images_of(root, ["owl"]), seed=0)[1].class_names == ("owl",)
+
+
+def test_a_class_that_was_not_chosen_keeps_its_images(tmp_path: Path) -> None:
+    """*Cat* of validation is *Cat* of training, even if only *cat* is trained."""
+    root = _two_files(tmp_path, ["cat", "Cat"], ["Cat", "cat"])
+    _, val, _ = read_train_and_val(images_of(root, ["cat"]), seed=0)
+    assert [record.labels.tolist() for record in val.records] == [[], [0]]
+    root = _two_files(tmp_path, ["cat", "Cat"], ["Cat"])
+    assert "none of 1 image shows" in _message(read_train_and_val, images_of(root, ["cat"]), seed=0)
+
+
 def test_nothing_to_validate_on_is_refused(tmp_path: Path) -> None:
     write_coco_file(tmp_path / "annotations" / "instances_train.json", {1: "cat"}, [(1, 1)])
     write_coco_file(tmp_path / "annotations" / "instances_val.json", {1: "dog"}, [(1, 1)])

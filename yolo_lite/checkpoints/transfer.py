@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from yolo_lite.checkpoints.checkpoint import Checkpoint
-from yolo_lite.checkpoints.names import describe_matches, match_names
 from yolo_lite.config.schema import InputConfig
 from yolo_lite.data.pipeline.detection import DetectionDataset
 from yolo_lite.data.pipeline.loader import collate_boxes
@@ -18,6 +17,7 @@ from yolo_lite.models.build import build_detector
 from yolo_lite.models.classifiers.build import ClassifierNet
 from yolo_lite.models.yolo import Yolo
 from yolo_lite.ops import box_iou
+from yolo_lite.structures.class_names import describe_matches, match_names
 from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.records import ImageRecord
 

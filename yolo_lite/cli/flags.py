@@ -323,7 +323,7 @@ FLAGS: Mapping[str, Flag] = {
         "--video-format",
         "format of an annotated video; webm (VP9) plays in browsers",
         choices=("mp4", "webm"),
-        default="mp4",
+        usual="mp4",
     ),
     "resamples": _flag(
         "--resamples",
@@ -397,7 +397,7 @@ FLAGS: Mapping[str, Flag] = {
     "allow-host": _flag(
         "--allow-host",
         "names by which the server may be called, such as that of a proxy in front of it",
-        usual="this machine's own names, or any with --host",
+        usual="this machine's own names; any if --host lets other machines in",
         nargs="+",
         default=[],
         type=values.text,

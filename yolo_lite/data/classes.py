@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from yolo_lite.errors import InputError, some
+from yolo_lite.structures.class_names import alike, names_in_data, spelling_notes
 from yolo_lite.structures.datasets import Classes, ClassificationSet, DetectionSet
 from yolo_lite.structures.records import Records
 
@@ -28,6 +29,39 @@ def select_classes(data: AnySet, names: Sequence[str]) -> AnySet:
         (('square',), 6)
     """
     return data.with_classes(data.classes.select(names, source=data.source))
+
+
+def spell_as_in_training(
+    val: AnySet, class_names: Sequence[str], *, chosen: Sequence[str] = (), split: str = "val"
+) -> tuple[AnySet, list[str]]:
+    """Give the classes of a validation split the names that they have in the training split.
+
+    Names belong together as in `names_in_data`. A class that training does not know keeps its name.
+
+    Args:
+        val: the validation split.
+        class_names: all classes of the training split.
+        chosen: those of them that are used; empty for all. Names that resemble none of these are left alone.
+        split: what messages call the validation split.
+
+    Returns:
+        The validation split, and a list with a note if there is a class that it spells differently.
+
+    Raises:
+        InputError: if a class could be several of the training split.
+
+    Example:
+        >>> from yolo_lite.data.splits import read_split
+        >>> val, notes = spell_as_in_training(read_split("my_images", "val"), ["Square", "disc"])
+        >>> val.class_names, notes
+        (('disc', 'Square'), ['1 class is spelled differently in val and train: square (known as Square)'])
+    """
+    known = alike(class_names, chosen) if chosen else class_names
+    parts = (split, "train")
+    spelled = names_in_data(known, val.class_names, parts=parts)
+    in_training = dict(zip(spelled, known))
+    names = tuple(in_training.get(name, name) for name in val.class_names)
+    return dataclasses.replace(val, class_names=names), spelling_notes(known, val.class_names, parts=parts)
 
 
 def refuse_unknown_classes(data: ClassificationSet, names: Sequence[str]) -> None:

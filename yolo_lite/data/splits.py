@@ -16,6 +16,7 @@ from yolo_lite.data.classes import (
     refuse_unknown_classes,
     select_classes,
     shown_classes,
+    spell_as_in_training,
 )
 from yolo_lite.data.crops import MIN_CROP, with_background
 from yolo_lite.data.divide import draw, draw_classes, hold_out, hold_out_classes
@@ -117,7 +118,11 @@ def read_train_and_val(data: DataConfig, *, seed: int) -> tuple[DetectionSet, De
     images, the seed draws the configured fraction.
 
     Returns:
-        The training set, the validation set with the same classes, and notes about what was found and done.
+        The training set, the validation set with the same classes, and notes about what was found and done. The names
+        of the classes are those of the training split; validation may spell them differently (`names_in_data`).
+
+    Raises:
+        InputError: if a split is missing, faulty or shows nothing, or a class of validation could be several of training.
 
     Example:
         >>> train, val, notes = read_train_and_val(DataConfig(path="my_images", fraction=0.5), seed=0)
@@ -128,10 +133,11 @@ def read_train_and_val(data: DataConfig, *, seed: int) -> tuple[DetectionSet, De
     sources = find_splits(Path(data.path), difficult=data.difficult)
     if "train" not in sources:
         raise InputError(f"{data.path} has no training split; found {', '.join(sources)}")
-    train = _read(sources["train"], data.classes)
+    whole = read_whole(sources["train"])
+    train = select_classes(whole, data.classes) if data.classes else whole
     _refuse_without_objects(train)
     if "val" in sources:
-        val, val_notes = _validation(sources["val"], train, chosen=bool(data.classes))
+        val, val_notes = _validation(sources["val"], train, known=whole.class_names, chosen=data.classes)
     else:
         train, val = hold_out(train, seed)
         val_notes = [f"{_aside_note(len(val.records), seed)}: {val.summary()}"]
@@ -151,7 +157,11 @@ def read_classes_to_train(data: DataConfig, *, seed: int) -> tuple[Classificatio
     seed draws the configured fraction of each class, and at most `per_class` images of it (0: all).
 
     Returns:
-        The training set, the validation set with the same classes, and notes about what was found and done.
+        The training set, the validation set with the same classes, and notes about what was found and done. The names
+        of the classes are those of the training split; validation may spell them differently (`names_in_data`).
+
+    Raises:
+        InputError: if a split is missing, faulty or shows nothing, or a class of validation could be several of training.
 
     Example:
         >>> train, val, notes = read_classes_to_train(DataConfig(path="my_classes", per_class=3), seed=0)
@@ -166,9 +176,11 @@ def read_classes_to_train(data: DataConfig, *, seed: int) -> tuple[Classificatio
     train = select_classes(splits["train"], data.classes) if data.classes else splits["train"]
     refuse_empty_classes(train)
     if "val" in splits:
+        val, spelling = spell_as_in_training(splits["val"], splits["train"].class_names, chosen=data.classes)
         if not data.classes:
-            refuse_unknown_classes(splits["val"], train.class_names)
-        val = splits["val"].with_classes(train.classes)
+            refuse_unknown_classes(val, train.class_names)
+        val = val.with_classes(train.classes)
+        notes = [*notes, *spelling]
     else:
         train, val = hold_out_classes(splits["train"], data.classes, seed=seed)
         notes.append(_aside_note(len(val.records), seed))
@@ -274,11 +286,16 @@ def _read(source: Source, classes: Sequence[str] | None) -> DetectionSet:
     return select_classes(data, classes) if classes else data
 
 
-def _validation(source: Source, train: DetectionSet, *, chosen: bool) -> tuple[DetectionSet, list[str]]:
-    """Read a validation split with the classes of a training set; a note lists classes left out, unless the user chose some."""
-    whole = read_whole(source)
+def _validation(
+    source: Source, train: DetectionSet, *, known: Sequence[str], chosen: Sequence[str]
+) -> tuple[DetectionSet, list[str]]:
+    """Read a validation split with the classes of a training set, whose split has all `known` ones.
+
+    A note lists classes left out, unless the user chose some.
+    """
+    whole, spelling = spell_as_in_training(read_whole(source), known, chosen=chosen)
     val = whole.with_classes(train.classes)
-    notes = _notes("val", val)
+    notes = [*_notes("val", val), *spelling]
     others = [name for name in whole.class_names if name not in train.class_names and not chosen]
     if others:
         notes.append(f"val: the classes {some(others)} are not in train and are left out")

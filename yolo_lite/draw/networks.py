@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from yolo_lite.draw.figures import legend_patch, new_figure
 from yolo_lite.draw.plots import save_figure
 from yolo_lite.errors import counted
 from yolo_lite.structures.geometry import Image
-from yolo_lite.structures.results import GridView
+from yolo_lite.structures.results import Detections, GridView
 
 
 def draw_filters(
@@ -141,32 +142,14 @@ def draw_grids(image: Image, grids: Sequence[GridView], *, path: Path) -> None:
     shown: set[int] = set()
     names: tuple[str, ...] = ()
     for row, grid in zip(figure.subplots(len(grids), 4, squeeze=False), grids):
-        rows, columns = grid.labels.shape
-        extent = (0, columns * grid.stride, rows * grid.stride, 0)
         for axes in row:
             axes.imshow(image, extent=(0, width, height, 0))
-        marked = np.zeros((rows, columns, 4))
-        marked[grid.responsible] = (1, 0.85, 0, 0.45)
-        row[0].imshow(marked, extent=extent)
-        row[0].vlines(np.arange(columns + 1) * grid.stride, 0, rows * grid.stride, color="white", lw=0.5, alpha=0.6)
-        row[0].hlines(np.arange(rows + 1) * grid.stride, 0, columns * grid.stride, color="white", lw=0.5, alpha=0.6)
-        classes = np.array([class_colour(int(label)) for label in grid.labels.flat]) / 255
-        row[1].imshow(np.dstack([classes.reshape(rows, columns, 3), 0.8 * grid.scores**0.5]), extent=extent)
+        _draw_cells(row, grid)
         shown.update(grid.labels[grid.scores > 0.2].tolist(), grid.after.labels.tolist())
         names = grid.after.class_names
         for axes, detections in ((row[2], grid.before), (row[3], grid.after)):
-            for (x1, y1, x2, y2), score, label in zip(
-                detections.boxes.tolist(), detections.scores.tolist(), detections.labels
-            ):
-                colour = np.array(class_colour(int(label))) / 255
-                axes.plot([x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], color=colour, lw=0.4 + 3 * score)
-        titles = (
-            f"{rows} x {columns} cells of {grid.stride} pixels, {counted(int(grid.responsible.sum()), 'responsible cell')}",
-            "likeliest class of each cell (stronger colour: likelier)",
-            f"{counted(len(grid.before), 'box', plural='boxes')} before NMS",
-            f"{counted(len(grid.after), 'box', plural='boxes')} after NMS",
-        )
-        for axes, title in zip(row, titles):
+            _draw_outlines(axes, detections)
+        for axes, title in zip(row, _titles(grid)):
             axes.set(xlim=(0, width), ylim=(height, 0))
             axes.set_title(title, fontsize=10)
             axes.axis("off")
@@ -174,6 +157,37 @@ def draw_grids(image: Image, grids: Sequence[GridView], *, path: Path) -> None:
     if patches:
         figure.legend(handles=patches, loc="outside lower center", ncols=8)
     save_figure(figure, path, dpi=90)
+
+
+def _draw_cells(row: Sequence[Any], grid: GridView) -> None:
+    """Mark the responsible cells in the first panel, and colour all cells by their likeliest class in the second."""
+    rows, columns = grid.labels.shape
+    width, height = columns * grid.stride, rows * grid.stride
+    marked = np.zeros((rows, columns, 4))
+    marked[grid.responsible] = (1, 0.85, 0, 0.45)
+    row[0].imshow(marked, extent=(0, width, height, 0))
+    row[0].vlines(np.arange(columns + 1) * grid.stride, 0, height, color="white", lw=0.5, alpha=0.6)
+    row[0].hlines(np.arange(rows + 1) * grid.stride, 0, width, color="white", lw=0.5, alpha=0.6)
+    classes = np.array([class_colour(int(label)) for label in grid.labels.flat]) / 255
+    colours = np.dstack([classes.reshape(rows, columns, 3), 0.8 * grid.scores**0.5])
+    row[1].imshow(colours, extent=(0, width, height, 0))
+
+
+def _draw_outlines(axes: Any, detections: Detections) -> None:
+    for (x1, y1, x2, y2), score, label in zip(detections.boxes.tolist(), detections.scores.tolist(), detections.labels):
+        colour = np.array(class_colour(int(label))) / 255
+        axes.plot([x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], color=colour, lw=0.4 + 3 * score)
+
+
+def _titles(grid: GridView) -> list[str]:
+    rows, columns = grid.labels.shape
+    cells = f"{rows} x {columns} cells of {grid.stride} pixels"
+    return [
+        f"{cells}, {counted(int(grid.responsible.sum()), 'responsible cell')}",
+        "likeliest class of each cell (stronger colour: likelier)",
+        f"{counted(len(grid.before), 'box', plural='boxes')} before NMS",
+        f"{counted(len(grid.after), 'box', plural='boxes')} after NMS",
+    ]
 
 
 def draw_attention(

@@ -177,24 +177,8 @@ def plot_stats(
     order = np.argsort([sum(of_class) for of_class in zip(*counts.values())], kind="stable")  # the most common on top
     figure = new_figure(11, max(9.0, 1 + 0.17 * len(order) * max(1.0, len(counts) / 2)))
     bars, sizes, places = figure.subplot_mosaic("BS\nBP").values()
-    height = 0.8 / len(counts)
-    for number, (split, of_class) in enumerate(counts.items()):
-        rows = np.arange(len(order)) + 0.4 - (number + 0.5) * height
-        bars.barh(rows, np.asarray(of_class)[order], height, label=split, color=hex_colour(_ON_WHITE[number]))
-    bars.set(title="objects of each class", xlabel="objects", yticks=range(len(order)), ylim=(-0.6, len(order) - 0.4))
-    size = 9 if len(order) < 40 else 6
-    bars.set_yticklabels([class_names[label] for label in order], fontsize=size, parse_math=False)
-    edges = (2.0 ** np.arange(0, 12.25, 0.25)).tolist()
-    for number, (split, values) in enumerate(sides.items()):
-        weights = np.full(len(values), 1 / max(1, len(values)))
-        colour = hex_colour(_ON_WHITE[number])
-        sizes.hist(values, edges, weights=weights, histtype="step", linewidth=1.5, label=split, color=colour)
-    for border in (32, 96):
-        sizes.axvline(border, color="grey", linestyle="--", linewidth=1)
-    sizes.set_xscale("log", base=2)
-    sizes.set(title="size (dashed: small, medium, large in COCO)", xlabel="square root of the area, pixels")
-    sizes.set_ylabel("fraction of the objects")
-    sizes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    _plot_counts(bars, counts, class_names, order=order)
+    _plot_sizes(sizes, sides)
     heat, _, _ = np.histogram2d(centres[:, 1], centres[:, 0], bins=32, range=((0, 1), (0, 1)))
     shades = places.imshow(heat, extent=(0, 1, 1, 0), cmap="viridis")
     figure.colorbar(shades, ax=places, label="objects in a cell")
@@ -203,3 +187,31 @@ def plot_stats(
         axes.grid(alpha=0.3)
         axes.legend()
     save_figure(figure, path, dpi=100, font=font)
+
+
+def _plot_counts(
+    axes: Axes, counts: Mapping[str, Sequence[int]], class_names: Sequence[str], *, order: npt.NDArray[np.int64]
+) -> None:
+    """Draw the objects of each class as bars, a row for each class and a bar for each split."""
+    height = 0.8 / len(counts)
+    for number, (split, of_class) in enumerate(counts.items()):
+        rows = np.arange(len(order)) + 0.4 - (number + 0.5) * height
+        axes.barh(rows, np.asarray(of_class)[order], height, label=split, color=hex_colour(_ON_WHITE[number]))
+    axes.set(title="objects of each class", xlabel="objects", yticks=range(len(order)), ylim=(-0.6, len(order) - 0.4))
+    size = 9 if len(order) < 40 else 6
+    axes.set_yticklabels([class_names[label] for label in order], fontsize=size, parse_math=False)
+
+
+def _plot_sizes(axes: Axes, sides: Mapping[str, npt.NDArray[np.float64]]) -> None:
+    """Draw how large the objects of each split are."""
+    edges = (2.0 ** np.arange(0, 12.25, 0.25)).tolist()
+    for number, (split, values) in enumerate(sides.items()):
+        weights = np.full(len(values), 1 / max(1, len(values)))
+        colour = hex_colour(_ON_WHITE[number])
+        axes.hist(values, edges, weights=weights, histtype="step", linewidth=1.5, label=split, color=colour)
+    for border in (32, 96):
+        axes.axvline(border, color="grey", linestyle="--", linewidth=1)
+    axes.set_xscale("log", base=2)
+    axes.set(title="size (dashed: small, medium, large in COCO)", xlabel="square root of the area, pixels")
+    axes.set_ylabel("fraction of the objects")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from yolo_lite.checkpoints.checkpoint import Checkpoint, build_classifier_from_checkpoint, load_checkpoint
-from yolo_lite.checkpoints.names import names_in_data, spelling_notes
 from yolo_lite.checks import check_path, check_split
 from yolo_lite.config.resolve import check_settings, override_config
 from yolo_lite.config.schema import Config, DataConfig, InputConfig, TrainConfig
@@ -29,6 +28,7 @@ from yolo_lite.metrics.classification import ClassificationReport, classificatio
 from yolo_lite.models.classifiers.build import ClassifierNet
 from yolo_lite.ranks import Ranks, together
 from yolo_lite.shipped import find_weights
+from yolo_lite.structures.class_names import names_in_data, spelling_notes
 from yolo_lite.structures.datasets import Classes, ClassificationSet, ClassRecord
 from yolo_lite.structures.geometry import Image
 from yolo_lite.structures.results import Classification

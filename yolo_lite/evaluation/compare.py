@@ -6,7 +6,7 @@ import numpy as np
 
 from yolo_lite.draw.sheets import SheetImage
 from yolo_lite.errors import counted
-from yolo_lite.metrics.matching import match_detections
+from yolo_lite.metrics.matching import Matches, match_detections
 from yolo_lite.structures.geometry import Image
 from yolo_lite.structures.records import ImageRecord
 from yolo_lite.structures.results import Detections
@@ -44,24 +44,32 @@ def compare_on_sheet(
     """
     matches = match_detections(detections, record.boxes, labels=record.labels, crowd=record.crowd)
     names = [class_names[label] for label in record.labels]
-    truth_texts = [
+    return _truth(image, record, matches, names=names, ignored=ignored), _found(image, detections, matches)
+
+
+def _truth(image: Image, record: ImageRecord, matches: Matches, *, names: list[str], ignored: str) -> SheetImage:
+    texts = [
         f"{name} ({ignored})" if crowd else f"{_CROSS} {name}" if missed else name
         for name, crowd, missed in zip(names, record.crowd, matches.missed)
     ]
+    total, missed = int((~record.crowd).sum()), int(matches.missed.sum())
+    return SheetImage(
+        image,
+        record.boxes,
+        labels=record.labels.tolist(),
+        texts=texts,
+        caption=f"{record.path.name[-24:]}: {counted(total, 'object')}, {missed} missed",
+        wrong=frozenset(np.flatnonzero(matches.missed).tolist()),
+    )
+
+
+def _found(image: Image, detections: Detections, matches: Matches) -> SheetImage:
     texts = [
         f"{_CROSS} {name} {score:.0%}" if wrong else f"{name} {score:.0%}"
         for name, score, wrong in zip(detections.names, detections.scores, matches.wrong)
     ]
-    total, missed, right = int((~record.crowd).sum()), int(matches.missed.sum()), int((matches.objects >= 0).sum())
-    truth = SheetImage(
-        image,
-        record.boxes,
-        labels=record.labels.tolist(),
-        texts=truth_texts,
-        caption=f"{record.path.name[-24:]}: {counted(total, 'object')}, {missed} missed",
-        wrong=frozenset(np.flatnonzero(matches.missed).tolist()),
-    )
-    found = SheetImage(
+    right = int((matches.objects >= 0).sum())
+    return SheetImage(
         image,
         detections.boxes,
         labels=detections.labels.tolist(),
@@ -69,4 +77,3 @@ def compare_on_sheet(
         caption=f"predictions: {right} right, {int(matches.wrong.sum())} wrong",
         wrong=frozenset(np.flatnonzero(matches.wrong).tolist()),
     )
-    return truth, found

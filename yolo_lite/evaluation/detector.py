@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from yolo_lite.checkpoints.checkpoint import Checkpoint, build_from_checkpoint, load_checkpoint
-from yolo_lite.checkpoints.names import names_in_data, spelling_notes
 from yolo_lite.checks import check_path, check_split, check_whole
 from yolo_lite.config.resolve import check_settings, override_config
 from yolo_lite.config.schema import Config, DataConfig, EvaluateConfig, TrainConfig
@@ -38,6 +37,7 @@ from yolo_lite.predict.postprocess import CANDIDATES, Decode, postprocess, to_de
 from yolo_lite.ranks import Ranks, together
 from yolo_lite.shipped import find_weights
 from yolo_lite.structures.batches import RawPredictions
+from yolo_lite.structures.class_names import names_in_data, spelling_notes
 from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.geometry import Image, Letterbox
 from yolo_lite.structures.results import Detections, with_area

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from yolo_lite.checkpoints.names import names_in_data
 from yolo_lite.checks import check_path, check_split
 from yolo_lite.config.schema import Config
 from yolo_lite.data.sizes import check_images
@@ -24,6 +23,7 @@ from yolo_lite.metrics.coco import evaluate_coco
 from yolo_lite.runtime import Detector
 from yolo_lite.runtime.info import ExportInfo
 from yolo_lite.runtime.session import Session
+from yolo_lite.structures.class_names import names_in_data
 from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.tiles import tiling_of
 

@@ -15,7 +15,6 @@ import numpy.typing as npt
 import torch
 
 from yolo_lite.checkpoints.checkpoint import build_from_checkpoint, load_checkpoint
-from yolo_lite.checkpoints.names import names_in_data
 from yolo_lite.checks import check_path, check_split
 from yolo_lite.data.pipeline.corrupt import CHANGES, STRENGTHS, Change, change_image
 from yolo_lite.device import pick_device, place
@@ -30,6 +29,7 @@ from yolo_lite.media.images import read_image
 from yolo_lite.metrics.coco import CocoMetrics, evaluate_coco
 from yolo_lite.metrics.matching import match_detections
 from yolo_lite.shipped import find_weights
+from yolo_lite.structures.class_names import names_in_data
 from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.geometry import Image, resize_image
 from yolo_lite.structures.records import ImageRecord

@@ -158,18 +158,12 @@ def _select() -> Callable[..., Any]:
 
     none = onnx.helper.make_tensor("none", onnx.TensorProto.INT64, [1, 3], [0, 0, 0])
 
-    def ints(*values: int) -> Any:
-        return op.Constant(value_ints=list(values))
-
-    def column(rows: Any, number: int) -> Any:
-        return op.Slice(rows, ints(number), ints(number + 1), ints(1))
-
     def select(boxes: Any, scores: Any, iou_threshold: float, score_threshold: float, max_detections: int) -> Any:
         by_class = op.Transpose(scores, perm=[0, 2, 1])  # [B, C, A]
         chosen = op.NonMaxSuppression(
             boxes,
             by_class,
-            ints(max_detections),
+            _ints(max_detections),
             op.Constant(value_floats=[float32_floor(iou_threshold)]),
             op.Constant(value_floats=[float32_floor(score_threshold)]),
         )  # [n, 3]: image, class, point
@@ -177,39 +171,55 @@ def _select() -> Callable[..., Any]:
         chosen = op.Concat(chosen, op.Constant(value=none), axis=0)
         found = op.GatherND(by_class, chosen)
         places = op.Range(op.Constant(value_int=0), op.Squeeze(op.Shape(found)), op.Constant(value_int=1))
-        is_real = op.Less(places, op.Sub(op.Shape(found), ints(1)))
+        is_real = op.Less(places, op.Sub(op.Shape(found), _ints(1)))
         found = op.Where(is_real, found, op.Constant(value_float=-1.0))
         values, order = op.TopK(found, op.Shape(found), axis=0, largest=1, sorted=1)
         rows = op.Gather(chosen, order, axis=0)
         at, counts = _places(rows, values, boxes, max_detections)
         batch = op.Shape(boxes, start=0, end=1)
-        room = op.Concat(batch, ints(max_detections + 1), axis=0)
-        kept = op.GatherND(boxes, op.Concat(column(rows, 0), column(rows, 2), axis=1))
-        labels = op.Squeeze(column(rows, 1), ints(1))
+        room = op.Concat(batch, _ints(max_detections + 1), axis=0)
+        kept = op.GatherND(boxes, op.Concat(_column(rows, 0), _column(rows, 2), axis=1))
+        labels = op.Squeeze(_column(rows, 1), _ints(1))
         zero = op.Constant(value_float=0.0)
 
         def laid_out(empty: Any, shape: Any, entries: Any) -> Any:
             filled = op.ScatterND(op.Expand(empty, shape), at, entries)
-            return op.Slice(filled, ints(0), ints(max_detections), ints(1))
+            return op.Slice(filled, _ints(0), _ints(max_detections), _ints(1))
 
         return (
-            laid_out(zero, op.Concat(room, ints(4), axis=0), kept),
+            laid_out(zero, op.Concat(room, _ints(4), axis=0), kept),
             laid_out(zero, room, values),
             laid_out(op.Constant(value_int=0), room, labels),
             counts,
         )
 
-    def _places(rows: Any, values: Any, boxes: Any, most: int) -> tuple[Any, Any]:
-        """Return where each row goes, [n, 2] image and rank in it, those too many at rank `most`; and the counts [B]."""
-        image = column(rows, 0)
-        batch = op.Squeeze(op.Shape(boxes, start=0, end=1))
-        images = op.Unsqueeze(op.Range(op.Constant(value_int=0), batch, op.Constant(value_int=1)), ints(0))
-        is_real = op.Unsqueeze(op.Greater(values, op.Constant(value_float=-0.5)), ints(1))
-        belongs = op.Cast(op.And(op.Equal(image, images), is_real), to=onnx.TensorProto.INT64)  # [n, B]
-        before = op.Sub(op.CumSum(belongs, op.Constant(value_int=0)), ints(1))
-        rank = op.ReduceSum(op.Mul(belongs, before), ints(1), keepdims=1)
-        rank = op.Where(is_real, op.Min(rank, ints(most)), ints(most))
-        counts = op.Min(op.ReduceSum(belongs, ints(0), keepdims=0), ints(most))
-        return op.Concat(image, rank, axis=1), op.Cast(counts, to=onnx.TensorProto.INT32)
-
     return select
+
+
+def _places(rows: Any, values: Any, boxes: Any, most: int) -> tuple[Any, Any]:
+    """Return where each row goes, [n, 2] image and rank in it, those too many at rank `most`; and the counts [B]."""
+    from onnx import TensorProto
+    from onnxscript import opset18 as op
+
+    image = _column(rows, 0)
+    batch = op.Squeeze(op.Shape(boxes, start=0, end=1))
+    images = op.Unsqueeze(op.Range(op.Constant(value_int=0), batch, op.Constant(value_int=1)), _ints(0))
+    is_real = op.Unsqueeze(op.Greater(values, op.Constant(value_float=-0.5)), _ints(1))
+    belongs = op.Cast(op.And(op.Equal(image, images), is_real), to=TensorProto.INT64)  # [n, B]
+    before = op.Sub(op.CumSum(belongs, op.Constant(value_int=0)), _ints(1))
+    rank = op.ReduceSum(op.Mul(belongs, before), _ints(1), keepdims=1)
+    rank = op.Where(is_real, op.Min(rank, _ints(most)), _ints(most))
+    counts = op.Min(op.ReduceSum(belongs, _ints(0), keepdims=0), _ints(most))
+    return op.Concat(image, rank, axis=1), op.Cast(counts, to=TensorProto.INT32)
+
+
+def _ints(*values: int) -> Any:
+    from onnxscript import opset18 as op
+
+    return op.Constant(value_ints=list(values))
+
+
+def _column(rows: Any, number: int) -> Any:
+    from onnxscript import opset18 as op
+
+    return op.Slice(rows, _ints(number), _ints(number + 1), _ints(1))

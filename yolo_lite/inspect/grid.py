@@ -77,18 +77,14 @@ def view_grids(
     views = []
     for stride in sorted({int(stride) for stride in raw.strides.tolist()}):
         of_grid = raw.strides == stride
-        cell = (raw.points[of_grid] / stride).floor().long()  # x, y
-        columns, rows = (int(side) + 1 for side in cell.amax(0))
-        place = cell[:, 1] * columns + cell[:, 0]
-        best = torch.zeros(rows * columns, scores.shape[1])
-        best.scatter_reduce_(0, place.unsqueeze(1).expand_as(probabilities[of_grid]), probabilities[of_grid], "amax")
-        marked = torch.zeros(rows * columns).index_add_(0, place, after[of_grid].any(1).float())
+        cells = (raw.points[of_grid] / stride).floor().long()
+        best, responsible = _by_cell(cells, probabilities[of_grid], after[of_grid].any(1))
         views.append(
             GridView(
                 stride,
-                best.argmax(1).view(rows, columns).numpy(),
-                scores=best.amax(1).view(rows, columns).numpy(),
-                responsible=marked.view(rows, columns).numpy() > 0,
+                best.argmax(2).numpy(),
+                scores=best.amax(2).numpy(),
+                responsible=responsible.numpy(),
                 before=_detections(
                     boxes,
                     scores,
@@ -99,6 +95,25 @@ def view_grids(
             )
         )
     return views
+
+
+def _by_cell(cells: Tensor, probabilities: Tensor, is_chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what the points of each cell say together.
+
+    Args:
+        cells: column and row of each point's cell, int64 [A, 2].
+        probabilities: of the classes, float32 [A, C].
+        is_chosen: whether a detection comes from the point, bool [A].
+
+    Returns:
+        The highest probability of each class, [rows, columns, C], and whether a detection comes from the cell.
+    """
+    columns, rows = (int(side) + 1 for side in cells.amax(0))
+    place = cells[:, 1] * columns + cells[:, 0]
+    best = torch.zeros(rows * columns, probabilities.shape[1])
+    best.scatter_reduce_(0, place.unsqueeze(1).expand_as(probabilities), probabilities, "amax")
+    marked = torch.zeros(rows * columns).index_add_(0, place, is_chosen.float())
+    return best.view(rows, columns, -1), marked.view(rows, columns) > 0
 
 
 def _detections(boxes: Tensor, scores: Tensor, *, chosen: Tensor, class_names: tuple[str, ...]) -> Detections:

@@ -18,6 +18,7 @@ from yolo_lite.metrics.resampling import (
     Floats,
     Interval,
     RankedClass,
+    Resampled,
     draw_halves,
     images_with_objects,
     interval,
@@ -78,21 +79,9 @@ def evaluate_coco(
         >>> evaluate_coco(read_split("my_images", "val"), []).numbers["AP"]  # nothing is detected
         0.0
     """
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
     left_out = {(record.image_id, data.category_ids[i]) for record in data.records for i in record.unlabelled}
     rows = [row for row in rows if (row["image_id"], row["category_id"]) not in left_out]
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints tables as it goes
-        truth = _ground_truth(data)
-        detections = truth.loadRes([dict(row) for row in rows]) if rows else COCO()
-        if not rows:
-            detections.dataset = {**truth.dataset, "annotations": []}
-            detections.createIndex()
-        evaluation = COCOeval(truth, detections, "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
+    evaluation = _measure(data, rows)
     numbers = {name: _or_nan(float(value)) for name, value in zip(NAMES, evaluation.stats)}
     precision = evaluation.eval["precision"]  # [IoU thresholds, recalls, classes, areas, most detections]
     order = {category_id: position for position, category_id in enumerate(evaluation.params.catIds)}
@@ -104,15 +93,12 @@ def evaluate_coco(
         of_class = precision[:, :, order[category_id], :, -1]  # [IoU thresholds, recalls, areas]
         per_class[name] = (_mean(of_class[..., 0]), _mean(of_class[0, :, 0]), int(counts[label]))
         by_size[name] = (_mean(of_class[..., 1]), _mean(of_class[..., 2]), _mean(of_class[..., 3]))
-    intervals, class_intervals = {}, {}
+    intervals: dict[str, Interval] = {}
+    class_intervals: dict[str, dict[str, Interval]] = {}
     if resamples:
         halves = resample(ranked, draw_halves(len(data.records), resamples), on_resample=on_resample)
         intervals = {name: _interval(numbers[name], drawn, classes=ranked) for name, drawn in halves.overall().items()}
-        for label, (name, (ap, ap50, _)) in enumerate(per_class.items()):
-            class_intervals[name] = {
-                "AP": _interval(ap, halves.ap[:, label], classes=ranked[label : label + 1]),
-                "AP50": _interval(ap50, halves.ap50[:, label], classes=ranked[label : label + 1]),
-            }
+        class_intervals = _class_intervals(per_class, halves, ranked)
     return CocoMetrics(
         numbers,
         per_class,
@@ -122,6 +108,36 @@ def evaluate_coco(
         by_size=by_size,
         ranked=ranked,
     )
+
+
+def _measure(data: DetectionSet, rows: Sequence[Mapping[str, Any]]) -> Any:
+    """Return the COCOeval of result rows, which has counted and averaged."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints tables as it goes
+        truth = _ground_truth(data)
+        detections = truth.loadRes([dict(row) for row in rows]) if rows else COCO()
+        if not rows:
+            detections.dataset = {**truth.dataset, "annotations": []}
+            detections.createIndex()
+        evaluation = COCOeval(truth, detections, "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation
+
+
+def _class_intervals(
+    per_class: Mapping[str, tuple[float, float, int]], halves: Resampled, ranked: Sequence[RankedClass]
+) -> dict[str, dict[str, Interval]]:
+    return {
+        name: {
+            "AP": _interval(ap, halves.ap[:, label], classes=ranked[label : label + 1]),
+            "AP50": _interval(ap50, halves.ap50[:, label], classes=ranked[label : label + 1]),
+        }
+        for label, (name, (ap, ap50, _)) in enumerate(per_class.items())
+    }
 
 
 def _interval(value: float, halves: Floats, *, classes: Sequence[RankedClass]) -> Interval:

@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from yolo_lite.checkpoints.card import model_card
 from yolo_lite.checkpoints.checkpoint import load_checkpoint
-from yolo_lite.checkpoints.names import names_in_data
 from yolo_lite.data.fingerprint import fingerprint
 from yolo_lite.data.pipeline.classification import read_record
 from yolo_lite.draw.inline import data_uri, fitted_hw
@@ -26,6 +25,7 @@ from yolo_lite.metrics.resampling import Floats
 from yolo_lite.reporting.contents import scored_name, scored_names
 from yolo_lite.reporting.page import FORMAT, VERSION
 from yolo_lite.shipped import find_weights
+from yolo_lite.structures.class_names import names_in_data
 from yolo_lite.structures.datasets import ClassificationSet, ClassRecord
 from yolo_lite.structures.geometry import Image, resize_image
 

@@ -57,24 +57,14 @@ def detector_report(
         >>> report["title"], report["data"]["objects"], report["threshold"]
         ('detections on my_images, val', 6, None)
     """
-    metrics, truth = evaluation.metrics, evaluation.truth
+    truth = evaluation.truth
     matches = match_set(truth, to_columns(truth, evaluation.rows))
     overall, of_classes = best_thresholds(matches)
     threshold = overall.score_threshold if overall else _UNSURE
     failures = Failures(truth, matches, score_threshold=threshold, detector=detector)
     calibration = measure_detection_calibration(matches, lowest_score=LOWEST_SCORE).to_json()
-    resamples = int(evaluation.settings.get("resamples", 0))
     return {
-        "format": FORMAT,
-        "version": VERSION,
-        "task": "detect",
-        "title": _title(evaluation.settings),
-        "headline": [_headline(name, metrics.numbers[name], metrics.intervals.get(name)) for name in ("AP", "AP50")],
-        "resamples": resamples or None,
-        "numbers": {name: _known(value) for name, value in metrics.numbers.items()},
-        "settings": dict(evaluation.settings),
-        "evaluator": f"pycocotools {version('pycocotools')}: mean over IoU 0.50 to 0.95, at most 100 detections of a "
-        "class in an image",
+        **_summary(evaluation),
         "data": _data(truth, matches),
         "card": card,
         "speed": _finite(evaluation.timing.rates()) if evaluation.timing else None,
@@ -94,6 +84,23 @@ def detector_report(
         "worst": worst_images(failures, on_image=on_image),
         "robustness": None,
         "comparison": None,
+    }
+
+
+def _summary(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the first entries of the report: what was measured, and the numbers over all classes."""
+    metrics = evaluation.metrics
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "task": "detect",
+        "title": _title(evaluation.settings),
+        "headline": [_headline(name, metrics.numbers[name], metrics.intervals.get(name)) for name in ("AP", "AP50")],
+        "resamples": int(evaluation.settings.get("resamples", 0)) or None,
+        "numbers": {name: _known(value) for name, value in metrics.numbers.items()},
+        "settings": dict(evaluation.settings),
+        "evaluator": f"pycocotools {version('pycocotools')}: mean over IoU 0.50 to 0.95, at most 100 detections of a "
+        "class in an image",
     }
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from yolo_lite.checkpoints.names import names_in_data
 from yolo_lite.draw.inline import data_uri, fitted_hw
 from yolo_lite.draw.sheets import draw_cell
 from yolo_lite.errors import counted
@@ -20,6 +19,7 @@ from yolo_lite.media.images import MAX_16BIT, read_image
 from yolo_lite.metrics.errors import BACKGROUND, BOTH, CLASSIFICATION, DUPLICATE, error_kinds
 from yolo_lite.metrics.matching import SetMatches
 from yolo_lite.predict.detector import Detector
+from yolo_lite.structures.class_names import names_in_data
 from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.geometry import Image
 from yolo_lite.structures.records import ImageRecord

@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.layouts import LAYOUTS, Box, write_coco, write_image, write_voc, write_yolo, write_yolo_labels
+from tests.data.layouts import (
+    LAYOUTS,
+    Box,
+    write_coco,
+    write_coco_file,
+    write_image,
+    write_voc,
+    write_yolo,
+    write_yolo_labels,
+)
 from yolo_lite.cli import main
 from yolo_lite.data.care.check import check_data
 from yolo_lite.data.care.repair import repair
@@ -433,3 +442,31 @@ def test_another_unit_in_one_of_two_merged_sets_hides_no_fault_of_the_other(tmp_
     write_yolo_labels(tmp_path / "first" / "labels" / "train" / "good.txt", [*GOOD, (0, 70, 5, 90, 30)])
     found = [fault for fault in check_data(data) if fault.harms]
     assert {fault.where.split("/")[-1] for fault in found} == {"instances_train.json", "good.txt: line 3"}
+
+
+def _of_classes(root: Path, splits: dict[str, list[str]]) -> Path:
+    """Write a COCO file for each split, whose images show one of its classes each."""
+    for split, names in splits.items():
+        numbered = dict(enumerate(names, 1))
+        folder = root / "images" / split
+        for number in numbered:
+            write_image(folder / f"{number}.png", len(split) + 10 * number, (100, 100))
+        file = root / "annotations" / f"instances_{split}.json"
+        write_coco_file(file, numbered, [(number, number) for number in numbered], folder)
+    return root
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_class_that_another_split_spells_differently_is_a_note(tmp_path: Path, split: str) -> None:
+    faults = check_data(_of_classes(tmp_path, {"train": ["hot dog", "cat"], split: ["cat", "Hot_Dog"]}))
+    note = f"1 class is spelled differently in {split} and train: Hot_Dog (known as hot dog)"
+    assert [(fault.what, fault.harms) for fault in faults if "class" in fault.what] == [(note, False)]
+
+
+@pytest.mark.parametrize(("split", "harms"), [("val", True), ("test", False)])
+def test_a_class_that_could_be_several_of_train_is_named(tmp_path: Path, split: str, harms: bool) -> None:
+    """Training refuses such a validation split; a test split matters only where it is scored."""
+    faults = check_data(_of_classes(tmp_path, {"train": ["cat", "CAT"], split: ["Cat"]}))
+    (fault,) = (fault for fault in faults if "could be" in fault.what)
+    assert fault.what.startswith(f"the class 'Cat' of {split} could be 'cat' or 'CAT' of train; give")
+    assert fault.harms == harms

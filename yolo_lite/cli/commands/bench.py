@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from yolo_lite.cli import flags
 from yolo_lite.cli.values import is_exported
@@ -23,60 +23,80 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser its arguments."""
     what = parser.add_subparsers(dest="what", metavar="what", required=True)
-    model = what.add_parser(
+    for add in (_add_model, _add_train, _add_finetune, _add_detect, _add_serve, _add_ops):
+        add(what)
+
+
+def _add_model(what: Any) -> None:
+    parser = what.add_parser(
         "model", help="measure size, latency and training speed of a network", description=_bench_model.__doc__
     )
-    flags.add_flag(model, "config", usual="shuffle and nano, one after the other")
-    flags.add_flag(model, "num-classes", default=80)
-    flags.add_flag(model, "device")
-    flags.add_flag(model, "backends")
-    flags.add_flag(model, "weights", help="checkpoint to measure with --backends")
-    flags.add_flag(model, "image-size", usual="that of the weights")
-    flags.add_flag(model, "data", help="data set whose validation split is scored with each backend", usual="none")
-    flags.add_flag(model, "threads")
-    model.set_defaults(run=_bench_model)
-    train = what.add_parser(
+    flags.add_flag(parser, "config", usual="shuffle and nano, one after the other")
+    flags.add_flag(parser, "num-classes", default=80)
+    flags.add_flag(parser, "device")
+    flags.add_flag(parser, "backends")
+    flags.add_flag(parser, "weights", help="checkpoint to measure with --backends")
+    flags.add_flag(parser, "image-size", usual="that of the weights")
+    flags.add_flag(parser, "data", help="data set whose validation split is scored with each backend", usual="none")
+    flags.add_flag(parser, "threads")
+    parser.set_defaults(run=_bench_model)
+
+
+def _add_train(what: Any) -> None:
+    parser = what.add_parser(
         "train", help="measure where training on your images spends its time", description=_bench_train.__doc__
     )
-    flags.add_flag(train, "data", required=True)
-    flags.add_flag(train, "config", default="nano")
-    flags.add_flag(train, "image-size", usual="the configuration's")
-    flags.add_flags(train, ["batch-size", "device", "cache", "workers", "steps"])
-    train.set_defaults(run=_bench_train)
-    finetune = what.add_parser(
+    flags.add_flag(parser, "data", required=True)
+    flags.add_flag(parser, "config", default="nano")
+    flags.add_flag(parser, "image-size", usual="the configuration's")
+    flags.add_flags(parser, ["batch-size", "device", "cache", "workers", "steps"])
+    parser.set_defaults(run=_bench_train)
+
+
+def _add_finetune(what: Any) -> None:
+    parser = what.add_parser(
         "finetune", help="fine-tune on several data sets, one table of their AP", description=_bench_finetune.__doc__
     )
     flags.add_flag(
-        finetune, "data", help="data sets, as for train; each has its own validation images", nargs="+", required=True
+        parser, "data", help="data sets, as for train; each has its own validation images", nargs="+", required=True
     )
-    flags.add_flag(finetune, "config", usual="fine-tune the weights; a configuration trains from scratch")
-    flags.add_flag(finetune, "weights", key="train.weights", usual=flags.SHIPPED)
-    flags.add_flags(finetune, ["seeds", "epochs", "time", "image-size", "batch-size", "device", "preflight", "set"])
-    flags.add_flag(finetune, "out", help="folder of the runs and their results", default="runs/finetune")
-    finetune.set_defaults(run=_bench_finetune)
-    detect = what.add_parser(
+    flags.add_flag(parser, "config", usual="fine-tune the weights; a configuration trains from scratch")
+    flags.add_flag(parser, "weights", key="train.weights", usual=flags.SHIPPED)
+    flags.add_flags(parser, ["seeds", "epochs", "time", "image-size", "batch-size", "device", "preflight", "set"])
+    flags.add_flag(parser, "out", help="folder of the runs and their results", default="runs/finetune")
+    parser.set_defaults(run=_bench_finetune)
+
+
+def _add_detect(what: Any) -> None:
+    parser = what.add_parser(
         "detect", help="measure the stages of detect, alone and together", description=_bench_detect.__doc__
     )
-    flags.add_flag(detect, "source", help="images, folders, patterns, or one video", required=True)
-    flags.add_flags(detect, ["weights", "device"])
-    flags.add_flag(detect, "batch-size", default=8)
-    flags.add_flag(detect, "threads", usual="as many as torch or ONNX Runtime chooses", default=None)
-    detect.set_defaults(run=_bench_detect)
-    serve = what.add_parser(
+    flags.add_flag(parser, "source", help="images, folders, patterns, or one video", required=True)
+    flags.add_flags(parser, ["weights", "device"])
+    flags.add_flag(parser, "batch-size", default=8)
+    flags.add_flag(parser, "threads", usual="as many as torch or ONNX Runtime chooses", default=None)
+    parser.set_defaults(run=_bench_detect)
+
+
+def _add_serve(what: Any) -> None:
+    parser = what.add_parser(
         "serve", help="measure requests to serve against direct calls", description=_bench_serve.__doc__
     )
-    flags.add_flag(serve, "source", help="images to send, folders or patterns", usual="a sample")
-    flags.add_flags(serve, ["weights", "device"])
-    flags.add_flag(serve, "batch-size", default=8)
-    flags.add_flag(serve, "threads", usual="as many as torch or ONNX Runtime chooses", default=None)
-    flags.add_flags(serve, ["clients", "requests", "memory-requests"])
-    serve.set_defaults(run=_bench_serve)
-    ops = what.add_parser(
+    flags.add_flag(parser, "source", help="images to send, folders or patterns", usual="a sample")
+    flags.add_flags(parser, ["weights", "device"])
+    flags.add_flag(parser, "batch-size", default=8)
+    flags.add_flag(parser, "threads", usual="as many as torch or ONNX Runtime chooses", default=None)
+    flags.add_flags(parser, ["clients", "requests", "memory-requests"])
+    parser.set_defaults(run=_bench_serve)
+
+
+def _add_ops(what: Any) -> None:
+    parser = what.add_parser(
         "ops", help="compare the ops with torchvision and plain torch", description=_bench_ops.__doc__
     )
-    flags.add_flag(ops, "num-classes", default=80, help="number of classes among the boxes")
-    flags.add_flag(ops, "device")
-    ops.set_defaults(run=_bench_ops)
+    flags.add_flag(parser, "num-classes", default=80, help="number of classes among the boxes")
+    flags.add_flag(parser, "device")
+    parser.set_defaults(run=_bench_ops)
 
 
 def _bench_model(args: argparse.Namespace) -> int:

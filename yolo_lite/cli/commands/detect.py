@@ -92,7 +92,7 @@ def _detect(args: argparse.Namespace) -> int:
     ):
         settings: dict[str, Any] = {"outputs": others, "show": show, "font": args.font}
         if isinstance(source, Video):
-            target = out / file_name(source.path.stem, f".{args.video_format}") if out else None
+            target = out / file_name(source.path.stem, f".{args.video_format or 'mp4'}") if out else None
             if tracks:
                 detector, settings["tracks"] = reporting_low_scores(detector), tracks
             return _detect_in_video(detector, source, target=target, quiet=args.quiet, settings=settings)

@@ -152,7 +152,7 @@ def _writer(
         recorder = None
         if args.save_video:
             out = stack.enter_context(values.output_folder(args.out, "detect"))
-            recorder = Recorder(out, suffix=f".{args.video_format}", font=args.font)
+            recorder = Recorder(out, suffix=f".{args.video_format or 'mp4'}", font=args.font)
             stack.callback(_print_paths, recorder)
             stack.enter_context(recorder)
         yield _Writer(_Names(addresses), others, recorder=recorder, show=show, font=args.font, tracks=tracks)

@@ -29,7 +29,7 @@ _BATCH = (
 )  # flags of batch jobs alone, by their names in the arguments
 _OTHERS = (
     *("source", "every_frame", "frames", "time", "track", "count_line", "zone", "save_json", "save_csv", "save_txt"),
-    *("txt_scores", "save_crops", "no_images", "font", "show", "targets", "save_video"),
+    *("txt_scores", "save_crops", "no_images", "font", "show", "targets", "save_video", "video_format"),
 )  # flags that batch jobs have no use for
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -51,17 +52,17 @@ def _serve(args: argparse.Namespace) -> int:
     from yolo_lite.serve.limits import Limits
     from yolo_lite.serve.server import address_of, bind, serve
 
-    token = _token(args)
+    token, allowed = _token(args), _allowed(args.allow_host)
     limits = Limits(args.max_bytes, args.max_pixels, seconds=args.seconds, queue=args.queue)
     with bind(args.host, args.port) as bound:
         models = _open(args)
         is_local = is_loopback(bound.getsockname()[0])
         own = (args.host.lower(), bound.getsockname()[0])
-        access = Access(token, (*_allowed(args.allow_host), *own) if is_local or args.allow_host else None)
+        access = Access(token, (*allowed, *own) if is_local or allowed else None)
         for model in models.by_name.values():
             print(_line(model))
         if not is_local:
-            _warn(args.host, has_token=token is not None)
+            _warn(args.host, has_token=token is not None, has_names=bool(allowed))
         application = Application(models, limits, access=access, samples=_samples())
         serve(application, bound, on_start=lambda: print(f"listening on {address_of(bound)} (Ctrl-C stops)"))
     return 0
@@ -114,8 +115,8 @@ def _open(args: argparse.Namespace) -> Models:
 def _allowed(hosts: Sequence[str]) -> list[str]:
     """Return host names as browsers write them."""
     for host in hosts:
-        if not host or set(host) & set(":/ "):
-            raise InputError(f"--allow-host takes a name without port, such as gpu.example, got {host!r}")
+        if not re.fullmatch(r"\w[\w.-]*", host):
+            raise InputError(f"--allow-host takes names without port or *, such as gpu.example, got {host!r}")
     return [host.lower().rstrip(".") for host in hosts]
 
 
@@ -149,13 +150,18 @@ def _batches(model: Model) -> str:
     return f", batches of up to {most}" if most > 1 else ", one image at a time"
 
 
-def _warn(host: str, *, has_token: bool) -> None:
+def _warn(host: str, *, has_token: bool, has_names: bool) -> None:
     """Warn about an address that other machines can reach."""
+    lines = [
+        f"everybody who can reach {host} can use this server: it asks for no password (--token sets one), and images "
+        "travel unencrypted"
+    ]
     if has_token:
-        print("warning: images and the token travel unencrypted; put a proxy with TLS in front", file=sys.stderr)
-        return
-    print(
-        f"warning: everybody who can reach {host} can use this server: it asks for no password (--token sets one), and "
-        "images travel unencrypted",
-        file=sys.stderr,
-    )
+        lines = ["images and the token travel unencrypted; put a proxy with TLS in front"]
+    if not has_names:
+        lines.append(
+            "the server answers for any host name, so a web page whose name was pointed at this machine can call it; pass "
+            "the name that your clients use: --allow-host NAME"
+        )
+    for line in lines:
+        print(f"warning: {line}", file=sys.stderr)

@@ -16,7 +16,7 @@ from yolo_lite.cores import usable_cores
 from yolo_lite.data.care.boxes import box_faults, unit_faults
 from yolo_lite.data.care.convert import Progress
 from yolo_lite.data.catalog import NoDataSetError, find_splits
-from yolo_lite.data.classes import shown_classes
+from yolo_lite.data.classes import shown_classes, spell_as_in_training
 from yolo_lite.data.entries import MissingError
 from yolo_lite.data.faults import Fault, Finding, Findings, collecting, only_crowd
 from yolo_lite.data.names import is_file, likely_image
@@ -280,10 +280,22 @@ def _check_classes(sets: Mapping[str, DetectionSet]) -> Iterator[Fault]:
                 yield Fault(split, data.source, what=what, harms=split != "test")
             continue
         if split != "train" and shown.get("train"):
-            unseen = [name for name in shown[split] if name not in shown["train"]]
-            if unseen:
-                yield Fault(split, data.source, what=f"shows {some(unseen)}, but no image of train does", harms=False)
+            yield from _compare_classes(split, data, sets["train"])
         known = elsewhere if split == "train" else set()
         unused = [name for name in data.class_names if name not in shown[split] and name not in known]
         if unused:
             yield Fault(split, data.source, what=f"no object of {some(unused)}", harms=False)
+
+
+def _compare_classes(split: str, data: DetectionSet, train: DetectionSet) -> Iterator[Fault]:
+    """Yield what training or evaluation would say about the classes of another split."""
+    try:
+        spelled, notes = spell_as_in_training(data, train.class_names, split=split)
+    except InputError as error:
+        yield Fault(split, data.source, what=str(error), harms=split == "val")
+        return
+    for line in notes:
+        yield Fault(split, data.source, what=line, harms=False)
+    unseen = [name for name in shown_classes(spelled) if name not in shown_classes(train)]
+    if unseen:
+        yield Fault(split, data.source, what=f"shows {some(unseen)}, but no image of train does", harms=False)

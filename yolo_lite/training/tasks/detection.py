@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from yolo_lite.checkpoints.checkpoint import Checkpoint, Kind
-from yolo_lite.checkpoints.names import match_names
 from yolo_lite.checkpoints.transfer import Start, most_alike, transfer, transfer_backbone
 from yolo_lite.config.schema import Config
 from yolo_lite.data.care.boxes import unit_faults
@@ -39,6 +38,7 @@ from yolo_lite.models.yolo import Yolo
 from yolo_lite.predict.postprocess import postprocess, to_detections
 from yolo_lite.ranks import ALONE, Ranks
 from yolo_lite.structures.batches import Batch
+from yolo_lite.structures.class_names import match_names
 from yolo_lite.structures.datasets import DetectionSet
 from yolo_lite.structures.geometry import Image, Letterbox
 from yolo_lite.structures.results import Detections

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from yolo_lite.checkpoints.checkpoint import build_from_checkpoint, load_checkpoint
-from yolo_lite.checkpoints.names import describe_matches, match_names
 from yolo_lite.device import now, place
 from yolo_lite.errors import InputError, some
 from yolo_lite.losses.distill import Lesson, same_cells
 from yolo_lite.shipped import find_weights
 from yolo_lite.structures.batches import RawPredictions
+from yolo_lite.structures.class_names import describe_matches, match_names
 
 _WARM, _TIMED = 5, 20  # steps before its fraction of the time is measured, and while it is
 

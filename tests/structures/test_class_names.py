@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from yolo_lite.checkpoints.names import describe_matches, match_names, names_in_data, spelling_notes
 from yolo_lite.errors import InputError
+from yolo_lite.structures.class_names import alike, describe_matches, match_names, names_in_data, spelling_notes
 
 KNOWN = ("person", "cell phone", "t-shirt", "Straße")
 
@@ -87,3 +87,18 @@ def test_an_ambiguous_name_is_refused(of_weights: tuple[str, ...], of_data: tupl
 def test_names_that_are_spelled_alike_need_no_note() -> None:
     note = "2 classes are spelled differently in data and weights: PERSON (known as person), T_Shirt (known as t-shirt)"
     assert spelling_notes(("person", "cat", "t-shirt"), ("T_Shirt", "PERSON", "cat")) == [note]
+
+
+def test_a_message_names_the_two_parts() -> None:
+    with pytest.raises(InputError) as caught:
+        names_in_data(("cat", "CAT"), ("Cat",), parts=("val", "train"))
+    assert str(caught.value) == (
+        "the class 'Cat' of val could be 'cat' or 'CAT' of train; give the classes of val the names that they have in train"
+    )
+    note = "1 class is spelled differently in val and train: Cat (known as cat)"
+    assert spelling_notes(("cat",), ("Cat",), parts=("val", "train")) == [note]
+
+
+def test_names_alike_are_found_in_their_order() -> None:
+    assert alike(("Person", "fox", "T_Shirt", "person"), KNOWN) == ["Person", "T_Shirt", "person"]
+    assert alike((), KNOWN) == alike(KNOWN, ()) == []

@@ -1,4 +1,4 @@
-"""Match the class names of a data set with those that a checkpoint knows."""
+"""Match class names that are spelled differently: those of a data set and of weights, or those of two splits."""
 
 from __future__ import annotations
 
@@ -35,7 +35,12 @@ def match_names(class_names: Sequence[str], known: Sequence[str]) -> dict[str, s
     return {name: matches[name] for name in class_names if name in matches}
 
 
-def names_in_data(class_names: Sequence[str], data_names: Sequence[str]) -> tuple[str, ...]:
+_PARTS = ("the data", "the weights")
+
+
+def names_in_data(
+    class_names: Sequence[str], data_names: Sequence[str], *, parts: tuple[str, str] = _PARTS
+) -> tuple[str, ...]:
     """Return the class names of some weights as a data set spells them; a class that the data lacks keeps its name.
 
     Equal names belong together. Of the other names, those belong together that differ only in case, underscores, hyphens
@@ -44,6 +49,7 @@ def names_in_data(class_names: Sequence[str], data_names: Sequence[str]) -> tupl
     Args:
         class_names: of the weights, by label.
         data_names: of the data set to score.
+        parts: what the message calls the data set, and the weights.
 
     Returns:
         A name for each class of the weights, in their order.
@@ -62,14 +68,16 @@ def names_in_data(class_names: Sequence[str], data_names: Sequence[str]) -> tupl
         others = of_data.get(plain, [])
         if others and len(names) + len(others) > 2:
             raise InputError(
-                f"the class {' or '.join(map(repr, others))} of the data could be {' or '.join(map(repr, names))} of the "
-                "weights; give the classes of the data the names that they have in the weights"
+                f"the class {' or '.join(map(repr, others))} of {parts[0]} could be {' or '.join(map(repr, names))} of "
+                f"{parts[1]}; give the classes of {parts[0]} the names that they have in {parts[1]}"
             )
         spelled |= dict(zip(names, others))
     return tuple(spelled.get(name, name) for name in class_names)
 
 
-def spelling_notes(class_names: Sequence[str], data_names: Sequence[str]) -> list[str]:
+def spelling_notes(
+    class_names: Sequence[str], data_names: Sequence[str], *, parts: tuple[str, str] = _PARTS
+) -> list[str]:
     """Return a note about the classes that the data spells differently from the weights; an empty list if there are none.
 
     The arguments and errors are those of `names_in_data`.
@@ -78,12 +86,24 @@ def spelling_notes(class_names: Sequence[str], data_names: Sequence[str]) -> lis
         >>> spelling_notes(["person", "cat"], ["Person", "cat"])
         ['1 class is spelled differently in data and weights: Person (known as person)']
     """
-    pairs = zip(names_in_data(class_names, data_names), class_names)
+    pairs = zip(names_in_data(class_names, data_names, parts=parts), class_names)
     different = {name: known for name, known in pairs if name != known}
     if not different:
         return []
     what = counted(len(different), "class is", plural="classes are")
-    return [f"{what} spelled differently in data and weights: {some(describe_matches(different))}"]
+    where = " and ".join(part.removeprefix("the ") for part in parts)
+    return [f"{what} spelled differently in {where}: {some(describe_matches(different))}"]
+
+
+def alike(names: Iterable[str], others: Iterable[str]) -> list[str]:
+    """Return those names that differ from one of the others in nothing but case, underscores, hyphens and spaces.
+
+    Example:
+        >>> alike(["Person", "person", "fox"], ["person"])
+        ['Person', 'person']
+    """
+    plain = set(map(_plain, others))
+    return [name for name in names if _plain(name) in plain]
 
 
 def describe_matches(matches: dict[str, str]) -> list[str]:
