@@ -17,7 +17,7 @@ from yolo_lite.media.images import read_image
 from yolo_lite.predict.files import sample_image
 from yolo_lite.serve.engine import Engine, OverdueError, Work
 from yolo_lite.serve.limits import RefusedError
-from yolo_lite.serve.models import Choices, equal_batches, is_equal, open_model
+from yolo_lite.serve.models import Choices, Model, Models, equal_batches, is_equal, open_model
 from yolo_lite.structures.geometry import Image
 
 LATER = time.monotonic() + 1e6
@@ -381,3 +381,28 @@ def test_a_name_and_a_file_are_told_apart(tmp_path: Path, monkeypatch: pytest.Mo
         "runs/train-1/best.onnx": ("best", "runs/train-1/best.onnx"),
     }
     assert {text: split_name(text) for text in cases} == cases
+
+
+def test_the_thread_warms_up_before_its_first_batch_and_stands_an_error(recorder: Recorder) -> None:
+    threads: list[str] = []
+
+    def warm_up() -> None:
+        threads.append(threading.current_thread().name)
+        assert recorder.batches == []
+        raise RuntimeError("no memory")
+
+    engine = Engine(queue=4, warm_up=warm_up)
+    assert put(engine, Work(recorder, "a"), 5).result(60) == 5
+    engine.close()
+    assert threads == ["engine"]
+
+
+def test_networks_warm_up_with_every_size_of_their_batches() -> None:
+    sizes: list[int] = []
+
+    def network(images: list[Image]) -> None:
+        sizes.append(len(images))
+
+    served: Any = network
+    Models([Model("a", served, "detect", "torch", "cpu", batch_sizes=(1, 2, 4))]).warm_up()
+    assert sizes == [1, 2, 4]

@@ -62,6 +62,7 @@ class Application:
         limits: of a request.
         access: who may call.
         samples: image files that /samples offers.
+        warm_up: whether the largest batches are tried before the first request.
 
     Example:
         >>> from yolo_lite.serve.models import Choices, open_models
@@ -78,10 +79,12 @@ class Application:
         *,
         access: Access | None = None,
         samples: Sequence[Path] = (),
+        warm_up: bool = False,
     ) -> None:
         self.models, self.limits, self.access = models, limits or Limits(), access or Access()
         self.metrics, self._shown = Metrics(), read_page()
-        self.engine = Engine(queue=self.limits.queue, on_batch=self.metrics.add_batch)
+        before = models.warm_up if warm_up else lambda: None
+        self.engine = Engine(queue=self.limits.queue, on_batch=self.metrics.add_batch, warm_up=before)
         self._uploads = Uploads(self.engine, self.limits)
         self._samples = {path.name: path for path in samples}
         routes = [

@@ -81,6 +81,8 @@ class Engine:
         queue: the most requests that have a place at once.
         wait: seconds that a batch waits for images that are on their way.
         on_batch: called with the number of images and the seconds of each batch.
+        warm_up: called by the thread before its first batch, so that it has the memory that it will need; an error is
+            left to the requests.
 
     Example:
         >>> engine = Engine(queue=2)
@@ -97,9 +99,10 @@ class Engine:
         queue: int,
         wait: float = WAIT,
         on_batch: Callable[[int, float], object] = lambda count, seconds: None,
+        warm_up: Callable[[], object] = lambda: None,
     ) -> None:
         self.queue = queue
-        self._wait, self._on_batch = wait, on_batch
+        self._wait, self._on_batch, self._warm_up = wait, on_batch, warm_up
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._places = self._preparing = 0  # requests with a place; those that have not submitted an image yet
@@ -176,6 +179,8 @@ class Engine:
             self._changed.notify_all()
 
     def _work(self) -> None:
+        with suppress(Exception):
+            self._warm_up()
         while batch := self._next_batch():
             started = time.monotonic()
             ready = [job for job in batch if _is_due(job, started)]

@@ -164,6 +164,14 @@ class Models:
             raise RefusedError(422, f"This server has no network {short(name)}; {suggest(name, self.by_name)}.")
         return self.by_name[name]
 
+    def warm_up(self) -> None:
+        """Let each network work on a batch of each size; the calling thread then has the memory that they need."""
+        for model in self.by_name.values():
+            network: Any = model.network
+            images = _probes(model.batch_sizes[-1])
+            for size in model.batch_sizes:
+                network(images[:size])
+
     def to_dict(self) -> dict[str, Any]:
         """Return what /v1/models says."""
         rows = [{"name": model.name, "task": model.task} for model in self.by_name.values()]

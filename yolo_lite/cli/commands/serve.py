@@ -63,7 +63,7 @@ def _serve(args: argparse.Namespace) -> int:
             print(_line(model))
         if not is_local:
             _warn(args.host, has_token=token is not None, has_names=bool(allowed))
-        application = Application(models, limits, access=access, samples=_samples())
+        application = Application(models, limits, access=access, samples=_samples(), warm_up=True)
         serve(application, bound, on_start=lambda: print(f"listening on {address_of(bound)} (Ctrl-C stops)"))
     return 0
 
