@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -80,10 +82,10 @@ def test_two_detectors_are_compared_in_lines(own: tuple[str, str], capsys: pytes
     rows: list[dict[str, Any]] = json.loads(Path("rows.json").read_text())
     Path("fewer.json").write_text(json.dumps([row for row in rows if row["image_id"] != 1]))
     capsys.readouterr()
-    command = ["eval", "--detections", "rows.json", "--data", data, "--against", "fewer.json", "--resamples", "50"]
+    command = ["eval", "--detections", "rows.json", "--data", data, "--against", "fewer.json", "--resamples", "100"]
     assert main([*command, "--out", "e"]) == 0
     out = capsys.readouterr().out
-    assert "A: rows, B: fewer, 8 images, 50 resamples" in out
+    assert "A: rows, B: fewer, 8 images, 100 resamples" in out
     assert "no clear difference in AP" in out
     section = json.loads(Path("e/metrics.json").read_text())["comparison"]
     assert [image["image"] for image in section["worse"]] == ["0001.png"]
@@ -151,6 +153,7 @@ def test_an_exported_file_keeps_its_resamples_and_a_fixed_flag_is_refused_early(
     annotations.write_text(annotations.read_text().replace('"disc"', '"person"').replace('"square"', '"car"'))
     made = report(pico, data, out="seen", against=pico, settings={"evaluate.resamples": 7})
     assert made["resamples"] == made["comparison"]["resamples"] == 7
+    assert "intervals from 7 resamples are rough; use at least 100" in made["notes"]
     monkeypatch.setattr("yolo_lite.reporting.report.score", None)  # no detector is scored before the refusal
     against = ["--data", str(data), "--against", str(pico), "--image-size", "64", "--weights", "yolo_lite-pico-voc5"]
     assert "--image-size is fixed in an exported file" in _refused(["eval", *against, "--report", "late"], capsys)
@@ -191,7 +194,39 @@ def test_a_report_is_never_without_its_page() -> None:
             write_report(content, Path("seen"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert not list(Path("seen").iterdir())
+    assert not Path("seen").exists()
+
+
+@pytest.mark.parametrize("before", [[], ["a"], ["a", "a/b"]], ids=len)
+def test_a_report_that_cannot_be_written_leaves_no_folder_that_was_made_for_it(
+    before: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for folder in before:
+        Path(folder).mkdir()
+    monkeypatch.setattr(Path, "write_text", fail)
+    content = {"format": "yolo_lite report", "version": 1, "task": "detect", "title": "empty"}
+    with pytest.raises(InputError, match=r"cannot write a/b/report.json: No space left on device"):
+        write_report(content, Path("a/b"))
+    assert sorted(map(str, Path().rglob("*"))) == before
+
+
+def test_an_evaluation_that_cannot_be_written_leaves_no_folder(
+    own: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("nothing.json").write_text("[]")
+    before = sorted(Path().iterdir())
+    command = ["eval", "--detections", "nothing.json", "--data", own[1], "--report", "seen", "--resamples", "2"]
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            os, "replace", lambda *_: (_ for _ in ()).throw(PermissionError(errno.EACCES, "Permission denied"))
+        )
+        assert "cannot write made/here/metrics.json: Permission denied" in _refused(
+            [*command, "--out", "made/here"], capsys
+        )
+    assert sorted(Path().iterdir()) == before
 
 
 def test_a_command_that_fails_leaves_no_folder(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ from yolo_lite.errors import InputError
 from yolo_lite.evaluation.detector import Evaluation, evaluate, evaluate_detections
 from yolo_lite.evaluation.exported import EXPORTED, check_exported, evaluate_exported
 from yolo_lite.evaluation.images import SILENT, EvaluationListener, Progress
-from yolo_lite.files import check_can_create, make_folder, write_together
+from yolo_lite.files import check_can_create, gone_if_empty, make_folder, write_together
 from yolo_lite.metrics.coco import check_result_list
 from yolo_lite.predict.detector import Detector
 from yolo_lite.reporting.contents import comparison_section, detector_report
@@ -188,15 +188,16 @@ def write_report(content: Mapping[str, Any], out: Path) -> None:
         >>> sorted(path.name for path in Path("empty").iterdir())
         ['report.html', 'report.json']
     """
-    make_folder(out)
     text = json.dumps(content, indent=1, allow_nan=False)
     page = render_page(json.loads(text))
-    write_together(
-        {
-            out / "report.json": lambda part: part.write_text(text + "\n", encoding="utf-8"),
-            out / "report.html": lambda part: part.write_text(page, encoding="utf-8"),
-        }
-    )
+    with gone_if_empty(out):
+        make_folder(out)
+        write_together(
+            {
+                out / "report.json": lambda part: part.write_text(text + "\n", encoding="utf-8"),
+                out / "report.html": lambda part: part.write_text(page, encoding="utf-8"),
+            }
+        )
 
 
 def check_storable(weights: str | Path) -> Path:
