@@ -166,8 +166,10 @@ def _explain(args: argparse.Namespace, result: Evaluation) -> dict[str, Any]:
         with bar("resamples") as on_resample:
             content["comparison"] = comparison_section(result, rival, resamples=resamples, on_resample=on_resample)
         print_comparison(content["comparison"])
-    if args.corrupt:
+    if args.corrupt and result.metrics.numbers["AP"] > 0:
         content["robustness"] = corrupted(args)
+    elif args.corrupt:  # all changes would be scored, and nothing learnt
+        print("note: --corrupt is left out, because there is no AP above 0 that changes could lower")
     best = result.metrics.best
     if args.store_threshold and best:
         store_threshold(args.weights, best.score_threshold)
