@@ -31,7 +31,7 @@ from yolo_lite.errors import InputError, are, counted, some
 from yolo_lite.evaluation.images import SILENT, EvaluationListener, Timing, detect_records
 from yolo_lite.evaluation.shards import check_same, detect_together
 from yolo_lite.metrics.coco import CocoMetrics, check_rows, evaluate_coco
-from yolo_lite.metrics.resampling import Interval
+from yolo_lite.metrics.resampling import LEAST_RESAMPLES, Interval
 from yolo_lite.models.yolo import Yolo
 from yolo_lite.predict.flip import predict
 from yolo_lite.predict.postprocess import CANDIDATES, Decode, postprocess, to_detections
@@ -134,6 +134,7 @@ def evaluate(
         model = place(build_from_checkpoint(checkpoint, source), where)
         truth, notes = read_truth(data, split, checkpoint=checkpoint, config=config)
         check_same(source, truth, ranks=ranks)
+        notes += resample_notes(config.evaluate.resamples)
         heard = dataclasses.replace(listener, say=notes.append)
         names = names_in_data(checkpoint.class_names, truth.class_names)
         machine = (where, ranks)
@@ -216,6 +217,18 @@ def emptiness_notes(truth: DetectionSet) -> list[str]:
     return [f"{truth.source} has no objects to find, {only}, so there is no AP{remedy}"]
 
 
+def resample_notes(resamples: int) -> list[str]:
+    """Return a note if the intervals are made from few resamples.
+
+    Example:
+        >>> resample_notes(0), resample_notes(20), resample_notes(1000)
+        ([], ['intervals from 20 resamples are rough; use at least 100'], [])
+    """
+    if not 0 < resamples < LEAST_RESAMPLES:
+        return []
+    return [f"intervals from {counted(resamples, 'resample')} are rough; use at least {LEAST_RESAMPLES}"]
+
+
 def evaluation_config(config: Config, settings: Mapping[str, object] | None) -> Config:
     """Return the configuration for scoring: that of the weights with `settings`, but default data and batch size.
 
@@ -287,7 +300,8 @@ def evaluate_detections(
     about: dict[str, Any] = {"detections": str(detections), "data": str(data), "split": split}
     about |= {"resamples": resamples} if resamples else {}
     metrics = evaluate_coco(truth, rows, resamples=resamples, on_resample=listener.on_resample)
-    return Evaluation(metrics, rows, truth=truth, settings=about, notes=whole.notes)
+    notes = (*whole.notes, *resample_notes(resamples))
+    return Evaluation(metrics, rows, truth=truth, settings=about, notes=notes)
 
 
 def detect_split(
