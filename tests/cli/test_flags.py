@@ -140,6 +140,18 @@ def test_settings_are_those_of_flags_and_of_set() -> None:
         settings_of(parse([*words, "--set", "train.lr"]))
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("eval --data d --resamples 1000001", "--resamples must be from 0 to 1,000,000, got 1000001"),
+        ("train --data d --batch-size 1000001", "--batch-size must be from 0 to 1,000,000, got 1000001"),
+    ],
+)
+def test_a_number_out_of_range_is_blamed_on_its_flag(words: str, message: str) -> None:
+    with pytest.raises(InputError, match=f"^{message}"):
+        settings_of(parse(words.split()))
+
+
 def test_freezing_is_another_setting_of_a_classifier() -> None:
     assert settings_of(parse(["train", "--freeze", "backbone"])) == {"train.freeze": "backbone"}
     assert settings_of(parse(["classify", "train", "--freeze"])) == {"classifier.freeze": True}

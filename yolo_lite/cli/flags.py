@@ -11,13 +11,13 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
 
 from yolo_lite.cli import values
 from yolo_lite.cli.examples import EXAMPLES
 from yolo_lite.cli.screen import note
+from yolo_lite.errors import InputError
 from yolo_lite.shipped import DEFAULT_WEIGHTS
 
 SHIPPED = f"the shipped {DEFAULT_WEIGHTS}"
@@ -52,8 +52,8 @@ def _switch(spelling: str, help: str = "", *, key: str = "", **options: Any) -> 
     return _flag(spelling, help, key=key, action="store_true", default=None if key else False, **options)
 
 
-_FILE: dict[str, Any] = {"type": Path, "metavar": "FILE"}
-_FOLDER: dict[str, Any] = {"type": Path, "metavar": "FOLDER"}
+_FILE: dict[str, Any] = {"type": values.path, "metavar": "FILE"}
+_FOLDER: dict[str, Any] = {"type": values.path, "metavar": "FOLDER"}
 _COUNT: dict[str, Any] = {"type": values.positive, "metavar": "N"}
 
 # By the name that commands use: the spelling, or another name if one spelling takes different kinds of values.
@@ -137,7 +137,7 @@ FLAGS: Mapping[str, Flag] = {
         type=values.text,
         metavar="TIME",
     ),
-    "image": _flag("--image", "image to look at", usual="a sample", type=Path),
+    "image": _flag("--image", "image to look at", usual="a sample", type=values.path),
     "images": _flag("--images", "number of images", **_COUNT),
     "detections": _flag("--detections", "COCO result file to score instead of weights", **_FILE),
     "box": _flag("--box", "corners x1,y1,x2,y2 in pixels of the image", type=values.text),
@@ -587,7 +587,7 @@ def settings_of(args: argparse.Namespace) -> dict[str, object]:
     """Return the settings, by key, of --set and of all flags that set one; a flag wins over --set.
 
     Raises:
-        InputError: if --set is not KEY=VALUE.
+        InputError: if --set is not KEY=VALUE, or the value of a flag is out of its range.
     """
     from yolo_lite.config.read import parse_setting
 
@@ -595,8 +595,22 @@ def settings_of(args: argparse.Namespace) -> dict[str, object]:
     for name, key in getattr(args, "keys", {}).items():
         value = getattr(args, name)
         if value is not None:
+            _check_range(f"--{name.replace('_', '-')}", key, value)
             settings[key] = value
     return settings
+
+
+def _check_range(flag: str, key: str, value: object) -> None:
+    """Raise InputError, in the name of the flag and not of --set, if a setting does not take a value."""
+    from yolo_lite.config.resolve import override_config
+    from yolo_lite.config.schema import Config
+
+    try:
+        override_config(Config(), {key: value})
+    except InputError as error:
+        before, is_blamed, words = str(error).partition(f"--set: {key!r} ")
+        if is_blamed and not before:
+            raise InputError(f"{flag} {words}") from error
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,11 @@ def text(text: str) -> str:
     return text
 
 
+def path(text_: str) -> Path:
+    """Return a path; an empty text, which would be the current folder, is refused."""
+    return Path(text(text_))
+
+
 def names(text: str) -> list[str]:
     """Return names from a text such as person,car."""
     names = [name.strip() for name in text.split(",") if name.strip()]
