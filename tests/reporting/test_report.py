@@ -16,6 +16,8 @@ import pytest
 from yolo_lite import report
 from yolo_lite.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from yolo_lite.cli import main
+from yolo_lite.config.resolve import override_config
+from yolo_lite.config.schema import Config
 from yolo_lite.errors import InputError
 from yolo_lite.reporting.page import render_page
 from yolo_lite.reporting.report import store_threshold, write_report
@@ -178,8 +180,16 @@ def test_what_cannot_be_written_or_compared_is_refused_before_the_work(
     own: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("yolo_lite.reporting.report.score", None)
-    for wrong in ({"out": "own.pt/seen"}, {"out": "seen", "against": "missing.pt"}):
-        with pytest.raises(InputError, match=r"own.pt is a file|missing.pt does not exist"):
+    Path("pico.onnx").write_bytes(b"x")
+    for wrong, message in (
+        ({"out": "own.pt/seen"}, "own.pt is a file"),
+        ({"out": "seen", "against": "missing.pt"}, "missing.pt does not exist"),
+        (
+            {"out": "seen", "against": "pico.onnx", "settings": {"evaluate.tta": True}},
+            "--tta is fixed in an exported file",
+        ),
+    ):
+        with pytest.raises(InputError, match=message):
             report(*own, **wrong)  # type: ignore[arg-type]
 
 
@@ -275,13 +285,40 @@ def test_a_checkpoint_that_cannot_be_replaced_is_refused_before_the_work(
         assert f"{locked} is not writable, so no threshold can be stored in own.pt" in _refused(flags, capsys)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("other.json", "{}", "other.json is not a COCO result file: expected a list of detections"),
+        ("other.json", '[{"image_id": 1}]', "other.json: row 0 needs image_id, category_id, bbox and score"),
+        (
+            "other.json",
+            '[{"image_id": 999, "category_id": 7, "bbox": [0, 0, 9, 9], "score": 0.5}]',
+            "other.json: row 0 is for image 999",
+        ),
+        ("other.pt", "x", "other.pt is not a yolo_lite checkpoint"),
+    ],
+)
 def test_a_file_to_compare_with_is_read_before_the_work(
+    own: tuple[str, str],
+    name: str,
+    content: str,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path(name).write_text(content)
+    monkeypatch.setattr("yolo_lite.reporting.report.score", None)
+    assert message in _refused(["eval", "--data", own[1], "--weights", own[0], "--against", name], capsys)
+
+
+def test_a_classifier_to_compare_with_is_refused_before_the_work(
     own: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path("other.json").write_text("{}")
+    config = override_config(Config(), {"task": "classify", "classifier.model": "lenet"})
+    save_checkpoint(Path("other.pt"), dataclasses.replace(load_checkpoint(Path("own.pt")), config=config))
     monkeypatch.setattr("yolo_lite.reporting.report.score", None)
-    message = _refused(["eval", "--data", own[1], "--weights", own[0], "--against", "other.json"], capsys)
-    assert "other.json is not a COCO result file: expected a list of detections" in message
+    flags = ["eval", "--data", own[1], "--weights", own[0], "--against", "other.pt"]
+    assert "other.pt is a classifier" in _refused(flags, capsys)
 
 
 def test_an_exported_file_has_no_threshold_to_store() -> None:

@@ -289,11 +289,8 @@ def evaluate_detections(
         >>> round(evaluate_detections("perfect.json", "my_images").metrics.numbers["AP"], 3)
         1.0
     """
-    detections = Path(check_path(detections, "detections"))
-    config = evaluation_config(Config(), settings)
+    rows, whole, config = read_rows(detections, data, split=split, settings=settings)
     classes, difficult = config.data.classes, config.data.difficult
-    whole = read_split(check_path(data, "data"), check_split(split), difficult=difficult)
-    rows = check_rows(read_json(detections), whole, source=detections)
     truth = read_split(data, split, classes=classes, difficult=difficult) if classes else whole
     rows = [row for row in rows if row["category_id"] in truth.category_ids]
     resamples = config.evaluate.resamples
@@ -302,6 +299,25 @@ def evaluate_detections(
     metrics = evaluate_coco(truth, rows, resamples=resamples, on_resample=listener.on_resample)
     notes = (*whole.notes, *resample_notes(resamples))
     return Evaluation(metrics, rows, truth=truth, settings=about, notes=notes)
+
+
+def read_rows(
+    detections: str | Path, data: str | Path, *, split: str, settings: Mapping[str, object] | None = None
+) -> tuple[list[dict[str, Any]], DetectionSet, Config]:
+    """Return the rows of a COCO result file, the split with all its classes that they belong to, and the configuration.
+
+    Arguments and errors are those of `evaluate_detections`.
+
+    Example:
+        >>> _ = Path("foreign.json").write_text('[{"image_id": 99, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.5}]')
+        >>> read_rows("foreign.json", "my_images", split="val")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        yolo_lite.errors.InputError: foreign.json: row 0 is for image 99, which ... does not list
+    """
+    source = Path(check_path(detections, "detections"))
+    config = evaluation_config(Config(), settings)
+    truth = read_split(check_path(data, "data"), check_split(split), difficult=config.data.difficult)
+    return check_rows(read_json(source), truth, source=source), truth, config
 
 
 def detect_split(
