@@ -184,6 +184,17 @@ def test_help_fits_80_columns_and_ends_with_two_examples(command: str, monkeypat
         assert callable(parse(shlex.split(line)[1:]).run)
 
 
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [("eval --data d --nope", "eval"), ("classify eval --weights a --data d --nope", "classify eval"), ("--nope", "")],
+)
+def test_an_unknown_flag_points_at_the_help_of_its_command(words: str, command: str, capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        parse(words.split())
+    line = f"error: unrecognized arguments: --nope; yolo-lite {command} --help lists the options"
+    assert capsys.readouterr().err.strip() == line.replace("  ", " ")
+
+
 def test_coordinates_may_begin_with_a_minus() -> None:
     words = ["detect", "--count-line", "-5,10,1000,10", "--zone", "-.5,0,9,0,9,9", "--track", "--zone", "1,1,2,2,3,1"]
     args = build_parser("detect").parse_args(joined(words))

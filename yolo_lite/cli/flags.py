@@ -696,9 +696,20 @@ class Parser(argparse.ArgumentParser):
         if self.prog in EXAMPLES:
             self.epilog = "\n  ".join([_EXAMPLES_TITLE, *EXAMPLES[self.prog]])
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Return the parsed arguments; a flag that a command does not know is reported with the help of that command."""
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            words = [self.prog, *(getattr(parsed, name, None) for name in ("command", "what"))]
+            self._refuse(f"unrecognized arguments: {' '.join(unknown)}", " ".join(filter(None, words)))
+        return parsed
+
     def error(self, message: str) -> NoReturn:
         """Exit with the message and the command that prints the help."""
-        self.exit(2, f"error: {' '.join(message.split())}; {self.prog} --help lists the options\n")
+        self._refuse(message, self.prog)
+
+    def _refuse(self, message: str, command: str) -> NoReturn:
+        self.exit(2, f"error: {' '.join(message.split())}; {command} --help lists the options\n")
 
     def _print_message(self, message: str, file: Any = None) -> None:
         stream = file or sys.stderr
