@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from yolo_lite import report
-from yolo_lite.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from yolo_lite.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from yolo_lite.cli import main
-from yolo_lite.config.resolve import override_config
-from yolo_lite.config.schema import Config
+from yolo_lite.config.schema import ClassifierConfig, Config
 from yolo_lite.errors import InputError
+from yolo_lite.models.classifiers.build import build_classifier
 from yolo_lite.reporting.page import render_page
 from yolo_lite.reporting.report import store_threshold, write_report
 
@@ -314,8 +314,9 @@ def test_a_file_to_compare_with_is_read_before_the_work(
 def test_a_classifier_to_compare_with_is_refused_before_the_work(
     own: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = override_config(Config(), {"task": "classify", "classifier.model": "lenet"})
-    save_checkpoint(Path("other.pt"), dataclasses.replace(load_checkpoint(Path("own.pt")), config=config))
+    config = Config("classify", classifier=ClassifierConfig("mnist_small"))
+    weights = build_classifier(config, 2).state_dict()
+    save_checkpoint(Path("other.pt"), Checkpoint(config, ("disc", "square"), category_ids=(1, 2), weights=weights))
     monkeypatch.setattr("yolo_lite.reporting.report.score", None)
     flags = ["eval", "--data", own[1], "--weights", own[0], "--against", "other.pt"]
     assert "other.pt is a classifier" in _refused(flags, capsys)
