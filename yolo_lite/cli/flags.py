@@ -139,7 +139,7 @@ FLAGS: Mapping[str, Flag] = {
     ),
     "image": _flag("--image", "image to look at", usual="a sample", type=values.path),
     "images": _flag("--images", "number of images", **_COUNT),
-    "detections": _flag("--detections", "COCO result file to score instead of weights", **_FILE),
+    "detections": _flag("--detections", "COCO result file (.json) to score instead of weights", **_FILE),
     "box": _flag("--box", "corners x1,y1,x2,y2 in pixels of the image", type=values.text),
     "layer": _flag("--layer", "path of the layer, as inspect model prints it"),
     # how a network is used
@@ -468,10 +468,9 @@ FLAGS: Mapping[str, Flag] = {
 _GROUPS: Mapping[str, str] = {  # heading in the help: the flags below it
     "data": "data split splits shares classes num-classes class fraction per-class difficult unlabelled source manifest shard-size image "
     "every-frame frames stream-time images detections box cache workers",
-    "network": "config weights teacher layer image-size batch-size freeze freeze-layers format fp16 batch raw pth param bin legacy cfg "
-    "darknet-weights "
-    "names resize until",
-    "detections": "score-threshold iou-threshold max-detections tta tiles tile overlap resamples against corrupt store-threshold "
+    "network": "config weights against teacher layer image-size batch-size freeze freeze-layers format fp16 batch raw pth param bin legacy "
+    "cfg darknet-weights names resize until",
+    "detections": "score-threshold iou-threshold max-detections tta tiles tile overlap resamples corrupt store-threshold "
     "track count-line zone",
     "training": "epochs time seed seeds accumulate precision preflight deterministic set task trials augment",
     "machine": "device threads worker engine actors steps backends clients requests memory-requests",

@@ -40,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_flag(
         parser,
         "resamples",
-        help="number of random halves of the images for the 95%% intervals of AP and AP50",
-        usual="no intervals; 1000 with --report",
+        help="number of random halves of the images for the 95%% intervals of AP and AP50, and for --against",
+        usual="no intervals; 1000 with --report, and for --against",
     )
     flags.add_flags(parser, ["against", "corrupt", "store-threshold", "save-json", "report"])
     flags.add_flag(parser, "out", help="folder for metrics.json", usual="the next free runs/eval-N")
