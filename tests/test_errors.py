@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from yolo_lite.errors import are, counted, is_text, one_line, printable, reason, short, some, suggest
+from yolo_lite.errors import are, counted, is_text, one_line, printable, reason, short, shortened, some, suggest
 
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 epochs"), (1, "1 epoch"), (2, "2 epochs"), (1234, "1,234 epochs")])
@@ -85,3 +85,16 @@ def test_a_name_stays_on_its_line() -> None:
 
 def test_a_verb_agrees_with_its_number() -> None:
     assert [are(number) for number in (0, 1, 2)] == ["are", "is", "are"]
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "cut"),
+    [
+        ("traffic light", 13, "traffic light"),
+        ("traffic light", 9, "traffic\u2026"),
+        ("\u732b\u732b\u732b", 5, "\u732b\u732b\u2026"),
+    ],
+)
+def test_a_text_is_cut_to_its_width_and_never_after_a_blank(text: str, width: int, cut: str) -> None:
+    """A Chinese letter takes two columns of a terminal."""
+    assert shortened(text, width=width) == cut

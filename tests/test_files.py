@@ -19,6 +19,7 @@ from yolo_lite.files import (
     claim_folder,
     file_name,
     give_back,
+    gone_if_empty,
     identity,
     is_possible_path,
     locked,
@@ -170,6 +171,20 @@ def test_a_claimed_folder_is_given_back_if_it_is_empty(tmp_path: Path, monkeypat
     (second / "metrics.json").unlink()
     give_back(second)
     assert not Path("runs").exists()
+
+
+def test_only_new_folders_that_stay_empty_go(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for error in (InputError("cannot write it"), KeyboardInterrupt()):
+        for out in ("there", "there/new/newer", "new"):
+            with pytest.raises(type(error)), gone_if_empty(tmp_path / out):
+                (tmp_path / out).mkdir(parents=True, exist_ok=True)
+                raise error
+    assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
+    with gone_if_empty(tmp_path / "a" / "b"):
+        (tmp_path / "a" / "b").mkdir(parents=True)
+        (tmp_path / "a" / "other.txt").touch()  # of another process
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "a", tmp_path / "a" / "other.txt", tmp_path / "there"]
 
 
 def test_a_name_is_cut_between_characters(tmp_path: Path) -> None:

@@ -197,6 +197,24 @@ def whole_folder(out: Path) -> Iterator[Path]:
             _remove_empty(created)
 
 
+@contextlib.contextmanager
+def gone_if_empty(folder: Path) -> Iterator[None]:
+    """Remove at the end of a `with` block the folders, down to `folder`, that it created and left empty.
+
+    Example:
+        >>> with gone_if_empty(Path("seen/today")):
+        ...     make_folder(Path("seen/today"))
+        >>> Path("seen").exists()
+        False
+    """
+    whole = folder.absolute()
+    missing = [each for each in (whole, *whole.parents) if not each.exists()]  # the innermost first
+    try:
+        yield
+    finally:
+        _remove_empty(missing)
+
+
 def _remove_empty(folders: Iterable[Path]) -> None:
     for folder in folders:
         try:

@@ -600,9 +600,13 @@ def test_an_annotation_file_trained_on_is_scored_on_what_was_held_out(
     assert "scored on the 2 images set aside by seed 0" in capsys.readouterr().out
 
 
-def test_an_empty_value_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "words", ["detect --source", "eval --data d --report", "eval --data d --detections", "inspect why --image"]
+)
+def test_an_empty_value_is_refused(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a path, it would be the current folder."""
     with pytest.raises(SystemExit) as stop:
-        main(["detect", "--source", ""])
+        main([*words.split(), ""])
     assert stop.value.code == 2
     assert "got an empty text" in capsys.readouterr().err
 

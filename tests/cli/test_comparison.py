@@ -16,7 +16,7 @@ def _row(name: str, *, low: float | None = None, p: float | None = None, value: 
 
 def test_unknown_numbers_are_dashes_in_their_columns(capsys: pytest.CaptureFixture[str]) -> None:
     classes = [_row("cat", low=-0.1, p=0.5), _row("seen once", p=0.25), _row("never there", value=None)]
-    section = {"a": "old", "b": "new", "images": 9, "resamples": 50, "overall": [_row("AP", low=0.0, p=1.0)]}
+    section = {"a": "old", "b": "new", "images": 9, "resamples": 100, "overall": [_row("AP", low=0.0, p=1.0)]}
     print_comparison({**section, "classes": classes})
     lines = capsys.readouterr().out.splitlines()
     start = next(place for place, line in enumerate(lines) if "95% interval" in line)
@@ -46,3 +46,15 @@ def test_chance_is_not_mentioned_where_nothing_was_measured(capsys: pytest.Captu
     out = capsys.readouterr().out
     assert "chance" not in out
     assert "the two cannot be compared" in out
+
+
+@pytest.mark.parametrize(("resamples", "few"), [(1, "1 resample is"), (99, "99 resamples are"), (100, "")])
+def test_few_resamples_give_no_verdict(resamples: int, few: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of 20 swaps none may reach the difference by luck; p is then 1 in 21."""
+    section = {"a": "old", "b": "new", "images": 9, "resamples": resamples, "overall": [_row("AP", low=0.1, p=1 / 21)]}
+    section["overall"][0]["difference"] = 0.2
+    print_comparison({**section, "classes": [_row("cat", p=1 / 21), _row("dog", p=0.5)]})
+    out = capsys.readouterr().out
+    assert ("B is better in AP (p 0.048)" in out) == (not few)
+    assert ("chance alone" in out) == (not few)
+    assert (f"{few} too few to say whether the difference is real; use at least 100" in out) == bool(few)

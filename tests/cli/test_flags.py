@@ -140,6 +140,18 @@ def test_settings_are_those_of_flags_and_of_set() -> None:
         settings_of(parse([*words, "--set", "train.lr"]))
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("eval --data d --resamples 1000001", "--resamples must be from 0 to 1,000,000, got 1000001"),
+        ("train --data d --batch-size 1000001", "--batch-size must be from 0 to 1,000,000, got 1000001"),
+    ],
+)
+def test_a_number_out_of_range_is_blamed_on_its_flag(words: str, message: str) -> None:
+    with pytest.raises(InputError, match=f"^{message}"):
+        settings_of(parse(words.split()))
+
+
 def test_freezing_is_another_setting_of_a_classifier() -> None:
     assert settings_of(parse(["train", "--freeze", "backbone"])) == {"train.freeze": "backbone"}
     assert settings_of(parse(["classify", "train", "--freeze"])) == {"classifier.freeze": True}
@@ -170,6 +182,17 @@ def test_help_fits_80_columns_and_ends_with_two_examples(command: str, monkeypat
     assert all(line.startswith(f"  yolo-lite {command}".rstrip()) for line in examples)
     for line in examples:
         assert callable(parse(shlex.split(line)[1:]).run)
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [("eval --data d --nope", "eval"), ("classify eval --weights a --data d --nope", "classify eval"), ("--nope", "")],
+)
+def test_an_unknown_flag_points_at_the_help_of_its_command(words: str, command: str, capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        parse(words.split())
+    line = f"error: unrecognized arguments: --nope; yolo-lite {command} --help lists the options"
+    assert capsys.readouterr().err.strip() == line.replace("  ", " ")
 
 
 def test_coordinates_may_begin_with_a_minus() -> None:

@@ -53,3 +53,20 @@ def test_corrupt_needs_a_detector(capsys: pytest.CaptureFixture[str]) -> None:
     line = capsys.readouterr().err.strip()
     assert line.endswith("--corrupt runs a detector on changed images; pass --weights instead of --detections")
     assert not Path("runs").exists()
+
+
+def test_a_set_without_objects_is_evaluated_and_not_changed(
+    finished_run: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = json.loads((finished_run[1] / "annotations" / "instances_val.json").read_text())
+    for image in content["images"]:
+        image["file_name"] = str(finished_run[1] / "images" / image["file_name"])
+    Path("bare.json").write_text(json.dumps({**content, "annotations": []}))
+    monkeypatch.setattr(robustness, "score_changes", None)
+    weights = str(finished_run[0] / "best.pt")
+    assert main(["eval", "--weights", weights, "--data", "bare.json", "--corrupt", "--out", "e"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "note: --corrupt is left out, because there is no AP above 0 that changes could lower" in lines
+    metrics = json.loads(Path("e/metrics.json").read_text())
+    assert metrics["metrics"]["AP"] is None
+    assert "robustness" not in metrics

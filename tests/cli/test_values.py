@@ -55,6 +55,11 @@ REFUSED = {
     "eval --data d --overlap 0.3": "--overlap is the overlap of tiles; add --tiles 2x2 or --tile 640",
     "data show --data d --set train.lr=1": "go with --augment",
     "eval --data d --weights yolo_lite-n-voc5 --detections rows.json": "eval takes --weights or --detections, not both",
+    "eval --data d --weights rows.json": "rows.json holds no weights; pass a COCO result file with --detections",
+    "eval --data d --detections own.pt": "--detections takes a COCO result file that ends in .json, got own.pt",
+    "eval --data d --detections rows.json --iou-threshold 0.5": "--iou-threshold changes how a detector runs",
+    "eval --data d --detections rows.json --tta": "--tta changes how a detector runs",
+    "eval --data d --image-size 99968": "--image-size must be at most 16,384 pixels on each side, got 99968",
     "config trian.lr": "there is no setting 'trian.lr'; did you mean 'train.lr'?",
     "config --config huge": "huge does not exist; shipped configs:",
     "train --data d --fraction 2": "--fraction must be above 0 and at most 1, got 2",
@@ -78,7 +83,8 @@ print(json.dumps(results))
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, bool]]:
     """Return exit status, what is written on standard error, and whether torch was imported, of each command."""
     folder = tmp_path_factory.mktemp("refused")
-    (folder / "file").write_text("")
+    for name in ("file", "rows.json"):
+        (folder / name).write_text("")
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         cwd=folder,
@@ -87,7 +93,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, st
         text=True,
         check=True,
     )
-    assert [path.name for path in folder.iterdir()] == ["file"]
+    assert sorted(path.name for path in folder.iterdir()) == ["file", "rows.json"]
     return dict(json.loads(done.stdout))
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import shutil
 import warnings
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -442,3 +443,13 @@ def test_a_very_long_name_leaves_room_for_the_drawing(tmp_path: Path) -> None:
         called = Classification(np.array([0.9, 0.1], np.float32), names)
         plots.draw_classifications([(np.zeros((8, 8, 3), np.uint8), called, names[1])], tmp_path / "b.png")
     assert Image.open(tmp_path / "a.png").size[0] < 1000
+
+
+def test_titles_of_examples_fit_above_their_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Any] = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, *_, **__: figures.append(figure))
+    called = Classification(np.array([0.9, 0.1], np.float32), ("x" * 200, "\u732b" * 100))
+    plots.draw_classifications([(np.zeros((8, 8, 3), np.uint8), called, "\u732b" * 100)], tmp_path / "b.png")
+    lines = figures[0].axes[0].get_title().splitlines()
+    assert [line.count("\N{HORIZONTAL ELLIPSIS}") for line in lines] == [1, 1]
+    assert [line.count(letter) for line, letter in zip(lines, "x\u732b")] == [23, 11]

@@ -178,6 +178,17 @@ def test_a_result_file_scores_as_pycocotools_recorded_it(shared_data: Path) -> N
         assert value == pytest.approx(recorded[name], abs=1e-9), name
 
 
+@pytest.mark.parametrize(("resamples", "count"), [(0, 0), (99, 1), (100, 0)])
+def test_few_resamples_are_noted(finished_run: tuple[Path, Path], tmp_path: Path, resamples: int, count: int) -> None:
+    settings = {**SETTINGS, "evaluate.resamples": resamples}
+    (tmp_path / "rows.json").write_text("[]")
+    for result in (
+        evaluate(finished_run[0] / "best.pt", finished_run[1], device="cpu", settings=settings),
+        evaluate_detections(tmp_path / "rows.json", finished_run[1], settings={"evaluate.resamples": resamples}),
+    ):
+        assert result.notes.count("intervals from 99 resamples are rough; use at least 100") == count
+
+
 def test_a_set_of_crowds_has_no_ap_and_a_note_says_why(finished_run: tuple[Path, Path], tmp_path: Path) -> None:
     content = json.loads((finished_run[1] / "annotations" / "instances_val.json").read_text())
     for annotation in content["annotations"]:

@@ -18,6 +18,7 @@ from PIL import Image as PillowImage
 from tests.conftest import write_coco_set
 from yolo_lite.data.pipeline.corrupt import CHANGES, Change, change_image
 from yolo_lite.data.splits import read_split
+from yolo_lite.errors import InputError
 from yolo_lite.evaluation import robustness
 from yolo_lite.evaluation.detector import evaluate
 from yolo_lite.evaluation.exported import evaluate_exported
@@ -261,3 +262,22 @@ def test_without_a_correct_detection_there_is_nothing_to_compare_with(coco_set: 
         "AP50": 0.0,
         "relative": None,
     }
+
+
+def test_a_set_without_objects_is_refused_before_the_work(tmp_path: Path) -> None:
+    """It has a crowd, and an object of a class that nobody looked for."""
+    record = ImageRecord(
+        tmp_path / "not_even_read.png",
+        1,
+        hw=(90, 90),
+        boxes=np.array([[30, 30, 60, 60], [60, 60, 90, 90]], np.float64),
+        labels=np.array([0, 1]),
+        crowd=np.array([True, False]),
+        areas=np.array([900.0, 900]),
+        unlabelled=(1,),
+    )
+    truth = DetectionSet([record], ("cat", "dog"), category_ids=(1, 2), source="drawn")  # type: ignore[arg-type]
+    detector = Scripted(truth)
+    with pytest.raises(InputError, match=r"no image of drawn has an object to find, so there is no AP"):
+        score_changes(detector.subject())
+    assert not detector.calls

@@ -10,8 +10,8 @@ import pytest
 
 from tests.metrics.simulated import simulate, whole_ap
 from yolo_lite.metrics.coco import CocoMetrics
-from yolo_lite.metrics.comparison import compare, p_value
-from yolo_lite.metrics.resampling import RankedClass
+from yolo_lite.metrics.comparison import SIGNIFICANT, compare, p_value
+from yolo_lite.metrics.resampling import LEAST_RESAMPLES, RankedClass
 
 
 def _metrics(classes: list[RankedClass], images: int) -> CocoMetrics:
@@ -107,3 +107,16 @@ def test_equally_good_detectors_rarely_differ_significantly(images: int, classes
         )
         significant += compare(a, b, images=images, resamples=200).overall[0].p <= 0.05
     assert significant / sets <= 0.07
+
+
+def test_the_fewest_resamples_rarely_call_a_doubtful_difference_real() -> None:
+    """Count hits among swaps, each with the chance of the true p: 0.1 is doubtful, 0.02 is clear."""
+
+    def real(resamples: int, chance: float) -> float:
+        hits = [k for k in range(resamples + 1) if (1 + k) / (1 + resamples) <= SIGNIFICANT]
+        return sum(math.comb(resamples, k) * chance**k * (1 - chance) ** (resamples - k) for k in hits)
+
+    assert real(20, 0.1) > 0.1
+    assert real(LEAST_RESAMPLES, 0.1) < 0.05
+    assert real(20, 0.02) < 0.7
+    assert real(LEAST_RESAMPLES, 0.02) > 0.9

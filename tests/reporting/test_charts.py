@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.reporting.html_tree import Node, parse
-from yolo_lite.errors import shortened
+from yolo_lite.errors import shortened, text_width
 from yolo_lite.reporting.charts import (
     Axis,
     Bin,
@@ -93,3 +93,13 @@ def test_names_are_cut_by_their_width() -> None:
     assert shortened("消防栓と自転車", width=14) == "消防栓と自転車"
     assert shortened("消防栓と自転車", width=8) == "消防栓…"
     assert shortened("e\N{COMBINING ACUTE ACCENT}" * 5, width=5) == "e\N{COMBINING ACUTE ACCENT}" * 5
+
+
+@pytest.mark.parametrize("name", ["a class whose name is far too long", "\u732b" * 20])
+def test_a_long_name_beside_a_row_is_cut_and_its_tooltip_is_whole(name: str) -> None:
+    """146 units at the left hold 16 letters, or 8 of twice the width."""
+    svg = interval_chart(NAMED, [Row(name, 0.5)], axis=Axis("AP"))
+    (label,) = drawn(svg, "text", "name")
+    assert label.text().endswith("\N{HORIZONTAL ELLIPSIS}")
+    assert text_width(label.text()) <= 16
+    assert f"<title>{name}: 0.500</title>" in svg

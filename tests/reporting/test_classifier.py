@@ -210,3 +210,12 @@ def test_bad_flags_get_one_line(
     assert words in error
     assert "\n" not in error
     assert not Path("runs").exists()
+
+
+def test_what_is_no_classifier_is_refused_before_the_work(
+    trained: tuple[Path, Path, Path], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("yolo_lite.evaluation.classifier.evaluate_classifier", None)
+    command = ["classify", "eval", "--weights", str(trained[0]), "--data", str(trained[2])]
+    assert main([*command, "--against", "yolo_lite-pico-voc5"]) == 2
+    assert "yolo_lite-pico-voc5.pt is a detector (yolo_lite-pico), not a classifier" in capsys.readouterr().err

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +14,11 @@ from typing import Any
 import pytest
 
 from yolo_lite import report
-from yolo_lite.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from yolo_lite.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from yolo_lite.cli import main
+from yolo_lite.config.schema import ClassifierConfig, Config
 from yolo_lite.errors import InputError
+from yolo_lite.models.classifiers.build import build_classifier
 from yolo_lite.reporting.page import render_page
 from yolo_lite.reporting.report import store_threshold, write_report
 
@@ -80,10 +84,10 @@ def test_two_detectors_are_compared_in_lines(own: tuple[str, str], capsys: pytes
     rows: list[dict[str, Any]] = json.loads(Path("rows.json").read_text())
     Path("fewer.json").write_text(json.dumps([row for row in rows if row["image_id"] != 1]))
     capsys.readouterr()
-    command = ["eval", "--detections", "rows.json", "--data", data, "--against", "fewer.json", "--resamples", "50"]
+    command = ["eval", "--detections", "rows.json", "--data", data, "--against", "fewer.json", "--resamples", "100"]
     assert main([*command, "--out", "e"]) == 0
     out = capsys.readouterr().out
-    assert "A: rows, B: fewer, 8 images, 50 resamples" in out
+    assert "A: rows, B: fewer, 8 images, 100 resamples" in out
     assert "no clear difference in AP" in out
     section = json.loads(Path("e/metrics.json").read_text())["comparison"]
     assert [image["image"] for image in section["worse"]] == ["0001.png"]
@@ -151,6 +155,7 @@ def test_an_exported_file_keeps_its_resamples_and_a_fixed_flag_is_refused_early(
     annotations.write_text(annotations.read_text().replace('"disc"', '"person"').replace('"square"', '"car"'))
     made = report(pico, data, out="seen", against=pico, settings={"evaluate.resamples": 7})
     assert made["resamples"] == made["comparison"]["resamples"] == 7
+    assert "intervals from 7 resamples are rough; use at least 100" in made["notes"]
     monkeypatch.setattr("yolo_lite.reporting.report.score", None)  # no detector is scored before the refusal
     against = ["--data", str(data), "--against", str(pico), "--image-size", "64", "--weights", "yolo_lite-pico-voc5"]
     assert "--image-size is fixed in an exported file" in _refused(["eval", *against, "--report", "late"], capsys)
@@ -175,8 +180,16 @@ def test_what_cannot_be_written_or_compared_is_refused_before_the_work(
     own: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("yolo_lite.reporting.report.score", None)
-    for wrong in ({"out": "own.pt/seen"}, {"out": "seen", "against": "missing.pt"}):
-        with pytest.raises(InputError, match=r"own.pt is a file|missing.pt does not exist"):
+    Path("pico.onnx").write_bytes(b"x")
+    for wrong, message in (
+        ({"out": "own.pt/seen"}, "own.pt is a file"),
+        ({"out": "seen", "against": "missing.pt"}, "missing.pt does not exist"),
+        (
+            {"out": "seen", "against": "pico.onnx", "settings": {"evaluate.tta": True}},
+            "--tta is fixed in an exported file",
+        ),
+    ):
+        with pytest.raises(InputError, match=message):
             report(*own, **wrong)  # type: ignore[arg-type]
 
 
@@ -191,7 +204,39 @@ def test_a_report_is_never_without_its_page() -> None:
             write_report(content, Path("seen"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert not list(Path("seen").iterdir())
+    assert not Path("seen").exists()
+
+
+@pytest.mark.parametrize("before", [[], ["a"], ["a", "a/b"]], ids=len)
+def test_a_report_that_cannot_be_written_leaves_no_folder_that_was_made_for_it(
+    before: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for folder in before:
+        Path(folder).mkdir()
+    monkeypatch.setattr(Path, "write_text", fail)
+    content = {"format": "yolo_lite report", "version": 1, "task": "detect", "title": "empty"}
+    with pytest.raises(InputError, match=r"cannot write a/b/report.json: No space left on device"):
+        write_report(content, Path("a/b"))
+    assert sorted(map(str, Path().rglob("*"))) == before
+
+
+def test_an_evaluation_that_cannot_be_written_leaves_no_folder(
+    own: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("nothing.json").write_text("[]")
+    before = sorted(Path().iterdir())
+    command = ["eval", "--detections", "nothing.json", "--data", own[1], "--report", "seen", "--resamples", "2"]
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            os, "replace", lambda *_: (_ for _ in ()).throw(PermissionError(errno.EACCES, "Permission denied"))
+        )
+        assert "cannot write made/here/metrics.json: Permission denied" in _refused(
+            [*command, "--out", "made/here"], capsys
+        )
+    assert sorted(Path().iterdir()) == before
 
 
 def test_a_command_that_fails_leaves_no_folder(capsys: pytest.CaptureFixture[str]) -> None:
@@ -240,13 +285,41 @@ def test_a_checkpoint_that_cannot_be_replaced_is_refused_before_the_work(
         assert f"{locked} is not writable, so no threshold can be stored in own.pt" in _refused(flags, capsys)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("other.json", "{}", "other.json is not a COCO result file: expected a list of detections"),
+        ("other.json", '[{"image_id": 1}]', "other.json: row 0 needs image_id, category_id, bbox and score"),
+        (
+            "other.json",
+            '[{"image_id": 999, "category_id": 7, "bbox": [0, 0, 9, 9], "score": 0.5}]',
+            "other.json: row 0 is for image 999",
+        ),
+        ("other.pt", "x", "other.pt is not a yolo_lite checkpoint"),
+    ],
+)
 def test_a_file_to_compare_with_is_read_before_the_work(
+    own: tuple[str, str],
+    name: str,
+    content: str,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path(name).write_text(content)
+    monkeypatch.setattr("yolo_lite.reporting.report.score", None)
+    assert message in _refused(["eval", "--data", own[1], "--weights", own[0], "--against", name], capsys)
+
+
+def test_a_classifier_to_compare_with_is_refused_before_the_work(
     own: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path("other.json").write_text("{}")
+    config = Config("classify", classifier=ClassifierConfig("mnist_small"))
+    weights = build_classifier(config, 2).state_dict()
+    save_checkpoint(Path("other.pt"), Checkpoint(config, ("disc", "square"), category_ids=(1, 2), weights=weights))
     monkeypatch.setattr("yolo_lite.reporting.report.score", None)
-    message = _refused(["eval", "--data", own[1], "--weights", own[0], "--against", "other.json"], capsys)
-    assert "other.json is not a COCO result file: expected a list of detections" in message
+    flags = ["eval", "--data", own[1], "--weights", own[0], "--against", "other.pt"]
+    assert "other.pt is a classifier" in _refused(flags, capsys)
 
 
 def test_an_exported_file_has_no_threshold_to_store() -> None:

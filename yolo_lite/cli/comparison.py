@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from yolo_lite.cli.screen import name_column
-from yolo_lite.errors import counted
-
-SIGNIFICANT = 0.05
+from yolo_lite.errors import are, counted
 
 
 def print_comparison(section: Mapping[str, Any]) -> None:
     """Print the section "comparison" of report.json: overall numbers and classes, and what to make of them."""
+    from yolo_lite.metrics.comparison import SIGNIFICANT
+    from yolo_lite.metrics.resampling import LEAST_RESAMPLES
+
     print()
     print(
         f"A: {section['a']}, B: {section['b']}, {counted(section['images'], 'image')}, {counted(section['resamples'], 'resample')}"
@@ -29,13 +30,13 @@ def print_comparison(section: Mapping[str, Any]) -> None:
             print(_line(name, each))
         known = [each["p"] for each in section["classes"] if each["p"] is not None]
         clear = sum(p <= SIGNIFICANT for p in known)
-        if known:
+        if known and section["resamples"] >= LEAST_RESAMPLES:
             print(
                 f"p <= {SIGNIFICANT:g} in {clear} of {counted(len(known), 'measured class', plural='measured classes')}; "
                 f"chance alone gives about {SIGNIFICANT * len(known):.1f}"
             )
     print()
-    print(_verdict(section["overall"][0]))
+    print(_verdict(section["overall"][0], section["resamples"]))
 
 
 def _line(name: str, each: Mapping[str, Any]) -> str:
@@ -46,9 +47,15 @@ def _line(name: str, each: Mapping[str, Any]) -> str:
     return f"{name}  {numbers}  {difference:>6}  {ends:<16}  {p:>5}"
 
 
-def _verdict(first: Mapping[str, Any]) -> str:
+def _verdict(first: Mapping[str, Any], resamples: int) -> str:
+    from yolo_lite.metrics.comparison import SIGNIFICANT
+    from yolo_lite.metrics.resampling import LEAST_RESAMPLES
+
     if first["p"] is None or first["difference"] is None:
         return "the two cannot be compared"
+    if resamples < LEAST_RESAMPLES:
+        few = f"{counted(resamples, 'resample')} {are(resamples)} too few"
+        return f"{few} to say whether the difference is real; use at least {LEAST_RESAMPLES}"
     if first["p"] > SIGNIFICANT:
         return f"no clear difference in {first['name']} (p {first['p']:.3f}): the choice of images could explain it"
     better = "B" if first["difference"] > 0 else "A"

@@ -11,13 +11,13 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
 
 from yolo_lite.cli import values
 from yolo_lite.cli.examples import EXAMPLES
 from yolo_lite.cli.screen import note
+from yolo_lite.errors import InputError
 from yolo_lite.shipped import DEFAULT_WEIGHTS
 
 SHIPPED = f"the shipped {DEFAULT_WEIGHTS}"
@@ -52,8 +52,8 @@ def _switch(spelling: str, help: str = "", *, key: str = "", **options: Any) -> 
     return _flag(spelling, help, key=key, action="store_true", default=None if key else False, **options)
 
 
-_FILE: dict[str, Any] = {"type": Path, "metavar": "FILE"}
-_FOLDER: dict[str, Any] = {"type": Path, "metavar": "FOLDER"}
+_FILE: dict[str, Any] = {"type": values.path, "metavar": "FILE"}
+_FOLDER: dict[str, Any] = {"type": values.path, "metavar": "FOLDER"}
 _COUNT: dict[str, Any] = {"type": values.positive, "metavar": "N"}
 
 # By the name that commands use: the spelling, or another name if one spelling takes different kinds of values.
@@ -137,9 +137,9 @@ FLAGS: Mapping[str, Flag] = {
         type=values.text,
         metavar="TIME",
     ),
-    "image": _flag("--image", "image to look at", usual="a sample", type=Path),
+    "image": _flag("--image", "image to look at", usual="a sample", type=values.path),
     "images": _flag("--images", "number of images", **_COUNT),
-    "detections": _flag("--detections", "COCO result file to score instead of weights", **_FILE),
+    "detections": _flag("--detections", "COCO result file (.json) to score instead of weights", **_FILE),
     "box": _flag("--box", "corners x1,y1,x2,y2 in pixels of the image", type=values.text),
     "layer": _flag("--layer", "path of the layer, as inspect model prints it"),
     # how a network is used
@@ -468,10 +468,9 @@ FLAGS: Mapping[str, Flag] = {
 _GROUPS: Mapping[str, str] = {  # heading in the help: the flags below it
     "data": "data split splits shares classes num-classes class fraction per-class difficult unlabelled source manifest shard-size image "
     "every-frame frames stream-time images detections box cache workers",
-    "network": "config weights teacher layer image-size batch-size freeze freeze-layers format fp16 batch raw pth param bin legacy cfg "
-    "darknet-weights "
-    "names resize until",
-    "detections": "score-threshold iou-threshold max-detections tta tiles tile overlap resamples against corrupt store-threshold "
+    "network": "config weights against teacher layer image-size batch-size freeze freeze-layers format fp16 batch raw pth param bin legacy "
+    "cfg darknet-weights names resize until",
+    "detections": "score-threshold iou-threshold max-detections tta tiles tile overlap resamples corrupt store-threshold "
     "track count-line zone",
     "training": "epochs time seed seeds accumulate precision preflight deterministic set task trials augment",
     "machine": "device threads worker engine actors steps backends clients requests memory-requests",
@@ -587,7 +586,7 @@ def settings_of(args: argparse.Namespace) -> dict[str, object]:
     """Return the settings, by key, of --set and of all flags that set one; a flag wins over --set.
 
     Raises:
-        InputError: if --set is not KEY=VALUE.
+        InputError: if --set is not KEY=VALUE, or the value of a flag is out of its range.
     """
     from yolo_lite.config.read import parse_setting
 
@@ -595,8 +594,22 @@ def settings_of(args: argparse.Namespace) -> dict[str, object]:
     for name, key in getattr(args, "keys", {}).items():
         value = getattr(args, name)
         if value is not None:
+            _check_range(f"--{name.replace('_', '-')}", key, value)
             settings[key] = value
     return settings
+
+
+def _check_range(flag: str, key: str, value: object) -> None:
+    """Raise InputError, in the name of the flag and not of --set, if a setting does not take a value."""
+    from yolo_lite.config.resolve import override_config
+    from yolo_lite.config.schema import Config
+
+    try:
+        override_config(Config(), {key: value})
+    except InputError as error:
+        before, is_blamed, words = str(error).partition(f"--set: {key!r} ")
+        if is_blamed and not before:
+            raise InputError(f"{flag} {words}") from error
 
 
 @dataclass(frozen=True)
@@ -682,9 +695,20 @@ class Parser(argparse.ArgumentParser):
         if self.prog in EXAMPLES:
             self.epilog = "\n  ".join([_EXAMPLES_TITLE, *EXAMPLES[self.prog]])
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Return the parsed arguments; a flag that a command does not know is reported with the help of that command."""
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            words = [self.prog, *(getattr(parsed, name, None) for name in ("command", "what"))]
+            self._refuse(f"unrecognized arguments: {' '.join(unknown)}", " ".join(filter(None, words)))
+        return parsed
+
     def error(self, message: str) -> NoReturn:
         """Exit with the message and the command that prints the help."""
-        self.exit(2, f"error: {' '.join(message.split())}; {self.prog} --help lists the options\n")
+        self._refuse(message, self.prog)
+
+    def _refuse(self, message: str, command: str) -> NoReturn:
+        self.exit(2, f"error: {' '.join(message.split())}; {command} --help lists the options\n")
 
     def _print_message(self, message: str, file: Any = None) -> None:
         stream = file or sys.stderr

@@ -13,7 +13,7 @@ from typing import Any
 from yolo_lite.checks import check_overlap, check_tiles
 from yolo_lite.cli.screen import note
 from yolo_lite.errors import InputError
-from yolo_lite.files import check_can_create, claim_folder, give_back
+from yolo_lite.files import check_can_create, claim_folder, give_back, gone_if_empty
 from yolo_lite.shipped import DEFAULT_WEIGHTS, find_weights, is_full, shipped
 
 SHARES = "70/15/15"
@@ -53,6 +53,11 @@ def text(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("expected a value, got an empty text (an unset variable?)")
     return text
+
+
+def path(text_: str) -> Path:
+    """Return a path; an empty text, which would be the current folder, is refused."""
+    return Path(text(text_))
 
 
 def names(text: str) -> list[str]:
@@ -231,9 +236,10 @@ def _coordinates(text: str, expected: str, *, fits: Callable[[int], bool]) -> tu
 
 @contextmanager
 def output_folder(given: str | None, kind: str) -> Iterator[Path]:
-    """Yield the folder of --out, or a new runs/KIND-N that is removed again if it stays empty."""
+    """Yield the folder of --out, or a new runs/KIND-N; one that the command creates is removed again if it stays empty."""
     if given:
-        yield Path(given)
+        with gone_if_empty(Path(given)):
+            yield Path(given)
         return
     folder = claim_folder(kind)
     try:

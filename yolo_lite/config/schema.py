@@ -352,9 +352,7 @@ def check_image_size(image_size: tuple[int, int], *, name: str = "image size") -
         yolo_lite.errors.InputError: image size must be multiples of 32, got 100 x 320 (height x width); try 96 320
     """
     if max(image_size) > MOST_PIXELS:
-        raise InputError(
-            f"image size must be at most {MOST_PIXELS:,} pixels on each side, got {short(max(image_size))}"
-        )
+        raise InputError(f"{name} must be at most {MOST_PIXELS:,} pixels on each side, got {short(max(image_size))}")
     if any(side <= 0 or side % 32 for side in image_size):
         near = " ".join(str(max(32, round(side / 32) * 32)) for side in image_size)
         raise InputError(

@@ -225,8 +225,9 @@ def _known_classes(truth: ClassificationSet, class_names: Sequence[str]) -> Clas
     known = names_in_data(class_names, truth.class_names)
     unknown = [name for name in truth.class_names if name not in known]
     if unknown:
+        noun = "class" if len(unknown) == 1 else "classes"
         raise InputError(
-            f"{truth.source} has the class {some(unknown)}, but the weights know only {some(class_names)}; "
+            f"{truth.source} has the {noun} {some(unknown)}, but the weights know only {some(class_names)}; "
             "select the classes to score with --classes"
         )
     notes = (*truth.notes, *spelling_notes(class_names, truth.class_names))

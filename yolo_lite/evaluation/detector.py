@@ -30,7 +30,7 @@ from yolo_lite.errors import InputError, are, counted, some
 from yolo_lite.evaluation.images import SILENT, EvaluationListener, Timing, detect_records
 from yolo_lite.evaluation.shards import check_same, detect_together
 from yolo_lite.metrics.coco import CocoMetrics, check_rows, evaluate_coco
-from yolo_lite.metrics.resampling import Interval
+from yolo_lite.metrics.resampling import LEAST_RESAMPLES, Interval
 from yolo_lite.models.yolo import Yolo
 from yolo_lite.predict.flip import predict
 from yolo_lite.predict.postprocess import CANDIDATES, Decode, postprocess, to_detections
@@ -134,6 +134,7 @@ def evaluate(
         model = place(build_from_checkpoint(checkpoint, source), where)
         truth, notes = read_truth(data, split, checkpoint=checkpoint, config=config)
         check_same(source, truth, ranks=ranks)
+        notes += resample_notes(config.evaluate.resamples)
         heard = dataclasses.replace(listener, say=notes.append)
         names = names_in_data(checkpoint.class_names, truth.class_names)
         machine = (where, ranks)
@@ -216,6 +217,18 @@ def emptiness_notes(truth: DetectionSet) -> list[str]:
     return [f"{truth.source} has no objects to find, {only}, so there is no AP{remedy}"]
 
 
+def resample_notes(resamples: int) -> list[str]:
+    """Return a note if the intervals are made from few resamples.
+
+    Example:
+        >>> resample_notes(0), resample_notes(20), resample_notes(1000)
+        ([], ['intervals from 20 resamples are rough; use at least 100'], [])
+    """
+    if not 0 < resamples < LEAST_RESAMPLES:
+        return []
+    return [f"intervals from {counted(resamples, 'resample')} are rough; use at least {LEAST_RESAMPLES}"]
+
+
 def evaluation_config(config: Config, settings: Mapping[str, object] | None) -> Config:
     """Return the configuration for scoring: that of the weights with `settings`, but default data and batch size.
 
@@ -276,18 +289,35 @@ def evaluate_detections(
         >>> round(evaluate_detections("perfect.json", "my_images").metrics.numbers["AP"], 3)
         1.0
     """
-    detections = Path(check_path(detections, "detections"))
-    config = evaluation_config(Config(), settings)
+    rows, whole, config = read_rows(detections, data, split=split, settings=settings)
     classes, difficult = config.data.classes, config.data.difficult
-    whole = read_split(check_path(data, "data"), check_split(split), difficult=difficult)
-    rows = check_rows(read_json(detections), whole, source=detections)
     truth = read_split(data, split, classes=classes, difficult=difficult) if classes else whole
     rows = [row for row in rows if row["category_id"] in truth.category_ids]
     resamples = config.evaluate.resamples
     about: dict[str, Any] = {"detections": str(detections), "data": str(data), "split": split}
     about |= {"resamples": resamples} if resamples else {}
     metrics = evaluate_coco(truth, rows, resamples=resamples, on_resample=listener.on_resample)
-    return Evaluation(metrics, rows, truth=truth, settings=about, notes=whole.notes)
+    notes = (*whole.notes, *resample_notes(resamples))
+    return Evaluation(metrics, rows, truth=truth, settings=about, notes=notes)
+
+
+def read_rows(
+    detections: str | Path, data: str | Path, *, split: str, settings: Mapping[str, object] | None = None
+) -> tuple[list[dict[str, Any]], DetectionSet, Config]:
+    """Return the rows of a COCO result file, the split with all its classes that they belong to, and the configuration.
+
+    Arguments and errors are those of `evaluate_detections`.
+
+    Example:
+        >>> _ = Path("foreign.json").write_text('[{"image_id": 99, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.5}]')
+        >>> read_rows("foreign.json", "my_images", split="val")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        yolo_lite.errors.InputError: foreign.json: row 0 is for image 99, which ... does not list
+    """
+    source = Path(check_path(detections, "detections"))
+    config = evaluation_config(Config(), settings)
+    truth = read_split(check_path(data, "data"), check_split(split), difficult=config.data.difficult)
+    return check_rows(read_json(source), truth, source=source), truth, config
 
 
 def detect_split(

@@ -17,6 +17,7 @@ from yolo_lite.evaluation.detector import (
     class_notes,
     emptiness_notes,
     evaluation_config,
+    resample_notes,
 )
 from yolo_lite.evaluation.images import EvaluationListener, detect_records
 from yolo_lite.metrics.coco import evaluate_coco
@@ -75,6 +76,7 @@ def evaluate_exported(
         max_16bit=detector.max_16bit,
         listener=listener,
     )
+    notes += resample_notes(config.evaluate.resamples)
     metrics = evaluate_coco(truth, rows, resamples=config.evaluate.resamples, on_resample=listener.on_resample)
     about = {"weights": str(weights), "data": str(data), "split": split, **_conditions(detector)}
     about |= {"resamples": config.evaluate.resamples} if config.evaluate.resamples else {}

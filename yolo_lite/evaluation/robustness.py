@@ -20,7 +20,7 @@ from yolo_lite.data.pipeline.corrupt import CHANGES, STRENGTHS, Change, change_i
 from yolo_lite.device import pick_device, place
 from yolo_lite.draw.boxes import draw_detections
 from yolo_lite.draw.inline import data_uri, fitted_hw
-from yolo_lite.errors import counted
+from yolo_lite.errors import InputError, counted
 from yolo_lite.evaluation.detector import category_ids_for, evaluation_config, image_detector, read_truth
 from yolo_lite.evaluation.exported import EXPORTED, open_exported
 from yolo_lite.evaluation.images import Progress
@@ -214,6 +214,9 @@ def score_changes(
         seed: seed of that choice and of the changes.
         on_batch: as for `evaluate_robustness`.
 
+    Raises:
+        InputError: if no image has an object to find.
+
     Example:
         >>> from yolo_lite.data.splits import read_split
         >>> truth = read_split("my_images", "val")
@@ -230,6 +233,10 @@ def score_changes(
         positions = np.sort(np.random.default_rng(seed).choice(total, most, replace=False))
         notes = (f"{most:,} of {counted(total, 'image')}, drawn at random, were corrupted",)
     drawn = Drawn(subject._replace(truth=truth.pick(positions.tolist())), positions, seed=seed)
+    if not drawn.subject.truth.records.asked().any():
+        raise InputError(
+            f"no image of {truth.source} has an object to find, so there is no AP that changes could lower"
+        )
     clean, *changed = _detect_all(drawn, on_batch)
     whole, *metrics = (_score(drawn.subject, detected) for detected in (clean, *changed))
     ap = whole.numbers["AP"]

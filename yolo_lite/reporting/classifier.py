@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yolo_lite.checkpoints.card import model_card
-from yolo_lite.checkpoints.checkpoint import load_checkpoint
+from yolo_lite.checkpoints.checkpoint import build_classifier_from_checkpoint, load_checkpoint
 from yolo_lite.data.fingerprint import fingerprint
 from yolo_lite.data.pipeline.classification import read_record
 from yolo_lite.draw.inline import data_uri, fitted_hw
@@ -185,13 +185,22 @@ def _short_name(name: str) -> str:
 
 
 def check_comparable(a: str | Path, b: str | Path) -> None:
-    """Raise InputError if two checkpoints know different classes; scoring them would be in vain.
+    """Raise InputError unless two checkpoints are classifiers that know the same classes; scoring them would be in vain.
 
     Example:
-        >>> check_comparable("yolo_lite-pico-voc5", "yolo_lite-n-voc5")  # the same five classes
+        >>> check_comparable("yolo_lite-pico-voc5", "yolo_lite-n-voc5")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        yolo_lite.errors.InputError: ...pico-voc5.pt is a detector (yolo_lite-pico), not a classifier; use it with detect and eval
     """
-    names_a, names_b = (load_checkpoint(find_weights(str(weights))).class_names for weights in (a, b))
+    names_a, names_b = map(_names_of_classifier, (a, b))
     _check_classes((str(a), names_a), (str(b), names_in_data(names_b, names_a)))
+
+
+def _names_of_classifier(weights: str | Path) -> tuple[str, ...]:
+    source = find_weights(str(weights))
+    checkpoint = load_checkpoint(source)
+    build_classifier_from_checkpoint(checkpoint, source)
+    return checkpoint.class_names
 
 
 def _check_classes(a: tuple[str, Sequence[str]], b: tuple[str, Sequence[str]]) -> None:

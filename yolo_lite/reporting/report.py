@@ -12,15 +12,13 @@ from typing import Any
 import torch
 
 from yolo_lite.checkpoints.card import model_card
-from yolo_lite.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from yolo_lite.checkpoints.checkpoint import build_from_checkpoint, load_checkpoint, save_checkpoint
 from yolo_lite.checks import check_path
-from yolo_lite.data.formats.coco import read_json
 from yolo_lite.errors import InputError
-from yolo_lite.evaluation.detector import Evaluation, evaluate, evaluate_detections
+from yolo_lite.evaluation.detector import Evaluation, evaluate, evaluate_detections, read_rows
 from yolo_lite.evaluation.exported import EXPORTED, check_exported, evaluate_exported
 from yolo_lite.evaluation.images import SILENT, EvaluationListener, Progress
-from yolo_lite.files import check_can_create, make_folder, write_together
-from yolo_lite.metrics.coco import check_result_list
+from yolo_lite.files import check_can_create, gone_if_empty, make_folder, write_together
 from yolo_lite.predict.detector import Detector
 from yolo_lite.reporting.contents import comparison_section, detector_report
 from yolo_lite.reporting.page import render_page
@@ -70,7 +68,7 @@ def report(
     asked = {"evaluate.resamples": RESAMPLES, **(settings or {})}
     check_can_create(Path(check_path(out, "out")))
     if against is not None:
-        check_source(against, asked)
+        check_source(against, data, split=split, settings=asked)
     evaluation = score(weights, data, split=split, settings=asked, device=device, listener=listener)
     rival = None
     if against is not None:
@@ -103,11 +101,15 @@ def score(
     return evaluate(weights, data, split=split, settings=settings, device=device, listener=listener)
 
 
-def check_source(weights: str | Path, settings: Mapping[str, object] | None = None) -> None:
+def check_source(
+    weights: str | Path, data: str | Path, *, split: str = "val", settings: Mapping[str, object] | None = None
+) -> None:
     """Raise InputError unless `score` can begin with a checkpoint, an exported file or a COCO result file.
 
+    The arguments are those of `score`.
+
     Example:
-        >>> check_source("missing.json")
+        >>> check_source("missing.json", "my_images")
         Traceback (most recent call last):
         yolo_lite.errors.InputError: missing.json does not exist
     """
@@ -115,11 +117,12 @@ def check_source(weights: str | Path, settings: Mapping[str, object] | None = No
     if suffix in EXPORTED:
         check_exported(weights, settings)
     elif suffix != _ROWS:
-        find_weights(str(weights))
+        source = find_weights(str(weights))
+        build_from_checkpoint(load_checkpoint(source), source)
     elif not Path(weights).is_file():
         raise InputError(f"{weights} does not exist")
     else:
-        check_result_list(read_json(Path(weights)), Path(weights))
+        read_rows(weights, data, split=split, settings=settings)
 
 
 def is_checkpoint(weights: str | Path) -> bool:
@@ -188,15 +191,16 @@ def write_report(content: Mapping[str, Any], out: Path) -> None:
         >>> sorted(path.name for path in Path("empty").iterdir())
         ['report.html', 'report.json']
     """
-    make_folder(out)
     text = json.dumps(content, indent=1, allow_nan=False)
     page = render_page(json.loads(text))
-    write_together(
-        {
-            out / "report.json": lambda part: part.write_text(text + "\n", encoding="utf-8"),
-            out / "report.html": lambda part: part.write_text(page, encoding="utf-8"),
-        }
-    )
+    with gone_if_empty(out):
+        make_folder(out)
+        write_together(
+            {
+                out / "report.json": lambda part: part.write_text(text + "\n", encoding="utf-8"),
+                out / "report.html": lambda part: part.write_text(page, encoding="utf-8"),
+            }
+        )
 
 
 def check_storable(weights: str | Path) -> Path:

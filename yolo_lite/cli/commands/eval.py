@@ -40,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_flag(
         parser,
         "resamples",
-        help="number of random halves of the images for the 95%% intervals of AP and AP50",
-        usual="no intervals; 1000 with --report",
+        help="number of random halves of the images for the 95%% intervals of AP and AP50, and for --against",
+        usual="no intervals; 1000 with --report, and for --against",
     )
     flags.add_flags(parser, ["against", "corrupt", "store-threshold", "save-json", "report"])
     flags.add_flag(parser, "out", help="folder for metrics.json", usual="the next free runs/eval-N")
@@ -54,8 +54,7 @@ def _eval(args: argparse.Namespace) -> int:
     --report explains the numbers in a page; --against compares two detectors. If the command is stopped, the rows
     written to --save-json so far are kept, and the exit status is 130 or 143.
     """
-    if args.detections and args.weights:
-        raise InputError("eval takes --weights or --detections, not both")
+    _check_kind(args)
     check_corrupt(args)
     _check_threshold(args)
     from yolo_lite.files import make_folder
@@ -65,7 +64,7 @@ def _eval(args: argparse.Namespace) -> int:
     if args.save_json:
         check_rows_path(args.save_json)
     if args.against:
-        check_source(args.against, flags.settings_of(args))
+        check_source(args.against, args.data, split=args.split, settings=flags.settings_of(args))
     if not is_first():
         return _take_part(args)
     with values.output_folder(args.out, "eval") as out:
@@ -84,6 +83,29 @@ def _eval(args: argparse.Namespace) -> int:
     if args.save_json:
         print(f"rows: {args.save_json}")
     return 0
+
+
+def _check_kind(args: argparse.Namespace) -> None:
+    """Raise InputError if weights and result file are given together or in place of each other, or a flag has no use."""
+    if args.detections and args.weights:
+        raise InputError("eval takes --weights or --detections, not both")
+    if args.weights and args.weights.lower().endswith(".json"):
+        raise InputError(f"{args.weights} holds no weights; pass a COCO result file with --detections")
+    if args.detections is None:
+        return
+    if args.detections.suffix.lower() != ".json":
+        raise InputError(
+            f"--detections takes a COCO result file that ends in .json, got {args.detections}; pass weights with --weights"
+        )
+    idle = [name for name in _OF_DETECTORS if getattr(args, name.replace("-", "_")) not in (None, False)]
+    if idle and not args.against:
+        raise InputError(f"--{idle[0]} changes how a detector runs, so it has no use with --detections; leave it out")
+
+
+_OF_DETECTORS = (
+    *("image-size", "score-threshold", "iou-threshold", "max-detections"),
+    *("tta", "tiles", "tile", "overlap"),
+)
 
 
 def _take_part(args: argparse.Namespace) -> int:
@@ -166,8 +188,10 @@ def _explain(args: argparse.Namespace, result: Evaluation) -> dict[str, Any]:
         with bar("resamples") as on_resample:
             content["comparison"] = comparison_section(result, rival, resamples=resamples, on_resample=on_resample)
         print_comparison(content["comparison"])
-    if args.corrupt:
+    if args.corrupt and result.metrics.numbers["AP"] > 0:
         content["robustness"] = corrupted(args)
+    elif args.corrupt:  # all changes would be scored, and nothing learnt
+        print("note: --corrupt is left out, because there is no AP above 0 that changes could lower")
     best = result.metrics.best
     if args.store_threshold and best:
         store_threshold(args.weights, best.score_threshold)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from yolo_lite.metrics.comparison import SIGNIFICANT
+from yolo_lite.metrics.resampling import LEAST_RESAMPLES
 from yolo_lite.reporting.charts import Caption, Row, figure, fitted_axis, interval_chart
 from yolo_lite.reporting.markup import Content, Html, element, name_text
 from yolo_lite.reporting.section import Section, finding, heading, section
 from yolo_lite.reporting.tables import Column, definitions, table
 from yolo_lite.reporting.values import LEVEL, counted, decimal, interval, number, probability, whole, word
 
-_SIGNIFICANT = 0.05
 _SHOWN = 24  # classes in the chart
 _NAME = Column("name", is_text=True)
 _VERDICT = Column("what it says", is_text=True)
@@ -33,6 +34,9 @@ def comparison_section(report: Mapping[str, Any]) -> Section | None:
     sides: list[tuple[str, Content]] = [("A", word(comparison.get("a"))), ("B", word(comparison.get("b")))]
     counts = f"n = {counted(comparison.get('images'), 'image')}, {counted(comparison.get('resamples'), 'resample')}"
     is_classifier = report.get("task") == "classify"
+    resamples = number(comparison.get("resamples"))
+    is_rough = resamples is not None and resamples < LEAST_RESAMPLES
+    overall, classes = ([{**each, "is_rough": is_rough} for each in rows] for rows in (overall, classes))
     return section(
         "comparison",
         "Comparison",
@@ -56,7 +60,9 @@ def _verdict(each: Mapping[str, Any]) -> str:
     difference, p = number(each.get("difference")), number(each.get("p"))
     if difference is None or p is None:
         return "not enough data"
-    if p > _SIGNIFICANT:
+    if each.get("is_rough"):
+        return f"fewer than {LEAST_RESAMPLES} resamples are too few to say"
+    if p > SIGNIFICANT:
         return "the difference may be chance"
     return "B is better" if difference > 0 else "A is better"
 
@@ -81,7 +87,7 @@ def _overall(rows: Sequence[Mapping[str, Any]]) -> list[Content]:
     if not rows:
         return []
     text = (
-        f"p says how often two equally good networks would differ as much on these images. Up to {_SIGNIFICANT:g} it is "
+        f"p says how often two equally good networks would differ as much on these images. Up to {SIGNIFICANT:g} it is "
         "usual to call the difference real. Of 20 classes, one falls below that by chance alone."
     )
     return [_table("Difference of B and A", rows), element("p", text, class_="reading")]
