@@ -126,20 +126,7 @@ def train_step(
         >>> losses[-1] < losses[0]
         True
     """
-    sums = _add_gradients(task, state, batch=batch, progress=progress, total=total or len(batch[0]))
-    clip_norm = state.config.clip_norm
-    norm = nn.utils.clip_grad_norm_(state.model.parameters(), clip_norm if clip_norm > 0 else math.inf)
-    if not math.isfinite(norm):  # waits for the device: one bad step would spoil all weights and their average for good
-        raise _not_finite("gradient is not finite", task, batch)
-    state.optimizer.step()
-    if state.ranks.is_first:
-        state.ema.update()
-    return sums
-
-
-def _add_gradients(task: Objective, state: State, *, batch: Any, progress: float, total: int) -> dict[str, float]:
-    """Give all weights their gradients, in as many micro-batches as memory allows, and return the parts of the loss."""
-    ranks = state.ranks
+    total, ranks = total or len(batch[0]), state.ranks
     may_divide = ranks.can_divide(total, 2 * state.parts, kind=state.device.type)
     # Statistics that forward passes update.
     buffers = [(buffer, buffer.clone()) for buffer in state.model.buffers()] if may_divide else []
@@ -152,7 +139,8 @@ def _add_gradients(task: Objective, state: State, *, batch: Any, progress: float
                     losses = task.loss(state.model, part, progress=progress)
                 for name, value in _backward(losses, fraction, task=task, part=part).items():
                     sums[name] = sums.get(name, 0.0) + fraction * value
-            return ranks.add_gradients(state.model.parameters(), sums)
+            sums = ranks.add_gradients(state.model.parameters(), sums)
+            break
         except ValueError as error:
             if not is_single_value(error):
                 raise
@@ -164,6 +152,14 @@ def _add_gradients(task: Objective, state: State, *, batch: Any, progress: float
             state.parts *= 2
             for buffer, before in buffers:
                 buffer.copy_(before)
+    clip_norm = state.config.clip_norm
+    norm = nn.utils.clip_grad_norm_(state.model.parameters(), clip_norm if clip_norm > 0 else math.inf)
+    if not math.isfinite(norm):  # waits for the device: one bad step would spoil all weights and their average for good
+        raise _not_finite("gradient is not finite", task, batch)
+    state.optimizer.step()
+    if ranks.is_first:
+        state.ema.update()
+    return sums
 
 
 SINGLE_VALUE = "batch normalisation cannot learn from a single value per channel"
