@@ -10,8 +10,9 @@ import pytest
 
 from tests.metrics.simulated import simulate, whole_ap
 from yolo_lite.metrics.coco import CocoMetrics
-from yolo_lite.metrics.comparison import SIGNIFICANT, compare, p_value
-from yolo_lite.metrics.resampling import LEAST_RESAMPLES, RankedClass
+from yolo_lite.metrics.comparison import compare, p_value
+from yolo_lite.metrics.resampling import RankedClass
+from yolo_lite.structures.verdicts import LEAST_RESAMPLES, SIGNIFICANT
 
 
 def _metrics(classes: list[RankedClass], images: int) -> CocoMetrics:

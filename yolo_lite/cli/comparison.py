@@ -7,13 +7,11 @@ from typing import Any
 
 from yolo_lite.cli.screen import name_column
 from yolo_lite.errors import are, counted
+from yolo_lite.structures.verdicts import LEAST_RESAMPLES, SIGNIFICANT
 
 
 def print_comparison(section: Mapping[str, Any]) -> None:
     """Print the section "comparison" of report.json: overall numbers and classes, and what to make of them."""
-    from yolo_lite.metrics.comparison import SIGNIFICANT
-    from yolo_lite.metrics.resampling import LEAST_RESAMPLES
-
     print()
     print(
         f"A: {section['a']}, B: {section['b']}, {counted(section['images'], 'image')}, {counted(section['resamples'], 'resample')}"
@@ -48,9 +46,6 @@ def _line(name: str, each: Mapping[str, Any]) -> str:
 
 
 def _verdict(first: Mapping[str, Any], resamples: int) -> str:
-    from yolo_lite.metrics.comparison import SIGNIFICANT
-    from yolo_lite.metrics.resampling import LEAST_RESAMPLES
-
     if first["p"] is None or first["difference"] is None:
         return "the two cannot be compared"
     if resamples < LEAST_RESAMPLES:

@@ -30,7 +30,7 @@ from yolo_lite.errors import InputError, are, counted, some
 from yolo_lite.evaluation.images import SILENT, EvaluationListener, Timing, detect_records
 from yolo_lite.evaluation.shards import check_same, detect_together
 from yolo_lite.metrics.coco import CocoMetrics, check_rows, evaluate_coco
-from yolo_lite.metrics.resampling import LEAST_RESAMPLES, Interval
+from yolo_lite.metrics.resampling import Interval
 from yolo_lite.models.yolo import Yolo
 from yolo_lite.predict.flip import predict
 from yolo_lite.predict.postprocess import CANDIDATES, Decode, postprocess, to_detections
@@ -43,6 +43,7 @@ from yolo_lite.structures.geometry import Image, Letterbox
 from yolo_lite.structures.results import Detections, with_area
 from yolo_lite.structures.rows import to_rows
 from yolo_lite.structures.tiles import Tiling, detect_in_tiles, tiling_of
+from yolo_lite.structures.verdicts import LEAST_RESAMPLES
 
 
 @dataclass(frozen=True)

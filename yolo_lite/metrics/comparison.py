@@ -20,7 +20,6 @@ from yolo_lite.metrics.resampling import (
     resample,
 )
 
-SIGNIFICANT = 0.05  # the p-value up to which a difference is called real
 _ROUNDING = 1e-12
 
 

@@ -19,7 +19,6 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 RECALLS = np.linspace(0, 1, 101)  # computed as in pycocotools, so that equal fractions compare as equal there and here
-LEAST_RESAMPLES = 100  # fewer leave a p-value near 0.05, and the ends of an interval, to the luck of the draw
 _AT_ONCE = 64  # resamples; more take more memory and no less time
 
 

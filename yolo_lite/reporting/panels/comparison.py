@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from yolo_lite.metrics.comparison import SIGNIFICANT
-from yolo_lite.metrics.resampling import LEAST_RESAMPLES
 from yolo_lite.reporting.charts import Caption, Row, figure, fitted_axis, interval_chart
 from yolo_lite.reporting.markup import Content, Html, element, name_text
 from yolo_lite.reporting.section import Section, finding, heading, section
 from yolo_lite.reporting.tables import Column, definitions, table
 from yolo_lite.reporting.values import LEVEL, counted, decimal, interval, number, probability, whole, word
+from yolo_lite.structures.verdicts import LEAST_RESAMPLES, SIGNIFICANT
 
 _SHOWN = 24  # classes in the chart
 _NAME = Column("name", is_text=True)
