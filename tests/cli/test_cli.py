@@ -191,6 +191,7 @@ def test_a_stopped_evaluation_keeps_its_rows(
     assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_the_folder_of_a_run_is_claimed_while_it_works(
     finished_run: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -708,6 +709,7 @@ def test_tools_run_as_scripts_and_help_loads_no_torch(name: str) -> None:
     assert "--weights" in result.stdout
 
 
+@pytest.mark.slow
 def test_bench_prints_a_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     import yolo_lite.bench.model as bench
 
@@ -724,6 +726,7 @@ def test_bench_prints_a_table(capsys: pytest.CaptureFixture[str], monkeypatch: p
     assert "training, 64 x 64, batch 2" in told
 
 
+@pytest.mark.slow
 def test_bench_ops_compares_with_torchvision(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,6 +67,7 @@ def test_classes_of_the_data_that_the_weights_lack_count_as_zero(
     assert any("ignored: square" in note for note in result.notes)
 
 
+@pytest.mark.slow
 def test_classes_that_are_spelled_differently_are_scored_alike(finished_run: tuple[Path, Path], tmp_path: Path) -> None:
     names = {"disc": ("DISC", 50), "square": ("Square", 1)}
     data = rename(finished_run[1], tmp_path / "other", names)
@@ -160,6 +161,7 @@ def test_metrics_json_holds_no_nan(finished_run: tuple[Path, Path]) -> None:
     assert plain["settings"]["score_threshold"] == 0.001
 
 
+@pytest.mark.slow
 def test_metrics_json_holds_no_infinity(finished_run: tuple[Path, Path]) -> None:
     """In tiles and exported files, NMS is part of the forward pass: its own time is 0."""
     settings = {**SETTINGS, "evaluate.tiles": "2x2"}

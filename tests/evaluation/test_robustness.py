@@ -67,6 +67,7 @@ class Scripted:
         return [detections[:0] for detections in found] if blind else found
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_changes")
 def test_images_as_they_are_score_exactly_as_in_an_evaluation(finished_run: tuple[Path, Path]) -> None:
     weights, settings = finished_run[0] / "best.pt", {"train.workers": 0, "train.batch_size": 3}
@@ -131,6 +132,7 @@ def test_an_exported_file_knows_classes_that_are_spelled_differently(pico: Path,
     assert evaluations[1].notes[0].endswith("PERSON (known as person), Car (known as car)")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_changes")
 def test_classes_that_are_spelled_differently_are_scored_alike(finished_run: tuple[Path, Path], tmp_path: Path) -> None:
     """Both the checkpoint and the search for examples know the classes of the data under their own names."""

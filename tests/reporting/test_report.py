@@ -78,6 +78,7 @@ def test_missed_objects_have_a_reason(own: tuple[str, str]) -> None:
     assert all("pixels at" in reason for reason in reasons)
 
 
+@pytest.mark.slow
 def test_two_detectors_are_compared_in_lines(own: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     weights, data = own
     assert main(["eval", "--weights", weights, "--data", data, "--save-json", "rows.json", "--out", "e"]) == 0
@@ -104,6 +105,7 @@ def test_the_best_threshold_is_stored_on_request(own: tuple[str, str], capsys: p
     assert json.loads(Path("seen/report.json").read_text())["threshold"]["stored"] is True
 
 
+@pytest.mark.slow
 def test_reasons_name_no_class_that_was_not_evaluated(own: tuple[str, str]) -> None:
     """Discs hide as squares in the labels: a network that may report squares alone has not detected a disc there."""
     weights, data = own
@@ -121,6 +123,7 @@ def test_reasons_name_no_class_that_was_not_evaluated(own: tuple[str, str]) -> N
     assert not [reason for reason in reasons if "disc" in reason]
 
 
+@pytest.mark.slow
 def test_reasons_know_a_class_that_the_data_spells_differently(own: tuple[str, str]) -> None:
     """A threshold that nothing reaches leaves every object without a detection; the reason must not be its class."""
     weights, data = own

@@ -44,6 +44,7 @@ print(resident[-1] / resident[0])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="this system does not tell the memory of a process")
 def test_the_same_batch_again_needs_no_more_memory(pico: Path) -> None:
     """With ONNX Runtime's own choice of settings the second batch takes a fifth more."""

@@ -85,6 +85,7 @@ def test_detections_are_those_of_a_direct_call_by_the_schema(real: Server, detec
         assert before - 1 <= answer.document["captured_at"] <= time.time() + 1
 
 
+@pytest.mark.slow
 def test_sizes_of_concurrent_requests_are_not_mixed_up(real: Server, detector: Detector, photo: bytes) -> None:
     whole, generator = decode_image(photo, "photo"), np.random.default_rng(5)
     images = []
