@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ pytest.importorskip("uvicorn")
 
 from yolo_lite.cli import main
 from yolo_lite.serve.access import check_host
+from yolo_lite.serve.models import Models
 
 PICO = ("--weights", "yolo_lite-pico-voc5", "--batch-size", "1", "--device", "cpu")
 
@@ -52,6 +54,15 @@ def test_it_says_what_it_serves_and_where(served: list[Any], capsys: pytest.Capt
     assert second.startswith("listening on http://127.0.0.1:")
     assert second.endswith(" (Ctrl-C stops)")
     assert (served[0].access.token, set(served[0].access.hosts)) == (None, {"127.0.0.1"})
+
+
+def test_its_networks_warm_up_in_the_thread_that_works(
+    served: list[Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+    monkeypatch.setattr(Models, "warm_up", lambda self: threads.append(threading.current_thread().name))
+    assert run(capsys, *PICO, "--port", "0")[0] == 0
+    assert threads == ["engine"]
 
 
 def test_an_address_that_others_reach_is_warned_about(served: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
