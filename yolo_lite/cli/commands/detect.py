@@ -65,7 +65,7 @@ def _detect(args: argparse.Namespace) -> int:
     With --manifest it writes a row for each image of a batch job instead, in shards that any number of workers divide.
 
     Images that cannot be read are skipped and reported. Exit status: 0 if at least one image could be read; 1 if a
-    video ended early; 2 otherwise; 130 or 143 if the command was stopped, after saving what was finished.
+    video ended early; 2 otherwise. If the command is stopped, it saves what is finished, and ends with 130 or 143.
     """
     from yolo_lite.files import file_name
     from yolo_lite.media.sources import Video, find_sources
